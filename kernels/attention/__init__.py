@@ -1,0 +1,306 @@
+"""Attention for every mask and bias of the model zoo: one specification, several backends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kernels.attention.masks import PreparedMask
+from kernels.attention.reference import reference_attention
+from kernels.attention.sdpa import sdpa_attention, sdpa_lacks, sdpa_mask
+from kernels.attention.spec import (
+    MAX_HEAD_DIM,
+    Alibi,
+    AttentionSpec,
+    Bias,
+    Dense,
+    T5Bias,
+    build_spec,
+)
+from kernels.backends import backend_error, check_backend, log_choice, triton_lacks
+from kernels.errors import refuse, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Index = Tensor | Sequence[Tensor]
+
+__all__ = [
+    "Alibi",
+    "AttentionSpec",
+    "Dense",
+    "PreparedMask",
+    "T5Bias",
+    "attention",
+    "prepare_mask",
+]
+
+BACKENDS = ("auto", "triton", "sdpa", "reference")
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    bias: Bias | None = None,
+    segments: Index | None = None,
+    cu_seqlens: Index | None = None,
+    kv_lens: Tensor | None = None,
+    order: Index | None = None,
+    strict: bool = False,
+    softcap: float = 0.0,
+    sink: Tensor | None = None,
+    dropout_p: float = 0.0,
+    seed: int | Tensor | None = None,
+    scale: float | None = None,
+    return_lse: bool = False,
+    backend: str = "auto",
+    mask: PreparedMask | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Softmax attention, differentiable in q, k, v, the bias and the sink.
+
+    q: [B, Sq, H, D]; k, v: [B, Sk, Hkv, D] with H a multiple of Hkv; any strides; bf16, fp16, fp32 (fp64 without
+        triton); D up to 256. Positions are aligned at the bottom right where Sq != Sk.
+    causal: no key after the query's position. window: (left, right) tokens around it, None or -1 for no bound.
+    bias: `Alibi(slopes)`, `T5Bias(table, ...)` or `Dense(tensor)`, added to the scores after scaling and soft-cap.
+    segments: int [B, S], or a pair for queries and keys; tokens of different segments do not see each other, and a
+        negative segment (padding) sees nothing and is seen by nothing.
+    cu_seqlens: int [documents + 1], the same for documents packed in one row (B = 1): ascending from 0 to S.
+    kv_lens: int [B], keys from there on are padding.
+    order: int [B, S] or [S] (or a pair), the rank of each token in a factorization order: a query sees keys of rank <=
+        its own, with `strict` < its own (the content and query streams of XLNet, arXiv 1906.08237).
+    softcap: scores become softcap * tanh(scores / softcap), 0 for off. sink: [H], a logit a head that takes
+        probability and gives nothing.
+    dropout_p, seed: dropout on the probabilities by a counter generator; the same seed gives the same mask in every
+        backend that has dropout. scale: default D ** -0.5.
+    return_lse: also return the natural log of the softmax denominator (sink included), float32 [B, H, Sq], whose
+        gradient flows back; -inf for a row that sees nothing.
+    backend: "triton", "sdpa", "reference", or "auto", which takes triton on a GPU, else sdpa where it has every field
+        asked for, else the reference, and logs its choice once.
+    mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
+
+    Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
+    Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
+    """
+    check_backend("attention", backend, BACKENDS)
+    _check_tensors(q, k, v)
+    batch, q_len, heads, head_dim = q.shape
+    k_len = k.shape[1]
+    if mask is not None:
+        _check_prepared(
+            mask,
+            bias,
+            (causal, window, segments, cu_seqlens, kv_lens, order, strict),
+            q_len,
+            k_len,
+        )
+    spec = build_spec(
+        q_len=q_len,
+        k_len=k_len,
+        batch=batch,
+        heads=heads,
+        causal=causal,
+        window=window,
+        bias=bias,
+        segments=segments,
+        cu_seqlens=cu_seqlens,
+        kv_lens=kv_lens,
+        order=order,
+        strict=strict,
+        softcap=softcap,
+        sink=sink,
+        dropout_p=dropout_p,
+        seed=seed,
+        scale=head_dim**-0.5 if scale is None else float(scale),
+        return_lse=return_lse,
+    )
+    if mask is not None:
+        spec = _with_prepared(spec, mask)
+    chosen = _choose(spec, q, backend)
+    if chosen == "triton":
+        from kernels.attention.triton import triton_attention
+
+        out, lse = triton_attention(q, k, v, spec)
+    elif chosen == "reference":
+        out, lse = reference_attention(q, k, v, spec)
+    else:
+        if mask is not None and mask.backend == "sdpa" and (spec.bias is None or mask.additive is not None):
+            visible, additive = mask.visible, mask.additive
+        else:
+            visible, additive = sdpa_mask(spec, q_len, k_len, q)
+        return sdpa_attention(q, k, v, spec, visible, additive)
+    return (out, lse) if return_lse else out
+
+
+def prepare_mask(
+    q_len: int,
+    k_len: int | None = None,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    bias: Bias | None = None,
+    segments: Index | None = None,
+    cu_seqlens: Index | None = None,
+    kv_lens: Tensor | None = None,
+    order: Index | None = None,
+    strict: bool = False,
+    backend: str = "auto",
+) -> PreparedMask:
+    """Build once per forward pass what every layer's `attention(..., mask=...)` shares; arguments as there.
+
+    q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
+    shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
+    """
+    check_backend("prepare_mask", backend, BACKENDS)
+    k_len = q_len if k_len is None else k_len
+    spec = build_spec(
+        q_len=q_len,
+        k_len=k_len,
+        batch=None,
+        heads=None,
+        causal=causal,
+        window=window,
+        bias=bias,
+        segments=segments,
+        cu_seqlens=cu_seqlens,
+        kv_lens=kv_lens,
+        order=order,
+        strict=strict,
+        function="prepare_mask",
+    )
+    like = torch.empty(0, device=device, dtype=dtype)
+    chosen = _choose(spec, like, backend, "prepare_mask")
+    visible, additive = sdpa_mask(spec, q_len, k_len, like) if chosen == "sdpa" else (None, None)
+    return PreparedMask(spec, q_len, k_len, chosen, visible, additive)
+
+
+def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.dim() != 4:
+            raise refuse(
+                "attention",
+                name,
+                f"of shape {shape(tensor)}",
+                "[batch, length, heads, head_dim]",
+            )
+        if not tensor.is_floating_point():
+            raise refuse("attention", name, tensor.dtype, "bfloat16, float16 or float32")
+        if tensor.dtype != q.dtype:
+            raise refuse("attention", name, tensor.dtype, f"{q.dtype}, the dtype of q")
+        if tensor.device != q.device:
+            raise refuse(
+                "attention",
+                name,
+                f"on {tensor.device}",
+                f"on {q.device}, the device of q",
+            )
+    batch, _, heads, head_dim = q.shape
+    if head_dim < 1 or head_dim > MAX_HEAD_DIM:
+        raise refuse(
+            "attention",
+            "q",
+            f"of head size {head_dim}",
+            f"a head size from 1 to {MAX_HEAD_DIM}",
+        )
+    if k.shape[0] != batch or k.shape[3] != head_dim:
+        raise refuse(
+            "attention",
+            "k",
+            f"of shape {shape(k)}",
+            f"[{batch}, Sk, Hkv, {head_dim}] to match q {shape(q)}",
+        )
+    if v.shape != k.shape:
+        raise refuse("attention", "v", f"of shape {shape(v)}", f"{shape(k)}, the shape of k")
+    if k.shape[2] == 0 or heads % k.shape[2]:
+        raise refuse(
+            "attention",
+            "k",
+            f"of {k.shape[2]} heads",
+            f"a number of heads that divides the {heads} of q",
+        )
+
+
+def _check_prepared(
+    mask: PreparedMask,
+    bias: Bias | None,
+    others: tuple[object, ...],
+    q_len: int,
+    k_len: int,
+) -> None:
+    if not isinstance(mask, PreparedMask):
+        raise refuse("attention", "mask", type(mask).__name__, "what prepare_mask returns")
+    if (mask.q_len, mask.k_len) != (q_len, k_len):
+        lengths = f"{mask.q_len} queries and {mask.k_len} keys"
+        raise refuse("attention", "mask", f"prepared for {lengths}", f"{q_len} and {k_len}")
+    if any(value is not None and value is not False for value in others):
+        given = "together with causal, window, segments, cu_seqlens, kv_lens, order or strict"
+        raise refuse(
+            "attention",
+            "mask",
+            f"given {given}",
+            "the mask alone; it holds them already",
+        )
+    if bias is not None and mask.spec.bias is not None:
+        raise refuse("attention", "bias", "given beside a mask that holds one", "one of the two")
+
+
+def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
+    held = mask.spec
+    return replace(
+        spec,
+        left=held.left,
+        right=held.right,
+        bias=spec.bias if spec.bias is not None else held.bias,
+        q_segments=held.q_segments,
+        k_segments=held.k_segments,
+        kv_lens=held.kv_lens,
+        q_order=held.q_order,
+        k_order=held.k_order,
+        strict=held.strict,
+    )
+
+
+def _triton_lacks(q: Tensor) -> str | None:
+    if q.dtype not in TRITON_DTYPES:
+        return f"its dtypes are bfloat16, float16 and float32, not {q.dtype}"
+    return triton_lacks(q.device)
+
+
+def _choose(spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention") -> str:
+    if backend == "reference":
+        return backend
+    if backend == "triton":
+        reason = _triton_lacks(q)
+        if reason:
+            raise backend_error(function, backend, reason, "use backend='auto', 'sdpa' or 'reference'")
+        return backend
+    field = sdpa_lacks(spec)
+    if backend == "sdpa":
+        if field:
+            value = getattr(spec, field)
+            given = "given" if isinstance(value, Tensor) else f"{value}"
+            raise backend_error(
+                function,
+                backend,
+                f"it has no {field} ({field} is {given})",
+                "use 'triton' or 'auto'",
+            )
+        return backend
+    if q.device.type == "cuda" and _triton_lacks(q) is None:
+        log_choice(function, "triton", q.device, "a GPU")
+        return "triton"
+    if field is None:
+        log_choice(function, "sdpa", q.device, "no GPU, and it has every field asked for")
+        return "sdpa"
+    log_choice(function, "reference", q.device, f"no GPU, and sdpa has no {field}")
+    return "reference"

@@ -1,0 +1,52 @@
+"""Dropout by counter: whether a probability is kept depends on (seed, batch and head, row, column) and nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROUNDS = 7  # the fewest with no known statistical weakness (Salmon et al., SC 2011, table 2)
+_LOW = 0xFFFFFFFF
+
+
+def _multiply(constant: int, value: Tensor) -> tuple[Tensor, Tensor]:
+    """High and low 32 bits of a 32 x 32 bit product, of non-negative int64 below 2^32.
+
+    The signed product wraps around at 64 bits, which leaves all its bits right; the shift's sign extension is masked.
+    """
+    product = value * constant
+    return (product >> 32) & _LOW, product & _LOW
+
+
+def philox(seed: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox-4x32 (Salmon et al., SC 2011): four 32-bit words in int64, for broadcastable counters and a 64-bit seed."""
+    k0, k1 = seed & _LOW, (seed >> 32) & _LOW
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(0xD2511F53, c0)
+        high2, low2 = _multiply(0xCD9E8D57, c2)
+        c0, c1, c2, c3 = high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) & _LOW, (k1 + 0xBB67AE85) & _LOW
+    return c0, c1, c2, c3
+
+
+def threshold(dropout_p: float) -> int:
+    """A probability is kept if its 32-bit word is at or above this."""
+    return min(round(dropout_p * 2**32), _LOW)
+
+
+def keep_mask(
+    seed: int | Tensor,
+    dropout_p: float,
+    batch: int,
+    heads: int,
+    q_len: int,
+    k_len: int,
+    device: torch.device,
+) -> Tensor:
+    """bool [B, H, Sq, Sk]: the words of counter (column // 4, row, batch * H + head, 0), one for each column of four."""
+    key = seed.reshape(()).to(device, torch.int64) if isinstance(seed, Tensor) else torch.tensor(seed, device=device)
+    group = torch.arange((k_len + 3) // 4, device=device)[None, None, None, :]
+    row = torch.arange(q_len, device=device)[None, None, :, None]
+    head = torch.arange(batch * heads, device=device).view(batch, heads, 1, 1)
+    words = torch.stack(philox(key, group, row, head, torch.zeros_like(group)), dim=-1)
+    return words.reshape(batch, heads, q_len, -1)[..., :k_len] >= threshold(dropout_p)
