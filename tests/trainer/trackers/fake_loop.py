@@ -1,0 +1,66 @@
+"""A loop that trains nothing and tells its trackers as the real one does; run by tests as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Config
+from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers import RunContext, make_trackers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--stop-at", type=int)
+    parser.add_argument("--seconds", type=float, default=0.0, help="of one step")
+    parser.add_argument("--resumed-from", type=int, default=0)
+    parser.add_argument("--attempt", type=int, default=0)
+    parser.add_argument("--wandb", default="disabled")
+    parser.add_argument("--every", type=int, default=10)
+    given = parser.parse_args()
+
+    tracker: dict[str, Any] = {"wandb": given.wandb, "every_steps": given.every}
+    config = Config.model_validate({"tracker": tracker, "budget": {"steps": max(given.steps, 50)}})
+    run = given.run
+    trackers = make_trackers(config, run, rank=0, resumed_from=given.resumed_from)
+    trackers.start(RunContext(config, run, given.steps, 4_200_000, 1, given.resumed_from, given.attempt))
+    begin = time.perf_counter()
+    print("tokens printed by the loop itself")
+    for step in range(given.resumed_from + 1, (given.stop_at or given.steps) + 1):
+        time.sleep(given.seconds)
+        trackers.step(
+            StepRecord(
+                step=step,
+                samples=step * 32,
+                tokens=step * 8192,
+                targets=8000,
+                flop=step * 1e11,
+                loss=8.3 / step**0.3,
+                grad_norm=1.0,
+                lr=3e-3,
+                tokens_per_second=8192 / max(given.seconds, 1e-3),
+                flop_per_second=1e11,
+                mfu=None,
+                peak_flop_per_second=None,
+                memory_peak_bytes=1 << 30,
+                seconds={"data": 0.01, "forward_backward": max(given.seconds, 1e-3)},
+                wall_seconds=time.perf_counter() - begin,
+                attempt=given.attempt,
+                joules={"cpu": None},
+            )
+        )
+        if step % 20 == 0:
+            trackers.evaluation(EvaluationRecord(step, step * 8192, 4.0, 2.25, 3.0, 500, 0.2, given.attempt))
+            trackers.event(Event("checkpoint", time.time(), step, f"checkpoint step-{step} saved", {}, given.attempt))
+    finishing = time.perf_counter()
+    trackers.finish("finished", {"tokens": given.steps * 8192})
+    print(f"finish took {time.perf_counter() - finishing:.1f} s, loop {finishing - begin:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

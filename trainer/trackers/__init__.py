@@ -1,0 +1,87 @@
+"""Who hears of a run: the terminal, the run folder's JSON lines, Weights & Biases.
+
+The loop calls `start`, then `step`, `evaluation` and `event` as things happen, then `finish`. Only rank 0 has trackers.
+No tracker can stop the run: what one raises is told once on stderr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Config
+from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.console import ConsoleTracker
+from trainer.trackers.jsonl import JsonlTracker, read_events, read_metrics
+from trainer.trackers.tracker import RunContext, Tracker, warn
+
+__all__ = ["RunContext", "Tracker", "Trackers", "make_trackers", "read_events", "read_metrics"]
+
+
+def make_trackers(config: Config, run: Path, *, rank: int, resumed_from: int = 0) -> Trackers:
+    """The trackers that the configuration asks for; none on ranks other than 0."""
+    if rank != 0:
+        return Trackers(())
+    trackers: list[Tracker] = [JsonlTracker(run)]
+    if config.tracker.console != "none":
+        trackers.append(ConsoleTracker(config.tracker))
+    if config.tracker.wandb != "disabled":
+        from trainer.trackers.wandb import WandbTracker
+
+        trackers.append(WandbTracker(config, run, resumed_from=resumed_from))
+    return Trackers(trackers)
+
+
+class Trackers:
+    """Passes every record on to each tracker, and keeps their failures away from the run.
+
+    An `OSError` (full disk, no network) may pass: the tracker is tried again with the next record. Anything else is a
+    fault in the tracker: it hears no more until `finish`. Either is told once, and `finish` tells what was missed.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = tuple(trackers)
+        self._lost: dict[str, int] = {}  # records that a failing tracker has missed
+        self._dropped: set[str] = set()
+
+    def start(self, context: RunContext) -> None:
+        self._tell("start", context)
+
+    def step(self, record: StepRecord) -> None:
+        self._tell("step", record)
+
+    def evaluation(self, record: EvaluationRecord) -> None:
+        self._tell("evaluation", record)
+
+    def event(self, event: Event) -> None:
+        self._tell("event", event)
+
+    def finish(self, status: str, summary: dict[str, Any] | None = None) -> None:
+        """The last call; `status` is one word for the person, such as finished, stopped or failed."""
+        self._tell("finish", status, summary or {})
+
+    def _tell(self, what: str, *arguments: Any) -> None:
+        for tracker in self._trackers:
+            name = tracker.name
+            if name in self._dropped and what != "finish":
+                continue
+            try:
+                getattr(tracker, what)(*arguments)
+            except OSError as error:
+                if name not in self._lost and name not in self._dropped:
+                    warn(f"{name}: {_brief(error)}; the run goes on, {name} is tried again")
+                self._lost[name] = self._lost.get(name, 0) + 1
+            except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the run goes on
+                if name not in self._dropped:
+                    warn(f"{name}: {_brief(error)}; the run goes on without it")
+                self._dropped.add(name)
+            if what == "finish" and self._lost.get(name):
+                warn(f"{name}: {self._lost[name]} records are missing")
+
+
+def _brief(error: Exception) -> str:
+    """One line for an exception: its kind and the first line of its text."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = text.strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,167 @@
+"""Progress for the person at the terminal: a live bar, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections import deque
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trainer.config import TrackerConfig
+from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.tracker import RunContext, due
+
+WINDOW = 20  # steps over which the shown speed is averaged
+REFRESH_PER_SECOND = 4
+
+
+class ConsoleTracker:
+    """Shows step, loss, learning rate, speed, MFU, time left and held-out bits per byte."""
+
+    name = "console"
+
+    def __init__(self, config: TrackerConfig, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._every = config.every_steps
+        self._live_wanted = config.console == "live" or (config.console == "auto" and _is_terminal(self._stream))
+        self._live: Live | None = None
+        self._recent: deque[StepRecord] = deque(maxlen=WINDOW)
+        self._first: StepRecord | None = None
+        self._last: StepRecord | None = None
+        self._shown = -1  # last step that has a plain line
+        self._evaluation: EvaluationRecord | None = None
+
+    def start(self, context: RunContext) -> None:
+        self._context = context
+        config, ranks = context.config, context.world_size
+        self._print(
+            f"{config.model.name}, {_count(context.parameters)} parameters, on {config.data.name}: "
+            f"{context.total_steps} steps of {_count(config.tokens_per_step)} tokens, {ranks} process{'es' * (ranks > 1)}"
+        )
+        self._print(f"run folder {context.run}")
+        if context.resumed_from:
+            self._print(f"going on from step {context.resumed_from}")
+        if self._live_wanted:
+            console = Console(file=self._stream, force_terminal=True, highlight=False)
+            self._live = Live(console=console, get_renderable=self._bar, refresh_per_second=REFRESH_PER_SECOND)
+            self._live.start()
+
+    def step(self, record: StepRecord) -> None:
+        self._first = self._first or record
+        self._last = record
+        self._recent.append(record)
+        if self._live is None and due(record.step, self._every, self._context):
+            self._print_step()
+
+    def evaluation(self, record: EvaluationRecord) -> None:
+        self._evaluation = record
+        self._print(
+            f"held-out after step {record.step}: {record.bits_per_byte:.4f} bits per byte "
+            f"(unigram {record.unigram_bits_per_byte:.4f}), loss {record.loss:.4f}"
+        )
+
+    def event(self, event: Event) -> None:
+        self._print(f"step {event.step}: {event.text}")
+
+    def finish(self, status: str, summary: dict[str, Any]) -> None:
+        if self._live is not None:
+            self._live.transient = True  # the bar makes room for the last line
+            self._live.stop()
+            self._live = None
+        last = self._last
+        if last is None:
+            self._print(status)
+            return
+        if last.step != self._shown:
+            self._print_step()
+        said = [f"{status} after step {last.step} of {self._context.total_steps}", f"{_count(last.tokens)} tokens"]
+        said.append(f"{_clock(last.wall_seconds)} in this attempt" if last.attempt else _clock(last.wall_seconds))
+        if (held_out := self._evaluation) is not None:
+            below = 1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte
+            said.append(f"held-out {held_out.bits_per_byte:.4f} bits per byte ({below:.0%} below unigram)")
+        self._print(", ".join(said))
+        width = max(map(len, summary), default=0)
+        for name, value in summary.items():
+            self._print(f"  {name:<{width}}  {_value(value)}")
+
+    # What is shown
+
+    def _print_step(self) -> None:
+        assert self._last is not None
+        self._shown = self._last.step
+        step, total = self._last.step, self._context.total_steps
+        left = [self._left()] if step < total else []
+        self._print("  ".join([f"step {step}/{total}", *self._figures(), *left]))
+
+    def _figures(self) -> list[str]:
+        last = self._last
+        if last is None:
+            return ["waiting for the first step"]
+        seconds = sum(sum(record.seconds.values()) for record in self._recent)
+        tokens = sum(record.tokens_per_second * sum(record.seconds.values()) for record in self._recent)
+        speed = tokens / seconds if seconds > 0 else last.tokens_per_second
+        figures = [f"loss {last.loss:.4f}", f"lr {last.lr:.2e}", f"{_count(speed)} tokens/s"]
+        figures.append(f"MFU {last.mfu:.1%}" if last.mfu is not None else "MFU n/a")
+        if self._evaluation is not None:
+            figures.append(f"held-out {self._evaluation.bits_per_byte:.4f} bits/byte")
+        return figures
+
+    def _left(self) -> str:
+        """Time left at the pace of this attempt, evaluations and checkpoints included, the slow first step left out."""
+        first, last = self._first, self._last
+        if first is None or last is None or last.step <= first.step:
+            return "ETA n/a"
+        pace = (last.wall_seconds - first.wall_seconds) / (last.step - first.step)
+        return f"ETA {_clock(pace * (self._context.total_steps - last.step))}"
+
+    def _bar(self) -> Group:
+        total = self._context.total_steps
+        step = self._last.step if self._last else self._context.resumed_from
+        row = Table.grid(expand=True, padding=(0, 1))
+        row.add_column(ratio=1)
+        row.add_column(no_wrap=True)
+        row.add_row(
+            ProgressBar(total=total, completed=step), f"step {step}/{total}  {step / total:4.0%}  {self._left()}"
+        )
+        return Group(row, Text("  ".join(self._figures()), no_wrap=True, overflow="ellipsis"))
+
+    def _print(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(Text(text))
+        else:
+            print(text, file=self._stream, flush=True)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def _count(number: float) -> str:
+    """Three significant digits and a suffix: 4.92M."""
+    if not math.isfinite(number):
+        return "n/a"
+    number = float(f"{number:.3g}")  # first, so that 999,950 is 1M and not 1e+03k
+    for suffix, unit in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= unit:
+            return f"{number / unit:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    """h:mm:ss, or m:ss below an hour."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "not stated"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,137 @@
+"""metrics.jsonl and events.jsonl: one record a line, appended with a single write, read back as a fold.
+
+A killed process leaves at most a torn last line. The next writer starts on a fresh line, and readers skip what is not
+a whole JSON object. A number that is not finite is written as null, so that every line is JSON for every reader.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.tracker import RunContext
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+
+
+class JsonLines:
+    """Appends JSON objects to a file, one `write` each. Raises OSError when the disk refuses; the next append retries."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+        self._torn = False  # the file ends in the middle of a line
+
+    def append(self, record: dict[str, Any]) -> None:
+        line = json.dumps(_plain(record), allow_nan=False, separators=(",", ":"), ensure_ascii=False) + "\n"
+        if self._file is None:
+            self._file = self._open()
+        data = (b"\n" if self._torn else b"") + line.encode()
+        written = os.write(self._file, data)
+        self._torn = data[:written][-1:] != b"\n"
+        if written < len(data):  # a disk that fills up takes part of a line and refuses only the next write
+            raise OSError(28, os.strerror(28), str(self.path))
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self) -> int:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        size = os.fstat(file).st_size
+        self._torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        return file
+
+
+class JsonlTracker:
+    """Every record of the run into its folder."""
+
+    name = "metrics.jsonl"
+
+    def __init__(self, run: Path) -> None:
+        self._metrics = JsonLines(run / METRICS)
+        self._events = JsonLines(run / EVENTS)
+
+    def start(self, context: RunContext) -> None:
+        pass
+
+    def step(self, record: StepRecord) -> None:
+        self._metrics.append(record.to_json())
+
+    def evaluation(self, record: EvaluationRecord) -> None:
+        self._metrics.append(record.to_json())
+
+    def event(self, event: Event) -> None:
+        self._events.append(event.to_json())
+
+    def finish(self, status: str, summary: dict[str, Any]) -> None:
+        self._metrics.close()
+        self._events.close()
+
+
+def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]:
+    """The step and evaluation records of a run, in the order they were made; none if nothing was written yet.
+
+    A resume goes back to a checkpoint: its first step supersedes every earlier record from that step on, whether or not
+    the new attempt has come as far. Each record carries `replays`, how many earlier records of its kind and step it
+    supersedes. With `superseded=True` those stay in the list too, marked `superseded: true`: they cost time and energy.
+    """
+    records = _read(run / METRICS)
+    last_step = -1
+    current: list[int] = []  # indices of the records that stand
+    seen: dict[tuple[str, int], int] = {}
+    for index, record in enumerate(records):
+        kind, step = record.get("kind", "step"), record.get("step", 0)
+        if kind == "step":
+            if step <= last_step:
+                current = [i for i in current if records[i].get("step", 0) < step]
+            last_step = step
+        else:
+            current = [i for i in current if (records[i].get("kind"), records[i].get("step")) != (kind, step)]
+        current.append(index)
+        record["replays"] = seen.get((kind, step), 0)
+        seen[kind, step] = record["replays"] + 1
+    if not superseded:
+        return [records[i] for i in current]
+    stands = set(current)
+    return [{**record, "superseded": i not in stands} for i, record in enumerate(records)]
+
+
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """The logbook of a run, in the order things happened; empty if there is none."""
+    return _read(run / EVENTS)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:  # blank, or torn by a kill
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types: numpy and torch scalars as numbers, paths as text, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return _plain(value.item()) if hasattr(value, "item") else str(value)

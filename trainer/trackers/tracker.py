@@ -1,0 +1,49 @@
+"""What a tracker is, and what it is told when a run starts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainer.config import Config
+from trainer.events import EvaluationRecord, Event, StepRecord
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One attempt at a run, as its trackers see it."""
+
+    config: Config
+    run: Path  # the run's folder
+    total_steps: int
+    parameters: int
+    world_size: int
+    resumed_from: int = 0  # step of the checkpoint that this attempt goes on from; 0 for a fresh start
+    attempt: int = 0
+
+
+class Tracker(Protocol):
+    """A consumer of the loop's records. It may raise: `Trackers` keeps that away from the run."""
+
+    name: str
+
+    def start(self, context: RunContext) -> None: ...
+    def step(self, record: StepRecord) -> None: ...
+    def evaluation(self, record: EvaluationRecord) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def finish(self, status: str, summary: dict[str, Any]) -> None: ...
+
+
+def due(step: int, every: int, context: RunContext) -> bool:
+    """Whether a step is among those shown: every so many, and the first and the last of the attempt."""
+    return step % every == 0 or step == context.resumed_from + 1 or step >= context.total_steps
+
+
+def warn(text: str) -> None:
+    """One line on stderr; a closed or full stderr is no reason to stop."""
+    try:
+        print(f"isoflop: {text}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
