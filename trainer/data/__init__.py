@@ -1,0 +1,21 @@
+"""Corpus -> tokenizer -> token shards -> order -> batches."""
+
+from __future__ import annotations
+
+from trainer.data.loader import StepBatch, StepLoader
+from trainer.data.prepare import cache_root, prepare
+from trainer.data.samples import Samples
+from trainer.data.shards import Prepared, SplitInfo, open_prepared
+from trainer.data.tokenizer import Tokenizer
+
+__all__ = [
+    "Prepared",
+    "Samples",
+    "SplitInfo",
+    "StepBatch",
+    "StepLoader",
+    "Tokenizer",
+    "cache_root",
+    "open_prepared",
+    "prepare",
+]

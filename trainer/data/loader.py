@@ -1,0 +1,98 @@
+"""From samples to a rank's micro-batches, one step ahead of the model."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.data.samples import Samples, blank
+from trainer.objectives import Batch
+
+AHEAD = 2  # steps that wait ready
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """One rank's share of one step."""
+
+    step: int
+    micro_batches: list[Batch]
+    seconds_waited: float  # that the consumer stood still for this batch
+
+
+class StepLoader:
+    """Step s reads samples [s B, (s + 1) B); ranks and micro-batches only divide that range.
+
+    Every rank yields the same number of micro-batches of the same shape; where it has fewer samples the rest are blank.
+    """
+
+    def __init__(self, samples: Samples, *, batch_size: int, micro_batch: int, rank: int, world_size: int) -> None:
+        share = -(-batch_size // world_size)
+        self.samples, self.batch_size, self.micro_batch = samples, batch_size, micro_batch
+        self.begin = min(rank * share, batch_size)
+        self.end = min(self.begin + share, batch_size)
+        self.micro_batches = -(-share // micro_batch)
+
+    def step(self, step: int) -> list[Batch]:
+        """The micro-batches of one step."""
+        start, stop = (step * self.batch_size + edge for edge in (self.begin, self.end))
+        return [
+            self._micro_batch(start + k * self.micro_batch, min(start + (k + 1) * self.micro_batch, stop))
+            for k in range(self.micro_batches)
+        ]
+
+    def _micro_batch(self, start: int, stop: int) -> Batch:
+        if start >= stop:
+            template = self.samples.batch(0, 1)
+            return {
+                name: np.repeat(row, self.micro_batch, axis=0)
+                for name, row in blank(template, self.samples.pad).items()
+            }
+        batch = self.samples.batch(start, stop)
+        missing = self.micro_batch - (stop - start)
+        if missing:
+            row = blank({name: array[:1] for name, array in batch.items()}, self.samples.pad)
+            batch = {
+                name: np.concatenate([array, np.repeat(row[name], missing, axis=0)]) for name, array in batch.items()
+            }
+        return batch
+
+    def steps(self, first: int, last: int) -> Iterator[StepBatch]:
+        """Steps first..last-1. One thread draws ahead; it ends with the iterator, and what it raises is raised here."""
+        ready: queue.Queue[tuple[int, list[Batch] | BaseException]] = queue.Queue(maxsize=AHEAD)
+        closed = threading.Event()
+
+        def offer(item: tuple[int, list[Batch] | BaseException]) -> None:
+            while not closed.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    pass
+
+        def draw() -> None:
+            step = first
+            try:
+                for step in range(first, last):
+                    if closed.is_set():
+                        return
+                    offer((step, self.step(step)))
+            except BaseException as error:  # noqa: BLE001 (handed over to the consumer, whatever it is)
+                offer((step, error))
+
+        thread = threading.Thread(target=draw, name="data", daemon=True)
+        thread.start()
+        try:
+            for _ in range(first, last):
+                begun = time.perf_counter()
+                step, drawn = ready.get()
+                if isinstance(drawn, BaseException):
+                    raise drawn
+                yield StepBatch(step, drawn, time.perf_counter() - begun)
+        finally:
+            closed.set()
+            thread.join()

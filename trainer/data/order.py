@@ -1,0 +1,61 @@
+"""The order of an epoch: a seeded bijection of [0, n), computed where it is needed and stored nowhere.
+
+A balanced Feistel network over the smallest even number of bits that holds n, walked along its cycle until it lands inside
+[0, n) again (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", section 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainer.objectives.noise import bits
+
+ROUNDS = 8
+BLOCK = 8192  # positions computed at a time; the answer does not depend on it
+
+
+class Order:
+    """Sample numbers of an endless run -> positions in the corpus, each once per epoch."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed = n, seed
+        self._half = max(1, -(-(n - 1).bit_length() // 2))
+        self._blocks: dict[tuple[int, int], np.ndarray] = {}
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        """Positions int64 [stop - start] of samples start..stop-1; sample i belongs to epoch i // n."""
+        parts = []
+        while start < stop:
+            epoch, within = divmod(start, self.n)
+            block, offset = divmod(within, BLOCK)
+            part = self._block(epoch, block)[offset : offset + stop - start]
+            parts.append(part)
+            start += len(part)
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _block(self, epoch: int, block: int) -> np.ndarray:
+        if (epoch, block) not in self._blocks:
+            if len(self._blocks) > 3:
+                self._blocks.clear()
+            keys = bits(self.seed, "order", epoch, ROUNDS)
+            begin = block * BLOCK
+            positions = self._encipher(np.arange(begin, min(begin + BLOCK, self.n), dtype=np.uint64), keys)
+            while (outside := positions >= self.n).any():
+                positions[outside] = self._encipher(positions[outside], keys)
+            self._blocks[epoch, block] = positions.astype(np.int64)
+        return self._blocks[epoch, block]
+
+    def _encipher(self, x: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        half = np.uint64(self._half)
+        mask = np.uint64((1 << self._half) - 1)
+        left, right = x >> half, x & mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+        return left << half | right
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """A bijection of uint64 in which every input bit reaches every output bit (Stafford's variant 13, as in SplitMix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,274 @@
+"""From a corpus to shards that are ready to be read, once: cached by content.
+
+<cache>/listings/<key>.json       these files, sizes and times were read before: the folder that came of it
+        tokenizers/<key>.model    trained tokenizers
+        tokens/<key>/             prepared corpora (see shards.py)
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.data.corpus import Part, Source, parts, sources
+from trainer.data.shards import FORMAT, MANIFEST, SPLITS, Prepared, SplitWriter, fsync, open_prepared, write_file
+from trainer.data.tokenizer import SPECIALS, Tokenizer, tokens_of, train
+from trainer.errors import UserError
+
+Progress = Callable[[str, int, int], None]
+BATCH_BYTES = 1 << 22  # text that is encoded at a time
+
+
+def cache_root(config: Config) -> Path:
+    """run.cache, $ISOFLOP_CACHE or ~/.cache/isoflop."""
+    given = config.run.cache or os.environ.get("ISOFLOP_CACHE") or "~/.cache/isoflop"
+    return Path(given).expanduser()
+
+
+def prepare(config: Config, progress: Progress | None = None) -> Prepared:
+    """The corpus, tokenizer and token shards of a config; made if they are not there yet.
+
+    Safe when several processes ask for the same, and after an interruption: a folder is complete or absent.
+    progress(what, done bytes, total bytes) is called during long work. Raises UserError on bad input.
+    """
+    root = cache_root(config)
+    try:
+        return _prepare(config, root, progress or (lambda what, done, total: None))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"data: the disk of {root} is full; free some space or set run.cache to another folder"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise UserError(
+                f"data: cannot write to {error.filename or root} ({error.strerror}); set run.cache to a folder that you own"
+            ) from None
+        raise
+
+
+def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
+    imported = Tokenizer(Path(config.tokenizer.path).expanduser()) if config.tokenizer.path else None
+    files = sources(config.data)
+    listing = root / "listings" / f"{_listing_key(config, files, imported)}.json"
+    folder = _remembered(root, listing)
+    if folder is None:
+        with _lock(listing, progress):
+            folder = _remembered(root, listing) or _build(config, root, files, imported, progress)
+            _write_whole(listing, json.dumps({"folder": folder.name}).encode())
+    prepared = open_prepared(folder)
+    if prepared.vocabulary > config.vocabulary:
+        raise UserError(
+            f"model.vocabulary: {config.vocabulary} is smaller than the tokenizer's {prepared.vocabulary} pieces; "
+            f"set model.vocabulary={-(-prepared.vocabulary // 64) * 64}"
+        )
+    return prepared
+
+
+def _remembered(root: Path, listing: Path) -> Path | None:
+    try:
+        folder = root / "tokens" / json.loads(listing.read_text())["folder"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+    return folder if folder.exists() else None
+
+
+def _build(config: Config, root: Path, files: list[Source], imported: Tokenizer | None, progress: Progress) -> Path:
+    corpus = _survey(config, files, progress)
+    if imported:
+        tokenizer = imported
+    else:
+        model = root / "tokenizers" / f"{_key({'corpus': corpus.digest, **_tokenizer_identity(config)})}.model"
+        if not model.exists():
+            progress("training tokenizer", 0, 1)
+            _write_whole(model, train(_training_texts(config, files, corpus), config.tokenizer))
+            progress("training tokenizer", 1, 1)
+        tokenizer = Tokenizer(model)
+    key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.sha256})
+    folder = root / "tokens" / key
+    with _lock(folder, progress):
+        if not folder.exists():
+            partial = folder.with_name(f"{key}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            _encode(config, files, corpus, tokenizer, partial, progress)
+            os.rename(partial, folder)
+            fsync(folder.parent)
+    return folder
+
+
+# --- the survey: one reading that decides what belongs where ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What one reading of the text found out. held_out: bool per document that is not empty, in order."""
+
+    digest: str
+    held_out: np.ndarray
+    train_bytes: int
+    read_bytes: int
+    empty: list[str]
+
+
+def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
+    total = sum(source.size for source in files)
+    overall = hashlib.sha256(f"{FORMAT} {config.data.held_out}".encode())
+    shares: list[float] = []
+    sizes: list[int] = []
+    empty: list[str] = []
+    read = 0
+    document, size = hashlib.sha256(), 0
+    for part in parts(config.data, files):
+        content = part.text.encode()
+        if part.first:
+            document, size = hashlib.sha256(), 0
+        document.update(content)
+        size += len(content)
+        read += part.read
+        if part.last and not size:
+            empty.append(part.name)
+        elif part.last:
+            overall.update(document.digest())
+            shares.append(int.from_bytes(document.digest()[:8]) / 2**64)
+            sizes.append(size)
+        progress("reading corpus", min(read, total), total)
+    if not shares:
+        names = ", ".join(empty[:3]) + (" ..." if len(empty) > 3 else "")
+        raise UserError(f"data: there is no text: {names} {'is' if len(empty) == 1 else 'are'} empty")
+    held_out = _split(np.array(shares), config)
+    return Corpus(overall.hexdigest(), held_out, int(np.array(sizes)[~held_out].sum()), read, empty)
+
+
+def _split(shares: np.ndarray, config: Config) -> np.ndarray:
+    """Which documents are held out: those whose hash falls below the share; the lowest one where none does."""
+    held_out = shares < config.data.held_out
+    if not held_out.any():
+        held_out = shares == shares.min()
+    if held_out.all():
+        raise UserError(
+            f"data.held_out: the text is {len(shares)} document{'s of one text' if len(shares) > 1 else ''}, so nothing can be "
+            "held out of training; give more files, or cut them up with data.document=paragraph or data.document=line"
+        )
+    return held_out
+
+
+def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[Part, bool]]:
+    """Every part that is not empty, and whether its document is held out."""
+    number = -1
+    for part in parts(config.data, files):
+        if part.text:
+            number += part.first
+            yield part, bool(corpus.held_out[number])
+
+
+def _training_texts(config: Config, files: list[Source], corpus: Corpus) -> Iterator[str]:
+    """Parts of the training split, about tokenizer.training_bytes in all, chosen by their hash."""
+    share = config.tokenizer.training_bytes / max(1, corpus.train_bytes)
+    for part, held_out in _kept(config, files, corpus):
+        if not held_out and (share >= 1 or _share(part.text) < share):
+            yield part.text
+
+
+def _share(text: str) -> float:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+
+
+# --- encoding --------------------------------------------------------------------------------------------------------
+
+
+def _encode(
+    config: Config, files: list[Source], corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress
+) -> None:
+    bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]
+    writers = {split: SplitWriter(folder, split, tokenizer.vocabulary, bos) for split in SPLITS}
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    done = 0
+    for batch in _batches(_kept(config, files, corpus)):
+        encoded = tokenizer.encode_all([part.text for part, _ in batch], threads)
+        for (part, held_out), ids in zip(batch, encoded, strict=True):
+            tokens = tokens_of(ids, bos=bos if part.first else None, eos=eos if part.last else None)
+            writers["held_out" if held_out else "train"].add(tokens, len(part.text.encode()), part.first)
+            done += part.read
+        progress("encoding", done, corpus.read_bytes)
+    splits = {split: writer.finish() for split, writer in writers.items()}
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "corpus": corpus.digest,
+        "vocabulary": tokenizer.vocabulary,
+        "specials": tokenizer.specials,
+        "splits": splits,
+        "dropped": {"empty": len(corpus.empty)},
+        "files": [write_file(folder / "tokenizer.model", tokenizer.model)]
+        + [entry for writer in writers.values() for entry in writer.files],
+    }
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    fsync(folder)
+
+
+def _batches(items: Iterator[tuple[Part, bool]]) -> Iterator[list[tuple[Part, bool]]]:
+    batch: list[tuple[Part, bool]] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item[0].text)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+# --- keys, locks, whole files ------------------------------------------------------------------------------------------
+
+
+def _tokenizer_identity(config: Config) -> dict[str, Any]:
+    return {"tokenizer": config.tokenizer.model_dump(mode="json"), "specials": SPECIALS}
+
+
+def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None) -> str:
+    return _key(
+        {
+            "format": FORMAT,
+            "files": [[source.name, str(source.path.absolute()), source.size, source.mtime_ns] for source in files],
+            "data": config.data.model_dump(mode="json", include={"name", "field", "document", "held_out"}),
+            "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
+        }
+    )
+
+
+def _key(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _lock(path: Path, progress: Progress) -> Iterator[None]:
+    """One process at a time; the lock dies with its holder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that prepares the same", 0, 1)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Complete or absent: written aside, flushed, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    write_file(aside, content)
+    os.replace(aside, path)
+    fsync(path.parent)

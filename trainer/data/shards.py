@@ -1,0 +1,214 @@
+"""Token shards on disk: written once, complete or absent, described by one manifest, read through the page cache.
+
+<folder>/manifest.json               what is here: sizes, sha256, counts; its own hash is the fingerprint
+         tokenizer.model             sentencepiece
+         train-00000.tokens          little-endian uint16 or uint32, shard after shard one long stream
+         train.documents.npy         int64, where each document begins in that stream
+         held_out-00000.tokens ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import UserError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SHARD_TOKENS = 1 << 26
+SPLITS = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """A split's size. bytes: UTF-8 of its text; unigram_bits_per_byte: entropy of its tokens without context, the yardstick."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    unigram_bits_per_byte: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus that is ready to be read."""
+
+    folder: Path
+    vocabulary: int
+    specials: dict[str, int] = field(repr=False)  # piece -> id of what never comes out of text: <pad>, <s>, <mask> ...
+    train: SplitInfo
+    held_out: SplitInfo
+    fingerprint: str  # sha256 of the manifest, which holds the sha256 of every file
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return self.folder / "tokenizer.model"
+
+    @property
+    def bos(self) -> int:
+        return self.specials["<s>"]
+
+    @property
+    def eos(self) -> int:
+        return self.specials["</s>"]
+
+    @property
+    def pad(self) -> int:
+        return self.specials["<pad>"]
+
+    def verify(self) -> None:
+        """Read every file and compare its sha256; UserError names the first that differs."""
+        for entry in self.manifest["files"]:
+            if file_sha256(self.folder / entry["file"]) != entry["sha256"]:
+                raise _damaged(self.folder, f"{entry['file']} does not match its sha256")
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Open a prepared corpus; checks the manifest and every file's size, not its hash (see Prepared.verify)."""
+    try:
+        text = (folder / MANIFEST).read_text()
+        manifest = json.loads(text)
+        splits = {split: SplitInfo(**manifest["splits"][split]["info"]) for split in SPLITS}
+        specials, vocabulary = dict(manifest["specials"]), int(manifest["vocabulary"])
+        entries = [(folder / entry["file"], int(entry["bytes"])) for entry in manifest["files"]]
+    except FileNotFoundError:
+        raise UserError(f"data: {folder} holds no prepared corpus (no {MANIFEST})") from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise _damaged(folder, f"{MANIFEST} cannot be read") from None
+    if manifest.get("format") != FORMAT:
+        raise _damaged(folder, f"format {manifest.get('format')} is not this release's {FORMAT}")
+    for file, size in entries:
+        actual = file.stat().st_size if file.exists() else None
+        if actual != size:
+            raise _damaged(
+                folder,
+                f"{file.name} is missing" if actual is None else f"{file.name} has {actual:,} bytes, not {size:,}",
+            )
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    return Prepared(folder, vocabulary, specials, splits["train"], splits["held_out"], fingerprint, manifest)
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+    return UserError(f"data: {what} in {folder}; delete that folder and it is prepared again")
+
+
+class TokenStream:
+    """All tokens of one split as one array, mapped from its shards."""
+
+    def __init__(self, prepared: Prepared, split: str) -> None:
+        entry = prepared.manifest["splits"][split]
+        dtype = np.dtype(entry["dtype"]).newbyteorder("<")
+        files = [prepared.folder / name for name in entry["shards"]]
+        # A plain view: slicing np.memmap itself costs several times as much.
+        self._shards = [np.asarray(np.memmap(file, dtype, "r")) for file in files]
+        self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
+        self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
+
+    def __len__(self) -> int:
+        return int(self._edges[-1])
+
+    def read(self, begin: np.ndarray, out: np.ndarray) -> None:
+        """Fill out[r] with the tokens from begin[r] on; what lies past the end is left as it was."""
+        length = out.shape[1]
+        shards = np.searchsorted(self._edges, begin, side="right") - 1
+        for row, at, shard in zip(out, begin.tolist(), shards.tolist(), strict=True):
+            filled = 0
+            while filled < length and shard < len(self._shards):
+                within = at + filled - int(self._edges[shard])
+                part = self._shards[shard][within : within + length - filled]
+                row[filled : filled + len(part)] = part
+                filled += len(part)
+                shard += 1
+
+    def boundaries(self, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """(row, column) of every document that begins inside a window but not at its first token."""
+        first = np.searchsorted(self.starts, begin, side="right")
+        last = np.searchsorted(self.starts, begin + length, side="left")
+        counts = np.maximum(last - first, 0)
+        row = np.repeat(np.arange(len(begin)), counts)
+        document = np.arange(len(row)) + np.repeat(first - np.cumsum(counts) + counts, counts)
+        return row, self.starts[document] - begin[row]
+
+
+class SplitWriter:
+    """Writes one split, shard by shard."""
+
+    def __init__(self, folder: Path, split: str, vocabulary: int, bos: int) -> None:
+        self.folder, self.split, self.bos = folder, split, bos
+        self.dtype = np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
+        self.starts: list[int] = []
+        self.tokens = self.text_bytes = 0
+        self.counts = np.zeros(vocabulary, np.int64)
+        self.files: list[dict[str, Any]] = []
+        self._waiting: list[np.ndarray] = []
+        self._waiting_tokens = 0
+
+    def add(self, tokens: np.ndarray, text_bytes: int, first: bool) -> None:
+        """Append a part of a document; `first` marks the part that begins it."""
+        if first:
+            self.starts.append(self.tokens)
+        self.counts += np.bincount(tokens, minlength=len(self.counts))
+        self.tokens += len(tokens)
+        self.text_bytes += text_bytes
+        self._waiting.append(tokens.astype(self.dtype))
+        self._waiting_tokens += len(tokens)
+        while self._waiting_tokens >= SHARD_TOKENS:
+            waiting = np.concatenate(self._waiting)
+            self._write_shard(waiting[:SHARD_TOKENS])
+            self._waiting, self._waiting_tokens = [waiting[SHARD_TOKENS:]], len(waiting) - SHARD_TOKENS
+
+    def _write_shard(self, tokens: np.ndarray) -> None:
+        name = f"{self.split}-{len(self.files):05d}.tokens"
+        self.files.append(write_file(self.folder / name, tokens.tobytes()))
+
+    def finish(self) -> dict[str, Any]:
+        """Write what waits and the document index; the split's part of the manifest."""
+        if self._waiting_tokens:
+            self._write_shard(np.concatenate(self._waiting))
+        shards = [entry["file"] for entry in self.files]
+        index = self.folder / f"{self.split}.documents.npy"
+        np.save(index, np.array(self.starts, np.int64), allow_pickle=False)
+        fsync(index)
+        self.files.append({"file": index.name, "bytes": index.stat().st_size, "sha256": file_sha256(index)})
+        info = SplitInfo(len(self.starts), self.tokens, self.text_bytes, self._unigram_bits_per_byte())
+        return {"info": vars(info), "dtype": self.dtype.name, "shards": shards, "documents": index.name}
+
+    def _unigram_bits_per_byte(self) -> float:
+        """Entropy of the predicted tokens (all but <s>, which nothing predicts), spread over the text's bytes."""
+        counts = np.delete(self.counts, self.bos)
+        counts = counts[counts > 0]
+        return float(-(counts * np.log2(counts / counts.sum())).sum() / max(1, self.text_bytes))
+
+
+def write_file(path: Path, content: bytes) -> dict[str, Any]:
+    """Write, fsync, and describe a file."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "missing"
