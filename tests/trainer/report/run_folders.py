@@ -1,0 +1,98 @@
+"""A run folder as the loop would leave it, written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trainer.books import plan
+from trainer.config import Config
+
+SETTINGS = {
+    "budget": {"steps": 20},
+    "optim": {"batch_size": 4, "warmup_steps": 2},
+    "data": {"sequence_length": 64},
+}
+
+
+def step_line(
+    config: Config, step: int, attempt: int = 0, seconds: float = 0.5, **other
+) -> dict:
+    from trainer.books import flops
+
+    tokens = step * config.tokens_per_step
+    return {
+        "kind": "step",
+        "step": step,
+        "samples": step * config.optim.batch_size,
+        "tokens": tokens,
+        "targets": config.tokens_per_step,
+        "flop": float(flops(config).per_token * tokens),
+        "loss": 8.0 / (1 + 0.1 * step),
+        "grad_norm": 1.0,
+        "lr": 1e-3,
+        "tokens_per_second": config.tokens_per_step / seconds,
+        "flop_per_second": flops(config).per_step / seconds,
+        "mfu": None,
+        "peak_flop_per_second": None,
+        "memory_peak_bytes": 123_456_789,
+        "seconds": {
+            "data": 0.1 * seconds,
+            "forward_backward": 0.7 * seconds,
+            "optimizer": 0.2 * seconds,
+        },
+        "wall_seconds": 3.0 + step * seconds,
+        "attempt": attempt,
+        "sums": {},
+        "joules": {},
+    } | other
+
+
+def make_run(
+    root: Path, settings: dict | None = None, *, steps: int = 20, name: str = "r1"
+) -> Path:
+    """A finished run (or one that stopped after `steps`), with one evaluation half way and one at the end."""
+    config = Config.model_validate(SETTINGS | (settings or {}))
+    run = root / config.experiment / name
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(config.to_yaml())
+    (run / "overrides.txt").write_text("budget.steps=20\n")
+    (run / "environment.json").write_text(
+        json.dumps({"host": "<script>alert(1)</script>"})
+    )
+    (run / "plan.json").write_text(json.dumps(plan(config).to_json()))
+    lines = []
+    for step in range(1, steps + 1):
+        lines.append(step_line(config, step))
+        if step in (10, 20):
+            lines.append(
+                {
+                    "kind": "evaluation",
+                    "step": step,
+                    "tokens": step * config.tokens_per_step,
+                    "loss": 8.0 / (1 + 0.1 * step),
+                    "bits_per_byte": 4.0 / (1 + 0.1 * step),
+                    "unigram_bits_per_byte": 3.5,
+                    "targets": 1000,
+                    "seconds": 1.0,
+                    "attempt": 0,
+                }
+            )
+    write_lines(run / "metrics.jsonl", lines)
+    events = [
+        {
+            "name": "start",
+            "time": 1.7e9,
+            "step": 0,
+            "text": "a <b>new</b> run",
+            "data": {},
+            "attempt": 0,
+        }
+    ]
+    write_lines(run / "events.jsonl", events)
+    return run
+
+
+def write_lines(path: Path, lines: list[dict]) -> None:
+    with open(path, "a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)

@@ -1,0 +1,136 @@
+"""The report from a run's folder alone: complete files, true numbers, nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+from run_folders import make_run, step_line, write_lines
+
+from trainer.config import Config, load
+from trainer.errors import UserError
+from trainer.report import append_ledger, read_run, write_report
+
+
+class Addresses(HTMLParser):
+    """Every address that a page would fetch, and every tag that could fetch one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.found += [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "data", "action")
+        ]
+
+
+def test_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
+    run = make_run(tmp_path)
+    write_report(run)
+    text = (run / "report.html").read_text()
+    reader = Addresses()
+    reader.feed(text)
+    assert reader.found and all(
+        address.startswith("data:image/svg+xml;base64,") for address in reader.found
+    )
+    assert not reader.tags & {"script", "link", "iframe", "object"}
+    assert "&lt;script&gt;alert(1)" in text and "a &lt;b&gt;new&lt;/b&gt; run" in text
+
+
+def test_price_tag_has_both_columns(tmp_path):
+    run = make_run(tmp_path)
+    write_report(run)
+    tag = json.loads((run / "pricetag.json").read_text())
+    assert (
+        tag["planned"]["data"]["tokens"]
+        == tag["measured"]["data"]["tokens"]
+        == 20 * 4 * 64
+    )
+    assert tag["planned"]["flop"]["total"] == tag["measured"]["flop"]["total"]
+    assert tag["measured"]["time"]["wall"] == pytest.approx(13.0)
+    for column in (
+        "planned",
+        "measured",
+    ):  # nobody stated or measured them: null, not zero
+        assert tag[column]["carbon"]["kgco2e"] is None
+        assert tag[column]["cost"]["amount"] is None
+
+
+def test_card_front_matter_names_emissions_only_where_known(tmp_path):
+    run = make_run(tmp_path)
+    write_report(run)
+    head = yaml.safe_load((run / "card.md").read_text().split("---")[1])
+    assert "isoflop" in head["tags"] and "co2_eq_emissions" not in head
+
+
+def test_report_of_a_run_that_never_made_a_step(tmp_path):
+    run = make_run(tmp_path, steps=0)
+    write_report(run)
+    assert (
+        json.loads((run / "pricetag.json").read_text())["measured"]["time"]["wall"]
+        is None
+    )
+    assert read_run(run).status == "interrupted"
+
+
+def test_not_a_run_folder(tmp_path):
+    with pytest.raises(UserError, match="not a run folder"):
+        write_report(tmp_path)
+
+
+def test_replayed_steps_and_torn_lines(tmp_path):
+    run = make_run(tmp_path, steps=12)
+    config: Config = load(run / "config.yaml")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "step", "step": 13, "loss"\n')  # killed here
+    write_lines(
+        run / "metrics.jsonl",
+        [step_line(config, step, attempt=1, seconds=1.0) for step in range(9, 21)],
+    )
+    contents = read_run(run)
+    assert [record["step"] for record in contents.steps.kept] == list(range(1, 21))
+    assert [record["step"] for record in contents.steps.replayed] == [9, 10, 11, 12]
+    assert contents.tag["time.wasted"].measured.value == pytest.approx(4 * 0.5)
+    assert contents.tag["time.wall"].measured.value == pytest.approx(
+        (3 + 12 * 0.5) + (3 + 20 * 1.0)
+    )
+    assert [item["step"] for item in contents.steps.evaluations] == []
+
+
+def test_equal_runs_give_equal_pages(tmp_path):
+    run = make_run(tmp_path)
+    write_report(run)
+    first = (run / "report.html").read_bytes()
+    write_report(run)
+    assert (run / "report.html").read_bytes() == first
+    assert not list(run.glob(".*"))
+
+
+def test_ledger_renews_and_survives_a_torn_line(tmp_path):
+    run, killed = make_run(tmp_path), make_run(tmp_path, steps=3, name="r2")
+    append_ledger(run)
+    with open(tmp_path / "ledger.jsonl", "a") as file:
+        file.write('{"run": "torn')
+    append_ledger(killed)
+    append_ledger(run)
+    lines = [
+        line
+        for line in (tmp_path / "ledger.jsonl").read_text().splitlines()
+        if re.match(r"^\{.*\}$", line)
+    ]
+    entries = [json.loads(line) for line in lines]
+    assert [entry["run"].split("/")[1] for entry in entries] == ["r1", "r2", "r1"]
+    assert [entry["status"] for entry in entries] == [
+        "finished",
+        "interrupted",
+        "finished",
+    ]
+    assert entries[0] == entries[2]

@@ -1,0 +1,28 @@
+"""The books: what a run costs, computed by pure functions of the typed config. No torch is imported here."""
+
+from __future__ import annotations
+
+from trainer.books.figures import Figure, PriceTag, Row
+from trainer.books.flops import FlopAccount, flops
+from trainer.books.formatting import format_amount, format_figure, format_price_tag
+from trainer.books.measured import measured
+from trainer.books.memory import MemoryAccount, memory
+from trainer.books.parameters import ParameterAccount, parameters
+from trainer.books.plan import plan
+
+__all__ = [
+    "Figure",
+    "FlopAccount",
+    "MemoryAccount",
+    "ParameterAccount",
+    "PriceTag",
+    "Row",
+    "flops",
+    "format_amount",
+    "format_figure",
+    "format_price_tag",
+    "measured",
+    "memory",
+    "parameters",
+    "plan",
+]

@@ -1,0 +1,144 @@
+"""The one formatter of accounts: numbers with units for people, aligned text for terminals."""
+
+from __future__ import annotations
+
+from trainer.books.figures import Figure, PriceTag
+
+_PREFIXES = (
+    (1e24, "Y"),
+    (1e21, "Z"),
+    (1e18, "E"),
+    (1e15, "P"),
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+)
+
+
+def format_amount(value: float, unit: str) -> str:
+    """`value` with three or four significant digits, a readable prefix and its unit."""
+    if unit == "s":
+        return _duration(value)
+    if unit == "bytes":
+        return _prefixed(value, "B", digits=3)
+    if unit in ("FLOP", "FLOP/s", "FLOP/token"):
+        return _prefixed(value, unit, digits=4)
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    if unit in ("kWh", "kg CO2e", "g CO2e"):
+        return _grouped_mass(value, unit)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,} {unit}".rstrip()
+    return (
+        f"{value:,.2f} {unit}".rstrip()
+        if abs(value) >= 100
+        else f"{value:.4g} {unit}".rstrip()
+    )
+
+
+def _prefixed(value: float, unit: str, digits: int) -> str:
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= factor:
+            return (
+                f"{value / factor:.{digits}g} {prefix}{unit}"
+                if value / factor < 1000
+                else f"{value:.3g} {unit}"
+            )
+    return f"{value:.{digits}g} {unit}"
+
+
+def _grouped_mass(value: float, unit: str) -> str:
+    """Energy and mass in the prefix that a person would choose: 0.4 Wh, 12 kWh, 1.3 GWh; g, kg, t."""
+    base, rest = ("Wh", "") if unit == "kWh" else ("g", " CO2e")
+    amount = value * 1e3 if unit != "g CO2e" else value
+    if base == "g" and abs(amount) >= 1e6:
+        return (
+            f"{amount / 1e6:,.4g} t{rest}"
+            if amount < 1e10
+            else f"{amount / 1e6:,.0f} t{rest}"
+        )
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(amount) >= factor:
+            return f"{amount / factor:.4g} {prefix}{base}{rest}"
+    return f"{amount:.4g} {base}{rest}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days >= 100:
+        return f"{days:,} days"
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s"
+
+
+def format_figure(figure: Figure | None, unit: str) -> str:
+    """A figure as text: amount, interval where there is one, and its provenance."""
+    if figure is None:
+        return "-"
+    if figure.value is None:
+        return "not stated"
+    text = format_amount(figure.value, unit)
+    if figure.low is not None and figure.high is not None and figure.low != figure.high:
+        text += f" ({format_amount(figure.low, unit)} to {format_amount(figure.high, unit)})"
+    elif figure.low is not None and figure.high is None:
+        text = f"at least {text}"
+    return text
+
+
+def format_price_tag(tag: PriceTag) -> str:
+    """The price tag as aligned text: name, planned, measured, and where the numbers come from."""
+    columns = [
+        name
+        for name in ("planned", "measured")
+        if any(getattr(row, name) is not None for row in tag.rows)
+    ]
+    table = [["", *columns, "source"]]
+    for row in tag.rows:
+        figures = [getattr(row, name) for name in columns]
+        table.append(
+            [
+                row.name,
+                *(format_figure(figure, row.unit) for figure in figures),
+                _provenance(figures),
+            ]
+        )
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]) - 1)]
+    lines = [tag.title] if tag.title else []
+    for line in table:
+        cells = [line[0].ljust(widths[0])] + [
+            cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)
+        ]
+        lines.append("  ".join([*cells, line[-1]]).rstrip())
+    lines += [f"  * {note}" for note in tag.notes]
+    return "\n".join(lines)
+
+
+def _provenance(figures: list[Figure | None]) -> str:
+    """Provenance and source of the last figure that has a value, else why there is none."""
+    known = [
+        figure for figure in figures if figure is not None and figure.value is not None
+    ]
+    figure = (
+        known[-1]
+        if known
+        else next((item for item in reversed(figures) if item is not None), None)
+    )
+    if figure is None:
+        return ""
+    if figure.value is None:
+        return figure.source
+    return (
+        f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
+    )

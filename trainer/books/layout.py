@@ -1,0 +1,31 @@
+"""How a configuration is laid out over ranks: the small sums that accounts and engine must agree on."""
+
+from __future__ import annotations
+
+from trainer.config import Config
+
+
+def world_size(config: Config) -> int:
+    """Ranks of the run; each drives one device."""
+    return config.launch.processes * int(getattr(config.launch, "nodes", 1) or 1)
+
+
+def zero_stage(config: Config) -> int:
+    """The stage asked for, else 0 on one rank and 1 on several."""
+    if config.engine.zero_stage is not None:
+        return config.engine.zero_stage
+    return 0 if world_size(config) == 1 else 1
+
+
+def micro_batch(config: Config) -> int:
+    """Sequences per rank and forward pass: as asked for, else the rank's share in the fewest equal parts of at most 16."""
+    share = -(-config.optim.batch_size // world_size(config))
+    if config.engine.micro_batch is not None:
+        return min(config.engine.micro_batch, share)
+    return -(-share // -(-share // 16))
+
+
+def micro_batches(config: Config) -> int:
+    """Forward passes of one rank in one optimizer step."""
+    share = -(-config.optim.batch_size // world_size(config))
+    return -(-share // micro_batch(config))

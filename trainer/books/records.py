@@ -1,0 +1,93 @@
+"""Reading a run folder's JSON lines as a fold: torn lines are skipped, replayed steps are told apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole JSON object of a .jsonl file, in order; a missing file has none.
+
+    A killed process leaves at most a torn line, which is not an object and is left out.
+    """
+    if not path.is_file():
+        return []
+    objects = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            item = json.loads(line)
+        except (ValueError, UnicodeDecodeError):
+            continue
+        if isinstance(item, dict):
+            objects.append(item)
+    return objects
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object; a missing or damaged file is empty."""
+    try:
+        item = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return item if isinstance(item, dict) else {}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a run as they count: of a step that was trained twice, the later one."""
+
+    kept: tuple[dict[str, Any], ...]
+    replayed: tuple[
+        dict[str, Any], ...
+    ]  # earlier versions: work that was paid for and thrown away
+    evaluations: tuple[dict[str, Any], ...]
+
+    @property
+    def attempts(self) -> int:
+        return 1 + max(
+            (record.get("attempt", 0) for record in self.kept + self.replayed),
+            default=0,
+        )
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds from the start of each attempt to its last recorded step, over all attempts."""
+        last: dict[int, float] = {}
+        for record in self.kept + self.replayed:
+            attempt = record.get("attempt", 0)
+            last[attempt] = max(
+                last.get(attempt, 0.0), float(record.get("wall_seconds") or 0.0)
+            )
+        return sum(last.values())
+
+
+def read_steps(run: Path) -> Steps:
+    """Fold `metrics.jsonl`: a later attempt that starts again at step s throws away what came at or after s."""
+    kept: dict[int, dict[str, Any]] = {}
+    evaluations: dict[int, dict[str, Any]] = {}
+    replayed: list[dict[str, Any]] = []
+    attempt = 0
+    for record in read_lines(run / "metrics.jsonl"):
+        step = record.get("step")
+        if not isinstance(step, int):
+            continue
+        if record.get("kind") == "evaluation":
+            evaluations[step] = record
+        elif record.get("kind") == "step":
+            if record.get("attempt", 0) > attempt:
+                attempt = record["attempt"]
+                replayed += [kept.pop(later) for later in sorted(kept) if later >= step]
+                evaluations = {
+                    at: item for at, item in evaluations.items() if at < step
+                }
+            if step in kept:
+                replayed.append(kept[step])
+            kept[step] = record
+    return Steps(
+        tuple(kept[step] for step in sorted(kept)),
+        tuple(replayed),
+        tuple(evaluations[step] for step in sorted(evaluations)),
+    )

@@ -1,0 +1,25 @@
+"""What a person reads after a run: the price tag, the model card and the page, made from the run's folder alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trainer.files import write_atomic
+from trainer.report.card import card
+from trainer.report.contents import Contents, read_run
+from trainer.report.ledger import append_ledger
+from trainer.report.page import page
+
+__all__ = ["Contents", "append_ledger", "read_run", "write_report"]
+
+
+def write_report(run: Path) -> None:
+    """Write pricetag.json, card.md and report.html of a run's folder; each is complete or absent."""
+    contents = read_run(run)
+    write_atomic(
+        run / "pricetag.json",
+        json.dumps(contents.tag.to_json(), indent=2, ensure_ascii=False) + "\n",
+    )
+    write_atomic(run / "card.md", card(contents))
+    write_atomic(run / "report.html", page(contents))

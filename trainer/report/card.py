@@ -1,0 +1,78 @@
+"""card.md: what the Hugging Face hub shows of a model, with its emissions in grams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from trainer.books.formatting import format_figure, format_price_tag
+from trainer.report.contents import Contents
+
+
+def front_matter(contents: Contents) -> dict[str, Any]:
+    """The hub's metadata. `co2_eq_emissions` appears only where a figure is known."""
+    data: dict[str, Any] = {
+        "tags": [
+            "isoflop",
+            "pre-training",
+            contents.config.model.name,
+            contents.config.objective.name,
+        ],
+        "pipeline_tag": "text-generation",
+    }
+    carbon = contents.tag["carbon.kgco2e"].measured
+    if carbon is not None and carbon.value is not None:
+        site, machine = contents.config.site, contents.config.machine
+        emissions: dict[str, Any] = {
+            "emissions": carbon.value * 1000,
+            "source": f"{carbon.provenance}: {carbon.source}",
+            "training_type": "pre-training",
+        }
+        if site.name != "unstated":
+            emissions["geographical_location"] = site.name
+        if machine.name != "unstated":
+            emissions["hardware_used"] = machine.name
+        data["co2_eq_emissions"] = emissions
+    return data
+
+
+def card(contents: Contents) -> str:
+    """The model card as Markdown."""
+    config, best = contents.config, contents.best
+    facts = [
+        f"- {config.model.family} `{config.model.name}`, {format_figure(_planned(contents), '')} parameters",
+        f"- objective `{config.objective.name}`, data `{config.data.name}`, science hash `{config.science_hash()}`",
+        f"- status: {contents.status}",
+    ]
+    if best:
+        facts.append(
+            f"- held-out {best['bits_per_byte']:.4f} bits per byte after {best['tokens']:,} tokens "
+            f"(the same tokens without context: {best['unigram_bits_per_byte']:.4f})"
+        )
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(
+                front_matter(contents), sort_keys=False, allow_unicode=True
+            ).strip(),
+            "---",
+            "",
+            f"# {config.experiment}",
+            "",
+            *facts,
+            "",
+            "## Price tag",
+            "",
+            "```",
+            format_price_tag(contents.tag),
+            "```",
+            "",
+        ]
+    )
+
+
+def _planned(contents: Contents) -> Any:
+    from trainer.books import Figure, parameters
+
+    return Figure(parameters(contents.config).total, "exact")

@@ -1,0 +1,101 @@
+"""The curves of a run page, as SVG images that live inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+BLUE, ORANGE, GREY = "#2563ab", "#c2571a", "#8a8f98"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str = BLUE
+    style: str = "-"
+    marker: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: list[Curve] = field(default_factory=list)
+    from_zero: bool = False
+
+
+def svg(plot: Plot) -> str:
+    """The plot as a `data:` address of an SVG image; equal plots give equal text."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib.figure import Figure
+
+    settings: dict[str, Any] = {
+        "svg.hashsalt": "isoflop",
+        "svg.fonttype": "none",
+        "font.size": 9,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(5.2, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        for curve in plot.curves:
+            axes.plot(
+                curve.x,
+                curve.y,
+                curve.style,
+                color=curve.colour,
+                marker=curve.marker,
+                markersize=3,
+                label=curve.label,
+            )
+        axes.set_title(plot.title, loc="left", fontsize=10)
+        axes.set_xlabel(plot.x_label)
+        axes.set_ylabel(plot.y_label)
+        axes.grid(True, color="#e3e6ea", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        if plot.from_zero:
+            axes.set_ylim(bottom=0)
+        if len(plot.curves) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "isoflop"})
+    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def pairs(
+    records: Sequence[dict[str, Any]], x: str, y: str
+) -> tuple[list[float], list[float]]:
+    """The two columns of those records that have both."""
+    both = [
+        (item[x], item[y])
+        for item in records
+        if _number(item.get(x)) and _number(item.get(y))
+    ]
+    return [float(a) for a, _ in both], [float(b) for _, b in both]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def smooth(values: Sequence[float], share: float = 0.02) -> list[float]:
+    """Exponential mean over about `share` of the curve, corrected for its start."""
+    weight = max(0.0, 1 - 1 / max(1.0, share * len(values)))
+    mean, mass, out = 0.0, 0.0, []
+    for value in values:
+        mean, mass = weight * mean + (1 - weight) * value, weight * mass + (1 - weight)
+        out.append(mean / mass)
+    return out
