@@ -1,0 +1,1 @@
+"""What an experiment is: Hydra groups in YAML, no logic."""

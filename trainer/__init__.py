@@ -1,0 +1,3 @@
+"""isoflop: pre-training at many sizes, with the price tag attached."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,263 @@
+"""Checkpoints that are complete or absent, and that any ZeRO stage and any number of ranks can read.
+
+    checkpoints/step-00000200/
+      model-00001-of-00002.safetensors      whole fp32 weights, a share of the parameters per rank
+      moments-00001-of-00002.safetensors    fp32 stretches of AdamW's moments, keys `<kind>/<parameter>@<first element>`
+      manifest.json                         step, tensors, where each stretch is, a sha256 of every file and of itself
+
+A rank that resumes asks for stretches of flattened parameters, whatever the layout that wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from trainer.config import CheckpointConfig
+from trainer.distributed import World
+from trainer.engine import Engine
+from trainer.files import fsync_folder, sha256, write_synced
+
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """A checkpoint that must not be used, and why."""
+
+
+def folder_of(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step-{step:08d}"
+
+
+def steps_in(checkpoints: Path) -> list[int]:
+    """Steps of the checkpoints that were completed, oldest first."""
+    if not checkpoints.is_dir():
+        return []
+    return sorted(int(path.name[5:]) for path in checkpoints.glob("step-*") if path.name[5:].isdigit())
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(engine: Engine, world: World, checkpoints: Path, step: int, facts: dict[str, Any]) -> Path:
+    """Write the state after `step` updates. Collective. Raises OSError on every rank when any rank could not write;
+    the folder is then absent and what was written aside is removed."""
+    target, aside = folder_of(checkpoints, step), checkpoints / f".step-{step:08d}.partial"
+    try:
+        _together(world, lambda: _clear(aside) if world.is_first else None)
+        shares = _together(world, lambda: _write_share(engine, world, aside))
+        _together(world, lambda: _publish(world, aside, target, step, facts, engine, shares) if world.is_first else None)
+    except OSError:
+        if world.is_first:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return target
+
+
+def _together(world: World, action: Callable[[], Any]) -> list[Any]:
+    """Run the action on every rank: either every rank gets all results, or every rank raises the first rank's OSError."""
+    try:
+        outcome = (action(), None)
+    except OSError as error:
+        outcome = (None, (error.errno, error.strerror))
+    outcomes = world.gather(outcome)
+    for _, error in outcomes:
+        if error is not None:
+            raise OSError(*error)
+    return [result for result, _ in outcomes]
+
+
+def _clear(aside: Path) -> None:
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+
+
+def _write_share(engine: Engine, world: World, aside: Path) -> dict[str, Any]:
+    """This rank's two files. All weights pass by before anything is written: at stage 3 all ranks gather them together."""
+    suffix = f"{world.rank + 1:05d}-of-{world.size:05d}.safetensors"
+    model_file = "model.safetensors" if world.size == 1 else f"model-{suffix}"
+    weights: dict[str, Tensor] = {}
+    for index, (name, weight) in enumerate(engine.weights()):
+        if index % world.size == world.rank:
+            weights[name] = weight.detach().to("cpu", torch.float32, copy=True).contiguous()
+    moments: dict[str, Tensor] = {}
+    stretches = []
+    for fragment in engine.moments(to_save=True):
+        moments[f"{fragment.kind}/{fragment.name}@{fragment.start}"] = fragment.tensor.detach().to("cpu", copy=True)
+        stretch = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start, "numel": fragment.tensor.numel()}
+        stretches.append(stretch | {"file": f"moments-{suffix}"})
+    files = {}
+    for file, tensors in ((model_file, weights), (f"moments-{suffix}", moments)):
+        content = save(tensors, metadata={"format": "pt"})
+        files[file] = {"bytes": len(content), "sha256": write_synced(aside / file, content)}
+    return {"files": files, "weights": dict.fromkeys(weights, model_file), "moments": stretches}
+
+
+def _publish(
+    world: World,
+    aside: Path,
+    target: Path,
+    step: int,
+    facts: dict[str, Any],
+    engine: Engine,
+    shares: list[dict[str, Any]],
+) -> None:
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "world_size": world.size,
+        **facts,
+        "zero_stage": engine.stage,
+        "shapes": engine.shapes(),
+        "weights": {name: file for share in shares for name, file in share["weights"].items()},
+        "moments": [stretch for share in shares for stretch in share["moments"]],
+        "files": {name: file for share in shares for name, file in share["files"].items()},
+    }
+    manifest["sha256"] = _digest(manifest)
+    write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
+    fsync_folder(aside)
+    if target.exists():  # the same step saved again, by a run that went back before it
+        os.rename(target, target.with_name(f".{target.name}.old.partial"))
+    os.rename(aside, target)
+    fsync_folder(target.parent)
+    shutil.rmtree(target.with_name(f".{target.name}.old.partial"), ignore_errors=True)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def remove_leftovers(checkpoints: Path) -> None:
+    """Delete what a killed process had written aside."""
+    if checkpoints.is_dir():
+        for path in checkpoints.glob(".step-*.partial"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def retire(checkpoints: Path, config: CheckpointConfig, best_step: int | None) -> list[int]:
+    """Delete checkpoints beyond the retention rules; returns their steps."""
+    steps = steps_in(checkpoints)
+    keep = set(steps[-config.keep_last :])
+    if config.keep_best and best_step is not None:
+        keep.add(best_step)
+    if config.keep_every is not None:
+        keep.update(step for step in steps if step % config.keep_every == 0)
+    retired = [step for step in steps if step not in keep]
+    for step in retired:  # renamed first, so that a half-deleted folder never looks complete
+        folder = folder_of(checkpoints, step)
+        gone = folder.with_name(f".{folder.name}.partial")
+        os.rename(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    return retired
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint on disk."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.manifest["step"])
+
+    def reader(self) -> Callable[[str, str, int, int], Tensor]:
+        """read(name, kind, start, numel): fp32 elements [start, start + numel) of a flattened parameter or moment."""
+        stretches: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for stretch in self.manifest["moments"]:
+            stretches.setdefault((stretch["name"], stretch["kind"]), []).append(stretch)
+        files = {name: safe_open(self.folder / name, "pt") for name in self.manifest["files"]}  # type: ignore[no-untyped-call]
+        whole: dict[str, Tensor] = {}  # the parameter read last: its stretches are asked for in a row
+
+        def read(name: str, kind: str, start: int, numel: int) -> Tensor:
+            if kind == "weight":
+                if name not in whole:
+                    whole.clear()
+                    whole[name] = files[self.manifest["weights"][name]].get_tensor(name).view(-1)
+                return whole[name].narrow(0, start, numel)
+            result = torch.empty(numel, dtype=torch.float32)
+            missing = numel
+            for stretch in stretches[(name, kind)]:
+                first = max(start, stretch["start"])
+                last = min(start + numel, stretch["start"] + stretch["numel"])
+                if first < last:
+                    part = files[stretch["file"]].get_slice(f"{kind}/{name}@{stretch['start']}")
+                    result[first - start : last - start] = part[first - stretch["start"] : last - stretch["start"]]
+                    missing -= last - first
+            if missing:
+                raise Damaged(f"{missing} elements of {kind} of {name} are in no file")
+            return result
+
+        return read
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole fp32 weights by name."""
+        read = self.reader()
+        shapes = self.manifest["shapes"]
+        return {n: read(n, "weight", 0, int(torch.Size(s).numel())).view(*s).clone() for n, s in shapes.items()}
+
+
+def open_checkpoint(folder: Path, share: tuple[int, int] = (0, 1)) -> Checkpoint:
+    """Open and verify: rank r of n checks every n-th file. Raises Damaged, naming what is wrong."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest.get("sha256") != _digest(manifest):
+            raise Damaged("manifest.json: its sha256 differs")
+        if manifest["format"] != FORMAT:
+            raise Damaged(f"manifest.json: format {manifest['format']} is not the one this version reads ({FORMAT})")
+        for index, (name, facts) in enumerate(manifest["files"].items()):
+            if index % share[1] != share[0]:
+                continue
+            file = folder / name
+            if not file.is_file():
+                raise Damaged(f"{name}: missing")
+            if file.stat().st_size != facts["bytes"]:
+                raise Damaged(f"{name}: {file.stat().st_size} bytes instead of {facts['bytes']}")
+            if sha256(file) != facts["sha256"]:
+                raise Damaged(f"{name}: its sha256 differs")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise Damaged(f"manifest.json: {type(error).__name__}: {error}") from None
+    return Checkpoint(folder, manifest)
+
+
+def newest_intact(checkpoints: Path, world: World) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint whose every byte is as written, and a line for each newer one that is damaged. Collective."""
+    damage = []
+    for step in reversed(world.broadcast(steps_in(checkpoints))):
+        checkpoint, error = None, None
+        try:
+            checkpoint = open_checkpoint(folder_of(checkpoints, step), (world.rank, world.size))
+        except Damaged as caught:
+            error = str(caught)
+        errors = [one for one in world.gather(error) if one]
+        if not errors:
+            return checkpoint, damage
+        damage.append(f"checkpoint of step {step} is damaged ({errors[0]}) and was not used")
+    return None, damage
+
+
+def each_intact(checkpoints: Path) -> Iterator[Checkpoint]:
+    """Intact checkpoints, newest first; for one process that only reads."""
+    for step in reversed(steps_in(checkpoints)):
+        try:
+            yield open_checkpoint(folder_of(checkpoints, step))
+        except Damaged:
+            continue

@@ -1,0 +1,284 @@
+"""From the command line to a checked configuration: the only file that imports Hydra. Ranks never do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from trainer.config import MACHINERY, SCIENCE, Config
+from trainer.errors import UserError, nearest
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+NAME = "train"
+
+
+def groups(conf: Path = CONF) -> dict[str, list[str]]:
+    """Every config group and its options."""
+    return {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(conf.iterdir())
+        if folder.is_dir() and any(folder.glob("*.yaml"))
+    }
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every key of the schema, dotted."""
+    names = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += keys(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+class Override:
+    """One `key=value` or `group=option` of the command line, in Hydra's grammar."""
+
+    def __init__(self, text: str) -> None:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import HydraException
+
+        if text.startswith("-") and "=" in text:
+            raise UserError(f"{text}: overrides are written without dashes: {text.lstrip('-')}")
+        try:
+            parsed = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), "not understood")
+            hint = "" if "=" in text else "; write key=value"
+            raise UserError(f"{text}: not an override in Hydra's grammar ({first.strip()}){hint}") from None
+        self.text, self.key, self.parsed = text, parsed.key_or_group, parsed
+
+    @property
+    def is_group(self) -> bool:
+        return "." not in self.key and self.key in {*groups(), "experiment"}
+
+    @property
+    def is_sweep(self) -> bool:
+        return bool(self.parsed.is_sweep_override())
+
+    def value(self) -> Any:
+        return self.parsed.value()
+
+    def check(self) -> str | None:
+        """What is wrong with the name of the group or of its option, if anything."""
+        if self.is_group and not self.is_sweep and isinstance(self.value(), str):
+            options = groups().get(self.key, [])
+            if self.value() not in options:
+                allowed = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "") or "none yet"
+                return f"{self.key}={self.value()}: no such option{nearest(self.value(), options)}; there is {allowed}"
+        known = [*groups(), "experiment", "hydra", *Config.model_fields]
+        if self.key.split(".")[0].split("@")[0] not in known:
+            return f"{self.key}: no such key{nearest(self.key, [*known, *keys()])}"
+        return None
+
+    def forced(self) -> str:
+        """The same override, allowed also where the YAML files are silent: our schema is the judge of keys."""
+        if self.is_group or self.text[0] in "+~":
+            return self.text
+        return f"++{self.text}"
+
+
+def parse(texts: Iterable[str]) -> list[Override]:
+    """All overrides, or a UserError that names every one that is wrong."""
+    overrides, wrong = [], []
+    for text in texts:
+        try:
+            overrides.append(Override(text))
+        except UserError as error:
+            wrong.append(str(error))
+    wrong += [line for override in overrides if (line := override.check())]
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return overrides
+
+
+def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
+    """The configuration that these overrides describe, checked in full. Raises UserError with every error at once."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    texts = list(texts)
+    wrong: list[str] = []
+    try:
+        overrides = parse(texts)
+    except UserError as error:  # remember, and look for more in the rest
+        wrong += str(error).splitlines()
+        overrides = [one for one in map(_parsed, texts) if one is not None and not one.check()]
+    wrong += [f"{o.text}: several values need -m (one run each)" for o in overrides if o.is_sweep and not swept]
+    overrides = [override for override in overrides if not override.is_sweep]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="isoflop"):
+            composed = hydra_compose(NAME, [override.forced() for override in overrides])
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError("\n".join([*wrong, " ".join(str(error).split())])) from None
+    assert isinstance(plain, dict)
+    given = {override.key for override in overrides}
+    _one_budget(plain, given)
+    return validate(plain, wrong)
+
+
+def _parsed(text: str) -> Override | None:
+    try:
+        return Override(text)
+    except UserError:
+        return None
+
+
+def _one_budget(plain: dict[str, Any], given: set[str]) -> None:
+    """A budget on the command line takes the place of the default one."""
+    stated = {key.removeprefix("budget.") for key in given if key.startswith("budget.")}
+    if stated:
+        plain["budget"] = {name: value for name, value in plain["budget"].items() if name in stated}
+
+
+def change(base: Config, texts: Iterable[str]) -> Config:
+    """An existing run's configuration with overrides on top. Raises UserError."""
+    from omegaconf import OmegaConf
+
+    overrides = parse(texts)
+    plain = OmegaConf.create(base.model_dump(mode="json"))
+    for override in overrides:
+        if override.is_sweep:
+            raise UserError(f"{override.text}: one run can be resumed with one value only")
+        if override.is_group:
+            OmegaConf.update(plain, override.key, yaml.safe_load((CONF / override.key / f"{override.value()}.yaml").read_text()), merge=False)
+        else:
+            OmegaConf.update(plain, override.key, override.value(), force_add=True)
+    container = OmegaConf.to_container(plain, resolve=True)
+    assert isinstance(container, dict)
+    _one_budget(container, {override.key for override in overrides})
+    return validate(container)
+
+
+def sweep(texts: list[str]) -> list[list[str]]:
+    """The runs of a multirun: the product of all sweeps in the overrides, in Hydra's order."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parse(texts)
+    batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
+    return [list(run) for batch in batches for run in batch]
+
+
+def validate(plain: Mapping[str, Any], wrong: Iterable[str] = ()) -> Config:
+    """Check plain data against the schema. Raises UserError naming every wrong key, what was given and what is allowed."""
+    lines = list(wrong)
+    data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
+    seen: set[str] = set()
+    while True:
+        try:
+            config = Config.model_validate(data)
+            break
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        fresh = [line for one in found for line in _explain(one) if line not in lines]
+        # Rules over several keys make no sense over values that were put back to their defaults.
+        fresh = [line for line in fresh if not any(name in line for name in seen)]
+        lines += fresh
+        if not any(_put_back(data, one["loc"], seen) for one in found):
+            break
+    if lines:
+        raise UserError("\n".join(dict.fromkeys(lines)))
+    return config
+
+
+def _put_back(data: dict[str, Any], loc: tuple[Any, ...], seen: set[str]) -> bool:
+    """Remove the wrong value so that what else is wrong can be seen."""
+    branch: Any = data
+    path = [part for part in loc if isinstance(part, str)]
+    depth = 0
+    for part in path[:-1]:
+        if not isinstance(branch, dict) or part not in branch or not isinstance(branch[part], dict):
+            break
+        branch, depth = branch[part], depth + 1
+    name = path[depth] if depth < len(path) else None
+    if name is None or not isinstance(branch, dict) or name not in branch:
+        return False
+    seen.add(".".join(path[: depth + 1]))
+    del branch[name]
+    return True
+
+
+def _explain(error: Mapping[str, Any]) -> list[str]:
+    """A pydantic error as lines for a person."""
+    loc = [str(part) for part in error["loc"] if not isinstance(part, int)]
+    kind, context, given = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "value_error":
+        text = str(context["error"])
+        if loc in ([], ["budget"]):
+            return text.splitlines()
+        section = _section(loc)
+        prefix = f"{'.'.join(loc)}." if section else f"{'.'.join(loc)}: "
+        return [prefix + line for line in text.splitlines()]
+    name = ".".join(loc)
+    if kind == "extra_forbidden":
+        parent = ".".join(loc[:-1])
+        allowed = [key for key in keys() if key.startswith(parent)] if parent else [*Config.model_fields, *keys()]
+        near = nearest(name, allowed) or nearest(loc[-1], [key.split(".")[-1] for key in keys()])
+        return [f"{name}: no such key{near}"]
+    units = _units(loc)
+    want = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    near = ""
+    if kind == "literal_error":
+        choices = [part.strip(" '") for part in context["expected"].replace(" or ", ",").split(",")]
+        near = nearest(str(given), choices)
+    return [f"{name}: {given!r} given, {want}{units} wanted{near}"]
+
+
+def _section(loc: list[str]) -> type[BaseModel] | None:
+    model: Any = Config
+    for part in loc:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _units(loc: list[str]) -> str:
+    section = _section(loc[:-1]) if len(loc) > 1 else Config
+    field = section.model_fields.get(loc[-1]) if section and loc else None
+    extra = field.json_schema_extra if field else None
+    return f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both values."""
+    result: dict[str, tuple[Any, Any]] = {}
+    for name in {**old, **new}:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            result |= differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            result[prefix + name] = (before, after)
+    return result
+
+
+def describe_keys() -> str:
+    """The help text: every group with its options, every key with its unit, default and sentence."""
+    options = groups()
+    lines = []
+    for title, names in (("Science (decides the outcome)", SCIENCE), ("Machinery (decides speed, memory and price)", MACHINERY)):
+        lines += ["", title]
+        for name in names:
+            field = Config.model_fields[name]
+            section = field.annotation
+            if not (isinstance(section, type) and issubclass(section, BaseModel)):
+                lines += ["", f"  {name:<28} {field.default!s:<14} {field.description}"]
+                continue
+            doc = (section.__doc__ or "").split("\n")[0]
+            lines += ["", f"  {name}={'|'.join(options.get(name, []))}    {doc}" if name in options else f"  {name}    {doc}"]
+            for key_name, inner in section.model_fields.items():
+                extra = inner.json_schema_extra
+                unit = f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
+                default = "null" if inner.default is None else inner.default
+                lines.append(f"    {f'{name}.{key_name}':<32} {default!s:<12} {inner.description}{unit}")
+    return "\n".join(lines)

@@ -1,0 +1,351 @@
+"""The only file that knows DeepSpeed: a model, an optimizer and a ZeRO stage become steps.
+
+Weights, gradients and optimizer states are fp32 at every stage; bf16 is autocast inside the forward pass. So the same
+science gives the same curve at every stage, and a checkpoint needs no second copy of the weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.config import Config
+from trainer.distributed import World
+from trainer.errors import UserError
+from trainer.models import build, initialize
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+MicroBatch = Mapping[str, np.ndarray]
+
+
+def zero_stage(config: Config, world_size: int) -> int:
+    """The stage asked for, else 0 on one rank (nothing to divide: ZeRO only costs there) and 1 on several."""
+    if config.engine.zero_stage is not None:
+        return config.engine.zero_stage
+    return 0 if world_size == 1 else 1
+
+
+def micro_batch(config: Config, world_size: int) -> int:
+    """Sequences per rank and forward pass: as asked for, else the rank's share in the fewest equal parts of at most 16."""
+    share = -(-config.optim.batch_size // world_size)
+    if config.engine.micro_batch is not None:
+        return min(config.engine.micro_batch, share)
+    return -(-share // -(-share // 16))
+
+
+def deepspeed_settings(config: Config, world_size: int) -> dict[str, Any]:
+    """DeepSpeed's configuration for this run; raw keys of `engine.deepspeed` win."""
+    stage, size = zero_stage(config, world_size), micro_batch(config, world_size)
+    zero: dict[str, Any] = {"stage": stage}
+    if config.engine.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if config.engine.offload_parameters:
+        zero["offload_param"] = {"device": "cpu"}
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": size,
+        "gradient_accumulation_steps": -(-(-(-config.optim.batch_size // world_size)) // size),
+        "zero_optimization": zero,
+        "gradient_clipping": (config.optim.clip or 0.0) if stage else 0.0,  # stage 0 is clipped here, with its norm
+        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW also when offloaded: DeepSpeed's own needs a compiler
+        "steps_per_print": 2**62,
+    }
+    return _merged(settings, config.engine.deepspeed)
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for name, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(name), dict)
+        result[name] = _merged(result[name], value) if both else value
+    return result
+
+
+# What our own groups decide: as raw keys they would contradict the checkpoint, the schedule or the data order.
+DECIDED_ELSEWHERE = {
+    "bf16": "engine.precision",
+    "fp16": "engine.precision",
+    "optimizer": "optim.*",
+    "scheduler": "optim.schedule",
+    "gradient_clipping": "optim.clip",
+    "train_batch_size": "optim.batch_size",
+    "train_micro_batch_size_per_gpu": "engine.micro_batch",
+    "gradient_accumulation_steps": "optim.batch_size and engine.micro_batch",
+    "zero_optimization.stage": "engine.zero_stage",
+}
+
+
+def check(config: Config, world_size: int) -> None:
+    """Let DeepSpeed judge its raw keys before any worker starts. Raises UserError with DeepSpeed's own words."""
+    raw = config.engine.deepspeed
+    if not raw:
+        return
+    zero = raw.get("zero_optimization")
+    given = [*raw, *(f"zero_optimization.{name}" for name in (zero if isinstance(zero, Mapping) else ()))]
+    taken = [f"engine.deepspeed.{name}: set {DECIDED_ELSEWHERE[name]} instead" for name in given if name in DECIDED_ELSEWHERE]
+    if taken:
+        raise UserError("\n".join(taken))
+    deepspeed = _deepspeed("cpu")
+    from deepspeed.runtime.config import DeepSpeedConfig  # type: ignore[import-untyped]
+
+    known = {str(value) for name, value in vars(deepspeed.runtime.constants).items() if name.isupper() and isinstance(value, str)}
+    known |= set(vars(deepspeed.runtime.config)) | {"zero_optimization", "activation_checkpointing", "aio", "torch_autocast"}
+    unknown = [name for name in raw if name not in known]
+    if unknown:
+        raise UserError("\n".join(f"engine.deepspeed.{name}: DeepSpeed knows no such key" for name in unknown))
+    try:
+        DeepSpeedConfig(deepspeed_settings(config, 1))
+    except Exception as error:  # whatever DeepSpeed raises is its way to refuse
+        errors: Callable[[], list[dict[str, Any]]] | None = getattr(error, "errors", None)
+        lines = (
+            [f"{'.'.join(map(str, one['loc']))}: {one['msg']}, got {one['input']!r}" for one in errors()]
+            if errors is not None
+            else [" ".join(str(error).split())]
+        )
+        raise UserError("\n".join(f"engine.deepspeed refused by DeepSpeed: {line}" for line in lines)) from None
+
+
+def _deepspeed(device_type: str) -> Any:
+    """Import DeepSpeed quietly, and without the C++ extension that it would compile on a CPU."""
+    if device_type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
+    # DeepSpeed calls all_gather_into_tensor and reduce_scatter_tensor by names that torch is retiring.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*(all_gather_into_tensor|reduce_scatter_tensor).*")
+    import deepspeed  # type: ignore[import-untyped]
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # It serves inference_all_reduce only, and needs a compiler at the first start.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def host_memory_peak() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A stretch of one parameter's optimizer state that lives on this rank: elements [start, start + numel) of `name`."""
+
+    name: str
+    kind: str  # one of MOMENTS
+    start: int
+    tensor: Tensor  # 1-D fp32 view; writing into it changes the state
+
+
+class Engine:
+    """A model in training. All methods are collective: every rank calls them alike."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        self.config, self.world = config, world
+        self.device = world.device
+        self.stage = zero_stage(config, world.size)
+        self._deepspeed = _deepspeed(self.device.type)
+        settings = deepspeed_settings(config, world.size)
+        self.accumulation = settings["gradient_accumulation_steps"]
+        os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone
+        self._deepspeed.init_distributed(dist_backend="nccl" if self.device.type == "cuda" else "gloo", verbose=False)
+
+        self.model = self._build(settings)
+        self._autocast()
+        self.parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
+            model=self.model, optimizer=self._adamw(), config=settings, dist_init_required=False
+        )
+        if config.engine.compile:
+            self._engine.compile()
+
+    # --- building ---
+
+    def _build(self, settings: dict[str, Any]) -> nn.Module:
+        partitioned = self.stage == 3
+        born: AbstractContextManager[Any] = torch.device("cpu")
+        if partitioned:  # no rank ever holds the whole model
+            born = self._deepspeed.zero.Init(config_dict_or_path=settings, dtype=torch.float32)
+        with born:
+            model = build(self.config)
+        initialize(model, self.config.seed, self._gathered if partitioned else lambda parameter: nullcontext())
+        model.recompute = self.config.engine.activation_checkpointing
+        return model
+
+    def _gathered(self, parameter: nn.Parameter) -> AbstractContextManager[Any]:
+        return self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
+
+    def _autocast(self) -> None:
+        """bf16 inside the forward pass. DeepSpeed's own autocast would also round the reduced gradients."""
+        if self.config.engine.precision == "bf16":
+            inner, device_type = self.model.forward, self.device.type
+
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                with torch.autocast(device_type, dtype=torch.bfloat16):
+                    return inner(*args, **kwargs)
+
+            self.model.forward = forward  # type: ignore[method-assign]
+
+    def _adamw(self) -> torch.optim.AdamW:
+        """Decay on matrices only: norms, biases and other vectors are left alone."""
+        optim = self.config.optim
+
+        def dimensions(parameter: Tensor) -> int:
+            return len(getattr(parameter, "ds_shape", parameter.shape))
+
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if dimensions(p) >= 2], "weight_decay": optim.weight_decay},
+            {"params": [p for p in trained if dimensions(p) < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=optim.lr,
+            betas=(optim.beta1, optim.beta2),
+            eps=optim.epsilon,
+            fused=True,
+        )
+
+    # --- stepping ---
+
+    def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}
+
+    def forward_backward(self, micro_batches: list[MicroBatch], global_targets: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the mean loss over the step's global targets. Returns this rank's loss sum and side sums."""
+        assert len(micro_batches) == self.accumulation, (len(micro_batches), self.accumulation)
+        # DeepSpeed divides by the accumulation steps and averages over ranks; undo both and divide by the true count.
+        scale = self.world.size * self.accumulation / max(global_targets, 1.0)
+        total = torch.zeros((), device=self.device)
+        sums: dict[str, Tensor] = {}
+        for index, batch in enumerate(micro_batches):
+            loss, _, side = self._engine(**self.tensors(batch))
+            self._engine.backward(loss * scale)
+            total += loss.detach()
+            for name, value in side.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            if index + 1 < len(micro_batches):
+                self._engine.step()  # counts the micro-batch; the update waits for the last one
+        return total, sums
+
+    def update(self, lr: float) -> float:
+        """One optimizer step; returns the global gradient norm before clipping."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        norm = 0.0
+        if self.stage == 0:  # DeepSpeed would clip but not tell the norm
+            clip = self.config.optim.clip
+            norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), clip if clip is not None else float("inf")))
+        self._engine.step()
+        if self.stage:
+            norm = float(self._engine.get_global_grad_norm() or 0.0)
+        return norm
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterator[MicroBatch]) -> tuple[float, float]:
+        """Loss sum and target count over all ranks' batches; every rank brings equally many."""
+        self._engine.eval()
+        loss_sum, targets = 0.0, 0.0
+        for batch in batches:
+            loss, count, _ = self._engine(**self.tensors(batch))
+            loss_sum, targets = loss_sum + float(loss), targets + float(count)
+        self._engine.train()
+        total = self.world.sum(loss_sum, targets)
+        return total[0], total[1]
+
+    def memory_peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else host_memory_peak()
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    # --- state, for checkpoints ---
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, whole, one after the other."""
+        for name, parameter in self.parameters.items():
+            if self.stage == 3:
+                with self._deepspeed.zero.GatheredParameters([parameter]):
+                    yield name, parameter.data
+            else:
+                yield name, parameter.data
+
+    def moments(self, *, to_save: bool = False) -> Iterator[Fragment]:
+        """This rank's fragments of AdamW's moments, created as zeros where no step was taken yet. At stage 0 every rank
+        holds everything; `to_save` then yields only an equal share of it."""
+        for name, parameter in self.parameters.items():
+            if self.stage == 0:
+                state = self._state(parameter)
+                share = -(-parameter.numel() // self.world.size) if to_save else parameter.numel()
+                start = min(share * self.world.rank, parameter.numel()) if to_save else 0
+                numel = min(share, parameter.numel() - start)
+                for kind in MOMENTS if numel else ():
+                    yield Fragment(name, kind, start, state[kind].view(-1).narrow(0, start, numel))
+            elif self.stage in (1, 2):
+                mapping = parameter._hp_mapping  # None where this rank holds nothing of it
+                if mapping is not None:
+                    flat = self._optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+                    state, address = self._state(flat), mapping.hp_fragment_address
+                    for kind in MOMENTS:
+                        tensor = state[kind].narrow(0, address.start, address.numel)
+                        yield Fragment(name, kind, mapping.lp_fragment_address.start, tensor)
+            else:
+                group, offset, padded = self._optimizer.grad_position[self._optimizer.get_param_id(parameter)]
+                state = self._state(self._optimizer.fp32_partitioned_groups_flat[group])
+                start = min(padded * self.world.rank, parameter.ds_numel)
+                numel = min(padded, parameter.ds_numel - start)
+                for kind in MOMENTS if numel else ():
+                    yield Fragment(name, kind, start, state[kind].narrow(0, offset, numel))
+
+    def _state(self, parameter: Tensor) -> dict[str, Tensor]:
+        inner = getattr(self._optimizer, "optimizer", self._optimizer)
+        state = inner.state[parameter]
+        if "step" not in state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            for kind in MOMENTS:
+                state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format).detach()
+        return state
+
+    @torch.no_grad()
+    def load(self, step: int, read: Callable[[str, str, int, int], Tensor]) -> None:
+        """Take over the state after `step` updates; `read(name, kind, start, numel)` gives fp32 stretches of a flattened
+        parameter, kind "weight" or one of MOMENTS."""
+        for fragment in self.moments():
+            fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
+        for name, parameter in self.parameters.items():
+            if self.stage == 3:
+                group, offset, padded = self._optimizer.grad_position[self._optimizer.get_param_id(parameter)]
+                start = min(padded * self.world.rank, parameter.ds_numel)
+                numel = min(padded, parameter.ds_numel - start)
+                if numel:
+                    values = read(name, "weight", start, numel)
+                    parameter.ds_tensor.view(-1).narrow(0, 0, numel).copy_(values)
+                    self._optimizer.fp32_partitioned_groups_flat[group].narrow(0, offset, numel).copy_(values)
+                continue
+            parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
+            mapping = getattr(parameter, "_hp_mapping", None)
+            if mapping is not None:  # stages 1 and 2 step on a copy of their own
+                address = mapping.lp_fragment_address
+                mapping.get_hp_fragment().copy_(parameter.view(-1).narrow(0, address.start, address.numel))
+        inner = getattr(self._optimizer, "optimizer", self._optimizer)
+        for state in inner.state.values():
+            state["step"].fill_(step)
+
+    def close(self) -> None:
+        """Before the process group goes: an engine that outlives it can abort the process."""
+        self._engine.destroy()
+        torch.distributed.destroy_process_group()

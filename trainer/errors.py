@@ -1,0 +1,16 @@
+"""The one exception whose text is meant for the person at the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Bad input or a bad environment: shown as one line per line of text, exit code 2, no traceback."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """A hint such as ` (did you mean 'cosine'?)`, or nothing when no allowed name is near."""
+    close = get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

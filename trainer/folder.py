@@ -1,0 +1,132 @@
+"""A run is a folder: its files, its lock, and what the machine was like."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from trainer import __version__
+from trainer.config import Config, load
+from trainer.errors import UserError
+from trainer.files import write_atomic
+
+PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
+
+
+class RunFolder:
+    """Names in one place: who asks for a file of a run asks here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.plan = path / "plan.json"
+        self.overrides = path / "overrides.json"
+        self.metrics = path / "metrics.jsonl"
+        self.events = path / "events.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.tokenizer = path / "tokenizer.model"
+        self.logs = path / "logs"
+
+    def load_config(self) -> Config:
+        """Raises UserError where this is not a run folder."""
+        if not self.config.is_file():
+            raise UserError(f"{self.path}: no run folder (it has no config.yaml)")
+        try:
+            return load(self.config)
+        except ValueError as error:
+            raise UserError(f"{self.config}: not a configuration of this version: {' '.join(str(error).split())}") from None
+
+    def lock(self) -> IO[str]:
+        """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it."""
+        file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open on purpose
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise UserError(f"{self.path}: in use by {holder}; wait for it, stop it, or choose another run.id") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        return file
+
+    def attempts(self) -> int:
+        """How often the run was started before."""
+        try:
+            lines = self.events.read_text(errors="replace").splitlines()
+        except OSError:
+            return 0
+        return sum('"name": "start"' in line or '"name": "resume"' in line for line in lines)
+
+    def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
+        """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""
+        try:
+            entries = json.loads(self.environment.read_text())
+        except (OSError, ValueError):
+            entries = []
+        entry = {"attempt": attempt, "time": time.time(), **environment(), **facts}
+        write_atomic(self.environment, json.dumps([*entries, entry], indent=1))
+
+
+def find_run(name: str, root: str) -> RunFolder:
+    """A run by path, or by `<experiment>/<id>` or `<id>` under the root. Raises UserError when there is none."""
+    for path in (Path(name), Path(root) / name, *sorted(Path(root).glob(f"*/{name}"))):
+        if (path / "config.yaml").is_file():
+            return RunFolder(path.resolve())
+    known = sorted(str(path.parent) for path in Path(root).glob("*/*/config.yaml"))
+    newest = f"; the newest here is {max(known, key=lambda run: os.stat(run).st_mtime)}" if known else ""
+    raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, host and code state; nothing secret: no environment variables."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "isoflop": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+        "git": _git_state(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _cpu_model() -> str | None:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def _git_state() -> dict[str, Any] | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,203 @@
+"""A run from its command to its report: compose, check, prepare, freeze the folder, launch, account."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+from trainer.compose import change, compose, differences, sweep
+from trainer.config import Config
+from trainer.data import Prepared, prepare
+from trainer.errors import UserError
+from trainer.files import write_atomic
+from trainer.folder import RunFolder, find_run
+from trainer.progress import progress_bar
+
+
+def start(words: list[str], *, as_json: bool = False) -> int:
+    """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns the exit code."""
+    if "RANK" in os.environ:
+        return _start_under_torchrun(words)
+    config, folder = ready(words)
+    from launch import run_local
+
+    code = run_local(config, folder.path)
+    if code in (0, 1, 75):
+        finish_report(folder.path, as_json=as_json)
+    if code == 75:
+        print(f"isoflop: stopped before the end; go on with: isoflop train resume={folder.path}", file=sys.stderr)
+    return code
+
+
+def start_many(words: list[str], *, as_json: bool = False) -> int:
+    """One run after the other for every combination of swept values; all are checked before the first starts."""
+    runs = sweep(words)
+    wrong = []
+    for run in runs:
+        try:
+            compose(run)
+        except UserError as error:
+            wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
+    if wrong:
+        raise UserError("\n".join(wrong))
+    codes = []
+    for number, run in enumerate(runs, 1):
+        print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
+        pid = os.fork()  # a process of its own: every run starts from the same clean state
+        if pid == 0:
+            code = 1
+            try:
+                code = start(run, as_json=as_json)
+            except UserError as error:
+                print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+                code = 2
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return max((abs(code) for code in codes), default=0)
+
+
+def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFolder]:
+    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
+    ranks = [] if processes is None else [f"launch.processes={processes}"]
+    resume = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+    new_science = "new_science=true" in words
+    words = [word for word in words if not word.startswith(("resume=", "new_science="))] + ranks
+    if len(resume) > 1:
+        raise UserError(f"resume: name one run, got {' and '.join(resume)}")
+
+    if resume:
+        folder = find_run(resume[0], "runs")
+        before = folder.load_config()
+        config = change(before, words)
+    else:
+        config = compose(words)
+        folder = _new_folder(config)
+        before = folder.load_config() if folder.config.is_file() else None
+    if before is not None:
+        _same_science(before, config, folder, new_science)
+
+    if config.engine.deepspeed:
+        from trainer.engine import check
+
+        check(config, config.launch.processes)
+    _device_exists(config)
+    prepared = prepare_with_progress(config)
+    _freeze(config, folder, words, prepared)
+    return config, folder
+
+
+def _new_folder(config: Config) -> RunFolder:
+    run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-{config.science_hash()[:6]}"
+    return RunFolder((Path(config.run.root) / config.experiment / run_id).absolute())
+
+
+def _same_science(before: Config, config: Config, folder: RunFolder, new_science: bool) -> None:
+    changed = differences(before.science(), config.science())
+    if changed and not new_science:
+        lines = [
+            f"{key}: {now!r} given, the run in {folder.path} has {old!r}" for key, (old, now) in list(changed.items())[:8]
+        ]
+        more = [f"... and {len(changed) - 8} more"] if len(changed) > 8 else []
+        way = "this is another experiment: choose another run.id, or go on from its checkpoint all the same with new_science=true"
+        raise UserError("\n".join([*lines, *more, way]))
+
+
+def _device_exists(config: Config) -> None:
+    if config.engine.device == "cuda":
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found < config.launch.processes:
+            raise UserError(f"engine.device: cuda given, {found} CUDA devices found, {config.launch.processes} wanted")
+    if config.kernels.attention == "triton" and config.engine.device != "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("kernels.attention: triton given, but there is no GPU here; auto, sdpa and reference run on a CPU")
+
+
+def prepare_with_progress(config: Config) -> Prepared:
+    """The corpus as token shards, with a bar while they are made."""
+    with progress_bar() as progress:
+        return prepare(config, progress)
+
+
+def _freeze(config: Config, folder: RunFolder, words: list[str], prepared: Prepared) -> None:
+    """Write down what was decided. The folder is locked for that moment: a live run in it is left alone."""
+    from trainer.books import format_price_tag, plan
+
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with folder.lock():
+            _same_data(folder, prepared)
+            write_atomic(folder.plan, json.dumps(tag := plan(config).to_json(), indent=1))
+            earlier = json.loads(folder.overrides.read_text()) if folder.overrides.is_file() else []
+            write_atomic(folder.overrides, json.dumps([*earlier, {"time": time.time(), "overrides": words}], indent=1))
+            write_atomic(folder.config, config.to_yaml())
+    except OSError as error:
+        raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
+    del tag
+    if config.tracker.console != "none":
+        print(f"{folder.path}\n{format_price_tag(plan(config))}\n", flush=True)
+
+
+def _same_data(folder: RunFolder, prepared: Prepared) -> None:
+    """A run goes on with the very tokens that it began with."""
+    try:
+        entries = json.loads(folder.environment.read_text())
+    except (OSError, ValueError):
+        return
+    before = next((entry["data"] for entry in reversed(entries) if "data" in entry), prepared.fingerprint)
+    if before != prepared.fingerprint:
+        raise UserError(
+            f"data: the corpus or tokenizer changed since this run began (tokens {prepared.fingerprint[:12]} now, {before[:12]} then); "
+            "restore it, or start a new run"
+        )
+
+
+def _start_under_torchrun(words: list[str]) -> int:
+    """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
+    from torch.distributed import TCPStore
+
+    from trainer.worker import work
+
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False)
+    attempt = f"folder_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if rank == 0:
+        try:
+            _, folder = ready(words, processes=size)
+        except BaseException:
+            store.set(attempt, "")
+            raise
+        store.set(attempt, str(folder.path))
+    path = store.get(attempt).decode()
+    if not path:  # rank 0 said what is wrong
+        return 2
+    code = work(Path(path))
+    if rank == 0 and code in (0, 1, 75):
+        finish_report(Path(path))
+    return code
+
+
+def finish_report(run: Path, *, as_json: bool = False) -> None:
+    """The run page, its card and price tag from the files of the folder; the price tag is also printed."""
+    from trainer.books import format_price_tag, measured
+    from trainer.report import append_ledger, write_report
+
+    write_report(run)
+    append_ledger(run)
+    tag = measured(run)
+    if as_json:
+        print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
+    else:
+        print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")
+
+
