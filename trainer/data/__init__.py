@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.data.loader import StepBatch, StepLoader
-from trainer.data.prepare import cache_root, prepare
+from trainer.data.preparation import cache_root, prepare
 from trainer.data.samples import Samples
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer

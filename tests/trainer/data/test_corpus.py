@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from trainer.config import DataConfig
+from trainer.data import corpus
+from trainer.data.corpus import parts, sources
+from trainer.errors import UserError
+
+
+def documents(path, **keys) -> dict[str, str]:
+    """name -> text of every document, parts joined."""
+    data = DataConfig(name="text", path=(str(path),), **keys)
+    joined: dict[str, str] = {}
+    for part in parts(data, sources(data)):
+        assert (part.name not in joined) == part.first
+        joined[part.name] = joined.get(part.name, "") + part.text
+    return joined
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("b.txt", "a.md", "sub/c.py", "picture.png", ".hidden.txt"):
+        (tmp_path / name).write_text(name)
+    assert list(documents(tmp_path).items()) == [("a.md", "a.md"), ("b.txt", "b.txt"), ("sub/c.py", "sub/c.py")]
+
+
+def test_globs_and_files_are_read_once(tmp_path):
+    for name in ("a.txt", "b.txt", "c.md"):
+        (tmp_path / name).write_text(name)
+    data = DataConfig(name="text", path=(f"{tmp_path}/*.txt", f"{tmp_path}/a.txt", str(tmp_path)))
+    assert [source.name for source in sources(data)] == ["a.txt", "b.txt", "c.md"]
+
+
+def test_bytes_survive_newlines_of_every_kind(tmp_path):
+    text = "one\r\ntwo\rthree\n\n\x0bfour\x0c\x1c\x85\u2028five\n"
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    assert documents(tmp_path) == {"a.txt": text}
+
+
+def test_large_files_come_in_parts_cut_behind_newlines(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "PART_BYTES", 64)
+    text = "".join(f"line é {number}\n" for number in range(100)) + "no newline"
+    (tmp_path / "a.txt").write_text(text)
+    data = DataConfig(name="text", path=(str(tmp_path),))
+    read = list(parts(data, sources(data)))
+    assert len(read) > 10 and "".join(part.text for part in read) == text
+    assert all(part.text.endswith("\n") for part in read[:-1])
+    assert sum(part.read for part in read) == len(text.encode())
+
+
+def test_paragraphs_and_lines(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\r\n\n  \nthree\n\nfour")
+    assert list(documents(tmp_path, document="paragraph").values()) == ["one\ntwo", "three", "four"]
+    assert list(documents(tmp_path, document="line").values()) == ["one", "two", "three", "four"]
+
+
+def test_jsonl(tmp_path):
+    rows = [{"text": "first\nline"}, {"text": "second", "url": "x"}, {"text": ""}]
+    (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows))
+    assert list(documents(tmp_path).values()) == ["first\nline", "second", ""]
+    assert list(documents(tmp_path)) == ["a.jsonl:1", "a.jsonl:3", "a.jsonl:5"]
+
+
+def test_the_standard_library_is_a_corpus():
+    data = DataConfig()
+    files = sources(data)
+    names = [source.name for source in files]
+    assert {"argparse.py", "json/decoder.py", "pydoc_data/topics.py"} <= set(names) and names == sorted(names)
+    assert not any(name.startswith(("test/", "site-packages/", "idlelib/")) for name in names)
+    assert 5e6 < sum(source.size for source in files) < 3e7
+    text = "".join(part.text for part in parts(data, [source for source in files if source.name == "this.py"]))
+    assert "Gur Mra bs Clguba" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"txt": "a"}', r"a.jsonl line 2 has no field 'text' \(did you mean 'txt'\?\); set data.field to one of txt"),
+        ('{"text": "a"', "a.jsonl line 2 is not whole JSON"),
+        ('["a"]', "a.jsonl line 2 is a JSON list, not an object"),
+        ('{"text": 5}', "a.jsonl line 2: the field 'text' holds no text but 5"),
+        ('{"text": "\\ud800"}', "a.jsonl line 2: half a surrogate pair at character 0"),
+    ],
+)
+def test_torn_json(tmp_path, content, message):
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + content + "\n")
+    with pytest.raises(UserError, match=message):
+        documents(tmp_path)
+
+
+def test_invalid_utf8_is_found_at_its_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "PART_BYTES", 64)
+    (tmp_path / "a.txt").write_bytes(b"x" * 50 + b"\n" + b"y" * 99 + b"\xe9 latin")
+    for document in ("file", "line"):
+        with pytest.raises(UserError, match=r"a.txt is not UTF-8 at byte 150 \(0xe9\)"):
+            documents(tmp_path, document=document)
+
+
+def test_a_line_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "LONGEST_LINE", 1 << 20)
+    (tmp_path / "a.txt").write_bytes(b"x" * (3 << 20))
+    with pytest.raises(UserError, match="a.txt has a line longer than 1 MiB"):
+        documents(tmp_path)
+
+
+def test_paths_that_hold_nothing(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_text("x")
+    for given, message in (
+        ("note.txt", r"no such file or folder: .*note.txt \(did you mean 'notes.txt'\?\)"),
+        ("nowhere/deep/a.txt", "no such file or folder"),
+        ("*.csv", r"nothing matches .*\*.csv"),
+        ("pictures", "pictures holds no text files"),
+    ):
+        with pytest.raises(UserError, match=message):
+            documents(tmp_path / given)
