@@ -13,43 +13,42 @@ KG_PER_POUND = 0.45359237
 
 
 def facility_kwh(device_kwh: Figure, site: SiteConfig) -> Figure:
-    """Energy with the facility's overhead."""
-    return device_kwh * stated(site.pue, f"site.pue of {site.name}")
-
-
-def carbon_kg(device_kwh: Figure, site: SiteConfig) -> Figure:
-    """Emissions by the grid's average intensity, in kg CO2e.
-
-    Without a PUE the facility's overhead is unknown and the result is a lower bound, labelled so.
-    """
-    if site.gco2e_per_kwh is None:
-        return not_stated("site.gco2e_per_kwh")
-    source = (
-        f"{site.gco2e_per_kwh:g} g/kWh, {site.intensity_source} {site.intensity_year}"
-    )
-    intensity = Figure(site.gco2e_per_kwh / 1000, "stated", source)
+    """Energy with the facility's overhead. Without a PUE that is unknown: a lower bound, labelled so."""
     if site.pue is not None:
-        return facility_kwh(device_kwh, site) * intensity
-    result = device_kwh * intensity
-    if result.value is None:
-        return result
-    low = result.value if result.low is None else result.low
-    return Figure(
-        result.value,
-        result.provenance,
-        f"{result.source}; without facility overhead (site.pue not stated)",
-        low,
-        None,
+        return device_kwh * stated(site.pue, f"PUE {site.pue:g}")
+    return _lower_bound(device_kwh, "without the facility's overhead (site.pue is not stated)")
+
+
+def carbon_kg(facility: Figure, gco2e_per_kwh: float | None, source: str) -> Figure:
+    """Emissions of the facility's energy in kg CO2e; `source` says who published the intensity."""
+    if gco2e_per_kwh is None:
+        return not_stated(source)
+    return facility * Figure(
+        gco2e_per_kwh / 1000, "stated", f"{gco2e_per_kwh:g} g/kWh{', ' + source if source else ''}"
     )
 
 
-def money(device_kwh: Figure, device_hours: Figure, site: SiteConfig) -> Figure:
-    """Rent or energy bill, in `site.currency`."""
+def intensity_source(site: SiteConfig) -> str:
+    """Who published the site's grid intensity, or what is missing."""
+    if site.gco2e_per_kwh is None:
+        return "site.gco2e_per_kwh"
+    return f"{site.intensity_source} {site.intensity_year}"
+
+
+def _lower_bound(figure: Figure, why: str) -> Figure:
+    if figure.value is None:
+        return figure
+    low = figure.value if figure.low is None else figure.low
+    source = f"{figure.source}; {why}" if figure.source else why
+    return Figure(figure.value, figure.provenance, source, low, None)
+
+
+def money(facility: Figure, device_hours: Figure, site: SiteConfig) -> Figure:
+    """Rent of the devices or the energy bill, in `site.currency`."""
     if site.price_per_device_hour is not None:
         source = f"{site.price_per_device_hour:g} {site.currency}/device-hour, {site.price_date}"
         return device_hours * Figure(site.price_per_device_hour, "stated", source)
     if site.price_per_kwh is not None:
         source = f"{site.price_per_kwh:g} {site.currency}/kWh, {site.price_date}"
-        energy = facility_kwh(device_kwh, site)
-        return energy * Figure(site.price_per_kwh, "stated", source)
+        return facility * Figure(site.price_per_kwh, "stated", source)
     return not_stated("site.price_per_device_hour or site.price_per_kwh")

@@ -24,7 +24,10 @@ _ORDER: tuple[Provenance, ...] = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One number in SI units (or the unit its row names), an interval where one is known, and where it comes from."""
+    """One number in SI units (or the unit its row names), and where it comes from.
+
+    `low` and `high` hold an interval; `low` without `high` says "at least".
+    """
 
     value: float | None
     provenance: Provenance
@@ -33,35 +36,30 @@ class Figure:
     high: float | None = None
 
     def __mul__(self, other: Figure | float) -> Figure:
+        """Product of two figures that are not negative; as good as the worse of them."""
         return _combine(self, other, lambda a, b: a * b, " x ")
 
     def __truediv__(self, other: Figure | float) -> Figure:
         right = other if isinstance(other, Figure) else exact(other)
-        if right.value == 0 or right.low == 0 or right.high == 0:
+        if right.value is None:
+            return _combine(self, right, lambda a, b: a, "")
+        low, high = right.bounds
+        if low <= 0:
             return not_stated(f"division by zero: {right.source or 'no amount'}")
-        flipped = Figure(
-            right.value, right.provenance, right.source, right.high, right.low
-        )
-        return _combine(
-            self,
-            flipped,
-            lambda a, b: a / b,
-            " / ",
-            plain=not isinstance(other, Figure),
-        )
+        if right.low is not None:  # the largest divisor gives the smallest quotient
+            right = Figure(right.value, right.provenance, right.source, high, low)
+        return _combine(self, right, lambda a, b: a / b, " / ")
 
     def __add__(self, other: Figure) -> Figure:
         return _combine(self, other, lambda a, b: a + b, " + ")
 
     @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The interval, or None for a figure without a value."""
-        if self.value is None:
-            return None
-        return (
-            self.value if self.low is None else self.low,
-            self.value if self.high is None else self.high,
-        )
+    def bounds(self) -> tuple[float, float]:
+        """The interval of a figure that has a value; a lower bound reaches to infinity."""
+        assert self.value is not None
+        if self.low is None:
+            return self.value, self.value
+        return self.low, math.inf if self.high is None else self.high
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -77,41 +75,19 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _combine(
-    left: Figure,
-    other: Figure | float,
-    apply: Callable[[float, float], float],
-    sign: str,
-    plain: bool | None = None,
-) -> Figure:
-    plain = not isinstance(other, Figure) if plain is None else plain
+def _combine(left: Figure, other: Figure | float, apply: Callable[[float, float], float], sign: str) -> Figure:
     right = other if isinstance(other, Figure) else exact(other)
     if left.value is None or right.value is None:
-        return not_stated(
-            "; ".join(
-                part.source
-                for part in (left, right)
-                if part.value is None and part.source
-            )
-        )
+        missing = (part.source for part in (left, right) if part.value is None and part.source)
+        return not_stated("; ".join(dict.fromkeys(missing)))
     provenance = max(left.provenance, right.provenance, key=_ORDER.index)
-    source = (
-        left.source
-        if plain
-        else sign.join(
-            dict.fromkeys(part.source for part in (left, right) if part.source)
-        )
-    )
-    low = high = None
-    if (
-        left.low is not None
-        or left.high is not None
-        or right.low is not None
-        or right.high is not None
-    ):
-        (a, b), (c, d) = left.bounds or (0, 0), right.bounds or (0, 0)
-        low, high = apply(a, c), apply(b, d)
-    return Figure(apply(left.value, right.value), provenance, source, low, high)
+    source = sign.join(dict.fromkeys(part.source for part in (left, right) if part.source))
+    value = apply(left.value, right.value)
+    if left.low is None and right.low is None:
+        return Figure(value, provenance, source)
+    (a, b), (c, d) = left.bounds, right.bounds
+    low, high = apply(a, c), apply(b, d)
+    return Figure(value, provenance, source, low, high if math.isfinite(high) else None)
 
 
 def exact(value: float, source: str = "") -> Figure:
@@ -127,9 +103,7 @@ def measured_figure(value: float | None, source: str) -> Figure:
     return not_stated(source) if value is None else Figure(value, "measured", source)
 
 
-def estimated(
-    value: float, source: str, low: float | None = None, high: float | None = None
-) -> Figure:
+def estimated(value: float, source: str, low: float | None = None, high: float | None = None) -> Figure:
     return Figure(value, "estimated", source, low, high)
 
 

@@ -31,19 +31,12 @@ class FlopAccount:
     tokens_per_step: int
     steps: int
     six_n: int  # 6 N per token, N = weights that multiply every token
-    six_n_attention: (
-        int  # 6 N + 12 L H Q T per token (Chowdhery et al. 2022, appendix B)
-    )
+    six_n_attention: int  # 6 N + 12 L H Q T per token (Chowdhery et al. 2022, appendix B)
 
     @property
     def forward(self) -> int:
         """Per token."""
-        return (
-            self.attention_projections
-            + self.attention_scores
-            + self.feed_forward
-            + self.head
-        )
+        return self.attention_projections + self.attention_scores + self.feed_forward + self.head
 
     @property
     def backward(self) -> int:
@@ -75,9 +68,7 @@ class FlopAccount:
         return self.six_n * self.tokens_per_step * self.steps
 
 
-def flops(
-    config: Config, attention_backward: AttentionBackward = "composed"
-) -> FlopAccount:
+def flops(config: Config, attention_backward: AttentionBackward = "composed") -> FlopAccount:
     """Count the operations of training `config`.
 
     `attention_backward="fused"` books the scores that a fused kernel recomputes; it does not change the model FLOPs.
@@ -88,12 +79,8 @@ def flops(
         model.key_heads * model.head_channels,
     )
     projections = model.depth * 2 * model.width * (2 * query + 2 * key)
-    scores = (
-        model.depth * 2 * 2 * query * length
-    )  # queries times keys, then probabilities times values
-    feed_forward = (
-        model.depth * (3 if model.gated else 2) * 2 * model.width * model.ffn_channels
-    )
+    scores = model.depth * 2 * 2 * query * length  # queries times keys, then probabilities times values
+    feed_forward = model.depth * (3 if model.gated else 2) * 2 * model.width * model.ffn_channels
     head = 2 * model.width * config.vocabulary
 
     recomputed = 0
@@ -101,12 +88,7 @@ def flops(
         recomputed += scores // 2
     if config.engine.activation_checkpointing:
         # A block's forward pass but its last product: recomputation stops when everything that was saved is back.
-        recomputed += (
-            projections
-            + scores
-            + feed_forward
-            - model.depth * 2 * model.width * model.ffn_channels
-        )
+        recomputed += projections + scores + feed_forward - model.depth * 2 * model.width * model.ffn_channels
 
     weights = parameters(config).matrices
     return FlopAccount(

@@ -30,21 +30,13 @@ def format_amount(value: float, unit: str) -> str:
         return _grouped_mass(value, unit)
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,} {unit}".rstrip()
-    return (
-        f"{value:,.2f} {unit}".rstrip()
-        if abs(value) >= 100
-        else f"{value:.4g} {unit}".rstrip()
-    )
+    return f"{value:,.2f} {unit}".rstrip() if abs(value) >= 100 else f"{value:.4g} {unit}".rstrip()
 
 
 def _prefixed(value: float, unit: str, digits: int) -> str:
     for factor, prefix in _PREFIXES:
         if abs(value) >= factor:
-            return (
-                f"{value / factor:.{digits}g} {prefix}{unit}"
-                if value / factor < 1000
-                else f"{value:.3g} {unit}"
-            )
+            return f"{value / factor:.{digits}g} {prefix}{unit}" if value / factor < 1000 else f"{value:.3g} {unit}"
     return f"{value:.{digits}g} {unit}"
 
 
@@ -53,11 +45,7 @@ def _grouped_mass(value: float, unit: str) -> str:
     base, rest = ("Wh", "") if unit == "kWh" else ("g", " CO2e")
     amount = value * 1e3 if unit != "g CO2e" else value
     if base == "g" and abs(amount) >= 1e6:
-        return (
-            f"{amount / 1e6:,.4g} t{rest}"
-            if amount < 1e10
-            else f"{amount / 1e6:,.0f} t{rest}"
-        )
+        return f"{amount / 1e6:,.4g} t{rest}" if amount < 1e10 else f"{amount / 1e6:,.0f} t{rest}"
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(amount) >= factor:
             return f"{amount / factor:.4g} {prefix}{base}{rest}"
@@ -99,11 +87,7 @@ def format_figure(figure: Figure | None, unit: str) -> str:
 
 def format_price_tag(tag: PriceTag) -> str:
     """The price tag as aligned text: name, planned, measured, and where the numbers come from."""
-    columns = [
-        name
-        for name in ("planned", "measured")
-        if any(getattr(row, name) is not None for row in tag.rows)
-    ]
+    columns = [name for name in ("planned", "measured") if any(getattr(row, name) is not None for row in tag.rows)]
     table = [["", *columns, "source"]]
     for row in tag.rows:
         figures = [getattr(row, name) for name in columns]
@@ -117,9 +101,7 @@ def format_price_tag(tag: PriceTag) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]) - 1)]
     lines = [tag.title] if tag.title else []
     for line in table:
-        cells = [line[0].ljust(widths[0])] + [
-            cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)
-        ]
+        cells = [line[0].ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)]
         lines.append("  ".join([*cells, line[-1]]).rstrip())
     lines += [f"  * {note}" for note in tag.notes]
     return "\n".join(lines)
@@ -127,18 +109,10 @@ def format_price_tag(tag: PriceTag) -> str:
 
 def _provenance(figures: list[Figure | None]) -> str:
     """Provenance and source of the last figure that has a value, else why there is none."""
-    known = [
-        figure for figure in figures if figure is not None and figure.value is not None
-    ]
-    figure = (
-        known[-1]
-        if known
-        else next((item for item in reversed(figures) if item is not None), None)
-    )
+    known = [figure for figure in figures if figure is not None and figure.value is not None]
+    figure = known[-1] if known else next((item for item in reversed(figures) if item is not None), None)
     if figure is None:
         return ""
     if figure.value is None:
         return figure.source
-    return (
-        f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
-    )
+    return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance

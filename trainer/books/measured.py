@@ -24,11 +24,7 @@ def measured(run: Path) -> PriceTag:
     config, steps = load(run / "config.yaml"), read_steps(run)
     ranks = world_size(config)
     last = steps.kept[-1] if steps.kept else {}
-    seconds = (
-        measured_figure(steps.wall_seconds, "clock, all attempts")
-        if steps.kept
-        else not_stated("no step yet")
-    )
+    seconds = measured_figure(steps.wall_seconds, "clock, all attempts") if steps.kept else not_stated("no step yet")
     hours = seconds * exact(ranks / 3600)
     flop = last.get("flop")
     energy = not_stated("no energy counter was read")
@@ -75,33 +71,19 @@ def measured(run: Path) -> PriceTag:
         *cost_rows(config, energy, hours, "measured"),
     ]
     if steps.replayed:
-        wasted = sum(
-            sum(record.get("seconds", {}).values()) for record in steps.replayed
-        )
+        wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)
         source = f"{len(steps.replayed)} steps trained again after a restart"
-        rows.append(
-            row("time.wasted", "  of it wasted", "s", measured_figure(wasted, source))
-        )
+        rows.append(row("time.wasted", "  of it wasted", "s", measured_figure(wasted, source)))
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows))
 
 
 def _median(steps: Steps, name: str) -> Figure:
     values = [record[name] for record in steps.kept if record.get(name) is not None]
     if not values:
-        return not_stated(
-            "machine.peak_flops" if name == "mfu" and steps.kept else "no step yet"
-        )
+        return not_stated("machine.peak_flops" if name == "mfu" and steps.kept else "no step yet")
     return measured_figure(median(values), "median over steps")
 
 
 def _peak_memory(steps: Steps) -> Figure:
-    values = [
-        record["memory_peak_bytes"]
-        for record in steps.kept
-        if record.get("memory_peak_bytes")
-    ]
-    return (
-        measured_figure(max(values), "peak of rank 0")
-        if values
-        else not_stated("no step yet")
-    )
+    values = [record["memory_peak_bytes"] for record in steps.kept if record.get("memory_peak_bytes")]
+    return measured_figure(max(values), "peak of rank 0") if values else not_stated("no step yet")

@@ -1,4 +1,4 @@
-"""First estimate of the memory of one rank: model states exactly as ZeRO divides them, activations by a simple count."""
+"""Memory of one rank: model states exactly as ZeRO divides them, activations by a simple count."""
 
 from __future__ import annotations
 
@@ -21,13 +21,7 @@ class MemoryAccount:
 
     @property
     def total(self) -> int:
-        return (
-            self.weights
-            + self.gradients
-            + self.optimizer
-            + self.activations
-            + self.logits
-        )
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
 def memory(config: Config) -> MemoryAccount:
@@ -54,10 +48,7 @@ def memory(config: Config) -> MemoryAccount:
         model.key_heads * model.head_channels,
     )
     hidden = model.ffn_channels * (4 if model.gated else 2)
-    one_block = (
-        tokens * width * (4 * model.width + 2 * query + 2 * key + hidden)
-        + tokens * 4 * 2 * model.width
-    )
+    one_block = tokens * width * (4 * model.width + 2 * query + 2 * key + hidden) + tokens * 4 * 2 * model.width
     if config.engine.activation_checkpointing:
         activations = model.depth * tokens * model.width * width + one_block
     else:

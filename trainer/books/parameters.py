@@ -23,14 +23,7 @@ class ParameterAccount:
 
     @property
     def total(self) -> int:
-        return (
-            self.embedding
-            + self.position
-            + self.attention
-            + self.feed_forward
-            + self.norm
-            + self.head
-        )
+        return self.embedding + self.position + self.attention + self.feed_forward + self.norm + self.head
 
     @property
     def non_embedding(self) -> int:
@@ -40,9 +33,7 @@ class ParameterAccount:
     @property
     def matrices(self) -> int:
         """Weights that multiply every token: blocks and head, also a tied one. The N of 6ND."""
-        return (
-            self.attention + self.feed_forward + self.norm + (self.head or self.shared)
-        )
+        return self.attention + self.feed_forward + self.norm + (self.head or self.shared)
 
 
 def parameters(config: Config) -> ParameterAccount:

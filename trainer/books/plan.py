@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.books.costs import carbon_kg, facility_kwh, money
+from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
@@ -82,9 +82,7 @@ def run_seconds(config: Config) -> Figure:
         return not_stated(f"machine.peak_flops.{precision}")
     ideal = flops(config).total / (peak * world_size(config))
     low, middle, high = UTILISATION
-    source = (
-        f"{low:.0%} to {high:.0%} of {config.machine.name}'s dense {precision} peak"
-    )
+    source = f"{low:.0%} to {high:.0%} of {config.machine.name}'s dense {precision} peak"
     return estimated(ideal / middle, source, ideal / high, ideal / low)
 
 
@@ -93,34 +91,18 @@ def device_energy(config: Config, seconds: Figure) -> Figure:
     watts = config.machine.power_watts
     if watts is None:
         return not_stated("machine.power_watts")
-    power = Figure(
-        watts * world_size(config), "stated", f"{watts:g} W board power x devices"
-    )
+    power = Figure(watts * world_size(config), "stated", f"{watts:g} W board power x devices")
     return seconds * power / exact(3.6e6)
 
 
-def cost_rows(
-    config: Config, energy_kwh: Figure, device_hours: Figure, column: str
-) -> list[Row]:
+def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, column: str) -> list[Row]:
     """Energy, carbon and money of one column."""
-    currency = config.site.currency or ""
-
-    def row(key: str, name: str, unit: str, figure: Figure) -> Row:
-        return Row(key, name, unit, **{column: figure})  # type: ignore[arg-type]
-
-    return [
-        row("energy.device_kwh", "energy of the devices", "kWh", energy_kwh),
-        row(
-            "energy.kwh",
-            "energy with PUE",
-            "kWh",
-            facility_kwh(energy_kwh, config.site),
-        ),
-        row("carbon.kgco2e", "carbon", "kg CO2e", carbon_kg(energy_kwh, config.site)),
-        row(
-            "cost.amount",
-            "money",
-            currency,
-            money(energy_kwh, device_hours, config.site),
-        ),
+    site = config.site
+    facility = facility_kwh(energy_kwh, site)
+    rows = [
+        ("energy.device_kwh", "energy of the devices", "kWh", energy_kwh),
+        ("energy.kwh", "energy with PUE", "kWh", facility),
+        ("carbon.kgco2e", "carbon", "kg CO2e", carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))),
+        ("cost.amount", "money", site.currency or "", money(facility, device_hours, site)),
     ]
+    return [Row(key, name, unit, **{column: figure}) for key, name, unit, figure in rows]  # type: ignore[arg-type]

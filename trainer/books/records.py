@@ -40,9 +40,7 @@ class Steps:
     """The steps of a run as they count: of a step that was trained twice, the later one."""
 
     kept: tuple[dict[str, Any], ...]
-    replayed: tuple[
-        dict[str, Any], ...
-    ]  # earlier versions: work that was paid for and thrown away
+    replayed: tuple[dict[str, Any], ...]  # earlier versions: work that was paid for and thrown away
     evaluations: tuple[dict[str, Any], ...]
 
     @property
@@ -58,9 +56,7 @@ class Steps:
         last: dict[int, float] = {}
         for record in self.kept + self.replayed:
             attempt = record.get("attempt", 0)
-            last[attempt] = max(
-                last.get(attempt, 0.0), float(record.get("wall_seconds") or 0.0)
-            )
+            last[attempt] = max(last.get(attempt, 0.0), float(record.get("wall_seconds") or 0.0))
         return sum(last.values())
 
 
@@ -80,9 +76,7 @@ def read_steps(run: Path) -> Steps:
             if record.get("attempt", 0) > attempt:
                 attempt = record["attempt"]
                 replayed += [kept.pop(later) for later in sorted(kept) if later >= step]
-                evaluations = {
-                    at: item for at, item in evaluations.items() if at < step
-                }
+                evaluations = {at: item for at, item in evaluations.items() if at < step}
             if step in kept:
                 replayed.append(kept[step])
             kept[step] = record

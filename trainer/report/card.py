@@ -53,9 +53,7 @@ def card(contents: Contents) -> str:
     return "\n".join(
         [
             "---",
-            yaml.safe_dump(
-                front_matter(contents), sort_keys=False, allow_unicode=True
-            ).strip(),
+            yaml.safe_dump(front_matter(contents), sort_keys=False, allow_unicode=True).strip(),
             "---",
             "",
             f"# {config.experiment}",

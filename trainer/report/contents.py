@@ -27,22 +27,14 @@ class Contents:
     @property
     def best(self) -> dict[str, Any] | None:
         """The evaluation with the lowest held-out loss."""
-        scored = [
-            item
-            for item in self.steps.evaluations
-            if isinstance(item.get("loss"), int | float)
-        ]
+        scored = [item for item in self.steps.evaluations if isinstance(item.get("loss"), int | float)]
         return min(scored, key=lambda item: item["loss"], default=None)
 
     @property
     def status(self) -> str:
         """`finished`, `stopped`, `failed`, or `interrupted` where the process could say nothing any more."""
         for event in reversed(self.events):
-            said = (
-                event.get("data", {}).get("status")
-                if isinstance(event.get("data"), dict)
-                else None
-            )
+            said = event.get("data", {}).get("status") if isinstance(event.get("data"), dict) else None
             if isinstance(said, str):
                 return said
             if event.get("name") in ("start", "resume"):
@@ -54,9 +46,7 @@ class Contents:
 def read_run(run: Path) -> Contents:
     """Read a run folder. Raises `UserError` where there is none."""
     if not (run / "config.yaml").is_file():
-        raise UserError(
-            f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>"
-        )
+        raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
     tag = measured(run)
     planned = read_object(run / "plan.json")
     if planned.get("rows"):

@@ -49,22 +49,13 @@ def page(contents: Contents) -> str:
     config = contents.config
     return _PAGE.substitute(
         title=escape(f"{config.experiment} / {contents.run.name}"),
-        under=escape(
-            f"{contents.status}, science hash {config.science_hash()}, overrides: {_overrides(contents)}"
-        ),
+        under=escape(f"{contents.status}, science hash {config.science_hash()}, overrides: {_overrides(contents)}"),
         tiles="".join(_tiles(contents)),
         tag=_tag(contents),
-        plots="".join(
-            f'<img alt="{escape(plot.title)}" src="{svg(plot)}">'
-            for plot in plots(contents)
-        ),
+        plots="".join(f'<img alt="{escape(plot.title)}" src="{svg(plot)}">' for plot in plots(contents)),
         logbook=_logbook(contents),
         config=escape(config.to_yaml()),
-        environment=escape(
-            json.dumps(
-                contents.environment, indent=2, sort_keys=True, ensure_ascii=False
-            )
-        ),
+        environment=escape(json.dumps(contents.environment, indent=2, sort_keys=True, ensure_ascii=False)),
     )
 
 
@@ -90,43 +81,28 @@ def _tiles(contents: Contents) -> list[str]:
         row = contents.tag[key]
         known = row.measured is not None and row.measured.value is not None
         tiles.append((label, format_figure(row.measured, row.unit) if known else "not stated"))
-    return [
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
-        for label, value in tiles
-    ]
+    return [f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>' for label, value in tiles]
 
 
 def _tag(contents: Contents) -> str:
-    lines = [
-        '<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>'
-    ]
+    lines = ['<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>']
     for row in contents.tag.rows:
         cells = []
         for figure in (row.planned, row.measured):
             css = "n" if figure is not None and figure.value is not None else "n none"
-            cells.append(
-                f'<td class="{css}">{escape(format_figure(figure, row.unit))}</td>'
-            )
-        sources = dict.fromkeys(
-            _source(figure) for figure in (row.measured, row.planned) if figure
-        )
+            cells.append(f'<td class="{css}">{escape(format_figure(figure, row.unit))}</td>')
+        sources = dict.fromkeys(_source(figure) for figure in (row.measured, row.planned) if figure)
         name = escape(row.name).replace("  ", "&nbsp;&nbsp;")
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
         )
-    return (
-        "".join(lines)
-        + "</table>"
-        + "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
-    )
+    return "".join(lines) + "</table>" + "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
 
 
 def _source(figure: Figure) -> str:
     if figure.value is None:
         return f"not stated: {figure.source}" if figure.source else ""
-    return (
-        f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
-    )
+    return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
 
 
 def plots(contents: Contents) -> list[Plot]:
@@ -185,22 +161,14 @@ def _over_time(contents: Contents, name: str) -> tuple[list[float], list[float]]
 def _logbook(contents: Contents) -> str:
     if not contents.events:
         return "<p>Nothing was written.</p>"
-    lines = [
-        "<table><tr><th>time (UTC)</th><th class='n'>step</th><th>event</th><th></th></tr>"
-    ]
+    lines = ["<table><tr><th>time (UTC)</th><th class='n'>step</th><th>event</th><th></th></tr>"]
     for event in contents.events:
         stamp = event.get("time")
-        at = (
-            f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}"
-            if isinstance(stamp, int | float)
-            else ""
-        )
+        at = f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(stamp, int | float) else ""
         cells = (
             f"<td>{at}</td>",
             f'<td class="n">{escape(str(event.get("step", "")))}</td>',
         )
-        texts = (
-            f"<td>{escape(str(event.get(part, '')))}</td>" for part in ("name", "text")
-        )
+        texts = (f"<td>{escape(str(event.get(part, '')))}</td>" for part in ("name", "text"))
         lines.append(f"<tr>{''.join(cells)}{''.join(texts)}</tr>")
     return "".join(lines) + "</table>"

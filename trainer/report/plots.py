@@ -41,7 +41,7 @@ def svg(plot: Plot) -> str:
     matplotlib.use("svg")
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.hashsalt": "isoflop",
         "svg.fonttype": "none",
         "font.size": 9,
@@ -75,15 +75,9 @@ def svg(plot: Plot) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def pairs(
-    records: Sequence[dict[str, Any]], x: str, y: str
-) -> tuple[list[float], list[float]]:
+def pairs(records: Sequence[dict[str, Any]], x: str, y: str) -> tuple[list[float], list[float]]:
     """The two columns of those records that have both."""
-    both = [
-        (item[x], item[y])
-        for item in records
-        if _number(item.get(x)) and _number(item.get(y))
-    ]
+    both = [(item[x], item[y]) for item in records if _number(item.get(x)) and _number(item.get(y))]
     return [float(a) for a, _ in both], [float(b) for _, b in both]
 
 

@@ -14,20 +14,14 @@ from trainer.models import build, initialize
 def counted(made, backend="reference"):
     """(forward, backward) operations of one step, by PyTorch."""
     torch.manual_seed(0)
-    net = build(
-        made.model_copy(
-            update={"kernels": made.kernels.model_copy(update={"attention": backend})}
-        )
-    )
+    net = build(made.model_copy(update={"kernels": made.kernels.model_copy(update={"attention": backend})}))
     initialize(net, 0)
     net.recompute = made.engine.activation_checkpointing
     shape = (made.optim.batch_size, made.data.sequence_length)
     tokens = torch.randint(made.vocabulary, shape)
     positions = torch.arange(shape[1]).expand(shape)
     with FlopCounterMode(display=False) as forward:
-        loss, _, _ = net(
-            tokens, tokens, torch.zeros(shape, dtype=torch.int32), positions
-        )
+        loss, _, _ = net(tokens, tokens, torch.zeros(shape, dtype=torch.int32), positions)
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
@@ -44,9 +38,7 @@ def test_equal_to_the_counter(model):
 
 
 def test_recomputation_of_blocks_is_counted_apart():
-    made = config(
-        {}, optim={"batch_size": 2}, engine={"activation_checkpointing": True}
-    )
+    made = config({}, optim={"batch_size": 2}, engine={"activation_checkpointing": True})
     account = flops(made)
     forward, backward = counted(made)
     assert forward + backward == account.hardware_per_token * account.tokens_per_step
@@ -63,9 +55,7 @@ def test_fused_attention_backward_is_five_products():
     forward = sdpa_flop_count(shape, shape, shape)
     backward = sdpa_backward_flop_count(shape, shape, shape, shape)
     assert composed.attention_scores * composed.tokens_per_step == 3 * forward
-    extra = (
-        fused.hardware_per_token - composed.hardware_per_token
-    ) * composed.tokens_per_step
+    extra = (fused.hardware_per_token - composed.hardware_per_token) * composed.tokens_per_step
     assert extra == 3 * (backward - 2 * forward)
     assert fused.total == composed.total
 

@@ -20,12 +20,8 @@ def test_equal_to_the_model(model):
     assert account.total == sum(p.numel() for p in net.parameters())
     assert account.block == sum(p.numel() for p in net.blocks[0].parameters())
     assert account.embedding == net.tokens.weight.numel()
-    assert account.norm == sum(
-        p.numel() for name, p in net.named_parameters() if "norm" in name
-    )
-    assert account.non_embedding == account.depth * account.block + sum(
-        p.numel() for p in net.norm.parameters()
-    )
+    assert account.norm == sum(p.numel() for name, p in net.named_parameters() if "norm" in name)
+    assert account.non_embedding == account.depth * account.block + sum(p.numel() for p in net.norm.parameters())
 
 
 @pytest.mark.parametrize(
@@ -33,8 +29,7 @@ def test_equal_to_the_model(model):
     [
         # GPT-2 small as Hugging Face counts it (Radford et al. 2019; 50,257 pieces, 1,024 positions).
         (
-            {"depth": 12, "width": 768, "heads": 12, "vocabulary": 50257}
-            | MODELS["gpt2"],
+            {"depth": 12, "width": 768, "heads": 12, "vocabulary": 50257} | MODELS["gpt2"],
             1024,
             124_439_808,
         ),

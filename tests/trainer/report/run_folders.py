@@ -15,9 +15,7 @@ SETTINGS = {
 }
 
 
-def step_line(
-    config: Config, step: int, attempt: int = 0, seconds: float = 0.5, **other
-) -> dict:
+def step_line(config: Config, step: int, attempt: int = 0, seconds: float = 0.5, **other) -> dict:
     from trainer.books import flops
 
     tokens = step * config.tokens_per_step
@@ -48,18 +46,14 @@ def step_line(
     } | other
 
 
-def make_run(
-    root: Path, settings: dict | None = None, *, steps: int = 20, name: str = "r1"
-) -> Path:
+def make_run(root: Path, settings: dict | None = None, *, steps: int = 20, name: str = "r1") -> Path:
     """A finished run (or one that stopped after `steps`), with one evaluation half way and one at the end."""
     config = Config.model_validate(SETTINGS | (settings or {}))
     run = root / config.experiment / name
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(config.to_yaml())
     (run / "overrides.txt").write_text("budget.steps=20\n")
-    (run / "environment.json").write_text(
-        json.dumps({"host": "<script>alert(1)</script>"})
-    )
+    (run / "environment.json").write_text(json.dumps({"host": "<script>alert(1)</script>"}))
     (run / "plan.json").write_text(json.dumps(plan(config).to_json()))
     lines = []
     for step in range(1, steps + 1):

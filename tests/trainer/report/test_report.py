@@ -25,11 +25,7 @@ class Addresses(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
-        self.found += [
-            value
-            for name, value in attrs
-            if name in ("src", "href", "srcset", "data", "action")
-        ]
+        self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
 
 
 def test_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
@@ -38,9 +34,7 @@ def test_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     text = (run / "report.html").read_text()
     reader = Addresses()
     reader.feed(text)
-    assert reader.found and all(
-        address.startswith("data:image/svg+xml;base64,") for address in reader.found
-    )
+    assert reader.found and all(address.startswith("data:image/svg+xml;base64,") for address in reader.found)
     assert not reader.tags & {"script", "link", "iframe", "object"}
     assert "&lt;script&gt;alert(1)" in text and "a &lt;b&gt;new&lt;/b&gt; run" in text
 
@@ -49,11 +43,7 @@ def test_price_tag_has_both_columns(tmp_path):
     run = make_run(tmp_path)
     write_report(run)
     tag = json.loads((run / "pricetag.json").read_text())
-    assert (
-        tag["planned"]["data"]["tokens"]
-        == tag["measured"]["data"]["tokens"]
-        == 20 * 4 * 64
-    )
+    assert tag["planned"]["data"]["tokens"] == tag["measured"]["data"]["tokens"] == 20 * 4 * 64
     assert tag["planned"]["flop"]["total"] == tag["measured"]["flop"]["total"]
     assert tag["measured"]["time"]["wall"] == pytest.approx(13.0)
     for column in (
@@ -74,10 +64,7 @@ def test_card_front_matter_names_emissions_only_where_known(tmp_path):
 def test_report_of_a_run_that_never_made_a_step(tmp_path):
     run = make_run(tmp_path, steps=0)
     write_report(run)
-    assert (
-        json.loads((run / "pricetag.json").read_text())["measured"]["time"]["wall"]
-        is None
-    )
+    assert json.loads((run / "pricetag.json").read_text())["measured"]["time"]["wall"] is None
     assert read_run(run).status == "interrupted"
 
 
@@ -99,9 +86,7 @@ def test_replayed_steps_and_torn_lines(tmp_path):
     assert [record["step"] for record in contents.steps.kept] == list(range(1, 21))
     assert [record["step"] for record in contents.steps.replayed] == [9, 10, 11, 12]
     assert contents.tag["time.wasted"].measured.value == pytest.approx(4 * 0.5)
-    assert contents.tag["time.wall"].measured.value == pytest.approx(
-        (3 + 12 * 0.5) + (3 + 20 * 1.0)
-    )
+    assert contents.tag["time.wall"].measured.value == pytest.approx((3 + 12 * 0.5) + (3 + 20 * 1.0))
     assert [item["step"] for item in contents.steps.evaluations] == []
 
 
@@ -121,11 +106,7 @@ def test_ledger_renews_and_survives_a_torn_line(tmp_path):
         file.write('{"run": "torn')
     append_ledger(killed)
     append_ledger(run)
-    lines = [
-        line
-        for line in (tmp_path / "ledger.jsonl").read_text().splitlines()
-        if re.match(r"^\{.*\}$", line)
-    ]
+    lines = [line for line in (tmp_path / "ledger.jsonl").read_text().splitlines() if re.match(r"^\{.*\}$", line)]
     entries = [json.loads(line) for line in lines]
     assert [entry["run"].split("/")[1] for entry in entries] == ["r1", "r2", "r1"]
     assert [entry["status"] for entry in entries] == [

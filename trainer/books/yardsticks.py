@@ -1,0 +1,42 @@
+"""Yardsticks beside a price: equivalents, the value of tuning, and software carbon intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb
+from typing import Literal
+
+from trainer.books.costs import KG_PER_POUND
+
+# Strubell et al. 2019, table 1, in pounds of CO2e.
+EQUIVALENTS_LB = {
+    "one passenger's flight New York - San Francisco and back": 1984,
+    "one year of an average human life": 11_023,
+    "one year of an average American life": 36_156,
+    "one car's lifetime, fuel included": 126_000,
+}
+
+
+def equivalents(kg_co2e: float) -> dict[str, float]:
+    """How many of Strubell et al. 2019's table 1 equal this emission."""
+    return {name: kg_co2e / (pounds * KG_PER_POUND) for name, pounds in EQUIVALENTS_LB.items()}
+
+
+def expected_best(scores: Sequence[float], n: int, method: Literal["biased", "unbiased"] = "unbiased") -> float:
+    """Expected best of `n` runs, out of the N observed scores (higher is better).
+
+    Biased: as if drawn with replacement (Dodge et al. 2019, equation 7). Unbiased: without replacement (Dodge et al.
+    2021). Raises ValueError where n is not in 1..N.
+    """
+    total = len(scores)
+    if not 1 <= n <= total:
+        raise ValueError(f"n: {n} is not between 1 and the number of runs, {total}")
+    ordered = sorted(scores)
+    if method == "biased":
+        return sum(v * ((i / total) ** n - ((i - 1) / total) ** n) for i, v in enumerate(ordered, 1))
+    return sum(v * comb(i - 1, n - 1) for i, v in enumerate(ordered, 1)) / comb(total, n)
+
+
+def embodied_kg(total_kg: float, hours: float, lifetime_hours: float, share: float = 1.0) -> float:
+    """Share of a device's manufacture that a reservation carries: M of ISO/IEC 21031, in kg CO2e."""
+    return total_kg * (hours / lifetime_hours) * share
