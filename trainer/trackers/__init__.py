@@ -15,8 +15,9 @@ from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers.console import ConsoleTracker
 from trainer.trackers.jsonl import JsonlTracker, read_events, read_metrics
 from trainer.trackers.tracker import RunContext, Tracker, warn
+from trainer.trackers.wandb_server import check
 
-__all__ = ["RunContext", "Tracker", "Trackers", "make_trackers", "read_events", "read_metrics"]
+__all__ = ["RunContext", "Tracker", "Trackers", "check", "make_trackers", "read_events", "read_metrics"]
 
 
 def make_trackers(config: Config, run: Path, *, rank: int, resumed_from: int = 0) -> Trackers:
@@ -72,7 +73,7 @@ class Trackers:
                 if name not in self._lost and name not in self._dropped:
                     warn(f"{name}: {_brief(error)}; the run goes on, {name} is tried again")
                 self._lost[name] = self._lost.get(name, 0) + 1
-            except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the run goes on
+            except Exception as error:  # whatever a tracker raises, the run goes on
                 if name not in self._dropped:
                     warn(f"{name}: {_brief(error)}; the run goes on without it")
                 self._dropped.add(name)

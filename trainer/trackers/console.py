@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import sys
@@ -40,10 +41,11 @@ class ConsoleTracker:
 
     def start(self, context: RunContext) -> None:
         self._context = context
-        config, ranks = context.config, context.world_size
+        config = context.config
+        processes = f"{context.world_size} process{'es' * (context.world_size > 1)}"
         self._print(
             f"{config.model.name}, {_count(context.parameters)} parameters, on {config.data.name}: "
-            f"{context.total_steps} steps of {_count(config.tokens_per_step)} tokens, {ranks} process{'es' * (ranks > 1)}"
+            f"{context.total_steps} steps of {_count(config.tokens_per_step)} tokens, {processes}"
         )
         self._print(f"run folder {context.run}")
         if context.resumed_from:
@@ -52,6 +54,7 @@ class ConsoleTracker:
             console = Console(file=self._stream, force_terminal=True, highlight=False)
             self._live = Live(console=console, get_renderable=self._bar, refresh_per_second=REFRESH_PER_SECOND)
             self._live.start()
+            atexit.register(self._live.stop)  # gives the terminal its cursor back even if nobody calls finish
 
     def step(self, record: StepRecord) -> None:
         self._first = self._first or record
@@ -74,6 +77,7 @@ class ConsoleTracker:
         if self._live is not None:
             self._live.transient = True  # the bar makes room for the last line
             self._live.stop()
+            atexit.unregister(self._live.stop)
             self._live = None
         last = self._last
         if last is None:
@@ -130,7 +134,7 @@ class ConsoleTracker:
         row.add_row(
             ProgressBar(total=total, completed=step), f"step {step}/{total}  {step / total:4.0%}  {self._left()}"
         )
-        return Group(row, Text("  ".join(self._figures()), no_wrap=True, overflow="ellipsis"))
+        return Group(row, Text("  ".join(self._figures())))
 
     def _print(self, text: str) -> None:
         if self._live is not None:

@@ -20,7 +20,7 @@ EVENTS = "events.jsonl"
 
 
 class JsonLines:
-    """Appends JSON objects to a file, one `write` each. Raises OSError when the disk refuses; the next append retries."""
+    """Appends JSON objects to a file, one `write` each. Raises OSError when the disk refuses; the next one retries."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -92,7 +92,7 @@ def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]
             if step <= last_step:
                 current = [i for i in current if records[i].get("step", 0) < step]
             last_step = step
-        else:
+        elif (kind, step) in seen:
             current = [i for i in current if (records[i].get("kind"), records[i].get("step")) != (kind, step)]
         current.append(index)
         record["replays"] = seen.get((kind, step), 0)

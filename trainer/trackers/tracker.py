@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,11 @@ def due(step: int, every: int, context: RunContext) -> bool:
 
 def warn(text: str) -> None:
     """One line on stderr; a closed or full stderr is no reason to stop."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         print(f"isoflop: {text}", file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        pass
+
+
+def say(text: str) -> None:
+    """One line on stdout, where progress goes."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)

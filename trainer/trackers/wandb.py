@@ -1,25 +1,239 @@
-"""Weights & Biases."""
+"""Weights & Biases, at arm's length: all of it happens in one background thread that the run never waits for.
+
+The loop's thread only puts records into a queue. The worker finds out whether the server can be reached, imports wandb,
+starts the run (seconds, or a time-out), and then logs what has gathered. `finish` waits for it, but not for ever.
+"""
 
 from __future__ import annotations
 
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainer.config import Config
 from trainer.events import EvaluationRecord, Event, StepRecord
-from trainer.trackers.tracker import RunContext, warn
+from trainer.trackers import wandb_server
+from trainer.trackers.tracker import RunContext, due, say, warn
+
+INIT_SECONDS = 15.0  # for the server to accept the run; in the background
+FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
+GIB = 2**30
+JOULES_PER_KWH = 3.6e6
+
+# The axes people compare runs over, beside the step.
+AXES = ("samples", "tokens", "flop")
+AXIS_OF = {"train/*": "tokens", "val/*": "tokens", "val/loss": "tokens", "val/bits_per_byte": "tokens"}
+BEST = {"val/loss": "min,last", "val/bits_per_byte": "min,last"}
 
 
 class WandbTracker:
+    """Logs every `tracker.every_steps` steps, and the first and the last, to one W&B run per run folder."""
+
     name = "wandb"
 
-    def __init__(self, config: Config, run: Path, *, resumed_from: int) -> None:
-        pass
+    def __init__(self, config: Config, run: Path, *, resumed_from: int = 0) -> None:
+        self._config = config.tracker
+        self._folder = run
+        self._resumed_from = resumed_from
+        self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="wandb-tracker", daemon=True)
+        self._flop: dict[int, float] = {}  # of the last step, for an evaluation's place on that axis
+        self._skip_below = resumed_from + 1  # first step that W&B has not heard of
+        self._offline_folder: str | None = None
+        self._finish_seconds = FINISH_SECONDS
+        self._given_up = False
+
+    # The loop's side: nothing here waits, except finish.
 
     def start(self, context: RunContext) -> None:
-        warn("wandb: not there yet; use tracker.wandb=disabled")
+        self._context = context
+        self._worker.start()
 
-    def step(self, record: StepRecord) -> None: ...
-    def evaluation(self, record: EvaluationRecord) -> None: ...
-    def event(self, event: Event) -> None: ...
-    def finish(self, status: str, summary: dict[str, Any]) -> None: ...
+    def step(self, record: StepRecord) -> None:
+        self._flop = {record.step: record.flop}
+        if due(record.step, self._config.every_steps, self._context):
+            self._log(record.step, step_metrics(record))
+
+    def evaluation(self, record: EvaluationRecord) -> None:
+        self._log(record.step, evaluation_metrics(record, self._flop.get(record.step)))
+
+    def event(self, event: Event) -> None:
+        """The logbook stays in events.jsonl: W&B has no place for a line of text at a step."""
+
+    def finish(self, status: str, summary: dict[str, Any]) -> None:
+        if not self._worker.is_alive():
+            return
+        self._queue.put(lambda run: run.summary.update({"status": status, **_plain(summary)}))
+        self._failed = status not in ("finished", "stopped")
+        self._queue.put(None)
+        self._worker.join(2)
+        if self._worker.is_alive():
+            say(f"waiting for W&B, {self._finish_seconds:.0f} s at most")
+            self._worker.join(self._finish_seconds + 3)
+        if self._worker.is_alive():
+            self._given_up = True
+            warn(f"wandb: not done after {self._finish_seconds:.0f} s; the run ends without it")
+
+    def _log(self, step: int, metrics: dict[str, float]) -> None:
+        def log(run: Any) -> None:
+            if step >= self._skip_below:
+                run.log(metrics, step=step)
+
+        if not self._given_up:
+            self._queue.put(log)
+
+    # The worker's side.
+
+    def _work(self) -> None:
+        run = None
+        try:
+            run = self._begin()
+            while run is not None and (call := self._queue.get()) is not None:
+                call(run)
+        except Exception as error:  # nothing that wandb raises may reach the run
+            self._complain(error)
+        if run is not None:
+            self._end(run)
+
+    def _begin(self) -> Any:
+        """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to a third party
+        mode, reason = wandb_server.choose_mode(self._config.wandb)
+        if mode == "disabled":
+            self._given_up = True
+            return None
+        if mode == "online":
+            try:
+                run = self._init("online")
+                say(f"W&B run {run.url}")
+                return run
+            except Exception as error:  # refused key, dead server, whatever else
+                reason = _brief(error)
+                _tear_down()  # the client still holds the id for the run that it could not start
+        if reason:
+            warn(f"wandb: {reason}; logging offline")
+        run = self._init("offline")
+        self._offline_folder = str(Path(run.settings.sync_dir))
+        return run
+
+    def _init(self, mode: Literal["online", "offline"]) -> Any:
+        import wandb
+
+        context, config = self._context, self._context.config
+        wandb.setup(settings=wandb.Settings(silent=True))  # what there is to say is said here
+        run = wandb.init(
+            id=run_id(self._folder),
+            resume="allow",
+            mode=mode,
+            dir=self._folder,
+            project=self._config.project,
+            entity=self._config.entity,
+            tags=list(self._config.tags) or None,
+            name=self._folder.name,
+            group=config.experiment,
+            config={**config.model_dump(mode="json"), "science_hash": config.science_hash(), **facts(context)},
+            settings=wandb.Settings(
+                silent=True,
+                console="off",  # the terminal's text stays here
+                disable_code=True,
+                save_code=False,
+                init_timeout=INIT_SECONDS,
+                finish_timeout=self._finish_seconds,
+                finish_timeout_raises=True,
+            ),
+        )
+        for axis in AXES:
+            run.define_metric(axis, hidden=True)
+        for metric, axis in AXIS_OF.items():
+            run.define_metric(metric, step_metric=axis, summary=BEST.get(metric))
+        self._skip_below = max(self._skip_below, run.starting_step)
+        return run
+
+    def _end(self, run: Any) -> None:
+        try:
+            run.finish(exit_code=1 if getattr(self, "_failed", True) else 0)
+        except TimeoutError:
+            self._offline_folder = str(Path(run.settings.sync_dir))
+            warn(f"wandb: the server did not take everything in {self._finish_seconds:.0f} s; the data is safe on disk")
+        except Exception as error:
+            self._complain(error)
+        if self._offline_folder:
+            say(f"upload to W&B with: wandb sync {self._offline_folder}")
+
+    def _complain(self, error: Exception) -> None:
+        self._given_up = True
+        warn(f"wandb: {_brief(error)}; the run goes on without it")
+
+
+def _tear_down() -> None:
+    import wandb
+
+    wandb.teardown(exit_code=1)
+
+
+def step_metrics(record: StepRecord) -> dict[str, float]:
+    """A StepRecord under the names that people expect in W&B; what is not known has no entry."""
+    metrics: dict[str, float | None] = {
+        "samples": record.samples,
+        "tokens": record.tokens,
+        "flop": record.flop,
+        "train/loss": record.loss,
+        "optim/lr": record.lr,
+        "optim/grad_norm": record.grad_norm,
+        "throughput/tokens_per_second": record.tokens_per_second,
+        "throughput/flop_per_second": record.flop_per_second,
+        "perf/mfu": record.mfu,
+        "memory/peak_gib": record.memory_peak_bytes / GIB,
+        "time/step_seconds": sum(record.seconds.values()),
+        "time/wall_seconds": record.wall_seconds,
+    }
+    metrics |= {f"time/{phase}_seconds": seconds for phase, seconds in record.seconds.items()}
+    metrics |= {f"train/{name}": value for name, value in record.sums.items()}
+    metrics |= {f"energy/{part}_kwh": j / JOULES_PER_KWH for part, j in record.joules.items() if j is not None}
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def evaluation_metrics(record: EvaluationRecord, flop: float | None) -> dict[str, float]:
+    """An EvaluationRecord under W&B's names, with its place on the axes."""
+    metrics = {
+        "tokens": record.tokens,
+        "val/loss": record.loss,
+        "val/bits_per_byte": record.bits_per_byte,
+        "val/unigram_bits_per_byte": record.unigram_bits_per_byte,
+        "time/evaluation_seconds": record.seconds,
+    }
+    return metrics | ({"flop": flop} if flop is not None else {})
+
+
+def facts(context: RunContext) -> dict[str, Any]:
+    """What W&B should know of an attempt beside its configuration."""
+    return {"parameters": context.parameters, "total_steps": context.total_steps, "world_size": context.world_size}
+
+
+def run_id(folder: Path) -> str:
+    """The W&B id of a run folder: drawn once and kept in it, so that every attempt continues the same W&B run.
+
+    It is not derived from the folder's name: a name that is used again, here or on another machine, is another run.
+    """
+    path = folder / "wandb" / "id"
+    if path.exists():
+        return path.read_text().strip()
+    path.parent.mkdir(exist_ok=True)
+    drawn = secrets.token_hex(6)
+    aside = path.with_name("id.part")
+    aside.write_text(drawn + "\n")
+    aside.replace(path)
+    return drawn
+
+
+def _plain(summary: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if isinstance(value, (bool, int, float, str))}
+
+
+def _brief(error: Exception) -> str:
+    text = wandb_server.redact(str(error)).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

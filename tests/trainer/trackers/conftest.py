@@ -1,6 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +75,137 @@ def make_context(tmp_path: Path) -> Callable[..., RunContext]:
         return RunContext(**{**fields, **changes})
 
     return make
+
+
+class WandbServer:
+    """Stands in for a W&B server on loopback: enough GraphQL, file stream and file upload for the real client.
+
+    `log` holds every request as (method, path, headers, body); `history` the rows received, by run.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str, dict[str, str], str]] = []
+        self.history: dict[str, list[dict[str, Any]]] = {}
+        self.configs: list[dict[str, Any]] = []
+        self.exit_codes: list[int] = []
+        self.hang = threading.Event()  # when set, GraphQL and the file stream no longer answer
+        self.dead = False
+        self.refuse = False  # answer every GraphQL request with 401
+        standin = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+            def reply(self, status: int, body: Any) -> None:
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                if standin.dead:
+                    self.close_connection = True
+                    return None
+                text = body.decode(errors="replace")
+                standin.log.append((self.command, self.path, dict(self.headers), text))
+                if self.command == "GET":
+                    return self.reply(404, {})
+                if standin.hang.is_set():
+                    while standin.hang.is_set():
+                        time.sleep(0.05)
+                    self.close_connection = True
+                    return None
+                if standin.refuse:
+                    return self.reply(401, {"errors": [{"message": "invalid API key"}]})
+                if self.path.endswith("/graphql"):
+                    return self.reply(200, {"data": standin.graphql(json.loads(text))})
+                if self.path.endswith("/file_stream"):
+                    standin.stream(self.path.split("/")[-2], json.loads(text))
+                return self.reply(200, {})
+
+            do_GET = do_POST = do_PUT = handle_any
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def graphql(self, request: dict[str, Any]) -> dict[str, Any]:
+        query, variables = request["query"], request.get("variables") or {}
+        operation = re.search(r"(?:query|mutation)\s+(\w+)", query)[1]  # type: ignore[index]
+        project = {"id": "p", "name": "isoflop", "entity": {"id": "e", "name": "tester"}}
+        if operation == "Viewer":
+            viewer = {"id": "v", "entity": "tester", "username": "tester", "flags": "{}", "teams": {"edges": []}}
+            return {"viewer": viewer}
+        if operation == "ServerFeaturesQuery":
+            return {"serverInfo": {"features": []}}
+        if operation == "RunResumeStatus":
+            rows = self.history.get(variables["name"])
+            if rows is None:
+                return {"model": {"id": "m", "name": "isoflop", "bucket": None}}
+            bucket = {
+                "id": "b",
+                "name": variables["name"],
+                "historyLineCount": len(rows),
+                "eventsLineCount": 0,
+                "logLineCount": 0,
+                "historyTail": json.dumps([json.dumps(row) for row in rows[-1:]]),
+                "eventsTail": "[]",
+                "summaryMetrics": json.dumps(rows[-1] if rows else {}),
+                "config": "{}",
+                "wandbConfig": json.dumps({"t": 1}),
+                "tags": [],
+                "historyKeys": None,
+            }
+            return {"model": {"id": "m", "name": "isoflop", "entity": {"id": "e", "name": "tester"}, "bucket": bucket}}
+        if operation == "UpsertBucket":
+            if variables.get("config"):
+                self.configs.append(json.loads(variables["config"]))
+            bucket = {
+                "id": "b",
+                "name": variables["name"],
+                "displayName": variables.get("displayName"),
+                "description": "",
+                "config": variables.get("config"),
+                "sweepName": None,
+                "project": project,
+                "historyLineCount": 0,
+            }
+            return {"upsertBucket": {"bucket": bucket, "inserted": variables["name"] not in self.history}}
+        if operation == "CreateRunFiles":
+            files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]
+            return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        return {}
+
+    def stream(self, run: str, body: dict[str, Any]) -> None:
+        rows = self.history.setdefault(run, [])
+        part = body.get("files", {}).get("wandb-history.jsonl")
+        if part:
+            rows[part["offset"] :] = [json.loads(line) for line in part["content"]]
+        if body.get("complete"):
+            self.exit_codes.append(body.get("exitcode"))
+
+    def die(self) -> None:
+        """No longer there: open connections break, new ones are refused."""
+        self.dead = True
+        self._server.shutdown()
+        self._server.server_close()
+
+    def close(self) -> None:
+        self.hang.clear()
+        self.die()
+
+
+@pytest.fixture
+def wandb_server() -> Iterator[WandbServer]:
+    server = WandbServer()
+    yield server
+    server.close()

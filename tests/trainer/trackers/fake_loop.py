@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.config import Config
 from trainer.events import EvaluationRecord, Event, StepRecord
-from trainer.trackers import RunContext, make_trackers
+from trainer.trackers import RunContext, make_trackers, wandb
 
 
 def main() -> None:
@@ -22,7 +22,10 @@ def main() -> None:
     parser.add_argument("--attempt", type=int, default=0)
     parser.add_argument("--wandb", default="disabled")
     parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--finish-seconds", type=float, default=20.0)
     given = parser.parse_args()
+    if given.wandb != "disabled":
+        wandb.FINISH_SECONDS = given.finish_seconds
 
     tracker: dict[str, Any] = {"wandb": given.wandb, "every_steps": given.every}
     config = Config.model_validate({"tracker": tracker, "budget": {"steps": max(given.steps, 50)}})
