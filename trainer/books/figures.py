@@ -42,7 +42,7 @@ class Figure:
     def __truediv__(self, other: Figure | float) -> Figure:
         right = other if isinstance(other, Figure) else exact(other)
         if right.value is None:
-            return _combine(self, right, lambda a, b: a, "")
+            return _combine(self, right, lambda a, b: a, " / ")
         low, high = right.bounds
         if low <= 0:
             return not_stated(f"division by zero: {right.source or 'no amount'}")
@@ -81,7 +81,8 @@ def _combine(left: Figure, other: Figure | float, apply: Callable[[float, float]
         missing = (part.source for part in (left, right) if part.value is None and part.source)
         return not_stated("; ".join(dict.fromkeys(missing)))
     provenance = max(left.provenance, right.provenance, key=_ORDER.index)
-    source = sign.join(dict.fromkeys(part.source for part in (left, right) if part.source))
+    parts = [text for part in (left, right) for text in part.source.split(sign) if text]
+    source = sign.join(dict.fromkeys(parts))
     value = apply(left.value, right.value)
     if left.low is None and right.low is None:
         return Figure(value, provenance, source)

@@ -106,7 +106,6 @@ def test_bloom_2022():
     final = value("carbon.kgco2e", facility_kwh=433196, gco2e_per_kwh=57) / 1000
     assert final == pytest.approx(24.69, abs=0.01)
     assert final + 14.6 + 11.2 == pytest.approx(50.5, abs=0.05)
-    assert pytest.approx(0.37, abs=0.01) == 433196 / (433196 + 256646 + 35 * 1000 + 445000)
 
 
 GPT3 = [  # name, N, D, factor, FLOP
@@ -141,7 +140,7 @@ CHINCHILLA = [
 ]
 
 
-@pytest.mark.parametrize(("parameters", "tokens", "flop"), [*CHINCHILLA, ("1t", "21.2t", 1.27e26)])
+@pytest.mark.parametrize(("parameters", "tokens", "flop"), CHINCHILLA)
 def test_chinchilla_table_3(parameters, tokens, flop):
     assert value("flop.total", parameters=parameters, tokens=tokens) == pytest.approx(flop, rel=0.01)
 

@@ -1,0 +1,329 @@
+"""Energy of a run: a fold over the readings in `energy-<host>.jsonl`.
+
+A *segment* is one process that reads its devices' counters; it opens with a line that describes them and then writes
+one line a reading. Folding the same line twice changes nothing, a torn line is no line, and segments of a killed
+process count as far as they were written.
+
+A device is known by (boot, key). Where two segments read the same device at the same time (two ranks on one GPU, two
+processes in one folder), what both saw counts once: exactly, in the space of the counter's own values, or by time
+where the instrument has no absolute counter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.books.figures import Figure, Provenance, not_stated
+from trainer.books.records import read_lines
+
+Interval = tuple[float, float]
+
+
+@dataclass
+class _Cover:
+    """What one segment has read of a device without a gap: a stretch of time and of counter values."""
+
+    times: Interval
+    values: Interval
+
+
+@dataclass
+class _Device:
+    """One segment's view of one device."""
+
+    key: tuple[str, str]
+    component: str
+    method: str
+    provenance: Provenance
+    low: float  # factors on the value
+    high: float
+    absolute: bool
+    note: str
+    covers: list[_Cover] = field(default_factory=list)
+    joules: float = 0.0
+    seconds: float = 0.0
+    last: tuple[float, float] | None = None  # monotonic time, counter value
+
+
+@dataclass
+class _Segment:
+    """One process of one attempt."""
+
+    rank: int
+    world_size: int
+    attempt: int
+    first_step: int
+    devices: list[_Device]
+    seen: set[int] = field(default_factory=set)
+    start: float = 0.0
+    end: float = 0.0
+    points: list[tuple[int, float]] = field(default_factory=list)  # after (step): joules of this segment so far
+    phases: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    gaps: list[str] = field(default_factory=list)
+    closed: bool = False  # whether the process could write a last reading
+
+    @property
+    def joules(self) -> float:
+        return sum(device.joules for device in self.devices)
+
+
+class EnergyFold:
+    """Totals so far; `feed` takes one line at a time, in any order of files."""
+
+    def __init__(self) -> None:
+        self.segments: dict[str, _Segment] = {}
+        self._by_device: dict[tuple[str, str], list[_Device]] = defaultdict(list)
+
+    def feed(self, line: dict[str, Any]) -> None:
+        """Take one line into account. Lines that are not understood, or come a second time, change nothing."""
+        try:
+            if line["kind"] == "open" and line["segment"] not in self.segments:
+                self._open(line)
+            elif line["kind"] == "reading" and line["segment"] in self.segments:
+                self._reading(self.segments[line["segment"]], line)
+        except (KeyError, TypeError, ValueError, IndexError):
+            return
+
+    def _open(self, line: dict[str, Any]) -> None:
+        devices = [
+            _Device(
+                (str(line["boot"]), str(item["key"])),
+                str(item["component"]),
+                str(item["method"]),
+                item["provenance"],
+                float(item.get("low", 1.0)),
+                float(item.get("high", 1.0)),
+                bool(item.get("absolute", False)),
+                str(item.get("note", "")),
+            )
+            for item in line["devices"]
+        ]
+        segment = _Segment(int(line["rank"]), int(line["world_size"]), int(line["attempt"]), int(line["step"]), devices)
+        segment.start = segment.end = float(line["monotonic"])
+        self.segments[line["segment"]] = segment
+        for device in devices:
+            self._by_device[device.key].append(device)
+        self._advance(segment, line)
+
+    def _reading(self, segment: _Segment, line: dict[str, Any]) -> None:
+        if line["n"] in segment.seen:
+            return
+        segment.seen.add(int(line["n"]))
+        before = segment.joules
+        self._advance(segment, line)
+        segment.phases[str(line["phase"])] += segment.joules - before
+        segment.points.append((int(line["step"]), segment.joules))
+        segment.closed = segment.closed or bool(line.get("last"))
+
+    def _advance(self, segment: _Segment, line: dict[str, Any]) -> None:
+        now = float(line["monotonic"])
+        segment.end = max(segment.end, now)
+        gaps = line.get("gaps") or {}
+        for i, value in enumerate(line["values"]):
+            device = segment.devices[i]
+            if str(i) in gaps:
+                segment.gaps.append(f"{device.key[1]}: {gaps[str(i)]}")
+            if value is None:
+                device.last = None
+                continue
+            value = float(value)
+            if device.last is not None and str(i) not in gaps and value >= device.last[1] and now >= device.last[0]:
+                then, earlier = device.last
+                device.joules += self._new_joules(device, (then, now), (earlier, value))
+                device.seconds += now - then
+                cover = device.covers[-1]
+                cover.times, cover.values = (cover.times[0], now), (cover.values[0], value)
+            else:
+                device.covers.append(_Cover((now, now), (value, value)))
+            device.last = (now, value)
+
+    def _new_joules(self, device: _Device, times: Interval, values: Interval) -> float:
+        """The part of an interval that no other segment has counted yet."""
+        others = [
+            cover
+            for other in self._by_device[device.key]
+            if other is not device
+            for cover in other.covers
+            if cover.times[0] < times[1] and cover.times[1] > times[0]
+        ]
+        if not others:
+            return values[1] - values[0]
+        if device.absolute:
+            return _outside(values, [cover.values for cover in others])
+        share = _outside(times, [cover.times for cover in others]) / (times[1] - times[0])
+        return (values[1] - values[0]) * share
+
+    # --- what the lines say ---
+
+    def joules(self) -> dict[str, float | None]:
+        """By component since the run began; None for a component that nobody could measure."""
+        total: dict[str, float | None] = {}
+        for segment in self.segments.values():
+            for device in segment.devices:
+                so_far = total.get(device.component)
+                if device.method == NOT_MEASURED and not device.seconds:
+                    total.setdefault(device.component, None)
+                elif self._counts(device):
+                    total[device.component] = (so_far or 0.0) + device.joules
+        return total
+
+    def _counts(self, device: _Device) -> bool:
+        """An estimate of a host's processor gives way to its counter."""
+        if device.provenance != "estimated" or device.component != "cpu":
+            return True
+        return not any(
+            other.component in ("cpu", "module") and other.provenance == "measured" and other.seconds > 0
+            for (boot, _), others in self._by_device.items()
+            if boot == device.key[0]
+            for other in others
+        )
+
+    def account(self) -> EnergyAccount:
+        """Everything that the readings say."""
+        figures: dict[str, Figure] = {}
+        shared = 0
+        for key, devices in self._by_device.items():
+            ranks = {id(device) for device in devices}
+            overlapping = len(ranks) > 1 and any(
+                a.times[0] < b.times[1] and b.times[0] < a.times[1]
+                for i, one in enumerate(devices)
+                for other in devices[i + 1 :]
+                for a in one.covers
+                for b in other.covers
+            )
+            shared += overlapping
+            for device in devices:
+                if self._counts(device):
+                    figures[device.component] = _plus(figures.get(device.component), _figure(device, key))
+        phases: dict[str, float] = defaultdict(float)
+        killed = sum(not segment.closed for segment in self.segments.values())
+        notes = [device.note for devices in self._by_device.values() for device in devices if device.note]
+        if killed:
+            notes.append(f"{killed} of {len(self.segments)} processes ended (or go on) after their last reading")
+        for segment in self.segments.values():
+            for name, joules in segment.phases.items():
+                phases[name] += joules
+        return EnergyAccount(
+            components=figures,
+            phases=dict(phases),
+            wasted=self._wasted(),
+            shared_devices=shared,
+            gaps=tuple(gap for segment in self.segments.values() for gap in segment.gaps),
+            notes=tuple(dict.fromkeys(notes)),
+            rank_coverage=self._rank_coverage(),
+            segments={name: segment.joules for name, segment in self.segments.items()},
+        )
+
+    def _rank_coverage(self) -> float:
+        """Share of the ranks that wrote readings, the worst of all attempts."""
+        ranks: dict[int, set[int]] = defaultdict(set)
+        sizes: dict[int, int] = defaultdict(int)
+        for segment in self.segments.values():
+            ranks[segment.attempt].add(segment.rank)
+            sizes[segment.attempt] = max(sizes[segment.attempt], segment.world_size)
+        return min((len(ranks[attempt]) / max(sizes[attempt], 1) for attempt in ranks), default=0.0)
+
+    def _wasted(self) -> float:
+        """Joules of steps that a later attempt trained again, interpolated between readings."""
+        wasted = 0.0
+        for segment in self.segments.values():
+            later = [other.first_step for other in self.segments.values() if other.attempt > segment.attempt]
+            if later:
+                wasted += _beyond(segment, min(later))
+        return wasted
+
+
+NOT_MEASURED = "not measured"
+
+
+def _beyond(segment: _Segment, step: int) -> float:
+    """Joules that a segment spent after `step` was finished."""
+    earlier_step, earlier = segment.first_step, 0.0
+    for reached, joules in segment.points:
+        if reached > step:
+            share = (step - earlier_step) / (reached - earlier_step) if reached > earlier_step else 0.0
+            kept = earlier + max(0.0, min(1.0, share)) * (joules - earlier)
+            return segment.joules - kept
+        earlier_step, earlier = reached, joules
+    return 0.0
+
+
+def _outside(interval: Interval, covered: list[Interval]) -> float:
+    """Length of an interval outside the union of others."""
+    length, position = 0.0, interval[0]
+    for low, high in sorted(covered):
+        if low > position:
+            length += max(0.0, min(low, interval[1]) - position)
+        position = max(position, high)
+        if position >= interval[1]:
+            return length
+    return length + interval[1] - position
+
+
+def _figure(device: _Device, key: tuple[str, str]) -> Figure:
+    if device.method == NOT_MEASURED:
+        return not_stated(f"{key[1]} has no counter that can be read")
+    if not device.seconds:
+        return Figure(0.0, device.provenance, device.method)
+    if device.low == device.high == 1.0:
+        return Figure(device.joules, device.provenance, device.method)
+    return Figure(
+        device.joules, device.provenance, device.method, device.joules * device.low, device.joules * device.high
+    )
+
+
+def _plus(left: Figure | None, right: Figure) -> Figure:
+    if left is None:
+        return right
+    if left.value is None or right.value is None:  # one device of several was not measured: at least the rest
+        known, missing = (right, left) if left.value is None else (left, right)
+        if known.value is None:
+            return known
+        return Figure(known.value, known.provenance, f"{known.source}; {missing.source}", known.bounds[0], None)
+    return left + right
+
+
+@dataclass(frozen=True)
+class EnergyAccount:
+    """Energy of a run in joules."""
+
+    components: dict[str, Figure]
+    phases: dict[str, float]
+    wasted: float  # of steps that were trained again
+    shared_devices: int  # read by several ranks at once, counted once
+    gaps: tuple[str, ...]  # intervals that no counter covers, and why
+    notes: tuple[str, ...]
+    rank_coverage: float  # share of ranks that wrote readings
+    segments: dict[str, float]
+
+    def total(self) -> Figure:
+        """All components together; without a value where nothing was read."""
+        total: Figure | None = None
+        for figure in self.components.values():
+            total = _plus(total, figure)
+        if total is None or total.value is None:
+            return not_stated("no energy counter was read")
+        if self.rank_coverage < 1:
+            source = f"{total.source}; only {self.rank_coverage:.0%} of the ranks were read"
+            return Figure(total.value, total.provenance, source, total.bounds[0], None)
+        if self.gaps:
+            source = f"{total.source}; {len(self.gaps)} gaps ({self.gaps[0]})"
+            return Figure(total.value, total.provenance, source, total.bounds[0], None)
+        return total
+
+
+def fold(lines: Iterable[dict[str, Any]]) -> EnergyFold:
+    """Fold lines that are in memory."""
+    state = EnergyFold()
+    for line in lines:
+        state.feed(line)
+    return state
+
+
+def read_energy(run: Path) -> EnergyAccount:
+    """The energy of a run, from all hosts' files in its folder."""
+    return fold(line for file in sorted(run.glob("energy-*.jsonl")) for line in read_lines(file)).account()
