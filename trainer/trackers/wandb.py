@@ -6,9 +6,13 @@ starts the run (seconds, or a time-out), and then logs what has gathered. `finis
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import queue
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +35,10 @@ BEST = {"val/loss": "min,last", "val/bits_per_byte": "min,last"}
 
 
 class WandbTracker:
-    """Logs every `tracker.every_steps` steps, and the first and the last, to one W&B run per run folder."""
+    """Logs every `tracker.every_steps` steps, and the first and the last, to one W&B run per run folder.
+
+    Each step is logged once, however often the run is killed and resumed.
+    """
 
     name = "wandb"
 
@@ -124,6 +131,7 @@ class WandbTracker:
         import wandb
 
         context, config = self._context, self._context.config
+        logged_before = last_logged_step(self._folder) if mode == "offline" else 0
         wandb.setup(settings=wandb.Settings(silent=True))  # what there is to say is said here
         run = wandb.init(
             id=run_id(self._folder),
@@ -150,7 +158,8 @@ class WandbTracker:
             run.define_metric(axis, hidden=True)
         for metric, axis in AXIS_OF.items():
             run.define_metric(metric, step_metric=axis, summary=BEST.get(metric))
-        self._skip_below = max(self._skip_below, run.starting_step)
+        known = run.starting_step if mode == "online" else logged_before + 1
+        self._skip_below = max(self._skip_below, known)
         return run
 
     def _end(self, run: Any) -> None:
@@ -228,6 +237,22 @@ def run_id(folder: Path) -> str:
     aside.write_text(drawn + "\n")
     aside.replace(path)
     return drawn
+
+
+def last_logged_step(folder: Path) -> int:
+    """Last step that an earlier attempt left in this run's W&B files; 0 if there is none.
+
+    `wandb sync` sends the folders of all attempts one after another, and moves a step that it has already sent to the
+    next free number: so no attempt may log a step again.
+    """
+    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]
+    written = [path.parent for path in (folder / "wandb").glob("*run-*/*.wandb")]
+    for attempt in sorted(written, key=lambda path: path.stat().st_mtime, reverse=True):
+        done = subprocess.run([*tool, str(attempt)], capture_output=True, text=True, timeout=60, check=False)
+        with contextlib.suppress(ValueError):
+            if step := json.loads(done.stdout).get("step"):
+                return int(step)
+    return 0
 
 
 def _plain(summary: dict[str, Any]) -> dict[str, Any]:

@@ -125,13 +125,26 @@ def test_a_resume_continues_the_same_run_and_repeats_no_step(run, loop, wandb_se
     assert [row["_step"] for row in rows] == list(range(1, 31))
 
 
-def test_an_offline_resume_has_the_same_id_and_starts_after_the_checkpoint(run, loop):
+def test_an_offline_resume_has_the_same_id_and_repeats_no_step(run, loop):
     loop("--steps", "12", "--stop-at", "7", "--every", "1", "--wandb", "offline")
-    time.sleep(1)  # W&B names folders by the second
     loop("--resumed-from", "5", "--attempt", "1", "--steps", "12", "--every", "1", "--wandb", "offline")
     folders = sorted((run / "wandb").glob("offline-run-*"))
     assert [folder.name.rpartition("-")[2] for folder in folders] == [run_id(run)] * 2
-    assert [row["_step"] for row in offline_history(run)] == [*range(1, 8), *range(6, 13)]
+    assert [row["_step"] for row in offline_history(run)] == list(range(1, 13))
+
+
+@pytest.mark.slow
+def test_three_offline_attempts_sync_as_one_run(run, loop, wandb_server, tmp_path):
+    """The server gets each step once and under its own number, though every attempt replays some."""
+    for attempt, (resumed, stop) in enumerate([(0, 7), (5, 6), (5, 12)]):
+        given = ["--resumed-from", str(resumed), "--stop-at", str(stop), "--attempt", str(attempt)]
+        loop(*given, "--steps", "12", "--every", "1", "--wandb", "offline")
+    env = {**os.environ, "WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": KEY, "HOME": str(tmp_path)}
+    for folder in sorted((run / "wandb").glob("offline-run-*")):
+        subprocess.run([sys.executable, "-m", "wandb", "sync", str(folder)], env=env, capture_output=True, check=True)
+    [(name, rows)] = wandb_server.history.items()
+    assert name == run_id(run)
+    assert [(row["_step"], row["tokens"]) for row in rows] == [(step, step * 8192) for step in range(1, 13)]
 
 
 def test_a_refused_key_falls_back_to_offline(run, loop, wandb_server):
