@@ -57,7 +57,9 @@ def save_checkpoint(engine: Engine, world: World, checkpoints: Path, step: int, 
     try:
         _together(world, lambda: _clear(aside) if world.is_first else None)
         shares = _together(world, lambda: _write_share(engine, world, aside))
-        _together(world, lambda: _publish(world, aside, target, step, facts, engine, shares) if world.is_first else None)
+        _together(
+            world, lambda: _publish(world, aside, target, step, facts, engine, shares) if world.is_first else None
+        )
     except OSError:
         if world.is_first:
             shutil.rmtree(aside, ignore_errors=True)
@@ -66,16 +68,17 @@ def save_checkpoint(engine: Engine, world: World, checkpoints: Path, step: int, 
 
 
 def _together(world: World, action: Callable[[], Any]) -> list[Any]:
-    """Run the action on every rank: either every rank gets all results, or every rank raises the first rank's OSError."""
+    """Run on every rank: either all ranks get all results, or all ranks raise the first OSError."""
+    result, failure = None, None
     try:
-        outcome = (action(), None)
+        result = action()
     except OSError as error:
-        outcome = (None, (error.errno, error.strerror))
-    outcomes = world.gather(outcome)
-    for _, error in outcomes:
-        if error is not None:
-            raise OSError(*error)
-    return [result for result, _ in outcomes]
+        failure = (error.errno, error.strerror)
+    outcomes = world.gather((result, failure))
+    for _, first in outcomes:
+        if first is not None:
+            raise OSError(*first)
+    return [one for one, _ in outcomes]
 
 
 def _clear(aside: Path) -> None:
@@ -85,7 +88,7 @@ def _clear(aside: Path) -> None:
 
 
 def _write_share(engine: Engine, world: World, aside: Path) -> dict[str, Any]:
-    """This rank's two files. All weights pass by before anything is written: at stage 3 all ranks gather them together."""
+    """This rank's two files. All weights pass by before any file is written: at stage 3 all ranks gather them."""
     suffix = f"{world.rank + 1:05d}-of-{world.size:05d}.safetensors"
     model_file = "model.safetensors" if world.size == 1 else f"model-{suffix}"
     weights: dict[str, Tensor] = {}
@@ -96,7 +99,12 @@ def _write_share(engine: Engine, world: World, aside: Path) -> dict[str, Any]:
     stretches = []
     for fragment in engine.moments(to_save=True):
         moments[f"{fragment.kind}/{fragment.name}@{fragment.start}"] = fragment.tensor.detach().to("cpu", copy=True)
-        stretch = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start, "numel": fragment.tensor.numel()}
+        stretch = {
+            "name": fragment.name,
+            "kind": fragment.kind,
+            "start": fragment.start,
+            "numel": fragment.tensor.numel(),
+        }
         stretches.append(stretch | {"file": f"moments-{suffix}"})
     files = {}
     for file, tensors in ((model_file, weights), (f"moments-{suffix}", moments)):
@@ -239,8 +247,8 @@ def open_checkpoint(folder: Path, share: tuple[int, int] = (0, 1)) -> Checkpoint
 
 
 def newest_intact(checkpoints: Path, world: World) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint whose every byte is as written, and a line for each newer one that is damaged. Collective."""
-    damage = []
+    """The newest checkpoint whose bytes are as written, and a line for each newer one that is damaged. Collective."""
+    damage: list[str] = []
     for step in reversed(world.broadcast(steps_in(checkpoints))):
         checkpoint, error = None, None
         try:

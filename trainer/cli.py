@@ -58,7 +58,9 @@ def _own_packages() -> None:
         found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
         if found != home:
             where = spec.origin if spec and spec.origin else "missing"
-            raise UserError(f"the package {name!r} is not ours ({where}); uninstall the foreign one or start in another folder")
+            raise UserError(
+                f"the package {name!r} is not ours ({where}); uninstall the foreign one or start in another folder"
+            )
 
 
 def _flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]:
@@ -147,7 +149,7 @@ def data(arguments: list[str]) -> int:
         for name in ("train", "held_out"):
             split = getattr(prepared, name)
             print(f"{name:<9} {split.documents:>9,} documents  {split.bytes:>13,} bytes  {split.tokens:>13,} tokens")
-        print(f"yardstick {prepared.held_out.unigram_bits_per_byte:.3f} bits/byte (unigram entropy of the held-out tokens)")
+        print(f"yardstick {prepared.held_out.unigram_bits_per_byte:.3f} bits/byte (unigram entropy, held-out tokens)")
         print(f"shards    {prepared.folder}")
     return 0
 
@@ -172,7 +174,9 @@ def evaluate(arguments: list[str]) -> int:
 
 def generate(arguments: list[str]) -> int:
     words, flags = _flags(arguments, "--json")
-    if _help(flags, "isoflop generate <run> [prompt='def '] [tokens=200] [temperature=0.8] [top_k=50] [seed=0] [--json]\n"):
+    if _help(
+        flags, "isoflop generate <run> [prompt='def '] [tokens=200] [temperature=0.8] [top_k=50] [seed=0] [--json]\n"
+    ):
         return 0
     from trainer.evaluate import continue_text
 
@@ -201,7 +205,9 @@ def _run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
 
     names = [word for word in words if "=" not in word or Path(word).is_dir()]
     if len(names) != 1:
-        raise UserError(f"{verb}: name one run, e.g. isoflop {verb} runs/<experiment>/<id>; got {' '.join(names) or 'none'}")
+        raise UserError(
+            f"{verb}: name one run, e.g. isoflop {verb} runs/<experiment>/<id>; got {' '.join(names) or 'none'}"
+        )
     return find_run(names[0], "runs").path, [word for word in words if word != names[0]]
 
 

@@ -121,10 +121,9 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         plain = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError("\n".join([*wrong, " ".join(str(error).split())])) from None
-    assert isinstance(plain, dict)
-    given = {override.key for override in overrides}
-    _one_budget(plain, given)
-    return validate(plain, wrong)
+    data: dict[str, Any] = {str(name): value for name, value in dict(plain or {}).items()}  # type: ignore[arg-type]
+    _one_budget(data, {override.key for override in overrides})
+    return validate(data, wrong)
 
 
 def _parsed(text: str) -> Override | None:
@@ -151,13 +150,17 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         if override.is_sweep:
             raise UserError(f"{override.text}: one run can be resumed with one value only")
         if override.is_group:
-            OmegaConf.update(plain, override.key, yaml.safe_load((CONF / override.key / f"{override.value()}.yaml").read_text()), merge=False)
+            OmegaConf.update(
+                plain,
+                override.key,
+                yaml.safe_load((CONF / override.key / f"{override.value()}.yaml").read_text()),
+                merge=False,
+            )
         else:
             OmegaConf.update(plain, override.key, override.value(), force_add=True)
-    container = OmegaConf.to_container(plain, resolve=True)
-    assert isinstance(container, dict)
-    _one_budget(container, {override.key for override in overrides})
-    return validate(container)
+    data: dict[str, Any] = dict(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
+    _one_budget(data, {override.key for override in overrides})
+    return validate(data)
 
 
 def sweep(texts: list[str]) -> list[list[str]]:
@@ -171,7 +174,7 @@ def sweep(texts: list[str]) -> list[list[str]]:
 
 
 def validate(plain: Mapping[str, Any], wrong: Iterable[str] = ()) -> Config:
-    """Check plain data against the schema. Raises UserError naming every wrong key, what was given and what is allowed."""
+    """Check plain data against the schema. Raises UserError with every wrong key, what was given, what is allowed."""
     lines = list(wrong)
     data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
     seen: set[str] = set()
@@ -266,7 +269,10 @@ def describe_keys() -> str:
     """The help text: every group with its options, every key with its unit, default and sentence."""
     options = groups()
     lines = []
-    for title, names in (("Science (decides the outcome)", SCIENCE), ("Machinery (decides speed, memory and price)", MACHINERY)):
+    for title, names in (
+        ("Science (decides the outcome)", SCIENCE),
+        ("Machinery (decides speed, memory and price)", MACHINERY),
+    ):
         lines += ["", title]
         for name in names:
             field = Config.model_fields[name]
@@ -275,7 +281,10 @@ def describe_keys() -> str:
                 lines += ["", f"  {name:<28} {field.default!s:<14} {field.description}"]
                 continue
             doc = (section.__doc__ or "").split("\n")[0]
-            lines += ["", f"  {name}={'|'.join(options.get(name, []))}    {doc}" if name in options else f"  {name}    {doc}"]
+            lines += [
+                "",
+                f"  {name}={'|'.join(options.get(name, []))}    {doc}" if name in options else f"  {name}    {doc}",
+            ]
             for key_name, inner in section.model_fields.items():
                 extra = inner.json_schema_extra
                 unit = f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ def zero_stage(config: Config, world_size: int) -> int:
 
 
 def micro_batch(config: Config, world_size: int) -> int:
-    """Sequences per rank and forward pass: as asked for, else the rank's share in the fewest equal parts of at most 16."""
+    """Sequences per rank and forward pass: as asked for, else the rank's share in equal parts of at most 16."""
     share = -(-config.optim.batch_size // world_size)
     if config.engine.micro_batch is not None:
         return min(config.engine.micro_batch, share)
@@ -47,6 +47,7 @@ def micro_batch(config: Config, world_size: int) -> int:
 def deepspeed_settings(config: Config, world_size: int) -> dict[str, Any]:
     """DeepSpeed's configuration for this run; raw keys of `engine.deepspeed` win."""
     stage, size = zero_stage(config, world_size), micro_batch(config, world_size)
+    share = -(-config.optim.batch_size // world_size)
     zero: dict[str, Any] = {"stage": stage}
     if config.engine.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -54,7 +55,7 @@ def deepspeed_settings(config: Config, world_size: int) -> dict[str, Any]:
         zero["offload_param"] = {"device": "cpu"}
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": size,
-        "gradient_accumulation_steps": -(-(-(-config.optim.batch_size // world_size)) // size),
+        "gradient_accumulation_steps": -(-share // size),
         "zero_optimization": zero,
         "gradient_clipping": (config.optim.clip or 0.0) if stage else 0.0,  # stage 0 is clipped here, with its norm
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW also when offloaded: DeepSpeed's own needs a compiler
@@ -92,14 +93,25 @@ def check(config: Config, world_size: int) -> None:
         return
     zero = raw.get("zero_optimization")
     given = [*raw, *(f"zero_optimization.{name}" for name in (zero if isinstance(zero, Mapping) else ()))]
-    taken = [f"engine.deepspeed.{name}: set {DECIDED_ELSEWHERE[name]} instead" for name in given if name in DECIDED_ELSEWHERE]
+    taken = [
+        f"engine.deepspeed.{name}: set {DECIDED_ELSEWHERE[name]} instead" for name in given if name in DECIDED_ELSEWHERE
+    ]
     if taken:
         raise UserError("\n".join(taken))
     deepspeed = _deepspeed("cpu")
     from deepspeed.runtime.config import DeepSpeedConfig  # type: ignore[import-untyped]
 
-    known = {str(value) for name, value in vars(deepspeed.runtime.constants).items() if name.isupper() and isinstance(value, str)}
-    known |= set(vars(deepspeed.runtime.config)) | {"zero_optimization", "activation_checkpointing", "aio", "torch_autocast"}
+    known = {
+        str(value)
+        for name, value in vars(deepspeed.runtime.constants).items()
+        if name.isupper() and isinstance(value, str)
+    }
+    known |= set(vars(deepspeed.runtime.config)) | {
+        "zero_optimization",
+        "activation_checkpointing",
+        "aio",
+        "torch_autocast",
+    }
     unknown = [name for name in raw if name not in known]
     if unknown:
         raise UserError("\n".join(f"engine.deepspeed.{name}: DeepSpeed knows no such key" for name in unknown))
@@ -121,7 +133,9 @@ def _deepspeed(device_type: str) -> Any:
         os.environ["DS_ACCELERATOR"] = "cpu"
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
     # DeepSpeed calls all_gather_into_tensor and reduce_scatter_tensor by names that torch is retiring.
-    warnings.filterwarnings("ignore", category=FutureWarning, message=".*(all_gather_into_tensor|reduce_scatter_tensor).*")
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, message=".*(all_gather_into_tensor|reduce_scatter_tensor).*"
+    )
     import deepspeed  # type: ignore[import-untyped]
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -138,7 +152,7 @@ def host_memory_peak() -> int:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A stretch of one parameter's optimizer state that lives on this rank: elements [start, start + numel) of `name`."""
+    """A stretch of a parameter's optimizer state on this rank: elements [start, start + numel) of `name`."""
 
     name: str
     kind: str  # one of MOMENTS
@@ -161,7 +175,10 @@ class Engine:
 
         self.model = self._build(settings)
         self._autocast()
-        self.parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        # Any: DeepSpeed hangs attributes of its own on them
+        self.parameters: dict[str, Any] = {
+            name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
+        }
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
             model=self.model, optimizer=self._adamw(), config=settings, dist_init_required=False
         )
@@ -174,7 +191,8 @@ class Engine:
         partitioned = self.stage == 3
         born: AbstractContextManager[Any] = torch.device("cpu")
         if partitioned:  # no rank ever holds the whole model
-            born = self._deepspeed.zero.Init(config_dict_or_path=settings, dtype=torch.float32)
+            # Without dtype: DeepSpeed reads "float32" there as half precision on hosts that support it.
+            born = self._deepspeed.zero.Init(config_dict_or_path=settings)
         with born:
             model = build(self.config)
         initialize(model, self.config.seed, self._gathered if partitioned else lambda parameter: nullcontext())
@@ -220,7 +238,9 @@ class Engine:
     def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
         return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}
 
-    def forward_backward(self, micro_batches: list[MicroBatch], global_targets: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward_backward(
+        self, micro_batches: Sequence[MicroBatch], global_targets: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradients of the mean loss over the step's global targets. Returns this rank's loss sum and side sums."""
         assert len(micro_batches) == self.accumulation, (len(micro_batches), self.accumulation)
         # DeepSpeed divides by the accumulation steps and averages over ranks; undo both and divide by the true count.
@@ -322,8 +342,8 @@ class Engine:
 
     @torch.no_grad()
     def load(self, step: int, read: Callable[[str, str, int, int], Tensor]) -> None:
-        """Take over the state after `step` updates; `read(name, kind, start, numel)` gives fp32 stretches of a flattened
-        parameter, kind "weight" or one of MOMENTS."""
+        """Take over the state after `step` updates; `read(name, kind, start, numel)` gives fp32 stretches of a
+        flattened parameter, kind "weight" or one of MOMENTS."""
         for fragment in self.moments():
             fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
         for name, parameter in self.parameters.items():

@@ -1,4 +1,4 @@
-"""What the loop tells its trackers: one StepRecord a step, one EvaluationRecord an evaluation, and the logbook's Events."""
+"""What the loop tells its trackers: a StepRecord a step, an EvaluationRecord an evaluation, the logbook's Events."""
 
 from __future__ import annotations
 

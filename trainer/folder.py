@@ -44,7 +44,9 @@ class RunFolder:
         try:
             return load(self.config)
         except ValueError as error:
-            raise UserError(f"{self.config}: not a configuration of this version: {' '.join(str(error).split())}") from None
+            raise UserError(
+                f"{self.config}: not a configuration of this version: {' '.join(str(error).split())}"
+            ) from None
 
     def lock(self) -> IO[str]:
         """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it."""
@@ -55,7 +57,9 @@ class RunFolder:
             file.seek(0)
             holder = file.read().strip() or "another process"
             file.close()
-            raise UserError(f"{self.path}: in use by {holder}; wait for it, stop it, or choose another run.id") from None
+            raise UserError(
+                f"{self.path}: in use by {holder}; wait for it, stop it, or choose another run.id"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

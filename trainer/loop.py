@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,11 +66,15 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     for line in damage:
         run.event("damage", first_step, line)
     if attempt == 0:
-        run.event("start", 0, f"{total} steps of {batch_size} x {config.data.sequence_length} tokens on {world.size} rank(s)")
+        run.event(
+            "start", 0, f"{total} steps of {batch_size} x {config.data.sequence_length} tokens on {world.size} rank(s)"
+        )
     else:
         run.event("resume", first_step, f"going on from {checkpoint.folder.name if checkpoint else 'the beginning'}")
     if world.is_first:
-        folder.write_environment(attempt, {"world_size": world.size, "device": str(world.device), "data": prepared.fingerprint})
+        folder.write_environment(
+            attempt, {"world_size": world.size, "device": str(world.device), "data": prepared.fingerprint}
+        )
 
     def evaluate(step: int) -> None:
         nonlocal best
@@ -90,7 +93,9 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             path = save_checkpoint(engine, world, folder.checkpoints, step, facts)
         except OSError as error:
             last = f"step {saved_step} is" if saved_step is not None else "there is none yet"
-            run.event("checkpoint_failed", step, f"could not be written ({error.strerror}); the last complete one: {last}")
+            run.event(
+                "checkpoint_failed", step, f"could not be written ({error.strerror}); the last complete one: {last}"
+            )
             return error
         finally:
             run.phase("checkpoint")
@@ -125,7 +130,9 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             names = sorted(side_sums)
             loss, *sides = world.sum(float(loss_sum), *(float(side_sums[name]) for name in names))
             loss /= max(targets, 1)
-            run.step(step, targets, loss, grad_norm, lr, engine.memory_peak_bytes(), dict(zip(names, sides, strict=True)))
+            run.step(
+                step, targets, loss, grad_norm, lr, engine.memory_peak_bytes(), dict(zip(names, sides, strict=True))
+            )
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 outcome = Outcome("failed", step, f"loss {loss} and gradient norm {grad_norm} are not finite")
                 break
@@ -238,4 +245,3 @@ class _Books:
 
     def event(self, name: str, step: int, text: str, **data: Any) -> None:
         self.trackers.event(Event(name, time.time(), step, text, data, self.attempt))
-

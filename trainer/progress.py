@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields progress(what, done, total): a live bar on a terminal, else a line when a new piece of work begins and ends."""
+    """Yields progress(what, done, total): a live bar on a terminal, else a line when work begins and when it ends."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

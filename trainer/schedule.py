@@ -11,7 +11,8 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
     """The rate of update number `step`, counted from 0 to total_steps - 1.
 
     Linear warm-up to `optim.lr`, then: cosine or linear down to `min_lr_ratio` of it at the last step (Loshchilov and
-    Hutter 2017); wsd stays and falls linearly over the last `decay_fraction` of the steps (Hu et al. 2024); constant stays.
+    Hutter 2017); wsd stays, then falls linearly over the last `decay_fraction` of the steps (Hu et al. 2024); constant
+    stays.
     """
     warmup = optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
     if step < warmup:

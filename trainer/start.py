@@ -19,7 +19,7 @@ from trainer.progress import progress_bar
 
 
 def start(words: list[str], *, as_json: bool = False) -> int:
-    """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns the exit code."""
+    """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
     config, folder = ready(words)
@@ -72,6 +72,7 @@ def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFo
     if len(resume) > 1:
         raise UserError(f"resume: name one run, got {' and '.join(resume)}")
 
+    before: Config | None
     if resume:
         folder = find_run(resume[0], "runs")
         before = folder.load_config()
@@ -102,10 +103,11 @@ def _same_science(before: Config, config: Config, folder: RunFolder, new_science
     changed = differences(before.science(), config.science())
     if changed and not new_science:
         lines = [
-            f"{key}: {now!r} given, the run in {folder.path} has {old!r}" for key, (old, now) in list(changed.items())[:8]
+            f"{key}: {now!r} given, the run in {folder.path} has {old!r}"
+            for key, (old, now) in list(changed.items())[:8]
         ]
         more = [f"... and {len(changed) - 8} more"] if len(changed) > 8 else []
-        way = "this is another experiment: choose another run.id, or go on from its checkpoint all the same with new_science=true"
+        way = "this is another experiment: choose another run.id, or go on from its checkpoint with new_science=true"
         raise UserError("\n".join([*lines, *more, way]))
 
 
@@ -120,7 +122,9 @@ def _device_exists(config: Config) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise UserError("kernels.attention: triton given, but there is no GPU here; auto, sdpa and reference run on a CPU")
+            raise UserError(
+                "kernels.attention: triton given, but there is no GPU here; auto, sdpa and reference run on a CPU"
+            )
 
 
 def prepare_with_progress(config: Config) -> Prepared:
@@ -157,8 +161,8 @@ def _same_data(folder: RunFolder, prepared: Prepared) -> None:
     before = next((entry["data"] for entry in reversed(entries) if "data" in entry), prepared.fingerprint)
     if before != prepared.fingerprint:
         raise UserError(
-            f"data: the corpus or tokenizer changed since this run began (tokens {prepared.fingerprint[:12]} now, {before[:12]} then); "
-            "restore it, or start a new run"
+            "data: the corpus or tokenizer changed since this run began "
+            f"(tokens {prepared.fingerprint[:12]} now, {before[:12]} then); restore it, or start a new run"
         )
 
 
@@ -199,5 +203,3 @@ def finish_report(run: Path, *, as_json: bool = False) -> None:
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
     else:
         print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")
-
-

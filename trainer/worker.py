@@ -26,7 +26,9 @@ def work(run: Path) -> int:
         config = folder.load_config()
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
         with lock:
-            threads = config.engine.threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+            threads = config.engine.threads or max(
+                1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+            )
             os.environ["OMP_NUM_THREADS"] = str(threads)
             import torch
 
@@ -50,11 +52,14 @@ def work(run: Path) -> int:
 
 
 def _report(text: str, *, user: bool) -> None:
-    """Tell the launcher, if there is one, else the terminal: one rank's failure is shown once, by whoever started it."""
+    """Tell the launcher, if there is one, else the terminal: a failure is shown once, by whoever started the rank."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     launched = os.environ.get("ISOFLOP_LAUNCHED")
     if file:
-        message = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time())), "user": user}}
+        message = {
+            "message": text,
+            "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time())), "user": user},
+        }
         Path(file).write_text(json.dumps({"message": message}))
     if launched:
         return
@@ -69,7 +74,10 @@ def _report(text: str, *, user: bool) -> None:
 
 def _lost_a_peer(text: str) -> bool:
     last = text.strip().splitlines()[-1]
-    return any(sign in last for sign in ("Connection closed by peer", "Connection reset by peer", "DistNetworkError", "ncclRemoteError"))
+    return any(
+        sign in last
+        for sign in ("Connection closed by peer", "Connection reset by peer", "DistNetworkError", "ncclRemoteError")
+    )
 
 
 if __name__ == "__main__":

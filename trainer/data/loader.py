@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,7 @@ class StepLoader:
             }
         return batch
 
-    def steps(self, first: int, last: int) -> Iterator[StepBatch]:
+    def steps(self, first: int, last: int) -> Generator[StepBatch, None, None]:
         """Steps first..last-1. One thread draws ahead; it ends with the iterator, and what it raises is raised here."""
         ready: queue.Queue[tuple[int, list[Batch] | BaseException]] = queue.Queue(maxsize=AHEAD)
         closed = threading.Event()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty small documents over a vocabulary of 400 invented words."""
+    folder = tmp_path_factory.mktemp("corpus")
+    chance = random.Random(0)
+    words = ["".join(chance.choices("abcdefghij", k=chance.randint(2, 7))) for _ in range(400)]
+    for number in range(60):
+        lines = [" ".join(chance.choices(words, k=12)) for _ in range(40)]
+        (folder / f"d{number:03}.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(corpus: Path, cache: Path) -> list[str]:
+    """Overrides of a run that takes seconds, in fp32."""
+    return [
+        "data=text",
+        f"data.path={corpus}",
+        "data.sequence_length=32",
+        f"run.cache={cache}",
+        "tokenizer.vocabulary=512",
+        "model.depth=2",
+        "model.width=32",
+        "optim.batch_size=12",
+        "budget.steps=12",
+        "evaluation.every_steps=6",
+        "checkpoint.every_steps=4",
+        "checkpoint.keep_last=10",
+        "engine.precision=fp32",
+        "engine.threads=1",
+        "tracker.console=plain",
+        "tracker.every_steps=1",
+    ]
+
+
+class Command:
+    """The `isoflop` command as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def arguments(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "trainer", *words]
+
+    def __call__(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.arguments(*words),
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def kill_when(self, ready: Callable[[str], bool], *words: str, poll: float = 0.0) -> str:
+        """Start, wait until `ready(output so far)`, kill -9 the whole group; returns the output."""
+        out = self.folder / "killed.txt"
+        with open(out, "w") as file:
+            process = subprocess.Popen(
+                self.arguments(*words), cwd=self.folder, stdout=file, stderr=file, start_new_session=True
+            )
+        try:
+            deadline = time.monotonic() + 120
+            while not ready(out.read_text()):
+                assert process.poll() is None, f"ended before it could be killed:\n{out.read_text()}"
+                assert time.monotonic() < deadline, f"never ready to be killed:\n{out.read_text()}"
+                time.sleep(poll)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return out.read_text()
+
+
+@pytest.fixture(scope="session")
+def command() -> type[Command]:
+    """For fixtures of a wider scope than one test."""
+    return Command
+
+
+@pytest.fixture
+def isoflop(tmp_path: Path) -> Command:
+    return Command(tmp_path)
