@@ -7,8 +7,10 @@ from trainer.books.flops import FlopAccount, flops
 from trainer.books.formatting import format_amount, format_figure, format_price_tag
 from trainer.books.measured import measured
 from trainer.books.memory import MemoryAccount, memory
+from trainer.books.model import format_model, model_account
 from trainer.books.parameters import ParameterAccount, parameters
 from trainer.books.plan import plan
+from trainer.books.price import price, price_json
 
 __all__ = [
     "Figure",
@@ -20,9 +22,13 @@ __all__ = [
     "flops",
     "format_amount",
     "format_figure",
+    "format_model",
     "format_price_tag",
     "measured",
     "memory",
+    "model_account",
     "parameters",
     "plan",
+    "price",
+    "price_json",
 ]

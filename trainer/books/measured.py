@@ -5,76 +5,84 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
-from trainer.books.figures import (
-    Figure,
-    PriceTag,
-    Row,
-    exact,
-    measured_figure,
-    not_stated,
-)
+from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.energy import EnergyAccount, read_energy
+from trainer.books.figures import Figure, PriceTag, Row, exact, measured_figure, not_stated
+from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
-from trainer.books.records import Steps, read_steps
-from trainer.config import load
+from trainer.books.records import Steps, read_json, read_steps
+from trainer.config import Config, SiteConfig, load
+
+COMPONENTS = {"gpu": "GPUs", "module": "GPU modules with their processors", "cpu": "processors", "dram": "memory"}
 
 
-def measured(run: Path) -> PriceTag:
-    """What the run in this folder cost so far. A run without a finished step has rows without values."""
-    config, steps = load(run / "config.yaml"), read_steps(run)
-    ranks = world_size(config)
+def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
+    """What the run in this folder cost so far, priced at its own site or at another one.
+
+    A run without a finished step has rows without values.
+    """
+    config, steps, energy = load(run / "config.yaml"), read_steps(run), read_energy(run)
+    if site is not None:
+        config = config.model_copy(update={"site": site})
+    ranks = _world_size(run, config)
     last = steps.kept[-1] if steps.kept else {}
     seconds = measured_figure(steps.wall_seconds, "clock, all attempts") if steps.kept else not_stated("no step yet")
     hours = seconds * exact(ranks / 3600)
     flop = last.get("flop")
-    energy = not_stated("no energy counter was read")
+    account = flops(config)
 
     def row(key: str, name: str, unit: str, figure: Figure) -> Row:
         return Row(key, name, unit, measured=figure)
 
+    mfu = _median(steps, "mfu")
     rows = [
-        row(
-            "data.tokens",
-            "training tokens",
-            "tokens",
-            measured_figure(last.get("tokens"), "counted"),
-        ),
-        row(
-            "data.steps",
-            "optimizer steps",
-            "steps",
-            measured_figure(last.get("step"), "counted"),
-        ),
-        row(
-            "flop.total",
-            "model FLOPs",
-            "FLOP",
-            measured_figure(flop, "exact count x tokens trained on"),
-        ),
-        row(
-            "flop.pf_days",
-            "  in PF-days",
-            "PF-days",
-            measured_figure(flop / PF_DAY if flop else None, ""),
-        ),
+        row("data.tokens", "training tokens", "tokens", measured_figure(last.get("tokens"), "counted")),
+        row("data.steps", "optimizer steps", "steps", measured_figure(last.get("step"), "counted")),
+        row("flop.total", "model FLOPs", "FLOP", measured_figure(flop, "exact count x tokens trained on")),
+        row("flop.pf_days", "  in PF-days", "PF-days", measured_figure(flop / PF_DAY if flop else None, "")),
         row("machine.devices", "devices (ranks)", "", exact(ranks)),
         row("memory.rank", "memory per rank", "bytes", _peak_memory(steps)),
         row("time.wall", "training time", "s", seconds),
+        row("time.step", "time per step", "s", _step_seconds(steps)),
         row("machine.device_hours", "device-hours", "h", hours),
-        row(
-            "speed.tokens_per_second",
-            "throughput",
-            "tokens/s",
-            _median(steps, "tokens_per_second"),
-        ),
-        row("mfu", "MFU", "%", _median(steps, "mfu")),
-        *cost_rows(config, energy, hours, "measured"),
+        row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
+        row("mfu", "MFU", "%", mfu),
+        row("hfu", "HFU", "%", mfu * (account.hardware_per_token / account.per_token)),
+        *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, "measured"),
+        *_component_rows(energy),
     ]
     if steps.replayed:
         wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)
         source = f"{len(steps.replayed)} steps trained again after a restart"
-        rows.append(row("time.wasted", "  of it wasted", "s", measured_figure(wasted, source)))
-    return PriceTag(f"{config.model.name}: the price tag", tuple(rows))
+        rows.append(row("time.wasted", "time wasted", "s", measured_figure(wasted, source)))
+        if energy.segments:
+            spent = Figure(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
+            rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", spent))
+    return PriceTag(f"{config.model.name}: the price tag", tuple(rows), _notes(energy))
+
+
+def _world_size(run: Path, config: Config) -> int:
+    """Ranks of the last attempt, as the environment tells; a resume may have changed them."""
+    attempts = read_json(run / "environment.json")
+    latest = attempts[-1] if isinstance(attempts, list) and attempts else {}
+    size = latest.get("world_size") if isinstance(latest, dict) else None
+    return size if isinstance(size, int) and size > 0 else world_size(config)
+
+
+def _component_rows(energy: EnergyAccount) -> list[Row]:
+    return [
+        Row(f"energy.{name}_kwh", f"  {COMPONENTS.get(name, name)}", "kWh", measured=figure / JOULES_PER_KWH)
+        for name, figure in energy.components.items()
+    ]
+
+
+def _notes(energy: EnergyAccount) -> tuple[str, ...]:
+    notes = list(energy.notes)
+    if energy.shared_devices:
+        notes.append(f"{energy.shared_devices} device(s) were read by several processes at once and counted once")
+    notes += [f"gap: {gap}" for gap in dict.fromkeys(energy.gaps)][:10]
+    return tuple(notes)
 
 
 def _median(steps: Steps, name: str) -> Figure:
@@ -82,6 +90,12 @@ def _median(steps: Steps, name: str) -> Figure:
     if not values:
         return not_stated("machine.peak_flops" if name == "mfu" and steps.kept else "no step yet")
     return measured_figure(median(values), "median over steps")
+
+
+def _step_seconds(steps: Steps) -> Figure:
+    phases = ("data", "forward_backward", "optimizer", "other")
+    values = [sum(record.get("seconds", {}).get(name, 0.0) for name in phases) for record in steps.kept]
+    return measured_figure(median(values), "median over steps") if values else not_stated("no step yet")
 
 
 def _peak_memory(steps: Steps) -> Figure:

@@ -97,12 +97,25 @@ def device_energy(config: Config, seconds: Figure) -> Figure:
 
 def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, column: str) -> list[Row]:
     """Energy, carbon and money of one column."""
-    site = config.site
+    site, currency = config.site, config.site.currency or ""
     facility = facility_kwh(energy_kwh, site)
+    carbon = carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))
     rows = [
         ("energy.device_kwh", "energy of the devices", "kWh", energy_kwh),
         ("energy.kwh", "energy with PUE", "kWh", facility),
-        ("carbon.kgco2e", "carbon", "kg CO2e", carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))),
-        ("cost.amount", "money", site.currency or "", money(facility, device_hours, site)),
+        ("carbon.kgco2e", "carbon", "kg CO2e", carbon),
+        ("cost.amount", "money", currency, money(facility, device_hours, site)),
     ]
+    if site.market_gco2e_per_kwh is not None:
+        market = carbon_kg(facility, site.market_gco2e_per_kwh, intensity_source(site))
+        rows.append(("carbon.market_kgco2e", "carbon, market-based", "kg CO2e", market))
+    machine = config.machine
+    if machine.embodied_kgco2e is not None and machine.lifetime_hours is not None:
+        source = f"{machine.embodied_kgco2e:g} kg CO2e a device over {machine.lifetime_hours:g} h"
+        embodied = device_hours * Figure(machine.embodied_kgco2e / machine.lifetime_hours, "stated", source)
+        rows.append(("carbon.embodied_kgco2e", "carbon of making the devices", "kg CO2e", embodied))
+        tokens = exact(config.tokens_per_step * config.steps / 1e6)
+        rows.append(
+            ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / tokens * 1000)
+        )
     return [Row(key, name, unit, **{column: figure}) for key, name, unit, figure in rows]  # type: ignore[arg-type]

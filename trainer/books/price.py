@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trainer.books.figures import Figure, PriceTag, Row, exact, not_stated
 from trainer.books.plan import PF_DAY
-from trainer.config import MachineConfig, SiteConfig
+from trainer.config import SPARSE_PEAKS, MachineConfig, SiteConfig
 from trainer.errors import UserError, nearest
 
 
@@ -54,8 +54,6 @@ INPUTS: dict[str, Input] = {
 }
 ALIASES = ("gpus", "chips", "gpu_hours", "chip_hours", "price_per_gpu_hour", "price_per_chip_hour")
 TEXTS = ("currency", "price_date", "dtype")
-# Peaks that datasheets print with sparsity (or for FP8): twice what dense 16-bit work can reach.
-SPARSE_PEAKS = {624e12: "A100", 1513e12: "H100 PCIe", 1671e12: "H100 NVL", 1979e12: "H100 and H200", 4500e12: "B200"}
 _ATTENTION = ("layers", "heads", "head_size", "sequence_length")
 
 

@@ -26,13 +26,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return objects
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; a missing or damaged file is empty."""
+def read_json(path: Path) -> Any:
+    """A JSON file's content; None where it is missing or damaged."""
     try:
-        item = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError):
-        return {}
-    return item if isinstance(item, dict) else {}
+        return None
 
 
 @dataclass(frozen=True)

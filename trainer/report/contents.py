@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import PriceTag, measured
-from trainer.books.records import Steps, read_lines, read_object, read_steps
-from trainer.config import Config, load
+from trainer.books.records import Steps, read_json, read_lines, read_steps
+from trainer.config import Config, SiteConfig, load
 from trainer.errors import UserError
 
 
@@ -21,8 +21,8 @@ class Contents:
     tag: PriceTag
     steps: Steps
     events: list[dict[str, Any]]
-    environment: dict[str, Any]
-    overrides: str
+    environment: Any
+    overrides: str  # of all attempts
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -43,21 +43,25 @@ class Contents:
         return "finished" if reached >= self.config.steps else "interrupted"
 
 
-def read_run(run: Path) -> Contents:
-    """Read a run folder. Raises `UserError` where there is none."""
+def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
+    """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
-    tag = measured(run)
-    planned = read_object(run / "plan.json")
-    if planned.get("rows"):
+    tag, planned = measured(run, site), read_json(run / "plan.json")
+    if isinstance(planned, dict) and planned.get("rows"):
         tag = PriceTag.from_json(planned).beside(tag)
-    overrides = run / "overrides.txt"
     return Contents(
         run=run,
         config=load(run / "config.yaml"),
         tag=tag,
         steps=read_steps(run),
         events=read_lines(run / "events.jsonl"),
-        environment=read_object(run / "environment.json"),
-        overrides=overrides.read_text() if overrides.is_file() else "",
+        environment=read_json(run / "environment.json"),
+        overrides=_overrides(read_json(run / "overrides.json")),
     )
+
+
+def _overrides(attempts: Any) -> str:
+    """Every word that was given, attempts divided by a semicolon."""
+    given = [item.get("overrides") for item in attempts or () if isinstance(item, dict)]
+    return "; ".join(" ".join(map(str, words)) for words in given if isinstance(words, list))

@@ -49,7 +49,9 @@ def page(contents: Contents) -> str:
     config = contents.config
     return _PAGE.substitute(
         title=escape(f"{config.experiment} / {contents.run.name}"),
-        under=escape(f"{contents.status}, science hash {config.science_hash()}, overrides: {_overrides(contents)}"),
+        under=escape(
+            f"{contents.status}, science hash {config.science_hash()}, overrides: {contents.overrides or 'none'}"
+        ),
         tiles="".join(_tiles(contents)),
         tag=_tag(contents),
         plots="".join(f'<img alt="{escape(plot.title)}" src="{svg(plot)}">' for plot in plots(contents)),
@@ -57,10 +59,6 @@ def page(contents: Contents) -> str:
         config=escape(config.to_yaml()),
         environment=escape(json.dumps(contents.environment, indent=2, sort_keys=True, ensure_ascii=False)),
     )
-
-
-def _overrides(contents: Contents) -> str:
-    return " ".join(contents.overrides.split()) or "none"
 
 
 def _tiles(contents: Contents) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from trainer.books import format_price_tag
-from trainer.books.price import SPARSE_PEAKS, price, price_json
-from trainer.config import MachineConfig, SiteConfig
+from trainer.books.price import price, price_json
+from trainer.config import SPARSE_PEAKS, MachineConfig, SiteConfig
 from trainer.errors import UserError
 
 

@@ -52,8 +52,9 @@ def make_run(root: Path, settings: dict | None = None, *, steps: int = 20, name:
     run = root / config.experiment / name
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(config.to_yaml())
-    (run / "overrides.txt").write_text("budget.steps=20\n")
-    (run / "environment.json").write_text(json.dumps({"host": "<script>alert(1)</script>"}))
+    overrides = [{"time": 1.7e9, "overrides": ["budget.steps=20", "optim.batch_size=4"]}]
+    (run / "overrides.json").write_text(json.dumps(overrides))
+    (run / "environment.json").write_text(json.dumps([{"attempt": 0, "host": "<script>alert(1)</script>"}]))
     (run / "plan.json").write_text(json.dumps(plan(config).to_json()))
     lines = []
     for step in range(1, steps + 1):

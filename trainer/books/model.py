@@ -1,0 +1,64 @@
+"""The account of a model by part: parameters, and the operations of one token's forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainer.books.flops import flops
+from trainer.books.formatting import format_amount
+from trainer.books.parameters import parameters
+from trainer.config import Config
+
+
+def model_account(config: Config) -> dict[str, Any]:
+    """Parameters and FLOPs per token by part, as plain data."""
+    weights, work = parameters(config), flops(config)
+    return {
+        "model": config.model.name,
+        "sequence_length": config.data.sequence_length,
+        "parameters": {
+            "embedding": weights.embedding,
+            "position": weights.position,
+            "attention": weights.attention,
+            "feed_forward": weights.feed_forward,
+            "norm": weights.norm,
+            "head": weights.head,
+            "total": weights.total,
+            "non_embedding": weights.non_embedding,
+            "shared": weights.shared,
+        },
+        "flop_per_token": {
+            "attention_projections": work.attention_projections,
+            "attention_scores": work.attention_scores,
+            "feed_forward": work.feed_forward,
+            "head": work.head,
+            "forward": work.forward,
+            "backward": work.backward,
+            "total": work.per_token,
+            "recomputed": work.recomputed,
+            "six_n": work.six_n,
+            "six_n_attention": work.six_n_attention,
+        },
+    }
+
+
+_NAMES = {
+    "non_embedding": "without embeddings",
+    "shared": "shared with a tied head",
+    "six_n": "by the rule 6N",
+    "six_n_attention": "by 6N + 12LHQT",
+}
+
+
+def format_model(account: dict[str, Any]) -> str:
+    """`model_account` as an aligned table with shares of the total."""
+    lines = [f"{account['model']}, sequences of {account['sequence_length']:,} tokens"]
+    for title, name, unit in (("parameters", "parameters", ""), ("FLOPs per token", "flop_per_token", "FLOP")):
+        part = account[name]
+        whole = part["total"]
+        lines.append(title)
+        for key, value in part.items():
+            share = f"{100 * value / whole:6.1f} %" if whole else ""
+            label = _NAMES.get(key, key.replace("_", " "))
+            lines.append(f"  {label:<24}{format_amount(value, unit):>16}  {share}")
+    return "\n".join(lines)
