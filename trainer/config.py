@@ -10,101 +10,96 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
+
+from trainer.errors import nearest
+from trainer.model_config import ModelConfig
+from trainer.schema import Count, Paths, Section, key
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "seed")
 MACHINERY = ("engine", "kernels", "launch", "machine", "site", "meter", "tracker", "checkpoint", "evaluation", "run")
 
 
-def _count(value: Any) -> Any:
-    """Accept 5e6, "5m" and "1.5b" where a whole number is wanted."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmbt]?)\s*", value.lower())
-        if match:
-            value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2]]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def _paths(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
-Count = Annotated[int, BeforeValidator(_count)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
-
-
-def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:
-    """One configuration key: its default, its sentence of help, its unit and its bounds."""
-    return Field(default, description=help, json_schema_extra={"unit": unit} if unit else None, **bounds)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), ser_json_inf_nan="null")
-
-
 # --- science ---------------------------------------------------------------------------------------------------------
-
-
-class ModelConfig(Section):
-    """A transformer, described in full; a published architecture is a file in conf/model."""
-
-    name: str = key("llama-mini", "name of the preset, shown in reports and used in the run's folder")
-    family: Literal["decoder"] = key("decoder", "which assembly of blocks")
-    vocabulary: Count | None = key(None, "rows of the embedding; null: the tokenizer's pieces, rounded up to 64", "tokens", ge=1)
-    depth: int = key(4, "number of blocks", "layers", ge=1)
-    width: int = key(256, "size of the residual stream", "channels", ge=1)
-    heads: int = key(4, "query heads per attention layer", "heads", ge=1)
-    kv_heads: int | None = key(None, "key and value heads (grouped queries); null: as many as heads", "heads", ge=1)
-    head_size: int | None = key(None, "channels per head; null: width / heads", "channels", ge=1)
-    ffn_width: int | None = key(None, "hidden size of the feed-forward; null: 4 width, or 8/3 width if gated", "channels", ge=1)
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = key("silu", "nonlinearity of the feed-forward")
-    gated: bool = key(True, "gated feed-forward (SwiGLU with silu, GeGLU with gelu)")
-    norm: Literal["layernorm", "rmsnorm"] = key("rmsnorm", "normalisation before each branch")
-    norm_epsilon: float = key(1e-5, "added to the variance", gt=0)
-    position: Literal["learned", "rotary"] = key("rotary", "position scheme")
-    rotary_base: float = key(10_000.0, "base of the rotary frequencies", gt=1)
-    max_length: int | None = key(None, "rows of the learned position table; null: data.sequence_length", "tokens", ge=1)
-    bias: bool = key(False, "additive biases in linear layers and LayerNorm")
-    tied: bool = key(True, "output head shares the embedding matrix")
-    init_std: float = key(0.02, "standard deviation of the initial weights", gt=0)
-    init_residual: bool = key(True, "divide it by sqrt(2 depth) for the projections into the residual stream (GPT-2)")
-
-    @property
-    def head_channels(self) -> int:
-        return self.head_size or self.width // self.heads
-
-    @property
-    def key_heads(self) -> int:
-        return self.kv_heads or self.heads
-
-    @property
-    def ffn_channels(self) -> int:
-        if self.ffn_width:
-            return self.ffn_width
-        return -(-8 * self.width // (3 * 64)) * 64 if self.gated else 4 * self.width
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> ModelConfig:
-        if self.head_size is None and self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide width {self.width}; choose a divisor or set model.head_size")
-        if self.heads % self.key_heads:
-            raise ValueError(f"kv_heads: {self.kv_heads} does not divide heads {self.heads}")
-        if self.position == "rotary" and self.head_channels % 2:
-            raise ValueError(f"head_size: rotary positions need an even number of channels per head, got {self.head_channels}")
-        return self
 
 
 class ObjectiveConfig(Section):
     """How text becomes a training example."""
 
-    name: Literal["causal"] = key("causal", "pre-training objective")
+    name: Literal[
+        "causal",
+        "prefix_lm",
+        "fim",
+        "masked_lm",
+        "replaced_token",
+        "permuted_lm",
+        "unilm",
+        "mass",
+        "bart",
+        "span_corruption",
+        "ul2",
+    ] = key("causal", "pre-training objective")
+    rate: float = key(0.15, "share of the text that is noised; of the documents for fim", gt=0, lt=1)
+    unit: Literal["token", "word", "ngram"] = key("token", "what is hidden as a whole: tokens, words, or runs of words")
+    longest: int = key(3, "longest run of words", "words", ge=1, le=64)
+    mask_share: float = key(0.8, "share of the hidden tokens that become <mask>", ge=0, le=1)
+    random_share: float = key(0.1, "share of the hidden tokens that become a random token", ge=0, le=1)
+    masks: Literal["dynamic", "static"] = key("dynamic", "new masks every epoch, or fixed ones that take turns")
+    copies: int = key(10, "fixed masks for each text", "copies", ge=1)
+    question: Literal["nsp", "sop"] | None = key(
+        None, "about two halves: does one follow the other (nsp), are they in order (sop)"
+    )
+    short_rate: float = key(0.1, "share of the pairs that are shorter than a sample", ge=0, le=1)
+    mean_span: float = key(3.0, "mean length of a hidden span", "tokens or words", ge=1)
+    noises: Paths = key(
+        (), "noises of bart: sentence_permutation token_masking token_deletion text_infilling document_rotation"
+    )
+    spm_rate: float = key(0.5, "share of the rearranged documents whose suffix stands first", ge=0, le=1)
+
+    READS: ClassVar[dict[str, str]] = {
+        "causal": "",
+        "prefix_lm": "",
+        "fim": "rate spm_rate",
+        "masked_lm": "rate unit longest mask_share random_share masks copies question short_rate",
+        "replaced_token": "rate unit longest mask_share random_share masks copies",
+        "permuted_lm": "rate longest",
+        "unilm": "rate longest mask_share random_share",
+        "mass": "rate mask_share random_share",
+        "bart": "rate unit random_share mean_span noises",
+        "span_corruption": "rate mean_span",
+        "ul2": "",
+    }
+    NOISES: ClassVar[str] = "sentence_permutation token_masking token_deletion text_infilling document_rotation"
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> ObjectiveConfig:
+        wrong = []
+        for name, field in type(self).model_fields.items():
+            if name != "name" and getattr(self, name) != field.default and name not in self.READS[self.name].split():
+                readers = ", ".join(other for other, keys in self.READS.items() if name in keys.split())
+                wrong.append(f"{name}: objective={self.name} does not read it; {readers} do")
+        if self.mask_share + self.random_share > 1:
+            wrong.append(f"random_share: {self.random_share} and mask_share {self.mask_share} are more than 1 together")
+        if self.name == "bart":
+            allowed = self.NOISES.split()
+            if not self.noises:
+                wrong.append(f"noises: bart needs at least one of {', '.join(allowed)}")
+            wrong += [
+                f"noises: {noise!r} is none of {', '.join(allowed)}{nearest(noise, allowed)}"
+                for noise in self.noises
+                if noise not in allowed
+            ]
+            if self.unit == "ngram":
+                wrong.append("unit: bart hides spans of tokens or of words, not ngram; choose token or word")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
 
 
 class DataConfig(Section):
@@ -115,6 +110,9 @@ class DataConfig(Section):
     field: str = key("text", "name of the JSONL field that holds a document's text")
     document: Literal["file", "paragraph", "line"] = key("file", "what one document is in a plain text file")
     sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
+    packing: Literal["packed", "padded"] = key(
+        "packed", "samples without gaps, or one stretch of one document each, padded"
+    )
     held_out: float = key(0.05, "share of the documents (chosen by hash) that is never trained on", gt=0, lt=0.5)
 
 
@@ -123,7 +121,9 @@ class TokenizerConfig(Section):
 
     name: Literal["unigram", "bpe"] = key("bpe", "kind of sentencepiece model to train")
     vocabulary: Count = key(4096, "pieces, bytes and special tokens", "tokens", ge=300, le=1_000_000)
-    sentinels: int = key(100, "special tokens <extra_id_0> ... for objectives that replace spans", "tokens", ge=0, le=10_000)
+    sentinels: int = key(
+        100, "special tokens <extra_id_0> ... for objectives that replace spans", "tokens", ge=0, le=10_000
+    )
     training_bytes: Count = key(16_000_000, "most text that the tokenizer is trained on", "bytes", ge=1)
     path: str | None = key(None, "an existing sentencepiece .model file instead of training one")
 
@@ -132,7 +132,9 @@ class OptimConfig(Section):
     """AdamW with decay on matrices only, and its schedule."""
 
     lr: float = key(3e-3, "peak learning rate", gt=0)
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay)")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = key(
+        "cosine", "shape after warm-up (wsd: warm-up, stable, decay)"
+    )
     warmup_steps: int | None = key(None, "linear warm-up; null: a tenth of the run, 2000 at most", "steps", ge=0)
     decay_fraction: float = key(0.2, "share of the steps that the final decay of wsd takes", gt=0, le=1)
     min_lr_ratio: float = key(0.1, "final over peak learning rate", ge=0, le=1)
@@ -154,7 +156,9 @@ class BudgetConfig(Section):
     def _one(self) -> BudgetConfig:
         stated = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(stated) != 1:
-            raise ValueError(f"state exactly one of budget.steps and budget.tokens, got {' and '.join(stated) or 'none'}")
+            raise ValueError(
+                f"state exactly one of budget.steps and budget.tokens, got {' and '.join(stated) or 'none'}"
+            )
         return self
 
 
@@ -165,7 +169,9 @@ class EngineConfig(Section):
     """DeepSpeed: how the work is divided and in which precision it is done."""
 
     zero_stage: Literal[0, 1, 2, 3] | None = key(None, "ZeRO stage; null: 0 on one rank, 1 on several")
-    micro_batch: int | None = key(None, "sequences per rank and forward pass; null: all of the rank's share, 16 at most", "sequences", ge=1)
+    micro_batch: int | None = key(
+        None, "sequences per rank and forward pass; null: all of the rank's share, 16 at most", "sequences", ge=1
+    )
     precision: Literal["fp32", "bf16"] = key("bf16", "arithmetic of matrix products; weights and optimizer stay fp32")
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
@@ -173,7 +179,9 @@ class EngineConfig(Section):
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
     device: Literal["auto", "cpu", "cuda"] = key("auto", "where to compute; auto: cuda if there is one")
     threads: int | None = key(None, "CPU threads per rank; null: this host's cores / ranks", "threads", ge=1)
-    deepspeed: dict[str, Any] = key({}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7")
+    deepspeed: dict[str, Any] = key(
+        {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"
+    )
 
     @model_validator(mode="after")
     def _offload_fits(self) -> EngineConfig:
@@ -198,6 +206,18 @@ class LaunchConfig(Section):
     timeout_seconds: float = key(1800.0, "a collective that takes longer is an error", "s", gt=0)
 
 
+# Peaks that datasheets print with sparsity (or for FP8): twice what dense 16-bit work can reach.
+SPARSE_PEAKS = {
+    624e12: "A100",
+    733e12: "L40S",
+    1513e12: "H100 PCIe",
+    1671e12: "H100 NVL",
+    1979e12: "H100 and H200",
+    2615e12: "MI300X",
+    4500e12: "B200",
+}
+
+
 class MachineConfig(Section):
     """What the datasheet says about one device; null where nobody stated it."""
 
@@ -205,19 +225,44 @@ class MachineConfig(Section):
     peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
     memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
     memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0, allow_inf_nan=False)
-    link_bandwidth: float | None = key(None, "of one device to the others of its host, one direction", "B/s", gt=0, allow_inf_nan=False)
-    network_bandwidth: float | None = key(None, "of one device to other hosts, one direction", "B/s", gt=0, allow_inf_nan=False)
+    link_bandwidth: float | None = key(
+        None, "of one device to the others of its host, one direction", "B/s", gt=0, allow_inf_nan=False
+    )
+    network_bandwidth: float | None = key(
+        None, "of one device to other hosts, one direction", "B/s", gt=0, allow_inf_nan=False
+    )
     devices_per_host: int | None = key(None, "devices that share the links of one host", "devices", ge=1)
     power_watts: float | None = key(None, "board power of one device", "W", gt=0, allow_inf_nan=False)
+    embodied_kgco2e: float | None = key(None, "emissions of making one device", "kg CO2e", gt=0, allow_inf_nan=False)
+    lifetime_hours: float | None = key(None, "hours over which they are spread", "h", gt=0, allow_inf_nan=False)
     source: str | None = key(None, "the datasheet's name")
+
+    @field_validator("peak_flops")
+    @classmethod
+    def _dense(cls, peaks: dict[str, float]) -> dict[str, float]:
+        known = ("bf16", "fp16", "tf32", "fp32", "fp8")
+        for dtype, peak in peaks.items():
+            if dtype not in known:
+                raise ValueError(f"{dtype!r} is no dtype; there is {', '.join(known)}{nearest(dtype, known)}")
+            if not (math.isfinite(peak) and peak > 0):
+                raise ValueError(f"{dtype}: {peak} is not a positive number of FLOP/s")
+            if dtype in ("bf16", "fp16") and peak in SPARSE_PEAKS:
+                whose = SPARSE_PEAKS[peak]
+                raise ValueError(f"{dtype}: {peak:g} is the sparse (or FP8) peak of {whose}; dense is {peak / 2:g}")
+        return peaks
 
 
 class SiteConfig(Section):
     """Where the energy comes from and what things cost there; null where nobody stated it."""
 
     name: str = key("unstated", "name of the site")
-    pue: float | None = key(None, "power usage effectiveness: facility over IT energy", ge=1, le=10, allow_inf_nan=False)
+    pue: float | None = key(
+        None, "power usage effectiveness: facility over IT energy", ge=1, le=10, allow_inf_nan=False
+    )
     gco2e_per_kwh: float | None = key(None, "grid intensity", "g/kWh", ge=2, le=2000, allow_inf_nan=False)
+    market_gco2e_per_kwh: float | None = key(
+        None, "the same after contracts (market-based)", "g/kWh", ge=0, le=2000, allow_inf_nan=False
+    )
     intensity_year: int | None = key(None, "year of the intensity", ge=1990, le=2100)
     intensity_source: str | None = key(None, "who published the intensity")
     price_per_device_hour: float | None = key(None, "rent of one device", "currency/h", ge=0, allow_inf_nan=False)
@@ -225,9 +270,19 @@ class SiteConfig(Section):
     currency: str | None = key(None, "currency of the prices, e.g. USD")
     price_date: str | None = key(None, "date of the prices, e.g. 2026-11")
 
+    @field_validator("gco2e_per_kwh", mode="before")
+    @classmethod
+    def _in_grams(cls, value: Any) -> Any:
+        if isinstance(value, float | int) and not isinstance(value, bool) and not 2 <= value <= 2000:
+            hint = f"; {value:g} kg would be {value * 1000:g}" if 0 < value < 2 else ""
+            raise ValueError(f"{value:g} g/kWh is no grid's intensity (2 to 2000 grams per kWh){hint}")
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> SiteConfig:
         priced = self.price_per_device_hour is not None or self.price_per_kwh is not None
+        if self.price_per_device_hour is not None and self.price_per_kwh is not None:
+            raise ValueError("price_per_kwh: a device's rent already pays for its energy; state one of the two prices")
         if priced and not (self.currency and self.price_date):
             raise ValueError("a price needs site.currency and site.price_date")
         if self.gco2e_per_kwh is not None and not (self.intensity_source and self.intensity_year):
@@ -238,15 +293,33 @@ class SiteConfig(Section):
 class MeterConfig(Section):
     """The instruments."""
 
-    every_seconds: float = key(5.0, "longest time between two readings of the energy counters", "s", gt=0)
+    every_seconds: float = key(5.0, "time between two readings of the energy counters", "s", gt=0, le=60)
+    thread_watts_low: float = key(
+        1.5, "where no counter is: a busy CPU thread draws at least", "W", gt=0, allow_inf_nan=False
+    )
+    thread_watts_high: float = key(
+        7.0, "where no counter is: a busy CPU thread draws at most", "W", gt=0, allow_inf_nan=False
+    )
+
+    @model_validator(mode="after")
+    def _interval(self) -> MeterConfig:
+        if self.thread_watts_low > self.thread_watts_high:
+            raise ValueError(
+                f"thread_watts_low: {self.thread_watts_low} is more than thread_watts_high {self.thread_watts_high}"
+            )
+        return self
 
 
 class TrackerConfig(Section):
     """Who hears of the steps: the terminal, metrics.jsonl, Weights & Biases."""
 
-    console: Literal["auto", "live", "plain", "none"] = key("auto", "progress: live on a terminal, plain lines otherwise")
+    console: Literal["auto", "live", "plain", "none"] = key(
+        "auto", "progress: live on a terminal, plain lines otherwise"
+    )
     every_steps: int = key(10, "steps between two plain lines and two W&B log calls", "steps", ge=1)
-    wandb: Literal["auto", "online", "offline", "disabled"] = key("disabled", "auto: online with a key and a server that answers, else offline")
+    wandb: Literal["auto", "online", "offline", "disabled"] = key(
+        "disabled", "auto: online with a key and a server that answers, else offline"
+    )
     project: str = key("isoflop", "W&B project")
     entity: str | None = key(None, "W&B entity")
     tags: Paths = key((), "W&B tags")
@@ -273,7 +346,9 @@ class RunConfig(Section):
 
     root: str = key("runs", "folder of all runs and of their ledger")
     experiment: str | None = key(None, "folder under the root; null: <model>-<objective>-<data>")
-    id: str | None = key(None, "folder under the experiment; null: date, time and science hash. The same id continues the run")
+    id: str | None = key(
+        None, "folder under the experiment; null: date, time and science hash. The same id continues the run"
+    )
     cache: str | None = key(None, "folder of tokenizers and token shards; null: $ISOFLOP_CACHE or ~/.cache/isoflop")
 
     @field_validator("experiment", "id")
@@ -310,16 +385,27 @@ class Config(Section):
     def _rooms_agree(self) -> Config:
         wrong = []
         if self.model.position == "learned" and self.data.sequence_length > self.max_length:
-            wrong.append(f"data.sequence_length: {self.data.sequence_length} is longer than model.max_length {self.max_length}")
-        if self.model.vocabulary is not None and self.tokenizer.path is None and self.model.vocabulary < self.tokenizer.vocabulary:
-            wrong.append(f"model.vocabulary: {self.model.vocabulary} is smaller than tokenizer.vocabulary {self.tokenizer.vocabulary}")
+            wrong.append(
+                f"data.sequence_length: {self.data.sequence_length} is longer than model.max_length {self.max_length}"
+            )
+        if (
+            self.model.vocabulary is not None
+            and self.tokenizer.path is None
+            and self.model.vocabulary < self.tokenizer.vocabulary
+        ):
+            wrong.append(
+                f"model.vocabulary: {self.model.vocabulary} is smaller than tokenizer.vocabulary "
+                f"{self.tokenizer.vocabulary}"
+            )
         if self.data.name == "text" and not self.data.path:
             wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
         if self.data.name == "stdlib" and self.data.path:
             wrong.append("data.path: only data=text reads it; add data=text")
         share = -(-self.optim.batch_size // self.launch.processes)
         if self.launch.processes > self.optim.batch_size:
-            wrong.append(f"launch.processes: {self.launch.processes} ranks cannot share optim.batch_size {self.optim.batch_size}")
+            wrong.append(
+                f"launch.processes: {self.launch.processes} ranks cannot share optim.batch_size {self.optim.batch_size}"
+            )
         elif self.engine.micro_batch is not None and self.engine.micro_batch > share:
             wrong.append(
                 f"engine.micro_batch: {self.engine.micro_batch} is more than a rank's share of the batch, "

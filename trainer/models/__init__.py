@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from trainer.config import Config
-from trainer.models.decoder import NOT_A_TARGET, Decoder
-from trainer.models.parts import initialize
+from trainer.models.decoder import Decoder
+from trainer.models.encoder import Encoder
+from trainer.models.encoder_decoder import EncoderDecoder
+from trainer.models.initialization import initialize
+from trainer.models.losses import NOT_A_TARGET
 
-__all__ = ["NOT_A_TARGET", "Decoder", "build", "initialize"]
+__all__ = ["NOT_A_TARGET", "Decoder", "Encoder", "EncoderDecoder", "Model", "build", "initialize"]
+
+Model = Decoder | Encoder | EncoderDecoder
+ASSEMBLIES: dict[str, type[Decoder] | type[Encoder] | type[EncoderDecoder]] = {
+    "decoder": Decoder,
+    "encoder": Encoder,
+    "encoder_decoder": EncoderDecoder,
+}
 
 
-def build(config: Config) -> Decoder:
+def build(config: Config) -> Model:
     """The model of this configuration on the current default device, its parameters not yet initialised."""
-    return Decoder(config.model, config.vocabulary, config.max_length, backend=config.kernels.attention)
+    assembly = ASSEMBLIES[config.model.family]
+    return assembly(config.model, config.vocabulary, config.max_length, backend=config.kernels.attention)

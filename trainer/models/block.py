@@ -1,57 +1,51 @@
-"""Self-attention and the block around it. No parallelism here: a model is what the paper says it is."""
+"""The block: attention and feed-forward around the residual stream. A model is what its paper says."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from kernels import PreparedMask, attention
-from trainer.config import ModelConfig
-from trainer.models.parts import FeedForward, Linear, norm, rotate
-
-
-class Context(NamedTuple):
-    """What all blocks of one forward pass share."""
-
-    mask: PreparedMask  # who sees whom
-    rotary: tuple[Tensor, Tensor] | None  # cosine and sine [B, S, 1, channels]
-    backend: str  # of kernels.attention
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention with grouped queries (Ainslie et al. 2023)."""
-
-    def __init__(self, config: ModelConfig, residual_std: float) -> None:
-        super().__init__()
-        self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
-        self.query = Linear(config.width, self.heads * self.channels, bias=config.bias, std=config.init_std)
-        self.key = Linear(config.width, self.kv_heads * self.channels, bias=config.bias, std=config.init_std)
-        self.value = Linear(config.width, self.kv_heads * self.channels, bias=config.bias, std=config.init_std)
-        self.output = Linear(self.heads * self.channels, config.width, bias=config.bias, std=residual_std)
-
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        query = self.query(x).unflatten(-1, (self.heads, self.channels))
-        key = self.key(x).unflatten(-1, (self.kv_heads, self.channels))
-        value = self.value(x).unflatten(-1, (self.kv_heads, self.channels))
-        if context.rotary is not None:
-            query, key = rotate(query, *context.rotary), rotate(key, *context.rotary)
-        mixed = attention(query, key, value, mask=context.mask, backend=context.backend)
-        assert isinstance(mixed, Tensor)
-        return self.output(mixed.flatten(-2))
+from trainer.model_config import ModelConfig
+from trainer.models.attention import Attention, Context, CrossAttention, RelativeAttention
+from trainer.models.initialization import spread
+from trainer.models.parts import FeedForward, norm
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)) (pre-norm; Xiong et al. 2020)."""
+    """Attention, cross-attention in the decoder of an encoder-decoder, feed-forward; each in a residual step."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int = 0, *, cross: bool = False) -> None:
         super().__init__()
-        residual_std = config.init_std / (2 * config.depth) ** 0.5 if config.init_residual else config.init_std
-        self.attention_norm = norm(config)
-        self.attention = SelfAttention(config, residual_std)
+        self.order, self.parallel = config.norm_position, config.parallel
+        std, local = spread(config), config.local(layer)
+        normed = layer > 0 or config.first_norm
+        self.attention_norm = norm(config) if normed else nn.Identity()
+        kind = RelativeAttention if config.position == "relative" else Attention
+        self.attention = kind(config, std, local=local)
+        if cross:
+            self.cross_norm = norm(config)
+            self.cross_attention = CrossAttention(config, std)
+        self.cross = cross
         self.feed_forward_norm = norm(config)
-        self.feed_forward = FeedForward(config, residual_std)
+        self.feed_forward = FeedForward(config, std)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), context)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+    def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
+        """x [B, S, width]; `keys_from` [B, Sk, width]: another stream to take keys and values from, in place of x."""
+        if keys_from is not None and self.order == "pre":
+            keys_from = self.attention_norm(keys_from)
+        if self.parallel:  # Black et al. 2022, section 2.1
+            mixed = self.attention(self.attention_norm(x), context, keys_from)
+            return x + mixed + self.feed_forward(self.feed_forward_norm(x))
+        x = self._step(x, self.attention_norm, lambda y: self.attention(y, context, keys_from))
+        if self.cross:
+            x = self._step(x, self.cross_norm, lambda y: self.cross_attention(y, context))
+        return self._step(x, self.feed_forward_norm, self.feed_forward)
+
+    def _step(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """One residual step: Xiong et al. 2020, figure 1; reordered: OLMo 2 (Walsh et al. 2025, section 3.3)."""
+        if self.order == "pre":
+            return x + branch(norm(x))
+        if self.order == "post":
+            return norm(x + branch(x))
+        return x + norm(branch(x))

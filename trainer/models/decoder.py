@@ -1,63 +1,59 @@
-"""The decoder: GPT-2's kind and Llama's kind out of the same parts."""
+"""The decoder: a causal language model of any of the published kinds."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from kernels import prepare_mask
-from trainer.config import ModelConfig
-from trainer.models.block import Block, Context
-from trainer.models.parts import Embedding, Linear, norm, rotary_angles
-
-NOT_A_TARGET = -100
+from trainer.model_config import ModelConfig
+from trainer.models.initialization import spread
+from trainer.models.losses import token_loss
+from trainer.models.parts import HeadTransform, Linear
+from trainer.models.stack import Stack, places
 
 
-class Decoder(nn.Module):
-    """A causal language model (Radford et al. 2019; Touvron et al. 2023)."""
+class Decoder(Stack):
+    """Predicts each next token (Radford et al. 2019; Touvron et al. 2023)."""
 
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
-        """`vocabulary` rows in the embedding, `max_length` rows in the position table where it is learned."""
-        super().__init__()
-        self.config, self.backend = config, backend
-        self.recompute = False  # activation checkpointing, a matter of the engine
-        self.tokens = Embedding(vocabulary, config.width, std=config.init_std)
-        self.positions = Embedding(max_length, config.width, std=config.init_std) if config.position == "learned" else None
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = norm(config)
-        self.head = Linear(config.width, vocabulary, bias=False, std=config.init_std)
+        """`vocabulary` rows in the embedding, `max_length` positions in the table where it is learned."""
+        super().__init__(config, vocabulary, max_length, causal=True, backend=backend)
+        std, columns = spread(config), config.embedding_channels
+        self.transform: HeadTransform | Linear | None = None
+        if config.head_transform:
+            self.transform = HeadTransform(config, std.other)
+        elif columns != config.width:
+            self.transform = Linear(config.width, columns, bias=False, std=std.other)
+        self.head = Linear(columns, vocabulary, bias=config.head_bias, std=std.head)
         if config.tied:
             self.head.weight = self.tokens.weight
 
-    def hidden(self, tokens: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
-        """The residual stream after the last norm, [B, S, width]; tokens, positions and segments are [B, S]."""
-        x = self.tokens(tokens)
-        rotary = None
-        if self.positions is not None:
-            x = x + self.positions(positions)
-        else:
-            rotary = rotary_angles(positions, self.config.head_channels, self.config.rotary_base)
-        mask = prepare_mask(tokens.shape[1], device=tokens.device, causal=True, segments=segments, backend=self.backend)
-        context = Context(mask, rotary, self.backend)
-        for block in self.blocks:
-            if self.recompute and self.training:
-                x = checkpoint(block, x, context, use_reentrant=False)
-            else:
-                x = block(x, context)
-        return self.norm(x)
+    def hidden(self, tokens: Tensor, positions: Tensor, segments: Tensor | None, order: Tensor | None = None) -> Tensor:
+        """The residual stream after the last norm, [B, S, width]; tokens, positions, segments and order are [B, S].
 
-    def logits(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        order: a token sees those of at most its own rank, in place of causality; so a prefix of equal ranks sees itself.
+        """
+        x = self.embed(tokens, positions)
+        return self.run(x, self.context(x, positions, segments, order))
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Logits [B, S, vocabulary] from the residual stream."""
+        if self.config.head_scale:
+            hidden = hidden * self.config.width**-0.5
+        return self.head(hidden if self.transform is None else self.transform(hidden))
+
+    def logits(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        order: Tensor | None = None,
+    ) -> Tensor:
         """Next-token logits [B, S, vocabulary]."""
-        if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
-        return self.head(self.hidden(tokens, positions, segments))
+        return self.predict(self.hidden(tokens, places(tokens) if positions is None else positions, segments, order))
 
     def forward(
-        self, tokens: Tensor, targets: Tensor, segments: Tensor, positions: Tensor
+        self, tokens: Tensor, targets: Tensor, segments: Tensor, positions: Tensor, order: Tensor | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
-        logits = self.head(self.hidden(tokens, positions, segments)).flatten(0, 1).float()
-        loss = F.cross_entropy(logits, targets.flatten(), ignore_index=NOT_A_TARGET, reduction="sum")
-        return loss, (targets != NOT_A_TARGET).sum(), {}
+        loss, count = token_loss(self.logits(tokens, positions, segments, order), targets)
+        return loss, count, {}

@@ -1,16 +1,16 @@
-"""Leaf modules. Each knows how its own parameters begin; `initialize` makes them a function of (seed, name)."""
+"""Leaf modules: linear layers, embeddings, norms and the feed-forward. Each knows how its own parameters begin."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
+from trainer.models.initialization import Spread, initialize
+
+__all__ = ["ACTIVATIONS", "Embedding", "FeedForward", "HeadTransform", "Linear", "initialize", "norm"]
 
 
 class Linear(nn.Linear):
@@ -18,7 +18,7 @@ class Linear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float) -> None:
         super().__init__(inputs, outputs, bias=bias)
-        self.std = std
+        self.stds = {"weight": std}
 
     def reset_parameters(self) -> None:
         """Left to `initialize`, which draws every parameter from its own stream."""
@@ -29,17 +29,18 @@ class Embedding(nn.Embedding):
 
     def __init__(self, rows: int, width: int, *, std: float) -> None:
         super().__init__(rows, width)
-        self.std = std
+        self.stds = {"weight": std}
 
     def reset_parameters(self) -> None:
         """Left to `initialize`."""
 
 
-def norm(config: ModelConfig) -> nn.Module:
-    """LayerNorm or RMSNorm over the residual stream, computed in fp32; weights begin at one."""
+def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
+    """LayerNorm or RMSNorm over `width` channels (default: the residual stream), in fp32; weights begin at one."""
+    width = width or config.width
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.width, eps=config.norm_epsilon)
-    return nn.LayerNorm(config.width, eps=config.norm_epsilon, bias=config.bias)
+        return nn.RMSNorm(width, eps=config.norm_epsilon)
+    return nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,13 +54,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer 2020, GLU variants)."""
 
-    def __init__(self, config: ModelConfig, residual_std: float) -> None:
+    def __init__(self, config: ModelConfig, std: Spread) -> None:
         super().__init__()
         width, hidden = config.width, config.ffn_channels
         self.activation = ACTIVATIONS[config.activation]
-        self.gate = Linear(width, hidden, bias=config.bias, std=config.init_std) if config.gated else None
-        self.up = Linear(width, hidden, bias=config.bias, std=config.init_std)
-        self.down = Linear(hidden, width, bias=config.bias, std=residual_std)
+        self.gate = Linear(width, hidden, bias=config.bias, std=std.up) if config.gated else None
+        self.up = Linear(width, hidden, bias=config.bias, std=std.up)
+        self.down = Linear(hidden, width, bias=config.bias, std=std.down)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
@@ -67,42 +68,14 @@ class FeedForward(nn.Module):
         return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
-def rotary_angles(positions: Tensor, channels: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, each [B, S, 1, channels], of rotary positions in half-split order (Su et al. 2021)."""
-    frequencies = base ** (-torch.arange(0, channels, 2, device=positions.device, dtype=torch.float32) / channels)
-    angles = positions[..., None].float() * frequencies
-    angles = torch.cat((angles, angles), dim=-1)[:, :, None, :]
-    return angles.cos(), angles.sin()
+class HeadTransform(nn.Module):
+    """norm(activation(dense(x))), what BERT puts before its output head (Devlin et al. 2019, in the released code)."""
 
+    def __init__(self, config: ModelConfig, std: float) -> None:
+        super().__init__()
+        self.dense = Linear(config.width, config.embedding_channels, bias=config.bias, std=std)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = norm(config, config.embedding_channels)
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn x [B, S, H, channels] by its positions' angles."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cosine.to(x.dtype) + torch.cat((-second, first), dim=-1) * sine.to(x.dtype)
-
-
-def _stream(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}/weights/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-@torch.no_grad()
-def initialize(
-    model: nn.Module,
-    seed: int,
-    gathered: Callable[[nn.Parameter], AbstractContextManager[object]] = lambda parameter: nullcontext(),
-) -> None:
-    """Draw every parameter on the CPU from a stream of its own, so that the weights depend on (seed, name) alone:
-    not on the device, the number of ranks or the order of construction. `gathered` opens a partitioned parameter."""
-    seen: set[int] = set()
-    for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in seen:  # tied
-                continue
-            seen.add(id(parameter))
-            with gathered(parameter):
-                if isinstance(module, Linear | Embedding) and name == "weight":
-                    values = torch.empty(parameter.shape).normal_(0, module.std, generator=_stream(seed, f"{module_name}.{name}"))
-                    parameter.copy_(values)
-                else:
-                    parameter.fill_(1.0 if name == "weight" else 0.0)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.activation(self.dense(x)))

@@ -1,0 +1,204 @@
+"""The typed description of a transformer: what a file in conf/model may say."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from trainer.schema import Count, Section, key
+
+
+class ModelConfig(Section):
+    """A transformer, described in full; a published architecture is a file in conf/model."""
+
+    name: str = key("llama-mini", "name of the preset, shown in reports and used in the run's folder")
+    family: Literal["decoder", "encoder", "encoder_decoder"] = key("decoder", "which assembly of blocks")
+
+    # Size.
+    size: Count | None = key(
+        None,
+        "the size dial: parameters wanted in total; sets depth, width, heads and ffn_width in the preset's proportions",
+        ge=1,
+    )
+    vocabulary: Count | None = key(
+        None, "rows of the embedding; null: the tokenizer's pieces, rounded up to 64", "tokens", ge=1
+    )
+    depth: int = key(4, "number of blocks (an encoder-decoder: of each side)", "layers", ge=1)
+    width: int = key(256, "size of the residual stream", "channels", ge=1)
+    heads: int = key(4, "query heads per attention layer", "heads", ge=1)
+    kv_heads: int | None = key(None, "key and value heads (grouped queries); null: as many as heads", "heads", ge=1)
+    head_size: int | None = key(None, "channels per head; null: width / heads", "channels", ge=1)
+    ffn_width: int | None = key(
+        None, "hidden size of the feed-forward; null: 4 width, or 8/3 width if gated", "channels", ge=1
+    )
+    embedding_width: int | None = key(
+        None, "columns of the token embedding where it is factorised; null: width", "channels", ge=1
+    )
+    shared_layers: bool = key(False, "all blocks are one block (ALBERT)")
+
+    # Blocks.
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = key("silu", "nonlinearity of the feed-forward")
+    gated: bool = key(True, "gated feed-forward (SwiGLU with silu, GeGLU with gelu)")
+    norm: Literal["layernorm", "rmsnorm"] = key("rmsnorm", "kind of normalisation")
+    norm_epsilon: float = key(1e-5, "added to the variance", gt=0)
+    norm_position: Literal["pre", "post", "reordered"] = key(
+        "pre", "before each branch and at the end; after each sum (BERT); after each branch and at the end (OLMo-2)"
+    )
+    first_norm: bool = key(
+        True, "the first block normalises before its attention (ModernBERT: not again after the embedding)"
+    )
+    parallel: bool = key(False, "attention and feed-forward side by side in one residual step (GPT-NeoX)")
+    qk_norm: Literal["none", "projection", "head"] = key(
+        "none", "normalise queries and keys: whole projection (OLMo-2) or per head"
+    )
+    bias: bool = key(False, "additive biases in linear layers and LayerNorm")
+    attention_scale: float | None = key(None, "factor of the scores; null: 1 / sqrt(head_size) (T5: 1)", gt=0)
+    window: int | None = key(
+        None, "tokens that local layers see to each side; null: all layers are global", "tokens", ge=1
+    )
+    global_every: int = key(1, "with window: every n-th layer, from the first on, is global", "layers", ge=1)
+
+    # Positions.
+    position: Literal["learned", "sinusoidal", "rotary", "alibi", "buckets", "relative", "none"] = key(
+        "rotary", "position scheme; buckets: T5's biases, relative: Transformer-XL's and XLNet's"
+    )
+    position_offset: int = key(0, "rows of the position table before position 0 (OPT, BART, RoBERTa: 2)", "rows", ge=0)
+    max_length: int | None = key(
+        None, "longest sequence of learned positions; null: data.sequence_length", "tokens", ge=1
+    )
+    rotary_base: float = key(10_000.0, "base of the rotary frequencies", gt=1)
+    rotary_base_local: float | None = key(None, "the same in local layers; null: rotary_base", gt=1)
+    rotary_fraction: float = key(1.0, "share of a head's channels that turn (Pythia: 0.25)", gt=0, le=1)
+    rotary_scaling: Literal["none", "linear", "llama3"] = key(
+        "none", "how frequencies are stretched to longer sequences"
+    )
+    rotary_factor: float = key(1.0, "by how much they are stretched", ge=1)
+    rotary_original_length: int = key(8192, "length before stretching (llama3)", "tokens", ge=1)
+    relative_buckets: int = key(32, "buckets of T5's relative positions", "buckets", ge=4)
+    relative_distance: int = key(128, "distance from which on all share a bucket", "tokens", ge=2)
+
+    # Embedding and heads.
+    embedding_norm: bool = key(False, "normalise the embedded sequence (BLOOM, BERT, BART)")
+    embedding_scale: bool = key(False, "multiply token embeddings by sqrt(width) (XGLM, mBART)")
+    embedding_projection: Literal["tokens", "sum"] = key(
+        "sum",
+        "of a factorised embedding: tokens alone, and back at the head (OPT-350m), or the sum with positions (ALBERT)",
+    )
+    token_types: int = key(0, "rows of the sentence A/B embedding", "types", ge=0)
+    tied: bool = key(True, "output head shares the embedding matrix")
+    head_scale: bool = key(False, "divide by sqrt(width) before the output head (T5 v1.0)")
+    head_transform: bool = key(False, "dense layer, activation and norm before the output head (BERT)")
+    head_bias: bool = key(False, "one bias per vocabulary entry at the output head (BERT)")
+    pooler: Literal["none", "pretraining", "finetuning"] = key(
+        "none",
+        "tanh layer on the first token: trained by a sentence head (BERT), or only in the published model (RoBERTa)",
+    )
+    sentence_head: bool = key(False, "two-way classifier on the pooler: next sentence or sentence order (encoders)")
+    two_stream: bool = key(False, "a query stream beside the content stream, for permuted language modelling (XLNet)")
+    generator_width: int | None = key(
+        None, "ELECTRA: width of the generator; null: no generator and no discriminator", "channels", ge=1
+    )
+    generator_heads: int | None = key(
+        None, "ELECTRA: heads of the generator; null: in proportion to its width", "heads", ge=1
+    )
+    generator_weight: float = key(50.0, "ELECTRA: weight of the discriminator's loss beside the generator's", gt=0)
+
+    # Initial weights.
+    init: Literal["normal", "small", "t5"] = key(
+        "normal", "rule of the initial weights: init_std everywhere, GPT-NeoX's small init, or T5's by fan-in"
+    )
+    init_std: float = key(0.02, "standard deviation of the initial weights (init=normal)", gt=0)
+    init_residual: bool = key(True, "divide it by sqrt(2 depth) for the projections into the residual stream (GPT-2)")
+
+    @property
+    def head_channels(self) -> int:
+        return self.head_size or self.width // self.heads
+
+    @property
+    def key_heads(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def ffn_channels(self) -> int:
+        if self.ffn_width:
+            return self.ffn_width
+        return -(-8 * self.width // (3 * 64)) * 64 if self.gated else 4 * self.width
+
+    @property
+    def embedding_channels(self) -> int:
+        """Columns of the token embedding."""
+        return self.embedding_width or self.width
+
+    @property
+    def position_channels(self) -> int:
+        """Columns of the learned position table and of the token types."""
+        return self.embedding_channels if self.embedding_projection == "sum" else self.width
+
+    @property
+    def rotary_channels(self) -> int:
+        """Channels of a head that turn."""
+        return int(self.head_channels * self.rotary_fraction)
+
+    @property
+    def final_norm(self) -> bool:
+        """A norm after the last block: where no block ends in one on the residual stream."""
+        return self.norm_position != "post"
+
+    def local(self, layer: int) -> bool:
+        """Whether this layer sees only its window."""
+        return self.window is not None and (self.global_every == 1 or layer % self.global_every != 0)
+
+    @property
+    def generator(self) -> ModelConfig | None:
+        """ELECTRA's generator: the same depth over the same embedding, narrower (Clark et al. 2020, section 3.2)."""
+        if self.generator_width is None:
+            return None
+        ratio = self.generator_width / self.width
+        fields = {
+            "width": self.generator_width,
+            "heads": self.generator_heads or max(1, round(self.heads * ratio)),
+            "ffn_width": round(self.ffn_channels * ratio),
+            "embedding_width": self.embedding_channels,
+            "generator_width": None,
+            "generator_heads": None,
+        }
+        return self.model_copy(update=fields)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.head_size is None and self.width % self.heads:
+            raise ValueError(
+                f"heads: {self.heads} does not divide width {self.width}; choose a divisor or set model.head_size"
+            )
+        if self.heads % self.key_heads:
+            raise ValueError(f"kv_heads: {self.kv_heads} does not divide heads {self.heads}")
+        if self.position == "rotary" and self.rotary_channels % 2:
+            whose = "" if self.rotary_fraction == 1 else f" x rotary_fraction {self.rotary_fraction:g}"
+            raise ValueError(
+                f"head_size: rotary positions need an even number of channels per head, got {self.rotary_channels}"
+                f"{whose}"
+            )
+        if self.position == "buckets" and (
+            self.relative_buckets % 2 or self.relative_distance <= self.relative_buckets // 2
+        ):
+            raise ValueError(
+                f"relative_buckets: {self.relative_buckets} must be even and less than twice relative_distance "
+                f"{self.relative_distance}"
+            )
+        if self.parallel and self.norm_position != "pre":
+            raise ValueError(f"parallel: needs model.norm_position=pre, got {self.norm_position}")
+        of_encoders = ("two_stream", "sentence_head", "generator_width")
+        wrong = [name for name in of_encoders if getattr(self, name) and self.family != "encoder"]
+        if wrong:
+            raise ValueError(f"{wrong[0]}: only an encoder has it, model.family is {self.family}")
+        if self.position == "relative" and (self.family != "encoder" or self.kv_heads not in (None, self.heads)):
+            raise ValueError("position: relative needs model.family=encoder and as many kv_heads as heads")
+        if self.sentence_head and self.pooler != "pretraining":
+            raise ValueError("sentence_head: needs model.pooler=pretraining")
+        if self.embedding_projection == "tokens" and self.embedding_channels != self.width and not self.tied:
+            raise ValueError("embedding_projection: tokens needs model.tied=true")
+        generator = self.generator
+        if generator is not None and generator.width % generator.heads:
+            raise ValueError(f"generator_heads: {generator.heads} does not divide generator_width {generator.width}")
+        return self

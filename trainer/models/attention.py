@@ -1,0 +1,127 @@
+"""Attention over the residual stream, to itself or to another sequence. Masks and biases are the kernel's business."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kernels import Dense, PreparedMask, attention
+from trainer.model_config import ModelConfig
+from trainer.models.initialization import Spread
+from trainer.models.parts import Linear
+from trainer.models.positions import rotate
+
+Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, 1, channels]
+
+
+class Context(NamedTuple):
+    """What all blocks of one forward pass share. Pairs are for global and for local (windowed) layers."""
+
+    masks: tuple[PreparedMask, PreparedMask | None]  # who sees whom
+    rotary: tuple[Rotary, Rotary] | None
+    backend: str  # of kernels.attention
+    source: Tensor | None = None  # what the encoder made, [B, source length, width]
+    source_mask: PreparedMask | None = None
+    distances: Tensor | None = None  # sinusoids of the relative positions, [keys + queries, width] (XLNet)
+    other_type: Tensor | None = None  # [B, queries, keys], whether a key is of another token type (XLNet)
+
+    def mask(self, local: bool) -> PreparedMask:
+        return self.masks[1] if local and self.masks[1] is not None else self.masks[0]
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023)."""
+
+    def __init__(self, config: ModelConfig, std: Spread, *, local: bool = False) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
+        self.scale, self.local, self.qk_norm = config.attention_scale, local, config.qk_norm
+        queries, keys, width, bias = (
+            self.heads * self.channels,
+            self.kv_heads * self.channels,
+            config.width,
+            config.bias,
+        )
+        self.query = Linear(width, queries, bias=bias, std=std.query)
+        self.key = Linear(width, keys, bias=bias, std=std.key)
+        self.value = Linear(width, keys, bias=bias, std=std.key)
+        self.output = Linear(queries, width, bias=bias, std=std.attention_output)
+        if self.qk_norm != "none":
+            sizes = (queries, keys) if self.qk_norm == "projection" else (self.channels, self.channels)
+            self.query_norm, self.key_norm = (nn.RMSNorm(size, eps=config.norm_epsilon) for size in sizes)
+
+    def project(self, x: Tensor, keys_from: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, Sq, H, D], keys and values [B, Sk, Hkv, D]."""
+        query, key, value = self.query(x), self.key(keys_from), self.value(keys_from)
+        if self.qk_norm == "projection":
+            query, key = self.query_norm(query), self.key_norm(key)
+        query, key, value = (part.unflatten(-1, (-1, self.channels)) for part in (query, key, value))
+        if self.qk_norm == "head":
+            query, key = self.query_norm(query), self.key_norm(key)
+        return query, key, value
+
+    def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
+        """x [B, S, width] attends to itself or, given `keys_from` [B, Sk, width], to that."""
+        query, key, value = self.project(x, x if keys_from is None else keys_from)
+        if context.rotary is not None:
+            angles = context.rotary[self.local]
+            query, key = rotate(query, *angles), rotate(key, *angles)
+        return self.mix(query, key, value, context.mask(self.local), context.backend)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: PreparedMask, backend: str) -> Tensor:
+        mixed = attention(query, key, value, mask=mask, scale=self.scale, backend=backend)
+        assert isinstance(mixed, Tensor)
+        return self.output(mixed.flatten(-2))
+
+
+class CrossAttention(Attention):
+    """Attention from the decoder to what the encoder made; no positions enter here."""
+
+    def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
+        assert context.source is not None and context.source_mask is not None
+        return self.mix(*self.project(x, context.source), context.source_mask, context.backend)
+
+
+class RelativeAttention(Attention):
+    """Attention by content, by distance and by token type, each with a bias of its own (Dai et al. 2019, section 3.3;
+    Yang et al. 2019, section 2.5)."""
+
+    def __init__(self, config: ModelConfig, std: Spread, *, local: bool = False) -> None:
+        super().__init__(config.model_copy(update={"bias": False}), std, local=local)
+        inner = self.heads * self.channels
+        self.distance = Linear(config.width, inner, bias=False, std=std.key)
+        for name, rows in (("content_bias", 1), ("distance_bias", 1), ("type_bias", 1), ("types", 2)):
+            shape = (rows, self.heads, self.channels) if rows > 1 else (self.heads, self.channels)
+            setattr(self, name, nn.Parameter(torch.empty(shape)))
+        self.stds = dict.fromkeys(("content_bias", "distance_bias", "type_bias", "types"), std.other)
+
+    content_bias: nn.Parameter
+    distance_bias: nn.Parameter
+    type_bias: nn.Parameter
+    types: nn.Parameter  # a key of the query's own type, a key of another
+
+    def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
+        query, key, value = self.project(x, x if keys_from is None else keys_from)
+        assert context.distances is not None
+        distance = self.distance(context.distances.to(x.dtype)).unflatten(-1, (self.heads, self.channels))
+        by_distance = torch.einsum("bihd,rhd->bhir", query + self.distance_bias, distance)
+        bias = _shifted(by_distance, key.shape[1])
+        if context.other_type is not None:
+            by_type = torch.einsum("bihd,thd->bhit", query + self.type_bias, self.types)
+            bias = bias + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
+        bias = bias * self.channels**-0.5
+        mask = context.mask(self.local)
+        content = query + self.content_bias
+        mixed = attention(content, key, value, mask=mask, bias=Dense(bias), scale=self.scale, backend=context.backend)
+        assert isinstance(mixed, Tensor)
+        return self.output(mixed.flatten(-2))
+
+
+def _shifted(scores: Tensor, keys: int) -> Tensor:
+    """Scores by distance [B, H, Sq, Sk + Sq], from distance Sk down, to scores by key [B, H, Sq, Sk]: row i is moved
+    left by Sq - i (Dai et al. 2019, appendix B)."""
+    batch, heads, queries, distances = scores.shape
+    scores = scores.reshape(batch, heads, distances, queries)[:, :, 1:]
+    return scores.reshape(batch, heads, queries, distances - 1)[..., :keys]

@@ -1,0 +1,89 @@
+"""The encoder-decoder: the transformer as it was first published, and T5, BART and mBART after it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kernels import prepare_mask
+from trainer.model_config import ModelConfig
+from trainer.models.initialization import spread
+from trainer.models.losses import token_loss
+from trainer.models.parts import Linear
+from trainer.models.stack import Stack, computing_dtype, places
+
+
+class EncoderDecoder(nn.Module):
+    """Reads the source in both directions, predicts the target from left to right (Vaswani et al. 2017)."""
+
+    def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
+        super().__init__()
+        self.config, self.backend = config, backend
+        self.encoder = Stack(config, vocabulary, max_length, causal=False, backend=backend)
+        tokens = self.encoder.tokens
+        self.decoder = Stack(config, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend)
+        self.head = Linear(config.width, vocabulary, bias=config.head_bias, std=spread(config).head)
+        if config.tied:
+            self.head.weight = self.encoder.tokens.weight
+
+    @property
+    def recompute(self) -> bool:
+        """Activation checkpointing, a matter of the engine."""
+        return self.encoder.recompute
+
+    @recompute.setter
+    def recompute(self, value: bool) -> None:
+        self.encoder.recompute = self.decoder.recompute = value
+
+    def encode(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        """The encoder's output, [B, source length, width]."""
+        positions = places(tokens) if positions is None else positions
+        x = self.encoder.embed(tokens, positions)
+        return self.encoder.run(x, self.encoder.context(x, positions, segments))
+
+    def decode(
+        self,
+        source: Tensor,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        source_segments: Tensor | None = None,
+    ) -> Tensor:
+        """Next-token logits [B, S, vocabulary] of the decoder over an encoded source [B, source length, width].
+
+        A decoder token sees the source tokens of its own segment number; without `segments` all are of segment 0.
+        """
+        positions = places(tokens) if positions is None else positions
+        x = self.decoder.embed(tokens, positions)
+        pair = None
+        if source_segments is not None:
+            pair = (torch.zeros_like(tokens) if segments is None else segments, source_segments)
+        mask = prepare_mask(
+            x.shape[1],
+            source.shape[1],
+            device=x.device,
+            dtype=computing_dtype(x),
+            segments=pair,
+            backend=self.backend,
+        )
+        context = self.decoder.context(x, positions, segments)._replace(source=source, source_mask=mask)
+        hidden = self.decoder.run(x, context)
+        if self.config.head_scale:
+            hidden = hidden * self.config.width**-0.5
+        return self.head(hidden)
+
+    def forward(
+        self,
+        source_tokens: Tensor,
+        source_segments: Tensor,
+        source_positions: Tensor,
+        tokens: Tensor,
+        targets: Tensor,
+        segments: Tensor,
+        positions: Tensor,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
+        source = self.encode(source_tokens, source_positions, source_segments)
+        logits = self.decode(source, tokens, positions, segments, source_segments)
+        loss, count = token_loss(logits, targets)
+        return loss, count, {}

@@ -1,0 +1,81 @@
+"""How weights begin: standard deviations by the paper's rule, values as a function of (seed, name)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trainer.model_config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations of a model's initial weights, by the part they are in."""
+
+    embedding: float
+    query: float
+    key: float
+    up: float  # into the feed-forward, also its gate
+    attention_output: float  # the two projections into the residual stream
+    down: float
+    head: float
+    other: float
+
+
+def spread(config: ModelConfig) -> Spread:
+    """The rule of `config.init`.
+
+    normal: init_std, over sqrt(2 depth) for the projections into the residual stream where init_residual
+        (Radford et al. 2019, section 2.3).
+    small: sqrt(2 / 5 width) and, into the residual stream, 2 / (depth sqrt(width)) (Nguyen and Salazar 2019; Black et
+        al. 2022, section 2.1).
+    t5: by fan-in, and queries as if they were scaled already (Raffel et al. 2020, through Mesh TensorFlow).
+    """
+    width, depth, inner = config.width, config.depth, config.heads * config.head_channels
+    if config.init == "t5":
+        std = width**-0.5
+        query = (width * config.head_channels) ** -0.5
+        head = 1.0 if config.tied else std
+        return Spread(1.0, query, std, std, inner**-0.5, config.ffn_channels**-0.5, head, std)
+    if config.init == "small":
+        std, residual = (2 / (5 * width)) ** 0.5, 2 / (depth * width**0.5)
+    else:
+        std = config.init_std
+        residual = std / (2 * depth) ** 0.5 if config.init_residual else std
+    return Spread(std, std, std, std, residual, residual, std, std)
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/weights/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@torch.no_grad()
+def initialize(
+    model: nn.Module,
+    seed: int,
+    gathered: Callable[[nn.Parameter], AbstractContextManager[object]] = lambda parameter: nullcontext(),
+) -> None:
+    """Draw every parameter on the CPU from a stream of its own, so that the weights depend on (seed, name) alone:
+    not on the device, the number of ranks or the order of construction. `gathered` opens a partitioned parameter.
+
+    A module tells by `stds` (parameter name -> standard deviation) which of its parameters begin normal; of the others
+    weights begin at one (norms) and biases at zero."""
+    seen: set[int] = set()
+    for module_name, module in model.named_modules():
+        stds: dict[str, float] = getattr(module, "stds", {})
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:  # tied
+                continue
+            seen.add(id(parameter))
+            with gathered(parameter):
+                if name in stds:
+                    stream = _stream(seed, f"{module_name}.{name}")
+                    parameter.copy_(torch.empty(parameter.shape).normal_(0, stds[name], generator=stream))
+                else:
+                    parameter.fill_(1.0 if name == "weight" else 0.0)

@@ -1,0 +1,29 @@
+"""Sums of losses in nats, in fp32. The caller divides, by counts that are global."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NOT_A_TARGET = -100
+
+
+def token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not -100, and their count."""
+    flat = logits.flatten(0, 1).float()
+    loss = F.cross_entropy(flat, targets.flatten(), ignore_index=NOT_A_TARGET, reduction="sum")
+    return loss, (targets != NOT_A_TARGET).sum()
+
+
+def per_row(loss: Tensor, targets: Tensor) -> Tensor:
+    """Sum of a loss of rows [B], each weighing as much as its row has targets [B, S].
+
+    So that a second loss beside that of the tokens does not depend on how rows were divided into micro-batches.
+    """
+    return (loss.float() * (targets != NOT_A_TARGET).sum(dim=1)).sum()
+
+
+def mean_where(values: Tensor, where: Tensor) -> Tensor:
+    """Row means [B] of values [B, S] at the places that are true; 0 for a row without any."""
+    return torch.where(where, values, 0.0).sum(dim=1) / where.sum(dim=1).clamp(min=1)

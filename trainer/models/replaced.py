@@ -1,0 +1,81 @@
+"""ELECTRA: a small generator fills the masks, and the encoder tells which tokens it replaced (Clark et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.model_config import ModelConfig
+from trainer.models.initialization import spread
+from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
+from trainer.models.parts import ACTIVATIONS, Linear
+from trainer.models.stack import Stack
+
+if TYPE_CHECKING:
+    from trainer.models.encoder import Encoder, Output, TokenHead
+
+
+class ReplacedTokens(nn.Module):
+    """The generator and the discriminator's head; the discriminator itself is the encoder that holds this."""
+
+    def __init__(self, config: ModelConfig, generator: Stack, token_head: TokenHead) -> None:
+        super().__init__()
+        std = spread(config).other
+        self.generator, self.token_head = generator, token_head
+        self.dense = Linear(config.width, config.width, bias=True, std=std)
+        self.activation = ACTIVATIONS[config.activation]
+        self.output = Linear(config.width, 1, bias=True, std=std)
+        self.weight = config.generator_weight
+
+    def generate(
+        self, tokens: Tensor, positions: Tensor, segments: Tensor | None, token_types: Tensor | None = None
+    ) -> Tensor:
+        """The generator's logits [B, S, vocabulary]."""
+        x = self.generator.embed(tokens, positions, token_types)
+        return self.token_head(self.generator.run(x, self.generator.context(x, positions, segments)))
+
+    def detect(self, hidden: Tensor) -> Tensor:
+        """Logits [B, S] of having been replaced, from the discriminator's residual stream."""
+        return self.output(self.activation(self.dense(hidden))).squeeze(-1)
+
+    def forward(
+        self,
+        encoder: Encoder,
+        tokens: Tensor,
+        targets: Tensor,
+        segments: Tensor,
+        positions: Tensor,
+        token_types: Tensor | None,
+        noise: Tensor | None,
+    ) -> Output:
+        """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens."""
+        logits = self.generate(tokens, positions, segments, token_types)
+        loss, count = token_loss(logits, targets)
+        chosen = targets != NOT_A_TARGET
+        drawn = sample(logits.detach(), noise)
+        replaced = chosen & (drawn != targets)  # a lucky draw is an original
+        filled = torch.where(chosen, drawn, tokens)
+        found = self.detect(encoder.hidden(filled, positions, segments, token_types)).float()
+        real = segments >= 0
+        each = F.binary_cross_entropy_with_logits(found, replaced.float(), reduction="none")
+        sums = {
+            "generator_loss": loss,
+            "discriminator_loss": (each * real).sum(),
+            "discriminator_correct": (((found > 0) == replaced) & real).sum(),
+            "discriminated": real.sum(),
+            "replaced": replaced.sum(),
+        }
+        total = loss + self.weight * per_row(mean_where(each, real), targets)
+        return total, count, {name: value.detach() for name, value in sums.items()}
+
+
+def sample(logits: Tensor, noise: Tensor | None) -> Tensor:
+    """One token per place from softmax(logits) [B, S, V], by the inverse of the cumulative distribution at `noise`."""
+    cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
+    if noise is None:
+        noise = torch.rand(logits.shape[:-1], device=logits.device)
+    aim = noise.to(cumulative.dtype)[..., None] * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, aim, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)

@@ -1,0 +1,165 @@
+"""The stack: an embedding, blocks, and what all blocks of a forward pass share. Decoders and encoders are stacks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kernels import Alibi, T5Bias, prepare_mask
+from kernels.attention import PreparedMask
+from trainer.model_config import ModelConfig
+from trainer.models.attention import Context
+from trainer.models.block import Block
+from trainer.models.initialization import spread
+from trainer.models.parts import Embedding, Linear, norm
+from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
+
+
+class Stack(nn.Module):
+    """Tokens in, residual stream out: [B, S] -> [B, S, width]."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary: int,
+        max_length: int,
+        *,
+        causal: bool,
+        depth: int | None = None,
+        cross: bool = False,
+        tokens: Embedding | None = None,
+        embedded_by: Stack | None = None,
+        backend: str = "auto",
+    ) -> None:
+        """`vocabulary` rows in the embedding, `max_length` positions in the table where it is learned.
+
+        cross: blocks attend to an encoder's output. tokens: the token embedding of another stack, to be used here too.
+        embedded_by: the stack whose whole embedding is used here too.
+        """
+        super().__init__()
+        self.config, self.causal, self.backend = config, causal, backend
+        self.depth = depth or config.depth
+        self.recompute = False  # activation checkpointing, a matter of the engine
+        std = spread(config)
+        self._embedding(config, vocabulary, max_length, tokens, embedded_by)
+        factorised = config.embedding_channels != config.width
+        whole = config.embedding_projection == "sum"
+        self.projection = (
+            Linear(config.embedding_channels, config.width, bias=whole, std=std.other) if factorised else None
+        )
+        self.buckets = (
+            Embedding(config.relative_buckets, config.heads, std=std.other) if config.position == "buckets" else None
+        )
+        count = 1 if config.shared_layers else self.depth
+        self.blocks = nn.ModuleList(Block(config, layer, cross=cross) for layer in range(count))
+        self.norm = norm(config) if config.final_norm else nn.Identity()
+        if config.position == "alibi":
+            self.register_buffer("slopes", torch.tensor(alibi_slopes(config.heads)), persistent=False)
+
+    tokens: Embedding
+    positions: Embedding | None
+    token_types: Embedding | None
+    embedding_norm: nn.Module | None
+    slopes: Tensor
+
+    def _embedding(
+        self, config: ModelConfig, vocabulary: int, max_length: int, tokens: Embedding | None, other: Stack | None
+    ) -> None:
+        if other is not None:
+            self.tokens, self.positions = other.tokens, other.positions
+            self.token_types, self.embedding_norm = other.token_types, other.embedding_norm
+            return
+        std, columns = spread(config).embedding, config.position_channels
+        self.tokens = tokens or Embedding(vocabulary, config.embedding_channels, std=std)
+        rows = max_length + config.position_offset
+        self.positions = Embedding(rows, columns, std=std) if config.position == "learned" else None
+        self.token_types = Embedding(config.token_types, columns, std=std) if config.token_types else None
+        self.embedding_norm = norm(config, columns) if config.embedding_norm else None
+
+    def embed(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """Tokens [B, S] with their positions and types, normalised, as the blocks take them: [B, S, width]."""
+        config, x = self.config, self.tokens(tokens)
+        first, last = (self.projection, None) if config.embedding_projection == "tokens" else (None, self.projection)
+        if first is not None:
+            x = first(x)
+        if config.embedding_scale:
+            x = x * config.width**0.5
+        if self.positions is not None:
+            x = x + self.positions(positions + config.position_offset if config.position_offset else positions)
+        elif config.position == "sinusoidal":
+            x = x + sinusoids(positions + config.position_offset, config.position_channels).to(x.dtype)
+        if self.token_types is not None:
+            x = x + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        return x if last is None else last(x)
+
+    def context(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        order: Tensor | None = None,
+        *,
+        strict: bool = False,
+    ) -> Context:
+        """What the blocks share: who sees whom, and the angles of rotary positions.
+
+        segments [B, S]: tokens of different segments do not see each other; a negative segment is padding.
+        order [B, S]: a token sees those of at most (`strict`: less than) its own rank, in place of causality.
+        """
+        config, length = self.config, x.shape[1]
+
+        def mask(window: int | None) -> PreparedMask:
+            return prepare_mask(
+                length,
+                device=x.device,
+                dtype=computing_dtype(x),
+                causal=self.causal and order is None,
+                window=None if window is None else (window, window),
+                bias=self._bias(),
+                segments=segments,
+                order=order,
+                strict=strict,
+                backend=self.backend,
+            )
+
+        local = any(config.local(layer) for layer in range(self.depth))
+        rotary = None
+        if config.position == "rotary":
+            everywhere = rotary_angles(positions, config, config.rotary_base)
+            base = config.rotary_base_local
+            rotary = (everywhere, everywhere if base is None else rotary_angles(positions, config, base))
+        return Context((mask(None), mask(config.window) if local else None), rotary, self.backend)
+
+    def _bias(self) -> Alibi | T5Bias | None:
+        config = self.config
+        if config.position == "alibi":
+            return Alibi(self.slopes)
+        if self.buckets is not None:
+            return T5Bias(self.buckets.weight, not self.causal, config.relative_buckets, config.relative_distance)
+        return None
+
+    def run(self, x: Tensor, context: Context) -> Tensor:
+        """All blocks and the last norm."""
+        for layer in range(self.depth):
+            x = self.block(layer, x, context)
+        return self.norm(x)
+
+    def block(self, layer: int, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
+        block = self.blocks[layer % len(self.blocks)]
+        if self.recompute and self.training:
+            return checkpoint(block, x, context, keys_from, use_reentrant=False)
+        return block(x, context, keys_from)
+
+
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of queries and keys: autocast's where it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def places(tokens: Tensor) -> Tensor:
+    """Positions 0, 1, ... of every row, [B, S]."""
+    return torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)

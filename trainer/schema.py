@@ -1,0 +1,38 @@
+"""What every section of the configuration is made of."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _count(value: Any) -> Any:
+    """Accept 5e6, "5m" and "1.5b" where a whole number is wanted."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmbt]?)\s*", value.lower())
+        if match:
+            value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2]]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _paths(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Count = Annotated[int, BeforeValidator(_count)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
+
+
+def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:
+    """One configuration key: its default, its sentence of help, its unit and its bounds."""
+    return Field(default, description=help, json_schema_extra={"unit": unit} if unit else None, **bounds)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, protected_namespaces=(), ser_json_inf_nan="null"
+    )
