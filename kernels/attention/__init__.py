@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -128,7 +127,7 @@ def attention(
     if chosen == "triton":
         from kernels.attention.triton import triton_attention
 
-        out, lse = triton_attention(q, k, v, spec)
+        out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches)
     elif chosen == "reference":
         out, lse = reference_attention(q, k, v, spec)
     else:
@@ -180,8 +179,14 @@ def prepare_mask(
     )
     like = torch.empty(0, device=device, dtype=dtype)
     chosen = _choose(spec, like, backend, "prepare_mask")
-    visible, additive = sdpa_mask(spec, q_len, k_len, like) if chosen == "sdpa" else (None, None)
-    return PreparedMask(spec, q_len, k_len, chosen, visible, additive)
+    visible = additive = reaches = None
+    if chosen == "sdpa":
+        visible, additive = sdpa_mask(spec, q_len, k_len, like)
+    elif chosen == "triton":
+        from kernels.attention.triton import segment_reaches
+
+        reaches = segment_reaches(spec)
+    return PreparedMask(spec, q_len, k_len, chosen, visible, additive, reaches)
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:

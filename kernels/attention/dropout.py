@@ -19,7 +19,7 @@ def _multiply(constant: int, value: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def philox(seed: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Philox-4x32 (Salmon et al., SC 2011): four 32-bit words in int64, for broadcastable counters and a 64-bit seed."""
+    """Philox-4x32 (Salmon et al., SC 2011): four 32-bit words as int64 from four counters and a 64-bit seed."""
     k0, k1 = seed & _LOW, (seed >> 32) & _LOW
     for _ in range(ROUNDS):
         high0, low0 = _multiply(0xD2511F53, c0)
@@ -43,7 +43,7 @@ def keep_mask(
     k_len: int,
     device: torch.device,
 ) -> Tensor:
-    """bool [B, H, Sq, Sk]: the words of counter (column // 4, row, batch * H + head, 0), one for each column of four."""
+    """bool [B, H, Sq, Sk]: counter (column // 4, row, batch * H + head, 0) gives a word to each of four columns."""
     key = seed.reshape(()).to(device, torch.int64) if isinstance(seed, Tensor) else torch.tensor(seed, device=device)
     group = torch.arange((k_len + 3) // 4, device=device)[None, None, None, :]
     row = torch.arange(q_len, device=device)[None, None, :, None]

@@ -92,6 +92,7 @@ class PreparedMask:
 
     visible: bool mask, for backends that need one and where something is hidden beyond plain causality.
     additive: the bias with -inf at what is hidden, where `spec.bias` is set.
+    reaches: how far segments reach, by which the Triton kernels skip the tiles of other documents.
     """
 
     spec: AttentionSpec
@@ -100,3 +101,4 @@ class PreparedMask:
     backend: str
     visible: Tensor | None
     additive: Tensor | None
+    reaches: tuple[Tensor, Tensor] | None = None

@@ -5,11 +5,11 @@ With `scores = q k^T * scale`, in this order:
 1. `softcap > 0`: scores = softcap * tanh(scores / softcap)  (Gemma 2, arXiv 2408.00118, section 2)
 2. `bias`: scores += bias                                    (ALiBi, a T5 bucket table, or a dense tensor)
 3. visibility: scores = -inf where the query may not see the key
-4. softmax over keys, with exp(sink) added to the denominator if there is a sink (gpt-oss; StreamingLLM, arXiv 2309.17453)
+4. softmax over keys, with exp(sink) added to the denominator if there is a sink (StreamingLLM, arXiv 2309.17453)
 5. dropout on the probabilities, then the product with v
 
-Positions are aligned at the bottom right: query row i stands at key position i + Sk - Sq. Causality, window, ALiBi and T5
-bias are all functions of the relative position `j - (i + Sk - Sq)`.
+Positions are aligned at the bottom right: query row i stands at key position i + Sk - Sq. Causality, window, ALiBi
+and T5 bias are all functions of the relative position `j - (i + Sk - Sq)`.
 """
 
 from __future__ import annotations

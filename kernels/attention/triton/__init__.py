@@ -1,0 +1,71 @@
+"""The Triton backend. Importing it imports Triton."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernels.attention.masks import t5_buckets
+from kernels.attention.spec import Alibi, AttentionSpec, Dense, T5Bias
+from kernels.attention.triton.op import NO_BOUND, attention_op
+from kernels.attention.triton.segments import reach
+
+
+def triton_attention(
+    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, reaches: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """out [B, Sq, H, D] and lse float32 [B, H, Sq]. reaches: of `segment_reaches`, if the caller has them already."""
+    q_len, k_len, device = q.shape[1], k.shape[1], q.device
+    bias = spec.bias
+    table = buckets = None
+    if isinstance(bias, T5Bias):
+        table, buckets = bias.table, relative_buckets(bias, q_len, k_len, device)
+    if reaches is None:
+        reaches = segment_reaches(spec)
+    seed = spec.seed
+    if isinstance(seed, int):
+        seed = torch.full((1,), seed, dtype=torch.int64, device=device)
+    out, lse = attention_op(
+        q,
+        k,
+        v,
+        bias.slopes.contiguous() if isinstance(bias, Alibi) else None,
+        table,
+        buckets,
+        bias.tensor if isinstance(bias, Dense) else None,
+        _rows(spec.q_segments),
+        _rows(spec.k_segments),
+        None if reaches is None else reaches[0],
+        None if reaches is None else reaches[1],
+        spec.kv_lens,
+        _rows(spec.q_order),
+        _rows(spec.k_order),
+        spec.sink,
+        None if seed is None else seed.to(device, torch.int64).reshape(1),
+        NO_BOUND if spec.left is None else spec.left,
+        NO_BOUND if spec.right is None else spec.right,
+        spec.strict,
+        spec.softcap,
+        spec.dropout_p,
+        spec.scale,
+    )
+    return out, lse
+
+
+def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device) -> Tensor:
+    """int32 [Sq + Sk - 1]: the bucket of each relative position, from -(Sk - 1) to Sq - 1."""
+    positions = torch.arange(-(k_len - 1), q_len, device=device)
+    return t5_buckets(positions, bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
+
+
+def segment_reaches(spec: AttentionSpec) -> tuple[Tensor, Tensor] | None:
+    """int32 [2, B, Sq] and [2, B, Sk]: which keys a query's segment, and which queries a key's segment, spans."""
+    if spec.q_segments is None or spec.k_segments is None:
+        return None
+    q_reach = torch.stack(reach(spec.q_segments, spec.k_segments))
+    k_reach = torch.stack(reach(spec.k_segments, spec.q_segments))
+    return q_reach, k_reach
+
+
+def _rows(index: Tensor | None) -> Tensor | None:
+    return None if index is None else index.contiguous()

@@ -1,0 +1,84 @@
+"""Which tile a kernel uses on which GPU: a lookup in the table of `kernels/table.py`, never a run-time search."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+from kernels.table import ATTENTION, ROWS
+
+
+class Tile(NamedTuple):
+    """block_m: queries (or rows) of a tile; block_n: keys (or columns); warps and stages as Triton names them."""
+
+    block_m: int
+    block_n: int
+    warps: int
+    stages: int
+
+
+# Shared memory that one program may use, bytes: CUDA C++ Programming Guide, table "Technical specifications per compute
+# capability"; CDNA3 and CDNA4 ISA guides, "LDS".
+SHARED_MEMORY = {
+    "sm_80": 166912,
+    "sm_86": 101376,
+    "sm_90": 232448,
+    "sm_100": 232448,
+    "sm_120": 101376,
+    "gfx942": 65536,
+    "gfx950": 163840,
+}
+_NVIDIA = {(8, 0): "sm_80", (8, 6): "sm_86", (8, 7): "sm_80", (8, 9): "sm_86", (9, 0): "sm_90"}
+
+
+def nvidia_architecture(major: int, minor: int) -> str:
+    """The table's column for a compute capability; a chip without its own takes the nearest one below."""
+    if (major, minor) in _NVIDIA:
+        return _NVIDIA[major, minor]
+    if major == 10:
+        return "sm_100"
+    return "sm_120" if major >= 11 else "sm_86"
+
+
+@cache
+def _of_device(index: int) -> str:
+    properties = torch.cuda.get_device_properties(index)
+    if torch.version.hip:
+        name = properties.gcnArchName.split(":")[0]
+        return "gfx950" if name.startswith("gfx95") else "gfx942"
+    return nvidia_architecture(properties.major, properties.minor)
+
+
+def architecture(device: torch.device) -> str:
+    """ "sm_90", "gfx942", ... or "interpreter" for a tensor on the CPU."""
+    if device.type != "cuda":
+        return "interpreter"
+    return _of_device(device.index if device.index is not None else torch.cuda.current_device())
+
+
+def block_dim(head_dim: int) -> int:
+    """The power of two, at least 16, that holds a head."""
+    return max(16, 1 << (head_dim - 1).bit_length())
+
+
+def attention_tile(kernel: str, arch: str, head_dim: int, dtype: torch.dtype) -> Tile:
+    """kernel: "forward", "dq", "dkdv" or "bias"."""
+    width = 4 if dtype == torch.float32 else 2
+    if arch == "interpreter":
+        return Tile(64, 64, 4, 1)
+    return Tile(*ATTENTION[arch][kernel, max(32, block_dim(head_dim)), width])
+
+
+def row_warps(columns: int) -> int:
+    """Warps for a kernel that keeps one row of `columns` values in registers."""
+    for limit, warps in ROWS:
+        if columns <= limit:
+            return warps
+    return ROWS[-1][1]
+
+
+def dot_precision(arch: str, dtype: torch.dtype) -> str:
+    """float32 products take three TF32 products on NVIDIA (nearly float32's accuracy), native float32 elsewhere."""
+    return "tf32x3" if dtype == torch.float32 and arch.startswith("sm_") else "ieee"

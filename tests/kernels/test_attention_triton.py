@@ -1,0 +1,182 @@
+"""The Triton attention kernels against float64, in Triton's interpreter (or on the GPU, where there is one)."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from typing import Any
+
+import attention_cases as cases
+import pytest
+import torch
+
+from kernels import Dense, T5Bias, attention, prepare_mask
+from kernels.attention.dropout import keep_mask
+
+PAIRWISE = cases.pairwise(cases.FACTORS)
+RANDOM_CHUNKS, CASES_A_CHUNK = 10, 20
+
+
+@pytest.mark.parametrize("case", PAIRWISE, ids=lambda case: f"{PAIRWISE.index(case):02d}")
+def test_features_meet_in_pairs(case: dict[str, Any], device: str) -> None:
+    print(*cases.describe(case))
+    cases.run(case, device)
+
+
+@pytest.mark.parametrize("chunk", range(RANDOM_CHUNKS))
+def test_random_shapes_and_strides(chunk: int, device: str) -> None:
+    """A new seed every run; KERNEL_TEST_SEED repeats one."""
+    seed = int(os.environ.get("KERNEL_TEST_SEED", random.SystemRandom().randrange(2**31)))
+    for number in range(CASES_A_CHUNK):
+        rng = random.Random(seed * 1000003 + chunk * CASES_A_CHUNK + number)
+        case = cases.random_case(rng)
+        torch.manual_seed(rng.randrange(2**31))
+        print(f"KERNEL_TEST_SEED={seed} case {chunk}.{number}:", *cases.describe(case))
+        cases.run(case, device)
+
+
+@pytest.mark.parametrize("head_dim", [80, 96, 128, 160, 192, 224, 256])
+def test_large_and_odd_heads(head_dim: int, device: str) -> None:
+    case = dict.fromkeys(cases.FACTORS) | {
+        "dtype": torch.bfloat16, "lengths": (40, 50), "heads": (2, 1), "head_dim": head_dim, "layout": "dense",
+        "causal": True, "softcap": 0.0, "dropout_p": 0.0, "batch": 1,
+    }  # fmt: skip
+    cases.run(case, device)
+
+
+def set_tile(monkeypatch: pytest.MonkeyPatch, block_m: int, block_n: int) -> None:
+    from kernels.attention.triton import op
+    from kernels.configs import Tile
+
+    monkeypatch.setattr(op, "attention_tile", lambda *_: Tile(block_m, block_n, 4, 1))
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (64, 16), (16, 64)])
+def test_result_does_not_depend_on_the_tile(
+    tile: tuple[int, int], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans with and without masks fall differently; windows and documents cross tile borders."""
+    set_tile(monkeypatch, *tile)
+    base = dict.fromkeys(cases.FACTORS) | {
+        "dtype": torch.float32, "lengths": (75, 90), "heads": (2, 1), "head_dim": 16, "layout": "dense",
+        "softcap": 0.0, "dropout_p": 0.0, "batch": 1, "lse": True,
+    }  # fmt: skip
+    for change in (
+        {"causal": True},
+        {"window": (20, 9)},
+        {"causal": True, "lengths": (90, 75)},
+        {"segments": "documents", "bias": "t5"},
+        {"kv_lens": True, "bias": "dense row"},
+        {"causal": True, "window": (33, None), "dropout_p": 0.2},
+    ):
+        cases.run(base | change, device)
+
+
+@pytest.mark.parametrize("tile", [(16, 32), (64, 64)])
+def test_dropout_mask_is_the_counter_mask(tile: tuple[int, int], device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With equal scores and v the identity, the output shows the mask itself."""
+    set_tile(monkeypatch, *tile)
+    length, p, seed = 40, 0.3, (9 << 33) + 5
+    q = torch.zeros(2, length, 2, length, device=device)
+    v = torch.eye(length, device=device).view(1, length, 1, length).expand(2, -1, 2, -1)
+    out = attention(q, q, v, dropout_p=p, seed=seed, backend="triton")
+    keep = keep_mask(seed, p, 2, 2, length, length, torch.device(device)).transpose(1, 2)
+    torch.testing.assert_close(out, keep / (length * (1 - p)))
+
+
+def test_prepared_mask_carries_segment_reaches(device: str) -> None:
+    q, k, v = (torch.randn(1, 50, 2, 16, device=device) for _ in range(3))
+    segments = torch.sort(torch.randint(-1, 4, (1, 50)), dim=1).values.to(device)
+    mask = prepare_mask(50, device=device, causal=True, segments=segments, backend="triton")
+    assert mask.visible is None and mask.reaches is not None
+    torch.testing.assert_close(
+        attention(q, k, v, mask=mask, backend="triton"),
+        attention(q, k, v, causal=True, segments=segments, backend="reference"),
+    )
+
+
+def test_segment_reach_bounds_every_member() -> None:
+    from kernels.attention.triton.segments import reach
+
+    for _ in range(50):
+        own, other = torch.randint(-2, 4, (2, 17)), torch.randint(-2, 4, (2, 23))
+        lo, hi = reach(own.int(), other.int())
+        for b in range(2):
+            for i in range(17):
+                members = ((other[b] == own[b, i]) & (own[b, i] >= 0)).nonzero().flatten()
+                if len(members):
+                    assert lo[b, i] <= members.min() and members.max() < hi[b, i]
+    packed = torch.tensor([[-1, -1, 0, 0, 0, 3, 3, 8]]).int()
+    lo, hi = reach(packed, packed)
+    assert lo.tolist() == [[8, 8, 2, 2, 2, 5, 5, 7]] and hi.tolist() == [[0, 0, 5, 5, 5, 7, 7, 8]]
+
+
+def test_first_query_of_the_query_stream_is_zero(device: str) -> None:
+    q, k, v = (torch.randn(1, 20, 2, 16, device=device, requires_grad=True) for _ in range(3))
+    order = torch.randperm(20, device=device)
+    out, lse = attention(q, k, v, order=order, strict=True, return_lse=True, backend="triton")
+    first = int((order == 0).nonzero())
+    assert (out[:, first] == 0).all() and (lse[:, :, first] == -math.inf).all()
+    dq, dk, dv = torch.autograd.grad(out.sum() + lse.masked_fill(lse == -math.inf, 0).sum(), (q, k, v))
+    assert (dq[:, first] == 0).all() and all(torch.isfinite(g).all() for g in (dq, dk, dv))
+
+
+@pytest.mark.parametrize("lengths", [(0, 5), (5, 0)])
+def test_no_queries_or_no_keys(lengths: tuple[int, int], device: str) -> None:
+    q = torch.randn(2, lengths[0], 2, 16, device=device, requires_grad=True)
+    k, v = (torch.randn(2, lengths[1], 2, 16, device=device, requires_grad=True) for _ in range(2))
+    out = attention(q, k, v, backend="triton")
+    gradients = torch.autograd.grad(out.sum(), (q, k, v))
+    assert out.shape == q.shape and (out == 0).all() and all((g == 0).all() for g in gradients)
+
+
+def test_offsets_past_32_bits(device: str) -> None:
+    """Heads, rows and even rows inside one tile that lie more than 2^31 elements apart."""
+    small = torch.randn(3, 1, 20, 2, 16, device=device).half()
+    expected = attention(*small, causal=True, backend="reference")
+    stride = 2**27 + 8
+    try:
+        storage = torch.empty(20 * stride + 3 * 64, dtype=torch.float16, device=device)
+    except RuntimeError:
+        pytest.skip("no room for 5 GiB of address space")
+    q, k, v = (torch.as_strided(storage, (1, 20, 2, 16), (0, stride, 16, 1), 64 * n) for n in range(3))
+    for far, near in zip((q, k, v), small, strict=True):
+        far.copy_(near)
+    assert 19 * stride > 2**31
+    torch.testing.assert_close(attention(q, k, v, causal=True, backend="triton"), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_opcheck(device: str) -> None:
+    from kernels.attention.triton import relative_buckets
+    from kernels.attention.triton.op import attention_op
+
+    q, k, v = (torch.randn(1, 20, 2, 16, device=device, requires_grad=True) for _ in range(3))
+    table, sink = (torch.randn(*s, device=device, requires_grad=True) for s in ((8, 2), (2,)))
+    buckets = relative_buckets(T5Bias(table, True, 8, 20), 20, 20, torch.device(device))
+    plain = (q, k, v, *[None] * 13, -1, 0, False, 0.0, 0.0, 0.25)
+    biased = (q, k, v, None, table, buckets, *[None] * 8, sink, None, 5, -1, False, 2.0, 0.0, 0.25)
+    for arguments in (plain, biased):
+        torch.library.opcheck(attention_op, arguments)
+
+
+def test_compiles_without_a_graph_break(device: str) -> None:
+    q, k, v = (torch.randn(1, 20, 2, 16, device=device, requires_grad=True) for _ in range(3))
+    table = torch.randn(8, 2, device=device, requires_grad=True)
+    dense = torch.randn(1, 2, 20, 20, device=device, requires_grad=True)
+    segments = torch.arange(20, device=device).div(6, rounding_mode="floor").unsqueeze(0)
+
+    def layers(q, k, v, table, dense, segments):
+        x = attention(q, k, v, causal=True, segments=segments, bias=T5Bias(table, False, 8, 20), backend="triton")
+        return attention(x, k, v, bias=Dense(dense), dropout_p=0.1, seed=3, backend="triton")
+
+    inputs = (q, k, v, table, dense)
+    ours, oracle = torch.compile(layers, fullgraph=True)(*inputs, segments), layers(*inputs, segments)
+    torch.testing.assert_close(ours, oracle)
+    pairs = zip(
+        torch.autograd.grad(ours.square().sum(), inputs),
+        torch.autograd.grad(oracle.square().sum(), inputs),
+        strict=True,
+    )
+    for got, wanted in pairs:
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
