@@ -1,6 +1,7 @@
 """Where text comes from: a stream of documents, in an order that depends on the files alone.
 
-A document arrives in parts of about a mebibyte, cut behind a newline, so that a file of any size is read in little memory.
+A document arrives in parts of about a mebibyte, cut behind a newline, so that a file of any size is read in little
+memory.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from trainer.errors import UserError, nearest
 PART_BYTES = 1 << 20
 LONGEST_LINE = 1 << 26
 TEXT_SUFFIXES = (
-    ".txt .text .md .rst .tex .org .html .htm .xml .csv .tsv .log .srt .yaml .yml .toml .ini .cfg .py .pyi .c .h .cc .cpp .hpp "
-    ".cu .java .js .ts .go .rs .rb .php .pl .sh .sql .r .jl .lua .swift .kt .scala .hs .ml .lisp"
+    ".txt .text .md .rst .tex .org .html .htm .xml .csv .tsv .log .srt .yaml .yml .toml .ini .cfg "
+    ".py .pyi .c .h .cc .cpp .hpp .cu .java .js .ts .go .rs .rb .php .pl .sh .sql .r .jl .lua .swift .kt .scala .hs .ml"
 )
 JSON_SUFFIXES = ".jsonl .ndjson"
 # Packages that some installations of Python lack, and folders that are no library text.
-STDLIB_SKIPPED = "site-packages dist-packages __pycache__ test tests idlelib tkinter turtledemo lib2to3 distutils ensurepip lib-dynload"
+STDLIB_SKIPPED = (
+    "site-packages dist-packages __pycache__ test tests idlelib tkinter turtledemo lib2to3 distutils ensurepip "
+    "lib-dynload"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a document. `first` and `last` mark the document's edges; `read` counts the file bytes it stands for."""
+    """A piece of a document. `first` and `last` mark the document's edges; `read` is how many file bytes it took."""
 
     name: str
     text: str
@@ -91,8 +95,8 @@ def _stdlib() -> list[Source]:
 def _given(paths: tuple[str, ...]) -> list[Source]:
     found: dict[Path, Source] = {}
     for given in paths:
-        pattern = os.path.expanduser(given)
-        matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+        pattern = str(Path(given).expanduser())
+        matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
         if not matches:
             raise UserError(f"data.path: nothing matches {given}")
         for match in map(Path, matches):
@@ -116,9 +120,7 @@ def _at(path: Path) -> list[Source]:
             if Path(name).suffix.lower() in suffixes and not name.startswith("."):
                 found.append(_source(Path(folder, name), path))
     if not found:
-        raise UserError(
-            f"data.path: {path} holds no text files (.txt, .md, .py, .jsonl ...); name files of other suffixes one by one"
-        )
+        raise UserError(f"data.path: {path} holds no text files (.txt, .md, .py, .jsonl ...); name others one by one")
     return found
 
 
@@ -132,7 +134,7 @@ def _source(path: Path, root: Path) -> Source:
 
 def _blocks(source: Source) -> Iterator[bytes]:
     """The file in blocks that end behind a newline, or at its end."""
-    waiting = b""
+    waiting = bytearray()
     with source.path.open("rb") as file:
         while block := file.read(PART_BYTES):
             cut = block.rfind(b"\n") + 1
@@ -143,10 +145,10 @@ def _blocks(source: Source) -> Iterator[bytes]:
                         f"data: {source.path} has a line longer than {LONGEST_LINE >> 20} MiB; break it into lines"
                     )
                 continue
-            yield waiting + block[:cut]
-            waiting = block[cut:]
+            yield bytes(waiting) + block[:cut]
+            waiting = bytearray(block[cut:])
     if waiting:
-        yield waiting
+        yield bytes(waiting)
 
 
 def _decode(source: Source, content: bytes, offset: int) -> str:
@@ -221,7 +223,8 @@ def _json_documents(source: Source, field: str) -> Iterator[Part]:
             raise UserError(f"data: {where} is a JSON {type(record).__name__}, not an object with a field {field!r}")
         if field not in record:
             raise UserError(
-                f"data: {where} has no field {field!r}{nearest(field, record)}; set data.field to one of {', '.join(record)}"
+                f"data: {where} has no field {field!r}{nearest(field, record)}; "
+                f"set data.field to one of {', '.join(record)}"
             )
         text = record[field]
         if not isinstance(text, str):

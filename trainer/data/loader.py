@@ -70,7 +70,8 @@ class StepLoader:
         def offer(item: tuple[int, list[Batch] | BaseException]) -> None:
             while not closed.is_set():
                 try:
-                    return ready.put(item, timeout=0.1)
+                    ready.put(item, timeout=0.1)
+                    return
                 except queue.Full:
                     pass
 
@@ -81,7 +82,7 @@ class StepLoader:
                     if closed.is_set():
                         return
                     offer((step, self.step(step)))
-            except BaseException as error:  # noqa: BLE001 (handed over to the consumer, whatever it is)
+            except BaseException as error:  # handed over to the consumer, whatever it is
                 offer((step, error))
 
         thread = threading.Thread(target=draw, name="data", daemon=True)

@@ -1,7 +1,7 @@
 """The order of an epoch: a seeded bijection of [0, n), computed where it is needed and stored nowhere.
 
-A balanced Feistel network over the smallest even number of bits that holds n, walked along its cycle until it lands inside
-[0, n) again (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", section 3).
+A balanced Feistel network over the smallest even number of bits that holds n, walked along its cycle until it lands
+inside [0, n) again (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", section 3).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Order:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """A bijection of uint64 in which every input bit reaches every output bit (Stafford's variant 13, as in SplitMix64)."""
+    """A bijection of uint64: every input bit reaches every output bit (Stafford's variant 13, as in SplitMix64)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

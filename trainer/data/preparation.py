@@ -53,7 +53,8 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise UserError(
-                f"data: cannot write to {error.filename or root} ({error.strerror}); set run.cache to a folder that you own"
+                f"data: cannot write to {error.filename or root} ({error.strerror}); "
+                "set run.cache to a folder that you own"
             ) from None
         raise
 
@@ -108,7 +109,7 @@ def _build(config: Config, root: Path, files: list[Source], imported: Tokenizer 
     return folder
 
 
-# --- the survey: one reading that decides what belongs where ------------------------------------------------------------
+# --- the survey: one reading that decides what belongs where --------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ def _split(shares: np.ndarray, config: Config) -> np.ndarray:
         held_out = shares == shares.min()
     if held_out.all():
         raise UserError(
-            f"data.held_out: the text is {len(shares)} document{'s of one text' if len(shares) > 1 else ''}, so nothing can be "
-            "held out of training; give more files, or cut them up with data.document=paragraph or data.document=line"
+            f"data.held_out: the text is {len(shares)} document{'s of one text' if len(shares) > 1 else ''}, so "
+            "nothing can be held out of training; give more files, or cut them up with data.document=paragraph or line"
         )
     return held_out
 
@@ -230,7 +231,7 @@ def _batches(items: Iterator[tuple[Part, bool]]) -> Iterator[list[tuple[Part, bo
         yield batch
 
 
-# --- keys, locks, whole files ------------------------------------------------------------------------------------------
+# --- keys, locks, whole files ---------------------------------------------------------------------------------------
 
 
 def _tokenizer_identity(config: Config) -> dict[str, Any]:

@@ -28,7 +28,7 @@ SPLITS = ("train", "held_out")
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """A split's size. bytes: UTF-8 of its text; unigram_bits_per_byte: entropy of its tokens without context, the yardstick."""
+    """A split's size. bytes: UTF-8 of its text; unigram_bits_per_byte: entropy of its tokens without context."""
 
     documents: int
     tokens: int

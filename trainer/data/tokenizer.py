@@ -1,7 +1,8 @@
 """Sentencepiece, trained so that every text comes back exactly, byte for byte.
 
-Ids are fixed: the special tokens first (see SPECIALS and `tokenizer.sentinels`), then newline and tab, then the 256 bytes, then
-what training learned. Special tokens never come out of text, not even out of text that spells their names.
+Ids are fixed: the special tokens first (see SPECIALS and `tokenizer.sentinels`), then newline and tab, then the 256
+bytes, then what training learned. Special tokens never come out of text, not even out of text that spells their
+names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sentencepiece
 
 from trainer.config import TokenizerConfig
 from trainer.errors import UserError
+from trainer.objectives import Vocabulary
 
 SPECIALS = (
     *("<pad>", "<s>", "</s>", "<unk>", "<mask>", "<sep>", "<cls>"),
@@ -86,6 +88,16 @@ class Tokenizer:
         text: str = self._processor.decode([int(i) for i in ids])
         return text
 
+    def table(self) -> Vocabulary:
+        """What objectives know about the ids."""
+        own = self._processor
+        pieces: list[str] = [own.id_to_piece(token) for token in range(self.vocabulary)]
+        return Vocabulary.of(
+            self.vocabulary,
+            self.specials,
+            lambda token: None if own.is_byte(token) else pieces[token].replace(SPACE, " "),
+        )
+
     def piece(self, token: int) -> str:
         """How the model itself spells a token."""
         piece: str = self._processor.id_to_piece(int(token))
@@ -101,8 +113,8 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:
     fixed = 4 + len(specials) + len(OWN_PIECES) + 256
     if config.vocabulary <= fixed:
         raise UserError(
-            f"tokenizer.vocabulary: {config.vocabulary} leaves no room beside {fixed} fixed pieces (bytes, special tokens, "
-            f"{config.sentinels} sentinels); take at least {2 * fixed} or lower tokenizer.sentinels"
+            f"tokenizer.vocabulary: {config.vocabulary} leaves no room beside {fixed} fixed pieces (bytes, special "
+            f"tokens, {config.sentinels} sentinels); take at least {2 * fixed} or lower tokenizer.sentinels"
         )
     model = io.BytesIO()
     try:

@@ -1,38 +1,100 @@
-"""What every objective is: a function from windows of the token stream to a batch."""
+"""What every objective is: a function from windows of text to a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Literal, Protocol
 
 import numpy as np
+
+from trainer.objectives import noise
 
 Batch = dict[str, np.ndarray]
 NO_TARGET = -100
 PADDING = -1
+# How windows are cut out of a corpus, see trainer.data.layouts.
+Layout = Literal["stream", "documents", "text", "pieces"]
 
 
 @dataclass(frozen=True)
 class Window:
-    """B stretches of L consecutive tokens, as they lie in the corpus.
+    """B stretches of L tokens of the corpus, the shorter ones padded behind.
 
     tokens: int64 [B, L]; segments: int32 [B, L], the document's number within the window, -1 for padding;
-    positions: int64 [B, L], restarting at every document; index: int64 [B], the samples' numbers, which key the noise.
+    positions: int64 [B, L], restarting at every document; index: int64 [B], the samples' numbers, which key the noise;
+    place: int64 [B], where in the corpus they lie; epoch: int64 [B]; partner: other stretches, of other documents
+    where there are several, for objectives that ask for them.
     """
 
     tokens: np.ndarray
     segments: np.ndarray
     positions: np.ndarray
     index: np.ndarray
+    place: np.ndarray
+    epoch: np.ndarray
+    seed: int
+    partner: Window | None = None
+    other_document: np.ndarray | None = None  # bool [B]: the partner is of another document
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int64 [B]: tokens before the padding."""
+        return (self.segments != PADDING).sum(axis=1)
+
+    def bits(self, count: int) -> np.ndarray:
+        """uint64 [B, count] of each sample's own noise."""
+        return noise.rows(self.seed, "noise", self.index, count)
 
 
 class Objective(Protocol):
     """How text becomes a training example."""
 
     families: tuple[str, ...]  # the model families it can train
+    layout: Layout
     stride: int  # tokens from one sample's beginning to the next one's
     length: int  # tokens a window needs, at least `stride`
+    partner: bool  # whether it wants a second window for each
 
     def apply(self, window: Window) -> Batch:
         """The batch of these windows; pure, and each row depends on its own window and index alone."""
         ...
+
+
+def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kept tokens of each row moved together, [B, width] padded with `pad`, and their counts [B]."""
+    packed = np.full((len(tokens), width), pad, np.int64)
+    row, column = np.nonzero(keep)
+    packed[row, (np.cumsum(keep, axis=1) - 1)[row, column]] = tokens[row, column]
+    return packed, keep.sum(axis=1)
+
+
+def enclose(tokens: np.ndarray, lengths: np.ndarray, first: int, last: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """`first`, the row's tokens, `last`, padding: [B, L + 2], and the new lengths; rows without tokens stay empty."""
+    count, length = tokens.shape
+    enclosed = np.full((count, length + 2), pad, np.int64)
+    enclosed[:, 1:-1] = np.where(np.arange(length) < lengths[:, None], tokens, pad)
+    some = lengths > 0
+    enclosed[some, 0] = first
+    enclosed[some, lengths[some] + 1] = last
+    return enclosed, np.where(some, lengths + 2, 0)
+
+
+def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
+    """tokens, segments (0, padding -1) and positions of rows that are one document each."""
+    columns = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    inside = columns < lengths[:, None]
+    return {
+        f"{prefix}tokens": tokens,
+        f"{prefix}segments": np.where(inside, 0, PADDING).astype(np.int32),
+        f"{prefix}positions": np.where(inside, columns, 0),
+    }
+
+
+def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
+    """A decoder's side: it reads `start` and then its own targets, one behind (teacher forcing)."""
+    inside = np.arange(targets.shape[1]) < lengths[:, None]
+    tokens = np.full_like(targets, pad)
+    tokens[:, 1:] = np.where(inside[:, 1:], targets[:, :-1], pad)
+    tokens[lengths > 0, 0] = start
+    return {**side(tokens, lengths), "targets": np.where(inside, targets, NO_TARGET)}

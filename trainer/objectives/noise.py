@@ -1,20 +1,82 @@
 """Counter-based randomness: every draw is a pure function of (seed, purpose, index).
 
-The bits come from Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose raw stream numpy
-keeps stable between releases. Everything above the bits (floats, permutations, tables) is ours, so that an order or a noise
-never moves with a numpy release.
+The bits come from Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose raw stream
+numpy keeps stable between releases. Everything above the bits (floats, choices, tables) is ours, so that an order or
+a noise never moves with a numpy release.
 """
 
 from __future__ import annotations
 
+import math
+import threading
+from typing import Any
+
 import numpy as np
 
 # A purpose is a stream of its own; the numbers are part of the identity of a run and never change their meaning.
-PURPOSES = {"order": 1, "noise": 2, "partner": 3, "mixture": 4}
+PURPOSES = {"order": 1, "noise": 2, "static": 3, "partner": 4, "mixture": 5}
+LARGEST = np.uint64(2**64 - 1)
+_local = threading.local()
 
 
 def bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
     """`count` uint64 of the stream (seed, purpose, index)."""
-    key = np.array([seed, PURPOSES[purpose]], np.uint64)
-    counter = np.array([0, 0, 0, index], np.uint64)
-    return np.random.Philox(key=key, counter=counter).random_raw(count)
+    generator, state = _philox()
+    state["state"]["key"][:] = seed, PURPOSES[purpose]
+    state["state"]["counter"][:] = 0, 0, 0, index
+    generator.state = state
+    return generator.random_raw(count)
+
+
+def _philox() -> tuple[np.random.Philox, Any]:
+    """One generator per thread: setting its state costs a tenth of making another."""
+    if not hasattr(_local, "philox"):
+        generator = np.random.Philox()
+        _local.philox = generator, {**generator.state, "buffer_pos": 4, "has_uint32": 0}
+    return _local.philox
+
+
+def rows(seed: int, purpose: str, index: np.ndarray, count: int) -> np.ndarray:
+    """uint64 [len(index), count]: one stream per row."""
+    drawn = np.empty((len(index), count), np.uint64)
+    for row, number in zip(drawn, index.tolist(), strict=True):
+        row[:] = bits(seed, purpose, number, count)
+    return drawn
+
+
+def uniform(raw: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1) from the upper 53 of 64 bits."""
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def below(raw: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
+    """int64 uniform in [0, bound); 0 where bound is 0."""
+    return (uniform(raw) * bound).astype(np.int64)
+
+
+def round_randomly(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """int64, up or down so that the expectation is `value` exactly (RoBERTa's count of masked tokens)."""
+    return np.floor(value + uniform(raw)).astype(np.int64)
+
+
+def choose(raw: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """bool [B, S]: in every row, `count` of the eligible places, each set of them equally likely."""
+    scores = np.where(eligible, raw, LARGEST)
+    ranked = np.sort(scores, axis=1)
+    count = np.minimum(count, eligible.sum(axis=1))
+    last = np.take_along_axis(ranked, np.maximum(count - 1, 0)[:, None], axis=1)
+    return eligible & (scores <= last) & (count > 0)[:, None]
+
+
+def poisson(raw: np.ndarray, mean: float) -> np.ndarray:
+    """int64, Poisson distributed, by inversion of its table."""
+    terms = [math.exp(-mean)]
+    while len(terms) < mean or terms[-1] > 1e-18:
+        terms.append(terms[-1] * mean / len(terms))
+    return np.searchsorted(np.cumsum(terms)[:-1], uniform(raw), side="right")
+
+
+def harmonic(raw: np.ndarray, longest: int) -> np.ndarray:
+    """int64 in 1..longest with probability proportional to 1/n (the n-grams of ALBERT and XLNet)."""
+    weights = 1 / np.arange(1, longest + 1)
+    return 1 + np.searchsorted(np.cumsum(weights / weights.sum())[:-1], uniform(raw), side="right")

@@ -7,8 +7,8 @@ import pytest
 from trainer.config import Config
 from trainer.data import Prepared, prepare
 
-SYLLABLES = "mo del re ads ev ry to ken of this cor pus once and then ag ain".split()
-WORDS = [first + second for first in SYLLABLES for second in SYLLABLES]
+SYLLABLES = "mo del re ads ev ry to ken of this cor pus once and then ag ain"
+WORDS = [first + second for first in SYLLABLES.split() for second in SYLLABLES.split()]
 
 
 def text_of(number: int, lines: int = 12) -> str:

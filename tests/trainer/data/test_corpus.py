@@ -102,7 +102,7 @@ def test_invalid_utf8_is_found_at_its_byte(tmp_path, monkeypatch):
 def test_a_line_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "LONGEST_LINE", 1 << 20)
     (tmp_path / "a.txt").write_bytes(b"x" * (3 << 20))
-    with pytest.raises(UserError, match="a.txt has a line longer than 1 MiB"):
+    with pytest.raises(UserError, match=r"a\.txt has a line longer than 1 MiB"):
         documents(tmp_path)
 
 

@@ -142,7 +142,7 @@ def test_text_that_cannot_be_prepared(tmp_path, make_config, content, keys, mess
 
 def test_a_tokenizer_of_yours(folder, prepared, tmp_path, make_config):
     keys = {"tokenizer": {"path": str(prepared.tokenizer_file), "vocabulary": 300}}
-    with pytest.raises(UserError, match="set model.vocabulary=512"):
+    with pytest.raises(UserError, match=r"set model\.vocabulary=512"):
         prepare(make_config(folder, tmp_path, **keys))
     keys["model"] = {"vocabulary": 512}
     assert prepare(make_config(folder, tmp_path, **keys)).fingerprint == prepared.fingerprint
@@ -171,7 +171,7 @@ def test_damage_is_named(folder, tmp_path, make_config, file):
 
 def test_a_cache_that_cannot_be_written(folder, tmp_path, make_config):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="set run.cache to a folder that you own"):
+    with pytest.raises(UserError, match=r"set run\.cache to a folder that you own"):
         prepare(make_config(folder, tmp_path / "file"))
 
 
@@ -187,7 +187,9 @@ print(prepare(config.load(Path(sys.argv[1]))).fingerprint)
 def start(config, tmp_path) -> subprocess.Popen:
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     command = [sys.executable, "-c", PREPARE, str(tmp_path / "config.yaml")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+    )
 
 
 def test_processes_that_prepare_the_same_share_the_work(folder, prepared, tmp_path, make_config):

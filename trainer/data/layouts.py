@@ -1,0 +1,156 @@
+"""How a corpus is cut into windows, and how window number j is found without an index of windows.
+
+stream     documents end to end, <s> and </s> included; windows without gaps, segments number the documents
+documents  the same tokens, but every window inside one document, padded behind
+text       documents end to end without <s> and </s>; a window is one unit of text
+pieces     the same text, but every window inside one document, padded behind
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.data.shards import TokenStream
+from trainer.objectives import PADDING, Layout
+
+
+@dataclass(frozen=True)
+class Cut:
+    """B windows: tokens int64 [B, L], segments int32 [B, L] (-1 for padding), positions int64 [B, L]."""
+
+    tokens: np.ndarray
+    segments: np.ndarray
+    positions: np.ndarray
+
+
+class Windows:
+    """Windows of one split. Window j begins `stride` tokens behind window j - 1 and has `length` tokens."""
+
+    def __init__(self, stream: TokenStream, stride: int, length: int, pad: int) -> None:
+        self.stream, self.stride, self.length, self.pad = stream, stride, length, pad
+
+    def count(self, whole: bool) -> int:
+        """How many windows there are; `whole` leaves out one that the end of the corpus cuts short."""
+        raise NotImplementedError
+
+    def cut(self, places: np.ndarray) -> Cut:
+        """The windows of these places; a place past the end is all padding."""
+        raise NotImplementedError
+
+    def document(self, places: np.ndarray) -> np.ndarray:
+        """Number of the document in which each window begins."""
+        raise NotImplementedError
+
+    def _in_a_row(self, tokens: int, whole: bool) -> int:
+        overlap = self.length - self.stride
+        return max(0, (tokens - overlap) // self.stride if whole else -(-(tokens - overlap) // self.stride))
+
+    def _unit(self, tokens: np.ndarray, lengths: np.ndarray) -> Cut:
+        """Windows that are one segment each, of these lengths."""
+        columns = np.broadcast_to(np.arange(self.length), tokens.shape)
+        inside = columns < lengths[:, None]
+        tokens[~inside] = self.pad
+        return Cut(tokens, np.where(inside, 0, PADDING).astype(np.int32), np.where(inside, columns, 0))
+
+
+class Stream(Windows):
+    def count(self, whole: bool) -> int:
+        return self._in_a_row(len(self.stream), whole)
+
+    def document(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.stream.starts, places * self.stride, side="right") - 1
+
+    def cut(self, places: np.ndarray) -> Cut:
+        begin = places * self.stride
+        rows, length = len(begin), self.length
+        tokens = np.empty((rows, length), np.int64)
+        self.stream.read(begin, tokens)
+        columns = np.arange(length)
+        segments = np.zeros((rows, length), np.int32)
+        positions = np.empty((rows, length), np.int64)
+        positions[:] = columns
+        row, column = self.stream.boundaries(begin, length)
+        if len(row):
+            segments[row, column] = 1
+            several = np.unique(row)
+            segments[several] = np.cumsum(segments[several], axis=1, dtype=np.int32)
+            origin = np.zeros((rows, length), np.int64)
+            origin[row, column] = column
+            positions[several] -= np.maximum.accumulate(origin[several], axis=1)
+        if (begin + length > len(self.stream)).any():
+            outside = (begin[:, None] + columns) >= len(self.stream)
+            tokens[outside], segments[outside], positions[outside] = self.pad, PADDING, 0
+        return Cut(tokens, segments, positions)
+
+
+class Text(Windows):
+    def __init__(self, stream: TokenStream, stride: int, length: int, pad: int) -> None:
+        super().__init__(stream, stride, length, pad)
+        # Where documents begin once <s> and </s> are gone.
+        self.starts = stream.starts - 2 * np.arange(len(stream.starts))
+        self.tokens = len(stream) - 2 * len(stream.starts)
+
+    def count(self, whole: bool) -> int:
+        return self._in_a_row(self.tokens, whole)
+
+    def document(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.starts, places * self.stride, side="right") - 1
+
+    def cut(self, places: np.ndarray) -> Cut:
+        begin = places * self.stride
+        first = self.document(places)
+        crossed = np.searchsorted(self.starts, begin + self.length, side="left") - first - 1
+        tokens = np.full((len(begin), self.length), self.pad, np.int64)
+        raw = begin + 2 * first + 1
+        simple = crossed <= 0
+        if simple.all():
+            self.stream.read(raw, tokens)
+        else:
+            if simple.any():
+                part = tokens[simple]
+                self.stream.read(raw[simple], part)
+                tokens[simple] = part
+            for row in np.flatnonzero(~simple).tolist():
+                wide = np.full((1, self.length + 2 * int(crossed[row])), self.pad, np.int64)
+                self.stream.read(raw[row : row + 1], wide)
+                starts = self.stream.starts[first[row] + 1 : first[row] + 1 + crossed[row]] - raw[row]
+                tokens[row] = np.delete(wide[0], np.concatenate([starts - 1, starts]))
+        return self._unit(tokens, np.clip(self.tokens - begin, 0, self.length))
+
+
+class Pieces(Windows):
+    """`edges`: keep each document's <s> and </s>."""
+
+    def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, edges: bool) -> None:
+        super().__init__(stream, stride, length, pad)
+        ends = np.append(stream.starts[1:], len(stream))
+        self.begins, self.ends = (stream.starts, ends) if edges else (stream.starts + 1, ends - 1)
+        pieces = -(-np.maximum(self.ends - self.begins - (length - stride), 0) // stride)
+        self.first = np.cumsum(pieces) - pieces  # number of each document's first piece
+        self.pieces = int(pieces.sum())
+
+    def count(self, whole: bool) -> int:
+        return self.pieces
+
+    def document(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.first, places, side="right") - 1
+
+    def cut(self, places: np.ndarray) -> Cut:
+        document = self.document(places)
+        begin = self.begins[document] + (places - self.first[document]) * self.stride
+        tokens = np.empty((len(places), self.length), np.int64)
+        self.stream.read(begin, tokens)
+        lengths = np.where(places < self.pieces, np.clip(self.ends[document] - begin, 0, self.length), 0)
+        return self._unit(tokens, lengths)
+
+
+def windows(layout: Layout, stream: TokenStream, stride: int, length: int, pad: int) -> Windows:
+    match layout:
+        case "stream":
+            return Stream(stream, stride, length, pad)
+        case "text":
+            return Text(stream, stride, length, pad)
+        case _:
+            return Pieces(stream, stride, length, pad, edges=layout == "documents")

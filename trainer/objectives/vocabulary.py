@@ -1,0 +1,76 @@
+"""What an objective knows about tokens: which are special, where words begin and where sentences end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from trainer.errors import UserError
+
+SPACE, LETTER, OTHER = 0, 1, 2  # classes of characters
+SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tables over the ids of a tokenizer. spaced, first, last: [V], see `of`; ends_sentence: bool [V]."""
+
+    specials: dict[str, int]
+    spaced: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    ends_sentence: np.ndarray
+
+    @classmethod
+    def of(cls, size: int, specials: dict[str, int], text: Callable[[int], str | None]) -> Vocabulary:
+        """`text(id)` is what the id stands for, None where that is a part of a character (a byte)."""
+        special = set(specials.values())
+        texts: list[str] = ["" if token in special else text(token) or "" for token in range(size)]
+        return cls(
+            specials,
+            np.array([bool(text) and text[:1].isspace() for text in texts]),
+            np.array([_class((text.lstrip() or text)[:1]) if text else LETTER for text in texts], np.int8),
+            np.array([_class(text[-1:]) if text else LETTER for text in texts], np.int8),
+            np.array([bool(text) and text.endswith(SENTENCE_ENDS) for text in texts]),
+        )
+
+    @property
+    def size(self) -> int:
+        return len(self.spaced)
+
+    @cached_property
+    def ordinary(self) -> np.ndarray:
+        """Ids that are no special tokens, int64."""
+        return np.setdiff1d(np.arange(self.size), list(self.specials.values()))
+
+    def id(self, piece: str, wanted_by: str) -> int:
+        """The id of a special token; UserError when the tokenizer has none."""
+        if piece not in self.specials:
+            raise UserError(
+                f"objective={wanted_by}: the tokenizer has no {piece}; train one here, or add it to its control symbols"
+            )
+        return self.specials[piece]
+
+    def sentinels(self, count: int, wanted_by: str) -> np.ndarray:
+        """Ids of <extra_id_0> ... <extra_id_{count - 1}>; UserError when there are fewer."""
+        found = [self.specials[name] for k in range(count) if (name := f"<extra_id_{k}>") in self.specials]
+        if len(found) < count:
+            raise UserError(
+                f"objective={wanted_by}: a sample of this length needs {count} sentinels, the tokenizer has "
+                f"{len(found)}; set tokenizer.sentinels={count} or lower data.sequence_length"
+            )
+        return np.array(found, np.int64)
+
+    def word_starts(self, tokens: np.ndarray) -> np.ndarray:
+        """bool [B, S]: tokens that begin a word: a run of letters and digits or of others, its space with it."""
+        starts = np.ones(tokens.shape, bool)
+        before, here = self.last[tokens[:, :-1]], self.first[tokens[:, 1:]]
+        starts[:, 1:] = self.spaced[tokens[:, 1:]] | (before != here)
+        return starts
+
+
+def _class(character: str) -> int:
+    return SPACE if character.isspace() else LETTER if character.isalnum() or character == "_" else OTHER
