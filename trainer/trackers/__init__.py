@@ -82,7 +82,7 @@ class Trackers:
 
 
 def _brief(error: Exception) -> str:
-    """One line for an exception: its kind and the first line of its text."""
+    """One line for an exception: its kind and the beginning of its text."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = text.strip().partition("\n")[0][:200]
+    text = " ".join(text.split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import secrets
 import subprocess
@@ -53,6 +52,7 @@ class WandbTracker:
         self._offline_folder: str | None = None
         self._finish_seconds = FINISH_SECONDS
         self._given_up = False
+        self._failed = False
 
     # The loop's side: nothing here waits, except finish.
 
@@ -96,19 +96,21 @@ class WandbTracker:
     # The worker's side.
 
     def _work(self) -> None:
-        run = None
         try:
-            run = self._begin()
-            while run is not None and (call := self._queue.get()) is not None:
-                call(run)
+            if (run := self._begin()) is not None:
+                while (call := self._queue.get()) is not None:
+                    call(run)
+                self._end(run)
         except Exception as error:  # nothing that wandb raises may reach the run
-            self._complain(error)
-        if run is not None:
-            self._end(run)
+            self._given_up = True
+            warn(f"wandb: {_brief(error)}; the run goes on without it")
+        _tear_down()
+        if self._offline_folder:
+            say(f"upload to W&B with: wandb sync {self._offline_folder}")
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to a third party
+        wandb_server.tidy_environment()
         mode, reason = wandb_server.choose_mode(self._config.wandb)
         if mode == "disabled":
             self._given_up = True
@@ -164,24 +166,17 @@ class WandbTracker:
 
     def _end(self, run: Any) -> None:
         try:
-            run.finish(exit_code=1 if getattr(self, "_failed", True) else 0)
+            run.finish(exit_code=int(self._failed))
         except TimeoutError:
             self._offline_folder = str(Path(run.settings.sync_dir))
             warn(f"wandb: the server did not take everything in {self._finish_seconds:.0f} s; the data is safe on disk")
-        except Exception as error:
-            self._complain(error)
-        if self._offline_folder:
-            say(f"upload to W&B with: wandb sync {self._offline_folder}")
-
-    def _complain(self, error: Exception) -> None:
-        self._given_up = True
-        warn(f"wandb: {_brief(error)}; the run goes on without it")
 
 
 def _tear_down() -> None:
-    import wandb
-
-    wandb.teardown(exit_code=1)
+    """End the client's own process here, where its failures are caught, and not at the exit of the interpreter."""
+    if wandb := sys.modules.get("wandb"):
+        with contextlib.suppress(Exception):
+            wandb.teardown(exit_code=1)
 
 
 def step_metrics(record: StepRecord) -> dict[str, float]:
@@ -260,5 +255,5 @@ def _plain(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _brief(error: Exception) -> str:
-    text = wandb_server.redact(str(error)).strip().partition("\n")[0][:200]
+    text = " ".join(wandb_server.redact(str(error)).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

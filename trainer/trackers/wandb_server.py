@@ -22,6 +22,19 @@ ANSWER_SECONDS = 2.0
 SAAS_HOST = "api.wandb.ai"  # `wandb login` has long stored keys under this name
 
 
+def tidy_environment() -> None:
+    """Spare the client what it stumbles over: empty variables, and the line break at the end of a mounted secret.
+
+    Its crash reports to a third party are switched off unless the user has a wish.
+    """
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        if value := os.environ[name].strip():
+            os.environ[name] = value
+        else:
+            del os.environ[name]
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+
+
 def base_url() -> str:
     """The server that the client would use: $WANDB_BASE_URL, the user's settings file, or the client's default."""
     if url := os.environ.get("WANDB_BASE_URL") or _user_setting("base_url"):
@@ -80,6 +93,7 @@ def check(config: Config) -> None:
     """Before a run starts: `tracker.wandb=online` is a promise, so raise UserError when it cannot be kept."""
     if config.tracker.wandb != "online":
         return
+    tidy_environment()
     mode, reason = choose_mode("online")
     if mode != "online":
         raise UserError(

@@ -37,7 +37,10 @@ def test_a_fault_in_one_tracker_is_told_once_and_stays_there(make_context, make_
     drive(Trackers([faulty, sound]), make_context(), make_step, make_evaluation)
     assert faulty.calls == ["start", "step", "finish"]  # finish: a live bar must give the terminal back
     assert sound.calls == ["start", "step", "step", "step", "evaluation", "event", "finish"]
-    assert capsys.readouterr().err == "isoflop: faulty: RuntimeError: no such thing; the run goes on without it\n"
+    assert (
+        capsys.readouterr().err
+        == "isoflop: faulty: RuntimeError: no such thing second line; the run goes on without it\n"
+    )
 
 
 def test_an_oserror_is_tried_again_and_told_once(make_context, make_step, make_evaluation, capsys):

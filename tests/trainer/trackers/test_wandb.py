@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from trainer.trackers.wandb import evaluation_metrics, run_id, step_metrics
@@ -83,7 +84,7 @@ def test_offline_run_reads_back(run, loop):
     assert not files_with(KEY, run)
 
 
-@pytest.mark.parametrize("what", ["no key", "refused", "silent"])
+@pytest.mark.parametrize("what", ["no key", pytest.param("refused", marks=pytest.mark.slow), "silent"])
 def test_without_a_server_it_logs_offline(run, loop, what):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -234,7 +235,7 @@ def test_a_killed_run_leaves_its_rows_on_disk(run, tmp_path):
     assert rows == list(range(1, len(rows) + 1))
 
 
-@pytest.mark.parametrize("mode", ["disabled", "offline"])
+@pytest.mark.parametrize("mode", ["disabled", pytest.param("offline", marks=pytest.mark.slow)])
 def test_the_users_own_wandb_mode_is_honoured_by_auto(run, loop, wandb_server, mode):
     loop("--steps", "2", "--wandb", "auto", url=wandb_server.url, WANDB_MODE=mode)
     assert wandb_server.log == []
@@ -246,6 +247,43 @@ def test_a_full_or_read_only_run_folder_stops_nothing(run, loop):
     done = loop("--steps", "3", "--wandb", "offline")
     assert "finished after step 3" in done.stdout
     assert [line for line in done.stderr.splitlines() if "wandb" in line and "goes on without it" in line]
+
+
+def test_what_a_shell_or_a_mounted_secret_leaves_in_the_environment(run, loop, wandb_server):
+    done = loop("--steps", "3", "--wandb", "auto", url=wandb_server.url, key=KEY + "\n", WANDB_MODE="", WANDB_DIR=" ")
+    assert done.stderr == ""
+    assert [row["_step"] for row in wandb_server.history[run_id(run)]] == [1, 3]
+    assert not files_with(KEY, run)
+
+
+@pytest.mark.parametrize("key", ["sesame-open", pytest.param("sesame open " * 5, marks=pytest.mark.slow)])
+def test_a_key_that_is_none_is_not_repeated(run, loop, wandb_server, key):
+    done = loop("--steps", "3", "--wandb", "auto", url=wandb_server.url, key=key)
+    assert "API key" in done.stderr
+    assert "sesame" not in done.stdout + done.stderr
+    assert not files_with("sesame", run)
+    assert "finished after step 3" in done.stdout
+
+
+def test_a_killed_client_is_told_in_one_line(run, tmp_path):
+    """A batch system's SIGTERM reaches every process of a job, the client's own too; the exit stays clean."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    arguments = [str(run), "--steps", "100", "--seconds", "0.04", "--every", "1", "--wandb", "offline"]
+    command = [sys.executable, str(LOOP), *arguments]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    client: list[psutil.Process] = []
+    while not client and process.poll() is None:
+        client = [child for child in psutil.Process(process.pid).children() if "wandb" in child.name()]
+        time.sleep(0.02)
+    while not list((run / "wandb").glob("offline-run-*/*.wandb")) and process.poll() is None:
+        time.sleep(0.02)
+    client[0].terminate()
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "finished after step 100 of 100" in stdout
+    assert len(stderr.splitlines()) == 1
+    assert "the run goes on without it" in stderr
 
 
 def test_names_and_units(make_step, make_evaluation):
