@@ -44,7 +44,6 @@ class WandbTracker:
     def __init__(self, config: Config, run: Path, *, resumed_from: int = 0) -> None:
         self._config = config.tracker
         self._folder = run
-        self._resumed_from = resumed_from
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="wandb-tracker", daemon=True)
         self._flop: dict[int, float] = {}  # of the last step, for an evaluation's place on that axis
