@@ -48,7 +48,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("machine.device_hours", "device-hours", "h", hours),
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),
-        row("hfu", "HFU", "%", mfu * (account.hardware_per_token / account.per_token)),
+        row("hfu", "HFU", "%", mfu * (account.hardware_per_step / account.per_step)),
         *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, "measured"),
         *_component_rows(energy),
     ]

@@ -13,6 +13,10 @@ from trainer.config import Config
 def model_account(config: Config) -> dict[str, Any]:
     """Parameters and FLOPs per token by part, as plain data."""
     weights, work = parameters(config), flops(config)
+
+    def token(sample: int) -> float:
+        return sample * work.samples_per_step / work.tokens_per_step
+
     return {
         "model": config.model.name,
         "sequence_length": config.data.sequence_length,
@@ -23,26 +27,31 @@ def model_account(config: Config) -> dict[str, Any]:
             "feed_forward": weights.feed_forward,
             "norm": weights.norm,
             "head": weights.head,
+            "generator": weights.generator,
             "total": weights.total,
             "non_embedding": weights.non_embedding,
             "shared": weights.shared,
         },
         "flop_per_token": {
-            "attention_projections": work.attention_projections,
-            "attention_scores": work.attention_scores,
-            "feed_forward": work.feed_forward,
-            "head": work.head,
-            "forward": work.forward,
-            "backward": work.backward,
+            "projections": token(work.projections),
+            "scores": token(work.scores),
+            "feed_forward": token(work.feed_forward),
+            "head": token(work.head),
+            "embedding": token(work.embedding),
+            "generator": token(work.generator),
+            "forward": work.forward_per_step / work.tokens_per_step,
+            "backward": work.backward_per_step / work.tokens_per_step,
             "total": work.per_token,
-            "recomputed": work.recomputed,
-            "six_n": work.six_n,
-            "six_n_attention": work.six_n_attention,
+            "recomputed": work.recomputed_per_step / work.tokens_per_step,
+            "six_n": work.six_n_step / work.tokens_per_step,
+            "six_n_attention": (work.six_n_step + work.twelve_lhqt_step) / work.tokens_per_step,
         },
     }
 
 
 _NAMES = {
+    "projections": "attention projections",
+    "scores": "attention scores",
     "non_embedding": "without embeddings",
     "shared": "shared with a tied head",
     "six_n": "by the rule 6N",
@@ -58,6 +67,8 @@ def format_model(account: dict[str, Any]) -> str:
         whole = part["total"]
         lines.append(title)
         for key, value in part.items():
+            if not value and key not in ("recomputed", "total"):
+                continue
             share = f"{100 * value / whole:6.1f} %" if whole else ""
             label = _NAMES.get(key, key.replace("_", " "))
             lines.append(f"  {label:<24}{format_amount(value, unit):>16}  {share}")

@@ -5,63 +5,133 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.config import Config
+from trainer.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
 class ParameterAccount:
     """Scalars in the model's weights, by part. A tied head is the embedding again and counts 0 in `head`."""
 
+    embedding: int  # tokens and token types, and the projection of a factorised embedding
+    position: int  # tables of positions and of relative buckets
+    attention: int
+    feed_forward: int
+    norm: int
+    head: int  # output matrix where it is not tied, its bias and transform, pooler, sentence and detection heads
+    generator: int  # ELECTRA's, beside the embedding it shares
+    shared: int  # scalars used a second time through a tied head; already counted in `embedding`
+    block: int  # the second block of the first stack (the first may lack a norm)
+    depth: int
+
+    @property
+    def total(self) -> int:
+        blocks = self.attention + self.feed_forward + self.norm
+        return self.embedding + self.position + blocks + self.head + self.generator
+
+    @property
+    def non_embedding(self) -> int:
+        """Without token and position tables and without an untied output matrix (Kaplan et al. 2020, section 2.1)."""
+        return self.attention + self.feed_forward + self.norm
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Parameters of one stack without its token embedding."""
+
     embedding: int
     position: int
     attention: int
     feed_forward: int
     norm: int
-    head: int
-    shared: int  # scalars used a second time through a tied head; already counted in `embedding`
-    block: int  # one block: attention, feed-forward and its norms
-    depth: int
-
-    @property
-    def total(self) -> int:
-        return self.embedding + self.position + self.attention + self.feed_forward + self.norm + self.head
-
-    @property
-    def non_embedding(self) -> int:
-        """Without token and position tables and without an untied head (Kaplan et al. 2020, section 2.1)."""
-        return self.attention + self.feed_forward + self.norm
-
-    @property
-    def matrices(self) -> int:
-        """Weights that multiply every token: blocks and head, also a tied one. The N of 6ND."""
-        return self.attention + self.feed_forward + self.norm + (self.head or self.shared)
+    block: int
 
 
 def parameters(config: Config) -> ParameterAccount:
     """Count the parameters of `config.model` exactly."""
     model, vocabulary = config.model, config.vocabulary
-    width, depth = model.width, model.depth
-    query, key = (
-        model.heads * model.head_channels,
-        model.key_heads * model.head_channels,
-    )
-    hidden = model.ffn_channels
-    bias = int(model.bias)
-
-    projections = width * query + 2 * width * key + query * width
-    attention = projections + bias * (query + 2 * key + width)
-    feed_forward = (3 if model.gated else 2) * width * hidden
-    feed_forward += bias * ((2 if model.gated else 1) * hidden + width)
-    one_norm = width * (1 + (bias if model.norm == "layernorm" else 0))
-
-    table = vocabulary * width
+    table = vocabulary * model.embedding_channels
+    stacks = [_stack(model, config.max_length)]
+    if model.family == "encoder_decoder":
+        stacks.append(_stack(model, config.max_length, cross=True))
+    head, head_norm = _token_head(config, model)
+    generator = 0
+    if (small := model.generator) is not None:  # the token head is the generator's, the encoder has a detector
+        stack = _stack(small, config.max_length, own_tables=False)
+        blocks = stack.attention + stack.feed_forward + stack.norm
+        generator = stack.embedding + stack.position + blocks + sum(_token_head(config, small))
+        head, head_norm = model.width**2 + 2 * model.width + 1, 0
+    if model.family == "encoder":
+        head += (model.width**2 + model.width) * (model.pooler == "pretraining")
+        head += (2 * model.width + 2) * model.sentence_head
+        head += model.width * model.two_stream  # where the query stream begins
     return ParameterAccount(
-        embedding=table,
-        position=config.max_length * width if model.position == "learned" else 0,
-        attention=depth * attention,
-        feed_forward=depth * feed_forward,
-        norm=(2 * depth + 1) * one_norm,
-        head=0 if model.tied else table,
+        embedding=table + sum(stack.embedding for stack in stacks),
+        position=sum(stack.position for stack in stacks),
+        attention=sum(stack.attention for stack in stacks),
+        feed_forward=sum(stack.feed_forward for stack in stacks),
+        norm=sum(stack.norm for stack in stacks) + head_norm,
+        head=head,
+        generator=generator,
         shared=table if model.tied else 0,
-        block=attention + feed_forward + 2 * one_norm,
-        depth=depth,
+        block=stacks[0].block,
+        depth=model.depth * len(stacks),
     )
+
+
+def _stack(model: ModelConfig, max_length: int, *, cross: bool = False, own_tables: bool = True) -> _Stack:
+    blocks = 1 if model.shared_layers else model.depth
+    columns, width = model.position_channels, model.width
+    embedding = position = norms = 0
+    if own_tables:
+        embedding += model.token_types * columns
+        position += (max_length + model.position_offset) * columns if model.position == "learned" else 0
+        norms += _norm(model, columns) if model.embedding_norm else 0
+    if model.embedding_channels != width:
+        bias = width if model.embedding_projection == "sum" else 0
+        embedding += model.embedding_channels * width + bias
+    position += model.relative_buckets * model.heads if model.position == "buckets" else 0
+
+    attention, attention_norms = _attention(model)
+    per_block = (2 + cross) * _norm(model, width) + attention_norms
+    if cross:
+        plain, more_norms = _attention(model, relative=False)
+        attention += plain
+        per_block += more_norms
+    hidden = model.ffn_channels
+    feed_forward = (3 if model.gated else 2) * width * hidden
+    feed_forward += model.bias * ((2 if model.gated else 1) * hidden + width)
+    norms += blocks * per_block - (0 if model.first_norm else _norm(model, width))
+    norms += _norm(model, width) if model.final_norm else 0
+    return _Stack(
+        embedding, position, blocks * attention, blocks * feed_forward, norms, attention + feed_forward + per_block
+    )
+
+
+def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int, int]:
+    """Matrices and biases of one attention layer, and its norms of queries and keys."""
+    width, query, key = model.width, model.heads * model.head_channels, model.key_heads * model.head_channels
+    relative = model.position == "relative" if relative is None else relative
+    count = 2 * width * query + 2 * width * key
+    if relative:  # Dai et al. 2019: a matrix for distances, biases for content, distance and type, two type rows
+        count += width * query + 5 * query
+    elif model.bias:
+        count += query + 2 * key + width
+    norms = {"none": 0, "projection": query + key, "head": 2 * model.head_channels}[model.qk_norm]
+    return count, norms
+
+
+def _token_head(config: Config, model: ModelConfig) -> tuple[int, int]:
+    """From the residual stream to logits: BERT's transform or a projection, the output matrix; and the norm."""
+    columns, vocabulary = model.embedding_channels, config.vocabulary
+    count = vocabulary * model.head_bias + (0 if model.tied else vocabulary * columns)
+    if model.family == "encoder_decoder":
+        return count, 0
+    if model.head_transform:
+        return count + (model.width + model.bias) * columns, _norm(model, columns)
+    if model.family == "decoder" and columns != model.width:
+        count += model.width * columns
+    return count, 0
+
+
+def _norm(model: ModelConfig, width: int) -> int:
+    return width * (1 + (model.norm == "layernorm" and model.bias))

@@ -1,41 +1,76 @@
-"""Small decoders that differ in every part that has parameters."""
+"""Small models that differ in every part that has parameters or operations."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from trainer.config import Config
 
-MODELS = {
-    "gpt2": {
-        "gated": False,
-        "activation": "gelu_tanh",
-        "norm": "layernorm",
-        "position": "learned",
-        "bias": True,
-        "tied": True,
-    },
+BERT = {
+    "family": "encoder",
+    "gated": False,
+    "activation": "gelu",
+    "norm": "layernorm",
+    "norm_position": "post",
+    "position": "learned",
+    "bias": True,
+    "token_types": 2,
+    "embedding_norm": True,
+    "head_transform": True,
+    "head_bias": True,
+}
+XLNET = BERT | {"position": "relative", "two_stream": True, "embedding_norm": False, "head_transform": False}
+BART = {k: v for k, v in BERT.items() if k not in ("token_types", "head_transform")} | {
+    "family": "encoder_decoder",
+    "position_offset": 2,
+}
+T5 = {"family": "encoder_decoder", "position": "buckets", "tied": False, "relative_buckets": 8, "relative_distance": 16}
+
+MODELS: dict[str, dict[str, Any]] = {
+    "gpt2": {"gated": False, "activation": "gelu_tanh", "norm": "layernorm", "position": "learned", "bias": True},
     "llama": {},
     "grouped, untied": {"kv_heads": 2, "tied": False, "ffn_width": 200},
-    "odd heads": {
-        "width": 48,
-        "heads": 3,
-        "head_size": 10,
-        "kv_heads": 1,
-        "position": "learned",
-        "gated": False,
-    },
+    "odd heads": {"width": 48, "heads": 3, "head_size": 10, "kv_heads": 1, "position": "learned", "gated": False},
     "layernorm without bias": {"norm": "layernorm", "bias": False},
     "rmsnorm with bias": {"norm": "rmsnorm", "bias": True, "gated": True},
+    "olmo2": {"norm_position": "reordered", "qk_norm": "projection", "kv_heads": 2},
+    "qk norm per head": {"qk_norm": "head", "window": 8, "global_every": 2},
+    "neox": {"parallel": True, "norm": "layernorm", "bias": True, "rotary_fraction": 0.5, "tied": False},
+    "opt-350m": {"embedding_width": 24, "embedding_projection": "tokens", "position": "learned", "position_offset": 2},
+    "bloom": {"position": "alibi", "embedding_norm": True, "norm": "layernorm", "bias": True},
+    "factorised sum": {"embedding_width": 24, "position": "learned", "token_types": 2},
+    "bert": BERT | {"pooler": "pretraining", "sentence_head": True},
+    "roberta": BERT | {"token_types": 0, "position_offset": 2},
+    "albert": BERT | {"embedding_width": 24, "shared_layers": True, "pooler": "pretraining", "sentence_head": True},
+    "modernbert": {"family": "encoder", "first_norm": False, "window": 8, "global_every": 3, "head_transform": True},
+    "electra": BERT | {"embedding_width": 32, "generator_width": 16, "generator_heads": 2},
+    "electra, same width": BERT | {"generator_width": 64, "generator_heads": 4},
+    "xlnet": XLNET,
+    "t5": T5,
+    "t5 tied": T5 | {"tied": True, "head_scale": True, "kv_heads": 2, "qk_norm": "head"},
+    "bart": BART,
+}
+# The objective that trains each, where it is not the first that the family can do.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "bert": {"name": "masked_lm", "question": "nsp"},
+    "roberta": {"name": "masked_lm"},
+    "albert": {"name": "masked_lm", "question": "sop"},
+    "modernbert": {"name": "masked_lm"},
+    "electra": {"name": "replaced_token"},
+    "electra, same width": {"name": "replaced_token"},
+    "xlnet": {"name": "permuted_lm"},
+    "t5": {"name": "span_corruption"},
+    "t5 tied": {"name": "mass"},
+    "bart": {"name": "bart", "noises": ("text_infilling",)},
 }
 
 
-def config(model: dict, **other) -> Config:
+def config(model: dict[str, Any] | str, **other: Any) -> Config:
+    """A small configuration; a name out of MODELS brings its objective along."""
+    if isinstance(model, str):
+        other.setdefault("objective", OBJECTIVES.get(model, {"name": "causal"}))
+        model = MODELS[model]
     base = {"depth": 3, "width": 64, "heads": 4, "vocabulary": 512}
     tokenizer = {"vocabulary": 400}
-    return Config.model_validate(
-        {
-            "model": base | model,
-            "tokenizer": tokenizer,
-            "data": {"sequence_length": 32},
-            **other,
-        }
-    )
+    settings = {"model": base | model, "tokenizer": tokenizer, "data": {"sequence_length": 32}, **other}
+    return Config.model_validate(settings)

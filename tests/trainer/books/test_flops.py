@@ -5,86 +5,121 @@ from __future__ import annotations
 import pytest
 import torch
 from parameter_cases import MODELS, config
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from trainer.books import flops, parameters
+from trainer.books.lengths import lengths
 from trainer.models import build, initialize
 
 
-def counted(made, backend="reference"):
-    """(forward, backward) operations of one step, by PyTorch."""
+def batch(made):
+    """Inputs of one forward pass, shaped as the objective would make them."""
+    rows, (source, target) = made.optim.batch_size, lengths(made)
+
+    def side(width, prefix=""):
+        tokens = torch.randint(made.vocabulary, (rows, width))
+        places = torch.arange(width).expand(rows, width)
+        return {
+            f"{prefix}tokens": tokens,
+            f"{prefix}segments": torch.zeros_like(tokens, dtype=torch.int32),
+            f"{prefix}positions": places,
+        }
+
+    if target:
+        inputs = side(source, "source_") | side(target)
+    else:
+        inputs = side(source)
+    inputs["targets"] = torch.randint(made.vocabulary, inputs["tokens"].shape)
+    if made.objective.name == "permuted_lm":
+        inputs["order"] = torch.arange(source, dtype=torch.int32).expand(rows, source)
+    if made.objective.question:
+        inputs["sentence_label"] = torch.zeros(rows, dtype=torch.int64)
+    return inputs
+
+
+def counted(made):
+    """(forward, backward) operations of one step of one forward pass, by PyTorch."""
     torch.manual_seed(0)
-    net = build(made.model_copy(update={"kernels": made.kernels.model_copy(update={"attention": backend})}))
+    made = made.model_copy(update={"kernels": made.kernels.model_copy(update={"attention": "reference"})})
+    net = build(made)
     initialize(net, 0)
     net.recompute = made.engine.activation_checkpointing
-    shape = (made.optim.batch_size, made.data.sequence_length)
-    tokens = torch.randint(made.vocabulary, shape)
-    positions = torch.arange(shape[1]).expand(shape)
     with FlopCounterMode(display=False) as forward:
-        loss, _, _ = net(tokens, tokens, torch.zeros(shape, dtype=torch.int32), positions)
+        loss, _, _ = net(**batch(made))
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_equal_to_the_counter(model):
-    made = config(model, optim={"batch_size": 3})
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_to_the_counter(name):
+    made = config(name, optim={"batch_size": 3})
     account = flops(made)
-    forward, backward = counted(made)
-    assert forward == account.forward * account.tokens_per_step
-    assert backward == account.backward * account.tokens_per_step
-    assert forward + backward == account.per_step
+    assert counted(made) == (account.forward_per_step, account.backward_per_step)
 
 
-def test_recomputation_of_blocks_is_counted_apart():
-    made = config({}, optim={"batch_size": 2}, engine={"activation_checkpointing": True})
+@pytest.mark.parametrize("name", MODELS)
+def test_recomputation_is_counted_apart(name):
+    made = config(name, optim={"batch_size": 2}, engine={"activation_checkpointing": True})
     account = flops(made)
-    forward, backward = counted(made)
-    assert forward + backward == account.hardware_per_token * account.tokens_per_step
-    assert account.per_step == flops(config({}, optim={"batch_size": 2})).per_step
+    assert sum(counted(made)) == account.hardware_per_step
+    assert account.per_step == flops(config(name, optim={"batch_size": 2})).per_step
 
 
 def test_fused_attention_backward_is_five_products():
     """The counter's own formula for a fused kernel, applied to this shape."""
-    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
-
     made = config({"kv_heads": 2}, optim={"batch_size": 3})
     composed, fused = flops(made), flops(made, attention_backward="fused")
     shape = (3, 4, 32, 16)
     forward = sdpa_flop_count(shape, shape, shape)
     backward = sdpa_backward_flop_count(shape, shape, shape, shape)
-    assert composed.attention_scores * composed.tokens_per_step == 3 * forward
-    extra = (fused.hardware_per_token - composed.hardware_per_token) * composed.tokens_per_step
-    assert extra == 3 * (backward - 2 * forward)
+    assert composed.scores * composed.samples_per_step == 3 * forward
+    assert fused.hardware_per_step - composed.hardware_per_step == 3 * (backward - 2 * forward)
     assert fused.total == composed.total
 
 
-def test_rules_of_thumb_stand_beside_the_count():
-    """PaLM 540B: 6N + 12LHQT per token (Chowdhery et al. 2022, appendix B)."""
-    made = config({}, optim={"batch_size": 2})
-    account, weights = flops(made), parameters(made)
-    assert account.six_n == 6 * weights.matrices
-    assert account.six_n_attention - account.six_n == 12 * 3 * 4 * 16 * 32
-    # The exact count differs from the rule only by the norms, which are no matrix products.
-    assert account.six_n_attention - account.per_token == 6 * weights.norm
+@pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
+def test_rules_of_thumb_stand_beside_the_count(name):
+    """6N + 12LHQT per token (Chowdhery et al. 2022, appendix B) differs from the count by what is no matrix product."""
+    made = config(name, optim={"batch_size": 2})
+    account = flops(made)
+    tokens = account.tokens_per_step
+    assert account.twelve_lhqt_step == 12 * 3 * 4 * 16 * 32 * tokens
+    rule = account.six_n_step + account.twelve_lhqt_step
+    assert 0 < rule - account.per_step < 0.02 * rule
+
+
+def test_encoder_decoder_is_half():
+    """T5's tokens pass half of the weights each: 3 N D over source and target (Brown et al. 2020, table D.1)."""
+    made = config("bart", optim={"batch_size": 2})
+    blocks = parameters(made).non_embedding
+    both = 2 * 2 * 32  # tokens of the two sides
+    head = 6 * parameters(made).shared * 2 * 32
+    assert flops(made).six_n_step - head == pytest.approx(3 * blocks * both, rel=0.2)  # a decoder block is larger
+
+
+@pytest.mark.parametrize("objective", ["span_corruption", "ul2", "mass", "bart"])
+@pytest.mark.parametrize("length", [32, 77, 512])
+def test_target_lengths_are_those_of_the_objectives(objective, length):
+    settings = {"name": objective} | ({"noises": ("text_infilling",)} if objective == "bart" else {})
+    made = config("t5", objective=settings, data={"sequence_length": length})
+    from trainer.objectives import objective as build_objective
+
+    built = build_objective(made, vocabulary_of(300))
+    assert lengths(made).target == getattr(built, "target_width", length)
+
+
+def vocabulary_of(sentinels: int):
+    from trainer.objectives import Vocabulary
+
+    names = ["<pad>", "<s>", "</s>", "<mask>", "<NLU>", "<NLG>", "<S2S>"]
+    names += [f"<extra_id_{i}>" for i in range(sentinels)]
+    return Vocabulary.of(512, {name: i for i, name in enumerate(names)}, lambda token: "word")
 
 
 @pytest.mark.parametrize("width", [32, 64, 128])
-def test_linear_in_tokens_and_steps(width):
-    small = flops(
-        config(
-            {"width": width},
-            budget={"steps": 10},
-            optim={"batch_size": 2, "warmup_steps": 0},
-        )
-    )
-    large = flops(
-        config(
-            {"width": width},
-            budget={"steps": 30},
-            optim={"batch_size": 4, "warmup_steps": 0},
-        )
-    )
+def test_linear_in_samples_and_steps(width):
+    small = flops(config({"width": width}, budget={"steps": 10}, optim={"batch_size": 2, "warmup_steps": 0}))
+    large = flops(config({"width": width}, budget={"steps": 30}, optim={"batch_size": 4, "warmup_steps": 0}))
     assert large.total == 6 * small.total
     assert large.per_token == small.per_token

@@ -11,17 +11,19 @@ from trainer.config import Config
 from trainer.models import build
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_equal_to_the_model(model):
-    made = config(model)
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_to_the_model(name):
+    made = config(name)
     with torch.device("meta"):
         net = build(made)
     account = parameters(made)
     assert account.total == sum(p.numel() for p in net.parameters())
-    assert account.block == sum(p.numel() for p in net.blocks[0].parameters())
-    assert account.embedding == net.tokens.weight.numel()
-    assert account.norm == sum(p.numel() for name, p in net.named_parameters() if "norm" in name)
-    assert account.non_embedding == account.depth * account.block + sum(p.numel() for p in net.norm.parameters())
+    stack = net.encoder if made.model.family == "encoder_decoder" else net
+    assert account.block == sum(p.numel() for p in stack.blocks[-1].parameters())
+    norms = sum(p.numel() for part, p in net.named_parameters() if "norm" in part and "replaced" not in part)
+    assert account.norm == norms
+    generator = sum(p.numel() for part, p in net.named_parameters() if ".generator." in part or ".token_head." in part)
+    assert account.generator == generator
 
 
 @pytest.mark.parametrize(
