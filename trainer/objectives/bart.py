@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.objectives.base import Batch, Layout, Window, enclose, pack_left, side, teacher
-from trainer.objectives.noise import below, choose, poisson, round_randomly, uniform
+from trainer.objectives.noise import LARGEST, below, choose, poisson, round_randomly, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengths int64 [B]
@@ -50,7 +50,7 @@ class Denoising:
         )
         for number, name in enumerate(self.noises):
             rows = getattr(self, f"_{name}")(*rows, draws[:, number])
-        source, lengths = enclose(*rows, self.bos, self.eos, self.pad)
+        source, lengths = enclose(*rows, self.bos, self.eos, self.pad, window.lengths > 0)
         closed, closed_lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
         targets = np.concatenate([closed[:, 1:], np.full((len(closed), 1), self.pad)], axis=1)
         return {
@@ -66,10 +66,8 @@ class Denoising:
         begins = np.ones_like(inside)
         begins[:, 1:] = self.vocabulary.ends_sentence[tokens[:, :-1]]
         sentence = np.cumsum(begins, axis=1) - 1
-        key = np.take_along_axis(
-            raw[:, 0] >> np.uint64(1), sentence, axis=1
-        )  # half the range, so that padding sorts behind
-        key = np.where(inside, key, np.uint64(2**64 - 1))
+        draws = raw[:, 0] >> np.uint64(1)  # half the range, so that padding sorts behind
+        key = np.where(inside, np.take_along_axis(draws, sentence, axis=1), LARGEST)
         order = np.argsort(key, axis=1, kind="stable")
         return np.take_along_axis(tokens, order, axis=1), lengths
 

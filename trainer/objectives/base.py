@@ -69,12 +69,17 @@ def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tup
     return packed, keep.sum(axis=1)
 
 
-def enclose(tokens: np.ndarray, lengths: np.ndarray, first: int, last: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """`first`, the row's tokens, `last`, padding: [B, L + 2], and the new lengths; rows without tokens stay empty."""
+def enclose(
+    tokens: np.ndarray, lengths: np.ndarray, first: int, last: int, pad: int, some: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`first`, the row's tokens, `last`, padding: [B, L + 2], and the new lengths; rows that hold nothing stay empty.
+
+    some: bool [B], rows that hold something, be it nothing but the two; by default those with tokens.
+    """
     count, length = tokens.shape
     enclosed = np.full((count, length + 2), pad, np.int64)
     enclosed[:, 1:-1] = np.where(np.arange(length) < lengths[:, None], tokens, pad)
-    some = lengths > 0
+    some = lengths > 0 if some is None else some
     enclosed[some, 0] = first
     enclosed[some, lengths[some] + 1] = last
     return enclosed, np.where(some, lengths + 2, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side
-from trainer.objectives.noise import harmonic, uniform
+from trainer.objectives.noise import LARGEST, harmonic, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
 
@@ -42,7 +42,7 @@ class PermutedLM:
             if count:
                 starts = np.append(np.flatnonzero(begins[row, :count]), count)
                 self._spans(hidden[row], starts, sizes[row].tolist(), places[row].tolist())
-        keys = np.where(hidden, raw[:, 2 * length :], np.uint64(2**64 - 1))
+        keys = np.where(hidden, raw[:, 2 * length :], LARGEST)
         rank = np.empty((rows, length), np.int64)
         np.put_along_axis(rank, np.argsort(keys, axis=1), np.arange(1, length + 1)[None], axis=1)
         tokens, lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)

@@ -11,35 +11,6 @@ from trainer.objectives.noise import below, choose
 from trainer.objectives.vocabulary import Vocabulary
 
 
-def span_counts(length: int, rate: float, mean_span: float) -> tuple[int, int]:
-    """(noise tokens, spans) of a text of `length` tokens: constants, not draws; T5's rules, ties rounded to even."""
-    noise = min(max(round(length * rate), 1), length - 1)
-    if noise < 1:
-        return 0, 0
-    return noise, min(max(round(noise / mean_span), 1), noise, length - noise)
-
-
-def source_length(length: int, rate: float, mean_span: float) -> int:
-    """Tokens that the encoder reads: what remains, a sentinel for each span, </s>."""
-    noise, spans = span_counts(length, rate, mean_span)
-    return length - noise + spans + 1
-
-
-def target_length(length: int, rate: float, mean_span: float) -> int:
-    """Tokens that the decoder writes: the spans, a sentinel before each, </s>."""
-    return sum(span_counts(length, rate, mean_span)) + 1
-
-
-def raw_length(sequence_length: int, rate: float, mean_span: float) -> int:
-    """The most text whose source fits in `sequence_length` tokens: 568 for 512 at 15% and 3."""
-    length = sequence_length
-    while source_length(length + 1, rate, mean_span) <= sequence_length:
-        length += 1
-    while source_length(length, rate, mean_span) > sequence_length:
-        length -= 1
-    return length
-
-
 def _segmentation(raw: np.ndarray, spans: int) -> np.ndarray:
     """int64 [B, spans]: the lengths of that many non-empty runs of each row, every cut equally likely."""
     rows, length = raw.shape
@@ -52,22 +23,6 @@ def _segmentation(raw: np.ndarray, spans: int) -> np.ndarray:
     return np.diff(edges, axis=1, append=length)
 
 
-def span_mask(raw: np.ndarray, rate: float, mean_span: float) -> tuple[np.ndarray, np.ndarray]:
-    """(hidden, first of a span): bool [B, L] each. Text and spans alternate; the text begins, a span ends the row."""
-    rows, length = raw.shape
-    noise, spans = span_counts(length, rate, mean_span)
-    if not spans:
-        return np.zeros((rows, length), bool), np.zeros((rows, length), bool)
-    runs = np.empty((rows, 2 * spans), np.int64)
-    runs[:, 0::2] = _segmentation(raw[:, noise:], spans)
-    runs[:, 1::2] = _segmentation(raw[:, :noise], spans)
-    edges = np.cumsum(runs, axis=1)[:, :-1]
-    change = np.zeros((rows, length), np.int8)
-    change[np.arange(rows)[:, None], edges] = 1
-    hidden = np.cumsum(change, axis=1) % 2 == 1
-    return hidden, hidden & (change == 1)
-
-
 @dataclass(frozen=True)
 class Denoiser:
     """One way to corrupt. A mean_span of None: the end of the text is hidden, as one span (UL2's S)."""
@@ -76,25 +31,52 @@ class Denoiser:
     mean_span: float | None
     mode: str | None = None
 
-    def mask(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self.mean_span is not None:
-            return span_mask(raw, self.rate, self.mean_span)
-        rows, length = raw.shape
-        first = length - min(max(round(length * self.rate), 1), length - 1)
-        columns = np.broadcast_to(np.arange(length), (rows, length))
-        return columns >= first, columns == first
-
     def counts(self, length: int) -> tuple[int, int]:
-        if self.mean_span is not None:
-            return span_counts(length, self.rate, self.mean_span)
-        noise = min(max(round(length * self.rate), 1), length - 1)
-        return noise, int(noise > 0)
+        """(hidden tokens, spans) of a text: constants, not draws; T5's rules, ties rounded to even."""
+        hidden = min(max(round(length * self.rate), 1), length - 1)
+        if hidden < 1:
+            return 0, 0
+        return hidden, min(max(round(hidden / (self.mean_span or hidden)), 1), hidden, length - hidden)
+
+    def source_length(self, length: int) -> int:
+        """Tokens that the encoder reads: the mode, what remains, a sentinel for each span, </s>."""
+        hidden, spans = self.counts(length)
+        return bool(self.mode) + length - hidden + spans + 1
+
+    def target_length(self, length: int) -> int:
+        """Tokens that the decoder writes: the spans, a sentinel before each, </s>."""
+        return sum(self.counts(length)) + 1
+
+    def raw_length(self, sequence_length: int) -> int:
+        """The most text whose source fits in `sequence_length` tokens: 568 for 512 at 15% and 3."""
+        length = sequence_length
+        while self.source_length(length + 1) <= sequence_length:
+            length += 1
+        while self.source_length(length) > sequence_length:
+            length -= 1
+        # T5's own exception: at one half the targets shall not be longer than the source.
+        return length - (self.rate == 0.5 and self.target_length(length) > sequence_length)
+
+    def mask(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(hidden, first of a span): bool [B, L] each. Text and spans alternate: text begins, a span ends."""
+        rows, length = raw.shape
+        hidden, spans = self.counts(length)
+        if not spans:
+            return np.zeros(raw.shape, bool), np.zeros(raw.shape, bool)
+        runs = np.empty((rows, 2 * spans), np.int64)
+        runs[:, 0::2] = _segmentation(raw[:, hidden:], spans)
+        runs[:, 1::2] = _segmentation(raw[:, :hidden], spans)
+        edges = np.cumsum(runs, axis=1)[:, :-1]
+        change = np.zeros((rows, length), np.int8)
+        change[np.arange(rows)[:, None], edges] = 1
+        inside = np.cumsum(change, axis=1) % 2 == 1
+        return inside, inside & (change == 1)
 
 
 class SpanCorruption:
     """A mixture of denoisers, one per sample; T5 is a mixture of one.
 
-    data.sequence_length is what the encoder reads at most; a sample holds as much text as fills it (raw_length).
+    data.sequence_length is what the encoder reads at most. A sample is as much text as every denoiser can make fit.
     """
 
     families: tuple[str, ...] = ("encoder_decoder",)
@@ -112,26 +94,9 @@ class SpanCorruption:
         self.layout, self.width, self.denoisers = layout, sequence_length, denoisers
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
         self.modes = np.array([vocabulary.id(d.mode, name) if d.mode else -1 for d in denoisers])
-        self.stride = self.length = self._raw_length()
-        counts = [denoiser.counts(self.length) for denoiser in denoisers]
-        self.target_width = max(noise + spans for noise, spans in counts) + 1
-        self.sentinels = vocabulary.sentinels(max(spans for _, spans in counts), name)
-
-    def _raw_length(self) -> int:
-        def fits(length: int) -> bool:
-            sizes = [
-                (length - noise + spans + 1 + bool(d.mode))
-                for d in self.denoisers
-                for noise, spans in [d.counts(length)]
-            ]
-            return max(sizes) <= self.width
-
-        length = self.width
-        while fits(length + 1):
-            length += 1
-        while length > 1 and not fits(length):
-            length -= 1
-        return length
+        self.stride = self.length = min(denoiser.raw_length(sequence_length) for denoiser in denoisers)
+        self.target_width = max(denoiser.target_length(self.length) for denoiser in denoisers)
+        self.sentinels = vocabulary.sentinels(max(denoiser.counts(self.length)[1] for denoiser in denoisers), name)
 
     def apply(self, window: Window) -> Batch:
         """source_tokens, source_segments, source_positions [B, S]; tokens, targets, segments, positions [B, T]."""

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from trainer.objectives import noise
+
+
+def test_bits_are_those_of_a_fresh_philox():
+    """An independent truth: numpy's generator, made anew for each draw."""
+    for seed, purpose, index in ((0, "order", 0), (2**63 - 1, "noise", 2**63), (7, "partner", 12345)):
+        key = np.array([seed, noise.PURPOSES[purpose]], np.uint64)
+        fresh = np.random.Philox(key=key, counter=np.array([0, 0, 0, index], np.uint64))
+        assert np.array_equal(noise.bits(seed, purpose, index, 9), fresh.random_raw(9))
+
+
+def test_bits_never_move():
+    assert noise.bits(0, "order", 0, 2).tolist() == [15003734204198539638, 13859618513508960101]
+    assert noise.bits(12345, "noise", 678, 1).tolist() == [7593997755700080063]
+
+
+def test_streams_differ():
+    streams = [noise.bits(s, p, i, 4).tolist() for s in (0, 1) for p in noise.PURPOSES for i in (0, 1)]
+    assert len({tuple(stream) for stream in streams}) == len(streams)
+
+
+def test_choices_are_uniform_over_sets():
+    raw = noise.rows(1, "noise", np.arange(30_000), 5)
+    eligible = np.array([True, True, False, True, True])
+    chosen = noise.choose(raw, np.broadcast_to(eligible, raw.shape), np.full(len(raw), 2))
+    assert (chosen.sum(axis=1) == 2).all() and not chosen[:, 2].any()
+    counts = np.unique(chosen @ (1 << np.arange(5)), return_counts=True)[1]
+    assert len(counts) == 6 and abs(counts - 5000).max() < 4 * math.sqrt(5000 * 5 / 6)
+
+
+def test_choices_at_the_edges():
+    raw = noise.rows(1, "noise", np.arange(4), 3)
+    eligible = np.array([[1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1]], bool)
+    chosen = noise.choose(raw, eligible, np.array([0, 99, 5, 2]))
+    assert chosen.sum(axis=1).tolist() == [0, 3, 0, 2] and not (chosen & ~eligible).any()
+
+
+@pytest.mark.parametrize("mean", [1.0, 3.0, 3.5])
+def test_poisson(mean):
+    drawn = noise.poisson(noise.bits(3, "noise", 0, 200_000), mean)
+    assert drawn.mean() == pytest.approx(mean, abs=4 * math.sqrt(mean / 200_000))
+    for k in range(6):
+        p = math.exp(-mean) * mean**k / math.factorial(k)
+        assert (drawn == k).mean() == pytest.approx(p, abs=4 * math.sqrt(p / 200_000))
+
+
+def test_harmonic():
+    drawn = noise.harmonic(noise.bits(3, "noise", 0, 110_000), 3)
+    for n, p in ((1, 6 / 11), (2, 3 / 11), (3, 2 / 11)):
+        assert (drawn == n).mean() == pytest.approx(p, abs=4 * math.sqrt(p / 110_000))
+
+
+def test_random_rounding_keeps_the_mean():
+    value = np.full(100_000, 7.3)
+    rounded = noise.round_randomly(noise.bits(3, "noise", 0, 100_000), value)
+    assert set(rounded.tolist()) == {7, 8} and rounded.mean() == pytest.approx(7.3, abs=0.006)
