@@ -17,8 +17,21 @@ def model_account(config: Config) -> dict[str, Any]:
     def token(sample: int) -> float:
         return sample * work.samples_per_step / work.tokens_per_step
 
+    model = config.model
     return {
-        "model": config.model.name,
+        "model": model.name,
+        "family": model.family,
+        "shape": {
+            "layers": model.depth,
+            "width": model.width,
+            "heads": model.heads,
+            "kv_heads": model.key_heads,
+            "head_size": model.head_channels,
+            "ffn_width": model.ffn_channels,
+            "vocabulary": config.vocabulary,
+            "position": model.position,
+            "norm": f"{model.norm_position} {model.norm}",
+        },
         "sequence_length": config.data.sequence_length,
         "parameters": {
             "embedding": weights.embedding,
@@ -27,11 +40,13 @@ def model_account(config: Config) -> dict[str, Any]:
             "feed_forward": weights.feed_forward,
             "norm": weights.norm,
             "head": weights.head,
-            "generator": weights.generator,
-            "total": weights.total,
+            "total": weights.published,
+            "backbone": weights.backbone,
             "non_embedding": weights.non_embedding,
+            "generator": weights.generator,
             "shared": weights.shared,
         },
+        "weight_bytes": {"fp32": 4 * weights.total, "bf16": 2 * weights.total},
         "flop_per_token": {
             "projections": token(work.projections),
             "scores": token(work.scores),
@@ -54,6 +69,9 @@ _NAMES = {
     "scores": "attention scores",
     "non_embedding": "without embeddings",
     "shared": "shared with a tied head",
+    "kv_heads": "key and value heads",
+    "head_size": "channels per head",
+    "ffn_width": "feed-forward width",
     "six_n": "by the rule 6N",
     "six_n_attention": "by 6N + 12LHQT",
 }
@@ -61,7 +79,10 @@ _NAMES = {
 
 def format_model(account: dict[str, Any]) -> str:
     """`model_account` as an aligned table with shares of the total."""
-    lines = [f"{account['model']}, sequences of {account['sequence_length']:,} tokens"]
+    lines = [f"{account['model']} ({account['family']}), sequences of {account['sequence_length']:,} tokens", "shape"]
+    for key, value in account["shape"].items():
+        shown = f"{value:,}" if isinstance(value, int) else value
+        lines.append(f"  {_NAMES.get(key, key.replace('_', ' ')):<24}{shown:>16}")
     for title, name, unit in (("parameters", "parameters", ""), ("FLOPs per token", "flop_per_token", "FLOP")):
         part = account[name]
         whole = part["total"]
@@ -72,4 +93,6 @@ def format_model(account: dict[str, Any]) -> str:
             share = f"{100 * value / whole:6.1f} %" if whole else ""
             label = _NAMES.get(key, key.replace("_", " "))
             lines.append(f"  {label:<24}{format_amount(value, unit):>16}  {share}")
+    lines.append("memory of the weights")
+    lines += [f"  {dtype:<24}{format_amount(value, 'bytes'):>16}" for dtype, value in account["weight_bytes"].items()]
     return "\n".join(lines)

@@ -22,11 +22,25 @@ class ParameterAccount:
     shared: int  # scalars used a second time through a tied head; already counted in `embedding`
     block: int  # the second block of the first stack (the first may lack a norm)
     depth: int
+    head_norm: int = 0  # the norm in BERT's head transform; already counted in `norm`
+    pooler: int = 0  # of the published backbone, and counted in `head` where pre-training uses it
+    unused_pooler: int = 0  # of the published backbone, and not counted elsewhere: only fine-tuning uses it
 
     @property
     def total(self) -> int:
+        """Everything that is trained."""
         blocks = self.attention + self.feed_forward + self.norm
         return self.embedding + self.position + blocks + self.head + self.generator
+
+    @property
+    def published(self) -> int:
+        """The model with its pre-training heads, as papers and transformers count it: without ELECTRA's generator."""
+        return self.total - self.generator
+
+    @property
+    def backbone(self) -> int:
+        """Without heads but with the pooler, as transformers' bare classes count it."""
+        return self.published - self.head - self.head_norm + self.pooler + self.unused_pooler
 
     @property
     def non_embedding(self) -> int:
@@ -48,24 +62,28 @@ class _Stack:
 
 def parameters(config: Config) -> ParameterAccount:
     """Count the parameters of `config.model` exactly."""
-    model, vocabulary = config.model, config.vocabulary
+    return count(config.model, config.vocabulary, config.max_length)
+
+
+def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAccount:
+    """Count the parameters of a model with `vocabulary` rows in its embedding and `max_length` learned positions."""
     table = vocabulary * model.embedding_channels
-    stacks = [_stack(model, config.max_length)]
+    stacks = [_stack(model, max_length)]
     if model.family == "encoder_decoder":
-        stacks.append(_stack(model, config.max_length, cross=True))
-    head, head_norm = _token_head(config, model)
+        stacks.append(_stack(model, max_length, cross=True))
+    head, head_norm = _token_head(model, vocabulary)
+    pooler, query_start = model.width**2 + model.width, model.width * model.two_stream
     generator = 0
     if (small := model.generator) is not None:  # the token head is the generator's, the encoder has a detector
-        stack = _stack(small, config.max_length, own_tables=False)
+        stack = _stack(small, max_length, own_tables=False)
         blocks = stack.attention + stack.feed_forward + stack.norm
-        generator = stack.embedding + stack.position + blocks + sum(_token_head(config, small))
+        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary))
         head, head_norm = model.width**2 + 2 * model.width + 1, 0
     if model.family == "encoder":
-        head += (model.width**2 + model.width) * (model.pooler == "pretraining")
+        head += pooler * (model.pooler == "pretraining")
         head += (2 * model.width + 2) * model.sentence_head
-        head += model.width * model.two_stream  # where the query stream begins
     return ParameterAccount(
-        embedding=table + sum(stack.embedding for stack in stacks),
+        embedding=table + sum(stack.embedding for stack in stacks) + query_start,
         position=sum(stack.position for stack in stacks),
         attention=sum(stack.attention for stack in stacks),
         feed_forward=sum(stack.feed_forward for stack in stacks),
@@ -75,6 +93,9 @@ def parameters(config: Config) -> ParameterAccount:
         shared=table if model.tied else 0,
         block=stacks[0].block,
         depth=model.depth * len(stacks),
+        head_norm=head_norm,
+        pooler=pooler * (model.pooler == "pretraining"),
+        unused_pooler=pooler * (model.pooler == "finetuning"),
     )
 
 
@@ -120,9 +141,9 @@ def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int
     return count, norms
 
 
-def _token_head(config: Config, model: ModelConfig) -> tuple[int, int]:
+def _token_head(model: ModelConfig, vocabulary: int) -> tuple[int, int]:
     """From the residual stream to logits: BERT's transform or a projection, the output matrix; and the norm."""
-    columns, vocabulary = model.embedding_channels, config.vocabulary
+    columns = model.embedding_channels
     count = vocabulary * model.head_bias + (0 if model.tied else vocabulary * columns)
     if model.family == "encoder_decoder":
         return count, 0
