@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import pytest
 
@@ -104,6 +105,15 @@ def test_a_line_without_end(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes(b"x" * (3 << 20))
     with pytest.raises(UserError, match=r"a\.txt has a line longer than 1 MiB"):
         documents(tmp_path)
+
+
+def test_a_gigabyte_in_one_line_takes_little_memory(tmp_path):
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(1 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="line longer than 64 MiB"):
+        documents(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10  # KiB
 
 
 def test_paths_that_hold_nothing(tmp_path):

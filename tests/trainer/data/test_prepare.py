@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -173,6 +174,23 @@ def test_a_cache_that_cannot_be_written(folder, tmp_path, make_config):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"set run\.cache to a folder that you own"):
         prepare(make_config(folder, tmp_path / "file"))
+
+
+def test_a_full_disk_leaves_nothing_behind(folder, tmp_path, make_config, monkeypatch):
+    written = []
+
+    def write(path, content):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        return shards.write_file(path, content)
+
+    monkeypatch.setattr(preparation, "write_file", write)
+    with pytest.raises(UserError, match=r"the disk of .* is full; free some space or set run\.cache"):
+        prepare(make_config(folder, tmp_path))
+    assert not [entry for entry in (tmp_path / "tokens").glob("*") if entry.is_dir() and entry.suffix != ".partial"]
+    monkeypatch.undo()
+    prepare(make_config(folder, tmp_path)).verify()
 
 
 PREPARE = """
