@@ -9,7 +9,7 @@ from trainer.books.measured import measured
 from trainer.books.memory import MemoryAccount, memory
 from trainer.books.model import format_model, model_account
 from trainer.books.parameters import ParameterAccount, parameters
-from trainer.books.plan import plan
+from trainer.books.plan import plan, reprice
 from trainer.books.price import price, price_json
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "plan",
     "price",
     "price_json",
+    "reprice",
 ]

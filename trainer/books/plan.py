@@ -119,3 +119,15 @@ def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, column: 
             ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / tokens * 1000)
         )
     return [Row(key, name, unit, **{column: figure}) for key, name, unit, figure in rows]  # type: ignore[arg-type]
+
+
+def reprice(planned: PriceTag, config: Config) -> PriceTag:
+    """The same plan at the site of `config`: what was counted and estimated stays, what it costs there is new."""
+    known = {row.key: row.planned for row in planned.rows}
+    energy, hours = known.get("energy.device_kwh"), known.get("machine.device_hours")
+    if energy is None or hours is None:
+        return planned
+    fresh = {row.key: row for row in cost_rows(config, energy, hours, "planned")}
+    priced = ("energy.", "carbon.", "cost.")
+    rows = [fresh.pop(row.key, row) for row in planned.rows if row.key in fresh or not row.key.startswith(priced)]
+    return PriceTag(planned.title, (*rows, *fresh.values()), planned.notes)

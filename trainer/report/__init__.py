@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from trainer.config import SiteConfig
 from trainer.files import write_atomic
 from trainer.report.card import card
 from trainer.report.contents import Contents, read_run
-from trainer.report.ledger import append_ledger
+from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
 from trainer.report.page import page
 
-__all__ = ["Contents", "append_ledger", "read_run", "write_report"]
+__all__ = ["Contents", "append_ledger", "format_ledger", "ledger", "ledger_json", "read_run", "write_report"]
 
 
-def write_report(run: Path) -> None:
-    """Write pricetag.json, card.md and report.html of a run's folder; each is complete or absent."""
-    contents = read_run(run)
-    write_atomic(
-        run / "pricetag.json",
-        json.dumps(contents.tag.to_json(), indent=2, ensure_ascii=False) + "\n",
-    )
+def write_report(run: Path, site: SiteConfig | None = None) -> None:
+    """Write pricetag.json, card.md and report.html of a run's folder; each is complete or absent.
+
+    With `site` the run is priced as if it had run there; its readings and its configuration stay as they are.
+    """
+    contents = read_run(run, site)
+    write_atomic(run / "pricetag.json", json.dumps(contents.tag.to_json(), indent=2, ensure_ascii=False) + "\n")
     write_atomic(run / "card.md", card(contents))
     write_atomic(run / "report.html", page(contents))

@@ -23,7 +23,7 @@ def front_matter(contents: Contents) -> dict[str, Any]:
     }
     carbon = contents.tag["carbon.kgco2e"].measured
     if carbon is not None and carbon.value is not None:
-        site, machine = contents.config.site, contents.config.machine
+        site, machine = contents.site, contents.config.machine
         emissions: dict[str, Any] = {
             "emissions": carbon.value * 1000,
             "source": f"{carbon.provenance}: {carbon.source}",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.books import PriceTag, measured
+from trainer.books import PriceTag, measured, reprice
+from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.records import Steps, read_json, read_lines, read_steps
 from trainer.config import Config, SiteConfig, load
 from trainer.errors import UserError
@@ -18,8 +19,10 @@ class Contents:
 
     run: Path
     config: Config
+    site: SiteConfig  # at which it is priced
     tag: PriceTag
     steps: Steps
+    energy: EnergyAccount
     events: list[dict[str, Any]]
     environment: Any
     overrides: str  # of all attempts
@@ -47,13 +50,17 @@ def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
     """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
-    tag, planned = measured(run, site), read_json(run / "plan.json")
-    if isinstance(planned, dict) and planned.get("rows"):
-        tag = PriceTag.from_json(planned).beside(tag)
+    config = load(run / "config.yaml")
+    priced = config if site is None else config.model_copy(update={"site": site})
+    tag, before = measured(run, site), read_json(run / "plan.json")
+    if isinstance(before, dict) and before.get("rows"):
+        tag = reprice(PriceTag.from_json(before), priced).beside(tag)
     return Contents(
         run=run,
-        config=load(run / "config.yaml"),
+        config=config,
+        site=priced.site,
         tag=tag,
+        energy=read_energy(run),
         steps=read_steps(run),
         events=read_lines(run / "events.jsonl"),
         environment=read_json(run / "environment.json"),

@@ -1,12 +1,23 @@
-"""runs/ledger.jsonl: every run of a root, also failed and killed ones. The last line of a run wins."""
+"""runs/ledger.jsonl: every run of a root, also failed and killed ones: the true cost of the research.
+
+The last line of a run wins. Runs that could not write a line are found by their folders.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from trainer.books.formatting import format_amount
+from trainer.books.records import read_lines
+from trainer.books.yardsticks import expected_best
 from trainer.report.contents import read_run
+
+KINDS = ("final", "tuning", "failed")  # the best finished run, the other finished ones, all others
 
 
 def append_ledger(run: Path) -> None:
@@ -14,23 +25,8 @@ def append_ledger(run: Path) -> None:
 
     One write to a file opened for appending, so that runs that end together do not mix their lines.
     """
-    contents = read_run(run)
-    best = contents.best
-    last = contents.events[-1].get("time") if contents.events else None
-    line = {
-        "run": f"{run.parent.name}/{run.name}",
-        "experiment": run.parent.name,
-        "science_hash": contents.config.science_hash(),
-        "status": contents.status,
-        "time": last,
-        "steps": contents.steps.kept[-1]["step"] if contents.steps.kept else 0,
-        "replayed_steps": len(contents.steps.replayed),
-        "held_out_bits_per_byte": best["bits_per_byte"] if best else None,
-        "measured": contents.tag.values("measured"),
-        "currency": contents.config.site.currency,
-    }
     ledger = run.parent.parent / "ledger.jsonl"
-    text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_line(run), ensure_ascii=False, allow_nan=False) + "\n"
     # A crash of somebody else may have left half a line: begin a new one.
     if ledger.is_file() and ledger.stat().st_size and not ledger.read_bytes().endswith(b"\n"):
         text = "\n" + text
@@ -40,3 +36,167 @@ def append_ledger(run: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _line(run: Path) -> dict[str, Any]:
+    contents = read_run(run)
+    best = contents.best
+    return {
+        "run": f"{run.parent.name}/{run.name}",
+        "experiment": run.parent.name,
+        "science_hash": contents.config.science_hash(),
+        "status": contents.status,
+        "time": contents.events[-1].get("time") if contents.events else None,
+        "steps": contents.steps.kept[-1]["step"] if contents.steps.kept else 0,
+        "replayed_steps": len(contents.steps.replayed),
+        "held_out_bits_per_byte": best["bits_per_byte"] if best else None,
+        "measured": contents.tag.values("measured"),
+        "currency": contents.config.site.currency,
+        "segments": contents.energy.segments,
+    }
+
+
+@dataclass
+class Sum:
+    """Total of one quantity over runs, and how many of them had a figure."""
+
+    value: float = 0.0
+    known: int = 0
+    runs: int = 0
+
+    def add(self, value: float | None, share: float = 1.0) -> None:
+        self.runs += 1
+        if value is not None:
+            self.value, self.known = self.value + share * value, self.known + 1
+
+
+@dataclass
+class Account:
+    """What one experiment cost, by kind of run."""
+
+    sums: dict[str, dict[str, Sum]] = field(default_factory=lambda: {k: defaultdict(Sum) for k in (*KINDS, "wasted")})
+    scores: list[float] = field(default_factory=list)  # held-out bits per byte of the finished runs
+    copies: int = 0  # runs whose readings another run already brought
+
+    def total(self, name: str) -> Sum:
+        total = Sum()
+        for kind in KINDS:
+            part = self.sums[kind][name]
+            total.value, total.known, total.runs = (
+                total.value + part.value,
+                total.known + part.known,
+                total.runs + part.runs,
+            )
+        return total
+
+    def expected_best(self) -> list[float]:
+        """Expected lowest bits per byte of the best of 1, 2, ... finished runs (Dodge et al.; unbiased)."""
+        return [-expected_best([-score for score in self.scores], n + 1) for n in range(len(self.scores))]
+
+
+QUANTITIES = {
+    "hours": ("machine", "device_hours"),
+    "kwh": ("energy", "kwh"),
+    "kgco2e": ("carbon", "kgco2e"),
+    "flop": ("flop", "total"),
+}
+
+
+def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
+    """The last line of every run of a root, by `<experiment>/<run id>`; killed runs are read from their folders."""
+    lines = {line["run"]: line for line in read_lines(root / "ledger.jsonl") if isinstance(line.get("run"), str)}
+    for config in sorted(root.glob("*/*/config.yaml")):
+        name = f"{config.parent.parent.name}/{config.parent.name}"
+        if name not in lines:
+            try:
+                lines[name] = _line(config.parent)
+            except (ValueError, OSError):  # not a run of this version
+                continue
+    return lines
+
+
+def ledger(root: Path) -> dict[str, Account]:
+    """What each experiment of a root cost: its best run, the others, the failed ones, and steps that were replayed."""
+    by_experiment: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in read_ledger(root).values():
+        by_experiment[str(line.get("experiment"))].append(line)
+    seen: set[str] = set()
+    accounts = {}
+    for experiment, lines in sorted(by_experiment.items()):
+        account = accounts[experiment] = Account()
+        finished = [line for line in lines if line.get("status") == "finished"]
+        scored = [line for line in finished if line.get("held_out_bits_per_byte") is not None]
+        account.scores = sorted(line["held_out_bits_per_byte"] for line in scored)
+        final = min(scored, key=lambda line: line["held_out_bits_per_byte"], default=finished[-1] if finished else None)
+        for line in lines:
+            kind = "final" if line is final else "tuning" if line in finished else "failed"
+            share = _new_share(line, seen)
+            account.copies += share < 1
+            _add(account, kind, line, share)
+    return accounts
+
+
+def _new_share(line: dict[str, Any], seen: set[str]) -> float:
+    """Share of a run's energy that no other run brought: a copied folder brings its readings along."""
+    segments: dict[str, float] = line.get("segments") or {}
+    total = sum(segments.values())
+    fresh = sum(joules for name, joules in segments.items() if name not in seen)
+    seen.update(segments)
+    return fresh / total if total else 1.0
+
+
+def _add(account: Account, kind: str, line: dict[str, Any], share: float) -> None:
+    figures = line.get("measured") or {}
+    for name, (group, leaf) in QUANTITIES.items():
+        account.sums[kind][name].add((figures.get(group) or {}).get(leaf), share)
+    if line.get("currency"):
+        account.sums[kind][line["currency"]].add((figures.get("cost") or {}).get("amount"), share)
+    wasted = (figures.get("energy") or {}).get("wasted_kwh")
+    if line.get("replayed_steps"):
+        account.sums["wasted"]["kwh"].add(wasted, share)
+
+
+def ledger_json(accounts: dict[str, Account]) -> dict[str, Any]:
+    """The accounts as plain data; a sum over runs of which none had a figure is null."""
+
+    def plain(part: Sum) -> dict[str, Any]:
+        return {"value": part.value if part.known else None, "known": part.known, "runs": part.runs}
+
+    return {
+        experiment: {
+            **{kind: {name: plain(part) for name, part in sums.items()} for kind, sums in account.sums.items()},
+            "total": {name: plain(account.total(name)) for name in QUANTITIES},
+            "expected_best_bits_per_byte": account.expected_best(),
+            "copied_runs": account.copies,
+        }
+        for experiment, account in accounts.items()
+    }
+
+
+UNITS = {"hours": "h", "kwh": "kWh", "kgco2e": "kg CO2e", "flop": "FLOP"}
+
+
+def format_ledger(accounts: dict[str, Account]) -> str:
+    """The accounts as text: one block an experiment."""
+    lines = []
+    for experiment, account in accounts.items():
+        lines.append(experiment)
+        for kind in (*KINDS, "wasted", "total"):
+            sums = account.sums[kind] if kind != "total" else {name: account.total(name) for name in QUANTITIES}
+            runs = max((part.runs for part in sums.values()), default=0)
+            if runs:
+                cells = [_cell(part, UNITS.get(name, name)) for name, part in sums.items()]
+                lines.append(f"  {kind:<7} {runs:>4} run{' ' if runs == 1 else 's'}  " + "  ".join(cells))
+        if account.copies:
+            lines.append(f"  {account.copies} run(s) are copies; what they brought along counts once")
+        if len(account.scores) > 1:
+            best = "  ".join(f"{n}: {score:.4f}" for n, score in list(enumerate(account.expected_best(), 1))[:10])
+            lines.append(f"  expected best bits per byte of n runs (unbiased)  {best}")
+    return "\n".join(lines) if lines else "no runs"
+
+
+def _cell(part: Sum, unit: str) -> str:
+    if not part.known:
+        return f"{'not stated':>14}"
+    text = format_amount(part.value, unit)
+    return f"{text:>14}" + ("" if part.known == part.runs else f" ({part.known} of {part.runs} runs)")

@@ -10,7 +10,8 @@ from string import Template
 from trainer.books.figures import Figure
 from trainer.books.formatting import format_figure
 from trainer.report.contents import Contents
-from trainer.report.plots import BLUE, GREY, ORANGE, Curve, Plot, pairs, smooth, svg
+from trainer.report.curves import plots
+from trainer.report.plots import svg
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -101,59 +102,6 @@ def _source(figure: Figure) -> str:
     if figure.value is None:
         return f"not stated: {figure.source}" if figure.source else ""
     return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
-
-
-def plots(contents: Contents) -> list[Plot]:
-    """The curves that the run's records can draw."""
-    steps, evaluations = contents.steps.kept, contents.steps.evaluations
-    drawn = []
-    x, y = pairs(steps, "tokens", "loss")
-    if x:
-        curves = [
-            Curve("each step", x, y, "#c9d4e3"),
-            Curve("mean", x, smooth(y), BLUE),
-        ]
-        held, loss = pairs(evaluations, "tokens", "loss")
-        if held:
-            curves.append(Curve("held out", held, loss, ORANGE, marker="o"))
-        drawn.append(Plot("Loss", "tokens", "nats per target", curves))
-    x, y = pairs(evaluations, "tokens", "bits_per_byte")
-    if x:
-        yard = pairs(evaluations, "tokens", "unigram_bits_per_byte")
-        drawn.append(
-            Plot(
-                "Held-out bits per byte",
-                "tokens",
-                "bits per byte",
-                [
-                    Curve("model", x, y, ORANGE, marker="o"),
-                    Curve("without context", *yard, colour=GREY, style="--"),
-                ],
-            )
-        )
-    hours, rate = _over_time(contents, "tokens_per_second")
-    if hours:
-        drawn.append(
-            Plot(
-                "Throughput",
-                "minutes of training",
-                "tokens/s",
-                [Curve("", hours, rate)],
-                from_zero=True,
-            )
-        )
-    return drawn
-
-
-def _over_time(contents: Contents, name: str) -> tuple[list[float], list[float]]:
-    """A column against the minutes of training, summed over the steps that count."""
-    clock, x, y = 0.0, [], []
-    for record in contents.steps.kept:
-        clock += sum(record.get("seconds", {}).values())
-        if isinstance(record.get(name), int | float):
-            x.append(clock / 60)
-            y.append(float(record[name]))
-    return x, y
 
 
 def _logbook(contents: Contents) -> str:

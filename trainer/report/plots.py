@@ -1,4 +1,4 @@
-"""The curves of a run page, as SVG images that live inside the page."""
+"""Plots as SVG images that live inside a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-BLUE, ORANGE, GREY = "#2563ab", "#c2571a", "#8a8f98"
+BLUE, ORANGE, GREY, PALE = "#2563ab", "#c2571a", "#8a8f98", "#c9d4e3"
 
 
 @dataclass(frozen=True)
@@ -25,40 +25,32 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """One pair of axes."""
+    """One pair of axes: curves, or horizontal bars by name."""
 
     title: str
     x_label: str
     y_label: str
     curves: list[Curve] = field(default_factory=list)
+    bars: dict[str, float] = field(default_factory=dict)
     from_zero: bool = False
 
 
 def svg(plot: Plot) -> str:
     """The plot as a `data:` address of an SVG image; equal plots give equal text."""
     import matplotlib
-
-    matplotlib.use("svg")
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings: Any = {
-        "svg.hashsalt": "isoflop",
-        "svg.fonttype": "none",
-        "font.size": 9,
-    }
+    settings: Any = {"svg.hashsalt": "isoflop", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(5.2, 3.1), layout="constrained")
+        FigureCanvasSVG(figure)
         axes = figure.add_subplot()
+        if plot.bars:
+            _draw_bars(axes, plot.bars)
         for curve in plot.curves:
-            axes.plot(
-                curve.x,
-                curve.y,
-                curve.style,
-                color=curve.colour,
-                marker=curve.marker,
-                markersize=3,
-                label=curve.label,
-            )
+            style: Any = {"color": curve.colour, "marker": curve.marker, "markersize": 3, "label": curve.label}
+            axes.plot(curve.x, curve.y, curve.style, **style)
         axes.set_title(plot.title, loc="left", fontsize=10)
         axes.set_xlabel(plot.x_label)
         axes.set_ylabel(plot.y_label)
@@ -75,13 +67,22 @@ def svg(plot: Plot) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
 
 
+def _draw_bars(axes: Any, bars: dict[str, float]) -> None:
+    total = sum(bars.values()) or 1.0
+    names, values = list(bars)[::-1], list(bars.values())[::-1]
+    drawn = axes.barh(names, values, color=BLUE, height=0.6)
+    axes.bar_label(drawn, labels=[f" {value:.3g} ({100 * value / total:.0f} %)" for value in values], fontsize=8)
+    axes.margins(x=0.25)
+    axes.grid(False, axis="y")
+
+
 def pairs(records: Sequence[dict[str, Any]], x: str, y: str) -> tuple[list[float], list[float]]:
     """The two columns of those records that have both."""
-    both = [(item[x], item[y]) for item in records if _number(item.get(x)) and _number(item.get(y))]
+    both = [(item[x], item[y]) for item in records if is_number(item.get(x)) and is_number(item.get(y))]
     return [float(a) for a, _ in both], [float(b) for _, b in both]
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -93,3 +94,10 @@ def smooth(values: Sequence[float], share: float = 0.02) -> list[float]:
         mean, mass = weight * mean + (1 - weight) * value, weight * mass + (1 - weight)
         out.append(mean / mass)
     return out
+
+
+def thin(records: Sequence[dict[str, Any]], most: int = 1500) -> list[dict[str, Any]]:
+    """At most about `most` records, evenly spaced, the last one always: a page stays small however long the run."""
+    stride = max(1, -(-len(records) // most))
+    kept = list(records[::stride])
+    return kept if not records or kept[-1] is records[-1] else [*kept, records[-1]]

@@ -91,3 +91,12 @@ def make_run(root: Path, settings: dict | None = None, *, steps: int = 20, name:
 def write_lines(path: Path, lines: list[dict]) -> None:
     with open(path, "a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def energy_lines(segment: str, joules: float, *, attempt: int = 0) -> list[dict]:
+    """Two readings of one GPU's counter."""
+    device = {"key": f"GPU-{segment}", "component": "gpu", "method": "NVML energy counter", "provenance": "measured"}
+    common = {"segment": segment, "time": 0}
+    first = {"kind": "open", "boot": "b", "rank": 0, "world_size": 1, "attempt": attempt, "step": 0, "monotonic": 0.0}
+    last = {"kind": "reading", "n": 1, "step": 20, "phase": "train", "monotonic": 10.0, "values": [joules]}
+    return [common | first | {"devices": [device], "values": [0.0]}, common | last | {"last": True}]

@@ -1,0 +1,131 @@
+"""The ledger: totals by experiment that forget no run and count no reading twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from run_folders import energy_lines, make_run, step_line, write_lines
+
+from trainer.config import SiteConfig, load
+from trainer.report import append_ledger, format_ledger, ledger, ledger_json, read_run, write_report
+
+FRANCE = SiteConfig(name="fr", pue=1.2, gco2e_per_kwh=56.0, intensity_year=2023, intensity_source="a grid report")
+
+
+def evaluated(run, bits: float) -> None:
+    """The same run with another held-out result."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "evaluation":
+            line.update(bits_per_byte=bits, loss=bits)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_final_tuning_failed_and_wasted(tmp_path):
+    runs = {name: make_run(tmp_path, name=name) for name in ("a", "b", "c")}
+    killed = make_run(tmp_path, name="killed", steps=5)
+    for (name, run), bits in zip(runs.items(), (2.0, 1.5, 3.0), strict=True):
+        evaluated(run, bits)
+        write_lines(run / "energy-h.jsonl", energy_lines(name, joules=3.6e6))
+    write_lines(killed / "energy-h.jsonl", energy_lines("k", joules=7.2e6))
+    config = load(runs["c"] / "config.yaml")
+    again = [step_line(config, step, attempt=1) for step in range(15, 21)]
+    write_lines(runs["c"] / "metrics.jsonl", again)
+    evaluated(runs["c"], 3.0)
+    for run in runs.values():  # the killed one could not
+        append_ledger(run)
+    account = next(iter(ledger(tmp_path).values()))
+    kwh = {kind: account.sums[kind]["kwh"] for kind in ("final", "tuning", "failed")}
+    assert {kind: (part.value, part.runs) for kind, part in kwh.items()} == {
+        "final": (pytest.approx(1), 1),
+        "tuning": (pytest.approx(2), 2),
+        "failed": (pytest.approx(2), 1),
+    }
+    assert account.total("kwh").value == pytest.approx(5)
+    assert account.scores[0] == 1.5
+    assert account.sums["wasted"]["kwh"].runs == 1
+    assert "expected best" in format_ledger(ledger(tmp_path))
+
+
+def test_nobody_measured_is_null_and_some_measured_says_how_many(tmp_path):
+    first, second = make_run(tmp_path, name="a"), make_run(tmp_path, name="b")
+    data = next(iter(ledger_json(ledger(tmp_path)).values()))
+    assert data["total"]["kwh"] == {"value": None, "known": 0, "runs": 2}
+    write_lines(first / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    assert "(1 of 2 runs)" in format_ledger(ledger(tmp_path))
+    append_ledger(second)
+    assert json.dumps(ledger_json(ledger(tmp_path)))
+
+
+def test_copied_run_folder_counts_once(tmp_path):
+    run = make_run(tmp_path, name="a")
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    copy = run.parent / "b"
+    shutil.copytree(run, copy)
+    write_lines(copy / "energy-h.jsonl", energy_lines("more", joules=1.8e6))
+    account = next(iter(ledger(tmp_path).values()))
+    assert account.total("kwh").value == pytest.approx(1.5)
+    assert account.copies == 1
+    assert "copies" in format_ledger(ledger(tmp_path))
+
+
+def test_damaged_run_folders_do_not_hide_the_others(tmp_path):
+    make_run(tmp_path, name="good")
+    bad = tmp_path / "e" / "bad"
+    bad.mkdir(parents=True)
+    (bad / "config.yaml").write_text("model: 7\n")
+    assert len(ledger(tmp_path)) == 1
+    assert ledger(tmp_path / "nothing") == {}
+    assert format_ledger({}) == "no runs"
+
+
+def test_another_site_changes_the_price_and_nothing_else(tmp_path):
+    run = make_run(tmp_path, {"machine": {"peak_flops": {"bf16": 1e12}, "power_watts": 100.0}})
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    before = {file: file.read_bytes() for file in run.iterdir()}
+    write_report(run, FRANCE)
+    tag = read_run(run, FRANCE).tag
+    assert tag["energy.device_kwh"].measured.value == pytest.approx(1)
+    assert tag["energy.kwh"].measured.value == pytest.approx(1.2)
+    assert tag["carbon.kgco2e"].measured.value == pytest.approx(1.2 * 0.056)
+    planned = tag["energy.device_kwh"].planned.value
+    assert tag["carbon.kgco2e"].planned.value == pytest.approx(planned * 1.2 * 0.056)
+    assert "a grid report 2023" in (run / "card.md").read_text()
+    assert all(file.read_bytes() == content for file, content in before.items())
+    plain = read_run(run).tag
+    assert plain["carbon.kgco2e"].measured.value is None
+
+
+def test_market_and_location_stand_side_by_side(tmp_path):
+    site = FRANCE.model_copy(update={"market_gco2e_per_kwh": 0.0})
+    run = make_run(tmp_path)
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    tag = read_run(run, site).tag
+    assert tag["carbon.market_kgco2e"].measured.value == 0
+    assert tag["carbon.kgco2e"].measured.value > 0
+
+
+def test_software_carbon_intensity(tmp_path):
+    """ISO/IEC 21031: (E x I + M) per functional unit; here a million tokens."""
+    machine = {"embodied_kgco2e": 150.0, "lifetime_hours": 30_000.0}
+    run = make_run(tmp_path, {"machine": machine})
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    tag = read_run(run, FRANCE).tag
+    hours = tag["machine.device_hours"].measured.value
+    expected = (1.2 * 56 + 1000 * 150 * hours / 30_000) / (20 * 4 * 64 / 1e6)
+    assert tag["carbon.sci_g_per_mtoken"].measured.value == pytest.approx(expected)
+
+
+def test_emissions_in_the_card_are_grams(tmp_path):
+    import yaml
+
+    run = make_run(tmp_path)
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    write_report(run, FRANCE)
+    head = yaml.safe_load((run / "card.md").read_text().split("---")[1])
+    emissions = head["co2_eq_emissions"]
+    assert emissions["emissions"] == pytest.approx(67.2)
+    assert emissions["geographical_location"] == "fr"
+    assert emissions["training_type"] == "pre-training"

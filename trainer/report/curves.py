@@ -1,0 +1,94 @@
+"""Which curves a run's records can draw."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from trainer.books.costs import JOULES_PER_KWH
+from trainer.report.contents import Contents
+from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
+
+PHASES = {"data": "waiting for data", "forward_backward": "forward + backward", "other": "rest of a step"}
+
+
+def plots(contents: Contents) -> list[Plot]:
+    """Every plot of the page, in reading order."""
+    steps = [_with_costs(record, contents) for record in _with_clock(contents.steps.kept)]
+    few = thin(steps)
+    drawn = [_loss(contents, steps, "tokens", "tokens")]
+    drawn.append(_bits_per_byte(contents))
+    drawn += [_loss(contents, steps, name, label) for name, label in _COST_AXES]
+    for name, title, label in (
+        ("tokens_per_second", "Throughput", "tokens/s"),
+        ("mfu", "Model FLOPs utilisation", "share of the dense peak"),
+        ("memory_peak_bytes", "Memory peak of rank 0", "bytes"),
+    ):
+        x, y = pairs(few, "minutes", name)
+        drawn.append(Plot(title, "minutes of training", label, [Curve("", x, y)] if x else [], from_zero=True))
+    drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(contents)))
+    joules = {name: figure.value for name, figure in contents.energy.components.items() if figure.value}
+    kwh = {name: value / JOULES_PER_KWH for name, value in joules.items()}
+    drawn.append(Plot("Energy by component", "kWh", "", bars=kwh))
+    phases = {name: value / JOULES_PER_KWH for name, value in contents.energy.phases.items() if value}
+    drawn.append(Plot("Energy by phase", "kWh", "", bars=phases))
+    return [plot for plot in drawn if plot.curves or plot.bars]
+
+
+_COST_AXES = (("flop", "model FLOPs"), ("kwh", "kWh of the devices"), ("kgco2e", "kg CO2e"))
+
+
+def _loss(contents: Contents, steps: list[dict[str, Any]], axis: str, label: str) -> Plot:
+    """Training loss and held-out loss against tokens, or against what they cost."""
+    x, y = pairs(steps, axis, "loss")
+    if not x:
+        return Plot("", "", "")
+    kept = thin([{"x": a, "y": b, "mean": c} for a, b, c in zip(x, y, smooth(y), strict=True)])
+    columns = [[record[name] for record in kept] for name in ("x", "y", "mean")]
+    curves = [Curve("each step", columns[0], columns[1], PALE), Curve("mean", columns[0], columns[2], BLUE)]
+    at = {record["step"]: record.get(axis) for record in steps}
+    held = [item | {"at": at.get(item["step"])} for item in contents.steps.evaluations]
+    held_x, held_y = pairs(held, "at", "loss")
+    if held_x:
+        curves.append(Curve("held out", held_x, held_y, ORANGE, marker="o"))
+    return Plot(f"Loss against {label}", label, "nats per target", curves)
+
+
+def _bits_per_byte(contents: Contents) -> Plot:
+    x, y = pairs(contents.steps.evaluations, "tokens", "bits_per_byte")
+    if not x:
+        return Plot("", "", "")
+    yardstick = pairs(contents.steps.evaluations, "tokens", "unigram_bits_per_byte")
+    curves = [
+        Curve("model", x, y, ORANGE, marker="o"),
+        Curve("the same tokens without context", *yardstick, colour=GREY, style="--"),
+    ]
+    return Plot("Held-out bits per byte", "tokens", "bits per byte", curves)
+
+
+def _with_clock(records: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    """Each record with the minutes of training so far, over the steps that count."""
+    clock, timed = 0.0, []
+    for record in records:
+        clock += sum(value for value in record.get("seconds", {}).values() if is_number(value))
+        timed.append(record | {"minutes": clock / 60})
+    return timed
+
+
+def _with_costs(record: dict[str, Any], contents: Contents) -> dict[str, Any]:
+    """The record with kWh of the devices and, where the grid is known, kg CO2e so far."""
+    joules = record.get("joules") or {}
+    if not joules or any(not is_number(value) for value in joules.values()):
+        return record
+    site, kwh = contents.site, sum(joules.values()) / JOULES_PER_KWH
+    carbon = None if site.gco2e_per_kwh is None else kwh * (site.pue or 1.0) * site.gco2e_per_kwh / 1000
+    return record | {"kwh": kwh, "kgco2e": carbon}
+
+
+def _phase_seconds(contents: Contents) -> dict[str, float]:
+    """Seconds by phase over all steps that were trained, also those that were trained again."""
+    totals: dict[str, float] = defaultdict(float)
+    for record in contents.steps.kept + contents.steps.replayed:
+        for name, value in (record.get("seconds") or {}).items():
+            totals[PHASES.get(name, name)] += value if is_number(value) else 0.0
+    return {name: value for name, value in totals.items() if value > 0}
