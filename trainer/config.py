@@ -106,13 +106,17 @@ class DataConfig(Section):
     """Which text, and how much of it a sample holds."""
 
     name: Literal["stdlib", "text"] = key("stdlib", "corpus: Python's own standard library, or text files of yours")
-    path: Paths = key((), "files, folders or globs of text (.txt, .md, .py, ...) and JSONL; for data=text")
-    field: str = key("text", "name of the JSONL field that holds a document's text")
+    path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst; for data=text")
+    field: str = key("text", "JSONL field or Parquet column that holds a document's text")
     document: Literal["file", "paragraph", "line"] = key("file", "what one document is in a plain text file")
     sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
     packing: Literal["packed", "padded"] = key(
         "packed", "samples without gaps, or one stretch of one document each, padded"
     )
+    normalize: Literal["none", "nfc", "nfkc"] = key("none", "Unicode form that all text is brought into")
+    deduplicate: bool = key(False, "keep only the first of documents of the same text")
+    shortest: int = key(0, "shorter documents are left out", "characters", ge=0)
+    longest: int | None = key(None, "longer documents are left out", "characters", ge=1)
     held_out: float = key(0.05, "share of the documents (chosen by hash) that is never trained on", gt=0, lt=0.5)
 
 
@@ -120,7 +124,7 @@ class TokenizerConfig(Section):
     """Sentencepiece, lossless, with byte fallback."""
 
     name: Literal["unigram", "bpe"] = key("bpe", "kind of sentencepiece model to train")
-    vocabulary: Count = key(4096, "pieces, bytes and special tokens", "tokens", ge=300, le=1_000_000)
+    vocabulary: Count = key(2048, "pieces, bytes and special tokens", "tokens", ge=300, le=1_000_000)
     sentinels: int = key(
         100, "special tokens <extra_id_0> ... for objectives that replace spans", "tokens", ge=0, le=10_000
     )
@@ -382,6 +386,14 @@ class Config(Section):
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
+    def _size_dial(self) -> Config:
+        if self.model.size is not None:
+            from trainer.size_dial import turned  # the books below need this module
+
+            self.__dict__["model"] = turned(self.model, self.vocabulary, self.max_length)
+        return self
+
+    @model_validator(mode="after")
     def _rooms_agree(self) -> Config:
         wrong = []
         if self.model.position == "learned" and self.data.sequence_length > self.max_length:
@@ -397,6 +409,7 @@ class Config(Section):
                 f"model.vocabulary: {self.model.vocabulary} is smaller than tokenizer.vocabulary "
                 f"{self.tokenizer.vocabulary}"
             )
+        wrong += self._objective_misfits()
         if self.data.name == "text" and not self.data.path:
             wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
         if self.data.name == "stdlib" and self.data.path:
@@ -416,6 +429,32 @@ class Config(Section):
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _objective_misfits(self) -> list[str]:
+        """What the objective feeds and the model has no place for; families are the objective's own business."""
+        model, name = self.model, self.objective.name
+        given, wrong = f"objective={name}", []
+        if model.family != "encoder":
+            return []
+        if name == "permuted_lm" and not model.two_stream:
+            wrong.append(
+                f"{given} needs model.two_stream=true, as in model=xlnet-base; model={model.name} has one stream"
+            )
+        if name == "unilm" and model.two_stream:
+            wrong.append(
+                f"{given} needs model.two_stream=false, as in model=bert-base; model={model.name} has two streams"
+            )
+        if name == "replaced_token" and model.generator_width is None:
+            wrong.append(f"{given} needs a generator, as in model=electra-small; model={model.name} has none")
+        if name in ("masked_lm", "unilm", "permuted_lm") and model.generator_width is not None:
+            wrong.append(f"{given}: model={model.name} is a discriminator; take objective=replaced_token")
+        if self.objective.question and not model.sentence_head:
+            wrong.append(
+                f"objective.question: {self.objective.question} needs model.sentence_head=true, as in model=bert-base"
+            )
+        if (self.objective.question or name == "unilm") and model.token_types == 1:
+            wrong.append(f"model.token_types: {given} marks two sentences; take 2, or 0 for none")
+        return wrong
 
     # Derived figures that several rooms need.
 

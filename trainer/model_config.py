@@ -18,7 +18,8 @@ class ModelConfig(Section):
     # Size.
     size: Count | None = key(
         None,
-        "the size dial: parameters wanted in total; sets depth, width, heads and ffn_width in the preset's proportions",
+        "size dial: total parameters wanted; sets depth, width and heads in the preset's proportions, then null",
+        "parameters",
         ge=1,
     )
     vocabulary: Count | None = key(

@@ -30,7 +30,7 @@ class Decoder(Stack):
     def hidden(self, tokens: Tensor, positions: Tensor, segments: Tensor | None, order: Tensor | None = None) -> Tensor:
         """The residual stream after the last norm, [B, S, width]; tokens, positions, segments and order are [B, S].
 
-        order: a token sees those of at most its own rank, in place of causality; so a prefix of equal ranks sees itself.
+        order: a token sees those of at most its own rank, in place of causality; so a prefix of one rank sees itself.
         """
         x = self.embed(tokens, positions)
         return self.run(x, self.context(x, positions, segments, order))

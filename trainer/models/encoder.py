@@ -61,11 +61,19 @@ class Encoder(Stack):
     # --- the residual stream ---
 
     def hidden(
-        self, tokens: Tensor, positions: Tensor, segments: Tensor | None, token_types: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        token_types: Tensor | None = None,
+        order: Tensor | None = None,
     ) -> Tensor:
-        """The residual stream after the last block, [B, S, width]; all arguments are [B, S]."""
+        """The residual stream after the last block, [B, S, width]; all arguments are [B, S].
+
+        order: a token sees those of at most its own rank only (UniLM, Dong et al. 2019).
+        """
         x = self.embed(tokens, positions, token_types)
-        context = self.context(x, positions, segments)
+        context = self.context(x, positions, segments, order)
         if self.config.position == "relative":
             context = self._with_distances(context, x, 0, token_types)
         return self.run(x, context)
@@ -79,7 +87,7 @@ class Encoder(Stack):
         token_types: Tensor | None = None,
         memory: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """The query stream [B, S, width], which knows a token's place and not its content (Yang et al. 2019, section 2.3).
+        """The query stream [B, S, width], which knows a token's place and not its content (Yang et al. 2019, 2.3).
 
         Also the input of every block, which the next segment may take as `memory`: [B, M, width] each, no gradient.
         """
@@ -147,13 +155,24 @@ class Encoder(Stack):
         token_types: Tensor | None = None,
         order: Tensor | None = None,
     ) -> Tensor:
-        """Logits [B, S, vocabulary] of the token at every place; with `order`, from the query stream."""
+        """Logits [B, S, vocabulary] of the token at every place; with two streams and `order`, by the query stream."""
         if self.head is None:
             raise ValueError("an encoder with a discriminator has no token logits; use replaced.generate or .detect")
         positions = places(tokens) if positions is None else positions
-        if order is not None:
-            return self.head(self.two_streams(tokens, positions, segments, order, token_types)[0])
-        return self.head(self.hidden(tokens, positions, segments, token_types))
+        return self.head(self._predicting(tokens, positions, segments, token_types, order))
+
+    def _predicting(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        token_types: Tensor | None,
+        order: Tensor | None,
+    ) -> Tensor:
+        """The stream that the heads read."""
+        if order is not None and self.query_start is not None:
+            return self.two_streams(tokens, positions, segments, order, token_types)[0]
+        return self.hidden(tokens, positions, segments, token_types, order)
 
     def sentence_logits(self, hidden: Tensor) -> Tensor:
         """Two-way logits [B, 2] from the first token's residual stream."""
@@ -169,24 +188,17 @@ class Encoder(Stack):
         token_types: Tensor | None = None,
         sentence_label: Tensor | None = None,
         order: Tensor | None = None,
-        noise: Tensor | None = None,
     ) -> Output:
         """Sum of the loss in nats over the targets (fp32), their count, and named side sums.
 
         All [B, S] but sentence_label [B]. A target is the token that belongs at its own place. token_types: sentence A
-        or B. sentence_label: class of the sentence head, -100 for none. order: the factorization order of permuted
-        language modelling (two_stream). noise: uniform in [0, 1), from which ELECTRA's generator draws its tokens;
-        None: drawn here.
+        or B. sentence_label: class of the sentence head, -100 for none. order: who sees whom by rank; with two streams,
+        the factorization order of permuted language modelling.
         """
         if self.replaced is not None:
-            return self.replaced(self, tokens, targets, segments, positions, token_types, noise)
-        if order is not None and self.query_start is None:
-            raise ValueError("order: permuted language modelling needs model.two_stream=true (xlnet-base)")
+            return self.replaced(self, tokens, targets, segments, positions, token_types)
         assert self.head is not None
-        if order is not None:
-            hidden, _ = self.two_streams(tokens, positions, segments, order, token_types)
-        else:
-            hidden = self.hidden(tokens, positions, segments, token_types)
+        hidden = self._predicting(tokens, positions, segments, token_types, order)
         loss, count = token_loss(self.head(hidden), targets)
         if self.sentence is None or sentence_label is None:
             return loss, count, {}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels.attention.dropout import philox
 from trainer.model_config import ModelConfig
 from trainer.models.initialization import spread
 from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
@@ -49,13 +50,12 @@ class ReplacedTokens(nn.Module):
         segments: Tensor,
         positions: Tensor,
         token_types: Tensor | None,
-        noise: Tensor | None,
     ) -> Output:
         """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens."""
         logits = self.generate(tokens, positions, segments, token_types)
         loss, count = token_loss(logits, targets)
         chosen = targets != NOT_A_TARGET
-        drawn = sample(logits.detach(), noise)
+        drawn = sample(logits.detach(), row_noise(tokens, targets))
         replaced = chosen & (drawn != targets)  # a lucky draw is an original
         filled = torch.where(chosen, drawn, tokens)
         found = self.detect(encoder.hidden(filled, positions, segments, token_types)).float()
@@ -72,10 +72,18 @@ class ReplacedTokens(nn.Module):
         return total, count, {name: value.detach() for name, value in sums.items()}
 
 
-def sample(logits: Tensor, noise: Tensor | None) -> Tensor:
+def row_noise(tokens: Tensor, targets: Tensor) -> Tensor:
+    """Uniform in [0, 1), float32 [B, S]: a pure function of each row's own content, so that what is drawn does not depend
+    on ranks, micro-batches or resumes."""
+    place = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    zero = torch.zeros_like(place)
+    words = philox(torch.zeros_like(place), tokens, targets - NOT_A_TARGET, place, zero)
+    key = (words[0] + (words[1] << 31)).sum(dim=1, keepdim=True)  # wraps around
+    return (philox(key, place, zero, zero, zero)[0] >> 8).float() * 2.0**-24
+
+
+def sample(logits: Tensor, noise: Tensor) -> Tensor:
     """One token per place from softmax(logits) [B, S, V], by the inverse of the cumulative distribution at `noise`."""
     cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)
-    if noise is None:
-        noise = torch.rand(logits.shape[:-1], device=logits.device)
     aim = noise.to(cumulative.dtype)[..., None] * cumulative[..., -1:]
     return torch.searchsorted(cumulative, aim, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
