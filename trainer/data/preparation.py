@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 
 from trainer.config import Config
-from trainer.data.corpus import Part, Source, parts, sources
+from trainer.data.cleaning import Cleaner, normalised
+from trainer.data.corpus import parts, sources
+from trainer.data.readers import Part, Source
 from trainer.data.shards import FORMAT, MANIFEST, SPLITS, Prepared, SplitWriter, fsync, open_prepared, write_file
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokens_of, train
 from trainer.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 BATCH_BYTES = 1 << 22  # text that is encoded at a time
+DROPPED, TRAIN, HELD_OUT = range(3)  # fates of a document
 
 
 def cache_root(config: Config) -> Path:
@@ -114,42 +117,54 @@ def _build(config: Config, root: Path, files: list[Source], imported: Tokenizer 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What one reading of the text found out. held_out: bool per document that is not empty, in order."""
+    """What one reading of the text found out. fate: uint8 per document, in order: DROPPED, TRAIN or HELD_OUT."""
 
     digest: str
-    held_out: np.ndarray
+    fate: np.ndarray
     train_bytes: int
     read_bytes: int
-    empty: list[str]
+    dropped: dict[str, int]
 
 
 def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
     total = sum(source.size for source in files)
     overall = hashlib.sha256(f"{FORMAT} {config.data.held_out}".encode())
-    shares: list[float] = []
+    cleaner = Cleaner(config.data)
+    shares: list[float] = []  # of kept documents: where in [0, 1) their hash lies
     sizes: list[int] = []
-    empty: list[str] = []
-    read = 0
-    document, size = hashlib.sha256(), 0
-    for part in parts(config.data, files):
+    kept = bytearray()
+    names: list[str] = []
+    read = size = characters = 0
+    document = hashlib.sha256()
+    for part in _documents(config, files):
         content = part.text.encode()
         if part.first:
-            document, size = hashlib.sha256(), 0
+            document, size, characters = hashlib.sha256(), 0, 0
         document.update(content)
         size += len(content)
+        characters += len(part.text)
         read += part.read
-        if part.last and not size:
-            empty.append(part.name)
-        elif part.last:
-            overall.update(document.digest())
-            shares.append(int.from_bytes(document.digest()[:8]) / 2**64)
-            sizes.append(size)
+        if part.last:
+            kept.append(cleaner.keep(document.digest(), characters))
+            if kept[-1]:
+                overall.update(document.digest())
+                shares.append(int.from_bytes(document.digest()[:8]) / 2**64)
+                sizes.append(size)
+            elif len(names) < 4:
+                names.append(part.name)
         progress("reading corpus", min(read, total), total)
     if not shares:
-        names = ", ".join(empty[:3]) + (" ..." if len(empty) > 3 else "")
-        raise UserError(f"data: there is no text: {names} {'is' if len(empty) == 1 else 'are'} empty")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in cleaner.dropped.items() if count)
+        raise UserError(f"data: there is no text: of {len(kept)} documents, {reasons} ({', '.join(names)})")
     held_out = _split(np.array(shares), config)
-    return Corpus(overall.hexdigest(), held_out, int(np.array(sizes)[~held_out].sum()), read, empty)
+    fate = np.frombuffer(kept, np.uint8).copy()
+    fate[fate > 0] = np.where(held_out, HELD_OUT, TRAIN)
+    train_bytes = int(np.array(sizes)[~held_out].sum())
+    return Corpus(overall.hexdigest(), fate, train_bytes, read, cleaner.dropped)
+
+
+def _documents(config: Config, files: list[Source]) -> Iterator[Part]:
+    return normalised(parts(config.data, files), config.data)
 
 
 def _split(shares: np.ndarray, config: Config) -> np.ndarray:
@@ -166,12 +181,12 @@ def _split(shares: np.ndarray, config: Config) -> np.ndarray:
 
 
 def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[Part, bool]]:
-    """Every part that is not empty, and whether its document is held out."""
+    """Every part of a kept document, and whether the document is held out."""
     number = -1
-    for part in parts(config.data, files):
-        if part.text:
-            number += part.first
-            yield part, bool(corpus.held_out[number])
+    for part in _documents(config, files):
+        number += part.first
+        if corpus.fate[number] != DROPPED:
+            yield part, bool(corpus.fate[number] == HELD_OUT)
 
 
 def _training_texts(config: Config, files: list[Source], corpus: Corpus) -> Iterator[str]:
@@ -210,7 +225,7 @@ def _encode(
         "vocabulary": tokenizer.vocabulary,
         "specials": tokenizer.specials,
         "splits": splits,
-        "dropped": {"empty": len(corpus.empty)},
+        "dropped": corpus.dropped,
         "files": [write_file(folder / "tokenizer.model", tokenizer.model)]
         + [entry for writer in writers.values() for entry in writer.files],
     }
@@ -243,7 +258,7 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
         {
             "format": FORMAT,
             "files": [[source.name, str(source.path.absolute()), source.size, source.mtime_ns] for source in files],
-            "data": config.data.model_dump(mode="json", include={"name", "field", "document", "held_out"}),
+            "data": config.data.model_dump(mode="json", exclude={"path", "sequence_length", "packing"}),
             "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
         }
     )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import gzip
 import json
 import resource
+import sys
 
 import pytest
 
 from trainer.config import DataConfig
-from trainer.data import corpus
+from trainer.data import readers
 from trainer.data.corpus import parts, sources
 from trainer.errors import UserError
 
@@ -42,7 +44,7 @@ def test_bytes_survive_newlines_of_every_kind(tmp_path):
 
 
 def test_large_files_come_in_parts_cut_behind_newlines(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "PART_BYTES", 64)
+    monkeypatch.setattr(readers, "PART_BYTES", 64)
     text = "".join(f"line é {number}\n" for number in range(100)) + "no newline"
     (tmp_path / "a.txt").write_text(text)
     data = DataConfig(name="text", path=(str(tmp_path),))
@@ -63,6 +65,56 @@ def test_jsonl(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows))
     assert list(documents(tmp_path).values()) == ["first\nline", "second", ""]
     assert list(documents(tmp_path)) == ["a.jsonl:1", "a.jsonl:3", "a.jsonl:5"]
+
+
+ROWS = [{"text": f"document {k}\n" * (k % 5 + 1), "url": f"u{k}"} for k in range(600)]
+
+
+def packed(suffix: str, content: bytes) -> bytes:
+    if suffix == "gz":
+        return gzip.compress(content)
+    return pytest.importorskip("zstandard").ZstdCompressor().compress(content) if suffix == "zst" else content
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_compressed_files_read_like_plain_ones(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(readers, "PART_BYTES", 256)
+    lines = "\n".join(json.dumps(row) for row in ROWS).encode()
+    (tmp_path / f"a.jsonl.{suffix}").write_bytes(packed(suffix, lines))
+    (tmp_path / f"b.txt.{suffix}").write_bytes(packed(suffix, b"first\n") + packed(suffix, b"second\n"))
+    read = documents(tmp_path)
+    assert list(read.values()) == [row["text"] for row in ROWS] + ["first\nsecond\n"]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_torn_archives(tmp_path, suffix):
+    whole = packed(suffix, bytes(range(128)) * 50_000)
+    for content in (whole[: len(whole) // 2], b"not packed at all"):
+        (tmp_path / f"a.txt.{suffix}").write_bytes(content)
+        name = "gzip" if suffix == "gz" else "zstd"
+        with pytest.raises(UserError, match=rf"a\.txt\.{suffix} is no whole {name} file"):
+            documents(tmp_path)
+
+
+def test_parquet(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet", row_group_size=70)
+    assert list(documents(tmp_path).values()) == [row["text"] for row in ROWS]
+    with pytest.raises(UserError, match=r"a\.parquet has no column 'txt' \(did you mean 'text'\?\); .* text, url"):
+        documents(tmp_path, field="txt")
+    pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet row 2: 'text' holds no text but None"):
+        documents(tmp_path)
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"a\.parquet is no whole Parquet file"):
+        documents(tmp_path)
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match=r"a\.parquet needs pyarrow; run pip install pyarrow"):
+        documents(tmp_path)
 
 
 def test_the_standard_library_is_a_corpus():
@@ -93,7 +145,7 @@ def test_torn_json(tmp_path, content, message):
 
 
 def test_invalid_utf8_is_found_at_its_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "PART_BYTES", 64)
+    monkeypatch.setattr(readers, "PART_BYTES", 64)
     (tmp_path / "a.txt").write_bytes(b"x" * 50 + b"\n" + b"y" * 99 + b"\xe9 latin")
     for document in ("file", "line"):
         with pytest.raises(UserError, match=r"a.txt is not UTF-8 at byte 150 \(0xe9\)"):
@@ -101,7 +153,7 @@ def test_invalid_utf8_is_found_at_its_byte(tmp_path, monkeypatch):
 
 
 def test_a_line_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(readers, "LONGEST_LINE", 1 << 20)
     (tmp_path / "a.txt").write_bytes(b"x" * (3 << 20))
     with pytest.raises(UserError, match=r"a\.txt has a line longer than 1 MiB"):
         documents(tmp_path)

@@ -109,8 +109,27 @@ def test_empty_files_are_counted(tmp_path, make_config, text):
         (tmp_path / f"{number}.txt").write_text(text(number))
     (tmp_path / "nothing.txt").touch()
     prepared = prepare(make_config(tmp_path, tmp_path / "cache"))
-    assert prepared.manifest["dropped"] == {"empty": 1}
+    assert prepared.manifest["dropped"] == {"empty": 1, "duplicate": 0, "short": 0, "long": 0}
     assert prepared.train.documents + prepared.held_out.documents == 60
+
+
+def test_cleaning_reports_what_it_removed(tmp_path, make_config, text):
+    texts = [text(number) for number in range(60)]
+    texts += [texts[3], texts[7], "tiny", "long " * 2000, "Cafe\u0301 " + texts[0], "Caf\u00e9 " + texts[0]]
+    for number, content in enumerate(texts):
+        (tmp_path / f"{number:02d}.txt").write_text(content, newline="")
+    keys = {"normalize": "nfc", "deduplicate": True, "shortest": 5, "longest": 5000}
+    prepared = prepare(make_config(tmp_path, tmp_path / "cache", data=keys))
+    assert prepared.manifest["dropped"] == {"empty": 0, "duplicate": 3, "short": 1, "long": 1}
+    tokenizer = Tokenizer(prepared.tokenizer_file)
+    back = [tokenizer.decode(document) for split in ("train", "held_out") for document in documents(prepared, split)]
+    assert sorted(back) == sorted([*texts[:60], "Caf\u00e9 " + texts[0]])
+
+
+def test_nothing_is_left_after_cleaning(tmp_path, make_config):
+    (tmp_path / "a.txt").write_text("abc")
+    with pytest.raises(UserError, match=r"there is no text: of 1 documents, 1 short \(a\.txt\)"):
+        prepare(make_config(tmp_path, tmp_path / "cache", data={"shortest": 10}))
 
 
 def test_few_documents_hold_out_the_one_with_the_lowest_hash(tmp_path, make_config, text):
@@ -124,7 +143,7 @@ def test_few_documents_hold_out_the_one_with_the_lowest_hash(tmp_path, make_conf
 @pytest.mark.parametrize(
     ("content", "keys", "message"),
     [
-        ("", {}, "there is no text: a.txt is empty"),
+        ("", {}, r"there is no text: of 1 documents, 1 empty \(a.txt\)"),
         ("one long text\n" * 500, {}, "nothing can be held out of training; .* data.document=paragraph"),
         ("same\n" * 500, {"data": {"document": "line"}}, "500 documents of one text"),
         (
