@@ -71,7 +71,7 @@ class RunFolder:
             lines = self.events.read_text(errors="replace").splitlines()
         except OSError:
             return 0
-        return sum('"name": "start"' in line or '"name": "resume"' in line for line in lines)
+        return sum(_event_name(line) in ("start", "resume") for line in lines)
 
     def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
         """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""
@@ -81,6 +81,13 @@ class RunFolder:
             entries = []
         entry = {"attempt": attempt, "time": time.time(), **environment(), **facts}
         write_atomic(self.environment, json.dumps([*entries, entry], indent=1))
+
+
+def _event_name(line: str) -> str | None:
+    try:
+        return json.loads(line).get("name")
+    except (ValueError, AttributeError):  # torn by a kill
+        return None
 
 
 def find_run(name: str, root: str) -> RunFolder:

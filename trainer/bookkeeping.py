@@ -1,0 +1,88 @@
+"""The clocks and counters of one attempt at a run; they write its records."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trainer.books import flops
+from trainer.config import Config
+from trainer.distributed import World
+from trainer.events import Event, StepRecord
+from trainer.folder import RunFolder
+from trainer.meter import Meter, gpu_of
+from trainer.trackers import Trackers
+
+STEP_PHASES = ("data", "forward_backward", "optimizer", "other")
+
+
+class Bookkeeper:
+    """Told of phases as they begin and of steps as they end."""
+
+    def __init__(
+        self, config: Config, folder: RunFolder, world: World, trackers: Trackers, attempt: int, step: int
+    ) -> None:
+        """`step` is the number of steps that were finished before this attempt."""
+        self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
+        self.flop_per_step = flops(config).per_step
+        peak = config.machine.peak_flops.get(config.engine.precision)
+        self.peak = peak * world.size if peak is not None else None
+        self.meter = Meter(
+            config,
+            folder.path,
+            rank=world.rank,
+            local_rank=world.local_rank,
+            world_size=world.size,
+            attempt=attempt,
+            step=step,
+            gpu=gpu_of(world.device),
+        )
+        self.began = self._mark = time.monotonic()
+        self._phase = "start"
+        self._seconds: dict[str, float] = {}
+        self.meter.start()
+
+    def phase(self, name: str) -> None:
+        """From now on time and energy belong to `name`."""
+        now = time.monotonic()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._mark
+        self._mark, self._phase = now, name
+        self.meter.phase(name)
+
+    def step(
+        self, step: int, targets: float, loss: float, grad_norm: float, lr: float, memory: int, sums: dict[str, float]
+    ) -> None:
+        """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
+        self.phase("other")
+        seconds, self._seconds = self._seconds, {}
+        duration = sum(seconds.get(name, 0.0) for name in STEP_PHASES)
+        rate = self.flop_per_step / duration
+        self.trackers.step(
+            StepRecord(
+                step=step,
+                samples=step * self.config.optim.batch_size,
+                tokens=step * self.config.tokens_per_step,
+                targets=int(targets),
+                flop=step * self.flop_per_step,
+                loss=loss,
+                grad_norm=grad_norm,
+                lr=lr,
+                tokens_per_second=self.config.tokens_per_step / duration,
+                flop_per_second=rate,
+                mfu=None if self.peak is None else rate / self.peak,
+                peak_flop_per_second=self.peak,
+                memory_peak_bytes=memory,
+                seconds=seconds,
+                wall_seconds=time.monotonic() - self.began,
+                attempt=self.attempt,
+                sums=sums,
+                joules=self.meter.read(step),
+            )
+        )
+
+    def event(self, name: str, step: int, text: str, **data: Any) -> None:
+        """A line of the logbook."""
+        self.trackers.event(Event(name, time.time(), step, text, data, self.attempt))
+
+    def close(self) -> None:
+        self.meter.close()
