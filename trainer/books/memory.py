@@ -1,57 +1,94 @@
-"""Memory of one rank: model states exactly as ZeRO divides them, activations by a simple count."""
+"""Memory of one rank at its peak, by purpose.
+
+States as ZeRO divides them (Rajbhandari et al. 2020, section 3) and DeepSpeed holds them: fp32 weights, gradients and
+two moments, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, and the buckets.
+The peak is the largest of three moments: the loss, the first gradient, and the optimizer step.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from trainer.books.layout import micro_batch, world_size, zero_stage
+from trainer.books.activations import FP32, saved
+from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.config import Config
+
+REDUCE_BUCKET = 500_000_000  # numbers; DeepSpeed's default of zero_optimization.reduce_bucket_size
+MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 
 
 @dataclass(frozen=True)
 class MemoryAccount:
-    """Bytes on one rank's device at the peak, by purpose."""
+    """Bytes of one rank at its peak."""
 
     weights: int
-    gradients: int
+    gradients: int  # that exist at the peak
     optimizer: int
-    activations: int
-    logits: int
+    buckets: int  # for communication
+    activations: int  # kept for the backward pass, with autocast's copies of the weights
+    logits: int  # with their logarithms and gradients
+    moment: str  # when the peak is
+    host: int = 0  # offloaded, in the host's memory
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        return self.weights + self.gradients + self.optimizer + self.buckets + self.activations + self.logits
 
 
 def memory(config: Config) -> MemoryAccount:
-    """Estimate of one rank's memory (Rajbhandari et al. 2020, section 3, for the states)."""
-    count, ranks, stage = (
-        parameters(config).total,
-        world_size(config),
-        zero_stage(config),
-    )
-    low_precision = config.engine.precision == "bf16"
-    width = 2 if low_precision else 4
+    """Predict one rank's peak."""
+    count, ranks, stage = parameters(config).total, world_size(config), zero_stage(config)
+    share = -(-count // ranks)
+    kept = saved(config, micro_batch(config), *lengths(config))
+    accumulating = micro_batches(config) > 1
 
-    weights = count * 4 // (ranks if stage == 3 else 1)
-    gradients = count * 4 // (ranks if stage >= 2 else 1)
-    optimizer = count * 8 // (ranks if stage >= 1 else 1)
-    if config.engine.offload_parameters:
-        weights = 0
+    weights = count if stage < 3 else share + min(count, MAX_LIVE)
+    weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
+    optimizer = 2 * (share if stage else count)
+    gradients = share if stage else count
+    bucket = _bucket(config) if stage else 0
+    host = 0
     if config.engine.offload_optimizer:
-        optimizer = 0
+        host += FP32 * (optimizer + share + gradients)
+        weights -= share
+        optimizer = gradients = 0
+    if config.engine.offload_parameters:
+        host += FP32 * share
+        weights -= share
+    states = FP32 * (weights + optimizer)
 
-    model, tokens = config.model, micro_batch(config) * config.data.sequence_length
-    query, key = (
-        model.heads * model.head_channels,
-        model.key_heads * model.head_channels,
-    )
-    hidden = model.ffn_channels * (4 if model.gated else 2)
-    one_block = tokens * width * (4 * model.width + 2 * query + 2 * key + hidden) + tokens * 4 * 2 * model.width
+    activations = kept.blocks
+    recomputing = 0
     if config.engine.activation_checkpointing:
-        activations = model.depth * tokens * model.width * width + one_block
-    else:
-        activations = model.depth * one_block
-    logits = tokens * config.vocabulary * (4 + 4 + width)
-    return MemoryAccount(weights, gradients, optimizer, activations, logits)
+        activations, recomputing = kept.carried, kept.block
+    activations += kept.weight_copies + kept.around
+    earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
+    table = FP32 * config.vocabulary * config.model.embedding_channels
+    whole = FP32 * (gradients if stage else count)
+    always = FP32 * bucket if stage == 3 else 0
+    moments = {
+        "the loss": (earlier, always, activations, kept.logits),
+        "the first gradients": (max(earlier, table), FP32 * bucket, activations + recomputing, 0),
+        "the optimizer step": (whole, always, 0, 0),
+    }
+    moment = max(moments, key=lambda name: sum(moments[name]))
+    at_peak, buckets, activations, logits = moments[moment]
+    return MemoryAccount(
+        weights=FP32 * weights,
+        gradients=at_peak,
+        optimizer=states - FP32 * weights,
+        buckets=buckets,
+        activations=activations,
+        logits=logits,
+        moment=moment,
+        host=host,
+    )
+
+
+def _bucket(config: Config) -> int:
+    zero: Any = config.engine.deepspeed.get("zero_optimization")
+    size = zero.get("reduce_bucket_size") if isinstance(zero, dict) else None
+    return int(float(size)) if isinstance(size, int | float | str) and size != "auto" else REDUCE_BUCKET

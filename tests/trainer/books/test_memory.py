@@ -1,0 +1,63 @@
+"""Predicted memory against what the allocator of a real engine held."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parameter_cases import BART, BERT, T5
+
+from trainer.books import memory
+from trainer.config import Config
+
+BUCKET = {"zero_optimization": {"reduce_bucket_size": 200_000}}
+LARGE = {"depth": 4, "width": 128, "heads": 4, "vocabulary": 2048}
+GPT2 = {"gated": False, "activation": "gelu_tanh", "norm": "layernorm", "position": "learned", "bias": True}
+
+# name: model, objective, engine
+CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "llama, bf16": ({}, "causal", {}),
+    "gpt2, fp32": (GPT2, "causal", {"precision": "fp32"}),
+    "llama, fp32, accumulated": ({"kv_heads": 2}, "causal", {"precision": "fp32", "micro_batch": 2}),
+    "llama, recomputed": ({"depth": 6}, "causal", {"activation_checkpointing": True}),
+    "gpt2, fp32, recomputed": (GPT2 | {"depth": 6}, "causal", {"precision": "fp32", "activation_checkpointing": True}),
+    "wide, states dominate": ({"width": 512, "heads": 8}, "causal", {"micro_batch": 1}),
+    "bert, bf16": (BERT, "masked_lm", {}),
+    "bert, stage 1": (BERT, "masked_lm", {"zero_stage": 1, "deepspeed": BUCKET}),
+    "bart, bf16": (BART, "bart", {}),
+    "t5, fp32": (T5, "span_corruption", {"precision": "fp32"}),
+    "llama, stage 1": ({}, "causal", {"zero_stage": 1, "deepspeed": BUCKET}),
+    "llama, stage 2": ({"depth": 6}, "causal", {"zero_stage": 2, "deepspeed": BUCKET, "micro_batch": 4}),
+    "llama, stage 3": ({}, "causal", {"zero_stage": 3, "deepspeed": BUCKET}),
+    "llama, stage 1, default bucket": ({}, "causal", {"zero_stage": 1}),
+}
+SLOW = set(CASES) - {"llama, bf16", "bert, stage 1"}
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    model, objective, engine = CASES[name]
+    noises = {"noises": ("text_infilling",)} if objective == "bart" else {}
+    return {
+        "model": LARGE | model,
+        "objective": {"name": objective} | noises,
+        "tokenizer": {"vocabulary": 2000},
+        "data": {"sequence_length": 128},
+        "optim": {"batch_size": 8},
+        "engine": engine | {"device": "cpu"},
+    }
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in CASES])
+def test_within_five_percent_of_the_allocator(name):
+    settings = settings_of(name)
+    probe = Path(__file__).with_name("memory_probe.py")
+    command = [sys.executable, str(probe), json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    peak = json.loads(done.stdout.strip().splitlines()[-1])["peak"]
+    predicted = memory(Config.model_validate(settings))
+    print(f"{name}: measured {peak / 1e6:.1f} MB, predicted {predicted.total / 1e6:.1f} MB at {predicted.moment}")
+    assert predicted.total == pytest.approx(peak, rel=0.05)

@@ -1,0 +1,146 @@
+"""What autograd keeps of a forward pass until the backward pass has read it, in bytes, layer by layer.
+
+Counted for eager PyTorch with autocast: norms keep their input in fp32, every linear layer keeps its own low-precision
+copy of its input (autocast casts per call) and of its weight. Attention keeps queries, keys, values, its output, one
+logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.books.parameters import parameters
+from trainer.config import Config
+from trainer.model_config import ModelConfig
+
+FP32 = 4
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Bytes of one forward pass over one micro-batch that live until the backward pass."""
+
+    block: int  # the largest block, activations only
+    blocks: int  # all blocks of all stacks
+    carried: int  # all that is kept of the blocks under checkpointing: their inputs
+    weight_copies: int  # low-precision weights that autocast made
+    around: int  # embedding, last norm, input of the head
+    logits: int  # at the most: logits, their logarithms and gradients, fp32 each
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One forward pass of one stack."""
+
+    config: Config
+    model: ModelConfig
+    rows: int  # sequences
+    tokens: int  # per sequence
+    source: int = 0  # tokens of the encoder, per sequence, for cross-attention
+
+    @property
+    def cast(self) -> bool:
+        return self.config.engine.precision == "bf16"
+
+    @property
+    def low(self) -> int:
+        return 2 if self.cast else FP32
+
+    @property
+    def low_residual(self) -> bool:
+        """A projected embedding comes out of autocast in low precision, and so does all that is added to it."""
+        projected = self.model.embedding_channels != self.model.width and self.model.embedding_projection == "sum"
+        return self.cast and projected
+
+    @property
+    def composed(self) -> bool:
+        """Whether attention keeps its probabilities: the reference, and any bias that learns outside of Triton."""
+        learns = self.model.position in ("buckets", "relative")
+        return self.config.kernels.attention == "reference" or (learns and not on_gpu(self.config))
+
+
+def on_gpu(config: Config) -> bool:
+    """Whether the plan is for an accelerator: its machine is named and the device is not set to the CPU."""
+    return config.engine.device == "cuda" or (config.engine.device == "auto" and config.machine.name != "unstated")
+
+
+def saved(config: Config, rows: int, source: int, target: int) -> Saved:
+    """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
+    model = config.model
+    low = 2 if config.engine.precision == "bf16" else FP32
+    streams = 2 if model.two_stream and config.objective.name == "permuted_lm" else 1
+    stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
+    if target:
+        stacks.append((_Pass(config, model, rows, target, source), model.depth))
+    kept_whole = 0
+    if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
+        generator = _Pass(config, small, rows, source)
+        kept_whole = small.depth * _block(generator) + rows * source * low * small.width * 2
+    each = [_block(stack) for stack, _ in stacks]
+
+    head, last = _Pass(config, model, rows, target or source), rows * (target or source)
+    columns = model.width if model.family == "encoder_decoder" else model.embedding_channels
+    around = kept_whole + (rows * (source + target) * _norm(head) if model.final_norm else 0) + last * low * columns
+    around += rows * (source + target) * _norm(head) if model.embedding_norm else 0
+    around += last * (low * (model.width + columns) + FP32 * columns) if model.head_transform else 0
+    return Saved(
+        block=max(each),
+        blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)),
+        carried=rows * (source * streams + target) * FP32 * model.width * model.depth,
+        weight_copies=_weight_copies(config) if low == 2 else 0,
+        around=around,
+        logits=3 * FP32 * last * config.vocabulary,
+    )
+
+
+def _norm(stack: _Pass) -> int:
+    """Bytes a norm keeps per token: its input and statistics; RMSNorm, where not fused, the normalised input too."""
+    width = stack.model.width
+    if stack.model.norm == "rmsnorm":
+        return FP32 * width * (1 if on_gpu(stack.config) else 2) + FP32
+    return (stack.low if stack.low_residual else FP32) * width + 2 * FP32
+
+
+def _block(stack: _Pass) -> int:
+    model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
+    width, hidden = model.width, model.ffn_channels
+    copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else 2  # of the norms' outputs
+    if model.activation == "relu":  # keeps its result, which is the next layer's input
+        kept = 3 if model.gated else 1
+    else:
+        kept = 4 if model.gated else 2
+    norms = 2 * _norm(stack) - (FP32 * width if model.parallel else 0)  # both norms of a parallel block read the same
+    total = tokens * (norms + low * (copies * width + kept * hidden))
+    total += _attention(stack, stack.tokens, rotary=model.position == "rotary")
+    if stack.source:
+        total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source, rotary=False)
+        total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
+    return total
+
+
+def _attention(stack: _Pass, keys: int, *, rotary: bool) -> int:
+    model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
+    fused = on_gpu(stack.config) and stack.config.kernels.attention in ("auto", "triton")
+    total = low * (
+        2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
+    )  # query, output; key, value, expanded
+    if rotary and stack.cast:
+        total += tokens * low * 4 * model.rotary_channels  # cosines and sines, cast for queries and for keys
+    if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
+        statistics = 2 if model.qk_norm == "projection" else model.heads + model.key_heads
+        total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
+    square = tokens * keys
+    if stack.composed:
+        total += square * model.heads * (FP32 + (low if stack.cast else 0))
+        return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
+    total += FP32 * tokens * model.heads  # one logarithm per row
+    if fused or model.position == "alibi":  # no mask, or one for all layers
+        return total
+    return total + low * square
+
+
+def _weight_copies(config: Config) -> int:
+    """Every matrix that a linear layer multiplies with, in two bytes."""
+    account = parameters(config)
+    return 2 * (account.attention + account.feed_forward + account.shared + account.head + account.generator)
