@@ -102,10 +102,35 @@ class ObjectiveConfig(Section):
         return self
 
 
+class SourceConfig(Section):
+    """One of the texts that a mixture is made of."""
+
+    path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst")
+    weight: float | None = key(None, "share of the tokens, relative to the others; null: by size and data.alpha", ge=0)
+    epochs: float | None = key(None, "most often that it is read, then the others take its share", "epochs", gt=0)
+    language: str | None = key(None, "language, e.g. de; reported, never guessed")
+    licence: str | None = key(None, "licence as its owner states it; reported, never guessed")
+
+    @model_validator(mode="after")
+    def _given(self) -> SourceConfig:
+        if not self.path:
+            raise ValueError("path: a source needs files, folders or globs")
+        return self
+
+
+class StageConfig(Section):
+    """A stretch of the run with weights of its own."""
+
+    tokens: Count = key(1, "length of the stage", "tokens", ge=1)
+    weights: dict[str, float] = key({}, "share of the tokens of each source, relative to the others; missing ones: 0")
+
+
 class DataConfig(Section):
     """Which text, and how much of it a sample holds."""
 
-    name: Literal["stdlib", "text"] = key("stdlib", "corpus: Python's own standard library, or text files of yours")
+    name: Literal["stdlib", "text", "mixture"] = key(
+        "stdlib", "corpus: Python's own standard library, text files of yours, or a mixture of such"
+    )
     path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst; for data=text")
     field: str = key("text", "JSONL field or Parquet column that holds a document's text")
     document: Literal["file", "paragraph", "line"] = key("file", "what one document is in a plain text file")
@@ -118,6 +143,43 @@ class DataConfig(Section):
     shortest: int = key(0, "shorter documents are left out", "characters", ge=0)
     longest: int | None = key(None, "longer documents are left out", "characters", ge=1)
     held_out: float = key(0.05, "share of the documents (chosen by hash) that is never trained on", gt=0, lt=0.5)
+    sources: dict[str, SourceConfig] = key(
+        {}, "for data=mixture: name of a source -> path, weight, epochs, language, licence"
+    )
+    alpha: float = key(1.0, "sources without weights: their share is their size to this power (XLM-R 0.3)", ge=0, le=1)
+    stages: tuple[StageConfig, ...] = key((), "weights that change along the run; the last stage holds to the end")
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _mixture_fits(self) -> DataConfig:
+        wrong = []
+        if self.name == "mixture" and not self.sources:
+            wrong.append("sources: data=mixture needs at least one, e.g. +data.sources.news.path=news/")
+        if self.name == "mixture" and self.path:
+            wrong.append("path: the texts of a mixture stand in data.sources")
+        if self.name != "mixture" and (self.sources or self.stages or self.alpha != 1):
+            wrong.append("sources: only data=mixture reads sources, alpha and stages; add data=mixture")
+        weights = [source.weight for source in self.sources.values()]
+        if None in weights and any(weight is not None for weight in weights):
+            unstated = ", ".join(name for name, source in self.sources.items() if source.weight is None)
+            wrong.append(f"sources: state the weight of every source or of none; {unstated} lack one")
+        elif weights and None not in weights and not sum(weight or 0 for weight in weights):
+            wrong.append("sources: all weights are 0; at least one must be more")
+        for number, stage in enumerate(self.stages):
+            for name, weight in stage.weights.items():
+                if name not in self.sources:
+                    wrong.append(f"stages[{number}].weights: no source {name!r}{nearest(name, self.sources)}")
+                elif not 0 <= weight < math.inf:
+                    wrong.append(f"stages[{number}].weights.{name}: {weight} is no share; it must be 0 or more")
+            if not sum(stage.weights.values()) > 0:
+                wrong.append(f"stages[{number}].weights: they sum to 0; at least one must be more")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
 
 
 class TokenizerConfig(Section):
@@ -128,6 +190,7 @@ class TokenizerConfig(Section):
     sentinels: int = key(
         100, "special tokens <extra_id_0> ... for objectives that replace spans", "tokens", ge=0, le=10_000
     )
+    symbols: Paths = key((), "special tokens of your own, e.g. <user>; their ids follow those that are built in")
     training_bytes: Count = key(16_000_000, "most text that the tokenizer is trained on", "bytes", ge=1)
     path: str | None = key(None, "an existing sentencepiece .model file instead of training one")
 

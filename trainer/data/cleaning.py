@@ -16,14 +16,14 @@ from trainer.data.readers import Part
 EMPTY, DUPLICATE, SHORT, LONG = "empty", "duplicate", "short", "long"
 
 
-def normalised(parts: Iterator[Part], data: DataConfig) -> Iterator[Part]:
-    """The same parts in one Unicode form. A part ends behind a newline, which no form joins to anything."""
+def normalised(parts: Iterator[tuple[str, Part]], data: DataConfig) -> Iterator[tuple[str, Part]]:
+    """The same (origin, part)s in one Unicode form. A part ends behind a newline, which no form joins to anything."""
     if data.normalize == "none":
         yield from parts
         return
     form = data.normalize.upper()
-    for part in parts:
-        yield replace(part, text=unicodedata.normalize(form, part.text))  # type: ignore[arg-type]
+    for origin, part in parts:
+        yield origin, replace(part, text=unicodedata.normalize(form, part.text))  # type: ignore[arg-type]
 
 
 @dataclass

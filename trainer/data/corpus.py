@@ -25,15 +25,21 @@ STDLIB_SKIPPED = (
 
 def sources(data: DataConfig) -> list[Source]:
     """The corpus's files, sorted by name. UserError when there are none."""
-    found = _stdlib() if data.name == "stdlib" else _given(data.path)
-    return sorted(found, key=lambda source: source.name)
+    if data.name == "stdlib":
+        found = _stdlib()
+    elif data.name == "text":
+        found = _given("text", data.path)
+    else:
+        found = [file for name, source in data.sources.items() for file in _given(name, source.path)]
+    return sorted(found, key=lambda file: (file.origin, file.name))
 
 
-def parts(data: DataConfig, files: list[Source]) -> Iterator[Part]:
-    """All documents of all files, part by part. Empty documents come as one empty part."""
+def parts(data: DataConfig, files: list[Source]) -> Iterator[tuple[str, Part]]:
+    """(origin, part): all documents of all files, part by part. Empty documents come as one empty part."""
     for source in files:
         try:
-            yield from read(source, data)
+            for part in read(source, data):
+                yield source.origin, part
         except OSError as error:
             raise UserError(f"data: cannot read {source.path}: {error.strerror or error}") from None
 
@@ -52,13 +58,13 @@ def _stdlib() -> list[Source]:
         for name in files:
             path = Path(folder, name)
             if name.endswith(".py") and not name.startswith("_sysconfigdata") and not path.is_symlink():
-                found.append(_source(path, root))
+                found.append(_source("stdlib", path, root))
     if not found:
         raise UserError(f"data=stdlib: no standard library sources in {root}; use data=text data.path=...")
     return found
 
 
-def _given(paths: tuple[str, ...]) -> list[Source]:
+def _given(origin: str, paths: tuple[str, ...]) -> list[Source]:
     found: dict[Path, Source] = {}
     for given in paths:
         pattern = str(Path(given).expanduser())
@@ -66,14 +72,14 @@ def _given(paths: tuple[str, ...]) -> list[Source]:
         if not matches:
             raise UserError(f"data.path: nothing matches {given}")
         for match in map(Path, matches):
-            for source in _at(match):
+            for source in _at(origin, match):
                 found.setdefault(source.path.resolve(), source)
     return list(found.values())
 
 
-def _at(path: Path) -> list[Source]:
+def _at(origin: str, path: Path) -> list[Source]:
     if path.is_file():
-        return [_source(path, path.parent)]
+        return [_source(origin, path, path.parent)]
     if not path.is_dir():
         beside = path.parent if path.parent.is_dir() else Path()
         names = [entry.name for entry in beside.iterdir()]
@@ -84,12 +90,12 @@ def _at(path: Path) -> list[Source]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if kind(name) in suffixes and not name.startswith("."):
-                found.append(_source(Path(folder, name), path))
+                found.append(_source(origin, Path(folder, name), path))
     if not found:
         raise UserError(f"data.path: {path} holds no text files (.txt, .md, .py, .jsonl ...); name others one by one")
     return found
 
 
-def _source(path: Path, root: Path) -> Source:
+def _source(origin: str, path: Path, root: Path) -> Source:
     status = path.stat()
-    return Source(path.relative_to(root).as_posix(), path, status.st_size, status.st_mtime_ns)
+    return Source(origin, path.relative_to(root).as_posix(), path, status.st_size, status.st_mtime_ns)

@@ -17,8 +17,9 @@ BLOCK = 8192  # positions computed at a time; the answer does not depend on it
 class Order:
     """Sample numbers of an endless run -> positions in the corpus, each once per epoch."""
 
-    def __init__(self, n: int, seed: int) -> None:
-        self.n, self.seed = n, seed
+    def __init__(self, n: int, seed: int, stream: tuple[str, int] = ("order", 0)) -> None:
+        """stream: purpose, and a number that tells apart orders of the same purpose."""
+        self.n, self.seed, self.stream = n, seed, stream
         self._half = max(1, -(-(n - 1).bit_length() // 2))
         self._blocks: dict[tuple[int, int], np.ndarray] = {}
 
@@ -37,7 +38,7 @@ class Order:
         if (epoch, block) not in self._blocks:
             if len(self._blocks) > 3:
                 self._blocks.clear()
-            keys = bits(self.seed, "order", epoch, ROUNDS)
+            keys = bits(self.seed, self.stream[0], epoch, ROUNDS, self.stream[1])
             begin = block * BLOCK
             positions = self._encipher(np.arange(begin, min(begin + BLOCK, self.n), dtype=np.uint64), keys)
             while (outside := positions >= self.n).any():

@@ -7,15 +7,17 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +71,12 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
     folder = _remembered(root, listing)
     if folder is None:
         with _lock(listing, progress):
-            folder = _remembered(root, listing) or _build(config, root, files, imported, progress)
-            _write_whole(listing, json.dumps({"folder": folder.name}).encode())
-    prepared = open_prepared(folder)
+            folder = _remembered(root, listing)
+            if folder is None:
+                folder, report = _build(config, root, files, imported, progress)
+                _write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
+    report = json.loads(listing.read_text())["report"]
+    prepared = replace(open_prepared(folder), report=report)
     if prepared.vocabulary > config.vocabulary:
         raise UserError(
             f"model.vocabulary: {config.vocabulary} is smaller than the tokenizer's {prepared.vocabulary} pieces; "
@@ -83,12 +88,15 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
 def _remembered(root: Path, listing: Path) -> Path | None:
     try:
         folder = root / "tokens" / json.loads(listing.read_text())["folder"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         return None
     return folder if folder.exists() else None
 
 
-def _build(config: Config, root: Path, files: list[Source], imported: Tokenizer | None, progress: Progress) -> Path:
+def _build(
+    config: Config, root: Path, files: list[Source], imported: Tokenizer | None, progress: Progress
+) -> tuple[Path, dict[str, Any]]:
+    """The folder, and what there is to report of these files beside it."""
     corpus = _survey(config, files, progress)
     if imported:
         tokenizer = imported
@@ -109,7 +117,13 @@ def _build(config: Config, root: Path, files: list[Source], imported: Tokenizer 
             _encode(config, files, corpus, tokenizer, partial, progress)
             os.rename(partial, folder)
             fsync(folder.parent)
-    return folder
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "files": dict(Counter(file.origin for file in files)),
+        "file_bytes": sum(file.size for file in files),
+        "dropped": corpus.dropped,
+    }
+    return folder, report
 
 
 # --- the survey: one reading that decides what belongs where --------------------------------------------------------
@@ -121,7 +135,7 @@ class Corpus:
 
     digest: str
     fate: np.ndarray
-    train_bytes: int
+    train_bytes: dict[str, int]  # by origin
     read_bytes: int
     dropped: dict[str, int]
 
@@ -131,12 +145,13 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
     overall = hashlib.sha256(f"{FORMAT} {config.data.held_out}".encode())
     cleaner = Cleaner(config.data)
     shares: list[float] = []  # of kept documents: where in [0, 1) their hash lies
-    sizes: list[int] = []
+    train_bytes: Counter[str] = Counter()
+    owners: list[tuple[str, int]] = []
     kept = bytearray()
     names: list[str] = []
     read = size = characters = 0
     document = hashlib.sha256()
-    for part in _documents(config, files):
+    for origin, part in _documents(config, files):
         content = part.text.encode()
         if part.first:
             document, size, characters = hashlib.sha256(), 0, 0
@@ -147,9 +162,11 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
         if part.last:
             kept.append(cleaner.keep(document.digest(), characters))
             if kept[-1]:
+                if not owners or owners[-1][0] != origin:
+                    overall.update(f"[{origin}]".encode())
                 overall.update(document.digest())
                 shares.append(int.from_bytes(document.digest()[:8]) / 2**64)
-                sizes.append(size)
+                owners.append((origin, size))
             elif len(names) < 4:
                 names.append(part.name)
         progress("reading corpus", min(read, total), total)
@@ -159,11 +176,14 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
     held_out = _split(np.array(shares), config)
     fate = np.frombuffer(kept, np.uint8).copy()
     fate[fate > 0] = np.where(held_out, HELD_OUT, TRAIN)
-    train_bytes = int(np.array(sizes)[~held_out].sum())
-    return Corpus(overall.hexdigest(), fate, train_bytes, read, cleaner.dropped)
+    for (origin, size), held in zip(owners, held_out.tolist(), strict=True):
+        train_bytes[origin] += 0 if held else size
+    if unread := [origin for origin, total in train_bytes.items() if not total]:
+        raise UserError(f"data.sources.{unread[0]}: all of its text is held out of training; give it more documents")
+    return Corpus(overall.hexdigest(), fate, dict(train_bytes), read, cleaner.dropped)
 
 
-def _documents(config: Config, files: list[Source]) -> Iterator[Part]:
+def _documents(config: Config, files: list[Source]) -> Iterator[tuple[str, Part]]:
     return normalised(parts(config.data, files), config.data)
 
 
@@ -180,20 +200,25 @@ def _split(shares: np.ndarray, config: Config) -> np.ndarray:
     return held_out
 
 
-def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[Part, bool]]:
+def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[str, Part, bool]]:
     """Every part of a kept document, and whether the document is held out."""
     number = -1
-    for part in _documents(config, files):
+    for origin, part in _documents(config, files):
         number += part.first
         if corpus.fate[number] != DROPPED:
-            yield part, bool(corpus.fate[number] == HELD_OUT)
+            yield origin, part, bool(corpus.fate[number] == HELD_OUT)
 
 
 def _training_texts(config: Config, files: list[Source], corpus: Corpus) -> Iterator[str]:
-    """Parts of the training split, about tokenizer.training_bytes in all, chosen by their hash."""
-    share = config.tokenizer.training_bytes / max(1, corpus.train_bytes)
-    for part, held_out in _kept(config, files, corpus):
-        if not held_out and (share >= 1 or _share(part.text) < share):
+    """Parts of the training split, about tokenizer.training_bytes in all, chosen by their hash.
+
+    The parts of a mixture share them in proportion to their size to the power of data.alpha.
+    """
+    smoothed = {origin: size**config.data.alpha for origin, size in corpus.train_bytes.items()}
+    scale = config.tokenizer.training_bytes / sum(smoothed.values())
+    shares = {origin: scale * smoothed[origin] / size for origin, size in corpus.train_bytes.items()}
+    for origin, part, held_out in _kept(config, files, corpus):
+        if not held_out and (shares[origin] >= 1 or _share(part.text) < shares[origin]):
             yield part.text
 
 
@@ -212,10 +237,10 @@ def _encode(
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     done = 0
     for batch in _batches(_kept(config, files, corpus)):
-        encoded = tokenizer.encode_all([part.text for part, _ in batch], threads)
-        for (part, held_out), ids in zip(batch, encoded, strict=True):
+        encoded = tokenizer.encode_all([part.text for _, part, _ in batch], threads)
+        for (origin, part, held_out), ids in zip(batch, encoded, strict=True):
             tokens = tokens_of(ids, bos=bos if part.first else None, eos=eos if part.last else None)
-            writers["held_out" if held_out else "train"].add(tokens, len(part.text.encode()), part.first)
+            writers["held_out" if held_out else "train"].add(tokens, len(part.text.encode()), part.first, origin)
             done += part.read
         progress("encoding", done, corpus.read_bytes)
     splits = {split: writer.finish() for split, writer in writers.items()}
@@ -225,7 +250,6 @@ def _encode(
         "vocabulary": tokenizer.vocabulary,
         "specials": tokenizer.specials,
         "splits": splits,
-        "dropped": corpus.dropped,
         "files": [write_file(folder / "tokenizer.model", tokenizer.model)]
         + [entry for writer in writers.values() for entry in writer.files],
     }
@@ -233,12 +257,12 @@ def _encode(
     fsync(folder)
 
 
-def _batches(items: Iterator[tuple[Part, bool]]) -> Iterator[list[tuple[Part, bool]]]:
-    batch: list[tuple[Part, bool]] = []
+def _batches(items: Iterator[tuple[str, Part, bool]]) -> Iterator[list[tuple[str, Part, bool]]]:
+    batch: list[tuple[str, Part, bool]] = []
     size = 0
     for item in items:
         batch.append(item)
-        size += len(item[0].text)
+        size += len(item[1].text)
         if size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -257,8 +281,10 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
     return _key(
         {
             "format": FORMAT,
-            "files": [[source.name, str(source.path.absolute()), source.size, source.mtime_ns] for source in files],
-            "data": config.data.model_dump(mode="json", exclude={"path", "sequence_length", "packing"}),
+            "files": [[file.origin, file.name, str(file.path.absolute()), file.size, file.mtime_ns] for file in files],
+            "data": config.data.model_dump(
+                mode="json", exclude={"path", "sequence_length", "packing", "sources", "stages"}
+            ),
             "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
         }
     )

@@ -27,8 +27,9 @@ PARQUET_SUFFIX = ".parquet"
 
 @dataclass(frozen=True)
 class Source:
-    """One file of the corpus. `name` does not depend on where the corpus lies."""
+    """One file of the corpus. `name` does not depend on where the corpus lies; `origin` is its part of a mixture."""
 
+    origin: str
     name: str
     path: Path
     size: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from trainer.config import Config
-from trainer.data.layouts import windows
+from trainer.data.layouts import Cut, Windows, windows
+from trainer.data.mixture import Mixture
 from trainer.data.order import Order
 from trainer.data.shards import Prepared, TokenStream
 from trainer.data.tokenizer import Tokenizer
@@ -16,6 +18,20 @@ from trainer.objectives import NO_TARGET, PADDING, Batch, Window, objective
 from trainer.objectives.noise import below, rows
 
 TRIES = 10  # draws of a partner before one of the same document is accepted
+
+
+@dataclass(frozen=True)
+class Part:
+    """The windows of one source, in an order of their own. first: the place of its first window among all."""
+
+    windows: Windows
+    n: int
+    order: Order | None
+    first: int
+
+    def places(self, start: int, stop: int) -> np.ndarray:
+        """Windows that samples start..stop-1 of this source are."""
+        return self.order(start, stop) if self.order else np.arange(start, stop)
 
 
 class Samples:
@@ -28,16 +44,42 @@ class Samples:
     def __init__(self, prepared: Prepared, config: Config, split: Literal["train", "held_out"]) -> None:
         self.pad, self.seed = prepared.pad, config.seed
         self.objective = objective(config, Tokenizer(prepared.tokenizer_file).table())
+        origins = list(prepared.manifest["splits"][split]["origins"])
+        mixed = split == "train" and config.data.name == "mixture"
+        streams = {
+            origin: TokenStream(prepared, split, origin if mixed else None)
+            for origin in (origins if mixed else ["all"])
+        }
+        self.parts: list[Part] = []
+        self.n = 0
+        for number, (origin, stream) in enumerate(streams.items()):
+            part = self._part(
+                config, stream, number if split == "train" else None, f"data.sources.{origin}" if mixed else "data"
+            )
+            self.parts.append(part)
+            self.n += part.n
+        self.mixture: Mixture | None = None
+        if mixed:
+            sizes = {
+                origin: (part.n, len(stream))
+                for (origin, stream), part in zip(streams.items(), self.parts, strict=True)
+            }
+            run = config.steps * config.optim.batch_size
+            self.mixture = Mixture(config.data, sizes, run, config.data.sequence_length, config.seed)
+
+    def _part(self, config: Config, stream: TokenStream, number: int | None, name: str) -> Part:
         stride, length = self.objective.stride, self.objective.length
-        self.windows = windows(self.objective.layout, TokenStream(prepared, split), stride, length, self.pad)
-        self.n = self.windows.count(whole=split == "train")
-        if split == "train" and self.n < 1:
+        cut = windows(self.objective.layout, stream, stride, length, self.pad)
+        n = cut.count(whole=number is not None)
+        if number is None:
+            return Part(cut, max(1, n), None, self.n)
+        if n < 1:
             raise UserError(
-                f"data: the training text has {prepared.train.tokens:,} tokens, one sample needs {length:,}; "
+                f"{name}: the training text has {len(stream):,} tokens, one sample needs {length:,}; "
                 f"give more text or lower data.sequence_length={config.data.sequence_length}"
             )
-        self.n = max(1, self.n)
-        self.order = Order(self.n, config.seed) if split == "train" else None
+        # Sources of equal size shall not be read in the same order.
+        return Part(cut, n, Order(n, config.seed, ("order", number)), self.n)
 
     def __len__(self) -> int:
         """Samples of one epoch."""
@@ -50,22 +92,56 @@ class Samples:
     def window(self, start: int, stop: int) -> Window:
         """The text of these samples, before the objective."""
         index = np.arange(start, stop)
-        place = self.order(start, stop) if self.order else index
-        cut = self.windows.cut(place)
+        if self.mixture is None:
+            return self._window(self.parts[0], index, start)
+        source, number = self.mixture(start, stop)
+        found = [np.flatnonzero(source == part) for part in range(len(self.parts))]
+        pieces = [
+            self._window(part, index[mine], int(number[mine[0]]))
+            for part, mine in zip(self.parts, found, strict=True)
+            if len(mine)
+        ]
+        return _joined(pieces, np.argsort(np.concatenate(found)))
+
+    def _window(self, part: Part, index: np.ndarray, first: int) -> Window:
+        """Samples `index` of the run, which are samples first, first + 1 ... of their source."""
+        place = part.places(first, first + len(index))
+        cut = part.windows.cut(place)
         partner = other = None
         if self.objective.partner:
-            partner, other = self._partners(place, index)
-        epoch = index // self.n
-        return Window(cut.tokens, cut.segments, cut.positions, index, place, epoch, self.seed, partner, other)
+            partner, other = self._partners(part, place, index)
+        epoch = (first + np.arange(len(index))) // part.n
+        return Window(
+            cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch, self.seed, partner, other
+        )
 
-    def _partners(self, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
-        """A random window of another document for each, as far as ten draws find one."""
-        draws = below(rows(self.seed, "partner", index, TRIES), self.n)
-        other = self.windows.document(draws.ravel()).reshape(draws.shape) != self.windows.document(place)[:, None]
+    def _partners(self, part: Part, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
+        """A random window of another document of the same source for each, as far as ten draws find one."""
+        draws = below(rows(self.seed, "partner", index, TRIES), part.n)
+        other = part.windows.document(draws.ravel()).reshape(draws.shape) != part.windows.document(place)[:, None]
         chosen = draws[np.arange(len(draws)), np.argmax(other, axis=1)]
-        cut = self.windows.cut(chosen)
-        window = Window(cut.tokens, cut.segments, cut.positions, index, chosen, index * 0, self.seed)
+        cut: Cut = part.windows.cut(chosen)
+        window = Window(cut.tokens, cut.segments, cut.positions, index, part.first + chosen, index * 0, self.seed)
         return window, other.any(axis=1)
+
+
+def _joined(pieces: list[Window], order: np.ndarray) -> Window:
+    """The rows of several windows as one, rearranged."""
+
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(piece, name) for piece in pieces])[order]
+
+    return Window(
+        join("tokens"),
+        join("segments"),
+        join("positions"),
+        join("index"),
+        join("place"),
+        join("epoch"),
+        pieces[0].seed,
+        None if pieces[0].partner is None else _joined([w.partner for w in pieces if w.partner is not None], order),
+        None if pieces[0].other_document is None else join("other_document"),
+    )
 
 
 def blank(batch: Batch, pad: int) -> Batch:

@@ -47,6 +47,9 @@ class Prepared:
     held_out: SplitInfo
     fingerprint: str  # sha256 of the manifest, which holds the sha256 of every file
     manifest: dict[str, Any] = field(repr=False)
+    report: dict[str, Any] = field(
+        repr=False, default_factory=dict
+    )  # of the files it was made from: counts, dropped, date
 
     @property
     def tokenizer_file(self) -> Path:
@@ -101,9 +104,9 @@ def _damaged(folder: Path, what: str) -> UserError:
 
 
 class TokenStream:
-    """All tokens of one split as one array, mapped from its shards."""
+    """All tokens of one split, or of one origin in it, as one array, mapped from its shards."""
 
-    def __init__(self, prepared: Prepared, split: str) -> None:
+    def __init__(self, prepared: Prepared, split: str, origin: str | None = None) -> None:
         entry = prepared.manifest["splits"][split]
         dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         files = [prepared.folder / name for name in entry["shards"]]
@@ -111,13 +114,29 @@ class TokenStream:
         self._shards = [np.asarray(np.memmap(file, dtype, "r")) for file in files]
         self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
         self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
+        self._begin, self._length = 0, int(self._edges[-1])
+        if origin is not None:
+            self._narrow(entry["origins"], origin)
+
+    def _narrow(self, origins: dict[str, dict[str, int]], wanted: str) -> None:
+        """Origins lie one behind the other."""
+        first = 0
+        for name, sizes in origins.items():
+            if name == wanted:
+                self._length = sizes["tokens"]
+                self.starts = self.starts[first : first + sizes["documents"]] - self._begin
+                return
+            first += sizes["documents"]
+            self._begin += sizes["tokens"]
+        self._length, self.starts = 0, self.starts[:0]
 
     def __len__(self) -> int:
-        return int(self._edges[-1])
+        return self._length
 
     def read(self, begin: np.ndarray, out: np.ndarray) -> None:
         """Fill out[r] with the tokens from begin[r] on; what lies past the end is left as it was."""
         length = out.shape[1]
+        begin = begin + self._begin
         shards = np.searchsorted(self._edges, begin, side="right") - 1
         for row, at, shard in zip(out, begin.tolist(), shards.tolist(), strict=True):
             filled = 0
@@ -148,11 +167,16 @@ class SplitWriter:
         self.tokens = self.text_bytes = 0
         self.counts = np.zeros(vocabulary, np.int64)
         self.files: list[dict[str, Any]] = []
+        self.origins: dict[str, dict[str, int]] = {}
         self._waiting: list[np.ndarray] = []
         self._waiting_tokens = 0
 
-    def add(self, tokens: np.ndarray, text_bytes: int, first: bool) -> None:
-        """Append a part of a document; `first` marks the part that begins it."""
+    def add(self, tokens: np.ndarray, text_bytes: int, first: bool, origin: str = "text") -> None:
+        """Append a part of a document; `first` marks the part that begins it. Origins come one after the other."""
+        sizes = self.origins.setdefault(origin, {"documents": 0, "tokens": 0, "bytes": 0})
+        sizes["documents"] += first
+        sizes["tokens"] += len(tokens)
+        sizes["bytes"] += text_bytes
         if first:
             self.starts.append(self.tokens)
         self.counts += np.bincount(tokens, minlength=len(self.counts))
@@ -179,7 +203,13 @@ class SplitWriter:
         fsync(index)
         self.files.append({"file": index.name, "bytes": index.stat().st_size, "sha256": file_sha256(index)})
         info = SplitInfo(len(self.starts), self.tokens, self.text_bytes, self._unigram_bits_per_byte())
-        return {"info": vars(info), "dtype": self.dtype.name, "shards": shards, "documents": index.name}
+        return {
+            "info": vars(info),
+            "dtype": self.dtype.name,
+            "shards": shards,
+            "documents": index.name,
+            "origins": self.origins,
+        }
 
     def _unigram_bits_per_byte(self) -> float:
         """Entropy of the predicted tokens (all but <s>, which nothing predicts), spread over the text's bytes."""

@@ -109,7 +109,9 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:
 
     Raises UserError when the texts do not support the wanted vocabulary, with the largest one they do.
     """
-    specials = SPECIALS[4:] + tuple(f"<extra_id_{number}>" for number in range(config.sentinels))
+    specials = SPECIALS[4:] + tuple(f"<extra_id_{number}>" for number in range(config.sentinels)) + config.symbols
+    if twice := [symbol for symbol in config.symbols if specials.count(symbol) > 1 or symbol in SPECIALS or not symbol]:
+        raise UserError(f"tokenizer.symbols: {twice[0]!r} is empty, given twice or built in; choose another name")
     fixed = 4 + len(specials) + len(OWN_PIECES) + 256
     if config.vocabulary <= fixed:
         raise UserError(

@@ -19,11 +19,11 @@ LARGEST = np.uint64(2**64 - 1)
 _local = threading.local()
 
 
-def bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
-    """`count` uint64 of the stream (seed, purpose, index)."""
+def bits(seed: int, purpose: str, index: int, count: int, part: int = 0) -> np.ndarray:
+    """`count` uint64 of the stream (seed, purpose, index), or of its part of that number."""
     generator, state = _philox()
     state["state"]["key"][:] = seed, PURPOSES[purpose]
-    state["state"]["counter"][:] = 0, 0, 0, index
+    state["state"]["counter"][:] = 0, 0, part, index
     generator.state = state
     return generator.random_raw(count)
 

@@ -17,7 +17,7 @@ def documents(path, **keys) -> dict[str, str]:
     """name -> text of every document, parts joined."""
     data = DataConfig(name="text", path=(str(path),), **keys)
     joined: dict[str, str] = {}
-    for part in parts(data, sources(data)):
+    for _, part in parts(data, sources(data)):
         assert (part.name not in joined) == part.first
         joined[part.name] = joined.get(part.name, "") + part.text
     return joined
@@ -48,7 +48,7 @@ def test_large_files_come_in_parts_cut_behind_newlines(tmp_path, monkeypatch):
     text = "".join(f"line é {number}\n" for number in range(100)) + "no newline"
     (tmp_path / "a.txt").write_text(text)
     data = DataConfig(name="text", path=(str(tmp_path),))
-    read = list(parts(data, sources(data)))
+    read = [part for _, part in parts(data, sources(data))]
     assert len(read) > 10 and "".join(part.text for part in read) == text
     assert all(part.text.endswith("\n") for part in read[:-1])
     assert sum(part.read for part in read) == len(text.encode())
@@ -124,7 +124,7 @@ def test_the_standard_library_is_a_corpus():
     assert {"argparse.py", "json/decoder.py", "pydoc_data/topics.py"} <= set(names) and names == sorted(names)
     assert not any(name.startswith(("test/", "site-packages/", "idlelib/")) for name in names)
     assert 5e6 < sum(source.size for source in files) < 3e7
-    text = "".join(part.text for part in parts(data, [source for source in files if source.name == "this.py"]))
+    text = "".join(part.text for _, part in parts(data, [source for source in files if source.name == "this.py"]))
     assert "Gur Mra bs Clguba" in text
 
 

@@ -70,7 +70,7 @@ def test_next_sentences_come_from_other_documents(config, prepared):
     samples = Samples(prepared, encoder(config, name="masked_lm", question="nsp", masks="static"), "train")
     window = samples.window(0, 3 * len(samples))
     assert window.other_document.all() and window.partner is not None
-    own, other = (samples.windows.document(w.place) for w in (window, window.partner))
+    own, other = (samples.parts[0].windows.document(w.place) for w in (window, window.partner))
     assert (own != other).all()
     labels = samples.objective.apply(window)["sentence_label"]
     assert labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(labels)))

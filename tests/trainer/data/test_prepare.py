@@ -109,7 +109,7 @@ def test_empty_files_are_counted(tmp_path, make_config, text):
         (tmp_path / f"{number}.txt").write_text(text(number))
     (tmp_path / "nothing.txt").touch()
     prepared = prepare(make_config(tmp_path, tmp_path / "cache"))
-    assert prepared.manifest["dropped"] == {"empty": 1, "duplicate": 0, "short": 0, "long": 0}
+    assert prepared.report["dropped"] == {"empty": 1, "duplicate": 0, "short": 0, "long": 0}
     assert prepared.train.documents + prepared.held_out.documents == 60
 
 
@@ -120,7 +120,7 @@ def test_cleaning_reports_what_it_removed(tmp_path, make_config, text):
         (tmp_path / f"{number:02d}.txt").write_text(content, newline="")
     keys = {"normalize": "nfc", "deduplicate": True, "shortest": 5, "longest": 5000}
     prepared = prepare(make_config(tmp_path, tmp_path / "cache", data=keys))
-    assert prepared.manifest["dropped"] == {"empty": 0, "duplicate": 3, "short": 1, "long": 1}
+    assert prepared.report["dropped"] == {"empty": 0, "duplicate": 3, "short": 1, "long": 1}
     tokenizer = Tokenizer(prepared.tokenizer_file)
     back = [tokenizer.decode(document) for split in ("train", "held_out") for document in documents(prepared, split)]
     assert sorted(back) == sorted([*texts[:60], "Caf\u00e9 " + texts[0]])

@@ -35,7 +35,7 @@ def test_samples_against_a_reading_token_by_token(config, prepared):
     samples = Samples(prepared, config, "train")
     tokens, documents = stream_of(prepared, "train")
     batch = samples.batch(0, len(samples))
-    begins = samples.order(0, len(samples)) * 32
+    begins = samples.parts[0].places(0, len(samples)) * 32
     assert sorted(begins) == list(range(0, 32 * len(samples), 32))
     for row, begin in enumerate(begins.tolist()):
         for name, expected in naive(tokens, documents, begin, 32).items():
