@@ -83,10 +83,12 @@ DECIDED_ELSEWHERE = {
     "train_micro_batch_size_per_gpu": "engine.micro_batch",
     "gradient_accumulation_steps": "optim.batch_size and engine.micro_batch",
     "zero_optimization.stage": "engine.zero_stage",
+    "zero_optimization.offload_optimizer": "engine.offload_optimizer",
+    "zero_optimization.offload_param": "engine.offload_parameters",
 }
 
 
-def check(config: Config, world_size: int) -> None:
+def check(config: Config) -> None:
     """Let DeepSpeed judge its raw keys before any worker starts. Raises UserError with DeepSpeed's own words."""
     raw = config.engine.deepspeed
     if not raw:

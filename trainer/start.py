@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from datetime import datetime
@@ -87,8 +88,12 @@ def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFo
     if config.engine.deepspeed:
         from trainer.engine import check
 
-        check(config, config.launch.processes)
+        check(config)
     _device_exists(config)
+    if config.tracker.wandb == "online":
+        from trainer.trackers import check as check_wandb
+
+        check_wandb(config)
     prepared = prepare_with_progress(config)
     _freeze(config, folder, words, prepared)
     return config, folder
@@ -118,6 +123,8 @@ def _device_exists(config: Config) -> None:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if found < config.launch.processes:
             raise UserError(f"engine.device: cuda given, {found} CUDA devices found, {config.launch.processes} wanted")
+    if config.engine.compile and config.engine.device != "cuda" and not (shutil.which("g++") or shutil.which("clang++")):
+        raise UserError("engine.compile: torch.compile on a CPU needs a C++ compiler (g++ or clang++), and there is none")
     if config.kernels.attention == "triton" and config.engine.device != "cuda":
         import torch
 

