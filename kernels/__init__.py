@@ -5,24 +5,29 @@ Importing this package does not import Triton; the first call that runs a Triton
 
 from __future__ import annotations
 
-from kernels.attention import (
-    Alibi,
-    AttentionSpec,
-    Dense,
-    PreparedMask,
-    T5Bias,
-    attention,
-    prepare_mask,
-)
+from kernels.attention import Alibi, AttentionSpec, Dense, PreparedMask, T5Bias, attention, prepare_mask
 from kernels.errors import KernelInputError
+from kernels.gated import geglu, swiglu
+from kernels.loss import LossSums, cross_entropy, linear_cross_entropy
+from kernels.norm import layer_norm, rms_norm
+from kernels.rotary import rotary, rotary_tables
 
 __all__ = [
     "Alibi",
     "AttentionSpec",
     "Dense",
     "KernelInputError",
+    "LossSums",
     "PreparedMask",
     "T5Bias",
     "attention",
+    "cross_entropy",
+    "geglu",
+    "layer_norm",
+    "linear_cross_entropy",
     "prepare_mask",
+    "rms_norm",
+    "rotary",
+    "rotary_tables",
+    "swiglu",
 ]

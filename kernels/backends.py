@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 
 import torch
 
-from kernels.errors import KernelInputError, refuse_name
+from kernels.errors import KernelInputError, refuse, refuse_name
 
 logger = logging.getLogger("kernels")
 _logged: set[tuple[str, ...]] = set()
@@ -46,3 +47,34 @@ def log_choice(function: str, chosen: str, device: torch.device, reason: str) ->
     if key not in _logged:
         _logged.add(key)
         logger.info("%s on %s: backend %s (%s)", function, device.type, chosen, reason)
+
+
+BACKENDS = ("auto", "triton", "torch", "reference")
+
+
+def choose(function: str, backend: object, device: torch.device) -> str:
+    """The backend of a function that all three can serve; auto is triton on a GPU, else torch."""
+    asked = check_backend(function, backend, BACKENDS)
+    lacks = triton_lacks(device) if asked in ("auto", "triton") else None
+    if asked == "triton" and lacks:
+        raise backend_error(function, asked, lacks, "use backend='auto', 'torch' or 'reference'")
+    if asked != "auto":
+        return asked
+    chosen = "triton" if device.type == "cuda" and lacks is None else "torch"
+    log_choice(function, chosen, device, lacks or "a GPU" if device.type == "cuda" else "no GPU")
+    return chosen
+
+
+def check_float(function: str, argument: str, tensor: object, like: torch.Tensor | None = None) -> None:
+    """A floating-point tensor, on the device of `like`."""
+    if not isinstance(tensor, torch.Tensor):
+        raise refuse(function, argument, type(tensor).__name__, "a tensor")
+    if not tensor.is_floating_point():
+        raise refuse(function, argument, tensor.dtype, "a floating-point tensor")
+    if like is not None and tensor.device != like.device:
+        raise refuse(function, argument, f"on {tensor.device}", f"on {like.device}")
+
+
+def on_device(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:
+    """Triton launches on the current GPU: make it that of the tensor."""
+    return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else contextlib.nullcontext()

@@ -63,12 +63,23 @@ def block_dim(head_dim: int) -> int:
     return max(16, 1 << (head_dim - 1).bit_length())
 
 
-def attention_tile(kernel: str, arch: str, head_dim: int, dtype: torch.dtype) -> Tile:
+def kind_of(dtype: torch.dtype, heavy: bool) -> str:
+    """The table's row: "half", "half heavy" or "float"; heavy is dropout, soft-cap or a dense bias."""
+    if dtype == torch.float32:
+        return "float"
+    return "half heavy" if heavy else "half"
+
+
+def head_class(head_dim: int) -> int:
+    """The table's head size: 64, 128 or 256."""
+    return max(64, block_dim(head_dim))
+
+
+def attention_tile(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, heavy: bool = False) -> Tile:
     """kernel: "forward", "dq", "dkdv" or "bias"."""
-    width = 4 if dtype == torch.float32 else 2
     if arch == "interpreter":
         return Tile(64, 64, 4, 1)
-    return Tile(*ATTENTION[arch][kernel, max(32, block_dim(head_dim)), width])
+    return Tile(*ATTENTION[arch][kernel, head_class(head_dim), kind_of(dtype, heavy)])
 
 
 def row_warps(columns: int) -> int:

@@ -88,8 +88,10 @@ def install() -> None:
 
 
 def hasten() -> None:
-    """The interpreter patches triton.language anew at every call of a device function, a third of its time. The kernel's
-    launch has patched it already; only the modules that see `triton.language.core` need it, once each."""
+    """The interpreter patches triton.language anew at every call of a device function, a third of its time.
+
+    The kernel's launch has patched it already; only modules that see `triton.language.core` need it, once each.
+    """
     import triton.language as tl
     from triton.runtime import interpreter
 

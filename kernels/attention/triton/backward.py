@@ -10,7 +10,6 @@ import triton.language as tl
 
 from kernels.attention.triton.forward import full_key_range, key_range
 from kernels.attention.triton.tile import (
-    LOG2E,
     align_down,
     align_up,
     kept,
@@ -20,6 +19,7 @@ from kernels.attention.triton.tile import (
     store_rows,
     visible,
 )
+from kernels.device import LOG2E
 
 
 @triton.jit

@@ -9,8 +9,6 @@ import triton
 import triton.language as tl
 
 from kernels.attention.triton.tile import (
-    LN2,
-    LOG2E,
     add_bias,
     align_down,
     align_up,
@@ -21,6 +19,7 @@ from kernels.attention.triton.tile import (
     store_rows,
     visible,
 )
+from kernels.device import LN2, LOG2E
 
 
 @triton.jit

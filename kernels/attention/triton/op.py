@@ -3,7 +3,6 @@ no tensor value is read on the host."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,8 @@ from kernels.attention.dropout import threshold
 from kernels.attention.triton.backward import attention_delta, attention_dkdv, attention_dq
 from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
 from kernels.attention.triton.forward import attention_forward
-from kernels.configs import architecture, attention_tile, block_dim, dot_precision
+from kernels.backends import on_device
+from kernels.configs import Tile, architecture, attention_tile, block_dim, dot_precision
 
 NO_BOUND = -1  # left and right as operator arguments, where None is no bound
 
@@ -62,6 +62,11 @@ class Arguments:
         self.relative = None if table is None or buckets is None else table.float()[buckets.long()].t().contiguous()
         self.switches = _switches(self)
 
+    def tile(self, kernel: str) -> Tile:
+        s = self.switches
+        heavy = bool(s["DROPOUT"] or s["SOFTCAP"] or s["BIAS"] == 3)
+        return attention_tile(kernel, architecture(self.q.device), self.head_dim, self.q.dtype, heavy)
+
     def scalars(self) -> tuple[Any, ...]:
         keep_scale = 1.0 / (1.0 - self.dropout_p)
         return (self.scale, self.softcap, threshold(self.dropout_p), keep_scale)
@@ -83,8 +88,7 @@ class Arguments:
         if programs == 0:
             return
         switches = {name: value for name, value in self.switches.items() if name not in drop}
-        where = torch.cuda.device(self.q.device) if self.q.device.type == "cuda" else contextlib.nullcontext()
-        with where:
+        with on_device(self.q):
             kernel[(programs,)](*arguments, **switches, **more)
 
 
@@ -112,7 +116,7 @@ def _forward(a: Arguments) -> tuple[Tensor, Tensor]:
     q_lo, q_hi = (None, None) if a.q_reach is None else a.q_reach.unbind(0)
     out = torch.empty(a.q.shape, dtype=a.q.dtype, device=a.q.device)
     lse = torch.empty((a.batch, a.heads, a.q_len), dtype=torch.float32, device=a.q.device)
-    tile = attention_tile("forward", architecture(a.q.device), a.head_dim, a.q.dtype)
+    tile = a.tile("forward")
     a.launch(
         attention_forward,
         a.batch * a.heads * _tiles(a.q_len, tile.block_m),
@@ -152,7 +156,7 @@ def _delta(a: Arguments, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor | 
 def _dq(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
     q_lo, q_hi = (None, None) if a.q_reach is None else a.q_reach.unbind(0)
     dq = torch.empty(a.q.shape, dtype=a.q.dtype, device=a.q.device)
-    tile = attention_tile("dq", architecture(a.q.device), a.head_dim, a.q.dtype)
+    tile = a.tile("dq")
     a.launch(
         attention_dq,
         a.batch * a.heads * _tiles(a.q_len, tile.block_m),
@@ -175,7 +179,7 @@ def _dkdv(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tenso
     k_lo, k_hi = (None, None) if a.k_reach is None else a.k_reach.unbind(0)
     dk = torch.empty(a.k.shape, dtype=a.k.dtype, device=a.k.device)
     dv = torch.empty(a.v.shape, dtype=a.v.dtype, device=a.v.device)
-    tile = attention_tile("dkdv", architecture(a.q.device), a.head_dim, a.q.dtype)
+    tile = a.tile("dkdv")
     s = a.switches
     a.launch(
         attention_dkdv,
@@ -200,7 +204,7 @@ def _dtable(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
     """[num_buckets, H], the sum of partial sums [bands, splits, H, num_buckets] in a fixed order."""
     assert a.table is not None and a.buckets is not None
     q_lo, q_hi = (None, None) if a.q_reach is None else a.q_reach.unbind(0)
-    tile = attention_tile("bias", architecture(a.q.device), a.head_dim, a.q.dtype)
+    tile = a.tile("bias")
     block = min(tile.block_m, tile.block_n)
     bands = _tiles(a.q_len, block) + _tiles(a.k_len, block) - 1
     buckets = a.table.shape[0]
@@ -226,7 +230,7 @@ def _dtable(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
 
 def _ddense(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
     assert a.dense is not None
-    tile = attention_tile("bias", architecture(a.q.device), a.head_dim, a.q.dtype)
+    tile = a.tile("bias")
     q_tiles, k_tiles = _tiles(a.q_len, tile.block_m), _tiles(a.k_len, tile.block_n)
     one = [size == 1 and full != 1 for size, full in zip(a.dense.shape, (a.batch, a.heads, 0, 0), strict=True)]
     one[2:] = [a.dense.shape[2] == 1, a.dense.shape[3] == 1]

@@ -1,0 +1,143 @@
+"""Cross-entropy, alone and fused with the output layer so that the logits are never whole in memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels.backends import check_float, choose
+from kernels.errors import refuse, shape
+from kernels.loss.reference import LossOptions, reference_loss
+
+
+class LossSums(NamedTuple):
+    """Sums over the targets that count; divide by `targets` (or by those of a whole step) for a mean.
+
+    total: what to minimise, with its gradient. plain: cross-entropy of the targets alone, without smoothing or z term.
+    z: the z term. targets: how many count, int64. All but total carry no gradient. float32 (float64 for float64).
+    """
+
+    total: Tensor
+    plain: Tensor
+    z: Tensor
+    targets: Tensor
+
+
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float = 0.0,
+    backend: str = "auto",
+) -> LossSums:
+    """Sums of cross-entropy over logits [..., V] and int targets [...].
+
+    label_smoothing in [0, 1): that share is spread over all classes. z_loss: coefficient of the squared log-sum-exp.
+    softcap: logits become softcap * tanh(logits / softcap), 0 for off. Targets equal to `ignore_index` do not count;
+    others must lie in [0, V). backend: "triton", "torch", "reference", or "auto" (triton on a GPU, else torch).
+    """
+    check_float("cross_entropy", "logits", logits)
+    classes = logits.shape[-1]
+    options = _options("cross_entropy", ignore_index, label_smoothing, z_loss, softcap)
+    _check_targets("cross_entropy", targets, logits.shape[:-1], classes, ignore_index, logits)
+    flat, places = logits.reshape(-1, classes), targets.reshape(-1)
+    if flat.stride(1) != 1:
+        flat = flat.contiguous()
+    chosen = choose("cross_entropy", backend, logits.device)
+    if chosen == "reference":
+        total, plain, z = reference_loss(flat, places, options)
+    else:
+        from kernels.loss.op import cross_entropy_op
+
+        total, plain, z = cross_entropy_op(
+            flat, places.contiguous(), ignore_index, options.label_smoothing, options.z_loss, options.softcap,
+            chosen == "triton",
+        )  # fmt: skip
+    return LossSums(total, plain.detach(), z.detach(), (places != ignore_index).sum())
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float = 0.0,
+    chunk: int | None = None,
+    backend: str = "auto",
+) -> LossSums:
+    """`cross_entropy(hidden @ weight.T + bias, targets)` with the logits of one chunk of tokens in memory at a time.
+
+    hidden: [..., E]; weight: [V, E], which may be the tied embedding, in another dtype too (products are in the dtype
+    of hidden, the gradient is added up in float32); bias: [V]. chunk: tokens at a time, by default chosen from shapes.
+    Other arguments as in `cross_entropy`. The gradients are formed in the forward pass; they hold one [V, E] float32.
+    """
+    function = "linear_cross_entropy"
+    check_float(function, "hidden", hidden)
+    check_float(function, "weight", weight, hidden)
+    if weight.dim() != 2 or hidden.dim() < 1 or weight.shape[1] != hidden.shape[-1]:
+        raise refuse(function, "weight", f"of shape {shape(weight)}", f"[V, {hidden.shape[-1]}] to match hidden")
+    if bias is not None:
+        check_float(function, "bias", bias, hidden)
+        if bias.shape != weight.shape[:1]:
+            raise refuse(function, "bias", f"of shape {shape(bias)}", f"[{weight.shape[0]}]")
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise refuse(function, "chunk", chunk, "a number of tokens >= 1, or None")
+    options = _options(function, ignore_index, label_smoothing, z_loss, softcap)
+    _check_targets(function, targets, hidden.shape[:-1], weight.shape[0], ignore_index, hidden)
+    flat, places = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    chosen = choose(function, backend, hidden.device)
+    if chosen == "reference":
+        logits = flat @ weight.to(flat.dtype).t()
+        if bias is not None:
+            logits = logits + bias.to(logits.dtype)
+        total, plain, z = reference_loss(logits, places, options)
+    else:
+        from kernels.loss.op import linear_cross_entropy_op
+
+        inputs = [hidden, weight] if bias is None else [hidden, weight, bias]
+        needs = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        total, plain, z, *_ = linear_cross_entropy_op(
+            flat, weight, bias, places.contiguous(), ignore_index, options.label_smoothing, options.z_loss,
+            options.softcap, chunk or 0, needs, chosen == "triton",
+        )  # fmt: skip
+    return LossSums(total, plain.detach(), z.detach(), (places != ignore_index).sum())
+
+
+def _options(function: str, ignore_index: int, label_smoothing: float, z_loss: float, softcap: float) -> LossOptions:
+    if not isinstance(ignore_index, int):
+        raise refuse(function, "ignore_index", repr(ignore_index), "an integer")
+    if not 0.0 <= label_smoothing < 1.0:
+        raise refuse(function, "label_smoothing", label_smoothing, "a share in [0, 1)")
+    for name, value in (("z_loss", z_loss), ("softcap", softcap)):
+        if not 0.0 <= value < float("inf"):
+            raise refuse(function, name, value, "0 (off) or a positive number")
+    return LossOptions(ignore_index, float(label_smoothing), float(z_loss), float(softcap))
+
+
+def _check_targets(
+    function: str, targets: Tensor, wanted: torch.Size, classes: int, ignore_index: int, like: Tensor
+) -> None:
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise refuse(function, "targets", targets.dtype, "a tensor of integers")
+    if targets.shape != wanted:
+        raise refuse(function, "targets", f"of shape {shape(targets)}", f"{list(wanted)}, one a position")
+    if targets.device != like.device:
+        raise refuse(function, "targets", f"on {targets.device}", f"on {like.device}")
+    if torch.compiler.is_compiling() or not targets.numel():
+        return
+    bad = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
+    if targets.device.type == "cpu":
+        if bool(bad.any()):
+            got = int(targets[bad].flatten()[0])
+            raise refuse(function, "targets", f"{got} somewhere", f"0 to {classes - 1}, or ignore_index {ignore_index}")
+    else:
+        torch._assert_async(~bad.any(), f"{function}: a target is outside 0 to {classes - 1}")

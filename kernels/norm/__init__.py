@@ -1,0 +1,75 @@
+"""RMSNorm and LayerNorm, with the addition of a residual stream fused in."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.backends import check_float, choose
+from kernels.errors import refuse, shape
+from kernels.norm.reference import reference_norm
+
+MAX_COLUMNS = 65536
+
+
+def rms_norm(
+    x: Tensor, weight: Tensor, *, eps: float = 1e-6, residual: Tensor | None = None, backend: str = "auto"
+) -> Tensor | tuple[Tensor, Tensor]:
+    """x [..., C] divided by the root of its mean square over C, times weight [C].
+
+    residual: like x; then (normalised x + residual, x + residual) is returned, the second being the new stream.
+    Statistics are float32. backend: "triton", "torch", "reference", or "auto" (triton on a GPU, else torch).
+    """
+    return _norm("rms_norm", x, residual, weight, None, eps, False, backend)
+
+
+def layer_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    eps: float = 1e-5,
+    residual: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """x [..., C] minus its mean over C, divided by its standard deviation, times weight [C] plus bias [C].
+
+    residual and backend as in `rms_norm`.
+    """
+    return _norm("layer_norm", x, residual, weight, bias, eps, True, backend)
+
+
+def _norm(
+    function: str, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, center: bool,
+    backend: str,
+) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
+    check_float(function, "x", x)
+    if x.dim() < 1 or not 1 <= x.shape[-1] <= MAX_COLUMNS:
+        raise refuse(function, "x", f"of shape {shape(x)}", f"[..., C] with C from 1 to {MAX_COLUMNS}")
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None:
+            check_float(function, name, parameter, x)
+            if parameter.shape != x.shape[-1:]:
+                raise refuse(function, name, f"of shape {shape(parameter)}", f"[{x.shape[-1]}], the last size of x")
+    if residual is not None:
+        check_float(function, "residual", residual, x)
+        if residual.shape != x.shape or residual.dtype != x.dtype:
+            got = f"{residual.dtype} {shape(residual)}"
+            raise refuse(function, "residual", got, f"{x.dtype} {shape(x)}, like x")
+    if eps < 0:
+        raise refuse(function, "eps", eps, "a number >= 0")
+    chosen = choose(function, backend, x.device)
+    if chosen == "triton":
+        from kernels.norm.triton import norm_op
+
+        out, total, _, _ = norm_op(x, residual, weight.contiguous(), bias, eps, center)
+    elif chosen == "reference":
+        out, total = reference_norm(x, residual, weight, bias, eps, center)
+    else:
+        total = x if residual is None else x + residual
+        if center:
+            shift = None if bias is None else bias.to(x.dtype)
+            out = F.layer_norm(total, x.shape[-1:], weight.to(x.dtype), shift, eps)
+        else:
+            out = F.rms_norm(total, x.shape[-1:], weight.to(x.dtype), eps)
+    return out if residual is None else (out, total)

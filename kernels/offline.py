@@ -1,0 +1,169 @@
+"""Compile kernels for GPUs that are not there, and read what the code needs: registers, spills, shared memory, and
+which matrix instructions it uses. Needs Triton without its interpreter, and neither a GPU nor a driver."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kernels.configs import SHARED_MEMORY, Tile, block_dim, dot_precision
+
+# The instruction that multiplies matrices on each chip.
+MATRIX_INSTRUCTION = {
+    "sm_80": "mma.sync",
+    "sm_86": "mma.sync",
+    "sm_90": "wgmma.mma_async",
+    "sm_100": "tcgen05.mma",
+    "sm_120": "mma.sync",
+    "gfx942": "v_mfma",
+    "gfx950": "v_mfma",
+}
+ATTENTION_KERNELS = ("forward", "dq", "dkdv", "bias")
+
+# Feature sets under which the tiles of a kind must hold (see kernels/configs.py for the kinds).
+FEATURES: dict[str, dict[str, Any]] = {
+    "causal": {"HAS_RIGHT": True},
+    "packed T5": {"HAS_RIGHT": True, "SEGMENTS": True, "BIAS": 2},
+    "everything": {
+        "HAS_RIGHT": True, "HAS_LEFT": True, "SEGMENTS": True, "K_LENS": True, "ORDER": 1, "SOFTCAP": True,
+        "SINK": True, "DROPOUT": True, "BIAS": 3, "GROUPS": 4,
+    },
+}  # fmt: skip
+
+FEATURES_OF_KIND = {"half": ("causal", "packed T5"), "half heavy": ("everything",), "float": ("causal",)}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """registers a thread; spill and shared bytes; how many matrix instructions stand in the code.
+
+    float32 has its own: small tiles take mma.sync also on chips with wgmma or tcgen05.
+    """
+
+    registers: int
+    spill: int
+    shared: int
+    matrix: int
+
+    def fits(self, arch: str) -> bool:
+        return self.spill == 0 and self.shared <= SHARED_MEMORY[arch] and self.matrix > 0
+
+
+def target(arch: str) -> Any:
+    from triton.backends.compiler import GPUTarget
+
+    if arch.startswith("gfx"):
+        return GPUTarget("hip", arch, 64)
+    return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
+
+
+def compile_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dict[str, Any], tile: Tile) -> Resources:
+    """types: argument -> "*bf16", "i32", "fp32"; constants: argument -> value (a None pointer is a constant too).
+
+    Pointers and strides are taken as multiples of 16, as they are in training.
+    """
+    import triton
+    from triton.compiler import ASTSource
+
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name in constants else types[name] for name in names}
+    aligned = [n for n in names if signature[n] != "constexpr" and (types[n].startswith("*") or n.startswith("stride"))]
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={(names.index(name),): value for name, value in constants.items() if name in names},
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
+    )
+    options = {"num_warps": tile.warps, "num_stages": tile.stages}
+    compiled = triton.compile(source, target=target(arch), options=options)
+    return _resources(compiled, arch, constants.get("PRECISION") == "tf32x3")
+
+
+def _resources(compiled: Any, arch: str, tf32: bool) -> Resources:
+    instructions = {MATRIX_INSTRUCTION[arch], "mma.sync"} if tf32 else {MATRIX_INSTRUCTION[arch]}
+    shared = int(compiled.metadata.shared)
+    if arch.startswith("gfx"):
+        text = compiled.asm["amdgcn"]
+
+        def field(name: str) -> int:
+            found = re.search(name + r":\s*(\d+)", text)
+            return int(found.group(1)) if found else 0
+
+        spill = 4 * (field(r"\.vgpr_spill_count") + field(r"\.sgpr_spill_count")) + field("ScratchSize")
+        return Resources(field(r"\.vgpr_count"), spill, shared, sum(map(text.count, instructions)))
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    counts = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    spill = counts.get("STACK", 0) + counts.get("LOCAL", 0)
+    return Resources(counts["REG"], spill, shared, sum(map(compiled.asm["ptx"].count, instructions)))
+
+
+_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+_FLOAT_POINTERS = ("lse_ptr", "delta_ptr", "relative_ptr", "partial_ptr", "sink_ptr", "slopes_ptr")
+_FLOATS = ("scale", "softcap", "keep_scale")
+
+
+def compile_attention(
+    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any]
+) -> Resources:
+    """name: one of ATTENTION_KERNELS; features: the kernels' switches that are on."""
+    from kernels.attention.triton.backward import attention_dkdv, attention_dq
+    from kernels.attention.triton.bias_gradient import attention_table_gradient
+    from kernels.attention.triton.forward import attention_forward
+
+    kernels = {
+        "forward": attention_forward,
+        "dq": attention_dq,
+        "dkdv": attention_dkdv,
+        "bias": attention_table_gradient,
+    }
+    kernel = kernels[name]
+    switches: dict[str, Any] = {
+        "GROUPS": 1, "HEAD_DIM": head_dim, "BLOCK_D": block_dim(head_dim), "HAS_LEFT": False, "HAS_RIGHT": False,
+        "BIAS": 0, "SEGMENTS": False, "K_LENS": False, "ORDER": 0, "SOFTCAP": False, "SINK": False, "DROPOUT": False,
+        "PRECISION": dot_precision(arch, dtype), "WIDE": False, "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n,
+        "BLOCK": min(tile.block_m, tile.block_n),
+    } | features  # fmt: skip
+    s = switches
+    switches["FIRST_MASKED"] = bool(s["HAS_RIGHT"] or s["K_LENS"] or s["SEGMENTS"] or s["ORDER"])
+    present = {
+        "slopes_ptr": s["BIAS"] == 1, "relative_ptr": s["BIAS"] == 2 or name == "bias", "dense_ptr": s["BIAS"] == 3,
+        "k_lens_ptr": s["K_LENS"], "sink_ptr": s["SINK"], "seed_ptr": s["DROPOUT"],
+        **dict.fromkeys(("q_rank_ptr", "k_rank_ptr"), bool(s["ORDER"])),
+        **dict.fromkeys(
+            ("q_segment_ptr", "k_segment_ptr", "q_lo_ptr", "q_hi_ptr", "k_lo_ptr", "k_hi_ptr"), s["SEGMENTS"]
+        ),
+    }  # fmt: skip
+    types: dict[str, str] = {}
+    constants: dict[str, Any] = {}
+    for argument in kernel.arg_names:
+        if argument in switches:
+            constants[argument] = switches[argument]
+        elif not present.get(argument, True):
+            constants[argument] = None
+        elif argument.startswith("stride_") and argument.endswith(("qd", "kd", "vd", "od", "gd")):
+            constants[argument] = 1
+        elif argument in _FLOATS:
+            types[argument] = "fp32"
+        elif argument == "seed_ptr":
+            types[argument] = "*i64"
+        elif argument in _FLOAT_POINTERS:
+            types[argument] = "*fp32"
+        elif (argument in present and argument != "dense_ptr") or argument == "bucket_ptr":
+            types[argument] = "*i32"
+        elif argument.endswith("_ptr"):
+            types[argument] = "*" + _TYPES[dtype]
+        else:
+            types[argument] = "i32"
+    return compile_kernel(kernel, arch, types, constants, tile)

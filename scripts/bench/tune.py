@@ -1,0 +1,225 @@
+"""Regenerate the tile table of the attention kernels, kernels/table.py.
+
+    python scripts/bench/tune.py                    # on a GPU: time every candidate that fits, for that GPU's column
+    python scripts/bench/tune.py --compile-only     # anywhere: the first candidate that fits, for every architecture
+
+A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions, under
+the feature sets of its kind (kernels/offline.py). Candidates stand from the largest tile down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TRITON_CACHE_DIR", tempfile.mkdtemp(prefix="tune-"))
+
+import torch  # noqa: E402
+
+from kernels.configs import Tile, architecture  # noqa: E402
+from kernels.offline import ATTENTION_KERNELS, FEATURES, FEATURES_OF_KIND, MATRIX_INSTRUCTION, Resources  # noqa: E402
+from kernels.table import ATTENTION, ROWS  # noqa: E402
+
+HEADS = (64, 128, 256)
+KINDS = tuple(FEATURES_OF_KIND)
+DTYPES = {"half": torch.bfloat16, "half heavy": torch.bfloat16, "float": torch.float32}
+Entry = tuple[int, int, int, int]
+
+_HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
+    ("forward", 64): (
+        (128, 128, 8, 3), (128, 64, 4, 3), (128, 64, 8, 3), (64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 4, 2),
+    ),
+    ("forward", 128): (
+        (128, 128, 8, 2), (128, 64, 8, 3), (128, 64, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2), (64, 32, 4, 2),
+        (64, 32, 8, 1),
+    ),
+    ("forward", 256): (
+        (128, 64, 8, 2), (64, 64, 8, 2), (64, 32, 8, 2), (64, 64, 8, 1), (64, 32, 8, 1), (64, 32, 4, 1),
+        (32, 32, 4, 1),
+    ),
+    ("dq", 64): (
+        (128, 64, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2), (64, 32, 4, 2), (64, 32, 4, 1),
+    ),
+    ("dq", 128): (
+        (128, 64, 8, 2), (64, 64, 8, 2), (64, 64, 8, 1), (64, 32, 8, 2), (64, 32, 4, 1), (64, 32, 8, 1),
+        (32, 32, 4, 1),
+    ),
+    ("dq", 256): (
+        (64, 64, 8, 1), (64, 32, 8, 2), (64, 32, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (32, 16, 4, 1),
+    ),
+    ("dkdv", 64): (
+        (64, 128, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 64, 8, 1), (32, 64, 4, 1),
+    ),
+    ("dkdv", 128): (
+        (64, 128, 8, 2), (64, 64, 8, 2), (32, 128, 8, 2), (32, 64, 8, 2), (64, 64, 8, 1), (32, 64, 8, 1),
+        (16, 64, 8, 1), (32, 32, 4, 1),
+    ),
+    ("dkdv", 256): (
+        (64, 64, 8, 1), (32, 64, 8, 1), (16, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1),
+    ),
+    ("bias", 64): (
+        (64, 64, 4, 2), (64, 64, 8, 2), (64, 64, 8, 1), (32, 32, 4, 1),
+    ),
+    ("bias", 128): (
+        (64, 64, 8, 2), (64, 64, 8, 1), (32, 32, 4, 1),
+    ),
+    ("bias", 256): (
+        (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1),
+    ),
+}  # fmt: skip
+_FLOAT: dict[str, tuple[Entry, ...]] = {
+    "forward": (
+        (64, 32, 4, 2), (64, 32, 8, 1), (64, 16, 8, 1), (32, 32, 8, 1), (32, 16, 4, 1), (16, 16, 4, 1),
+        (16, 16, 8, 1),
+    ),
+    "dq": (
+        (64, 32, 8, 2), (64, 32, 8, 1), (32, 32, 8, 1), (32, 16, 8, 1), (32, 16, 4, 1), (16, 16, 4, 1),
+        (16, 16, 8, 1),
+    ),
+    "dkdv": (
+        (32, 64, 8, 2), (32, 64, 8, 1), (16, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1),
+        (16, 16, 4, 1), (16, 16, 8, 1),
+    ),
+    "bias": (
+        (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1), (16, 16, 8, 1),
+    ),
+}  # fmt: skip
+
+
+def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
+    return _FLOAT[kernel] if kind == "float" else _HALF[kernel, head]
+
+
+def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Resources]:
+    """What the entry needs under each feature set of its kind, up to the first that does not fit."""
+    from kernels.offline import compile_attention
+
+    found = []
+    for name in FEATURES_OF_KIND[kind]:
+        try:
+            resources = compile_attention(kernel, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
+        except Exception as error:  # the compiler gives up in many ways
+            print(f"    {entry} {name}: {str(error).splitlines()[0][:100] if str(error) else type(error).__name__}")
+            resources = Resources(0, 1 << 20, 0, 0)
+        found.append(resources)
+        if not resources.fits(arch):
+            break
+    return found
+
+
+def first_that_fits(kernel: str, arch: str, head: int, kind: str) -> Entry:
+    """The first candidate that fits; where none does, the one with the smallest spill, with a warning."""
+    tried: list[tuple[bool, int, Entry]] = []
+    for entry in candidates(kernel, head, kind):
+        found = needs(kernel, arch, head, kind, entry)
+        if all(r.fits(arch) for r in found):
+            return entry
+        from kernels.configs import SHARED_MEMORY
+
+        over = any(r.shared > SHARED_MEMORY[arch] or r.matrix == 0 for r in found)
+        tried.append((over, max(r.spill for r in found), entry))
+    over, spill, entry = min(tried)
+    print(f"    nothing fits {arch} {kernel} {head} {kind}: taking {entry}, spill {spill} B, over limits: {over}")
+    return entry
+
+
+def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
+    """Median milliseconds of one kernel at 16k tokens, batch 1 x 16 heads, causal, on this GPU."""
+    from triton.testing import do_bench
+
+    from kernels import Dense, T5Bias, attention
+    from kernels.attention.triton import op
+
+    def tile(asked: str, *rest: Any) -> Tile:
+        return Tile(*entry) if asked == kernel else original(asked, *rest)
+
+    original, op.attention_tile = op.attention_tile, tile
+    try:
+        length = 4096 if kind == "float" or kernel == "bias" else 16384
+        shape = (1, length, 16, head)
+        q, k, v = (torch.randn(shape, device="cuda", dtype=DTYPES[kind], requires_grad=True) for _ in range(3))
+        options: dict[str, Any] = {"causal": True, "backend": "triton"}
+        if kind == "half heavy":
+            options.update(dropout_p=0.1, seed=1)
+        inputs = [q, k, v]
+        if kernel == "bias":
+            table = torch.randn(32, 16, device="cuda", requires_grad=True)
+            options["bias"] = T5Bias(table, False)
+            inputs.append(table)
+        _ = Dense
+        out = attention(q, k, v, **options)
+        if kernel == "forward":
+            return float(do_bench(lambda: attention(q, k, v, **options), return_mode="median"))
+        dout = torch.randn_like(out)
+        return float(do_bench(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True), return_mode="median"))
+    finally:
+        op.attention_tile = original
+
+
+def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
+    fitting = [
+        e for e in candidates(kernel, head, kind) if all(r.fits(arch) for r in needs(kernel, arch, head, kind, e))
+    ]
+    if not fitting:
+        return first_that_fits(kernel, arch, head, kind)
+    times = {entry: time_entry(kernel, head, kind, entry) for entry in fitting}
+    best = min(times, key=times.__getitem__)
+    print("    " + ", ".join(f"{e}: {ms:.3f} ms" for e, ms in times.items()))
+    return best
+
+
+def write(table: dict[str, dict[tuple[str, int, str], Entry]], timed: set[str]) -> None:
+    """The whole of kernels/table.py, complete or untouched."""
+    path = ROOT / "kernels" / "table.py"
+    head = path.read_text().split("# --- generated below ---")[0]
+    lines = [head + "# --- generated below ---", ""]
+    lines += [f"TIMED: frozenset[str] = frozenset({sorted(timed)!r})".replace("'", '"'), ""]
+    lines.append("ATTENTION: dict[str, dict[Key, Entry]] = {")
+    for arch, entries in table.items():
+        lines.append(f'    "{arch}": {{')
+        for (kernel, size, kind), entry in entries.items():
+            lines.append(f'        ("{kernel}", {size}, "{kind}"): {tuple(entry)},')
+        lines.append("    },")
+    lines += ["}", "", f"ROWS: tuple[tuple[int, int], ...] = {ROWS!r}", ""]
+    aside = path.with_suffix(".new")
+    aside.write_text("\n".join(lines))
+    aside.replace(path)
+
+
+def main() -> None:
+    from kernels import table as current
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compile-only", action="store_true", help="take the first candidate that fits; needs no GPU")
+    parser.add_argument(
+        "--arch", nargs="*", choices=list(MATRIX_INSTRUCTION), help="which columns (with --compile-only)"
+    )
+    arguments = parser.parse_args()
+    if not arguments.compile_only and not torch.cuda.is_available():
+        parser.exit(2, "tune: no GPU here; --compile-only takes the first candidate that fits, without timing\n")
+    archs = arguments.arch or list(MATRIX_INSTRUCTION)
+    if not arguments.compile_only:
+        archs = [architecture(torch.device("cuda"))]
+    choose = first_that_fits if arguments.compile_only else fastest
+    table = {arch: dict(entries) for arch, entries in ATTENTION.items()}
+    timed = set(current.TIMED)
+    for arch in archs:
+        column: dict[tuple[str, int, str], Entry] = {}
+        for kernel in ATTENTION_KERNELS:
+            for head in HEADS:
+                for kind in KINDS:
+                    column[kernel, head, kind] = choose(kernel, arch, head, kind)
+                    print(arch, kernel, head, kind, column[kernel, head, kind], flush=True)
+        table[arch] = column
+        timed = timed - {arch} if arguments.compile_only else timed | {arch}
+        write(table, timed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""RMSNorm and LayerNorm: every backend against float64 by the two-times rule, with every gradient."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+import two_times
+
+from kernels import layer_norm, rms_norm
+from kernels.norm.reference import reference_norm
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("backend", ["triton", "torch", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("center", [False, True])
+def test_values_and_gradients(backend: str, dtype: torch.dtype, residual: bool, center: bool, device: str) -> None:
+    for shape in ((7, 96), (2, 3, 65), (1, 1), (700, 8)):
+        columns = shape[-1]
+        if columns == 1 and center:
+            continue
+        if backend == "torch" and dtype != torch.float32 and shape[0] > 100:
+            continue  # PyTorch's own layer_norm adds up the gradient of the weight in half precision on the CPU
+        x = torch.randn(*shape, device=device).to(dtype).transpose(0, -2).contiguous().transpose(0, -2).requires_grad_()
+        other = (3 + torch.randn(shape, device=device)).to(dtype).requires_grad_() if residual else None
+        weight = torch.randn(columns, device=device, requires_grad=True)
+        bias = torch.randn(columns, device=device, requires_grad=True) if center else None
+        inputs = [t for t in (x, other, weight, bias) if t is not None]
+        pull = [torch.randn(shape, dtype=torch.float64, device=device) for _ in range(2)]
+
+        def results(out, total, leaves, pull=pull):
+            loss = (out.double() * pull[0]).sum()
+            if residual:
+                loss = loss + (total.double() * pull[1]).sum()
+            return [out, *([total] if residual else []), *torch.autograd.grad(loss, leaves)]
+
+        if center:
+            got = layer_norm(x, weight, bias, residual=other, backend=backend)
+        else:
+            got = rms_norm(x, weight, residual=other, backend=backend)
+        ours = results(*(got if residual else (got, None)), inputs)
+        eps = 1e-5 if center else 1e-6
+        peers = results(*reference_norm(x, other, weight, bias, eps, center, compute_dtype=dtype), inputs)
+        wide = [t.detach().double().requires_grad_() for t in inputs]
+        named = iter(wide)
+        wide_x, wide_other = next(named), next(named) if residual else None
+        wide_weight, wide_bias = next(named), next(named) if center else None
+        oracles = results(*reference_norm(wide_x, wide_other, wide_weight, wide_bias, eps, center), wide)
+        names = ["out", *(["total"] if residual else []), *(f"gradient {i}" for i in range(len(inputs)))]
+        two_times.check(names, ours, peers, oracles, dtype)
+
+
+def test_partial_sums_are_the_same_in_any_grid(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels.norm import triton as norm_triton
+
+    x, weight = torch.randn(50, 32, device=device), torch.randn(32, device=device, requires_grad=True)
+    gradients = []
+    for programs in (1, 7, 512):
+        monkeypatch.setattr(norm_triton, "PARTIAL_ROWS", programs)
+        gradients += torch.autograd.grad(rms_norm(x, weight, backend="triton").square().sum(), weight)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    torch.testing.assert_close(gradients[0], gradients[2])
+
+
+def test_opcheck_and_fullgraph(device: str) -> None:
+    from kernels.norm.triton import norm_op
+
+    x, other = (torch.randn(4, 16, device=device, requires_grad=True) for _ in range(2))
+    weight, bias = (torch.randn(16, device=device, requires_grad=True) for _ in range(2))
+    for residual, center in product((None, other), (False, True)):
+        torch.library.opcheck(norm_op, (x, residual, weight, bias if center else None, 1e-5, center))
+
+    def block(x, other, weight, bias):
+        y, stream = rms_norm(x, weight, residual=other, backend="triton")
+        return layer_norm(y, weight, bias, backend="triton") + stream
+
+    inputs = (x, other, weight, bias)
+    ours, oracle = torch.compile(block, fullgraph=True)(*inputs), block(*inputs)
+    torch.testing.assert_close(ours, oracle)
+    for a, b in zip(torch.autograd.grad(ours.sum(), inputs), torch.autograd.grad(oracle.sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
