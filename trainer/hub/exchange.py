@@ -96,8 +96,8 @@ def _modern_names(names: Iterable[str], family: Family) -> dict[str, str]:
     for name in names:
         modern = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         result[family.prefix + modern if bare else modern] = name
-    if family is NEOX and "embed_out.weight" in result:
-        result["lm_head.weight"] = result.pop("embed_out.weight")
+    if family is NEOX and "lm_head.weight" in result:
+        result["embed_out.weight"] = result.pop("lm_head.weight")
     return result
 
 

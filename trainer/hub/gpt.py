@@ -161,7 +161,7 @@ def _neox_entries(model: ModelConfig) -> Iterator[Entry]:
         yield from both(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.feed_forward.down")
     yield from both("gpt_neox.final_layer_norm", "norm")
     if not model.tied:
-        yield Entry("lm_head.weight", ("head.weight",))
+        yield Entry("embed_out.weight", ("head.weight",))
 
 
 NEOX = Family(
@@ -170,7 +170,7 @@ NEOX = Family(
     _neox_fields,
     _neox_config,
     _neox_entries,
-    aliases=(("embed_out.weight", "lm_head.weight"), ("lm_head.weight", "gpt_neox.embed_in.weight")),
+    aliases=(("embed_out.weight", "gpt_neox.embed_in.weight"),),
     prefix="gpt_neox.",
     ignored=(r"\.attention\.(masked_)?bias$", r"rotary_emb\.inv_freq$"),
 )

@@ -1,0 +1,83 @@
+"""There and back again: what we write, transformers reads; what it wrote comes back bit for bit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+import transformers
+from safetensors.torch import load_file
+from test_parity import close, logits_of
+from tiny import ENCODER_DECODERS, MODELS, ours, tiny
+
+from trainer.hub import read_checkpoint, type_of, write_checkpoint
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_return_bit_for_bit(name, saved, tmp_path):
+    imported = read_checkpoint(saved(name))
+    write_checkpoint(tmp_path, imported.model, imported.weights, imported.special_tokens)
+    before, after = (load_file(folder / "model.safetensors") for folder in (saved(name), tmp_path))
+    aliases = {"final_logits_bias"} if name not in ("bart", "mbart") else set()
+    assert after.keys() == before.keys() - aliases
+    assert all(torch.equal(after[key], before[key]) for key in after)
+    again = read_checkpoint(tmp_path)
+    assert again.weights.keys() == imported.weights.keys()
+    assert all(torch.equal(again.weights[key], imported.weights[key]) for key in again.weights)
+    assert again.special_tokens.items() >= imported.special_tokens.items()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_transformers_reads_what_we_write(name, saved, tmp_path):
+    imported = read_checkpoint(saved(name))
+    write_checkpoint(tmp_path, imported.model, imported.weights, imported.special_tokens)
+    architecture = json.loads((tmp_path / "config.json").read_text())["architectures"][0]
+    model, report = getattr(transformers, architecture).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+    tokens = torch.randint(6, 96, (2, 20), generator=torch.Generator().manual_seed(5))
+    net = ours(imported)
+    if name in ENCODER_DECODERS:
+        targets = tokens[:, :7]
+        want = model.eval()(input_ids=tokens, decoder_input_ids=targets).logits
+        close(net.decode(net.encode(tokens), targets), want)
+    else:
+        close(net.logits(tokens), logits_of(model.eval()(input_ids=tokens)))
+    assert type(model) is type(tiny(name)) or architecture in ("RobertaForMaskedLM", "T5ForConditionalGeneration")
+
+
+def test_electra_is_two_checkpoints_that_share_an_embedding(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 96, "embedding_size": 16, "num_hidden_layers": 2, "max_position_embeddings": 64}
+    big = transformers.ElectraConfig(**sizes, hidden_size=32, num_attention_heads=4, intermediate_size=48)
+    small = transformers.ElectraConfig(**sizes, hidden_size=16, num_attention_heads=2, intermediate_size=24)
+    small.embedding_size = 16
+    discriminator = transformers.ElectraForPreTraining(big).eval()
+    generator = transformers.ElectraForMaskedLM(small).eval()
+    with torch.no_grad():
+        for net in (discriminator, generator):
+            for parameter in net.parameters():
+                parameter.copy_(torch.randn(parameter.shape) * 0.2)
+        generator.electra.embeddings.load_state_dict(discriminator.electra.embeddings.state_dict())
+    folder = tmp_path / "theirs"
+    discriminator.save_pretrained(folder)
+    generator.save_pretrained(tmp_path / "generator")
+    imported = read_checkpoint(folder, generator=tmp_path / "generator")
+    assert type_of(imported.model).type == "electra"
+    net = ours(imported)
+    tokens = torch.randint(6, 96, (2, 20))
+    places = torch.arange(20).expand(2, 20)
+    with torch.no_grad():
+        close(net.replaced.generate(tokens, places, None), generator(input_ids=tokens).logits)
+        want = discriminator(input_ids=tokens).logits
+        assert (net.replaced.detect(net.hidden(tokens, places, None)) - want).abs().max() < 1e-5
+    out = tmp_path / "ours"
+    out.mkdir()
+    write_checkpoint(out, imported.model, imported.weights, {})
+    for path, original in ((out, folder), (out / "generator", tmp_path / "generator")):
+        after, before = load_file(path / "model.safetensors"), load_file(original / "model.safetensors")
+        assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in after)

@@ -1,0 +1,120 @@
+"""Tiny models of transformers, every parameter random, and the same model in our terms."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+transformers = pytest.importorskip("transformers")
+T = transformers
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 96}
+ENCODER = SIZES | {"max_position_embeddings": 64}
+GPT = {
+    "vocab_size": 96,
+    "n_positions": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+OPT = {
+    **{name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")},
+    **{"ffn_dim": 48, "max_position_embeddings": 64},
+}
+SIDES = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in (("layers", 2), ("ffn_dim", 48))}
+BART = {"vocab_size": 96, "d_model": 32, "max_position_embeddings": 64, **SIDES}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+T5 = {"vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+XLNET = {"vocab_size": 96, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}
+ROPE = {"rope_theta": 10_000.0, "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+ROPE |= {"original_max_position_embeddings": 32}
+XGLM = {"vocab_size": 96, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48}
+
+MODELS = {
+    # decoders
+    "gpt": ("OpenAIGPTLMHeadModel", "OpenAIGPTConfig", {k: v for k, v in GPT.items() if "token_id" not in k}),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT),
+    "gpt2-relu": ("GPT2LMHeadModel", "GPT2Config", GPT | {"activation_function": "relu", "n_inner": 40}),
+    "neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", ENCODER),
+    "neox-serial": ("GPTNeoXForCausalLM", "GPTNeoXConfig", ENCODER | {"use_parallel_residual": False}),
+    "llama": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"num_key_value_heads": 2}),
+    "llama3": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"tie_word_embeddings": True, "rope_parameters": ROPE}),
+    "olmo2": ("Olmo2ForCausalLM", "Olmo2Config", ENCODER | {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "opt": ("OPTForCausalLM", "OPTConfig", OPT),
+    "opt-post": ("OPTForCausalLM", "OPTConfig", OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "bloom": ("BloomForCausalLM", "BloomConfig", {"vocab_size": 96, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "bloom-6-heads": (
+        "BloomForCausalLM",
+        "BloomConfig",
+        {"vocab_size": 96, "hidden_size": 48, "n_layer": 2, "n_head": 6},
+    ),
+    "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}),
+    # encoders
+    "bert": ("BertForPreTraining", "BertConfig", ENCODER),
+    "roberta": ("RobertaForMaskedLM", "RobertaConfig", ENCODER | {"type_vocab_size": 1}),
+    "xlm-roberta": ("XLMRobertaForMaskedLM", "XLMRobertaConfig", ENCODER | {"type_vocab_size": 1}),
+    "xlm-roberta-xl": ("XLMRobertaXLForMaskedLM", "XLMRobertaXLConfig", ENCODER | {"type_vocab_size": 1}),
+    "albert": ("AlbertForPreTraining", "AlbertConfig", ENCODER | {"embedding_size": 16}),
+    "electra-generator": ("ElectraForMaskedLM", "ElectraConfig", ENCODER | {"embedding_size": 16}),
+    "xlnet": ("XLNetLMHeadModel", "XLNetConfig", XLNET),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        "ModernBertConfig",
+        ENCODER
+        | {
+            "num_hidden_layers": 4,
+            "local_attention": 8,
+            **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1),
+        },
+    ),
+    # encoder-decoders
+    "bart": ("BartForConditionalGeneration", "BartConfig", BART),
+    "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"scale_embedding": True}),
+    "t5": ("T5ForConditionalGeneration", "T5Config", T5),
+    "t5v1.1": (
+        "T5ForConditionalGeneration",
+        "T5Config",
+        T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    ),
+    "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5),
+}
+DECODERS = list(MODELS)[:13]
+ENCODERS = list(MODELS)[13:21]
+ENCODER_DECODERS = list(MODELS)[21:]
+UNTIED = ("t5v1.1", "mt5")
+
+
+@cache
+def tiny(name: str):
+    """A model of transformers with every parameter drawn at random, so that none of them goes unnoticed."""
+    kind, config, keys = MODELS[name]
+    torch.manual_seed(sum(map(ord, name)))
+    model = getattr(T, kind)(getattr(T, config)(**keys)).eval()
+    if name in UNTIED:  # as released: transformers builds these tied
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(
+                torch.randn(parameter.shape) * (0.1 if parameter.dim() == 1 else 0.2) + (parameter.dim() == 1) * 0.5
+            )
+        if hasattr(model, "final_logits_bias"):
+            model.final_logits_bias.copy_(torch.randn(model.final_logits_bias.shape))
+    return model
+
+
+def ours(imported):
+    """Our module with the imported weights, and its ModelConfig."""
+    from trainer.models import ASSEMBLIES
+
+    model = imported.model
+    net = ASSEMBLIES[model.family](model, model.vocabulary, model.max_length or 64).eval()
+    names = dict(net.named_parameters())
+    assert names.keys() == imported.weights.keys()
+    with torch.no_grad():
+        for part, value in imported.weights.items():
+            names[part].copy_(value)
+    return net
