@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from trainer.config import Config
+from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
 from trainer.data.readers import Part, Source
@@ -74,6 +75,9 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
             folder = _remembered(root, listing)
             if folder is None:
                 folder, report = _build(config, root, files, imported, progress)
+                described = card(config, replace(open_prepared(folder), report=report))
+                _write_whole(folder / "card.md", format_card(described).encode())
+                _write_whole(folder / "card.json", json.dumps(described, indent=1).encode())
                 _write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
     report = json.loads(listing.read_text())["report"]
     prepared = replace(open_prepared(folder), report=report)

@@ -1,0 +1,198 @@
+"""The data card: what a corpus is, as far as anybody said or counted it (Gebru et al. 2021; Bender and Friedman 2018).
+
+Nothing is guessed. What nobody stated is null, listed and counted.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.data.shards import SPLITS, Prepared, TokenStream
+from trainer.data.tokenizer import Tokenizer
+
+# Questions of datasheets and data statements that no program can answer.
+QUESTIONS = (
+    *("curation rationale", "who collected the text", "when it was collected", "language variety"),
+    *("who wrote it", "personal or sensitive content", "consent"),
+)
+READ_TOKENS = 1 << 18  # of each source, to count words in
+
+
+def card(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """The card as plain data. prepared: what `prepare(config)` gave."""
+    tokenizer = Tokenizer(prepared.tokenizer_file)
+    sources = [
+        _source(config, prepared, tokenizer, origin) for origin in prepared.manifest["splits"]["train"]["origins"]
+    ]
+    total = sum(source["train"]["tokens"] for source in sources)
+    for source in sources:
+        source["share_of_tokens"] = source["train"]["tokens"] / total
+    report = prepared.report
+    found = {
+        "corpus": config.data.name,
+        "fingerprint": prepared.fingerprint,
+        "prepared_on": report.get("date"),
+        "prepared_with": f"Python {platform.python_version()}",
+        "file_bytes": report.get("file_bytes"),
+        "splits": {split: vars(getattr(prepared, split)) for split in SPLITS},
+        "held_out": f"documents whose sha256 falls below {config.data.held_out}",
+        "cleaning": {
+            "unicode_form": config.data.normalize,
+            "deduplicate": config.data.deduplicate,
+            "shortest": config.data.shortest,
+            "longest": config.data.longest,
+            "dropped": report.get("dropped"),
+        },
+        "document_lengths": _lengths(prepared),
+        "tokenizer": {
+            "kind": "imported" if config.tokenizer.path else config.tokenizer.name,
+            "vocabulary": prepared.vocabulary,
+            "sha256": tokenizer.sha256,
+        },
+        "sources": sources,
+        "questions": dict.fromkeys(QUESTIONS),
+        "files": [{"file": entry["file"], "sha256": entry["sha256"]} for entry in prepared.manifest["files"]],
+    }
+    return {**found, "not_stated": _not_stated(found)}
+
+
+def _source(config: Config, prepared: Prepared, tokenizer: Tokenizer, origin: str) -> dict[str, Any]:
+    given = config.data.sources.get(origin)
+    sizes = {split: prepared.manifest["splits"][split]["origins"].get(origin) for split in SPLITS}
+    none = {"documents": 0, "tokens": 0, "bytes": 0}
+    if config.data.name == "stdlib":
+        stated: tuple[str | None, str | None] = "Python and English", "PSF License Version 2 (Python's own)"
+    else:
+        stated = (given.language, given.licence) if given else (None, None)
+    return {
+        "name": origin,
+        "paths": list(given.path if given else config.data.path),
+        "files": prepared.report.get("files", {}).get(origin),
+        "language": stated[0],
+        "licence": stated[1],
+        "weight": given.weight if given else None,
+        "most_epochs": given.epochs if given else None,
+        **{split: sizes[split] or none for split in SPLITS},
+        **_fertility(prepared, tokenizer, origin),
+    }
+
+
+def _fertility(prepared: Prepared, tokenizer: Tokenizer, origin: str) -> dict[str, float]:
+    """Tokens per word, words being what white space separates, and bytes per token."""
+    sizes = prepared.manifest["splits"]["train"]["origins"][origin]
+    stream = TokenStream(prepared, "train", origin)
+    tokens = np.empty((1, min(len(stream), READ_TOKENS)), np.int64)
+    stream.read(np.array([0]), tokens)
+    words = len(tokenizer.decode(tokens[0]).split())
+    return {"tokens_per_word": tokens.size / max(1, words), "bytes_per_token": sizes["bytes"] / sizes["tokens"]}
+
+
+def _lengths(prepared: Prepared) -> list[dict[str, int]]:
+    """Documents by length, in bins that double."""
+    lengths: list[np.ndarray] = []
+    for split in SPLITS:
+        stream = TokenStream(prepared, split)
+        lengths.append(np.diff(stream.starts, append=len(stream)))
+    exponent = np.frexp(np.concatenate(lengths) - 0.5)[1]
+    counts = np.bincount(exponent)
+    return [
+        {"from_tokens": 2 ** (k - 1) + 1 if k else 1, "to_tokens": 2**k, "documents": int(count)}
+        for k, count in enumerate(counts)
+        if count
+    ]
+
+
+def _not_stated(found: dict[str, Any]) -> list[str]:
+    sources = [
+        f"{what} of {source['name']}"
+        for source in found["sources"]
+        for what in ("language", "licence")
+        if not source[what]
+    ]
+    return sources + [question for question, answer in found["questions"].items() if answer is None]
+
+
+def format_card(found: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    splits, cleaning = found["splits"], found["cleaning"]
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in (cleaning["dropped"] or {}).items()) or "not stated"
+    lines = [
+        f"# Data card: {found['corpus']}",
+        "",
+        f"Prepared on {_said(found['prepared_on'])} with {found['prepared_with']}; "
+        f"fingerprint `{found['fingerprint']}`.",
+        "",
+        "## Size",
+        *_table(
+            ("split", "documents", "tokens", "bytes", "unigram bits/byte"),
+            [(name, s["documents"], s["tokens"], s["bytes"], s["unigram_bits_per_byte"]) for name, s in splits.items()],
+        ),
+        "",
+        f"Held out: {found['held_out']}.",
+        "",
+        "## Sources",
+        *_table(
+            (
+                "source",
+                "language",
+                "licence",
+                "files",
+                "documents",
+                "tokens",
+                "share",
+                "weight",
+                "tokens/word",
+                "bytes/token",
+            ),
+            [
+                (
+                    *(
+                        s["name"],
+                        s["language"],
+                        s["licence"],
+                        s["files"],
+                        s["train"]["documents"],
+                        s["train"]["tokens"],
+                    ),
+                    *(f"{s['share_of_tokens']:.1%}", s["weight"], s["tokens_per_word"], s["bytes_per_token"]),
+                )
+                for s in found["sources"]
+            ],
+        ),
+        "",
+        "## Cleaning",
+        f"Unicode form {cleaning['unicode_form']}; duplicates {'removed' if cleaning['deduplicate'] else 'kept'}; "
+        f"documents of {cleaning['shortest']} to {_said(cleaning['longest'] or 'any number of')} characters.",
+        f"Left out: {dropped}.",
+        "",
+        "## Length of documents",
+        *_table(
+            ("tokens", "documents"),
+            [(f"{b['from_tokens']} to {b['to_tokens']}", b["documents"]) for b in found["document_lengths"]],
+        ),
+        "",
+        "## Tokenizer",
+        "{kind}, {vocabulary:,} pieces, sha256 `{sha256}`.".format(**found["tokenizer"]),
+        "",
+        "## Files",
+        *(f"- `{entry['file']}` `{entry['sha256']}`" for entry in found["files"]),
+        "",
+        f"## Not stated ({len(found['not_stated'])})",
+        *(f"- {what}" for what in found["not_stated"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "not stated"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    body = ["| " + " | ".join(_said(value).replace("|", "\\|") for value in row) + " |" for row in rows]
+    return ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head), *body]
