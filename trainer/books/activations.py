@@ -24,6 +24,7 @@ class Saved:
     blocks: int  # all blocks of all stacks
     carried: int  # all that is kept of the blocks under checkpointing: their inputs
     weight_copies: int  # low-precision weights that autocast made
+    head_copy: int  # of these, outside of the blocks
     around: int  # embedding, last norm, input of the head
     logits: int  # at the most: logits, their logarithms and gradients, fp32 each
 
@@ -88,6 +89,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)),
         carried=rows * (source * streams + target) * FP32 * model.width * model.depth,
         weight_copies=_weight_copies(config) if low == 2 else 0,
+        head_copy=2 * config.vocabulary * columns if low == 2 else 0,
         around=around,
         logits=3 * FP32 * last * config.vocabulary,
     )

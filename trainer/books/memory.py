@@ -2,7 +2,7 @@
 
 States as ZeRO divides them (Rajbhandari et al. 2020, section 3) and DeepSpeed holds them: fp32 weights, gradients and
 two moments, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, and the buckets.
-The peak is the largest of three moments: the loss, the first gradient, and the optimizer step.
+The peak is the largest of four moments: the end of the forward pass, the loss, the first gradients, the optimizer step.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def memory(config: Config) -> MemoryAccount:
     kept = saved(config, micro_batch(config), *lengths(config))
     accumulating = micro_batches(config) > 1
 
-    weights = count if stage < 3 else share + min(count, MAX_LIVE)
+    # On one rank a partition is the parameter itself, nothing is gathered.
+    weights = count if stage < 3 else share + (min(count, MAX_LIVE) if ranks > 1 else 0)
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
     optimizer = 2 * (share if stage else count)
     gradients = share if stage else count
@@ -60,19 +61,19 @@ def memory(config: Config) -> MemoryAccount:
         weights -= share
     states = FP32 * (weights + optimizer)
 
-    activations = kept.blocks
-    recomputing = 0
+    activations, recomputing, copies = kept.blocks + kept.around, 0, kept.weight_copies
     if config.engine.activation_checkpointing:
-        activations, recomputing = kept.carried, kept.block
-    activations += kept.weight_copies + kept.around
+        # The blocks' low-precision weights live in autocast's cache, until the forward pass is over.
+        activations, recomputing, copies = kept.carried + kept.around, kept.block, kept.head_copy
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
     always = FP32 * bucket if stage == 3 else 0
     moments = {
-        "the loss": (earlier, always, activations, kept.logits),
-        "the first gradients": (max(earlier, table), FP32 * bucket, activations + recomputing, 0),
-        "the optimizer step": (whole, always, 0, 0),
+        "the end of the forward pass": (earlier, always, activations + kept.weight_copies, kept.logits * 5 // 6),
+        "the loss": (earlier, always, activations + copies, kept.logits),
+        "the first gradients": (max(earlier, table), FP32 * bucket, activations + copies + recomputing, 0),
+        "the optimizer step": (whole, always + (whole if not stage else 0), 0, 0),  # stage 0 flattens its gradients
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, activations, logits = moments[moment]

@@ -2,97 +2,75 @@
 
 from __future__ import annotations
 
-from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
+from math import sqrt
+
+from trainer.books.calibration import Calibration, read_calibration, threads
+from trainer.books.clock import step_seconds
+from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
+from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
-from trainer.books.memory import memory
 from trainer.books.parameters import parameters
+from trainer.books.wire import wire
 from trainer.config import Config
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
-UTILISATION = (
-    0.2,
-    0.4,
-    0.55,
-)  # low, middle, high share of the dense peak that published runs reach
 
 
 def plan(config: Config) -> PriceTag:
     """What `config` will cost: exact counts, estimates with their assumptions, and what nobody stated."""
     account, weights, ranks = flops(config), parameters(config), world_size(config)
     tokens = config.tokens_per_step * config.steps
-    seconds = run_seconds(config)
+    calibration = read_calibration(config)
+    step = step_seconds(config, calibration)
+    seconds = step * exact(config.steps)
     hours = seconds * exact(ranks / 3600)
-    energy = device_energy(config, seconds)
-    rate = exact(tokens, "") / seconds
-    used = memory(config)
+    energy = device_energy(config, seconds, calibration)
     peak = config.machine.peak_flops.get(config.engine.precision)
-    mfu = (
-        exact(account.total) / seconds / exact(peak * ranks)
+    utilisation = (
+        exact(account.per_step) / step / exact(peak * ranks)
         if peak
         else not_stated(f"machine.peak_flops.{config.engine.precision}")
     )
+    fitted = fit(config)
+    used = estimated(fitted.needed.total, f"states, buckets and activations at {fitted.needed.moment}")
 
     rows = [
         Row("model.parameters", "parameters", "", exact(weights.total)),
-        Row(
-            "model.non_embedding",
-            "  without embeddings",
-            "",
-            exact(weights.non_embedding),
-        ),
+        Row("model.non_embedding", "  without embeddings", "", exact(weights.non_embedding)),
         Row("data.tokens", "training tokens", "tokens", exact(tokens)),
         Row("data.steps", "optimizer steps", "steps", exact(config.steps)),
         Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.per_token)),
-        Row(
-            "flop.total",
-            "model FLOPs",
-            "FLOP",
-            exact(account.total, "forward + backward, full attention square"),
-        ),
-        Row(
-            "flop.six_nd",
-            "  by the rule 6ND",
-            "FLOP",
-            estimated(account.six_nd, "N: blocks and head, D: tokens"),
-        ),
+        Row("flop.total", "model FLOPs", "FLOP", exact(account.total, "forward + backward, full attention square")),
+        Row("flop.six_nd", "  by the rule 6ND", "FLOP", estimated(account.six_nd, "N: blocks and head, D: tokens")),
         Row("flop.pf_days", "  in PF-days", "PF-days", exact(account.total / PF_DAY)),
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
-        Row(
-            "memory.rank",
-            "memory per rank",
-            "bytes",
-            estimated(used.total, "states by ZeRO stage + activations"),
-        ),
+        Row("memory.rank", "memory per rank", "bytes", used),
+        Row("wire.bytes_per_step", "sent per rank and step", "bytes", exact(wire(config).total)),
+        Row("time.step", "time per step", "s", step),
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
-        Row("speed.tokens_per_second", "throughput", "tokens/s", rate),
-        Row("mfu", "MFU", "%", mfu),
+        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(config.tokens_per_step) / step),
+        Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, "planned"),
     ]
-    return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows))
+    notes = () if fitted.available is None else (fitted.text,)
+    return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes)
 
 
-def run_seconds(config: Config) -> Figure:
-    """Training time, where the machine states a peak."""
-    precision = config.engine.precision
-    peak = config.machine.peak_flops.get(precision)
-    if not peak:
-        return not_stated(f"machine.peak_flops.{precision}")
-    ideal = flops(config).total / (peak * world_size(config))
-    low, middle, high = UTILISATION
-    source = f"{low:.0%} to {high:.0%} of {config.machine.name}'s dense {precision} peak"
-    return estimated(ideal / middle, source, ideal / high, ideal / low)
-
-
-def device_energy(config: Config, seconds: Figure) -> Figure:
-    """Energy of the devices alone in kWh, at their board power."""
+def device_energy(config: Config, seconds: Figure, calibration: Calibration | None = None) -> Figure:
+    """Energy of the devices alone in kWh: at their board power, or on a calibrated processor by its busy threads."""
     watts = config.machine.power_watts
-    if watts is None:
+    if watts is not None:
+        power = Figure(watts * world_size(config), "stated", f"{watts:g} W board power x devices")
+        return seconds * power / exact(JOULES_PER_KWH)
+    if calibration is None:
         return not_stated("machine.power_watts")
-    power = Figure(watts * world_size(config), "stated", f"{watts:g} W board power x devices")
-    return seconds * power / exact(3.6e6)
+    low, high = config.meter.thread_watts_low, config.meter.thread_watts_high
+    busy = threads(config) * world_size(config)
+    source = f"{busy} busy threads at {low:g} to {high:g} W"
+    return seconds * estimated(busy * sqrt(low * high), source, busy * low, busy * high) / exact(JOULES_PER_KWH)
 
 
 def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, column: str) -> list[Row]:

@@ -1,0 +1,75 @@
+"""A calibration file: what this machine really takes per unit of work, fitted to measured steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.config import Config
+
+if TYPE_CHECKING:
+    from trainer.books.clock import Work
+
+TERMS = ("product_flop", "score_flop", "activation_bytes", "optimizer_bytes", "layers")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds per FLOP, byte and layer of one device type, precision and number of threads."""
+
+    machine: str
+    precision: str
+    threads: int
+    seconds_per: dict[str, float]  # by the fields of Work
+    error: float  # largest relative error over the steps that it was fitted to
+    date: str
+    steps: tuple[dict[str, Any], ...] = ()  # what was measured and what the fit says
+
+    def seconds(self, work: Work) -> float:
+        return sum(self.seconds_per[name] * getattr(work, name) for name in TERMS)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def threads(config: Config) -> int:
+    """CPU threads of one rank."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return config.engine.threads or max(1, available // config.launch.processes)
+
+
+def calibration_file(config: Config, machine: str) -> Path:
+    """Where the calibration of a machine is kept: one file a machine, precision and number of threads."""
+    root = Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or Path.home() / ".cache" / "isoflop").expanduser()
+    plain = "".join(letter if letter.isalnum() else "-" for letter in machine).strip("-")
+    return root / "calibration" / f"{plain}-{config.engine.precision}-{threads(config)}.json"
+
+
+def read_calibration(config: Config) -> Calibration | None:
+    """The calibration of this host's processor, if it was calibrated and the run is to compute there on one rank."""
+    if config.launch.processes != 1 or config.engine.device == "cuda" or config.machine.name != "unstated":
+        return None
+    if config.engine.device == "auto" and Path("/proc/driver/nvidia").exists():
+        return None
+    try:
+        data = json.loads(calibration_file(config, processor()).read_text())
+        data["steps"] = tuple(data.get("steps", ()))
+        found = Calibration(**data)
+        return found if set(found.seconds_per) >= set(TERMS) else None
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,120 @@
+"""Time of one optimizer step from a roofline of the machine (Williams et al. 2009), part by part.
+
+Matrix products run at a share of the peak, everything else at a share of the memory's bandwidth, and what is sent
+overlaps in part with the backward pass. The shares are assumptions with a low and a high end; a calibration of the
+machine at hand takes their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from trainer.books.activations import FP32, on_gpu, saved
+from trainer.books.calibration import Calibration
+from trainer.books.figures import Figure, estimated, not_stated
+from trainer.books.flops import flops
+from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.lengths import lengths
+from trainer.books.parameters import parameters
+from trainer.books.wire import wire
+from trainer.config import Config
+
+
+class Share(NamedTuple):
+    """An assumed efficiency: pessimistic, likely, optimistic."""
+
+    low: float
+    middle: float
+    high: float
+
+
+# Shares that published training reaches, see docs/price-tag.md for how far off they are.
+PRODUCTS = Share(0.45, 0.62, 0.75)  # of the dense peak, in linear layers
+SCORES = Share(0.2, 0.35, 0.5)  # of the dense peak, in fused attention
+MEMORY = Share(0.6, 0.8, 0.9)  # of the memory's bandwidth
+LINKS = Share(0.5, 0.7, 0.85)  # of a link's bandwidth
+OVERLAP = Share(0.0, 0.6, 1.0)  # of the backward pass under which traffic can hide
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one rank does in one step."""
+
+    product_flop: float  # linear layers, with recomputation
+    score_flop: float  # attention scores, with recomputation
+    activation_bytes: float  # moved by everything that is no matrix product
+    optimizer_bytes: float
+    wire_bytes: float
+    layers: int  # blocks passed through, forward and backward: each costs a fixed time
+
+
+def work(config: Config) -> Work:
+    """Count one rank's step."""
+    ranks, account = world_size(config), flops(config, "fused" if on_gpu(config) else "composed")
+    model, passes = config.model, micro_batches(config)
+    scores = 3 * account.scores * account.samples_per_step / ranks
+    recomputed = account.recomputed_per_step / ranks
+    share = account.scores / max(account.forward_sample, 1)
+    products = account.per_step / ranks - scores + recomputed * (1 - share)
+    kept = saved(config, micro_batch(config), *lengths(config))
+    again = 4 / 3 if config.engine.activation_checkpointing else 1.0
+    count = parameters(config).total
+    return Work(
+        product_flop=products,
+        score_flop=scores + recomputed * share,
+        # What is kept is written once and read twice, its gradient written and read.
+        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + kept.logits + 3 * kept.weight_copies),
+        # Weights, gradients and two moments are read, all but the gradients written (fused AdamW), and one more pass
+        # over the gradients for their norm; gradients are added up once a micro-batch.
+        optimizer_bytes=FP32 * (9 * count / (ranks if zero_stage(config) else 1) + 3 * passes * count),
+        wire_bytes=wire(config).total,
+        layers=passes * model.depth * (2 if model.family == "encoder_decoder" else 1),
+    )
+
+
+def step_seconds(config: Config, calibration: Calibration | None = None) -> Figure:
+    """Time of one step: from a calibration of this machine if there is one, else from the stated peak."""
+    amount = work(config)
+    if calibration is not None:
+        seconds = calibration.seconds(amount)
+        spread = calibration.error
+        return estimated(
+            seconds, f"calibration of {calibration.machine}", seconds * (1 - spread), seconds * (1 + spread)
+        )
+    precision = config.engine.precision
+    peak = config.machine.peak_flops.get(precision)
+    if not peak:
+        return not_stated(f"machine.peak_flops.{precision} (or a calibration of this machine)")
+    low, middle, high = (_roofline(config, amount, peak, column) for column in (2, 1, 0))
+    source = f"roofline of {config.machine.name}"
+    missing = _missing(config)
+    return estimated(middle, source + (f"; {missing}" if missing else ""), low, None if missing else high)
+
+
+def _roofline(config: Config, amount: Work, peak: float, column: int) -> float:
+    compute = amount.product_flop / (PRODUCTS[column] * peak) + amount.score_flop / (SCORES[column] * peak)
+    bandwidth = config.machine.memory_bandwidth
+    moved = (amount.activation_bytes + amount.optimizer_bytes) / (MEMORY[column] * bandwidth) if bandwidth else 0.0
+    link = _link(config)
+    sent = amount.wire_bytes / (LINKS[column] * link) if link else 0.0
+    hidden = OVERLAP[column] * compute * 2 / 3
+    return compute + moved + max(0.0, sent - hidden)
+
+
+def _link(config: Config) -> float | None:
+    """Bandwidth of the slowest link that a ring over all ranks crosses."""
+    machine = config.machine
+    alone = world_size(config) <= (machine.devices_per_host or world_size(config))
+    return machine.link_bandwidth if alone else machine.network_bandwidth
+
+
+def _missing(config: Config) -> str:
+    """What the machine does not state, so that its time is not in the estimate."""
+    names = []
+    if config.machine.memory_bandwidth is None:
+        names.append("machine.memory_bandwidth")
+    if world_size(config) > 1 and _link(config) is None:
+        inside = world_size(config) <= (config.machine.devices_per_host or world_size(config))
+        names.append("machine.link_bandwidth" if inside else "machine.network_bandwidth")
+    return f"without {' and '.join(names)}" if names else ""

@@ -1,0 +1,102 @@
+"""Does it fit, and if not, the cheapest setting of the machinery that does. The science is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.books.clock import step_seconds
+from trainer.books.layout import micro_batch, world_size, zero_stage
+from trainer.books.memory import MemoryAccount, memory
+from trainer.config import Config
+
+RESERVE = 0.06  # share of a device's memory for its runtime, libraries and fragmentation
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a configuration fits its machine; where it does not, what would."""
+
+    needed: MemoryAccount
+    available: float | None  # bytes; None where the machine states no memory
+    proposal: dict[str, Any] | None = None  # overrides that fit
+    proposed: MemoryAccount | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        return None if self.available is None else self.needed.total <= self.available
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        if self.available is None:
+            return "whether it fits is not stated: machine.memory_bytes"
+        need, room = self.needed.total / 1e9, self.available / 1e9
+        if self.fits:
+            return f"fits: {need:.1f} GB of {room:.1f} GB (after {RESERVE:.0%} reserve)"
+        largest = max(("weights", "gradients", "optimizer", "buckets", "activations", "logits"), key=self._part)
+        line = f"does not fit: {need:.1f} GB of {room:.1f} GB; the largest part is {largest}"
+        if self.proposal is None or self.proposed is None:
+            return (
+                f"{line}; no setting of stage, micro-batch, checkpointing and offload fits: use more or larger devices"
+            )
+        overrides = " ".join(f"engine.{name}={str(value).lower()}" for name, value in self.proposal.items())
+        return f"{line}; the cheapest setting that fits ({self.proposed.total / 1e9:.1f} GB): {overrides}"
+
+    def _part(self, name: str) -> int:
+        return int(getattr(self.needed, name))
+
+
+def fit(config: Config) -> Fit:
+    """Check `config` against its machine's memory and search the machinery where it is too large."""
+    size = config.machine.memory_bytes
+    needed = memory(config)
+    room = None if size is None else size * (1 - RESERVE)
+    if room is None or needed.total <= room:
+        return Fit(needed, room)
+    found: list[tuple[tuple[float, ...], dict[str, Any], MemoryAccount]] = []
+    for change in _settings(config):
+        changed = config.model_copy(update={"engine": config.engine.model_copy(update=change)})
+        account = memory(changed)
+        if account.total <= room:
+            found.append((_price(changed), change, account))
+    if not found:
+        return Fit(needed, room)
+    _, change, account = min(found, key=lambda item: item[0])
+    now = {
+        "zero_stage": zero_stage(config),
+        "micro_batch": micro_batch(config),
+        "activation_checkpointing": config.engine.activation_checkpointing,
+        "offload_optimizer": config.engine.offload_optimizer,
+        "offload_parameters": config.engine.offload_parameters,
+    }
+    return Fit(needed, room, {name: value for name, value in change.items() if value != now[name]}, account)
+
+
+def _settings(config: Config) -> Iterator[dict[str, Any]]:
+    """Every setting of the machinery that leaves the outcome alone."""
+    sizes, size = [], micro_batch(config)
+    while size:
+        sizes.append(size)
+        size //= 2
+    for stage in (0, 1, 2, 3) if world_size(config) > 1 else (zero_stage(config), 3):
+        for rows in sizes:
+            for recompute in (False, True):
+                for optimizer, weights in ((False, False), (True, False), (True, True)):
+                    if (optimizer and not stage) or (weights and stage != 3):
+                        continue
+                    yield {
+                        "zero_stage": stage,
+                        "micro_batch": rows,
+                        "activation_checkpointing": recompute,
+                        "offload_optimizer": optimizer,
+                        "offload_parameters": weights,
+                    }
+
+
+def _price(config: Config) -> tuple[float, ...]:
+    """What a setting costs: offload crosses the host's bus and comes last, then time, then the number of changes."""
+    engine, seconds = config.engine, step_seconds(config).value
+    offloaded = engine.offload_optimizer + engine.offload_parameters
+    return (offloaded, seconds or 0.0, engine.activation_checkpointing, zero_stage(config), -micro_batch(config))

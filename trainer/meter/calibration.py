@@ -1,0 +1,148 @@
+"""Measure this machine: a few short steps of small models, and the time per unit of work that explains them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from trainer.books.calibration import TERMS, Calibration, calibration_file, processor, threads
+from trainer.books.clock import Work, work
+from trainer.config import Config
+from trainer.files import write_atomic
+
+# width, depth, sequence, batch, vocabulary: far apart in every kind of work.
+LADDER = (
+    (128, 2, 128, 8, 2048),
+    (128, 8, 128, 4, 2048),
+    (256, 4, 256, 8, 4096),
+    (256, 2, 512, 4, 1024),
+    (384, 6, 128, 8, 2048),
+    (512, 2, 64, 16, 4096),
+    (128, 2, 256, 4, 16384),
+    (512, 6, 128, 2, 2048),
+    (192, 4, 1024, 1, 1024),
+)
+
+
+def calibrate(
+    config: Config, progress: Callable[[str, int, int], None] | None = None, seconds_each: float = 4.0
+) -> Calibration:
+    """Time small models of `config`'s kind and precision on this host's processor and write the calibration file.
+
+    Takes about `seconds_each` for each of nine models. The fit has no negative times; its error is the largest relative
+    miss over the models, which later estimates carry as their interval.
+    """
+    import torch
+
+    torch.set_num_threads(threads(config))
+    works, seconds, steps = [], [], []
+    for number, shape in enumerate(LADDER):
+        if progress:
+            progress("timing steps", number, len(LADDER))
+        small = _small(config, *shape)
+        measured = _time_step(small, seconds_each)
+        works.append(work(small))
+        seconds.append(measured)
+        steps.append({"width": shape[0], "depth": shape[1], "sequence_length": shape[2], "batch_size": shape[3]})
+    rates, error = fit_rates(works, seconds)
+    fitted = [sum(rates[name] * getattr(one, name) for name in TERMS) for one in works]
+    steps = [
+        step | {"measured_seconds": taken, "fitted_seconds": said}
+        for step, taken, said in zip(steps, seconds, fitted, strict=True)
+    ]
+    result = Calibration(
+        processor(), config.engine.precision, threads(config), rates, error, date.today().isoformat(), tuple(steps)
+    )
+    file = calibration_file(config, result.machine)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    import json
+
+    write_atomic(file, json.dumps(result.to_json(), indent=1) + "\n")
+    return result
+
+
+def fit_rates(works: list[Work], seconds: list[float]) -> tuple[dict[str, float], float]:
+    """Times per unit, none negative, that explain the measured steps with the least relative error; and its largest."""
+    table = np.array([[getattr(one, name) for name in TERMS] for one in works], float)
+    table /= np.array(seconds)[:, None]  # relative errors
+    scale = table.max(axis=0)
+    rates = _nonnegative(table / scale, np.ones(len(seconds))) / scale
+    error = float(np.abs(table @ rates - 1).max())
+    return dict(zip(TERMS, rates.tolist(), strict=True)), error
+
+
+def _nonnegative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least squares without negative coefficients, over every subset of columns: there are few."""
+    columns = matrix.shape[1]
+    best, best_error = np.zeros(columns), float("inf")
+    for chosen in range(1, 2**columns):
+        subset = [i for i in range(columns) if chosen >> i & 1]
+        solution, *_ = np.linalg.lstsq(matrix[:, subset], target, rcond=None)
+        if (solution < 0).any():
+            continue
+        error = float(((matrix[:, subset] @ solution - target) ** 2).sum())
+        if error < best_error:
+            best, best_error = np.zeros(columns), error
+            best[subset] = solution
+    return best
+
+
+def _small(config: Config, width: int, depth: int, length: int, batch: int, vocabulary: int) -> Config:
+    """A model of the same kind in another size, in one micro-batch on one rank."""
+    model = config.model.model_copy(
+        update={
+            "width": width,
+            "depth": depth,
+            "heads": max(1, width // 64),
+            "kv_heads": None,
+            "head_size": None,
+            "ffn_width": None,
+            "vocabulary": vocabulary,
+            "max_length": None,
+        }
+    )
+    return config.model_copy(
+        update={
+            "model": model,
+            "data": config.data.model_copy(update={"sequence_length": length}),
+            "optim": config.optim.model_copy(update={"batch_size": batch}),
+            "engine": config.engine.model_copy(update={"micro_batch": batch, "zero_stage": 0}),
+        }
+    )
+
+
+def _time_step(config: Config, budget_seconds: float) -> float:
+    """Median seconds of one optimizer step of the bare model."""
+    import torch
+
+    from trainer.models import build, initialize
+
+    model: Any = build(config)
+    initialize(model, 0)
+    model.recompute = config.engine.activation_checkpointing
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    shape = (config.optim.batch_size, config.data.sequence_length)
+    tokens = torch.randint(config.vocabulary, shape)
+    batch = {
+        "tokens": tokens,
+        "targets": tokens,
+        "segments": torch.zeros(shape, dtype=torch.int32),
+        "positions": torch.arange(shape[1]).expand(shape),
+    }
+    taken: list[float] = []
+    began = time.perf_counter()
+    while len(taken) < 4 or time.perf_counter() - began < budget_seconds:
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.engine.precision == "bf16"):
+            loss, count, _ = model(**batch)
+        (loss / count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        taken.append(time.perf_counter() - start)
+    return median(taken[1:])
