@@ -1,0 +1,127 @@
+"""Parameters counted three ways: by the books, by the model itself, and as published."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+from presets import NAMES, account, preset
+from published import BACKBONES, TOTALS
+
+from trainer.books.parameters import parameters
+from trainer.cli import main
+from trainer.models import build
+
+WANTED = """
+gpt gpt2-124m gpt2-355m gpt2-774m gpt2-1.5b gpt3-125m gpt3-350m gpt3-760m gpt3-1.3b gpt3-2.7b gpt3-6.7b gpt3-13b
+gpt3-175b opt-125m opt-350m opt-1.3b opt-2.7b opt-6.7b opt-13b opt-30b opt-66b bloom-560m bloom-1b1 bloom-1b7 bloom-3b
+bloom-7b1 bloom-176b xglm-564m xglm-1.7b xglm-2.9b xglm-4.5b xglm-7.5b pythia-14m pythia-31m pythia-70m pythia-160m
+pythia-410m pythia-1b pythia-1.4b pythia-2.8b pythia-6.9b pythia-12b cerebras-gpt-111m cerebras-gpt-256m
+cerebras-gpt-590m cerebras-gpt-1.3b cerebras-gpt-2.7b cerebras-gpt-6.7b cerebras-gpt-13b llama-7b llama-13b llama-33b
+llama-65b llama2-7b llama2-13b llama2-70b llama3-8b llama3-70b llama3.2-1b tinyllama-1.1b smollm2-135m olmo2-1b olmo2-7b
+olmo2-13b olmo2-32b bert-base bert-large bert-base-cased bert-large-cased mbert roberta-base roberta-large xlmr-base
+xlmr-large xlmr-xl xlmr-xxl albert-base albert-large albert-xlarge albert-xxlarge electra-small electra-base
+electra-large xlnet-base xlnet-large modernbert-base modernbert-large bart-base bart-large mbart-large-cc25
+mbart-large-50 t5-small t5-base t5-large t5-3b t5-11b t5v1.1-small t5v1.1-base t5v1.1-large t5v1.1-xl t5v1.1-xxl
+mt5-small mt5-base mt5-large mt5-xl mt5-xxl mass-base llama-mini gpt-mini
+""".split()  # noqa: SIM905
+
+
+def test_every_preset_is_there():
+    assert set(WANTED) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_books_agree_with_the_model(name):
+    config = preset(name)
+    assert config.model.name == name
+    with torch.device("meta"):
+        net = build(config)
+    counted = sum(parameter.numel() for parameter in net.parameters())
+    assert parameters(config).total == counted
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_totals_are_the_published_ones(name):
+    assert account(name).published == TOTALS[name]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_are_the_published_ones(name):
+    assert account(name).backbone == BACKBONES[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transformers_counts_the_same(name):
+    """Every preset, through our own config.json."""
+    transformers = pytest.importorskip("transformers")
+    from trainer.hub import type_of
+
+    config = preset(name)
+    if name == "electra-small":
+        pytest.skip("the two halves are counted in test_both_halves_of_electra")
+    model = config.model.model_copy(update={"vocabulary": config.vocabulary, "max_length": config.max_length})
+    family = type_of(model)
+    if family.type in ("t5", "mt5") and not model.tied:
+        pytest.skip("transformers 5 builds T5 tied, whatever its config.json says")
+    architecture = "ElectraForPreTraining" if model.generator else family.architecture
+    given = getattr(transformers, architecture).config_class(**family.config(model))
+    with torch.device("meta"):
+        net = getattr(transformers, architecture)(given)
+    names = {entry.theirs for entry in family.entries(model)}
+    theirs = sum(parameter.numel() for parameter in net.parameters())
+    assert theirs == parameters(config).published, sorted(set(dict(net.named_parameters())) ^ names)[:8]
+
+
+def test_both_halves_of_electra():
+    transformers = pytest.importorskip("transformers")
+    from trainer.hub import FAMILIES
+
+    for name in ("electra-small", "electra-base", "electra-large"):
+        config = preset(name)
+        model, small = config.model, config.model.generator
+        embedding = model.vocabulary * model.embedding_channels + (512 + 2 + 2) * model.embedding_channels
+        for half, architecture, count in (
+            (model, "ElectraForPreTraining", parameters(config).published),
+            (small, "ElectraForMaskedLM", parameters(config).generator + embedding),
+        ):
+            given = transformers.ElectraConfig(**FAMILIES["electra"].config(half))
+            with torch.device("meta"):
+                net = getattr(transformers, architecture)(given)
+            assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+def test_account_of_the_command(capsys):
+    assert main(["model", "model=bert-base", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"]["total"] == 110_106_428
+    assert found["parameters"]["backbone"] == 109_482_240
+    parts = ("embedding", "position", "attention", "feed_forward", "norm", "head")
+    assert sum(found["parameters"][part] for part in parts) == found["parameters"]["total"]
+    assert found["weight_bytes"] == {"fp32": 4 * 110_106_428, "bf16": 2 * 110_106_428}
+    assert main(["model", "model=bert-base"]) == 0
+    assert "110,106,428" in capsys.readouterr().out
+
+
+def test_175_billion_cost_nothing_on_the_meta_device():
+    build(preset("gpt-mini"))  # imports and first use
+    config = preset("gpt3-175b")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with torch.device("meta"):
+        net = build(config)
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters(config).total
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 50_000  # KiB
+
+
+def test_the_account_needs_no_torch():
+    code = (
+        "import sys; from trainer.compose import compose; from trainer.books import model_account;"
+        "a = model_account(compose(['model=gpt3-175b'])); assert a['parameters']['total'] == 174604259328;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
