@@ -49,10 +49,13 @@ class Windows:
 
     def _unit(self, tokens: np.ndarray, lengths: np.ndarray) -> Cut:
         """Windows that are one segment each, of these lengths."""
-        columns = np.broadcast_to(np.arange(self.length), tokens.shape)
-        inside = columns < lengths[:, None]
-        tokens[~inside] = self.pad
-        return Cut(tokens, np.where(inside, 0, PADDING).astype(np.int32), np.where(inside, columns, 0))
+        segments = np.zeros(tokens.shape, np.int32)
+        positions = np.empty(tokens.shape, np.int64)
+        positions[:] = np.arange(self.length)
+        if (lengths < self.length).any():
+            outside = np.arange(self.length) >= lengths[:, None]
+            tokens[outside], segments[outside], positions[outside] = self.pad, PADDING, 0
+        return Cut(tokens, segments, positions)
 
 
 class Stream(Windows):
@@ -102,7 +105,7 @@ class Text(Windows):
         begin = places * self.stride
         first = self.document(places)
         crossed = np.searchsorted(self.starts, begin + self.length, side="left") - first - 1
-        tokens = np.full((len(begin), self.length), self.pad, np.int64)
+        tokens = np.empty((len(begin), self.length), np.int64)
         raw = begin + 2 * first + 1
         simple = crossed <= 0
         if simple.all():
@@ -116,7 +119,9 @@ class Text(Windows):
                 wide = np.full((1, self.length + 2 * int(crossed[row])), self.pad, np.int64)
                 self.stream.read(raw[row : row + 1], wide)
                 starts = self.stream.starts[first[row] + 1 : first[row] + 1 + crossed[row]] - raw[row]
-                tokens[row] = np.delete(wide[0], np.concatenate([starts - 1, starts]))
+                text = np.ones(wide.shape[1], bool)
+                text[starts - 1] = text[starts] = False
+                tokens[row] = wide[0, text]
         return self._unit(tokens, np.clip(self.tokens - begin, 0, self.length))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.objectives.base import Batch, Layout, Window, enclose, pack_left, side, teacher
-from trainer.objectives.noise import LARGEST, below, choose, poisson, round_randomly, uniform
+from trainer.objectives.noise import LARGEST, below, choose, low, middle, poisson, round_randomly
 from trainer.objectives.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengths int64 [B]
@@ -45,8 +45,8 @@ class Denoising:
     def apply(self, window: Window) -> Batch:
         """source_tokens, source_segments, source_positions and tokens, targets, segments, positions: [B, S] each."""
         rows: Rows = window.tokens, window.lengths
-        draws = window.bits(self.length * 4 * len(self.noises)).reshape(
-            len(window.tokens), len(self.noises), 4, self.length
+        draws = window.bits(self.length * 3 * len(self.noises)).reshape(
+            len(window.tokens), len(self.noises), 3, self.length
         )
         for number, name in enumerate(self.noises):
             rows = getattr(self, f"_{name}")(*rows, draws[:, number])
@@ -72,52 +72,67 @@ class Denoising:
         return np.take_along_axis(tokens, order, axis=1), lengths
 
     def _token_masking(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
-        hidden = choose(raw[:, 0], _inside(tokens, lengths), round_randomly(raw[:, 3, 0], lengths * self.rate))
-        return np.where(hidden, self._masks(raw[:, 1]), tokens), lengths
+        hidden = choose(raw[:, 0], _inside(tokens, lengths), round_randomly(raw[:, 1, 0], lengths * self.rate))
+        tokens = tokens.copy()
+        tokens[hidden] = self._masks(raw[:, 0][hidden])
+        return tokens, lengths
 
     def _token_deletion(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
         inside = _inside(tokens, lengths)
-        dropped = choose(raw[:, 0], inside, round_randomly(raw[:, 3, 0], lengths * self.rate))
+        dropped = choose(raw[:, 0], inside, round_randomly(raw[:, 1, 0], lengths * self.rate))
         return pack_left(tokens, inside & ~dropped, tokens.shape[1], self.pad)
 
     def _text_infilling(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
         """Spans of Poisson(mean_span) words become one <mask> each; a span of no words inserts one.
 
-        Lengths are drawn until they sum to ceil(rate * words), the last one cut to fit; spans begin at distinct
-        random words and may overlap, so that fewer words vanish than were asked for (26.5% at 30% and 3).
+        Lengths are drawn until they sum to ceil(rate * words), the last one cut to fit; spans begin at distinct random
+        words and may overlap, so that fewer words vanish than were asked for (26.5% at 30% and 3).
         """
+        rows, width = tokens.shape
         inside = _inside(tokens, lengths)
-        begins = (self.vocabulary.word_starts(tokens) if self.whole_words else np.ones_like(inside)) & inside
-        begins[:, 0] = inside[:, 0]
-        words = begins.sum(axis=1)
-        budget = np.ceil(words * self.rate - 1e-9).astype(np.int64)
-        spans = poisson(raw[:, 0], self.mean_span)
-        before = np.cumsum(spans, axis=1) - spans
-        drawn = before < budget[:, None]
-        spans = np.where(drawn, np.minimum(spans, budget[:, None] - before), 0)
-        inserted = (drawn & (spans == 0)).sum(axis=1)
+        begins = self.vocabulary.word_starts(tokens) & inside if self.whole_words else inside
+        words = begins.sum(axis=1) if self.whole_words else lengths
+        spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), raw[:, 0])
 
         # The word-level picture: which words begin a span, and which are covered by a span that began earlier.
-        columns = np.arange(tokens.shape[1])
-        count = (spans > 0).sum(axis=1)
-        starts = choose(raw[:, 1], columns < words[:, None], count)
+        starts = choose(raw[:, 1], np.arange(width) < words[:, None], (spans > 0).sum(axis=1))
         row, word = np.nonzero(starts)
-        length = pack_left(spans, spans > 0, tokens.shape[1], 0)[0][row, (np.cumsum(starts, axis=1) - 1)[row, word]]
-        change = np.zeros((len(tokens), tokens.shape[1] + 1), np.int64)
-        np.add.at(change, (row, np.minimum(word + 1, tokens.shape[1])), 1)
-        np.add.at(change, (row, np.minimum(word + length, tokens.shape[1])), -1)
-        covered = np.cumsum(change, axis=1)[:, :-1] > 0
+        length = spans[spans > 0]  # both in the order of rows
+        flat = row * (width + 1)
+        change = np.bincount(flat + word + 1, minlength=rows * (width + 1))
+        change -= np.bincount(flat + np.minimum(word + length, width), minlength=rows * (width + 1))
+        covered = np.cumsum(change.reshape(rows, -1), axis=1)[:, :-1] > 0
 
-        word_of = np.maximum(np.cumsum(begins, axis=1) - 1, 0)
-        gone = np.take_along_axis(covered, word_of, axis=1)
-        started = np.take_along_axis(starts, word_of, axis=1)
-        masked = started & begins & ~gone
-        keep = inside & ~gone & (~started | begins)
-        tokens, lengths = pack_left(np.where(masked, self._masks(raw[:, 2]), tokens), keep, tokens.shape[1], self.pad)
-        return self._insert(tokens, lengths, inserted, raw[:, 3])
+        if self.whole_words:
+            word_of = np.maximum(np.cumsum(begins, axis=1) - 1, 0)
+            gone = np.take_along_axis(covered, word_of, axis=1)
+            started = np.take_along_axis(starts, word_of, axis=1) & inside & ~gone
+            masked = started & begins
+            keep = inside & ~gone & (~started | begins)
+        else:
+            masked, keep = starts & ~covered, inside & ~covered
+        tokens = tokens.copy()
+        tokens[masked] = self._masks(raw[:, 1][masked])
+        tokens, lengths = pack_left(tokens, keep, width, self.pad)
+        return self._insert(tokens, lengths, inserted, raw[:, 2])
+
+    def _span_lengths(self, budget: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(lengths of spans in words, 0 behind the last, [B, N]; number of empty spans [B]): they sum to the budget."""
+        most = int(budget.max(initial=0))
+        for count in (min(raw.shape[1], 32 + int(1.5 * most / self.mean_span)), raw.shape[1]):  # nearly always enough
+            spans = poisson(raw[:, :count], self.mean_span)
+            ends = np.cumsum(spans, axis=1)
+            if (ends[:, -1] >= budget).all():
+                break
+        before = ends - spans
+        drawn = before < budget[:, None]
+        spans = np.where(drawn, np.minimum(spans, budget[:, None] - before), 0)
+        return spans, (drawn & (spans == 0)).sum(axis=1)
 
     def _insert(self, tokens: np.ndarray, lengths: np.ndarray, count: np.ndarray, raw: np.ndarray) -> Rows:
         """`count` masks at random places between the tokens, as many as the sample has room for."""
+        if not count.any():
+            return tokens, lengths
         longer = np.minimum(lengths + count, tokens.shape[1])
         longer = np.where(lengths > 0, longer, 0)
         inside = _inside(tokens, longer)
@@ -139,8 +154,7 @@ class Denoising:
         if not self.random_share:
             return np.full(raw.shape, self.mask)
         ordinary = self.vocabulary.ordinary
-        random = ordinary[below(raw << np.uint64(32), len(ordinary))]
-        return np.where(uniform(raw) < self.random_share, random, self.mask)
+        return np.where(low(raw) < self.random_share, ordinary[middle(raw, len(ordinary))], self.mask)
 
 
 def _inside(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:

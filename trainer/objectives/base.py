@@ -64,9 +64,9 @@ class Objective(Protocol):
 def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
     """The kept tokens of each row moved together, [B, width] padded with `pad`, and their counts [B]."""
     packed = np.full((len(tokens), width), pad, np.int64)
-    row, column = np.nonzero(keep)
-    packed[row, (np.cumsum(keep, axis=1) - 1)[row, column]] = tokens[row, column]
-    return packed, keep.sum(axis=1)
+    lengths = keep.sum(axis=1)
+    packed[np.arange(width) < lengths[:, None]] = tokens[keep]  # both in the order of rows
+    return packed, lengths
 
 
 def enclose(
@@ -78,7 +78,9 @@ def enclose(
     """
     count, length = tokens.shape
     enclosed = np.full((count, length + 2), pad, np.int64)
-    enclosed[:, 1:-1] = np.where(np.arange(length) < lengths[:, None], tokens, pad)
+    enclosed[:, 1:-1] = tokens
+    if (lengths < length).any():
+        enclosed[:, 1:-1][np.arange(length) >= lengths[:, None]] = pad
     some = lengths > 0 if some is None else some
     enclosed[some, 0] = first
     enclosed[some, lengths[some] + 1] = last
@@ -87,19 +89,22 @@ def enclose(
 
 def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     """tokens, segments (0, padding -1) and positions of rows that are one document each."""
-    columns = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-    inside = columns < lengths[:, None]
-    return {
-        f"{prefix}tokens": tokens,
-        f"{prefix}segments": np.where(inside, 0, PADDING).astype(np.int32),
-        f"{prefix}positions": np.where(inside, columns, 0),
-    }
+    segments = np.zeros(tokens.shape, np.int32)
+    positions = np.empty(tokens.shape, np.int64)
+    positions[:] = np.arange(tokens.shape[1])
+    if (lengths < tokens.shape[1]).any():
+        outside = np.arange(tokens.shape[1]) >= lengths[:, None]
+        segments[outside], positions[outside] = PADDING, 0
+    return {f"{prefix}tokens": tokens, f"{prefix}segments": segments, f"{prefix}positions": positions}
 
 
 def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
     """A decoder's side: it reads `start` and then its own targets, one behind (teacher forcing)."""
-    inside = np.arange(targets.shape[1]) < lengths[:, None]
-    tokens = np.full_like(targets, pad)
-    tokens[:, 1:] = np.where(inside[:, 1:], targets[:, :-1], pad)
-    tokens[lengths > 0, 0] = start
-    return {**side(tokens, lengths), "targets": np.where(inside, targets, NO_TARGET)}
+    tokens = np.empty_like(targets)
+    tokens[:, 1:] = targets[:, :-1]
+    tokens[:, 0] = start
+    if (lengths < targets.shape[1]).any():
+        outside = np.arange(targets.shape[1]) >= lengths[:, None]
+        tokens[outside] = pad
+        targets = np.where(outside, NO_TARGET, targets)
+    return {**side(tokens, lengths), "targets": targets}

@@ -26,14 +26,18 @@ class Causal:
 
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions: [B, S] from windows of S + 1; no target is of another document."""
-        segments = window.segments
         targets = window.tokens[:, 1:].copy()
-        targets[(segments[:, 1:] != segments[:, :-1]) | (segments[:, 1:] == PADDING)] = NO_TARGET
+        several = np.flatnonzero(window.segments[:, -1])  # of more than one document, or padded
+        if len(several):
+            segments = window.segments[several]
+            foreign = (segments[:, 1:] != segments[:, :-1]) | (segments[:, 1:] == PADDING)
+            targets[several] = np.where(foreign, NO_TARGET, targets[several])
+        # Views, not copies: the window belongs to this batch alone.
         return {
-            "tokens": np.ascontiguousarray(window.tokens[:, :-1]),
+            "tokens": window.tokens[:, :-1],
             "targets": targets,
-            "segments": np.ascontiguousarray(segments[:, :-1]),
-            "positions": np.ascontiguousarray(window.positions[:, :-1]),
+            "segments": window.segments[:, :-1],
+            "positions": window.positions[:, :-1],
         }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.objectives import noise
 from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, enclose, side
-from trainer.objectives.noise import below, choose, harmonic, round_randomly, uniform
+from trainer.objectives.noise import choose, harmonic, low, middle, round_randomly, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
 
@@ -39,8 +39,12 @@ class Masking:
         self.special = np.zeros(vocabulary.size, bool)
         self.special[list(vocabulary.specials.values())] = True
 
+    def draws(self, length: int) -> int:
+        """How many random numbers a row of this length takes: per token, per word, and one for the count."""
+        return (1 if self.unit == "token" else 2) * length + 1
+
     def __call__(self, tokens: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(noised tokens, targets), [B, S] each; raw: uint64 [B, 2 S + 1]. Special tokens are never hidden."""
+        """(noised tokens, targets), [B, S] each; raw: uint64 [B, draws(S)]. Special tokens are never hidden."""
         length = tokens.shape[1]
         eligible = ~self.special[tokens]
         wanted = eligible.sum(axis=1) * self.rate
@@ -51,16 +55,20 @@ class Masking:
         if self.unit == "token":
             hidden = choose(raw[:, :length], eligible, count)
         else:
-            hidden = self._whole_words(tokens, eligible, count, raw[:, :length])
-        return self.replace(tokens, hidden, raw[:, length : 2 * length]), np.where(hidden, tokens, NO_TARGET)
+            hidden = self._whole_words(tokens, eligible, count, raw[:, length : 2 * length])
+        return self.replace(tokens, hidden, raw), np.where(hidden, tokens, NO_TARGET)
 
     def replace(self, tokens: np.ndarray, hidden: np.ndarray, raw: np.ndarray) -> np.ndarray:
-        chance = uniform(raw)
-        ordinary = self.vocabulary.ordinary
-        random = ordinary[below(raw << np.uint64(32), len(ordinary))]
-        noised = np.where(hidden & (chance < self.mask_share), self.mask, tokens)
-        swapped = hidden & (chance >= self.mask_share) & (chance < self.mask_share + self.random_share)
-        return np.where(swapped, random, noised)
+        """The tokens with the hidden ones replaced. raw: uint64 [B, S or more], whose lower bits decide."""
+        drawn = raw[:, : tokens.shape[1]][hidden]
+        chance, ordinary = low(drawn), self.vocabulary.ordinary
+        new = np.where(
+            chance < self.mask_share + self.random_share, ordinary[middle(drawn, len(ordinary))], tokens[hidden]
+        )
+        new[chance < self.mask_share] = self.mask
+        noised = tokens.copy()
+        noised[hidden] = new
+        return noised
 
     def _whole_words(self, tokens: np.ndarray, eligible: np.ndarray, count: np.ndarray, raw: np.ndarray) -> np.ndarray:
         hidden = np.zeros(tokens.shape, bool)
@@ -116,7 +124,7 @@ class MaskedLM:
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions: [B, S]; a target is predicted at its own place."""
         tokens, lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
-        noised, targets = self.masking(tokens, mask_bits(window, 2 * tokens.shape[1] + 1, self.copies))
+        noised, targets = self.masking(tokens, mask_bits(window, self.masking.draws(tokens.shape[1]), self.copies))
         return {**side(noised, lengths), "targets": targets}
 
 
@@ -161,7 +169,7 @@ class PairedLM:
         tokens = np.full((count, self.width), self.pad, np.int64)
         types = np.zeros((count, self.width), np.int64)
         labels = np.full(count, NO_TARGET, np.int64)
-        raw = mask_bits(window, 2 * self.width + 9, self.copies)
+        raw = mask_bits(window, self.masking.draws(self.width) + 8, self.copies)
         for row, length in enumerate(window.lengths.tolist()):
             if length:
                 first, second, labels[row] = self._pair(window, row, length, raw[row, -8:])
@@ -226,7 +234,7 @@ class UniLM:
         count = len(window.tokens)
         tokens = np.full((count, self.width), self.pad, np.int64)
         types = np.zeros((count, self.width), np.int64)
-        raw = window.bits(2 * self.width + 4)
+        raw = window.bits(self.runs.draws(self.width) + 3)
         draws = uniform(raw[:, -3:])
         for row, length in enumerate(window.lengths.tolist()):
             if length:
@@ -236,7 +244,7 @@ class UniLM:
                 tokens[row, : len(closed)] = closed
                 types[row, cut + 2 : len(closed)] = 1
         lengths = (tokens != self.pad).sum(axis=1)
-        one = self.single(tokens, raw[:, :-3])
+        one = self.single(tokens, raw[:, : self.single.draws(self.width)])
         several = self.runs(tokens, raw[:, :-3])
         noised, targets = (np.where(draws[:, 2:] < 0.2, b, a) for a, b in zip(one, several, strict=True))
         batch = {**side(noised, lengths), "targets": targets, "token_types": types}

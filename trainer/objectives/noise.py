@@ -49,6 +49,16 @@ def uniform(raw: np.ndarray) -> np.ndarray:
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def low(raw: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1) from the lowest 24 bits: still uniform where the number itself was chosen for being small."""
+    return (raw & np.uint64(0xFFFFFF)).astype(np.float64) * 2.0**-24
+
+
+def middle(raw: np.ndarray, bound: int) -> np.ndarray:
+    """int64 uniform in [0, bound) from the 32 bits above those of `low`."""
+    return ((raw >> np.uint64(24) & np.uint64(0xFFFFFFFF)).astype(np.float64) * (bound * 2.0**-32)).astype(np.int64)
+
+
 def below(raw: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
     """int64 uniform in [0, bound); 0 where bound is 0."""
     return (uniform(raw) * bound).astype(np.int64)
@@ -62,10 +72,16 @@ def round_randomly(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
 def choose(raw: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarray:
     """bool [B, S]: in every row, `count` of the eligible places, each set of them equally likely."""
     scores = np.where(eligible, raw, LARGEST)
-    ranked = np.sort(scores, axis=1)
     count = np.minimum(count, eligible.sum(axis=1))
-    last = np.take_along_axis(ranked, np.maximum(count - 1, 0)[:, None], axis=1)
-    return eligible & (scores <= last) & (count > 0)[:, None]
+    return eligible & (scores <= _smallest(scores, count)) & (count > 0)[:, None]
+
+
+def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The count-th smallest score of each row, [B, 1]."""
+    wanted = np.maximum(count - 1, 0)
+    few = np.unique(wanted)
+    ranked = np.partition(scores, few, axis=1) if len(few) <= 3 else np.sort(scores, axis=1)
+    return ranked[np.arange(len(scores)), wanted][:, None]
 
 
 def poisson(raw: np.ndarray, mean: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.objectives.base import Batch, Layout, Window, enclose, pack_left, side, teacher
+from trainer.objectives.base import Batch, Layout, Window, side, teacher
 from trainer.objectives.noise import below, choose
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -14,12 +14,10 @@ from trainer.objectives.vocabulary import Vocabulary
 def _segmentation(raw: np.ndarray, spans: int) -> np.ndarray:
     """int64 [B, spans]: the lengths of that many non-empty runs of each row, every cut equally likely."""
     rows, length = raw.shape
-    begins = np.zeros((rows, length), bool)
-    begins[:, 0] = True
-    begins[:, 1:] = (
-        choose(raw[:, 1:], np.ones((rows, length - 1), bool), np.full(rows, spans - 1)) if length > 1 else False
-    )
-    edges = np.nonzero(begins)[1].reshape(rows, spans)
+    edges = np.zeros((rows, spans), np.int64)
+    if spans > 1:
+        cuts = choose(raw[:, 1:], np.ones((rows, length - 1), bool), np.full(rows, spans - 1))
+        edges[:, 1:] = np.flatnonzero(cuts).reshape(rows, spans - 1) % (length - 1) + 1
     return np.diff(edges, axis=1, append=length)
 
 
@@ -123,23 +121,23 @@ class SpanCorruption:
         return self._source(text, hidden, first, int(self.modes[number])), self._targets(text, hidden, first)
 
     def _source(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray, mode: int) -> np.ndarray:
-        span = np.cumsum(first, axis=1) - 1
-        shown = np.where(first, self.sentinels[np.maximum(span, 0)] if len(self.sentinels) else 0, text)
+        rows, spans = len(text), int(first[0].sum())
         keep = ~hidden | first
-        source, lengths = pack_left(shown, keep, int(keep[0].sum()), self.pad)
-        enclosed, _ = enclose(source, lengths, mode, self.eos, self.pad)
-        return enclosed if mode >= 0 else enclosed[:, 1:]
+        kept = text[keep]
+        kept[first[keep]] = np.tile(self.sentinels[:spans], rows)  # in the order of rows, and of spans in each
+        ends = np.full((rows, 1), self.eos)
+        modes = [np.full((rows, 1), mode)] if mode >= 0 else []
+        return np.concatenate([*modes, kept.reshape(rows, -1), ends], axis=1)
 
     def _targets(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray) -> np.ndarray:
-        spans, noise = int(first[0].sum()), int(hidden[0].sum())
-        targets = np.full((len(text), noise + spans + 1), self.eos, np.int64)
-        row, column = np.nonzero(hidden)
-        span = np.cumsum(first, axis=1)
-        place = (np.cumsum(hidden, axis=1) - 1 + span)[row, column]
-        targets[row, place] = text[row, column]
-        row, column = np.nonzero(first)
-        place = (np.cumsum(hidden, axis=1) - 2 + span)[row, column]
-        targets[row, place] = self.sentinels[(span - 1)[row, column]]
+        rows, spans = len(text), int(first[0].sum())
+        words = text[hidden].reshape(rows, -1)
+        begins = first[hidden].reshape(rows, -1)
+        place = np.arange(words.shape[1]) + np.cumsum(begins, axis=1)  # every span so far has a sentinel before it
+        targets = np.full((rows, words.shape[1] + spans + 1), self.eos, np.int64)
+        np.put_along_axis(targets, place, words, axis=1)
+        row = np.repeat(np.arange(rows), spans)
+        targets[row, place[begins] - 1] = np.tile(self.sentinels[:spans], rows)
         return targets
 
 
