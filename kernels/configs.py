@@ -82,6 +82,11 @@ def attention_tile(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, he
     return Tile(*ATTENTION[arch][kernel, head_class(head_dim), kind_of(dtype, heavy)])
 
 
+def dkdv_passes(head_dim: int) -> tuple[tuple[bool, bool], ...]:
+    """(form dK, form dV) of each launch: both at once, but one after the other where registers would spill."""
+    return ((True, True),) if head_dim <= 128 else ((True, False), (False, True))
+
+
 def row_warps(columns: int) -> int:
     """Warps for a kernel that keeps one row of `columns` values in registers."""
     for limit, warps in ROWS:

@@ -30,29 +30,32 @@ ATTENTION_KERNELS = ("forward", "dq", "dkdv", "bias")
 FEATURES: dict[str, dict[str, Any]] = {
     "causal": {"HAS_RIGHT": True},
     "packed T5": {"HAS_RIGHT": True, "SEGMENTS": True, "BIAS": 2},
-    "everything": {
-        "HAS_RIGHT": True, "HAS_LEFT": True, "SEGMENTS": True, "K_LENS": True, "ORDER": 1, "SOFTCAP": True,
-        "SINK": True, "DROPOUT": True, "BIAS": 3, "GROUPS": 4,
-    },
+    "dropout": {"HAS_RIGHT": True, "K_LENS": True, "DROPOUT": True},
+    "softcap and dense bias": {"HAS_LEFT": True, "HAS_RIGHT": True, "SEGMENTS": True, "SOFTCAP": True, "BIAS": 3},
 }  # fmt: skip
 
-FEATURES_OF_KIND = {"half": ("causal", "packed T5"), "half heavy": ("everything",), "float": ("causal",)}
+FEATURES_OF_KIND = {
+    "half": ("causal", "packed T5"),
+    "half heavy": ("dropout", "softcap and dense bias"),
+    "float": ("causal",),
+}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """registers a thread; spill and shared bytes; how many matrix instructions stand in the code.
-
-    float32 has its own: small tiles take mma.sync also on chips with wgmma or tcgen05.
-    """
+    """registers a thread; spill and shared bytes; matrix: how many instructions of the chip's own kind stand in the
+    code; any_matrix: the same with mma.sync, which small tiles take also on chips with wgmma or tcgen05."""
 
     registers: int
     spill: int
     shared: int
     matrix: int
+    any_matrix: int
 
-    def fits(self, arch: str) -> bool:
-        return self.spill == 0 and self.shared <= SHARED_MEMORY[arch] and self.matrix > 0
+    def fits(self, arch: str, own_matrix: bool = True) -> bool:
+        """own_matrix: the chip's own matrix instruction is a must (what runs most); else mma.sync will do."""
+        multiplies = self.matrix if own_matrix else self.any_matrix
+        return self.spill == 0 and self.shared <= SHARED_MEMORY[arch] and multiplies > 0
 
 
 def target(arch: str) -> Any:
@@ -82,11 +85,10 @@ def compile_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dic
     )
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
     compiled = triton.compile(source, target=target(arch), options=options)
-    return _resources(compiled, arch, constants.get("PRECISION") == "tf32x3")
+    return _resources(compiled, arch)
 
 
-def _resources(compiled: Any, arch: str, tf32: bool) -> Resources:
-    instructions = {MATRIX_INSTRUCTION[arch], "mma.sync"} if tf32 else {MATRIX_INSTRUCTION[arch]}
+def _resources(compiled: Any, arch: str) -> Resources:
     shared = int(compiled.metadata.shared)
     if arch.startswith("gfx"):
         text = compiled.asm["amdgcn"]
@@ -96,7 +98,8 @@ def _resources(compiled: Any, arch: str, tf32: bool) -> Resources:
             return int(found.group(1)) if found else 0
 
         spill = 4 * (field(r"\.vgpr_spill_count") + field(r"\.sgpr_spill_count")) + field("ScratchSize")
-        return Resources(field(r"\.vgpr_count"), spill, shared, sum(map(text.count, instructions)))
+        matrix = text.count(MATRIX_INSTRUCTION[arch])
+        return Resources(field(r"\.vgpr_count"), spill, shared, matrix, matrix)
     import triton
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -106,7 +109,8 @@ def _resources(compiled: Any, arch: str, tf32: bool) -> Resources:
         usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
     counts = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     spill = counts.get("STACK", 0) + counts.get("LOCAL", 0)
-    return Resources(counts["REG"], spill, shared, sum(map(compiled.asm["ptx"].count, instructions)))
+    own, common = (compiled.asm["ptx"].count(name) for name in (MATRIX_INSTRUCTION[arch], "mma.sync"))
+    return Resources(counts["REG"], spill, shared, own, max(own, common))
 
 
 _TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -117,9 +121,9 @@ _FLOATS = ("scale", "softcap", "keep_scale")
 def compile_attention(
     name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any]
 ) -> Resources:
-    """name: one of ATTENTION_KERNELS; features: the kernels' switches that are on."""
+    """name: one of ATTENTION_KERNELS, or "dense"; features: the kernels' switches that are on."""
     from kernels.attention.triton.backward import attention_dkdv, attention_dq
-    from kernels.attention.triton.bias_gradient import attention_table_gradient
+    from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
     from kernels.attention.triton.forward import attention_forward
 
     kernels = {
@@ -127,6 +131,7 @@ def compile_attention(
         "dq": attention_dq,
         "dkdv": attention_dkdv,
         "bias": attention_table_gradient,
+        "dense": attention_dense_gradient,
     }
     kernel = kernels[name]
     switches: dict[str, Any] = {
@@ -134,11 +139,13 @@ def compile_attention(
         "BIAS": 0, "SEGMENTS": False, "K_LENS": False, "ORDER": 0, "SOFTCAP": False, "SINK": False, "DROPOUT": False,
         "PRECISION": dot_precision(arch, dtype), "WIDE": False, "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n,
         "BLOCK": min(tile.block_m, tile.block_n),
+        "DK": True, "DV": head_dim <= 128, "ONE_BATCH": True, "ONE_HEAD": False, "ONE_ROW": False, "ONE_COL": False,
     } | features  # fmt: skip
     s = switches
     switches["FIRST_MASKED"] = bool(s["HAS_RIGHT"] or s["K_LENS"] or s["SEGMENTS"] or s["ORDER"])
     present = {
-        "slopes_ptr": s["BIAS"] == 1, "relative_ptr": s["BIAS"] == 2 or name == "bias", "dense_ptr": s["BIAS"] == 3,
+        "slopes_ptr": s["BIAS"] == 1, "relative_ptr": s["BIAS"] == 2 or name == "bias",
+        "dense_ptr": s["BIAS"] == 3 or name == "dense",
         "k_lens_ptr": s["K_LENS"], "sink_ptr": s["SINK"], "seed_ptr": s["DROPOUT"],
         **dict.fromkeys(("q_rank_ptr", "k_rank_ptr"), bool(s["ORDER"])),
         **dict.fromkeys(

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ os.environ.setdefault("TRITON_CACHE_DIR", tempfile.mkdtemp(prefix="tune-"))
 
 import torch  # noqa: E402
 
-from kernels.configs import Tile, architecture  # noqa: E402
+from kernels.configs import SHARED_MEMORY, Tile, architecture  # noqa: E402
 from kernels.offline import ATTENTION_KERNELS, FEATURES, FEATURES_OF_KIND, MATRIX_INSTRUCTION, Resources  # noqa: E402
 from kernels.table import ATTENTION, ROWS  # noqa: E402
 
@@ -61,7 +62,7 @@ _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
         (16, 64, 8, 1), (32, 32, 4, 1),
     ),
     ("dkdv", 256): (
-        (64, 64, 8, 1), (32, 64, 8, 1), (16, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1),
+        (64, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1), (16, 16, 4, 1),
     ),
     ("bias", 64): (
         (64, 64, 4, 2), (64, 64, 8, 2), (64, 64, 8, 1), (32, 32, 4, 1),
@@ -70,30 +71,32 @@ _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
         (64, 64, 8, 2), (64, 64, 8, 1), (32, 32, 4, 1),
     ),
     ("bias", 256): (
-        (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1),
+        (64, 64, 16, 1), (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1),
     ),
 }  # fmt: skip
-_FLOAT: dict[str, tuple[Entry, ...]] = {
-    "forward": (
-        (64, 32, 4, 2), (64, 32, 8, 1), (64, 16, 8, 1), (32, 32, 8, 1), (32, 16, 4, 1), (16, 16, 4, 1),
-        (16, 16, 8, 1),
-    ),
-    "dq": (
-        (64, 32, 8, 2), (64, 32, 8, 1), (32, 32, 8, 1), (32, 16, 8, 1), (32, 16, 4, 1), (16, 16, 4, 1),
-        (16, 16, 8, 1),
-    ),
-    "dkdv": (
-        (32, 64, 8, 2), (32, 64, 8, 1), (16, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1),
-        (16, 16, 4, 1), (16, 16, 8, 1),
-    ),
-    "bias": (
-        (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1), (16, 16, 8, 1),
-    ),
+_FLOAT: dict[tuple[str, int], tuple[Entry, ...]] = {
+    ("forward", 64): ((64, 32, 4, 2), (64, 32, 8, 1), (64, 16, 8, 1), (16, 16, 4, 1)),
+    ("forward", 128): ((16, 16, 4, 1), (16, 16, 8, 1)),
+    ("forward", 256): ((16, 16, 8, 1),),
+    ("dq", 64): ((64, 32, 8, 2), (32, 32, 8, 1), (16, 16, 4, 1)),
+    ("dq", 128): ((16, 16, 4, 1), (16, 16, 8, 1)),
+    ("dq", 256): ((16, 16, 8, 1),),
+    ("dkdv", 64): ((16, 64, 8, 1), (16, 32, 8, 1), (16, 16, 4, 1)),
+    ("dkdv", 128): ((16, 16, 4, 1), (16, 16, 8, 1)),
+    ("dkdv", 256): ((16, 16, 8, 1),),
+    ("bias", 64): ((32, 32, 8, 1), (16, 16, 4, 1)),
+    ("bias", 128): ((16, 16, 4, 1), (16, 16, 8, 1)),
+    ("bias", 256): ((16, 16, 8, 1),),
 }  # fmt: skip
+
+
+def needs_own(head: int, kind: str) -> bool:
+    """The chip's own matrix instruction is a must for what runs most; at head size 256 its tiles would spill."""
+    return kind == "half" and head <= 128
 
 
 def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
-    return _FLOAT[kernel] if kind == "float" else _HALF[kernel, head]
+    return _FLOAT[kernel, head] if kind == "float" else _HALF[kernel, head]
 
 
 def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Resources]:
@@ -106,9 +109,9 @@ def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Re
             resources = compile_attention(kernel, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
         except Exception as error:  # the compiler gives up in many ways
             print(f"    {entry} {name}: {str(error).splitlines()[0][:100] if str(error) else type(error).__name__}")
-            resources = Resources(0, 1 << 20, 0, 0)
+            resources = Resources(0, 1 << 20, 0, 0, 0)
         found.append(resources)
-        if not resources.fits(arch):
+        if not resources.fits(arch, needs_own(head, kind)):
             break
     return found
 
@@ -118,11 +121,9 @@ def first_that_fits(kernel: str, arch: str, head: int, kind: str) -> Entry:
     tried: list[tuple[bool, int, Entry]] = []
     for entry in candidates(kernel, head, kind):
         found = needs(kernel, arch, head, kind, entry)
-        if all(r.fits(arch) for r in found):
+        if all(r.fits(arch, needs_own(head, kind)) for r in found):
             return entry
-        from kernels.configs import SHARED_MEMORY
-
-        over = any(r.shared > SHARED_MEMORY[arch] or r.matrix == 0 for r in found)
+        over = any(r.shared > SHARED_MEMORY[arch] or r.any_matrix == 0 for r in found)
         tried.append((over, max(r.spill for r in found), entry))
     over, spill, entry = min(tried)
     print(f"    nothing fits {arch} {kernel} {head} {kind}: taking {entry}, spill {spill} B, over limits: {over}")
@@ -133,7 +134,7 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
     """Median milliseconds of one kernel at 16k tokens, batch 1 x 16 heads, causal, on this GPU."""
     from triton.testing import do_bench
 
-    from kernels import Dense, T5Bias, attention
+    from kernels import T5Bias, attention
     from kernels.attention.triton import op
 
     def tile(asked: str, *rest: Any) -> Tile:
@@ -152,7 +153,6 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
             table = torch.randn(32, 16, device="cuda", requires_grad=True)
             options["bias"] = T5Bias(table, False)
             inputs.append(table)
-        _ = Dense
         out = attention(q, k, v, **options)
         if kernel == "forward":
             return float(do_bench(lambda: attention(q, k, v, **options), return_mode="median"))
@@ -200,6 +200,7 @@ def main() -> None:
     parser.add_argument(
         "--arch", nargs="*", choices=list(MATRIX_INSTRUCTION), help="which columns (with --compile-only)"
     )
+    parser.add_argument("--missing", action="store_true", help="keep the entries that are there")
     arguments = parser.parse_args()
     if not arguments.compile_only and not torch.cuda.is_available():
         parser.exit(2, "tune: no GPU here; --compile-only takes the first candidate that fits, without timing\n")
@@ -210,13 +211,12 @@ def main() -> None:
     table = {arch: dict(entries) for arch, entries in ATTENTION.items()}
     timed = set(current.TIMED)
     for arch in archs:
-        column: dict[tuple[str, int, str], Entry] = {}
-        for kernel in ATTENTION_KERNELS:
-            for head in HEADS:
-                for kind in KINDS:
-                    column[kernel, head, kind] = choose(kernel, arch, head, kind)
-                    print(arch, kernel, head, kind, column[kernel, head, kind], flush=True)
-        table[arch] = column
+        column = table.setdefault(arch, {})
+        for kernel, head, kind in product(ATTENTION_KERNELS, HEADS, KINDS):
+            if (kernel, head, kind) in column and arguments.missing:
+                continue
+            column[kernel, head, kind] = choose(kernel, arch, head, kind)
+            print(arch, kernel, head, kind, column[kernel, head, kind], flush=True)
         timed = timed - {arch} if arguments.compile_only else timed | {arch}
         write(table, timed)
 

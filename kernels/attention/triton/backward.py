@@ -205,7 +205,7 @@ def _walk_queries(
     HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
     ORDER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
-    WIDE: tl.constexpr, MASKED: tl.constexpr,
+    WIDE: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add to dk and dv what the query tiles of [start, stop) give. Tiles stand as [keys, queries].
 
@@ -218,7 +218,9 @@ def _walk_queries(
         rows = first + tl.arange(0, BLOCK_M)
         lse, delta = load_statistics(lse_ptr, delta_ptr, rows, q_len)
         products = tl.dot(k, tl.trans(q), input_precision=PRECISION)
-        dp = tl.dot(v, tl.trans(dout), input_precision=PRECISION)
+        dp = products
+        if DK:
+            dp = tl.dot(v, tl.trans(dout), input_precision=PRECISION)
         seen = True
         if MASKED:
             q_segment = 0
@@ -239,8 +241,10 @@ def _walk_queries(
             slope, relative_ptr, dense_ptr, dense_row, dense_col, q_len, k_len, scale, softcap, keep_scale,
             BIAS, SOFTCAP, DROPOUT, MASKED,
         )  # fmt: skip
-        dv = tl.dot(dropped.to(dout.dtype), dout, dv, input_precision=PRECISION)
-        dk = tl.dot(dscaled.to(q.dtype), q, dk, input_precision=PRECISION)
+        if DV:
+            dv = tl.dot(dropped.to(dout.dtype), dout, dv, input_precision=PRECISION)
+        if DK:
+            dk = tl.dot(dscaled.to(q.dtype), q, dk, input_precision=PRECISION)
     return dk, dv
 
 
@@ -258,11 +262,12 @@ def attention_dkdv(
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
     K_LENS: tl.constexpr, ORDER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr,
-    FIRST_MASKED: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
+    FIRST_MASKED: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, PRECISION: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Grid: batch * kv heads * tiles of keys. Sums over the query heads of its group in their order.
 
+    DK, DV: which of the two to form; both at once spill registers at head size 256.
     FIRST_MASKED: something may hide keys in the first span of queries (causality, key lengths, segments or order).
     """
     tiles = tl.cdiv(k_len, BLOCK_N)
@@ -358,13 +363,15 @@ def attention_dkdv(
                     k_segment, q_segment_ptr, k_rank, q_rank_ptr, seed, threshold, head_number,
                     q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
                     HEAD_DIM, BLOCK_M, BLOCK_N, HAS_LEFT, HAS_RIGHT, BIAS, SEGMENTS,
-                    ORDER, SOFTCAP, DROPOUT, PRECISION, WIDE, span != 1,
+                    ORDER, SOFTCAP, DROPOUT, PRECISION, WIDE, DK, DV, span != 1,
                 )  # fmt: skip
-    store_rows(
-        dk_ptr + batch * stride_dkb + kv_head * stride_dkh, dk * scale, col0, stride_dkn, stride_dkd, col, dim,
-        k_len, HEAD_DIM,
-    )  # fmt: skip
-    store_rows(
-        dv_ptr + batch * stride_dvb + kv_head * stride_dvh, dv, col0, stride_dvn, stride_dvd, col, dim,
-        k_len, HEAD_DIM,
-    )  # fmt: skip
+    if DK:
+        store_rows(
+            dk_ptr + batch * stride_dkb + kv_head * stride_dkh, dk * scale, col0, stride_dkn, stride_dkd, col, dim,
+            k_len, HEAD_DIM,
+        )  # fmt: skip
+    if DV:
+        store_rows(
+            dv_ptr + batch * stride_dvb + kv_head * stride_dvh, dv, col0, stride_dvn, stride_dvd, col, dim,
+            k_len, HEAD_DIM,
+        )  # fmt: skip

@@ -14,7 +14,7 @@ from kernels.attention.triton.backward import attention_delta, attention_dkdv, a
 from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
 from kernels.attention.triton.forward import attention_forward
 from kernels.backends import on_device
-from kernels.configs import Tile, architecture, attention_tile, block_dim, dot_precision
+from kernels.configs import Tile, architecture, attention_tile, block_dim, dkdv_passes, dot_precision
 
 NO_BOUND = -1  # left and right as operator arguments, where None is no bound
 
@@ -181,22 +181,25 @@ def _dkdv(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tenso
     dv = torch.empty(a.v.shape, dtype=a.v.dtype, device=a.v.device)
     tile = a.tile("dkdv")
     s = a.switches
-    a.launch(
-        attention_dkdv,
-        a.batch * a.kv_heads * _tiles(a.k_len, tile.block_n),
-        (
-            a.q, a.k, a.v, dout, lse, delta, dk, dv, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments,
-            k_lo, k_hi, a.kv_lens, a.q_order, a.k_order, a.seed,
-            *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *dk.stride(), *dv.stride(),
-            *a.bias_strides(), *a.index_strides(), *a.scalars(), *a.lengths(),
-        ),
-        FIRST_MASKED=bool(s["HAS_RIGHT"] or s["K_LENS"] or s["SEGMENTS"] or s["ORDER"]),
-        WIDE=_wide(a.q, a.k, a.v, dout, dk, dv),
-        BLOCK_M=tile.block_m,
-        BLOCK_N=tile.block_n,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )  # fmt: skip
+    for want_dk, want_dv in dkdv_passes(a.head_dim):
+        a.launch(
+            attention_dkdv,
+            a.batch * a.kv_heads * _tiles(a.k_len, tile.block_n),
+            (
+                a.q, a.k, a.v, dout, lse, delta, dk, dv, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments,
+                k_lo, k_hi, a.kv_lens, a.q_order, a.k_order, a.seed,
+                *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *dk.stride(), *dv.stride(),
+                *a.bias_strides(), *a.index_strides(), *a.scalars(), *a.lengths(),
+            ),
+            DK=want_dk,
+            DV=want_dv,
+            FIRST_MASKED=bool(s["HAS_RIGHT"] or s["K_LENS"] or s["SEGMENTS"] or s["ORDER"]),
+            WIDE=_wide(a.q, a.k, a.v, dout, dk, dv),
+            BLOCK_M=tile.block_m,
+            BLOCK_N=tile.block_n,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )  # fmt: skip
     return dk, dv
 
 

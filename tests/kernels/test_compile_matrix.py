@@ -1,0 +1,94 @@
+"""Every entry of the tile table compiles for its GPU without a spill, within shared memory, and with the matrix
+instructions of the chip. The default tier compiles the entries that pre-training runs most (head 64, causal, bf16) and
+all kernels without a tile; the slow tier compiles every entry of the table under every feature set of its kind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernels.configs import SHARED_MEMORY
+from kernels.offline import ATTENTION_KERNELS, FEATURES_OF_KIND, MATRIX_INSTRUCTION, Resources
+from kernels.table import ATTENTION
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
+DTYPES = {"half": "bfloat16", "half heavy": "bfloat16", "float": "float32"}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def compiled(jobs: list[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    lines = "".join(json.dumps(job) + "\n" for job in jobs)
+    worker = [sys.executable, str(Path(__file__).with_name("compile_worker.py"))]
+    done = subprocess.run(worker, input=lines, capture_output=True, text=True, env=environment, check=False)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == len(jobs), done.stderr[-2000:]
+    return results
+
+
+def complaints(results: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for result in results:
+        job = result.pop("job")
+        if "error" in result:
+            found.append(f"{job}: {result['error']}")
+            continue
+        needs = Resources(**result)
+        if "tile" not in job:
+            if needs.spill or needs.shared > SHARED_MEMORY[job["arch"]]:
+                found.append(f"{job}: {needs}")
+        elif not needs.fits(job["arch"], job["kind"] == "half" and job["head"] <= 128):
+            found.append(f"{job}: {needs}")
+    return found
+
+
+def job(arch: str, kernel: str, head: int, kind: str, features: str, entry: str | None = None) -> dict[str, Any]:
+    return {
+        "arch": arch, "kernel": kernel, "head": head, "kind": kind, "dtype": DTYPES[kind], "features": features,
+        "tile": ATTENTION[arch][entry or kernel, head, kind],
+    }  # fmt: skip
+
+
+def test_table_has_every_entry() -> None:
+    wanted = {(k, h, kind) for k in ATTENTION_KERNELS for h in (64, 128, 256) for kind in FEATURES_OF_KIND}
+    assert set(ATTENTION) == set(MATRIX_INSTRUCTION) and all(set(column) == wanted for column in ATTENTION.values())
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_most_used_entries_compile(arch: str, tmp_path: Path) -> None:
+    jobs = [job(arch, kernel, 64, "half", "causal") for kernel in ATTENTION_KERNELS]
+    assert not complaints(compiled(jobs, tmp_path))
+
+
+@pytest.mark.parametrize("arch", ("sm_90", "gfx942"))
+def test_kernels_without_a_tile_compile(arch: str, tmp_path: Path) -> None:
+    names = ("delta", "loss", "norm forward", "norm backward", "rotary")
+    names += tuple(f"gated{way} {kind}" for way in ("", " backward") for kind in range(3))
+    assert not complaints(compiled([{"kernel": name, "arch": arch} for name in names], tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [*ATTENTION_KERNELS, "dense"])
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, "sm_86"])
+def test_every_entry_compiles(arch: str, kernel: str, tmp_path: Path) -> None:
+    entry = "bias" if kernel == "dense" else kernel
+    jobs = [
+        job(arch, kernel, head, kind, features, entry)
+        for (name, head, kind) in ATTENTION[arch]
+        for features in FEATURES_OF_KIND[kind]
+        if name == entry and (kernel != "dense" or kind == "half heavy" or features == "causal")
+    ]
+    assert not complaints(compiled(jobs, tmp_path))
+
+
+def test_the_check_sees_a_spill(tmp_path: Path) -> None:
+    """A tile that is known to be too large must be refused, or the checks above show nothing."""
+    wrong = job("sm_80", "dkdv", 128, "half", "causal") | {"tile": (128, 128, 4, 3)}
+    assert complaints(compiled([wrong], tmp_path))
