@@ -103,10 +103,16 @@ def _roofline(config: Config, amount: Work, peak: float, column: int) -> float:
 
 
 def _link(config: Config) -> float | None:
-    """Bandwidth of the slowest link that a ring over all ranks crosses."""
+    """Bandwidth per rank of rings over all ranks. Between hosts every device's port carries a ring of its own, and the
+    links inside pass it on: what enters a host enters once, through all of its ports."""
     machine = config.machine
-    alone = world_size(config) <= (machine.devices_per_host or world_size(config))
-    return machine.link_bandwidth if alone else machine.network_bandwidth
+    inside, hosted = machine.link_bandwidth, machine.devices_per_host or 1
+    if world_size(config) <= (machine.devices_per_host or world_size(config)):
+        return inside
+    if machine.network_bandwidth is None:
+        return None
+    ports = hosted * machine.network_bandwidth
+    return ports if inside is None else min(inside, ports)
 
 
 def _missing(config: Config) -> str:

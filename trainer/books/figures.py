@@ -150,17 +150,17 @@ class PriceTag:
         """This tag's planned column next to the measured column of another."""
         theirs = {row.key: row for row in measured.rows}
         rows = [
-            Row(
-                row.key,
-                row.name,
-                row.unit,
-                row.planned,
-                theirs[row.key].measured if row.key in theirs else None,
-            )
+            Row(row.key, row.name, row.unit, row.planned, theirs[row.key].measured if row.key in theirs else None)
             for row in self.rows
         ]
-        ours = {row.key for row in self.rows}
-        rows += [row for row in measured.rows if row.key not in ours]
+        at = len(rows)
+        for row in measured.rows:  # what only the other has stands behind the row that it follows there
+            keys = [known.key for known in rows]
+            if row.key in keys:
+                at = keys.index(row.key) + 1
+            else:
+                rows.insert(at, row)
+                at += 1
         return PriceTag(
             measured.title or self.title,
             tuple(rows),

@@ -30,7 +30,7 @@ def format_amount(value: float, unit: str) -> str:
         return _grouped_mass(value, unit)
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,} {unit}".rstrip()
-    return f"{value:,.2f} {unit}".rstrip() if abs(value) >= 100 else f"{value:.4g} {unit}".rstrip()
+    return f"{value:,.0f} {unit}".rstrip() if abs(value) >= 1000 else f"{value:.4g} {unit}".rstrip()
 
 
 def _prefixed(value: float, unit: str, digits: int) -> str:
@@ -79,8 +79,12 @@ def format_figure(figure: Figure | None, unit: str) -> str:
         return "not stated"
     text = format_amount(figure.value, unit)
     if figure.low is not None and figure.high is not None and figure.low != figure.high:
-        text += f" ({format_amount(figure.low, unit)} to {format_amount(figure.high, unit)})"
-    elif figure.low is not None and figure.high is None:
+        low, high = format_amount(figure.low, unit), format_amount(figure.high, unit)
+        shared = low.partition(" ")[2]
+        if " " in shared or not shared or not high.endswith(f" {shared}"):
+            return f"{text} ({low} to {high})"
+        return f"{text} ({low.removesuffix(' ' + shared)} to {high})"
+    if figure.low is not None and figure.high is None:
         text = f"at least {text}"
     return text
 

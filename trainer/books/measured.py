@@ -100,4 +100,8 @@ def _step_seconds(steps: Steps) -> Figure:
 
 def _peak_memory(steps: Steps) -> Figure:
     values = [record["memory_peak_bytes"] for record in steps.kept if record.get("memory_peak_bytes")]
-    return measured_figure(max(values), "peak of rank 0") if values else not_stated("no step yet")
+    return (
+        measured_figure(max(values), "rank 0: allocator's peak on a GPU, process on a CPU")
+        if values
+        else not_stated("no step yet")
+    )

@@ -28,14 +28,14 @@ def plots(contents: Contents) -> list[Plot]:
         drawn.append(Plot(title, "minutes of training", label, [Curve("", x, y)] if x else [], from_zero=True))
     drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(contents)))
     joules = {name: figure.value for name, figure in contents.energy.components.items() if figure.value}
-    kwh = {name: value / JOULES_PER_KWH for name, value in joules.items()}
-    drawn.append(Plot("Energy by component", "kWh", "", bars=kwh))
-    phases = {name: value / JOULES_PER_KWH for name, value in contents.energy.phases.items() if value}
-    drawn.append(Plot("Energy by phase", "kWh", "", bars=phases))
+    spent = {name: 1000 * value / JOULES_PER_KWH for name, value in joules.items()}
+    drawn.append(Plot("Energy by component", "Wh", "", bars=spent))
+    phases = {name: 1000 * value / JOULES_PER_KWH for name, value in contents.energy.phases.items() if value}
+    drawn.append(Plot("Energy by phase", "Wh", "", bars=phases))
     return [plot for plot in drawn if plot.curves or plot.bars]
 
 
-_COST_AXES = (("flop", "model FLOPs"), ("kwh", "kWh of the devices"), ("kgco2e", "kg CO2e"))
+_COST_AXES = (("flop", "model FLOPs"), ("wh", "Wh of the devices"), ("gco2e", "g CO2e"))
 
 
 def _loss(contents: Contents, steps: list[dict[str, Any]], axis: str, label: str) -> Plot:
@@ -76,13 +76,13 @@ def _with_clock(records: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
 
 
 def _with_costs(record: dict[str, Any], contents: Contents) -> dict[str, Any]:
-    """The record with kWh of the devices and, where the grid is known, kg CO2e so far."""
+    """The record with Wh of the devices and, where the grid is known, g CO2e so far."""
     joules = record.get("joules") or {}
     if not joules or any(not is_number(value) for value in joules.values()):
         return record
     site, kwh = contents.site, sum(joules.values()) / JOULES_PER_KWH
-    carbon = None if site.gco2e_per_kwh is None else kwh * (site.pue or 1.0) * site.gco2e_per_kwh / 1000
-    return record | {"kwh": kwh, "kgco2e": carbon}
+    carbon = None if site.gco2e_per_kwh is None else kwh * (site.pue or 1.0) * site.gco2e_per_kwh
+    return record | {"wh": 1000 * kwh, "gco2e": carbon}
 
 
 def _phase_seconds(contents: Contents) -> dict[str, float]:

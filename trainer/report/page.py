@@ -8,7 +8,7 @@ from html import escape
 from string import Template
 
 from trainer.books.figures import Figure
-from trainer.books.formatting import format_figure
+from trainer.books.formatting import format_amount, format_figure
 from trainer.report.contents import Contents
 from trainer.report.curves import plots
 from trainer.report.plots import svg
@@ -30,7 +30,7 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .
 .plots img { width: 100%; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
   border-bottom: 1px solid #e3e6ea; vertical-align: top; } th { font-weight: 600; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
+td:first-child { white-space: nowrap; } td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
 td.s { color: #5b6470; font-size: .85rem; } .none { color: #8a8f98; }
 pre { background: #f6f7f9; padding: .8rem; overflow-x: auto; font-size: .82rem; }
 </style></head><body>
@@ -78,8 +78,8 @@ def _tiles(contents: Contents) -> list[str]:
         ("cost.amount", "money"),
     ):
         row = contents.tag[key]
-        known = row.measured is not None and row.measured.value is not None
-        tiles.append((label, format_figure(row.measured, row.unit) if known else "not stated"))
+        text = format_amount(row.measured.value, row.unit) if row.measured and row.measured.value is not None else ""
+        tiles.append((label, text or "not stated"))
     return [f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>' for label, value in tiles]
 
 
@@ -90,7 +90,9 @@ def _tag(contents: Contents) -> str:
         for figure in (row.planned, row.measured):
             css = "n" if figure is not None and figure.value is not None else "n none"
             cells.append(f'<td class="{css}">{escape(format_figure(figure, row.unit))}</td>')
-        sources = dict.fromkeys(_source(figure) for figure in (row.measured, row.planned) if figure)
+        both = [figure for figure in (row.measured, row.planned) if figure]
+        known = [figure for figure in both if figure.value is not None] or both
+        sources = dict.fromkeys(map(_source, known))
         name = escape(row.name).replace("  ", "&nbsp;&nbsp;")
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'

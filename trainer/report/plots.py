@@ -40,6 +40,7 @@ def svg(plot: Plot) -> str:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     settings: Any = {"svg.hashsalt": "isoflop", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):
@@ -54,6 +55,9 @@ def svg(plot: Plot) -> str:
         axes.set_title(plot.title, loc="left", fontsize=10)
         axes.set_xlabel(plot.x_label)
         axes.set_ylabel(plot.y_label)
+        if not plot.bars:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(True, color="#e3e6ea", linewidth=0.6)
         axes.set_axisbelow(True)
         for side in ("top", "right"):
