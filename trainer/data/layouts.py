@@ -18,11 +18,15 @@ from trainer.objectives import PADDING, Layout
 
 @dataclass(frozen=True)
 class Cut:
-    """B windows: tokens int64 [B, L], segments int32 [B, L] (-1 for padding), positions int64 [B, L]."""
+    """B windows: tokens int64 [B, L], segments int32 [B, L] (-1 for padding), positions int64 [B, L].
+
+    begins: (rows, columns) where documents begin inside the windows.
+    """
 
     tokens: np.ndarray
     segments: np.ndarray
     positions: np.ndarray
+    begins: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Windows:
@@ -75,17 +79,20 @@ class Stream(Windows):
         positions = np.empty((rows, length), np.int64)
         positions[:] = columns
         row, column = self.stream.boundaries(begin, length)
-        if len(row):
+        if len(row) <= rows:  # long documents: few boundaries
+            for r, c in zip(row.tolist(), column.tolist(), strict=True):
+                segments[r, c:] += 1
+                positions[r, c:] = columns[: length - c]
+        else:
             segments[row, column] = 1
-            several = np.unique(row)
-            segments[several] = np.cumsum(segments[several], axis=1, dtype=np.int32)
+            np.cumsum(segments, axis=1, out=segments)
             origin = np.zeros((rows, length), np.int64)
             origin[row, column] = column
-            positions[several] -= np.maximum.accumulate(origin[several], axis=1)
-        if (begin + length > len(self.stream)).any():
+            positions -= np.maximum.accumulate(origin, axis=1)
+        if int(begin.max(initial=0)) + length > len(self.stream):
             outside = (begin[:, None] + columns) >= len(self.stream)
             tokens[outside], segments[outside], positions[outside] = self.pad, PADDING, 0
-        return Cut(tokens, segments, positions)
+        return Cut(tokens, segments, positions, (row, column))
 
 
 class Text(Windows):

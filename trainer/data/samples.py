@@ -112,7 +112,8 @@ class Samples:
             partner, other = self._partners(part, place, index)
         epoch = (first + np.arange(len(index))) // part.n
         return Window(
-            cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch, self.seed, partner, other
+            *(cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch),
+            *(self.seed, partner, other, cut.begins),
         )
 
     def _partners(self, part: Part, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:

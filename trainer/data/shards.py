@@ -138,20 +138,23 @@ class TokenStream:
         length = out.shape[1]
         begin = begin + self._begin
         shards = np.searchsorted(self._edges, begin, side="right") - 1
-        for row, at, shard in zip(out, begin.tolist(), shards.tolist(), strict=True):
-            filled = 0
-            while filled < length and shard < len(self._shards):
-                within = at + filled - int(self._edges[shard])
-                part = self._shards[shard][within : within + length - filled]
-                row[filled : filled + len(part)] = part
+        within = begin - self._edges[np.minimum(shards, len(self._shards) - 1)]
+        for row, (at, shard) in enumerate(zip(within.tolist(), shards.tolist(), strict=True)):
+            part = self._shards[shard][at : at + length] if shard < len(self._shards) else self._shards[0][:0]
+            if len(part) == length:
+                out[row] = part
+                continue
+            filled = len(part)
+            out[row, :filled] = part
+            while filled < length and (shard := shard + 1) < len(self._shards):
+                part = self._shards[shard][: length - filled]
+                out[row, filled : filled + len(part)] = part
                 filled += len(part)
-                shard += 1
 
     def boundaries(self, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(row, column) of every document that begins inside a window but not at its first token."""
-        first = np.searchsorted(self.starts, begin, side="right")
-        last = np.searchsorted(self.starts, begin + length, side="left")
-        counts = np.maximum(last - first, 0)
+        first, last = np.searchsorted(self.starts, np.concatenate([begin + 1, begin + length])).reshape(2, -1)
+        counts = last - first
         row = np.repeat(np.arange(len(begin)), counts)
         document = np.arange(len(row)) + np.repeat(first - np.cumsum(counts) + counts, counts)
         return row, self.starts[document] - begin[row]

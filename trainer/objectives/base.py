@@ -36,6 +36,15 @@ class Window:
     seed: int
     partner: Window | None = None
     other_document: np.ndarray | None = None  # bool [B]: the partner is of another document
+    begins: tuple[np.ndarray, np.ndarray] | None = None  # where documents begin inside the windows, if that is known
+
+    def inner_begins(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, columns) of the tokens, but a window's first, that begin a document."""
+        if self.begins is not None:
+            return self.begins
+        several = np.flatnonzero(self.segments[:, -1])
+        row, column = np.nonzero(np.diff(self.segments[several], axis=1) > 0)
+        return several[row], column + 1
 
     @cached_property
     def lengths(self) -> np.ndarray:

@@ -27,11 +27,10 @@ class Causal:
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions: [B, S] from windows of S + 1; no target is of another document."""
         targets = window.tokens[:, 1:].copy()
-        several = np.flatnonzero(window.segments[:, -1])  # of more than one document, or padded
-        if len(several):
-            segments = window.segments[several]
-            foreign = (segments[:, 1:] != segments[:, :-1]) | (segments[:, 1:] == PADDING)
-            targets[several] = np.where(foreign, NO_TARGET, targets[several])
+        row, column = window.inner_begins()
+        targets[row, column - 1] = NO_TARGET
+        if (window.segments[:, -1] == PADDING).any():
+            targets[window.segments[:, 1:] == PADDING] = NO_TARGET
         # Views, not copies: the window belongs to this batch alone.
         return {
             "tokens": window.tokens[:, :-1],

@@ -104,11 +104,12 @@ class SpanCorruption:
         sources = np.full((rows, self.width), self.pad, np.int64)
         targets = np.full((rows, self.target_width), self.pad, np.int64)
         source_lengths, target_lengths = np.zeros((2, rows), np.int64)
-        groups = np.stack([which, window.lengths])
-        for number, length in np.unique(groups, axis=1).T.tolist():
+        kind = which * (self.length + 1) + window.lengths
+        for number, length in (divmod(group, self.length + 1) for group in np.unique(kind).tolist()):
             if not length:
                 continue
-            members = np.flatnonzero((which == number) & (window.lengths == length))
+            alike = kind == number * (self.length + 1) + length
+            members = slice(None) if alike.all() else np.flatnonzero(alike)
             source, target = self.corrupt(window.tokens[members, :length], raw[members, :length], number)
             sources[members, : source.shape[1]] = source
             targets[members, : target.shape[1]] = target
