@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kernels import Dense, PreparedMask, attention
 from trainer.model_config import ModelConfig
 from trainer.models.initialization import Spread
-from trainer.models.parts import Linear
+from trainer.models.parts import Linear, RMSNorm
 from trainer.models.positions import rotate
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, 1, channels]
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         self.output = Linear(queries, width, bias=bias, std=std.attention_output)
         if self.qk_norm != "none":
             sizes = (queries, keys) if self.qk_norm == "projection" else (self.channels, self.channels)
-            self.query_norm, self.key_norm = (nn.RMSNorm(size, eps=config.norm_epsilon) for size in sizes)
+            self.query_norm, self.key_norm = (RMSNorm(size, eps=config.norm_epsilon) for size in sizes)
 
     def project(self, x: Tensor, keys_from: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, Sq, H, D], keys and values [B, Sk, Hkv, D]."""
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         query, key, value = (part.unflatten(-1, (-1, self.channels)) for part in (query, key, value))
         if self.qk_norm == "head":
             query, key = self.query_norm(query), self.key_norm(key)
-        return query, key, value
+        return query.to(value.dtype), key.to(value.dtype), value
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width] attends to itself or, given `keys_from` [B, Sk, width], to that."""
@@ -106,15 +106,19 @@ class RelativeAttention(Attention):
         query, key, value = self.project(x, x if keys_from is None else keys_from)
         assert context.distances is not None
         distance = self.distance(context.distances.to(x.dtype)).unflatten(-1, (self.heads, self.channels))
-        by_distance = torch.einsum("bihd,rhd->bhir", query + self.distance_bias, distance)
+        of_content, of_distance, of_type = (
+            query + part.to(query.dtype) for part in (self.content_bias, self.distance_bias, self.type_bias)
+        )
+        by_distance = torch.einsum("bihd,rhd->bhir", of_distance, distance)
         bias = _shifted(by_distance, key.shape[1])
         if context.other_type is not None:
-            by_type = torch.einsum("bihd,thd->bhit", query + self.type_bias, self.types)
+            by_type = torch.einsum("bihd,thd->bhit", of_type, self.types.to(query.dtype))
             bias = bias + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
         bias = bias * self.channels**-0.5
         mask = context.mask(self.local)
-        content = query + self.content_bias
-        mixed = attention(content, key, value, mask=mask, bias=Dense(bias), scale=self.scale, backend=context.backend)
+        mixed = attention(
+            of_content, key, value, mask=mask, bias=Dense(bias), scale=self.scale, backend=context.backend
+        )
         assert isinstance(mixed, Tensor)
         return self.output(mixed.flatten(-2))
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from trainer.model_config import ModelConfig
 from trainer.models.initialization import Spread, initialize
 
-__all__ = ["ACTIVATIONS", "Embedding", "FeedForward", "HeadTransform", "Linear", "initialize", "norm"]
+__all__ = ["ACTIVATIONS", "Embedding", "FeedForward", "HeadTransform", "Linear", "RMSNorm", "initialize", "norm"]
 
 
 class Linear(nn.Linear):
@@ -35,11 +35,18 @@ class Embedding(nn.Embedding):
         """Left to `initialize`."""
 
 
+class RMSNorm(nn.RMSNorm):
+    """In the precision of its weight, also where autocast hands it bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     """LayerNorm or RMSNorm over `width` channels (default: the residual stream), in fp32; weights begin at one."""
     width = width or config.width
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(width, eps=config.norm_epsilon)
+        return RMSNorm(width, eps=config.norm_epsilon)
     return nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
 
 

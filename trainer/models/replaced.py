@@ -73,7 +73,7 @@ class ReplacedTokens(nn.Module):
 
 
 def row_noise(tokens: Tensor, targets: Tensor) -> Tensor:
-    """Uniform in [0, 1), float32 [B, S]: a pure function of each row's own content, so that what is drawn does not depend
+    """Uniform in [0, 1), float32 [B, S]: a pure function of each row's own content, so that it does not depend
     on ranks, micro-batches or resumes."""
     place = torch.arange(tokens.shape[1], device=tokens.device)[None]
     zero = torch.zeros_like(place)

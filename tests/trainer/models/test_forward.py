@@ -45,6 +45,18 @@ def test_losses_add_up_over_micro_batches(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_bf16_is_near_fp32(name):
+    config, net = tiny(name)
+    inputs = batch(config)
+    exact, _, _ = net(**inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, _, _ = net.float()(**inputs)
+    rounded.backward()
+    assert rounded.dtype == torch.float32
+    assert abs(rounded.item() / exact.item() - 1) < (0.05 if name != "electra-small" else 0.3)  # it draws other tokens
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_recomputation_changes_nothing(name):
     config, net = tiny(name)
     inputs = batch(config)
