@@ -78,14 +78,14 @@ def format_figure(figure: Figure | None, unit: str) -> str:
     if figure.value is None:
         return "not stated"
     text = format_amount(figure.value, unit)
+    if figure.low is not None and figure.high is None:
+        return f"at least {text}"
     if figure.low is not None and figure.high is not None and figure.low != figure.high:
         low, high = format_amount(figure.low, unit), format_amount(figure.high, unit)
-        shared = low.partition(" ")[2]
-        if " " in shared or not shared or not high.endswith(f" {shared}"):
-            return f"{text} ({low} to {high})"
-        return f"{text} ({low.removesuffix(' ' + shared)} to {high})"
-    if figure.low is not None and figure.high is None:
-        text = f"at least {text}"
+        suffix = "" if unit == "s" else low.partition(" ")[2]
+        if suffix and high.endswith(f" {suffix}"):  # "1 to 2 kg", not "1 kg to 2 kg"
+            low = low.removesuffix(f" {suffix}")
+        text += f" ({low} to {high})"
     return text
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from trainer.books.formatting import format_figure, format_price_tag
-from trainer.report.contents import Contents
+from trainer.report.contents import Contents, notes
 
 
 def front_matter(contents: Contents) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def card(contents: Contents) -> str:
             "```",
             format_price_tag(contents.tag),
             "```",
+            "",
+            *(f"- {note}" for note in notes(contents)),
             "",
         ]
     )

@@ -9,7 +9,7 @@ from string import Template
 
 from trainer.books.figures import Figure
 from trainer.books.formatting import format_amount, format_figure
-from trainer.report.contents import Contents
+from trainer.report.contents import Contents, notes
 from trainer.report.curves import plots
 from trainer.report.plots import svg
 
@@ -30,7 +30,8 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .
 .plots img { width: 100%; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
   border-bottom: 1px solid #e3e6ea; vertical-align: top; } th { font-weight: 600; }
-td:first-child { white-space: nowrap; } td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
+td:first-child { white-space: nowrap; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
 td.s { color: #5b6470; font-size: .85rem; } .none { color: #8a8f98; }
 pre { background: #f6f7f9; padding: .8rem; overflow-x: auto; font-size: .82rem; }
 </style></head><body>
@@ -97,7 +98,7 @@ def _tag(contents: Contents) -> str:
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
         )
-    return "".join(lines) + "</table>" + "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
+    return "".join(lines) + "</table>" + "".join(f"<p>{escape(note)}</p>" for note in notes(contents))
 
 
 def _source(figure: Figure) -> str:
