@@ -71,5 +71,5 @@ def read_calibration(config: Config) -> Calibration | None:
         data["steps"] = tuple(data.get("steps", ()))
         found = Calibration(**data)
         return found if set(found.seconds_per) >= set(TERMS) else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):  # none, or damaged
         return None

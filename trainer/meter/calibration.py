@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import date
@@ -60,8 +61,6 @@ def calibrate(
     )
     file = calibration_file(config, result.machine)
     file.parent.mkdir(parents=True, exist_ok=True)
-    import json
-
     write_atomic(file, json.dumps(result.to_json(), indent=1) + "\n")
     return result
 

@@ -351,6 +351,35 @@ def test_replayed_steps_are_wasted(tmp_path, clock):
     assert account.wasted == pytest.approx(200 * 30)
 
 
+def test_resume_on_another_gpu_and_another_number_of_ranks(tmp_path, clock):
+    first = FakeNvml([Board("GPU-a", energy=lambda t: 100 * t)], clock)
+    second = FakeNvml([Board("GPU-x", energy=lambda t: 50 * t), Board("GPU-y", energy=lambda t: 70 * t)], clock)
+    meter = metered(tmp_path, clock, [nvidia(Gpu("a"), first)], world_size=1)
+    clock.now += 10
+    meter.close()
+    clock.now += 100
+    pair = [
+        metered(tmp_path, clock, [nvidia(Gpu(name), second)], rank=rank, world_size=2, attempt=1)
+        for rank, name in enumerate("xy")
+    ]
+    clock.now += 10
+    for meter in pair:
+        meter.close()
+    account = read_energy(tmp_path)
+    assert account.total().value == pytest.approx(1000 + 1200)
+    assert account.rank_coverage == 1.0
+
+
+def test_two_processes_in_one_folder_count_a_gpu_once(tmp_path, clock):
+    """Both think that they are rank 0 of the first attempt."""
+    nvml = FakeNvml([Board("GPU-a", energy=wave)], clock)
+    meters = [metered(tmp_path, clock, [nvidia(Gpu("a"), nvml)]) for _ in range(2)]
+    clock.now += 10
+    for meter in meters:
+        meter.close()
+    assert read_energy(tmp_path).total().value == pytest.approx(wave(1010) - wave(1000), abs=0.005)
+
+
 def test_phases_add_up_to_the_total(tmp_path, clock):
     meter = metered(tmp_path, clock, [nvidia(Gpu("a"), FakeNvml([Board("GPU-a", energy=wave)], clock))])
     for name, seconds in [("data", 3), ("optimizer", 4), ("evaluation", 5), ("other", 6), ("checkpoint", 7)]:

@@ -1,0 +1,85 @@
+"""The fit of a calibration: it finds the times that made the measurements, and says how far off it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration, threads
+from trainer.books.clock import Work, step_seconds, work
+from trainer.config import Config
+from trainer.files import write_atomic
+from trainer.meter.calibration import LADDER, _small, fit_rates
+
+TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 1e-10, 4e-4), strict=True))
+
+
+def ladder() -> list[Work]:
+    return [work(_small(Config(), *shape)) for shape in LADDER]
+
+
+def seconds(one: Work) -> float:
+    return sum(TRUE[name] * getattr(one, name) for name in TERMS)
+
+
+def test_recovers_the_rates_that_made_the_times():
+    works = ladder()
+    rates, error = fit_rates(works, [seconds(one) for one in works])
+    assert rates == pytest.approx(TRUE, rel=1e-6)
+    assert error < 1e-9
+
+
+def test_noise_stays_small_and_no_rate_is_negative():
+    works, rng = ladder(), np.random.default_rng(0)
+    noisy = [seconds(one) * float(np.exp(rng.normal(0, 0.03))) for one in works]
+    rates, error = fit_rates(works, noisy)
+    assert all(rate >= 0 for rate in rates.values())
+    assert 0 < error < 0.12
+    for one in works:
+        assert sum(rates[name] * getattr(one, name) for name in TERMS) == pytest.approx(seconds(one), rel=0.12)
+
+
+@pytest.fixture
+def calibrated(tmp_path, monkeypatch):
+    """A cache with a calibration of this host's processor."""
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
+    from trainer.books.calibration import processor
+
+    config = Config.model_validate({"engine": {"device": "cpu"}})
+    import json
+
+    found = Calibration(processor(), "bf16", threads(config), TRUE, 0.05, "2026-11-23")
+    file = calibration_file(config, found.machine)
+    file.parent.mkdir(parents=True)
+    write_atomic(file, json.dumps(found.to_json()))
+    return config
+
+
+def test_plan_uses_the_calibration_of_this_host(calibrated):
+    from trainer.books import plan
+
+    figure = step_seconds(calibrated, read_calibration(calibrated))
+    assert figure.value == pytest.approx(seconds(work(calibrated)))
+    assert figure.provenance == "estimated" and "calibration" in figure.source
+    tag = plan(calibrated)
+    assert tag["time.wall"].planned.value == pytest.approx(figure.value * calibrated.steps)
+    energy = tag["energy.device_kwh"].planned
+    assert energy.low < energy.value < energy.high and "busy threads" in energy.source
+
+
+def test_other_settings_do_not_use_it(calibrated):
+    other = Config.model_validate({"engine": {"device": "cpu", "precision": "fp32"}})
+    assert read_calibration(other) is None
+    machine = Config.model_validate({"machine": {"name": "card", "peak_flops": {"bf16": 1e12}}})
+    assert read_calibration(machine) is None
+    two = Config.model_validate({"launch": {"processes": 2}})
+    assert read_calibration(two) is None
+
+
+def test_damaged_file_is_no_calibration(calibrated):
+    from trainer.books.calibration import processor
+
+    file = calibration_file(calibrated, processor())
+    for text in ("{", "[]", "{}", '{"machine": "x", "precision": 3}'):
+        file.write_text(text)
+        assert read_calibration(calibrated) is None
