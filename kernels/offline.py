@@ -116,12 +116,16 @@ def _resources(compiled: Any, arch: str) -> Resources:
 _TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 _FLOAT_POINTERS = ("lse_ptr", "delta_ptr", "relative_ptr", "partial_ptr", "sink_ptr", "slopes_ptr")
 _FLOATS = ("scale", "softcap", "keep_scale")
+_COUNTS = ("heads", "q_len", "k_len", "batch_size", "splits")
 
 
 def compile_attention(
-    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any]
+    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
 ) -> Resources:
-    """name: one of ATTENTION_KERNELS, or "dense"; features: the kernels' switches that are on."""
+    """name: one of ATTENTION_KERNELS, or "dense"; features: the kernels' switches that are on.
+
+    ones: lengths, heads and batch are 1, which Triton turns into constants, other code than the usual.
+    """
     from kernels.attention.triton.backward import attention_dkdv, attention_dq
     from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
     from kernels.attention.triton.forward import attention_forward
@@ -159,7 +163,9 @@ def compile_attention(
             constants[argument] = switches[argument]
         elif not present.get(argument, True):
             constants[argument] = None
-        elif argument.startswith("stride_") and argument.endswith(("qd", "kd", "vd", "od", "gd")):
+        elif (argument.startswith("stride_") and argument.endswith(("qd", "kd", "vd", "od", "gd"))) or (
+            ones and argument in _COUNTS
+        ):
             constants[argument] = 1
         elif argument in _FLOATS:
             types[argument] = "fp32"

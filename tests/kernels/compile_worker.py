@@ -66,7 +66,9 @@ def main() -> None:
             if "tile" in job:
                 features = FEATURES[job["features"]]
                 dtype = getattr(torch, job["dtype"])
-                found = compile_attention(job["kernel"], job["arch"], job["head"], dtype, Tile(*job["tile"]), features)
+                found = compile_attention(
+                    job["kernel"], job["arch"], job["head"], dtype, Tile(*job["tile"]), features, job.get("ones", False)
+                )
             else:
                 found = compile_other(job["kernel"], job["arch"])
             print(json.dumps({"job": job, **asdict(found)}), flush=True)

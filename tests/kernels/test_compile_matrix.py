@@ -88,6 +88,17 @@ def test_every_entry_compiles(arch: str, kernel: str, tmp_path: Path) -> None:
     assert not complaints(compiled(jobs, tmp_path))
 
 
+@pytest.mark.parametrize("features", ["packed T5", "dropout", "softcap and dense bias"])
+def test_lengths_heads_and_batch_of_one_compile(features: str, tmp_path: Path) -> None:
+    """Triton makes a constant of every integer argument that is 1, and so other code."""
+    jobs = [job("sm_90", kernel, 64, "half", features) | {"ones": True} for kernel in ("forward", "dq", "dkdv")]
+    bias = {"packed T5": "bias", "softcap and dense bias": "dense"}.get(features)
+    if bias:
+        jobs.append(job("sm_90", bias, 64, "half", features, "bias") | {"ones": True})
+    errors = [result["error"] for result in compiled(jobs, tmp_path) if "error" in result]
+    assert not errors
+
+
 def test_the_check_sees_a_spill(tmp_path: Path) -> None:
     """A tile that is known to be too large must be refused, or the checks above show nothing."""
     wrong = job("sm_80", "dkdv", 128, "half", "causal") | {"tile": (128, 128, 4, 3)}
