@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,13 +26,13 @@ from trainer.config import Config
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
+from trainer.data.encoding import encode
 from trainer.data.readers import Part, Source
-from trainer.data.shards import FORMAT, MANIFEST, SPLITS, Prepared, SplitWriter, fsync, open_prepared, write_file
-from trainer.data.tokenizer import SPECIALS, Tokenizer, tokens_of, train
+from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
+from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.errors import UserError
 
 Progress = Callable[[str, int, int], None]
-BATCH_BYTES = 1 << 22  # text that is encoded at a time
 DROPPED, TRAIN, HELD_OUT = range(3)  # fates of a document
 
 
@@ -76,11 +75,11 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
             if folder is None:
                 folder, report = _build(config, root, files, imported, progress)
                 described = card(config, replace(open_prepared(folder), report=report))
-                _write_whole(folder / "card.md", format_card(described).encode())
-                _write_whole(folder / "card.json", json.dumps(described, indent=1).encode())
-                _write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
+                write_whole(listing.with_suffix(".card.md"), format_card(described).encode())
+                write_whole(listing.with_suffix(".card.json"), json.dumps(described, indent=1).encode())
+                write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
     report = json.loads(listing.read_text())["report"]
-    prepared = replace(open_prepared(folder), report=report)
+    prepared = replace(open_prepared(folder), report={**report, "card": str(listing.with_suffix(".card.md"))})
     if prepared.vocabulary > config.vocabulary:
         raise UserError(
             f"model.vocabulary: {config.vocabulary} is smaller than the tokenizer's {prepared.vocabulary} pieces; "
@@ -108,7 +107,7 @@ def _build(
         model = root / "tokenizers" / f"{_key({'corpus': corpus.digest, **_tokenizer_identity(config)})}.model"
         if not model.exists():
             progress("training tokenizer", 0, 1)
-            _write_whole(model, train(_training_texts(config, files, corpus), config.tokenizer))
+            write_whole(model, train(_training_texts(config, files, corpus), config.tokenizer))
             progress("training tokenizer", 1, 1)
         tokenizer = Tokenizer(model)
     key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.sha256})
@@ -116,9 +115,8 @@ def _build(
     with _lock(folder, progress):
         if not folder.exists():
             partial = folder.with_name(f"{key}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            _encode(config, files, corpus, tokenizer, partial, progress)
+            partial.mkdir(parents=True, exist_ok=True)
+            encode(_kept(config, files, corpus), tokenizer, partial, corpus.digest, corpus.read_bytes, progress)
             os.rename(partial, folder)
             fsync(folder.parent)
     report = {
@@ -230,50 +228,6 @@ def _share(text: str) -> float:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
 
 
-# --- encoding --------------------------------------------------------------------------------------------------------
-
-
-def _encode(
-    config: Config, files: list[Source], corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress
-) -> None:
-    bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]
-    writers = {split: SplitWriter(folder, split, tokenizer.vocabulary, bos) for split in SPLITS}
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    done = 0
-    for batch in _batches(_kept(config, files, corpus)):
-        encoded = tokenizer.encode_all([part.text for _, part, _ in batch], threads)
-        for (origin, part, held_out), ids in zip(batch, encoded, strict=True):
-            tokens = tokens_of(ids, bos=bos if part.first else None, eos=eos if part.last else None)
-            writers["held_out" if held_out else "train"].add(tokens, len(part.text.encode()), part.first, origin)
-            done += part.read
-        progress("encoding", done, corpus.read_bytes)
-    splits = {split: writer.finish() for split, writer in writers.items()}
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "corpus": corpus.digest,
-        "vocabulary": tokenizer.vocabulary,
-        "specials": tokenizer.specials,
-        "splits": splits,
-        "files": [write_file(folder / "tokenizer.model", tokenizer.model)]
-        + [entry for writer in writers.values() for entry in writer.files],
-    }
-    write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
-    fsync(folder)
-
-
-def _batches(items: Iterator[tuple[str, Part, bool]]) -> Iterator[list[tuple[str, Part, bool]]]:
-    batch: list[tuple[str, Part, bool]] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += len(item[1].text)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
 # --- keys, locks, whole files ---------------------------------------------------------------------------------------
 
 
@@ -309,12 +263,3 @@ def _lock(path: Path, progress: Progress) -> Iterator[None]:
             progress("waiting for another process that prepares the same", 0, 1)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Complete or absent: written aside, flushed, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    write_file(aside, content)
-    os.replace(aside, path)
-    fsync(path.parent)

@@ -182,7 +182,6 @@ class SplitWriter:
         sizes["bytes"] += text_bytes
         if first:
             self.starts.append(self.tokens)
-        self.counts += np.bincount(tokens, minlength=len(self.counts))
         self.tokens += len(tokens)
         self.text_bytes += text_bytes
         self._waiting.append(tokens.astype(self.dtype))
@@ -195,11 +194,17 @@ class SplitWriter:
     def _write_shard(self, tokens: np.ndarray) -> None:
         name = f"{self.split}-{len(self.files):05d}.tokens"
         self.files.append(write_file(self.folder / name, tokens.tobytes()))
+        self.counts += np.bincount(tokens, minlength=len(self.counts))
+
+    def close_shard(self) -> None:
+        """Write what waits, as a shard of its own."""
+        if self._waiting_tokens:
+            self._write_shard(np.concatenate(self._waiting))
+            self._waiting, self._waiting_tokens = [], 0
 
     def finish(self) -> dict[str, Any]:
         """Write what waits and the document index; the split's part of the manifest."""
-        if self._waiting_tokens:
-            self._write_shard(np.concatenate(self._waiting))
+        self.close_shard()
         shards = [entry["file"] for entry in self.files]
         index = self.folder / f"{self.split}.documents.npy"
         np.save(index, np.array(self.starts, np.int64), allow_pickle=False)
@@ -228,6 +233,15 @@ def write_file(path: Path, content: bytes) -> dict[str, Any]:
         file.flush()
         os.fsync(file.fileno())
     return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Complete or absent: written aside, flushed, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    write_file(aside, content)
+    os.replace(aside, path)
+    fsync(path.parent)
 
 
 def fsync(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data import Prepared, Tokenizer, open_prepared, preparation, prepare, shards
+from trainer.data import Prepared, Tokenizer, encoding, open_prepared, preparation, prepare, shards
 from trainer.data.shards import SplitWriter, TokenStream
 from trainer.errors import UserError
 
@@ -76,7 +76,7 @@ def test_the_same_text_elsewhere_is_not_encoded_again(folder, config, prepared, 
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(preparation, "train", None)
-    monkeypatch.setattr(preparation, "_encode", None)
+    monkeypatch.setattr(preparation, "encode", None)
     assert prepare(make_config(tmp_path, Path(config.run.cache))).folder == prepared.folder
 
 
@@ -197,19 +197,47 @@ def test_a_cache_that_cannot_be_written(folder, tmp_path, make_config):
 
 def test_a_full_disk_leaves_nothing_behind(folder, tmp_path, make_config, monkeypatch):
     written = []
+    really = shards.write_file
 
     def write(path, content):
         if len(written) == 2:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         written.append(path)
-        return shards.write_file(path, content)
+        return really(path, content)
 
-    monkeypatch.setattr(preparation, "write_file", write)
+    monkeypatch.setattr(shards, "write_file", write)
+    monkeypatch.setattr(encoding, "write_file", write)
     with pytest.raises(UserError, match=r"the disk of .* is full; free some space or set run\.cache"):
         prepare(make_config(folder, tmp_path))
     assert not [entry for entry in (tmp_path / "tokens").glob("*") if entry.is_dir() and entry.suffix != ".partial"]
     monkeypatch.undo()
     prepare(make_config(folder, tmp_path)).verify()
+
+
+def test_interrupted_encoding_goes_on_where_it_stopped(folder, tmp_path, make_config, monkeypatch):
+    monkeypatch.setattr(encoding, "BATCH_BYTES", 2000)
+    monkeypatch.setattr(encoding, "CHECKPOINT_BATCHES", 3)
+    whole = prepare(make_config(folder, tmp_path / "undisturbed"))
+    assert len(whole.manifest["splits"]["train"]["shards"]) > 2
+    encode_all, encoded = Tokenizer.encode_all, []
+
+    def stopping(self, texts, threads=1):
+        if len(encoded) in stops:
+            stops.remove(len(encoded))
+            raise KeyboardInterrupt
+        encoded.append(texts)
+        return encode_all(self, texts, threads)
+
+    monkeypatch.setattr(Tokenizer, "encode_all", stopping)
+    stops = {2, 7, 16}
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            prepare(make_config(folder, tmp_path / "cache"))
+    prepared = prepare(make_config(folder, tmp_path / "cache"))
+    prepared.verify()
+    assert prepared.fingerprint == whole.fingerprint
+    again = len(encoded) - len({tuple(texts) for texts in encoded})
+    assert 0 < again <= 3 * 2  # at most what lay between two checkpoints, each time
 
 
 PREPARE = """

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -63,12 +64,10 @@ def test_card(config, prepared, folder):
     assert source["train"]["tokens"] == prepared.train.tokens and source["share_of_tokens"] == 1.0
     assert source["files"] == 200 and source["licence"] is None
     assert {"language of text", "licence of text", "consent"} <= set(found["not_stated"])
-    markdown = format_card(found)
+    markdown, saved = format_card(found), Path(prepared.report["card"])
     assert f"## Not stated ({len(found['not_stated'])})" in markdown and prepared.fingerprint in markdown
-    assert json.loads((prepared.folder / "card.json").read_text())["sources"] == json.loads(
-        json.dumps(found["sources"])
-    )
-    assert (prepared.folder / "card.md").read_text() == markdown
+    assert json.loads(saved.with_suffix(".json").read_text())["sources"] == json.loads(json.dumps(found["sources"]))
+    assert saved.read_text() == markdown
 
 
 def test_length_histogram_against_a_count(config, prepared):
