@@ -143,6 +143,31 @@ def _publish(
     shutil.rmtree(target.with_name(f".{target.name}.old.partial"), ignore_errors=True)
 
 
+def save_weights(checkpoints: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> Path:
+    """A checkpoint of step 0 from weights alone, as of an imported model; its moments read as zeros."""
+    target, aside = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
+    _clear(aside)
+    content = save({name: value.float().contiguous() for name, value in weights.items()}, metadata={"format": "pt"})
+    manifest = {
+        "format": FORMAT,
+        "step": 0,
+        "world_size": 1,
+        **facts,
+        "shapes": {name: tuple(value.shape) for name, value in weights.items()},
+        "weights": dict.fromkeys(weights, "model.safetensors"),
+        "moments": [],
+        "files": {
+            "model.safetensors": {"bytes": len(content), "sha256": write_synced(aside / "model.safetensors", content)}
+        },
+    }
+    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
+    write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
+    fsync_folder(aside)
+    os.rename(aside, target)
+    fsync_folder(checkpoints)
+    return target
+
+
 def _digest(manifest: dict[str, Any]) -> str:
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -200,6 +225,8 @@ class Checkpoint:
                     whole.clear()
                     whole[name] = files[self.manifest["weights"][name]].get_tensor(name).view(-1)
                 return whole[name].narrow(0, start, numel)
+            if not stretches:  # an imported model has not been stepped yet
+                return torch.zeros(numel)
             result = torch.empty(numel, dtype=torch.float32)
             missing = numel
             for stretch in stretches[(name, kind)]:

@@ -20,6 +20,8 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop eval <run>                    held-out bits per byte of a run's newest checkpoint
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint
   isoflop report <run>                  write report.html, card.md and pricetag.json anew, and print the price tag
+  isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
+  isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
   isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
 
   --help after a verb lists the groups and keys; --cfg prints the configuration; --json prints figures as JSON
@@ -199,6 +201,53 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
+def import_(arguments: list[str]) -> int:
+    words, flags = _flags(arguments, "--json")
+    usage = "isoflop import <folder of a Hugging Face checkpoint> to=<run folder> [generator=<folder>] [--json]\n"
+    if _help(flags, usage):
+        return 0
+    from trainer.hub import import_run
+
+    source, options = _hub_words("import", words, ("to", "generator"))
+    generator = Path(options["generator"]) if "generator" in options else None
+    _print_facts(import_run(source, Path(options.get("to") or f"runs/imported/{source.name}"), generator), flags)
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    words, flags = _flags(arguments, "--json")
+    if _help(flags, "isoflop export <run> to=<new folder> [tokenizer=yes|no] [--json]\n"):
+        return 0
+    from trainer.folder import find_run
+    from trainer.hub import export_run
+
+    run, options = _hub_words("export", words, ("to", "tokenizer"))
+    if options.get("tokenizer", "yes") not in ("yes", "no"):
+        raise UserError(f"export: tokenizer={options['tokenizer']} given, yes or no wanted")
+    folder = find_run(str(run), "runs").path
+    target = Path(options.get("to") or f"{folder.name}-hf")
+    _print_facts(export_run(folder, target, tokenizer=options.get("tokenizer", "yes") == "yes"), flags)
+    return 0
+
+
+def _hub_words(verb: str, words: list[str], known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
+    """The one folder that the words name, and the options."""
+    options = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
+    names = [word for word in words if "=" not in word or Path(word).exists()]
+    for name in sorted(set(options) - set(known)):
+        raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known)}")
+    if len(names) != 1:
+        raise UserError(f"{verb}: name one folder; got {' '.join(names) or 'none'}")
+    return Path(names[0]), options
+
+
+def _print_facts(facts: dict[str, object], flags: set[str]) -> None:
+    if "--json" in flags:
+        print(json.dumps(facts, indent=1))
+    else:
+        print("\n".join(f"{name:<11} {value if value is not None else 'none'}" for name, value in facts.items()))
+
+
 def _run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
     """The run that the first word names (by path, `<experiment>/<id>` or `<id>`), and the rest."""
     from trainer.folder import find_run
@@ -229,5 +278,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluate,
     "generate": generate,
     "report": report,
+    "import": import_,
+    "export": export,
     "completion": completion,
 }

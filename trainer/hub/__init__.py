@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from trainer.hub.exchange import FAMILIES, Imported, read_checkpoint, type_of, write_checkpoint
+from trainer.hub.runs import export_run, import_run
 
-__all__ = ["FAMILIES", "Imported", "read_checkpoint", "type_of", "write_checkpoint"]
+__all__ = ["FAMILIES", "Imported", "export_run", "import_run", "read_checkpoint", "type_of", "write_checkpoint"]

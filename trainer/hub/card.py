@@ -1,0 +1,49 @@
+"""The model card of an exported checkpoint: what it is, what it was trained on, what is not known."""
+
+from __future__ import annotations
+
+from trainer import __version__
+from trainer.books import parameters
+from trainer.checkpoint import Checkpoint
+from trainer.config import Config
+from trainer.hub.family import Family
+
+LOADER = {"decoder": "AutoModelForCausalLM", "encoder": "AutoModelForPreTraining"}
+TASK = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
+
+
+def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_tokenizer: bool) -> str:
+    """README.md in the hub's form."""
+    model, step, count = config.model, checkpoint.step, parameters(config).published
+    best = checkpoint.manifest.get("best") or {}
+    loss = f"{best['loss']:.4f} nats per target at step {best['step']}" if "loss" in best else "not measured"
+    loader = LOADER.get(model.family, "AutoModelForSeq2SeqLM")
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {TASK[model.family]}",
+        "tags: [isoflop]",
+        "---",
+        "",
+        f"# {model.name}",
+        "",
+        f"A `{family.type}` model of {count:,} parameters, pre-trained with isoflop {__version__}.",
+        "",
+        f"- shape: {model.depth} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
+        f"- objective: {config.objective.name}",
+        f"- data: {config.data.name}, {step * config.tokens_per_step:,} tokens in {step:,} steps",
+        f"- held-out loss: {loss}",
+        f"- science hash: {checkpoint.manifest.get('science', 'not stated')}",
+        "- licence, intended use and limitations: not stated; fill in before you publish",
+        "",
+        "```python",
+        f"from transformers import {loader}{', AutoTokenizer' if with_tokenizer else ''}",
+        "",
+        f'model = {loader}.from_pretrained("this folder")',
+        *(['tokenizer = AutoTokenizer.from_pretrained("this folder")'] if with_tokenizer else []),
+        "```",
+        "",
+    ]
+    if not with_tokenizer:
+        lines += ["The tokenizer was not exported.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""A sentencepiece model as a fast tokenizer that AutoTokenizer loads: same pieces, same ids, same text back.
+
+What our tokenizers do is said in the terms of the `tokenizers` library: no normalisation, spaces written as U+2581,
+the model's own pieces, bytes for what no piece covers, special tokens that never come out of text.
+Models whose training asked for a normalisation of their own are refused, not approximated.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import UserError
+from trainer.files import write_synced
+
+SPACE = "\u2581"
+NAMED = {"<pad>": "pad_token", "<s>": "bos_token", "</s>": "eos_token", "<unk>": "unk_token", "<mask>": "mask_token"}
+NAMED |= {"<sep>": "sep_token", "<cls>": "cls_token"}
+
+
+def write_tokenizer(folder: Path, model_file: Path) -> None:
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the sentencepiece model itself.
+
+    Raises UserError where the model cannot be said in these terms, or where the extra that this needs is missing.
+    """
+    try:
+        from tokenizers import AddedToken
+    except ImportError:
+        raise UserError("export of a tokenizer needs the extra: pip install 'isoflop[hub]'") from None
+    proto = _proto(model_file)
+    tokenizer = _tokenizer(proto, model_file)
+    own = [piece.piece for piece in proto.pieces if piece.type == 4]
+    special = [piece.piece for piece in proto.pieces if piece.type in (2, 3)]
+    tokenizer.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
+    tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in own])
+    write_synced(folder / "tokenizer.json", tokenizer.to_str(pretty=False).encode())
+    named = {NAMED[piece]: piece for piece in special if piece in NAMED}
+    extra = [piece for piece in special if piece not in NAMED]
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **named,
+        **({"additional_special_tokens": extra} if extra else {}),
+    }
+    for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", named)):
+        write_synced(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    write_synced(folder / "tokenizer.model", model_file.read_bytes())
+
+
+def _proto(model_file: Path) -> Any:
+    from sentencepiece import sentencepiece_model_pb2  # type: ignore[import-untyped,attr-defined]
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(model_file.read_bytes())
+    rules = proto.normalizer_spec
+    wrong = []
+    if rules.precompiled_charsmap:
+        wrong.append(f"normalization_rule_name={rules.name!r}")
+    if rules.remove_extra_whitespaces:
+        wrong.append("remove_extra_whitespaces=true")
+    if not rules.escape_whitespaces:
+        wrong.append("escape_whitespaces=false")
+    if proto.trainer_spec.treat_whitespace_as_suffix:
+        wrong.append("treat_whitespace_as_suffix=true")
+    if proto.trainer_spec.model_type not in (1, 2):
+        wrong.append("a model that is neither unigram nor bpe")
+    if wrong:
+        raise UserError(f"{model_file}: cannot be exported exactly: it was trained with {', '.join(wrong)}")
+    return proto
+
+
+def _tokenizer(proto: Any, model_file: Path) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    spec = proto.trainer_spec
+    if spec.model_type == 1:
+        model: Any = models.Unigram(
+            [(piece.piece, piece.score) for piece in proto.pieces], spec.unk_id, byte_fallback=bool(spec.byte_fallback)
+        )
+    else:
+        vocabulary = {piece.piece: index for index, piece in enumerate(proto.pieces)}
+        model = models.BPE(
+            vocabulary,
+            _merges(proto),
+            unk_token=proto.pieces[spec.unk_id].piece,
+            fuse_unk=True,
+            byte_fallback=bool(spec.byte_fallback),
+            ignore_merges=False,
+        )
+    tokenizer = Tokenizer(model)
+    prefix = [normalizers.Prepend(SPACE)] if proto.normalizer_spec.add_dummy_prefix else []
+    tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", SPACE)])
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
+    return tokenizer
+
+
+def _merges(proto: Any) -> list[tuple[str, str]]:
+    """Pairs of pieces that make a piece, the best-scored result first: the order in which sentencepiece merges."""
+    normal = {piece.piece: index for index, piece in enumerate(proto.pieces) if piece.type == 1}
+    found = []
+    for piece, index in normal.items():
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in normal and right in normal:
+                found.append((-proto.pieces[index].score, normal[left], normal[right], left, right))
+    return [(left, right) for *_, left, right in sorted(found)]
