@@ -11,6 +11,7 @@ from trainer.books.model import format_model, model_account
 from trainer.books.parameters import ParameterAccount, parameters
 from trainer.books.plan import plan, reprice
 from trainer.books.price import price, price_json
+from trainer.books.table import format_plans, plans_json
 
 __all__ = [
     "Figure",
@@ -23,12 +24,14 @@ __all__ = [
     "format_amount",
     "format_figure",
     "format_model",
+    "format_plans",
     "format_price_tag",
     "measured",
     "memory",
     "model_account",
     "parameters",
     "plan",
+    "plans_json",
     "price",
     "price_json",
     "reprice",

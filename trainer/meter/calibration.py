@@ -14,6 +14,7 @@ import numpy as np
 from trainer.books.calibration import TERMS, Calibration, calibration_file, processor, threads
 from trainer.books.clock import Work, work
 from trainer.config import Config
+from trainer.errors import UserError
 from trainer.files import write_atomic
 
 # width, depth, sequence, batch, vocabulary: far apart in every kind of work.
@@ -28,6 +29,7 @@ LADDER = (
     (512, 6, 128, 2, 2048),
     (192, 4, 1024, 1, 1024),
 )
+WORST_FIT = 0.3  # a fit that misses a step by more is no calibration
 
 
 def calibrate(
@@ -36,7 +38,7 @@ def calibrate(
     """Time small models of `config`'s kind and precision on this host's processor and write the calibration file.
 
     Takes about `seconds_each` for each of nine models. The fit has no negative times; its error is the largest relative
-    miss over the models, which later estimates carry as their interval.
+    miss over the models, which later estimates carry as their interval. Raises UserError where that is too much.
     """
     import torch
 
@@ -51,6 +53,11 @@ def calibrate(
         seconds.append(measured)
         steps.append({"width": shape[0], "depth": shape[1], "sequence_length": shape[2], "batch_size": shape[3]})
     rates, error = fit_rates(works, seconds)
+    if error > WORST_FIT:
+        raise UserError(
+            f"calibration: the times of these steps do not fit together (off by up to {error:.0%}); "
+            "nothing was written. Is the machine busy with something else? Try again when it is idle"
+        )
     fitted = [sum(rates[name] * getattr(one, name) for name in TERMS) for one in works]
     steps = [
         step | {"measured_seconds": taken, "fitted_seconds": said}

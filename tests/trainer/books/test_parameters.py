@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 from parameter_cases import MODELS, config
 
 from trainer.books import parameters
@@ -68,3 +69,15 @@ def test_equal_to_the_model(name):
 def test_published_sizes(model, length, total):
     made = Config.model_validate({"model": model, "data": {"sequence_length": length}})
     assert parameters(made).total == total
+
+
+@pytest.mark.slow
+def test_every_shipped_model(pytestconfig):
+    files = list((pytestconfig.rootpath / "conf" / "model").glob("*.yaml"))
+    assert len(files) > 5
+    for file in files:
+        settings = {"model": yaml.safe_load(file.read_text()), "data": {"sequence_length": 64}}
+        made = Config.model_validate(settings | {"tokenizer": {"vocabulary": 300}})
+        with torch.device("meta"):
+            net = build(made)
+        assert parameters(made).total == sum(p.numel() for p in net.parameters()), file.stem

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from parameter_cases import config as small_config
 
-from trainer.books import PriceTag, format_price_tag, measured, plan
+from trainer.books import PriceTag, format_plans, format_price_tag, measured, plan, plans_json
 from trainer.books.clock import step_seconds
 from trainer.books.fitting import fit
 from trainer.books.memory import memory
@@ -151,3 +151,17 @@ def test_site_prices(preset):
 def test_measured_needs_a_run(tmp_path):
     with pytest.raises(OSError):
         measured(tmp_path)
+
+
+def test_several_runs_in_one_table(preset):
+    made = large(preset)
+    half = made.model_copy(update={"budget": made.budget.model_copy(update={"steps": made.steps // 2})})
+    plans = [("whole", plan(made)), ("half", plan(half))]
+    lines = format_plans(plans).splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "whole", "half", "total"]
+    total = plans_json(plans)["total"]
+    assert total["flop.total"]["value"] == 1.5 * plans[0][1]["flop.total"].planned.value
+    assert total["carbon.kgco2e"] == {"value": None, "known": 0, "runs": 2}
+    assert "carbon" not in lines[0]
+    unstated = [*plans, ("unstated", plan(Config()))]
+    assert "at least" in format_plans(unstated)

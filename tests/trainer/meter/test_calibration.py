@@ -8,7 +8,9 @@ import pytest
 from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration, threads
 from trainer.books.clock import Work, step_seconds, work
 from trainer.config import Config
+from trainer.errors import UserError
 from trainer.files import write_atomic
+from trainer.meter import calibration
 from trainer.meter.calibration import LADDER, _small, fit_rates
 
 TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 1e-10, 4e-4), strict=True))
@@ -53,6 +55,32 @@ def calibrated(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     write_atomic(file, json.dumps(found.to_json()))
     return config
+
+
+def test_calibrate_writes_what_plan_reads(tmp_path, monkeypatch):
+    """With the clock replaced by known rates."""
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
+    config = Config.model_validate({"engine": {"device": "cpu", "threads": 1}})
+    monkeypatch.setattr(calibration, "_time_step", lambda small, budget: seconds(work(small)))
+    told = []
+    made = calibration.calibrate(config, lambda what, done, total: told.append((done, total)))
+    assert read_calibration(config) == made
+    assert made.error < 1e-6 and len(told) == len(LADDER)
+
+
+def test_a_busy_machine_is_no_measure(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
+    config = Config.model_validate({"engine": {"device": "cpu", "threads": 1}})
+    times = iter([1.0, 0.01] * len(LADDER))
+    monkeypatch.setattr(calibration, "_time_step", lambda small, budget: next(times))
+    with pytest.raises(UserError, match="nothing was written"):
+        calibration.calibrate(config)
+    assert read_calibration(config) is None
+
+
+def test_a_real_step_is_timed():
+    small = _small(Config.model_validate({"engine": {"device": "cpu"}}), 64, 1, 16, 2, 512)
+    assert calibration._time_step(small, 0.01) > 0
 
 
 def test_plan_uses_the_calibration_of_this_host(calibrated):

@@ -1,0 +1,80 @@
+"""Several price tags as one table: a row a run and their total."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.books.figures import Figure, PriceTag
+from trainer.books.formatting import format_amount
+
+COLUMNS = {
+    "parameters": "model.parameters",
+    "tokens": "data.tokens",
+    "FLOPs": "flop.total",
+    "memory": "memory.rank",
+    "time": "time.wall",
+    "device-hours": "machine.device_hours",
+    "energy": "energy.kwh",
+    "carbon": "carbon.kgco2e",
+    "money": "cost.amount",
+}
+SUMMED = ("FLOPs", "time", "device-hours", "energy", "carbon", "money", "tokens")
+
+
+def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
+    """Planned columns of several runs, aligned, with a total of what adds up.
+
+    A total over runs of which some state nothing says "at least"; columns that nobody states are left out.
+    """
+    stated = {
+        title: key
+        for title, key in COLUMNS.items()
+        if any((figure := _planned(tag, key)) is not None and figure.value is not None for _, tag in plans)
+    }
+    table = [["run", *stated]]
+    for name, tag in plans:
+        table.append([name, *(_cell(_planned(tag, key), tag[key].unit) for key in stated.values())])
+    if len(plans) > 1:
+        table.append(["total", *(_total(plans, title, key) for title, key in stated.items())])
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in table
+    )
+
+
+def plans_json(plans: Sequence[tuple[str, PriceTag]]) -> dict[str, Any]:
+    """The same as plain data: every run's tag, and totals with how many runs had a figure."""
+    totals = {}
+    for title in SUMMED:
+        values = [
+            figure.value for _, tag in plans if (figure := _planned(tag, COLUMNS[title])) and figure.value is not None
+        ]
+        totals[COLUMNS[title]] = {"value": sum(values) if values else None, "known": len(values), "runs": len(plans)}
+    return {"runs": [{"run": name, **tag.to_json()} for name, tag in plans], "total": totals}
+
+
+def _planned(tag: PriceTag, key: str) -> Figure | None:
+    try:
+        return tag[key].planned
+    except KeyError:
+        return None
+
+
+def _cell(figure: Figure | None, unit: str) -> str:
+    return "not stated" if figure is None or figure.value is None else format_amount(figure.value, unit)
+
+
+def _total(plans: Sequence[tuple[str, PriceTag]], title: str, key: str) -> str:
+    if title not in SUMMED:
+        return ""
+    figures = [_planned(tag, key) for _, tag in plans]
+    known = [figure.value for figure in figures if figure is not None and figure.value is not None]
+    units = {tag[key].unit for _, tag in plans}
+    if len(units) > 1:  # two currencies do not add up
+        return ""
+    text = format_amount(sum(known), units.pop())
+    return text if len(known) == len(plans) else f"at least {text}"
