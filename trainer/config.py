@@ -434,7 +434,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     optim: OptimConfig = OptimConfig()
-    budget: BudgetConfig = BudgetConfig(steps=600)
+    budget: BudgetConfig = BudgetConfig(steps=400)
     seed: int = key(0, "of the weights, the data order and the noise", ge=0, lt=2**63)
 
     engine: EngineConfig = EngineConfig()
