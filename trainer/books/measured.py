@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+from trainer.books.activations import on_gpu
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.figures import Figure, PriceTag, Row, exact, measured_figure, not_stated
@@ -30,7 +31,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     seconds = measured_figure(steps.wall_seconds, "clock, all attempts") if steps.kept else not_stated("no step yet")
     hours = seconds * exact(ranks / 3600)
     flop = last.get("flop")
-    account = flops(config)
+    account = flops(config, "fused" if on_gpu(config) else "composed")
 
     def row(key: str, name: str, unit: str, figure: Figure) -> Row:
         return Row(key, name, unit, measured=figure)
@@ -49,7 +50,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),
         row("hfu", "HFU", "%", mfu * (account.hardware_per_step / account.per_step)),
-        *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, "measured"),
+        *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, last.get("tokens") or 0, "measured"),
         *_component_rows(energy),
     ]
     if steps.replayed:

@@ -53,7 +53,7 @@ def plan(config: Config) -> PriceTag:
         Row("machine.device_hours", "device-hours", "h", hours),
         Row("speed.tokens_per_second", "throughput", "tokens/s", exact(config.tokens_per_step) / step),
         Row("mfu", "MFU", "%", utilisation),
-        *cost_rows(config, energy, hours, "planned"),
+        *cost_rows(config, energy, hours, tokens, "planned"),
     ]
     notes = () if fitted.available is None else (fitted.text,)
     return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes)
@@ -73,8 +73,8 @@ def device_energy(config: Config, seconds: Figure, calibration: Calibration | No
     return seconds * estimated(busy * sqrt(low * high), source, busy * low, busy * high) / exact(JOULES_PER_KWH)
 
 
-def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, column: str) -> list[Row]:
-    """Energy, carbon and money of one column."""
+def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: float, column: str) -> list[Row]:
+    """Energy, carbon and money of one column, for training on `tokens`."""
     site, currency = config.site, config.site.currency or ""
     facility = facility_kwh(energy_kwh, site)
     carbon = carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))
@@ -92,9 +92,8 @@ def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, column: 
         source = f"{machine.embodied_kgco2e:g} kg CO2e a device over {machine.lifetime_hours:g} h"
         embodied = device_hours * Figure(machine.embodied_kgco2e / machine.lifetime_hours, "stated", source)
         rows.append(("carbon.embodied_kgco2e", "carbon of making the devices", "kg CO2e", embodied))
-        tokens = exact(config.tokens_per_step * config.steps / 1e6)
         rows.append(
-            ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / tokens * 1000)
+            ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / exact(tokens / 1e9))
         )
     return [Row(key, name, unit, **{column: figure}) for key, name, unit, figure in rows]  # type: ignore[arg-type]
 
@@ -105,7 +104,8 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     energy, hours = known.get("energy.device_kwh"), known.get("machine.device_hours")
     if energy is None or hours is None:
         return planned
-    fresh = {row.key: row for row in cost_rows(config, energy, hours, "planned")}
+    tokens = config.tokens_per_step * config.steps
+    fresh = {row.key: row for row in cost_rows(config, energy, hours, tokens, "planned")}
     priced = ("energy.", "carbon.", "cost.")
     rows = [fresh.pop(row.key, row) for row in planned.rows if row.key in fresh or not row.key.startswith(priced)]
     return PriceTag(planned.title, (*rows, *fresh.values()), planned.notes)

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "llama, stage 3": ({}, "causal", {"zero_stage": 3, "deepspeed": BUCKET}),
     "llama, stage 1, default bucket": ({}, "causal", {"zero_stage": 1}),
 }
-SLOW = set(CASES) - {"llama, bf16", "bert, stage 1"}
+SLOW = set(CASES) - {"llama, bf16"}
 
 
 def settings_of(name: str) -> dict[str, Any]:
