@@ -1,6 +1,7 @@
 """From a corpus to shards that are ready to be read, once: cached by content.
 
 <cache>/listings/<key>.json       these files, sizes and times were read before: the folder that came of it
+        listings/<key>.card.md    their data card, also as JSON
         tokenizers/<key>.model    trained tokenizers
         tokens/<key>/             prepared corpora (see shards.py)
 """

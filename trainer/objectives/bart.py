@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from trainer.objectives.base import Batch, Layout, Window, enclose, pack_left, side, teacher
-from trainer.objectives.noise import LARGEST, below, choose, low, middle, poisson, round_randomly
+from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengths int64 [B]
@@ -45,11 +47,8 @@ class Denoising:
     def apply(self, window: Window) -> Batch:
         """source_tokens, source_segments, source_positions and tokens, targets, segments, positions: [B, S] each."""
         rows: Rows = window.tokens, window.lengths
-        draws = window.bits(self.length * 3 * len(self.noises)).reshape(
-            len(window.tokens), len(self.noises), 3, self.length
-        )
         for number, name in enumerate(self.noises):
-            rows = getattr(self, f"_{name}")(*rows, draws[:, number])
+            rows = getattr(self, f"_{name}")(*rows, partial(self._draw, window, 8 * number))
         source, lengths = enclose(*rows, self.bos, self.eos, self.pad, window.lengths > 0)
         closed, closed_lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
         targets = np.concatenate([closed[:, 1:], np.full((len(closed), 1), self.pad)], axis=1)
@@ -58,31 +57,37 @@ class Denoising:
             **teacher(targets, np.maximum(closed_lengths - 1, 0), self.bos, self.pad),
         }
 
+    def _draw(self, window: Window, first: int, count: int, part: int) -> np.ndarray:
+        """Every noise has eight parts of the sample's stream to itself."""
+        return window.bits(count, first + part)
+
     # --- the five noises --------------------------------------------------------------------------------------------
 
-    def _sentence_permutation(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
+    def _sentence_permutation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
         """Sentences, which end at . ! ? or a newline, in random order; the last run of tokens is one, closed or not."""
         inside = _inside(tokens, lengths)
         begins = np.ones_like(inside)
         begins[:, 1:] = self.vocabulary.ends_sentence[tokens[:, :-1]]
         sentence = np.cumsum(begins, axis=1) - 1
-        draws = raw[:, 0] >> np.uint64(1)  # half the range, so that padding sorts behind
+        draws = draw(tokens.shape[1], 0) >> np.uint64(1)  # half the range, so that padding sorts behind
         key = np.where(inside, np.take_along_axis(draws, sentence, axis=1), LARGEST)
         order = np.argsort(key, axis=1, kind="stable")
         return np.take_along_axis(tokens, order, axis=1), lengths
 
-    def _token_masking(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
-        hidden = choose(raw[:, 0], _inside(tokens, lengths), round_randomly(raw[:, 1, 0], lengths * self.rate))
+    def _token_masking(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
+        raw = draw(tokens.shape[1], 0)
+        hidden = choose(raw, _inside(tokens, lengths), round_randomly(draw(1, 1)[:, 0], lengths * self.rate))
         tokens = tokens.copy()
-        tokens[hidden] = self._masks(raw[:, 0][hidden])
+        tokens[hidden] = self._masks(raw[hidden])
         return tokens, lengths
 
-    def _token_deletion(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
+    def _token_deletion(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
         inside = _inside(tokens, lengths)
-        dropped = choose(raw[:, 0], inside, round_randomly(raw[:, 1, 0], lengths * self.rate))
+        count = round_randomly(draw(1, 1)[:, 0], lengths * self.rate)
+        dropped = choose(draw(tokens.shape[1], 0), inside, count)
         return pack_left(tokens, inside & ~dropped, tokens.shape[1], self.pad)
 
-    def _text_infilling(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
+    def _text_infilling(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
         """Spans of Poisson(mean_span) words become one <mask> each; a span of no words inserts one.
 
         Lengths are drawn until they sum to ceil(rate * words), the last one cut to fit; spans begin at distinct random
@@ -92,10 +97,11 @@ class Denoising:
         inside = _inside(tokens, lengths)
         begins = self.vocabulary.word_starts(tokens) & inside if self.whole_words else inside
         words = begins.sum(axis=1) if self.whole_words else lengths
-        spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), raw[:, 0])
+        spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), width, draw)
 
         # The word-level picture: which words begin a span, and which are covered by a span that began earlier.
-        starts = choose(raw[:, 1], np.arange(width) < words[:, None], (spans > 0).sum(axis=1))
+        tries = 32 + int(2 * self.rate * width / self.mean_span)
+        starts = choose_few(draw, 1, width, words, (spans > 0).sum(axis=1), tries)
         row, word = np.nonzero(starts)
         length = spans[spans > 0]  # both in the order of rows
         flat = row * (width + 1)
@@ -112,15 +118,15 @@ class Denoising:
         else:
             masked, keep = starts & ~covered, inside & ~covered
         tokens = tokens.copy()
-        tokens[masked] = self._masks(raw[:, 1][masked])
+        tokens[masked] = self._masks(draw(width, 3)[masked]) if self.random_share else self.mask
         tokens, lengths = pack_left(tokens, keep, width, self.pad)
-        return self._insert(tokens, lengths, inserted, raw[:, 2])
+        return self._insert(tokens, lengths, inserted, draw)
 
-    def _span_lengths(self, budget: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _span_lengths(self, budget: np.ndarray, width: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         """(lengths of spans in words, 0 behind the last, [B, N]; number of empty spans [B]): they sum to the budget."""
         most = int(budget.max(initial=0))
-        for count in (min(raw.shape[1], 32 + int(1.5 * most / self.mean_span)), raw.shape[1]):  # nearly always enough
-            spans = poisson(raw[:, :count], self.mean_span)
+        for count in (32 + int(1.5 * most / self.mean_span), 32 * (width + 1)):  # the first is nearly always enough
+            spans = poisson(draw(count, 0), self.mean_span)
             ends = np.cumsum(spans, axis=1)
             if (ends[:, -1] >= budget).all():
                 break
@@ -129,23 +135,23 @@ class Denoising:
         spans = np.where(drawn, np.minimum(spans, budget[:, None] - before), 0)
         return spans, (drawn & (spans == 0)).sum(axis=1)
 
-    def _insert(self, tokens: np.ndarray, lengths: np.ndarray, count: np.ndarray, raw: np.ndarray) -> Rows:
+    def _insert(self, tokens: np.ndarray, lengths: np.ndarray, count: np.ndarray, draw: Draw) -> Rows:
         """`count` masks at random places between the tokens, as many as the sample has room for."""
         if not count.any():
             return tokens, lengths
         longer = np.minimum(lengths + count, tokens.shape[1])
         longer = np.where(lengths > 0, longer, 0)
         inside = _inside(tokens, longer)
-        new = choose(raw, inside, longer - lengths)
+        new = choose_few(draw, 4, tokens.shape[1], longer, longer - lengths, 64)
         spread = np.full_like(tokens, self.pad)
         spread[inside & ~new] = tokens[_inside(tokens, lengths)]
         spread[new] = self.mask
         return spread, longer
 
-    def _document_rotation(self, tokens: np.ndarray, lengths: np.ndarray, raw: np.ndarray) -> Rows:
+    def _document_rotation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
         """The document begins at a token that is chosen uniformly, and goes on at its own beginning."""
         columns = np.arange(tokens.shape[1])
-        offset = below(raw[:, 0, 0], lengths)[:, None]
+        offset = below(draw(1, 0)[:, 0], lengths)[:, None]
         turned = (columns + offset) % np.maximum(lengths, 1)[:, None]
         return np.take_along_axis(tokens, np.where(_inside(tokens, lengths), turned, columns), axis=1), lengths
 

@@ -51,9 +51,9 @@ class Window:
         """int64 [B]: tokens before the padding."""
         return (self.segments != PADDING).sum(axis=1)
 
-    def bits(self, count: int) -> np.ndarray:
-        """uint64 [B, count] of each sample's own noise."""
-        return noise.rows(self.seed, "noise", self.index, count)
+    def bits(self, count: int, part: int = 0) -> np.ndarray:
+        """uint64 [B, count] of each sample's own noise, or of the part of that number."""
+        return noise.rows(self.seed, "noise", self.index, count, part)
 
 
 class Objective(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,16 @@ def _philox() -> tuple[np.random.Philox, Any]:
     return _local.philox
 
 
-def rows(seed: int, purpose: str, index: np.ndarray, count: int) -> np.ndarray:
+def rows(seed: int, purpose: str, index: np.ndarray, count: int, part: int = 0) -> np.ndarray:
     """uint64 [len(index), count]: one stream per row."""
     drawn = np.empty((len(index), count), np.uint64)
-    for row, number in zip(drawn, index.tolist(), strict=True):
-        row[:] = bits(seed, purpose, number, count)
+    generator, state = _philox()
+    state["state"]["key"][:] = seed, PURPOSES[purpose]
+    counter = state["state"]["counter"]
+    for row, number in enumerate(index.tolist()):
+        counter[:] = 0, 0, part, number
+        generator.state = state
+        drawn[row] = generator.random_raw(count)
     return drawn
 
 
@@ -74,6 +80,35 @@ def choose(raw: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarr
     scores = np.where(eligible, raw, LARGEST)
     count = np.minimum(count, eligible.sum(axis=1))
     return eligible & (scores <= _smallest(scores, count)) & (count > 0)[:, None]
+
+
+Draw = Callable[[int, int], np.ndarray]  # (count, part) -> uint64 [B, count], the same prefix for any count
+
+
+def choose_few(draw: Draw, part: int, width: int, bound: np.ndarray, count: np.ndarray, tries: int) -> np.ndarray:
+    """bool [B, width]: `count` of the first `bound` places, each set of them equally likely.
+
+    The first distinct ones of `tries` random places; rows in which those are too few are drawn anew by `choose`, from
+    part + 1. Cheaper than `choose` where few are taken of many. `tries` must not depend on the batch.
+    """
+    rows = len(count)
+    place = below(draw(tries, part), bound[:, None])
+    ranked = np.sort(place * tries + np.arange(tries), axis=1)  # by place, then by time
+    place, time = np.divmod(ranked, tries)
+    fresh = np.ones((rows, tries), bool)
+    fresh[:, 1:] = place[:, 1:] != place[:, :-1]
+    # The count-th fresh one in time is the last that is taken.
+    when = np.sort(np.where(fresh, time, tries), axis=1)
+    last = when[np.arange(rows), np.minimum(np.maximum(count - 1, 0), tries - 1)]
+    taken = fresh & (time <= last[:, None]) & (count > 0)[:, None]
+    chosen = np.zeros((rows, width), bool)
+    row, column = np.nonzero(taken)
+    chosen[row, place[row, column]] = True
+    short = np.flatnonzero((last >= tries) | (count > tries))
+    if len(short):
+        inside = np.arange(width) < bound[short, None]
+        chosen[short] = choose(draw(width, part + 1)[short], inside, count[short])
+    return chosen
 
 
 def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from trainer.objectives import noise
 from trainer.objectives.base import Batch, Layout, Window, side, teacher
-from trainer.objectives.noise import below, choose
+from trainer.objectives.noise import Draw, below, choose_few
 from trainer.objectives.vocabulary import Vocabulary
 
 
-def _segmentation(raw: np.ndarray, spans: int) -> np.ndarray:
-    """int64 [B, spans]: the lengths of that many non-empty runs of each row, every cut equally likely."""
-    rows, length = raw.shape
+def _segmentation(draw: Draw, part: int, length: int, spans: int, rows: int) -> np.ndarray:
+    """int64 [B, spans]: the lengths of that many non-empty runs of `length` tokens, every cut equally likely."""
     edges = np.zeros((rows, spans), np.int64)
     if spans > 1:
-        cuts = choose(raw[:, 1:], np.ones((rows, length - 1), bool), np.full(rows, spans - 1))
+        bound, count = np.full(rows, length - 1), np.full(rows, spans - 1)
+        cuts = choose_few(draw, part, length - 1, bound, count, 2 * spans + 16)
         edges[:, 1:] = np.flatnonzero(cuts).reshape(rows, spans - 1) % (length - 1) + 1
     return np.diff(edges, axis=1, append=length)
 
@@ -55,20 +57,19 @@ class Denoiser:
         # T5's own exception: at one half the targets shall not be longer than the source.
         return length - (self.rate == 0.5 and self.target_length(length) > sequence_length)
 
-    def mask(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def mask(self, draw: Draw, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(hidden, first of a span): bool [B, L] each. Text and spans alternate: text begins, a span ends."""
-        rows, length = raw.shape
         hidden, spans = self.counts(length)
+        change = np.zeros((rows, length), bool)
         if not spans:
-            return np.zeros(raw.shape, bool), np.zeros(raw.shape, bool)
+            return change, change
         runs = np.empty((rows, 2 * spans), np.int64)
-        runs[:, 0::2] = _segmentation(raw[:, hidden:], spans)
-        runs[:, 1::2] = _segmentation(raw[:, :hidden], spans)
+        runs[:, 0::2] = _segmentation(draw, 1, length - hidden, spans, rows)
+        runs[:, 1::2] = _segmentation(draw, 3, hidden, spans, rows)
         edges = np.cumsum(runs, axis=1)[:, :-1]
-        change = np.zeros((rows, length), np.int8)
-        change[np.arange(rows)[:, None], edges] = 1
-        inside = np.cumsum(change, axis=1) % 2 == 1
-        return inside, inside & (change == 1)
+        change[np.arange(rows)[:, None], edges] = True
+        inside = np.logical_xor.accumulate(change, axis=1)
+        return inside, inside & change
 
 
 class SpanCorruption:
@@ -99,8 +100,8 @@ class SpanCorruption:
     def apply(self, window: Window) -> Batch:
         """source_tokens, source_segments, source_positions [B, S]; tokens, targets, segments, positions [B, T]."""
         rows = len(window.tokens)
-        raw = window.bits(self.length + 1)
-        which = below(raw[:, -1], len(self.denoisers))
+        several = len(self.denoisers) > 1
+        which = below(window.bits(1)[:, 0], len(self.denoisers)) if several else np.zeros(rows, np.int64)
         sources = np.full((rows, self.width), self.pad, np.int64)
         targets = np.full((rows, self.target_width), self.pad, np.int64)
         source_lengths, target_lengths = np.zeros((2, rows), np.int64)
@@ -110,15 +111,16 @@ class SpanCorruption:
                 continue
             alike = kind == number * (self.length + 1) + length
             members = slice(None) if alike.all() else np.flatnonzero(alike)
-            source, target = self.corrupt(window.tokens[members, :length], raw[members, :length], number)
+            draw = partial(noise.rows, window.seed, "noise", window.index[members])
+            source, target = self.corrupt(window.tokens[members, :length], draw, number)
             sources[members, : source.shape[1]] = source
             targets[members, : target.shape[1]] = target
             source_lengths[members], target_lengths[members] = source.shape[1], target.shape[1]
         return {**side(sources, source_lengths, "source_"), **teacher(targets, target_lengths, self.bos, self.pad)}
 
-    def corrupt(self, text: np.ndarray, raw: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def corrupt(self, text: np.ndarray, draw: Draw, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, targets) of rows of one length by one denoiser; nothing is padded, for the counts are constants."""
-        hidden, first = self.denoisers[number].mask(raw)
+        hidden, first = self.denoisers[number].mask(draw, *text.shape)
         return self._source(text, hidden, first, int(self.modes[number])), self._targets(text, hidden, first)
 
     def _source(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray, mode: int) -> np.ndarray:

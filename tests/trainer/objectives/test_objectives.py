@@ -94,9 +94,9 @@ GOLDEN = {
     "xlnet": "50ca0e64c83f35a9",
     "unilm": "49333b12537ef3c3",
     "mass": "fb128c3e84cffb9f",
-    "bart": "b088e5ffe67b7f58",
-    "t5": "9b926754ea04b75b",
-    "ul2": "db549c9cb2a729cf",
+    "bart": "ee711dc63ab96c86",
+    "t5": "a51e3f731f6336b1",
+    "ul2": "4905aaa5f9f6af6a",
 }
 
 

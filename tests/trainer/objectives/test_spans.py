@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from trainer.errors import UserError
 from trainer.objectives import noise
 from trainer.objectives.spans import Denoiser, ul2
+
+
+def draws(rows):
+    return partial(noise.rows, 0, "noise", np.arange(rows))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +42,7 @@ def test_lengths_of_ul2(rate, span, raw, targets):
 
 
 def test_the_number_of_hidden_tokens_is_a_constant_of_the_length():
-    hidden, first = Denoiser(0.15, 3).mask(noise.rows(0, "noise", np.arange(200), 568))
+    hidden, first = Denoiser(0.15, 3).mask(draws(200), 200, 568)
     assert (hidden.sum(axis=1) == 85).all() and (first.sum(axis=1) == 28).all()
     assert not hidden[:, 0].any() and hidden[:, -1].all()  # the text begins, a span ends
 
@@ -45,7 +51,7 @@ def test_span_lengths_follow_the_law_of_random_segmentation():
     """A uniform composition of 85 into 28: P(length = k) = C(84 - k, 26) / C(84, 27); variance 5.8, P(1) = .32."""
     from math import comb
 
-    hidden, first = Denoiser(0.15, 3).mask(noise.rows(0, "noise", np.arange(4000), 568))
+    hidden, first = Denoiser(0.15, 3).mask(draws(4000), 4000, 568)
     ends = hidden & ~np.pad(hidden, ((0, 0), (0, 1)))[:, 1:]
     lengths = np.nonzero(ends)[1] - np.nonzero(first)[1] + 1
     assert lengths.mean() == pytest.approx(85 / 28) and lengths.var() == pytest.approx(5.8, abs=0.2)
@@ -101,10 +107,10 @@ def test_the_worked_example_of_t5(make, window, specials, monkeypatch):
     """x0..x7, hidden {3, 4, 7}: x0 x1 x2 <0> x5 x6 <1> </s>, targets <0> x3 x4 <1> x7 </s>."""
     hidden = np.array([[0, 0, 0, 1, 1, 0, 0, 1]], bool)
     first = np.array([[0, 0, 0, 1, 0, 0, 0, 1]], bool)
-    monkeypatch.setattr(Denoiser, "mask", lambda self, raw: (hidden, first))
+    monkeypatch.setattr(Denoiser, "mask", lambda self, draw, rows, length: (hidden, first))
     objective = make(16, name="span_corruption", rate=0.375, mean_span=1.5)
     x = 500 + np.arange(8)
-    source, targets = objective.corrupt(x[None], np.zeros((1, 8), np.uint64), 0)
+    source, targets = objective.corrupt(x[None], draws(1), 0)
     one, two, end = specials["<extra_id_0>"], specials["<extra_id_1>"], specials["</s>"]
     assert source[0].tolist() == [x[0], x[1], x[2], one, x[5], x[6], two, end]
     assert targets[0].tolist() == [one, x[3], x[4], two, x[7], end]
