@@ -89,6 +89,24 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
     return prepared
 
 
+def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
+    """The tokenizer of a config, trained if it is not there yet, and nothing encoded: a sentencepiece model file."""
+    if config.tokenizer.path:
+        return Path(config.tokenizer.path).expanduser()
+    files = sources(config.data)
+    progress = progress or (lambda what, done, total: None)
+    return _trained(config, cache_root(config), files, _survey(config, files, progress), progress)
+
+
+def _trained(config: Config, root: Path, files: list[Source], corpus: Corpus, progress: Progress) -> Path:
+    model = root / "tokenizers" / f"{_key({'corpus': corpus.digest, **_tokenizer_identity(config)})}.model"
+    if not model.exists():
+        progress("training tokenizer", 0, 1)
+        write_whole(model, train(_training_texts(config, files, corpus), config.tokenizer))
+        progress("training tokenizer", 1, 1)
+    return model
+
+
 def _remembered(root: Path, listing: Path) -> Path | None:
     try:
         folder = root / "tokens" / json.loads(listing.read_text())["folder"]
@@ -102,15 +120,7 @@ def _build(
 ) -> tuple[Path, dict[str, Any]]:
     """The folder, and what there is to report of these files beside it."""
     corpus = _survey(config, files, progress)
-    if imported:
-        tokenizer = imported
-    else:
-        model = root / "tokenizers" / f"{_key({'corpus': corpus.digest, **_tokenizer_identity(config)})}.model"
-        if not model.exists():
-            progress("training tokenizer", 0, 1)
-            write_whole(model, train(_training_texts(config, files, corpus), config.tokenizer))
-            progress("training tokenizer", 1, 1)
-        tokenizer = Tokenizer(model)
+    tokenizer = imported or Tokenizer(_trained(config, root, files, corpus, progress))
     key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.sha256})
     folder = root / "tokens" / key
     with _lock(folder, progress):
@@ -233,7 +243,11 @@ def _share(text: str) -> float:
 
 
 def _tokenizer_identity(config: Config) -> dict[str, Any]:
-    return {"tokenizer": config.tokenizer.model_dump(mode="json"), "specials": SPECIALS}
+    return {
+        "tokenizer": config.tokenizer.model_dump(mode="json"),
+        "specials": SPECIALS,
+        "alpha": config.data.alpha,
+    }
 
 
 def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None) -> str:

@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
 from trainer.data.card import card as describe
 from trainer.data.card import format_card
-from trainer.data.preparation import Progress, prepare
+from trainer.data.preparation import Progress, prepare, prepare_tokenizer
 from trainer.data.show import format_show, show
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import UserError
 
-__all__ = ["card", "format_card", "format_show", "show"]
+__all__ = ["card", "format_card", "format_show", "format_tokenizer", "show", "tokenizer"]
+
+SPECIMEN = "def mean(values):\n\treturn sum(values) / len(values)  # 3.14, größer, 漢字"
 
 
 def card(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     """The data card of a config's corpus, which is prepared if need be; `format_card` makes it Markdown."""
     return describe(config, prepare(config, progress))
+
+
+def tokenizer(config: Config, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Train (or open) a config's tokenizer, copy it to `out` if given, and say what it is; nothing is encoded."""
+    file = prepare_tokenizer(config, progress)
+    opened = Tokenizer(file)
+    if out is not None:
+        if not out.parent.is_dir():
+            raise UserError(f"out: there is no folder {out.parent}")
+        shutil.copyfile(file, out)
+    ids = opened.encode(SPECIMEN)
+    return {
+        "file": str(out or file),
+        "kind": "imported" if config.tokenizer.path else config.tokenizer.name,
+        "vocabulary": opened.vocabulary,
+        "sha256": opened.sha256,
+        "specials": opened.specials,
+        "lossless": opened.decode(ids) == SPECIMEN,
+        "specimen": [opened.piece(token) for token in ids],
+    }
+
+
+def format_tokenizer(facts: dict[str, Any]) -> str:
+    """The same for a person to read; the 100 sentinels are counted, not listed."""
+    named = [piece for piece in facts["specials"] if not piece.startswith("<extra_id_")]
+    return "\n".join(
+        [
+            f"tokenizer {facts['file']}",
+            f"kind      {facts['kind']}, {facts['vocabulary']:,} pieces, sha256 {facts['sha256'][:12]}",
+            f"special   {' '.join(named)} and {len(facts['specials']) - len(named)} sentinels",
+            f"lossless  {'yes' if facts['lossless'] else 'no: text does not come back exactly'}",
+            f"specimen  {' '.join(map(repr, facts['specimen']))}",
+        ]
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from trainer.config import Config
 from trainer.data import Tokenizer, prepare
-from trainer.data.verbs import card, format_card, format_show, show
+from trainer.data.verbs import card, format_card, format_show, format_tokenizer, show, tokenizer
 from trainer.errors import UserError
 
 
@@ -107,3 +107,24 @@ def test_card_of_a_mixture(tmp_path, text, make_config):
     assert "licence of fr" in found["not_stated"] and "licence of de" not in found["not_stated"]
     assert sum(s["train"]["tokens"] for s in found["sources"]) == prepare(config).train.tokens
     assert show(config, 0)["mixture"].keys() == {"de", "fr"}
+
+
+def test_tokenizer_of_a_config(config, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.data.preparation.encode", None)
+    facts = tokenizer(config, tmp_path / "mine.model")
+    assert facts["vocabulary"] == 480 and facts["lossless"] and facts["specials"]["<extra_id_99>"] == 112
+    assert Tokenizer(tmp_path / "mine.model").sha256 == facts["sha256"] == Tokenizer(prepared.tokenizer_file).sha256
+    assert "and 100 sentinels" in format_tokenizer(facts)
+    with pytest.raises(UserError, match="out: there is no folder"):
+        tokenizer(config, tmp_path / "none" / "mine.model")
+
+
+def test_symbols_of_your_own(folder, tmp_path, make_config):
+    config = make_config(folder, tmp_path, tokenizer={"sentinels": 5, "symbols": ("<de>", "<user>")})
+    file = tokenizer(config)["file"]
+    opened = Tokenizer(Path(file))
+    assert opened.specials["<de>"] == 18 and opened.specials["<user>"] == 19  # behind 13 built in and 5 sentinels
+    assert not set(opened.encode("<de> <user>")) & {18, 19}
+    for symbols in (("<s>",), ("<a>", "<a>"), ("",), ("<extra_id_2>",)):
+        with pytest.raises(UserError, match="is empty, given twice or built in"):
+            tokenizer(make_config(folder, tmp_path, tokenizer={"symbols": symbols}))
