@@ -11,6 +11,15 @@ from trainer.books.layout import micro_batch, world_size, zero_stage
 from trainer.books.memory import MemoryAccount, memory
 from trainer.config import Config
 
+PARTS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer states",
+    "buckets": "communication buckets",
+    "copies": "low-precision copies of the weights",
+    "activations": "activations",
+    "logits": "logits",
+}
 RESERVE = 0.06  # share of a device's memory for its runtime, libraries and fragmentation
 
 
@@ -35,8 +44,8 @@ class Fit:
         need, room = self.needed.total / 1e9, self.available / 1e9
         if self.fits:
             return f"fits: {need:.1f} GB of {room:.1f} GB (after {RESERVE:.0%} reserve)"
-        largest = max(("weights", "gradients", "optimizer", "buckets", "activations", "logits"), key=self._part)
-        line = f"does not fit: {need:.1f} GB of {room:.1f} GB; the largest part is {largest}"
+        largest = max(PARTS, key=self._part)
+        line = f"does not fit: {need:.1f} GB of {room:.1f} GB; the largest part is {PARTS[largest]}"
         if self.proposal is None or self.proposed is None:
             return (
                 f"{line}; no setting of stage, micro-batch, checkpointing and offload fits: use more or larger devices"

@@ -28,14 +28,16 @@ class MemoryAccount:
     gradients: int  # that exist at the peak
     optimizer: int
     buckets: int  # for communication
-    activations: int  # kept for the backward pass, with autocast's copies of the weights
+    copies: int  # of the weights in low precision, made by autocast
+    activations: int  # kept for the backward pass
     logits: int  # with their logarithms and gradients
     moment: str  # when the peak is
     host: int = 0  # offloaded, in the host's memory
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.buckets + self.activations + self.logits
+        states = self.weights + self.gradients + self.optimizer + self.buckets
+        return states + self.copies + self.activations + self.logits
 
 
 def memory(config: Config) -> MemoryAccount:
@@ -70,18 +72,19 @@ def memory(config: Config) -> MemoryAccount:
     whole = FP32 * (gradients if stage else count)
     always = FP32 * bucket if stage == 3 else 0
     moments = {
-        "the end of the forward pass": (earlier, always, activations + kept.weight_copies, kept.logits * 5 // 6),
-        "the loss": (earlier, always, activations + copies, kept.logits),
-        "the first gradients": (max(earlier, table), FP32 * bucket, activations + copies + recomputing, 0),
-        "the optimizer step": (whole, always + (whole if not stage else 0), 0, 0),  # stage 0 flattens its gradients
+        "the end of the forward pass": (earlier, always, kept.weight_copies, activations, kept.logits * 5 // 6),
+        "the loss": (earlier, always, copies, activations, kept.logits),
+        "the first gradients": (max(earlier, table), FP32 * bucket, copies, activations + recomputing, 0),
+        "the optimizer step": (whole, always + (whole if not stage else 0), 0, 0, 0),  # stage 0 flattens its gradients
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
-    at_peak, buckets, activations, logits = moments[moment]
+    at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
         weights=FP32 * weights,
         gradients=at_peak,
         optimizer=states - FP32 * weights,
         buckets=buckets,
+        copies=copies,
         activations=activations,
         logits=logits,
         moment=moment,
