@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from trainer.config import MACHINERY, SCIENCE, Config
@@ -100,12 +99,6 @@ def parse(texts: Iterable[str]) -> list[Override]:
 
 def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     """The configuration that these overrides describe, checked in full. Raises UserError with every error at once."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     texts = list(texts)
     wrong: list[str] = []
     try:
@@ -116,14 +109,27 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     wrong += [f"{o.text}: several values need -m (one run each)" for o in overrides if o.is_sweep and not swept]
     overrides = [override for override in overrides if not override.is_sweep]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3", job_name="isoflop"):
-            composed = hydra_compose(NAME, [override.forced() for override in overrides])
-        plain = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError("\n".join([*wrong, " ".join(str(error).split())])) from None
-    data: dict[str, Any] = {str(name): value for name, value in dict(plain or {}).items()}  # type: ignore[arg-type]
+        data = _composed([override.forced() for override in overrides])
+    except UserError as error:
+        raise UserError("\n".join([*wrong, str(error)])) from None
     _one_budget(data, {override.key for override in overrides})
     return validate(data, wrong)
+
+
+def _composed(texts: list[str]) -> dict[str, Any]:
+    """Hydra's part: the default experiment with these overrides, as plain data. Raises UserError with Hydra's words."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="isoflop"):
+            plain = OmegaConf.to_container(hydra_compose(NAME, texts), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(" ".join(str(error).split())) from None
+    return dict(plain)  # type: ignore[arg-type]
 
 
 def _parsed(text: str) -> Override | None:
@@ -150,12 +156,7 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         if override.is_sweep:
             raise UserError(f"{override.text}: one run can be resumed with one value only")
         if override.is_group:
-            OmegaConf.update(
-                plain,
-                override.key,
-                yaml.safe_load((CONF / override.key / f"{override.value()}.yaml").read_text()),
-                merge=False,
-            )
+            OmegaConf.update(plain, override.key, _composed([override.text])[override.key], merge=False)
         else:
             OmegaConf.update(plain, override.key, override.value(), force_add=True)
     data: dict[str, Any] = dict(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
