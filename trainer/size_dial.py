@@ -32,7 +32,9 @@ def turned(model: ModelConfig, vocabulary: int, max_length: int) -> ModelConfig:
     aspect = min(max(model.width / model.depth, 32), 128)
 
     def cost(shape: ModelConfig) -> float:
-        return 10 * abs(math.log(total(shape) / wanted)) + abs(math.log(shape.width / shape.depth / aspect))
+        groups = (shape.heads / shape.key_heads) / (model.heads / model.key_heads)
+        off = abs(math.log(shape.width / shape.depth / aspect)) + abs(math.log(groups))
+        return 10 * abs(math.log(total(shape) / wanted)) + off
 
     best = min((shape for width in WIDTHS for shape in _depths(model, width, wanted, total)), key=cost)
     if abs(total(best) / wanted - 1) > FAR:

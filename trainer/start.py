@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
-from trainer.config import Config
+from trainer.config import Config, SiteConfig
 from trainer.data import Prepared, prepare
 from trainer.errors import UserError
 from trainer.files import write_atomic
 from trainer.folder import RunFolder, find_run
+from trainer.objectives import check_family
 from trainer.progress import progress_bar
 
 
@@ -89,6 +90,7 @@ def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFo
         from trainer.engine import check
 
         check(config)
+    check_family(config)
     _device_exists(config)
     if config.tracker.wandb == "online":
         from trainer.trackers import check as check_wandb
@@ -123,8 +125,14 @@ def _device_exists(config: Config) -> None:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if found < config.launch.processes:
             raise UserError(f"engine.device: cuda given, {found} CUDA devices found, {config.launch.processes} wanted")
-    if config.engine.compile and config.engine.device != "cuda" and not (shutil.which("g++") or shutil.which("clang++")):
-        raise UserError("engine.compile: torch.compile on a CPU needs a C++ compiler (g++ or clang++), and there is none")
+    if (
+        config.engine.compile
+        and config.engine.device != "cuda"
+        and not (shutil.which("g++") or shutil.which("clang++"))
+    ):
+        raise UserError(
+            "engine.compile: torch.compile on a CPU needs a C++ compiler (g++ or clang++), and there is none"
+        )
     if config.kernels.attention == "triton" and config.engine.device != "cuda":
         import torch
 
@@ -198,14 +206,17 @@ def _start_under_torchrun(words: list[str]) -> int:
     return code
 
 
-def finish_report(run: Path, *, as_json: bool = False) -> None:
-    """The run page, its card and price tag from the files of the folder; the price tag is also printed."""
-    from trainer.books import format_price_tag, measured
+def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False) -> None:
+    """The run page, its card and price tag from the files of the folder; the price tag is also printed. With `site` the
+    run is priced as if it had run there."""
+    from trainer.books import format_price_tag
     from trainer.report import append_ledger, write_report
+    from trainer.report.contents import read_run
 
-    write_report(run)
-    append_ledger(run)
-    tag = measured(run)
+    write_report(run, site)
+    if site is None:
+        append_ledger(run)
+    tag = read_run(run, site).tag
     if as_json:
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
     else:

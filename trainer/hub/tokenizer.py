@@ -15,6 +15,7 @@ from trainer.errors import UserError
 from trainer.files import write_synced
 
 SPACE = "\u2581"
+NEVER = -1e6  # a score that no text prefers
 NAMED = {"<pad>": "pad_token", "<s>": "bos_token", "</s>": "eos_token", "<unk>": "unk_token", "<mask>": "mask_token"}
 NAMED |= {"<sep>": "sep_token", "<cls>": "cls_token"}
 
@@ -49,9 +50,9 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
 
 
 def _proto(model_file: Path) -> Any:
-    from sentencepiece import sentencepiece_model_pb2  # type: ignore[import-untyped,attr-defined]
+    from sentencepiece import sentencepiece_model_pb2 as schema
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto: Any = vars(schema)["ModelProto"]()  # made at run time
     proto.ParseFromString(model_file.read_bytes())
     rules = proto.normalizer_spec
     wrong = []
@@ -75,9 +76,9 @@ def _tokenizer(proto: Any, model_file: Path) -> Any:
 
     spec = proto.trainer_spec
     if spec.model_type == 1:
-        model: Any = models.Unigram(
-            [(piece.piece, piece.score) for piece in proto.pieces], spec.unk_id, byte_fallback=bool(spec.byte_fallback)
-        )
+        # Only ordinary pieces may be found in text: the others, such as <0x41>, are spelled there by chance.
+        scored = [(piece.piece, piece.score if piece.type == 1 else NEVER) for piece in proto.pieces]
+        model: Any = models.Unigram(scored, spec.unk_id, byte_fallback=bool(spec.byte_fallback))
     else:
         vocabulary = {piece.piece: index for index, piece in enumerate(proto.pieces)}
         model = models.BPE(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.config import Config
 from trainer.errors import UserError
-from trainer.objectives.bart import Denoising
+from trainer.objectives.bart import Denoising, MultilingualDenoising
 from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Objective, Window
 from trainer.objectives.causal import Causal, FillInTheMiddle, PrefixLM
 from trainer.objectives.masked import MaskedLM, Masking, PairedLM, UniLM
@@ -13,7 +13,7 @@ from trainer.objectives.permuted import PermutedLM
 from trainer.objectives.spans import Denoiser, SpanCorruption, ul2
 from trainer.objectives.vocabulary import Vocabulary
 
-__all__ = ["NO_TARGET", "PADDING", "Batch", "Layout", "Objective", "Vocabulary", "Window", "objective"]
+__all__ = ["NO_TARGET", "PADDING", "Batch", "Layout", "Objective", "Vocabulary", "Window", "check_family", "objective"]
 
 
 def objective(config: Config, vocabulary: Vocabulary) -> Objective:
@@ -22,14 +22,34 @@ def objective(config: Config, vocabulary: Vocabulary) -> Objective:
     Raises UserError when the model is of a family that it cannot train, or the tokenizer lacks the special tokens it
     needs.
     """
-    built = _build(config, vocabulary)
-    if config.model.family not in built.families:
+    check_family(config)
+    return _build(config, vocabulary)
+
+
+def check_family(config: Config) -> None:
+    """Raise UserError when the model is of a family that the objective cannot train."""
+    families = KINDS[config.objective.name].families
+    if config.model.family not in families:
         raise UserError(
-            f"objective={config.objective.name} trains {' and '.join(built.families)} models, "
+            f"objective={config.objective.name} trains {' and '.join(families)} models, "
             f"model={config.model.name} is a model of the family {config.model.family}; "
             "choose another model or another objective"
         )
-    return built
+
+
+KINDS: dict[str, type[Objective]] = {
+    "causal": Causal,
+    "prefix_lm": PrefixLM,
+    "fim": FillInTheMiddle,
+    "masked_lm": MaskedLM,
+    "replaced_token": MaskedLM,
+    "permuted_lm": PermutedLM,
+    "unilm": UniLM,
+    "mass": MaskedSequence,
+    "bart": Denoising,
+    "span_corruption": SpanCorruption,
+    "ul2": SpanCorruption,
+}
 
 
 def _build(config: Config, vocabulary: Vocabulary) -> Objective:
@@ -67,8 +87,9 @@ def _build(config: Config, vocabulary: Vocabulary) -> Objective:
             return UniLM(
                 length, vocabulary, _masking(config, vocabulary, "token"), _masking(config, vocabulary, "ngram")
             )
-        case "bart":
-            return Denoising(
+        case "bart" | "mbart":
+            denoising = MultilingualDenoising if keys.name == "mbart" else Denoising
+            return denoising(
                 length,
                 vocabulary,
                 layout=layout,

@@ -1,0 +1,52 @@
+"""Models that cannot be: one line each, naming the key and the way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.cli import main
+
+CASES = [
+    (["model=gpt2-124"], "model=gpt2-124: no such option (did you mean 'gpt2-124m'?)"),
+    (
+        ["model.heads=3", "model.kv_heads=null"],
+        "model.heads: 3 does not divide width 256; choose a divisor or set model.head_size",
+    ),
+    (["model.heads=8", "model.kv_heads=3"], "model.kv_heads: 3 does not divide heads 8"),
+    (["model.head_size=63"], "model.head_size: rotary positions need an even number of channels per head, got 63"),
+    (["model=pythia-14m", "model.rotary_fraction=0.1"], "even number of channels"),
+    (["model=gpt2-124m", "data.sequence_length=2048"], "2048 is longer than model.max_length 1024"),
+    (["model=t5-small", "model.relative_buckets=7"], "model.relative_buckets: 7 must be even"),
+    (["model=olmo2-1b", "model.parallel=true"], "model.parallel: needs model.norm_position=pre, got reordered"),
+    (["model=t5-small", "model.two_stream=true"], "model.two_stream: only an encoder has it"),
+    (["model=llama-mini", "model.position=relative"], "model.position: relative needs model.family=encoder"),
+    (["model=roberta-base", "model.sentence_head=true"], "model.sentence_head: needs model.pooler=pretraining"),
+    (["model=electra-small", "model.generator_heads=5"], "model.generator_heads: 5 does not divide generator_width 64"),
+    (["model=gpt2-124m", "model.vocabulary=100"], "model.vocabulary: 100 is smaller than tokenizer.vocabulary"),
+    (["model.depht=3"], "model.depht: no such key (did you mean 'model.depth'?)"),
+    (["model.norm_position=middle"], "model.norm_position: 'middle' given"),
+    (["model=bert-base", "objective=permuted_lm"], "objective=permuted_lm needs model.two_stream=true"),
+    (["model=bert-base", "objective=replaced_token"], "objective=replaced_token needs a generator"),
+    (["model=electra-small", "objective=masked_lm"], "take objective=replaced_token"),
+    (["model=roberta-base", "objective=bert"], "needs model.sentence_head=true"),
+    (["model=xlnet-base", "objective=unilm"], "needs model.two_stream=false"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), CASES, ids=[" ".join(words) for words, _ in CASES])
+def test_one_line(words, told, capsys):
+    assert main(["model", *words]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert told in errors[0], errors
+    assert len(errors) == 1 or "roberta" in words[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "objective"),
+    [("t5-small", "causal"), ("gpt2-124m", "masked_lm"), ("llama-mini", "span_corruption"), ("bert-base", "causal")],
+)
+def test_an_objective_that_the_family_cannot_serve(model, objective, capsys, tmp_path):
+    assert main(["train", f"model={model}", f"objective={objective}", f"run.root={tmp_path}"]) == 2
+    errors = capsys.readouterr().err
+    assert f"objective={objective} trains" in errors and "family" in errors
+    assert not list(tmp_path.rglob("checkpoints"))
