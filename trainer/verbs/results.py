@@ -1,0 +1,57 @@
+"""Verbs about finished runs."""
+
+from __future__ import annotations
+
+import json
+
+from trainer.errors import UserError
+from trainer.verbs.words import run_and_overrides, split_flags, wants_help
+
+
+def evaluate(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if wants_help(flags, "isoflop eval <run> [key=value ...] [--json]\n"):
+        return 0
+    from trainer.evaluate import held_out
+
+    run, overrides = run_and_overrides("eval", words)
+    result = held_out(run, overrides)
+    if "--json" in flags:
+        print(json.dumps(result, indent=1))
+    else:
+        print(
+            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text "
+            f"(unigram yardstick {result['unigram_bits_per_byte']:.4f}, {result['below_unigram']:.1%} below it)"
+        )
+    return 0
+
+
+def generate(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if wants_help(
+        flags, "isoflop generate <run> [prompt='def '] [tokens=200] [temperature=0.8] [top_k=50] [seed=0] [--json]\n"
+    ):
+        return 0
+    from trainer.evaluate import continue_text
+
+    run, options = run_and_overrides("generate", words)
+    text = continue_text(run, options)
+    print(json.dumps(text, indent=1) if "--json" in flags else text["prompt"] + text["text"])
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if wants_help(flags, "isoflop report <run> [site=...] [--json]\n"):
+        return 0
+    from trainer.compose import change
+    from trainer.folder import RunFolder
+    from trainer.start import finish_report
+
+    run, overrides = run_and_overrides("report", words)
+    strange = [word for word in overrides if not word.startswith(("site=", "site."))]
+    if strange:
+        raise UserError(f"{strange[0]}: report takes a run, and a site to price it at (site=..., site.pue=...)")
+    site = change(RunFolder(run).load_config(), overrides).site if overrides else None
+    finish_report(run, site=site, as_json="--json" in flags)
+    return 0

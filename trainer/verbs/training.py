@@ -1,0 +1,60 @@
+"""Verbs before and during training."""
+
+from __future__ import annotations
+
+import json
+
+from trainer.verbs.words import split_flags, wants_help
+
+
+def train(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--cfg", "--json", "-m", "--multirun")
+    if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--json]\n"):
+        return 0
+    from trainer.start import start, start_many
+
+    if "--cfg" in flags:
+        return show_config(words)
+    if flags & {"-m", "--multirun"}:
+        return start_many(words, as_json="--json" in flags)
+    return start(words, as_json="--json" in flags)
+
+
+def show_config(words: list[str]) -> int:
+    from trainer.compose import compose
+
+    print(compose(words).to_yaml(), end="")
+    return 0
+
+
+def plan(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun")
+    if wants_help(flags, "isoflop plan [key=value ...] [-m] [--json] [--cfg]\n"):
+        return 0
+    if "--cfg" in flags:
+        return show_config(words)
+    from trainer.books import format_plans, format_price_tag, plans_json
+    from trainer.books import plan as price_tag
+    from trainer.compose import compose, sweep
+
+    if flags & {"-m", "--multirun"}:
+        tags = [(" ".join(run), price_tag(compose(run))) for run in sweep(words)]
+        print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
+        return 0
+    tag = price_tag(compose(words))
+    print(json.dumps(tag.to_json(), indent=1) if "--json" in flags else format_price_tag(tag))
+    return 0
+
+
+def model(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--cfg")
+    if wants_help(flags, "isoflop model [key=value ...] [--json]\n"):
+        return 0
+    if "--cfg" in flags:
+        return show_config(words)
+    from trainer.books import format_model, model_account
+    from trainer.compose import compose
+
+    account = model_account(compose(words))
+    print(json.dumps(account, indent=1) if "--json" in flags else format_model(account))
+    return 0

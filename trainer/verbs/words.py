@@ -1,0 +1,62 @@
+"""The words after a verb: overrides, flags and names of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.errors import UserError, nearest
+
+
+def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]:
+    """Split words into overrides and flags. Raises UserError for a flag this verb does not have."""
+    flags = {word for word in arguments if word.startswith("-") and "=" not in word}
+    for flag in sorted(flags - {*known, "--help", "-h"}):
+        raise UserError(f"{flag}: no such option{nearest(flag, known)}; there is {', '.join(known) or 'none'}")
+    return [word for word in arguments if word not in flags], flags
+
+
+def wants_help(flags: set[str], text: str) -> bool:
+    """Print a verb's help if it was asked for."""
+    if flags & {"--help", "-h"}:
+        from trainer.compose import describe_keys
+
+        print(text + describe_keys())
+        return True
+    return False
+
+
+def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
+    """The run that the first word names (by path, `<experiment>/<id>` or `<id>`), and the rest."""
+    from trainer.folder import find_run
+
+    names = [word for word in words if "=" not in word or Path(word).is_dir()]
+    if len(names) != 1:
+        raise UserError(
+            f"{verb}: name one run, e.g. isoflop {verb} runs/<experiment>/<id>; got {' '.join(names) or 'none'}"
+        )
+    return find_run(names[0], "runs").path, [word for word in words if word != names[0]]
+
+
+def folder_and_options(verb: str, words: list[str], known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
+    """The one folder that the words name, and the options."""
+    options = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
+    names = [word for word in words if "=" not in word or Path(word).exists()]
+    for name in sorted(set(options) - set(known)):
+        raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known)}")
+    if len(names) != 1:
+        raise UserError(f"{verb}: name one folder; got {' '.join(names) or 'none'}")
+    return Path(names[0]), options
+
+
+def whole_numbers(verb: str, words: list[str], **defaults: int) -> tuple[list[str], dict[str, int]]:
+    """Take the verb's own numbers out of the words. Raises UserError where one is no whole number."""
+    numbers, rest = dict(defaults), []
+    for word in words:
+        name, _, text = word.partition("=")
+        if name not in defaults:
+            rest.append(word)
+        elif text.isdigit():
+            numbers[name] = int(text)
+        else:
+            raise UserError(f"{verb}: {name}: {text!r} given, a whole number wanted")
+    return rest, numbers
