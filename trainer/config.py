@@ -42,6 +42,7 @@ class ObjectiveConfig(Section):
         "unilm",
         "mass",
         "bart",
+        "mbart",
         "span_corruption",
         "ul2",
     ] = key("causal", "pre-training objective")
@@ -72,6 +73,7 @@ class ObjectiveConfig(Section):
         "unilm": "rate longest mask_share random_share",
         "mass": "rate mask_share random_share",
         "bart": "rate unit random_share mean_span noises",
+        "mbart": "rate unit random_share mean_span noises",
         "span_corruption": "rate mean_span",
         "ul2": "",
     }
@@ -86,17 +88,17 @@ class ObjectiveConfig(Section):
                 wrong.append(f"{name}: objective={self.name} does not read it; {readers} do")
         if self.mask_share + self.random_share > 1:
             wrong.append(f"random_share: {self.random_share} and mask_share {self.mask_share} are more than 1 together")
-        if self.name == "bart":
+        if self.name in ("bart", "mbart"):
             allowed = self.NOISES.split()
             if not self.noises:
-                wrong.append(f"noises: bart needs at least one of {', '.join(allowed)}")
+                wrong.append(f"noises: {self.name} needs at least one of {', '.join(allowed)}")
             wrong += [
                 f"noises: {noise!r} is none of {', '.join(allowed)}{nearest(noise, allowed)}"
                 for noise in self.noises
                 if noise not in allowed
             ]
             if self.unit == "ngram":
-                wrong.append("unit: bart hides spans of tokens or of words, not ngram; choose token or word")
+                wrong.append(f"unit: {self.name} hides spans of tokens or of words, not ngram; choose token or word")
         if wrong:
             raise ValueError("\n".join(wrong))
         return self

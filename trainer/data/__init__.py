@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.data.loader import StepBatch, StepLoader
 from trainer.data.preparation import cache_root, prepare
-from trainer.data.samples import Samples
+from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
 
@@ -16,6 +16,7 @@ __all__ = [
     "StepLoader",
     "Tokenizer",
     "cache_root",
+    "check",
     "open_prepared",
     "prepare",
 ]

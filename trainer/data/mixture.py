@@ -109,14 +109,15 @@ class Mixture:
     def _table(self, stage: Stage, block: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, rank among those of its source in the block) of every sample of a block."""
         key = stage.number << 32 | block
-        if self._block is None or self._block[0] != key:
+        known = self._block  # one tuple, so that two threads may ask
+        if known is None or known[0] != key:
             owners = np.searchsorted(np.cumsum(stage.quotas), self._order(key * BLOCK, (key + 1) * BLOCK), side="right")
             ranks = np.empty(BLOCK, np.int64)
             for source in range(len(self.names)):
                 mine = owners == source
                 ranks[mine] = np.arange(mine.sum())
-            self._block = key, owners, ranks
-        return self._block[1], self._block[2]
+            known = self._block = key, owners, ranks
+        return known[1], known[2]
 
     def _counts(self, stage: Stage, stop: int) -> np.ndarray:
         """Samples of each source from the stage's first to stop - 1."""

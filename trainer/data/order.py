@@ -35,16 +35,18 @@ class Order:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def _block(self, epoch: int, block: int) -> np.ndarray:
-        if (epoch, block) not in self._blocks:
-            if len(self._blocks) > 3:
-                self._blocks.clear()
+        known = self._blocks.get((epoch, block))
+        if known is None:
             keys = bits(self.seed, self.stream[0], epoch, ROUNDS, self.stream[1])
             begin = block * BLOCK
             positions = self._encipher(np.arange(begin, min(begin + BLOCK, self.n), dtype=np.uint64), keys)
             while (outside := positions >= self.n).any():
                 positions[outside] = self._encipher(positions[outside], keys)
-            self._blocks[epoch, block] = positions.astype(np.int64)
-        return self._blocks[epoch, block]
+            known = positions.astype(np.int64)
+            if len(self._blocks) > 3:
+                self._blocks = {}
+            self._blocks[epoch, block] = known
+        return known
 
     def _encipher(self, x: np.ndarray, keys: np.ndarray) -> np.ndarray:
         half = np.uint64(self._half)

@@ -28,6 +28,7 @@ class Part:
     n: int
     order: Order | None
     first: int
+    documents: int  # number of its first document among all of the split
 
     def places(self, start: int, stop: int) -> np.ndarray:
         """Windows that samples start..stop-1 of this source are."""
@@ -50,6 +51,7 @@ class Samples:
             origin: TokenStream(prepared, split, origin if mixed else None)
             for origin in (origins if mixed else ["all"])
         }
+        self.language = Languages(prepared, config, split) if self.objective.languages else None
         self.parts: list[Part] = []
         self.n = 0
         for number, (origin, stream) in enumerate(streams.items()):
@@ -72,14 +74,14 @@ class Samples:
         cut = windows(self.objective.layout, stream, stride, length, self.pad)
         n = cut.count(whole=number is not None)
         if number is None:
-            return Part(cut, max(1, n), None, self.n)
+            return Part(cut, max(1, n), None, self.n, stream.first_document)
         if n < 1:
             raise UserError(
                 f"{name}: the training text has {len(stream):,} tokens, one sample needs {length:,}; "
                 f"give more text or lower data.sequence_length={config.data.sequence_length}"
             )
         # Sources of equal size shall not be read in the same order.
-        return Part(cut, n, Order(n, config.seed, ("order", number)), self.n)
+        return Part(cut, n, Order(n, config.seed, ("order", number)), self.n, stream.first_document)
 
     def __len__(self) -> int:
         """Samples of one epoch."""
@@ -114,6 +116,7 @@ class Samples:
         return Window(
             *(cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch),
             *(self.seed, partner, other, cut.begins),
+            None if self.language is None else self.language.of(part.windows.document(place) + part.documents),
         )
 
     def _partners(self, part: Part, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
@@ -124,6 +127,40 @@ class Samples:
         cut: Cut = part.windows.cut(chosen)
         window = Window(cut.tokens, cut.segments, cut.positions, index, part.first + chosen, index * 0, self.seed)
         return window, other.any(axis=1)
+
+
+def check(prepared: Prepared, config: Config) -> None:
+    """Raise UserError where this text cannot serve this run, before any worker starts.
+
+    Too few tokens for one sample, too few sentinels, epoch caps that starve a stage, a language that nobody stated.
+    """
+    Samples(prepared, config, "train")
+    Samples(prepared, config, "held_out")
+
+
+class Languages:
+    """The language token of every document, from the sources of a mixture."""
+
+    def __init__(self, prepared: Prepared, config: Config, split: str) -> None:
+        origins = prepared.manifest["splits"][split]["origins"]
+        self._edges = np.cumsum([sizes["documents"] for sizes in origins.values()])
+        self._tokens = np.array([self._token(prepared, config, origin) for origin in origins], np.int64)
+
+    def _token(self, prepared: Prepared, config: Config, origin: str) -> int:
+        source = config.data.sources.get(origin)
+        name = config.objective.name
+        if source is None or source.language is None:
+            where = f"data.sources.{origin}.language" if source else "data=mixture with data.sources.*.language"
+            raise UserError(f"objective={name}: it needs the language of every text; state {where}")
+        token = f"<{source.language}>"
+        if token not in prepared.specials:
+            raise UserError(f"objective={name}: the tokenizer has no {token}; add it to tokenizer.symbols")
+        return prepared.specials[token]
+
+    def of(self, documents: np.ndarray) -> np.ndarray:
+        """int64 [B]: the token of each of these documents, counted over the whole split."""
+        which = np.searchsorted(self._edges, documents, side="right")
+        return self._tokens[np.minimum(which, len(self._tokens) - 1)]
 
 
 def _joined(pieces: list[Window], order: np.ndarray) -> Window:
@@ -142,6 +179,7 @@ def _joined(pieces: list[Window], order: np.ndarray) -> Window:
         pieces[0].seed,
         None if pieces[0].partner is None else _joined([w.partner for w in pieces if w.partner is not None], order),
         None if pieces[0].other_document is None else join("other_document"),
+        language=None if pieces[0].language is None else join("language"),
     )
 
 

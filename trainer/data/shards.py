@@ -115,6 +115,7 @@ class TokenStream:
         self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
         self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
         self._begin, self._length = 0, int(self._edges[-1])
+        self.first_document = 0  # its number in the split
         if origin is not None:
             self._narrow(entry["origins"], origin)
 
@@ -123,7 +124,7 @@ class TokenStream:
         first = 0
         for name, sizes in origins.items():
             if name == wanted:
-                self._length = sizes["tokens"]
+                self._length, self.first_document = sizes["tokens"], first
                 self.starts = self.starts[first : first + sizes["documents"]] - self._begin
                 return
             first += sizes["documents"]

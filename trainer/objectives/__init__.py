@@ -47,6 +47,7 @@ KINDS: dict[str, type[Objective]] = {
     "unilm": UniLM,
     "mass": MaskedSequence,
     "bart": Denoising,
+    "mbart": MultilingualDenoising,
     "span_corruption": SpanCorruption,
     "ul2": SpanCorruption,
 }

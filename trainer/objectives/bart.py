@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from trainer.objectives.base import Batch, Layout, Window, enclose, pack_left, side, teacher
+from trainer.objectives.base import PADDING, Batch, Layout, Window, enclose, pack_left, side, teacher
 from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -23,6 +23,7 @@ class Denoising:
 
     families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
+    languages = False
     ORDER = ("sentence_permutation", "token_masking", "token_deletion", "text_infilling", "document_rotation")
 
     def __init__(
@@ -165,3 +166,25 @@ class Denoising:
 
 def _inside(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(tokens.shape[1]) < lengths[:, None]
+
+
+class MultilingualDenoising(Denoising):
+    """BART's noises in many languages (Liu et al. 2020, mBART, arXiv 2001.08210, section 2.2).
+
+    The encoder reads noised text </s> <language>, the decoder begins with <language> and writes the text and </s>.
+    """
+
+    languages = True
+
+    def apply(self, window: Window) -> Batch:
+        """As Denoising."""
+        batch = super().apply(window)
+        assert window.language is not None
+        some = np.flatnonzero(window.lengths > 0)
+        language = window.language[some]
+        lengths = (batch["source_segments"] != PADDING).sum(axis=1)[some]
+        source = batch["source_tokens"]
+        source[some, :-1] = source[some, 1:]  # <s> goes, <language> comes behind </s>
+        source[some, lengths - 1] = language
+        batch["tokens"][some, 0] = language
+        return batch

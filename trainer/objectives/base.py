@@ -37,6 +37,7 @@ class Window:
     partner: Window | None = None
     other_document: np.ndarray | None = None  # bool [B]: the partner is of another document
     begins: tuple[np.ndarray, np.ndarray] | None = None  # where documents begin inside the windows, if that is known
+    language: np.ndarray | None = None  # int64 [B], the language token of each, for objectives that ask for it
 
     def inner_begins(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, columns) of the tokens, but a window's first, that begin a document."""
@@ -64,6 +65,7 @@ class Objective(Protocol):
     stride: int  # tokens from one sample's beginning to the next one's
     length: int  # tokens a window needs, at least `stride`
     partner: bool  # whether it wants a second window for each
+    languages: bool  # whether it wants the language token of each
 
     def apply(self, window: Window) -> Batch:
         """The batch of these windows; pure, and each row depends on its own window and index alone."""

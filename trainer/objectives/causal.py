@@ -18,6 +18,7 @@ class Causal:
 
     families: tuple[str, ...] = ("decoder",)
     partner = False
+    languages = False
 
     def __init__(self, sequence_length: int, *, layout: Layout = "stream") -> None:
         self.layout = layout

@@ -106,6 +106,7 @@ class MaskedLM:
 
     families: tuple[str, ...] = ("encoder",)
     partner = False
+    languages = False
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class PairedLM:
         copies: int | None,
     ) -> None:
         self.question, self.masking, self.copies, self.short_rate = question, masking, copies, short_rate
-        self.partner = question == "nsp"
+        self.partner, self.languages = question == "nsp", False
         self.stride = self.length = sequence_length - 3
         self.width, self.vocabulary = sequence_length, vocabulary
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
@@ -223,6 +224,7 @@ class UniLM:
     families: tuple[str, ...] = ("encoder",)
     layout: Layout = "pieces"
     partner = False
+    languages = False
     SHARES = np.cumsum([1 / 3, 1 / 3, 1 / 6])
 
     def __init__(self, sequence_length: int, vocabulary: Vocabulary, single: Masking, runs: Masking) -> None:

@@ -22,6 +22,7 @@ class MaskedSequence:
 
     families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
+    languages = False
 
     def __init__(
         self, sequence_length: int, vocabulary: Vocabulary, masking: Masking, *, layout: Layout, rate: float

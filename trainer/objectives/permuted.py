@@ -22,6 +22,7 @@ class PermutedLM:
 
     families: tuple[str, ...] = ("encoder",)
     partner = False
+    languages = False
 
     def __init__(
         self, sequence_length: int, vocabulary: Vocabulary, *, layout: Layout, rate: float, longest: int

@@ -80,6 +80,7 @@ class SpanCorruption:
 
     families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
+    languages = False
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.config import Config, DataConfig
-from trainer.data import Samples, prepare
+from trainer.data import Samples, Tokenizer, prepare
 from trainer.data.mixture import BLOCK, Mixture, quotas
 from trainer.errors import UserError
 
@@ -134,8 +134,6 @@ def test_samples_come_from_their_sources(files):
     prepared = prepare(config)
     assert list(prepared.manifest["splits"]["train"]["origins"]) == ["big", "small"]
     samples = Samples(prepared, config, "train")
-    from trainer.data import Tokenizer
-
     tokenizer = Tokenizer(prepared.tokenizer_file)
     source, _ = samples.mixture(100, 500)
     batch = samples.batch(100, 500)
@@ -195,3 +193,40 @@ def test_mixtures_that_do_not_fit(data, message):
 def test_sources_without_a_mixture():
     with pytest.raises(ValidationError, match="only data=mixture reads sources"):
         Config.model_validate({"data": {"sources": {"a": {"path": "x"}}}})
+
+
+def mbart(config: Config, symbols) -> Config:
+    given = {**config.model_dump(), "objective": {"name": "mbart", "noises": ("text_infilling",)}}
+    given["tokenizer"]["symbols"] = symbols
+    changed = Config.model_validate(given)
+    return changed.model_copy(update={"model": changed.model.model_copy(update={"family": "encoder_decoder"})})
+
+
+@pytest.mark.parametrize("packing", ["packed", "padded"])
+def test_every_sample_speaks_the_language_of_its_source(files, packing):
+    config = mbart(
+        config_of(files, big={"language": "en"}, small={"language": "de"}, packing=packing), ("<de>", "<en>")
+    )
+    prepared = prepare(config)
+    tokenizer = Tokenizer(prepared.tokenizer_file)
+    tokens = {"big": prepared.specials["<en>"], "small": prepared.specials["<de>"]}
+    for split in ("train", "held_out"):
+        samples = Samples(prepared, config, split)
+        batch = samples.batch(0, min(len(samples), 200))
+        seen = set()
+        for row in range(len(batch["tokens"])):
+            first = tokenizer.decode(batch["targets"][row][batch["targets"][row] >= 0])
+            origins = [name for name in tokens if name in first]
+            if len(origins) == 1:  # a packed held-out window may hold both
+                assert batch["tokens"][row, 0] == tokens[origins[0]]
+                seen.add(origins[0])
+        assert seen == {"big", "small"}
+
+
+def test_languages_that_nobody_stated(files):
+    with pytest.raises(UserError, match=r"state data\.sources\.small\.language"):
+        config = mbart(config_of(files, big={"language": "en"}), ("<de>", "<en>"))
+        Samples(prepare(config), config, "train")
+    with pytest.raises(UserError, match=r"the tokenizer has no <en>; add it to tokenizer\.symbols"):
+        config = mbart(config_of(files, big={"language": "en"}, small={"language": "de"}), ())
+        Samples(prepare(config), config, "train")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.data import Samples, StepLoader, prepare
+from trainer.data import Samples, StepLoader, check, prepare
 from trainer.data.shards import TokenStream
 from trainer.errors import UserError
 
@@ -80,7 +80,7 @@ def test_samples_across_shards(folder, config, prepared, tmp_path, make_config, 
 def test_a_corpus_shorter_than_one_sample(folder, tmp_path, make_config):
     config = make_config(folder, tmp_path, data={"sequence_length": 100_000})
     with pytest.raises(UserError, match=r"one sample needs 100,001; .*data.sequence_length=100000"):
-        Samples(prepare(config), config, "train")
+        check(prepare(config), config)
 
 
 # --- the loader ------------------------------------------------------------------------------------------------------

@@ -50,10 +50,12 @@ def text_of(rows: int, length: int, seed: int = 0) -> np.ndarray:
 
 
 def build(sequence_length: int = 128, *, packing: str = "packed", **keys: object) -> Objective:
-    if keys["name"] == "bart":
+    if keys["name"] in ("bart", "mbart"):
         keys = {"random_share": 0.0, **keys}
     family = {"causal": "decoder", "prefix_lm": "decoder", "fim": "decoder"}.get(str(keys["name"]))
-    family = family or ("encoder_decoder" if keys["name"] in ("mass", "bart", "span_corruption", "ul2") else "encoder")
+    family = family or (
+        "encoder_decoder" if keys["name"] in ("mass", "bart", "mbart", "span_corruption", "ul2") else "encoder"
+    )
     config = Config.model_validate(
         {"objective": keys, "data": {"sequence_length": sequence_length, "packing": packing}, "budget": {"steps": 100}}
     )

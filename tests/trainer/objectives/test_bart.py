@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +141,16 @@ def test_the_window_is_not_edited(make, window, text):
     before = given.tokens.copy()
     make(64, name="bart", noises=ALL, rate=0.3).apply(given)
     assert np.array_equal(given.tokens, before)
+
+
+def test_languages_take_the_place_of_the_beginning(make, window, text, specials):
+    keys = {"noises": ("sentence_permutation", "text_infilling"), "rate": 0.35, "mean_span": 3.5, "packing": "padded"}
+    lengths = np.array([0, 1, 2, 3, 5, 40, 62])
+    given = replace(window(text(7, 62), lengths), language=np.arange(20, 27))
+    plain, spoken = make(64, name="bart", **keys).apply(given), make(64, name="mbart", **keys).apply(given)
+    for row, (before, after) in enumerate(zip(sources(plain), sources(spoken), strict=True)):
+        if lengths[row]:
+            assert after == [*before[1:], 20 + row] and after[-2] == specials["</s>"]
+            assert spoken["tokens"][row, 0] == 20 + row
+    assert np.array_equal(spoken["tokens"][:, 1:], plain["tokens"][:, 1:])
+    assert all(np.array_equal(spoken[k], plain[k]) for k in ("targets", "segments", "source_segments", "positions"))
