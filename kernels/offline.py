@@ -97,7 +97,8 @@ def _resources(compiled: Any, arch: str) -> Resources:
             found = re.search(name + r":\s*(\d+)", text)
             return int(found.group(1)) if found else 0
 
-        spill = 4 * (field(r"\.vgpr_spill_count") + field(r"\.sgpr_spill_count")) + field("ScratchSize")
+        # Scalar registers that spill go to lanes of vector registers, not to memory, and do not count.
+        spill = max(4 * field(r"\.vgpr_spill_count"), field("ScratchSize"))
         matrix = text.count(MATRIX_INSTRUCTION[arch])
         return Resources(field(r"\.vgpr_count"), spill, shared, matrix, matrix)
     import triton
@@ -116,6 +117,7 @@ def _resources(compiled: Any, arch: str) -> Resources:
 _TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 _FLOAT_POINTERS = ("lse_ptr", "delta_ptr", "relative_ptr", "partial_ptr", "sink_ptr", "slopes_ptr")
 _FLOATS = ("scale", "softcap", "keep_scale")
+_UNIT_STRIDES = tuple(f"stride_{tensor}d" for tensor in ("q", "k", "v", "o", "g", "dq", "dk", "dv"))
 _COUNTS = ("heads", "q_len", "k_len", "batch_size", "splits")
 
 

@@ -33,6 +33,10 @@ def compiled(jobs: list[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
     return results
 
 
+# float32 on NVIDIA: (kernel, head) -> bytes that spill whatever the tile.
+SPILLS = {("forward", 256): 64, ("dq", 256): 256, ("dkdv", 256): 512, ("bias", 128): 64, ("bias", 256): 8192}
+
+
 def complaints(results: list[dict[str, Any]]) -> list[str]:
     found = []
     for result in results:
@@ -43,6 +47,10 @@ def complaints(results: list[dict[str, Any]]) -> list[str]:
         needs = Resources(**result)
         if "tile" not in job:
             if needs.spill or needs.shared > SHARED_MEMORY[job["arch"]]:
+                found.append(f"{job}: {needs}")
+        elif job["kind"] == "float" and job["arch"].startswith("sm_"):
+            allowed = SPILLS.get((job["kernel"], job["head"]), 0)
+            if needs.spill > allowed or needs.shared > SHARED_MEMORY[job["arch"]] or not needs.any_matrix:
                 found.append(f"{job}: {needs}")
         elif not needs.fits(job["arch"], job["kind"] == "half" and job["head"] <= 128):
             found.append(f"{job}: {needs}")
@@ -83,7 +91,7 @@ def test_every_entry_compiles(arch: str, kernel: str, tmp_path: Path) -> None:
         job(arch, kernel, head, kind, features, entry)
         for (name, head, kind) in ATTENTION[arch]
         for features in FEATURES_OF_KIND[kind]
-        if name == entry and (kernel != "dense" or kind == "half heavy" or features == "causal")
+        if name == entry and (kernel != "dense" or kind == "half heavy")
     ]
     assert not complaints(compiled(jobs, tmp_path))
 
