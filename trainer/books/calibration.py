@@ -14,7 +14,7 @@ from trainer.config import Config
 if TYPE_CHECKING:
     from trainer.books.clock import Work
 
-TERMS = ("product_flop", "score_flop", "activation_bytes", "optimizer_bytes", "layers")
+TERMS = ("product_flop", "score_flop", "activation_bytes", "loss_bytes", "optimizer_bytes", "layers")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Work:
     product_flop: float  # linear layers, with recomputation
     score_flop: float  # attention scores, with recomputation
     activation_bytes: float  # moved by everything that is no matrix product
+    loss_bytes: float  # moved by the loss over the vocabulary
     optimizer_bytes: float
     wire_bytes: float
     layers: int  # blocks passed through, forward and backward: each costs a fixed time
@@ -64,7 +65,8 @@ def work(config: Config) -> Work:
         product_flop=products,
         score_flop=scores + recomputed * share,
         # What is kept is written once and read twice, its gradient written and read.
-        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + kept.logits + 3 * kept.weight_copies),
+        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies),
+        loss_bytes=passes * kept.logits,
         # Weights, gradients and two moments are read, all but the gradients written (fused AdamW), and one more pass
         # over the gradients for their norm; gradients are added up once a micro-batch.
         optimizer_bytes=FP32 * (9 * count / (ranks if zero_stage(config) else 1) + 3 * passes * count),
@@ -95,7 +97,11 @@ def step_seconds(config: Config, calibration: Calibration | None = None) -> Figu
 def _roofline(config: Config, amount: Work, peak: float, column: int) -> float:
     compute = amount.product_flop / (PRODUCTS[column] * peak) + amount.score_flop / (SCORES[column] * peak)
     bandwidth = config.machine.memory_bandwidth
-    moved = (amount.activation_bytes + amount.optimizer_bytes) / (MEMORY[column] * bandwidth) if bandwidth else 0.0
+    moved = (
+        (amount.activation_bytes + amount.loss_bytes + amount.optimizer_bytes) / (MEMORY[column] * bandwidth)
+        if bandwidth
+        else 0.0
+    )
     link = _link(config)
     sent = amount.wire_bytes / (LINKS[column] * link) if link else 0.0
     hidden = OVERLAP[column] * compute * 2 / 3

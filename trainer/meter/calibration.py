@@ -122,7 +122,7 @@ def _small(config: Config, width: int, depth: int, length: int, batch: int, voca
     )
 
 
-def _time_step(config: Config, budget_seconds: float) -> float:
+def _time_step(config: Config, budget_seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
     """Median seconds of one optimizer step of the bare model."""
     import torch
 
@@ -141,14 +141,14 @@ def _time_step(config: Config, budget_seconds: float) -> float:
         "positions": torch.arange(shape[1]).expand(shape),
     }
     taken: list[float] = []
-    began = time.perf_counter()
-    while len(taken) < 4 or time.perf_counter() - began < budget_seconds:
-        start = time.perf_counter()
+    began = clock()
+    while len(taken) < 4 or clock() - began < budget_seconds:
+        start = clock()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.engine.precision == "bf16"):
             loss, count, _ = model(**batch)
         (loss / count).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        taken.append(time.perf_counter() - start)
+        taken.append(clock() - start)
     return median(taken[1:])

@@ -13,7 +13,7 @@ from trainer.files import write_atomic
 from trainer.meter import calibration
 from trainer.meter.calibration import LADDER, _small, fit_rates
 
-TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 1e-10, 4e-4), strict=True))
+TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 5e-10, 1e-10, 4e-4), strict=True))
 
 
 def ladder() -> list[Work]:
