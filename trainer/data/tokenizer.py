@@ -48,12 +48,13 @@ class Tokenizer:
             raise UserError(f"tokenizer.path: {file} is not a sentencepiece model") from None
         self.vocabulary: int = self._processor.get_piece_size()
         self.specials = self._special_tokens()
-        missing = [piece for piece in ("<s>", "</s>", "<pad>") if piece not in self.specials]
-        if missing:
+        if "</s>" not in self.specials:
             raise UserError(
-                f"tokenizer.path: {file} has no {' and no '.join(missing)}; train it with bos_id, eos_id and pad_id set"
+                f"tokenizer.path: {file} has no </s>, which every document ends with; train it with eos_id set"
             )
-        self._space_bytes = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        own = self._processor
+        space = [own.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self._space_bytes = space if all(map(own.is_byte, space)) else None
 
     @property
     def sha256(self) -> str:
@@ -62,8 +63,13 @@ class Tokenizer:
     def _special_tokens(self) -> dict[str, int]:
         own = self._processor
         named = {"<pad>": own.pad_id(), "<s>": own.bos_id(), "</s>": own.eos_id(), "<unk>": own.unk_id()}
-        control = {own.id_to_piece(i): i for i in range(self.vocabulary) if own.is_control(i)}
-        return {**control, **{name: i for name, i in named.items() if i >= 0}}
+        found = {own.id_to_piece(i): i for i in range(self.vocabulary) if own.is_control(i)}
+        found |= {name: i for name, i in named.items() if i >= 0}
+        # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.
+        if "</s>" in found:
+            found.setdefault("<s>", found["</s>"])
+            found.setdefault("<pad>", found.get("<unk>", found["</s>"]))
+        return found
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text, without <s> and </s>."""
@@ -73,14 +79,14 @@ class Tokenizer:
         """Ids of many texts; the answer does not depend on the threads."""
         ids: list[list[int]] = self._processor.encode(texts, num_threads=threads)
         for number, text in enumerate(texts):
-            if SPACE in text:
-                ids[number] = self._encode_around_spaces(text)
+            if SPACE in text and self._space_bytes:
+                ids[number] = self._encode_around_spaces(text, self._space_bytes)
         return ids
 
-    def _encode_around_spaces(self, text: str) -> list[int]:
+    def _encode_around_spaces(self, text: str, space: list[int]) -> list[int]:
         ids: list[int] = []
         for number, piece in enumerate(text.split(SPACE)):
-            ids += self._space_bytes * (number > 0) + self._processor.encode(piece)
+            ids += space * (number > 0) + self._processor.encode(piece)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:

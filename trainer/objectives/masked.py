@@ -169,6 +169,7 @@ class PairedLM:
         count = len(window.tokens)
         tokens = np.full((count, self.width), self.pad, np.int64)
         types = np.zeros((count, self.width), np.int64)
+        lengths = np.zeros(count, np.int64)
         labels = np.full(count, NO_TARGET, np.int64)
         raw = mask_bits(window, self.masking.draws(self.width) + 8, self.copies)
         for row, length in enumerate(window.lengths.tolist()):
@@ -177,9 +178,9 @@ class PairedLM:
                 closed = (
                     [self.bos, *first, self.eos, *second, self.eos] if len(second) else [self.bos, *first, self.eos]
                 )
+                lengths[row] = len(closed)
                 tokens[row, : len(closed)] = closed
                 types[row, len(first) + 2 : len(closed)] = 1
-        lengths = (tokens != self.pad).sum(axis=1)
         noised, targets = self.masking(tokens, raw[:, :-8])
         return {**side(noised, lengths), "targets": targets, "token_types": types, "sentence_label": labels}
 
@@ -236,6 +237,7 @@ class UniLM:
         count = len(window.tokens)
         tokens = np.full((count, self.width), self.pad, np.int64)
         types = np.zeros((count, self.width), np.int64)
+        lengths = np.zeros(count, np.int64)
         raw = window.bits(self.runs.draws(self.width) + 3)
         draws = uniform(raw[:, -3:])
         for row, length in enumerate(window.lengths.tolist()):
@@ -243,9 +245,9 @@ class UniLM:
                 text = window.tokens[row, :length]
                 cut = split_point(text, self.vocabulary, draws[row, 1])
                 closed = [self.bos, *text[:cut], self.eos, *text[cut:], self.eos]
+                lengths[row] = len(closed)
                 tokens[row, : len(closed)] = closed
                 types[row, cut + 2 : len(closed)] = 1
-        lengths = (tokens != self.pad).sum(axis=1)
         one = self.single(tokens, raw[:, : self.single.draws(self.width)])
         several = self.runs(tokens, raw[:, :-3])
         noised, targets = (np.where(draws[:, 2:] < 0.2, b, a) for a, b in zip(one, several, strict=True))

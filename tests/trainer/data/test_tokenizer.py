@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config import TokenizerConfig
-from trainer.data import Prepared, Tokenizer
+from trainer.data import Prepared, Samples, Tokenizer, prepare
 from trainer.data.tokenizer import SPECIALS, train
 from trainer.errors import UserError
 
@@ -110,19 +110,40 @@ def test_files_that_are_no_tokenizer(tmp_path):
         Tokenizer(tmp_path / "text.model")
 
 
-def test_a_model_without_the_tokens_that_documents_need(tmp_path: Path):
+def foreign(path: Path, **keys) -> Path:
+    """A sentencepiece model as others train them: no byte pieces, nothing fixed."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["some text to train on"]),
+        sentence_iterator=iter(TEXT[0].split("\n")),
         model_writer=model,
-        vocab_size=20,
+        vocab_size=70,
         model_type="bpe",
-        bos_id=-1,
         minloglevel=3,
+        **keys,
     )
-    (tmp_path / "foreign.model").write_bytes(model.getvalue())
-    with pytest.raises(UserError, match="has no <s> and no <pad>"):
-        Tokenizer(tmp_path / "foreign.model")
+    path.write_bytes(model.getvalue())
+    return path
+
+
+def test_foreign_models(tmp_path: Path):
+    llama = Tokenizer(foreign(tmp_path / "llama.model"))  # <unk> <s> </s>
+    assert {name: llama.specials[name] for name in ("<unk>", "<s>", "</s>", "<pad>")} == dict(
+        zip(("<unk>", "<s>", "</s>", "<pad>"), (0, 1, 2, 0), strict=True)
+    )
+    t5 = Tokenizer(foreign(tmp_path / "t5.model", pad_id=0, eos_id=1, unk_id=2, bos_id=-1))
+    assert t5.specials["<s>"] == t5.specials["</s>"] == 1 and t5.specials["<pad>"] == 0
+    assert t5.decode(t5.encode("return x ▁")).startswith("return x")
+    with pytest.raises(UserError, match=r"has no </s>, which every document ends with"):
+        Tokenizer(foreign(tmp_path / "none.model", eos_id=-1))
+
+
+def test_a_foreign_model_prepares_a_corpus(folder, tmp_path, make_config):
+    file = foreign(tmp_path / "llama.model")
+    config = make_config(folder, tmp_path, tokenizer={"path": str(file), "vocabulary": 300})
+    prepared = prepare(config)
+    assert prepared.vocabulary == 70 and prepared.train.documents > 100
+    batch = Samples(prepared, config, "train").batch(0, 50)
+    assert batch["tokens"].max() < 70 and (batch["targets"] >= 0).any()
 
 
 def test_the_prepared_folder_carries_its_tokenizer(prepared: Prepared):
