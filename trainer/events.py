@@ -40,8 +40,8 @@ class EvaluationRecord:
     step: int
     tokens: int  # trained on so far
     loss: float  # nats per target
-    bits_per_byte: float  # comparable over tokenizers
-    unigram_bits_per_byte: float  # yardstick: the entropy of the same tokens without context
+    bits_per_byte: float | None  # comparable over tokenizers; null where the loss is no likelihood of the text
+    unigram_bits_per_byte: float | None  # yardstick: the entropy of the same tokens without context
     targets: int
     seconds: float
     attempt: int = 0

@@ -102,7 +102,7 @@ def find_run(name: str, root: str) -> RunFolder:
 
 def environment() -> dict[str, Any]:
     """Versions, host and code state; nothing secret: no environment variables."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)

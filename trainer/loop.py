@@ -84,7 +84,9 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         record = held_out_loss(engine, world, held_out, prepared, config, size, step, attempt)
         trackers.evaluation(record)
         if record.loss < best.get("loss", math.inf):
-            best = {"step": step, "loss": record.loss, "bits_per_byte": record.bits_per_byte}
+            best = {"step": step, "loss": record.loss}
+            if record.bits_per_byte is not None:
+                best["bits_per_byte"] = record.bits_per_byte
 
     saved_step = first_step if checkpoint is not None else None
 
@@ -173,14 +175,15 @@ def held_out_loss(
     count = len(held_out) if config.evaluation.samples is None else min(config.evaluation.samples, len(held_out))
     loss_sum, targets = engine.evaluate(_shares(held_out, count, size, world))
     loss = loss_sum / max(targets, 1)
-    # Every token of a document but its first is a target.
+    # A causal model's loss is a likelihood of the text: every token of a document but its first is a target.
+    likelihood = config.objective.name == "causal"
     targets_per_byte = (prepared.held_out.tokens - prepared.held_out.documents) / prepared.held_out.bytes
     return EvaluationRecord(
         step=step,
         tokens=step * config.tokens_per_step,
         loss=loss,
-        bits_per_byte=loss / math.log(2) * targets_per_byte,
-        unigram_bits_per_byte=prepared.held_out.unigram_bits_per_byte,
+        bits_per_byte=loss / math.log(2) * targets_per_byte if likelihood else None,
+        unigram_bits_per_byte=prepared.held_out.unigram_bits_per_byte if likelihood else None,
         targets=int(targets),
         seconds=time.monotonic() - began,
         attempt=attempt,

@@ -52,6 +52,9 @@ class Sampling:
 def continue_text(run: Path, options: list[str]) -> dict[str, Any]:
     """Continue a prompt with the newest intact checkpoint; stops at the end of a document."""
     sampling = Sampling.parse(options)
+    family = RunFolder(run).load_config().model.family
+    if family != "decoder":
+        raise UserError(f"generate: {run.name} is an {family.replace('_', '-')}; continuing a text needs a decoder")
     model, config, step = load_model(run)
     tokenizer = Tokenizer(RunFolder(run).tokenizer)
     bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]

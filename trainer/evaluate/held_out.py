@@ -16,7 +16,7 @@ from trainer.folder import RunFolder
 
 @torch.no_grad()
 def held_out(run: Path, overrides: list[str]) -> dict[str, Any]:
-    """Bits per byte of the newest intact checkpoint on all held-out text, in fp32, beside the unigram yardstick."""
+    """Loss of the newest intact checkpoint on all held-out text, in fp32; for causal models also bits per byte."""
     config = change(RunFolder(run).load_config(), overrides)
     model, config, step = load_model(run, config)
     prepared = prepare(config)
@@ -27,7 +27,9 @@ def held_out(run: Path, overrides: list[str]) -> dict[str, Any]:
         batch = samples.batch(first, min(first + 16, len(samples)))
         loss, count, _ = model(**{name: torch.from_numpy(array).to(device) for name, array in batch.items()})
         loss_sum, targets = loss_sum + float(loss), targets + int(count)
-    bits_per_byte = loss_sum / math.log(2) / prepared.held_out.bytes
+    # Only a causal model's loss is a likelihood of the text.
+    causal = config.objective.name == "causal"
+    bits_per_byte = loss_sum / math.log(2) / prepared.held_out.bytes if causal else None
     yardstick = prepared.held_out.unigram_bits_per_byte
     return {
         "run": str(run),
@@ -35,6 +37,6 @@ def held_out(run: Path, overrides: list[str]) -> dict[str, Any]:
         "loss": loss_sum / max(targets, 1),
         "targets": targets,
         "bits_per_byte": bits_per_byte,
-        "unigram_bits_per_byte": yardstick,
-        "below_unigram": 1 - bits_per_byte / yardstick,
+        "unigram_bits_per_byte": yardstick if bits_per_byte is not None else None,
+        "below_unigram": 1 - bits_per_byte / yardstick if bits_per_byte is not None else None,
     }

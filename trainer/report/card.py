@@ -10,6 +10,9 @@ from trainer.books.formatting import format_figure, format_price_tag
 from trainer.report.contents import Contents, notes
 
 
+PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
+
+
 def front_matter(contents: Contents) -> dict[str, Any]:
     """The hub's metadata. `co2_eq_emissions` appears only where a figure is known."""
     data: dict[str, Any] = {
@@ -19,7 +22,7 @@ def front_matter(contents: Contents) -> dict[str, Any]:
             contents.config.model.name,
             contents.config.objective.name,
         ],
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": PIPELINES[contents.config.model.family],
     }
     carbon = contents.tag["carbon.kgco2e"].measured
     if carbon is not None and carbon.value is not None:
@@ -45,7 +48,9 @@ def card(contents: Contents) -> str:
         f"- objective `{config.objective.name}`, data `{config.data.name}`, science hash `{config.science_hash()}`",
         f"- status: {contents.status}",
     ]
-    if best:
+    if best and best.get("bits_per_byte") is None:
+        facts.append(f"- held-out loss {best['loss']:.4f} nats per target after {best['tokens']:,} tokens")
+    elif best:
         facts.append(
             f"- held-out {best['bits_per_byte']:.4f} bits per byte after {best['tokens']:,} tokens "
             f"(the same tokens without context: {best['unigram_bits_per_byte']:.4f})"

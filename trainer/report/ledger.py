@@ -49,7 +49,7 @@ def _line(run: Path) -> dict[str, Any]:
         "time": contents.events[-1].get("time") if contents.events else None,
         "steps": contents.steps.kept[-1]["step"] if contents.steps.kept else 0,
         "replayed_steps": len(contents.steps.replayed),
-        "held_out_bits_per_byte": best["bits_per_byte"] if best else None,
+        "held_out_bits_per_byte": best.get("bits_per_byte") if best else None,
         "measured": contents.tag.values("measured"),
         "currency": contents.config.site.currency,
         "segments": contents.energy.segments,

@@ -65,12 +65,10 @@ def page(contents: Contents) -> str:
 
 def _tiles(contents: Contents) -> list[str]:
     best = contents.best
-    tiles = [
-        (
-            "held-out bits per byte",
-            f"{best['bits_per_byte']:.4f}" if best else "not evaluated",
-        )
-    ]
+    score, label = (best.get("bits_per_byte"), "held-out bits per byte") if best else (None, "held-out loss")
+    if best and score is None:
+        score, label = best["loss"], "held-out loss, nats per target"
+    tiles = [(label, f"{score:.4f}" if score is not None else "not evaluated")]
     for key, label in (
         ("data.tokens", "tokens"),
         ("time.wall", "training time"),

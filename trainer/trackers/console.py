@@ -65,10 +65,10 @@ class ConsoleTracker:
 
     def evaluation(self, record: EvaluationRecord) -> None:
         self._evaluation = record
-        self._print(
-            f"held-out after step {record.step}: {record.bits_per_byte:.4f} bits per byte "
-            f"(unigram {record.unigram_bits_per_byte:.4f}), loss {record.loss:.4f}"
-        )
+        said = f"loss {record.loss:.4f}"
+        if record.bits_per_byte is not None:
+            said = f"{record.bits_per_byte:.4f} bits per byte (unigram {record.unigram_bits_per_byte:.4f}), {said}"
+        self._print(f"held-out after step {record.step}: {said}")
 
     def event(self, event: Event) -> None:
         self._print(f"step {event.step}: {event.text}")
@@ -88,8 +88,9 @@ class ConsoleTracker:
         said = [f"{status} after step {last.step} of {self._context.total_steps}", f"{_count(last.tokens)} tokens"]
         said.append(f"{_clock(last.wall_seconds)} in this attempt" if last.attempt else _clock(last.wall_seconds))
         if (held_out := self._evaluation) is not None:
-            below = 1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte
-            said.append(f"held-out {held_out.bits_per_byte:.4f} bits per byte ({below:.0%} below unigram)")
+            said.append(f"held-out {_held_out(held_out)}")
+            if held_out.bits_per_byte is not None and held_out.unigram_bits_per_byte is not None:
+                said[-1] += f" ({1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte:.0%} below unigram)"
         self._print(", ".join(said))
         width = max(map(len, summary), default=0)
         for name, value in summary.items():
@@ -114,7 +115,7 @@ class ConsoleTracker:
         figures = [f"loss {last.loss:.4f}", f"lr {last.lr:.2e}", f"{_count(speed)} tokens/s"]
         figures.append(f"MFU {last.mfu:.1%}" if last.mfu is not None else "MFU n/a")
         if self._evaluation is not None:
-            figures.append(f"held-out {self._evaluation.bits_per_byte:.4f} bits/byte")
+            figures.append(f"held-out {_held_out(self._evaluation)}")
         return figures
 
     def _left(self) -> str:
@@ -141,6 +142,10 @@ class ConsoleTracker:
             self._live.console.print(Text(text))
         else:
             print(text, file=self._stream, flush=True)
+
+
+def _held_out(record: EvaluationRecord) -> str:
+    return f"loss {record.loss:.4f}" if record.bits_per_byte is None else f"{record.bits_per_byte:.4f} bits per byte"
 
 
 def _is_terminal(stream: TextIO) -> bool:

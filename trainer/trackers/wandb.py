@@ -202,14 +202,15 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
 
 def evaluation_metrics(record: EvaluationRecord, flop: float | None) -> dict[str, float]:
     """An EvaluationRecord under W&B's names, with its place on the axes."""
-    metrics = {
+    metrics: dict[str, float | None] = {
         "tokens": record.tokens,
         "val/loss": record.loss,
         "val/bits_per_byte": record.bits_per_byte,
         "val/unigram_bits_per_byte": record.unigram_bits_per_byte,
         "time/evaluation_seconds": record.seconds,
     }
-    return metrics | ({"flop": flop} if flop is not None else {})
+    metrics |= {"flop": flop} if flop is not None else {}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def facts(context: RunContext) -> dict[str, Any]:

@@ -18,6 +18,8 @@ def evaluate(arguments: list[str]) -> int:
     result = held_out(run, overrides)
     if "--json" in flags:
         print(json.dumps(result, indent=1))
+    elif result["bits_per_byte"] is None:
+        print(f"step {result['step']}: held-out loss {result['loss']:.4f} nats per target")
     else:
         print(
             f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text "
