@@ -9,7 +9,6 @@ import yaml
 from trainer.books.formatting import format_figure, format_price_tag
 from trainer.report.contents import Contents, notes
 
-
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
 
 
