@@ -140,6 +140,7 @@ class DataConfig(Section):
     packing: Literal["packed", "padded"] = key(
         "packed", "samples without gaps, or one stretch of one document each, padded"
     )
+    boundaries: bool = key(True, "documents of one window do not see each other; false: read it as one text (decoders)")
     normalize: Literal["none", "nfc", "nfkc"] = key("none", "Unicode form that all text is brought into")
     deduplicate: bool = key(False, "keep only the first of documents of the same text")
     shortest: int = key(0, "shorter documents are left out", "characters", ge=0)
@@ -161,6 +162,8 @@ class DataConfig(Section):
         wrong = []
         if self.name == "mixture" and not self.sources:
             wrong.append("sources: data=mixture needs at least one, e.g. +data.sources.news.path=news/")
+        if not self.boundaries and self.packing == "padded":
+            wrong.append("boundaries: data.packing=padded has one document in a window; leave data.boundaries=true")
         if self.name == "mixture" and self.path:
             wrong.append("path: the texts of a mixture stand in data.sources")
         if self.name != "mixture" and (self.sources or self.stages or self.alpha != 1):

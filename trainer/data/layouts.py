@@ -63,6 +63,10 @@ class Windows:
 
 
 class Stream(Windows):
+    def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, boundaries: bool = True) -> None:
+        super().__init__(stream, stride, length, pad)
+        self.boundaries = boundaries
+
     def count(self, whole: bool) -> int:
         return self._in_a_row(len(self.stream), whole)
 
@@ -78,7 +82,7 @@ class Stream(Windows):
         segments = np.zeros((rows, length), np.int32)
         positions = np.empty((rows, length), np.int64)
         positions[:] = columns
-        row, column = self.stream.boundaries(begin, length)
+        row, column = self.stream.boundaries(begin, length) if self.boundaries else (begin[:0], begin[:0])
         if len(row) <= rows:  # long documents: few boundaries
             for r, c in zip(row.tolist(), column.tolist(), strict=True):
                 segments[r, c:] += 1
@@ -158,10 +162,13 @@ class Pieces(Windows):
         return self._unit(tokens, lengths)
 
 
-def windows(layout: Layout, stream: TokenStream, stride: int, length: int, pad: int) -> Windows:
+def windows(
+    layout: Layout, stream: TokenStream, stride: int, length: int, pad: int, boundaries: bool = True
+) -> Windows:
+    """boundaries: whether windows of a stream tell their documents apart."""
     match layout:
         case "stream":
-            return Stream(stream, stride, length, pad)
+            return Stream(stream, stride, length, pad, boundaries)
         case "text":
             return Text(stream, stride, length, pad)
         case _:

@@ -34,6 +34,7 @@ from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.errors import UserError
 
 Progress = Callable[[str, int, int], None]
+PROGRESS_BYTES = 1 << 20  # between two words about progress
 DROPPED, TRAIN, HELD_OUT = range(3)  # fates of a document
 
 
@@ -162,7 +163,7 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
     owners: list[tuple[str, int]] = []
     kept = bytearray()
     names: list[str] = []
-    read = size = characters = 0
+    read = said = size = characters = 0
     document = hashlib.sha256()
     for origin, part in _documents(config, files):
         content = part.text.encode()
@@ -182,7 +183,10 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
                 owners.append((origin, size))
             elif len(names) < 4:
                 names.append(part.name)
-        progress("reading corpus", min(read, total), total)
+        if read >= said:
+            progress("reading corpus", min(read, total), total)
+            said = read + PROGRESS_BYTES
+    progress("reading corpus", total, total)
     if not shares:
         reasons = ", ".join(f"{count} {reason}" for reason, count in cleaner.dropped.items() if count)
         raise UserError(f"data: there is no text: of {len(kept)} documents, {reasons} ({', '.join(names)})")
@@ -256,7 +260,7 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
             "format": FORMAT,
             "files": [[file.origin, file.name, str(file.path.absolute()), file.size, file.mtime_ns] for file in files],
             "data": config.data.model_dump(
-                mode="json", exclude={"path", "sequence_length", "packing", "sources", "stages"}
+                mode="json", exclude={"path", "sequence_length", "packing", "boundaries", "sources", "stages"}
             ),
             "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
         }

@@ -71,7 +71,9 @@ class Samples:
 
     def _part(self, config: Config, stream: TokenStream, number: int | None, name: str) -> Part:
         stride, length = self.objective.stride, self.objective.length
-        cut = windows(self.objective.layout, stream, stride, length, self.pad)
+        # Held-out text is always read document by document, so that its loss can be compared.
+        boundaries = config.data.boundaries or number is None
+        cut = windows(self.objective.layout, stream, stride, length, self.pad, boundaries)
         n = cut.count(whole=number is not None)
         if number is None:
             return Part(cut, max(1, n), None, self.n, stream.first_document)

@@ -143,3 +143,16 @@ def test_what_the_thread_raises_is_raised_where_it_is_read(config, prepared):
     assert [next(steps).step, next(steps).step] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(steps)
+
+
+def test_a_window_read_as_one_text(config, prepared):
+    joined = config.model_copy(update={"data": config.data.model_copy(update={"boundaries": False})})
+    samples, tokens = Samples(prepared, joined, "train"), stream_of(prepared, "train")[0]
+    batch = samples.batch(0, len(samples))
+    begins = samples.parts[0].places(0, len(samples)) * 32
+    assert np.array_equal(batch["tokens"], tokens[begins[:, None] + np.arange(32)])
+    assert np.array_equal(batch["targets"], tokens[begins[:, None] + np.arange(1, 33)])
+    assert not batch["segments"].any() and (batch["positions"] == np.arange(32)).all()
+    held_out = Samples(prepared, joined, "held_out").batch(0, 50)  # always document by document
+    for name, array in Samples(prepared, config, "held_out").batch(0, 50).items():
+        assert np.array_equal(array, held_out[name])
