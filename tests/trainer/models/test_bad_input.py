@@ -9,7 +9,7 @@ from trainer.cli import main
 CASES = [
     (["model=gpt2-124"], "model=gpt2-124: no such option (did you mean 'gpt2-124m'?)"),
     (
-        ["model.heads=3", "model.kv_heads=null"],
+        ["model.width=256", "model.heads=3", "model.kv_heads=1"],
         "model.heads: 3 does not divide width 256; choose a divisor or set model.head_size",
     ),
     (["model.heads=8", "model.kv_heads=3"], "model.kv_heads: 3 does not divide heads 8"),
