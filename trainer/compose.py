@@ -112,8 +112,9 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         data = _composed([override.forced() for override in overrides])
     except UserError as error:
         raise UserError("\n".join([*wrong, str(error)])) from None
-    _one_budget(data, {override.key for override in overrides})
-    return validate(data, wrong)
+    given = {override.key for override in overrides}
+    _one_budget(data, given)
+    return validate(data, wrong + _size_alone(given))
 
 
 def _composed(texts: list[str]) -> dict[str, Any]:
@@ -137,6 +138,14 @@ def _parsed(text: str) -> Override | None:
         return Override(text)
     except UserError:
         return None
+
+
+def _size_alone(given: set[str]) -> list[str]:
+    """The size dial sets the shape: a shape beside it would be lost without a word."""
+    if "model.size" not in given:
+        return []
+    shape = [f"model.{name}" for name in ("depth", "width", "heads", "kv_heads", "ffn_width", "generator_width")]
+    return [f"{key}: model.size sets it; give one of the two" for key in shape if key in given]
 
 
 def _one_budget(plain: dict[str, Any], given: set[str]) -> None:

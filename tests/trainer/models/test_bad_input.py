@@ -25,6 +25,7 @@ CASES = [
     (["model=gpt2-124m", "model.vocabulary=100"], "model.vocabulary: 100 is smaller than tokenizer.vocabulary"),
     (["model.depht=3"], "model.depht: no such key (did you mean 'model.depth'?)"),
     (["model.norm_position=middle"], "model.norm_position: 'middle' given"),
+    (["model.size=5m", "model.depth=3"], "model.depth: model.size sets it; give one of the two"),
     (["model=bert-base", "objective=permuted_lm"], "objective=permuted_lm needs model.two_stream=true"),
     (["model=bert-base", "objective=replaced_token"], "objective=replaced_token needs a generator"),
     (["model=electra-small", "objective=masked_lm"], "take objective=replaced_token"),

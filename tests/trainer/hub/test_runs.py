@@ -1,0 +1,99 @@
+"""A run of ours, exported and read by transformers with its tokenizer."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+import transformers
+from test_parity import close, logits_of
+
+from trainer.checkpoint import save_weights
+from trainer.config import Config, TokenizerConfig
+from trainer.data.tokenizer import train
+from trainer.folder import RunFolder
+from trainer.hub import export_run, import_run
+from trainer.models import build, initialize
+
+BERT = {"family": "encoder", "norm": "layernorm", "norm_position": "post", "position": "learned", "max_length": 32}
+BERT |= {"gated": False, "activation": "gelu", "bias": True, "embedding_norm": True, "head_transform": True}
+BERT |= {"head_bias": True, "init_residual": False}
+MODELS = {
+    "llama": {},
+    "roberta": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},
+    "bert": BERT | {"token_types": 2, "pooler": "pretraining", "sentence_head": True},
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    texts = [
+        path.read_text(errors="ignore") for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:20]
+    ]
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    file.write_bytes(train(texts, TokenizerConfig(vocabulary=800)))
+    return file
+
+
+def run_of(folder, tokenizer, fields):
+    config = Config.model_validate(
+        {
+            "model": {"depth": 2, "width": 32, "heads": 4, "vocabulary": 832, **fields},
+            "tokenizer": {"vocabulary": 800},
+            "data": {"sequence_length": 32},
+        }
+    )
+    net = build(config).eval()
+    initialize(net, 0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    run = RunFolder(folder)
+    run.path.mkdir()
+    run.config.write_text(config.to_yaml())
+    run.tokenizer.write_bytes(tokenizer.read_bytes())
+    save_weights(run.checkpoints, {name: value.detach() for name, value in net.named_parameters()}, {"best": {}})
+    return net
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_text_in_logits_out(name, tokenizer, tmp_path):
+    """From text through the exported tokenizer, padded, to the logits of the exported model."""
+    net = run_of(tmp_path / "run", tokenizer, MODELS[name])
+    facts = export_run(tmp_path / "run", tmp_path / "hub")
+    assert facts["type"] == name and facts["tokenizer"]
+    loader = transformers.AutoModelForCausalLM if name == "llama" else transformers.AutoModelForPreTraining
+    theirs = loader.from_pretrained(tmp_path / "hub").eval()
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path / "hub")
+    batch = words(["def f(x):", "import os, sys, re"], padding=True, return_tensors="pt")
+    tokens, mask = batch["input_ids"], batch["attention_mask"]
+    assert (tokens[mask == 0] == 0).all() and bool((mask == 0).any())
+    got = net.logits(tokens, torch.arange(tokens.shape[1]).expand(tokens.shape), mask - 1)
+    close(got, logits_of(theirs(input_ids=tokens, attention_mask=mask)), mask.bool())
+
+
+def test_there_and_back(tokenizer, tmp_path):
+    net = run_of(tmp_path / "run", tokenizer, {})
+    export_run(tmp_path / "run", tmp_path / "hub")
+    facts = import_run(tmp_path / "hub", tmp_path / "back")
+    assert facts["tokenizer"] is not None
+    from trainer.evaluate.model import load_model
+
+    again, config, step = load_model(tmp_path / "back")
+    assert step == 0 and config.objective.name == "causal"
+    assert all(torch.equal(p, dict(net.named_parameters())[n]) for n, p in again.cpu().named_parameters())
+
+
+def test_an_imported_run_begins_with_empty_moments(tokenizer, tmp_path):
+    from trainer.checkpoint import each_intact
+
+    run_of(tmp_path / "run", tokenizer, {})
+    read = next(each_intact(tmp_path / "run" / "checkpoints")).reader()
+    assert torch.equal(read("tokens.weight", "exp_avg", 5, 100), torch.zeros(100))
+    assert read("tokens.weight", "weight", 5, 100).abs().sum() > 0
