@@ -63,7 +63,9 @@ def join(device: str, timeout_seconds: float) -> World:
     torch.distributed.constants.default_pg_timeout = timeout
     store: Store = HashStore()
     if size > 1:
-        tcp = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False, timeout=timeout)
+        tcp = TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False, timeout=timeout
+        )
         # A restarted worker must not find the addresses of the dead attempt.
         store = PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), tcp)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, zero_stage
 from trainer.config import Config
 from trainer.distributed import World
 from trainer.errors import UserError
@@ -29,33 +30,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 MicroBatch = Mapping[str, np.ndarray]
 
 
-def zero_stage(config: Config, world_size: int) -> int:
-    """The stage asked for, else 0 on one rank (nothing to divide: ZeRO only costs there) and 1 on several."""
-    if config.engine.zero_stage is not None:
-        return config.engine.zero_stage
-    return 0 if world_size == 1 else 1
-
-
-def micro_batch(config: Config, world_size: int) -> int:
-    """Sequences per rank and forward pass: as asked for, else the rank's share in equal parts of at most 16."""
-    share = -(-config.optim.batch_size // world_size)
-    if config.engine.micro_batch is not None:
-        return min(config.engine.micro_batch, share)
-    return -(-share // -(-share // 16))
-
-
-def deepspeed_settings(config: Config, world_size: int) -> dict[str, Any]:
+def deepspeed_settings(config: Config) -> dict[str, Any]:
     """DeepSpeed's configuration for this run; raw keys of `engine.deepspeed` win."""
-    stage, size = zero_stage(config, world_size), micro_batch(config, world_size)
-    share = -(-config.optim.batch_size // world_size)
-    zero: dict[str, Any] = {"stage": stage}
+    stage = zero_stage(config)
+    zero: dict[str, Any] = {"stage": stage, "reduce_bucket_size": reduce_bucket(config)}
     if config.engine.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     if config.engine.offload_parameters:
         zero["offload_param"] = {"device": "cpu"}
     settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": size,
-        "gradient_accumulation_steps": -(-share // size),
+        "train_micro_batch_size_per_gpu": micro_batch(config),
+        "gradient_accumulation_steps": micro_batches(config),
         "zero_optimization": zero,
         "gradient_clipping": (config.optim.clip or 0.0) if stage else 0.0,  # stage 0 is clipped here, with its norm
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW also when offloaded: DeepSpeed's own needs a compiler
@@ -118,7 +103,7 @@ def check(config: Config) -> None:
     if unknown:
         raise UserError("\n".join(f"engine.deepspeed.{name}: DeepSpeed knows no such key" for name in unknown))
     try:
-        DeepSpeedConfig(deepspeed_settings(config, 1))
+        DeepSpeedConfig(deepspeed_settings(config))
     except Exception as error:  # whatever DeepSpeed raises is its way to refuse
         errors: Callable[[], list[dict[str, Any]]] | None = getattr(error, "errors", None)
         lines = (
@@ -168,9 +153,9 @@ class Engine:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
         self.device = world.device
-        self.stage = zero_stage(config, world.size)
+        self.stage = zero_stage(config)
         self._deepspeed = _deepspeed(self.device.type)
-        settings = deepspeed_settings(config, world.size)
+        settings = deepspeed_settings(config)
         self.accumulation = settings["gradient_accumulation_steps"]
         os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone
         self._deepspeed.init_distributed(dist_backend="nccl" if self.device.type == "cuda" else "gloo", verbose=False)

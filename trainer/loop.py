@@ -14,11 +14,12 @@ import numpy as np
 
 from trainer.bookkeeping import Bookkeeper
 from trainer.books import parameters
+from trainer.books.layout import micro_batch
 from trainer.checkpoint import newest_intact, remove_leftovers, retire, save_checkpoint
 from trainer.config import Config
 from trainer.data import Prepared, Samples, StepLoader, prepare
 from trainer.distributed import World
-from trainer.engine import Engine, micro_batch
+from trainer.engine import Engine
 from trainer.events import EvaluationRecord
 from trainer.faults import StopRequest
 from trainer.folder import RunFolder
@@ -59,7 +60,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
 
     # The data: a function of the step.
     samples, held_out = Samples(prepared, config, "train"), Samples(prepared, config, "held_out")
-    batch_size, size, total = config.optim.batch_size, micro_batch(config, world.size), config.steps
+    batch_size, size, total = config.optim.batch_size, micro_batch(config), config.steps
     loader = StepLoader(samples, batch_size=batch_size, micro_batch=size, rank=world.rank, world_size=world.size)
 
     # Those who listen.

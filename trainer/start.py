@@ -13,6 +13,7 @@ from pathlib import Path
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config, SiteConfig
 from trainer.data import Prepared, prepare
+from trainer.data import check as check_data
 from trainer.errors import UserError
 from trainer.files import write_atomic
 from trainer.folder import RunFolder, find_run
@@ -97,6 +98,7 @@ def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFo
 
         check_wandb(config)
     prepared = prepare_with_progress(config)
+    check_data(prepared, config)
     _freeze(config, folder, words, prepared)
     return config, folder
 

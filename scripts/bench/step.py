@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainer.bookkeeping import Bookkeeper
 from trainer.books import parameters
+from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.distributed import World, join
-from trainer.engine import Engine, deepspeed_settings, micro_batch
+from trainer.engine import Engine, deepspeed_settings
 from trainer.folder import RunFolder
 from trainer.models import build, initialize
 from trainer.trackers import RunContext, make_trackers
@@ -54,7 +55,7 @@ def configuration(stage: int, processes: int) -> Config:
 def micro_batches(config: Config, world: World) -> list[dict[str, np.ndarray]]:
     """One rank's share of a step: random tokens, one document a row."""
     chance = np.random.default_rng(world.rank)
-    rows, length = micro_batch(config, world.size), config.data.sequence_length
+    rows, length = micro_batch(config), config.data.sequence_length
     share = -(-config.optim.batch_size // world.size)
     batches = []
     for _ in range(-(-share // rows)):
@@ -140,7 +141,7 @@ def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndar
     engine, _, _, _ = deepspeed.initialize(
         model=model,
         optimizer=torch.optim.AdamW(**adamw(model, config)),
-        config=deepspeed_settings(config, world.size),
+        config=deepspeed_settings(config),
         dist_init_required=False,
     )
     inner = engine.module.forward

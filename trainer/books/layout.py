@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer.books.parameters import parameters
 from trainer.config import Config
 
 
@@ -29,3 +30,8 @@ def micro_batches(config: Config) -> int:
     """Forward passes of one rank in one optimizer step."""
     share = -(-config.optim.batch_size // world_size(config))
     return -(-share // micro_batch(config))
+
+
+def reduce_bucket(config: Config) -> int:
+    """Gradients, in numbers, that are reduced together: DeepSpeed's default, but no more than the model has."""
+    return min(500_000_000, parameters(config).total)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.books.activations import FP32, saved
-from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.config import Config
 
-REDUCE_BUCKET = 500_000_000  # numbers; DeepSpeed's default of zero_optimization.reduce_bucket_size
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 
 
@@ -95,4 +94,4 @@ def memory(config: Config) -> MemoryAccount:
 def _bucket(config: Config) -> int:
     zero: Any = config.engine.deepspeed.get("zero_optimization")
     size = zero.get("reduce_bucket_size") if isinstance(zero, dict) else None
-    return int(float(size)) if isinstance(size, int | float | str) and size != "auto" else REDUCE_BUCKET
+    return int(float(size)) if isinstance(size, int | float | str) and size != "auto" else reduce_bucket(config)
