@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from trainer.books.parameters import parameters
 from trainer.config import Config
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 
 FP32 = 4
 

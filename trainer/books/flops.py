@@ -17,7 +17,7 @@ from trainer.books.layout import micro_batches, world_size
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.config import Config
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 
 AttentionBackward = Literal["composed", "fused"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.config import Config
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 
 
 @dataclass(frozen=True)

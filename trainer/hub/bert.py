@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.config.model import ModelConfig
 from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required
-from trainer.model_config import ModelConfig
 
 BERT_LAYER = (
     ("attention.self.query", "attention.query"),

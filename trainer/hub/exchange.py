@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from trainer.config.model import ModelConfig
 from trainer.errors import UserError, nearest
 from trainer.hub.bert import ALBERT, BERT, ELECTRA, ROBERTA, XLMR, XLMR_XL, electra_discriminator_entries
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
@@ -21,7 +22,6 @@ from trainer.hub.llama import LLAMA, OLMO2
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
-from trainer.model_config import ModelConfig
 from trainer.models import ASSEMBLIES
 
 FAMILIES = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.config.model import ModelConfig
 from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required, rotary
 from trainer.hub.family import rope_parameters as rope
 from trainer.hub.layouts import TRANSPOSED, ByHead
-from trainer.model_config import ModelConfig
 
 QKV = ("query", "key", "value")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.config.model import ModelConfig
 from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required, rotary
 from trainer.hub.family import rope_parameters as rope
-from trainer.model_config import ModelConfig
 
 
 def _fields(config: Json, names: Names) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.checkpoint import each_intact, save_weights
 from trainer.config import Config, TokenizerConfig
+from trainer.config.model import ModelConfig
 from trainer.data import Tokenizer
 from trainer.errors import UserError
 from trainer.folder import RunFolder
@@ -18,7 +19,6 @@ from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.files import new_folder
 from trainer.hub.tokenizer import write_tokenizer
-from trainer.model_config import ModelConfig
 
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 

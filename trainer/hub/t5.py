@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, Json, Names, both, one_of, only, required
-from trainer.model_config import ModelConfig
 
 PROJECTIONS = {
     "relu": ("relu", False),

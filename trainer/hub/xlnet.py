@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.config.model import ModelConfig
 from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required
 from trainer.hub.layouts import Shaped
-from trainer.model_config import ModelConfig
 
 BIASES = (
     ("r_w_bias", "content_bias"),

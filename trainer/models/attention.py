@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import Dense, PreparedMask, attention
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.initialization import Spread
 from trainer.models.parts import Linear, RMSNorm
 from trainer.models.positions import rotate

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.attention import Attention, Context, CrossAttention, RelativeAttention
 from trainer.models.initialization import spread
 from trainer.models.parts import FeedForward, norm

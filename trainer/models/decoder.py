@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
 from trainer.models.losses import token_loss
 from trainer.models.parts import HeadTransform, Linear

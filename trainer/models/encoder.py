@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels import prepare_mask
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.initialization import spread
 from trainer.models.losses import per_row, token_loss

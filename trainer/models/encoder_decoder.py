@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import prepare_mask
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
 from trainer.models.losses import token_loss
 from trainer.models.parts import Linear

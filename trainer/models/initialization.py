@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.initialization import Spread, initialize
 
 __all__ = ["ACTIVATIONS", "Embedding", "FeedForward", "HeadTransform", "Linear", "RMSNorm", "initialize", "norm"]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 
 
 def rotary_frequencies(config: ModelConfig, base: float, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels.attention.dropout import philox
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
 from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
 from trainer.models.parts import ACTIVATIONS, Linear

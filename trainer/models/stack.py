@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kernels import Alibi, T5Bias, prepare_mask
 from kernels.attention import PreparedMask
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.initialization import spread

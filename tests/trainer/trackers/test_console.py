@@ -41,7 +41,10 @@ def test_plain_lines_say_every_field_and_always_the_first_and_the_last_step(make
     assert [re.match(r"step (\d+)/20", line)[1] for line in shown] == ["1", "8", "16", "20"]
     assert shown[0] == "step 1/20  loss 8.0000  lr 1.00e-03  2k tokens/s  MFU n/a  ETA n/a"
     # 0.5 s a step, 4 steps to go; the evaluation at step 10 is known by then
-    assert shown[2] == "step 16/20  loss 0.5000  lr 1.00e-03  2k tokens/s  MFU n/a  held-out 2.2500 bits per byte  ETA 0:02"
+    assert (
+        shown[2]
+        == "step 16/20  loss 0.5000  lr 1.00e-03  2k tokens/s  MFU n/a  held-out 2.2500 bits per byte  ETA 0:02"
+    )
     assert "held-out after step 10: 2.2500 bits per byte (unigram 3.0000), loss 4.0000" in lines
     assert "step 20: checkpoint saved" in lines
     assert (

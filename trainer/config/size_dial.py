@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from trainer.books.parameters import count
-from trainer.model_config import ModelConfig
+from trainer.config.model import ModelConfig
 
 CLOSE = 0.05  # a preset that is this near already stays as it is
 FAR = 0.25  # further off than this is an error

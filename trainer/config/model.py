@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from trainer.schema import Count, Section, key
+from trainer.config.schema import Count, Section, key
 
 
 class ModelConfig(Section):

@@ -1,0 +1,65 @@
+"""The typed schema: the one place where a key gets a type, a unit, a bound and a sentence of help.
+
+A group is *science* (it decides the outcome) or *machinery* (it decides speed, memory and price). `science_hash` is the
+identity of an experiment: a resume may change any machinery and no science without saying so.
+
+This module imports neither torch nor hydra: ranks, books and reports read a frozen `config.yaml` through it.
+"""
+
+from __future__ import annotations
+
+from trainer.config.machinery import (
+    SPARSE_PEAKS,
+    CheckpointConfig,
+    EngineConfig,
+    EvaluationConfig,
+    KernelsConfig,
+    LaunchConfig,
+    MachineConfig,
+    MeterConfig,
+    RunConfig,
+    SiteConfig,
+    TrackerConfig,
+)
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Count, Paths, Section, key
+from trainer.config.science import (
+    BudgetConfig,
+    DataConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    SourceConfig,
+    StageConfig,
+    TokenizerConfig,
+)
+from trainer.config.whole import MACHINERY, SCIENCE, Config, load
+
+__all__ = [
+    "MACHINERY",
+    "SCIENCE",
+    "SPARSE_PEAKS",
+    "BudgetConfig",
+    "CheckpointConfig",
+    "Config",
+    "Count",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "KernelsConfig",
+    "LaunchConfig",
+    "MachineConfig",
+    "MeterConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "Paths",
+    "RunConfig",
+    "Section",
+    "SiteConfig",
+    "SourceConfig",
+    "StageConfig",
+    "TokenizerConfig",
+    "TrackerConfig",
+    "key",
+    "load",
+]

@@ -1,0 +1,206 @@
+"""The groups that decide speed, memory and price, and never the outcome."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal
+
+from pydantic import field_validator, model_validator
+
+from trainer.config.schema import Count, Paths, Section, key
+from trainer.errors import nearest
+
+
+class EngineConfig(Section):
+    """DeepSpeed: how the work is divided and in which precision it is done."""
+
+    zero_stage: Literal[0, 1, 2, 3] | None = key(None, "ZeRO stage; null: 0 on one rank, 1 on several")
+    micro_batch: int | None = key(
+        None, "sequences per rank and forward pass; null: all of the rank's share, 16 at most", "sequences", ge=1
+    )
+    precision: Literal["fp32", "bf16"] = key("bf16", "arithmetic of matrix products; weights and optimizer stay fp32")
+    offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
+    offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
+    activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
+    compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
+    device: Literal["auto", "cpu", "cuda"] = key("auto", "where to compute; auto: cuda if there is one")
+    threads: int | None = key(None, "CPU threads per rank; null: this host's cores / ranks", "threads", ge=1)
+    deepspeed: dict[str, Any] = key(
+        {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"
+    )
+
+    @model_validator(mode="after")
+    def _offload_fits(self) -> EngineConfig:
+        if self.offload_optimizer and self.zero_stage not in (1, 2, 3):
+            raise ValueError("offload_optimizer: needs engine.zero_stage=1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError("offload_parameters: needs engine.zero_stage=3")
+        return self
+
+
+class KernelsConfig(Section):
+    """Which implementation computes; a switch changes speed, never the outcome."""
+
+    attention: Literal["auto", "triton", "sdpa", "reference"] = key("auto", "backend of attention")
+
+
+class LaunchConfig(Section):
+    """From one command to processes."""
+
+    name: Literal["local"] = key("local", "launcher")
+    processes: int = key(1, "ranks on this host", "processes", ge=1)
+    timeout_seconds: float = key(1800.0, "a collective that takes longer is an error", "s", gt=0)
+
+
+# Peaks that datasheets print with sparsity (or for FP8): twice what dense 16-bit work can reach.
+SPARSE_PEAKS = {
+    624e12: "A100",
+    733e12: "L40S",
+    1513e12: "H100 PCIe",
+    1671e12: "H100 NVL",
+    1979e12: "H100 and H200",
+    2615e12: "MI300X",
+    4500e12: "B200",
+}
+
+
+class MachineConfig(Section):
+    """What the datasheet says about one device; null where nobody stated it."""
+
+    name: str = key("unstated", "name of the device")
+    peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
+    memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
+    memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0, allow_inf_nan=False)
+    link_bandwidth: float | None = key(
+        None, "of one device to the others of its host, one direction", "B/s", gt=0, allow_inf_nan=False
+    )
+    network_bandwidth: float | None = key(
+        None, "of one device to other hosts, one direction", "B/s", gt=0, allow_inf_nan=False
+    )
+    devices_per_host: int | None = key(None, "devices that share the links of one host", "devices", ge=1)
+    power_watts: float | None = key(None, "board power of one device", "W", gt=0, allow_inf_nan=False)
+    embodied_kgco2e: float | None = key(None, "emissions of making one device", "kg CO2e", gt=0, allow_inf_nan=False)
+    lifetime_hours: float | None = key(None, "hours over which they are spread", "h", gt=0, allow_inf_nan=False)
+    source: str | None = key(None, "the datasheet's name")
+
+    @field_validator("peak_flops")
+    @classmethod
+    def _dense(cls, peaks: dict[str, float]) -> dict[str, float]:
+        known = ("bf16", "fp16", "tf32", "fp32", "fp8")
+        for dtype, peak in peaks.items():
+            if dtype not in known:
+                raise ValueError(f"{dtype!r} is no dtype; there is {', '.join(known)}{nearest(dtype, known)}")
+            if not (math.isfinite(peak) and peak > 0):
+                raise ValueError(f"{dtype}: {peak} is not a positive number of FLOP/s")
+            if dtype in ("bf16", "fp16") and peak in SPARSE_PEAKS:
+                whose = SPARSE_PEAKS[peak]
+                raise ValueError(f"{dtype}: {peak:g} is the sparse (or FP8) peak of {whose}; dense is {peak / 2:g}")
+        return peaks
+
+
+class SiteConfig(Section):
+    """Where the energy comes from and what things cost there; null where nobody stated it."""
+
+    name: str = key("unstated", "name of the site")
+    pue: float | None = key(
+        None, "power usage effectiveness: facility over IT energy", ge=1, le=10, allow_inf_nan=False
+    )
+    gco2e_per_kwh: float | None = key(None, "grid intensity", "g/kWh", ge=2, le=2000, allow_inf_nan=False)
+    market_gco2e_per_kwh: float | None = key(
+        None, "the same after contracts (market-based)", "g/kWh", ge=0, le=2000, allow_inf_nan=False
+    )
+    intensity_year: int | None = key(None, "year of the intensity", ge=1990, le=2100)
+    intensity_source: str | None = key(None, "who published the intensity")
+    price_per_device_hour: float | None = key(None, "rent of one device", "currency/h", ge=0, allow_inf_nan=False)
+    price_per_kwh: float | None = key(None, "price of energy", "currency/kWh", ge=0, allow_inf_nan=False)
+    currency: str | None = key(None, "currency of the prices, e.g. USD")
+    price_date: str | None = key(None, "date of the prices, e.g. 2026-11")
+
+    @field_validator("gco2e_per_kwh", mode="before")
+    @classmethod
+    def _in_grams(cls, value: Any) -> Any:
+        if isinstance(value, float | int) and not isinstance(value, bool) and not 2 <= value <= 2000:
+            hint = f"; {value:g} kg would be {value * 1000:g}" if 0 < value < 2 else ""
+            raise ValueError(f"{value:g} g/kWh is no grid's intensity (2 to 2000 grams per kWh){hint}")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> SiteConfig:
+        priced = self.price_per_device_hour is not None or self.price_per_kwh is not None
+        if self.price_per_device_hour is not None and self.price_per_kwh is not None:
+            raise ValueError("price_per_kwh: a device's rent already pays for its energy; state one of the two prices")
+        if priced and not (self.currency and self.price_date):
+            raise ValueError("a price needs site.currency and site.price_date")
+        if self.gco2e_per_kwh is not None and not (self.intensity_source and self.intensity_year):
+            raise ValueError("gco2e_per_kwh: an intensity needs site.intensity_source and site.intensity_year")
+        return self
+
+
+class MeterConfig(Section):
+    """The instruments."""
+
+    every_seconds: float = key(5.0, "time between two readings of the energy counters", "s", gt=0, le=60)
+    thread_watts_low: float = key(
+        1.5, "where no counter is: a busy CPU thread draws at least", "W", gt=0, allow_inf_nan=False
+    )
+    thread_watts_high: float = key(
+        7.0, "where no counter is: a busy CPU thread draws at most", "W", gt=0, allow_inf_nan=False
+    )
+
+    @model_validator(mode="after")
+    def _interval(self) -> MeterConfig:
+        if self.thread_watts_low > self.thread_watts_high:
+            raise ValueError(
+                f"thread_watts_low: {self.thread_watts_low} is more than thread_watts_high {self.thread_watts_high}"
+            )
+        return self
+
+
+class TrackerConfig(Section):
+    """Who hears of the steps: the terminal, metrics.jsonl, Weights & Biases."""
+
+    console: Literal["auto", "live", "plain", "none"] = key(
+        "auto", "progress: live on a terminal, plain lines otherwise"
+    )
+    every_steps: int = key(10, "steps between two plain lines and two W&B log calls", "steps", ge=1)
+    wandb: Literal["auto", "online", "offline", "disabled"] = key(
+        "disabled", "auto: online with a key and a server that answers, else offline"
+    )
+    project: str = key("isoflop", "W&B project")
+    entity: str | None = key(None, "W&B entity")
+    tags: Paths = key((), "W&B tags")
+
+
+class CheckpointConfig(Section):
+    """When to save, and what to keep."""
+
+    every_steps: int | None = key(200, "steps between two checkpoints; null: only at the end", "steps", ge=1)
+    keep_last: int = key(2, "newest checkpoints to keep", "checkpoints", ge=1)
+    keep_every: int | None = key(None, "keep for good those whose step is a multiple of this", "steps", ge=1)
+    keep_best: bool = key(True, "keep the checkpoint with the lowest held-out loss")
+
+
+class EvaluationConfig(Section):
+    """Held-out loss during the run."""
+
+    every_steps: int | None = key(200, "steps between two evaluations; null: only at the end", "steps", ge=1)
+    samples: int | None = key(None, "held-out samples an evaluation reads; null: all", "sequences", ge=1)
+
+
+class RunConfig(Section):
+    """Where the run lives."""
+
+    root: str = key("runs", "folder of all runs and of their ledger")
+    experiment: str | None = key(None, "folder under the root; null: <model>-<objective>-<data>")
+    id: str | None = key(
+        None, "folder under the experiment; null: date, time and science hash. The same id continues the run"
+    )
+    cache: str | None = key(None, "folder of tokenizers and token shards; null: $ISOFLOP_CACHE or ~/.cache/isoflop")
+
+    @field_validator("experiment", "id")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,150}", value):
+            raise ValueError(f"{value!r} is not a plain folder name (letters, digits and . _ = , + -)")
+        return value

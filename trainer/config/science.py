@@ -1,0 +1,216 @@
+"""The groups that decide the outcome, beside the model: objective, data, tokenizer, optimizer, budget."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator, model_validator
+
+from trainer.config.schema import Count, Paths, Section, key
+from trainer.errors import nearest
+
+
+class ObjectiveConfig(Section):
+    """How text becomes a training example."""
+
+    name: Literal[
+        "causal",
+        "prefix_lm",
+        "fim",
+        "masked_lm",
+        "replaced_token",
+        "permuted_lm",
+        "unilm",
+        "mass",
+        "bart",
+        "mbart",
+        "span_corruption",
+        "ul2",
+    ] = key("causal", "pre-training objective")
+    rate: float = key(0.15, "share of the text that is noised; of the documents for fim", gt=0, lt=1)
+    unit: Literal["token", "word", "ngram"] = key("token", "what is hidden as a whole: tokens, words, or runs of words")
+    longest: int = key(3, "longest run of words", "words", ge=1, le=64)
+    mask_share: float = key(0.8, "share of the hidden tokens that become <mask>", ge=0, le=1)
+    random_share: float = key(0.1, "share of the hidden tokens that become a random token", ge=0, le=1)
+    masks: Literal["dynamic", "static"] = key("dynamic", "new masks every epoch, or fixed ones that take turns")
+    copies: int = key(10, "fixed masks for each text", "copies", ge=1)
+    question: Literal["nsp", "sop"] | None = key(
+        None, "about two halves: does one follow the other (nsp), are they in order (sop)"
+    )
+    short_rate: float = key(0.1, "share of the pairs that are shorter than a sample", ge=0, le=1)
+    mean_span: float = key(3.0, "mean length of a hidden span", "tokens or words", ge=1)
+    noises: Paths = key(
+        (), "noises of bart: sentence_permutation token_masking token_deletion text_infilling document_rotation"
+    )
+    spm_rate: float = key(0.5, "share of the rearranged documents whose suffix stands first", ge=0, le=1)
+
+    READS: ClassVar[dict[str, str]] = {
+        "causal": "",
+        "prefix_lm": "",
+        "fim": "rate spm_rate",
+        "masked_lm": "rate unit longest mask_share random_share masks copies question short_rate",
+        "replaced_token": "rate unit longest mask_share random_share masks copies",
+        "permuted_lm": "rate longest",
+        "unilm": "rate longest mask_share random_share",
+        "mass": "rate mask_share random_share",
+        "bart": "rate unit random_share mean_span noises",
+        "mbart": "rate unit random_share mean_span noises",
+        "span_corruption": "rate mean_span",
+        "ul2": "",
+    }
+    NOISES: ClassVar[str] = "sentence_permutation token_masking token_deletion text_infilling document_rotation"
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> ObjectiveConfig:
+        wrong = []
+        for name, field in type(self).model_fields.items():
+            if name != "name" and getattr(self, name) != field.default and name not in self.READS[self.name].split():
+                readers = ", ".join(other for other, keys in self.READS.items() if name in keys.split())
+                wrong.append(f"{name}: objective={self.name} does not read it; {readers} do")
+        if self.mask_share + self.random_share > 1:
+            wrong.append(f"random_share: {self.random_share} and mask_share {self.mask_share} are more than 1 together")
+        if self.name in ("bart", "mbart"):
+            allowed = self.NOISES.split()
+            if not self.noises:
+                wrong.append(f"noises: {self.name} needs at least one of {', '.join(allowed)}")
+            wrong += [
+                f"noises: {noise!r} is none of {', '.join(allowed)}{nearest(noise, allowed)}"
+                for noise in self.noises
+                if noise not in allowed
+            ]
+            if self.unit == "ngram":
+                wrong.append(f"unit: {self.name} hides spans of tokens or of words, not ngram; choose token or word")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+class SourceConfig(Section):
+    """One of the texts that a mixture is made of."""
+
+    path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst")
+    weight: float | None = key(None, "share of the tokens, relative to the others; null: by size and data.alpha", ge=0)
+    epochs: float | None = key(None, "most often that it is read, then the others take its share", "epochs", gt=0)
+    language: str | None = key(None, "language, e.g. de; reported, never guessed")
+    licence: str | None = key(None, "licence as its owner states it; reported, never guessed")
+
+    @model_validator(mode="after")
+    def _given(self) -> SourceConfig:
+        if not self.path:
+            raise ValueError("path: a source needs files, folders or globs")
+        return self
+
+
+class StageConfig(Section):
+    """A stretch of the run with weights of its own."""
+
+    tokens: Count = key(1, "length of the stage", "tokens", ge=1)
+    weights: dict[str, float] = key({}, "share of the tokens of each source, relative to the others; missing ones: 0")
+
+
+class DataConfig(Section):
+    """Which text, and how much of it a sample holds."""
+
+    name: Literal["stdlib", "text", "mixture"] = key(
+        "stdlib", "corpus: Python's own standard library, text files of yours, or a mixture of such"
+    )
+    path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst; for data=text")
+    field: str = key("text", "JSONL field or Parquet column that holds a document's text")
+    document: Literal["file", "paragraph", "line"] = key("file", "what one document is in a plain text file")
+    sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
+    packing: Literal["packed", "padded"] = key(
+        "packed", "samples without gaps, or one stretch of one document each, padded"
+    )
+    boundaries: bool = key(True, "documents of one window do not see each other; false: read it as one text (decoders)")
+    normalize: Literal["none", "nfc", "nfkc"] = key("none", "Unicode form that all text is brought into")
+    deduplicate: bool = key(False, "keep only the first of documents of the same text")
+    shortest: int = key(0, "shorter documents are left out", "characters", ge=0)
+    longest: int | None = key(None, "longer documents are left out", "characters", ge=1)
+    held_out: float = key(0.05, "share of the documents (chosen by hash) that is never trained on", gt=0, lt=0.5)
+    sources: dict[str, SourceConfig] = key(
+        {}, "for data=mixture: name of a source -> path, weight, epochs, language, licence"
+    )
+    alpha: float = key(1.0, "sources without weights: their share is their size to this power (XLM-R 0.3)", ge=0, le=1)
+    stages: tuple[StageConfig, ...] = key((), "weights that change along the run; the last stage holds to the end")
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _mixture_fits(self) -> DataConfig:
+        wrong = []
+        if self.name == "mixture" and not self.sources:
+            wrong.append("sources: data=mixture needs at least one, e.g. +data.sources.news.path=news/")
+        if not self.boundaries and self.packing == "padded":
+            wrong.append("boundaries: data.packing=padded has one document in a window; leave data.boundaries=true")
+        if self.name == "mixture" and self.path:
+            wrong.append("path: the texts of a mixture stand in data.sources")
+        if self.name != "mixture" and (self.sources or self.stages or self.alpha != 1):
+            wrong.append("sources: only data=mixture reads sources, alpha and stages; add data=mixture")
+        weights = [source.weight for source in self.sources.values()]
+        if None in weights and any(weight is not None for weight in weights):
+            unstated = ", ".join(name for name, source in self.sources.items() if source.weight is None)
+            wrong.append(f"sources: state the weight of every source or of none; {unstated} lack one")
+        elif weights and None not in weights and not sum(weight or 0 for weight in weights):
+            wrong.append("sources: all weights are 0; at least one must be more")
+        for number, stage in enumerate(self.stages):
+            for name, weight in stage.weights.items():
+                if name not in self.sources:
+                    wrong.append(f"stages[{number}].weights: no source {name!r}{nearest(name, self.sources)}")
+                elif not 0 <= weight < math.inf:
+                    wrong.append(f"stages[{number}].weights.{name}: {weight} is no share; it must be 0 or more")
+            if not sum(stage.weights.values()) > 0:
+                wrong.append(f"stages[{number}].weights: they sum to 0; at least one must be more")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+class TokenizerConfig(Section):
+    """Sentencepiece, lossless, with byte fallback."""
+
+    name: Literal["unigram", "bpe"] = key("bpe", "kind of sentencepiece model to train")
+    vocabulary: Count = key(2048, "pieces, bytes and special tokens", "tokens", ge=300, le=1_000_000)
+    sentinels: int = key(
+        100, "special tokens <extra_id_0> ... for objectives that replace spans", "tokens", ge=0, le=10_000
+    )
+    symbols: Paths = key((), "special tokens of your own, e.g. <user>; their ids follow those that are built in")
+    training_bytes: Count = key(16_000_000, "most text that the tokenizer is trained on", "bytes", ge=1)
+    path: str | None = key(None, "an existing sentencepiece .model file instead of training one")
+
+
+class OptimConfig(Section):
+    """AdamW with decay on matrices only, and its schedule."""
+
+    lr: float = key(3e-3, "peak learning rate", gt=0)
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = key(
+        "cosine", "shape after warm-up (wsd: warm-up, stable, decay)"
+    )
+    warmup_steps: int | None = key(None, "linear warm-up; null: a tenth of the run, 2000 at most", "steps", ge=0)
+    decay_fraction: float = key(0.2, "share of the steps that the final decay of wsd takes", gt=0, le=1)
+    min_lr_ratio: float = key(0.1, "final over peak learning rate", ge=0, le=1)
+    beta1: float = key(0.9, "decay of the first moment", ge=0, lt=1)
+    beta2: float = key(0.95, "decay of the second moment", ge=0, lt=1)
+    epsilon: float = key(1e-8, "added to the root of the second moment", gt=0)
+    weight_decay: float = key(0.1, "decoupled decay of matrices; norms and biases are not decayed", ge=0)
+    clip: float | None = key(1.0, "largest global gradient norm; null: no clipping", gt=0)
+    batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1)
+
+
+class BudgetConfig(Section):
+    """When the run ends: state exactly one."""
+
+    steps: Count | None = key(None, "optimizer steps", "steps", ge=1)
+    tokens: Count | None = key(None, "training tokens, rounded up to whole steps", "tokens", ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetConfig:
+        stated = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(stated) != 1:
+            raise ValueError(
+                f"state exactly one of budget.steps and budget.tokens, got {' and '.join(stated) or 'none'}"
+            )
+        return self

@@ -1,0 +1,174 @@
+"""Everything that a run knows before it starts, and the rules between its groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import model_validator
+
+from trainer.config.machinery import (
+    CheckpointConfig,
+    EngineConfig,
+    EvaluationConfig,
+    KernelsConfig,
+    LaunchConfig,
+    MachineConfig,
+    MeterConfig,
+    RunConfig,
+    SiteConfig,
+    TrackerConfig,
+)
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Section, key
+from trainer.config.science import (
+    BudgetConfig,
+    DataConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    TokenizerConfig,
+)
+
+SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "seed")
+MACHINERY = ("engine", "kernels", "launch", "machine", "site", "meter", "tracker", "checkpoint", "evaluation", "run")
+
+
+class Config(Section):
+    """Everything that a run knows before it starts."""
+
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    optim: OptimConfig = OptimConfig()
+    budget: BudgetConfig = BudgetConfig(steps=400)
+    seed: int = key(0, "of the weights, the data order and the noise", ge=0, lt=2**63)
+
+    engine: EngineConfig = EngineConfig()
+    kernels: KernelsConfig = KernelsConfig()
+    launch: LaunchConfig = LaunchConfig()
+    machine: MachineConfig = MachineConfig()
+    site: SiteConfig = SiteConfig()
+    meter: MeterConfig = MeterConfig()
+    tracker: TrackerConfig = TrackerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _size_dial(self) -> Config:
+        if self.model.size is not None:
+            from trainer.config.size_dial import turned  # the books below need this module
+
+            self.__dict__["model"] = turned(self.model, self.vocabulary, self.max_length)
+        return self
+
+    @model_validator(mode="after")
+    def _rooms_agree(self) -> Config:
+        wrong = []
+        if self.model.position == "learned" and self.data.sequence_length > self.max_length:
+            wrong.append(
+                f"data.sequence_length: {self.data.sequence_length} is longer than model.max_length {self.max_length}"
+            )
+        if (
+            self.model.vocabulary is not None
+            and self.tokenizer.path is None
+            and self.model.vocabulary < self.tokenizer.vocabulary
+        ):
+            wrong.append(
+                f"model.vocabulary: {self.model.vocabulary} is smaller than tokenizer.vocabulary "
+                f"{self.tokenizer.vocabulary}"
+            )
+        wrong += self._objective_misfits()
+        if self.data.name == "text" and not self.data.path:
+            wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
+        if self.data.name == "stdlib" and self.data.path:
+            wrong.append("data.path: only data=text reads it; add data=text")
+        share = -(-self.optim.batch_size // self.launch.processes)
+        if self.launch.processes > self.optim.batch_size:
+            wrong.append(
+                f"launch.processes: {self.launch.processes} ranks cannot share optim.batch_size {self.optim.batch_size}"
+            )
+        elif self.engine.micro_batch is not None and self.engine.micro_batch > share:
+            wrong.append(
+                f"engine.micro_batch: {self.engine.micro_batch} is more than a rank's share of the batch, "
+                f"{share} = optim.batch_size {self.optim.batch_size} / launch.processes {self.launch.processes}"
+            )
+        if (self.optim.warmup_steps or 0) > self.steps:
+            wrong.append(f"optim.warmup_steps: {self.optim.warmup_steps} is more than the run's {self.steps} steps")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _objective_misfits(self) -> list[str]:
+        """What the objective feeds and the model has no place for; families are the objective's own business."""
+        model, name = self.model, self.objective.name
+        given, wrong = f"objective={name}", []
+        if model.family != "encoder":
+            return []
+        if name == "permuted_lm" and not model.two_stream:
+            wrong.append(
+                f"{given} needs model.two_stream=true, as in model=xlnet-base; model={model.name} has one stream"
+            )
+        if name == "unilm" and model.two_stream:
+            wrong.append(
+                f"{given} needs model.two_stream=false, as in model=bert-base; model={model.name} has two streams"
+            )
+        if name == "replaced_token" and model.generator_width is None:
+            wrong.append(f"{given} needs a generator, as in model=electra-small; model={model.name} has none")
+        if name in ("masked_lm", "unilm", "permuted_lm") and model.generator_width is not None:
+            wrong.append(f"{given}: model={model.name} is a discriminator; take objective=replaced_token")
+        if self.objective.question and not model.sentence_head:
+            wrong.append(
+                f"objective.question: {self.objective.question} needs model.sentence_head=true, as in model=bert-base"
+            )
+        if (self.objective.question or name == "unilm") and model.token_types == 1:
+            wrong.append(f"model.token_types: {given} marks two sentences; take 2, or 0 for none")
+        return wrong
+
+    # Derived figures that several rooms need.
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding matrix."""
+        return self.model.vocabulary or -(-self.tokenizer.vocabulary // 64) * 64
+
+    @property
+    def max_length(self) -> int:
+        return self.model.max_length or self.data.sequence_length
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.optim.batch_size * self.data.sequence_length
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        if self.budget.steps is not None:
+            return self.budget.steps
+        assert self.budget.tokens is not None
+        return -(-self.budget.tokens // self.tokens_per_step)
+
+    @property
+    def experiment(self) -> str:
+        return self.run.experiment or f"{self.model.name}-{self.objective.name}-{self.data.name}"
+
+    def science(self) -> dict[str, Any]:
+        """The part that decides the outcome, as plain data."""
+        return self.model_dump(mode="json", include=set(SCIENCE))
+
+    def science_hash(self) -> str:
+        """Identity of the experiment: 12 hex digits over the science groups."""
+        text = json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load(path: Path) -> Config:
+    """Read a frozen `config.yaml` of a run folder."""
+    return Config.model_validate(yaml.safe_load(path.read_text()))
