@@ -79,7 +79,7 @@ def format_figure(figure: Figure | None, unit: str) -> str:
         return "not stated"
     text = format_amount(figure.value, unit)
     if figure.low is not None and figure.high is None:
-        return f"at least {text}"
+        return f"at least {format_amount(figure.low, unit)}"
     if figure.low is not None and figure.high is not None and figure.low != figure.high:
         low, high = format_amount(figure.low, unit), format_amount(figure.high, unit)
         suffix = "" if unit == "s" else low.partition(" ")[2]
