@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainer.checkpoint import newest_intact
+from trainer.distributed import World
 from trainer.trackers import read_metrics
 
 STEPS = 12
@@ -165,6 +168,34 @@ def test_damage_is_named_and_the_checkpoint_before_it_used(undisturbed: Path, is
     assert "checkpoint of step 8 is damaged (model.safetensors: its sha256 differs) and was not used" in result.stdout
     assert "going on from step-00000004" in result.stdout
     assert_same_bits(run, undisturbed)
+
+
+def test_every_file_of_a_checkpoint_is_guarded(undisturbed: Path, tmp_path: Path) -> None:
+    """A byte flipped at either end or in the middle, a byte missing, a file missing: named, and the one before used."""
+    source = undisturbed / "checkpoints"
+    world = World(0, 1, 0, torch.device("cpu"))
+
+    def flip(place: int) -> Callable[[bytes], bytes]:
+        return lambda content: content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+    files = sorted(path.name for path in (source / "step-00000012").iterdir())
+    assert files == ["manifest.json", "model.safetensors", "moments-00001-of-00001.safetensors"]
+    for name in files:
+        size = (source / "step-00000012" / name).stat().st_size
+        harm: list[Callable[[bytes], bytes | None]] = [flip(0), flip(size // 2), flip(size - 1)]
+        harm += [lambda content: content[:-1], lambda content: b"", lambda content: None]
+        for number, damage in enumerate(harm):
+            copy = tmp_path / f"{name}-{number}"
+            shutil.copytree(source, copy)
+            victim = copy / "step-00000012" / name
+            damaged = damage(victim.read_bytes())
+            victim.unlink() if damaged is None else victim.write_bytes(damaged)
+            checkpoint, lines = newest_intact(copy, world)
+            assert checkpoint is not None
+            assert checkpoint.step == 8, (name, number)
+            assert len(lines) == 1
+            assert name in lines[0]
+            shutil.rmtree(copy)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
