@@ -8,6 +8,7 @@ pieces     the same text, but every window inside one document, padded behind
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,23 +30,23 @@ class Cut:
     begins: tuple[np.ndarray, np.ndarray] | None = None
 
 
-class Windows:
+class Windows(ABC):
     """Windows of one split. Window j begins `stride` tokens behind window j - 1 and has `length` tokens."""
 
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int) -> None:
         self.stream, self.stride, self.length, self.pad = stream, stride, length, pad
 
+    @abstractmethod
     def count(self, whole: bool) -> int:
         """How many windows there are; `whole` leaves out one that the end of the corpus cuts short."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cut(self, places: np.ndarray) -> Cut:
         """The windows of these places; a place past the end is all padding."""
-        raise NotImplementedError
 
+    @abstractmethod
     def document(self, places: np.ndarray) -> np.ndarray:
         """Number of the document in which each window begins."""
-        raise NotImplementedError
 
     def _in_a_row(self, tokens: int, whole: bool) -> int:
         overlap = self.length - self.stride
