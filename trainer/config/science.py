@@ -179,7 +179,9 @@ class TokenizerConfig(Section):
     )
     symbols: Paths = key((), "special tokens of your own, e.g. <user>; their ids follow those that are built in")
     training_bytes: Count = key(16_000_000, "most text that the tokenizer is trained on", "bytes", ge=1)
-    path: str | None = key(None, "an existing sentencepiece .model file instead of training one")
+    path: str | None = key(
+        None, "an existing tokenizer instead of training one: sentencepiece model, tokenizer.json, or a folder with one"
+    )
 
 
 class OptimConfig(Section):

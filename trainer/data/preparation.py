@@ -30,7 +30,7 @@ from trainer.data.corpus import parts, sources
 from trainer.data.encoding import encode
 from trainer.data.readers import Part, Source
 from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
-from trainer.data.tokenizer import SPECIALS, Tokenizer, train
+from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
 from trainer.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -67,7 +67,7 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
 
 
 def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
-    imported = Tokenizer(Path(config.tokenizer.path).expanduser()) if config.tokenizer.path else None
+    imported = Tokenizer(tokenizer_file(config.tokenizer.path)) if config.tokenizer.path else None
     files = sources(config.data)
     listing = root / "listings" / f"{_listing_key(config, files, imported)}.json"
     folder = _remembered(root, listing)
@@ -93,7 +93,7 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
 def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
     """The tokenizer of a config, trained if it is not there yet, and nothing encoded: a sentencepiece model file."""
     if config.tokenizer.path:
-        return Path(config.tokenizer.path).expanduser()
+        return tokenizer_file(config.tokenizer.path)
     files = sources(config.data)
     progress = progress or (lambda what, done, total: None)
     return _trained(config, cache_root(config), files, _survey(config, files, progress), progress)

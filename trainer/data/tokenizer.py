@@ -1,8 +1,8 @@
-"""Sentencepiece, trained so that every text comes back exactly, byte for byte.
+"""Text to ids and back: a sentencepiece model that is trained here, or a tokenizer that somebody else made.
 
-Ids are fixed: the special tokens first (see SPECIALS and `tokenizer.sentinels`), then newline and tab, then the 256
-bytes, then what training learned. Special tokens never come out of text, not even out of text that spells their
-names.
+Trained here, every text comes back exactly, byte for byte, and ids are fixed: the special tokens first (see SPECIALS
+and `tokenizer.sentinels`), then newline and tab, then the 256 bytes, then what training learned. Special tokens never
+come out of text, not even out of text that spells their names.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import sentencepiece
 
 from trainer.config import TokenizerConfig
+from trainer.data.huggingface_model import HuggingFace
+from trainer.data.sentencepiece_model import SentencePiece
 from trainer.errors import UserError
 from trainer.objectives import Vocabulary
 
@@ -26,13 +29,43 @@ SPECIALS = (
     *("<NLU>", "<NLG>", "<S2S>"),  # UL2's modes
 )
 OWN_PIECES = ("\n", "\t")
-SPACE = "\u2581"  # what sentencepiece writes for a space, and could not tell from the character itself
 LONGEST_LINE = 4096  # characters of one training sentence
 THREADS = 4  # fixed: part of the trained model, whatever the machine
+FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.json")
+
+
+class Engine(Protocol):
+    """What knows a vocabulary. specials: piece -> id of what never comes out of text."""
+
+    vocabulary: int
+    specials: dict[str, int]
+
+    def encode(self, texts: list[str], threads: int) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids; special tokens have none."""
+
+    def text(self, token: int) -> str | None:
+        """What one id stands for within a text; None for a part of a character."""
+
+    def piece(self, token: int) -> str:
+        """How the model itself spells an id."""
+
+
+def tokenizer_file(path: str | Path) -> Path:
+    """The file itself, or the one in a folder that holds a tokenizer. Raises UserError when it holds none."""
+    given = Path(path).expanduser()
+    if not given.is_dir():
+        return given
+    found = next((given / name for name in FILES if (given / name).is_file()), None)
+    if found is None:
+        raise UserError(f"tokenizer.path: {given} holds none of {', '.join(FILES)}")
+    return found
 
 
 class Tokenizer:
-    """Text to ids and back, without loss."""
+    """Text to ids and back. Raises UserError when the file is no tokenizer that ends its documents."""
 
     def __init__(self, file: Path) -> None:
         try:
@@ -41,35 +74,17 @@ class Tokenizer:
             raise UserError(f"tokenizer.path: no such file: {file}") from None
         except OSError as error:
             raise UserError(f"tokenizer.path: cannot read {file}: {error.strerror}") from None
-        self._processor = sentencepiece.SentencePieceProcessor()
-        try:
-            self._processor.LoadFromSerializedProto(self.model)
-        except RuntimeError:
-            raise UserError(f"tokenizer.path: {file} is not a sentencepiece model") from None
-        self.vocabulary: int = self._processor.get_piece_size()
-        self.specials = self._special_tokens()
-        if "</s>" not in self.specials:
-            raise UserError(
-                f"tokenizer.path: {file} has no </s>, which every document ends with; train it with eos_id set"
-            )
-        own = self._processor
-        space = [own.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
-        self._space_bytes = space if all(map(own.is_byte, space)) else None
+        kind = HuggingFace if self.model.lstrip()[:1] == b"{" else SentencePiece
+        self._engine: Engine = kind(self.model, file)
+        self.vocabulary = self._engine.vocabulary
+        # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.
+        self.specials = dict(self._engine.specials)
+        self.specials.setdefault("<s>", self.specials["</s>"])
+        self.specials.setdefault("<pad>", self.specials.get("<unk>", self.specials["</s>"]))
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.model).hexdigest()
-
-    def _special_tokens(self) -> dict[str, int]:
-        own = self._processor
-        named = {"<pad>": own.pad_id(), "<s>": own.bos_id(), "</s>": own.eos_id(), "<unk>": own.unk_id()}
-        found = {own.id_to_piece(i): i for i in range(self.vocabulary) if own.is_control(i)}
-        found |= {name: i for name, i in named.items() if i >= 0}
-        # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.
-        if "</s>" in found:
-            found.setdefault("<s>", found["</s>"])
-            found.setdefault("<pad>", found.get("<unk>", found["</s>"]))
-        return found
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text, without <s> and </s>."""
@@ -77,37 +92,19 @@ class Tokenizer:
 
     def encode_all(self, texts: list[str], threads: int = 1) -> list[list[int]]:
         """Ids of many texts; the answer does not depend on the threads."""
-        ids: list[list[int]] = self._processor.encode(texts, num_threads=threads)
-        for number, text in enumerate(texts):
-            if SPACE in text and self._space_bytes:
-                ids[number] = self._encode_around_spaces(text, self._space_bytes)
-        return ids
-
-    def _encode_around_spaces(self, text: str, space: list[int]) -> list[int]:
-        ids: list[int] = []
-        for number, piece in enumerate(text.split(SPACE)):
-            ids += space * (number > 0) + self._processor.encode(piece)
-        return ids
+        return self._engine.encode(texts, threads)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; special tokens have none."""
-        text: str = self._processor.decode([int(i) for i in ids])
-        return text
+        return self._engine.decode(ids)
 
     def table(self) -> Vocabulary:
         """What objectives know about the ids."""
-        own = self._processor
-        pieces: list[str] = [own.id_to_piece(token) for token in range(self.vocabulary)]
-        return Vocabulary.of(
-            self.vocabulary,
-            self.specials,
-            lambda token: None if own.is_byte(token) else pieces[token].replace(SPACE, " "),
-        )
+        return Vocabulary.of(self.vocabulary, self.specials, self._engine.text)
 
     def piece(self, token: int) -> str:
         """How the model itself spells a token."""
-        piece: str = self._processor.id_to_piece(int(token))
-        return piece
+        return self._engine.piece(token)
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:

@@ -13,14 +13,13 @@ from trainer.checkpoint import each_intact, save_weights
 from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.data import Tokenizer
+from trainer.data.tokenizer import FILES as TOKENIZER_FILES
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.files import new_folder
 from trainer.hub.tokenizer import write_tokenizer
-
-SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
 def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, and downloads none itself")
     imported = read_checkpoint(source, generator)
-    tokenizer = next((source / name for name in SENTENCEPIECE if (source / name).is_file()), None)
+    tokenizer = next((source / name for name in TOKENIZER_FILES if (source / name).is_file()), None)
     config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)

@@ -1,8 +1,9 @@
-"""A sentencepiece model as a fast tokenizer that AutoTokenizer loads: same pieces, same ids, same text back.
+"""The tokenizer of a run as a fast tokenizer that AutoTokenizer loads: same pieces, same ids, same text back.
 
 What our tokenizers do is said in the terms of the `tokenizers` library: no normalisation, spaces written as U+2581,
 the model's own pieces, bytes for what no piece covers, special tokens that never come out of text.
-Models whose training asked for a normalisation of their own are refused, not approximated.
+Models whose training asked for a normalisation of their own are refused, not approximated. A tokenizer that came as a
+tokenizer.json leaves as the same file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainer.data.tokenizer import Tokenizer as OurTokenizer
 from trainer.errors import UserError
 from trainer.files import write_synced
 
@@ -21,7 +23,7 @@ NAMED |= {"<sep>": "sep_token", "<cls>": "cls_token"}
 
 
 def write_tokenizer(folder: Path, model_file: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the sentencepiece model itself.
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the sentencepiece model, if it is one.
 
     Raises UserError where the model cannot be said in these terms, or where the extra that this needs is missing.
     """
@@ -29,6 +31,15 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
         from tokenizers import AddedToken
     except ImportError:
         raise UserError("export of a tokenizer needs the extra: pip install 'isoflop[hub]'") from None
+    content = model_file.read_bytes()
+    if content.lstrip()[:1] == b"{":
+        opened = OurTokenizer(model_file)
+        named = {
+            role: opened.piece(opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials
+        }
+        write_synced(folder / "tokenizer.json", content)
+        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [])
+        return
     proto = _proto(model_file)
     tokenizer = _tokenizer(proto, model_file)
     own = [piece.piece for piece in proto.pieces if piece.type == 4]
@@ -37,7 +48,12 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in own])
     write_synced(folder / "tokenizer.json", tokenizer.to_str(pretty=False).encode())
     named = {NAMED[piece]: piece for piece in special if piece in NAMED}
-    extra = [piece for piece in special if piece not in NAMED]
+    _write_settings(folder, named, [piece for piece in special if piece not in NAMED])
+    write_synced(folder / "tokenizer.model", content)
+
+
+def _write_settings(folder: Path, named: dict[str, str], extra: list[str]) -> None:
+    """named: role, e.g. pad_token -> piece; extra: special tokens without a role."""
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
@@ -46,7 +62,6 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
     }
     for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", named)):
         write_synced(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-    write_synced(folder / "tokenizer.model", model_file.read_bytes())
 
 
 def _proto(model_file: Path) -> Any:

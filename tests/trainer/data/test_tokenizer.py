@@ -106,7 +106,7 @@ def test_files_that_are_no_tokenizer(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         Tokenizer(tmp_path)
     (tmp_path / "text.model").write_text("not a model")
-    with pytest.raises(UserError, match="is not a sentencepiece model"):
+    with pytest.raises(UserError, match="neither a sentencepiece model nor"):
         Tokenizer(tmp_path / "text.model")
 
 

@@ -1,0 +1,64 @@
+"""A sentencepiece model as the tokenizer's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+from trainer.errors import UserError
+
+SPACE = "\u2581"  # what sentencepiece writes for a space, and could not tell from the character itself
+
+
+class SentencePiece:
+    """See `Engine`. Raises UserError when the file is none, or has no </s>."""
+
+    def __init__(self, content: bytes, file: Path) -> None:
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(content)
+        except RuntimeError:
+            raise UserError(
+                f"tokenizer.path: {file} is neither a sentencepiece model nor a tokenizer.json of Hugging Face"
+            ) from None
+        self.vocabulary: int = self._processor.get_piece_size()
+        self.specials = self._special_tokens()
+        if "</s>" not in self.specials:
+            raise UserError(
+                f"tokenizer.path: {file} has no </s>, which every document ends with; train it with eos_id set"
+            )
+        own = self._processor
+        space = [own.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self._space_bytes = space if all(map(own.is_byte, space)) else None
+
+    def _special_tokens(self) -> dict[str, int]:
+        own = self._processor
+        named = {"<pad>": own.pad_id(), "<s>": own.bos_id(), "</s>": own.eos_id(), "<unk>": own.unk_id()}
+        found = {own.id_to_piece(i): i for i in range(self.vocabulary) if own.is_control(i)}
+        return found | {name: i for name, i in named.items() if i >= 0}
+
+    def encode(self, texts: list[str], threads: int) -> list[list[int]]:
+        ids: list[list[int]] = self._processor.encode(texts, num_threads=threads)
+        for number, text in enumerate(texts):
+            if SPACE in text and self._space_bytes:
+                ids[number] = self._encode_around_spaces(text, self._space_bytes)
+        return ids
+
+    def _encode_around_spaces(self, text: str, space: list[int]) -> list[int]:
+        ids: list[int] = []
+        for number, piece in enumerate(text.split(SPACE)):
+            ids += space * (number > 0) + self._processor.encode(piece)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        text: str = self._processor.decode([int(i) for i in ids])
+        return text
+
+    def text(self, token: int) -> str | None:
+        return None if self._processor.is_byte(token) else self.piece(token).replace(SPACE, " ")
+
+    def piece(self, token: int) -> str:
+        piece: str = self._processor.id_to_piece(int(token))
+        return piece
