@@ -34,9 +34,7 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
     content = model_file.read_bytes()
     if content.lstrip()[:1] == b"{":
         opened = OurTokenizer(model_file)
-        named = {
-            role: opened.piece(opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials
-        }
+        roles = [(role, opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials]
         write_synced(folder / "tokenizer.json", content)
         _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [])
         return
