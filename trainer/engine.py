@@ -25,6 +25,7 @@ from trainer.config import Config
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.models import build, initialize
+from trainer.optimizer import adamw, set_learning_rate
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MicroBatch = Mapping[str, np.ndarray]
@@ -167,7 +168,7 @@ class Engine:
             name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
         }
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
-            model=self.model, optimizer=self._adamw(), config=settings, dist_init_required=False
+            model=self.model, optimizer=adamw(self.model, config.optim), config=settings, dist_init_required=False
         )
         if config.engine.compile:
             self._engine.compile()
@@ -200,26 +201,6 @@ class Engine:
 
             self.model.forward = forward  # type: ignore[method-assign]
 
-    def _adamw(self) -> torch.optim.AdamW:
-        """Decay on matrices only: norms, biases and other vectors are left alone."""
-        optim = self.config.optim
-
-        def dimensions(parameter: Tensor) -> int:
-            return len(getattr(parameter, "ds_shape", parameter.shape))
-
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if dimensions(p) >= 2], "weight_decay": optim.weight_decay},
-            {"params": [p for p in trained if dimensions(p) < 2], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=optim.lr,
-            betas=(optim.beta1, optim.beta2),
-            eps=optim.epsilon,
-            fused=True,
-        )
-
     # --- stepping ---
 
     def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -246,8 +227,7 @@ class Engine:
 
     def update(self, lr: float) -> float:
         """One optimizer step; returns the global gradient norm before clipping."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self._optimizer, lr)
         norm = 0.0
         if self.stage == 0:  # DeepSpeed would clip but not tell the norm
             clip = self.config.optim.clip

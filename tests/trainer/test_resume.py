@@ -47,6 +47,12 @@ def assert_same_curve(run: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
+def tiny(tiny: list[str]) -> list[str]:
+    """Under muP parameters learn at different rates: every layout and every resume must keep them apart."""
+    return [*tiny, "model.mup_base_width=16"]
+
+
+@pytest.fixture(scope="module")
 def undisturbed(tiny: list[str], command: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One rank, ZeRO 0, from step 1 to the end, checkpoints every 4 steps."""
     folder = tmp_path_factory.mktemp("undisturbed")

@@ -112,6 +112,41 @@ class ModelConfig(Section):
     init_std: float = key(0.02, "standard deviation of the initial weights (init=normal)", gt=0)
     init_residual: bool = key(True, "divide it by sqrt(2 depth) for the projections into the residual stream (GPT-2)")
 
+    # Scaling of the width.
+    mup_base_width: int | None = key(
+        None, "muP: the width that it starts from, where all is as without it; null: standard parametrization",
+        "channels", ge=1,
+    )  # fmt: skip
+    mup_base_head_size: int | None = key(
+        None, "muP: channels per head at that width; null: as here, so that wider models have more heads",
+        "channels", ge=1,
+    )  # fmt: skip
+
+    @property
+    def base_width(self) -> int:
+        """The width that muP starts from; without muP the model's own."""
+        return self.mup_base_width or self.width
+
+    @property
+    def width_growth(self) -> float:
+        """How many times wider than muP's base; 1 without muP."""
+        return self.width / self.base_width
+
+    @property
+    def score_scale(self) -> float | None:
+        """Factor of the attention scores; None: the kernels' own, 1 / sqrt(head_size).
+
+        Under muP it falls as 1 / head_size (Yang et al. 2022, definition 4.1)."""
+        if self.mup_base_head_size is None:
+            return self.attention_scale
+        usual = self.attention_scale or self.head_channels**-0.5
+        return float(usual * (self.mup_base_head_size / self.head_channels) ** 0.5)
+
+    @property
+    def head_factor(self) -> float:
+        """What the residual stream is multiplied by before the output head (Yang et al. 2022, table 8)."""
+        return float((self.base_width**-0.5 if self.head_scale else 1.0) / self.width_growth)
+
     @property
     def head_channels(self) -> int:
         return self.head_size or self.width // self.heads
@@ -199,6 +234,17 @@ class ModelConfig(Section):
             raise ValueError("sentence_head: needs model.pooler=pretraining")
         if self.embedding_projection == "tokens" and self.embedding_channels != self.width and not self.tied:
             raise ValueError("embedding_projection: tokens needs model.tied=true")
+        if self.mup_base_width is None and self.mup_base_head_size is not None:
+            raise ValueError("mup_base_head_size: needs model.mup_base_width")
+        if self.mup_base_width is not None:
+            untold = {
+                "embedding_width": self.embedding_channels != self.width,
+                "position": self.position == "relative",
+                "two_stream": self.two_stream,
+                "generator_width": self.generator_width is not None,
+            }
+            for name in (name for name, there in untold.items() if there):
+                raise ValueError(f"mup_base_width: muP is not worked out for model.{name}={getattr(self, name)}")
         generator = self.generator
         if generator is not None and generator.width % generator.heads:
             raise ValueError(f"generator_heads: {generator.heads} does not divide generator_width {generator.width}")

@@ -8,8 +8,18 @@ from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
 from trainer.models.initialization import initialize
 from trainer.models.losses import NOT_A_TARGET
+from trainer.models.width import learning_rate_scales
 
-__all__ = ["NOT_A_TARGET", "Decoder", "Encoder", "EncoderDecoder", "Model", "build", "initialize"]
+__all__ = [
+    "NOT_A_TARGET",
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Model",
+    "build",
+    "initialize",
+    "learning_rate_scales",
+]
 
 Model = Decoder | Encoder | EncoderDecoder
 ASSEMBLIES: dict[str, type[Decoder] | type[Encoder] | type[EncoderDecoder]] = {

@@ -37,7 +37,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, std: Spread, *, local: bool = False) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
-        self.scale, self.local, self.qk_norm = config.attention_scale, local, config.qk_norm
+        self.scale, self.local, self.qk_norm = config.score_scale, local, config.qk_norm
         queries, keys, width, bias = (
             self.heads * self.channels,
             self.kv_heads * self.channels,

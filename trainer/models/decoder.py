@@ -7,7 +7,7 @@ from torch import Tensor
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
 from trainer.models.losses import token_loss
-from trainer.models.parts import HeadTransform, Linear
+from trainer.models.parts import Head, HeadTransform, Linear
 from trainer.models.stack import Stack, places
 
 
@@ -23,7 +23,7 @@ class Decoder(Stack):
             self.transform = HeadTransform(config, std.other)
         elif columns != config.width:
             self.transform = Linear(config.width, columns, bias=False, std=std.other)
-        self.head = Linear(columns, vocabulary, bias=config.head_bias, std=std.head)
+        self.head = Head(columns, vocabulary, bias=config.head_bias, std=std.head, scale=config.head_factor)
         if config.tied:
             self.head.weight = self.tokens.weight
 
@@ -37,8 +37,6 @@ class Decoder(Stack):
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Logits [B, S, vocabulary] from the residual stream."""
-        if self.config.head_scale:
-            hidden = hidden * self.config.width**-0.5
         return self.head(hidden if self.transform is None else self.transform(hidden))
 
     def logits(

@@ -13,7 +13,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.initialization import spread
 from trainer.models.losses import per_row, token_loss
-from trainer.models.parts import HeadTransform, Linear
+from trainer.models.parts import Head, HeadTransform, Linear
 from trainer.models.positions import sinusoids
 from trainer.models.replaced import ReplacedTokens
 from trainer.models.stack import Stack, computing_dtype, places
@@ -28,7 +28,8 @@ class TokenHead(nn.Module):
         super().__init__()
         std = spread(config)
         self.transform = HeadTransform(config, std.other) if config.head_transform else None
-        self.output = Linear(config.embedding_channels, vocabulary, bias=config.head_bias, std=std.head)
+        columns, bias = config.embedding_channels, config.head_bias
+        self.output = Head(columns, vocabulary, bias=bias, std=std.head, scale=config.head_factor)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.output(hidden if self.transform is None else self.transform(hidden))
@@ -42,7 +43,9 @@ class Encoder(Stack):
         std, width = spread(config), config.width
         output: Linear
         self.pooler = Linear(width, width, bias=True, std=std.other) if config.pooler == "pretraining" else None
-        self.sentence = Linear(width, 2, bias=True, std=std.other) if config.sentence_head else None
+        self.sentence = None
+        if config.sentence_head:
+            self.sentence = Head(width, 2, bias=True, std=std.table, scale=1 / config.width_growth)
         self.query_start = nn.Parameter(torch.empty(width)) if config.two_stream else None
         self.stds = {"query_start": std.other}
         self.head: TokenHead | None = None

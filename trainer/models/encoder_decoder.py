@@ -9,7 +9,7 @@ from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
 from trainer.models.losses import token_loss
-from trainer.models.parts import Linear
+from trainer.models.parts import Head
 from trainer.models.stack import Stack, computing_dtype, places
 
 
@@ -22,7 +22,8 @@ class EncoderDecoder(nn.Module):
         self.encoder = Stack(config, vocabulary, max_length, causal=False, backend=backend)
         tokens = self.encoder.tokens
         self.decoder = Stack(config, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend)
-        self.head = Linear(config.width, vocabulary, bias=config.head_bias, std=spread(config).head)
+        std = spread(config).head
+        self.head = Head(config.width, vocabulary, bias=config.head_bias, std=std, scale=config.head_factor)
         if config.tied:
             self.head.weight = self.encoder.tokens.weight
 
@@ -68,8 +69,6 @@ class EncoderDecoder(nn.Module):
         )
         context = self.decoder.context(x, positions, segments)._replace(source=source, source_mask=mask)
         hidden = self.decoder.run(x, context)
-        if self.config.head_scale:
-            hidden = hidden * self.config.width**-0.5
         return self.head(hidden)
 
     def forward(

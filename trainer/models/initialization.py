@@ -24,11 +24,33 @@ class Spread:
     attention_output: float  # the two projections into the residual stream
     down: float
     head: float
-    other: float
+    other: float  # further matrices from the residual stream to itself
+    table: float  # small tables and vectors
 
 
 def spread(config: ModelConfig) -> Spread:
-    """The rule of `config.init`.
+    """The rule of `config.init`; under muP (Yang et al. 2022, table 8) as at the base width, but for the matrices whose
+    inputs grow with the width: their variance falls as 1 / width."""
+    here = _rule(config)
+    if config.mup_base_width is None:
+        return here
+    base = _rule(config.model_copy(update={"width": config.base_width}))
+    shrink = config.width_growth**-0.5 if config.init == "normal" else 1.0  # the other rules fall by themselves
+    return Spread(
+        embedding=base.embedding,
+        query=here.query * shrink,
+        key=here.key * shrink,
+        up=here.up * shrink,
+        attention_output=here.attention_output * shrink,
+        down=here.down * shrink,
+        head=base.head,
+        other=here.other * shrink,
+        table=base.table,
+    )
+
+
+def _rule(config: ModelConfig) -> Spread:
+    """Standard deviations by `config.init`.
 
     normal: init_std, over sqrt(2 depth) for the projections into the residual stream where init_residual
         (Radford et al. 2019, section 2.3).
@@ -41,13 +63,13 @@ def spread(config: ModelConfig) -> Spread:
         std = width**-0.5
         query = (width * config.head_channels) ** -0.5
         head = 1.0 if config.tied else std
-        return Spread(1.0, query, std, std, inner**-0.5, config.ffn_channels**-0.5, head, std)
+        return Spread(1.0, query, std, std, inner**-0.5, config.ffn_channels**-0.5, head, std, std)
     if config.init == "small":
         std, residual = (2 / (5 * width)) ** 0.5, 2 / (depth * width**0.5)
     else:
         std = config.init_std
         residual = std / (2 * depth) ** 0.5 if config.init_residual else std
-    return Spread(std, std, std, std, residual, residual, std, std)
+    return Spread(std, std, std, std, residual, residual, std, std, std)
 
 
 def _stream(seed: int, name: str) -> torch.Generator:

@@ -10,7 +10,17 @@ from torch.nn import functional as F
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import Spread, initialize
 
-__all__ = ["ACTIVATIONS", "Embedding", "FeedForward", "HeadTransform", "Linear", "RMSNorm", "initialize", "norm"]
+__all__ = [
+    "ACTIVATIONS",
+    "Embedding",
+    "FeedForward",
+    "Head",
+    "HeadTransform",
+    "Linear",
+    "RMSNorm",
+    "initialize",
+    "norm",
+]
 
 
 class Linear(nn.Linear):
@@ -22,6 +32,17 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Left to `initialize`, which draws every parameter from its own stream."""
+
+
+class Head(Linear):
+    """From the residual stream to logits, whose number does not grow with the width. `scale` multiplies the input."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float, scale: float = 1.0) -> None:
+        super().__init__(inputs, outputs, bias=bias, std=std)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.scale == 1 else x * self.scale)
 
 
 class Embedding(nn.Embedding):

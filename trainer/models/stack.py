@@ -49,7 +49,7 @@ class Stack(nn.Module):
             Linear(config.embedding_channels, config.width, bias=whole, std=std.other) if factorised else None
         )
         self.buckets = (
-            Embedding(config.relative_buckets, config.heads, std=std.other) if config.position == "buckets" else None
+            Embedding(config.relative_buckets, config.heads, std=std.table) if config.position == "buckets" else None
         )
         count = 1 if config.shared_layers else self.depth
         self.blocks = nn.ModuleList(Block(config, layer, cross=cross) for layer in range(count))
@@ -84,7 +84,7 @@ class Stack(nn.Module):
         if first is not None:
             x = first(x)
         if config.embedding_scale:
-            x = x * config.width**0.5
+            x = x * config.base_width**0.5
         if self.positions is not None:
             x = x + self.positions(positions + config.position_offset if config.position_offset else positions)
         elif config.position == "sinusoidal":

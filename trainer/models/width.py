@@ -1,0 +1,32 @@
+"""muP: how learning rates follow the width, so that the best one stays (Yang et al. 2022, Tensor Programs V).
+
+With AdamW and a model `width_growth` times wider than the base (table 8 of the paper):
+
+    part                                    initial variance     factor          learning rate
+    embeddings, norms, biases               as at the base       1               1
+    matrices whose inputs grow              / width_growth       1               / width_growth
+    output heads                            as at the base       / width_growth  1
+    attention scores                                             / head_size
+
+The variances are in `initialization.spread`, the factors in `ModelConfig`. A tied head is the embedding, and learns at
+the full rate: so the share of the width is a factor before the head, and not in its learning rate.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trainer.config.model import ModelConfig
+from trainer.models.parts import Head, Linear
+
+
+def learning_rate_scales(model: nn.Module) -> dict[str, float]:
+    """The factor of every parameter's learning rate, by name; all 1 without muP."""
+    config = model.config
+    assert isinstance(config, ModelConfig)
+    hidden = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and not isinstance(module, Head)
+    }
+    return {name: 1 / config.width_growth if name in hidden else 1.0 for name, _ in model.named_parameters()}
