@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.config import DataConfig
+from trainer.data import megatron
 from trainer.data.readers import JSON_SUFFIXES, PARQUET_SUFFIX, Part, Source, kind, read
 from trainer.errors import UserError, nearest
 
@@ -80,11 +81,13 @@ def _given(origin: str, paths: tuple[str, ...]) -> list[Source]:
 def _at(origin: str, path: Path) -> list[Source]:
     if path.is_file():
         return [_source(origin, path, path.parent)]
+    if (index := path.with_name(path.name + megatron.SUFFIX)).is_file():  # Megatron-LM names both files by their prefix
+        return [_source(origin, index, path.parent)]
     if not path.is_dir():
         beside = path.parent if path.parent.is_dir() else Path()
         names = [entry.name for entry in beside.iterdir()]
         raise UserError(f"data.path: no such file or folder: {path}{nearest(path.name, names)}")
-    suffixes = (*TEXT_SUFFIXES.split(), *JSON_SUFFIXES, PARQUET_SUFFIX)
+    suffixes = (*TEXT_SUFFIXES.split(), *JSON_SUFFIXES, PARQUET_SUFFIX, megatron.SUFFIX)
     found = []
     for folder, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -98,4 +101,7 @@ def _at(origin: str, path: Path) -> list[Source]:
 
 def _source(origin: str, path: Path, root: Path) -> Source:
     status = path.stat()
-    return Source(origin, path.relative_to(root).as_posix(), path, status.st_size, status.st_mtime_ns)
+    size, changed = status.st_size, status.st_mtime_ns
+    if path.suffix == megatron.SUFFIX and (tokens := path.with_suffix(".bin")).is_file():
+        size, changed = size + tokens.stat().st_size, max(changed, tokens.stat().st_mtime_ns)
+    return Source(origin, path.relative_to(root).as_posix(), path, size, changed)

@@ -37,7 +37,7 @@ def encode(
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     first, done = _resume(folder, writers)
     for number, batch in islice(enumerate(_batches(kept), start=1), first, None):
-        encoded = tokenizer.encode_all([part.text for _, part, _ in batch], threads)
+        encoded = _encoded([part for _, part, _ in batch], tokenizer, threads)
         for (origin, part, held_out), ids in zip(batch, encoded, strict=True):
             tokens = tokens_of(ids, bos=bos if part.first else None, eos=eos if part.last else None)
             writers["held_out" if held_out else "train"].add(tokens, len(part.text.encode()), part.first, origin)
@@ -58,6 +58,12 @@ def encode(
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     (folder / STATE).unlink(missing_ok=True)
     fsync(folder)
+
+
+def _encoded(parts: list[Part], tokenizer: Tokenizer, threads: int) -> Iterator[list[int]]:
+    """The ids of every part; those that came as tokens keep them."""
+    fresh = iter(tokenizer.encode_all([part.text for part in parts if part.tokens is None], threads))
+    return (next(fresh) if part.tokens is None else part.tokens.tolist() for part in parts)
 
 
 def _batches(items: Iterator[Kept]) -> Iterator[list[Kept]]:

@@ -28,6 +28,7 @@ from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
 from trainer.data.encoding import encode
+from trainer.data.megatron import with_text
 from trainer.data.readers import Part, Source
 from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
@@ -178,7 +179,7 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
             if kept[-1]:
                 if not owners or owners[-1][0] != origin:
                     overall.update(f"[{origin}]".encode())
-                overall.update(document.digest())
+                overall.update(document.digest() if part.tokens is None else document.digest() + part.tokens.tobytes())
                 shares.append(int.from_bytes(document.digest()[:8]) / 2**64)
                 owners.append((origin, size))
             elif len(names) < 4:
@@ -201,7 +202,7 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
 
 
 def _documents(config: Config, files: list[Source]) -> Iterator[tuple[str, Part]]:
-    return normalised(parts(config.data, files), config.data)
+    return normalised(with_text(parts(config.data, files), config), config.data)
 
 
 def _split(shares: np.ndarray, config: Config) -> np.ndarray:

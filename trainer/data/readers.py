@@ -1,4 +1,4 @@
-"""What is in the files of a corpus: text, JSONL and Parquet, plain or compressed with gzip or zstd.
+"""What is in the files of a corpus: text, JSONL, Parquet (plain or compressed with gzip or zstd), Megatron-LM's tokens.
 
 A document arrives in parts of about a mebibyte, cut behind a newline, so that a file of any size is read in little
 memory.
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any
 
+import numpy as np
+
 from trainer.config import DataConfig
+from trainer.data import megatron
 from trainer.errors import UserError, nearest
 
 PART_BYTES = 1 << 20
@@ -38,13 +41,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a document. `first` and `last` mark the document's edges; `read` is how many file bytes it took."""
+    """A piece of a document. `first` and `last` mark the document's edges; `read` is how many file bytes it took.
+
+    tokens: int64, of a document that came tokenised; its text is read out of them later.
+    """
 
     name: str
     text: str
     first: bool
     last: bool
     read: int
+    tokens: np.ndarray | None = None
 
 
 def kind(name: str) -> str:
@@ -60,6 +67,8 @@ def read(source: Source, data: DataConfig) -> Iterator[Part]:
         return _json_documents(source, data.field)
     if suffix == PARQUET_SUFFIX:
         return _parquet_documents(source, data.field)
+    if suffix == megatron.SUFFIX:
+        return (Part(name, "", True, True, size, tokens) for name, tokens, size in megatron.documents(source))
     return _whole_file(source) if data.document == "file" else _pieces_of_file(source, data.document)
 
 
