@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer.config import DataConfig
 from trainer.data import megatron
+from trainer.data.huggingface_dataset import SCHEME
 from trainer.data.readers import JSON_SUFFIXES, PARQUET_SUFFIX, Part, Source, kind, read
 from trainer.errors import UserError, nearest
 
@@ -24,14 +25,14 @@ STDLIB_SKIPPED = (
 )
 
 
-def sources(data: DataConfig) -> list[Source]:
-    """The corpus's files, sorted by name. UserError when there are none."""
+def sources(data: DataConfig, fetch: Callable[[str], Path] | None = None) -> list[Source]:
+    """The corpus's files, sorted by name; `fetch` makes a folder of a name hf://... Raises UserError when there are none."""
     if data.name == "stdlib":
         found = _stdlib()
     elif data.name == "text":
-        found = _given("text", data.path)
+        found = _given("text", data.path, fetch)
     else:
-        found = [file for name, source in data.sources.items() for file in _given(name, source.path)]
+        found = [file for name, source in data.sources.items() for file in _given(name, source.path, fetch)]
     return sorted(found, key=lambda file: (file.origin, file.name))
 
 
@@ -65,10 +66,11 @@ def _stdlib() -> list[Source]:
     return found
 
 
-def _given(origin: str, paths: tuple[str, ...]) -> list[Source]:
+def _given(origin: str, paths: tuple[str, ...], fetch: Callable[[str], Path] | None) -> list[Source]:
     found: dict[Path, Source] = {}
     for given in paths:
-        pattern = str(Path(given).expanduser())
+        named = fetch is not None and given.startswith(SCHEME)
+        pattern = str(fetch(given) if fetch and named else Path(given).expanduser())
         matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
         if not matches:
             raise UserError(f"data.path: nothing matches {given}")

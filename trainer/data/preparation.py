@@ -2,6 +2,7 @@
 
 <cache>/listings/<key>.json       these files, sizes and times were read before: the folder that came of it
         listings/<key>.card.md    their data card, also as JSON
+        datasets/<key>/           data sets of the Hugging Face hub (see huggingface_dataset.py)
         tokenizers/<key>.model    trained tokenizers
         tokens/<key>/             prepared corpora (see shards.py)
 """
@@ -28,6 +29,7 @@ from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
 from trainer.data.encoding import encode
+from trainer.data.huggingface_dataset import fetched
 from trainer.data.megatron import with_text
 from trainer.data.readers import Part, Source
 from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
@@ -69,7 +71,7 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
 
 def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
     imported = Tokenizer(tokenizer_file(config.tokenizer.path)) if config.tokenizer.path else None
-    files = sources(config.data)
+    files = _files(config, root, progress)
     listing = root / "listings" / f"{_listing_key(config, files, imported)}.json"
     folder = _remembered(root, listing)
     if folder is None:
@@ -95,9 +97,20 @@ def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
     """The tokenizer of a config, trained if it is not there yet, and nothing encoded: a sentencepiece model file."""
     if config.tokenizer.path:
         return tokenizer_file(config.tokenizer.path)
-    files = sources(config.data)
+    root = cache_root(config)
     progress = progress or (lambda what, done, total: None)
-    return _trained(config, cache_root(config), files, _survey(config, files, progress), progress)
+    files = _files(config, root, progress)
+    return _trained(config, root, files, _survey(config, files, progress), progress)
+
+
+def _files(config: Config, root: Path, progress: Progress) -> list[Source]:
+    """The corpus's files; data sets of the hub are streamed into the cache first."""
+
+    def fetch(uri: str) -> Path:
+        with _lock(root / "datasets" / _key({"uri": uri}), progress):
+            return fetched(uri, config.data.field, root, progress)
+
+    return sources(config.data, fetch)
 
 
 def _trained(config: Config, root: Path, files: list[Source], corpus: Corpus, progress: Progress) -> Path:

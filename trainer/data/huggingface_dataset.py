@@ -1,0 +1,123 @@
+"""A data set of the Hugging Face hub, streamed once into JSONL files of the cache: a corpus of files from there on.
+
+<cache>/datasets/<key>/part-00000.jsonl   documents in the data set's own order, about a quarter of a gibibyte each
+                      /complete.json      what was asked for and how many documents came; written last
+
+An interrupted stream goes on behind the last whole part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.data.shards import write_whole
+from trainer.errors import UserError, nearest
+
+SCHEME = "hf://"
+GRAMMAR = "hf://<owner>/<name>[:<config>[:<split>]][@<revision>], e.g. hf://allenai/c4:en:train"
+PART_BYTES = 1 << 28
+COMPLETE = "complete.json"
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """path: of the hub, or a folder on this disk that begins with / or a dot."""
+
+    path: str
+    config: str | None
+    split: str
+    revision: str | None
+
+
+def parse(uri: str) -> DatasetName:
+    """Read `hf://...`. Raises UserError with the grammar."""
+    found = re.fullmatch(r"([^:@\s]+)(?::([^:@\s]*))?(?::([^:@\s]+))?(?:@([^:@\s]+))?", uri.removeprefix(SCHEME))
+    if not found:
+        raise UserError(f"data.path: {uri} is no data set; write {GRAMMAR}")
+    path, config, split, revision = found.groups()
+    return DatasetName(path, config or None, split or "train", revision)
+
+
+def fetched(uri: str, field: str, cache: Path, progress: Callable[[str, int, int], None]) -> Path:
+    """The folder that holds the data set's documents, streamed there unless it is there already.
+
+    One process at a time may ask. Raises UserError when the library, the data set, its split or its field is missing.
+    """
+    name = parse(uri)
+    asked = {**asdict(name), "field": field}
+    folder = cache / "datasets" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    if (folder / COMPLETE).exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = sorted(folder.glob("part-*.jsonl"))
+    number, documents = len(whole), sum(_lines(path) for path in whole)
+    progress(f"streaming {uri}", documents, documents + 1)
+    for lines in _parts(_rows(uri, name, field, documents)):
+        write_whole(folder / f"part-{number:05d}.jsonl", b"".join(lines))
+        number, documents = number + 1, documents + len(lines)
+        progress(f"streaming {uri}", documents, documents + 1)
+    if not documents:
+        raise UserError(f"data.path: {uri} has no rows")
+    progress(f"streaming {uri}", documents, documents)
+    write_whole(folder / COMPLETE, json.dumps({**asked, "documents": documents}).encode())
+    return folder
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _rows(uri: str, name: DatasetName, field: str, skip: int) -> Iterator[bytes]:
+    """JSON lines with the one field, from row `skip` on."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"data.path: {uri} needs the extra: pip install 'isoflop[datasets]'") from None
+    datasets.disable_progress_bars()
+    local = name.path.startswith(("/", "."))
+    try:
+        rows = datasets.load_dataset(
+            str(Path(name.path).absolute()) if local else name.path,
+            name.config,
+            split=name.split,
+            revision=name.revision,
+            streaming=True,
+        )
+        for row in rows.skip(skip) if skip else rows:
+            yield json.dumps({field: _text(uri, row, field)}, ensure_ascii=False).encode() + b"\n"
+    except UserError:
+        raise
+    except Exception as error:  # the library lets those of a dozen others through
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"data.path: {uri} cannot be read: {reason}") from None
+
+
+def _text(uri: str, row: dict[str, Any], field: str) -> str:
+    if field not in row:
+        raise UserError(
+            f"data.field: {uri} has no column {field!r}{nearest(field, row)}; set data.field to one of {', '.join(row)}"
+        )
+    if not isinstance(row[field], str):
+        raise UserError(f"data.field: {uri}: the column {field!r} holds no text but {row[field]!r:.40}")
+    text: str = row[field]
+    return text
+
+
+def _parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        part.append(line)
+        size += len(line)
+        if size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
