@@ -26,7 +26,7 @@ STDLIB_SKIPPED = (
 
 
 def sources(data: DataConfig, fetch: Callable[[str], Path] | None = None) -> list[Source]:
-    """The corpus's files, sorted by name; `fetch` makes a folder of a name hf://... Raises UserError when there are none."""
+    """The corpus's files, sorted by name; `fetch` makes a folder of hf://... Raises UserError when there are none."""
     if data.name == "stdlib":
         found = _stdlib()
     elif data.name == "text":
