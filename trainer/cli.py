@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
-from trainer.verbs import corpus, costs, exchange, results, training
+from trainer.verbs import corpus, costs, exchange, launching, results, training
 
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
 
   isoflop train [key=value ...]         train; resume=<run> goes on with a run, -m trains one run per swept value
+  isoflop launch [key=value ...]        the same on many nodes: launch=torchrun|slurm; --dry-run shows, -m is one array
+  isoflop status [root]                 runs and jobs: state, step, tokens/s, price so far, last event
+  isoflop cancel <run> ...              end a run: its SLURM jobs, or the process here, which saves first
+  isoflop preflight [key=value ...]     check this host: devices, versions, disk, a matmul and an all-reduce
   isoflop plan [key=value ...]          the price tag of exactly that run, before it starts; -m: one row per swept run
   isoflop model [key=value ...]         parameters and FLOPs of a model, by part
   isoflop data [key=value ...]          prepare tokenizer and token shards, and say what they hold
@@ -83,6 +87,10 @@ def completion(arguments: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": training.train,
+    "launch": launching.launch,
+    "status": launching.status,
+    "cancel": launching.cancel,
+    "preflight": launching.preflight,
     "plan": training.plan,
     "model": training.model,
     "data": corpus.data,

@@ -114,7 +114,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         raise UserError("\n".join([*wrong, str(error)])) from None
     given = {override.key for override in overrides}
     _one_budget(data, given)
-    return validate(data, wrong + _size_alone(given))
+    return validate(data, wrong + _size_alone(given) + _ranks_once(given))
 
 
 def _composed(texts: list[str]) -> dict[str, Any]:
@@ -148,6 +148,12 @@ def _size_alone(given: set[str]) -> list[str]:
     return [f"{key}: model.size sets it; give one of the two" for key in shape if key in given]
 
 
+def _ranks_once(given: set[str]) -> list[str]:
+    if {"launch.processes", "launch.gpus_per_node"} <= given:
+        return ["launch.processes: launch.gpus_per_node sets it; give one of the two"]
+    return []
+
+
 def _one_budget(plain: dict[str, Any], given: set[str]) -> None:
     """A budget on the command line takes the place of the default one."""
     stated = {key.removeprefix("budget.") for key in given if key.startswith("budget.")}
@@ -169,8 +175,11 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         else:
             OmegaConf.update(plain, override.key, override.value(), force_add=True)
     data: dict[str, Any] = dict(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
-    _one_budget(data, {override.key for override in overrides})
-    return validate(data)
+    given = {override.key for override in overrides}
+    _one_budget(data, given)
+    if "launch.processes" in given and "launch.gpus_per_node" not in given:
+        data["launch"]["gpus_per_node"] = None  # it would set the number again
+    return validate(data, _ranks_once(given))
 
 
 def sweep(texts: list[str]) -> list[list[str]]:

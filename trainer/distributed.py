@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore
 
+from trainer.errors import UserError
+
 
 class World:
     """This rank's place. Collectives here move a few numbers over gloo, never tensors of the model."""
@@ -50,8 +52,11 @@ class World:
             self.sum(0.0)  # over gloo also where the default device is a GPU
 
 
-def join(device: str, timeout_seconds: float) -> World:
-    """Enter the process group that torchrun described in the environment, or a group of one."""
+def join(device: str, timeout_seconds: float, rendezvous_seconds: float = 600.0, store: Store | None = None) -> World:
+    """Enter the process group that the environment describes (torchrun's names), or a group of one.
+
+    `store` is where the ranks have met already. Raises UserError where they cannot meet within `rendezvous_seconds`.
+    """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -61,13 +66,27 @@ def join(device: str, timeout_seconds: float) -> World:
     # Groups that DeepSpeed makes by itself read this default, not what init_process_group was given.
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
     torch.distributed.constants.default_pg_timeout = timeout
-    store: Store = HashStore()
-    if size > 1:
-        tcp = TCPStore(
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False, timeout=timeout
-        )
-        # A restarted worker must not find the addresses of the dead attempt.
-        store = PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), tcp)
+    if store is None:
+        store = HashStore() if size == 1 else meet(rank, size, rendezvous_seconds)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     return World(rank, size, local_rank, torch.device("cuda", local_rank) if cuda else torch.device("cpu"))
+
+
+def meet(rank: int, size: int, seconds: float, *, wait_for_all: bool = True) -> Store:
+    """The store of all ranks of this attempt: torchrun's agent holds it, else the first rank does.
+
+    Raises UserError where the ranks cannot meet within so many seconds, or where the port is taken.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    holds = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        wait = timedelta(seconds=seconds)
+        store = TCPStore(host, port, size, is_master=holds, timeout=wait, wait_for_workers=wait_for_all)
+    except dist.DistError as error:
+        if "EADDRINUSE" in str(error):
+            raise UserError(f"MASTER_PORT: {port} is in use on {host}; choose another") from None
+        who = "not all ranks came to" if holds else "no rendezvous at"
+        raise UserError(f"{who} {host}:{port} within {seconds:g} s (launch.rendezvous_seconds)") from None
+    # A restarted worker must not find the addresses of the dead attempt.
+    return PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)

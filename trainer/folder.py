@@ -36,6 +36,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "tokenizer.model"
         self.logs = path / "logs"
+        self._lock = path / ".lock"
 
     def load_config(self) -> Config:
         """Raises UserError where this is not a run folder."""
@@ -50,20 +51,36 @@ class RunFolder:
 
     def lock(self) -> IO[str]:
         """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it."""
-        file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open on purpose
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise UserError(
-                f"{self.path}: in use by {holder}; wait for it, stop it, or choose another run.id"
-            ) from None
+        file = open(self._lock, "a+")  # noqa: SIM115 - held open on purpose
+        for last_try in (False, False, False, False, True):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if last_try:
+                    holder = _holder(file)
+                    file.close()
+                    raise UserError(
+                        f"{self.path}: in use by {holder}; wait for it, stop it, or choose another run.id"
+                    ) from None
+                time.sleep(0.2)  # somebody who only looks, or who is about to end
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        job = f" (job {os.environ['SLURM_JOB_ID']})" if "SLURM_JOB_ID" in os.environ else ""
+        file.write(f"process {os.getpid()} on {socket.gethostname()}{job}")
         file.flush()
         return file
+
+    def holder(self) -> str | None:
+        """Who holds the folder now, or nobody."""
+        try:
+            with open(self._lock) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return _holder(file)
+        except FileNotFoundError:
+            pass
+        return None
 
     def attempts(self) -> int:
         """How often the run was started before."""
@@ -81,6 +98,11 @@ class RunFolder:
             entries = []
         entry = {"attempt": attempt, "time": time.time(), **environment(), **facts}
         write_atomic(self.environment, json.dumps([*entries, entry], indent=1))
+
+
+def _holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "another process"
 
 
 def _event_name(line: str) -> str | None:

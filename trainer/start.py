@@ -7,11 +7,13 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
-from trainer.config import Config, SiteConfig
+from trainer.config import Config
 from trainer.data import Prepared, prepare
 from trainer.data import check as check_data
 from trainer.errors import UserError
@@ -25,8 +27,9 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
-    config, folder = ready(words)
+    config, folder = ready(words, launchers=("local",))
     from launch import run_local
+    from trainer.report import finish_report
 
     code = run_local(config, folder.path)
     if code in (0, 1, 75):
@@ -36,8 +39,53 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     return code
 
 
+def launch(words: list[str], *, dry_run: bool = False) -> int:
+    """Start the run that these overrides describe where `launch=` says, or only print what would be run."""
+    from launch import plan_launch, run_launch
+
+    if dry_run:
+        config, folder, _ = described(words)
+        print(plan_launch(config, folder.path).text, end="")
+        return 0
+    config, folder = ready(words)
+    code = run_launch(config, folder.path)
+    if config.launch.name == "local" and code in (0, 1, 75):
+        from trainer.report import finish_report
+
+        finish_report(folder.path)
+    return code
+
+
+def launch_many(words: list[str], *, dry_run: bool = False) -> int:
+    """A sweep: under SLURM one job array, elsewhere one run after the other."""
+    from launch import Resources, plan_array, submit_array
+
+    runs = _checked_sweep(words)
+    if compose(runs[0]).launch.name != "slurm":
+        return _one_after_the_other(runs, partial(launch, dry_run=dry_run))
+    now = f"{datetime.now():%Y%m%d-%H%M%S}"
+    if not any(word.startswith("run.id=") for word in words):  # runs that differ in machinery alone have one hash
+        runs = [[*run, f"run.id={now}-{number:03}"] for number, run in enumerate(runs)]
+    taken = [str(described(run)[1].path) for run in runs]
+    if len(set(taken)) < len(taken):
+        raise UserError(f"run.id: {len(taken)} runs of the sweep would share {taken[0]}; leave it out, or sweep it too")
+    made = [described(run)[:2] if dry_run else ready(run) for run in runs]
+    configs, folders = [config for config, _ in made], [folder.path for _, folder in made]
+    folder = folders[0].parent.parent / "sweeps" / now
+    if dry_run:
+        print(plan_array(configs, folders, folder, Resources()).text, end="")
+        return 0
+    job = submit_array(configs, folders, folder)
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent.parent}")
+    return 0
+
+
 def start_many(words: list[str], *, as_json: bool = False) -> int:
     """One run after the other for every combination of swept values; all are checked before the first starts."""
+    return _one_after_the_other(_checked_sweep(words), partial(start, as_json=as_json))
+
+
+def _checked_sweep(words: list[str]) -> list[list[str]]:
     runs = sweep(words)
     wrong = []
     for run in runs:
@@ -47,6 +95,10 @@ def start_many(words: list[str], *, as_json: bool = False) -> int:
             wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
     if wrong:
         raise UserError("\n".join(wrong))
+    return runs
+
+
+def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int]) -> int:
     codes = []
     for number, run in enumerate(runs, 1):
         print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
@@ -54,7 +106,7 @@ def start_many(words: list[str], *, as_json: bool = False) -> int:
         if pid == 0:
             code = 1
             try:
-                code = start(run, as_json=as_json)
+                code = one(run)
             except UserError as error:
                 print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
                 code = 2
@@ -66,12 +118,26 @@ def start_many(words: list[str], *, as_json: bool = False) -> int:
     return max((abs(code) for code in codes), default=0)
 
 
-def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFolder]:
+def ready(
+    words: list[str], processes: int | None = None, launchers: tuple[str, ...] = ("local", "torchrun", "slurm")
+) -> tuple[Config, RunFolder]:
     """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
     ranks = [] if processes is None else [f"launch.processes={processes}"]
+    config, folder, given = described([*words, *ranks])
+    if config.launch.name not in launchers:
+        name = config.launch.name
+        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
+    prepared = prepare_with_progress(config)
+    check_data(prepared, config)
+    _freeze(config, folder, given, prepared)
+    return config, folder
+
+
+def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
+    """The run that these words describe, its folder, and the overrides among the words; nothing is written yet."""
     resume = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     new_science = "new_science=true" in words
-    words = [word for word in words if not word.startswith(("resume=", "new_science="))] + ranks
+    words = [word for word in words if not word.startswith(("resume=", "new_science="))]
     if len(resume) > 1:
         raise UserError(f"resume: name one run, got {' and '.join(resume)}")
 
@@ -92,15 +158,13 @@ def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFo
 
         check(config)
     check_family(config)
-    _device_exists(config)
+    if config.launch.name == "local":
+        _device_exists(config)
     if config.tracker.wandb == "online":
         from trainer.trackers import check as check_wandb
 
         check_wandb(config)
-    prepared = prepare_with_progress(config)
-    check_data(prepared, config)
-    _freeze(config, folder, words, prepared)
-    return config, folder
+    return config, folder, words
 
 
 def _new_folder(config: Config) -> RunFolder:
@@ -187,6 +251,7 @@ def _start_under_torchrun(words: list[str]) -> int:
     """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
     from torch.distributed import TCPStore
 
+    from trainer.report import finish_report
     from trainer.worker import work
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -206,20 +271,3 @@ def _start_under_torchrun(words: list[str]) -> int:
     if rank == 0 and code in (0, 1, 75):
         finish_report(Path(path))
     return code
-
-
-def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False) -> None:
-    """The run page, its card and price tag from the files of the folder; the price tag is also printed. With `site` the
-    run is priced as if it had run there."""
-    from trainer.books import format_price_tag
-    from trainer.report import append_ledger, write_report
-    from trainer.report.contents import read_run
-
-    write_report(run, site)
-    if site is None:
-        append_ledger(run)
-    tag = read_run(run, site).tag
-    if as_json:
-        print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
-    else:
-        print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")

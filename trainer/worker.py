@@ -36,13 +36,13 @@ def work(run: Path) -> int:
             from trainer.loop import train
 
             torch.set_num_threads(threads)
-            world = join(config.engine.device, config.launch.timeout_seconds)
+            world = join(config.engine.device, config.launch.timeout_seconds, config.launch.rendezvous_seconds)
             outcome = train(config, folder, world, stop)
     except UserError as error:
-        _report(str(error), user=True)
+        tell_failure(str(error), user=True)
         return BAD_INPUT
     except BaseException:
-        _report(traceback.format_exc(), user=False)
+        tell_failure(traceback.format_exc(), user=False)
         return FAILED
     if outcome.status == "failed":
         if rank == 0:
@@ -51,26 +51,27 @@ def work(run: Path) -> int:
     return STOPPED if outcome.status == "stopped" else DONE
 
 
-def _report(text: str, *, user: bool) -> None:
+def tell_failure(text: str, *, user: bool) -> None:
     """Tell the launcher, if there is one, else the terminal: a failure is shown once, by whoever started the rank."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     launched = os.environ.get("ISOFLOP_LAUNCHED")
     if file:
         # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
-        timestamp = int(time.time()) + (3600 if _lost_a_peer(text) else 0)
+        timestamp = int(time.time()) + (3600 if lost_a_peer(text) else 0)
         Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
     if launched:
         return
     if user:
         for line in text.splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
-    elif _lost_a_peer(text):  # the rank that failed first shows why
+    elif lost_a_peer(text):  # the rank that failed first shows why
         print(f"isoflop: rank {os.environ.get('RANK', 0)} lost another rank", file=sys.stderr)
     else:
         print(text, file=sys.stderr)
 
 
-def _lost_a_peer(text: str) -> bool:
+def lost_a_peer(text: str) -> bool:
+    """Whether this traceback is of a rank that failed because another one did."""
     last = text.strip().splitlines()[-1]
     return any(
         sign in last

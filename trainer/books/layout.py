@@ -8,7 +8,7 @@ from trainer.config import Config
 
 def world_size(config: Config) -> int:
     """Ranks of the run; each drives one device."""
-    return config.launch.processes * int(getattr(config.launch, "nodes", 1) or 1)
+    return config.launch.ranks
 
 
 def zero_stage(config: Config) -> int:

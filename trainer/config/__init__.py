@@ -8,13 +8,13 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 
 from __future__ import annotations
 
+from trainer.config.launching import SECRET_NAME, LaunchConfig
 from trainer.config.machinery import (
     SPARSE_PEAKS,
     CheckpointConfig,
     EngineConfig,
     EvaluationConfig,
     KernelsConfig,
-    LaunchConfig,
     MachineConfig,
     MeterConfig,
     RunConfig,
@@ -37,6 +37,7 @@ from trainer.config.whole import MACHINERY, SCIENCE, Config, load
 __all__ = [
     "MACHINERY",
     "SCIENCE",
+    "SECRET_NAME",
     "SPARSE_PEAKS",
     "BudgetConfig",
     "CheckpointConfig",

@@ -45,14 +45,6 @@ class KernelsConfig(Section):
     attention: Literal["auto", "triton", "sdpa", "reference"] = key("auto", "backend of attention")
 
 
-class LaunchConfig(Section):
-    """From one command to processes."""
-
-    name: Literal["local"] = key("local", "launcher")
-    processes: int = key(1, "ranks on this host", "processes", ge=1)
-    timeout_seconds: float = key(1800.0, "a collective that takes longer is an error", "s", gt=0)
-
-
 # Peaks that datasheets print with sparsity (or for FP8): twice what dense 16-bit work can reach.
 SPARSE_PEAKS = {
     624e12: "A100",

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
+from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
     CheckpointConfig,
     EngineConfig,
     EvaluationConfig,
     KernelsConfig,
-    LaunchConfig,
     MachineConfig,
     MeterConfig,
     RunConfig,
@@ -87,21 +87,33 @@ class Config(Section):
             wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
         if self.data.name == "stdlib" and self.data.path:
             wrong.append("data.path: only data=text reads it; add data=text")
-        share = -(-self.optim.batch_size // self.launch.processes)
-        if self.launch.processes > self.optim.batch_size:
-            wrong.append(
-                f"launch.processes: {self.launch.processes} ranks cannot share optim.batch_size {self.optim.batch_size}"
-            )
-        elif self.engine.micro_batch is not None and self.engine.micro_batch > share:
-            wrong.append(
-                f"engine.micro_batch: {self.engine.micro_batch} is more than a rank's share of the batch, "
-                f"{share} = optim.batch_size {self.optim.batch_size} / launch.processes {self.launch.processes}"
-            )
+        wrong += self._ranks_and_batch()
         if (self.optim.warmup_steps or 0) > self.steps:
             wrong.append(f"optim.warmup_steps: {self.optim.warmup_steps} is more than the run's {self.steps} steps")
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+    def _ranks_and_batch(self) -> list[str]:
+        """How the sequences of a step are shared out."""
+        launch, batch = self.launch, self.optim.batch_size
+        ranks, many = launch.ranks, launch.nodes > 1
+        named = f"{launch.nodes} nodes x {launch.processes} = {ranks}" if many else str(ranks)
+        share = -(-batch // ranks)
+        if ranks > batch:
+            return [f"launch.processes: {named} ranks cannot share optim.batch_size {batch}"]
+        if many and batch % ranks and not launch.uneven:
+            near = f"{batch // ranks * ranks} or {(batch // ranks + 1) * ranks}"
+            return [
+                f"optim.batch_size: {named} ranks do not divide {batch}; {near} would do, or launch.uneven=true "
+                "lets some ranks wait"
+            ]
+        if self.engine.micro_batch is not None and self.engine.micro_batch > share:
+            return [
+                f"engine.micro_batch: {self.engine.micro_batch} is more than a rank's share of the batch, {share} = "
+                f"optim.batch_size {batch} / {named if many else f'launch.processes {launch.processes}'}"
+            ]
+        return []
 
     def _objective_misfits(self) -> list[str]:
         """What the objective feeds and the model has no place for; families are the objective's own business."""

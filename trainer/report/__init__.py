@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from trainer.books import format_price_tag
 from trainer.config import SiteConfig
 from trainer.files import write_atomic
 from trainer.report.card import card
@@ -12,7 +13,16 @@ from trainer.report.contents import Contents, read_run
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
 from trainer.report.page import page
 
-__all__ = ["Contents", "append_ledger", "format_ledger", "ledger", "ledger_json", "read_run", "write_report"]
+__all__ = [
+    "Contents",
+    "append_ledger",
+    "finish_report",
+    "format_ledger",
+    "ledger",
+    "ledger_json",
+    "read_run",
+    "write_report",
+]
 
 
 def write_report(run: Path, site: SiteConfig | None = None) -> None:
@@ -24,3 +34,16 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
     write_atomic(run / "pricetag.json", json.dumps(contents.tag.to_json(), indent=2, ensure_ascii=False) + "\n")
     write_atomic(run / "card.md", card(contents))
     write_atomic(run / "report.html", page(contents))
+
+
+def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False) -> None:
+    """Write the run's report, add its line to the ledger of its root, and print its price tag. With `site` the run is
+    priced as if it had run there, and the ledger stays as it is."""
+    write_report(run, site)
+    if site is None:
+        append_ledger(run)
+    tag = read_run(run, site).tag
+    if as_json:
+        print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
+    else:
+        print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")

@@ -48,7 +48,7 @@ def report(arguments: list[str]) -> int:
         return 0
     from trainer.compose import change
     from trainer.folder import RunFolder
-    from trainer.start import finish_report
+    from trainer.report import finish_report
 
     run, overrides = run_and_overrides("report", words)
     strange = [word for word in overrides if not word.startswith(("site=", "site."))]

@@ -1,0 +1,179 @@
+"""One node's ranks under torchrun's own agent: alone, or with the agents of other nodes.
+
+Why not the program `torchrun`: it turns a worker's exit code 75 (saved, go on later) into 1 and shows every rank's
+traceback of a lost peer beside the one that matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.config import Config
+from trainer.errors import UserError
+from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED, lost_a_peer
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the agents of all nodes find each other, and which of them this one is."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any free one, for a node that is alone
+    node: int = 0
+    address: str = "127.0.0.1"  # of this node, as the others reach it
+
+
+def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "trainer.worker", restarts: int = 0) -> int:
+    """Start this node's ranks as `python -m module run` and wait for them; returns the exit code.
+
+    What a rank's failure says is shown once. The first node's first rank has the terminal, the others write to logs/.
+    Raises UserError where the port is taken or the first host cannot be reached.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousTimeoutError
+    from torch.distributed.launcher.api import elastic_launch
+
+    launch = config.launch
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ["ISOFLOP_LAUNCHED"] = "1"
+    os.environ["OMP_NUM_THREADS"] = str(config.engine.threads or max(1, (os.cpu_count() or 1) // launch.processes))
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.update(launch.environment)
+    if meeting.node == 0 and meeting.port:
+        _free(meeting)
+    try:
+        elastic_launch(_settings(config, run, meeting, module, restarts), sys.executable)("-m", module, str(run))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode == STOPPED:
+            return STOPPED
+        return _show(rank, failure.exitcode, failure.message)
+    except SignalException:
+        return STOPPED
+    except (RendezvousConnectionError, RendezvousTimeoutError) as error:
+        raise UserError(_nobody_there(config, meeting, str(error))) from None
+    finally:
+        os.environ.pop("ISOFLOP_LAUNCHED", None)
+    return DONE
+
+
+def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts: int):  # type: ignore[no-untyped-def]
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig
+
+    launch, static = config.launch, config.launch.rendezvous == "static"
+    logs = run / "logs"
+    logs.mkdir(exist_ok=True)
+    wait = launch.rendezvous_seconds
+    return LaunchConfig(
+        min_nodes=launch.min_nodes or launch.nodes,
+        max_nodes=launch.nodes,
+        nproc_per_node=launch.processes,
+        run_id=f"{run.name}-{module}",
+        rdzv_backend=launch.rendezvous,
+        rdzv_endpoint=f"{meeting.host}:{meeting.port}",
+        # Without is_host nobody may host the store: a host's own name need not resolve to the address in the endpoint.
+        rdzv_configs={"rank": meeting.node, "timeout": wait}
+        if static
+        else {"is_host": meeting.node == 0, "read_timeout": wait, "join_timeout": wait},
+        local_addr=meeting.address,
+        max_restarts=restarts,
+        monitor_interval=0.1,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2",
+        logs_specs=DefaultLogsSpecs(
+            log_dir=str(logs), redirects=dict.fromkeys(range(meeting.node == 0, launch.processes), Std.ALL)
+        ),
+    )
+
+
+def _free(meeting: Meeting) -> None:
+    """Raise UserError where this host's port is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", meeting.port))
+        except OSError as error:
+            raise UserError(
+                f"launch.port: {meeting.port} cannot be used on {meeting.host} ({error.strerror}); choose another"
+            ) from None
+
+
+def _nobody_there(config: Config, meeting: Meeting, words: str) -> str:
+    wait = f"within {config.launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
+    if "connection" in words.lower():
+        return f"launch.hosts: no rendezvous at {meeting.host}:{meeting.port} {wait}"
+    nodes = config.launch.min_nodes or config.launch.nodes
+    return f"launch.nodes: fewer than {nodes} nodes came to {meeting.host}:{meeting.port} {wait}"
+
+
+def _show(rank: int, code: int, message: str) -> int:
+    if code == BAD_INPUT:
+        for line in message.splitlines():
+            print(f"isoflop: {line}", file=sys.stderr)
+        return BAD_INPUT
+    if code < 0:
+        print(f"isoflop: rank {rank} was killed by signal {-code}", file=sys.stderr)
+    elif lost_a_peer(message):  # the node where it began shows why
+        print(f"isoflop: rank {rank} lost a rank of another node", file=sys.stderr)
+    else:
+        print(f"isoflop: rank {rank} failed\n{message}", file=sys.stderr)
+    return FAILED
+
+
+def own_address(host: str, port: int) -> str:
+    """This node's address on the way to another one; no packet is sent. Raises UserError for a name nobody knows."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, port or 1))
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise UserError(f"launch.hosts: {host}: {error.strerror or error}") from None
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m launch.agent RUN [--host H --port P --node N --address A]`; under srun, SLURM numbers the nodes."""
+    from trainer.folder import RunFolder
+
+    parser = argparse.ArgumentParser("launch.agent")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--node", type=int, default=int(os.environ.get("SLURM_NODEID", 0)))
+    parser.add_argument("--address")
+    given = parser.parse_args(arguments)
+    try:
+        config = RunFolder(given.run).load_config()
+        address = given.address or own_address(given.host, given.port)
+        if config.launch.preflight:
+            # On the next port: the first agent's store ends with it, and a slower node must not meet the old one.
+            beside = Meeting(given.host, given.port and given.port + 1, given.node, address)
+            code = run_agent(config, given.run, beside, "launch.preflight")
+            if code != DONE:
+                return code
+        here = Meeting(given.host, given.port, given.node, address)
+        code = run_agent(config, given.run, here, restarts=config.launch.restarts)
+        if given.node == 0 and code in (DONE, FAILED, STOPPED):
+            from trainer.report import finish_report
+
+            finish_report(given.run)
+        return code
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"isoflop: {line}", file=sys.stderr)
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,100 @@
+"""torchrun over nodes: a command a node, to paste there or started over ssh."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.plan import Command, LaunchPlan, Resources
+from trainer.config import Config
+from trainer.worker import FAILED
+
+SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
+
+
+def plan_nodes(config: Config, run: Path, place: Resources) -> LaunchPlan:
+    """One agent a node. The run folder must be the same folder everywhere."""
+    launch = config.launch
+    commands = [Command(("bash", "-c", node_script(config, run, place, node)), host) for node, host in _nodes(config)]
+    note = "" if launch.ssh else "paste each command on its host; the run folder must be the same folder on all of them"
+    return LaunchPlan(tuple(commands), note=note)
+
+
+def _nodes(config: Config) -> list[tuple[int, str | None]]:
+    hosts: Sequence[str | None] = config.launch.hosts or (None,)
+    return list(enumerate(hosts))
+
+
+def node_script(config: Config, run: Path, place: Resources, node: int) -> str:
+    """What one node's shell does, on one line. Values of `launch.pass_environment` are no part of it."""
+    launch = config.launch
+    variables = {"PYTHONPATH": str(place.home), **({"ISOFLOP_CACHE": place.cache} if place.cache else {})}
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in {**variables, **launch.environment}.items()]
+    words = [launch.python or place.python, "-m", "launch.agent", str(run)]
+    if launch.hosts:
+        words += ["--host", launch.hosts[0], "--port", str(launch.port), "--node", str(node)]
+        words += ["--address", launch.hosts[node]]
+    return " && ".join([f"cd {shlex.quote(str(place.folder))}", *exports, *launch.setup, f"exec {shlex.join(words)}"])
+
+
+def start_over_ssh(plan: LaunchPlan, pass_environment: Sequence[str]) -> int:
+    """Run every node's command on its host, with the host before each line; returns the worst exit code.
+
+    Named variables go through ssh's standard input: no file and no process list sees their values. A signal to this
+    process goes to every agent, which lets its ranks save.
+    """
+    secrets = {name: os.environ[name] for name in pass_environment if name in os.environ}
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
+    nodes = [_Node(command, exports) for command in plan.commands]
+
+    def forward(number: int, _: object) -> None:
+        for node in nodes:
+            node.send(signal.Signals(number))
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, forward)
+    return max((node.wait() for node in nodes), key=lambda code: (code != 0, code == FAILED, code))
+
+
+class _Node:
+    """One host's agent, behind ssh."""
+
+    def __init__(self, command: Command, exports: str) -> None:
+        assert command.host is not None
+        self.host, self.pid = command.host, ""
+        # The shell tells its own process id, which the agent keeps, then reads the rest of its script from ssh.
+        self.process = subprocess.Popen(
+            [*SSH, command.host, "bash -s"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"echo pid $$\n{exports}{command.words[-1]}\n")
+        self.process.stdin.close()
+        self.reader = threading.Thread(target=self._show, daemon=True)
+        self.reader.start()
+
+    def _show(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if not self.pid and line.startswith("pid "):
+                self.pid = line.split()[1]
+            else:
+                print(f"{self.host}: {line}", end="", file=sys.stdout, flush=True)
+
+    def send(self, number: signal.Signals) -> None:
+        if self.pid and self.process.poll() is None:
+            subprocess.Popen([*SSH, self.host, f"kill -{number.name.removeprefix('SIG')} {self.pid}"])
+
+    def wait(self) -> int:
+        code = self.process.wait()
+        self.reader.join()
+        return FAILED if code == 255 or code < 0 else code  # 255: ssh itself failed, in its own words

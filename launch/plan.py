@@ -1,0 +1,53 @@
+"""What a launch will write and run, before anything is written or run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent  # the folder that holds trainer, kernels and launch
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a plan must know of the place where it is made. Of the environment, only what says where data lies."""
+
+    python: str = sys.executable
+    home: Path = HOME
+    folder: Path = field(default_factory=Path.cwd)  # relative paths of the configuration start here
+    cache: str | None = field(default_factory=lambda: os.environ.get("ISOFLOP_CACHE"))
+
+
+@dataclass(frozen=True)
+class Command:
+    """Words to run, here or on another host."""
+
+    words: tuple[str, ...]
+    host: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As a shell reads it."""
+        return shlex.join(self.words)
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Files by path, then commands in order. `note` says what a person has to do, if anything."""
+
+    commands: tuple[Command, ...]
+    files: dict[Path, str] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """Exactly what would be written and run."""
+        lines = []
+        for path, content in self.files.items():
+            lines += [f"# file {path}", content.rstrip("\n"), ""]
+        for command in self.commands:
+            lines += [f"# on {command.host}" if command.host else "# here", command.text, ""]
+        return "\n".join([*lines, *([f"# {self.note}", ""] if self.note else [])])

@@ -1,0 +1,300 @@
+"""Before training: is every node what it should be? A bad one is named.
+
+Every rank looks at its own place and puts what it saw into the store of all ranks, so that a rank that never arrives is
+known by its absence. The first rank judges. Only then do they try a collective together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launch.findings import Complaint, Look, judge, judge_together
+from launch.plan import HOME
+from trainer.config import Config
+from trainer.errors import UserError
+from trainer.files import sha256, write_atomic
+from trainer.folder import RunFolder, environment
+from trainer.worker import BAD_INPUT, DONE, STOPPED, tell_failure
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed import Store
+
+SUM_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of the tensor that is all-reduced
+MATMUL_WIDTH = {"cpu": 512, "cuda": 8192}
+ROUNDS = 5  # the best one counts: a neighbour's load is no fault of the node
+
+
+def check_ranks(run: Path) -> list[Complaint]:
+    """Check this rank's place, then all ranks together; returns what is wrong with any node, on every rank.
+
+    Rank 0 writes preflight.json into the run folder. Raises UserError where rank 0 cannot be reached.
+    """
+    config = RunFolder(run).load_config()
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        mine = look(config, run, rank)
+        return _kept(run, [mine], judge([mine], config), None)
+
+    import torch.distributed as dist
+
+    from trainer.distributed import join, meet
+
+    wait = config.launch.rendezvous_seconds
+    store = meet(rank, size, wait, wait_for_all=False)
+    seal = run / ".preflight"
+    if rank == 0:
+        seal.write_text(str(time.time_ns()))
+        store.set("seal", seal.read_text())
+    mine = look(config, run, rank, _get(store, "seal", wait))
+    store.set(f"look {rank}", json.dumps(mine.to_json()))
+    if rank == 0:
+        texts = _gather(store, [f"look {other}" for other in range(size)], wait)
+        seal.unlink(missing_ok=True)
+        looks = [Look(**json.loads(text)) if text else _absent(n, config) for n, text in enumerate(texts)]
+        found = _kept(run, looks, judge(looks, config), None)
+        store.set("verdict", json.dumps([one.to_json() for one in found]))
+    complaints = [Complaint(**one) for one in json.loads(_get(store, "verdict", 2 * wait))]
+    if complaints:
+        return complaints
+
+    world = join(config.engine.device, config.launch.timeout_seconds, store=store)
+    seconds, right = _all_reduce(world.device, size)
+    world.barrier()
+    looks = world.gather(replace(mine, clock=time.time(), sum_right=right))
+    slowest = max(world.gather(seconds))
+    complaints = judge_together(looks, config, slowest, SUM_BYTES[world.device.type])
+    if rank == 0:
+        _kept(run, looks, complaints, SUM_BYTES[world.device.type] / slowest)
+    world.barrier()
+    dist.destroy_process_group()
+    return complaints
+
+
+def look(config: Config, run: Path, rank: int, seal: str | None = None) -> Look:
+    """What this rank sees of its own place; `seal` is what the first rank wrote into the run folder."""
+    import torch
+
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    cuda = config.engine.device == "cuda" or (config.engine.device == "auto" and torch.cuda.is_available())
+    visible = torch.cuda.device_count() if cuda else config.launch.processes
+    device = torch.device("cuda", local) if cuda and local < visible else torch.device("cpu")
+    versions: dict[str, Any] = environment()
+    right, speed = matmul(device, config.engine.precision)
+    return Look(
+        rank=rank,
+        node=node_name(),
+        devices=visible,
+        device=torch.cuda.get_device_name(local) if device.type == "cuda" else str(versions["cpu"]),
+        versions={"isoflop": versions["isoflop"], "python": versions["python"], **versions["packages"]},
+        code=code_hash(),
+        config=sha256(run / "config.yaml"),
+        free_bytes=shutil.disk_usage(run).free,
+        folder=_cannot_write(run, rank),
+        shared=seal is None or _content(run / ".preflight") == seal,
+        matmul_right=right,
+        matmul_flop_per_second=speed,
+    )
+
+
+def node_name() -> str:
+    """As SLURM calls this node, else its host name."""
+    return os.environ.get("SLURMD_NODENAME") or os.environ.get("ISOFLOP_NODE") or socket.gethostname()
+
+
+def code_hash() -> str:
+    """Over every source file of the project, by name and content."""
+    digest = hashlib.sha256()
+    for room in ("trainer", "kernels", "launch", "conf"):
+        for file in sorted([*(HOME / room).rglob("*.py"), *(HOME / room).rglob("*.yaml")]):
+            digest.update(str(file.relative_to(HOME)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def matmul(device: torch.device, precision: str) -> tuple[bool, float]:
+    """Whether a product of whole numbers is right to the last bit, and the run's precision's speed in FLOP/s.
+
+    Checked by Freivalds' algorithm: (A B) r = A (B r), exact in double precision.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    width = 512
+    a, b = (torch.randint(-4, 5, (width, width)).float() for _ in range(2))
+    r = torch.randint(-4, 5, (width,)).double()
+    product = (a.to(device) @ b.to(device)).cpu().double()
+    right = bool(torch.equal(product @ r, a.double() @ (b.double() @ r)))
+
+    width = MATMUL_WIDTH[device.type]
+    dtype = torch.bfloat16 if device.type == "cuda" and precision == "bf16" else torch.float32
+    left = torch.ones(width, width, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        _settle(device)
+        began = time.perf_counter()
+        left @ left
+        _settle(device)
+        best = min(best, time.perf_counter() - began)
+    return right, 2.0 * width**3 / best
+
+
+def _all_reduce(device: torch.device, size: int) -> tuple[float, bool]:
+    """Seconds of the best round, and whether every number is the sum of all ranks' numbers."""
+    import torch
+    import torch.distributed as dist
+
+    rank, best, right = dist.get_rank(), float("inf"), True
+    for _ in range(ROUNDS):
+        numbers = torch.full((SUM_BYTES[device.type] // 4,), float(rank + 1), device=device)
+        _settle(device)
+        began = time.perf_counter()
+        dist.all_reduce(numbers)
+        _settle(device)
+        best = min(best, time.perf_counter() - began)
+        right = right and bool((numbers == size * (size + 1) / 2).all())
+    return best, right
+
+
+def _settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def _cannot_write(run: Path, rank: int) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=run) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _content(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def _gather(store: Store, keys: list[str], seconds: float) -> list[str | None]:
+    """The values of all keys; None for those that are not there after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not store.check(keys) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [store.get(key).decode() if store.check([key]) else None for key in keys]
+
+
+def _get(store: Store, key: str, seconds: float) -> str:
+    (value,) = _gather(store, [key], seconds)
+    if value is None:
+        raise UserError(f"preflight: rank 0 said nothing within {seconds:g} s (launch.rendezvous_seconds)")
+    return value
+
+
+def _absent(rank: int, config: Config) -> Look:
+    """A rank that nobody saw; its node is known from where the launch was sent."""
+    node = rank // config.launch.processes
+    hosts: tuple[str, ...] | list[str] = config.launch.hosts
+    nodes = os.environ.get("SLURM_JOB_NODELIST")
+    if nodes:
+        done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True)
+        hosts = done.stdout.split()
+    return Look(rank, hosts[node] if node < len(hosts) else f"node {node}", arrived=False)
+
+
+def _kept(run: Path, looks: list[Look], complaints: list[Complaint], bandwidth: float | None) -> list[Complaint]:
+    """Write preflight.json; returns the complaints."""
+    kept = {
+        "time": time.time(),
+        "ranks": [one.to_json() for one in looks],
+        "all_reduce_bytes_per_second": bandwidth,
+        "complaints": [one.to_json() for one in complaints],
+    }
+    write_atomic(run / "preflight.json", json.dumps(kept, indent=1))
+    return complaints
+
+
+def lines(complaints: list[Complaint]) -> str:
+    """The complaints for a person, and how to go on without the bad nodes."""
+    bad = list(dict.fromkeys(one.node for one in complaints if one.node != "all nodes"))
+    way = [f"to leave them out: launch.exclude=[{','.join(bad)}]"] if bad and "SLURM_JOB_ID" in os.environ else []
+    return "\n".join([*(f"preflight: {one.node}: {one.text}" for one in complaints), *way])
+
+
+def check_here(words: list[str], *, as_json: bool = False) -> int:
+    """Check this host with as many ranks as `launch.processes`; prints what was found. Returns an exit code."""
+    from launch.agent import Meeting, run_agent
+    from trainer.compose import compose
+
+    config = compose(words)
+    if config.launch.name != "local":
+        raise UserError(f"preflight checks this host; a launch={config.launch.name} checks every node before it trains")
+    root = Path(config.run.root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".preflight-") as name:
+            run = Path(name).absolute()
+            write_atomic(run / "config.yaml", config.to_yaml())
+            code = run_agent(config, run, Meeting(), "launch.preflight")
+            if (run / "preflight.json").is_file():
+                kept = json.loads((run / "preflight.json").read_text())
+                print(json.dumps(kept, indent=1) if as_json else _table(kept))
+            return code
+    except OSError as error:
+        raise UserError(f"run.root: cannot write to {root} ({error.strerror}); choose another folder") from None
+
+
+def _table(kept: dict[str, Any]) -> str:
+    from trainer.books.formatting import format_amount
+
+    rows = [
+        f"rank {one['rank']:<4} {one['node']:<20} {one['device']:<32} matrix product "
+        f"{'right' if one['matmul_right'] else 'WRONG'}, {format_amount(one['matmul_flop_per_second'], 'FLOP/s')}; "
+        f"{format_amount(one['free_bytes'], 'bytes')} free"
+        for one in kept["ranks"]
+        if one["arrived"]
+    ]
+    bandwidth = kept["all_reduce_bytes_per_second"]
+    if bandwidth is not None:
+        rows.append(f"all-reduce right, {format_amount(bandwidth, 'bytes')}/s")
+    return "\n".join([*rows, "every node is fit" if not kept["complaints"] else "not every node is fit"])
+
+
+def main(run: Path) -> int:
+    """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
+    from launch.rank import take_place
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # nothing to save yet, and the run is to go on later
+        signal.signal(number, lambda *_: os._exit(STOPPED))
+    try:
+        take_place(run)
+        complaints = check_ranks(run)
+    except UserError as error:
+        tell_failure(str(error), user=True)
+        return BAD_INPUT
+    if complaints and os.environ.get("RANK", "0") == "0":
+        tell_failure(lines(complaints), user=True)
+    return BAD_INPUT if complaints else DONE
+
+
+if __name__ == "__main__":
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,47 @@
+"""One rank under srun: SLURM's names of its place become torch's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer.worker import DONE, FAILED, STOPPED, work
+
+
+def place(environment: Mapping[str, str], processes: int) -> dict[str, str]:
+    """The variables that torch reads, from those that srun sets, with `processes` tasks on every node."""
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "WORLD_SIZE": environment["SLURM_NTASKS"],
+        "LOCAL_WORLD_SIZE": str(processes),
+        "GROUP_RANK": environment["SLURM_NODEID"],
+    }
+
+
+def take_place(run: Path) -> None:
+    """Set them for this process, unless torchrun did."""
+    from trainer.folder import RunFolder
+
+    if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
+        os.environ.update(place(os.environ, RunFolder(run).load_config().launch.processes))
+
+
+def main(run: Path) -> int:
+    """Train this task's share; the first one writes the report. Returns the exit code."""
+    take_place(run)
+    code = work(run)
+    if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, STOPPED):
+        from trainer.report import finish_report
+
+        finish_report(run)
+    return code
+
+
+if __name__ == "__main__":
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # library threads must not turn a finished run into an abort

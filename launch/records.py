@@ -1,0 +1,95 @@
+"""What a run folder keeps of each launch: `launches/1/`, `launches/2/` ... with configuration and code state."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from launch.plan import HOME
+from trainer.config import SECRET_NAME
+from trainer.errors import UserError
+from trainer.files import write_atomic
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """Who holds the run now: a process of the launching host, or jobs of SLURM."""
+
+    launcher: str  # local, torchrun or slurm
+    time: float  # seconds since the epoch
+    host: str  # where the command ran
+    process: int | None = None  # the launcher's process id, where it stays
+    jobs: tuple[str, ...] = ()  # SLURM's job ids; 12_3 for a task of an array
+
+
+def new_launch(run: Path) -> Path:
+    """A fresh folder for the next launch of this run, not made yet."""
+    return run / "launches" / str(max(_numbers(run), default=0) + 1)
+
+
+def _numbers(run: Path) -> list[int]:
+    return [int(path.name) for path in (run / "launches").glob("*") if path.name.isdigit()]
+
+
+def read_launch(run: Path) -> LaunchRecord | None:
+    """The newest launch of a run that was written down."""
+    for number in sorted(_numbers(run), reverse=True):
+        try:
+            kept = json.loads((run / "launches" / str(number) / "launch.json").read_text())
+            return LaunchRecord(**{**kept, "jobs": tuple(kept["jobs"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def write_launch(folder: Path, launcher: str, *, jobs: tuple[str, ...] = (), stays: bool = False) -> None:
+    """Write down who was started. `stays`: this process ends with the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = LaunchRecord(launcher, time.time(), socket.gethostname(), os.getpid() if stays else None, jobs)
+    write_atomic(folder / "launch.json", json.dumps(asdict(record), indent=1))
+
+
+def keep_state(folder: Path, config_yaml: str) -> None:
+    """The configuration as resolved, the commit and what differs from it. No secret of the environment gets in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    refuse_secrets({"config.yaml": config_yaml})
+    write_atomic(folder / "config.yaml", config_yaml)
+    write_atomic(folder / "code.json", json.dumps({"commit": _git("rev-parse", "HEAD"), "folder": str(HOME)}, indent=1))
+    difference = _git("diff", "HEAD")
+    if difference:
+        write_atomic(folder / "code.diff", without_secrets(difference) + "\n")
+
+
+def _git(*words: str) -> str | None:
+    command = ["git", "-C", str(HOME), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+
+
+def secrets() -> dict[str, str]:
+    """Variables of the environment that look secret by their names. Short values are words, not secrets."""
+    return {name: value for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) >= 8}
+
+
+def refuse_secrets(texts: dict[str, str]) -> None:
+    """Raise UserError where a text that is about to be written holds the value of a secret variable."""
+    for what, text in texts.items():
+        for name, value in secrets().items():
+            if value in text:
+                raise UserError(
+                    f"{what} would hold the value of ${name}; name the variable in launch.pass_environment instead"
+                )
+
+
+def without_secrets(text: str) -> str:
+    """The text with the variable's name in place of its value."""
+    for name, value in secrets().items():
+        text = text.replace(value, f"${name}")
+    return text

@@ -1,0 +1,236 @@
+"""Batch scripts for SLURM: a pure function of the configuration, the run folders and the place of the launch.
+
+Every value is quoted, for the shell or for sbatch's own reading of #SBATCH lines. The rendezvous is at the *address*
+of the first node, because a node's name need not resolve, and on a port made of the job id and the attempt, so that
+neither another job nor the attempt before is met there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+
+from launch.plan import Command, LaunchPlan, Resources
+from trainer.config import Config, LaunchConfig
+from trainer.errors import UserError
+from trainer.worker import BAD_INPUT, STOPPED
+
+LINGER_SECONDS = 60  # after the first rank has ended: the others end by themselves, the first one writes the report
+FIRST_PORT, PORTS, PORTS_PER_JOB = 10_000, 20_000, 64  # below the range from which systems give out ports
+
+
+def plan_job(config: Config, run: Path, place: Resources, script: Path) -> LaunchPlan:
+    """One run as a batch job, or as `launch.chain` jobs that follow each other. `script` is where the file will lie."""
+    text = batch_script([config], [run], place, run / "logs")
+    submit = Command(("sbatch", "--parsable", str(script)))
+    return LaunchPlan((submit,) * config.launch.chain, {script: text})
+
+
+def plan_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
+    """A sweep as one job array, one run folder a task. Raises UserError where runs ask for different resources.
+
+    The script and the logs of the batch shells go to `folder`; a rank's log goes to its run folder.
+    """
+    different = [str(run) for config, run in zip(configs, runs, strict=True) if config.launch != configs[0].launch]
+    if different:
+        raise UserError(
+            f"launch: an array's runs share their resources, and {different[0]} asks for others than {runs[0]}"
+        )
+    if configs[0].launch.chain > 1:
+        raise UserError("launch.chain: a sweep is an array; its jobs are put back into the queue (launch.requeues)")
+    script = folder / "job.sh"
+    text = batch_script(configs, runs, place, folder)
+    return LaunchPlan((Command(("sbatch", "--parsable", str(script))),), {script: text})
+
+
+def batch_script(configs: Sequence[Config], runs: Sequence[Path], place: Resources, logs: Path) -> str:
+    """The batch script of one run, or of an array of runs."""
+    launch = configs[0].launch
+    many = len(runs) > 1
+    name = f"{runs[0].parent.name}-{runs[0].name}" if not many else f"{runs[0].parent.name}-{logs.name}"
+    parts = [
+        "#!/usr/bin/env bash",
+        "# shellcheck disable=SC2016  # values are taken as they are",
+        f"# {_what(launch, runs)}; written by isoflop launch",
+        *[f"#SBATCH {_sbatch_word(option)}" for option in _options(launch, name, logs, len(runs))],
+        "",
+        "set -uo pipefail",
+        f"cd {quote(str(place.folder))} || exit {BAD_INPUT}",
+        *_run(runs),
+        f"python={quote(launch.python or place.python)}",
+        "attempt=${SLURM_RESTART_COUNT:-0}  # unset at the first start",
+        "",
+        *_environment(launch, place),
+        "",
+        *_cap(launch),
+        "",
+        _RENDEZVOUS,
+        "",
+        *_start(launch),
+        "",
+        *_end(launch),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _what(launch: LaunchConfig, runs: Sequence[Path]) -> str:
+    nodes = f"{launch.nodes} node{'s' * (launch.nodes > 1)} x {launch.processes} rank{'s' * (launch.processes > 1)}"
+    which = f"{len(runs)} runs from {runs[0].name}" if len(runs) > 1 else runs[0].name
+    return re.sub(r"[^\x20-\x7e]", "?", f"{which} on {nodes}")
+
+
+def _options(launch: LaunchConfig, name: str, logs: Path, runs: int) -> list[str]:
+    """The options of sbatch, one a line."""
+    tasks = launch.processes if launch.starter == "srun" else 1
+    output = "%A-%a" if runs > 1 else "%j"
+    gpus = f"--gpus-per-node={launch.gpus_per_node}" if launch.gpus_per_node else None
+    options = [
+        f"--job-name={name}",
+        f"--nodes={launch.nodes}",
+        f"--ntasks-per-node={tasks}",
+        f"--gres={launch.gres}" if launch.gres else gpus,
+        f"--cpus-per-task={_cpus(launch)}" if launch.cpus_per_rank else None,
+        f"--mem={launch.memory}" if launch.memory else None,
+        f"--partition={launch.partition}" if launch.partition else None,
+        f"--account={launch.account}" if launch.account else None,
+        f"--qos={launch.qos}" if launch.qos else None,
+        f"--constraint={launch.constraint}" if launch.constraint else None,
+        f"--exclude={','.join(launch.exclude)}" if launch.exclude else None,
+        f"--time={launch.time}" if launch.time else None,
+        f"--array=0-{runs - 1}" + (f"%{launch.array_limit}" if launch.array_limit else "") if runs > 1 else None,
+        "--dependency=singleton" if launch.chain > 1 else None,
+        f"--signal=USR2@{launch.save_seconds}",
+        "--requeue",
+        "--open-mode=append",
+        f"--output={_pattern(logs)}/slurm-{output}.out",
+        *launch.sbatch,
+    ]
+    return [option for option in options if option]
+
+
+def _cpus(launch: LaunchConfig) -> int:
+    assert launch.cpus_per_rank is not None
+    return launch.cpus_per_rank * (1 if launch.starter == "srun" else launch.processes)
+
+
+def _sbatch_word(option: str) -> str:
+    """An option as sbatch reads it in a script: it knows quotes and backslashes, and no expansion."""
+    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", option):
+        return option
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _pattern(path: Path) -> str:
+    """A path in a pattern of file names, where % stands for something."""
+    return str(path).replace("%", "%%")
+
+
+def _run(runs: Sequence[Path]) -> list[str]:
+    if len(runs) == 1:
+        return [f"run={quote(str(runs[0]))}"]
+    return ["runs=(", *[f"    {quote(str(run))}" for run in runs], ")", "run=${runs[$SLURM_ARRAY_TASK_ID]}"]
+
+
+def _environment(launch: LaunchConfig, place: Resources) -> list[str]:
+    """What every rank finds, in one place."""
+    cache = {"ISOFLOP_CACHE": place.cache} if place.cache else {}
+    return [
+        "# The environment of every rank; sbatch takes along what was exported where the job was submitted.",
+        f"export PYTHONPATH={quote(str(place.home))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        *[f"export {name}={quote(value)}" for name, value in {**cache, **launch.environment}.items()],
+        *launch.setup,
+    ]
+
+
+def _cap(launch: LaunchConfig) -> list[str]:
+    return [
+        f'if [ "$attempt" -gt {launch.requeues} ]; then',
+        f'    echo "isoflop: put back into the queue $attempt times, launch.requeues={launch.requeues}; given up" >&2',
+        "    exit 1",
+        "fi",
+    ]
+
+
+_RENDEZVOUS = f"""\
+# The first node's address: its name need not resolve. A port of this job and this attempt.
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol -o show node "$first" | tr ' ' '\\n' | sed -n 's/^NodeAddr=//p')
+export MASTER_ADDR
+port() {{ echo $(({FIRST_PORT} + (SLURM_JOB_ID * {PORTS_PER_JOB} + attempt * 8 + $1 * 2) % {PORTS})); }}"""
+
+# A node whose power is gone is noticed by SLURM only after SlurmdTimeout, often 5 minutes: ask.
+_ALL_NODES_ANSWER = 'srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true'
+
+
+def _start(launch: LaunchConfig) -> list[str]:
+    """The checks, then the training, started again where ranks were lost."""
+    if launch.starter == "torchrun":  # restarts and preflight are the agents' own work
+        step = _srun(launch, "launch.agent", ('"$run"', "--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"'))
+        return ["MASTER_PORT=$(port 0)", "export MASTER_PORT", *step, "code=$?"]
+    lines = []
+    if launch.preflight:
+        lines += [
+            "# Every node is checked before any trains.",
+            "MASTER_PORT=$(port 0)",
+            "export MASTER_PORT",
+            *_srun(launch, "launch.preflight", ('"$run"',)),
+            "code=$?",
+            'if [ "$code" -ne 0 ]; then exit "$code"; fi',
+            "",
+        ]
+    return [
+        *lines,
+        f"for ((start = 1; start <= {launch.restarts + 1}; start++)); do",
+        '    MASTER_PORT=$(port "$start")',
+        "    export MASTER_PORT",
+        '    if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi',
+        *["    " + line for line in _srun(launch, "launch.rank", ('"$run"',))],
+        "    code=$?",
+        f'    case "$code" in 0 | {BAD_INPUT} | {STOPPED}) break ;; esac',
+        f"    {_ALL_NODES_ANSWER} || break",
+        "done",
+    ]
+
+
+def _srun(launch: LaunchConfig, module: str, arguments: tuple[str, ...]) -> list[str]:
+    options = ["--kill-on-bad-exit=0", f"--wait={LINGER_SECONDS}"]
+    options += ["--open-mode=append", '--output="${run//%/%%}/logs/%j-%t.out"']
+    if launch.cpus_per_rank:  # srun does not take it over from sbatch
+        options.append(f"--cpus-per-task={_cpus(launch)}")
+    options += [quote(option) for option in launch.srun]
+    enter: list[str] = []
+    if launch.container == "pyxis":
+        options.append(quote(f"--container-image={launch.image}"))
+        options += [quote(f"--container-mounts={','.join(launch.mounts)}")] if launch.mounts else []
+        options.append('--container-workdir="$PWD"')
+    elif launch.container == "apptainer":
+        enter = ["apptainer", "exec", *(["--nv"] if launch.gpus_per_node or launch.gres else [])]
+        enter += [word for mount in launch.mounts for word in ("--bind", quote(mount))]
+        enter += ['--pwd "$PWD"', quote(str(launch.image))]
+    words = ["srun", *options, *enter, '"$python"', "-m", module, *arguments]
+    return [" ".join(words)]
+
+
+def _end(launch: LaunchConfig) -> list[str]:
+    """Back into the queue after exit code 75 or where a node is gone, unless somebody cancelled the job meanwhile."""
+    if launch.chain > 1:
+        return ["# The next job of the chain goes on.", 'exit "$code"']
+    return [
+        f'if [ "$code" -eq {STOPPED} ]; then',
+        '    why="stopped before the end"',
+        f'elif [ "$code" -ne 0 ] && ! {_ALL_NODES_ANSWER}; then',
+        '    why="a node does not answer"',
+        "else",
+        '    exit "$code"',
+        "fi",
+        "state=$(scontrol -o show job \"$SLURM_JOB_ID\" | tr ' ' '\\n' | sed -n 's/^JobState=//p')",
+        f'if [ "$attempt" -ge {launch.requeues} ]; then',
+        f'    echo "isoflop: $why; launch.requeues={launch.requeues} are used up" >&2',
+        'elif [ "$state" = RUNNING ]; then',
+        '    echo "isoflop: $why; back into the queue" >&2',
+        '    scontrol requeue "$SLURM_JOB_ID"',
+        "fi",
+        'exit "$code"',
+    ]

@@ -1,0 +1,173 @@
+"""What the runs of a root are doing, read from their folders and from SLURM's queue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.records import LaunchRecord, read_launch
+from launch.submit import cancel_jobs, job_states
+from trainer.books.formatting import format_amount
+from trainer.errors import UserError
+from trainer.folder import RunFolder
+from trainer.report import Contents, read_run
+
+LIVE = ("running", "pending", "configuring", "completing", "suspended", "requeued")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run at this moment; null where nothing is known."""
+
+    run: str  # <experiment>/<run id>
+    state: str  # SLURM's, or: running, finished, stopped, failed, interrupted, not started
+    launcher: str
+    jobs: tuple[str, ...]  # those that SLURM still knows, or all of them where none is known
+    step: int
+    steps: int
+    tokens_per_second: float | None
+    price: dict[str, Any]  # amount and unit, so far: money, else energy; the amount is null where neither is known
+    event: str | None
+    event_seconds_ago: float | None  # negative where the clock of whoever wrote it is ahead
+
+
+def read_status(root: Path) -> list[RunStatus]:
+    """Every run of a root, newest launch last. Raises UserError where the root has none."""
+    runs = sorted(config.parent for config in root.glob("*/*/config.yaml"))
+    if not runs:
+        raise UserError(f"status: no runs under {root}; name the root of some runs")
+    launches = {run: read_launch(run) for run in runs}
+    states = job_states([job for launch in launches.values() if launch for job in launch.jobs])
+    readable = []
+    for run in sorted(runs, key=lambda run: launches[run].time if launches[run] else 0.0):  # type: ignore[union-attr]
+        try:
+            readable.append(_status(run, launches[run], states))
+        except (ValueError, OSError):  # not a run of this version
+            continue
+    return readable
+
+
+def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> RunStatus:
+    contents = read_run(run)
+    last = contents.steps.kept[-1] if contents.steps.kept else {}
+    event = contents.events[-1] if contents.events else {}
+    known = tuple(job for job in (launch.jobs if launch else ()) if job in states)
+    when = event.get("time")
+    return RunStatus(
+        run=f"{run.parent.name}/{run.name}",
+        state=_state(contents, [states[job] for job in known]),
+        launcher=launch.launcher if launch else contents.config.launch.name,
+        jobs=known or (launch.jobs if launch else ()),
+        step=last.get("step", 0),
+        steps=contents.config.steps,
+        tokens_per_second=last.get("tokens_per_second"),
+        price=_price(contents),
+        event=event.get("text"),
+        event_seconds_ago=time.time() - when if isinstance(when, int | float) else None,
+    )
+
+
+def _state(contents: Contents, jobs: list[str]) -> str:
+    """A live job's state is SLURM's; an ended one's is what the run itself wrote down."""
+    live = [state for state in jobs if state.startswith(LIVE)]
+    if live:
+        return next((state for state in live if state.startswith("running")), live[0])
+    if RunFolder(contents.run).holder() is not None:
+        return "running"
+    if not contents.events:
+        return jobs[0] if jobs else "not started"
+    return contents.status
+
+
+def _price(contents: Contents) -> dict[str, Any]:
+    """Money where it is known, else energy."""
+    for key in ("cost.amount", "energy.kwh"):
+        row = contents.tag[key]
+        if row.measured is not None and row.measured.value is not None:
+            return {"amount": row.measured.value, "unit": row.unit, "provenance": row.measured.provenance}
+    return {"amount": None, "unit": None, "provenance": "not stated"}
+
+
+def status_json(runs: list[RunStatus]) -> list[dict[str, Any]]:
+    return [asdict(run) for run in runs]
+
+
+def print_status(runs: list[RunStatus]) -> None:
+    """A table on the terminal; as wide as needed where there is none."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (("run", "left"), ("state", "left"), ("job", "left"), ("step", "right"), ("tokens/s", "right")):
+        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("price so far", justify="right")
+    table.add_column("last event", overflow="fold")
+    for run in runs:
+        speed = "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}"
+        cells = [run.run, run.state, " ".join(run.jobs) or run.launcher, f"{run.step}/{run.steps}", speed]
+        table.add_row(*[Text(cell) for cell in (*cells, _price_text(run.price), _event_text(run))])
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def _price_text(price: dict[str, Any]) -> str:
+    return "not stated" if price["amount"] is None else format_amount(price["amount"], price["unit"])
+
+
+def _event_text(run: RunStatus) -> str:
+    if run.event is None:
+        return ""
+    if run.event_seconds_ago is None:
+        return run.event
+    ago = run.event_seconds_ago
+    when = f"{format_amount(ago, 's')} ago" if ago >= 0 else f"by a clock {format_amount(-ago, 's')} ahead of this one"
+    return f"{run.event} ({when})"
+
+
+def cancel(run: Path) -> str:
+    """End a run: its SLURM jobs, or the process here that holds it, which saves first. Returns what was done.
+
+    Raises UserError where nothing runs or where it runs out of reach.
+    """
+    launch = read_launch(run)
+    if launch and launch.jobs:
+        states = job_states(list(launch.jobs))
+        live = [job for job in launch.jobs if states.get(job, "").startswith(LIVE)]
+        if not live:
+            raise UserError(f"cancel: {run}: no job of it is in the queue ({' '.join(launch.jobs)})")
+        cancel_jobs(live)
+        return f"cancelled job {' '.join(live)}"
+    holder = RunFolder(run).holder()
+    if holder is None:
+        raise UserError(f"cancel: {run}: nothing holds it")
+    process, host = _where(holder)
+    if launch and launch.process and launch.host == socket.gethostname() and _alive(launch.process):
+        process, host = launch.process, launch.host  # whoever started the ranks tells them all
+    if process is None or host != socket.gethostname():
+        raise UserError(f"cancel: {run} is held by {holder}; cancel it there")
+    os.kill(process, signal.SIGTERM)
+    return f"asked process {process} to save and stop"
+
+
+def _where(holder: str) -> tuple[int | None, str]:
+    """The process id and host that a lock names."""
+    words = holder.split()
+    if len(words) >= 4 and words[0] == "process" and words[1].isdigit():
+        return int(words[1]), words[3]
+    return None, ""
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return False
+    return True

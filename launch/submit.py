@@ -1,0 +1,56 @@
+"""SLURM's programs, called with care: what they refuse is told in their own words."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+from launch.plan import LaunchPlan
+from trainer.errors import UserError
+from trainer.files import write_atomic
+
+
+def submit(plan: LaunchPlan) -> tuple[str, ...]:
+    """Write the plan's scripts and run its sbatch commands; returns job ids. Raises UserError in sbatch's own words."""
+    if shutil.which("sbatch") is None:
+        raise UserError("launch=slurm: there is no sbatch on the path; log in to a host of the cluster, or --dry-run")
+    for path, text in plan.files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    jobs = []
+    for command in plan.commands:
+        done = subprocess.run(command.words, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(" ".join(f"sbatch: {_own_words(done.stderr)}".split()))
+        jobs.append(done.stdout.strip().split(";")[0])
+    return tuple(jobs)
+
+
+def _own_words(text: str) -> str:
+    return re.sub(r"\w+: error: ", "", text).strip() or "refused without a word"
+
+
+def job_states(jobs: list[str]) -> dict[str, str]:
+    """SLURM's word for the state of each job that it still knows. Empty where there is no SLURM."""
+    if not jobs or shutil.which("squeue") is None:
+        return {}
+    words = ["squeue", "--noheader", "--states=all", "--array", "--format=%i %T %r"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        return {}
+    found = {}
+    for line in done.stdout.splitlines():
+        job, state, reason = line.split(maxsplit=2)
+        found[job] = state.lower() + (f" ({reason})" if state == "PENDING" and reason != "None" else "")
+    return {job: found[job] for job in jobs if job in found}
+
+
+def cancel_jobs(jobs: list[str]) -> None:
+    """Cancel SLURM jobs. Raises UserError in scancel's own words."""
+    if shutil.which("scancel") is None:
+        raise UserError("cancel: there is no scancel on the path; log in to a host of the cluster")
+    done = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(" ".join(f"scancel: {_own_words(done.stderr)}".split()))

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2016  # values are taken as they are
+# 3 runs from s0 on 1 node x 1 rank; written by isoflop launch
+#SBATCH --job-name=llama-s
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --array=0-2%2
+#SBATCH --signal=USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH "--output=/data/my runs/sweeps/s/slurm-%A-%a.out"
+
+set -uo pipefail
+cd /home/ada || exit 2
+runs=(
+    '/data/my runs/llama/s0'
+    '/data/my runs/llama/s1'
+    '/data/my runs/llama/s2'
+)
+run=${runs[$SLURM_ARRAY_TASK_ID]}
+python=/opt/isoflop/bin/python
+attempt=${SLURM_RESTART_COUNT:-0}  # unset at the first start
+
+# The environment of every rank; sbatch takes along what was exported where the job was submitted.
+export PYTHONPATH=/opt/isoflop${PYTHONPATH:+:$PYTHONPATH}
+export NCCL_DEBUG=WARN
+export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
+
+if [ "$attempt" -gt 10 ]; then
+    echo "isoflop: put back into the queue $attempt times, launch.requeues=10; given up" >&2
+    exit 1
+fi
+
+# The first node's address: its name need not resolve. A port of this job and this attempt.
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol -o show node "$first" | tr ' ' '\n' | sed -n 's/^NodeAddr=//p')
+export MASTER_ADDR
+port() { echo $((10000 + (SLURM_JOB_ID * 64 + attempt * 8 + $1 * 2) % 20000)); }
+
+# Every node is checked before any trains.
+MASTER_PORT=$(port 0)
+export MASTER_PORT
+srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" "$python" -m launch.preflight "$run"
+code=$?
+if [ "$code" -ne 0 ]; then exit "$code"; fi
+
+for ((start = 1; start <= 2; start++)); do
+    MASTER_PORT=$(port "$start")
+    export MASTER_PORT
+    if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi
+    srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" "$python" -m launch.rank "$run"
+    code=$?
+    case "$code" in 0 | 2 | 75) break ;; esac
+    srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true || break
+done
+
+if [ "$code" -eq 75 ]; then
+    why="stopped before the end"
+elif [ "$code" -ne 0 ] && ! srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; then
+    why="a node does not answer"
+else
+    exit "$code"
+fi
+state=$(scontrol -o show job "$SLURM_JOB_ID" | tr ' ' '\n' | sed -n 's/^JobState=//p')
+if [ "$attempt" -ge 10 ]; then
+    echo "isoflop: $why; launch.requeues=10 are used up" >&2
+elif [ "$state" = RUNNING ]; then
+    echo "isoflop: $why; back into the queue" >&2
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
