@@ -24,7 +24,10 @@ class Bookkeeper:
     ) -> None:
         """`step` is the number of steps that were finished before this attempt."""
         self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
-        self.flop_per_step = flops(config).per_step
+        self.curriculum = config.curriculum
+        self.flop_per_step = {
+            length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
+        }
         peak = config.machine.peak_flops.get(config.engine.precision)
         self.peak = peak * world.size if peak is not None else None
         self.meter = Meter(
@@ -56,18 +59,20 @@ class Bookkeeper:
         self.phase("other")
         seconds, self._seconds = self._seconds, {}
         duration = sum(seconds.get(name, 0.0) for name in STEP_PHASES)
-        rate = self.flop_per_step / duration
+        stage = self.curriculum.stage(step - 1)
+        rate = self.flop_per_step[stage.sequence_length] / duration
+        done = self.curriculum.steps_by_length(step)
         self.trackers.step(
             StepRecord(
                 step=step,
                 samples=step * self.config.optim.batch_size,
-                tokens=step * self.config.tokens_per_step,
+                tokens=self.curriculum.tokens(step),
                 targets=int(targets),
-                flop=step * self.flop_per_step,
+                flop=sum(steps * self.flop_per_step[length] for length, steps in done.items()),
                 loss=loss,
                 grad_norm=grad_norm,
                 lr=lr,
-                tokens_per_second=self.config.tokens_per_step / duration,
+                tokens_per_second=stage.tokens_per_step / duration,
                 flop_per_second=rate,
                 mfu=None if self.peak is None else rate / self.peak,
                 peak_flop_per_second=self.peak,

@@ -70,7 +70,8 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     for line in damage:
         book.event("damage", first_step, line)
     if attempt == 0:
-        shape = f"{total} steps of {batch_size} x {config.data.sequence_length} tokens"
+        lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
+        shape = f"{total} steps of {batch_size} x {lengths} tokens"
         book.event("start", 0, f"start: {shape} on {world.size} rank(s) at ZeRO {engine.stage}")
     else:
         place = checkpoint.folder.name if checkpoint else "the beginning"
@@ -181,7 +182,7 @@ def held_out_loss(
     targets_per_byte = (prepared.held_out.tokens - prepared.held_out.documents) / prepared.held_out.bytes
     return EvaluationRecord(
         step=step,
-        tokens=step * config.tokens_per_step,
+        tokens=config.curriculum.tokens(step),
         loss=loss,
         bits_per_byte=loss / math.log(2) * targets_per_byte if likelihood else None,
         unigram_bits_per_byte=prepared.held_out.unigram_bits_per_byte if likelihood else None,

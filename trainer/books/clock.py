@@ -7,12 +7,14 @@ machine at hand takes their place.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 from trainer.books.activations import FP32, on_gpu, saved
 from trainer.books.calibration import Calibration
-from trainer.books.figures import Figure, estimated, not_stated
+from trainer.books.figures import Figure, estimated, exact, not_stated
 from trainer.books.flops import flops
 from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
@@ -75,8 +77,15 @@ def work(config: Config) -> Work:
     )
 
 
+def run_seconds(config: Config, calibration: Calibration | None = None) -> Figure:
+    """Time of all steps of the run, each at the sequence length of its stage."""
+    stretches = config.curriculum.steps_by_length(config.steps).items()
+    times = [step_seconds(config.at_length(length), calibration) * exact(steps) for length, steps in stretches]
+    return reduce(operator.add, times)
+
+
 def step_seconds(config: Config, calibration: Calibration | None = None) -> Figure:
-    """Time of one step: from a calibration of this machine if there is one, else from the stated peak."""
+    """Time of one step at data.sequence_length: from a calibration of this machine, else from the stated peak."""
     amount = work(config)
     if calibration is not None:
         seconds = calibration.seconds(amount)

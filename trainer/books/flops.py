@@ -10,7 +10,7 @@ attention kernel computes again in its backward pass (one of five products, Dao 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainer.books.layout import micro_batches, world_size
@@ -24,7 +24,7 @@ AttentionBackward = Literal["composed", "fused"]
 
 @dataclass(frozen=True)
 class FlopAccount:
-    """Operations of one sample's forward pass by part; everything else follows from them."""
+    """Operations of one sample's forward pass by part, at data.sequence_length; and of the whole run."""
 
     projections: int  # of attention: queries, keys, values, output
     scores: int  # queries times keys, probabilities times values
@@ -40,9 +40,11 @@ class FlopAccount:
     samples_per_step: int
     passes_per_step: int
     tokens_per_step: int
-    steps: int
     six_n_step: int  # 6 x weights x the tokens that pass them
     twelve_lhqt_step: int  # 12 L H Q T per token (Chowdhery et al. 2022, appendix B)
+    total: int = 0  # model FLOPs of the whole run, over all its sequence lengths
+    hardware_total: int = 0  # with recomputation
+    six_nd: int = 0  # the usual estimate 6 N D of the whole run, beside the exact count
 
     @property
     def forward_sample(self) -> int:
@@ -73,19 +75,9 @@ class FlopAccount:
         return self.per_step / self.tokens_per_step
 
     @property
-    def total(self) -> int:
-        """Model FLOPs of the whole run."""
-        return self.per_step * self.steps
-
-    @property
     def hardware_per_step(self) -> int:
         """With recomputation: the numerator of HFU."""
         return self.per_step + self.recomputed_per_step
-
-    @property
-    def six_nd(self) -> int:
-        """The usual estimate 6 N D of the whole run, beside the exact count."""
-        return self.six_n_step * self.steps
 
 
 @dataclass
@@ -113,6 +105,20 @@ def flops(config: Config, attention_backward: AttentionBackward = "composed") ->
 
     `attention_backward="fused"` books the scores that a fused kernel recomputes; it does not change the model FLOPs.
     """
+    account = _step(config, attention_backward)
+    run = [
+        (steps, _step(config.at_length(length), attention_backward))
+        for length, steps in config.curriculum.steps_by_length(config.steps).items()
+    ]
+    return replace(
+        account,
+        total=sum(steps * one.per_step for steps, one in run),
+        hardware_total=sum(steps * one.hardware_per_step for steps, one in run),
+        six_nd=sum(steps * one.six_n_step for steps, one in run),
+    )
+
+
+def _step(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
     model = config.model
     source, target = lengths(config)
     two_streams = model.two_stream and config.objective.name == "permuted_lm"
@@ -147,7 +153,7 @@ def flops(config: Config, attention_backward: AttentionBackward = "composed") ->
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)
-    batch, tokens = config.optim.batch_size, config.tokens_per_step
+    batch = config.optim.batch_size
     return FlopAccount(
         projections=work.projections,
         scores=work.scores,
@@ -162,8 +168,7 @@ def flops(config: Config, attention_backward: AttentionBackward = "composed") ->
         recomputed_pass=recomputed_pass,
         samples_per_step=batch,
         passes_per_step=micro_batches(config) * world_size(config),
-        tokens_per_step=tokens,
-        steps=config.steps,
+        tokens_per_step=batch * config.data.sequence_length,
         six_n_step=_six_n(config, source, target) * batch,
         twelve_lhqt_step=3 * (work.scores + generator_work.scores) * batch,
     )

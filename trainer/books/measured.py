@@ -49,7 +49,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("machine.device_hours", "device-hours", "h", hours),
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),
-        row("hfu", "HFU", "%", mfu * (account.hardware_per_step / account.per_step)),
+        row("hfu", "HFU", "%", mfu * (account.hardware_total / account.total)),
         *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, last.get("tokens") or 0, "measured"),
         *_component_rows(energy),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 from trainer.books.calibration import Calibration, read_calibration, threads
-from trainer.books.clock import step_seconds
+from trainer.books.clock import run_seconds
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
 from trainer.books.fitting import fit
@@ -21,19 +21,19 @@ PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D
 def plan(config: Config) -> PriceTag:
     """What `config` will cost: exact counts, estimates with their assumptions, and what nobody stated."""
     account, weights, ranks = flops(config), parameters(config), world_size(config)
-    tokens = config.tokens_per_step * config.steps
+    tokens = config.tokens
     calibration = read_calibration(config)
-    step = step_seconds(config, calibration)
-    seconds = step * exact(config.steps)
+    seconds = run_seconds(config, calibration)
+    step = seconds / exact(config.steps)
     hours = seconds * exact(ranks / 3600)
     energy = device_energy(config, seconds, calibration)
     peak = config.machine.peak_flops.get(config.engine.precision)
     utilisation = (
-        exact(account.per_step) / step / exact(peak * ranks)
+        exact(account.total) / seconds / exact(peak * ranks)
         if peak
         else not_stated(f"machine.peak_flops.{config.engine.precision}")
     )
-    fitted = fit(config)
+    fitted = fit(config.at_length(max(config.curriculum.sequence_lengths)))
     used = estimated(fitted.needed.total, f"states, buckets and activations at {fitted.needed.moment}")
 
     rows = [
@@ -41,7 +41,7 @@ def plan(config: Config) -> PriceTag:
         Row("model.non_embedding", "  without embeddings", "", exact(weights.non_embedding)),
         Row("data.tokens", "training tokens", "tokens", exact(tokens)),
         Row("data.steps", "optimizer steps", "steps", exact(config.steps)),
-        Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.per_token)),
+        Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / tokens)),
         Row("flop.total", "model FLOPs", "FLOP", exact(account.total, "forward + backward, full attention square")),
         Row("flop.six_nd", "  by the rule 6ND", "FLOP", estimated(account.six_nd, "N: blocks and head, D: tokens")),
         Row("flop.pf_days", "  in PF-days", "PF-days", exact(account.total / PF_DAY)),
@@ -51,7 +51,7 @@ def plan(config: Config) -> PriceTag:
         Row("time.step", "time per step", "s", step),
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
-        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(config.tokens_per_step) / step),
+        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(tokens) / seconds),
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
@@ -104,8 +104,7 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     energy, hours = known.get("energy.device_kwh"), known.get("machine.device_hours")
     if energy is None or hours is None:
         return planned
-    tokens = config.tokens_per_step * config.steps
-    fresh = {row.key: row for row in cost_rows(config, energy, hours, tokens, "planned")}
+    fresh = {row.key: row for row in cost_rows(config, energy, hours, config.tokens, "planned")}
     priced = ("energy.", "carbon.", "cost.")
     rows = [fresh.pop(row.key, row) for row in planned.rows if row.key in fresh or not row.key.startswith(priced)]
     return PriceTag(planned.title, (*rows, *fresh.values()), planned.notes)

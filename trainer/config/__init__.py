@@ -8,6 +8,7 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 
 from __future__ import annotations
 
+from trainer.config.curriculum import Curriculum, Stage
 from trainer.config.launching import SECRET_NAME, LaunchConfig
 from trainer.config.machinery import (
     SPARSE_PEAKS,
@@ -43,6 +44,7 @@ __all__ = [
     "CheckpointConfig",
     "Config",
     "Count",
+    "Curriculum",
     "DataConfig",
     "EngineConfig",
     "EvaluationConfig",
@@ -58,6 +60,7 @@ __all__ = [
     "Section",
     "SiteConfig",
     "SourceConfig",
+    "Stage",
     "StageConfig",
     "TokenizerConfig",
     "TrackerConfig",

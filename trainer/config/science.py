@@ -103,10 +103,13 @@ class SourceConfig(Section):
 
 
 class StageConfig(Section):
-    """A stretch of the run with weights of its own."""
+    """A stretch of the run with weights or a sequence length of its own."""
 
-    tokens: Count = key(1, "length of the stage", "tokens", ge=1)
-    weights: dict[str, float] = key({}, "share of the tokens of each source, relative to the others; missing ones: 0")
+    tokens: Count = key(1, "length of the stage, rounded up to whole steps", "tokens", ge=1)
+    sequence_length: int | None = key(None, "tokens per sample; null: data.sequence_length", "tokens", ge=8)
+    weights: dict[str, float] = key(
+        {}, "share of the tokens of each source, relative to the others; missing ones: 0; none: the sources' own"
+    )
 
 
 class DataConfig(Section):
@@ -132,7 +135,9 @@ class DataConfig(Section):
         {}, "for data=mixture: name of a source -> path, weight, epochs, language, licence"
     )
     alpha: float = key(1.0, "sources without weights: their share is their size to this power (XLM-R 0.3)", ge=0, le=1)
-    stages: tuple[StageConfig, ...] = key((), "weights that change along the run; the last stage holds to the end")
+    stages: tuple[StageConfig, ...] = key(
+        (), "weights and sequence lengths that change along the run; the last stage holds to the end"
+    )
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -148,21 +153,21 @@ class DataConfig(Section):
             wrong.append("boundaries: data.packing=padded has one document in a window; leave data.boundaries=true")
         if self.name == "mixture" and self.path:
             wrong.append("path: the texts of a mixture stand in data.sources")
-        if self.name != "mixture" and (self.sources or self.stages or self.alpha != 1):
-            wrong.append("sources: only data=mixture reads sources, alpha and stages; add data=mixture")
+        if self.name != "mixture" and (self.sources or self.alpha != 1 or any(s.weights for s in self.stages)):
+            wrong.append("sources: only data=mixture reads sources, alpha and the weights of stages; add data=mixture")
         weights = [source.weight for source in self.sources.values()]
         if None in weights and any(weight is not None for weight in weights):
             unstated = ", ".join(name for name, source in self.sources.items() if source.weight is None)
             wrong.append(f"sources: state the weight of every source or of none; {unstated} lack one")
         elif weights and None not in weights and not sum(weight or 0 for weight in weights):
             wrong.append("sources: all weights are 0; at least one must be more")
-        for number, stage in enumerate(self.stages):
+        for number, stage in enumerate(self.stages if self.name == "mixture" else ()):
             for name, weight in stage.weights.items():
                 if name not in self.sources:
                     wrong.append(f"stages[{number}].weights: no source {name!r}{nearest(name, self.sources)}")
                 elif not 0 <= weight < math.inf:
                     wrong.append(f"stages[{number}].weights.{name}: {weight} is no share; it must be 0 or more")
-            if not sum(stage.weights.values()) > 0:
+            if stage.weights and not sum(stage.weights.values()) > 0:
                 wrong.append(f"stages[{number}].weights: they sum to 0; at least one must be more")
         if wrong:
             raise ValueError("\n".join(wrong))

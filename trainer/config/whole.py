@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
+from trainer.config.curriculum import Curriculum
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
     CheckpointConfig,
@@ -69,10 +70,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _rooms_agree(self) -> Config:
         wrong = []
-        if self.model.position == "learned" and self.data.sequence_length > self.max_length:
-            wrong.append(
-                f"data.sequence_length: {self.data.sequence_length} is longer than model.max_length {self.max_length}"
-            )
+        for name, length in self._stated_lengths().items():
+            if self.model.position == "learned" and length > self.max_length:
+                wrong.append(f"{name}: {length} is longer than model.max_length {self.max_length}")
+        wrong += self._short_stages()
         if (
             self.model.vocabulary is not None
             and self.tokenizer.path is None
@@ -115,6 +116,23 @@ class Config(Section):
             ]
         return []
 
+    def _stated_lengths(self) -> dict[str, int]:
+        """Key -> tokens per sample."""
+        stages = {
+            f"data.stages[{k}].sequence_length": stage.sequence_length for k, stage in enumerate(self.data.stages)
+        }
+        lengths = {"data.sequence_length": self.data.sequence_length, **stages}
+        return {name: length for name, length in lengths.items() if length is not None}
+
+    def _short_stages(self) -> list[str]:
+        """The last stage holds to the end, whatever its tokens."""
+        return [
+            f"data.stages[{stage.number}].tokens: {given.tokens:,} are less than one step of optim.batch_size "
+            f"{self.optim.batch_size} x {stage.sequence_length} = {stage.tokens_per_step:,} tokens; lengthen the stage"
+            for stage, given in zip(self.curriculum.stages[:-1], self.data.stages, strict=False)
+            if given.tokens < stage.tokens_per_step
+        ]
+
     def _objective_misfits(self) -> list[str]:
         """What the objective feeds and the model has no place for; families are the objective's own business."""
         model, name = self.model, self.objective.name
@@ -150,11 +168,26 @@ class Config(Section):
 
     @property
     def max_length(self) -> int:
-        return self.model.max_length or self.data.sequence_length
+        """Rows of a table of learned positions; without a stated number, as many as the longest sample has tokens."""
+        return self.model.max_length or max(self._stated_lengths().values())
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.optim.batch_size * self.data.sequence_length
+    def curriculum(self) -> Curriculum:
+        """Which sequence length every step has."""
+        return Curriculum(self.data, self.optim.batch_size)
+
+    def at_length(self, sequence_length: int) -> Config:
+        """The same model with samples of one length all along: what a step of that length is and costs."""
+        if not self.data.stages and sequence_length == self.data.sequence_length:
+            return self
+        data = self.data.model_copy(update={"sequence_length": sequence_length, "stages": ()})
+        model = self.model.model_copy(update={"max_length": self.max_length})
+        return self.model_copy(update={"data": data, "model": model})
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens of the whole run."""
+        return self.curriculum.tokens(self.steps)
 
     @property
     def steps(self) -> int:
@@ -162,7 +195,7 @@ class Config(Section):
         if self.budget.steps is not None:
             return self.budget.steps
         assert self.budget.tokens is not None
-        return -(-self.budget.tokens // self.tokens_per_step)
+        return self.curriculum.steps(self.budget.tokens)
 
     @property
     def experiment(self) -> str:

@@ -147,6 +147,7 @@ class Pieces(Windows):
         pieces = -(-np.maximum(self.ends - self.begins - (length - stride), 0) // stride)
         self.first = np.cumsum(pieces) - pieces  # number of each document's first piece
         self.pieces = int(pieces.sum())
+        self.longest = int((self.ends - self.begins).max(initial=0))  # tokens of the longest document
 
     def count(self, whole: bool) -> int:
         return self.pieces

@@ -40,15 +40,17 @@ class StepLoader:
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of one step."""
-        start, stop = (step * self.batch_size + edge for edge in (self.begin, self.end))
+        first = step * self.batch_size
+        start, stop = first + self.begin, first + self.end
         return [
-            self._micro_batch(start + k * self.micro_batch, min(start + (k + 1) * self.micro_batch, stop))
+            self._micro_batch(start + k * self.micro_batch, min(start + (k + 1) * self.micro_batch, stop), first)
             for k in range(self.micro_batches)
         ]
 
-    def _micro_batch(self, start: int, stop: int) -> Batch:
+    def _micro_batch(self, start: int, stop: int, first: int) -> Batch:
+        """Samples start..stop-1 and blanks behind them; `first` is a sample of the same step."""
         if start >= stop:
-            template = self.samples.batch(0, 1)
+            template = self.samples.batch(first, first + 1)
             return {
                 name: np.repeat(row, self.micro_batch, axis=0)
                 for name, row in blank(template, self.samples.pad).items()

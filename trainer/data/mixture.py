@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.config import DataConfig
+from trainer.config import Config, DataConfig
 from trainer.data.order import Order
 from trainer.errors import UserError
 
@@ -20,8 +20,11 @@ BLOCK = 10_000
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Samples first..last-1 of the run. quotas: samples of each source per block; read: of each source before."""
+class MixedStage:
+    """Samples first..last-1 of the run, which are one of its stages.
+
+    quotas: samples of each source per block; read: samples of this length that each source gave before.
+    """
 
     number: int
     first: int
@@ -33,45 +36,40 @@ class Stage:
 class Mixture:
     """Sample numbers -> (source, number of the sample among those of its source)."""
 
-    def __init__(
-        self, data: DataConfig, sizes: dict[str, tuple[int, int]], samples: int, tokens: int, seed: int
-    ) -> None:
-        """sizes: (samples per epoch, tokens) of each source; samples, tokens: of the run, and of one sample.
+    def __init__(self, config: Config, tokens: dict[str, int], epochs: dict[int, np.ndarray]) -> None:
+        """tokens: of each source; epochs: sequence length -> samples of that length in an epoch of each source.
 
         Raises UserError when the epoch caps leave less text than the run reads.
         """
-        self.names = list(sizes)
+        data, seed, batch_size = config.data, config.seed, config.optim.batch_size
+        self.names = list(tokens)
         self._order = Order(BLOCK, seed, ("mixture", 0))
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
         caps = [data.sources[name].epochs for name in self.names]
-        allowed = np.array(
-            [math.inf if cap is None else cap * size for cap, (size, _) in zip(caps, sizes.values(), strict=True)]
-        )
-        self.stages: list[Stage] = []
-        read, first = np.zeros(len(sizes), np.int64), 0
-        for weights, length in self._wanted(data, sizes, tokens):
-            expected = min(length, max(samples - first, 0))
-            shares = self._capped(weights, allowed - read, expected)
-            stage = Stage(len(self.stages), first, first + length, quotas(shares), read)
-            self.stages.append(stage)
-            if math.isinf(length):
-                break
-            read, first = read + self._counts(stage, int(stage.last)), int(stage.last)
+        left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
+        read = {length: np.zeros(len(tokens), np.int64) for length in epochs}
+        self.stages: list[MixedStage] = []
+        for stage in config.curriculum.stages:
+            first, last = stage.first * batch_size, stage.last * batch_size
+            epoch, before = epochs[stage.sequence_length], read[stage.sequence_length]
+            expected = max(min(last, config.steps * batch_size) - first, 0)
+            name = f"data.stages[{stage.number}]" if data.stages else "this run"
+            shares = self._capped(self._weights(data, stage.number, tokens), left * epoch, expected, name)
+            mixed = MixedStage(stage.number, first, last, quotas(shares), before)
+            self.stages.append(mixed)
+            if not math.isinf(last):
+                counts = self._counts(mixed, int(last))
+                read[stage.sequence_length] = before + counts
+                left = left - counts / epoch
 
-    def _wanted(
-        self, data: DataConfig, sizes: dict[str, tuple[int, int]], tokens: int
-    ) -> list[tuple[np.ndarray, float]]:
-        """(weights, samples) of every stage; the last one goes on for ever."""
-        if data.stages:
-            weights = [np.array([stage.weights.get(name, 0.0) for name in self.names]) for stage in data.stages]
-            lengths: list[float] = [-(-stage.tokens // tokens) for stage in data.stages]
-            return list(zip(weights, [*lengths[:-1], math.inf], strict=True))
-        stated = [data.sources[name].weight for name in self.names]
-        by_size = [size**data.alpha for _, size in sizes.values()]
-        both = zip(stated, by_size, strict=True)
-        return [(np.array([size if weight is None else weight for weight, size in both]), math.inf)]
+    def _weights(self, data: DataConfig, stage: int, tokens: dict[str, int]) -> np.ndarray:
+        """Those of the stage, else of the sources, else their sizes to the power alpha."""
+        if data.stages and (weights := data.stages[stage].weights):
+            return np.array([weights.get(name, 0.0) for name in self.names])
+        stated = {name: data.sources[name].weight for name in self.names}
+        return np.array([tokens[name] ** data.alpha if weight is None else weight for name, weight in stated.items()])
 
-    def _capped(self, weights: np.ndarray, allowed: np.ndarray, expected: float) -> np.ndarray:
+    def _capped(self, weights: np.ndarray, allowed: np.ndarray, expected: float, stage: str) -> np.ndarray:
         """Shares that ask no source for more than it may give; the others take over in proportion."""
         shares = weights / weights.sum()
         if not expected:
@@ -85,8 +83,8 @@ class Mixture:
             if not rest.sum():
                 available = int(np.minimum(allowed, expected)[weights > 0].sum())
                 raise UserError(
-                    f"data.sources: the epoch caps leave {available:,} samples for the {int(expected):,} of this "
-                    "stage; raise data.sources.*.epochs, give more text, or shorten the run"
+                    f"data.sources: the epoch caps leave {available:,} samples for the {int(expected):,} of "
+                    f"{stage}; raise data.sources.*.epochs, give more text, or shorten the run"
                 )
             shares = np.where(full, most, left * rest / rest.sum())
         return shares
@@ -106,7 +104,7 @@ class Mixture:
             at = until
         return source, number
 
-    def _table(self, stage: Stage, block: int) -> tuple[np.ndarray, np.ndarray]:
+    def _table(self, stage: MixedStage, block: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, rank among those of its source in the block) of every sample of a block."""
         key = stage.number << 32 | block
         known = self._block  # one tuple, so that two threads may ask
@@ -119,7 +117,7 @@ class Mixture:
             known = self._block = key, owners, ranks
         return known[1], known[2]
 
-    def _counts(self, stage: Stage, stop: int) -> np.ndarray:
+    def _counts(self, stage: MixedStage, stop: int) -> np.ndarray:
         """Samples of each source from the stage's first to stop - 1."""
         whole, rest = divmod(stop - stage.first, BLOCK)
         owners = self._table(stage, whole)[0][:rest]

@@ -29,10 +29,13 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     size = config.optim.batch_size
     first, count = step * size, max(1, min(samples, size))
     window = drawn.window(first, first + count)
-    batch = drawn.objective.apply(window)
+    batch = drawn.batch(first, first + count)
     names = None if drawn.mixture is None else [drawn.mixture.names[k] for k in drawn.mixture(first, first + count)[0]]
+    stage = config.curriculum.stage(step)
     return {
         "step": step,
+        "stage": stage.number,
+        "sequence_length": stage.sequence_length,
         "reads": [first, first + size],
         "objective": config.objective.name,
         "data": prepared.fingerprint,
@@ -55,7 +58,8 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
 def format_show(shown: dict[str, Any]) -> str:
     """The same for a person to read."""
     first, last = shown["reads"]
-    lines = [f"step {shown['step']} reads samples {first} to {last - 1} (objective {shown['objective']})"]
+    size = f"{shown['sequence_length']} tokens each"
+    lines = [f"step {shown['step']} reads samples {first} to {last - 1}, {size} (objective {shown['objective']})"]
     if shown["mixture"]:
         lines.append("mixture  " + ", ".join(f"{name} {count}" for name, count in shown["mixture"].items()))
     for sample in shown["samples"]:

@@ -31,7 +31,7 @@ def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_toke
         "",
         f"- shape: {model.depth} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
         f"- objective: {config.objective.name}",
-        f"- data: {config.data.name}, {step * config.tokens_per_step:,} tokens in {step:,} steps",
+        f"- data: {config.data.name}, {config.curriculum.tokens(step):,} tokens in {step:,} steps",
         f"- held-out loss: {loss}",
         f"- science hash: {checkpoint.manifest.get('science', 'not stated')}",
         "- licence, intended use and limitations: not stated; fill in before you publish",

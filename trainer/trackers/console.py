@@ -45,7 +45,7 @@ class ConsoleTracker:
         processes = f"{context.world_size} process{'es' * (context.world_size > 1)}"
         self._print(
             f"{config.model.name}, {_count(context.parameters)} parameters, on {config.data.name}: "
-            f"{context.total_steps} steps of {_count(config.tokens_per_step)} tokens, {processes}"
+            f"{context.total_steps} steps, {_count(config.tokens)} tokens, {processes}"
         )
         self._print(f"run folder {context.run}")
         if context.resumed_from:

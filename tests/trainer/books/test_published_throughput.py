@@ -62,7 +62,7 @@ def predicted(row: tuple) -> tuple[float, float, float]:
     )
     step = step_seconds(config)
     low, high = step.bounds
-    rate = config.tokens_per_step / gpus
+    rate = config.curriculum.tokens(1) / gpus
     return rate / high, rate / step.value, rate / low
 
 

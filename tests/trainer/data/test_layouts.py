@@ -7,6 +7,7 @@ from trainer.config import Config
 from trainer.data import Prepared, Samples
 from trainer.data.layouts import windows
 from trainer.data.shards import TokenStream
+from trainer.errors import UserError
 
 
 def documents_of(prepared: Prepared, split: str) -> list[np.ndarray]:
@@ -61,6 +62,14 @@ def test_documents_keep_their_edges_and_predict_every_token_once(config, prepare
         assert (batch["segments"] <= 0).all()
 
 
+def test_samples_longer_than_any_document(config, prepared):
+    data = config.data.model_copy(update={"packing": "padded", "sequence_length": 100_000})
+    with pytest.raises(
+        UserError, match=r"longest document has \d+ tokens.*=100000 would be padded.*data.packing=packed"
+    ):
+        Samples(prepared, config.model_copy(update={"data": data}), "train")
+
+
 def encoder(config: Config, **objective: object) -> Config:
     changed = Config.model_validate({**config.model_dump(), "objective": objective})
     return changed.model_copy(update={"model": changed.model.model_copy(update={"family": "encoder"})})
@@ -70,9 +79,9 @@ def test_next_sentences_come_from_other_documents(config, prepared):
     samples = Samples(prepared, encoder(config, name="masked_lm", question="nsp", masks="static"), "train")
     window = samples.window(0, 3 * len(samples))
     assert window.other_document.all() and window.partner is not None
-    own, other = (samples.parts[0].windows.document(w.place) for w in (window, window.partner))
+    own, other = (samples.stretch(0).cutting.parts[0].windows.document(w.place) for w in (window, window.partner))
     assert (own != other).all()
-    labels = samples.objective.apply(window)["sentence_label"]
+    labels = samples.batch(0, 3 * len(samples))["sentence_label"]
     assert labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(labels)))
 
 

@@ -4,17 +4,26 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from trainer.config import Config, DataConfig
+from trainer.config import Config
 from trainer.data import Samples, Tokenizer, prepare
 from trainer.data.mixture import BLOCK, Mixture, quotas
 from trainer.errors import UserError
 
 
 def mixture(sizes, *, samples=100_000, seed=0, **keys) -> Mixture:
-    """sizes: samples per epoch of each source, of 10 tokens each."""
-    sources = keys.pop("sources", {name: {} for name in sizes})
-    data = DataConfig(name="mixture", sources={name: {"path": "x", **given} for name, given in sources.items()}, **keys)
-    return Mixture(data, {name: (n, 10 * n) for name, n in sizes.items()}, samples, 10, seed)
+    """sizes: samples per epoch of each source, of 10 tokens each; a step is one sample."""
+    sources = {
+        name: {"path": "x", **given} for name, given in keys.pop("sources", {name: {} for name in sizes}).items()
+    }
+    config = Config.model_validate(
+        {
+            "data": {"name": "mixture", "sources": sources, "sequence_length": 10, **keys},
+            "optim": {"batch_size": 1},
+            "budget": {"steps": samples},
+            "seed": seed,
+        }
+    )
+    return Mixture(config, {name: 10 * n for name, n in sizes.items()}, {10: np.array(list(sizes.values()))})
 
 
 def drawn(mix: Mixture, start: int, stop: int) -> np.ndarray:
@@ -89,7 +98,7 @@ def test_caps_hold_over_stages():
 
 def test_caps_that_leave_too_little():
     sources = {"a": {"epochs": 1.0}, "b": {"epochs": 2.0}}
-    with pytest.raises(UserError, match="the epoch caps leave 40,000 samples for the 100,000 of this stage"):
+    with pytest.raises(UserError, match="the epoch caps leave 40,000 samples for the 100,000 of this run"):
         mixture({"a": 20_000, "b": 10_000}, sources=sources)
 
 
@@ -143,7 +152,7 @@ def test_samples_come_from_their_sources(files):
     for name, array in samples.batch(300, 333).items():
         assert np.array_equal(array, batch[name][200:233])
     # each source is read through before it is read again
-    for which, part in enumerate(samples.parts):
+    for which, part in enumerate(samples.stretch(0).cutting.parts):
         mine = samples.window(0, 5000).place[samples.mixture(0, 5000)[0] == which]
         assert np.array_equal(np.sort(mine[: part.n]), part.first + np.arange(part.n))
 
