@@ -58,7 +58,7 @@ def test_machinery_leaves_the_identity_alone_and_science_does_not() -> None:
 def test_a_stated_budget_takes_the_place_of_the_default() -> None:
     config = compose(["budget.tokens=1m"])
     assert config.budget.steps is None
-    assert config.steps == -(-1_000_000 // config.tokens_per_step)
+    assert config.steps == -(-1_000_000 // config.curriculum.tokens(1))
 
 
 def test_counts_may_be_written_short() -> None:

@@ -18,18 +18,18 @@ SETTINGS = {
 def step_line(config: Config, step: int, attempt: int = 0, seconds: float = 0.5, **other) -> dict:
     from trainer.books import flops
 
-    tokens = step * config.tokens_per_step
+    tokens = config.curriculum.tokens(step)
     return {
         "kind": "step",
         "step": step,
         "samples": step * config.optim.batch_size,
         "tokens": tokens,
-        "targets": config.tokens_per_step,
+        "targets": config.curriculum.tokens(1),
         "flop": float(flops(config).per_step * step),
         "loss": 8.0 / (1 + 0.1 * step),
         "grad_norm": 1.0,
         "lr": 1e-3,
-        "tokens_per_second": config.tokens_per_step / seconds,
+        "tokens_per_second": config.curriculum.tokens(1) / seconds,
         "flop_per_second": flops(config).per_step / seconds,
         "mfu": None,
         "peak_flop_per_second": None,
@@ -64,7 +64,7 @@ def make_run(root: Path, settings: dict | None = None, *, steps: int = 20, name:
                 {
                     "kind": "evaluation",
                     "step": step,
-                    "tokens": step * config.tokens_per_step,
+                    "tokens": config.curriculum.tokens(step),
                     "loss": 8.0 / (1 + 0.1 * step),
                     "bits_per_byte": 4.0 / (1 + 0.1 * step),
                     "unigram_bits_per_byte": 3.5,
