@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
-from trainer.verbs import corpus, costs, exchange, launching, results, training
+from trainer.verbs import conclusions, corpus, costs, exchange, launching, results, training
 
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
@@ -29,6 +29,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
   isoflop ledger [root]                 what all runs of a root cost, failed ones included
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
+  isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
@@ -100,6 +101,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "report": results.report,
     "ledger": costs.ledger,
     "price": costs.price,
+    "fit": conclusions.fit,
     "calibrate": costs.calibrate,
     "import": exchange.import_,
     "export": exchange.export,

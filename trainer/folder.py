@@ -122,6 +122,16 @@ def find_run(name: str, root: str) -> RunFolder:
     raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
 
 
+def find_runs(root: Path) -> list[Path]:
+    """Every run folder at or below `root`, by name."""
+    found = []
+    for folder, below, files in os.walk(root):
+        if "config.yaml" in files:
+            found.append(Path(folder))
+            below.clear()  # what a run holds is its own
+    return sorted(found)
+
+
 def environment() -> dict[str, Any]:
     """Versions, host and code state; nothing secret: no environment variables."""
     versions: dict[str, str | None] = {}

@@ -1,12 +1,13 @@
-"""Plots as SVG images that live inside a page."""
+"""Pictures in one style, and plots as SVG images that live inside a page."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 BLUE, ORANGE, GREY, PALE = "#2563ab", "#c2571a", "#8a8f98", "#c9d4e3"
 
@@ -37,38 +38,69 @@ class Plot:
 
 def svg(plot: Plot) -> str:
     """The plot as a `data:` address of an SVG image; equal plots give equal text."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
-
-    settings: Any = {"svg.hashsalt": "isoflop", "svg.fonttype": "none", "font.size": 9}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.2, 3.1), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
+    with canvas() as (figure, axes):
         if plot.bars:
             _draw_bars(axes, plot.bars)
         for curve in plot.curves:
             style: Any = {"color": curve.colour, "marker": curve.marker, "markersize": 3, "label": curve.label}
             axes.plot(curve.x, curve.y, curve.style, **style)
-        axes.set_title(plot.title, loc="left", fontsize=10)
-        axes.set_xlabel(plot.x_label)
-        axes.set_ylabel(plot.y_label)
-        if not plot.bars:
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(True, color="#e3e6ea", linewidth=0.6)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        label_axes(axes, plot.title, plot.x_label, plot.y_label)
+        if plot.bars:
+            axes.grid(False, axis="y")
+        else:
+            axes.xaxis.set_major_formatter(prefixes())
+            axes.yaxis.set_major_formatter(prefixes())
         if plot.from_zero:
             axes.set_ylim(bottom=0)
         if len(plot.curves) > 1:
             axes.legend(frameon=False, fontsize=8)
-        out = io.BytesIO()
+        return address(drawn(figure, "svg"))
+
+
+@contextmanager
+def canvas(width: float = 5.2, height: float = 3.1) -> Iterator[tuple[Any, Any]]:
+    """A matplotlib figure with one pair of axes, in the style of every picture here; sizes in inches."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    settings: Any = {"svg.hashsalt": "isoflop", "svg.fonttype": "none", "font.size": 9}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, figure.add_subplot()
+
+
+def label_axes(axes: Any, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(True, color="#e3e6ea", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def prefixes() -> Any:
+    """Tick labels such as 5M and 20k."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
+
+
+def drawn(figure: Any, kind: Literal["svg", "png"]) -> bytes:
+    """The figure as a file; equal figures give equal SVGs."""
+    out = io.BytesIO()
+    if kind == "svg":
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "isoflop"})
-    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
+    else:
+        figure.savefig(out, format="png", dpi=150, metadata={"Software": "isoflop"})
+    return out.getvalue()
+
+
+def address(image: bytes) -> str:
+    """An SVG as a `data:` address that lives inside a page."""
+    return "data:image/svg+xml;base64," + base64.b64encode(image).decode()
 
 
 def _draw_bars(axes: Any, bars: dict[str, float]) -> None:
@@ -77,7 +109,6 @@ def _draw_bars(axes: Any, bars: dict[str, float]) -> None:
     drawn = axes.barh(names, values, color=BLUE, height=0.6)
     axes.bar_label(drawn, labels=[f" {value:.3g} ({100 * value / total:.0f} %)" for value in values], fontsize=8)
     axes.margins(x=0.25)
-    axes.grid(False, axis="y")
 
 
 def pairs(records: Sequence[dict[str, Any]], x: str, y: str) -> tuple[list[float], list[float]]:

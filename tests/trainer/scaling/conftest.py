@@ -1,0 +1,8 @@
+"""Puts the hand-written run folders of the report's tests on the import path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "report"))

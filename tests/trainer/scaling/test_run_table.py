@@ -1,0 +1,124 @@
+"""Runs of a root as a table: which are taken, which are left out and by which name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folders import energy_lines, make_run, write_lines
+
+from trainer.cli import main
+from trainer.errors import UserError
+from trainer.scaling.fit import fit, read_table
+
+SITE = {
+    "name": "here",
+    "pue": 1.0,
+    "gco2e_per_kwh": 400.0,
+    "intensity_year": 2023,
+    "intensity_source": "test",
+    "price_per_kwh": 0.5,
+    "currency": "EUR",
+    "price_date": "2026-11",
+}
+
+
+def trained(root: Path, width: int, batch: int, loss: float, *, name: str = "", **more: Any) -> Path:
+    """A finished run of this width on 20 steps of this batch, with this held-out loss at the end."""
+    steps = more.pop("steps", 20)
+    settings = {"model": {"width": width, "depth": 2, "heads": 2}, "site": SITE, "budget": {"steps": 20}}
+    settings |= {"optim": {"batch_size": batch, "warmup_steps": 2}, "data": {"sequence_length": 64}} | more
+    run = make_run(root, settings, steps=steps, name=name or f"w{width}-b{batch}")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        if record["kind"] == "evaluation" and record["step"] == 20:
+            record["loss"] = loss
+    (run / "metrics.jsonl").unlink()
+    write_lines(run / "metrics.jsonl", records)
+    write_lines(run / "energy-host.jsonl", energy_lines(run.name, 3.6e6))
+    return run
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for width in (32, 64, 128):
+        for batch in (4, 8, 16):
+            trained(tmp_path, width, batch, 2 + 20 / width**0.5 + 3 / batch)
+    return tmp_path
+
+
+def test_finished_runs_are_a_table_with_all_that_they_cost(root: Path) -> None:
+    table = read_table(root)
+    assert len(table.runs) == 9
+    run = next(run for run in table.runs if run.name.endswith("w64-b8"))
+    assert run.tokens == 20 * 8 * 64
+    assert run.loss == pytest.approx(2 + 20 / 8 + 3 / 8)
+    assert (run.kwh, run.gco2e, run.money) == (pytest.approx(1.0), pytest.approx(400), pytest.approx(0.5))
+    assert table.currency == "EUR"
+    non_embedding = read_table(root, count="non_embedding")
+    smaller = next(other for other in non_embedding.runs if other.name == run.name)
+    assert run.parameters - smaller.parameters >= 2048 * 64  # the embedding
+    assert "Kaplan" in non_embedding.counts
+
+
+def test_runs_that_cannot_be_used_are_left_out_by_name(root: Path) -> None:
+    trained(root, 64, 32, 5.0, name="cut", steps=12)
+    trained(root, 64, 32, float("nan"), name="diverged")
+    run = trained(root, 64, 32, 5.0, name="stopped")
+    write_lines(run / "events.jsonl", [{"name": "failed", "time": 2e9, "step": 20, "data": {"status": "failed"}}])
+    left_out = {Path(name).name: why for name, why in read_table(root).left_out}
+    assert left_out["cut"] == "interrupted"
+    assert left_out["diverged"] == "its held-out loss is not finite"
+
+
+def test_of_several_settings_of_a_size_the_best_counts(root: Path) -> None:
+    worse = {"batch_size": 8, "warmup_steps": 2, "lr": 1e-2}
+    trained(root, 64, 8, 9.0, name="worse", optim=worse)
+    for seed in (1, 2):
+        trained(root, 64, 8, 4.9, name=f"seed{seed}", seed=seed)
+    table = read_table(root)
+    assert [Path(name).name for name, _ in table.left_out] == ["worse"]
+    assert len(table.runs) == 11
+    found = fit(table, budgets=[], replicates=30, progress=lambda *_: None)
+    assert found.seed_noise is not None and found.seed_noise[1] == 2
+
+
+def test_other_data_or_tokenizers_are_refused_unless_asked_for(root: Path) -> None:
+    trained(root, 256, 8, 3.0, name="other", tokenizer={"vocabulary": 1024})
+    with pytest.raises(UserError, match=r"tokenizer: these runs differ in it.*other"):
+        read_table(root)
+    assert len(read_table(root, mixed=True).runs) == 10
+
+
+def test_the_verb_writes_a_page_and_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(root), "replicates=20", "budget=1e12,1kWh", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["table"]["runs"] == 9
+    assert facts["prices"]["kwh"]["total"] == pytest.approx(9.0)
+    assert [advice["unit"] for advice in facts["advice"]] == ["FLOP", "kWh"]
+    assert facts["advice"][0]["extrapolation"].endswith("x the largest run")
+    assert facts == json.loads((root / "fit" / "fit.json").read_text())
+    assert main(["fit", str(root), "replicates=20", "out=elsewhere", "parameters=totl"]) == 2
+    assert "did you mean 'total'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere"], "no such folder or table"),
+        ([], "name one folder; got none"),
+        (["."], "no run folders in it"),
+        ([".", "bugdet=3"], "did you mean 'budget'"),
+        ([".", "replicates=3"], "at least 20 wanted"),
+    ],
+)
+def test_wrong_words_are_one_line(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error and len(error.splitlines()) == 1

@@ -1,0 +1,59 @@
+"""The paper that pages are written on: one HTML file that works offline and asks nothing of any other place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from string import Template
+
+_SHEET = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2127; background: #fff; max-width: 1100px; margin: 2rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+.under { color: #5b6470; margin: .2rem 0 1.4rem; }
+.tiles { display: flex; flex-wrap: wrap; gap: .8rem; }
+.tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem .9rem; min-width: 9rem; }
+.tile b { display: block; font-size: 1.25rem; } .tile span { color: #5b6470; font-size: .85rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem; }
+.plots img { width: 100%; }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
+  border-bottom: 1px solid #e3e6ea; vertical-align: top; } th { font-weight: 600; }
+td:first-child { white-space: nowrap; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
+td.s { color: #5b6470; font-size: .85rem; } .none { color: #8a8f98; }
+pre { background: #f6f7f9; padding: .8rem; overflow-x: auto; font-size: .82rem; }
+</style></head><body>
+<h1>$title</h1><p class="under">$under</p>
+$body
+</body></html>
+""")
+
+
+def sheet(title: str, under: str, sections: Mapping[str, str]) -> str:
+    """A page of sections: heading -> HTML; a section without a heading stands on its own."""
+    body = "\n".join((f"<h2>{escape(name)}</h2>" if name else "") + html for name, html in sections.items())
+    return _SHEET.substitute(title=escape(title), under=escape(under), body=body)
+
+
+def tiles(figures: Mapping[str, str]) -> str:
+    """The few figures that a reader looks for first: label -> value."""
+    each = (
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+        for label, value in figures.items()
+    )
+    return f'<div class="tiles">{"".join(each)}</div>'
+
+
+def images(addresses: Mapping[str, str]) -> str:
+    """Pictures side by side: title -> `data:` address."""
+    each = (f'<img alt="{escape(title)}" src="{address}">' for title, address in addresses.items())
+    return f'<div class="plots">{"".join(each)}</div>'
+
+
+def preformatted(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"

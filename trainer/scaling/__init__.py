@@ -1,0 +1,1 @@
+"""Scale experiments: ladders of sizes, laws through their losses, and comparisons at equal compute."""

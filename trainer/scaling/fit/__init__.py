@@ -1,0 +1,66 @@
+"""Laws through the losses of many runs, and what they say about the next size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import UserError
+from trainer.files import write_atomic
+from trainer.report.plots import address
+from trainer.report.sheet import images, preformatted, sheet
+from trainer.scaling.fit.csv_table import read_csv
+from trainer.scaling.fit.findings import Findings, Progress, findings_json, fit, fit_optima
+from trainer.scaling.fit.run_table import COUNTS, read_runs
+from trainer.scaling.fit.table import Table, check_origin
+from trainer.scaling.fit.text import format_findings, format_optima
+
+__all__ = [
+    "COUNTS",
+    "Findings",
+    "Progress",
+    "findings_json",
+    "fit",
+    "fit_optima",
+    "format_findings",
+    "format_optima",
+    "read_csv",
+    "read_table",
+    "write_fit",
+]
+
+
+def read_table(
+    source: Path, *, count: str = "total", columns: dict[str, str] | None = None, mixed: bool = False
+) -> Table:
+    """Runs from a CSV file or from the run folders below a root.
+
+    Raises UserError where nothing can be read, or where the runs are of different data, tokenizers or objectives and
+    `mixed` is not asked for.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: no such folder or table")
+    table = read_csv(source, columns) if source.is_file() else read_runs(source, count)
+    if not mixed:
+        check_origin(table.runs)
+    return table
+
+
+def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
+    """fit.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
+    from trainer.scaling.fit.pictures import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made, facts = pictures(found), findings_json(found)
+    for name, (_, svg, png) in made.items():
+        write_atomic(folder / f"{name}.svg", svg)
+        write_atomic(folder / f"{name}.png", png)
+    sections = {
+        "": images({caption: address(svg) for caption, svg, _ in made.values()}),
+        "In words": preformatted(format_findings(found)),
+        "In numbers": preformatted(json.dumps(facts, indent=1)),
+    }
+    write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
+    write_atomic(folder / "fit.html", sheet(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections))
+    return facts

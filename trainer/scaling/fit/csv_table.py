@@ -1,0 +1,221 @@
+"""A table of runs from a CSV file: also of runs that somebody else made."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from trainer.books.plan import PF_DAY
+from trainer.errors import UserError, nearest
+from trainer.scaling.fit.table import Run, Table
+
+FLOP_PER_PARAMETER_TOKEN = 6  # C = 6 N D, where a table does not state C (Kaplan et al. 2020, section 2.1)
+MOST_LINES = 12  # of errors
+
+
+class Column(NamedTuple):
+    """A quantity: the headers that mean it, and the units that may stand in brackets behind them."""
+
+    names: str
+    units: dict[str, float]
+
+
+_COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
+COLUMNS = {
+    "parameters": Column(
+        "parameters n params total_parameters non_embedding_parameters model_size num_params n_params model_parameters",
+        {**_COUNTS, "parameters": 1.0},
+    ),
+    "tokens": Column(
+        "tokens d training_tokens train_tokens num_tokens n_tokens dataset_size", {**_COUNTS, "tokens": 1.0}
+    ),
+    "flop": Column(
+        "flop c flops compute training_flop training_flops train_flops total_flops",
+        {"": 1.0, "flop": 1.0, "flops": 1.0, "pf-days": PF_DAY, "pf-day": PF_DAY},
+    ),
+    "loss": Column(
+        "loss l final_loss held_out_loss validation_loss val_loss eval_loss test_loss",
+        {"": 1.0, "nats": 1.0, "nats/token": 1.0, "nats per token": 1.0, "bits": math.log(2)},
+    ),
+    "kwh": Column("kwh energy energy_kwh", {"": 1.0, "kwh": 1.0, "wh": 1e-3, "mwh": 1e3, "j": 1 / 3.6e6}),
+    "gco2e": Column("gco2e carbon gco2 co2e", {"": 1.0, "g": 1.0, "g co2e": 1.0, "kg": 1e3, "kg co2e": 1e3, "t": 1e6}),
+    "kgco2e": Column("kgco2e kgco2", {"": 1e3}),
+    "money": Column("money cost price usd eur", {"": 1.0, "usd": 1.0, "eur": 1.0, "$": 1.0}),
+    "name": Column("name run model id", {"": 1.0}),
+    "data": Column("data dataset corpus", {"": 1.0}),
+    "tokenizer": Column("tokenizer", {"": 1.0}),
+    "objective": Column("objective", {"": 1.0}),
+    "status": Column("status", {"": 1.0}),
+}
+TEXTS = ("name", "data", "tokenizer", "objective", "status")
+_NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[+-]?\d+)?)\s*([kmbt]?)", re.IGNORECASE)
+
+
+class Header(NamedTuple):
+    """Where a quantity stands in the file, and the factor to its unit."""
+
+    title: str
+    factor: float
+
+
+def read_csv(path: Path, columns: dict[str, str] | None = None, *, optimal: bool = False) -> Table:
+    """The runs of a CSV file (or one divided by tabs or semicolons).
+
+    columns: quantity -> the title of its column, where the file uses a name that is not known here. optimal: the rows
+    are compute-optimal models, and need no loss. Raises UserError with every wrong column and row.
+    """
+    titles, rows = _rows(path)
+    headers = _headers(path, titles, columns or {})
+    needed = ["parameters", "tokens", "flop"]
+    missing = [name for name in needed if name not in headers]
+    wrong = []
+    if len(missing) > 1 or "parameters" in missing:
+        wrong.append(_absent(path, "parameters" if "parameters" in missing else "tokens", titles))
+    if "loss" not in headers and not optimal:
+        hint = "; for a table of compute-optimal models, which has none, add optimal=true"
+        wrong.append(_absent(path, "loss", titles) + hint)
+    if wrong:
+        raise UserError("\n".join(wrong))
+    runs, left_out = _runs(path, rows, headers, optimal)
+    counts = headers["parameters"].title
+    known = counts.lower().startswith(("total", "non_embedding", "non-embedding"))
+    said = "" if known else "; whether embeddings are in it, the table does not state"
+    flop_rule = f"column {headers['flop'].title!r}" if "flop" in headers else "6 x parameters x tokens"
+    if "tokens" not in headers:
+        flop_rule += "; tokens are FLOP / (6 x parameters)"
+    title = headers["money"].title.strip() if "money" in headers else ""
+    currency = next((code for code in ("USD", "EUR") if code in title.upper()), title)
+    return Table(tuple(runs), f"column {counts!r}{said}", flop_rule, currency, tuple(left_out))
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The titles, and (line of the file, cells by title) of each row that is not empty."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from None
+    first = text.partition("\n")[0]
+    divider = max(",;\t", key=first.count)
+    reader = csv.reader(text.splitlines(), delimiter=divider)
+    titles = [title.strip() for title in next(reader, [])]
+    if not any(titles):
+        raise UserError(f"{path}: an empty table; its first line must name the columns parameters, tokens, loss")
+    rows = []
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            cells += [""] * (len(titles) - len(cells))
+            rows.append((reader.line_num, dict(zip(titles, cells, strict=False))))
+    if not rows:
+        raise UserError(f"{path}: no runs under the line of titles")
+    return titles, rows
+
+
+def _headers(path: Path, titles: list[str], columns: dict[str, str]) -> dict[str, Header]:
+    found: dict[str, Header] = {}
+    for name, title in columns.items():
+        if name not in COLUMNS:
+            raise UserError(f"column.{name}: no such quantity{nearest(name, COLUMNS)}; there is {', '.join(COLUMNS)}")
+        if title not in titles:
+            raise UserError(f"{path}: no column {title!r}{nearest(title, titles)}; there is {', '.join(titles)}")
+        found[name] = Header(title, _factor(path, name, title))
+    for title in titles:
+        bare = re.sub(r"[^a-z0-9]+", "_", re.sub(r"[(\[].*", "", title.lower())).strip("_")
+        name = next((name for name, column in COLUMNS.items() if bare in column.names.split()), "")
+        if not name or title in columns.values() or name in columns:
+            continue
+        if name in found:
+            raise UserError(
+                f"{path}: columns {found[name].title!r} and {title!r} both mean {name}; choose with column.{name}=..."
+            )
+        found[name] = Header(title, _factor(path, name, title))
+    return found
+
+
+def _factor(path: Path, name: str, title: str) -> float:
+    """What the unit in brackets multiplies."""
+    match = re.search(r"[(\[](.*?)[)\]]", title)
+    unit, units = (match[1].strip().lower() if match else ""), COLUMNS[name].units
+    if unit not in units:
+        raise UserError(
+            f"{path}: column {title!r}: unit {unit!r} is not known; there is {', '.join(filter(None, units))}"
+        )
+    return units[unit]
+
+
+def _absent(path: Path, name: str, titles: list[str]) -> str:
+    names = COLUMNS[name].names.split()
+    return (
+        f"{path}: no column for {name} (it may be named {', '.join(names[:4])}, or given as column.{name}=<title>); "
+        f"there is {', '.join(titles)}"
+    )
+
+
+def _runs(
+    path: Path, rows: list[tuple[int, dict[str, str]]], headers: dict[str, Header], optimal: bool
+) -> tuple[list[Run], list[tuple[str, str]]]:
+    runs, left_out, wrong = [], [], []
+    for line, cells in rows:
+        texts = {name: cells[headers[name].title].strip() for name in TEXTS if name in headers}
+        name = texts.get("name") or f"row {line}"
+        numbers: dict[str, float] = {}
+        for quantity, header in headers.items():
+            if quantity in TEXTS:
+                continue
+            cell = cells[header.title].strip()
+            optional = quantity in ("kwh", "gco2e", "kgco2e", "money")
+            if not cell and optional:
+                continue
+            value = _number(cell)
+            if value is None:
+                wrong.append(f"{path}: row {line}, {header.title}: {cell or 'nothing'!r} given, a number wanted")
+            elif quantity != "loss" and not (0 < value < math.inf):
+                wrong.append(f"{path}: row {line}, {header.title}: {cell} given, a positive number wanted")
+            elif quantity == "loss" and value <= 0:
+                wrong.append(f"{path}: row {line}, {header.title}: {cell} given, a positive loss wanted")
+            else:
+                numbers[quantity] = value * header.factor
+        status = texts.get("status", "finished").lower()
+        if status not in ("", "finished", "ok", "done", "completed"):
+            left_out.append((name, status))
+        elif not math.isfinite(numbers.get("loss", 1.0)):
+            left_out.append((name, "its loss is not finite"))
+        elif not wrong:
+            runs.append(_run(name, numbers, texts))
+    if wrong:
+        more = [f"... and {len(wrong) - MOST_LINES} more"] if len(wrong) > MOST_LINES else []
+        raise UserError("\n".join(wrong[:MOST_LINES] + more))
+    return runs, left_out
+
+
+def _number(cell: str) -> float | None:
+    """`1.2e9`, `70M`, `1,000,000`, `nan`; None where it is no number."""
+    if cell.lower() in ("nan", "inf", "-inf"):
+        return math.nan
+    match = _NUMBER.fullmatch(cell)
+    if not match or not any(character.isdigit() for character in match[1]):
+        return None
+    return float(match[1].replace(",", "")) * _COUNTS[match[2].lower()]
+
+
+def _run(name: str, numbers: dict[str, float], texts: dict[str, str]) -> Run:
+    parameters, tokens, flop = (numbers.get(quantity) for quantity in ("parameters", "tokens", "flop"))
+    assert parameters is not None
+    if flop is None:
+        assert tokens is not None
+        flop = FLOP_PER_PARAMETER_TOKEN * parameters * tokens
+    elif tokens is None:
+        tokens = flop / (FLOP_PER_PARAMETER_TOKEN * parameters)
+    return Run(
+        name,
+        parameters,
+        tokens,
+        flop,
+        numbers.get("loss", math.nan),
+        numbers.get("kwh"),
+        numbers.get("gco2e", numbers.get("kgco2e")),
+        numbers.get("money"),
+        origin=tuple((what, texts[what]) for what in ("data", "tokenizer", "objective") if what in texts),
+    )

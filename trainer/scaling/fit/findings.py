@@ -1,0 +1,237 @@
+"""`isoflop fit`: everything that a table of runs says about scale, from the table alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import UserError
+from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
+from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
+from trainer.scaling.fit.parametric import SPECS, Form, Law, fit_law, missing, one_rule
+from trainer.scaling.fit.resampling import Interval, interval, resample
+from trainer.scaling.fit.table import AXES, Table
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Approach:
+    """Approach 1 or 2: the optima it found, and the exponents through them with their replicates."""
+
+    optima: Optima
+    a: Interval
+    b: Interval
+    parabolas: list[Parabola] = field(default_factory=list)
+
+    @property
+    def why(self) -> str:
+        return self.optima.why
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The honest score: a form fitted without the most expensive runs, asked for their loss."""
+
+    form: Form
+    runs: int  # held out
+    reach: float  # largest budget over the largest of the rest
+    error: float  # root mean square of log(predicted / measured)
+    bias: float  # its mean: positive where too high a loss was predicted
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was fitted, and what could not be and why."""
+
+    table: Table
+    replicates: int
+    envelope: Approach
+    isoflop: Approach
+    laws: dict[Form, Law]
+    refused: dict[Form, str]
+    held_out: list[HeldOut]
+    advice: list[Advice]
+    seed_noise: tuple[float, int] | None  # standard deviation of log loss over seeds, and its degrees of freedom
+
+    @property
+    def law(self) -> Law | None:
+        """The law that advice is given by."""
+        return self.laws.get("chinchilla") or self.laws.get("ladder")
+
+
+def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 0, progress: Progress) -> Findings:
+    """Fit all that the table allows. Raises UserError where that is nothing, with what is missing."""
+    laws, refused = _which(table)
+    sizes = np.unique(table.column("parameters"))
+    if not laws:
+        raise UserError(f"nothing can be fitted ({len(table.runs)} runs, {len(sizes)} sizes): {refused['chinchilla']}")
+    wanted = [read_budget(text, table.currency) for text in budgets]
+    weights = resample(table, replicates, seed)
+    fitted: dict[Form, Law] = {}
+    for number, form in enumerate(laws):
+        progress("fitting", number, len(laws))
+        fitted[form] = fit_law(table, form, weights)
+    progress("fitting", len(laws), len(laws))
+    first, second = _approach(table, weights, envelope), _approach(table, weights, lambda t, w=None: isoflop(t, w)[0])
+    second = Approach(second.optima, second.a, second.b, isoflop(table)[1])
+    points = next((pair for pair in (("approach 2", second), ("approach 1", first)) if not pair[1].why), None)
+    rule = ("the ladder's own rule of size", _every_run(table)) if one_rule(table) else None
+    optima = rule or (points and (points[0], points[1].optima))
+    law = fitted.get("chinchilla") or fitted.get("ladder")
+    advice = [advise(table, budget, law, optima, weights) for budget in wanted]
+    return Findings(
+        table,
+        replicates,
+        first,
+        second,
+        fitted,
+        refused,
+        [score for form in laws if (score := _leave_largest_out(table, form))],
+        advice,
+        _seed_noise(table),
+    )
+
+
+def fit_optima(table: Table) -> dict[str, Any]:
+    """Exponents through a table of compute-optimal models: N ~ C^a, D ~ C^b. Raises UserError for fewer than two."""
+    found = _every_run(table)
+    a, b, log_n, log_d = found.exponents()
+    if not np.isfinite(a):
+        raise UserError("a power needs at least two models of different FLOPs")
+    logs = [np.log(column) for column in (found.flop, found.parameters)]
+    spread = float(np.std(logs[1] - log_n - a * logs[0]))
+    return {"a": a, "b": b, "log_N_at_1_FLOP": log_n, "log_D_at_1_FLOP": log_d, "spread_of_log_N": spread}
+
+
+def _which(table: Table) -> tuple[list[Form], dict[Form, str]]:
+    """The forms that can be fitted, and why the others cannot."""
+    refused: dict[Form, str] = {}
+    for form in SPECS:
+        if why := missing(table, form):
+            refused[form] = why
+    if "chinchilla" not in refused:
+        refused["ladder"] = "parameters and tokens can be told apart, which says more"
+    elif not one_rule(table):
+        refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
+    return [form for form in SPECS if form not in refused], refused
+
+
+def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:
+    optima = find(table)
+    a, b, *_ = optima.exponents()
+    if optima.why:
+        return Approach(optima, Interval(np.nan, np.nan, np.nan), Interval(np.nan, np.nan, np.nan))
+    again = np.array([find(table, row).exponents()[:2] for row in weights]).reshape(-1, 2)
+    return Approach(optima, interval(a, again[:, 0]), interval(b, again[:, 1]))
+
+
+def _every_run(table: Table) -> Optima:
+    flop, parameters, tokens, loss = (table.column(name) for name in ("flop", "parameters", "tokens", "loss"))
+    return Optima(flop, parameters, tokens, loss)
+
+
+def _leave_largest_out(table: Table, form: Form) -> HeldOut | None:
+    """Without the largest FLOP budget; where the rest is then too poor, without the most expensive size and tokens."""
+    flop, places = table.column("flop"), table.places
+    largest = (table.budgets == table.budgets.max(), places == places[np.argmax(flop)])
+    for out in largest:
+        rest = table.only(~out)
+        if out.all() or missing(rest, form):
+            continue
+        law = fit_law(rest, form)
+        spec = SPECS[form]
+        predicted = law.at(*(table.column(name)[out] for name in spec.variables))[0]
+        error = np.log(predicted / table.column("loss")[out])
+        reach = float(flop.max() / flop[~out].max())
+        return HeldOut(form, int(out.sum()), reach, float(np.sqrt(np.mean(error**2))), float(error.mean()))
+    return None
+
+
+def _seed_noise(table: Table) -> tuple[float, int] | None:
+    """Pooled over all places that several runs share."""
+    logs, squares, freedom = np.log(table.column("loss")), 0.0, 0
+    for place in range(int(table.places.max()) + 1):
+        here = logs[table.places == place]
+        squares, freedom = squares + float(((here - here.mean()) ** 2).sum()), freedom + len(here) - 1
+    return (float(np.sqrt(squares / freedom)), freedom) if freedom else None
+
+
+def findings_json(found: Findings) -> dict[str, Any]:
+    """Everything as plain data; what is unknown is null."""
+    table = found.table
+    sizes, tokens = (len(np.unique(table.column(name))) for name in ("parameters", "tokens"))
+    laws: dict[str, Any] = {}
+    for form, law in found.laws.items():
+        columns = law.constants()
+        constants = {
+            name: interval(column[0], column[1:]).to_json()
+            for name, column in zip(SPECS[form].constants, columns.T, strict=True)
+        }
+        fit_quality = {"huber_objective": law.objective, "rms_log_residual": law.residual, "doubts": law.doubts()}
+        laws[form] = {"law": SPECS[form].title, **constants, **_optimum(law), **fit_quality}
+    laws |= {form: {"law": SPECS[form].title, "refused": why} for form, why in found.refused.items()}
+    return {
+        "table": {
+            "runs": len(table.runs),
+            "sizes": sizes,
+            "token_counts": tokens,
+            "budgets": int(table.budgets.max()) + 1,
+            "parameters_are": table.counts,
+            "flop_are": table.flop_rule,
+            "currency": table.currency or None,
+            "left_out": [{"run": name, "why": why} for name, why in table.left_out],
+            "notes": list(table.notes),
+        },
+        "bootstrap_replicates": found.replicates,
+        "approach_1_envelope": _approach_json(found.envelope),
+        "approach_2_isoflop": _approach_json(found.isoflop)
+        | {"parabolas": [_parabola_json(parabola) for parabola in found.isoflop.parabolas]},
+        "approach_3_parametric": laws.pop("chinchilla"),
+        "kaplan": laws.pop("kaplan"),
+        "ladder": laws.pop("ladder"),
+        "leave_largest_out": [vars(score) for score in found.held_out],
+        "seed_noise_log_loss": found.seed_noise and found.seed_noise[0],
+        "prices": _prices(found),
+        "advice": [advice.to_json() for advice in found.advice],
+    }
+
+
+def _optimum(law: Law) -> dict[str, Any]:
+    if law.form == "ladder":
+        return {}
+    powers = law.exponents()
+    return {name: interval(powers[0, k], powers[1:, k]).to_json() for k, name in enumerate("ab")}
+
+
+def _approach_json(approach: Approach) -> dict[str, Any]:
+    if approach.why:
+        return {"refused": approach.why}
+    optima = approach.optima
+    points = {name: getattr(optima, name).tolist() for name in ("flop", "parameters", "tokens", "loss")}
+    return {"a": approach.a.to_json(), "b": approach.b.to_json(), "optima": points}
+
+
+def _parabola_json(parabola: Parabola) -> dict[str, Any]:
+    return {"flop": parabola.flop, "best_parameters": parabola.best, "why_none": parabola.why or None}
+
+
+def _prices(found: Findings) -> dict[str, Any]:
+    """What the runs cost along each axis, and how a token's price grows with the size."""
+    prices: dict[str, Any] = {}
+    for axis in AXES:
+        rate = price_rate(found.table, axis, np.empty((0, len(found.table.runs))))
+        if rate is None:
+            prices[axis] = None
+            continue
+        amounts = found.table.column(axis)
+        prices[axis] = {
+            "unit": found.table.unit(axis),
+            "total": float(np.nansum(amounts)),
+            "runs_that_state_it": int(np.isfinite(amounts).sum()),
+            "per_token": f"{np.exp(rate.log_k[0]):.4g} x N^{rate.power[0]:.3f}",
+        }
+    return prices

@@ -1,0 +1,121 @@
+"""A law through all runs at once: Chinchilla's approach 3 (Hoffmann et al. 2022, section 3.3), Kaplan's form, and a
+power of the FLOPs for ladders whose tokens follow their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from trainer.scaling.fit.laws import EXPONENTS, Kaplan, SumOfPowers
+from trainer.scaling.fit.solver import minimise
+from trainer.scaling.fit.table import Table
+
+Form = Literal["chinchilla", "kaplan", "ladder"]
+
+
+class Spec(NamedTuple):
+    """How a form reads in print, and what it reads of a table."""
+
+    title: str
+    constants: tuple[str, ...]
+    variables: tuple[str, ...]
+    starts: int  # along each exponent
+
+
+SPECS: dict[Form, Spec] = {
+    "chinchilla": Spec("L = E + A/N^alpha + B/D^beta", ("E", "A", "B", "alpha", "beta"), ("parameters", "tokens"), 16),
+    "kaplan": Spec(
+        "L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D",
+        ("alpha_N", "alpha_D", "N_c", "D_c"),
+        ("parameters", "tokens"),
+        6,
+    ),
+    "ladder": Spec("L = E + K/C^k", ("E", "K", "k"), ("flop",), 24),
+}
+ONE_RULE = 0.999  # correlation of log N and log D from which on tokens follow parameters
+SEEN = 1e-3  # a term that moves the loss by less than this share of it cannot be seen
+RUNS_AT_ONCE = 100_000  # runs x replicates: memory stays small
+
+
+@dataclass(frozen=True)
+class Law:
+    """A fitted form. theta [1, p] and replicates [R, p] are in the model's own coordinates."""
+
+    form: Form
+    model: SumOfPowers | Kaplan
+    theta: np.ndarray
+    replicates: np.ndarray
+    objective: float  # mean Huber loss
+    residual: float  # root mean square of log loss
+
+    def constants(self) -> np.ndarray:
+        """[1 + R, p] in the order of the form's constants; the fit itself first, then its replicates."""
+        return self.model.constants(np.concatenate([self.theta, self.replicates]))
+
+    def at(self, *variables: np.ndarray) -> np.ndarray:
+        """Loss [1 + R, m] at points, given as [m] each of the form's variables."""
+        return self.model.at(np.concatenate([self.theta, self.replicates]), variables)
+
+    def exponents(self) -> np.ndarray:
+        """[1 + R, 2]: a and b of N ~ C^a, D ~ C^b where C = k N D: a = beta / (alpha + beta) in both forms."""
+        alpha, beta = self.constants()[:, 3:].T if self.form == "chinchilla" else self.constants()[:, :2].T
+        a = beta / (alpha + beta)
+        return np.stack([a, 1 - a], axis=1)
+
+    def doubts(self) -> list[str]:
+        """Which constants these runs do not determine."""
+        found = []
+        names, whats = SPECS[self.form].constants, {"alpha": "parameters", "beta": "tokens", "k": "FLOPs"}
+        for name, value in zip(names, self.constants()[0], strict=True):
+            if name == "E" and isinstance(self.model, SumOfPowers) and value < 1e-2 * self.model.loss.min():
+                found.append("E is 0 as far as these runs tell: no floor of the loss can be seen yet")
+            if name in whats and not EXPONENTS[0] * 1.01 < value < EXPONENTS[1] * 0.99:
+                found.append(f"{name} ran to its bound: these runs do not say how loss falls with {whats[name]}")
+        if isinstance(self.model, SumOfPowers):
+            for name, fall in zip(names[1 + self.model.variables :], self.model.falls(self.theta), strict=True):
+                if fall < SEEN:
+                    found.append(f"loss does not fall with {whats[name]} in these runs: {name} means nothing")
+        return found
+
+
+def one_rule(table: Table) -> bool:
+    """Whether tokens follow parameters by one rule in all runs, so that the two cannot be told apart."""
+    logs = np.log([table.column("parameters"), table.column("tokens")])
+    return bool((np.ptp(logs, axis=1) > 1e-9).all() and abs(np.corrcoef(logs)[0, 1]) > ONE_RULE)
+
+
+def missing(table: Table, form: Form) -> str:
+    """What a table lacks for this form; nothing where it can be fitted."""
+    sizes, tokens = (len(np.unique(table.column(name))) for name in ("parameters", "tokens"))
+    places, constants = int(table.places.max()) + 1, len(SPECS[form].constants)
+    wanted = 2 if form == "kaplan" else 3
+    if sizes < wanted or (tokens < wanted and form != "ladder"):
+        verb = "is" if sizes == 1 else "are"
+        return f"it needs at least {wanted} sizes and {wanted} numbers of tokens; there {verb} {sizes} and {tokens}"
+    if places <= constants:
+        return f"{constants} constants need more than {constants} runs of different sizes or tokens; there are {places}"
+    if form != "ladder" and one_rule(table):
+        return (
+            "tokens follow parameters by one rule in all runs, so the two cannot be told apart; vary tokens at a size"
+        )
+    return ""
+
+
+def fit_law(table: Table, form: Form, weights: np.ndarray | None = None) -> Law:
+    """Huber loss on log loss (delta 1e-3), many starts. weights [R, runs]: the bootstrap's replicates."""
+    spec, loss = SPECS[form], table.column("loss")
+    variables = [table.column(name) for name in spec.variables]
+    model = Kaplan(variables, loss) if form == "kaplan" else SumOfPowers(variables, loss)
+    once = np.ones((1, len(loss)))
+    best = minimise(model, np.log(loss), once, model.starts(spec.starts, once))
+    near = model.near(best.theta[0])
+    replicates = [np.empty((0, len(spec.constants)))]
+    size = max(1, RUNS_AT_ONCE // len(loss))
+    for first in range(0, 0 if weights is None else len(weights), size):
+        some = weights[first : first + size]  # type: ignore[index]
+        starts = np.broadcast_to(near, (len(some), *near.shape))
+        replicates.append(minimise(model, np.log(loss), some, starts, keep=1).theta)
+    residual = float(np.sqrt(np.mean((model.predict(best.theta)[0][0] - np.log(loss)) ** 2)))
+    return Law(form, model, best.theta, np.concatenate(replicates), float(best.objective[0]), residual)

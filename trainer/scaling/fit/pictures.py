@@ -1,0 +1,154 @@
+"""Findings as pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainer.report.plots import BLUE, GREY, ORANGE, canvas, drawn, label_axes
+from trainer.scaling.fit.advice import best_by_law, price_rate
+from trainer.scaling.fit.approaches import Optima
+from trainer.scaling.fit.findings import Findings
+from trainer.scaling.fit.parametric import SPECS
+from trainer.scaling.fit.text import big
+
+GREEN = "#3b7d4f"
+AXIS_TITLES = {"flop": "training FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "money": "money"}
+BEYOND = 10.0  # how far behind the largest run lines are drawn
+
+
+def pictures(found: Findings) -> dict[str, tuple[str, bytes, bytes]]:
+    """name -> (title, SVG, PNG); only those that the table can fill."""
+    made: dict[str, tuple[str, bytes, bytes]] = {}
+    for axis, title in AXIS_TITLES.items():
+        if np.isfinite(found.table.column(axis)).sum() >= 2:
+            label = found.table.currency or title if axis == "money" else title
+            made[f"loss-{axis}"] = _picture(f"Loss against {label}", _loss, found, axis, label)
+    if found.isoflop.parabolas:
+        made["isoflop"] = _picture("IsoFLOP profiles", _profiles, found)
+    if found.laws.get("chinchilla") or not (found.envelope.why and found.isoflop.why):
+        made["optimum"] = _picture("Compute-optimal size", _optimum, found)
+    if found.law is not None:
+        made["predicted"] = _picture("Law against runs", _predicted, found)
+    return made
+
+
+def _picture(title: str, draw: Any, found: Findings, *more: Any) -> tuple[str, bytes, bytes]:
+    with canvas(6.4, 4.2) as (figure, axes):
+        draw(axes, found, title, *more)
+        return title, drawn(figure, "svg"), drawn(figure, "png")
+
+
+def _loss(axes: Any, found: Findings, title: str, axis: str, label: str) -> None:
+    """Every run by size, and the law's lowest loss for each amount with its interval."""
+    table = found.table
+    x, loss, sizes = table.column(axis), table.column("loss"), table.column("parameters")
+    known = np.isfinite(x)
+    _by_size(axes, x[known], loss[known], sizes[known])
+    line = np.geomspace(x[known].min(), x[known].max() * BEYOND, 80)
+    law = found.law
+    if law is not None and law.form == "chinchilla":
+        rate = price_rate(table, axis, np.ones((len(law.replicates), len(loss))))
+        best = np.stack([best_by_law(law, rate, amount)[2] for amount in line], axis=1) if rate else None
+    else:
+        best = law.at(line) if law is not None and axis == "flop" else None
+    if best is not None:
+        _band(axes, line, best, "best of any size, by the law")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _plain_ticks(axes.yaxis)
+    label_axes(axes, title, label, "held-out loss, nats per token")
+    _legend(axes)
+
+
+def _profiles(axes: Any, found: Findings, title: str) -> None:
+    """Loss over size at each budget, its parabola, and the parabola's minimum."""
+    table = found.table
+    sizes, loss, flop = (table.column(name) for name in ("parameters", "loss", "flop"))
+    colours = _colours(len(found.isoflop.parabolas))
+    for parabola, colour in zip(found.isoflop.parabolas, colours, strict=True):
+        nearest = table.budgets[np.argmin(np.abs(np.log(flop / parabola.flop)))]
+        here = table.budgets == nearest
+        axes.plot(sizes[here], loss[here], "o", color=colour, markersize=3.5, label=f"{parabola.flop:.2g} FLOP")
+        line = np.geomspace(*parabola.sizes, 60)
+        axes.plot(line, parabola.at(line), "-", color=colour, linewidth=1)
+        if parabola.best is not None:
+            axes.plot(parabola.best, parabola.at(np.array([parabola.best])), "*", color=ORANGE, markersize=9, zorder=3)
+    axes.set_xscale("log")
+    label_axes(axes, title + " (star: minimum)", "parameters N", "held-out loss, nats per token")
+    _legend(axes)
+
+
+def _optimum(axes: Any, found: Findings, title: str) -> None:
+    """Best size over budget by each approach."""
+    flop = found.table.column("flop")
+    line = np.geomspace(flop.min(), flop.max() * BEYOND, 60)
+    named = (("approach 1", found.envelope, BLUE, "."), ("approach 2", found.isoflop, ORANGE, "*"))
+    for name, approach, colour, marker in named:
+        if approach.why:
+            continue
+        optima: Optima = approach.optima
+        a, _, level, _ = optima.exponents()
+        axes.plot(optima.flop, optima.parameters, marker, color=colour, markersize=8 if marker == "*" else 3)
+        axes.plot(
+            line, np.exp(level + a * np.log(line)), "--", color=colour, label=f"{name}: a = {a:.2f}", linewidth=1.2
+        )
+    law = found.laws.get("chinchilla")
+    if law is not None:
+        rate = price_rate(found.table, "flop", np.ones((len(law.replicates), len(flop))))
+        assert rate is not None
+        best = np.stack([best_by_law(law, rate, amount)[0] for amount in line], axis=1)
+        _band(axes, line, best, f"approach 3: a = {law.exponents()[0, 0]:.2f}", GREEN)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    label_axes(axes, title, "training FLOPs C", "parameters N")
+    _legend(axes)
+
+
+def _predicted(axes: Any, found: Findings, title: str) -> None:
+    law, table = found.law, found.table
+    assert law is not None
+    spec = SPECS[law.form]
+    loss = table.column("loss")
+    predicted = law.at(*(table.column(name) for name in spec.variables))[0]
+    _by_size(axes, predicted, loss, table.column("parameters"))
+    ends = [min(predicted.min(), loss.min()), max(predicted.max(), loss.max())]
+    axes.plot(ends, ends, "-", color=GREY, linewidth=1)
+    label_axes(axes, f"{title}: {spec.title}", "predicted loss", "held-out loss")
+    _legend(axes)
+
+
+def _band(axes: Any, x: np.ndarray, y: np.ndarray, label: str, colour: str = ORANGE) -> None:
+    """A line with the middle 95% of its replicates; y: [1 + R, m]."""
+    axes.plot(x, y[0], "-", color=colour, label=label, linewidth=1.4)
+    if len(y) > 20:
+        low, high = np.nanpercentile(y[1:], [2.5, 97.5], axis=0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _by_size(axes: Any, x: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> None:
+    """Points coloured from the smallest to the largest size, with at most eight sizes in the legend."""
+    kinds = np.unique(sizes)
+    shown = set(kinds[np.unique(np.linspace(0, len(kinds) - 1, 8).round().astype(int))])
+    for size, colour in zip(kinds, _colours(len(kinds)), strict=True):
+        here = sizes == size
+        axes.plot(x[here], y[here], "o", color=colour, markersize=3.5, label=big(size) if size in shown else None)
+
+
+def _colours(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](share) for share in np.linspace(0.9, 0.05, max(count, 1))]
+
+
+def _plain_ticks(axis: Any) -> None:
+    from matplotlib.ticker import FormatStrFormatter, LogLocator
+
+    axis.set_major_locator(LogLocator(subs=[1, 1.5, 2, 3, 4, 5, 7]))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter("")
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(frameon=False, fontsize=7.5, handlelength=1.4)

@@ -1,0 +1,139 @@
+"""A table of runs from run folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.books import parameters
+from trainer.books.records import read_json
+from trainer.config import Config
+from trainer.errors import UserError
+from trainer.folder import find_runs
+from trainer.report import Contents, read_run
+from trainer.report.plots import is_number
+from trainer.scaling.fit.table import Curve, Run, Table
+
+COUNTS = {
+    "total": "all trained parameters, embeddings included (Hoffmann et al. 2022)",
+    "non_embedding": "parameters without embeddings and output matrix (Kaplan et al. 2020)",
+}
+
+
+def read_runs(root: Path, count: str = "total") -> Table:
+    """The finished runs below a folder; those that did not finish or have no finite held-out loss are left out by name.
+
+    Of runs that differ in more than size, tokens and seed, e.g. in the learning rate, the best setting at each size
+    and number of tokens is kept. Raises UserError where there is no run.
+    """
+    folders = find_runs(root)
+    if not folders:
+        raise UserError(f"{root}: no run folders in it, nor is it a table; give a root of runs or a .csv file")
+    found: list[tuple[Run, Config]] = []
+    left_out: list[tuple[str, str]] = []
+    currencies = set()
+    for folder in folders:
+        name = str(folder.relative_to(root)) if folder != root else folder.name
+        try:
+            contents = read_run(folder)
+        except (ValueError, OSError) as error:
+            left_out.append((name, f"cannot be read: {' '.join(str(error).split())[:120]}"))
+            continue
+        why, loss = _unfit(contents)
+        if why:
+            left_out.append((name, why))
+            continue
+        found.append((_run(name, contents, count, loss), contents.config))
+        currencies.add(contents.site.currency)
+    kept, worse = _best_settings(found)
+    notes = (
+        () if len(currencies) <= 1 else ("money: the runs are priced in different currencies; that axis is left out",)
+    )
+    if len(currencies) > 1:
+        kept = [Run(**{**vars(run), "money": None}) for run in kept]
+    rule = "counted by the books: exact model FLOPs of every run"
+    currency = next(iter(currencies), None) or ""
+    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + worse), notes)
+
+
+def _unfit(contents: Contents) -> tuple[str, float]:
+    """Why a run cannot be used, or its held-out loss at the last step."""
+    if contents.status != "finished":
+        return contents.status, math.nan
+    last = contents.steps.kept[-1]["step"] if contents.steps.kept else None
+    scored = [item for item in contents.steps.evaluations if item["step"] == last]
+    if not scored:
+        return "no held-out loss at its last step", math.nan
+    loss = scored[-1].get("loss")
+    if isinstance(loss, int | float) and math.isfinite(loss):
+        return "", float(loss)
+    return "its held-out loss is not finite", math.nan
+
+
+def _run(name: str, contents: Contents, count: str, loss: float) -> Run:
+    config, last = contents.config, contents.steps.kept[-1]
+    account = parameters(config)
+    kilograms = _amount(contents, "carbon.kgco2e")
+    return Run(
+        name=name,
+        parameters=float(account.total if count == "total" else account.non_embedding),
+        tokens=float(last["tokens"]),
+        flop=float(last["flop"]),
+        loss=loss,
+        kwh=_amount(contents, "energy.kwh"),
+        gco2e=None if kilograms is None else 1000 * kilograms,
+        money=_amount(contents, "cost.amount"),
+        curve=_curve(contents),
+        origin=_origin(contents),
+    )
+
+
+def _amount(contents: Contents, key: str) -> float | None:
+    figure = contents.tag[key].measured
+    return figure.value if figure is not None and figure.value else None
+
+
+def _curve(contents: Contents) -> Curve | None:
+    flop = {record["step"]: record["flop"] for record in contents.steps.kept}
+    points = [
+        (flop[item["step"]], item["tokens"], item["loss"])
+        for item in contents.steps.evaluations
+        if item["step"] in flop and is_number(item.get("loss")) and math.isfinite(item["loss"])
+    ]
+    return Curve(*(np.array(column, float) for column in zip(*points, strict=True))) if len(points) > 1 else None
+
+
+def _origin(contents: Contents) -> tuple[tuple[str, str], ...]:
+    """Tokens, tokenizer and objective, in words that differ where they differ."""
+    science = contents.config.science()
+    corpus = {name: value for name, value in science["data"].items() if name != "sequence_length"}
+    attempts = read_json(contents.run / "environment.json")
+    prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
+    data = f"{science['data']['name']} {prints[-1][:12]}" if prints else _brief(corpus)
+    return ("data", data), ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
+
+
+def _brief(section: dict[str, Any]) -> str:
+    """What a section says beyond its defaults is long; its name and a short form of the rest tell sections apart."""
+    rest = {name: value for name, value in section.items() if name != "name" and value not in (None, [], {}, "")}
+    return f"{section['name']} {json.dumps(rest, sort_keys=True, separators=(',', ':'))}"
+
+
+def _best_settings(found: list[tuple[Run, Config]]) -> tuple[list[Run], list[tuple[str, str]]]:
+    """At each size and number of tokens the setting with the lowest mean loss over its seeds; and the others."""
+    places: dict[tuple[float, float], dict[str, list[Run]]] = {}
+    for run, config in found:
+        setting = json.dumps(config.science() | {"seed": None}, sort_keys=True)
+        places.setdefault((run.parameters, run.tokens), {}).setdefault(setting, []).append(run)
+    kept, worse = [], []
+    for settings in places.values():
+        best = min(settings.values(), key=lambda runs: sum(run.loss for run in runs) / len(runs))
+        kept += best
+        others = [run for runs in settings.values() if runs is not best for run in runs]
+        worse += [(run.name, "another setting of the same size and tokens has a lower loss") for run in others]
+    order = {run.name: number for number, (run, _) in enumerate(found)}
+    return sorted(kept, key=lambda run: order[run.name]), worse

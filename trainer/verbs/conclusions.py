@@ -1,0 +1,76 @@
+"""Verbs that draw conclusions from many runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trainer.errors import UserError, nearest
+from trainer.verbs.words import folder_and_options, split_flags
+
+FIT_HELP = """\
+isoflop fit <root of runs | table.csv> [name=value ...] [--json]
+
+Fits Chinchilla's three approaches and Kaplan's form, with bootstrap intervals, and writes fit.json, fit.html and
+pictures. A table needs the columns parameters, tokens (or flop) and loss; kwh, gco2e, money, seed are used if there.
+
+  budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
+  parameters=total       what N counts for run folders: total, or non_embedding
+  column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
+  optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
+  mixed=true             fit runs of different data, tokenizers or objectives together
+  replicates=400         bootstrap replicates
+  seed=0                 of the bootstrap
+  out=<folder>           where to write; default <root>/fit, or <table>-fit beside the table
+"""
+
+
+def fit(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if flags & {"--help", "-h"}:
+        print(FIT_HELP)
+        return 0
+    from trainer.progress import progress_bar
+    from trainer.scaling import fit as room
+
+    columns = {
+        word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
+    }
+    words = [word for word in words if not word.startswith("column.")]
+    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
+    source, options = folder_and_options("fit", words, known)
+    mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
+    count = _choice("fit", options, "parameters", tuple(room.COUNTS))
+    replicates, seed = _number("fit", options, "replicates", 400, 20), _number("fit", options, "seed", 0, 0)
+    if optimal:
+        table = room.read_csv(source, columns, optimal=True)
+        print(json.dumps(room.fit_optima(table), indent=1) if "--json" in flags else room.format_optima(table))
+        return 0
+    table = room.read_table(source, count=count, columns=columns, mixed=mixed)
+    budgets = [text for text in options.get("budget", "").split(",") if text]
+    with progress_bar() as progress:
+        found = room.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
+    default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
+    folder = Path(options.get("out") or default)
+    facts = room.write_fit(found, folder, source.name)
+    print(
+        json.dumps(facts, indent=1)
+        if "--json" in flags
+        else f"{room.format_findings(found)}\n\npage      {folder}/fit.html"
+    )
+    return 0
+
+
+def _choice(verb: str, options: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """One of the allowed words; the first where none is given."""
+    given = options.get(name, allowed[0])
+    if given not in allowed:
+        raise UserError(f"{verb}: {name}: {given!r} given, {' or '.join(allowed)} wanted{nearest(given, allowed)}")
+    return given
+
+
+def _number(verb: str, options: dict[str, str], name: str, default: int, least: int) -> int:
+    given = options.get(name, str(default))
+    if not given.isdigit() or int(given) < least:
+        raise UserError(f"{verb}: {name}: {given!r} given, a whole number of at least {least} wanted")
+    return int(given)
