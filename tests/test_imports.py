@@ -34,7 +34,7 @@ def test_kernels_import_nothing_of_ours() -> None:
         assert not foreign, (file, foreign)
 
 
-@pytest.mark.parametrize("room", ["books", "data", "objectives", "models", "meter", "trackers"])
+@pytest.mark.parametrize("room", ["books", "data", "objectives", "models", "meter", "trackers", "tasks"])
 def test_lower_rooms_do_not_import_upper_ones(room: str) -> None:
     upper = {"cli", "start", "worker", "loop", "compose", "evaluate", "report", "hub", "scaling"}
     for file in files(f"trainer/{room}"):

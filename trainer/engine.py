@@ -151,7 +151,8 @@ class Fragment:
 class Engine:
     """A model in training. All methods are collective: every rank calls them alike."""
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, known: Callable[[str], Tensor | None] = lambda name: None) -> None:
+        """known: values of the parameters that begin where another run ended, by name."""
         self.config, self.world = config, world
         self.device = world.device
         self.stage = zero_stage(config)
@@ -161,7 +162,7 @@ class Engine:
         os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone
         self._deepspeed.init_distributed(dist_backend="nccl" if self.device.type == "cuda" else "gloo", verbose=False)
 
-        self.model = self._build(settings)
+        self.model = self._build(settings, known)
         self._autocast()
         # Any: DeepSpeed hangs attributes of its own on them
         self.parameters: dict[str, Any] = {
@@ -175,7 +176,7 @@ class Engine:
 
     # --- building ---
 
-    def _build(self, settings: dict[str, Any]) -> nn.Module:
+    def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> nn.Module:
         partitioned = self.stage == 3
         born: AbstractContextManager[Any] = torch.device("cpu")
         if partitioned:  # no rank ever holds the whole model
@@ -183,7 +184,8 @@ class Engine:
             born = self._deepspeed.zero.Init(config_dict_or_path=settings)
         with born:
             model = build(self.config)
-        initialize(model, self.config.seed, self._gathered if partitioned else lambda parameter: nullcontext())
+        gathered = self._gathered if partitioned else lambda parameter: nullcontext()
+        initialize(model, self.config.seed, gathered, known)
         model.recompute = self.config.engine.activation_checkpointing
         return model
 

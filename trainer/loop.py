@@ -17,14 +17,16 @@ from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.checkpoint import newest_intact, remove_leftovers, retire, save_checkpoint
 from trainer.config import Config
-from trainer.data import Prepared, Samples, StepLoader, prepare
+from trainer.data import Examples, Prepared, StepLoader
 from trainer.distributed import World
 from trainer.engine import Engine
 from trainer.events import EvaluationRecord
 from trainer.faults import StopRequest
 from trainer.folder import RunFolder
 from trainer.models import NOT_A_TARGET
+from trainer.parent import parent_weights
 from trainer.schedule import learning_rate
+from trainer.source import Source, examples, prepare
 from trainer.trackers import RunContext, make_trackers
 
 
@@ -49,9 +51,9 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         remove_leftovers(folder.checkpoints)
         shutil.copyfile(prepared.tokenizer_file, folder.tokenizer)
 
-    # The model, and where the last attempt left it.
-    engine = Engine(config, world)
+    # The model, and where the last attempt, or the run that it is tuned from, left it.
     checkpoint, damage = newest_intact(folder.checkpoints, world)
+    engine = Engine(config, world, parent_weights(config, beginning=checkpoint is None))
     first_step = 0
     best: dict[str, Any] = {}
     if checkpoint is not None:
@@ -59,7 +61,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         engine.load(first_step, checkpoint.reader())
 
     # The data: a function of the step.
-    samples, held_out = Samples(prepared, config, "train"), Samples(prepared, config, "held_out")
+    samples, held_out = examples(prepared, config, "train"), examples(prepared, config, "held_out")
     batch_size, size, total = config.optim.batch_size, micro_batch(config), config.steps
     loader = StepLoader(samples, batch_size=batch_size, micro_batch=size, rank=world.rank, world_size=world.size)
 
@@ -165,8 +167,8 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
 def held_out_loss(
     engine: Engine,
     world: World,
-    held_out: Samples,
-    prepared: Prepared,
+    held_out: Examples,
+    prepared: Source,
     config: Config,
     size: int,
     step: int,
@@ -178,21 +180,20 @@ def held_out_loss(
     loss_sum, targets = engine.evaluate(_shares(held_out, count, size, world))
     loss = loss_sum / max(targets, 1)
     # A causal model's loss is a likelihood of the text: every token of a document but its first is a target.
-    likelihood = config.objective.name == "causal"
-    targets_per_byte = (prepared.held_out.tokens - prepared.held_out.documents) / prepared.held_out.bytes
+    text = prepared.held_out if isinstance(prepared, Prepared) and config.objective.name == "causal" else None
     return EvaluationRecord(
         step=step,
         tokens=config.curriculum.tokens(step),
         loss=loss,
-        bits_per_byte=loss / math.log(2) * targets_per_byte if likelihood else None,
-        unigram_bits_per_byte=prepared.held_out.unigram_bits_per_byte if likelihood else None,
+        bits_per_byte=loss / math.log(2) * (text.tokens - text.documents) / text.bytes if text else None,
+        unigram_bits_per_byte=text.unigram_bits_per_byte if text else None,
         targets=int(targets),
         seconds=time.monotonic() - began,
         attempt=attempt,
     )
 
 
-def _shares(held_out: Samples, count: int, size: int, world: World) -> Iterator[dict[str, np.ndarray]]:
+def _shares(held_out: Examples, count: int, size: int, world: World) -> Iterator[dict[str, np.ndarray]]:
     """This rank's held-out micro-batches: equally many and equally large on every rank; past the end, no targets."""
     for start in range(0, count, size * world.size):
         first = start + world.rank * size

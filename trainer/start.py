@@ -14,13 +14,13 @@ from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
-from trainer.data import Prepared, prepare
-from trainer.data import check as check_data
 from trainer.errors import UserError
 from trainer.files import write_atomic
 from trainer.folder import RunFolder, find_run
 from trainer.objectives import check_family
 from trainer.progress import progress_bar
+from trainer.source import Source, check, prepare
+from trainer.tuning import tuned
 
 
 def start(words: list[str], *, as_json: bool = False) -> int:
@@ -127,36 +127,36 @@ def ready(
     if config.launch.name not in launchers:
         name = config.launch.name
         raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
-    prepared = prepare_with_progress(config)
-    check_data(prepared, config)
-    _freeze(config, folder, given, prepared)
+    source = prepare_with_progress(config)
+    notes = check(source, config)
+    _freeze(config, folder, given, source, notes)
     return config, folder
 
 
 def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
     """The run that these words describe, its folder, and the overrides among the words; nothing is written yet."""
-    resume = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+    resume, parent = (_runs_named(words, name) for name in ("resume", "from"))
     new_science = "new_science=true" in words
-    words = [word for word in words if not word.startswith(("resume=", "new_science="))]
-    if len(resume) > 1:
-        raise UserError(f"resume: name one run, got {' and '.join(resume)}")
+    words = [word for word in words if not word.startswith(("resume=", "from=", "new_science="))]
+    if resume and parent:
+        raise UserError("from: a run that is resumed has its parent already; give one of resume and from")
 
     before: Config | None
     if resume:
-        folder = find_run(resume[0], "runs")
+        folder = find_run(resume, "runs")
         before = folder.load_config()
         config = change(before, words)
     else:
-        config = compose(words)
+        config = tuned(find_run(parent, "runs"), words) if parent else compose(words)
         folder = _new_folder(config)
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
         _same_science(before, config, folder, new_science)
 
     if config.engine.deepspeed:
-        from trainer.engine import check
+        from trainer.engine import check as check_engine
 
-        check(config)
+        check_engine(config)
     check_family(config)
     if config.launch.name == "local":
         _device_exists(config)
@@ -165,6 +165,14 @@ def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
 
         check_wandb(config)
     return config, folder, words
+
+
+def _runs_named(words: list[str], key: str) -> str | None:
+    """The run that `key=<run>` names, if any."""
+    named = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    if len(named) > 1:
+        raise UserError(f"{key}: name one run, got {' and '.join(named)}")
+    return named[0] if named else None
 
 
 def _new_folder(config: Config) -> RunFolder:
@@ -208,20 +216,20 @@ def _device_exists(config: Config) -> None:
             )
 
 
-def prepare_with_progress(config: Config) -> Prepared:
-    """The corpus as token shards, with a bar while they are made."""
+def prepare_with_progress(config: Config) -> Source:
+    """What the run learns from, with a bar while it is made."""
     with progress_bar() as progress:
         return prepare(config, progress)
 
 
-def _freeze(config: Config, folder: RunFolder, words: list[str], prepared: Prepared) -> None:
+def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source, notes: list[str]) -> None:
     """Write down what was decided. The folder is locked for that moment: a live run in it is left alone."""
     from trainer.books import format_price_tag, plan
 
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with folder.lock():
-            _same_data(folder, prepared)
+            _same_data(folder, source)
             write_atomic(folder.plan, json.dumps(tag := plan(config).to_json(), indent=1))
             earlier = json.loads(folder.overrides.read_text()) if folder.overrides.is_file() else []
             write_atomic(folder.overrides, json.dumps([*earlier, {"time": time.time(), "overrides": words}], indent=1))
@@ -230,20 +238,20 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], prepared: Prepa
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     del tag
     if config.tracker.console != "none":
-        print(f"{folder.path}\n{format_price_tag(plan(config))}\n", flush=True)
+        print("\n".join([str(folder.path), *notes, format_price_tag(plan(config)), ""]), flush=True)
 
 
-def _same_data(folder: RunFolder, prepared: Prepared) -> None:
+def _same_data(folder: RunFolder, source: Source) -> None:
     """A run goes on with the very tokens that it began with."""
     try:
         entries = json.loads(folder.environment.read_text())
     except (OSError, ValueError):
         return
-    before = next((entry["data"] for entry in reversed(entries) if "data" in entry), prepared.fingerprint)
-    if before != prepared.fingerprint:
+    before = next((entry["data"] for entry in reversed(entries) if "data" in entry), source.fingerprint)
+    if before != source.fingerprint:
         raise UserError(
             "data: the corpus or tokenizer changed since this run began "
-            f"(tokens {prepared.fingerprint[:12]} now, {before[:12]} then); restore it, or start a new run"
+            f"(tokens {source.fingerprint[:12]} now, {before[:12]} then); restore it, or start a new run"
         )
 
 

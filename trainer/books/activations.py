@@ -67,7 +67,7 @@ def on_gpu(config: Config) -> bool:
 
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
-    model = config.model
+    model = config.body
     low = 2 if config.engine.precision == "bf16" else FP32
     streams = 2 if model.two_stream and config.objective.name == "permuted_lm" else 1
     stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
@@ -91,7 +91,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         weight_copies=_weight_copies(config) if low == 2 else 0,
         head_copy=2 * config.vocabulary * columns if low == 2 else 0,
         around=around,
-        logits=3 * FP32 * last * config.vocabulary,
+        logits=3 * FP32 * last * (config.task.outputs or config.vocabulary),
     )
 
 

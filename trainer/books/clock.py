@@ -60,7 +60,7 @@ def work(config: Config) -> Work:
     recomputed = account.recomputed_per_step / ranks
     share = account.scores / max(account.forward_sample, 1)
     products = account.per_step / ranks - scores + recomputed * (1 - share)
-    kept = saved(config, micro_batch(config), *lengths(config))
+    kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
     again = 4 / 3 if config.engine.activation_checkpointing else 1.0
     count = parameters(config).total
     return Work(

@@ -95,6 +95,9 @@ class _Work:
         self.feed_forward += times * other.feed_forward
         self.shared += times * other.shared
 
+    def copy(self) -> _Work:
+        return replace(self)
+
     @property
     def per_sample(self) -> int:
         return self.projections + self.scores + self.feed_forward
@@ -119,15 +122,18 @@ def flops(config: Config, attention_backward: AttentionBackward = "composed") ->
 
 
 def _step(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
-    model = config.model
+    model = config.body
     source, target = lengths(config)
-    two_streams = model.two_stream and config.objective.name == "permuted_lm"
+    two_streams = model.two_stream and config.objective.name == "permuted_lm" and config.task.kind is None
     work, forward_only = _Work(), _Work()
     work.add(_block(model, source), model.depth * (2 if two_streams else 1))
     if two_streams:  # the last block's content stream has no reader
         forward_only = _block(model, source)
     if target:
         work.add(_block(model, target, source), model.depth)
+    reference = config.task.kind == "preference"  # reads all that the policy reads, and learns nothing
+    if reference:
+        work.add(forward_only := work.copy())
     generator, generator_work = 0, _Work()
     if (small := model.generator) is not None:
         generator_work.add(_block(small, source), small.depth)
@@ -153,15 +159,15 @@ def _step(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)
-    batch = config.optim.batch_size
+    batch = config.optim.batch_size * config.task.rows
     return FlopAccount(
         projections=work.projections,
         scores=work.scores,
         feed_forward=work.feed_forward,
-        head=head,
-        embedding=projection,
+        head=head * (1 + reference),
+        embedding=projection * (1 + reference),
         generator=generator,
-        forward_only=forward_only.per_sample,
+        forward_only=forward_only.per_sample + (head + projection) * reference,
         pass_forward=work.shared,
         pass_backward=learned.shared,  # its input is a table of sinusoids: only the weight has a gradient
         recomputed_sample=recomputed_sample,
@@ -205,12 +211,22 @@ def _token_head(config: Config, model: ModelConfig, tokens: int) -> int:
 
 def _head(config: Config, source: int, target: int) -> int:
     model = config.model
+    if config.task.outputs:
+        return _new_head(config, target or source)
     if model.generator is not None:  # a detector on every token
         return 2 * source * (model.width**2 + model.width)
     head = _token_head(config, model, target or source)
     if config.objective.question is not None and model.sentence_head:
         head += 2 * model.width**2 + 2 * model.width * 2
     return head
+
+
+def _new_head(config: Config, tokens: int) -> int:
+    """Of tuning: one vector a row through a dense layer and to the outputs, or every token to the outputs."""
+    width, outputs = config.model.width, config.task.outputs
+    if config.task.pools:
+        return 2 * width * outputs + (2 * width**2 if config.model.family != "decoder" else 0)
+    return 2 * tokens * width * outputs
 
 
 def _six_n(config: Config, source: int, target: int) -> int:

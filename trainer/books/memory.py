@@ -43,12 +43,13 @@ def memory(config: Config) -> MemoryAccount:
     """Predict one rank's peak."""
     count, ranks, stage = parameters(config).total, world_size(config), zero_stage(config)
     share = -(-count // ranks)
-    kept = saved(config, micro_batch(config), *lengths(config))
+    kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
     accumulating = micro_batches(config) > 1
 
     # On one rank a partition is the parameter itself, nothing is gathered.
     weights = count if stage < 3 else share + (min(count, MAX_LIVE) if ranks > 1 else 0)
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
+    weights += count if config.task.kind == "preference" else 0  # the reference
     optimizer = 2 * (share if stage else count)
     gradients = share if stage else count
     bucket = _bucket(config) if stage else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.config import Config
 from trainer.config.model import ModelConfig
@@ -61,8 +61,21 @@ class _Stack:
 
 
 def parameters(config: Config) -> ParameterAccount:
-    """Count the parameters of `config.model` exactly."""
-    return count(config.model, config.vocabulary, config.max_length)
+    """Count the parameters of `config.model` exactly; of a tuned model with its new head."""
+    if not config.task.outputs:
+        return count(config.model, config.vocabulary, config.max_length)
+    body = count(config.body, config.vocabulary, config.max_length)
+    projection = _token_head(config.body, config.vocabulary)[0]  # went with the old head
+    return replace(body, head=body.head - projection + _new_head(config), shared=0)
+
+
+def _new_head(config: Config) -> int:
+    """What tuning puts on top: see `trainer.models.tuned`."""
+    width, outputs, family = config.model.width, config.task.outputs, config.model.family
+    pools = config.task.pools
+    layer = pools and family != "decoder" and not (family == "encoder" and config.model.pooler == "pretraining")
+    bias = not (pools and family == "decoder")
+    return (width**2 + width) * layer + (width + bias) * outputs
 
 
 def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAccount:

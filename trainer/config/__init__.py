@@ -33,6 +33,7 @@ from trainer.config.science import (
     StageConfig,
     TokenizerConfig,
 )
+from trainer.config.task import TaskConfig
 from trainer.config.whole import MACHINERY, SCIENCE, Config, load
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SourceConfig",
     "Stage",
     "StageConfig",
+    "TaskConfig",
     "TokenizerConfig",
     "TrackerConfig",
     "key",

@@ -32,8 +32,9 @@ from trainer.config.science import (
     OptimConfig,
     TokenizerConfig,
 )
+from trainer.config.task import TaskConfig
 
-SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "seed")
+SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "seed", "task")
 MACHINERY = ("engine", "kernels", "launch", "machine", "site", "meter", "tracker", "checkpoint", "evaluation", "run")
 
 
@@ -47,6 +48,7 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     budget: BudgetConfig = BudgetConfig(steps=400)
     seed: int = key(0, "of the weights, the data order and the noise", ge=0, lt=2**63)
+    task: TaskConfig = TaskConfig()
 
     engine: EngineConfig = EngineConfig()
     kernels: KernelsConfig = KernelsConfig()
@@ -84,6 +86,12 @@ class Config(Section):
                 f"{self.tokenizer.vocabulary}"
             )
         wrong += self._objective_misfits()
+        families = TaskConfig.FAMILIES.get(self.task.kind or "", ())
+        if families and self.model.family not in families:
+            wrong.append(
+                f"task.kind: {self.task.kind} tunes {' and '.join(families)} models, model={self.model.name} is of the "
+                f"family {self.model.family}"
+            )
         if self.data.name == "text" and not self.data.path:
             wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
         if self.data.name == "stdlib" and self.data.path:
@@ -167,6 +175,15 @@ class Config(Section):
         return self.model.vocabulary or -(-self.tokenizer.vocabulary // 64) * 64
 
     @property
+    def body(self) -> ModelConfig:
+        """The model that reads; under a new head without what only pre-training used. A pooler serves whole rows."""
+        if not self.task.outputs:
+            return self.model
+        gone: dict[str, Any] = dict.fromkeys(("head_transform", "head_bias", "head_scale", "sentence_head"), False)
+        gone |= {"tied": True, "two_stream": False, "generator_width": None}
+        return self.model.model_copy(update=gone if self.task.pools else gone | {"pooler": "none"})
+
+    @property
     def max_length(self) -> int:
         """Rows of a table of learned positions; without a stated number, as many as the longest sample has tokens."""
         return self.model.max_length or max(self._stated_lengths().values())
@@ -174,7 +191,7 @@ class Config(Section):
     @property
     def curriculum(self) -> Curriculum:
         """Which sequence length every step has."""
-        return Curriculum(self.data, self.optim.batch_size)
+        return Curriculum(self.data, self.optim.batch_size * self.task.rows)
 
     def at_length(self, sequence_length: int) -> Config:
         """The same model with samples of one length all along: what a step of that length is and costs."""
@@ -199,11 +216,12 @@ class Config(Section):
 
     @property
     def experiment(self) -> str:
-        return self.run.experiment or f"{self.model.name}-{self.objective.name}-{self.data.name}"
+        learned = self.data.name if self.task.kind is None else self.task.name
+        return self.run.experiment or f"{self.model.name}-{self.objective.name}-{learned}"
 
     def science(self) -> dict[str, Any]:
-        """The part that decides the outcome, as plain data."""
-        return self.model_dump(mode="json", include=set(SCIENCE))
+        """The part that decides the outcome, as plain data. Pre-training does not speak of tasks."""
+        return self.model_dump(mode="json", include=set(SCIENCE) - ({"task"} if self.task.kind is None else set()))
 
     def science_hash(self) -> str:
         """Identity of the experiment: 12 hex digits over the science groups."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from trainer.data.loader import StepBatch, StepLoader
+from trainer.data.loader import Examples, StepBatch, StepLoader
 from trainer.data.preparation import cache_root, prepare
 from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
 
 __all__ = [
+    "Examples",
     "Prepared",
     "Samples",
     "SplitInfo",

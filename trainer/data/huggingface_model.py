@@ -79,6 +79,10 @@ class HuggingFace:
                 return [token for part in (head + name[:1], name[1:] + tail) for token in self.encode([part], 1)[0]]
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def places(self, text: str) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return found
+
     def decode(self, ids: Iterable[int]) -> str:
         text: str = self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
         return text

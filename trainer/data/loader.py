@@ -7,13 +7,28 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from trainer.data.samples import Samples, blank
+from trainer.data.samples import blank
 from trainer.objectives import Batch
 
 AHEAD = 2  # steps that wait ready
+
+
+class Examples(Protocol):
+    """What a run reads: samples by their numbers, from a corpus or from a task."""
+
+    pad: int  # token of padding
+
+    def __len__(self) -> int:
+        """Samples of one epoch."""
+        ...
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Samples start..stop-1 of the endless run; the first axis of every array is stop - start."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class StepLoader:
     Every rank yields the same number of micro-batches of the same shape; where it has fewer samples the rest are blank.
     """
 
-    def __init__(self, samples: Samples, *, batch_size: int, micro_batch: int, rank: int, world_size: int) -> None:
+    def __init__(self, samples: Examples, *, batch_size: int, micro_batch: int, rank: int, world_size: int) -> None:
         share = -(-batch_size // world_size)
         self.samples, self.batch_size, self.micro_batch = samples, batch_size, micro_batch
         self.begin = min(rank * share, batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from trainer.errors import UserError
@@ -51,6 +52,26 @@ class SentencePiece:
         for number, piece in enumerate(text.split(SPACE)):
             ids += space * (number > 0) + self._processor.encode(piece)
         return ids
+
+    def places(self, text: str) -> list[tuple[int, int]]:
+        sizes = [self._bytes(token) for token in self.encode([text], 1)[0]]
+        surplus = sum(sizes) - len(text.encode())
+        if surplus == 1:  # a space that some models put before every text
+            sizes[0] -= 1
+        elif surplus:
+            raise UserError(
+                f"tokenizer.path: this model changes text, so that no place in it can be told: {text[:40]!r}"
+            )
+        characters = np.cumsum([len(character.encode()) for character in text])
+        ends = np.cumsum(sizes)
+        first = np.searchsorted(characters, ends - sizes, side="right")
+        return list(
+            zip(first.tolist(), (np.searchsorted(characters, ends - 1, side="right") + 1).tolist(), strict=True)
+        )
+
+    def _bytes(self, token: int) -> int:
+        """Of UTF-8, that a token of text stands for."""
+        return 1 if self._processor.is_byte(token) else len(self.piece(token).replace(SPACE, " ").encode())
 
     def decode(self, ids: Iterable[int]) -> str:
         text: str = self._processor.decode([int(i) for i in ids])

@@ -43,6 +43,9 @@ class Engine(Protocol):
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """Ids of each text, without special tokens."""
 
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text each id stands: [first character, the one behind its last)."""
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; special tokens have none."""
 
@@ -101,6 +104,10 @@ class Tokenizer:
     def table(self) -> Vocabulary:
         """What objectives know about the ids."""
         return Vocabulary.of(self.vocabulary, self.specials, self._engine.text)
+
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text each id of `encode` stands: its first character, and the one behind its last."""
+        return self._engine.places(text)
 
     def piece(self, token: int) -> str:
         """How the model itself spells a token."""

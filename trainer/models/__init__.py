@@ -8,6 +8,7 @@ from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
 from trainer.models.initialization import initialize
 from trainer.models.losses import NOT_A_TARGET
+from trainer.models.tuned import HEADS, Preference, Tuned
 from trainer.models.width import learning_rate_scales
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "learning_rate_scales",
 ]
 
-Model = Decoder | Encoder | EncoderDecoder
+Model = Decoder | Encoder | EncoderDecoder | Tuned | Preference
 ASSEMBLIES: dict[str, type[Decoder] | type[Encoder] | type[EncoderDecoder]] = {
     "decoder": Decoder,
     "encoder": Encoder,
@@ -31,5 +32,16 @@ ASSEMBLIES: dict[str, type[Decoder] | type[Encoder] | type[EncoderDecoder]] = {
 
 def build(config: Config) -> Model:
     """The model of this configuration on the current default device, its parameters not yet initialised."""
-    assembly = ASSEMBLIES[config.model.family]
-    return assembly(config.model, config.vocabulary, config.max_length, backend=config.kernels.attention)
+    task, model = config.task, _assembled(config)
+    if task.kind in HEADS:
+        return HEADS[task.kind](config, model)
+    if task.kind == "preference":
+        return Preference(config, model, reference=_assembled(config))  # type: ignore[arg-type]
+    if not isinstance(model, Encoder):
+        model.label_smoothing = task.label_smoothing
+    return model
+
+
+def _assembled(config: Config) -> Decoder | Encoder | EncoderDecoder:
+    model = config.body
+    return ASSEMBLIES[model.family](model, config.vocabulary, config.max_length, backend=config.kernels.attention)

@@ -14,6 +14,8 @@ from trainer.models.stack import Stack, places
 class Decoder(Stack):
     """Predicts each next token (Radford et al. 2019; Touvron et al. 2023)."""
 
+    label_smoothing = 0.0  # of the loss in training, a matter of tuning
+
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         """`vocabulary` rows in the embedding, `max_length` positions in the table where it is learned."""
         super().__init__(config, vocabulary, max_length, causal=True, backend=backend)
@@ -53,5 +55,6 @@ class Decoder(Stack):
         self, tokens: Tensor, targets: Tensor, segments: Tensor, positions: Tensor, order: Tensor | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
-        loss, count = token_loss(self.logits(tokens, positions, segments, order), targets)
+        logits = self.logits(tokens, positions, segments, order)
+        loss, count = token_loss(logits, targets, self.label_smoothing * self.training)
         return loss, count, {}

@@ -16,6 +16,8 @@ from trainer.models.stack import Stack, computing_dtype, places
 class EncoderDecoder(nn.Module):
     """Reads the source in both directions, predicts the target from left to right (Vaswani et al. 2017)."""
 
+    label_smoothing = 0.0  # of the loss in training, a matter of tuning
+
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         super().__init__()
         self.config, self.backend = config, backend
@@ -84,5 +86,5 @@ class EncoderDecoder(nn.Module):
         """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
         source = self.encode(source_tokens, source_positions, source_segments)
         logits = self.decode(source, tokens, positions, segments, source_segments)
-        loss, count = token_loss(logits, targets)
+        loss, count = token_loss(logits, targets, self.label_smoothing * self.training)
         return loss, count, {}

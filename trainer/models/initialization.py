@@ -82,9 +82,11 @@ def initialize(
     model: nn.Module,
     seed: int,
     gathered: Callable[[nn.Parameter], AbstractContextManager[object]] = lambda parameter: nullcontext(),
+    known: Callable[[str], torch.Tensor | None] = lambda name: None,
 ) -> None:
     """Draw every parameter on the CPU from a stream of its own, so that the weights depend on (seed, name) alone:
-    not on the device, the number of ranks or the order of construction. `gathered` opens a partitioned parameter.
+    not on the device, the number of ranks or the order of construction. `gathered` opens a partitioned parameter;
+    `known` gives the values of those that begin where another run ended.
 
     A module tells by `stds` (parameter name -> standard deviation) which of its parameters begin normal; of the others
     weights begin at one (norms) and biases at zero."""
@@ -96,7 +98,10 @@ def initialize(
                 continue
             seen.add(id(parameter))
             with gathered(parameter):
-                if name in stds:
+                value = known(f"{module_name}.{name}".lstrip("."))
+                if value is not None:
+                    parameter.copy_(value)
+                elif name in stds:
                     stream = _stream(seed, f"{module_name}.{name}")
                     parameter.copy_(torch.empty(parameter.shape).normal_(0, stds[name], generator=stream))
                 else:

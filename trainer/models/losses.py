@@ -9,10 +9,13 @@ from torch.nn import functional as F
 NOT_A_TARGET = -100
 
 
-def token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not -100, and their count."""
-    flat = logits.flatten(0, 1).float()
-    loss = F.cross_entropy(flat, targets.flatten(), ignore_index=NOT_A_TARGET, reduction="sum")
+def token_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not -100, and their count.
+
+    smoothing: share of every target that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
+    """
+    flat, wanted = logits.flatten(0, 1).float(), targets.flatten()
+    loss = F.cross_entropy(flat, wanted, ignore_index=NOT_A_TARGET, reduction="sum", label_smoothing=smoothing)
     return loss, (targets != NOT_A_TARGET).sum()
 
 

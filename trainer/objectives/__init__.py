@@ -27,7 +27,9 @@ def objective(config: Config, vocabulary: Vocabulary) -> Objective:
 
 
 def check_family(config: Config) -> None:
-    """Raise UserError when the model is of a family that the objective cannot train."""
+    """Raise UserError when the model is of a family that the objective cannot train. Tuning asks none of it."""
+    if config.task.kind is not None:
+        return
     families = KINDS[config.objective.name].families
     if config.model.family not in families:
         raise UserError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 # A purpose is a stream of its own; the numbers are part of the identity of a run and never change their meaning.
-PURPOSES = {"order": 1, "noise": 2, "static": 3, "partner": 4, "mixture": 5}
+PURPOSES = {"order": 1, "noise": 2, "static": 3, "partner": 4, "mixture": 5, "template": 6}
 LARGEST = np.uint64(2**64 - 1)
 _local = threading.local()
 

@@ -18,9 +18,11 @@ def data(arguments: list[str]) -> int:
     if what == "card":
         return _card([word for word in words if word != what], "--json" in flags)
     from trainer.compose import compose
-    from trainer.start import prepare_with_progress
+    from trainer.data import prepare
+    from trainer.progress import progress_bar
 
-    prepared = prepare_with_progress(compose(words))
+    with progress_bar() as progress:
+        prepared = prepare(compose(words), progress)
     facts = {
         "folder": str(prepared.folder),
         "fingerprint": prepared.fingerprint,

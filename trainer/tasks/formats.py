@@ -1,0 +1,239 @@
+"""From a record to what a model reads: one format a kind of task, the same for every family of models.
+
+A row is `<s> text </s>`, of several texts `<s> first </s> second </s>`, as the encoders were pre-trained on it. An
+encoder-decoder reads it on both sides, its decoder one token behind. Rows are as long as data.sequence_length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import UserError, nearest
+from trainer.objectives import NO_TARGET, Batch
+from trainer.objectives.base import side
+from trainer.tasks.records import Record
+
+
+@dataclass(frozen=True)
+class Formatted:
+    """One record as arrays without a batch axis, and whether some of its text found no room."""
+
+    arrays: Batch
+    cut: bool
+
+
+class Format:
+    """What all formats share. Called with a record; raises UserError naming its file, line and field."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
+        self.config, self.task, self.tokenizer = config, config.task, tokenizer
+        self.length, self.family = config.data.sequence_length, config.model.family
+        self.bos, self.eos, self.pad = (tokenizer.specials[name] for name in ("<s>", "</s>", "<pad>"))
+
+    def __call__(self, record: Record) -> Formatted:
+        raise NotImplementedError
+
+    def row(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int], bool]:
+        """Tokens of a row, the text that each belongs to, and whether something was cut: the longest text, behind."""
+        sizes = [len(text) for text in texts]
+        room = self.length - 1 - len(texts)
+        while sum(sizes) > room:
+            longest = int(np.argmax(sizes))
+            second = max([size for index, size in enumerate(sizes) if index != longest], default=0)
+            sizes[longest] -= min(sum(sizes) - room, max(1, sizes[longest] - second))
+        tokens, types = [self.bos], [0]
+        for number, (text, size) in enumerate(zip(texts, sizes, strict=True)):
+            tokens += [*text[:size], self.eos]
+            types += [number] * (size + 1)
+        return tokens, types, sum(sizes) < sum(map(len, texts))
+
+    def prompt(self, text: str) -> list[int]:
+        """`<s> text <sep>`, what an answer follows; without <sep> where the tokenizer or `task.chat` has none."""
+        ids = [self.bos, *self.tokenizer.encode(text)]
+        return (
+            [*ids, self.tokenizer.specials["<sep>"]] if self.task.chat and "<sep>" in self.tokenizer.specials else ids
+        )
+
+    def arrays(self, tokens: list[int], types: list[int]) -> Batch:
+        """What the model is called with, [S] each: padded, and with an encoder's or a decoder's own side."""
+        batch = {"tokens": self._padded(tokens, self.pad), **self._places(len(tokens))}
+        if self.family == "encoder_decoder":
+            behind = self._padded([self.bos, *tokens[:-1]], self.pad)
+            return {f"source_{name}": array for name, array in batch.items()} | batch | {"tokens": behind}
+        if self.config.model.token_types > 1:
+            batch["token_types"] = self._padded([min(which, 1) for which in types], 0)
+        return batch
+
+    def _places(self, size: int) -> Batch:
+        rows = side(np.zeros((1, self.length), np.int64), np.array([size]))
+        return {name: rows[name][0] for name in ("segments", "positions")}
+
+    def _padded(self, values: Sequence[int], fill: int) -> np.ndarray:
+        row = np.full(self.length, fill, np.int64)
+        row[: len(values)] = values
+        return row
+
+    def label(self, record: Record, value: Any, field: str) -> int:
+        """The number of a class."""
+        name = class_name(value)
+        if name not in self.task.labels:
+            known = ", ".join(self.task.labels[:12])
+            raise UserError(
+                f"{record.where}: {field}: {name!r} is none of the {len(self.task.labels)} classes {known}"
+                f"{nearest(name, self.task.labels)}"
+            )
+        return self.task.labels.index(name)
+
+
+def class_name(value: Any) -> str:
+    """How a class is called: files write true, 1 or a name."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Sequences(Format):
+    """One class for one or several texts."""
+
+    def __call__(self, record: Record) -> Formatted:
+        texts = [self.tokenizer.encode(record.text(name)) for name in self.task.text]
+        tokens, types, cut = self.row(texts)
+        field = self.task.answer[0]
+        label = self.label(record, record.get(field), field)
+        return Formatted(self.arrays(tokens, types) | {"targets": np.array(label)}, cut)
+
+
+class Words(Format):
+    """One class for every word, at its first token."""
+
+    def __call__(self, record: Record) -> Formatted:
+        text, field = self.task.text[0], self.task.answer[0]
+        words, tags = words_of(record, text), words_of(record, field)
+        if len(words) != len(tags):
+            raise UserError(f"{record.where}: {text} has {len(words)} words, {field} has {len(tags)}")
+        tokens, targets = [self.bos], np.full(self.length, NO_TARGET, np.int64)
+        kept = 0
+        for word, tag in zip(words, tags, strict=True):
+            pieces = self.tokenizer.encode(f" {word}" if kept else str(word))
+            if len(tokens) + len(pieces) >= self.length:
+                break
+            targets[len(tokens)] = self.label(record, tag, field)
+            tokens += pieces
+            kept += 1
+        tokens.append(self.eos)
+        return Formatted(self.arrays(tokens, [0] * len(tokens)) | {"targets": targets}, kept < len(words))
+
+
+def words_of(record: Record, field: str) -> list[Any]:
+    """A list as JSON has it, or words between spaces."""
+    value = record.get(field)
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list) or not words:
+        raise UserError(f"{record.where}: {field}: a list of words wanted, or words between spaces")
+    return words
+
+
+class Spans(Format):
+    """Where in the last text the answer stands; at <s> where it has none. A context that is too long loses its end."""
+
+    def __call__(self, record: Record) -> Formatted:
+        *before, field = self.task.text
+        context = record.text(field)
+        ids, places = self.tokenizer.encode(context), self.tokenizer.places(context)
+        head = [self.tokenizer.encode(record.text(name)) for name in before]
+        tokens, types, cut = self.row([*head, ids])
+        inside = np.zeros(self.length, np.int64)
+        start = types.index(len(before)) if before else 1
+        size = len(tokens) - 1 - start
+        inside[start : start + size] = inside[0] = 1
+        targets = np.zeros(2, np.int64)
+        if (answer := answers_of(record, self.task.answer[0], context)) and answer[0][0]:
+            text, begin = answer[0]
+            end = begin + len(text)
+            touched = [number for number, (first, last) in enumerate(places) if last > begin and first < end]
+            targets[:] = start + touched[0], start + touched[-1]
+            if touched[-1] >= size:
+                targets[:] = NO_TARGET
+        return Formatted(self.arrays(tokens, types) | {"inside": inside, "targets": targets}, cut)
+
+
+def answers_of(record: Record, field: str, context: str) -> list[tuple[str, int]]:
+    """(text, first character) of every accepted answer, as SQuAD's files have them; [] where there is none."""
+    value = record.get(field)
+    if isinstance(value, dict):
+        value = [dict(zip(value, one, strict=False)) for one in zip(*value.values(), strict=False)]
+    if not isinstance(value, list):
+        raise UserError(f"{record.where}: {field}: a list of answers with 'text' and 'answer_start' wanted")
+    found = []
+    for one in value:
+        try:
+            text, begin = str(one["text"]), int(one["answer_start"])
+        except (TypeError, KeyError, ValueError):
+            raise UserError(f"{record.where}: {field}: every answer has a 'text' and an 'answer_start'") from None
+        if context[begin : begin + len(text)] != text:
+            raise UserError(f"{record.where}: {field}: {text[:40]!r} does not stand at character {begin}")
+        found.append((text, begin))
+    return found
+
+
+class Scored(Format):
+    """Two answers to one prompt, each a row of its own, for a reward model: [2, S]."""
+
+    def __call__(self, record: Record) -> Formatted:
+        prompt = [self.tokenizer.encode(record.text(name)) for name in self.task.text]
+        pair, cut = [], False
+        for name in self.task.answer:
+            tokens, types, shorter = self.row([*prompt, self.tokenizer.encode(record.text(name))])
+            pair.append(self.arrays(tokens, types))
+            cut = cut or shorter
+        stacked = {name: np.stack([one[name] for one in pair]) for name in pair[0]}
+        return Formatted(stacked | {"targets": np.array(0)}, cut)
+
+
+class Preferred(Format):
+    """Two answers to one prompt as continuations of it, [2, S], with the answers' tokens as targets to be."""
+
+    def __call__(self, record: Record) -> Formatted:
+        prompt = self.prompt("".join(record.text(name) for name in self.task.text))
+        rows, cut = [], False
+        for name in self.task.answer:
+            row = continued(prompt, [*self.tokenizer.encode(record.text(name)), self.eos], self.length)
+            cut = cut or row.cut
+            tokens = self._padded(row.tokens[:-1], self.pad)
+            answers = self._padded(row.targets[1:], NO_TARGET)
+            rows.append({"tokens": tokens, "answers": answers, **self._places(len(row.tokens) - 1)})
+        return Formatted(
+            {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {"targets": np.array(0)}, cut
+        )
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A prompt and its answer as one text; targets are -100 in the prompt."""
+
+    tokens: list[int]
+    targets: list[int]
+    cut: bool
+
+
+def continued(prompt: list[int], answer: list[int], length: int) -> Continued:
+    """At most length + 1 tokens: a prompt that is too long loses its beginning (behind <s>), an answer its end."""
+    most = length + 1
+    kept = answer[: most - 2]
+    room = most - len(kept)
+    head = prompt if len(prompt) <= room else [prompt[0], *prompt[len(prompt) - room + 1 :]]
+    cut = len(kept) < len(answer) or len(head) < len(prompt)
+    return Continued([*head, *kept], [*[NO_TARGET] * len(head), *kept], cut)
+
+
+FORMATS: dict[str, type[Format]] = {
+    "sequence": Sequences,
+    "token": Words,
+    "span": Spans,
+    "reward": Scored,
+    "preference": Preferred,
+}

@@ -1,0 +1,153 @@
+"""A task as something to learn from: its records, and the examples that a run reads in place of a corpus' windows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.data.order import Order
+from trainer.data.samples import blank
+from trainer.data.tokenizer import Tokenizer
+from trainer.errors import UserError
+from trainer.objectives import Batch
+from trainer.tasks.answers import Answers
+from trainer.tasks.formats import FORMATS, class_name, words_of
+from trainer.tasks.records import Record, read_records, split
+from trainer.tasks.shipped import make_records
+from trainer.tasks.templates import TemplateSet, plain, read_sets
+
+Split = Literal["train", "held_out"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A record, and the templates that it can be asked by, where its task is a text."""
+
+    record: Record
+    templates: TemplateSet
+
+
+@dataclass(frozen=True)
+class Task:
+    """The records of both splits; stands where pre-training has its prepared corpus."""
+
+    tokenizer_file: Path
+    train: list[Asked] = field(repr=False)
+    held_out: list[Asked] = field(repr=False)
+    fingerprint: str  # sha256 of the records, their templates and the tokenizer
+
+
+def open_task(config: Config) -> Task:
+    """Read or make the records. Raises UserError naming the file, the line and what is wrong."""
+    task = config.task
+    if task.templates is not None:
+        sets = read_sets(config)
+    else:
+        templates = plain(task.text, task.answer[0])
+        if task.source == "files":
+            both = split(read_records(task.train, "task.train"), task.held_out, config.data.held_out, "task.held_out")
+        else:
+            both = make_records(config, task.source)
+        sets = [(templates, *both)]
+    train = [Asked(one, templates) for templates, records, _ in sets for one in records]
+    held_out = [Asked(one, templates) for templates, _, records in sets for one in records]
+    tokenizer = Path(str(config.tokenizer.path))
+    content = [[[one.record.fields, repr(one.templates)] for one in part] for part in (train, held_out)]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
+    digest.update(tokenizer.read_bytes())
+    return Task(tokenizer, train, held_out, digest.hexdigest())
+
+
+def classes(config: Config, task: Task) -> tuple[str, ...]:
+    """The classes that the training records name, sorted; () for tasks without classes."""
+    kind, name = config.task.kind, config.task.answer[0]
+    if kind == "sequence":
+        return tuple(sorted({class_name(one.record.get(name)) for one in task.train}))
+    if kind == "token":
+        return tuple(sorted({class_name(tag) for one in task.train for tag in words_of(one.record, name)}))
+    return ()
+
+
+class Rows(Protocol):
+    """What the examples of an epoch are made of."""
+
+    cut: int  # records of which some text found no room
+
+    def __len__(self) -> int: ...
+
+    def row(self, place: int, turn: int | None) -> Batch:
+        """The row of that place, without a batch axis. turn: the sample's number; null: held out, always alike."""
+        ...
+
+
+class Examples:
+    """Records as batches; a sample is a pure function of (task, science config, its number).
+
+    The training split is read in a new order every epoch. The held-out split is read in order; past its end all is
+    padding.
+    """
+
+    def __init__(self, task: Task, config: Config, which: Split) -> None:
+        tokenizer = Tokenizer(task.tokenizer_file)
+        self.pad = tokenizer.specials["<pad>"]
+        asked = task.train if which == "train" else task.held_out
+        self.records = len(asked)
+        self.rows: Rows
+        if config.task.kind == "text":
+            self.rows = Answers([(one.record, one.templates) for one in asked], config, tokenizer)
+        else:
+            self.rows = Records([one.record for one in asked], config, tokenizer)
+        self.order = Order(len(self.rows), config.seed) if which == "train" else None
+
+    def __len__(self) -> int:
+        """Samples of one epoch."""
+        return len(self.rows)
+
+    @property
+    def cut(self) -> int:
+        """Records of which some text found no room."""
+        return self.rows.cut
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Samples start..stop-1 of the endless run; the first axis of every array is stop - start."""
+        if self.order is None:
+            rows = [self.rows.row(place, None) for place in range(start, min(stop, len(self)))]
+        else:
+            places = self.order(start, stop).tolist()
+            rows = [self.rows.row(place, start + number) for number, place in enumerate(places)]
+        missing = stop - start - len(rows)
+        if missing:
+            first = {name: array[None] for name, array in self.rows.row(0, None).items()}
+            rows += [{name: array[0] for name, array in blank(first, self.pad).items()}] * missing
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+class Records:
+    """One record a row. All are formatted once, so that everything that is wrong with one is found before the run."""
+
+    def __init__(self, records: list[Record], config: Config, tokenizer: Tokenizer) -> None:
+        form = FORMATS[str(config.task.kind)](config, tokenizer)
+        formatted, wrong = [], []
+        for record in records:
+            try:
+                formatted.append(form(record))
+            except UserError as error:
+                wrong.append(str(error))
+        if wrong:
+            more = [f"... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
+            raise UserError("\n".join([*wrong[:8], *more]))
+        self.cut = sum(one.cut for one in formatted)
+        self.rows = [one.arrays for one in formatted]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, place: int, turn: int | None) -> Batch:
+        """As Rows."""
+        return self.rows[place]

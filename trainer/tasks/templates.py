@@ -1,0 +1,121 @@
+"""Sets of prompt templates over datasets: instruction tuning (Wei et al. 2022, FLAN, section 2.1).
+
+A set is a YAML file, a list of datasets:
+
+    - source: swapped                     # a shipped task, or train: and held_out: files of records
+      templates:                          # of every record one is drawn, another one every epoch
+        - input: "Is this code intact?\\n{text}\\n{options}"
+          target: "{answer}"
+      answer: label                       # the field that {answer} stands for
+      options: {intact: "yes", swapped: "no"}    # what its values are called; {options} lists the names
+
+A template may name any field of the record.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.config import Config
+from trainer.errors import UserError, nearest
+from trainer.tasks.records import Record, read_records, split
+from trainer.tasks.shipped import MAKERS, make_records
+
+SHIPPED = Path(__file__).parent / "sets"
+KEYS = ("source", "train", "held_out", "templates", "answer", "options")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One way to ask, and to answer."""
+
+    input: str
+    target: str
+
+
+@dataclass(frozen=True)
+class TemplateSet:
+    """The templates of one dataset."""
+
+    templates: tuple[Template, ...]
+    answer: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def render(self, record: Record, number: int) -> tuple[str, str]:
+        """(prompt, answer) by the template of that number. Raises UserError naming file, line and field."""
+        template = self.templates[number % len(self.templates)]
+        extra: dict[str, str] = {}
+        if self.options:
+            extra["options"] = "OPTIONS:\n" + "\n".join(f"- {name}" for name in self.options.values())
+        if self.answer is not None:
+            value = record.text(self.answer)
+            if self.options and value not in self.options:
+                raise UserError(f"{record.where}: {self.answer}: {value!r} is none of {', '.join(self.options)}")
+            extra["answer"] = self.options.get(value, value)
+        return _filled(template.input, record, extra), _filled(template.target, record, extra)
+
+
+def plain(text: tuple[str, ...], answer: str) -> TemplateSet:
+    """Without templates: the texts as they are, and the answer."""
+    return TemplateSet((Template("\n".join(f"{{{name}}}" for name in text), f"{{{answer}}}"),))
+
+
+def _filled(template: str, record: Record, extra: dict[str, str]) -> str:
+    names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
+    return template.format(**{name: extra[name] if name in extra else record.text(name) for name in names})
+
+
+def read_sets(config: Config) -> list[tuple[TemplateSet, list[Record], list[Record]]]:
+    """(templates, training records, held-out records) of every dataset of `task.templates`."""
+    given = str(config.task.templates)
+    path = Path(given).expanduser() if given.endswith((".yaml", ".yml")) else SHIPPED / f"{given}.yaml"
+    if not path.is_file():
+        known = sorted(one.stem for one in SHIPPED.glob("*.yaml"))
+        raise UserError(
+            f"task.templates: {given}: no such file, and no shipped set{nearest(given, known)}; "
+            f"there is {', '.join(known)}"
+        )
+    try:
+        datasets = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(datasets, list) or not datasets:
+        raise UserError(f"{path}: a list of datasets wanted, each with templates")
+    return [_dataset(config, one, f"{path}: dataset {number}") for number, one in enumerate(datasets, 1)]
+
+
+def _dataset(config: Config, given: Any, where: str) -> tuple[TemplateSet, list[Record], list[Record]]:
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: keys {', '.join(KEYS)} wanted")
+    for name in given:
+        if name not in KEYS:
+            raise UserError(f"{where}: {name}: no such key{nearest(str(name), KEYS)}; there is {', '.join(KEYS)}")
+    templates = []
+    for one in given.get("templates") or []:
+        if not isinstance(one, dict) or set(one) != {"input", "target"}:
+            raise UserError(f"{where}: templates: each has an 'input' and a 'target'")
+        templates.append(Template(str(one["input"]), str(one["target"])))
+    if not templates:
+        raise UserError(f"{where}: templates: at least one wanted")
+    options = given.get("options") or {}
+    named = dict(options) if isinstance(options, dict) else {str(one): str(one) for one in options}
+    found = TemplateSet(tuple(templates), given.get("answer"), {str(key): str(name) for key, name in named.items()})
+    return found, *_records(config, given, where)
+
+
+def _records(config: Config, given: dict[str, Any], where: str) -> tuple[list[Record], list[Record]]:
+    if given.get("source"):
+        if given["source"] not in MAKERS:
+            hint = nearest(str(given["source"]), MAKERS)
+            raise UserError(f"{where}: source: no shipped task {given['source']!r}{hint}; there is {', '.join(MAKERS)}")
+        return make_records(config, given["source"])
+    files = {name: given.get(name) or [] for name in ("train", "held_out")}
+    lists = {name: [value] if isinstance(value, str) else list(value) for name, value in files.items()}
+    if not lists["train"]:
+        raise UserError(f"{where}: it needs a source, or train files")
+    return split(read_records(lists["train"], where), lists["held_out"], config.data.held_out, where)

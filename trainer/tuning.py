@@ -1,0 +1,47 @@
+"""A tuning run from its parent: the parent's model and tokenizer, a task, and the habits of fine-tuning."""
+
+from __future__ import annotations
+
+from trainer.compose import change
+from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
+from trainer.errors import UserError
+from trainer.folder import RunFolder
+from trainer.tasks import Examples, classes, open_task
+
+EPOCHS = 3  # of a tuning run without a budget (Devlin et al. 2019, appendix A.3: 2 to 4)
+
+
+def tuned(parent: RunFolder, words: list[str]) -> Config:
+    """The configuration of tuning a run by these overrides: its model, corpus and machinery, an optimizer of its own.
+
+    Classes that are not given are those of the training records, and without a budget it is three epochs; both are
+    then stated. Raises UserError for bad records too.
+    """
+    before = parent.load_config()
+    if not parent.tokenizer.is_file():
+        raise UserError(f"{parent.path}: has no tokenizer, so that no text can be read for it")
+    base = before.model_copy(
+        update={
+            "model": before.model.model_copy(update={"vocabulary": before.vocabulary, "max_length": before.max_length}),
+            "data": before.data.model_copy(update={"stages": ()}),
+            "tokenizer": TokenizerConfig(path=str(parent.tokenizer.absolute())),
+            "optim": OptimConfig(lr=5e-4, schedule="linear", min_lr_ratio=0.0, weight_decay=0.01),
+            "budget": BudgetConfig(steps=1),
+            "run": RunConfig(root=before.run.root, cache=before.run.cache),
+            "task": TaskConfig(),
+        }
+    )
+    config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
+    if config.task.kind is None:
+        raise UserError("task: name one, e.g. task=swapped; isoflop finetune --help lists them")
+    task = open_task(config)
+    if not config.task.labels:
+        config = _with(config, "task", labels=classes(config, task))
+    if not any(word.startswith(("budget.", "budget=")) for word in words):
+        samples = EPOCHS * len(Examples(task, config, "train"))
+        config = _with(config, "budget", steps=-(-samples // config.optim.batch_size))
+    return config
+
+
+def _with(config: Config, section: str, **values: object) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
