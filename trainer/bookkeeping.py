@@ -53,7 +53,15 @@ class Bookkeeper:
         self.meter.phase(name)
 
     def step(
-        self, step: int, targets: float, loss: float, grad_norm: float, lr: float, memory: int, sums: dict[str, float]
+        self,
+        step: int,
+        targets: float,
+        loss: float,
+        grad_norm: float,
+        lr: float,
+        memory: int,
+        sums: dict[str, float],
+        sources: dict[str, int],
     ) -> None:
         """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
         self.phase("other")
@@ -80,6 +88,7 @@ class Bookkeeper:
                 seconds=seconds,
                 wall_seconds=time.monotonic() - self.began,
                 attempt=self.attempt,
+                sources=sources,
                 sums=sums,
                 joules=self.meter.read(step),
             )

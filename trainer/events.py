@@ -26,6 +26,7 @@ class StepRecord:
     seconds: dict[str, float]  # by phase: data, forward_backward, optimizer, other; their sum is the step's time
     wall_seconds: float  # since this attempt began
     attempt: int = 0  # 0 for the first start of the run, 1 after the first resume ...
+    sources: dict[str, int] = field(default_factory=dict)  # tokens read of each source since the run began
     sums: dict[str, float] = field(default_factory=dict)  # named side results of the model
     joules: dict[str, float | None] = field(default_factory=dict)  # by component, since the run began
 

@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.checkpoint import newest_intact, remove_leftovers, retire, save_checkpoint
 from trainer.config import Config
-from trainer.data import Examples, Prepared, StepLoader
+from trainer.data import Examples, Prepared, StepLoader, describe, tokens_by_source
 from trainer.distributed import World
 from trainer.engine import Engine
 from trainer.events import EvaluationRecord
@@ -140,7 +140,11 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             loss, *sides = world.sum(float(loss_sum), *(float(side_sums[name]) for name in names))
             loss /= max(targets, 1)
             memory = engine.memory_peak_bytes()
-            book.step(step, targets, loss, grad_norm, lr, memory, dict(zip(names, sides, strict=True)))
+            readings = samples.readings(step * batch_size)
+            sums = dict(zip(names, sides, strict=True))
+            book.step(step, targets, loss, grad_norm, lr, memory, sums, tokens_by_source(readings))
+            if step == config.curriculum.stage(step - 1).last or step == total:
+                book.event("read", step, describe(readings), readings=[asdict(reading) for reading in readings])
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 outcome = Outcome("failed", step, f"loss {loss} or gradient norm {grad_norm} is not finite")
                 break

@@ -92,6 +92,8 @@ class Config(Section):
                 f"task.kind: {self.task.kind} tunes {' and '.join(families)} models, model={self.model.name} is of the "
                 f"family {self.model.family}"
             )
+        if self.task.kind is not None and self.data.stages:
+            wrong.append(f"data.stages: only pre-training has stages; task={self.task.name} reads its own records")
         if self.data.name == "text" and not self.data.path:
             wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
         if self.data.name == "stdlib" and self.data.path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.data.loader import Examples, StepBatch, StepLoader
 from trainer.data.preparation import cache_root, prepare
+from trainer.data.reading import Reading, describe, tokens_by_source
 from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
@@ -11,6 +12,7 @@ from trainer.data.tokenizer import Tokenizer
 __all__ = [
     "Examples",
     "Prepared",
+    "Reading",
     "Samples",
     "SplitInfo",
     "StepBatch",
@@ -18,6 +20,8 @@ __all__ = [
     "Tokenizer",
     "cache_root",
     "check",
+    "describe",
     "open_prepared",
     "prepare",
+    "tokens_by_source",
 ]

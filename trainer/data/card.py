@@ -164,6 +164,7 @@ def format_card(found: dict[str, Any]) -> str:
             ],
         ),
         "",
+        *_mixture(found.get("mixture", [])),
         "## Cleaning",
         f"Unicode form {cleaning['unicode_form']}; duplicates {'removed' if cleaning['deduplicate'] else 'kept'}; "
         f"documents of {cleaning['shortest']} to {_said(cleaning['longest'] or 'any number of')} characters.",
@@ -185,6 +186,13 @@ def format_card(found: dict[str, Any]) -> str:
         *(f"- {what}" for what in found["not_stated"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _mixture(readings: list[dict[str, Any]]) -> list[str]:
+    """What a run reads of the sources, if the card is that of a run."""
+    rows = [(r["stage"], r["source"], r["samples"], r["tokens"], f"{r['epochs']:.3g}") for r in readings]
+    head = ("stage", "source", "samples", "tokens", "epochs")
+    return ["## Mixture that the run reads", *_table(head, rows), ""] if rows else []
 
 
 def _said(value: Any) -> str:

@@ -49,6 +49,7 @@ class Cutting:
 
         Raises UserError where a source is too short for one sample, or all of its documents are.
         """
+        self.sequence_length = config.data.sequence_length
         self.config, self.objective, self.pad, self.languages = config, objective, pad, languages
         self.parts: list[Part] = []
         self.n = 0

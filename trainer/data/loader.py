@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from trainer.data.reading import Reading
 from trainer.data.samples import blank
 from trainer.objectives import Batch
 
@@ -28,6 +29,10 @@ class Examples(Protocol):
 
     def batch(self, start: int, stop: int) -> Batch:
         """Samples start..stop-1 of the endless run; the first axis of every array is stop - start."""
+        ...
+
+    def readings(self, stop: int) -> list[Reading]:
+        """Where samples 0..stop-1 came from."""
         ...
 
 

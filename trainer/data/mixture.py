@@ -49,6 +49,7 @@ class Mixture:
         left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
         read = {length: np.zeros(len(tokens), np.int64) for length in epochs}
         self.stages: list[MixedStage] = []
+        self._whole: list[np.ndarray] = []  # samples that each source gives in each stage that has an end
         for stage in config.curriculum.stages:
             first, last = stage.first * batch_size, stage.last * batch_size
             epoch, before = epochs[stage.sequence_length], read[stage.sequence_length]
@@ -59,6 +60,7 @@ class Mixture:
             self.stages.append(mixed)
             if not math.isinf(last):
                 counts = self._counts(mixed, int(last))
+                self._whole.append(counts)
                 read[stage.sequence_length] = before + counts
                 left = left - counts / epoch
 
@@ -123,13 +125,15 @@ class Mixture:
         owners = self._table(stage, whole)[0][:rest]
         return whole * stage.quotas + np.bincount(owners, minlength=len(self.names))
 
+    def counts(self, stop: int) -> list[np.ndarray]:
+        """Samples of each source among 0..stop-1, int64 [sources] for every stage that they reach."""
+        reached = [stage for stage in self.stages if stage.first < stop]
+        return [self._whole[stage.number] if stage.last <= stop else self._counts(stage, stop) for stage in reached]
+
     def realised(self, start: int, stop: int) -> dict[str, int]:
         """Samples of each source among start..stop-1."""
-        counts = np.zeros(len(self.names), np.int64)
-        for stage in self.stages:
-            first, last = max(start, stage.first), int(min(stop, stage.last))
-            if first < last:
-                counts += self._counts(stage, last) - self._counts(stage, first)
+        none = np.zeros(len(self.names), np.int64)
+        counts = sum(self.counts(stop), none) - sum(self.counts(start), none)
         return dict(zip(self.names, counts.tolist(), strict=True))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from trainer.config import Config
 from trainer.data.cutting import Cutting, Languages
 from trainer.data.mixture import Mixture
+from trainer.data.reading import Reading
 from trainer.data.shards import Prepared, TokenStream
 from trainer.data.tokenizer import Tokenizer
 from trainer.objectives import NO_TARGET, PADDING, Batch, Window, objective
@@ -38,7 +39,7 @@ class Samples:
     """
 
     def __init__(self, prepared: Prepared, config: Config, split: Literal["train", "held_out"]) -> None:
-        self.pad = prepared.pad
+        self.pad, self.corpus = prepared.pad, config.data.name
         training = split == "train"
         if not training:
             config = config.at_length(config.data.sequence_length)
@@ -83,6 +84,21 @@ class Samples:
         if self.mixture is None:
             return stretch.cutting.window(index, index * 0, index - stretch.first + stretch.read)
         return stretch.cutting.window(index, *self.mixture(start, stop))
+
+    def readings(self, stop: int) -> list[Reading]:
+        """Where samples 0..stop-1 came from, by stage and source: what a run has read is a function of its step."""
+        reached = [stretch for stretch in self.stretches if stretch.first < stop]
+        names = [self.corpus] if self.mixture is None else self.mixture.names
+        counts = (
+            [np.array([int(min(stop, stretch.last)) - stretch.first]) for stretch in reached]
+            if self.mixture is None
+            else self.mixture.counts(stop)
+        )
+        return [
+            Reading(number, name, samples, samples * stretch.cutting.sequence_length, samples / part.n)
+            for number, (stretch, given) in enumerate(zip(reached, counts, strict=True))
+            for name, samples, part in zip(names, given.tolist(), stretch.cutting.parts, strict=True)
+        ]
 
 
 def _stretches(config: Config, cuttings: dict[int, Cutting]) -> Iterator[Stretch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from trainer.config import Config
 from trainer.data.card import card as describe
 from trainer.data.card import format_card
 from trainer.data.preparation import Progress, prepare, prepare_tokenizer
+from trainer.data.samples import Samples
 from trainer.data.show import format_show, show
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
@@ -20,8 +22,16 @@ SPECIMEN = "def mean(values):\n\treturn sum(values) / len(values)  # 3.14, grÃ¶Ã
 
 
 def card(config: Config, progress: Progress | None = None) -> dict[str, Any]:
-    """The data card of a config's corpus, which is prepared if need be; `format_card` makes it Markdown."""
-    return describe(config, prepare(config, progress))
+    """The data card of a config's corpus, which is prepared if need be; `format_card` makes it Markdown.
+
+    A mixture's card also says what the run reads of every source, stage by stage.
+    """
+    prepared = prepare(config, progress)
+    found = describe(config, prepared)
+    if config.data.name == "mixture":
+        readings = Samples(prepared, config, "train").readings(config.steps * config.optim.batch_size)
+        found["mixture"] = [asdict(reading) for reading in readings]
+    return found
 
 
 def tokenizer(config: Config, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:

@@ -54,6 +54,11 @@ def card(contents: Contents) -> str:
             f"- held-out {best['bits_per_byte']:.4f} bits per byte after {best['tokens']:,} tokens "
             f"(the same tokens without context: {best['unigram_bits_per_byte']:.4f})"
         )
+    sources = contents.steps.kept[-1].get("sources") if contents.steps.kept else None
+    if sources and len(sources) > 1:
+        whole = sum(sources.values())
+        shares = ", ".join(f"{name} {tokens:,} ({tokens / whole:.1%})" for name, tokens in sources.items())
+        facts.append(f"- tokens read of each source: {shares}")
     return "\n".join(
         [
             "---",

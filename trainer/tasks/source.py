@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.data.order import Order
+from trainer.data.reading import Reading
 from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
@@ -98,6 +99,7 @@ class Examples:
         self.pad = tokenizer.specials["<pad>"]
         asked = task.train if which == "train" else task.held_out
         self.records = len(asked)
+        self.name, self.tokens = config.task.name, config.data.sequence_length * config.task.rows
         self.rows: Rows
         if config.task.kind == "text":
             self.rows = Answers([(one.record, one.templates) for one in asked], config, tokenizer)
@@ -126,6 +128,10 @@ class Examples:
             first = {name: array[None] for name, array in self.rows.row(0, None).items()}
             rows += [{name: array[0] for name, array in blank(first, self.pad).items()}] * missing
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def readings(self, stop: int) -> list[Reading]:
+        """How much of the task samples 0..stop-1 were."""
+        return [Reading(0, self.name, stop, stop * self.tokens, stop / len(self))]
 
 
 class Records:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from trainer.books import flops, plan
 from trainer.books.clock import step_seconds
 from trainer.config import Config, Curriculum, DataConfig
-from trainer.data import Samples, StepLoader
+from trainer.data import Samples, StepLoader, describe, tokens_by_source
 from trainer.data.show import show
 
 STAGES = [
@@ -143,3 +143,15 @@ def test_the_books_add_up_the_stages():
 def test_stages_that_cannot_be(groups, message):
     with pytest.raises(ValidationError, match=message):
         staged(Config(), **groups)
+
+
+def test_what_was_read_is_a_function_of_the_step(config, prepared):
+    drawn = Samples(prepared, staged(config), "train")
+    for step in (1, 5, 7, 9, 12, 19):
+        read = drawn.readings(4 * step)
+        assert [reading.stage for reading in read] == list(range(staged(config).curriculum.stage(step - 1).number + 1))
+        assert sum(reading.samples for reading in read) == 4 * step
+        assert tokens_by_source(read) == {"text": staged(config).curriculum.tokens(step)}
+    n = drawn.stretch(0).cutting.n
+    assert read[0].epochs == 20 / n and read[2].epochs == 12 / n
+    assert describe(read).startswith("read so far: text ")

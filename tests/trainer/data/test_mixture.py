@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from trainer.config import Config
 from trainer.data import Samples, Tokenizer, prepare
 from trainer.data.mixture import BLOCK, Mixture, quotas
+from trainer.data.verbs import card, format_card
 from trainer.errors import UserError
 
 
@@ -155,6 +156,33 @@ def test_samples_come_from_their_sources(files):
     for which, part in enumerate(samples.stretch(0).cutting.parts):
         mine = samples.window(0, 5000).place[samples.mixture(0, 5000)[0] == which]
         assert np.array_equal(np.sort(mine[: part.n]), part.first + np.arange(part.n))
+
+
+def test_the_realised_mixture_is_counted_from_the_samples(files):
+    """Per stage and source, against the sources of the samples themselves."""
+    stages = [
+        {"tokens": 32 * 32 * 2, "weights": {"big": 1.0, "small": 1.0}},
+        {"tokens": 32 * 64 * 2, "sequence_length": 64},
+        {"weights": {"small": 1.0}},
+    ]
+    config = config_of(files, stages=stages)
+    samples = Samples(prepare(config), config, "train")
+    for stop in (10, 64, 90, 128, 200):
+        source, _ = samples.mixture(0, stop)
+        readings = samples.readings(stop)
+        for stage in config.curriculum.stages:
+            first, last = 32 * stage.first, int(min(stop, 32 * stage.last))
+            if first < stop:
+                counted = np.bincount(source[first:last], minlength=2).tolist()
+                mine = [reading for reading in readings if reading.stage == stage.number]
+                assert [reading.samples for reading in mine] == counted
+                assert [reading.tokens for reading in mine] == [stage.sequence_length * count for count in counted]
+                assert [reading.source for reading in mine] == ["big", "small"]
+    said = card(config)
+    assert [(r["stage"], r["source"]) for r in said["mixture"]] == [
+        *((0, "big"), (0, "small"), (1, "big"), (1, "small"), (2, "big"), (2, "small"))
+    ]
+    assert "## Mixture that the run reads" in format_card(said)
 
 
 def test_the_held_out_split_is_all_sources_in_order(files):
