@@ -16,7 +16,8 @@ from pathlib import Path
 
 from trainer.config import Config
 from trainer.errors import UserError
-from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED, lost_a_peer
+from trainer.faults.telling import lost_a_peer
+from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from launch.findings import Complaint, Look, judge, judge_together
 from launch.plan import HOME
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.faults.telling import tell_failure
 from trainer.files import sha256, write_atomic
 from trainer.folder import RunFolder, environment
-from trainer.worker import BAD_INPUT, DONE, STOPPED, tell_failure
+from trainer.worker import BAD_INPUT, DONE, STOPPED
 
 if TYPE_CHECKING:
     import torch

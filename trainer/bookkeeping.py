@@ -98,5 +98,11 @@ class Bookkeeper:
         """A line of the logbook."""
         self.trackers.event(Event(name, time.time(), step, text, data, self.attempt))
 
+    def event_of_batch(self, batch: int, step: int, name: str, text: str) -> None:
+        """A line of the logbook about a batch, which it names: `isoflop data show step=<batch>` prints it."""
+        size = self.config.optim.batch_size
+        samples = {"batch": batch, "first_sample": batch * size, "last_sample": (batch + 1) * size - 1}
+        self.event(name, step, f"{text} (batch {batch}: isoflop data show step={batch})", **samples)
+
     def close(self) -> None:
         self.meter.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from trainer.config import CheckpointConfig
@@ -50,16 +51,57 @@ def steps_in(checkpoints: Path) -> list[int]:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def save_checkpoint(engine: Engine, world: World, checkpoints: Path, step: int, facts: dict[str, Any]) -> Path:
-    """Write the state after `step` updates. Collective. Raises OSError on every rank when any rank could not write;
+@dataclass(frozen=True)
+class Snapshot:
+    """This rank's share of a checkpoint in host memory; training may go on while it is written."""
+
+    step: int
+    zero_stage: int
+    shapes: dict[str, tuple[int, ...]]
+    weights: dict[str, Tensor]  # whole, fp32
+    moments: dict[str, Tensor]  # `<kind>/<parameter>@<first element>` -> fp32 stretch
+    stretches: list[dict[str, Any]]  # what the moments are: name, kind, start, numel
+
+
+def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor] | None = None) -> Snapshot:
+    """Copy this rank's share of the state after `step` updates. Collective: at stage 3 all ranks gather each weight.
+
+    `buffers` are memory of an earlier snapshot that is no longer needed, to be used again.
+    """
+    buffers = {} if buffers is None else buffers
+    weights = {
+        name: _copied(f"weight/{name}", weight, buffers)
+        for index, (name, weight) in enumerate(engine.weights())
+        if index % world.size == world.rank
+    }
+    moments: dict[str, Tensor] = {}
+    stretches = []
+    for fragment in engine.moments(to_save=True):
+        key = f"{fragment.kind}/{fragment.name}@{fragment.start}"
+        moments[key] = _copied(key, fragment.tensor, buffers)
+        facts = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start}
+        stretches.append(facts | {"numel": fragment.tensor.numel()})
+    engine.synchronize()
+    return Snapshot(step, engine.stage, engine.shapes(), weights, moments, stretches)
+
+
+def _copied(name: str, tensor: Tensor, buffers: dict[str, Tensor]) -> Tensor:
+    buffer = buffers.get(name)
+    if buffer is None or buffer.shape != tensor.shape:
+        pinned = tensor.device.type == "cuda"
+        buffer = buffers[name] = torch.empty(tensor.shape, dtype=torch.float32, pin_memory=pinned)
+    return buffer.copy_(tensor.detach(), non_blocking=True)
+
+
+def write(saved: Snapshot, world: World, checkpoints: Path, facts: dict[str, Any]) -> Path:
+    """Write a checkpoint, each rank its share. Collective. Raises OSError on every rank when any rank could not write;
     the folder is then absent and what was written aside is removed."""
+    step = saved.step
     target, aside = folder_of(checkpoints, step), checkpoints / f".step-{step:08d}.partial"
     try:
         _together(world, lambda: _clear(aside) if world.is_first else None)
-        shares = _together(world, lambda: _write_share(engine, world, aside))
-        _together(
-            world, lambda: _publish(world, aside, target, step, facts, engine, shares) if world.is_first else None
-        )
+        shares = _together(world, lambda: _write_share(saved, world, aside))
+        _together(world, lambda: _publish(saved, world, aside, target, facts, shares) if world.is_first else None)
     except OSError:
         if world.is_first:
             shutil.rmtree(aside, ignore_errors=True)
@@ -87,53 +129,51 @@ def _clear(aside: Path) -> None:
     aside.mkdir()
 
 
-def _write_share(engine: Engine, world: World, aside: Path) -> dict[str, Any]:
-    """This rank's two files. All weights pass by before any file is written: at stage 3 all ranks gather them."""
+def _write_share(saved: Snapshot, world: World, aside: Path) -> dict[str, Any]:
+    """This rank's two files."""
     suffix = f"{world.rank + 1:05d}-of-{world.size:05d}.safetensors"
     model_file = "model.safetensors" if world.size == 1 else f"model-{suffix}"
-    weights: dict[str, Tensor] = {}
-    for index, (name, weight) in enumerate(engine.weights()):
-        if index % world.size == world.rank:
-            weights[name] = weight.detach().to("cpu", torch.float32, copy=True).contiguous()
-    moments: dict[str, Tensor] = {}
-    stretches = []
-    for fragment in engine.moments(to_save=True):
-        moments[f"{fragment.kind}/{fragment.name}@{fragment.start}"] = fragment.tensor.detach().to("cpu", copy=True)
-        stretch = {
-            "name": fragment.name,
-            "kind": fragment.kind,
-            "start": fragment.start,
-            "numel": fragment.tensor.numel(),
-        }
-        stretches.append(stretch | {"file": f"moments-{suffix}"})
-    files = {}
-    for file, tensors in ((model_file, weights), (f"moments-{suffix}", moments)):
-        content = save(tensors, metadata={"format": "pt"})
-        files[file] = {"bytes": len(content), "sha256": write_synced(aside / file, content)}
-    return {"files": files, "weights": dict.fromkeys(weights, model_file), "moments": stretches}
+    moments_file = f"moments-{suffix}"
+    files = {
+        model_file: _write_tensors(aside / model_file, saved.weights),
+        moments_file: _write_tensors(aside / moments_file, saved.moments),
+    }
+    stretches = [stretch | {"file": moments_file} for stretch in saved.stretches]
+    return {"files": files, "weights": dict.fromkeys(saved.weights, model_file), "moments": stretches}
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Straight to the file: safetensors holds the interpreter for as long as it builds a string of bytes."""
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise _os_error(error) from None
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _os_error(error: SafetensorError) -> OSError:
+    """What the system said, which safetensors has only as text: `I/O error: ... (os error 28)`."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(5, str(error))
 
 
 def _publish(
-    world: World,
-    aside: Path,
-    target: Path,
-    step: int,
-    facts: dict[str, Any],
-    engine: Engine,
-    shares: list[dict[str, Any]],
+    saved: Snapshot, world: World, aside: Path, target: Path, facts: dict[str, Any], shares: list[dict[str, Any]]
 ) -> None:
     manifest = {
         "format": FORMAT,
-        "step": step,
+        "step": saved.step,
         "world_size": world.size,
         **facts,
-        "zero_stage": engine.stage,
-        "shapes": engine.shapes(),
+        "zero_stage": saved.zero_stage,
+        "shapes": saved.shapes,
         "weights": {name: file for share in shares for name, file in share["weights"].items()},
         "moments": [stretch for share in shares for stretch in share["moments"]],
         "files": {name: file for share in shares for name, file in share["files"].items()},
     }
-    manifest["sha256"] = _digest(manifest)
+    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
     write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
     fsync_folder(aside)
     if target.exists():  # the same step saved again, by a run that went back before it
@@ -147,7 +187,7 @@ def save_weights(checkpoints: Path, weights: dict[str, Tensor], facts: dict[str,
     """A checkpoint of step 0 from weights alone, as of an imported model; its moments read as zeros."""
     target, aside = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
     _clear(aside)
-    content = save({name: value.float().contiguous() for name, value in weights.items()}, metadata={"format": "pt"})
+    whole = {name: value.float().contiguous() for name, value in weights.items()}
     manifest = {
         "format": FORMAT,
         "step": 0,
@@ -156,9 +196,7 @@ def save_weights(checkpoints: Path, weights: dict[str, Tensor], facts: dict[str,
         "shapes": {name: tuple(value.shape) for name, value in weights.items()},
         "weights": dict.fromkeys(weights, "model.safetensors"),
         "moments": [],
-        "files": {
-            "model.safetensors": {"bytes": len(content), "sha256": write_synced(aside / "model.safetensors", content)}
-        },
+        "files": {"model.safetensors": _write_tensors(aside / "model.safetensors", whole)},
     }
     manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
     write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())

@@ -16,8 +16,22 @@ from trainer.errors import UserError
 class World:
     """This rank's place. Collectives here move a few numbers over gloo, never tensors of the model."""
 
-    def __init__(self, rank: int, world_size: int, local_rank: int, device: torch.device) -> None:
-        self.rank, self.size, self.local_rank, self.device = rank, world_size, local_rank, device
+    def __init__(
+        self,
+        rank: int,
+        world_size: int,
+        local_rank: int,
+        device: torch.device,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        """`group`: whose connections the collectives use; null: those of the default group."""
+        self.rank, self.size, self.local_rank, self.device, self.group = rank, world_size, local_rank, device, group
+        self.entered = 0  # collectives that this rank came to; all ranks come to the same ones
+
+    def apart(self) -> World:
+        """The same ranks with connections of their own, for a thread beside the training. Collective."""
+        group = dist.new_group(backend="gloo") if self.size > 1 else None
+        return World(self.rank, self.size, self.local_rank, self.device, group)
 
     @property
     def is_first(self) -> bool:
@@ -25,26 +39,29 @@ class World:
 
     def sum(self, *values: float) -> list[float]:
         """Each value summed over ranks, in double precision."""
+        self.entered += 1
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=self.group)
         return tensor.tolist()
 
     def gather(self, value: Any) -> list[Any]:
         """The value of every rank, on every rank."""
+        self.entered += 1
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value."""
+        self.entered += 1
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def barrier(self) -> None:

@@ -24,6 +24,7 @@ from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, zero
 from trainer.config import Config
 from trainer.distributed import World
 from trainer.errors import UserError
+from trainer.meter.stopwatch import Stopwatch
 from trainer.models import build, initialize
 from trainer.optimizer import adamw, set_learning_rate
 
@@ -173,6 +174,9 @@ class Engine:
         )
         if config.engine.compile:
             self._engine.compile()
+        self._keep_norm()
+        self.passes = 0  # forward and backward passes of this rank so far
+        self._forwards = Stopwatch(self.device)
 
     # --- building ---
 
@@ -203,6 +207,15 @@ class Engine:
 
             self.model.forward = forward  # type: ignore[method-assign]
 
+    def _keep_norm(self) -> None:
+        """The norm is wanted before the step; DeepSpeed, which measures it inside, is given what was measured."""
+        if self.stage:
+            from deepspeed.runtime.utils import combine_grad_norm_groups
+
+            name = "_get_norm_groups" if self.stage == 3 else "scaled_global_norm"
+            self._combined_norm, self._measure_norm = combine_grad_norm_groups, getattr(self._optimizer, name)
+            setattr(self._optimizer, name, lambda *_: self._norm)
+
     # --- stepping ---
 
     def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -217,9 +230,14 @@ class Engine:
         scale = self.world.size * self.accumulation / max(global_targets, 1.0)
         total = torch.zeros((), device=self.device)
         sums: dict[str, Tensor] = {}
+        self._forwards.clear()
         for index, batch in enumerate(micro_batches):
-            loss, _, side = self._engine(**self.tensors(batch))
+            tensors = self.tensors(batch)
+            with self._forwards:
+                loss, _, side = self._engine(**tensors)
+            self.passes += 1
             self._engine.backward(loss * scale)
+            self.passes += 1
             total += loss.detach()
             for name, value in side.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
@@ -227,17 +245,39 @@ class Engine:
                 self._engine.step()  # counts the micro-batch; the update waits for the last one
         return total, sums
 
-    def update(self, lr: float) -> float:
-        """One optimizer step; returns the global gradient norm before clipping."""
+    @property
+    def forward_seconds(self) -> float:
+        """Of the last step's forward passes, which wait for no other rank; 0 at stage 3, where they gather weights."""
+        return self._forwards.seconds() if self.stage < 3 else 0.0
+
+    def gradient_norm(self) -> float:
+        """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
+        if self.stage == 0:
+            found = [p.grad for p in self.parameters.values() if p.grad is not None]
+            self._norm = nn.utils.get_total_norm(found)
+            return float(self._norm)
+        if self.stage < 3:
+            self._optimizer._wait_for_offload_copies()
+        self._norm = self._measure_norm()
+        return float(self._combined_norm(self._norm) if self.stage == 3 else self._norm)
+
+    def update(self, lr: float) -> None:
+        """One optimizer step with the gradients that `gradient_norm` measured."""
         set_learning_rate(self._optimizer, lr)
-        norm = 0.0
-        if self.stage == 0:  # DeepSpeed would clip but not tell the norm
-            clip = self.config.optim.clip
-            norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), clip if clip is not None else float("inf")))
+        if self.stage == 0 and self.config.optim.clip is not None:  # DeepSpeed would clip but not tell the norm
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.optim.clip, self._norm)
         self._engine.step()
-        if self.stage:
-            norm = float(self._engine.get_global_grad_norm() or 0.0)
-        return norm
+
+    def discard(self) -> None:
+        """Forget the step's gradients, whatever they hold: weights and optimizer stay as they are, to the bit."""
+        for _ in self.moments():  # DeepSpeed links the optimizer's state after a step, so it must be there
+            pass
+        inner = getattr(self._optimizer, "optimizer", self._optimizer)
+        inner.step = lambda *_: None
+        try:
+            self._engine.step()
+        finally:
+            del inner.step
 
     @torch.no_grad()
     def evaluate(self, batches: Iterator[MicroBatch]) -> tuple[float, float]:
@@ -330,6 +370,8 @@ class Engine:
             if mapping is not None:  # stages 1 and 2 step on a copy of their own
                 address = mapping.lp_fragment_address
                 mapping.get_hp_fragment().copy_(parameter.view(-1).narrow(0, address.start, address.numel))
+        if self.stage == 3 and (kept := self._optimizer.persistent_parameters):
+            kept[0].partition(kept, has_been_updated=False)  # small ones are kept whole: gather them anew
         inner = getattr(self._optimizer, "optimizer", self._optimizer)
         for state in inner.state.values():
             state["step"].fill_(step)

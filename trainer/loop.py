@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,21 @@ import numpy as np
 from trainer.bookkeeping import Bookkeeper
 from trainer.books import parameters
 from trainer.books.layout import micro_batch
-from trainer.checkpoint import newest_intact, remove_leftovers, retire, save_checkpoint
+from trainer.checkpoint import newest_intact, remove_leftovers
 from trainer.config import Config
-from trainer.data import Examples, Prepared, StepLoader, describe, tokens_by_source
+from trainer.data import Examples, Prepared, StepBatch, StepLoader, describe, tokens_by_source
 from trainer.distributed import World
 from trainer.engine import Engine
 from trainer.events import EvaluationRecord
-from trainer.faults import StopRequest
+from trainer.faults.deadline import Deadline, guessed_seconds
+from trainer.faults.guard import Gradients, Guard
+from trainer.faults.signals import StopRequest
+from trainer.faults.stragglers import Stragglers
+from trainer.faults.watchdog import Watchdog
 from trainer.folder import RunFolder
 from trainer.models import NOT_A_TARGET
 from trainer.parent import parent_weights
+from trainer.saving import Saver
 from trainer.schedule import learning_rate
 from trainer.source import Source, examples, prepare
 from trainer.trackers import RunContext, make_trackers
@@ -34,7 +40,7 @@ from trainer.trackers import RunContext, make_trackers
 class Outcome:
     """How the run ended."""
 
-    status: str  # finished, stopped, failed
+    status: str  # finished, stopped, failed; halted: a policy found that going on is useless
     step: int
     reason: str = ""
 
@@ -82,9 +88,24 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         facts = {"world_size": world.size, "zero_stage": engine.stage, "device": str(world.device)}
         folder.write_environment(attempt, {**facts, "data": prepared.fingerprint})
 
+    # Those who look after it.
+    guard = Guard(config.anomalies, checkpoint.manifest.get("guard", {}) if checkpoint else {})
+    saver = Saver(config.checkpoint, engine, world, folder.checkpoints, book, first_step if checkpoint else None)
+    deadline = Deadline(config.faults.wall_seconds, guessed_seconds(parameters(config).total))
+    stragglers = Stragglers(config.faults, world)
+    watchdog = Watchdog(config, world, folder.path, attempt, lambda: world.entered + engine.passes)
+
+    def gradients(batch: StepBatch, targets: float) -> Gradients:
+        loss_sum, side_sums = engine.forward_backward(batch.micro_batches, targets)
+        norm, names = engine.gradient_norm(), sorted(side_sums)
+        mine = (float(loss_sum), norm / world.size, *(float(side_sums[name]) for name in names))
+        loss, norm, *sides = world.sum(*mine)
+        return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)))
+
     def evaluate(step: int) -> None:
         nonlocal best
         book.phase("evaluation")
+        watchdog.begin("evaluation", step)
         record = held_out_loss(engine, world, held_out, prepared, config, size, step, attempt)
         trackers.evaluation(record)
         if record.loss < best.get("loss", math.inf):
@@ -92,75 +113,90 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             if record.bits_per_byte is not None:
                 best["bits_per_byte"] = record.bits_per_byte
 
-    saved_step = first_step if checkpoint is not None else None
-
-    def save(step: int) -> OSError | None:
-        nonlocal saved_step
+    def save(step: int) -> None:
         book.phase("checkpoint")
-        facts = {"science": config.science_hash(), "data": prepared.fingerprint, "best": best}
-        try:
-            path = save_checkpoint(engine, world, folder.checkpoints, step, facts)
-        except OSError as error:
-            last = f"step {saved_step}" if saved_step is not None else "there is none yet"
-            text = f"checkpoint could not be written ({error.strerror}); the last complete one: {last}"
-            book.event("checkpoint_failed", step, text)
-            return error
-        saved_step = step
-        if world.is_first:
-            retire(folder.checkpoints, config.checkpoint, best.get("step"))
-        book.event("checkpoint", step, f"saved {path.name}")
-        return None
+        watchdog.begin("checkpoint", step)
+        facts = {"science": config.science_hash(), "data": prepared.fingerprint, "best": best, "guard": guard.state()}
+        saver.save(step, facts)
+
+    def roll_back(step: int, batch: int) -> int:
+        """To the newest checkpoint, or only past this batch where there is none; returns the step of it."""
+        nonlocal best
+        saver.wait()
+        checkpoint, _ = newest_intact(folder.checkpoints, world)
+        if checkpoint is None:
+            guard.skip(batch)
+            return step
+        engine.load(checkpoint.step, checkpoint.reader())
+        best = checkpoint.manifest["best"]
+        guard.roll_back(checkpoint.step, checkpoint.manifest["guard"], batch)
+        first, _ = guard.holes[-1]
+        book.event(
+            "rollback", checkpoint.step, f"back at step {checkpoint.step}; batches {first} to {batch} are skipped"
+        )
+        return checkpoint.step
 
     # The steps.
     step, outcome = first_step, None
-    failed_save: OSError | None = None
     every_evaluation, every_checkpoint = config.evaluation.every_steps, config.checkpoint.every_steps
     book.phase("data")
-    with contextlib.closing(loader.steps(first_step, total)) as batches:
-        for batch in batches:
+    with contextlib.closing(loader.steps(guard.batch(step))) as batches:
+        while step < total:
+            watchdog.begin("step", step + 1)
+            batch = next(batches)
             # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
             counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
-            targets, stops = world.sum(counted, float(bool(stop)))
+            wish = stop.signal or deadline.reason()
+            targets, stops = world.sum(counted, float(wish is not None))
             if stops:
-                outcome = Outcome("stopped", step, stop.signal or "a signal to another rank")
+                outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
                 break
 
             book.phase("forward_backward")
-            loss_sum, side_sums = engine.forward_backward(batch.micro_batches, targets)
-            engine.synchronize()
+            tell = partial(book.event_of_batch, batch.step, step)
+            found, verdict = guard.judge(partial(gradients, batch, targets), engine.discard, tell)
+            if verdict == "stop":
+                outcome = Outcome("halted", step, guard.reason)
+                break
+            if verdict in ("skip", "rollback"):
+                if verdict == "rollback":
+                    step = roll_back(step, batch.step)
+                else:
+                    guard.skip(batch.step)
+                book.phase("data")
+                continue
 
             book.phase("optimizer")
             lr = learning_rate(config.optim, step, total)
-            grad_norm = engine.update(lr)
+            engine.update(lr)
             engine.synchronize()
             step += 1
 
             book.phase("other")
-            names = sorted(side_sums)
-            loss, *sides = world.sum(float(loss_sum), *(float(side_sums[name]) for name in names))
-            loss /= max(targets, 1)
-            memory = engine.memory_peak_bytes()
-            readings = samples.readings(step * batch_size)
-            sums = dict(zip(names, sides, strict=True))
-            book.step(step, targets, loss, grad_norm, lr, memory, sums, tokens_by_source(readings))
+            readings = samples.readings(guard.batch(step) * batch_size)
+            memory, sources = engine.memory_peak_bytes(), tokens_by_source(readings)
+            book.step(step, targets, found.loss, found.norm, lr, memory, found.sums, sources)
             if step == config.curriculum.stage(step - 1).last or step == total:
                 book.event("read", step, describe(readings), readings=[asdict(reading) for reading in readings])
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                outcome = Outcome("failed", step, f"loss {loss} or gradient norm {grad_norm} is not finite")
-                break
+            stragglers.step(batch.seconds_waited + engine.forward_seconds, partial(book.event, step=step))
+            saver.look()
 
             # Once in a while: measure on text that was never trained on, and save.
             if step == total or (every_evaluation and step % every_evaluation == 0):
                 evaluate(step)
             if step == total or (every_checkpoint and step % every_checkpoint == 0):
-                failed_save = save(step)
+                save(step)
+            deadline.saved(saver.seconds)
             book.phase("data")
 
     outcome = outcome or Outcome("finished", step)
-    if outcome.status == "stopped" and saved_step != step:
-        failed_save = save(step)
-    if outcome.status != "failed" and failed_save is not None:
-        outcome = Outcome("failed", step, f"the last checkpoint could not be written ({failed_save.strerror})")
+    saver.wait()
+    if outcome.status == "stopped" and saver.saved_step != step:
+        save(step)
+        saver.wait()
+    if outcome.status != "halted" and saver.failure is not None:
+        outcome = Outcome("failed", step, f"the last checkpoint could not be written ({saver.failure.strerror})")
+    watchdog.close()
     book.event(outcome.status, step, outcome.text)
     book.close()
     trackers.finish(outcome.status, {"step": step, **{f"best_{name}": value for name, value in best.items()}})

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
-import time
 import traceback
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.faults import StopRequest, die_with_parent
+from trainer.faults.signals import StopRequest, die_with_parent
+from trainer.faults.telling import tell_failure
 from trainer.folder import RunFolder
 
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 75  # 75: stopped before the end and can be resumed (EX_TEMPFAIL)
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+HALTED = 3  # by a policy: to start again would end the same
+STOPPED = 75  # before the end, and can be resumed (EX_TEMPFAIL)
 
 
 def work(run: Path) -> int:
@@ -42,41 +43,11 @@ def work(run: Path) -> int:
         tell_failure(str(error), user=True)
         return BAD_INPUT
     except BaseException:
-        tell_failure(traceback.format_exc(), user=False)
+        tell_failure(traceback.format_exc())
         return FAILED
-    if outcome.status == "failed":
-        if rank == 0:
-            print(f"isoflop: {outcome.reason}", file=sys.stderr)
-        return FAILED
-    return STOPPED if outcome.status == "stopped" else DONE
-
-
-def tell_failure(text: str, *, user: bool) -> None:
-    """Tell the launcher, if there is one, else the terminal: a failure is shown once, by whoever started the rank."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    launched = os.environ.get("ISOFLOP_LAUNCHED")
-    if file:
-        # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
-        timestamp = int(time.time()) + (3600 if lost_a_peer(text) else 0)
-        Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
-    if launched:
-        return
-    if user:
-        for line in text.splitlines():
-            print(f"isoflop: {line}", file=sys.stderr)
-    elif lost_a_peer(text):  # the rank that failed first shows why
-        print(f"isoflop: rank {os.environ.get('RANK', 0)} lost another rank", file=sys.stderr)
-    else:
-        print(text, file=sys.stderr)
-
-
-def lost_a_peer(text: str) -> bool:
-    """Whether this traceback is of a rank that failed because another one did."""
-    last = text.strip().splitlines()[-1]
-    return any(
-        sign in last
-        for sign in ("Connection closed by peer", "Connection reset by peer", "DistNetworkError", "ncclRemoteError")
-    )
+    if outcome.status in ("failed", "halted") and rank == 0:
+        print(f"isoflop: {outcome.reason}", file=sys.stderr)
+    return {"finished": DONE, "failed": FAILED, "halted": HALTED, "stopped": STOPPED}[outcome.status]
 
 
 if __name__ == "__main__":

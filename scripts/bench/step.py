@@ -82,11 +82,12 @@ def our_step(config: Config, world: World, run: Path, batches: list[dict[str, np
         book.phase("forward_backward")
         loss_sum, _ = engine.forward_backward(batches, targets)
         book.phase("optimizer")
-        norm = engine.update(1e-4)
+        norm = engine.gradient_norm()
+        engine.update(1e-4)
         book.phase("other")
         done += 1
         (loss,) = world.sum(float(loss_sum))
-        book.step(done, targets, loss / targets, norm, 1e-4, engine.memory_peak_bytes(), {})
+        book.step(done, targets, loss / targets, norm, 1e-4, engine.memory_peak_bytes(), {}, {})
         book.phase("data")
 
     return step

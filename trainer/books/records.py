@@ -60,11 +60,12 @@ class Steps:
 
 
 def read_steps(run: Path) -> Steps:
-    """Fold `metrics.jsonl`: a later attempt that starts again at step s throws away what came at or after s."""
+    """Fold `metrics.jsonl`: a run that goes back to step s, by a resume or a roll-back, throws away what came at or
+    after s."""
     kept: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, dict[str, Any]] = {}
     replayed: list[dict[str, Any]] = []
-    attempt = 0
+    last = 0
     for record in read_lines(run / "metrics.jsonl"):
         step = record.get("step")
         if not isinstance(step, int):
@@ -72,13 +73,10 @@ def read_steps(run: Path) -> Steps:
         if record.get("kind") == "evaluation":
             evaluations[step] = record
         elif record.get("kind") == "step":
-            if record.get("attempt", 0) > attempt:
-                attempt = record["attempt"]
+            if step <= last:
                 replayed += [kept.pop(later) for later in sorted(kept) if later >= step]
                 evaluations = {at: item for at, item in evaluations.items() if at < step}
-            if step in kept:
-                replayed.append(kept[step])
-            kept[step] = record
+            kept[step], last = record, step
     return Steps(
         tuple(kept[step] for step in sorted(kept)),
         tuple(replayed),

@@ -15,6 +15,7 @@ from trainer.config.machinery import (
     CheckpointConfig,
     EngineConfig,
     EvaluationConfig,
+    FaultsConfig,
     KernelsConfig,
     MachineConfig,
     MeterConfig,
@@ -25,6 +26,7 @@ from trainer.config.machinery import (
 from trainer.config.model import ModelConfig
 from trainer.config.schema import Count, Paths, Section, key
 from trainer.config.science import (
+    AnomaliesConfig,
     BudgetConfig,
     DataConfig,
     ObjectiveConfig,
@@ -41,6 +43,7 @@ __all__ = [
     "SCIENCE",
     "SECRET_NAME",
     "SPARSE_PEAKS",
+    "AnomaliesConfig",
     "BudgetConfig",
     "CheckpointConfig",
     "Config",
@@ -49,6 +52,7 @@ __all__ = [
     "DataConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "FaultsConfig",
     "KernelsConfig",
     "LaunchConfig",
     "MachineConfig",

@@ -167,6 +167,7 @@ class TrackerConfig(Section):
 class CheckpointConfig(Section):
     """When to save, and what to keep."""
 
+    asynchronous: bool = key(True, "write in the background from a copy in host memory; false: the step waits")
     every_steps: int | None = key(200, "steps between two checkpoints; null: only at the end", "steps", ge=1)
     keep_last: int = key(2, "newest checkpoints to keep", "checkpoints", ge=1)
     keep_every: int | None = key(None, "keep for good those whose step is a multiple of this", "steps", ge=1)
@@ -196,3 +197,15 @@ class RunConfig(Section):
         if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,150}", value):
             raise ValueError(f"{value!r} is not a plain folder name (letters, digits and . _ = , + -)")
         return value
+
+
+class FaultsConfig(Section):
+    """What is noticed, and when."""
+
+    wall_seconds: float | None = key(
+        None, "time this attempt may take, checkpoint included; null: what SLURM says, else no limit", "s", gt=0
+    )
+    hang_factor: float = key(20.0, "a step that takes this many times the median has hung", gt=1)
+    hang_seconds: float = key(300.0, "but none that takes less", "s", gt=0)
+    straggler_factor: float = key(1.3, "a rank that computes this many times as long as the median rank is told", gt=1)
+    straggler_steps: int = key(50, "steps between two comparisons of the ranks", "steps", ge=1)

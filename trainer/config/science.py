@@ -221,3 +221,17 @@ class BudgetConfig(Section):
                 f"state exactly one of budget.steps and budget.tokens, got {' and '.join(stated) or 'none'}"
             )
         return self
+
+
+class AnomaliesConfig(Section):
+    """Which updates are not made: what happens when the loss or the gradients of a step are odd."""
+
+    nonfinite: Literal["stop", "skip", "rollback"] = key(
+        "stop", "loss or gradients that are not finite, also when computed once more"
+    )
+    spike: Literal["ignore", "stop", "skip", "rollback"] = key(
+        "ignore", "a loss or gradient norm far above the last steps', also when computed once more"
+    )
+    threshold: float = key(10.0, "robust standard deviations above the median that make a spike", gt=0)
+    window: int = key(128, "good steps that a step is compared with", "steps", ge=16)
+    limit: int = key(8, "times that a run may skip or roll back; one more stops it", ge=0)

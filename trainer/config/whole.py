@@ -16,6 +16,7 @@ from trainer.config.machinery import (
     CheckpointConfig,
     EngineConfig,
     EvaluationConfig,
+    FaultsConfig,
     KernelsConfig,
     MachineConfig,
     MeterConfig,
@@ -26,6 +27,7 @@ from trainer.config.machinery import (
 from trainer.config.model import ModelConfig
 from trainer.config.schema import Section, key
 from trainer.config.science import (
+    AnomaliesConfig,
     BudgetConfig,
     DataConfig,
     ObjectiveConfig,
@@ -34,8 +36,11 @@ from trainer.config.science import (
 )
 from trainer.config.task import TaskConfig
 
-SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "seed", "task")
-MACHINERY = ("engine", "kernels", "launch", "machine", "site", "meter", "tracker", "checkpoint", "evaluation", "run")
+SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
+MACHINERY = (
+    *("engine", "kernels", "launch", "faults", "machine", "site"),
+    *("meter", "tracker", "checkpoint", "evaluation", "run"),
+)
 
 
 class Config(Section):
@@ -47,12 +52,14 @@ class Config(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     optim: OptimConfig = OptimConfig()
     budget: BudgetConfig = BudgetConfig(steps=400)
+    anomalies: AnomaliesConfig = AnomaliesConfig()
     seed: int = key(0, "of the weights, the data order and the noise", ge=0, lt=2**63)
     task: TaskConfig = TaskConfig()
 
     engine: EngineConfig = EngineConfig()
     kernels: KernelsConfig = KernelsConfig()
     launch: LaunchConfig = LaunchConfig()
+    faults: FaultsConfig = FaultsConfig()
     machine: MachineConfig = MachineConfig()
     site: SiteConfig = SiteConfig()
     meter: MeterConfig = MeterConfig()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,10 +85,14 @@ class StepLoader:
             }
         return batch
 
-    def steps(self, first: int, last: int) -> Generator[StepBatch, None, None]:
-        """Steps first..last-1. One thread draws ahead; it ends with the iterator, and what it raises is raised here."""
+    def steps(self, first: int, last: int | None = None) -> Generator[StepBatch, None, None]:
+        """Steps first..last-1, or without an end. One thread draws ahead; it ends with the iterator, and what it
+        raises is raised here."""
         ready: queue.Queue[tuple[int, list[Batch] | BaseException]] = queue.Queue(maxsize=AHEAD)
         closed = threading.Event()
+
+        def numbers() -> Iterable[int]:
+            return itertools.count(first) if last is None else range(first, last)
 
         def offer(item: tuple[int, list[Batch] | BaseException]) -> None:
             while not closed.is_set():
@@ -100,7 +105,7 @@ class StepLoader:
         def draw() -> None:
             step = first
             try:
-                for step in range(first, last):
+                for step in numbers():
                     if closed.is_set():
                         return
                     offer((step, self.step(step)))
@@ -110,7 +115,7 @@ class StepLoader:
         thread = threading.Thread(target=draw, name="data", daemon=True)
         thread.start()
         try:
-            for _ in range(first, last):
+            for _ in numbers():
                 begun = time.perf_counter()
                 step, drawn = ready.get()
                 if isinstance(drawn, BaseException):

@@ -33,6 +33,7 @@ def main(settings: dict[str, Any]) -> None:
         batches = [micro_batch_of(config, seed) for seed in range(engine.accumulation)]
         for _ in range(3):
             engine.forward_backward(batches, 100.0)
+            engine.gradient_norm()
             engine.update(1e-3)
     now = peak = 0
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]

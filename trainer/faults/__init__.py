@@ -1,0 +1,9 @@
+"""What a run does when something breaks: a signal, a wall limit, a loss that is no loss, a rank that hangs.
+
+signals     TERM, INT and USR2 become a wish that the loop grants at the next step boundary
+deadline    a wall-clock limit known in advance is such a wish too, made early enough for a checkpoint
+oddities    losses and gradients that are not as they should be, and how a step is judged
+guard       judges each step before its update: once more, skip, roll back or stop
+watchdog    a step that never ends is ended, with the stacks of all ranks in the logbook
+stragglers  which rank is slower than the others, and by how much
+"""

@@ -1,0 +1,39 @@
+"""A failure is shown once, by whoever started the rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+FAR = 3600  # seconds
+
+
+def tell_failure(text: str, *, user: bool = False) -> None:
+    """Tell the launcher, if there is one, else the terminal. `user`: the text is meant as it is, a line per error."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    launched = os.environ.get("ISOFLOP_LAUNCHED")
+    if file:
+        # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
+        timestamp = int(time.time()) + (FAR if lost_a_peer(text) else 0)
+        Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
+    if launched:
+        return
+    if user:
+        for line in text.splitlines():
+            print(f"isoflop: {line}", file=sys.stderr, flush=True)
+    elif lost_a_peer(text):  # the rank that failed first shows why
+        print(f"isoflop: rank {os.environ.get('RANK', 0)} lost another rank", file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def lost_a_peer(text: str) -> bool:
+    """Whether this traceback is of a rank that failed because another one did."""
+    last = text.strip().splitlines()[-1]
+    return any(
+        sign in last
+        for sign in ("Connection closed by peer", "Connection reset by peer", "DistNetworkError", "ncclRemoteError")
+    )
