@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
-from trainer.verbs import conclusions, corpus, costs, exchange, launching, results, training
+from trainer.verbs import conclusions, corpus, costs, exchange, launching, results, training, tuning
 
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
@@ -26,6 +26,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop tokenizer [out=file] [...]    train the tokenizer alone
   isoflop eval <run>                    held-out bits per byte of a run's newest checkpoint
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint
+  isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
   isoflop ledger [root]                 what all runs of a root cost, failed ones included
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
@@ -96,6 +97,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "model": training.model,
     "data": corpus.data,
     "tokenizer": corpus.tokenizer,
+    "finetune": tuning.finetune,
     "eval": results.evaluate,
     "generate": results.generate,
     "report": results.report,

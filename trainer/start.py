@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -32,10 +33,17 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     from trainer.report import finish_report
 
     code = run_local(config, folder.path)
+    tunes = config.task.kind is not None
     if code in (0, 1, 75):
-        finish_report(folder.path, as_json=as_json)
+        with contextlib.redirect_stdout(sys.stderr if as_json and tunes else sys.stdout):  # one JSON a command
+            finish_report(folder.path, as_json=as_json and not tunes)
     if code == 75:
         print(f"isoflop: stopped before the end; go on with: isoflop train resume={folder.path}", file=sys.stderr)
+    if code == 0 and tunes:
+        from trainer.evaluate import format_scores, score_task
+
+        scores = score_task(folder.path)
+        print(json.dumps(scores, indent=1) if as_json else f"\n{format_scores(scores)}")
     return code
 
 
@@ -61,7 +69,7 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     from launch import Resources, plan_array, submit_array
 
     runs = _checked_sweep(words)
-    if compose(runs[0]).launch.name != "slurm":
+    if described(runs[0])[0].launch.name != "slurm":
         return _one_after_the_other(runs, partial(launch, dry_run=dry_run))
     now = f"{datetime.now():%Y%m%d-%H%M%S}"
     if not any(word.startswith("run.id=") for word in words):  # runs that differ in machinery alone have one hash
@@ -86,11 +94,12 @@ def start_many(words: list[str], *, as_json: bool = False) -> int:
 
 
 def _checked_sweep(words: list[str]) -> list[list[str]]:
-    runs = sweep(words)
+    parent = [word for word in words if word.startswith("from=")]
+    runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
     wrong = []
     for run in runs:
         try:
-            compose(run)
+            described(run)
         except UserError as error:
             wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
     if wrong:
@@ -102,20 +111,25 @@ def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int])
     codes = []
     for number, run in enumerate(runs, 1):
         print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
-        pid = os.fork()  # a process of its own: every run starts from the same clean state
-        if pid == 0:
-            code = 1
-            try:
-                code = one(run)
-            except UserError as error:
-                print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
-                code = 2
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        codes.append(apart(partial(one, run)))
     return max((abs(code) for code in codes), default=0)
+
+
+def apart(one: Callable[[], int]) -> int:
+    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = one()
+        except UserError as error:
+            print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+            code = 2
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def ready(

@@ -31,9 +31,9 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "task": TaskConfig(),
         }
     )
-    config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
-    if config.task.kind is None:
+    if not any(word.startswith(("task=", "task.kind=")) for word in words):
         raise UserError("task: name one, e.g. task=swapped; isoflop finetune --help lists them")
+    config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
     task = open_task(config)
     if not config.task.labels:
         config = _with(config, "task", labels=classes(config, task))

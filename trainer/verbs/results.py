@@ -12,9 +12,16 @@ def evaluate(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
     if wants_help(flags, "isoflop eval <run> [key=value ...] [--json]\n"):
         return 0
-    from trainer.evaluate import held_out
+    from trainer.evaluate import format_scores, held_out, score_task
+    from trainer.folder import RunFolder
 
     run, overrides = run_and_overrides("eval", words)
+    if RunFolder(run).load_config().task.kind is not None:
+        if overrides:
+            raise UserError(f"eval: {overrides[0]}: a tuned run is scored on the task that it has")
+        scores = score_task(run)
+        print(json.dumps(scores, indent=1) if "--json" in flags else format_scores(scores))
+        return 0
     result = held_out(run, overrides)
     if "--json" in flags:
         print(json.dumps(result, indent=1))

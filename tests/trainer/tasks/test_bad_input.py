@@ -1,0 +1,131 @@
+"""Bad records and bad tasks: one line each, naming file, line and field."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.errors import UserError
+from trainer.tasks import Examples, open_task
+
+SEQUENCE = {"kind": "sequence", "labels": ["no", "yes"]}
+GOOD = {"text": "the cat", "label": "no"}
+
+
+def refusal(config):
+    with pytest.raises(UserError) as caught:
+        Examples(open_task(config), config, "train")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        ({"txt": "the cat", "label": "no"}, "train.jsonl:2: no field 'text' (did you mean 'txt'?); it has txt, label"),
+        ({"text": "the cat"}, "train.jsonl:2: no field 'label'"),
+        ({"text": " ", "label": "no"}, "train.jsonl:2: text: the text is empty"),
+        ({"text": ["a"], "label": "no"}, "train.jsonl:2: text: list found, a text wanted"),
+        ({"text": "a", "label": "yse"}, "train.jsonl:2: label: 'yse' is none of the 2 classes no, yes (did you mean"),
+    ],
+)
+def test_records(configured, records, record, wanted):
+    file = records(GOOD, record)
+    said = refusal(configured(train=[str(file)], held_out=[str(file)], **SEQUENCE))
+    assert wanted in said and len(said.splitlines()) == 1
+
+
+def test_every_wrong_record_is_named_and_then_counted(configured, records):
+    file = records(GOOD, *({"text": "", "label": "no"} for _ in range(10)))
+    said = refusal(configured(train=[str(file)], held_out=[str(file)], **SEQUENCE)).splitlines()
+    assert len(said) == 9 and said[-1] == "... and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("a.jsonl", '{"text": "a"\n', "a.jsonl:1: not JSON"),
+        ("a.jsonl", "[1]\n", "a.jsonl:1: an object with fields wanted, list found"),
+        ("a.json", '{"x": 1}', "a.json: a list of records wanted"),
+        ("a.csv", "text,label\na,b,c\n", "a.csv:2: more columns than the first line names"),
+        ("a.csv", "text,label\n", "there are no records"),
+        ("a.txt", "a", "records are read from .jsonl, .json, .csv, .tsv files"),
+        ("a.jsonl", b"\xff\xfe", "a.jsonl: not UTF-8 text"),
+    ],
+)
+def test_files(configured, tmp_path, name, content, wanted):
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert wanted in refusal(configured(train=[str(file)], **SEQUENCE))
+
+
+def test_missing_files(configured, tmp_path):
+    assert "cannot read" in refusal(configured(train=[str(tmp_path / "no.jsonl")], **SEQUENCE))
+    assert "nothing matches" in refusal(configured(train=[str(tmp_path / "*.jsonl")], **SEQUENCE))
+
+
+def test_words_and_tags_of_different_number(configured, records):
+    file = records({"words": ["a", "b"], "tags": ["O"]})
+    task = {"kind": "token", "text": ["words"], "answer": ["tags"], "labels": ["O"], "train": [str(file)]}
+    assert "train.jsonl:1: words has 2 words, tags has 1" in refusal(configured(held_out=[str(file)], **task))
+
+
+def test_an_answer_that_stands_elsewhere(configured, records):
+    answers = {"text": ["dog"], "answer_start": [0]}
+    file = records({"question": "who", "context": "the cat", "answers": answers})
+    task = {"kind": "span", "text": ["question", "context"], "answer": ["answers"], "train": [str(file)]}
+    said = refusal(configured(held_out=[str(file)], **task))
+    assert "train.jsonl:1: answers: 'dog' does not stand at character 0" in said
+
+
+def test_one_record_is_not_divided(configured, records):
+    assert "give held-out files" in refusal(configured(train=[str(records(GOOD))], **SEQUENCE))
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "wanted"),
+    [
+        ("encoder", {"kind": "text", "train": ["a"]}, "task.kind: text tunes decoder and encoder_decoder models"),
+        (
+            "encoder",
+            {"kind": "preference", "answer": ["a", "b"], "train": ["a"]},
+            "task.kind: preference tunes decoder",
+        ),
+        ("decoder", {"kind": "sequence"}, "train: task=none needs files"),
+        ("decoder", {"kind": "sequence", "source": "swapped", "train": ["a"]}, "made of the corpus"),
+        ("decoder", {"kind": "reward", "train": ["a"]}, "two fields, the chosen and the rejected text"),
+        ("decoder", {"kind": "sequence", "answer": ["a", "b"], "train": ["a"]}, "wants one field, got a, b"),
+        ("decoder", {"beta": 0.5}, "kind: tuning needs one"),
+        (
+            "decoder",
+            {"kind": "reward", "answer": ["a", "b"], "train": ["a"], "label_smoothing": 0.1},
+            "does not read it",
+        ),
+    ],
+)
+def test_tasks(configured, family, task, wanted):
+    with pytest.raises(ValidationError) as caught:
+        configured(family, **task)
+    assert wanted in str(caught.value)
+
+
+def test_squad_and_tables_are_read(configured, tmp_path):
+    squad = {"data": [{"title": "t", "paragraphs": [{"context": "the cat", "qas": [
+        {"question": "who", "answers": [{"text": "cat", "answer_start": 4}]},
+        {"question": "what", "answers": []},
+    ]}]}]}  # fmt: skip
+    (tmp_path / "squad.json").write_text(json.dumps(squad))
+    file = str(tmp_path / "squad.json")
+    config = configured(
+        "encoder", kind="span", text=["question", "context"], answer=["answers"], train=[file], held_out=[file]
+    )
+    found = Examples(open_task(config), config, "held_out").batch(0, 2)
+    assert found["targets"][1].tolist() == [0, 0] and (found["targets"][0] > 0).all()
+    (tmp_path / "a.tsv").write_text('sentence\tlabel\nthe "cat\t1\na dog\t0\n')
+    (tmp_path / "a.csv").write_text('sentence,label\n"the, cat",1\na dog,0\n')
+    for name in ("a.tsv", "a.csv"):
+        file = str(tmp_path / name)
+        task = {"text": ["sentence"], "labels": ["0", "1"], "train": [file], "held_out": [file]}
+        config = configured(kind="sequence", **task)
+        assert Examples(open_task(config), config, "held_out").batch(0, 2)["targets"].tolist() == [1, 0]
