@@ -29,7 +29,7 @@ class RunStatus:
     launcher: str
     jobs: tuple[str, ...]  # those that SLURM still knows, or all of them where none is known
     step: int
-    steps: int
+    steps: int | None  # null where a measured budget ends the run
     tokens_per_second: float | None
     price: dict[str, Any]  # amount and unit, so far: money, else energy; the amount is null where neither is known
     event: str | None
@@ -64,7 +64,7 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> R
         launcher=launch.launcher if launch else contents.config.launch.name,
         jobs=known or (launch.jobs if launch else ()),
         step=last.get("step", 0),
-        steps=contents.config.steps,
+        steps=contents.config.length,
         tokens_per_second=last.get("tokens_per_second"),
         price=_price(contents),
         event=event.get("text"),
@@ -110,7 +110,8 @@ def print_status(runs: list[RunStatus]) -> None:
     table.add_column("last event", overflow="fold")
     for run in runs:
         speed = "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}"
-        cells = [run.run, run.state, " ".join(run.jobs) or run.launcher, f"{run.step}/{run.steps}", speed]
+        step = f"{run.step}/{run.steps}" if run.steps else str(run.step)
+        cells = [run.run, run.state, " ".join(run.jobs) or run.launcher, step, speed]
         table.add_row(*[Text(cell) for cell in (*cells, _price_text(run.price), _event_text(run))])
     console = Console()
     if not console.is_terminal:

@@ -11,6 +11,7 @@ from trainer.distributed import World
 from trainer.events import Event, StepRecord
 from trainer.folder import RunFolder
 from trainer.meter import Meter, gpu_of
+from trainer.purse import Purse
 from trainer.trackers import Trackers
 
 STEP_PHASES = ("data", "forward_backward", "optimizer", "other")
@@ -43,6 +44,7 @@ class Bookkeeper:
         self.began = self._mark = time.monotonic()
         self._phase = "start"
         self._seconds: dict[str, float] = {}
+        self._purse = Purse(config, folder.path, world.size) if config.budget.measured and world.is_first else None
         self.meter.start()
 
     def phase(self, name: str) -> None:
@@ -91,8 +93,15 @@ class Bookkeeper:
                 sources=sources,
                 sums=sums,
                 joules=self.meter.read(step),
+                budget=self.budget(),
             )
         )
+
+    def budget(self) -> dict[str, float]:
+        """Share of every measured budget that is used up, all attempts counted; on ranks other than the first: none."""
+        if self._purse is None:
+            return {}
+        return self._purse.used(time.monotonic() - self.began, self.meter.joules)
 
     def event(self, name: str, step: int, text: str, **data: Any) -> None:
         """A line of the logbook."""

@@ -29,6 +29,7 @@ class StepRecord:
     sources: dict[str, int] = field(default_factory=dict)  # tokens read of each source since the run began
     sums: dict[str, float] = field(default_factory=dict)  # named side results of the model
     joules: dict[str, float | None] = field(default_factory=dict)  # by component, since the run began
+    budget: dict[str, float] = field(default_factory=dict)  # share of every measured budget that is used up
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

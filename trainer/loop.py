@@ -31,7 +31,7 @@ from trainer.folder import RunFolder
 from trainer.models import NOT_A_TARGET
 from trainer.parent import parent_weights
 from trainer.saving import Saver
-from trainer.schedule import learning_rate
+from trainer.schedule import expected_steps, learning_rate
 from trainer.source import Source, examples, prepare
 from trainer.trackers import RunContext, make_trackers
 
@@ -68,7 +68,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
 
     # The data: a function of the step.
     samples, held_out = examples(prepared, config, "train"), examples(prepared, config, "held_out")
-    batch_size, size, total = config.optim.batch_size, micro_batch(config), config.steps
+    batch_size, size, total = config.optim.batch_size, micro_batch(config), config.length
     loader = StepLoader(samples, batch_size=batch_size, micro_batch=size, rank=world.rank, world_size=world.size)
 
     # Those who listen.
@@ -79,7 +79,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         book.event("damage", first_step, line)
     if attempt == 0:
         lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
-        shape = f"{total} steps of {batch_size} x {lengths} tokens"
+        shape = f"{total or 'as many'} steps of {batch_size} x {lengths} tokens"
         book.event("start", 0, f"start: {shape} on {world.size} rank(s) at ZeRO {engine.stage}")
     else:
         place = checkpoint.folder.name if checkpoint else "the beginning"
@@ -102,10 +102,13 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         loss, norm, *sides = world.sum(*mine)
         return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)))
 
+    evaluated_step = first_step if checkpoint is not None else None
+
     def evaluate(step: int) -> None:
-        nonlocal best
+        nonlocal best, evaluated_step
         book.phase("evaluation")
         watchdog.begin("evaluation", step)
+        evaluated_step = step
         record = held_out_loss(engine, world, held_out, prepared, config, size, step, attempt)
         trackers.evaluation(record)
         if record.loss < best.get("loss", math.inf):
@@ -141,15 +144,20 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     every_evaluation, every_checkpoint = config.evaluation.every_steps, config.checkpoint.every_steps
     book.phase("data")
     with contextlib.closing(loader.steps(guard.batch(step))) as batches:
-        while step < total:
+        while total is None or step < total:
             watchdog.begin("step", step + 1)
             batch = next(batches)
             # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
             counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
             wish = stop.signal or deadline.reason()
-            targets, stops = world.sum(counted, float(wish is not None))
+            spent = book.budget()  # of the first rank, so that all decide alike
+            targets, stops, used = world.sum(counted, float(wish is not None), max(spent.values(), default=0.0))
             if stops:
                 outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
+                break
+            if used >= 1:
+                name = max(spent, key=lambda name: spent[name], default="")
+                outcome = Outcome("finished", step, f"budget.{name}={config.budget.measured.get(name)} is used up")
                 break
 
             book.phase("forward_backward")
@@ -167,7 +175,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
                 continue
 
             book.phase("optimizer")
-            lr = learning_rate(config.optim, step, total)
+            lr = learning_rate(config.optim, step, total or expected_steps(step, used))
             engine.update(lr)
             engine.synchronize()
             step += 1
@@ -182,22 +190,25 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             saver.look()
 
             # Once in a while: measure on text that was never trained on, and save.
-            if step == total or (every_evaluation and step % every_evaluation == 0):
+            if every_evaluation and step % every_evaluation == 0:
                 evaluate(step)
-            if step == total or (every_checkpoint and step % every_checkpoint == 0):
+            if every_checkpoint and step % every_checkpoint == 0:
                 save(step)
             deadline.saved(saver.seconds)
             book.phase("data")
 
+    # The end, or the end of this attempt.
     outcome = outcome or Outcome("finished", step)
     saver.wait()
-    if outcome.status == "stopped" and saver.saved_step != step:
+    if outcome.status == "finished" and evaluated_step != step:
+        evaluate(step)
+    if outcome.status in ("finished", "stopped") and saver.saved_step != step:
         save(step)
         saver.wait()
     if outcome.status != "halted" and saver.failure is not None:
         outcome = Outcome("failed", step, f"the last checkpoint could not be written ({saver.failure.strerror})")
     watchdog.close()
-    book.event(outcome.status, step, outcome.text)
+    book.event(outcome.status, step, outcome.text, status=outcome.status)
     book.close()
     trackers.finish(outcome.status, {"step": step, **{f"best_{name}": value for name, value in best.items()}})
     engine.close()

@@ -25,3 +25,11 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
     progress = (step - start + 1) / max(1, total_steps - start)
     shape = 0.5 * (1 + math.cos(math.pi * progress)) if optim.schedule == "cosine" else 1 - progress
     return optim.lr * (optim.min_lr_ratio + (1 - optim.min_lr_ratio) * shape)
+
+
+def expected_steps(step: int, used: float) -> int:
+    """Steps of a run that a measured budget ends: `step` steps took the share `used` of it (0 to 1).
+
+    So the schedule follows the budget and arrives at its end together with it (as in Geiping and Goldstein 2022).
+    """
+    return math.ceil((step + 1) / max(used, 1e-6))

@@ -77,10 +77,10 @@ def work(config: Config) -> Work:
     )
 
 
-def run_seconds(config: Config, calibration: Calibration | None = None) -> Figure:
-    """Time of all steps of the run, each at the sequence length of its stage."""
-    stretches = config.curriculum.steps_by_length(config.steps).items()
-    times = [step_seconds(config.at_length(length), calibration) * exact(steps) for length, steps in stretches]
+def run_seconds(config: Config, steps: int, calibration: Calibration | None = None) -> Figure:
+    """Time of the first `steps` steps, each at the sequence length of its stage."""
+    stretches = config.curriculum.steps_by_length(steps).items()
+    times = [step_seconds(config.at_length(length), calibration) * exact(count) for length, count in stretches]
     return reduce(operator.add, times)
 
 

@@ -42,9 +42,10 @@ class FlopAccount:
     tokens_per_step: int
     six_n_step: int  # 6 x weights x the tokens that pass them
     twelve_lhqt_step: int  # 12 L H Q T per token (Chowdhery et al. 2022, appendix B)
-    total: int = 0  # model FLOPs of the whole run, over all its sequence lengths
+    # Of the whole run, over all its sequence lengths; 0 where only a measured budget ends it.
+    total: int = 0  # model FLOPs
     hardware_total: int = 0  # with recomputation
-    six_nd: int = 0  # the usual estimate 6 N D of the whole run, beside the exact count
+    six_nd: int = 0  # the usual estimate 6 N D, beside the exact count
 
     @property
     def forward_sample(self) -> int:
@@ -111,7 +112,7 @@ def flops(config: Config, attention_backward: AttentionBackward = "composed") ->
     account = _step(config, attention_backward)
     run = [
         (steps, _step(config.at_length(length), attention_backward))
-        for length, steps in config.curriculum.steps_by_length(config.steps).items()
+        for length, steps in config.curriculum.steps_by_length(config.length or 0).items()
     ]
     return replace(
         account,
@@ -178,6 +179,12 @@ def _step(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
         six_n_step=_six_n(config, source, target) * batch,
         twelve_lhqt_step=3 * (work.scores + generator_work.scores) * batch,
     )
+
+
+def flop_per_step(config: Config) -> int:
+    """Model FLOPs of a step as budget.flop counts them: as if in one pass on one rank, so the same on any machine."""
+    account = _step(config, "composed")
+    return account.per_step - (account.passes_per_step - 1) * (account.pass_forward + account.pass_backward)
 
 
 def _block(model: ModelConfig, tokens: int, source: int = 0) -> _Work:

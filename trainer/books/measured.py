@@ -12,7 +12,7 @@ from trainer.books.figures import Figure, PriceTag, Row, exact, measured_figure,
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
-from trainer.books.records import Steps, read_json, read_steps
+from trainer.books.records import Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
 
 COMPONENTS = {"gpu": "GPUs", "module": "GPU modules with their processors", "cpu": "processors", "dram": "memory"}
@@ -26,23 +26,22 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     config, steps, energy = load(run / "config.yaml"), read_steps(run), read_energy(run)
     if site is not None:
         config = config.model_copy(update={"site": site})
-    ranks = _world_size(run, config)
+    ranks = read_ranks(run)
     last = steps.kept[-1] if steps.kept else {}
-    seconds = measured_figure(steps.wall_seconds, "clock, all attempts") if steps.kept else not_stated("no step yet")
-    hours = seconds * exact(ranks / 3600)
+    seconds, hours = training_time(steps, ranks, config)
     flop = last.get("flop")
-    account = flops(config, "fused" if on_gpu(config) else "composed")
+    account = flops(config.ending_after(last.get("step") or 1), "fused" if on_gpu(config) else "composed")
 
     def row(key: str, name: str, unit: str, figure: Figure) -> Row:
         return Row(key, name, unit, measured=figure)
 
-    mfu = _median(steps, "mfu")
+    tokens, mfu = measured_figure(last.get("tokens"), "counted"), _median(steps, "mfu")
     rows = [
-        row("data.tokens", "training tokens", "tokens", measured_figure(last.get("tokens"), "counted")),
+        row("data.tokens", "training tokens", "tokens", tokens),
         row("data.steps", "optimizer steps", "steps", measured_figure(last.get("step"), "counted")),
         row("flop.total", "model FLOPs", "FLOP", measured_figure(flop, "exact count x tokens trained on")),
         row("flop.pf_days", "  in PF-days", "PF-days", measured_figure(flop / PF_DAY if flop else None, "")),
-        row("machine.devices", "devices (ranks)", "", exact(ranks)),
+        row("machine.devices", "devices (ranks)", "", exact(_of_last(ranks, config))),
         row("memory.rank", "memory per rank", "bytes", _peak_memory(steps)),
         row("time.wall", "training time", "s", seconds),
         row("time.step", "time per step", "s", _step_seconds(steps)),
@@ -50,7 +49,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),
         row("hfu", "HFU", "%", mfu * (account.hardware_total / account.total)),
-        *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, last.get("tokens") or 0, "measured"),
+        *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured"),
         *_component_rows(energy),
     ]
     if steps.replayed:
@@ -63,12 +62,18 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), _notes(energy))
 
 
-def _world_size(run: Path, config: Config) -> int:
-    """Ranks of the last attempt, as the environment tells; a resume may have changed them."""
-    attempts = read_json(run / "environment.json")
-    latest = attempts[-1] if isinstance(attempts, list) and attempts else {}
-    size = latest.get("world_size") if isinstance(latest, dict) else None
-    return size if isinstance(size, int) and size > 0 else world_size(config)
+def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[Figure, Figure]:
+    """Seconds of training and device-hours, over all attempts; `ranks` as in `read_ranks`."""
+    if not steps.attempt_seconds:
+        return not_stated("no step yet"), not_stated("no step yet")
+    taken = steps.attempt_seconds
+    device_seconds = sum(seconds * ranks.get(attempt, _of_last(ranks, config)) for attempt, seconds in taken.items())
+    source = "clock, all attempts"
+    return measured_figure(sum(taken.values()), source), measured_figure(device_seconds / 3600, source)
+
+
+def _of_last(ranks: dict[int, int], config: Config) -> int:
+    return ranks[max(ranks)] if ranks else world_size(config)
 
 
 def _component_rows(energy: EnergyAccount) -> list[Row]:

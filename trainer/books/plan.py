@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from math import sqrt
 
+from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration, threads
-from trainer.books.clock import run_seconds
+from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
 from trainer.books.fitting import fit
@@ -19,17 +20,28 @@ PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D
 
 
 def plan(config: Config) -> PriceTag:
-    """What `config` will cost: exact counts, estimates with their assumptions, and what nobody stated."""
-    account, weights, ranks = flops(config), parameters(config), world_size(config)
-    tokens = config.tokens
-    calibration = read_calibration(config)
-    seconds = run_seconds(config, calibration)
-    step = seconds / exact(config.steps)
-    hours = seconds * exact(ranks / 3600)
-    energy = device_energy(config, seconds, calibration)
+    """What `config` will cost: exact counts, estimates with their assumptions, and what nobody stated.
+
+    Where a measured budget ends the run, every total is that of the steps it buys.
+    """
+    weights, ranks, calibration = parameters(config), world_size(config), read_calibration(config)
+
+    def step_cost(length: int) -> dict[str, Figure]:
+        one = step_seconds(config.at_length(length), calibration)
+        return spending(config, one / 3600, one * (ranks / 3600), device_energy(config, one, calibration))
+
+    steps = planned_steps(config, step_cost)
+    made = config.ending_after(int(steps.value or 1))
+    account, likely = flops(made), run_seconds(config, made.steps, calibration)
+    seconds = over(steps, lambda n: run_seconds(config, n, calibration))
+    energy = over(steps, lambda n: device_energy(config, run_seconds(config, n, calibration), calibration))
+    tokens = over(steps, lambda n: exact(config.curriculum.tokens(n)))
+    flop = over(steps, lambda n: exact(flops(config.ending_after(n)).total))
+    six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, "N: blocks and head, D: tokens"))
+    hours = seconds * (ranks / 3600)
     peak = config.machine.peak_flops.get(config.engine.precision)
     utilisation = (
-        exact(account.total) / seconds / exact(peak * ranks)
+        exact(account.total) / likely / exact(peak * ranks)
         if peak
         else not_stated(f"machine.peak_flops.{config.engine.precision}")
     )
@@ -39,19 +51,19 @@ def plan(config: Config) -> PriceTag:
     rows = [
         Row("model.parameters", "parameters", "", exact(weights.total)),
         Row("model.non_embedding", "  without embeddings", "", exact(weights.non_embedding)),
-        Row("data.tokens", "training tokens", "tokens", exact(tokens)),
-        Row("data.steps", "optimizer steps", "steps", exact(config.steps)),
-        Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / tokens)),
-        Row("flop.total", "model FLOPs", "FLOP", exact(account.total, "forward + backward, full attention square")),
-        Row("flop.six_nd", "  by the rule 6ND", "FLOP", estimated(account.six_nd, "N: blocks and head, D: tokens")),
-        Row("flop.pf_days", "  in PF-days", "PF-days", exact(account.total / PF_DAY)),
+        Row("data.tokens", "training tokens", "tokens", tokens),
+        Row("data.steps", "optimizer steps", "steps", steps),
+        Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / made.tokens)),
+        Row("flop.total", "model FLOPs", "FLOP", flop * exact(1, "forward + backward, full attention square")),
+        Row("flop.six_nd", "  by the rule 6ND", "FLOP", six_nd),
+        Row("flop.pf_days", "  in PF-days", "PF-days", flop / PF_DAY),
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
         Row("memory.rank", "memory per rank", "bytes", used),
         Row("wire.bytes_per_step", "sent per rank and step", "bytes", exact(wire(config).total)),
-        Row("time.step", "time per step", "s", step),
+        Row("time.step", "time per step", "s", likely / made.steps),
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
-        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(tokens) / seconds),
+        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(made.tokens) / likely),
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
@@ -73,7 +85,7 @@ def device_energy(config: Config, seconds: Figure, calibration: Calibration | No
     return seconds * estimated(busy * sqrt(low * high), source, busy * low, busy * high) / exact(JOULES_PER_KWH)
 
 
-def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: float, column: str) -> list[Row]:
+def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: Figure, column: str) -> list[Row]:
     """Energy, carbon and money of one column, for training on `tokens`."""
     site, currency = config.site, config.site.currency or ""
     facility = facility_kwh(energy_kwh, site)
@@ -93,7 +105,7 @@ def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: 
         embodied = device_hours * Figure(machine.embodied_kgco2e / machine.lifetime_hours, "stated", source)
         rows.append(("carbon.embodied_kgco2e", "carbon of making the devices", "kg CO2e", embodied))
         rows.append(
-            ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / exact(tokens / 1e9))
+            ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / (tokens / 1e9))
         )
     return [Row(key, name, unit, **{column: figure}) for key, name, unit, figure in rows]  # type: ignore[arg-type]
 
@@ -104,7 +116,8 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     energy, hours = known.get("energy.device_kwh"), known.get("machine.device_hours")
     if energy is None or hours is None:
         return planned
-    fresh = {row.key: row for row in cost_rows(config, energy, hours, config.tokens, "planned")}
+    tokens = known.get("data.tokens") or not_stated("training tokens")
+    fresh = {row.key: row for row in cost_rows(config, energy, hours, tokens, "planned")}
     priced = ("energy.", "carbon.", "cost.")
     rows = [fresh.pop(row.key, row) for row in planned.rows if row.key in fresh or not row.key.startswith(priced)]
     return PriceTag(planned.title, (*rows, *fresh.values()), planned.notes)

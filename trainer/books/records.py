@@ -50,13 +50,13 @@ class Steps:
         )
 
     @property
-    def wall_seconds(self) -> float:
-        """Seconds from the start of each attempt to its last recorded step, over all attempts."""
+    def attempt_seconds(self) -> dict[int, float]:
+        """Seconds from the start of each attempt to its last recorded step."""
         last: dict[int, float] = {}
         for record in self.kept + self.replayed:
             attempt = record.get("attempt", 0)
             last[attempt] = max(last.get(attempt, 0.0), float(record.get("wall_seconds") or 0.0))
-        return sum(last.values())
+        return last
 
 
 def read_steps(run: Path) -> Steps:
@@ -82,3 +82,13 @@ def read_steps(run: Path) -> Steps:
         tuple(replayed),
         tuple(evaluations[step] for step in sorted(evaluations)),
     )
+
+
+def read_ranks(run: Path) -> dict[int, int]:
+    """How many ranks each attempt had, as `environment.json` tells; a resume may have changed them."""
+    entries = read_json(run / "environment.json")
+    return {
+        entry["attempt"]: entry["world_size"]
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("attempt"), int) and (entry.get("world_size") or 0) > 0
+    }

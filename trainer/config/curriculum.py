@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from trainer.config.science import DataConfig, StageConfig
@@ -64,3 +65,12 @@ class Curriculum:
         """The fewest steps that read that many tokens."""
         stage = next(s for s in self.stages if math.isinf(s.last) or tokens <= self.tokens(int(s.last)))
         return stage.first + -(-(tokens - self.tokens(stage.first)) // stage.tokens_per_step)
+
+    def steps_within(self, amount: float, costs: Mapping[int, float]) -> int:
+        """The most steps that cost no more than `amount`, where one of a sequence length costs costs[length] > 0."""
+        for stage in self.stages:
+            affordable = int(amount // costs[stage.sequence_length])
+            if affordable < stage.last - stage.first:
+                break
+            amount -= int(stage.last - stage.first) * costs[stage.sequence_length]
+        return stage.first + affordable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
@@ -208,18 +209,36 @@ class OptimConfig(Section):
 
 
 class BudgetConfig(Section):
-    """When the run ends: state exactly one."""
+    """When the run ends: after its steps, tokens or FLOP, or earlier, as soon as a measured budget is used up."""
 
     steps: Count | None = key(None, "optimizer steps", "steps", ge=1)
     tokens: Count | None = key(None, "training tokens, rounded up to whole steps", "tokens", ge=1)
+    flop: Count | None = key(None, "model FLOPs of training, rounded down to whole steps", "FLOP", ge=1)
+    hours: float | None = key(None, "training time, all attempts", "h", gt=0, allow_inf_nan=False)
+    kwh: float | None = key(None, "energy with PUE where one is stated, all attempts", "kWh", gt=0, allow_inf_nan=False)
+    kgco2e: float | None = key(None, "emissions of that energy (needs a site)", "kg CO2e", gt=0, allow_inf_nan=False)
+    money: float | None = key(
+        None, "rent or energy bill (needs the site's price)", "currency", gt=0, allow_inf_nan=False
+    )
+
+    LENGTHS: ClassVar[tuple[str, ...]] = ("steps", "tokens", "flop")
+    MEASURED: ClassVar[tuple[str, ...]] = ("hours", "kwh", "kgco2e", "money")
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The stated budgets that only an instrument can tell to be used up, by name."""
+        return {name: value for name in self.MEASURED if (value := getattr(self, name)) is not None}
 
     @model_validator(mode="after")
-    def _one(self) -> BudgetConfig:
-        stated = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(stated) != 1:
-            raise ValueError(
-                f"state exactly one of budget.steps and budget.tokens, got {' and '.join(stated) or 'none'}"
-            )
+    def _one_length(self) -> BudgetConfig:
+        def names(keys: Iterable[str]) -> str:
+            return ", ".join(f"budget.{name}" for name in keys)
+
+        lengths = [name for name in self.LENGTHS if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise ValueError(f"state exactly one of {names(self.LENGTHS)}, got {names(lengths)}")
+        if not lengths and not self.measured:
+            raise ValueError(f"state one of {names((*self.LENGTHS, *self.MEASURED))}, got none")
         return self
 
 

@@ -35,6 +35,7 @@ from trainer.config.science import (
     TokenizerConfig,
 )
 from trainer.config.task import TaskConfig
+from trainer.errors import UserError
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
 MACHINERY = (
@@ -106,8 +107,7 @@ class Config(Section):
         if self.data.name == "stdlib" and self.data.path:
             wrong.append("data.path: only data=text reads it; add data=text")
         wrong += self._ranks_and_batch()
-        if (self.optim.warmup_steps or 0) > self.steps:
-            wrong.append(f"optim.warmup_steps: {self.optim.warmup_steps} is more than the run's {self.steps} steps")
+        wrong += self._budget_misfits()
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -149,6 +149,22 @@ class Config(Section):
             for stage, given in zip(self.curriculum.stages[:-1], self.data.stages, strict=False)
             if given.tokens < stage.tokens_per_step
         ]
+
+    def _budget_misfits(self) -> list[str]:
+        """A length that holds no step, a warm-up that is longer, an amount whose price nobody states."""
+        wrong, length, site = [], self.length, self.site
+        if length == 0:
+            first = self._flop_per_step()[self.curriculum.sequence_lengths[0]]
+            wrong.append(f"budget.flop: {self.budget.flop:g} given, one step takes {first:g} FLOP")
+        elif length is not None and (self.optim.warmup_steps or 0) > length:
+            wrong.append(f"optim.warmup_steps: {self.optim.warmup_steps} is more than the run's {length} steps")
+        if self.budget.kgco2e is not None and site.gco2e_per_kwh is None:
+            wrong.append("budget.kgco2e: needs the grid's intensity: site=... or site.gco2e_per_kwh")
+        if self.budget.money is not None and site.price_per_device_hour is None and site.price_per_kwh is None:
+            wrong.append("budget.money: needs site.price_per_device_hour or site.price_per_kwh")
+        if length is None and any(source.epochs is not None for source in self.data.sources.values()):
+            wrong.append("data.sources: epoch caps need a run of known length; state budget.steps too, as its end")
+        return wrong
 
     def _objective_misfits(self) -> list[str]:
         """What the objective feeds and the model has no place for; families are the objective's own business."""
@@ -216,12 +232,32 @@ class Config(Section):
         return self.curriculum.tokens(self.steps)
 
     @property
+    def length(self) -> int | None:
+        """Optimizer steps of the whole run, on any machine; None where only measured budgets end it."""
+        budget = self.budget
+        if budget.tokens is not None:
+            return self.curriculum.steps(budget.tokens)
+        if budget.flop is not None:
+            return self.curriculum.steps_within(budget.flop, self._flop_per_step())
+        return budget.steps
+
+    def _flop_per_step(self) -> dict[int, float]:
+        """Sequence length -> model FLOPs of one step, as budget.flop counts them."""
+        from trainer.books.flops import flop_per_step  # the books need this module
+
+        return {length: flop_per_step(self.at_length(length)) for length in self.curriculum.sequence_lengths}
+
+    @property
     def steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        if self.budget.steps is not None:
-            return self.budget.steps
-        assert self.budget.tokens is not None
-        return self.curriculum.steps(self.budget.tokens)
+        """Optimizer steps of the whole run. Raises UserError where only measured budgets end it."""
+        if self.length is None:
+            stated = ", ".join(f"budget.{name}" for name in self.budget.measured)
+            raise UserError(f"{stated}: how many steps this buys shows while it runs; state budget.steps too")
+        return self.length
+
+    def ending_after(self, steps: int) -> Config:
+        """The same run with so many steps as its budget."""
+        return self.model_copy(update={"budget": BudgetConfig(steps=steps)})
 
     @property
     def experiment(self) -> str:

@@ -47,13 +47,14 @@ class Mixture:
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
         caps = [data.sources[name].epochs for name in self.names]
         left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
+        samples = math.inf if config.length is None else config.length * batch_size
         read = {length: np.zeros(len(tokens), np.int64) for length in epochs}
         self.stages: list[MixedStage] = []
         self._whole: list[np.ndarray] = []  # samples that each source gives in each stage that has an end
         for stage in config.curriculum.stages:
             first, last = stage.first * batch_size, stage.last * batch_size
             epoch, before = epochs[stage.sequence_length], read[stage.sequence_length]
-            expected = max(min(last, config.steps * batch_size) - first, 0)
+            expected = max(min(last, samples) - first, 0)
             name = f"data.stages[{stage.number}]" if data.stages else "this run"
             shares = self._capped(self._weights(data, stage.number, tokens), left * epoch, expected, name)
             mixed = MixedStage(stage.number, first, last, quotas(shares), before)
@@ -74,7 +75,7 @@ class Mixture:
     def _capped(self, weights: np.ndarray, allowed: np.ndarray, expected: float, stage: str) -> np.ndarray:
         """Shares that ask no source for more than it may give; the others take over in proportion."""
         shares = weights / weights.sum()
-        if not expected:
+        if not expected or math.isinf(expected):  # without an end there are no caps
             return shares
         most = np.maximum(allowed, 0) / expected
         full = np.zeros(len(shares), bool)

@@ -21,8 +21,9 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     Noise stands in double brackets: [[<mask> -> word]] for a token that the model reads differently from what it must
     predict, [[3: word]] for the third target of a random order, [[<s>]] for a special token; >> ends a prefix.
     """
-    if not 0 <= step < config.steps:
-        raise UserError(f"step: {step} is not a step of this run; it has steps 0 to {config.steps - 1}")
+    if step < 0 or (config.length is not None and step >= config.length):
+        last = "on" if config.length is None else f"to {config.length - 1}"
+        raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
     prepared = prepare(config, progress)
     tokenizer = Tokenizer(prepared.tokenizer_file)
     drawn = Samples(prepared, config, "train")

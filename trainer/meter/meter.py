@@ -89,7 +89,7 @@ class Meter:
         self._thread: threading.Thread | None = None
         self._fold = EnergyFold()
         self._offsets: dict[Path, int] = {}
-        self._joules: dict[str, float | None] = {}
+        self.joules: dict[str, float | None] = {}  # as `read` tells them
         self._watch = rank == 0
         self._closed = self._warned = False
 
@@ -114,7 +114,7 @@ class Meter:
         """Joules by component since the run began, all hosts and attempts, as of the last reading (at most
         `meter.every_seconds` old); empty on ranks other than the first. `step` steps are finished now."""
         self._step = step
-        return self._joules
+        return self.joules
 
     def take(self, *, last: bool = False) -> None:
         """Take a reading now and write it."""
@@ -186,7 +186,7 @@ class Meter:
                     continue
                 if isinstance(line, dict):
                     self._fold.feed(line)
-        self._joules = self._fold.joules()
+        self.joules = self._fold.joules()
 
 
 def _torn(file: Path) -> bool:

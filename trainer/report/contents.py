@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Contents:
             if event.get("name") in ("start", "resume"):
                 break
         reached = self.steps.kept[-1]["step"] if self.steps.kept else 0
-        return "finished" if reached >= self.config.steps else "interrupted"
+        return "finished" if reached >= (self.config.length or math.inf) else "interrupted"
 
 
 def read_run(run: Path, site: SiteConfig | None = None) -> Contents:

@@ -45,7 +45,7 @@ class ConsoleTracker:
         processes = f"{context.world_size} process{'es' * (context.world_size > 1)}"
         self._print(
             f"{config.model.name}, {_count(context.parameters)} parameters, on {config.data.name}: "
-            f"{context.total_steps} steps, {_count(config.tokens)} tokens, {processes}"
+            f"{self._length()}, {processes}"
         )
         self._print(f"run folder {context.run}")
         if context.resumed_from:
@@ -85,7 +85,8 @@ class ConsoleTracker:
             return
         if last.step != self._shown:
             self._print_step()
-        said = [f"{status} after step {last.step} of {self._context.total_steps}", f"{_count(last.tokens)} tokens"]
+        of = "" if self._context.total_steps is None else f" of {self._context.total_steps}"
+        said = [f"{status} after step {last.step}{of}", f"{_count(last.tokens)} tokens"]
         said.append(f"{_clock(last.wall_seconds)} in this attempt" if last.attempt else _clock(last.wall_seconds))
         if (held_out := self._evaluation) is not None:
             said.append(f"held-out {_held_out(held_out)}")
@@ -101,9 +102,27 @@ class ConsoleTracker:
     def _print_step(self) -> None:
         assert self._last is not None
         self._shown = self._last.step
-        step, total = self._last.step, self._context.total_steps
-        left = [self._left()] if step < total else []
-        self._print("  ".join([f"step {step}/{total}", *self._figures(), *left]))
+        left = [self._left()] if self._last.step != self._context.total_steps else []
+        self._print("  ".join([self._place(), *self._figures(), *left]))
+
+    def _length(self) -> str:
+        """How long the run is, and which budgets may end it earlier."""
+        config = self._context.config
+        length = [] if config.length is None else [f"{config.length} steps, {_count(config.tokens)} tokens"]
+        return ", ".join([*length, *(f"until budget.{k}={most:g}" for k, most in config.budget.measured.items())])
+
+    def _place(self) -> str:
+        """Where the run is: its step, and how far its measured budgets are used up."""
+        last, total = self._last, self._context.total_steps
+        step = last.step if last else self._context.resumed_from
+        used = f" ({max(last.budget.values()):.0%} of the budget)" if last and last.budget else ""
+        return f"step {step}{'' if total is None else f'/{total}'}{used}"
+
+    def _done(self) -> float:
+        """Share of the run that is done: of its steps or of its budget, whichever is further."""
+        last, total = self._last, self._context.total_steps
+        step = last.step if last else self._context.resumed_from
+        return max(step / total if total else 0.0, *(last.budget.values() if last else ()), 0.0)
 
     def _figures(self) -> list[str]:
         last = self._last
@@ -124,17 +143,15 @@ class ConsoleTracker:
         if first is None or last is None or last.step <= first.step:
             return "ETA n/a"
         pace = (last.wall_seconds - first.wall_seconds) / (last.step - first.step)
-        return f"ETA {_clock(pace * (self._context.total_steps - last.step))}"
+        done = self._done()
+        return f"ETA {_clock(pace * last.step * (1 - done) / done)}" if done else "ETA n/a"
 
     def _bar(self) -> Group:
-        total = self._context.total_steps
-        step = self._last.step if self._last else self._context.resumed_from
         row = Table.grid(expand=True, padding=(0, 1))
         row.add_column(ratio=1)
         row.add_column(no_wrap=True)
-        row.add_row(
-            ProgressBar(total=total, completed=step), f"step {step}/{total}  {step / total:4.0%}  {self._left()}"
-        )
+        done = self._done()
+        row.add_row(ProgressBar(total=1, completed=done), f"{self._place()}  {done:4.0%}  {self._left()}")
         return Group(row, Text("  ".join(self._figures())))
 
     def _print(self, text: str) -> None:

@@ -18,7 +18,7 @@ class RunContext:
 
     config: Config
     run: Path  # the run's folder
-    total_steps: int
+    total_steps: int | None  # None where a measured budget ends the run
     parameters: int
     world_size: int
     resumed_from: int = 0  # step of the checkpoint that this attempt goes on from; 0 for a fresh start
@@ -39,7 +39,7 @@ class Tracker(Protocol):
 
 def due(step: int, every: int, context: RunContext) -> bool:
     """Whether a step is among those shown: every so many, and the first and the last of the attempt."""
-    return step % every == 0 or step == context.resumed_from + 1 or step >= context.total_steps
+    return step % every == 0 or step == context.resumed_from + 1 or step == context.total_steps
 
 
 def warn(text: str) -> None:

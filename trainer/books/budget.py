@@ -1,0 +1,67 @@
+"""Budgets that are measured: what a run has spent of them, and how many steps they buy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
+from trainer.books.figures import Figure, estimated, exact, not_stated
+from trainer.config import Config
+
+
+def spending(config: Config, hours: Figure, device_hours: Figure, device_kwh: Figure) -> dict[str, Figure]:
+    """Time, devices and energy as amounts of the measured budgets, by their names; with a PUE where one is stated."""
+    facility = device_kwh if config.site.pue is None else facility_kwh(device_kwh, config.site)
+    return {
+        "hours": hours,
+        "kwh": facility,
+        "kgco2e": carbon_kg(facility, config.site.gco2e_per_kwh, intensity_source(config.site)),
+        "money": money(facility, device_hours, config.site),
+    }
+
+
+def shares(config: Config, spent: dict[str, Figure]) -> dict[str, float]:
+    """Which share of each stated budget is used up; what cannot be measured is left out."""
+    budgets = config.budget.measured.items()
+    return {name: value / most for name, most in budgets if (value := spent[name].value) is not None}
+
+
+def planned_steps(config: Config, cost: Callable[[int], dict[str, Figure]]) -> Figure:
+    """Steps that the run will take: its length, or fewer where a measured budget ends it earlier.
+
+    `cost`: sequence length -> `spending` of one step. Not stated where the length is unknown and so is a step's cost.
+    """
+    found = [] if config.length is None else [exact(config.length)]
+    missing, costs = [], {length: cost(length) for length in config.curriculum.sequence_lengths}
+    for name, most in config.budget.measured.items():
+        step = {length: each[name] for length, each in costs.items()}
+        unknown = [figure.source for figure in step.values() if not figure.value]
+        if unknown:
+            missing += unknown
+            continue
+
+        def buys(ends: dict[int, float], most: float = most) -> int:
+            return max(1, config.curriculum.steps_within(most, ends))
+
+        likely = buys({length: figure.value or 0.0 for length, figure in step.items()})
+        fewest, many = (buys({length: figure.bounds[end] for length, figure in step.items()}) for end in (1, 0))
+        found.append(estimated(likely, f"budget.{name}={most:g}", fewest, many))
+    if not found:
+        return not_stated("; ".join(dict.fromkeys(missing)))
+    values, lows, highs = zip(*((figure.value, *figure.bounds) for figure in found), strict=True)
+    least = found[values.index(min(values))]
+    return least if least.provenance == "exact" else replace(least, low=min(lows), high=min(highs))
+
+
+def over(steps: Figure, amount: Callable[[int], Figure]) -> Figure:
+    """`amount` of the planned steps: the dearer a step is, the fewer a budget buys."""
+    if steps.value is None:
+        return not_stated(steps.source)
+    likely = amount(int(steps.value))
+    if likely.value is None or steps.low is None or steps.high is None:
+        return likely
+    ends = likely.value, amount(int(steps.low)).bounds[1], amount(int(steps.high)).bounds[0]
+    source = f"{likely.source}; {steps.source}" if likely.source else steps.source
+    return estimated(likely.value, source, min(ends), max(ends) if math.isfinite(max(ends)) else None)
