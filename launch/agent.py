@@ -11,13 +11,14 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.telling import lost_a_peer
-from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
+from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     os.environ.update(launch.environment)
     if meeting.node == 0 and meeting.port:
         _free(meeting)
+    descriptor, verdict = tempfile.mkstemp(prefix="isoflop-")
+    os.close(descriptor)
+    os.environ[VERDICT] = verdict
     try:
         elastic_launch(_settings(config, run, meeting, module, restarts), sys.executable)("-m", module, str(run))
+        return int(Path(verdict).read_text() or DONE)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode == STOPPED:
-            return STOPPED
         return _show(rank, failure.exitcode, failure.message)
     except SignalException:
         return STOPPED
@@ -64,7 +67,8 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         raise UserError(_nobody_there(config, meeting, str(error))) from None
     finally:
         os.environ.pop("ISOFLOP_LAUNCHED", None)
-    return DONE
+        os.environ.pop(VERDICT, None)
+        Path(verdict).unlink(missing_ok=True)
 
 
 def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts: int):  # type: ignore[no-untyped-def]
@@ -162,7 +166,7 @@ def main(arguments: list[str]) -> int:
                 return code
         here = Meeting(given.host, given.port, given.node, address)
         code = run_agent(config, given.run, here, restarts=config.launch.restarts)
-        if given.node == 0 and code in (DONE, FAILED, STOPPED):
+        if given.node == 0 and code in (DONE, FAILED, HALTED, STOPPED):
             from trainer.report import finish_report
 
             finish_report(given.run)

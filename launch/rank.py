@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.worker import DONE, FAILED, STOPPED, work
+from trainer.worker import DONE, FAILED, HALTED, STOPPED, work
 
 
 def place(environment: Mapping[str, str], processes: int) -> dict[str, str]:
@@ -33,7 +33,7 @@ def main(run: Path) -> int:
     """Train this task's share; the first one writes the report. Returns the exit code."""
     take_place(run)
     code = work(run)
-    if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, STOPPED):
+    if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, HALTED, STOPPED):
         from trainer.report import finish_report
 
         finish_report(run)

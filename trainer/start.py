@@ -34,7 +34,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
 
     code = run_local(config, folder.path)
     tunes = config.task.kind is not None
-    if code in (0, 1, 75):
+    if code in (0, 1, 3, 75):
         with contextlib.redirect_stdout(sys.stderr if as_json and tunes else sys.stdout):  # one JSON a command
             finish_report(folder.path, as_json=as_json and not tunes)
     if code == 75:
@@ -57,7 +57,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         return 0
     config, folder = ready(words)
     code = run_launch(config, folder.path)
-    if config.launch.name == "local" and code in (0, 1, 75):
+    if config.launch.name == "local" and code in (0, 1, 3, 75):
         from trainer.report import finish_report
 
         finish_report(folder.path)
@@ -290,6 +290,6 @@ def _start_under_torchrun(words: list[str]) -> int:
     if not path:  # rank 0 said what is wrong
         return 2
     code = work(Path(path))
-    if rank == 0 and code in (0, 1, 75):
+    if rank == 0 and code in (0, 1, 3, 75):
         finish_report(Path(path))
     return code

@@ -7,7 +7,9 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
+from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.signals import StopRequest, die_with_parent
 from trainer.faults.telling import tell_failure
@@ -16,6 +18,7 @@ from trainer.folder import RunFolder
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 HALTED = 3  # by a policy: to start again would end the same
 STOPPED = 75  # before the end, and can be resumed (EX_TEMPFAIL)
+VERDICT = "ISOFLOP_VERDICT"  # variable: the file in which an agent looks for one of the last two
 
 
 def work(run: Path) -> int:
@@ -24,7 +27,7 @@ def work(run: Path) -> int:
     rank = int(os.environ.get("RANK", 0))
     stop = StopRequest()
     try:
-        config = folder.load_config()
+        config = as_found(folder.load_config())
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
         with lock:
             threads = config.engine.threads or max(
@@ -50,10 +53,28 @@ def work(run: Path) -> int:
     return {"finished": DONE, "failed": FAILED, "halted": HALTED, "stopped": STOPPED}[outcome.status]
 
 
-if __name__ == "__main__":
-    if os.environ.get("ISOFLOP_LAUNCHED"):
-        die_with_parent()
-    code = work(Path(sys.argv[1]))
+def as_found(config: Config) -> Config:
+    """The run on as many ranks as there are: fewer than planned where a node was lost for good."""
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == config.launch.ranks:
+        return config
+    nodes, rest = divmod(size, config.launch.processes)
+    place = {"nodes": nodes} if not rest else {"nodes": 1, "processes": size}
+    return config.model_copy(update={"launch": config.launch.model_copy(update=place)})
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. An agent that starts failed ranks again is told where that would be wrong."""
+    verdict = os.environ.get(VERDICT)
+    if verdict and code in (STOPPED, HALTED):
+        Path(verdict).write_text(str(code))
+        code = DONE
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # library threads must not turn a finished run into an abort
+
+
+if __name__ == "__main__":
+    if os.environ.get("ISOFLOP_LAUNCHED"):
+        die_with_parent()
+    leave(work(Path(sys.argv[1])))

@@ -1,19 +1,24 @@
-"""A worker whose run has faults: `python ranks.py <run folder>` is a rank of that run, with the faults that the
-environment asks for. The trainer knows nothing of it: tests name this file where it would start `trainer.worker`.
+"""A worker whose run has faults: a rank of a run, with the faults that the environment asks for.
+
+The trainer knows nothing of it: `chaos.py` names this module where it would start `trainer.worker`.
 
 ISOFLOP_TEST_FAULTS is a JSON list of {"kind", "rank", "step", ...}. A fault strikes once in the life of a run folder
-(a marker in it remembers), unless "always" is true. `step` counts the forward-and-backward passes of a rank from the
-first step of the run, so 3 is the pass of step 4.
+(a marker in it remembers), unless "always" is true. It strikes in the pass after `step` updates.
 
     nan       a NaN in one gradient of that rank
-    hang      the rank sleeps for ever in its forward pass; "seconds" makes it sleep for so long
-    slow      every pass from there on takes "seconds" longer
-    kill      kill -9 of the rank itself
-    big       the loss of the pass is multiplied by "factor", gradients included
+    big       one gradient is multiplied by "factor"
+    slow      the rank sleeps for "seconds" in the pass
+    hang      the rank sleeps for ever
+    kill      kill -9 of the rank
+    agent     kill -9 of the agent that started the rank
+    term      TERM to that agent
+    truncate  the newest checkpoint loses half of a file, and the rank is killed
+    disk      the disk of the checkpoints is filled, until "steps" later or until the next start
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -27,26 +32,60 @@ class Faults:
     """The faults of this rank, in order."""
 
     def __init__(self, run: Path, rank: int) -> None:
-        self.markers = run / "faults"
+        self.run, self.markers, self.ballast = run, run / "faults", run / "checkpoints" / "ballast"
         self.markers.mkdir(exist_ok=True)
         every = enumerate(json.loads(os.environ.get("ISOFLOP_TEST_FAULTS", "[]")))
         self.mine = [(number, fault) for number, fault in every if fault.get("rank", 0) == rank]
+        self.full_until = 0
+        if rank == 0:
+            self.ballast.unlink(missing_ok=True)
 
-    def at(self, step: int, *kinds: str) -> list[dict[str, Any]]:
-        """Those of these kinds that strike now."""
+    def at(self, step: int) -> list[dict[str, Any]]:
+        """Those that strike now."""
         struck = []
         for number, fault in self.mine:
-            now = step >= fault["step"] if fault["kind"] == "slow" else step == fault["step"]
-            if fault["kind"] in kinds and now:
-                marker = self.markers / str(number)
-                if fault.get("always") or fault["kind"] == "slow" or not marker.exists():
-                    marker.touch()
-                    struck.append(fault)
+            marker = self.markers / str(number)
+            if step == fault["step"] and (fault.get("always") or not marker.exists()):
+                marker.touch()
+                struck.append(fault)
         return struck
+
+    def strike(self, fault: dict[str, Any], step: int) -> None:
+        """What happens before the pass."""
+        match fault["kind"]:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "agent":
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(3600)  # until the kernel takes this process along
+            case "term":
+                os.kill(os.getppid(), signal.SIGTERM)
+            case "slow" | "hang":
+                sleep_in_a_pass(fault.get("seconds", 3600))
+            case "truncate":
+                newest = max(self.run.glob("checkpoints/step-*"))
+                victim = sorted(newest.glob("*.safetensors"))[fault["step"] % 2]
+                os.truncate(victim, victim.stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "disk":
+                self.full_until = step + fault["steps"]
+                with open(self.ballast, "wb") as file:
+                    try:
+                        while True:
+                            file.write(bytes(1 << 16))
+                            file.flush()
+                    except OSError:
+                        pass
+
+    def free(self, step: int) -> None:
+        """The disk has room again, once it is time."""
+        if self.full_until and step >= self.full_until:
+            self.ballast.unlink(missing_ok=True)
+            self.full_until = 0
 
 
 def install(run: Path) -> None:
-    """Put the faults between the loop and its engine."""
+    """Put the faults between the loop and its engine. `reads-<rank>.jsonl` tells what each update was made of."""
     from trainer import loop
     from trainer.engine import Engine
 
@@ -54,32 +93,46 @@ def install(run: Path) -> None:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.faults = Faults(run, self.world.rank)
-            self.step = 0  # updates so far
+            self.done = 0  # updates so far
+            self.reads: list[str] = []
 
         def load(self, step: int, *arguments: Any) -> None:
             super().load(step, *arguments)
-            self.step = step
+            self.done = step
 
         def update(self, lr: float) -> None:
+            with open(run / f"reads-{self.world.rank}.jsonl", "a") as file:
+                file.write(json.dumps({"step": self.done, "rows": self.reads}) + "\n")
             super().update(lr)
-            self.step += 1
+            self.done += 1
 
         def forward_backward(self, micro_batches: Any, targets: float) -> Any:
-            for fault in self.faults.at(self.step, "kill", "hang", "slow"):
-                if fault["kind"] == "kill":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                sleep_in_a_pass(fault.get("seconds", 3600))
+            rows = [
+                (row, aims)
+                for batch in micro_batches
+                for row, aims in zip(batch["tokens"], batch["targets"], strict=True)
+            ]
+            self.reads = [fingerprint(row) for row, aims in rows if (aims >= 0).any()]
+            self.faults.free(self.done)
             hooks = []
-            for fault in self.faults.at(self.step, "nan", "big"):
-                factor = float("nan") if fault["kind"] == "nan" else fault["factor"]
-                parameter = next(iter(self.parameters.values()))
-                hooks.append(parameter.register_hook(lambda gradient, factor=factor: gradient * factor))
+            for fault in self.faults.at(self.done):
+                if fault["kind"] in ("nan", "big"):
+                    factor = float("nan") if fault["kind"] == "nan" else fault["factor"]
+                    parameter = next(iter(self.parameters.values()))
+                    hooks.append(parameter.register_hook(lambda gradient, factor=factor: gradient * factor))
+                else:
+                    self.faults.strike(fault, self.done)
             found = super().forward_backward(micro_batches, targets)
             for hook in hooks:
                 hook.remove()
             return found
 
     loop.Engine = FaultyEngine  # type: ignore[misc]
+
+
+def fingerprint(row: Any) -> str:
+    """Of one sample's tokens."""
+    return hashlib.sha256(row.astype("<i8").tobytes()).hexdigest()[:16]
 
 
 def sleep_in_a_pass(seconds: float) -> None:
@@ -89,12 +142,8 @@ def sleep_in_a_pass(seconds: float) -> None:
 
 if __name__ == "__main__":
     from trainer.faults.signals import die_with_parent
-    from trainer.worker import work
+    from trainer.worker import leave, work
 
-    if os.environ.get("ISOFLOP_LAUNCHED"):
-        die_with_parent()
+    die_with_parent()
     install(Path(sys.argv[1]))
-    code = work(Path(sys.argv[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(work(Path(sys.argv[1])))
