@@ -1,0 +1,137 @@
+"""A run in which everything breaks ends where the undisturbed one does, and read every sample once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainer.faults.ranks import fingerprint
+from trainer.data import Samples, prepare
+from trainer.folder import RunFolder
+from trainer.trackers import read_events, read_metrics
+
+ROOT = Path(__file__).resolve().parents[3]
+BATCH = 12
+
+# How often each fault strikes in the long version.
+MIXTURE = {"nan": 14, "kill": 14, "slow": 8, "agent": 6, "term": 6, "truncate": 4, "disk": 3, "hang": 1}
+
+
+def plan(counts: dict[str, int], gap: int, seed: int) -> list[dict[str, Any]]:
+    """These faults in random order and on random ranks, one every `gap` steps or so."""
+    chance = random.Random(seed)
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    chance.shuffle(kinds)
+    details: dict[str, dict[str, Any]] = {"slow": {"seconds": 0.5}, "disk": {"steps": 2 * gap}}
+    only_first = ("truncate", "disk")
+    return [
+        {
+            "kind": kind,
+            "rank": 0 if kind in only_first else chance.randrange(2),
+            "step": 5 + number * gap + chance.randrange(gap),
+            **details.get(kind, {}),
+        }
+        for number, kind in enumerate(kinds)
+    ]
+
+
+def survive(words: list[str], folder: Path, faults: list[dict[str, Any]], starts: int) -> int:
+    """Start the run again until it has finished; returns how often that was needed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISOFLOP_TEST_FAULTS": json.dumps(faults)}
+    program = [sys.executable, "-m", "tests.trainer.faults.chaos", "train", *words]
+    for start in range(1, starts + 1):
+        done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
+        if done.returncode == 0:
+            return start
+        assert done.returncode in (1, 75, -9), done.stdout[-3000:] + done.stderr[-3000:]
+    raise AssertionError(f"not finished after {starts} starts:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {record["step"]: record["loss"] for record in read_metrics(run) if record["kind"] == "step"}
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    files = (run / "checkpoints" / f"step-{step:08d}").glob("model*.safetensors")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def samples_read(run: Path, steps: int) -> Counter[str]:
+    """What the updates that count were made of, over all ranks."""
+    read: Counter[str] = Counter()
+    for rank in range(2):
+        lines = (run / f"reads-{rank}.jsonl").read_text().splitlines()
+        last = {record["step"]: record["rows"] for record in map(json.loads, filter(None, lines))}
+        assert sorted(last) == list(range(steps))
+        read.update(row for rows in last.values() for row in rows)
+    return read
+
+
+def samples_expected(run: Path, steps: int) -> Counter[str]:
+    """The first steps x batch samples of the run, computed here."""
+    config = RunFolder(run).load_config()
+    batch = Samples(prepare(config), config, "train").batch(0, steps * BATCH)
+    return Counter(fingerprint(row) for row in batch["tokens"])
+
+
+def check(tiny: list[str], folder: Path, faults: list[dict[str, Any]], starts: int) -> Path:
+    """Both runs, and that nothing tells them apart."""
+    steps = max(fault["step"] for fault in faults) + 3
+    words = [*tiny, f"budget.steps={steps}", "checkpoint.every_steps=2", "checkpoint.keep_last=4"]
+    words += ["evaluation.every_steps=null", "evaluation.samples=1", "launch.processes=2", "run.experiment=chaos"]
+    survive([*words, "run.id=undisturbed"], folder, [], 1)
+    disturbed = folder / "runs" / "chaos" / "disturbed"
+    (disturbed / "checkpoints").mkdir(parents=True)
+    disk = disturbed / "checkpoints"
+    small = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode == 0
+    )
+    if not small:  # a full disk needs one that can be filled
+        faults = [fault for fault in faults if fault["kind"] != "disk"]
+    try:
+        survive([*words, "run.id=disturbed", "launch.restarts=100", "faults.hang_seconds=6"], folder, faults, starts)
+        undisturbed = folder / "runs" / "chaos" / "undisturbed"
+        assert len(list((disturbed / "faults").iterdir())) == len(faults), "not every fault struck"
+        assert losses(disturbed) == losses(undisturbed)
+        assert sorted(losses(disturbed)) == list(range(1, steps + 1))
+        assert samples_read(disturbed, steps) == samples_read(undisturbed, steps) == samples_expected(disturbed, steps)
+        ours, theirs = weights(disturbed, steps), weights(undisturbed, steps)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    finally:
+        if small:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+    return disturbed
+
+
+def told(run: Path) -> Counter[str]:
+    return Counter(event["name"] for event in read_events(run))
+
+
+def test_six_faults(tiny: list[str], tmp_path: Path) -> None:
+    counts = dict.fromkeys(("nan", "kill", "slow", "agent", "term", "truncate"), 1)
+    run = check(tiny, tmp_path, plan(counts, 2, seed=1), starts=4)
+    assert told(run)["transient"] == told(run)["stopped"] == told(run)["damage"] == 1
+    assert told(run)["resume"] == 4  # after each of kill, agent, term and truncate
+
+
+@pytest.mark.slow
+def test_more_than_fifty_faults(tiny: list[str], tmp_path: Path) -> None:
+    seed = int(os.environ.get("ISOFLOP_TEST_SEED", "7"))
+    faults = plan(MIXTURE, 3, seed)
+    assert len(faults) >= 50
+    run = check(tiny, tmp_path, faults, starts=20)
+    events = told(run)
+    assert events["transient"] == MIXTURE["nan"]
+    assert events["hang"] == MIXTURE["hang"]
+    assert events["resume"] >= sum(MIXTURE[kind] for kind in ("kill", "agent", "term", "truncate", "hang"))
