@@ -115,7 +115,7 @@ def _resources(compiled: Any, arch: str) -> Resources:
 
 
 _TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-_FLOAT_POINTERS = ("lse_ptr", "delta_ptr", "relative_ptr", "partial_ptr", "sink_ptr", "slopes_ptr")
+_FLOAT_POINTERS = ("lse_ptr", "delta_ptr", "rest_ptr", "relative_ptr", "partial_ptr", "sink_ptr", "slopes_ptr")
 _FLOATS = ("scale", "softcap", "keep_scale")
 _UNIT_STRIDES = tuple(f"stride_{tensor}d" for tensor in ("q", "k", "v", "o", "g", "dq", "dk", "dv"))
 _COUNTS = ("heads", "q_len", "k_len", "batch_size", "splits")
@@ -152,7 +152,7 @@ def compile_attention(
     present = {
         "slopes_ptr": s["BIAS"] == 1, "relative_ptr": s["BIAS"] == 2 or name == "bias",
         "dense_ptr": s["BIAS"] == 3 or name == "dense",
-        "k_lens_ptr": s["K_LENS"], "sink_ptr": s["SINK"], "seed_ptr": s["DROPOUT"],
+        "k_lens_ptr": s["K_LENS"], "sink_ptr": s["SINK"], "rest_ptr": s["SINK"], "seed_ptr": s["DROPOUT"],
         **dict.fromkeys(("q_rank_ptr", "k_rank_ptr"), bool(s["ORDER"])),
         **dict.fromkeys(
             ("q_segment_ptr", "k_segment_ptr", "q_lo_ptr", "q_hi_ptr", "k_lo_ptr", "k_hi_ptr"), s["SEGMENTS"]

@@ -60,17 +60,17 @@ def load_statistics(lse_ptr, delta_ptr, rows, q_len):
 
 @triton.jit
 def _walk_keys(
-    dq, q, dout, lse, delta, start, stop, row0, rows,
+    dq, rest, q, dout, lse, delta, start, stop, row0, rows,
     k_base, stride_kn, stride_kd, v_base, stride_vn, stride_vd, dim,
     slope, relative_ptr, dense_ptr, dense_row, dense_col,
     q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, head_number,
     q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
     HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
-    ORDER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
+    ORDER: tl.constexpr, SOFTCAP: tl.constexpr, SINK: tl.constexpr, DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
     WIDE: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add to dq what the key tiles of [start, stop) give."""
+    """Add to dq what the key tiles of [start, stop) give, and to rest (with a sink) the row sums of dS."""
     col = lanes(BLOCK_N, WIDE)
     for first in range(start, stop, BLOCK_N):
         k = load_rows(k_base, first, stride_kn, stride_kd, col, dim, k_end, HEAD_DIM, MASKED)
@@ -93,18 +93,20 @@ def _walk_keys(
         keep = True
         if DROPOUT:
             keep = kept(seed, row0, first, head_number, threshold, BLOCK_M, BLOCK_N)
-        _, _, dscaled = score_gradient(
+        _, dbiased, dscaled = score_gradient(
             products, dp, lse[:, None], delta[:, None], keep, seen, rows[:, None], cols[None, :],
             slope, relative_ptr, dense_ptr, dense_row, dense_col, q_len, k_len, scale, softcap, keep_scale,
             BIAS, SOFTCAP, DROPOUT, MASKED,
         )  # fmt: skip
         dq = tl.dot(dscaled.to(k.dtype), k, dq, input_precision=PRECISION)
-    return dq
+        if SINK:
+            rest += tl.sum(dbiased, 1)
+    return dq, rest
 
 
 @triton.jit
 def attention_dq(
-    q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, dq_ptr,
+    q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, dq_ptr, rest_ptr,
     slopes_ptr, relative_ptr, dense_ptr, q_segment_ptr, k_segment_ptr, q_lo_ptr, q_hi_ptr, k_lens_ptr,
     q_rank_ptr, k_rank_ptr, seed_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
@@ -115,10 +117,13 @@ def attention_dq(
     scale, softcap, threshold, keep_scale, heads, q_len, k_len, left, right,
     GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
-    K_LENS: tl.constexpr, ORDER: tl.constexpr, SOFTCAP: tl.constexpr, DROPOUT: tl.constexpr,
+    K_LENS: tl.constexpr, ORDER: tl.constexpr, SOFTCAP: tl.constexpr, SINK: tl.constexpr, DROPOUT: tl.constexpr,
     PRECISION: tl.constexpr, WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Grid: batch * heads * tiles of queries. Walks over the keys as the forward kernel does."""
+    """Grid: batch * heads * tiles of queries. Walks over the keys as the forward kernel does.
+
+    With a sink it also leaves rest = the row sums of dS over the keys, from which the sink's gradient follows.
+    """
     tiles = tl.cdiv(q_len, BLOCK_M)
     row0 = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M
     head_number = tl.program_id(0) // tiles
@@ -172,6 +177,7 @@ def attention_dq(
         lo, hi, row0, last_row, k_end, shift, left, right, HAS_LEFT, HAS_RIGHT, SEGMENTS or ORDER > 0, BLOCK_N,
     )  # fmt: skip
     dq = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    rest = tl.zeros([BLOCK_M], dtype=tl.float32)
     for span in tl.static_range(3):
         if span == 0:
             start, stop = lo, tl.minimum(full_lo, hi)
@@ -180,15 +186,17 @@ def attention_dq(
         else:
             start, stop = full_hi, hi
         if (span != 0 or HAS_LEFT) and (span != 1 or not (SEGMENTS or ORDER > 0)):
-            dq = _walk_keys(
-                dq, q, dout, lse, delta, start, stop, row0, rows,
+            dq, rest = _walk_keys(
+                dq, rest, q, dout, lse, delta, start, stop, row0, rows,
                 k_base, stride_kn, stride_kd, v_base, stride_vn, stride_vd, dim,
                 slope, relative_ptr, dense_ptr, stride_dense_m, stride_dense_n,
                 q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, head_number,
                 q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
                 HEAD_DIM, BLOCK_M, BLOCK_N, HAS_LEFT, HAS_RIGHT, BIAS, SEGMENTS,
-                ORDER, SOFTCAP, DROPOUT, PRECISION, WIDE, span != 1,
+                ORDER, SOFTCAP, SINK, DROPOUT, PRECISION, WIDE, span != 1,
             )  # fmt: skip
+    if SINK:
+        tl.store(rest_ptr + statistics + rows, rest, mask=rows < q_len)
     store_rows(
         dq_ptr + batch * stride_dqb + head * stride_dqh, dq * scale, row0, stride_dqm, stride_dqd, row, dim,
         q_len, HEAD_DIM,

@@ -153,26 +153,42 @@ def _delta(a: Arguments, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor | 
     return delta
 
 
-def _dq(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
+def _dq(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tensor, Tensor | None]:
+    """dq, and with a sink the row sums of dS over the keys, float32 [B, H, Sq]."""
     q_lo, q_hi = (None, None) if a.q_reach is None else a.q_reach.unbind(0)
     dq = torch.empty(a.q.shape, dtype=a.q.dtype, device=a.q.device)
+    rest = None if a.sink is None else torch.empty_like(lse)
     tile = a.tile("dq")
     a.launch(
         attention_dq,
         a.batch * a.heads * _tiles(a.q_len, tile.block_m),
         (
-            a.q, a.k, a.v, dout, lse, delta, dq, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments,
+            a.q, a.k, a.v, dout, lse, delta, dq, rest, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments,
             q_lo, q_hi, a.kv_lens, a.q_order, a.k_order, a.seed,
             *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *dq.stride(),
             *a.bias_strides(), *a.index_strides(), *a.scalars(), *a.lengths(),
         ),
+        SINK=a.sink is not None,
         WIDE=_wide(a.q, a.k, a.v, dout, dq),
         BLOCK_M=tile.block_m,
         BLOCK_N=tile.block_n,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )  # fmt: skip
-    return dq
+    return dq, rest
+
+
+def _dsink(sink: Tensor, lse: Tensor, delta: Tensor, dlse: Tensor | None, rest: Tensor) -> Tensor:
+    """[H]. The sink is a key whose value is 0, so that its dS = -P (rowsum(P dP) - dLSE).
+
+    delta is that bracket from the rounded output, whose error would add up over the rows: the exact one comes back from
+    rest = rowsum(dS) = rowsum(P dP) - delta (1 - P_sink).
+    """
+    weight = torch.exp(sink.float().view(1, -1, 1) - lse)
+    bracket = rest + delta * (1 - weight)
+    if dlse is not None:
+        bracket = bracket - dlse
+    return -torch.where(lse == -torch.inf, 0.0, weight * bracket).sum((0, 2)).to(sink.dtype)
 
 
 def _dkdv(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
@@ -309,11 +325,9 @@ def attention_backward_op(
     nothing = [q.new_empty(0) for _ in range(3)]
     dtable = _dtable(a, lse, delta, dout) if needs_table else nothing[0]
     ddense = _ddense(a, lse, delta, dout) if needs_dense else nothing[1]
-    dsink = nothing[2]
-    if sink is not None:  # the sink is a key whose value is 0: dP = 0, so dS = P * (0 - delta)
-        weight = torch.exp(sink.float().view(1, -1, 1) - lse)
-        dsink = -(weight * delta).sum((0, 2)).to(sink.dtype)
-    return _dq(a, lse, delta, dout), dk, dv, dtable, ddense, dsink
+    dq, rest = _dq(a, lse, delta, dout)
+    dsink = nothing[2] if sink is None or rest is None else _dsink(sink, lse, delta, dlse, rest)
+    return dq, dk, dv, dtable, ddense, dsink
 
 
 @attention_backward_op.register_fake
