@@ -221,12 +221,13 @@ def _device_exists(config: Config) -> None:
         raise UserError(
             "engine.compile: torch.compile on a CPU needs a C++ compiler (g++ or clang++), and there is none"
         )
-    if config.kernels.attention == "triton" and config.engine.device != "cuda":
+    if (wanted := config.kernels.need_gpu) and config.engine.device != "cuda":
         import torch
 
         if not torch.cuda.is_available():
+            keys = ", ".join(f"kernels.{name}" for name in wanted)
             raise UserError(
-                "kernels.attention: triton given, but there is no GPU here; auto, sdpa and reference run on a CPU"
+                f"{keys}: triton given, but there is no GPU here; kernels=auto, torch or reference run anywhere"
             )
 
 

@@ -113,22 +113,20 @@ def _block(stack: _Pass) -> int:
         kept = 4 if model.gated else 2
     norms = 2 * _norm(stack) - (FP32 * width if model.parallel else 0)  # both norms of a parallel block read the same
     total = tokens * (norms + low * (copies * width + kept * hidden))
-    total += _attention(stack, stack.tokens, rotary=model.position == "rotary")
+    total += _attention(stack, stack.tokens)
     if stack.source:
-        total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source, rotary=False)
+        total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source)
         total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
     return total
 
 
-def _attention(stack: _Pass, keys: int, *, rotary: bool) -> int:
+def _attention(stack: _Pass, keys: int) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
     fused = on_gpu(stack.config) and stack.config.kernels.attention in ("auto", "triton")
     total = low * (
         2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
     )  # query, output; key, value, expanded
-    if rotary and stack.cast:
-        total += tokens * low * 4 * model.rotary_channels  # cosines and sines, cast for queries and for keys
     if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
         statistics = 2 if model.qk_norm == "projection" else model.heads + model.key_heads
         total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)

@@ -43,6 +43,17 @@ class KernelsConfig(Section):
     """Which implementation computes; a switch changes speed, never the outcome."""
 
     attention: Literal["auto", "triton", "sdpa", "reference"] = key("auto", "backend of attention")
+    norm: Literal["auto", "triton", "torch", "reference"] = key("auto", "of RMSNorm and LayerNorm")
+    rotary: Literal["auto", "triton", "torch", "reference"] = key("auto", "of rotary positions")
+    gated: Literal["auto", "triton", "torch", "reference"] = key("auto", "of SwiGLU and GeGLU")
+    loss: Literal["auto", "triton", "chunked", "torch", "reference"] = key(
+        "auto", "of the output layer with its loss; triton and chunked never hold all logits"
+    )
+
+    @property
+    def need_gpu(self) -> list[str]:
+        """The keys that ask for Triton, which runs on GPUs alone."""
+        return [name for name, backend in self if backend == "triton"]
 
 
 # Peaks that datasheets print with sparsity (or for FP8): twice what dense 16-bit work can reach.

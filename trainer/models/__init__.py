@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer.config import Config
+from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
@@ -43,5 +44,7 @@ def build(config: Config) -> Model:
 
 
 def _assembled(config: Config) -> Decoder | Encoder | EncoderDecoder:
-    model = config.body
-    return ASSEMBLIES[model.family](model, config.vocabulary, config.max_length, backend=config.kernels.attention)
+    assembly = ASSEMBLIES[config.body.family]
+    model = assembly(config.body, config.vocabulary, config.max_length, backend=config.kernels.attention)
+    use_kernels(model, config.kernels)
+    return model

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kernels import Dense, PreparedMask, attention
+from kernels import Dense, PreparedMask, attention, rotary
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import Spread
 from trainer.models.parts import Linear, RMSNorm
-from trainer.models.positions import rotate
 
-Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, 1, channels]
+Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
 
 
 class Context(NamedTuple):
@@ -33,6 +32,8 @@ class Context(NamedTuple):
 
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023)."""
+
+    turning = "auto"  # backend of rotary positions
 
     def __init__(self, config: ModelConfig, std: Spread, *, local: bool = False) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class Attention(nn.Module):
         query, key, value = self.project(x, x if keys_from is None else keys_from)
         if context.rotary is not None:
             angles = context.rotary[self.local]
-            query, key = rotate(query, *angles), rotate(key, *angles)
+            query, key = (rotary(part, *angles, backend=self.turning) for part in (query, key))
         return self.mix(query, key, value, context.mask(self.local), context.backend)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: PreparedMask, backend: str) -> Tensor:

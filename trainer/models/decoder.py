@@ -6,7 +6,6 @@ from torch import Tensor
 
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
-from trainer.models.losses import token_loss
 from trainer.models.parts import Head, HeadTransform, Linear
 from trainer.models.stack import Stack, places
 
@@ -55,6 +54,8 @@ class Decoder(Stack):
         self, tokens: Tensor, targets: Tensor, segments: Tensor, positions: Tensor, order: Tensor | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
-        logits = self.logits(tokens, positions, segments, order)
-        loss, count = token_loss(logits, targets, self.label_smoothing * self.training)
+        hidden = self.hidden(tokens, positions, segments, order)
+        if self.transform is not None:
+            hidden = self.transform(hidden)
+        loss, count = self.head(hidden, targets, self.label_smoothing * self.training)
         return loss, count, {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,11 @@ from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.initialization import spread
-from trainer.models.losses import per_row, token_loss
-from trainer.models.parts import Head, HeadTransform, Linear
+from trainer.models.losses import per_row
+from trainer.models.parts import Head, HeadTransform, Linear, computing_dtype
 from trainer.models.positions import sinusoids
 from trainer.models.replaced import ReplacedTokens
-from trainer.models.stack import Stack, computing_dtype, places
+from trainer.models.stack import Stack, places
 
 Output = tuple[Tensor, Tensor, dict[str, Tensor]]
 
@@ -31,8 +32,9 @@ class TokenHead(nn.Module):
         columns, bias = config.embedding_channels, config.head_bias
         self.output = Head(columns, vocabulary, bias=bias, std=std.head, scale=config.head_factor)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.output(hidden if self.transform is None else self.transform(hidden))
+    def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Any:
+        """As `Head`: logits, or the loss of targets and their count."""
+        return self.output(hidden if self.transform is None else self.transform(hidden), targets)
 
 
 class Encoder(Stack):
@@ -202,7 +204,7 @@ class Encoder(Stack):
             return self.replaced(self, tokens, targets, segments, positions, token_types)
         assert self.head is not None
         hidden = self._predicting(tokens, positions, segments, token_types, order)
-        loss, count = token_loss(self.head(hidden), targets)
+        loss, count = self.head(hidden, targets)
         if self.sentence is None or sentence_label is None:
             return loss, count, {}
         logits = self.sentence_logits(hidden).float()

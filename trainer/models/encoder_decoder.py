@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import spread
-from trainer.models.losses import token_loss
-from trainer.models.parts import Head
-from trainer.models.stack import Stack, computing_dtype, places
+from trainer.models.parts import Head, computing_dtype
+from trainer.models.stack import Stack, places
 
 
 class EncoderDecoder(nn.Module):
@@ -52,7 +51,18 @@ class EncoderDecoder(nn.Module):
         segments: Tensor | None = None,
         source_segments: Tensor | None = None,
     ) -> Tensor:
-        """Next-token logits [B, S, vocabulary] of the decoder over an encoded source [B, source length, width].
+        """Next-token logits [B, S, vocabulary] of the decoder over an encoded source; arguments as in `decoded`."""
+        return self.head(self.decoded(source, tokens, positions, segments, source_segments))
+
+    def decoded(
+        self,
+        source: Tensor,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        source_segments: Tensor | None = None,
+    ) -> Tensor:
+        """The decoder's residual stream [B, S, width] over an encoded source [B, source length, width].
 
         A decoder token sees the source tokens of its own segment number; without `segments` all are of segment 0.
         """
@@ -70,8 +80,7 @@ class EncoderDecoder(nn.Module):
             backend=self.backend,
         )
         context = self.decoder.context(x, positions, segments)._replace(source=source, source_mask=mask)
-        hidden = self.decoder.run(x, context)
-        return self.head(hidden)
+        return self.decoder.run(x, context)
 
     def forward(
         self,
@@ -85,6 +94,6 @@ class EncoderDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
         source = self.encode(source_tokens, source_positions, source_segments)
-        logits = self.decode(source, tokens, positions, segments, source_segments)
-        loss, count = token_loss(logits, targets, self.label_smoothing * self.training)
+        hidden = self.decoded(source, tokens, positions, segments, source_segments)
+        loss, count = self.head(hidden, targets, self.label_smoothing * self.training)
         return loss, count, {}

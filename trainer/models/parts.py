@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels import geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import Spread, initialize
+from trainer.models.losses import NOT_A_TARGET, token_loss
 
 __all__ = [
     "ACTIVATIONS",
@@ -16,11 +21,18 @@ __all__ = [
     "FeedForward",
     "Head",
     "HeadTransform",
+    "LayerNorm",
     "Linear",
     "RMSNorm",
     "initialize",
     "norm",
 ]
+
+
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of matrix products: autocast's where it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 class Linear(nn.Linear):
@@ -35,14 +47,35 @@ class Linear(nn.Linear):
 
 
 class Head(Linear):
-    """From the residual stream to logits, whose number does not grow with the width. `scale` multiplies the input."""
+    """From the residual stream to logits, whose number does not grow with the width. `scale` multiplies the input.
+
+    backend: of the loss, as `kernels.loss` in the configuration.
+    """
+
+    backend = "auto"
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float, scale: float = 1.0) -> None:
         super().__init__(inputs, outputs, bias=bias, std=std)
         self.scale = scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.scale == 1 else x * self.scale)
+    def forward(self, x: Tensor, targets: Tensor | None = None, smoothing: float = 0.0) -> Any:
+        """Logits [..., V]; with targets [...]: the sum of their cross-entropy (fp32), smoothed, and their count."""
+        x = x if self.scale == 1 else x * self.scale
+        if targets is None:
+            return super().forward(x)
+        fused = {"auto": "triton" if x.is_cuda else None, "triton": "triton", "chunked": "torch"}.get(self.backend)
+        if fused is None:
+            return token_loss(super().forward(x), targets, smoothing)
+        sums = linear_cross_entropy(
+            x.to(computing_dtype(x)),
+            self.weight,
+            targets,
+            bias=self.bias,
+            ignore_index=NOT_A_TARGET,
+            label_smoothing=smoothing,
+            backend=fused,
+        )
+        return sums.total, sums.targets
 
 
 class Embedding(nn.Embedding):
@@ -59,8 +92,22 @@ class Embedding(nn.Embedding):
 class RMSNorm(nn.RMSNorm):
     """In the precision of its weight, also where autocast hands it bf16."""
 
+    backend = "auto"
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype))
+        return rms_norm(x.to(self.weight.dtype), self.weight, eps=self.eps or 0.0, backend=self.backend)  # type: ignore[return-value]
+
+
+class LayerNorm(nn.LayerNorm):
+    """In fp32 or better, which PyTorch's own sees to under autocast."""
+
+    backend = "auto"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.backend == "torch" or (self.backend == "auto" and not x.is_cuda):
+            return super().forward(x)
+        wide = x.to(self.weight.dtype)
+        return layer_norm(wide, self.weight, self.bias, eps=self.eps, backend=self.backend)  # type: ignore[return-value]
 
 
 def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
@@ -68,7 +115,7 @@ def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     width = width or config.width
     if config.norm == "rmsnorm":
         return RMSNorm(width, eps=config.norm_epsilon)
-    return nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
+    return LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -77,15 +124,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
+GATED: dict[str, Callable[..., Tensor]] = {
+    "gelu": geglu,
+    "gelu_tanh": partial(geglu, approximate=True),
+    "silu": swiglu,
+}
 
 
 class FeedForward(nn.Module):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer 2020, GLU variants)."""
 
+    backend = "auto"  # of the gated product
+
     def __init__(self, config: ModelConfig, std: Spread) -> None:
         super().__init__()
         width, hidden = config.width, config.ffn_channels
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation, self.gated = ACTIVATIONS[config.activation], GATED.get(config.activation)
         self.gate = Linear(width, hidden, bias=config.bias, std=std.up) if config.gated else None
         self.up = Linear(width, hidden, bias=config.bias, std=std.up)
         self.down = Linear(hidden, width, bias=config.bias, std=std.down)
@@ -93,7 +147,9 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return self.down(self.activation(self.up(x)))
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+        if self.gated is None:
+            return self.down(self.activation(self.gate(x)) * self.up(x))
+        return self.down(self.gated(self.gate(x), self.up(x), backend=self.backend))
 
 
 class HeadTransform(nn.Module):

@@ -28,20 +28,9 @@ def rotary_frequencies(config: ModelConfig, base: float, device: torch.device) -
 
 
 def rotary_angles(positions: Tensor, config: ModelConfig, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, each [B, S, 1, rotary channels], of positions in half-split order (Su et al. 2021)."""
+    """Cosine and sine, each [B, S, rotary channels / 2], of positions in half-split order (Su et al. 2021)."""
     angles = positions[..., None].float() * rotary_frequencies(config, base, positions.device)
-    angles = torch.cat((angles, angles), dim=-1)[:, :, None, :]
     return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn the first channels of x [B, S, H, channels] by their positions' angles; the others stay as they are."""
-    turning, rest = x, None
-    if cosine.shape[-1] < x.shape[-1]:
-        turning, rest = x[..., : cosine.shape[-1]], x[..., cosine.shape[-1] :]
-    first, second = turning.chunk(2, dim=-1)
-    turned = turning * cosine.to(x.dtype) + torch.cat((-second, first), dim=-1) * sine.to(x.dtype)
-    return turned if rest is None else torch.cat((turned, rest), dim=-1)
 
 
 def sinusoids(positions: Tensor, width: int, *, steps: int | None = None) -> Tensor:

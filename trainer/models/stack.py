@@ -12,7 +12,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.initialization import spread
-from trainer.models.parts import Embedding, Linear, norm
+from trainer.models.parts import Embedding, Linear, computing_dtype, norm
 from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
 
 
@@ -152,12 +152,6 @@ class Stack(nn.Module):
         if self.recompute and self.training:
             return checkpoint(block, x, context, keys_from, use_reentrant=False)
         return block(x, context, keys_from)
-
-
-def computing_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of queries and keys: autocast's where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def places(tokens: Tensor) -> Tensor:

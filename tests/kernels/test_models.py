@@ -1,0 +1,76 @@
+"""The models of the trainer on every backend of the kernels: a switch changes speed, never the outcome."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.config import Config
+from trainer.config.machinery import KernelsConfig
+from trainer.models import build, initialize
+
+NAMES = ("norm", "rotary", "gated", "loss")
+FUSED = KernelsConfig(attention="triton", **dict.fromkeys(NAMES, "triton"))
+PLAIN = KernelsConfig(attention="reference", **dict.fromkeys(NAMES, "reference"))
+CHUNKED = KernelsConfig(attention="sdpa", norm="torch", rotary="torch", gated="torch", loss="chunked")
+
+SIZE = {"depth": 2, "width": 32, "heads": 2, "vocabulary": 320}
+MODELS = {
+    "llama": ({"kv_heads": 1}, "causal"),
+    "gpt2": (
+        {"gated": False, "activation": "gelu_tanh", "norm": "layernorm", "position": "learned", "bias": True},
+        "causal",
+    ),
+    "geglu, partial rotary": ({"activation": "gelu", "rotary_fraction": 0.5}, "causal"),
+    "modern encoder": ({"family": "encoder", "activation": "gelu", "head_transform": True}, "masked_lm"),
+    "t5": (
+        {"family": "encoder_decoder", "position": "buckets", "activation": "gelu_tanh", "attention_scale": 1.0},
+        "span_corruption",
+    ),
+}
+
+
+def outcome(model: dict, objective: str, kernels: KernelsConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of one batch of packed documents."""
+    config = Config.model_validate(
+        {
+            "model": SIZE | model,
+            "objective": {"name": objective},
+            "data": {"sequence_length": 24},
+            "tokenizer": {"vocabulary": 300},
+            "kernels": kernels.model_dump(),
+        }
+    )
+    built = build(config)
+    initialize(built, 0)
+    chance = torch.Generator().manual_seed(1)
+    shape = (2, 24)
+
+    def draw() -> torch.Tensor:
+        return torch.randint(0, 320, shape, generator=chance)
+
+    targets = draw()
+    targets[:, ::3] = -100
+    segments = (torch.arange(24) // 10).int().expand(shape).contiguous()
+    positions = torch.arange(24).expand(shape)
+    batch = {"tokens": draw(), "targets": targets, "segments": segments, "positions": positions}
+    if config.model.family == "encoder_decoder":
+        batch |= {"source_tokens": draw(), "source_segments": segments, "source_positions": positions}
+    loss, count, _ = built(**batch)
+    assert count == (targets >= 0).sum()
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in built.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kernels", [FUSED, CHUNKED], ids=["triton", "chunked"])
+@pytest.mark.parametrize("name", MODELS)
+def test_same_loss_and_gradients(name, kernels):
+    loss, gradients = outcome(*MODELS[name], kernels)
+    wanted, oracles = outcome(*MODELS[name], PLAIN)
+    assert torch.allclose(loss, wanted, rtol=2e-5), (loss, wanted)
+    assert gradients.keys() == oracles.keys()
+    largest = max(
+        float(oracle.abs().max()) for oracle in oracles.values()
+    )  # those of key biases are 0 but for rounding
+    for parameter, oracle in oracles.items():
+        assert torch.allclose(gradients[parameter], oracle, rtol=1e-3, atol=1e-6 * largest), parameter

@@ -1,0 +1,22 @@
+"""Which implementation computes each layer: machinery, which changes speed and never the outcome."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trainer.config.machinery import KernelsConfig
+from trainer.models.attention import Attention
+from trainer.models.parts import FeedForward, Head, LayerNorm, RMSNorm
+
+
+def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
+    """Tell every layer; attention itself hears of its backend when the model is built, with its masks."""
+    for module in model.modules():
+        if isinstance(module, RMSNorm | LayerNorm):
+            module.backend = kernels.norm
+        elif isinstance(module, Attention):
+            module.turning = kernels.rotary
+        elif isinstance(module, FeedForward):
+            module.backend = kernels.gated
+        elif isinstance(module, Head):
+            module.backend = kernels.loss
