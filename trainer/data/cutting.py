@@ -82,18 +82,18 @@ class Cutting:
             )
         return Part(cut, n, Order(n, config.seed, ("order", order)), self.n, stream.first_document)
 
-    def window(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
+    def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
         """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
         found = [np.flatnonzero(source == which) for which in range(len(self.parts))]
         pieces = [
-            self._window(part, index[mine], int(number[mine[0]]))
+            self.window(part, index[mine], int(number[mine[0]]))
             for part, mine in zip(self.parts, found, strict=True)
             if len(mine)
         ]
         return pieces[0] if len(pieces) == 1 else _joined(pieces, np.argsort(np.concatenate(found)))
 
-    def _window(self, part: Part, index: np.ndarray, first: int) -> Window:
-        """Samples `index` of the run, which are samples first, first + 1 ... of their source."""
+    def window(self, part: Part, index: np.ndarray, first: int) -> Window:
+        """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
         place = part.places(first, first + len(index))
         cut = part.windows.cut(place)
         partner = other = None

@@ -82,8 +82,8 @@ class Samples:
             raise ValueError(f"samples {start} to {stop - 1} are of several stages")
         index = np.arange(start, stop)
         if self.mixture is None:
-            return stretch.cutting.window(index, index * 0, index - stretch.first + stretch.read)
-        return stretch.cutting.window(index, *self.mixture(start, stop))
+            return stretch.cutting.window(stretch.cutting.parts[0], index, start - stretch.first + stretch.read)
+        return stretch.cutting.mixed(index, *self.mixture(start, stop))
 
     def readings(self, stop: int) -> list[Reading]:
         """Where samples 0..stop-1 came from, by stage and source: what a run has read is a function of its step."""

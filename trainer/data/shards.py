@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,8 +111,7 @@ class TokenStream:
         entry = prepared.manifest["splits"][split]
         dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         files = [prepared.folder / name for name in entry["shards"]]
-        # A plain view: slicing np.memmap itself costs several times as much.
-        self._shards = [np.asarray(np.memmap(file, dtype, "r")) for file in files]
+        self._shards = [_mapped(file, dtype) for file in files]
         self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
         self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
         self._begin, self._length = 0, int(self._edges[-1])
@@ -138,27 +138,41 @@ class TokenStream:
         """Fill out[r] with the tokens from begin[r] on; what lies past the end is left as it was."""
         length = out.shape[1]
         begin = begin + self._begin
+        if len(self._shards) == 1 and len(begin) and int(begin.max()) + length <= len(shard := self._shards[0]):
+            step = shard.itemsize
+            every = np.ndarray((len(shard) - length + 1, length), shard.dtype, shard, strides=(step, step))
+            out[:] = every[begin]  # a view of every window there is, of which some are copied
+            return
         shards = np.searchsorted(self._edges, begin, side="right") - 1
-        within = begin - self._edges[np.minimum(shards, len(self._shards) - 1)]
-        for row, (at, shard) in enumerate(zip(within.tolist(), shards.tolist(), strict=True)):
-            part = self._shards[shard][at : at + length] if shard < len(self._shards) else self._shards[0][:0]
-            if len(part) == length:
-                out[row] = part
-                continue
-            filled = len(part)
-            out[row, :filled] = part
-            while filled < length and (shard := shard + 1) < len(self._shards):
-                part = self._shards[shard][: length - filled]
+        for row, (at, number) in enumerate(zip(begin.tolist(), shards.tolist(), strict=True)):
+            filled = 0
+            while filled < length and number < len(self._shards):
+                first = at + filled - int(self._edges[number])
+                part = self._shards[number][first : first + length - filled]
                 out[row, filled : filled + len(part)] = part
                 filled += len(part)
+                number += 1
 
     def boundaries(self, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(row, column) of every document that begins inside a window but not at its first token."""
         first, last = np.searchsorted(self.starts, np.concatenate([begin + 1, begin + length])).reshape(2, -1)
         counts = last - first
+        if not counts.any():
+            return first[:0], first[:0]
         row = np.repeat(np.arange(len(begin)), counts)
         document = np.arange(len(row)) + np.repeat(first - np.cumsum(counts) + counts, counts)
         return row, self.starts[document] - begin[row]
+
+
+def _mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    """A file's numbers, read where they are asked for, and no others beside them: samples lie in no order."""
+    if not file.stat().st_size:
+        return np.empty(0, dtype)
+    with file.open("rb") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return np.frombuffer(mapped, dtype)
 
 
 class SplitWriter:

@@ -103,7 +103,7 @@ class Tokenizer:
 
     def table(self) -> Vocabulary:
         """What objectives know about the ids."""
-        return Vocabulary.of(self.vocabulary, self.specials, self._engine.text)
+        return Vocabulary(self.vocabulary, self.specials, self._engine.text)
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Where in the text each id of `encode` stands: its first character, and the one behind its last."""

@@ -16,30 +16,39 @@ SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tables over the ids of a tokenizer. spaced, first, last: [V], see `of`; ends_sentence: bool [V]."""
+    """Tables over the ids of a tokenizer, made when they are asked for: many objectives need none.
 
+    text(id): what the id stands for, None where that is a part of a character (a byte).
+    """
+
+    size: int
     specials: dict[str, int]
-    spaced: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-    ends_sentence: np.ndarray
+    text: Callable[[int], str | None]
 
-    @classmethod
-    def of(cls, size: int, specials: dict[str, int], text: Callable[[int], str | None]) -> Vocabulary:
-        """`text(id)` is what the id stands for, None where that is a part of a character (a byte)."""
-        special = set(specials.values())
-        texts: list[str] = ["" if token in special else text(token) or "" for token in range(size)]
-        return cls(
-            specials,
-            np.array([bool(text) and text[:1].isspace() for text in texts]),
-            np.array([_class((text.lstrip() or text)[:1]) if text else LETTER for text in texts], np.int8),
-            np.array([_class(text[-1:]) if text else LETTER for text in texts], np.int8),
-            np.array([bool(text) and text.endswith(SENTENCE_ENDS) for text in texts]),
-        )
+    @cached_property
+    def _texts(self) -> list[str]:
+        special = set(self.specials.values())
+        return ["" if token in special else self.text(token) or "" for token in range(self.size)]
 
-    @property
-    def size(self) -> int:
-        return len(self.spaced)
+    @cached_property
+    def spaced(self) -> np.ndarray:
+        """bool [V]: begins with white space."""
+        return np.array([bool(text) and text[:1].isspace() for text in self._texts])
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """int8 [V]: class of the first character, white space aside."""
+        return np.array([_class((text.lstrip() or text)[:1]) if text else LETTER for text in self._texts], np.int8)
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """int8 [V]: class of the last character."""
+        return np.array([_class(text[-1:]) if text else LETTER for text in self._texts], np.int8)
+
+    @cached_property
+    def ends_sentence(self) -> np.ndarray:
+        """bool [V]."""
+        return np.array([bool(text) and text.endswith(SENTENCE_ENDS) for text in self._texts])
 
     @cached_property
     def ordinary(self) -> np.ndarray:

@@ -114,7 +114,7 @@ def vocabulary_of(sentinels: int):
 
     names = ["<pad>", "<s>", "</s>", "<mask>", "<NLU>", "<NLG>", "<S2S>"]
     names += [f"<extra_id_{i}>" for i in range(sentinels)]
-    return Vocabulary.of(512, {name: i for i, name in enumerate(names)}, lambda token: "word")
+    return Vocabulary(512, {name: i for i, name in enumerate(names)}, lambda token: "word")
 
 
 @pytest.mark.parametrize("width", [32, 64, 128])

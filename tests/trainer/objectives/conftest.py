@@ -23,7 +23,7 @@ def spelling(token: int) -> str | None:
     return ". "[:1] if kind == 9 else f" w{token}" if kind < 6 else f"c{token}"
 
 
-VOCABULARY = Vocabulary.of(SIZE, SPECIALS, spelling)
+VOCABULARY = Vocabulary(SIZE, SPECIALS, spelling)
 
 
 def window_of(

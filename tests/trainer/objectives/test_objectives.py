@@ -110,7 +110,7 @@ def test_a_model_of_another_family_is_refused(vocabulary):
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused():
-    bare = Vocabulary.of(20, {"<pad>": 0, "<s>": 1, "</s>": 2}, lambda token: "a")
+    bare = Vocabulary(20, {"<pad>": 0, "<s>": 1, "</s>": 2}, lambda token: "a")
     config = Config.model_validate({"objective": {"name": "fim"}, "budget": {"steps": 60}})
     with pytest.raises(UserError, match="objective=fim: the tokenizer has no <fim_prefix>"):
         objective(config, bare)
