@@ -270,6 +270,18 @@ def ten_billion_tokens() -> dict[str, float]:
         return {"seconds": spent, "bytes": 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}
 
 
+def padding(prepared: Prepared) -> dict[str, float]:
+    """Share of the positions of an epoch's samples that are padding, span corruption, by data.packing."""
+    found = {}
+    for packing in ("padded", "best_fit"):
+        config = config_of("encoder_decoder", name="span_corruption")
+        config = config.model_copy(update={"data": config.data.model_copy(update={"packing": packing})})
+        samples = Samples(prepared, config, "train")
+        rows = [samples.batch(k, k + ROWS)["source_segments"] for k in range(0, len(samples), ROWS)]
+        found[packing] = float(np.mean([(row < 0).mean() for row in rows]))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
@@ -307,8 +319,9 @@ def main() -> None:
     compare("span corruption", "Python loop over tokens", 10, spans)
     compare("encoding", "sentencepiece, threads", 0.95, encoding(prepared), "byte/s")
 
+    unfilled = padding(prepared)
     if as_json:
-        print(json.dumps({"rows": rows, "ten_billion_tokens": opened}, indent=1))
+        print(json.dumps({"rows": rows, "padding": unfilled, "ten_billion_tokens": opened}, indent=1))
         return
     print(f"sequence {LENGTH}, {ROWS} rows a batch, median of {ROUNDS} rounds")
     for row in rows:
@@ -316,6 +329,8 @@ def main() -> None:
             f"{row['what']:<16} {row['ours'] / 1e6:8.1f} M{row['unit']:<8} {row['ratio']:6.2f} of "
             f"{row['against']} at {row['peer'] / 1e6:.1f} (wanted {row['wanted']:.2f})"
         )
+    shares = ", ".join(f"{share:.1%} {packing}" for packing, share in unfilled.items())
+    print(f"padding          {shares}")
     print(f"10^10 tokens     opened and drawn in {opened['seconds']:.3f} s, {opened['bytes'] / 1e6:.0f} MB")
 
 

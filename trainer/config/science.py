@@ -123,8 +123,9 @@ class DataConfig(Section):
     field: str = key("text", "JSONL field or Parquet column that holds a document's text")
     document: Literal["file", "paragraph", "line"] = key("file", "what one document is in a plain text file")
     sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
-    packing: Literal["packed", "padded"] = key(
-        "packed", "samples without gaps, or one stretch of one document each, padded"
+    packing: Literal["packed", "padded", "best_fit"] = key(
+        "packed",
+        "samples without gaps; one stretch of one document each, padded; or whole documents side by side (no decoders)",
     )
     boundaries: bool = key(True, "documents of one window do not see each other; false: read it as one text (decoders)")
     normalize: Literal["none", "nfc", "nfkc"] = key("none", "Unicode form that all text is brought into")
@@ -150,8 +151,8 @@ class DataConfig(Section):
         wrong = []
         if self.name == "mixture" and not self.sources:
             wrong.append("sources: data=mixture needs at least one, e.g. +data.sources.news.path=news/")
-        if not self.boundaries and self.packing == "padded":
-            wrong.append("boundaries: data.packing=padded has one document in a window; leave data.boundaries=true")
+        if not self.boundaries and self.packing != "packed":
+            wrong.append(f"boundaries: data.packing={self.packing} keeps documents apart; leave data.boundaries=true")
         if self.name == "mixture" and self.path:
             wrong.append("path: the texts of a mixture stand in data.sources")
         if self.name != "mixture" and (self.sources or self.alpha != 1 or any(s.weights for s in self.stages)):

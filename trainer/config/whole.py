@@ -170,8 +170,13 @@ class Config(Section):
         """What the objective feeds and the model has no place for; families are the objective's own business."""
         model, name = self.model, self.objective.name
         given, wrong = f"objective={name}", []
+        if self.data.packing == "best_fit":
+            if model.family == "decoder":
+                wrong.append(f"data.packing: {given} has no gaps to fill with best_fit; take packed")
+            elif name == "unilm" or self.objective.question:
+                wrong.append(f"data.packing: {given} reads pairs, which best_fit does not pack; take padded")
         if model.family != "encoder":
-            return []
+            return wrong
         if name == "permuted_lm" and not model.two_stream:
             wrong.append(
                 f"{given} needs model.two_stream=true, as in model=xlnet-base; model={model.name} has one stream"

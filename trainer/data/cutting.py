@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.config import Config
+from trainer.data.best_fit import BestFit
 from trainer.data.layouts import Cut, Pieces, Windows, windows
 from trainer.data.order import Order
 from trainer.data.shards import Prepared, TokenStream
 from trainer.errors import UserError
-from trainer.objectives import Objective, Window
+from trainer.objectives import Objective, Packed, Window
 from trainer.objectives.noise import below, rows
 
 TRIES = 10  # draws of a partner before one of the same document is accepted
@@ -27,9 +28,10 @@ class Part:
     order: Order | None
     first: int
     documents: int  # number of its first document among all of the split
+    fit: BestFit | None = None  # which windows share a sample, if several do
 
     def places(self, start: int, stop: int) -> np.ndarray:
-        """Windows that samples start..stop-1 of this source are."""
+        """Windows, or groups of them, that samples start..stop-1 of this source are."""
         return self.order(start, stop) if self.order else np.arange(start, stop)
 
 
@@ -64,23 +66,28 @@ class Cutting:
         config, stride, length = self.config, self.objective.stride, self.objective.length
         # Held-out text is always read document by document, so that its loss can be compared.
         boundaries = config.data.boundaries or order is None
+        first = sum(part.windows.count(whole=order is not None) for part in self.parts)
         cut = windows(self.objective.layout, stream, stride, length, self.pad, boundaries)
-        n = cut.count(whole=order is not None)
+        n, fit = cut.count(whole=order is not None), None
+        if isinstance(cut, Pieces) and isinstance(self.objective, Packed):
+            capacity = config.data.sequence_length
+            fit = BestFit(cut, self.objective.rooms(capacity), capacity)
+            n = fit.samples
         if order is None:
-            return Part(cut, max(1, n), None, self.n, stream.first_document)
+            return Part(cut, max(1, n), None, first, stream.first_document, fit)
         if n < 1:
             raise UserError(
                 f"{name}: the training text has {len(stream):,} tokens, one sample needs {length:,}; "
                 f"give more text or lower data.sequence_length={config.data.sequence_length}"
             )
-        if isinstance(cut, Pieces) and cut.longest < length:
+        if isinstance(cut, Pieces) and fit is None and cut.longest < length:
             most = cut.longest + config.data.sequence_length - length
             packed = ", or set data.packing=packed" if config.data.packing == "padded" else ""
             raise UserError(
                 f"{name}: the longest document has {cut.longest:,} tokens, so that every sample of "
                 f"data.sequence_length={config.data.sequence_length} would be padded; lower it to {most}{packed}"
             )
-        return Part(cut, n, Order(n, config.seed, ("order", order)), self.n, stream.first_document)
+        return Part(cut, n, Order(n, config.seed, ("order", order)), first, stream.first_document, fit)
 
     def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
         """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
@@ -90,20 +97,30 @@ class Cutting:
             for part, mine in zip(self.parts, found, strict=True)
             if len(mine)
         ]
-        return pieces[0] if len(pieces) == 1 else _joined(pieces, np.argsort(np.concatenate(found)))
+        if len(pieces) == 1:
+            return pieces[0]
+        rows = [mine for mine in found if len(mine)]
+        owners = [mine if w.owner is None else mine[w.owner] for mine, w in zip(rows, pieces, strict=True)]
+        return _joined(pieces, np.concatenate(owners))
 
     def window(self, part: Part, index: np.ndarray, first: int) -> Window:
         """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
         place = part.places(first, first + len(index))
+        epoch = (first + np.arange(len(index))) // part.n
+        owner = None
+        if part.fit is not None:
+            place, owner = part.fit.members(place)
+            within = np.arange(len(owner)) - np.searchsorted(owner, owner)
+            index, epoch = index[owner] * self.objective.length + within, epoch[owner]  # noise of its own for each
         cut = part.windows.cut(place)
         partner = other = None
         if self.objective.partner:
             partner, other = self._partners(part, place, index)
-        epoch = (first + np.arange(len(index))) // part.n
         return Window(
             *(cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch),
             *(self.config.seed, partner, other, cut.begins),
             None if self.languages is None else self.languages.of(part.windows.document(place) + part.documents),
+            owner,
         )
 
     def _partners(self, part: Part, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
@@ -142,8 +159,9 @@ class Languages:
         return self._tokens[np.minimum(which, len(self._tokens) - 1)]
 
 
-def _joined(pieces: list[Window], order: np.ndarray) -> Window:
-    """The rows of several windows as one, rearranged."""
+def _joined(pieces: list[Window], owner: np.ndarray) -> Window:
+    """The rows of several windows as one, in the order of the samples that they belong to."""
+    order = np.argsort(owner, kind="stable")
 
     def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(piece, name) for piece in pieces])[order]
@@ -156,7 +174,8 @@ def _joined(pieces: list[Window], order: np.ndarray) -> Window:
         join("place"),
         join("epoch"),
         pieces[0].seed,
-        None if pieces[0].partner is None else _joined([w.partner for w in pieces if w.partner is not None], order),
+        None if pieces[0].partner is None else _joined([w.partner for w in pieces if w.partner is not None], owner),
         None if pieces[0].other_document is None else join("other_document"),
         language=None if pieces[0].language is None else join("language"),
+        owner=None if pieces[0].owner is None else owner[order],
     )

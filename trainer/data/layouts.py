@@ -4,6 +4,7 @@ stream     documents end to end, <s> and </s> included; windows without gaps, se
 documents  the same tokens, but every window inside one document, padded behind
 text       documents end to end without <s> and </s>; a window is one unit of text
 pieces     the same text, but every window inside one document, padded behind
+best_fit   several such pieces in a window, put together so that little padding is needed
 """
 
 from __future__ import annotations
@@ -151,6 +152,12 @@ class Pieces(Windows):
 
     def count(self, whole: bool) -> int:
         return self.pieces
+
+    def lengths(self) -> np.ndarray:
+        """int64 [pieces]: tokens of each."""
+        pieces = np.diff(self.first, append=self.pieces)
+        within = np.arange(self.pieces) - np.repeat(self.first, pieces)
+        return np.minimum(np.repeat(self.ends - self.begins, pieces) - within * self.stride, self.length)
 
     def document(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.first, places, side="right") - 1

@@ -31,6 +31,7 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     first, count = step * size, max(1, min(samples, size))
     window = drawn.window(first, first + count)
     batch = drawn.batch(first, first + count)
+    at = range(count) if window.owner is None else np.searchsorted(window.owner, np.arange(count)).tolist()
     names = None if drawn.mixture is None else [drawn.mixture.names[k] for k in drawn.mixture(first, first + count)[0]]
     stage = config.curriculum.stage(step)
     return {
@@ -44,8 +45,8 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
         "samples": [
             {
                 "sample": first + row,
-                "epoch": int(window.epoch[row]),
-                "place": int(window.place[row]),
+                "epoch": int(window.epoch[at[row]]),
+                "place": int(window.place[at[row]]),
                 "origin": names[row] if names else config.data.name,
                 "targets": int((batch["targets"][row] != NO_TARGET).sum()),
                 **{name: int(batch[name][row]) for name in ("sentence_label",) if name in batch},

@@ -9,11 +9,23 @@ from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Objective
 from trainer.objectives.causal import Causal, FillInTheMiddle, PrefixLM
 from trainer.objectives.masked import MaskedLM, Masking, PairedLM, UniLM
 from trainer.objectives.mass import MaskedSequence
+from trainer.objectives.packed import Packed
 from trainer.objectives.permuted import PermutedLM
 from trainer.objectives.spans import Denoiser, SpanCorruption, ul2
 from trainer.objectives.vocabulary import Vocabulary
 
-__all__ = ["NO_TARGET", "PADDING", "Batch", "Layout", "Objective", "Vocabulary", "Window", "check_family", "objective"]
+__all__ = [
+    "NO_TARGET",
+    "PADDING",
+    "Batch",
+    "Layout",
+    "Objective",
+    "Packed",
+    "Vocabulary",
+    "Window",
+    "check_family",
+    "objective",
+]
 
 
 def objective(config: Config, vocabulary: Vocabulary) -> Objective:
@@ -23,7 +35,10 @@ def objective(config: Config, vocabulary: Vocabulary) -> Objective:
     needs.
     """
     check_family(config)
-    return _build(config, vocabulary)
+    built = _build(config, vocabulary)
+    if config.data.packing == "best_fit":
+        return Packed(built, vocabulary.id("<pad>", config.objective.name))  # type: ignore[arg-type]
+    return built
 
 
 def check_family(config: Config) -> None:
@@ -58,7 +73,7 @@ KINDS: dict[str, type[Objective]] = {
 def _build(config: Config, vocabulary: Vocabulary) -> Objective:
     keys, length = config.objective, config.data.sequence_length
     padded = config.data.packing == "padded"
-    layout: Layout = "pieces" if padded else "text"
+    layout: Layout = {"packed": "text", "padded": "pieces", "best_fit": "best_fit"}[config.data.packing]  # type: ignore
     copies = keys.copies if keys.masks == "static" else None
     match keys.name:
         case "causal":

@@ -39,11 +39,16 @@ class Denoising:
         whole_words: bool,
     ) -> None:
         self.layout, self.vocabulary = layout, vocabulary
+        self.shared = layout == "best_fit"  # other examples need the rest of the sample
         self.stride = self.length = sequence_length - 2  # beside <s> and </s>
         self.width = sequence_length
         self.noises = [name for name in self.ORDER if name in noises]
         self.rate, self.mean_span, self.random_share, self.whole_words = rate, mean_span, random_share, whole_words
         self.bos, self.eos, self.pad, self.mask = (vocabulary.id(p, "bart") for p in ("<s>", "</s>", "<pad>", "<mask>"))
+
+    def room(self, length: int) -> int:
+        """Beside the text: <s> and </s>."""
+        return length + 2
 
     def apply(self, window: Window) -> Batch:
         """source_tokens, source_segments, source_positions and tokens, targets, segments, positions: [B, S] each."""
@@ -95,6 +100,7 @@ class Denoising:
         words and may overlap, so that fewer words vanish than were asked for (26.5% at 30% and 3).
         """
         rows, width = tokens.shape
+        room = lengths if self.shared else np.full(rows, width)
         inside = _inside(tokens, lengths)
         begins = self.vocabulary.word_starts(tokens) & inside if self.whole_words else inside
         words = begins.sum(axis=1) if self.whole_words else lengths
@@ -121,7 +127,7 @@ class Denoising:
         tokens = tokens.copy()
         tokens[masked] = self._masks(draw(width, 3)[masked]) if self.random_share else self.mask
         tokens, lengths = pack_left(tokens, keep, width, self.pad)
-        return self._insert(tokens, lengths, inserted, draw)
+        return self._insert(tokens, lengths, inserted, room, draw)
 
     def _span_lengths(self, budget: np.ndarray, width: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         """(lengths of spans in words, 0 behind the last, [B, N]; number of empty spans [B]): they sum to the budget."""
@@ -136,11 +142,11 @@ class Denoising:
         spans = np.where(drawn, np.minimum(spans, budget[:, None] - before), 0)
         return spans, (drawn & (spans == 0)).sum(axis=1)
 
-    def _insert(self, tokens: np.ndarray, lengths: np.ndarray, count: np.ndarray, draw: Draw) -> Rows:
-        """`count` masks at random places between the tokens, as many as the sample has room for."""
+    def _insert(self, tokens: np.ndarray, lengths: np.ndarray, count: np.ndarray, room: np.ndarray, draw: Draw) -> Rows:
+        """`count` masks at random places between the tokens, as many as there is room for."""
         if not count.any():
             return tokens, lengths
-        longer = np.minimum(lengths + count, tokens.shape[1])
+        longer = np.minimum(lengths + count, room)
         longer = np.where(lengths > 0, longer, 0)
         inside = _inside(tokens, longer)
         new = choose_few(draw, 4, tokens.shape[1], longer, longer - lengths, 64)

@@ -14,7 +14,7 @@ Batch = dict[str, np.ndarray]
 NO_TARGET = -100
 PADDING = -1
 # How windows are cut out of a corpus, see trainer.data.layouts.
-Layout = Literal["stream", "documents", "text", "pieces"]
+Layout = Literal["stream", "documents", "text", "pieces", "best_fit"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Window:
     other_document: np.ndarray | None = None  # bool [B]: the partner is of another document
     begins: tuple[np.ndarray, np.ndarray] | None = None  # where documents begin inside the windows, if that is known
     language: np.ndarray | None = None  # int64 [B], the language token of each, for objectives that ask for it
+    owner: np.ndarray | None = None  # int64 [B], ascending: rows of one number share a sample (best-fit packing)
 
     def inner_begins(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, columns) of the tokens, but a window's first, that begin a document."""

@@ -122,6 +122,10 @@ class MaskedLM:
         self.stride = self.length = sequence_length - 2
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
 
+    def room(self, length: int) -> int:
+        """Beside the text: <s> and </s>."""
+        return length + 2
+
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions: [B, S]; a target is predicted at its own place."""
         tokens, lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)

@@ -32,6 +32,13 @@ class MaskedSequence:
         self.bos, self.eos, self.pad = (vocabulary.id(piece, "mass") for piece in ("<s>", "</s>", "<pad>"))
         blocks = [min(BLOCK, self.length - begin) for begin in range(0, self.length, BLOCK)]
         self.target_width = sum(max(1, int(block * rate)) for block in blocks)
+        self.width = sequence_length
+
+    def room(self, length: int) -> int:
+        """Beside the text <s> and </s>; or the fragments, in proportion."""
+        blocks = [min(BLOCK, length - begin) for begin in range(0, length, BLOCK)]
+        hidden = sum(max(1, int(block * self.rate)) for block in blocks)
+        return max(length + 2, -(-hidden * self.width // self.target_width))
 
     def apply(self, window: Window) -> Batch:
         """source_* [B, S]; tokens, targets, segments, positions [B, T], T constant."""

@@ -31,6 +31,10 @@ class PermutedLM:
         self.stride = self.length = sequence_length - 2
         self.bos, self.eos, self.pad = (vocabulary.id(piece, "permuted_lm") for piece in ("<s>", "</s>", "<pad>"))
 
+    def room(self, length: int) -> int:
+        """Beside the text: <s> and </s>."""
+        return length + 2
+
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions, order: [B, S]."""
         rows, length = window.tokens.shape

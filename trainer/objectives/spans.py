@@ -98,6 +98,13 @@ class SpanCorruption:
         self.target_width = max(denoiser.target_length(self.length) for denoiser in denoisers)
         self.sentinels = vocabulary.sentinels(max(denoiser.counts(self.length)[1] for denoiser in denoisers), name)
 
+    def room(self, length: int) -> int:
+        """What the greediest denoiser takes."""
+        return max(
+            max(one.source_length(length), -(-one.target_length(length) * self.width // self.target_width))
+            for one in self.denoisers
+        )
+
     def apply(self, window: Window) -> Batch:
         """source_tokens, source_segments, source_positions [B, S]; tokens, targets, segments, positions [B, T]."""
         rows = len(window.tokens)

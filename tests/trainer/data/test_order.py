@@ -46,3 +46,9 @@ def test_the_order_never_moves():
     """Golden: a change here reorders the data of every run that is resumed."""
     assert Order(1000, seed=0)(0, 8).tolist() == [821, 305, 453, 239, 387, 236, 143, 99]
     assert Order(10**9, seed=12345)(10**9, 10**9 + 4).tolist() == [93855372, 971696633, 179786374, 123401414]
+    assert Order(1000, seed=0, stream=("order", 1 << 32))(0, 4).tolist() == [
+        532,
+        220,
+        980,
+        244,
+    ]  # of a second sequence length
