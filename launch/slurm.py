@@ -8,6 +8,7 @@ neither another job nor the attempt before is met there.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -18,6 +19,7 @@ from trainer.errors import UserError
 from trainer.worker import BAD_INPUT, STOPPED
 
 LINGER_SECONDS = 60  # after the first rank has ended: the others end by themselves, the first one writes the report
+SIGNALLED = 128 + signal.SIGUSR2  # the end was near before a rank could listen
 FIRST_PORT, PORTS, PORTS_PER_JOB = 10_000, 20_000, 64  # below the range from which systems give out ports
 
 
@@ -68,9 +70,9 @@ def batch_script(configs: Sequence[Config], runs: Sequence[Path], place: Resourc
         "",
         _RENDEZVOUS,
         "",
-        *_start(launch),
+        *_finish(launch),
         "",
-        *_end(launch),
+        *_start(launch),
     ]
     return "\n".join(parts) + "\n"
 
@@ -160,43 +162,67 @@ MASTER_ADDR=$(scontrol -o show node "$first" | tr ' ' '\\n' | sed -n 's/^NodeAdd
 export MASTER_ADDR
 port() {{ echo $(({FIRST_PORT} + (SLURM_JOB_ID * {PORTS_PER_JOB} + attempt * 8 + $1 * 2) % {PORTS})); }}"""
 
-# A node whose power is gone is noticed by SLURM only after SlurmdTimeout, often 5 minutes: ask.
-_ALL_NODES_ANSWER = 'srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true'
+
+def _finish(launch: LaunchConfig) -> list[str]:
+    """How the job ends: back into the queue after a stop or where a node is gone, unless it was cancelled meanwhile."""
+    lines = [
+        "# A node whose power is gone is noticed by SLURM only after SlurmdTimeout, often 5 minutes: ask.",
+        'all_nodes_answer() { srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; }',
+        "",
+        "finish() {",
+    ]
+    if launch.chain > 1:
+        return [*lines, '    exit "$1"  # the next job of the chain goes on', "}"]
+    return [
+        *lines,
+        '    case "$1" in',
+        f'        {STOPPED} | {SIGNALLED}) why="stopped before the end" ;;',
+        f'        0 | {BAD_INPUT}) exit "$1" ;;',
+        '        *) all_nodes_answer && exit "$1"; why="a node does not answer" ;;',
+        "    esac",
+        "    state=$(scontrol -o show job \"$SLURM_JOB_ID\" | tr ' ' '\\n' | sed -n 's/^JobState=//p')",
+        f'    if [ "$attempt" -ge {launch.requeues} ]; then',
+        f'        echo "isoflop: $why; launch.requeues={launch.requeues} are used up" >&2',
+        '    elif [ "$state" = RUNNING ]; then',
+        '        echo "isoflop: $why; back into the queue" >&2',
+        '        scontrol requeue "$SLURM_JOB_ID"',
+        "    fi",
+        '    exit "$1"',
+        "}",
+    ]
 
 
 def _start(launch: LaunchConfig) -> list[str]:
     """The checks, then the training, started again where ranks were lost."""
     if launch.starter == "torchrun":  # restarts and preflight are the agents' own work
-        step = _srun(launch, "launch.agent", ('"$run"', "--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"'))
-        return ["MASTER_PORT=$(port 0)", "export MASTER_PORT", *step, "code=$?"]
+        meeting = ("--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"')
+        return [*_port("0"), _srun(launch, "launch.agent", *meeting), "finish $?"]
     lines = []
     if launch.preflight:
-        lines += [
-            "# Every node is checked before any trains.",
-            "MASTER_PORT=$(port 0)",
-            "export MASTER_PORT",
-            *_srun(launch, "launch.preflight", ('"$run"',)),
-            "code=$?",
-            'if [ "$code" -ne 0 ]; then exit "$code"; fi',
-            "",
-        ]
+        lines = ["# Every node is checked before any trains."]
+        lines += [*_port("0"), f"{_srun(launch, 'launch.preflight')} || finish $?", ""]
     return [
         *lines,
         f"for ((start = 1; start <= {launch.restarts + 1}; start++)); do",
-        '    MASTER_PORT=$(port "$start")',
-        "    export MASTER_PORT",
+        *["    " + line for line in _port('"$start"')],
         '    if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi',
-        *["    " + line for line in _srun(launch, "launch.rank", ('"$run"',))],
+        f"    {_srun(launch, 'launch.rank')}",
         "    code=$?",
-        f'    case "$code" in 0 | {BAD_INPUT} | {STOPPED}) break ;; esac',
-        f"    {_ALL_NODES_ANSWER} || break",
+        f'    case "$code" in 0 | {BAD_INPUT} | {STOPPED} | {SIGNALLED}) break ;; esac',
+        "    all_nodes_answer || break",
         "done",
+        'finish "$code"',
     ]
 
 
-def _srun(launch: LaunchConfig, module: str, arguments: tuple[str, ...]) -> list[str]:
+def _port(start: str) -> list[str]:
+    return [f"MASTER_PORT=$(port {start})", "export MASTER_PORT"]
+
+
+def _srun(launch: LaunchConfig, module: str, *arguments: str) -> str:
     options = ["--kill-on-bad-exit=0", f"--wait={LINGER_SECONDS}"]
-    options += ["--open-mode=append", '--output="${run//%/%%}/logs/%j-%t.out"']
+    if module != "launch.preflight":  # what is wrong with a node belongs into the job's own log
+        options += ["--open-mode=append", '--output="${run//%/%%}/logs/%j-%t.out"']
     if launch.cpus_per_rank:  # srun does not take it over from sbatch
         options.append(f"--cpus-per-task={_cpus(launch)}")
     options += [quote(option) for option in launch.srun]
@@ -209,28 +235,4 @@ def _srun(launch: LaunchConfig, module: str, arguments: tuple[str, ...]) -> list
         enter = ["apptainer", "exec", *(["--nv"] if launch.gpus_per_node or launch.gres else [])]
         enter += [word for mount in launch.mounts for word in ("--bind", quote(mount))]
         enter += ['--pwd "$PWD"', quote(str(launch.image))]
-    words = ["srun", *options, *enter, '"$python"', "-m", module, *arguments]
-    return [" ".join(words)]
-
-
-def _end(launch: LaunchConfig) -> list[str]:
-    """Back into the queue after exit code 75 or where a node is gone, unless somebody cancelled the job meanwhile."""
-    if launch.chain > 1:
-        return ["# The next job of the chain goes on.", 'exit "$code"']
-    return [
-        f'if [ "$code" -eq {STOPPED} ]; then',
-        '    why="stopped before the end"',
-        f'elif [ "$code" -ne 0 ] && ! {_ALL_NODES_ANSWER}; then',
-        '    why="a node does not answer"',
-        "else",
-        '    exit "$code"',
-        "fi",
-        "state=$(scontrol -o show job \"$SLURM_JOB_ID\" | tr ' ' '\\n' | sed -n 's/^JobState=//p')",
-        f'if [ "$attempt" -ge {launch.requeues} ]; then',
-        f'    echo "isoflop: $why; launch.requeues={launch.requeues} are used up" >&2',
-        'elif [ "$state" = RUNNING ]; then',
-        '    echo "isoflop: $why; back into the queue" >&2',
-        '    scontrol requeue "$SLURM_JOB_ID"',
-        "fi",
-        'exit "$code"',
-    ]
+    return " ".join(["srun", *options, *enter, '"$python"', "-m", module, '"$run"', *arguments])

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CONFIGURATION = """\
@@ -142,12 +143,12 @@ class Cluster:
         text = self("scontrol", "-o", "show", "job", job)
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
-    def wait(self, ready, seconds: float = 90.0, what: str = "") -> None:  # type: ignore[no-untyped-def]
+    def wait(self, ready: Callable[[], bool], seconds: float = 90.0, what: Callable[[], str] = str) -> None:
         deadline = time.monotonic() + seconds
         while not ready():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what or ready}"
-            time.sleep(0.2)
+            assert time.monotonic() < deadline, f"not within {seconds} s; {what()}"
+            time.sleep(0.3)
 
     def wait_for(self, job: str, *states: str, seconds: float = 120.0) -> dict[str, str]:
-        self.wait(lambda: self.job(job)["JobState"] in states, seconds, f"job {job} {states}: {self.job(job)}")
+        self.wait(lambda: self.job(job)["JobState"] in states, seconds, lambda: f"job {job}: {self.job(job)}")
         return self.job(job)

@@ -23,7 +23,7 @@ if "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_RESTART_COUNT", 0)
     import trainer.schedule as schedule
     quick = schedule.learning_rate
     def slow(*arguments):
-        time.sleep(2)
+        time.sleep(4)
         return quick(*arguments)
     schedule.learning_rate = slow
 """
@@ -63,7 +63,7 @@ class Runs:
         return "\n".join(f"{file}:\n{file.read_text()}" for file in sorted((self.folder(name) / "logs").glob("*.out")))
 
     def wait_for_step(self, name: str, step: int) -> None:
-        self.slurm.wait(lambda: step in self.losses(name), 120, f"step {step} of {name}\n{self.log(name)}")
+        self.slurm.wait(lambda: step in self.losses(name), 180, lambda: f"no step {step}\n{self.log(name)}")
 
     def wait_until_done(self, name: str, job: str, *states: str) -> None:
         found = self.slurm.wait_for(
@@ -130,8 +130,8 @@ def test_a_sweep_is_one_array(runs: Runs) -> None:
 
 
 def test_wall_limit_saves_requeues_and_goes_on(runs: Runs, undisturbed: dict[int, float]) -> None:
-    """One minute of wall time, USR2 40 s before its end, and steps of 2 s at the first attempt."""
-    job = runs.launch("wall", "launch.time=1", "launch.save_seconds=40", "checkpoint.every_steps=null", slow_attempts=1)
+    """Two minutes of wall time, USR2 75 s before its end, and slow steps at the first attempt."""
+    job = runs.launch("wall", "launch.time=2", "launch.save_seconds=75", "checkpoint.every_steps=null", slow_attempts=1)
     runs.wait_until_done("wall", job, "COMPLETED")
     events = runs.events("wall")
     assert events[0] == "start"
@@ -166,7 +166,7 @@ def test_cancel_saves_and_stays_cancelled(runs: Runs) -> None:
     assert done.returncode == 0, done.stderr
     assert f"cancelled job {job}" in done.stdout
     runs.wait_until_done("cancelled", job, "CANCELLED")
-    runs.slurm.wait(lambda: runs.events("cancelled")[-1] == "stopped", 60, "the last event")
+    runs.slurm.wait(lambda: runs.events("cancelled")[-1] == "stopped", 60)
     assert list((runs.folder("cancelled") / "checkpoints").glob("step-*"))
     assert "resume" not in runs.events("cancelled")
     assert runs.slurm.job(job)["Restarts"] == "0"
@@ -180,7 +180,7 @@ def test_a_node_whose_power_goes(runs: Runs, undisturbed: dict[int, float]) -> N
     runs.wait_for_step("lost", 5)
     runs.slurm.kill_node("n2")
     try:
-        runs.slurm.wait(lambda: runs.slurm.job(job)["JobState"] != "RUNNING", 60, "the job is given up")
+        runs.slurm.wait(lambda: runs.slurm.job(job)["JobState"] != "RUNNING", 60)
     finally:
         runs.slurm.start_node("n2")
     runs.slurm.wait_for(job, "COMPLETED", "FAILED", seconds=180)
@@ -196,7 +196,9 @@ def test_requeues_have_a_cap_and_torchrun_hands_the_signal_on(runs: Runs) -> Non
     for attempt, step in enumerate((1, 4)):
         runs.wait_for_step("capped", step)
         runs.slurm("scancel", "--signal=USR2", job)
-        runs.slurm.wait(lambda n=attempt: runs.events("capped").count("stopped") == n + 1, 60, runs.log("capped"))
+        runs.slurm.wait(
+            lambda n=attempt: runs.events("capped").count("stopped") == n + 1, 60, lambda: runs.log("capped")
+        )
     runs.wait_until_done("capped", job, "FAILED")
     assert runs.slurm.job(job)["ExitCode"] == "75:0"
     assert runs.slurm.job(job)["Restarts"] == "1"

@@ -32,12 +32,17 @@ MASTER_ADDR=$(scontrol -o show node "$first" | tr ' ' '\n' | sed -n 's/^NodeAddr
 export MASTER_ADDR
 port() { echo $((10000 + (SLURM_JOB_ID * 64 + attempt * 8 + $1 * 2) % 20000)); }
 
+# A node whose power is gone is noticed by SLURM only after SlurmdTimeout, often 5 minutes: ask.
+all_nodes_answer() { srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; }
+
+finish() {
+    exit "$1"  # the next job of the chain goes on
+}
+
 # Every node is checked before any trains.
 MASTER_PORT=$(port 0)
 export MASTER_PORT
-srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" "$python" -m launch.preflight "$run"
-code=$?
-if [ "$code" -ne 0 ]; then exit "$code"; fi
+srun --kill-on-bad-exit=0 --wait=60 "$python" -m launch.preflight "$run" || finish $?
 
 for ((start = 1; start <= 2; start++)); do
     MASTER_PORT=$(port "$start")
@@ -45,9 +50,7 @@ for ((start = 1; start <= 2; start++)); do
     if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi
     srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" "$python" -m launch.rank "$run"
     code=$?
-    case "$code" in 0 | 2 | 75) break ;; esac
-    srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true || break
+    case "$code" in 0 | 2 | 75 | 140) break ;; esac
+    all_nodes_answer || break
 done
-
-# The next job of the chain goes on.
-exit "$code"
+finish "$code"

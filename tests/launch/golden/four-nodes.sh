@@ -34,12 +34,29 @@ MASTER_ADDR=$(scontrol -o show node "$first" | tr ' ' '\n' | sed -n 's/^NodeAddr
 export MASTER_ADDR
 port() { echo $((10000 + (SLURM_JOB_ID * 64 + attempt * 8 + $1 * 2) % 20000)); }
 
+# A node whose power is gone is noticed by SLURM only after SlurmdTimeout, often 5 minutes: ask.
+all_nodes_answer() { srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; }
+
+finish() {
+    case "$1" in
+        75 | 140) why="stopped before the end" ;;
+        0 | 2) exit "$1" ;;
+        *) all_nodes_answer && exit "$1"; why="a node does not answer" ;;
+    esac
+    state=$(scontrol -o show job "$SLURM_JOB_ID" | tr ' ' '\n' | sed -n 's/^JobState=//p')
+    if [ "$attempt" -ge 10 ]; then
+        echo "isoflop: $why; launch.requeues=10 are used up" >&2
+    elif [ "$state" = RUNNING ]; then
+        echo "isoflop: $why; back into the queue" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$1"
+}
+
 # Every node is checked before any trains.
 MASTER_PORT=$(port 0)
 export MASTER_PORT
-srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" "$python" -m launch.preflight "$run"
-code=$?
-if [ "$code" -ne 0 ]; then exit "$code"; fi
+srun --kill-on-bad-exit=0 --wait=60 "$python" -m launch.preflight "$run" || finish $?
 
 for ((start = 1; start <= 2; start++)); do
     MASTER_PORT=$(port "$start")
@@ -47,22 +64,7 @@ for ((start = 1; start <= 2; start++)); do
     if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi
     srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" "$python" -m launch.rank "$run"
     code=$?
-    case "$code" in 0 | 2 | 75) break ;; esac
-    srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true || break
+    case "$code" in 0 | 2 | 75 | 140) break ;; esac
+    all_nodes_answer || break
 done
-
-if [ "$code" -eq 75 ]; then
-    why="stopped before the end"
-elif [ "$code" -ne 0 ] && ! srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; then
-    why="a node does not answer"
-else
-    exit "$code"
-fi
-state=$(scontrol -o show job "$SLURM_JOB_ID" | tr ' ' '\n' | sed -n 's/^JobState=//p')
-if [ "$attempt" -ge 10 ]; then
-    echo "isoflop: $why; launch.requeues=10 are used up" >&2
-elif [ "$state" = RUNNING ]; then
-    echo "isoflop: $why; back into the queue" >&2
-    scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code"
+finish "$code"
