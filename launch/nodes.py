@@ -34,8 +34,9 @@ def _nodes(config: Config) -> list[tuple[int, str | None]]:
 def node_script(config: Config, run: Path, place: Resources, node: int) -> str:
     """What one node's shell does, on one line. Values of `launch.pass_environment` are no part of it."""
     launch = config.launch
-    variables = {"PYTHONPATH": str(place.home), **({"ISOFLOP_CACHE": place.cache} if place.cache else {})}
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in {**variables, **launch.environment}.items()]
+    variables = {**({"ISOFLOP_CACHE": place.cache} if place.cache else {}), **launch.environment}
+    exports = [f"export PYTHONPATH={shlex.quote(str(place.home))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    exports += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     words = [launch.python or place.python, "-m", "launch.agent", str(run)]
     if launch.hosts:
         words += ["--host", launch.hosts[0], "--port", str(launch.port), "--node", str(node)]
