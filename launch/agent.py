@@ -37,6 +37,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     What a rank's failure says is shown once. The first node's first rank has the terminal, the others write to logs/.
     Raises UserError where the port is taken or the first host cannot be reached.
     """
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousTimeoutError
@@ -63,8 +64,13 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         return _show(rank, failure.exitcode, failure.message)
     except SignalException:
         return STOPPED
-    except (RendezvousConnectionError, RendezvousTimeoutError) as error:
-        raise UserError(_nobody_there(config, meeting, str(error))) from None
+    except (RendezvousConnectionError, DistError):  # the second one from a static rendezvous
+        wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
+        raise UserError(f"launch.hosts: no rendezvous at {meeting.host}:{meeting.port} {wait}") from None
+    except RendezvousTimeoutError:
+        wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
+        nodes = f"fewer than {launch.min_nodes or launch.nodes} nodes"
+        raise UserError(f"launch.nodes: {nodes} came to {meeting.host}:{meeting.port} {wait}") from None
     finally:
         os.environ.pop("ISOFLOP_LAUNCHED", None)
         os.environ.pop(VERDICT, None)
@@ -110,14 +116,6 @@ def _free(meeting: Meeting) -> None:
             raise UserError(
                 f"launch.port: {meeting.port} cannot be used on {meeting.host} ({error.strerror}); choose another"
             ) from None
-
-
-def _nobody_there(config: Config, meeting: Meeting, words: str) -> str:
-    wait = f"within {config.launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
-    if "connection" in words.lower():
-        return f"launch.hosts: no rendezvous at {meeting.host}:{meeting.port} {wait}"
-    nodes = config.launch.min_nodes or config.launch.nodes
-    return f"launch.nodes: fewer than {nodes} nodes came to {meeting.host}:{meeting.port} {wait}"
 
 
 def _show(rank: int, code: int, message: str) -> int:

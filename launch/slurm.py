@@ -16,7 +16,7 @@ from shlex import quote
 from launch.plan import Command, LaunchPlan, Resources
 from trainer.config import Config, LaunchConfig
 from trainer.errors import UserError
-from trainer.worker import BAD_INPUT, STOPPED
+from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
 LINGER_SECONDS = 60  # after the first rank has ended: the others end by themselves, the first one writes the report
 SIGNALLED = 128 + signal.SIGUSR2  # the end was near before a rank could listen
@@ -177,7 +177,7 @@ def _finish(launch: LaunchConfig) -> list[str]:
         *lines,
         '    case "$1" in',
         f'        {STOPPED} | {SIGNALLED}) why="stopped before the end" ;;',
-        f'        0 | {BAD_INPUT}) exit "$1" ;;',
+        f'        0 | {BAD_INPUT} | {HALTED}) exit "$1" ;;',
         '        *) all_nodes_answer && exit "$1"; why="a node does not answer" ;;',
         "    esac",
         "    state=$(scontrol -o show job \"$SLURM_JOB_ID\" | tr ' ' '\\n' | sed -n 's/^JobState=//p')",
@@ -208,7 +208,7 @@ def _start(launch: LaunchConfig) -> list[str]:
         '    if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi',
         f"    {_srun(launch, 'launch.rank')}",
         "    code=$?",
-        f'    case "$code" in 0 | {BAD_INPUT} | {STOPPED} | {SIGNALLED}) break ;; esac',
+        f'    case "$code" in 0 | {BAD_INPUT} | {HALTED} | {STOPPED} | {SIGNALLED}) break ;; esac',
         "    all_nodes_answer || break",
         "done",
         'finish "$code"',

@@ -103,7 +103,7 @@ class LaunchConfig(Section):
         wrong = []
         if self.name == "local" and self.nodes > 1:
             wrong.append(
-                f"nodes: {self.nodes} given, launch=local is this host alone; add launch=torchrun or launch=slurm"
+                f"nodes: {self.nodes} given, and launch=local is this host; add launch=torchrun or launch=slurm"
             )
         if self.hosts and len(self.hosts) != self.nodes:
             wrong.append(f"hosts: {len(self.hosts)} named, launch.nodes is {self.nodes}")

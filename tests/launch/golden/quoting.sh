@@ -39,7 +39,7 @@ all_nodes_answer() { srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; }
 finish() {
     case "$1" in
         75 | 140) why="stopped before the end" ;;
-        0 | 2) exit "$1" ;;
+        0 | 2 | 3) exit "$1" ;;
         *) all_nodes_answer && exit "$1"; why="a node does not answer" ;;
     esac
     state=$(scontrol -o show job "$SLURM_JOB_ID" | tr ' ' '\n' | sed -n 's/^JobState=//p')
@@ -63,7 +63,7 @@ for ((start = 1; start <= 2; start++)); do
     if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi
     srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" '--comment=$(touch boom) `touch boom`' "$python" -m launch.rank "$run"
     code=$?
-    case "$code" in 0 | 2 | 75 | 140) break ;; esac
+    case "$code" in 0 | 2 | 3 | 75 | 140) break ;; esac
     all_nodes_answer || break
 done
 finish "$code"

@@ -39,7 +39,7 @@ all_nodes_answer() { srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 true; }
 finish() {
     case "$1" in
         75 | 140) why="stopped before the end" ;;
-        0 | 2) exit "$1" ;;
+        0 | 2 | 3) exit "$1" ;;
         *) all_nodes_answer && exit "$1"; why="a node does not answer" ;;
     esac
     state=$(scontrol -o show job "$SLURM_JOB_ID" | tr ' ' '\n' | sed -n 's/^JobState=//p')

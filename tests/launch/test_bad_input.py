@@ -1,0 +1,131 @@
+"""What a person, a cluster or a network gets wrong about a launch: one line each, and nothing started."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from launch.agent import Meeting, run_agent
+from launch.records import keep_state, secrets, without_secrets
+from trainer.cli import main
+from trainer.compose import change, compose
+from trainer.errors import UserError
+
+TWO = "launch=torchrun launch.nodes=2 launch.hosts=[a,b]"
+WRONG: list[tuple[str, str]] = [
+    (
+        "launch=slurm launch.nodes=3 launch.gpus_per_node=4",
+        "optim.batch_size: 3 nodes x 4 = 12 ranks do not divide 16; 12 or 24 would do, or launch.uneven=true",
+    ),
+    ("launch=slurm launch.nodes=9 launch.gpus_per_node=8", "9 nodes x 8 = 72 ranks cannot share optim.batch_size 16"),
+    ("launch=slrum", "launch=slrum: no such option (did you mean 'slurm'?)"),
+    ("launch.partitoin=gpu", "launch.partitoin: no such key (did you mean 'launch.partition'?)"),
+    ("launch.nodes=2", "launch.nodes: 2 given, and launch=local is this host; add launch=torchrun or launch=slurm"),
+    ("launch=torchrun launch.nodes=2", "launch.hosts: name them, e.g. launch.hosts=[node1,node2]"),
+    ("launch=torchrun launch.nodes=2 launch.hosts=[a]", "launch.hosts: 1 named, launch.nodes is 2"),
+    ("launch=torchrun launch.nodes=2 launch.hosts=[a,a]", "launch.hosts: a host is named twice"),
+    (f"{TWO} launch.min_nodes=3", "launch.min_nodes: 3 is more than launch.nodes 2"),
+    (f"{TWO} launch.min_nodes=1 launch.rendezvous=static", "launch.min_nodes: a static rendezvous waits for all nodes"),
+    (f"{TWO} launch.port=70000", "launch.port: 70000 given, less than or equal to 65535"),
+    ("launch=slurm launch.time=soon", "launch.time: 'soon' given; minutes, hours:minutes:seconds"),
+    ("launch=slurm launch.container=pyxis", "launch.image: launch.container=pyxis needs one"),
+    ("launch=slurm launch.image=x.sif", "launch.image: say how to enter it"),
+    ("launch=slurm launch.environment.HF_TOKEN=abc", "HF_TOKEN looks like a secret, and this is written down"),
+    ("launch.environment.A-B=abc", "'A-B' is no name of a variable"),
+    ("launch.pass_environment=['WANDB_API_KEY=abc']", "names of variables wanted, without values"),
+    ("launch.processes=2 launch.gpus_per_node=2", "launch.processes: launch.gpus_per_node sets it"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("isoflop: ")]
+    assert 1 <= len(lines) <= 3, err
+    assert "Traceback" not in err
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG, ids=[words for words, _ in WRONG])
+def test_one_wrong_word(words: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in answer(capsys, "launch", "--dry-run", *words.split())
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "launch=slurm"], "launch=slurm: isoflop launch starts it; isoflop train runs on this host"),
+        (["status"], "no runs under runs"),
+        (["status", "a", "b"], "name one root of runs"),
+        (["cancel"], "name one run or more"),
+        (["cancel", "nowhere"], "nowhere: no run folder"),
+        (["preflight", "launch=slurm"], "preflight checks this host"),
+        (["launch", "--dry-rnu"], "--dry-rnu: no such option (did you mean '--dry-run'?)"),
+    ],
+)
+def test_wrong_verbs(words: list[str], expected: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in answer(capsys, *words)
+
+
+def test_a_dry_run_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["launch", "--dry-run", "launch=slurm"]) == 0
+    assert "#SBATCH --nodes=1" in capsys.readouterr().out
+    assert main(["launch", "--dry-run", "-m", "launch=slurm", "seed=0,1,2"]) == 0
+    assert "#SBATCH --array=0-2" in capsys.readouterr().out
+    assert main(["launch", "--dry-run", "launch=local", "launch.processes=2"]) == 0
+    assert list(here.iterdir()) == []
+
+
+def test_no_sbatch_on_the_path(
+    here: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "there is no sbatch on the path" in answer(capsys, "launch", *tiny, "launch=slurm")
+
+
+def test_a_port_in_use(here: Path) -> None:
+    config = compose(["launch=torchrun"])
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"launch.port: {port} cannot be used on .*Address already in use"):
+            run_agent(config, here, Meeting("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("rendezvous", ["c10d", "static"])
+def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path) -> None:
+    words = [*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match=rf"no rendezvous at 127.0.0.1:{port} within 1 s \(launch.rendezvous_seconds\)"):
+        run_agent(compose(words), here, Meeting("127.0.0.1", port, node=1))
+
+
+def test_a_resume_may_change_the_number_of_ranks() -> None:
+    before = compose(["launch=slurm", "launch.gpus_per_node=8"])
+    assert change(before, ["launch.gpus_per_node=4"]).launch.processes == 4
+    assert change(before, ["launch.processes=2"]).launch.processes == 2
+    assert change(before, ["launch=local"]).launch.ranks == 1
+
+
+def test_secrets_are_known_by_name_and_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    monkeypatch.setenv("DB_PASSWORD", "tell-nobody")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false-false")
+    assert {"WANDB_API_KEY", "DB_PASSWORD"} <= set(secrets())
+    assert "TOKENIZERS_PARALLELISM" not in secrets()
+    assert without_secrets("key=0123456789abcdef;") == "key=$WANDB_API_KEY;"
+    with pytest.raises(UserError, match=r"config.yaml would hold the value of \$DB_PASSWORD"):
+        keep_state(tmp_path, "tracker: {project: tell-nobody}")
+    assert not (tmp_path / "config.yaml").exists()
