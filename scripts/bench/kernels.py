@@ -9,11 +9,7 @@ Every peer is timed in the same run, in turns, forward and backward together; a 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import re
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import torch  # noqa: E402
+from environment import environment, write_report  # noqa: E402
 
 ROUNDS = 7
 ROUND_SECONDS = 0.05
@@ -88,36 +85,6 @@ def copy_bandwidth() -> float:
     return 2 * source.numel() / statistics.median(seconds(lambda: target.copy_(source), 20) for _ in range(ROUNDS))
 
 
-def environment() -> dict[str, Any]:
-    import triton
-
-    from kernels.configs import architecture
-    from kernels.table import TIMED
-
-    def said(*command: str) -> str | None:
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip().splitlines()[0] if done.stdout.strip() else ""
-
-    arch = architecture(torch.device("cuda"))
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "architecture": arch,
-        "tiles": "timed on such a GPU" if arch in TIMED else "chosen by compiling only",
-        "driver": said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "power_limit": said("nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader"),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "cudnn": torch.backends.cudnn.version(),
-        "commit": said("git", "rev-parse", "HEAD"),
-        "uncommitted_changes": bool(said("git", "status", "--porcelain", "--", "kernels")),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": "python " + " ".join(["scripts/bench/kernels.py", *sys.argv[1:]]),
-    }
-
-
 def table(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
     """The report as Markdown."""
     lines = [f"# Kernels on {where['gpu']}", "", f"`{where['command']}`, {where['date']}", ""]
@@ -159,7 +126,7 @@ def main() -> None:
     for name in chosen:
         if name not in CASES:
             parser.error(f"--only: {name!r} is not one of {', '.join(CASES)}")
-    where = environment()
+    where = environment("kernels")
     where["copy_GB_per_second"] = round(copy_bandwidth() / 1e9)
     rows = []
     for name in chosen:
@@ -172,16 +139,8 @@ def main() -> None:
             )
             del case
             torch.cuda.empty_cache()
-    stem = re.sub(r"[^a-z0-9]+", "-", where["gpu"].lower()).strip("-") + "-kernels"
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for suffix, text in (
-        (".json", json.dumps({"environment": where, "cases": rows}, indent=1)),
-        (".md", table(rows, where)),
-    ):
-        aside = arguments.out / (stem + suffix + ".new")
-        aside.write_text(text)
-        aside.replace(arguments.out / (stem + suffix))
-    print(arguments.out / (stem + ".md"))
+    stem = write_report(arguments.out, "kernels", {"environment": where, "cases": rows}, table(rows, where))
+    print(stem)
 
 
 if __name__ == "__main__":
