@@ -44,6 +44,12 @@ class ObjectiveConfig(Section):
     noises: Paths = key(
         (), "noises of bart: sentence_permutation token_masking token_deletion text_infilling document_rotation"
     )
+    memory: int = key(
+        0,
+        "the text before a sample that it reads as context and predicts nothing of (XLNet: 256 of 512)",
+        "tokens",
+        ge=0,
+    )
     spm_rate: float = key(0.5, "share of the rearranged documents whose suffix stands first", ge=0, le=1)
 
     READS: ClassVar[dict[str, str]] = {
@@ -52,7 +58,7 @@ class ObjectiveConfig(Section):
         "fim": "rate spm_rate",
         "masked_lm": "rate unit longest mask_share random_share masks copies question short_rate",
         "replaced_token": "rate unit longest mask_share random_share masks copies",
-        "permuted_lm": "rate longest",
+        "permuted_lm": "rate longest memory",
         "unilm": "rate longest mask_share random_share",
         "mass": "rate mask_share random_share",
         "bart": "rate unit random_share mean_span noises",

@@ -170,6 +170,14 @@ class Config(Section):
         """What the objective feeds and the model has no place for; families are the objective's own business."""
         model, name = self.model, self.objective.name
         given, wrong = f"objective={name}", []
+        shortest = min(self._stated_lengths().values())
+        if self.objective.memory and self.objective.memory > shortest - 8:
+            wrong.append(
+                f"objective.memory: {self.objective.memory} of {shortest} tokens leaves nothing to predict; "
+                f"take at most {shortest // 2}"
+            )
+        if self.objective.memory and self.data.packing != "packed":
+            wrong.append("objective.memory: it is the text before a sample, which only data.packing=packed has")
         if self.data.packing == "best_fit":
             if model.family == "decoder":
                 wrong.append(f"data.packing: {given} has no gaps to fill with best_fit; take packed")

@@ -98,7 +98,9 @@ def _build(config: Config, vocabulary: Vocabulary) -> Objective:
                 copies=copies,
             )
         case "permuted_lm":
-            return PermutedLM(length, vocabulary, layout=layout, rate=keys.rate, longest=keys.longest)
+            return PermutedLM(
+                length, vocabulary, layout=layout, rate=keys.rate, longest=keys.longest, memory=keys.memory
+            )
         case "mass":
             return MaskedSequence(length, vocabulary, _masking(config, vocabulary), layout=layout, rate=keys.rate)
         case "unilm":

@@ -16,8 +16,11 @@ class PermutedLM:
     Runs have 1..longest words, shorter ones more likely (~ 1/n), each inside a stretch of its own, 1/rate times as
     long in tokens; both ends are ends of words. `order` int32 [B, S] is 0 for what is not predicted and 1, 2, ... for
     the targets: the content stream of a token sees order <= its own, the query stream order < its own, so that a
-    target never sees itself. Targets stand at their own place. There is no memory of earlier segments: samples are
-    independent of each other.
+    target never sees itself. Targets stand at their own place.
+
+    The first `memory` tokens are those before the sample's own text, which the sample before it predicted: they have
+    order 0 and are no targets. So a sample carries what XLNet's memory of the last segment holds (reuse_len), is a
+    function of its number all the same, and no permutation can leak out of it.
     """
 
     families: tuple[str, ...] = ("encoder",)
@@ -25,10 +28,18 @@ class PermutedLM:
     languages = False
 
     def __init__(
-        self, sequence_length: int, vocabulary: Vocabulary, *, layout: Layout, rate: float, longest: int
+        self,
+        sequence_length: int,
+        vocabulary: Vocabulary,
+        *,
+        layout: Layout,
+        rate: float,
+        longest: int,
+        memory: int = 0,
     ) -> None:
         self.layout, self.vocabulary, self.rate, self.longest = layout, vocabulary, rate, longest
-        self.stride = self.length = sequence_length - 2
+        self.memory, self.length = memory, sequence_length - 2
+        self.stride = self.length - memory
         self.bos, self.eos, self.pad = (vocabulary.id(piece, "permuted_lm") for piece in ("<s>", "</s>", "<pad>"))
 
     def room(self, length: int) -> int:
@@ -43,10 +54,11 @@ class PermutedLM:
         sizes = harmonic(raw[:, :length], self.longest)
         places = uniform(raw[:, length : 2 * length])
         hidden = np.zeros((rows, length), bool)
-        for row, count in enumerate(window.lengths.tolist()):
-            if count:
-                starts = np.append(np.flatnonzero(begins[row, :count]), count)
-                self._spans(hidden[row], starts, sizes[row].tolist(), places[row].tolist())
+        own = slice(self.memory, None)
+        for row, count in enumerate((window.lengths - self.memory).tolist()):
+            if count > 0:
+                starts = np.append(np.flatnonzero(begins[row, own][:count]), count)
+                self._spans(hidden[row, own], starts, sizes[row].tolist(), places[row].tolist())
         keys = np.where(hidden, raw[:, 2 * length :], LARGEST)
         rank = np.empty((rows, length), np.int64)
         np.put_along_axis(rank, np.argsort(keys, axis=1), np.arange(1, length + 1)[None], axis=1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from trainer.config import Config
 from trainer.data import Prepared, Samples
@@ -102,3 +103,30 @@ def test_static_masks_return_with_their_copy(config, prepared):
         masks.append(samples.batch(epoch * n, (epoch + 1) * n)["targets"][order])
     assert np.array_equal(masks[0], masks[2]) and np.array_equal(masks[1], masks[3])
     assert not np.array_equal(masks[0], masks[1])
+
+
+def test_memory_overlaps_so_that_every_token_is_a_candidate_once(config, prepared):
+    given = config.model_dump() | {"objective": {"name": "permuted_lm", "memory": 10}}
+    given["model"] |= {"family": "encoder", "two_stream": True}
+    samples = Samples(prepared, Config.model_validate(given), "train")
+    window = samples.window(0, len(samples))
+    rows = window.tokens[np.argsort(window.place)]
+    assert np.array_equal(rows[1:, :10], rows[:-1, -10:])  # what the sample before ends with
+    whole = np.concatenate(documents_of(prepared, "train"))
+    assert np.array_equal(rows[:, 10:].ravel(), whole[10 : 10 + rows[:, 10:].size])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"objective": {"name": "permuted_lm", "memory": 30}}, "30 of 32 tokens leaves nothing to predict"),
+        ({"data": {"packing": "padded"}}, "only data.packing=packed has"),
+    ],
+)
+def test_memory_that_cannot_be(config, changed, message):
+    given = config.model_dump() | {"objective": {"name": "permuted_lm", "memory": 10}}
+    given["model"] |= {"family": "encoder", "two_stream": True}
+    for name, keys in changed.items():
+        given[name] |= keys
+    with pytest.raises(ValidationError, match=message):
+        Config.model_validate(given)

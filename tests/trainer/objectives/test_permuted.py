@@ -57,3 +57,31 @@ def test_short_rows(make, window, text):
     hidden = batch["targets"] != -100
     assert (batch["segments"] == 0).sum(axis=1).tolist() == [0, 3, 4, 5, 7, 32]
     assert not hidden[batch["segments"] == -1].any()
+
+
+def test_memory_is_read_and_never_predicted(make, window, text):
+    built = make(130, name="permuted_lm", rate=1 / 6, longest=5, memory=64)
+    assert (built.length, built.stride) == (128, 64)
+    batch = built.apply(window(text(400, 128)))
+    hidden = batch["targets"] != -100
+    assert not hidden[:, :65].any() and (batch["order"][:, :65] == 0).all()
+    assert np.array_equal(batch["tokens"][:, 1:-1], text(400, 128))
+    count = hidden.sum(axis=1)
+    assert count.max() <= round(64 / 6) and count.mean() == pytest.approx(64 / 6, rel=0.15)
+    short = built.apply(window(text(4, 128), np.array([0, 30, 64, 65])))  # nothing but memory
+    assert (short["targets"] != -100).sum(axis=1).tolist() == [0, 0, 0, 0]
+
+
+def test_what_memory_holds_learns_nothing_of_the_targets(make, window, text):
+    """Through any number of layers: who a token sees, and whom those see, has an order of at most its own."""
+    batch = make(66, name="permuted_lm", rate=0.3, longest=5, memory=32).apply(window(text(20, 64)))
+    for order in batch["order"]:
+        content = order[None] <= order[:, None]  # sees itself
+        query = order[None] < order[:, None]
+        reached = content
+        for _ in range(6):
+            reached = (reached.astype(int) @ content.astype(int)) > 0
+        through = (query.astype(int) @ reached.astype(int)) > 0
+        targets = order > 0
+        assert not (through & (order[None] >= order[:, None]))[targets].any()
+        assert not reached[:33][:, targets].any()
