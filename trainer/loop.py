@@ -143,7 +143,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     step, outcome = first_step, None
     every_evaluation, every_checkpoint = config.evaluation.every_steps, config.checkpoint.every_steps
     book.phase("data")
-    with contextlib.closing(loader.steps(guard.batch(step))) as batches:
+    with contextlib.closing(loader.steps(guard.batch(step), workers=config.engine.data_workers)) as batches:
         while total is None or step < total:
             watchdog.begin("step", step + 1)
             batch = next(batches)

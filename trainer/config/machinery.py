@@ -25,6 +25,9 @@ class EngineConfig(Section):
     activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
     device: Literal["auto", "cpu", "cuda"] = key("auto", "where to compute; auto: cuda if there is one")
+    data_workers: int = key(
+        1, "threads that draw batches ahead of the model; 0: between the steps", "threads", ge=0, le=64
+    )
     threads: int | None = key(None, "CPU threads per rank; null: this host's cores / ranks", "threads", ge=1)
     deepspeed: dict[str, Any] = key(
         {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import queue
-import threading
 import time
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from trainer.data.reading import Reading
 from trainer.data.samples import blank
 from trainer.objectives import Batch
 
-AHEAD = 2  # steps that wait ready
+AHEAD = 2  # steps that may wait ready, beside one for each worker
 
 
 class Examples(Protocol):
@@ -85,42 +85,25 @@ class StepLoader:
             }
         return batch
 
-    def steps(self, first: int, last: int | None = None) -> Generator[StepBatch, None, None]:
-        """Steps first..last-1, or without an end. One thread draws ahead; it ends with the iterator, and what it
-        raises is raised here."""
-        ready: queue.Queue[tuple[int, list[Batch] | BaseException]] = queue.Queue(maxsize=AHEAD)
-        closed = threading.Event()
+    def steps(self, first: int, last: int | None = None, workers: int = 1) -> Generator[StepBatch, None, None]:
+        """Steps first..last-1, or without an end. workers: threads that draw ahead; 0: none. The batches are the same.
 
-        def numbers() -> Iterable[int]:
-            return itertools.count(first) if last is None else range(first, last)
-
-        def offer(item: tuple[int, list[Batch] | BaseException]) -> None:
-            while not closed.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    return
-                except queue.Full:
-                    pass
-
-        def draw() -> None:
-            step = first
-            try:
-                for step in numbers():
-                    if closed.is_set():
-                        return
-                    offer((step, self.step(step)))
-            except BaseException as error:  # handed over to the consumer, whatever it is
-                offer((step, error))
-
-        thread = threading.Thread(target=draw, name="data", daemon=True)
-        thread.start()
-        try:
-            for _ in numbers():
+        The threads end with the iterator, and what they raise is raised here.
+        """
+        numbers = itertools.count(first) if last is None else iter(range(first, last))
+        if not workers:
+            for step in numbers:
                 begun = time.perf_counter()
-                step, drawn = ready.get()
-                if isinstance(drawn, BaseException):
-                    raise drawn
-                yield StepBatch(step, drawn, time.perf_counter() - begun)
+                yield StepBatch(step, self.step(step), time.perf_counter() - begun)
+            return
+        pool = ThreadPoolExecutor(workers, "data")
+        try:
+            ahead = deque((step, pool.submit(self.step, step)) for step in itertools.islice(numbers, workers + AHEAD))
+            while ahead:
+                begun = time.perf_counter()
+                step, drawn = ahead.popleft()
+                batch = StepBatch(step, drawn.result(), time.perf_counter() - begun)
+                ahead.extend((step, pool.submit(self.step, step)) for step in itertools.islice(numbers, 1))
+                yield batch
         finally:
-            closed.set()
-            thread.join()
+            pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trainer.config import Config
 from trainer.data import Samples, StepLoader, check, prepare
 from trainer.data.shards import TokenStream
 from trainer.errors import UserError
@@ -106,6 +107,54 @@ def test_ranks_and_micro_batches_only_divide_the_step(config, prepared, world, m
             assert np.array_equal(np.concatenate([row[name] for row in rows]), expected), name
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_any_number_of_workers_draws_the_same_batches(config, prepared, workers):
+    samples = Samples(prepared, config, "train")
+    loader = StepLoader(samples, batch_size=12, micro_batch=5, rank=1, world_size=2)
+    drawn = list(loader.steps(3, 20, workers))
+    assert [batch.step for batch in drawn] == list(range(3, 20))
+    for batch in drawn:
+        for one, other in zip(batch.micro_batches, loader.step(batch.step), strict=True):
+            assert all(np.array_equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_kills_and_resumes_at_random_read_exactly_the_prefix(config, prepared, seed):
+    """Any world sizes, micro-batches, workers and batch sizes, through stages: none twice, none skipped."""
+    rng = np.random.default_rng(seed)
+    size, last = int(rng.integers(1, 20)), int(rng.integers(5, 60))
+    stages = [{"tokens": 16 * size * int(rng.integers(1, 20)), "sequence_length": 16}, {"tokens": 1}]
+    given = config.model_dump()
+    given["data"] |= {"stages": stages}
+    staged = Config.model_validate({**given, "optim": {"batch_size": size}, "budget": {"steps": 50}})
+    samples = Samples(prepared, staged, "train")
+    numbered = Numbered(samples)
+    step, read = 0, []
+    while step < last:
+        world, micro, workers = int(rng.choice([1, 2, 3, 8])), int(rng.integers(1, 9)), int(rng.choice([0, 1, 3]))
+        until = min(last, step + int(rng.integers(1, 15)))
+        loaders = [
+            StepLoader(numbered, batch_size=size, micro_batch=micro, rank=r, world_size=world) for r in range(world)
+        ]
+        for shares in zip(*(loader.steps(step, last, workers) for loader in loaders), strict=True):
+            read += [batch["number"][batch["real"]] for share in shares for batch in share.micro_batches]
+            step += 1
+            if step == until:
+                break
+    assert np.array_equal(np.concatenate(read), np.arange(last * size))
+
+
+class Numbered:
+    """Batches that say which samples they hold."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples, self.pad = samples, samples.pad
+
+    def batch(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        index = self.samples.window(start, stop).index
+        return {"number": index, "real": np.ones(len(index), bool)}  # blanks are filled with zeros
+
+
 def test_a_resume_on_another_world_size_reads_on_where_it_stopped(config, prepared):
     samples = Samples(prepared, config, "train")
     rng = np.random.default_rng(0)
@@ -130,9 +179,9 @@ def test_the_thread_ends_with_its_iterator(config, prepared):
     steps = StepLoader(Samples(prepared, config, "train"), batch_size=4, micro_batch=4, rank=0, world_size=1).steps(
         0, 10**9
     )
-    assert next(steps).step == 0 and any(thread.name == "data" for thread in threading.enumerate())
+    assert next(steps).step == 0 and any(thread.name.startswith("data") for thread in threading.enumerate())
     steps.close()
-    assert not any(thread.name == "data" for thread in threading.enumerate())
+    assert not any(thread.name.startswith("data") for thread in threading.enumerate())
 
 
 def test_what_the_thread_raises_is_raised_where_it_is_read(config, prepared):
