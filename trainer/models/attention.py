@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kernels import Dense, PreparedMask, attention, rotary
 from trainer.config.model import ModelConfig
+from trainer.models.cache import LayerCache
 from trainer.models.initialization import Spread
 from trainer.models.parts import Linear, RMSNorm
 
@@ -25,6 +26,7 @@ class Context(NamedTuple):
     source_mask: PreparedMask | None = None
     distances: Tensor | None = None  # sinusoids of the relative positions, [keys + queries, width] (XLNet)
     other_type: Tensor | None = None  # [B, queries, keys], whether a key is of another token type (XLNet)
+    memory: LayerCache | None = None  # of this block, where text is written token by token
 
     def mask(self, local: bool) -> PreparedMask:
         return self.masks[1] if local and self.masks[1] is not None else self.masks[0]
@@ -49,26 +51,37 @@ class Attention(nn.Module):
         self.key = Linear(width, keys, bias=bias, std=std.key)
         self.value = Linear(width, keys, bias=bias, std=std.key)
         self.output = Linear(queries, width, bias=bias, std=std.attention_output)
+        self.query_norm = self.key_norm = None
         if self.qk_norm != "none":
             sizes = (queries, keys) if self.qk_norm == "projection" else (self.channels, self.channels)
             self.query_norm, self.key_norm = (RMSNorm(size, eps=config.norm_epsilon) for size in sizes)
 
-    def project(self, x: Tensor, keys_from: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [B, Sq, H, D], keys and values [B, Sk, Hkv, D]."""
-        query, key, value = self.query(x), self.key(keys_from), self.value(keys_from)
-        if self.qk_norm == "projection":
-            query, key = self.query_norm(query), self.key_norm(key)
-        query, key, value = (part.unflatten(-1, (-1, self.channels)) for part in (query, key, value))
-        if self.qk_norm == "head":
-            query, key = self.query_norm(query), self.key_norm(key)
-        return query.to(value.dtype), key.to(value.dtype), value
+    query_norm: RMSNorm | None
+    key_norm: RMSNorm | None
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[B, Sq, H, D]."""
+        return self._heads(self.query(x), self.query_norm)
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, Sk, Hkv, D] each."""
+        return self._heads(self.key(x), self.key_norm), self._heads(self.value(x), None)
+
+    def _heads(self, projected: Tensor, norm: RMSNorm | None) -> Tensor:
+        """Divided into heads; normalised before or after that, in the projection's own dtype."""
+        if norm is not None and self.qk_norm == "projection":
+            return norm(projected).to(projected.dtype).unflatten(-1, (-1, self.channels))
+        heads = projected.unflatten(-1, (-1, self.channels))
+        return heads if norm is None else norm(heads).to(projected.dtype)
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width] attends to itself or, given `keys_from` [B, Sk, width], to that."""
-        query, key, value = self.project(x, x if keys_from is None else keys_from)
+        query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
         if context.rotary is not None:
             angles = context.rotary[self.local]
             query, key = (rotary(part, *angles, backend=self.turning) for part in (query, key))
+        if context.memory is not None:
+            key, value = context.memory.extend(key, value)
         return self.mix(query, key, value, context.mask(self.local), context.backend)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: PreparedMask, backend: str) -> Tensor:
@@ -82,7 +95,14 @@ class CrossAttention(Attention):
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         assert context.source is not None and context.source_mask is not None
-        return self.mix(*self.project(x, context.source), context.source_mask, context.backend)
+        memory = context.memory
+        if memory is not None and memory.source is not None:
+            key, value = memory.source
+        else:
+            key, value = self.keys_and_values(context.source)
+        if memory is not None:
+            memory.source = key, value
+        return self.mix(self.queries(x), key, value, context.source_mask, context.backend)
 
 
 class RelativeAttention(Attention):
@@ -104,7 +124,7 @@ class RelativeAttention(Attention):
     types: nn.Parameter  # a key of the query's own type, a key of another
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
-        query, key, value = self.project(x, x if keys_from is None else keys_from)
+        query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
         assert context.distances is not None
         distance = self.distance(context.distances.to(x.dtype)).unflatten(-1, (self.heads, self.channels))
         of_content, of_distance, of_type = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
+from trainer.models.cache import Cache
 from trainer.models.initialization import spread
 from trainer.models.parts import Head, HeadTransform, Linear
 from trainer.models.stack import Stack, places
@@ -28,13 +29,21 @@ class Decoder(Stack):
         if config.tied:
             self.head.weight = self.tokens.weight
 
-    def hidden(self, tokens: Tensor, positions: Tensor, segments: Tensor | None, order: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        order: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
         """The residual stream after the last norm, [B, S, width]; tokens, positions, segments and order are [B, S].
 
         order: a token sees those of at most its own rank, in place of causality; so a prefix of one rank sees itself.
+        cache: of the tokens before these, which are added to it.
         """
         x = self.embed(tokens, positions)
-        return self.run(x, self.context(x, positions, segments, order))
+        return self.run(x, self.context(x, positions, segments, order, cache=cache), cache)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Logits [B, S, vocabulary] from the residual stream."""

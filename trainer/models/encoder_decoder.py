@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
+from trainer.models.cache import Cache
 from trainer.models.initialization import spread
 from trainer.models.parts import Head, computing_dtype
 from trainer.models.stack import Stack, places
@@ -50,9 +51,10 @@ class EncoderDecoder(nn.Module):
         positions: Tensor | None = None,
         segments: Tensor | None = None,
         source_segments: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Next-token logits [B, S, vocabulary] of the decoder over an encoded source; arguments as in `decoded`."""
-        return self.head(self.decoded(source, tokens, positions, segments, source_segments))
+        return self.head(self.decoded(source, tokens, positions, segments, source_segments, cache))
 
     def decoded(
         self,
@@ -61,10 +63,12 @@ class EncoderDecoder(nn.Module):
         positions: Tensor | None = None,
         segments: Tensor | None = None,
         source_segments: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """The decoder's residual stream [B, S, width] over an encoded source [B, source length, width].
 
         A decoder token sees the source tokens of its own segment number; without `segments` all are of segment 0.
+        cache: of the decoder tokens before these, which are added to it, and of the source.
         """
         positions = places(tokens) if positions is None else positions
         x = self.decoder.embed(tokens, positions)
@@ -79,8 +83,8 @@ class EncoderDecoder(nn.Module):
             segments=pair,
             backend=self.backend,
         )
-        context = self.decoder.context(x, positions, segments)._replace(source=source, source_mask=mask)
-        return self.decoder.run(x, context)
+        context = self.decoder.context(x, positions, segments, cache=cache)
+        return self.decoder.run(x, context._replace(source=source, source_mask=mask), cache)
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from kernels.attention import PreparedMask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
+from trainer.models.cache import Cache, seen_before
 from trainer.models.initialization import spread
 from trainer.models.parts import Embedding, Linear, computing_dtype, norm
 from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
@@ -103,23 +104,33 @@ class Stack(nn.Module):
         order: Tensor | None = None,
         *,
         strict: bool = False,
+        cache: Cache | None = None,
     ) -> Context:
         """What the blocks share: who sees whom, and the angles of rotary positions.
 
         segments [B, S]: tokens of different segments do not see each other; a negative segment is padding.
         order [B, S]: a token sees those of at most (`strict`: less than) its own rank, in place of causality.
+        cache: what was read before x, and that x is read now; x sees it, as far as it is of the same segment.
         """
         config, length = self.config, x.shape[1]
+        before = 0 if cache is None else cache.length
+        if cache is not None:
+            cache.read(length, segments)
 
         def mask(window: int | None) -> PreparedMask:
+            keys = seen_before(before, window) + length
+            own = segments
+            if cache is not None and segments is not None and cache.segments is not None:
+                own = (segments, cache.segments[:, -keys:])
             return prepare_mask(
                 length,
+                keys,
                 device=x.device,
                 dtype=computing_dtype(x),
                 causal=self.causal and order is None,
                 window=None if window is None else (window, window),
                 bias=self._bias(),
-                segments=segments,
+                segments=own,
                 order=order,
                 strict=strict,
                 backend=self.backend,
@@ -141,10 +152,10 @@ class Stack(nn.Module):
             return T5Bias(self.buckets.weight, not self.causal, config.relative_buckets, config.relative_distance)
         return None
 
-    def run(self, x: Tensor, context: Context) -> Tensor:
+    def run(self, x: Tensor, context: Context, cache: Cache | None = None) -> Tensor:
         """All blocks and the last norm."""
         for layer in range(self.depth):
-            x = self.block(layer, x, context)
+            x = self.block(layer, x, context if cache is None else context._replace(memory=cache.layers[layer]))
         return self.norm(x)
 
     def block(self, layer: int, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,3 +120,13 @@ def ours(imported):
         for part, value in imported.weights.items():
             names[part].copy_(value)
     return net
+
+
+@cache
+def converted(name: str):
+    """The tiny model of that name, by way of a checkpoint, as a module of ours."""
+    from trainer.hub import read_checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        tiny(name).save_pretrained(folder)
+        return ours(read_checkpoint(Path(folder)))
