@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,61 @@ def tiny(corpus: Path, cache: Path) -> list[str]:
         "tracker.console=plain",
         "tracker.every_steps=1",
     ]
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """800 pieces of the standard library's source."""
+    from trainer.config import TokenizerConfig
+    from trainer.data.tokenizer import train
+
+    modules = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:20]
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    texts = [module.read_text(errors="ignore") for module in modules]
+    file.write_bytes(train(texts, TokenizerConfig(vocabulary=800)))
+    return file
+
+
+FAMILIES = {"causal": "decoder", "prefix_lm": "decoder", "fim": "decoder", "masked_lm": "encoder"}
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -> Callable[..., Path]:
+    """untrained(objective, **keys of the model): the folder of a run with small random weights."""
+
+    def make(objective: str = "causal", **model: object) -> Path:
+        import torch
+
+        from trainer.checkpoint import save_weights
+        from trainer.config import Config
+        from trainer.folder import RunFolder
+        from trainer.models import build, initialize
+
+        family = FAMILIES.get(objective, "encoder_decoder")
+        shape = {"depth": 2, "width": 32, "heads": 4, "vocabulary": 832, "family": family, **model}
+        shape |= {"head_bias": True, "head_transform": True} if family == "encoder" else {}
+        noises = {"noises": ["text_infilling"]} if objective == "bart" else {}
+        config = Config.model_validate(
+            {
+                "model": shape,
+                "objective": {"name": objective, **noises},
+                "tokenizer": {"vocabulary": 800},
+                "data": {"sequence_length": 64},
+            }
+        )
+        net = build(config)
+        initialize(net, 0)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+        run = RunFolder(tmp_path_factory.mktemp(objective) / "run")
+        run.path.mkdir()
+        run.config.write_text(config.to_yaml())
+        run.tokenizer.write_bytes(small_tokenizer.read_bytes())
+        save_weights(run.checkpoints, {name: value.detach() for name, value in net.named_parameters()}, {"best": {}})
+        return run.path
+
+    return make
 
 
 class Command:

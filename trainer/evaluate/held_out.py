@@ -10,8 +10,8 @@ import torch
 
 from trainer.compose import change
 from trainer.data import Samples, prepare
-from trainer.evaluate.model import load_model
 from trainer.folder import RunFolder
+from trainer.trained import load_model
 
 
 @torch.no_grad()

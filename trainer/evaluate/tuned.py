@@ -14,12 +14,12 @@ from torch import Tensor
 from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.evaluate.baseline import bag_of_words, most_frequent
-from trainer.evaluate.model import load_model
 from trainer.files import write_atomic
 from trainer.folder import RunFolder
 from trainer.models.tuned import Preference
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
+from trainer.trained import load_model
 
 BATCH = 32
 LONGEST_ANSWER = 30  # tokens of a span

@@ -67,7 +67,9 @@ class Decoding:
         given = [f"{name}={value:g}" for name, value in drawn.items() if value is not None]
         lines = []
         if self.beams > 1 and given:
-            lines.append(f"beams={self.beams} and {given[0]} contradict: beams search for the likeliest, and draw nothing")
+            lines.append(
+                f"beams={self.beams} and {given[0]} contradict: beams search for the likeliest, and draw nothing"
+            )
         if self.beams == 1 and self.length_penalty is not None:
             lines.append(f"length_penalty={self.length_penalty:g}: only beams are compared by length; add beams=4")
         if self.temperature == 0 and len(given) > 1:

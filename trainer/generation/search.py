@@ -68,7 +68,8 @@ def search(
     logits = reader.read(prompt, segments)
     reader.select(torch.arange(count, device=prompt.device).repeat_interleave(width))
     logits = logits.repeat_interleave(width, dim=0)
-    searches = [_Beams([(0.0, [])] + [(float("-inf"), [])] * (width - 1)) for _ in range(count)]
+    unborn = float("-inf")  # all beams begin as one
+    searches = [_Beams([(unborn if beam else 0.0, []) for beam in range(width)]) for _ in range(count)]
     for length in range(1, decoding.tokens + 1):
         assert reader.tokens is not None
         scores = decoding.penalised(logits.log_softmax(dim=-1), reader.tokens)
@@ -99,7 +100,8 @@ def _grow(
 ) -> list[int]:
     """One step of one row's search; returns the beams that those which grow on come from."""
     width, penalty = decoding.beams, 1.0 if decoding.length_penalty is None else decoding.length_penalty
-    growing, parents = [], []
+    growing: list[tuple[float, list[int]]] = []
+    parents = []
     for rank, (score, place) in enumerate(candidates):
         beam, token = divmod(place, vocabulary)
         tokens = one.growing[beam][1]

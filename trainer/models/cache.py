@@ -1,4 +1,4 @@
-"""What a decoder keeps of the tokens it has read, so that the next one is read alone: keys and values of every layer."""
+"""Keys and values of the tokens that a decoder has read, so that the next token is read alone."""
 
 from __future__ import annotations
 

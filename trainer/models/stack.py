@@ -119,7 +119,7 @@ class Stack(nn.Module):
 
         def mask(window: int | None) -> PreparedMask:
             keys = seen_before(before, window) + length
-            own = segments
+            own: Tensor | tuple[Tensor, Tensor] | None = segments
             if cache is not None and segments is not None and cache.segments is not None:
                 own = (segments, cache.segments[:, -keys:])
             return prepare_mask(

@@ -35,20 +35,6 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def generate(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json")
-    if wants_help(
-        flags, "isoflop generate <run> [prompt='def '] [tokens=200] [temperature=0.8] [top_k=50] [seed=0] [--json]\n"
-    ):
-        return 0
-    from trainer.evaluate import continue_text
-
-    run, options = run_and_overrides("generate", words)
-    text = continue_text(run, options)
-    print(json.dumps(text, indent=1) if "--json" in flags else text["prompt"] + text["text"])
-    return 0
-
-
 def report(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
     if wants_help(flags, "isoflop report <run> [site=...] [--json]\n"):

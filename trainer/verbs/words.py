@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
@@ -29,7 +30,7 @@ def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
     """The run that the first word names (by path, `<experiment>/<id>` or `<id>`), and the rest."""
     from trainer.folder import find_run
 
-    names = [word for word in words if "=" not in word or Path(word).is_dir()]
+    names = [word for word in words if "=" not in word or os.path.isdir(word)]  # noqa: PTH112 (any text will do)
     if len(names) != 1:
         raise UserError(
             f"{verb}: name one run, e.g. isoflop {verb} runs/<experiment>/<id>; got {' '.join(names) or 'none'}"

@@ -83,7 +83,7 @@ def test_there_and_back(tokenizer, tmp_path):
     export_run(tmp_path / "run", tmp_path / "hub")
     facts = import_run(tmp_path / "hub", tmp_path / "back")
     assert facts["tokenizer"] is not None
-    from trainer.evaluate.model import load_model
+    from trainer.trained import load_model
 
     again, config, step = load_model(tmp_path / "back")
     assert step == 0 and config.objective.name == "causal"

@@ -1,0 +1,140 @@
+"""What belongs at the <mask>s of a prompt, by models that were trained to tell.
+
+Encoders put one token at each <mask>. Encoder-decoders put any number of tokens there: T5's kind writes them behind
+its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one <mask>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trainer.errors import UserError
+from trainer.generation.decoding import Decoding
+from trainer.generation.text import Written, enclosed, generate
+from trainer.models import Encoder
+from trainer.trained import Trained
+
+MASK = "<mask>"
+SENTINELS = ("span_corruption", "ul2")
+
+
+def fill_texts(trained: Trained, prompts: list[str], decoding: Decoding) -> list[Written]:
+    """Each prompt with its <mask>s filled. Raises UserError where one has none, or where the model fills none."""
+    fill = _filler(trained)
+    for prompt in prompts:
+        if MASK not in prompt:
+            raise UserError(f"{prompt[:40]!r}: has no {MASK} to be filled")
+    if isinstance(trained.model, Encoder) and decoding.beams > 1:
+        raise UserError(
+            f"beams={decoding.beams}: an encoder fills one {MASK} after the other, and searches no sequences"
+        )
+    found = []
+    for prompt in prompts:
+        parts = [trained.tokenizer.encode(part) for part in prompt.split(MASK)]
+        ids, tokens = fill(trained, parts, decoding)
+        found.append(Written(prompt, trained.tokenizer.decode(ids), tokens))
+    return found
+
+
+Parts = list[list[int]]  # tokens before, between and behind the masks
+Filler = Callable[[Trained, Parts, Decoding], tuple[list[int], int]]
+
+
+def _filler(trained: Trained) -> Filler:
+    """The way of filling of this model: parts and decoding to (tokens of the whole text, tokens written)."""
+    objective = trained.config.objective.name
+    if trained.family == "encoder":
+        return _by_encoder
+    if trained.family == "encoder_decoder" and objective in SENTINELS:
+        return _by_sentinels
+    if objective == "bart":
+        return _by_rewriting
+    if objective == "fim":
+        return _in_the_middle
+    raise UserError(f"{trained.run.name}: objective={objective} trains no filling of {MASK}; it continues a prompt")
+
+
+def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
+    """The mask of which the encoder is surest first, then the next with that one filled (Ghazvininejad et al. 2019)."""
+    mask = trained.special(MASK)
+    ids = enclosed(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
+    _fits(trained, len(ids))
+    tokens = torch.tensor([ids], device=trained.device)
+    open_places = [place for place, token in enumerate(ids) if token == mask]
+    count = len(open_places)
+    generator = torch.Generator(trained.device).manual_seed(decoding.seed)
+    while open_places:
+        logits = predictions(trained, tokens, open_places)[:, : trained.tokenizer.vocabulary]
+        logits[:, sorted(set(trained.tokenizer.specials.values()))] = float("-inf")
+        surest = int(logits.softmax(dim=-1).amax(dim=-1).argmax())
+        place = open_places.pop(surest)
+        tokens[0, place] = decoding.choose(logits[surest : surest + 1], tokens, generator)[0]
+    return tokens[0].tolist(), count
+
+
+@torch.no_grad()
+def predictions(trained: Trained, tokens: Tensor, hidden: list[int]) -> Tensor:
+    """An encoder's logits [places, vocabulary] in fp32 for the hidden places of one text [1, S].
+
+    The content at the hidden places is not looked at where the model was trained without masks (permuted_lm).
+    """
+    model = trained.model
+    assert isinstance(model, Encoder)
+    positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    if model.replaced is not None:
+        return model.replaced.generate(tokens, positions, None)[0, hidden].float()
+    order = None
+    if trained.config.objective.name == "permuted_lm":
+        order = torch.zeros_like(tokens)
+        order[0, hidden] = 1
+    return model.logits(tokens, positions, order=order)[0, hidden].float()
+
+
+def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
+    """T5: the text with a sentinel in each gap goes in, sentinels with what they hide come out."""
+    sentinels = [trained.special(f"<extra_id_{number}>") for number in range(len(parts) - 1)]
+    source = enclosed(trained, _joined(parts, [[sentinel] for sentinel in sentinels]))
+    _fits(trained, len(source))
+    [target] = generate(trained, [source], decoding)
+    gaps = []
+    for sentinel in sentinels:
+        begin = target.index(sentinel) + 1 if sentinel in target else len(target)
+        rest = target[begin:]
+        special = trained.tokenizer.specials.values()
+        gaps.append(rest[: next((place for place, token in enumerate(rest) if token in special), len(rest))])
+    return _joined(parts, gaps), sum(map(len, gaps))
+
+
+def _by_rewriting(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
+    """BART: the whole text comes out."""
+    source = enclosed(trained, _joined(parts, [[trained.special(MASK)]] * (len(parts) - 1)))
+    _fits(trained, len(source))
+    [target] = generate(trained, [source], decoding)
+    return target, len(target)
+
+
+def _in_the_middle(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
+    """A decoder: prefix and suffix, then the middle (Bavarian et al. 2022, the order prefix-suffix-middle)."""
+    if len(parts) != 2:
+        raise UserError(f"{trained.run.name}: a decoder fills one {MASK} of a prompt, {len(parts) - 1} given")
+    prefix, suffix, middle = (trained.special(f"<fim_{part}>") for part in ("prefix", "suffix", "middle"))
+    source = [trained.special("<s>"), prefix, *parts[0], suffix, *parts[1], middle]
+    _fits(trained, len(source))
+    [target] = generate(trained, [source], decoding)
+    return _joined(parts, [target]), len(target)
+
+
+def _joined(parts: Parts, gaps: Parts) -> list[int]:
+    ids = list(parts[0])
+    for gap, part in zip(gaps, parts[1:], strict=True):
+        ids += gap + part
+    return ids
+
+
+def _fits(trained: Trained, length: int) -> None:
+    room = trained.config.max_length
+    if length > room:
+        raise UserError(f"a prompt of {length} tokens with its masks, and {trained.run.name} reads {room} at most")

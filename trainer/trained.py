@@ -1,0 +1,84 @@
+"""A trained model from its run folder: plain torch, no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainer.checkpoint import each_intact
+from trainer.config import Config
+from trainer.data import Tokenizer
+from trainer.errors import UserError
+from trainer.folder import RunFolder
+from trainer.models import build
+
+
+def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Config, int]:
+    """The model of the newest intact checkpoint in evaluation mode, the run's configuration and the checkpoint's step.
+
+    Raises UserError when there is no intact checkpoint."""
+    folder = RunFolder(run)
+    config = config or folder.load_config()
+    checkpoint = next(each_intact(folder.checkpoints), None)
+    if checkpoint is None:
+        raise UserError(f"{run}: no intact checkpoint yet")
+    if not torch.cuda.is_available() or config.engine.device == "cpu":
+        device = "cpu"
+    else:
+        device = "cuda"
+    with torch.device(device):
+        model = build(config)
+    model.load_state_dict(checkpoint.weights(), strict=False)
+    missing = {name for name, _ in model.named_parameters()} - set(checkpoint.manifest["shapes"])
+    if missing:
+        raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
+    return model.eval().to(device), config, checkpoint.step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with its tokenizer."""
+
+    run: Path
+    step: int  # of its checkpoint
+    config: Config
+    model: nn.Module
+    tokenizer: Tokenizer
+
+    @classmethod
+    def load(cls, run: Path) -> Trained:
+        """From the newest intact checkpoint of a run. Raises UserError when there is none, or no tokenizer."""
+        folder = RunFolder(run)
+        if not folder.tokenizer.is_file():
+            raise UserError(f"{run}: has no tokenizer, so no text can be read or written")
+        model, config, step = load_model(run)
+        return cls(run, step, config, model, Tokenizer(folder.tokenizer))
+
+    @property
+    def family(self) -> str:
+        """decoder, encoder or encoder_decoder."""
+        return self.config.model.family
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def special(self, piece: str) -> int:
+        """The id of a special token. Raises UserError when the tokenizer has none."""
+        if piece not in self.tokenizer.specials:
+            raise UserError(f"{self.run}: its tokenizer has no {piece}")
+        return self.tokenizer.specials[piece]
+
+    def rows(self, texts: list[list[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
+        """Tokens and segments [B, longest], int64, padded on the right or on the left: segments 0, and -1 there."""
+        longest = max(map(len, texts))
+        tokens = torch.full((len(texts), longest), self.special("<pad>"), device=self.device)
+        segments = torch.full_like(tokens, -1)
+        for row, ids in enumerate(texts):
+            where = slice(longest - len(ids), None) if left else slice(0, len(ids))
+            tokens[row, where] = torch.tensor(ids, dtype=torch.int64, device=self.device)
+            segments[row, where] = 0
+        return tokens, segments
