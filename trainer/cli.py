@@ -8,7 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
-from trainer.verbs import conclusions, corpus, costs, exchange, generate, launching, results, training, tuning
+from trainer.verbs import (
+    conclusions,
+    corpus,
+    costs,
+    evaluating,
+    exchange,
+    generate,
+    launching,
+    results,
+    training,
+    tuning,
+)
 
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
@@ -24,7 +35,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop data show step=N [...]        what a step reads, decoded, with its noise marked
   isoflop data card [...]               the data card: sources, sizes, hashes, and what nobody stated
   isoflop tokenizer [out=file] [...]    train the tokenizer alone
-  isoflop eval <run>                    held-out bits per byte of a run's newest checkpoint
+  isoflop eval <run> [tasks=...]        held-out loss of a run's newest checkpoint, or zero- to few-shot tasks
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
   isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
@@ -98,7 +109,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "data": corpus.data,
     "tokenizer": corpus.tokenizer,
     "finetune": tuning.finetune,
-    "eval": results.evaluate,
+    "eval": evaluating.evaluate,
     "generate": generate.generate,
     "report": results.report,
     "ledger": costs.ledger,

@@ -47,6 +47,9 @@ class EvaluationRecord:
     targets: int
     seconds: float
     attempt: int = 0
+    # of a mixture: name -> loss, targets and bits_per_byte
+    sources: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    languages: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "evaluation", **asdict(self)}

@@ -6,7 +6,7 @@ import contextlib
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.checkpoint import newest_intact, remove_leftovers
 from trainer.config import Config
-from trainer.data import Examples, Prepared, StepBatch, StepLoader, describe, tokens_by_source
+from trainer.data import Examples, StepBatch, StepLoader, describe, tokens_by_source
 from trainer.distributed import World
 from trainer.engine import Engine
 from trainer.events import EvaluationRecord
@@ -28,6 +28,7 @@ from trainer.faults.signals import StopRequest
 from trainer.faults.stragglers import Stragglers
 from trainer.faults.watchdog import Watchdog
 from trainer.folder import RunFolder
+from trainer.held_out import accounts, parts
 from trainer.models import NOT_A_TARGET
 from trainer.parent import parent_weights
 from trainer.saving import Saver
@@ -67,7 +68,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         engine.load(first_step, checkpoint.reader())
 
     # The data: a function of the step.
-    samples, held_out = examples(prepared, config, "train"), examples(prepared, config, "held_out")
+    samples, held_out = examples(prepared, config, "train"), parts(prepared, config)
     batch_size, size, total = config.optim.batch_size, micro_batch(config), config.length
     loader = StepLoader(samples, batch_size=batch_size, micro_batch=size, rank=world.rank, world_size=world.size)
 
@@ -218,7 +219,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
 def held_out_loss(
     engine: Engine,
     world: World,
-    held_out: Examples,
+    held_out: Mapping[str, Examples],
     prepared: Source,
     config: Config,
     size: int,
@@ -227,20 +228,18 @@ def held_out_loss(
 ) -> EvaluationRecord:
     """Loss over the held-out samples, divided over the ranks in micro-batches of `size`."""
     began = time.monotonic()
-    count = len(held_out) if config.evaluation.samples is None else min(config.evaluation.samples, len(held_out))
-    loss_sum, targets = engine.evaluate(_shares(held_out, count, size, world))
-    loss = loss_sum / max(targets, 1)
-    # A causal model's loss is a likelihood of the text: every token of a document but its first is a target.
-    text = prepared.held_out if isinstance(prepared, Prepared) and config.objective.name == "causal" else None
+    total = sum(map(len, held_out.values()))
+    most = config.evaluation.samples or total
+    sums = {}
+    for name, samples in held_out.items():
+        count = min(len(samples), -(-most * len(samples) // total))
+        sums[name] = engine.evaluate(_shares(samples, count, size, world))
     return EvaluationRecord(
         step=step,
         tokens=config.curriculum.tokens(step),
-        loss=loss,
-        bits_per_byte=loss / math.log(2) * (text.tokens - text.documents) / text.bytes if text else None,
-        unigram_bits_per_byte=text.unigram_bits_per_byte if text else None,
-        targets=int(targets),
         seconds=time.monotonic() - began,
         attempt=attempt,
+        **accounts(prepared, config, sums),
     )
 
 

@@ -38,7 +38,10 @@ class Samples:
     padded, and every sample past its end is all padding.
     """
 
-    def __init__(self, prepared: Prepared, config: Config, split: Literal["train", "held_out"]) -> None:
+    def __init__(
+        self, prepared: Prepared, config: Config, split: Literal["train", "held_out"], origin: str | None = None
+    ) -> None:
+        """origin: the one source of a mixture whose held-out text is wanted; None: all."""
         self.pad, self.corpus = prepared.pad, config.data.name
         training = split == "train"
         if not training:
@@ -48,7 +51,7 @@ class Samples:
             origins = list(prepared.manifest["splits"][split]["origins"])
             streams = {f"data.sources.{origin}": TokenStream(prepared, split, origin) for origin in origins}
         else:
-            streams = {"data": TokenStream(prepared, split)}
+            streams = {"data": TokenStream(prepared, split, origin)}
         table = Tokenizer(prepared.tokenizer_file).table()
         cuttings: dict[int, Cutting] = {}
         for number, length in enumerate(config.curriculum.sequence_lengths):

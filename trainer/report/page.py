@@ -10,6 +10,7 @@ from trainer.books.figures import Figure
 from trainer.books.formatting import format_amount, format_figure
 from trainer.report.contents import Contents, notes
 from trainer.report.curves import plots
+from trainer.report.evaluations import section
 from trainer.report.plots import svg
 from trainer.report.sheet import images, preformatted, sheet, tiles
 
@@ -18,6 +19,7 @@ def page(contents: Contents) -> str:
     """The page of one run."""
     config = contents.config
     environment = json.dumps(contents.environment, indent=2, sort_keys=True, ensure_ascii=False)
+    tasks = section(contents.run)
     return sheet(
         f"{config.experiment} / {contents.run.name}",
         f"{contents.status}, science hash {config.science_hash()}, overrides: {contents.overrides or 'none'}",
@@ -25,6 +27,7 @@ def page(contents: Contents) -> str:
             "": tiles(_tiles(contents)),
             "Price tag": _tag(contents),
             "Curves": images({plot.title: svg(plot) for plot in plots(contents)}),
+            **({"Tasks": tasks} if tasks else {}),
             "Logbook": _logbook(contents),
             "Configuration": preformatted(config.to_yaml()),
             "Environment": preformatted(environment),

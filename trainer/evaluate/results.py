@@ -1,0 +1,68 @@
+"""What was measured of a run, in its folder: evaluation.json, of the newest checkpoint that was evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.files import write_atomic
+
+FILE = "evaluation.json"
+
+
+def keep_results(
+    run: Path, step: int, held_out: dict[str, Any] | None = None, tasks: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Add to what is known of this checkpoint; results of an earlier one are replaced, and so are equal tasks."""
+    known = read_results(run)
+    if known.get("step") != step:
+        known = {"step": step}
+    if held_out is not None:
+        known["held_out"] = held_out
+    by_key = {(one["task"], one["shots"]): one for one in [*known.get("tasks", []), *tasks]}
+    known["tasks"] = [by_key[key] for key in sorted(by_key)]
+    write_atomic(run / FILE, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What is known; nothing where the file is missing or torn."""
+    try:
+        known = json.loads((run / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+HEADS = ("task", "examples", "items", "metric", "score", "+-", "chance")
+
+
+def table_of(tasks: Sequence[dict[str, Any]], kinds: bool = True) -> list[tuple[str, ...]]:
+    """Rows of text: one a metric, and under it one a kind of item. +- is one standard error."""
+    rows: list[tuple[str, ...]] = []
+    for one in tasks:
+        for number, (name, value) in enumerate(one["values"].items()):
+            first = number == 0
+            chance = f"{one['chance']:.3f}" if first and one["chance"] is not None else ""
+            shown = (one["task"], str(one["shots"]), str(one["items"])) if first else ("", "", "")
+            rows.append((*shown, name, *_cells(value), chance))
+        if kinds and len(one["kinds"]) > 1:
+            rows += [(f"  {kind}", "", "", "", *_cells(value), "") for kind, value in one["kinds"].items()]
+    return rows
+
+
+def _cells(value: dict[str, Any]) -> tuple[str, str]:
+    error = value["standard_error"]
+    return f"{value['value']:.3f}", "" if error is None else f"{error:.3f}"
+
+
+def notes_on(tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """What has to be said beside the table."""
+    measures = sorted({one["measure"] for one in tasks if one["measure"] != "written text"})
+    lines = [f"choices were compared by {measure}" for measure in measures]
+    cut = sum(one["shortened"] for one in tasks)
+    if cut:
+        names = ", ".join(dict.fromkeys(one["task"] for one in tasks if one["shortened"]))
+        lines.append(f"{cut} contexts were longer than the model, and cut on the left ({names})")
+    return lines

@@ -1,0 +1,198 @@
+"""How well a text continues another, by the measure that each family of models has.
+
+Decoders have the log-likelihood of the continuation. Encoders have no likelihood of a text: theirs is the
+pseudo-log-likelihood, the sum over tokens of the log-probability of each with it alone hidden (Salazar et al. 2020).
+Encoder-decoders score the span that belongs in a gap behind the context. The three are not comparable with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.errors import UserError
+from trainer.generation.infilling import MASK, SENTINELS, predictions
+from trainer.generation.text import enclosed
+from trainer.models import Decoder, EncoderDecoder
+from trainer.trained import Trained
+
+MEASURES = {
+    "decoder": "log-likelihood",
+    "encoder": "pseudo-log-likelihood",
+    "encoder_decoder": "span score",
+}
+BATCH = 16  # rows that are scored together
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one continuation. nats: natural logarithm; greedy: every token was the likeliest; dropped: tokens of the
+    context that found no room, from the left."""
+
+    nats: float
+    greedy: bool
+    tokens: int
+    dropped: int = 0
+
+
+Pair = tuple[str, str]  # a context, and what continues it
+Progress = Callable[[int], None]
+
+
+def score(trained: Trained, pairs: Sequence[Pair], progress: Progress = lambda done: None) -> list[Score]:
+    """A score for every pair, in the same order; progress(pairs done) is called now and then.
+
+    Raises UserError for a continuation without tokens, and for a model that has no such measure.
+    """
+    encoded = [encode_pair(trained, context, continuation) for context, continuation in pairs]
+    by_family = {"decoder": _by_decoder, "encoder": _by_encoder, "encoder_decoder": _by_encoder_decoder}
+    scores: list[Score | None] = [None] * len(pairs)
+    longest_first = sorted(range(len(pairs)), key=lambda place: -sum(map(len, encoded[place])))
+    for first in range(0, len(pairs), BATCH):
+        places = longest_first[first : first + BATCH]
+        for place, found in zip(places, by_family[trained.family](trained, [encoded[p] for p in places]), strict=True):
+            scores[place] = found
+        progress(min(first + BATCH, len(pairs)))
+    return [found for found in scores if found is not None]
+
+
+Encoded = tuple[list[int], list[int]]  # ids of a context, ids of what continues it
+
+
+def encode_pair(trained: Trained, context: str, continuation: str) -> Encoded:
+    """Both together as tokens, divided where the context alone ends; its last spaces belong to the continuation."""
+    kept = context.rstrip()
+    head = trained.tokenizer.encode(kept)
+    whole = trained.tokenizer.encode(context + continuation)
+    tail = whole[len(head) :]
+    if not continuation or not tail:
+        raise UserError(f"an answer of zero tokens: {continuation!r} behind {context[-40:]!r}")
+    return whole[: len(head)], tail
+
+
+# --- decoders ---
+
+
+def _by_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
+    bos = trained.special("<s>")
+    return score_tokens(trained, [([bos, *head], tail) for head, tail in pairs])
+
+
+@torch.no_grad()
+def score_tokens(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
+    """Log-likelihoods of tokens behind tokens that are read as they are, <s> included or not; decoders only."""
+    model = trained.model
+    assert isinstance(model, Decoder)
+    rows, dropped = _within(trained.config.max_length + 1, pairs, least=1)
+    most = max(len(tail) for _, tail in pairs)
+    tokens, segments = trained.rows([row[:-1] for row in rows], left=True)  # so that continuations end together
+    positions = ((segments >= 0).cumsum(dim=1) - 1).clamp(min=0)
+    hidden = model.hidden(tokens, positions, segments if bool((segments < 0).any()) else None)
+    logits = model.predict(hidden[:, -most:])[..., : trained.tokenizer.vocabulary].float()
+    return [
+        _score(logits[row, logits.shape[1] - len(tail) :], tail, lost)
+        for row, ((_, tail), lost) in enumerate(zip(pairs, dropped, strict=True))
+    ]
+
+
+def _within(room: int, pairs: Iterable[Encoded], least: int = 0) -> tuple[list[list[int]], list[int]]:
+    """Each pair as one row of at most `room` tokens, cut on the left, and the tokens cut off; `least` of the context
+    have to remain."""
+    rows, dropped = [], []
+    for head, tail in pairs:
+        if len(tail) > room - least:
+            raise UserError(f"an answer of {len(tail)} tokens, and the model reads {room - least} at most")
+        whole = [*head, *tail]
+        rows.append(whole[-room:])
+        dropped.append(max(0, len(whole) - room))
+    return rows, dropped
+
+
+def _score(logits: Tensor, tail: list[int], dropped: int) -> Score:
+    """From the logits [tokens, vocabulary] that predict the tail."""
+    wanted = torch.tensor(tail, device=logits.device)
+    nats = logits.log_softmax(dim=-1).gather(1, wanted[:, None]).double().sum()
+    return Score(float(nats), bool((logits.argmax(dim=-1) == wanted).all()), len(tail), dropped)
+
+
+def rolling(trained: Trained, text: str) -> Score:
+    """Log-likelihood of a whole text, every token predicted once, in windows as long as the model reads.
+
+    The last window reaches back as far as it can.
+    """
+    if trained.family != "decoder":
+        raise UserError(f"{trained.run.name}: only decoders have a likelihood of a text; this is an {trained.family}")
+    ids = trained.tokenizer.encode(text)
+    if not ids:
+        raise UserError("a text of zero tokens cannot be scored")
+    whole, room = [trained.special("<s>"), *ids], trained.config.max_length
+    windows = []
+    for start in range(0, len(ids), room):
+        stop = min(len(ids), start + room)
+        windows.append((whole[max(0, stop - room) : start + 1], whole[start + 1 : stop + 1]))
+    scores = [
+        found
+        for first in range(0, len(windows), BATCH)
+        for found in score_tokens(trained, windows[first : first + BATCH])
+    ]
+    return Score(sum(found.nats for found in scores), all(found.greedy for found in scores), len(ids))
+
+
+# --- encoders and encoder-decoders ---
+
+
+def _by_encoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
+    return [_pseudo(trained, pair) for pair in pairs]
+
+
+def _pseudo(trained: Trained, pair: Encoded) -> Score:
+    mask, [empty] = trained.special(MASK), [len(enclosed(trained, []))]
+    [ids], [dropped] = _within(trained.config.max_length - empty, [pair])
+    tail = pair[1]
+    whole = enclosed(trained, ids)
+    first = whole.index(ids[0]) if not ids else len(whole) - 1 - len(tail)
+    logits = []
+    for place in range(first, first + len(tail)):
+        hidden = torch.tensor([[*whole[:place], mask, *whole[place + 1 :]]], device=trained.device)
+        logits.append(predictions(trained, hidden, [place])[:, : trained.tokenizer.vocabulary])
+    return _score(torch.cat(logits), tail, dropped)
+
+
+@torch.no_grad()
+def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
+    """T5's kind: the context with a sentinel behind it is read, the span behind the sentinel scored. BART's kind: the
+    context with a <mask> behind it is read, and the span scored behind the context written anew."""
+    model, room = trained.model, trained.config.max_length
+    assert isinstance(model, EncoderDecoder)
+    objective = trained.config.objective.name
+    if objective not in (*SENTINELS, "bart"):
+        raise UserError(
+            f"{trained.run.name}: objective={objective} trains no filling of a gap, so no span can be scored"
+        )
+    gap = trained.special("<extra_id_0>" if objective in SENTINELS else MASK)
+    overhead = len(enclosed(trained, [gap]))
+    sources, targets, dropped = [], [], []
+    for head, tail in pairs:
+        kept = head[max(0, len(head) - (room - overhead)) :]
+        written = [gap] if objective in SENTINELS else kept
+        if len(written) + len(tail) > room:
+            kept = kept[len(written) + len(tail) - room :] if objective not in SENTINELS else kept
+            written = [gap] if objective in SENTINELS else kept
+        sources.append(enclosed(trained, [*kept, gap]))
+        targets.append([trained.special("<s>"), *written, *tail])
+        dropped.append(len(head) - len(kept))
+        if len(targets[-1]) > room + 1:
+            raise UserError(f"an answer of {len(tail)} tokens, and the model writes {room} at most")
+    source, source_segments = trained.rows(sources)
+    tokens, segments = trained.rows([target[:-1] for target in targets])
+    positions = torch.arange(source.shape[1], device=source.device).expand(source.shape)
+    encoded = model.encode(source, positions, source_segments)
+    logits = model.decode(encoded, tokens, None, segments, source_segments)[..., : trained.tokenizer.vocabulary].float()
+    found = []
+    for row, ((_, tail), target, lost) in enumerate(zip(pairs, targets, dropped, strict=True)):
+        end = len(target) - 1
+        found.append(_score(logits[row, end - len(tail) : end], tail, lost))
+    return found

@@ -1,0 +1,189 @@
+"""From answers to scores with standard errors."""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.evaluate.tasks.task import Item, Metric
+
+RESAMPLES = 200  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model did with an item. scores: nats of each choice, or of the one answer; text: what it wrote."""
+
+    item: Item
+    scores: tuple[float, ...] = ()
+    greedy: bool = False
+    text: str = ""
+
+    @property
+    def chosen(self) -> int:
+        return int(np.argmax(self.scores))
+
+
+@dataclass(frozen=True)
+class Value:
+    """A score and its standard error; null where there is none."""
+
+    value: float
+    error: float | None
+
+
+def measure(metric: Metric, answers: Sequence[Answer]) -> Value:
+    """The metric over these answers. Means have the standard error of a mean; f1 and mcc a bootstrapped one."""
+    if metric.name in EACH:
+        return _mean([EACH[metric.name](answer) for answer in answers])
+    if metric.name == "exact_match":
+        return _mean([_exact(answer, metric) for answer in answers])
+    if metric.name in GROUPED:
+        groups: dict[str, list[Answer]] = defaultdict(list)
+        for answer in answers:
+            groups[answer.item.group].append(answer)
+        return _mean([GROUPED[metric.name](group) for group in groups.values()])
+    if metric.name in ROLLING:
+        return Value(ROLLING[metric.name](answers), None)
+    if metric.name == "perplexity":
+        return Value(math.exp(-_mean([answer.scores[0] for answer in answers]).value), None)
+    truth = np.array([answer.item.label for answer in answers])
+    chosen = np.array([answer.chosen for answer in answers])
+    of = OVER_ALL[metric.name]
+    return Value(of(truth, chosen), _bootstrapped(of, truth, chosen))
+
+
+def _mean(values: Sequence[float]) -> Value:
+    """Mean and standard error (sample standard deviation / sqrt(n)); no error for a single value."""
+    many = np.asarray(values, float)
+    error = float(many.std(ddof=1) / math.sqrt(len(many))) if len(many) > 1 else None
+    return Value(float(many.mean()), error)
+
+
+def _bootstrapped(of: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, chosen: np.ndarray) -> float | None:
+    if len(truth) < 2:
+        return None
+    chance = np.random.default_rng(0)
+    draws = chance.integers(0, len(truth), (RESAMPLES, len(truth)))
+    return float(np.std([of(truth[draw], chosen[draw]) for draw in draws], ddof=1))
+
+
+# --- of each item ---
+
+
+def _accuracy(answer: Answer) -> float:
+    return float(answer.chosen == answer.item.label) if answer.item.choices else float(answer.greedy)
+
+
+def _accuracy_by_length(answer: Answer) -> float:
+    """By nats for each character of a choice, so that short ones have no advantage."""
+    lengths = [max(1, len(choice)) for choice in answer.item.choices]
+    return float(np.argmax(np.array(answer.scores) / lengths) == answer.item.label)
+
+
+def _exact(answer: Answer, metric: Metric) -> float:
+    def plain(text: str) -> str:
+        text = text.lower() if metric.ignore_case else text
+        return text.translate(str.maketrans("", "", string.punctuation)) if metric.ignore_punctuation else text
+
+    return float(any(plain(answer.text.strip()) == plain(wanted.strip()) for wanted in answer.item.answers))
+
+
+def normalised(text: str) -> str:
+    """SQuAD's: lower case, without punctuation and articles, single spaces (Rajpurkar et al. 2016, its script)."""
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def overlap(text: str, wanted: str) -> float:
+    """F1 of the words of two normalised texts."""
+    one, other = normalised(text).split(), normalised(wanted).split()
+    common = sum(min(one.count(word), other.count(word)) for word in set(one))
+    return 2 * common / (len(one) + len(other)) if common else float(one == other)
+
+
+def _chosen_or_written(answer: Answer) -> str:
+    return answer.item.choices[answer.chosen] if answer.item.choices else answer.text
+
+
+def _span_f1(answer: Answer) -> float:
+    return max(overlap(_chosen_or_written(answer), wanted) for wanted in answer.item.answers)
+
+
+def _span_exact(answer: Answer) -> float:
+    said = normalised(_chosen_or_written(answer))
+    return float(any(said == normalised(wanted) for wanted in answer.item.answers))
+
+
+EACH: dict[str, Callable[[Answer], float]] = {
+    "acc": _accuracy,
+    "acc_norm": _accuracy_by_length,
+    "span_f1": _span_f1,
+    "span_em": _span_exact,
+}
+
+
+# --- of groups: a question of MultiRC with all its answers ---
+
+
+def _all_right(group: Sequence[Answer]) -> float:
+    return float(all(answer.chosen == answer.item.label for answer in group))
+
+
+GROUPED: dict[str, Callable[[Sequence[Answer]], float]] = {"group_em": _all_right}
+
+
+# --- of whole texts ---
+
+
+def _per(answers: Sequence[Answer], count: Callable[[str], int]) -> float:
+    """Nats lost for each unit of the texts."""
+    nats = -sum(answer.scores[0] for answer in answers)
+    return nats / max(1, sum(count(answer.item.answers[0]) for answer in answers))
+
+
+ROLLING: dict[str, Callable[[Sequence[Answer]], float]] = {
+    "bits_per_byte": lambda answers: _per(answers, lambda text: len(text.encode())) / math.log(2),
+    "byte_perplexity": lambda answers: math.exp(_per(answers, lambda text: len(text.encode()))),
+    "word_perplexity": lambda answers: math.exp(_per(answers, lambda text: len(re.split(r"\s+", text)))),
+}
+
+
+# --- over all items ---
+
+
+def f1(truth: np.ndarray, chosen: np.ndarray, positive: int = 1) -> float:
+    """2 true positives / (2 true positives + false ones of both kinds); 0 where there is nothing to find."""
+    right = int(((truth == positive) & (chosen == positive)).sum())
+    wrong = int(((truth == positive) ^ (chosen == positive)).sum())
+    return 2 * right / (2 * right + wrong) if right else 0.0
+
+
+def macro_f1(truth: np.ndarray, chosen: np.ndarray) -> float:
+    """Mean of the F1 of every class that is there or was chosen."""
+    return float(np.mean([f1(truth, chosen, label) for label in np.union1d(truth, chosen)]))
+
+
+def matthews(truth: np.ndarray, chosen: np.ndarray) -> float:
+    """Correlation of truth and choice over any number of classes (Gorodkin 2004); 0 where one of them is constant."""
+    classes = np.union1d(truth, chosen)
+    true, made = ((column[:, None] == classes).astype(float) for column in (truth, chosen))
+    covariance = [np.sum((a - a.mean(0)) * (b - b.mean(0))) for a, b in ((true, made), (true, true), (made, made))]
+    scale = math.sqrt(covariance[1] * covariance[2])
+    return float(covariance[0] / scale) if scale else 0.0
+
+
+OVER_ALL: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"f1": f1, "macro_f1": macro_f1, "mcc": matthews}
+
+BY_OUTPUT = {
+    "multiple_choice": (*EACH, *GROUPED, *OVER_ALL),
+    "loglikelihood": ("acc", "perplexity"),
+    "loglikelihood_rolling": tuple(ROLLING),
+    "generate_until": ("exact_match", "span_f1", "span_em"),
+}

@@ -1,0 +1,127 @@
+"""`isoflop eval`: held-out loss and tasks of a run's newest checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import UserError
+from trainer.folder import RunFolder
+from trainer.verbs.words import run_and_overrides, split_flags, whole_numbers
+
+HELP = """\
+isoflop eval <run> [key=value ...] [--json]
+
+  without tasks           loss on all held-out text, for causal models bits per byte, by source and language; of a
+                          tuned run the scores of its task
+  tasks=agreement,copy    tasks of the shipped suite; tasks=suite: all of them
+  tasks=my-task.yaml      a task file of lm-evaluation-harness, or a folder of them; local data files only
+  tasks=SuperGLUE/        folders BoolQ, CB, COPA, MultiRC, ReCoRD, RTE, WiC, WSC with val.jsonl and train.jsonl
+  shots=0,1,4,16          examples in the context (default: what the task says)
+  limit=200               items of each task at most
+  seed=0                  of the examples in the context, and of the suite's items
+  data.path=... ...       held-out loss on other data than the run's
+
+  Scores go to the run's evaluation.json, its report and, for several numbers of examples, in_context.png.
+"""
+
+
+def evaluate(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if flags & {"--help", "-h"}:
+        print(HELP)
+        return 0
+    run, words = run_and_overrides("eval", words)
+    options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in ("tasks", "shots"))
+    words = [word for word in words if word.partition("=")[0] not in ("tasks", "shots")]
+    if "tasks" not in options:
+        if "shots" in options:
+            raise UserError("eval: shots: there is nothing to show examples of; add tasks=...")
+        tuned = RunFolder(run).load_config().task.kind is not None
+        (_of_tuning if tuned else _held_out)(run, words, as_json="--json" in flags)
+        return 0
+    words, numbers = whole_numbers("eval", words, limit=200, seed=0)
+    if words:
+        raise UserError(f"eval: {words[0]}: with tasks there is shots, limit and seed; data keys are for held-out loss")
+    if numbers["limit"] < 1:
+        raise UserError("eval: limit: 0 given, 1 or more wanted")
+    shots = _numbers(options["shots"]) if "shots" in options else None
+    names = [name for name in options["tasks"].split(",") if name]
+    if not names:
+        raise UserError("eval: tasks: none named; e.g. tasks=suite")
+    _tasks(run, names, shots, numbers["limit"], numbers["seed"], as_json="--json" in flags)
+    return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if not all(part.isdigit() for part in text.split(",")):
+        raise UserError(f"eval: shots: {text!r} given, whole numbers wanted, e.g. shots=0,4")
+    return tuple(dict.fromkeys(map(int, text.split(","))))
+
+
+def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:
+    from trainer.evaluate.tuned import format_scores, score_task
+
+    if overrides:
+        raise UserError(f"eval: {overrides[0]}: a tuned run is scored on the task that it has")
+    scores = score_task(run)
+    print(json.dumps(scores, indent=1) if as_json else format_scores(scores))
+
+
+def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
+    from trainer.evaluate.held_out import held_out
+    from trainer.evaluate.results import keep_results
+
+    result = held_out(run, overrides)
+    if not overrides:
+        keep_results(run, result["step"], result)
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    if result["bits_per_byte"] is None:
+        print(f"step {result['step']}: held-out loss {result['loss']:.4f} nats per target ({result['measure']})")
+    else:
+        print(
+            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text "
+            f"(unigram yardstick {result['unigram_bits_per_byte']:.4f}, {result['below_unigram']:.1%} below it)"
+        )
+    for part in ("sources", "languages"):
+        for name, one in result[part].items():
+            score = one["bits_per_byte"] if one["bits_per_byte"] is not None else one["loss"]
+            unit = "bits/byte" if one["bits_per_byte"] is not None else "nats per target"
+            print(f"  {part[:-1]:<9} {name:<20} {score:.4f} {unit}")
+
+
+def _tasks(run: Path, names: list[str], shots: tuple[int, ...] | None, limit: int, seed: int, *, as_json: bool) -> None:
+    from trainer.evaluate.results import HEADS, keep_results, notes_on, read_results, table_of
+    from trainer.evaluate.tasks import find_tasks, own_shots, run_task
+    from trainer.files import write_atomic
+    from trainer.progress import progress_bar
+    from trainer.report.evaluations import in_context_picture
+    from trainer.trained import Trained
+
+    tasks = find_tasks(names, limit, seed, RunFolder(run).load_config().data)
+    trained = Trained.load(run)
+    found: list[dict[str, Any]] = []
+    with progress_bar() as progress:
+        for task in tasks:
+            for number in shots if shots is not None else own_shots(task.name) or (task.shots,):
+
+                def tell(what: str, done: int, total: int, number: int = number) -> None:
+                    progress(f"{what}, {number} shown", done, total)
+
+                found.append(run_task(trained, task, number, seed, limit, tell).to_json())
+    keep_results(run, trained.step, tasks=found)
+    picture = in_context_picture(read_results(run)["tasks"], "png")
+    if picture:
+        write_atomic(run / "in_context.png", picture)
+    if as_json:
+        print(json.dumps({"run": str(run), "step": trained.step, "tasks": found}, indent=1))
+        return
+    table = [HEADS, *table_of(found)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADS))]
+    for row in table:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        print("  ".join(cells).rstrip())
+    print("\n".join(["", *notes_on(found), f"step {trained.step}; +- is one standard error"]))
