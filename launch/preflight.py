@@ -242,12 +242,10 @@ def lines(complaints: list[Complaint]) -> str:
     return "\n".join([*(f"preflight: {one.node}: {one.text}" for one in complaints), *way])
 
 
-def check_here(words: list[str], *, as_json: bool = False) -> int:
+def check_here(config: Config, *, as_json: bool = False) -> int:
     """Check this host with as many ranks as `launch.processes`; prints what was found. Returns an exit code."""
     from launch.agent import Meeting, run_agent
-    from trainer.compose import compose
 
-    config = compose(words)
     if config.launch.name != "local":
         raise UserError(f"preflight checks this host; a launch={config.launch.name} checks every node before it trains")
     root = Path(config.run.root)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ABOVE_LAUNCH = ("cli", "start", "verbs", "compose", "scaling")
 OURS = {"trainer", "kernels", "launch", "conf"}
 
 
@@ -51,6 +52,12 @@ def test_lower_rooms_do_not_import_upper_ones(room: str) -> None:
     }
     for file in files(f"trainer/{room}"):
         above = {name for name in imports(file) if name.startswith("trainer.") and name.split(".")[1] in upper}
+        assert not above, (file, above)
+
+
+def test_launchers_compose_nothing() -> None:
+    for file in files("launch"):
+        above = {name for name in imports(file) if name.split(".")[:2] in [["trainer", room] for room in ABOVE_LAUNCH]}
         assert not above, (file, above)
 
 

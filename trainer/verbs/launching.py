@@ -64,5 +64,6 @@ def preflight(arguments: list[str]) -> int:
     ):
         return 0
     from launch.preflight import check_here
+    from trainer.compose import compose
 
-    return check_here(words, as_json="--json" in flags)
+    return check_here(compose(words), as_json="--json" in flags)
