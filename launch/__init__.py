@@ -54,14 +54,15 @@ def run_launch(config: Config, run: Path) -> int:
         write_launch(folder, launcher, jobs=jobs)
         print(f"submitted job {' '.join(jobs)}; isoflop status {run.parent.parent}")
         return 0
-    if launcher == "torchrun" and config.launch.hosts and not config.launch.ssh:
-        write_launch(folder, launcher)
-        print(plan.text, end="")
-        return 0
-    write_launch(folder, launcher, stays=True)
-    if launcher == "torchrun" and config.launch.hosts:
+    if config.launch.is_here:
+        write_launch(folder, launcher, stays=True)
+        return run_local(config, run)
+    if config.launch.ssh:
+        write_launch(folder, launcher, stays=True)
         return start_over_ssh(plan, config.launch.pass_environment)
-    return run_local(config, run)
+    write_launch(folder, launcher)
+    print(plan.text, end="")
+    return 0
 
 
 def submit_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path) -> str:

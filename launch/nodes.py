@@ -22,7 +22,11 @@ def plan_nodes(config: Config, run: Path, place: Resources) -> LaunchPlan:
     """One agent a node. The run folder must be the same folder everywhere."""
     launch = config.launch
     commands = [Command(("bash", "-c", node_script(config, run, place, node)), host) for node, host in _nodes(config)]
-    note = "" if launch.ssh else "paste each command on its host; the run folder must be the same folder on all of them"
+    note = (
+        ""
+        if launch.ssh or not launch.hosts
+        else "paste each command on its host; the run folder must be the same folder on all of them"
+    )
     return LaunchPlan(tuple(commands), note=note)
 
 

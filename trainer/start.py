@@ -57,7 +57,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         return 0
     config, folder = ready(words)
     code = run_launch(config, folder.path)
-    if config.launch.name == "local" and code in (0, 1, 3, 75):
+    if config.launch.is_here and code in (0, 1, 3, 75):
         from trainer.report import finish_report
 
         finish_report(folder.path)
@@ -172,7 +172,7 @@ def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
 
         check_engine(config)
     check_family(config)
-    if config.launch.name == "local":
+    if config.launch.is_here:
         _device_exists(config)
     if config.tracker.wandb == "online":
         from trainer.trackers import check as check_wandb

@@ -68,6 +68,11 @@ class LaunchConfig(Section):
         """Processes of the whole run."""
         return self.nodes * self.processes
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the ranks run on the host of the command."""
+        return self.name == "local" or (self.name == "torchrun" and not self.hosts)
+
     @field_validator("environment")
     @classmethod
     def _nothing_secret(cls, variables: dict[str, str]) -> dict[str, str]:
