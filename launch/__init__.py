@@ -46,7 +46,7 @@ def run_launch(config: Config, run: Path) -> int:
     Raises UserError where SLURM refuses, in its own words, or where a secret would be written down.
     """
     folder, plan, launcher = new_launch(run), plan_launch(config, run), config.launch.name
-    refuse_secrets({str(path): text for path, text in plan.files.items()})
+    refuse_secrets({"the launch": plan.text})
     keep_state(folder, config.to_yaml())
     if launcher == "slurm":
         (run / "logs").mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def run_launch(config: Config, run: Path) -> int:
 def submit_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path) -> str:
     """Submit runs whose folders are frozen as one job array; its script and logs go to `folder`. Returns the job id."""
     plan = plan_array(configs, runs, folder, Resources())
-    refuse_secrets({str(path): text for path, text in plan.files.items()})
+    refuse_secrets({"the launch": plan.text})
     for run in runs:
         (run / "logs").mkdir(exist_ok=True)
     (job,) = submit(plan)

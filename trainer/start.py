@@ -239,8 +239,10 @@ def prepare_with_progress(config: Config) -> Source:
 
 def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source, notes: list[str]) -> None:
     """Write down what was decided. The folder is locked for that moment: a live run in it is left alone."""
+    from launch.records import refuse_secrets
     from trainer.books import format_price_tag, plan
 
+    refuse_secrets({"config.yaml": config.to_yaml(), "overrides.json": json.dumps(words)})
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with folder.lock():

@@ -129,3 +129,13 @@ def test_secrets_are_known_by_name_and_never_written(tmp_path: Path, monkeypatch
     with pytest.raises(UserError, match=r"config.yaml would hold the value of \$DB_PASSWORD"):
         keep_state(tmp_path, "tracker: {project: tell-nobody}")
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_secret_on_the_command_line_leaves_no_trace(
+    here: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    told = answer(capsys, "launch", *tiny, "run.id=leak", "tracker.project=my-0123456789abcdef")
+    assert "config.yaml would hold the value of $WANDB_API_KEY" in told
+    assert "0123456789abcdef" not in told
+    assert list(here.iterdir()) == []
