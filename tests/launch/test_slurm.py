@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 
 STEPS = 12
 # Two ranks on two nodes; what a test does not look at is left out to save time.
-JOB = ["launch=slurm", "launch.nodes=2", "launch.preflight=false", "launch.restarts=0", "launch.time=5"]
+JOB = ["launch=slurm", "launch.nodes=2", "launch.preflight=false", "launch.restarts=0", "launch.time=20"]
 SLOW = """
 import os, time
 if "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < int(os.environ["SLOW_ATTEMPTS"]):
