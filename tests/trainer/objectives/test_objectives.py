@@ -130,3 +130,30 @@ def test_a_tokenizer_without_the_special_tokens_is_refused():
 def test_keys_that_do_not_fit(keys, message):
     with pytest.raises(ValidationError, match=message):
         Config.model_validate({"objective": keys})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_shortest_texts(recipe, make, window, text, specials):
+    """Texts of 0, 1, 2, 3 and 5 tokens: loss inside the sample alone, nothing special hidden, nothing out of nothing."""
+    lengths = np.array([0, 1, 2, 3, 5])
+    for seed in range(20):
+        built = make(64, packing="padded", **RECIPES[recipe])
+        tokens = text(5, built.length, seed)
+        given = window(tokens, lengths, seed=seed)
+        if built.partner:
+            given = replace(given, partner=window(text(5, built.length, 99)), other_document=np.ones(5, bool))
+        batch = built.apply(given)
+        targets, inside = batch["targets"], batch["segments"] != -1
+        assert not (targets[~inside] != -100).any() and not inside[0].any()
+        assert (batch["tokens"][~inside] == specials["<pad>"]).all()
+        if "source_tokens" in batch:
+            read = batch["source_segments"] != -1
+            assert not read[0].any() and read[1:].any(axis=1).all()
+            assert (batch["source_tokens"][~read] == specials["<pad>"]).all()
+        elif built.families == ("encoder",):
+            hidden = targets != -100
+            assert not np.isin(targets[hidden], list(specials.values())).any()
+            restored = np.where(hidden, targets, batch["tokens"])
+            ordinary = ~np.isin(restored, list(specials.values()))
+            if not built.partner:  # a random partner brings tokens of its own
+                assert ordinary.sum(axis=1).tolist() == lengths.tolist()
