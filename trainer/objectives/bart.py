@@ -151,7 +151,8 @@ class Denoising:
         inside = _inside(tokens, longer)
         new = choose_few(draw, 4, tokens.shape[1], longer, longer - lengths, 64)
         spread = np.full_like(tokens, self.pad)
-        spread[inside & ~new] = tokens[_inside(tokens, lengths)]
+        old = np.concatenate([row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)])
+        spread.ravel()[np.flatnonzero(inside & ~new)] = old
         spread[new] = self.mask
         return spread, longer
 

@@ -77,8 +77,16 @@ def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tup
     """The kept tokens of each row moved together, [B, width] padded with `pad`, and their counts [B]."""
     packed = np.full((len(tokens), width), pad, np.int64)
     lengths = keep.sum(axis=1)
-    packed[np.arange(width) < lengths[:, None]] = tokens[keep]  # both in the order of rows
+    kept, at = chosen(tokens, keep), 0
+    for row, length in zip(packed, lengths.tolist(), strict=True):
+        row[:length] = kept[at : at + length]
+        at += length
     return packed, lengths
+
+
+def chosen(tokens: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """tokens[which] in the order of rows; several times as fast as numpy's own indexing by truth."""
+    return tokens.ravel().take(np.flatnonzero(which))
 
 
 def enclose(
@@ -91,8 +99,8 @@ def enclose(
     count, length = tokens.shape
     enclosed = np.full((count, length + 2), pad, np.int64)
     enclosed[:, 1:-1] = tokens
-    if (lengths < length).any():
-        enclosed[:, 1:-1][np.arange(length) >= lengths[:, None]] = pad
+    for row in np.flatnonzero(lengths < length).tolist():
+        enclosed[row, lengths[row] + 1 :] = pad
     some = lengths > 0 if some is None else some
     enclosed[some, 0] = first
     enclosed[some, lengths[some] + 1] = last
@@ -104,9 +112,8 @@ def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     segments = np.zeros(tokens.shape, np.int32)
     positions = np.empty(tokens.shape, np.int64)
     positions[:] = np.arange(tokens.shape[1])
-    if (lengths < tokens.shape[1]).any():
-        outside = np.arange(tokens.shape[1]) >= lengths[:, None]
-        segments[outside], positions[outside] = PADDING, 0
+    for row in np.flatnonzero(lengths < tokens.shape[1]).tolist():
+        segments[row, lengths[row] :], positions[row, lengths[row] :] = PADDING, 0
     return {f"{prefix}tokens": tokens, f"{prefix}segments": segments, f"{prefix}positions": positions}
 
 
@@ -115,8 +122,7 @@ def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> B
     tokens = np.empty_like(targets)
     tokens[:, 1:] = targets[:, :-1]
     tokens[:, 0] = start
-    if (lengths < targets.shape[1]).any():
-        outside = np.arange(targets.shape[1]) >= lengths[:, None]
-        tokens[outside] = pad
-        targets = np.where(outside, NO_TARGET, targets)
+    targets = targets.copy()
+    for row in np.flatnonzero(lengths < targets.shape[1]).tolist():
+        tokens[row, lengths[row] :], targets[row, lengths[row] :] = pad, NO_TARGET
     return {**side(tokens, lengths), "targets": targets}

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from trainer.objectives import noise
-from trainer.objectives.base import Batch, Layout, Window, side, teacher
+from trainer.objectives.base import Batch, Layout, Window, chosen, side, teacher
 from trainer.objectives.noise import Draw, below, choose_few
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -134,16 +134,16 @@ class SpanCorruption:
     def _source(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray, mode: int) -> np.ndarray:
         rows, spans = len(text), int(first[0].sum())
         keep = ~hidden | first
-        kept = text[keep]
-        kept[first[keep]] = np.tile(self.sentinels[:spans], rows)  # in the order of rows, and of spans in each
+        kept = chosen(text, keep)
+        kept[chosen(first, keep)] = np.tile(self.sentinels[:spans], rows)  # in the order of rows, and of spans in each
         ends = np.full((rows, 1), self.eos)
         modes = [np.full((rows, 1), mode)] if mode >= 0 else []
         return np.concatenate([*modes, kept.reshape(rows, -1), ends], axis=1)
 
     def _targets(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray) -> np.ndarray:
         rows, spans = len(text), int(first[0].sum())
-        words = text[hidden].reshape(rows, -1)
-        begins = first[hidden].reshape(rows, -1)
+        words = chosen(text, hidden).reshape(rows, -1)
+        begins = chosen(first, hidden).reshape(rows, -1)
         place = np.arange(words.shape[1]) + np.cumsum(begins, axis=1)  # every span so far has a sentinel before it
         targets = np.full((rows, words.shape[1] + spans + 1), self.eos, np.int64)
         np.put_along_axis(targets, place, words, axis=1)

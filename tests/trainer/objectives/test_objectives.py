@@ -134,7 +134,7 @@ def test_keys_that_do_not_fit(keys, message):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_shortest_texts(recipe, make, window, text, specials):
-    """Texts of 0, 1, 2, 3 and 5 tokens: loss inside the sample alone, nothing special hidden, nothing out of nothing."""
+    """Texts of 0, 1, 2, 3 and 5 tokens: loss inside the sample alone, no special token hidden."""
     lengths = np.array([0, 1, 2, 3, 5])
     for seed in range(20):
         built = make(64, packing="padded", **RECIPES[recipe])
