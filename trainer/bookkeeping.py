@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trainer.books import flops
 from trainer.config import Config
+from trainer.data import Examples
 from trainer.distributed import World
 from trainer.events import Event, StepRecord
 from trainer.folder import RunFolder
@@ -107,11 +110,23 @@ class Bookkeeper:
         """A line of the logbook."""
         self.trackers.event(Event(name, time.time(), step, text, data, self.attempt))
 
-    def event_of_batch(self, batch: int, step: int, name: str, text: str) -> None:
-        """A line of the logbook about a batch, which it names: `isoflop data show step=<batch>` prints it."""
-        size = self.config.optim.batch_size
-        samples = {"batch": batch, "first_sample": batch * size, "last_sample": (batch + 1) * size - 1}
-        self.event(name, step, f"{text} (batch {batch}: isoflop data show step={batch})", **samples)
+    def event_of_batch(self, examples: Examples, batch: int, step: int, name: str, text: str) -> None:
+        """A line of the logbook about a batch, and about where its samples begin: document, and tokens into it."""
+        if self.world.is_first:
+            first = batch * self.config.optim.batch_size
+            where = examples.where(first, first + self.config.optim.batch_size)
+            text = f"{text} (batch {batch}: isoflop data show step={batch})"
+            self.event(name, step, text, batch=batch, first_sample=first, documents=where)
+
+    @contextlib.contextmanager
+    def telling_of_losses(self, step: Callable[[], int]) -> Iterator[None]:
+        """What ends this attempt without a word, such as a lost rank, has a line of the logbook."""
+        try:
+            yield
+        except BaseException as error:
+            lines = str(error).strip().splitlines() or [""]
+            self.event("lost", step(), f"{type(error).__name__}: {lines[-1]}; this attempt ends", rank=self.world.rank)
+            raise
 
     def close(self) -> None:
         self.meter.close()

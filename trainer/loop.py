@@ -144,7 +144,8 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     step, outcome = first_step, None
     every_evaluation, every_checkpoint = config.evaluation.every_steps, config.checkpoint.every_steps
     book.phase("data")
-    with contextlib.closing(loader.steps(guard.batch(step), workers=config.engine.data_workers)) as batches:
+    drawn = loader.steps(guard.batch(step), workers=config.engine.data_workers)
+    with contextlib.closing(drawn) as batches, book.telling_of_losses(lambda: step):
         while total is None or step < total:
             watchdog.begin("step", step + 1)
             batch = next(batches)
@@ -162,7 +163,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
                 break
 
             book.phase("forward_backward")
-            tell = partial(book.event_of_batch, batch.step, step)
+            tell = partial(book.event_of_batch, samples, batch.step, step)
             found, verdict = guard.judge(partial(gradients, batch, targets), engine.discard, tell)
             if verdict == "stop":
                 outcome = Outcome("halted", step, guard.reason)

@@ -103,6 +103,16 @@ class Cutting:
         owners = [mine if w.owner is None else mine[w.owner] for mine, w in zip(rows, pieces, strict=True)]
         return _joined(pieces, np.concatenate(owners))
 
+    def where(self, places: np.ndarray) -> list[tuple[int, int]]:
+        """Of windows at these places among all: the document of the split, and the tokens of it that lie before."""
+        found = []
+        for place in places.tolist():
+            part = next(part for part in reversed(self.parts) if part.first <= place)
+            within = np.array([place - part.first])
+            document = part.documents + int(part.windows.document(within)[0])
+            found.append((document, int(part.windows.offset(within)[0])))
+        return found
+
     def window(self, part: Part, index: np.ndarray, first: int) -> Window:
         """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
         place = part.places(first, first + len(index))

@@ -49,6 +49,10 @@ class Windows(ABC):
     def document(self, places: np.ndarray) -> np.ndarray:
         """Number of the document in which each window begins."""
 
+    @abstractmethod
+    def offset(self, places: np.ndarray) -> np.ndarray:
+        """Tokens between the beginning of that document and the beginning of each window."""
+
     def _in_a_row(self, tokens: int, whole: bool) -> int:
         overlap = self.length - self.stride
         return max(0, (tokens - overlap) // self.stride if whole else -(-(tokens - overlap) // self.stride))
@@ -74,6 +78,9 @@ class Stream(Windows):
 
     def document(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.stream.starts, places * self.stride, side="right") - 1
+
+    def offset(self, places: np.ndarray) -> np.ndarray:
+        return places * self.stride - self.stream.starts[self.document(places)]
 
     def cut(self, places: np.ndarray) -> Cut:
         begin = places * self.stride
@@ -113,6 +120,9 @@ class Text(Windows):
 
     def document(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.starts, places * self.stride, side="right") - 1
+
+    def offset(self, places: np.ndarray) -> np.ndarray:
+        return places * self.stride - self.starts[self.document(places)]
 
     def cut(self, places: np.ndarray) -> Cut:
         begin = places * self.stride
@@ -161,6 +171,9 @@ class Pieces(Windows):
 
     def document(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.first, places, side="right") - 1
+
+    def offset(self, places: np.ndarray) -> np.ndarray:
+        return (places - self.first[self.document(places)]) * self.stride
 
     def cut(self, places: np.ndarray) -> Cut:
         document = self.document(places)

@@ -32,6 +32,10 @@ class Examples(Protocol):
         """Samples start..stop-1 of the endless run; the first axis of every array is stop - start."""
         ...
 
+    def where(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Where each of these samples begins: its document, and the tokens of that which lie before."""
+        ...
+
     def readings(self, stop: int) -> list[Reading]:
         """Where samples 0..stop-1 came from."""
         ...

@@ -88,6 +88,12 @@ class Samples:
             return stretch.cutting.window(stretch.cutting.parts[0], index, start - stretch.first + stretch.read)
         return stretch.cutting.mixed(index, *self.mixture(start, stop))
 
+    def where(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Where each of these samples begins: document of the split, and tokens into it."""
+        window = self.window(start, stop)
+        first = slice(None) if window.owner is None else np.searchsorted(window.owner, np.arange(stop - start))
+        return self.stretch(start).cutting.where(window.place[first])
+
     def readings(self, stop: int) -> list[Reading]:
         """Where samples 0..stop-1 came from, by stage and source: what a run has read is a function of its step."""
         reached = [stretch for stretch in self.stretches if stretch.first < stop]

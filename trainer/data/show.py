@@ -16,12 +16,13 @@ from trainer.objectives import NO_TARGET, PADDING, Batch
 
 
 def show(config: Config, step: int, *, samples: int = 2, progress: Progress | None = None) -> dict[str, Any]:
-    """The first `samples` samples of a step (the first step is 0), as plain data.
+    """The first `samples` samples of a step (the first step is 0), as plain data. Where a run left batches out, later
+    steps read later batches, past the last step too: the logbook numbers them as they are numbered here.
 
     Noise stands in double brackets: [[<mask> -> word]] for a token that the model reads differently from what it must
     predict, [[3: word]] for the third target of a random order, [[<s>]] for a special token; >> ends a prefix.
     """
-    if step < 0 or (config.length is not None and step >= config.length):
+    if step < 0 or (config.length is not None and step >= config.length + config.anomalies.limit):
         last = "on" if config.length is None else f"to {config.length - 1}"
         raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
     prepared = prepare(config, progress)
@@ -32,6 +33,7 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     window = drawn.window(first, first + count)
     batch = drawn.batch(first, first + count)
     at = range(count) if window.owner is None else np.searchsorted(window.owner, np.arange(count)).tolist()
+    where = drawn.where(first, first + count)
     names = None if drawn.mixture is None else [drawn.mixture.names[k] for k in drawn.mixture(first, first + count)[0]]
     stage = config.curriculum.stage(step)
     return {
@@ -47,6 +49,8 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
                 "sample": first + row,
                 "epoch": int(window.epoch[at[row]]),
                 "place": int(window.place[at[row]]),
+                "document": where[row][0],
+                "offset": where[row][1],
                 "origin": names[row] if names else config.data.name,
                 "targets": int((batch["targets"][row] != NO_TARGET).sum()),
                 **{name: int(batch[name][row]) for name in ("sentence_label",) if name in batch},
@@ -66,6 +70,7 @@ def format_show(shown: dict[str, Any]) -> str:
         lines.append("mixture  " + ", ".join(f"{name} {count}" for name, count in shown["mixture"].items()))
     for sample in shown["samples"]:
         facts = f"epoch {sample['epoch']}, place {sample['place']}, {sample['origin']}, {sample['targets']} targets"
+        facts += f", document {sample['document']} from token {sample['offset']}"
         if "sentence_label" in sample:
             facts += f", sentence label {sample['sentence_label']}"
         lines += ["", f"--- sample {sample['sample']}: {facts}"]

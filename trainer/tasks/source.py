@@ -129,6 +129,11 @@ class Examples:
             rows += [{name: array[0] for name, array in blank(first, self.pad).items()}] * missing
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
+    def where(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The row of each of these samples; a record is read from its beginning."""
+        rows = range(start, stop) if self.order is None else self.order(start, stop).tolist()
+        return [(row, 0) for row in rows]
+
     def readings(self, stop: int) -> list[Reading]:
         """How much of the task samples 0..stop-1 were."""
         return [Reading(0, self.name, stop, stop * self.tokens, stop / len(self))]

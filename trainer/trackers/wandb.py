@@ -87,6 +87,7 @@ class WandbTracker:
     def _log(self, step: int, metrics: dict[str, float]) -> None:
         def log(run: Any) -> None:
             if step >= self._skip_below:
+                self._skip_below = step  # a roll-back takes steps again that were logged
                 run.log(metrics, step=step)
 
         if not self._given_up:

@@ -2,8 +2,8 @@
 
 The trainer knows nothing of it: `chaos.py` names this module where it would start `trainer.worker`.
 
-ISOFLOP_TEST_FAULTS is a JSON list of {"kind", "rank", "step", ...}. A fault strikes once in the life of a run folder
-(a marker in it remembers), unless "always" is true. It strikes in the pass after `step` updates.
+ISOFLOP_TEST_FAULTS is a JSON list of {"kind", "rank", "step", ...}. A fault strikes in the
+pass after `step` updates, "times" times (else once) in the life of a run folder: a marker in it counts.
 
     nan       a NaN in one gradient of that rank
     big       one gradient is multiplied by "factor"
@@ -45,8 +45,9 @@ class Faults:
         struck = []
         for number, fault in self.mine:
             marker = self.markers / str(number)
-            if step == fault["step"] and (fault.get("always") or not marker.exists()):
-                marker.touch()
+            times = marker.stat().st_size if marker.exists() else 0
+            if step == fault["step"] and times < fault.get("times", 1):
+                marker.write_bytes(bytes(times + 1))
                 struck.append(fault)
         return struck
 
