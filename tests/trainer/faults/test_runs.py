@@ -128,12 +128,18 @@ def test_a_second_signal_ends_at_once(tiny: list[str], isoflop: Any) -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_saving_in_the_background_writes_the_same_bytes(processes: int, tiny: list[str], isoflop: Any) -> None:
     written = {}
-    for how in ("true", "false"):
-        words = [*tiny, *QUICK[:3], f"run.id={how}", f"checkpoint.asynchronous={how}", f"launch.processes={processes}"]
+    for how, background in (("background", "true"), ("waiting", "false")):
+        words = [
+            *tiny,
+            *QUICK[:3],
+            f"run.id={how}",
+            f"checkpoint.asynchronous={background}",
+            f"launch.processes={processes}",
+        ]
         done = isoflop("train", *words)
         assert done.returncode == 0, done.stderr
         folder = isoflop.folder / "runs" / "faults" / how / "checkpoints"
         files = sorted(path for path in folder.rglob("*.safetensors"))
         assert len(files) == 3 * 2 * processes  # three checkpoints
         written[how] = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).digest() for path in files}
-    assert written["true"] == written["false"]
+    assert written["background"] == written["waiting"]
