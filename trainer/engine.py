@@ -200,9 +200,11 @@ class Engine:
         """bf16 inside the forward pass. DeepSpeed's own autocast would also round the reduced gradients."""
         if self.config.engine.precision == "bf16":
             inner, device_type = self.model.forward, self.device.type
+            # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
+            keep = not self.config.engine.activation_checkpointing
 
             def forward(*args: Any, **kwargs: Any) -> Any:
-                with torch.autocast(device_type, dtype=torch.bfloat16):
+                with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=keep):
                     return inner(*args, **kwargs)
 
             self.model.forward = forward  # type: ignore[method-assign]

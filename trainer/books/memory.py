@@ -65,14 +65,13 @@ def memory(config: Config) -> MemoryAccount:
 
     activations, recomputing, copies = kept.blocks + kept.around, 0, kept.weight_copies
     if config.engine.activation_checkpointing:
-        # The blocks' low-precision weights live in autocast's cache, until the forward pass is over.
         activations, recomputing, copies = kept.carried + kept.around, kept.block, kept.head_copy
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
     always = FP32 * bucket if stage == 3 else 0
     moments = {
-        "the end of the forward pass": (earlier, always, kept.weight_copies, activations, kept.logits * 5 // 6),
+        "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations, kept.logits),
         "the first gradients": (max(earlier, table), FP32 * bucket, copies, activations + recomputing, 0),
         "the optimizer step": (whole, always + (whole if not stage else 0), 0, 0, 0),  # stage 0 flattens its gradients

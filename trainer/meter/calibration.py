@@ -140,11 +140,12 @@ def _time_step(config: Config, budget_seconds: float, clock: Callable[[], float]
         "segments": torch.zeros(shape, dtype=torch.int32),
         "positions": torch.arange(shape[1]).expand(shape),
     }
+    cast = {"enabled": config.engine.precision == "bf16", "cache_enabled": not config.engine.activation_checkpointing}
     taken: list[float] = []
     began = clock()
     while len(taken) < 4 or clock() - began < budget_seconds:
         start = clock()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.engine.precision == "bf16"):
+        with torch.autocast("cpu", dtype=torch.bfloat16, **cast):
             loss, count, _ = model(**batch)
         (loss / count).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
