@@ -12,6 +12,7 @@ from trainer.report.card import card
 from trainer.report.contents import Contents, read_run
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
 from trainer.report.page import page
+from trainer.report.publishing import publish, write_data_card
 
 __all__ = [
     "Contents",
@@ -36,13 +37,17 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
     write_atomic(run / "report.html", page(contents))
 
 
-def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False) -> None:
+def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False, to_wandb: bool = True) -> None:
     """Write the run's report, add its line to the ledger of its root, and print its price tag. With `site` the run is
-    priced as if it had run there, and the ledger stays as it is."""
+    priced as if it had run there, and the ledger and W&B stay as they are."""
     write_report(run, site)
+    contents = read_run(run, site)
     if site is None:
         append_ledger(run)
-    tag = read_run(run, site).tag
+        if to_wandb and contents.config.tracker.wandb != "disabled":
+            write_data_card(contents)
+            publish(contents)
+    tag = contents.tag
     if as_json:
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
     else:

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.books.budget import spending
+from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.figures import measured_figure, not_stated
 from trainer.config import Config
 from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers import wandb_server
@@ -25,10 +28,9 @@ from trainer.trackers.tracker import RunContext, due, say, warn
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
 FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
 GIB = 2**30
-JOULES_PER_KWH = 3.6e6
 
-# The axes people compare runs over, beside the step.
-AXES = ("samples", "tokens", "flop")
+# The axes people compare runs over, beside the step: what was read, and what it cost.
+AXES = ("samples", "tokens", "flop", "kwh", "gco2e")
 AXIS_OF = {"train/*": "tokens", "val/*": "tokens", "val/loss": "tokens", "val/bits_per_byte": "tokens"}
 BEST = {"val/loss": "min,last", "val/bits_per_byte": "min,last"}
 
@@ -46,7 +48,7 @@ class WandbTracker:
         self._folder = run
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="wandb-tracker", daemon=True)
-        self._flop: dict[int, float] = {}  # of the last step, for an evaluation's place on that axis
+        self._places: dict[str, float] = {}  # of the last step on every axis, for the evaluation that follows it
         self._skip_below = resumed_from + 1  # first step that W&B has not heard of
         self._offline_folder: str | None = None
         self._finish_seconds = FINISH_SECONDS
@@ -60,12 +62,13 @@ class WandbTracker:
         self._worker.start()
 
     def step(self, record: StepRecord) -> None:
-        self._flop = {record.step: record.flop}
+        metrics = step_metrics(record) | cost_metrics(record, self._context.config)
+        self._places = {axis: metrics[axis] for axis in AXES if axis in metrics}
         if due(record.step, self._config.every_steps, self._context):
-            self._log(record.step, step_metrics(record))
+            self._log(record.step, metrics)
 
     def evaluation(self, record: EvaluationRecord) -> None:
-        self._log(record.step, evaluation_metrics(record, self._flop.get(record.step)))
+        self._log(record.step, self._places | evaluation_metrics(record))
 
     def event(self, event: Event) -> None:
         """The logbook stays in events.jsonl: W&B has no place for a line of text at a step."""
@@ -130,32 +133,10 @@ class WandbTracker:
         return run
 
     def _init(self, mode: Literal["online", "offline"]) -> Any:
-        import wandb
-
         context, config = self._context, self._context.config
         logged_before = last_logged_step(self._folder) if mode == "offline" else 0
-        wandb.setup(settings=wandb.Settings(silent=True))  # what there is to say is said here
-        run = wandb.init(
-            id=run_id(self._folder),
-            resume="allow",
-            mode=mode,
-            dir=self._folder,
-            project=self._config.project,
-            entity=self._config.entity,
-            tags=list(self._config.tags) or None,
-            name=self._folder.name,
-            group=config.experiment,
-            config={**config.model_dump(mode="json"), "science_hash": config.science_hash(), **facts(context)},
-            settings=wandb.Settings(
-                silent=True,
-                console="off",  # the terminal's text stays here
-                disable_code=True,
-                save_code=False,
-                init_timeout=INIT_SECONDS,
-                finish_timeout=self._finish_seconds,
-                finish_timeout_raises=True,
-            ),
-        )
+        facts = {"science_hash": config.science_hash(), **_facts(context)}
+        run = begin(self._folder, config, mode, self._finish_seconds, {**config.model_dump(mode="json"), **facts})
         for axis in AXES:
             run.define_metric(axis, hidden=True)
         for metric, axis in AXIS_OF.items():
@@ -170,6 +151,41 @@ class WandbTracker:
         except TimeoutError:
             self._offline_folder = str(Path(run.settings.sync_dir))
             warn(f"wandb: the server did not take everything in {self._finish_seconds:.0f} s; the data is safe on disk")
+
+
+def begin(
+    folder: Path,
+    config: Config,
+    mode: Literal["online", "offline"],
+    finish_seconds: float = FINISH_SECONDS,
+    facts: dict[str, Any] | None = None,
+) -> Any:
+    """Start or continue the W&B run of a run folder. Raises what the client raises, after INIT_SECONDS at most."""
+    import wandb
+
+    tracker = config.tracker
+    wandb.setup(settings=wandb.Settings(silent=True))  # what there is to say is said here
+    return wandb.init(
+        id=run_id(folder),
+        resume="allow",
+        mode=mode,
+        dir=folder,
+        project=tracker.project,
+        entity=tracker.entity,
+        tags=list(tracker.tags) or None,
+        name=folder.name,
+        group=config.experiment,
+        config=facts,
+        settings=wandb.Settings(
+            silent=True,
+            console="off",  # the terminal's text stays here
+            disable_code=True,
+            save_code=False,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=finish_seconds,
+            finish_timeout_raises=True,
+        ),
+    )
 
 
 def _tear_down() -> None:
@@ -202,8 +218,24 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def evaluation_metrics(record: EvaluationRecord, flop: float | None) -> dict[str, float]:
-    """An EvaluationRecord under W&B's names, with its place on the axes."""
+def cost_metrics(record: StepRecord, config: Config) -> dict[str, float]:
+    """What the run has cost so far: the axes kwh (with the PUE where one is stated) and gco2e, and their sections."""
+    read = [joules for joules in record.joules.values() if joules is not None]
+    if not read:
+        return {}
+    nothing = not_stated("")
+    spent = spending(config, nothing, nothing, measured_figure(sum(read) / JOULES_PER_KWH, "meter"))
+    kwh, kg = spent["kwh"].value, spent["kgco2e"].value
+    costs = {"kwh": kwh, "energy/kwh": kwh}
+    if kg is not None:
+        costs |= {"gco2e": 1000 * kg, "carbon/gco2e": 1000 * kg}
+    if config.site.price_per_kwh is not None:
+        costs[f"cost/{config.site.currency}"] = spent["money"].value
+    return {name: value for name, value in costs.items() if value is not None}
+
+
+def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:
+    """An EvaluationRecord under W&B's names."""
     metrics: dict[str, float | None] = {
         "tokens": record.tokens,
         "val/loss": record.loss,
@@ -211,11 +243,10 @@ def evaluation_metrics(record: EvaluationRecord, flop: float | None) -> dict[str
         "val/unigram_bits_per_byte": record.unigram_bits_per_byte,
         "time/evaluation_seconds": record.seconds,
     }
-    metrics |= {"flop": flop} if flop is not None else {}
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def facts(context: RunContext) -> dict[str, Any]:
+def _facts(context: RunContext) -> dict[str, Any]:
     """What W&B should know of an attempt beside its configuration."""
     return {"parameters": context.parameters, "total_steps": context.total_steps, "world_size": context.world_size}
 

@@ -19,5 +19,5 @@ def report(arguments: list[str]) -> int:
     if strange:
         raise UserError(f"{strange[0]}: report takes a run, and a site to price it at (site=..., site.pue=...)")
     site = change(RunFolder(run).load_config(), overrides).site if overrides else None
-    finish_report(run, site=site, as_json="--json" in flags)
+    finish_report(run, site=site, as_json="--json" in flags, to_wandb=False)
     return 0

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainer.trackers.wandb import evaluation_metrics, run_id, step_metrics
+from trainer.config import Config
+from trainer.trackers.wandb import cost_metrics, evaluation_metrics, run_id, step_metrics
 
 LOOP = Path(__file__).with_name("fake_loop.py")
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the right form, of no account
@@ -108,7 +109,7 @@ def test_online_run(run, loop, wandb_server):
     assert wandb_server.configs[0]["model"]["value"]["name"] == "llama-mini"
     assert wandb_server.configs[0]["parameters"]["value"] == 4_200_000
     axes = {metric.get("1") or metric["2"]: metric for metric in wandb_server.configs[-1]["_wandb"]["value"]["m"]}
-    assert {"tokens", "flop", "samples", "train/*", "val/*", "val/loss"} <= axes.keys()
+    assert {"tokens", "flop", "samples", "kwh", "gco2e", "train/*", "val/*", "val/loss"} <= axes.keys()
     assert f"W&B run {wandb_server.url}" in done.stdout
     assert done.stderr == ""
     assert not files_with(KEY, run)
@@ -296,8 +297,16 @@ def test_names_and_units(make_step, make_evaluation):
     assert metrics["time/data_seconds"] == 0.1
     assert metrics["time/step_seconds"] == 0.5
     assert "perf/mfu" not in step_metrics(make_step(2))
-    assert evaluation_metrics(make_evaluation(2), None)["val/bits_per_byte"] == 2.25
-    assert "flop" not in evaluation_metrics(make_evaluation(2), None)
+    assert evaluation_metrics(make_evaluation(2))["val/bits_per_byte"] == 2.25
+
+
+def test_costs_are_axes(make_step):
+    site = {"name": "hall", "pue": 1.5, "gco2e_per_kwh": 400.0, "intensity_year": 2023, "intensity_source": "test"}
+    record = make_step(2, joules={"gpu": 3.6e6, "cpu": 3.6e6, "dram": None})
+    costs = cost_metrics(record, Config.model_validate({"site": site}))
+    assert costs == pytest.approx({"kwh": 3.0, "energy/kwh": 3.0, "gco2e": 1200.0, "carbon/gco2e": 1200.0})
+    assert cost_metrics(record, Config()) == {"kwh": 2.0, "energy/kwh": 2.0}  # an unknown grid has no axis
+    assert cost_metrics(make_step(2), Config()) == {}
 
 
 def test_the_id_stays_with_the_folder_and_not_with_its_name(tmp_path):
