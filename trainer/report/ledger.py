@@ -76,6 +76,7 @@ class Account:
 
     sums: dict[str, dict[str, Sum]] = field(default_factory=lambda: {k: defaultdict(Sum) for k in (*KINDS, "wasted")})
     scores: list[float] = field(default_factory=list)  # held-out bits per byte of the finished runs
+    scored: dict[str, Sum] = field(default_factory=lambda: defaultdict(Sum))  # what those runs cost
     copies: int = 0  # runs whose readings another run already brought
 
     def total(self, name: str) -> Sum:
@@ -89,9 +90,21 @@ class Account:
             )
         return total
 
-    def expected_best(self) -> list[float]:
-        """Expected lowest bits per byte of the best of 1, 2, ... finished runs (Dodge et al.; unbiased)."""
-        return [-expected_best([-score for score in self.scores], n + 1) for n in range(len(self.scores))]
+    def expected_best(self) -> list[dict[str, float | None]]:
+        """Expected lowest bits per byte of the best of 1, 2, ... finished runs, against what so many cost on average.
+
+        Both estimators of Dodge et al. (2019, 2021): drawn with replacement (biased) and without (unbiased).
+        """
+        higher = [-score for score in self.scores]
+        table: list[dict[str, float | None]] = []
+        for n in range(1, len(higher) + 1):
+            row: dict[str, float | None] = {"runs": n}
+            for name in QUANTITIES:
+                part = self.scored[name]
+                row[name] = n * part.value / part.known if part.known else None
+            row["biased"], row["unbiased"] = -expected_best(higher, n, "biased"), -expected_best(higher, n, "unbiased")
+            table.append(row)
+        return table
 
 
 QUANTITIES = {
@@ -133,6 +146,9 @@ def ledger(root: Path) -> dict[str, Account]:
             share = _new_share(line, seen)
             account.copies += share < 1
             _add(account, kind, line, share)
+            if line in scored:
+                for name, (group, leaf) in QUANTITIES.items():
+                    account.scored[name].add(((line.get("measured") or {}).get(group) or {}).get(leaf))
     return accounts
 
 
@@ -190,9 +206,22 @@ def format_ledger(accounts: dict[str, Account]) -> str:
         if account.copies:
             lines.append(f"  {account.copies} run(s) are copies; what they brought along counts once")
         if len(account.scores) > 1:
-            best = "  ".join(f"{n}: {score:.4f}" for n, score in list(enumerate(account.expected_best(), 1))[:10])
-            lines.append(f"  expected best bits per byte of n runs (unbiased)  {best}")
+            lines += _expected(account)
     return "\n".join(lines) if lines else "no runs"
+
+
+def _expected(account: Account) -> list[str]:
+    """Expected best result against budget, for the first ten numbers of runs and the last."""
+    rows = account.expected_best()
+    rows = rows if len(rows) <= 11 else [*rows[:10], rows[-1]]
+    known = [name for name in ("hours", "kwh", "kgco2e") if rows[0][name] is not None]
+    head = "".join(f"{UNITS[name]:>12}" for name in known)
+    lines = ["  expected best bits per byte against budget (Dodge et al. 2019; unbiased 2021)"]
+    lines.append(f"  {'runs':>6}{head}{'biased':>10}{'unbiased':>10}")
+    for row in rows:
+        costs = "".join(f"{row[name]:>12.4g}" for name in known)
+        lines.append(f"  {row['runs']:>6}{costs}{row['biased']:>10.4f}{row['unbiased']:>10.4f}")
+    return lines
 
 
 def _cell(part: Sum, unit: str) -> str:

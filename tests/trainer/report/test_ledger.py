@@ -46,7 +46,14 @@ def test_final_tuning_failed_and_wasted(tmp_path):
     assert account.total("kwh").value == pytest.approx(5)
     assert account.scores[0] == 1.5
     assert account.sums["wasted"]["kwh"].runs == 1
-    assert "expected best" in format_ledger(ledger(tmp_path))
+    # By hand, of 2.0, 1.5 and 3.0: the best of two of them is 1.5, 1.5 or 2.0 (without replacement).
+    one, two, three = account.expected_best()
+    assert (one["unbiased"], two["unbiased"], three["unbiased"]) == pytest.approx((6.5 / 3, 5 / 3, 1.5))
+    assert (one["biased"], two["biased"]) == pytest.approx((6.5 / 3, (5 * 1.5 + 3 * 2.0 + 3.0) / 9))
+    assert (one["kwh"], three["kwh"]) == pytest.approx((1, 3))
+    text = format_ledger(ledger(tmp_path))
+    assert "expected best bits per byte against budget" in text
+    assert text.splitlines()[-1].split() == ["3", "0.01444", "3", "1.6852", "1.5000"]
 
 
 def test_nobody_measured_is_null_and_some_measured_says_how_many(tmp_path):
