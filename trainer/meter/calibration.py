@@ -47,8 +47,8 @@ def calibrate(
     for number, shape in enumerate(LADDER):
         if progress:
             progress("timing steps", number, len(LADDER))
-        small = _small(config, *shape)
-        measured = _time_step(small, seconds_each)
+        small = small_model(config, *shape)
+        measured = time_step(small, seconds_each)
         works.append(work(small))
         seconds.append(measured)
         steps.append({"width": shape[0], "depth": shape[1], "sequence_length": shape[2], "batch_size": shape[3]})
@@ -98,7 +98,7 @@ def _nonnegative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
     return best
 
 
-def _small(config: Config, width: int, depth: int, length: int, batch: int, vocabulary: int) -> Config:
+def small_model(config: Config, width: int, depth: int, length: int, batch: int, vocabulary: int) -> Config:
     """A model of the same kind in another size, in one micro-batch on one rank."""
     model = config.model.model_copy(
         update={
@@ -122,7 +122,7 @@ def _small(config: Config, width: int, depth: int, length: int, batch: int, voca
     )
 
 
-def _time_step(config: Config, budget_seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
+def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
     """Median seconds of one optimizer step of the bare model."""
     import torch
 

@@ -11,13 +11,13 @@ from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic
 from trainer.meter import calibration
-from trainer.meter.calibration import LADDER, _small, fit_rates
+from trainer.meter.calibration import LADDER, fit_rates, small_model
 
 TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 5e-10, 1e-10, 4e-4), strict=True))
 
 
 def ladder() -> list[Work]:
-    return [work(_small(Config(), *shape)) for shape in LADDER]
+    return [work(small_model(Config(), *shape)) for shape in LADDER]
 
 
 def seconds(one: Work) -> float:
@@ -61,7 +61,7 @@ def test_calibrate_writes_what_plan_reads(tmp_path, monkeypatch):
     """With the clock replaced by known rates."""
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
     config = Config.model_validate({"engine": {"device": "cpu", "threads": 1}})
-    monkeypatch.setattr(calibration, "_time_step", lambda small, budget: seconds(work(small)))
+    monkeypatch.setattr(calibration, "time_step", lambda small, budget: seconds(work(small)))
     told = []
     made = calibration.calibrate(config, lambda what, done, total: told.append((done, total)))
     assert read_calibration(config) == made
@@ -72,15 +72,15 @@ def test_a_busy_machine_is_no_measure(tmp_path, monkeypatch):
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
     config = Config.model_validate({"engine": {"device": "cpu", "threads": 1}})
     times = iter([1.0, 0.01] * len(LADDER))
-    monkeypatch.setattr(calibration, "_time_step", lambda small, budget: next(times))
+    monkeypatch.setattr(calibration, "time_step", lambda small, budget: next(times))
     with pytest.raises(UserError, match="nothing was written"):
         calibration.calibrate(config)
     assert read_calibration(config) is None
 
 
 def test_a_real_step_is_timed():
-    small = _small(Config.model_validate({"engine": {"device": "cpu"}}), 64, 1, 16, 2, 512)
-    assert calibration._time_step(small, 0.01) > 0
+    small = small_model(Config.model_validate({"engine": {"device": "cpu"}}), 64, 1, 16, 2, 512)
+    assert calibration.time_step(small, 0.01) > 0
 
 
 def test_plan_uses_the_calibration_of_this_host(calibrated):
