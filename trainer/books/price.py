@@ -52,7 +52,16 @@ INPUTS: dict[str, Input] = {
     "peak_flops": Input("FLOP/s", "dense peak of one device"),
     "mfu": Input("", "model FLOPs over the peak, a share from 0 to 1", 0.0, 1.0),
 }
-ALIASES = ("gpus", "chips", "gpu_hours", "chip_hours", "price_per_gpu_hour", "price_per_chip_hour")
+ALIASES = ("gpus", "chips", "accelerators", "gpu_hours", "chip_hours", "price_per_gpu_hour", "price_per_chip_hour")
+COUNTS = ("devices", "device_hours", "parameters", "tokens", "tokens_per_second")  # also as 70b, 1.5t
+# The same amounts in the units of papers.
+OTHER_UNITS = {
+    "params": ("parameters", 1.0),
+    "pf_days": ("flop", PF_DAY),
+    "mwh": ("kwh", 1000.0),
+    "facility_mwh": ("facility_kwh", 1000.0),
+    "kgco2e_per_kwh": ("gco2e_per_kwh", 1000.0),
+}
 TEXTS = ("currency", "price_date", "dtype")
 _ATTENTION = ("layers", "heads", "head_size", "sequence_length")
 
@@ -132,16 +141,16 @@ def _read(given: Mapping[str, float | str]) -> tuple[dict[str, float] | None, di
     texts: dict[str, str] = {}
     wrong = []
     for name, value in given.items():
-        canonical = _canonical(name)
+        canonical, factor = _canonical(name)
         if canonical in TEXTS:
             texts[canonical] = str(value)
         elif canonical not in INPUTS:
-            wrong.append(f"{name}: price knows no such input{nearest(name, [*INPUTS, *TEXTS, *ALIASES])}")
+            wrong.append(f"{name}: price knows no such input{nearest(name, [*INPUTS, *TEXTS, *ALIASES, *OTHER_UNITS])}")
         elif canonical in numbers:
             wrong.append(f"{name}: given twice, also under another name")
         else:
             try:
-                numbers[canonical] = _number(canonical, value)
+                numbers[canonical] = _number(canonical, value) if factor == 1 else _scaled(canonical, value, factor)
             except UserError as error:
                 wrong.append(f"{name}: {error}")
     if wrong:
@@ -149,21 +158,21 @@ def _read(given: Mapping[str, float | str]) -> tuple[dict[str, float] | None, di
     return numbers or None, texts
 
 
-def _canonical(name: str) -> str:
-    """GPUs and chips are devices."""
-    for word in ("gpu", "chip"):
-        if name == f"{word}s":
-            return "devices"
-        name = name.replace(f"{word}_hour", "device_hour")
-    return name
+def _canonical(name: str) -> tuple[str, float]:
+    """The name of `INPUTS` that a person means, and the factor to its unit."""
+    for word in ("gpu", "chip", "accelerator"):
+        name = "devices" if name == f"{word}s" else name.replace(f"{word}_hour", "device_hour")
+    return OTHER_UNITS.get(name, (name, 1.0))
 
 
 def _number(name: str, value: float | str) -> float:
     rule = INPUTS[name]
     text = str(value).strip().lower().replace("_", "")
     factor = 1.0
-    if name in ("parameters", "tokens") and text and text[-1] in "kmbt":
+    if name in COUNTS and text and text[-1] in "kmbt":
         factor, text = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[text[-1]], text[:-1]
+    elif name == "mfu" and text.endswith("%"):
+        factor, text = 0.01, text[:-1]
     try:
         number = float(text) * factor
     except ValueError:
@@ -185,6 +194,14 @@ def _number(name: str, value: float | str) -> float:
             f"the dense 16-bit peak is half, {number / 2:g}"
         )
     return number
+
+
+def _scaled(name: str, value: float | str, factor: float) -> float:
+    """A number that was given in another unit than `INPUTS` has."""
+    try:
+        return _number(name, float(str(value).replace("_", "")) * factor)
+    except ValueError as error:
+        raise error if isinstance(error, UserError) else UserError(f"{value!r} is not a number") from None
 
 
 def _defaults(stated: dict[str, Figure], machine: MachineConfig, site: SiteConfig, dtype: str) -> None:

@@ -64,6 +64,18 @@ def test_machine_and_site_fill_in_what_is_not_given():
     assert metered["energy.kwh"].planned.value == 100
 
 
+def test_the_units_of_papers():
+    """Patterson et al. 2021, table 4, GPT-3: kg per kWh there; MWh, PF-days, suffixes and percent elsewhere."""
+    gpt3 = price(chips="10k", days=14.8, watts=330, pue=1.1, kgco2e_per_kwh=0.429)
+    assert gpt3["carbon.kgco2e"].planned.value == pytest.approx(552.1e3, rel=0.01)
+    assert price(mwh=1287)["energy.device_kwh"].planned.value == 1_287_000
+    assert price(pf_days=3640)["flop.total"].planned.value == pytest.approx(3.14e23, rel=0.002)
+    assert price(params="175b", tokens="300b")["flop.total"].planned.value == pytest.approx(3.15e23)
+    share, percent = (price(flop=1e20, peak_flops=1e14, mfu=mfu) for mfu in (0.4, "40%"))
+    assert share["machine.device_hours"] == percent["machine.device_hours"]
+    assert price(gpu_hours="2.79m", price_per_gpu_hour=2, currency="USD")["cost.amount"].planned.value == 5_580_000
+
+
 WRONG = {
     "PUE below 1": ({"kwh": 1, "pue": 0.5}, "pue: 0.5 is out of range; it must be at least 1"),
     "PUE not a number": ({"kwh": 1, "pue": "nan"}, "pue: nan is not a finite number"),
@@ -80,6 +92,8 @@ WRONG = {
     "facility meter and PUE": ({"facility_kwh": 10, "pue": 1.2}, "facility_kwh already contains the overhead"),
     "zero tokens": ({"tokens": 0, "parameters": 10}, "tokens: 0 tokens is out of range"),
     "zero seconds": ({"gpu_hours": 0}, "gpu_hours: 0 h is out of range"),
+    "intensity of nothing on earth, in kg": ({"kwh": 1, "kgco2e_per_kwh": 0.001}, "2 to 2000 grams per kWh"),
+    "text in another unit": ({"mwh": "many"}, "mwh: 'many' is not a number"),
     "misspelt": ({"gpu_huors": 3}, "did you mean 'gpu_hours'"),
     "twice": ({"gpus": 3, "chips": 3}, "chips: given twice"),
     "sparse peak": ({"gpu_hours": 1, "flop": 1e15, "peak_flops": 1979e12}, "the dense 16-bit peak is half, 9.895e+14"),
