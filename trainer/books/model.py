@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trainer.books.flops import flops
 from trainer.books.formatting import format_amount
 from trainer.books.parameters import parameters
+from trainer.books.visible import visible_scores
 from trainer.config import Config
 
 
-def model_account(config: Config) -> dict[str, Any]:
-    """Parameters and FLOPs per token by part, as plain data."""
+def model_account(config: Config, documents: Sequence[int] = ()) -> dict[str, Any]:
+    """Parameters and FLOPs per token by part, as plain data; of the scores also the share that masks let through, in a
+    sample that holds documents of these lengths. Raises UserError where they are not those of a sample."""
     weights, work = parameters(config), flops(config)
 
     def token(sample: int) -> float:
@@ -58,6 +61,7 @@ def model_account(config: Config) -> dict[str, Any]:
             "backward": work.backward_per_step / work.tokens_per_step,
             "total": work.per_token,
             "recomputed": work.recomputed_per_step / work.tokens_per_step,
+            "visible_scores": token(visible_scores(config, documents)) if documents else None,
             "six_n": work.six_n_step / work.tokens_per_step,
             "six_n_attention": (work.six_n_step + work.twelve_lhqt_step) / work.tokens_per_step,
         },
@@ -72,6 +76,7 @@ _NAMES = {
     "kv_heads": "key and value heads",
     "head_size": "channels per head",
     "ffn_width": "feed-forward width",
+    "visible_scores": "scores that masks leave",
     "six_n": "by the rule 6N",
     "six_n_attention": "by 6N + 12LHQT",
 }

@@ -90,15 +90,16 @@ def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: 
     site, currency = config.site, config.site.currency or ""
     facility = facility_kwh(energy_kwh, site)
     carbon = carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))
+    two = site.market_gco2e_per_kwh is not None
     rows = [
         ("energy.device_kwh", "energy of the devices", "kWh", energy_kwh),
         ("energy.kwh", "energy with PUE", "kWh", facility),
-        ("carbon.kgco2e", "carbon", "kg CO2e", carbon),
-        ("cost.amount", "money", currency, money(facility, device_hours, site)),
+        ("carbon.kgco2e", "carbon, location-based" if two else "carbon", "kg CO2e", carbon),
     ]
-    if site.market_gco2e_per_kwh is not None:
-        market = carbon_kg(facility, site.market_gco2e_per_kwh, intensity_source(site))
+    if two:
+        market = carbon_kg(facility, site.market_gco2e_per_kwh, "after contracts")
         rows.append(("carbon.market_kgco2e", "carbon, market-based", "kg CO2e", market))
+    rows.append(("cost.amount", "money", currency, money(facility, device_hours, site)))
     machine = config.machine
     if machine.embodied_kgco2e is not None and machine.lifetime_hours is not None:
         source = f"{machine.embodied_kgco2e:g} kg CO2e a device over {machine.lifetime_hours:g} h"

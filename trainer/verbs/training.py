@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from trainer.verbs.words import split_flags, wants_help
+from trainer.verbs.words import split_flags, wants_help, whole_list
 
 
 def train(arguments: list[str]) -> int:
@@ -48,13 +48,15 @@ def plan(arguments: list[str]) -> int:
 
 def model(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "--cfg")
-    if wants_help(flags, "isoflop model [key=value ...] [--json]\n"):
+    if wants_help(flags, "isoflop model [key=value ...] [documents=600,424] [--json]\n"):
         return 0
     if "--cfg" in flags:
         return show_config(words)
     from trainer.books import format_model, model_account
     from trainer.compose import compose
 
-    account = model_account(compose(words))
+    lengths = [word.partition("=")[2] for word in words if word.startswith("documents=")]
+    words = [word for word in words if not word.startswith("documents=")]
+    account = model_account(compose(words), whole_list("documents", lengths[-1]) if lengths else ())
     print(json.dumps(account, indent=1) if "--json" in flags else format_model(account))
     return 0

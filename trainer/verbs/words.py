@@ -61,3 +61,11 @@ def whole_numbers(verb: str, words: list[str], **defaults: int) -> tuple[list[st
         else:
             raise UserError(f"{verb}: {name}: {text!r} given, a whole number wanted")
     return rest, numbers
+
+
+def whole_list(name: str, text: str) -> list[int]:
+    """Whole numbers with commas between them. Raises UserError."""
+    parts = text.strip("[]").split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise UserError(f"{name}: {text!r} given, whole numbers with commas between them wanted, e.g. 600,424")
+    return [int(part) for part in parts]
