@@ -118,7 +118,8 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     if energy is None or hours is None:
         return planned
     tokens = known.get("data.tokens") or not_stated("training tokens")
-    fresh = {row.key: row for row in cost_rows(config, energy, hours, tokens, "planned")}
-    priced = ("energy.", "carbon.", "cost.")
-    rows = [fresh.pop(row.key, row) for row in planned.rows if row.key in fresh or not row.key.startswith(priced)]
-    return PriceTag(planned.title, (*rows, *fresh.values()), planned.notes)
+    priced = [row.key.startswith(("energy.", "carbon.", "cost.")) for row in planned.rows]
+    rows = [row for row, old in zip(planned.rows, priced, strict=True) if not old]
+    at = priced.index(True)
+    fresh = cost_rows(config, energy, hours, tokens, "planned")
+    return PriceTag(planned.title, (*rows[:at], *fresh, *rows[at:]), planned.notes)

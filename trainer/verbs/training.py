@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from trainer.verbs.words import split_flags, wants_help, whole_list
 
@@ -28,8 +29,8 @@ def show_config(words: list[str]) -> int:
 
 
 def plan(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun")
-    if wants_help(flags, "isoflop plan [key=value ...] [-m] [--json] [--cfg]\n"):
+    words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun", "--largest")
+    if wants_help(flags, "isoflop plan [key=value ...] [-m] [--largest] [--json] [--cfg]\n"):
         return 0
     if "--cfg" in flags:
         return show_config(words)
@@ -41,7 +42,13 @@ def plan(arguments: list[str]) -> int:
         tags = [(" ".join(run), price_tag(compose(run))) for run in sweep(words)]
         print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
         return 0
-    tag = price_tag(compose(words))
+    config = compose(words)
+    if "--largest" in flags:
+        from trainer.books.largest import largest, size_of
+
+        config = largest(config)
+        print(f"the largest {config.model.name} of this budget: model.size={size_of(config)}\n", file=sys.stderr)
+    tag = price_tag(config)
     print(json.dumps(tag.to_json(), indent=1) if "--json" in flags else format_price_tag(tag))
     return 0
 

@@ -1,0 +1,68 @@
+"""The largest model that a budget trains for a given length: `isoflop plan --largest`."""
+
+from __future__ import annotations
+
+import math
+
+from trainer.books.fitting import fit
+from trainer.books.parameters import parameters
+from trainer.books.plan import plan
+from trainer.config import Config
+from trainer.config.size_dial import turned
+from trainer.errors import UserError
+
+SMALLEST, LARGEST = 1e4, 1e13  # parameters between which is searched
+HALVINGS = 20
+
+
+def largest(config: Config) -> Config:
+    """`config` with the most parameters in its preset's proportions such that its steps or tokens are trained before a
+    measured budget is used up, and that it fits the machine's memory where that is stated.
+
+    Raises UserError where there is nothing to search by: no length, nothing that limits, a step whose cost is unknown.
+    """
+    if config.length is None or config.budget.flop is not None:
+        raise UserError("plan --largest: state the run's length, budget.steps or budget.tokens")
+    if not config.budget.measured and config.machine.memory_bytes is None:
+        raise UserError(
+            "plan --largest: state what limits the run: budget.hours, budget.kwh, budget.kgco2e, budget.money, or a "
+            "machine with machine.memory_bytes"
+        )
+    best, low, high = None, math.log(SMALLEST), math.log(LARGEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = _of_size(config, math.exp(middle))
+        if found is None:  # smaller than the smallest of its kind
+            low = middle
+        elif _affordable(found):
+            best, low = found, middle
+        else:
+            high = middle
+    if best is None:
+        raise UserError(f"plan --largest: no size of {config.model.name} fits this budget")
+    return best
+
+
+def size_of(config: Config) -> int:
+    """The size that the dial gives this model at: what model.size counts."""
+    return parameters(config).published
+
+
+def _of_size(config: Config, size: float) -> Config | None:
+    try:
+        dialled = config.model.model_copy(update={"size": round(size)})
+        return config.model_copy(update={"model": turned(dialled, config.vocabulary, config.max_length)})
+    except ValueError:
+        return None
+
+
+def _affordable(config: Config) -> bool:
+    tag = plan(config)
+    steps, step = tag["data.steps"].planned, tag["time.step"].planned
+    assert steps is not None and step is not None
+    if config.budget.measured and step.value is None:
+        raise UserError(f"plan --largest: the time of a step is not known; state {step.source}")
+    return (
+        steps.value == config.length
+        and fit(config.at_length(max(config.curriculum.sequence_lengths))).fits is not False
+    )
