@@ -17,6 +17,7 @@ from trainer.verbs import (
     generate,
     launching,
     results,
+    sweeping,
     training,
     tuning,
 )
@@ -29,6 +30,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop status [root]                 runs and jobs: state, step, tokens/s, price so far, last event
   isoflop cancel <run> ...              end a run: its SLURM jobs, or the process here, which saves first
   isoflop preflight [key=value ...]     check this host: devices, versions, disk, a matmul and an all-reduce
+  isoflop sweep ladder=<name> [...]     train the runs of a ladder, each once; --plan: what they will cost
   isoflop plan [key=value ...]          the price tag of exactly that run, before it starts; -m: one row per swept run
   isoflop model [key=value ...]         parameters and FLOPs of a model, by part
   isoflop data [key=value ...]          prepare tokenizer and token shards, and say what they hold
@@ -104,6 +106,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "status": launching.status,
     "cancel": launching.cancel,
     "preflight": launching.preflight,
+    "sweep": sweeping.sweep,
     "plan": training.plan,
     "model": training.model,
     "data": corpus.data,

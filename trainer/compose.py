@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from trainer.config import MACHINERY, SCIENCE, Config
+from trainer.config import MACHINERY, SCIENCE, Config, LadderConfig, LadderRoot
 from trainer.errors import UserError, nearest
 
+Schema = TypeVar("Schema", bound=BaseModel)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 NAME = "train"
 
@@ -56,6 +57,10 @@ class Override:
     @property
     def is_group(self) -> bool:
         return "." not in self.key and self.key in {*groups(), "experiment"}
+
+    @property
+    def of_ladder(self) -> bool:
+        return self.key.split(".")[0] == "ladder"
 
     @property
     def is_sweep(self) -> bool:
@@ -107,6 +112,8 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         wrong += str(error).splitlines()
         overrides = [one for one in map(_parsed, texts) if one is not None and not one.check()]
     wrong += [f"{o.text}: several values need -m (one run each)" for o in overrides if o.is_sweep and not swept]
+    wrong += [f"{o.text}: a ladder is many runs; isoflop sweep takes it" for o in overrides if o.of_ladder]
+    overrides = [override for override in overrides if not override.of_ladder]
     overrides = [override for override in overrides if not override.is_sweep]
     try:
         data = _composed([override.forced() for override in overrides])
@@ -115,6 +122,20 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     given = {override.key for override in overrides}
     _one_budget(data, given)
     return validate(data, wrong + _size_alone(given) + _ranks_once(given))
+
+
+def compose_ladder(texts: Iterable[str]) -> LadderConfig:
+    """The ladder that `ladder=...` and `ladder.key=...` describe. Raises UserError with every error at once."""
+    overrides = parse(texts)
+    if not any(override.is_group for override in overrides):
+        allowed = ", ".join(groups().get("ladder", []))
+        raise UserError(f"ladder.*: name the ladder too, with ladder=...; there is {allowed}")
+    words = [f"+{override.text}" if override.is_group else f"++{override.text}" for override in overrides]
+    ladder = _composed(words)["ladder"]
+    rules = {"ladder.tokens_per_parameter", "ladder.tokens", "ladder.flops"}
+    if given := rules & {override.key for override in overrides}:  # takes the place of the file's own rule
+        ladder = {name: value for name, value in ladder.items() if f"ladder.{name}" not in rules - given}
+    return validate({"ladder": ladder}, schema=LadderRoot).ladder
 
 
 def _composed(texts: list[str]) -> dict[str, Any]:
@@ -192,18 +213,22 @@ def sweep(texts: list[str]) -> list[list[str]]:
     return [list(run) for batch in batches for run in batch]
 
 
-def validate(plain: Mapping[str, Any], wrong: Iterable[str] = ()) -> Config:
+def validate(
+    plain: Mapping[str, Any],
+    wrong: Iterable[str] = (),
+    schema: type[Schema] = Config,  # type: ignore[assignment]
+) -> Schema:
     """Check plain data against the schema. Raises UserError with every wrong key, what was given, what is allowed."""
     lines = list(wrong)
     data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
     seen: set[str] = set()
     while True:
         try:
-            config = Config.model_validate(data)
+            config = schema.model_validate(data)
             break
         except ValidationError as error:
             found = error.errors(include_url=False)
-        fresh = [line for one in found for line in _explain(one) if line not in lines]
+        fresh = [line for one in found for line in _explain(one, schema) if line not in lines]
         # Rules over several keys make no sense over values that were put back to their defaults.
         fresh = [line for line in fresh if not any(name in line for name in seen)]
         lines += fresh
@@ -231,7 +256,7 @@ def _put_back(data: dict[str, Any], loc: tuple[Any, ...], seen: set[str]) -> boo
     return True
 
 
-def _explain(error: Mapping[str, Any]) -> list[str]:
+def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
     """A pydantic error as lines for a person."""
     loc = [str(part) for part in error["loc"] if not isinstance(part, int)]
     kind, context, given = error["type"], error.get("ctx", {}), error["input"]
@@ -239,16 +264,17 @@ def _explain(error: Mapping[str, Any]) -> list[str]:
         text = str(context["error"])
         if loc in ([], ["budget"]):
             return text.splitlines()
-        section = _section(loc)
+        section = _section(loc, schema)
         prefix = f"{'.'.join(loc)}." if section else f"{'.'.join(loc)}: "
         return [prefix + line for line in text.splitlines()]
     name = ".".join(loc)
     if kind == "extra_forbidden":
         parent = ".".join(loc[:-1])
-        allowed = [key for key in keys() if key.startswith(parent)] if parent else [*Config.model_fields, *keys()]
-        near = nearest(name, allowed) or nearest(loc[-1], [key.split(".")[-1] for key in keys()])
+        known = keys(schema)
+        allowed = [key for key in known if key.startswith(parent)] if parent else [*schema.model_fields, *known]
+        near = nearest(name, allowed) or nearest(loc[-1], [key.split(".")[-1] for key in known])
         return [f"{name}: no such key{near}"]
-    units = _units(loc)
+    units = _units(loc, schema)
     want = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     near = ""
     if kind == "literal_error":
@@ -257,16 +283,16 @@ def _explain(error: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {given!r} given, {want}{units} wanted{near}"]
 
 
-def _section(loc: list[str]) -> type[BaseModel] | None:
-    model: Any = Config
+def _section(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | None:
+    model: Any = schema
     for part in loc:
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field else None
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
-def _units(loc: list[str]) -> str:
-    section = _section(loc[:-1]) if len(loc) > 1 else Config
+def _units(loc: list[str], schema: type[BaseModel]) -> str:
+    section = _section(loc[:-1], schema) if len(loc) > 1 else schema
     field = section.model_fields.get(loc[-1]) if section and loc else None
     extra = field.json_schema_extra if field else None
     return f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
@@ -299,14 +325,21 @@ def describe_keys() -> str:
             if not (isinstance(section, type) and issubclass(section, BaseModel)):
                 lines += ["", f"  {name:<28} {field.default!s:<14} {field.description}"]
                 continue
-            doc = (section.__doc__ or "").split("\n")[0]
-            lines += [
-                "",
-                f"  {name}={'|'.join(options.get(name, []))}    {doc}" if name in options else f"  {name}    {doc}",
-            ]
-            for key_name, inner in section.model_fields.items():
-                extra = inner.json_schema_extra
-                unit = f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
-                default = "null" if inner.default is None else inner.default
-                lines.append(f"    {f'{name}.{key_name}':<32} {default!s:<12} {inner.description}{unit}")
+            lines += _described(name, section, options)
     return "\n".join(lines)
+
+
+def describe_ladder() -> str:
+    """The help text of a ladder's own keys."""
+    return "\n".join(["", "Ladder (a list of runs)", *_described("ladder", LadderConfig, groups()), ""])
+
+
+def _described(name: str, section: type[BaseModel], options: Mapping[str, list[str]]) -> list[str]:
+    doc = (section.__doc__ or "").split("\n")[0]
+    lines = ["", f"  {name}={'|'.join(options[name])}    {doc}" if name in options else f"  {name}    {doc}"]
+    for key_name, inner in section.model_fields.items():
+        extra = inner.json_schema_extra
+        unit = f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
+        default = "null" if inner.default is None else inner.default
+        lines.append(f"    {f'{name}.{key_name}':<32} {default!s:<12} {inner.description}{unit}")
+    return lines

@@ -87,7 +87,7 @@ def check(config: Config) -> None:
     ]
     if taken:
         raise UserError("\n".join(taken))
-    deepspeed = _deepspeed("cpu")
+    deepspeed = import_deepspeed("cpu")
     from deepspeed.runtime.config import DeepSpeedConfig  # type: ignore[import-untyped]
 
     known = {
@@ -116,7 +116,7 @@ def check(config: Config) -> None:
         raise UserError("\n".join(f"engine.deepspeed refused by DeepSpeed: {line}" for line in lines)) from None
 
 
-def _deepspeed(device_type: str) -> Any:
+def import_deepspeed(device_type: str) -> Any:
     """Import DeepSpeed quietly, and without the C++ extension that it would compile on a CPU."""
     if device_type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -157,7 +157,7 @@ class Engine:
         self.config, self.world = config, world
         self.device = world.device
         self.stage = zero_stage(config)
-        self._deepspeed = _deepspeed(self.device.type)
+        self._deepspeed = import_deepspeed(self.device.type)
         settings = deepspeed_settings(config)
         self.accumulation = settings["gradient_accumulation_steps"]
         os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone

@@ -49,8 +49,9 @@ class RunFolder:
                 f"{self.config}: not a configuration of this version: {' '.join(str(error).split())}"
             ) from None
 
-    def lock(self) -> IO[str]:
-        """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it."""
+    def lock(self, instead: str = "run.id") -> IO[str]:
+        """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it, and
+        names the key that leads to another folder."""
         file = open(self._lock, "a+")  # noqa: SIM115 - held open on purpose
         for last_try in (False, False, False, False, True):
             try:
@@ -61,7 +62,7 @@ class RunFolder:
                     holder = _holder(file)
                     file.close()
                     raise UserError(
-                        f"{self.path}: in use by {holder}; wait for it, stop it, or choose another run.id"
+                        f"{self.path}: in use by {holder}; wait for it, stop it, or choose another {instead}"
                     ) from None
                 time.sleep(0.2)  # somebody who only looks, or who is about to end
         file.truncate(0)

@@ -88,11 +88,6 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     return 0
 
 
-def start_many(words: list[str], *, as_json: bool = False) -> int:
-    """One run after the other for every combination of swept values; all are checked before the first starts."""
-    return _one_after_the_other(_checked_sweep(words), partial(start, as_json=as_json))
-
-
 def _checked_sweep(words: list[str]) -> list[list[str]]:
     parent = [word for word in words if word.startswith("from=")]
     runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
@@ -165,8 +160,14 @@ def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         folder = _new_folder(config)
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
-        _same_science(before, config, folder, new_science)
+        same_science(before, config, folder, new_science)
 
+    check_run(config)
+    return config, folder, words
+
+
+def check_run(config: Config) -> None:
+    """What the schema cannot know: whether objective and model fit, the device is there, DeepSpeed takes its keys."""
     if config.engine.deepspeed:
         from trainer.engine import check as check_engine
 
@@ -178,7 +179,6 @@ def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         from trainer.trackers import check as check_wandb
 
         check_wandb(config)
-    return config, folder, words
 
 
 def _runs_named(words: list[str], key: str) -> str | None:
@@ -194,7 +194,8 @@ def _new_folder(config: Config) -> RunFolder:
     return RunFolder((Path(config.run.root) / config.experiment / run_id).absolute())
 
 
-def _same_science(before: Config, config: Config, folder: RunFolder, new_science: bool) -> None:
+def same_science(before: Config, config: Config, folder: RunFolder, new_science: bool = False) -> None:
+    """Raise UserError where `folder` holds a run of another science than `config`."""
     changed = differences(before.science(), config.science())
     if changed and not new_science:
         lines = [

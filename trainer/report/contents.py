@@ -15,6 +15,9 @@ from trainer.config import Config, SiteConfig, load
 from trainer.errors import UserError
 
 
+ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it ended
+
+
 @dataclass(frozen=True)
 class Contents:
     """A run, as its folder tells it."""
@@ -37,8 +40,10 @@ class Contents:
 
     @property
     def status(self) -> str:
-        """`finished`, `stopped`, `failed`, or `interrupted` where the process could say nothing any more."""
+        """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process could say nothing any more."""
         for event in reversed(self.events):
+            if event.get("name") in ENDS:
+                return str(event["name"])
             said = event.get("data", {}).get("status") if isinstance(event.get("data"), dict) else None
             if isinstance(said, str):
                 return said

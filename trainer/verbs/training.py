@@ -12,12 +12,15 @@ def train(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--cfg", "--json", "-m", "--multirun")
     if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--json]\n"):
         return 0
-    from trainer.start import start, start_many
+    from trainer.start import start
 
     if "--cfg" in flags:
         return show_config(words)
     if flags & {"-m", "--multirun"}:
-        return start_many(words, as_json="--json" in flags)
+        from trainer.scaling.ladder import planned_runs
+        from trainer.scaling.sweep import train_all
+
+        return train_all(planned_runs(words), as_json="--json" in flags)
     return start(words, as_json="--json" in flags)
 
 

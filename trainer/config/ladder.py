@@ -1,0 +1,95 @@
+"""A ladder: many runs that differ in size, tokens and seed by rules. What a file in conf/ladder may say."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from trainer.config.schema import Count, Paths, Section, key
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Counts = Annotated[tuple[Count, ...], BeforeValidator(_listed)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_listed)]
+Sizes = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(str(size) for size in _listed(value)))]
+Pair = Annotated[tuple[float, float] | None, BeforeValidator(lambda v: tuple(map(float, v)) if v is not None else None)]
+
+
+class PowerLawConfig(Section):
+    """value x (amount / at) ^ exponent."""
+
+    value: float = key(1.0, "at the amount `at`", gt=0)
+    at: Count = key(1, "amount where the value is stated", ge=1)
+    exponent: float = key(0.0, "of the amount; 0: the same everywhere", ge=-2, le=2)
+
+    def __call__(self, amount: float) -> float:
+        return float(self.value * (amount / self.at) ** self.exponent)
+
+
+class LadderConfig(Section):
+    """Sizes, a rule for tokens, rules for learning rate, batch and width, and seeds."""
+
+    name: str = key("ladder", "the experiment, and so the folder of its runs")
+    base: Paths = key((), "overrides of every run, e.g. data=stdlib")
+    sizes: Sizes = key(
+        (), "rungs: parameters for the size dial (30m), presets (gpt2-124m), or words ('model.width=64 model.heads=2')"
+    )
+
+    # Tokens: exactly one rule.
+    tokens_per_parameter: float | None = key(
+        None, "training tokens for each of all parameters (Hoffmann et al. 2022: 20)", "tokens", gt=0
+    )
+    tokens: Counts = key((), "training tokens: every size is trained on each of these", "tokens")
+    flops: Counts = key((), "isoFLOP grid: budgets of model FLOPs; every size is trained with each of these", "FLOP")
+    tokens_per_parameter_between: Pair = key(
+        None, "of the grid, only runs with so many training tokens a parameter", "tokens"
+    )
+
+    # Rules; null: as in the base.
+    lr: PowerLawConfig | None = key(None, "peak learning rate by parameters: {value, at, exponent}")
+    batch_size: PowerLawConfig | None = key(None, "sequences per step by training tokens: {value, at, exponent}")
+    parametrization: Literal["standard", "mup"] = key(
+        "standard", "how width scales; mup: from the narrowest rung on, where it is standard"
+    )
+    seeds: Seeds = key((0,), "every run is trained once with each of these")
+
+    @model_validator(mode="after")
+    def _complete(self) -> LadderConfig:
+        wrong = []
+        if not self.sizes:
+            wrong.append("sizes: name the rungs, e.g. [1m, 3m, 10m]")
+        rules = [name for name in ("tokens_per_parameter", "tokens", "flops") if getattr(self, name)]
+        if len(rules) != 1:
+            given = " and ".join(rules) or "none"
+            wrong.append(f"tokens: state exactly one of tokens_per_parameter, tokens and flops, got {given}")
+        for name in ("sizes", "tokens", "flops", "seeds"):
+            values = getattr(self, name)
+            doubled = sorted({str(value) for value in values if values.count(value) > 1})
+            if doubled:
+                wrong.append(f"{name}: {', '.join(doubled)} given twice")
+        for name, least in (("tokens", 1), ("flops", 1), ("seeds", 0)):
+            small = [value for value in getattr(self, name) if value < least]
+            wrong += [f"{name}: {value} given, {least} or more wanted" for value in small]
+        if not self.seeds:
+            wrong.append("seeds: at least one is needed")
+        between = self.tokens_per_parameter_between
+        if between is not None and not 0 <= between[0] < between[1]:
+            wrong.append(f"tokens_per_parameter_between: {list(between)} is no range; the first must be the smaller")
+        if between is not None and not self.flops:
+            wrong.append("tokens_per_parameter_between: only an isoFLOP grid reads it; add ladder.flops")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,80}", self.name):
+            wrong.append(f"name: {self.name!r} is not a plain folder name (letters, digits and . _ = , + -)")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+class LadderRoot(Section):
+    """Where a ladder's keys hang: `ladder.sizes` and its like."""
+
+    ladder: LadderConfig

@@ -1,0 +1,256 @@
+"""From a ladder, or from swept values, to the runs they stand for. Nothing is written and nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.books import flops, parameters
+from trainer.compose import Override, compose, compose_ladder, groups, parse, sweep, validate
+from trainer.config import Config, LadderConfig
+from trainer.errors import UserError, nearest
+from trainer.folder import RunFolder
+
+FEWEST_SIZES = 3  # of one budget: a parabola has three coefficients
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: `isoflop train <words>` trains it. The same words always name the same folder."""
+
+    words: tuple[str, ...]
+    config: Config
+
+    @property
+    def name(self) -> str:
+        assert self.config.run.id is not None
+        return self.config.run.id
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder((Path(self.config.run.root) / self.config.experiment / self.name).absolute())
+
+
+def planned_runs(words: list[str]) -> list[PlannedRun]:
+    """The runs of a ladder (`ladder=...` among the words), or of the product of swept values without one.
+
+    Raises UserError with what is wrong in any of them.
+    """
+    of_ladder = [word for word in words if word.split("=")[0].split(".")[0] == "ladder"]
+    rest = [word for word in words if word not in of_ladder]
+    if of_ladder:
+        runs = ladder_runs(compose_ladder(of_ladder), rest)
+    else:
+        runs = swept_runs(rest)
+    folders = [run.folder.path for run in runs]
+    doubled = {str(folder) for folder in folders if folders.count(folder) > 1}
+    if doubled:
+        raise UserError(f"run.id: {len(runs)} runs would share {', '.join(sorted(doubled))}; leave run.id out")
+    return runs
+
+
+# --- swept values ---
+
+
+def swept_runs(words: list[str]) -> list[PlannedRun]:
+    """One run for every combination of swept values, named after them and the hash of its science."""
+    swept, runs = _swept_keys(words), []
+    for run in each(sweep(words), lambda run: (run, compose(run))):
+        combination, config = run
+        if config.run.id is None:
+            name = "-".join([*_values(combination, swept), config.science_hash()[:6]])
+            combination = [*combination, f"run.id={_short(name)}"]
+            config = compose(combination)
+        runs.append(PlannedRun(tuple(combination), config))
+    return runs
+
+
+def _swept_keys(words: list[str]) -> list[str]:
+    return [override.key for override in parse(words) if override.is_sweep]
+
+
+def _values(words: Iterable[str], keys: list[str]) -> list[str]:
+    """`lr0.001` for every swept key: its last name and its value."""
+    named = {override.key: override for override in map(Override, words)}
+    return [_plain(f"{key.split('.')[-1]}={named[key].text.partition('=')[2]}") for key in keys]
+
+
+# --- ladders ---
+
+
+def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
+    """Sizes x budgets x seeds, times whatever the other words sweep."""
+    _not_the_ladders(ladder, words)
+    swept = _swept_keys(words)
+    given = {override.key for override in parse(words)}
+    base = [word for word in ladder.base if Override(word).key not in given]
+    runs: list[PlannedRun] = []
+    for combination in sweep([*base, *words]):
+        label = _values(combination, swept)
+        experiment = [] if "run.experiment" in given else [f"run.experiment={ladder.name}"]
+        rungs = [(_label(size), [*combination, *experiment, *_size_words(size)]) for size in ladder.sizes]
+        composed = each(rungs, lambda rung: (*rung, compose([*rung[1], *_TRIAL])))
+        runs += _rungs(ladder, composed, label)
+    return runs
+
+
+_TRIAL = ("budget.steps=1", "optim.warmup_steps=0", "optim.batch_size=1")  # what the ladder states later
+
+
+def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], label: list[str]) -> list[PlannedRun]:
+    if ladder.parametrization == "mup":
+        narrowest = min((config for _, _, config in rungs), key=lambda config: config.model.width).model
+        mup = [f"model.mup_base_width={narrowest.width}", f"model.mup_base_head_size={narrowest.head_channels}"]
+        rungs = [(name, [*words, *mup], config) for name, words, config in rungs]
+    budgets = _budgets(ladder, [(name, config) for name, _, config in rungs])
+    runs, wrong = [], []
+    for name, words, config in rungs:
+        plain = compose(words).model_dump(mode="json")
+        for budget, tokens in budgets[name]:
+            for seed in ladder.seeds:
+                run_id = _short("-".join([name, *([budget] if budget else []), *label, f"s{seed}"]))
+                keys = _rules(ladder, parameters(config).total, tokens, plain) | {"seed": seed, "run.id": run_id}
+                try:
+                    planned: Config = validate(_changed(plain, keys))
+                except UserError as error:
+                    wrong += [f"{run_id}: {line}" for line in str(error).splitlines()]
+                    continue
+                texts = (f"{key}={_text(value)}" for key, value in keys.items())
+                runs.append(PlannedRun((*words, *texts), planned))
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return runs
+
+
+def _budgets(ladder: LadderConfig, rungs: list[tuple[str, Config]]) -> dict[str, list[tuple[str, float]]]:
+    """For every rung its (name, training tokens)."""
+    if ladder.tokens_per_parameter is not None:
+        return {name: [("", ladder.tokens_per_parameter * parameters(config).total)] for name, config in rungs}
+    if ladder.tokens:
+        return {name: [(f"d{_amount(tokens)}", float(tokens)) for tokens in ladder.tokens] for name, _ in rungs}
+    wrong: list[str] = []
+    found: dict[str, list[tuple[str, float]]] = {name: [] for name, _ in rungs}
+    low, high = ladder.tokens_per_parameter_between or (0.0, float("inf"))
+    for budget in ladder.flops:
+        kept = []
+        for name, config in rungs:
+            tokens = budget / flops(config).per_token
+            if tokens >= config.data.sequence_length and low <= tokens / parameters(config).total <= high:
+                kept.append(name)
+                found[name].append((f"c{_amount(budget)}", tokens))
+        if len(kept) < min(FEWEST_SIZES, len(rungs)):
+            smallest, config = min(rungs, key=lambda rung: flops(rung[1]).per_token)
+            sequence = flops(config).per_token * config.data.sequence_length
+            left = f"leaves {', '.join(kept) or 'no size'}"
+            limit = f" within {low:g} to {high:g} tokens a parameter" if ladder.tokens_per_parameter_between else ""
+            wrong.append(
+                f"ladder.flops: {budget:.3g} {left}{limit}, and a parabola needs {FEWEST_SIZES} sizes; one sequence of "
+                f"the smallest, {smallest}, takes {sequence:.3g} FLOP"
+            )
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return found
+
+
+def _rules(ladder: LadderConfig, count: int, tokens: float, plain: dict[str, Any]) -> dict[str, Any]:
+    """What the ladder states of a run with `count` parameters that is trained on `tokens`."""
+    batch = plain["optim"]["batch_size"]
+    if ladder.batch_size is not None:
+        batch = max(1, round(ladder.batch_size(tokens)))
+    keys = {"optim.batch_size": batch}
+    keys["budget.steps"] = max(1, round(tokens / (batch * plain["data"]["sequence_length"])))
+    if ladder.lr is not None:
+        keys["optim.lr"] = float(f"{ladder.lr(count):.4g}")
+    return keys
+
+
+def _not_the_ladders(ladder: LadderConfig, words: list[str]) -> None:
+    """A key that the ladder states would be lost beside it."""
+    theirs = {Override(word).key for size in ladder.sizes for word in _size_words(size)}
+    theirs |= {"budget.steps", "budget.tokens", "seed", "run.id"}
+    theirs |= {"optim.lr"} if ladder.lr is not None else set()
+    theirs |= {"optim.batch_size"} if ladder.batch_size is not None else set()
+    wrong = [override for override in parse(words) if override.key in theirs]
+    if wrong:
+        hint = {"seed": "ladder.seeds", "optim.lr": "ladder.lr", "optim.batch_size": "ladder.batch_size"}
+        raise UserError(
+            "\n".join(
+                f"{one.text}: the ladder states it; set {hint.get(one.key, 'ladder.sizes and its rule for tokens')}"
+                for one in wrong
+            )
+        )
+
+
+def _size_words(size: str) -> list[str]:
+    """A rung's own overrides. Raises UserError where it is neither a count, nor a preset, nor overrides."""
+    if "=" in size:
+        return size.split()
+    if re.fullmatch(r"[0-9.]+(e[0-9]+)?[kmbt]?", size.lower()):
+        return [f"model.size={size}"]
+    presets = groups()["model"]
+    if size not in presets:
+        near = nearest(size, presets)
+        raise UserError(f"ladder.sizes: {size}: no such preset{near}; write a preset, a size as 30m, or overrides")
+    return [f"model={size}"]
+
+
+def _label(size: str) -> str:
+    return _plain(re.sub(r"\b[a-z_]+\.(?=[a-z])|\bmodel=", "", size).replace(" ", "-"))
+
+
+# --- small words ---
+
+
+def each(items: Iterable[Any], made: Callable[[Any], Any]) -> list[Any]:
+    """`made` of every item. Raises UserError with the errors of all, each once."""
+    results, wrong = [], []
+    for item in items:
+        try:
+            results.append(made(item))
+        except UserError as error:
+            wrong += str(error).splitlines()
+    if wrong:
+        raise UserError("\n".join(dict.fromkeys(wrong)))
+    return results
+
+
+def _changed(plain: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration's plain data with dotted keys set."""
+    changed: dict[str, Any] = json.loads(json.dumps(plain))
+    for key, value in keys.items():
+        *path, last = key.split(".")
+        branch = changed
+        for part in path:
+            branch = branch[part]
+        branch[last] = value
+    changed["budget"] = {"steps": keys["budget.steps"]}
+    return changed
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _amount(value: float) -> str:
+    """A number as part of a folder's name: 1e14, 3.2e15."""
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _plain(text: str) -> str:
+    """As part of a folder's name that needs no quotes in an override."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "", text)
+
+
+def _short(name: str) -> str:
+    """A folder's name that is not too long; what is cut off leaves its hash."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    import hashlib
+
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,95 @@
+"""What a sweep came to: a row a run, read from the run folders alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.books import format_amount, parameters
+from trainer.files import write_atomic
+from trainer.report.contents import read_run
+from trainer.scaling.ladder import PlannedRun
+
+Row = dict[str, Any]
+# Column -> unit, as text for a person shows it.
+SHOWN = {
+    "parameters": "",
+    "tokens": "",
+    "flop": "FLOP",
+    "loss": "",
+    "bits_per_byte": "",
+    "kwh": "kWh",
+    "gco2e": "g CO2e",
+    "seconds": "s",
+}
+
+
+def rows(runs: Sequence[PlannedRun]) -> list[Row]:
+    """One row for each run, in the order planned; what nobody measured or stated is None."""
+    return [_row(run) for run in runs]
+
+
+def _row(run: PlannedRun) -> Row:
+    count = parameters(run.config)
+    row: Row = {
+        "run": run.name,
+        "status": "not started",
+        "parameters": count.total,
+        "without_embeddings": count.non_embedding,
+        "seed": run.config.seed,
+        "lr": run.config.optim.lr,
+        "batch_size": run.config.optim.batch_size,
+        **dict.fromkeys(("tokens", "flop", "loss", "bits_per_byte", "kwh", "gco2e", "money", "currency", "seconds")),
+    }
+    if not run.folder.config.is_file():
+        return row
+    contents = read_run(run.folder.path)
+    row["status"] = contents.status
+    if contents.steps.kept:
+        last = contents.steps.kept[-1]
+        row |= {"tokens": last["tokens"], "flop": last["flop"], "seconds": round(contents.steps.wall_seconds, 1)}
+        held_out = [item for item in contents.steps.evaluations if item["step"] == last["step"]]
+        row |= {name: held_out[-1].get(name) for name in ("loss", "bits_per_byte") if held_out}
+    kilograms = _measured(contents.tag, "carbon.kgco2e")
+    row |= {"kwh": _measured(contents.tag, "energy.kwh"), "gco2e": None if kilograms is None else 1000 * kilograms}
+    row["money"] = _measured(contents.tag, "cost.amount")
+    row["currency"] = contents.site.currency if row["money"] is not None else None
+    return row
+
+
+def _measured(tag: Any, key: str) -> float | None:
+    figure = tag[key].measured
+    return None if figure is None else figure.value
+
+
+def write_csv(path: Path, table: Sequence[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_atomic(path, text.getvalue())
+
+
+def format_rows(table: Sequence[Row]) -> str:
+    """The rows as aligned text; columns that no run has are left out."""
+    columns = {name: unit for name, unit in SHOWN.items() if any(row[name] is not None for row in table)}
+    lines = [["run", "status", *(name.replace("_", " ") for name in columns)]]
+    for row in table:
+        lines.append([row["run"], row["status"], *(_cell(name, row[name], unit) for name, unit in columns.items())])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), line[1].ljust(widths[1])]
+            + [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cell(name: str, value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if name in ("loss", "bits_per_byte") else format_amount(value, unit)

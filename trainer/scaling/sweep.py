@@ -1,0 +1,226 @@
+"""Many runs: one after the other or side by side, each once, however often the command is given again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import connection, get_context
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+from trainer.errors import UserError
+from trainer.faults.signals import StopRequest, die_with_parent
+from trainer.folder import RunFolder
+from trainer.report.contents import read_run
+from trainer.scaling import outcome
+from trainer.scaling.ladder import PlannedRun, each
+from trainer.scaling.view import View
+from trainer.worker import BAD_INPUT, HALTED, STOPPED
+
+FINAL = (BAD_INPUT, HALTED)  # to start again would end the same
+Start = Callable[[list[str]], int]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not finish, and what it said last."""
+
+    run: PlannedRun
+    text: str
+
+
+@dataclass
+class _Job:
+    run: PlannedRun
+    process: ForkProcess
+    log: Path
+    attempt: int
+
+
+def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as_json: bool = False) -> int:
+    """Check and train runs, print the table of what came of them, and write it beside their folders. Returns the exit
+    code of the whole: 1 where a run failed, 75 where a signal stopped them."""
+    from trainer.start import check_run, prepare_with_progress, start
+
+    if jobs < 1:
+        raise UserError(f"jobs: {jobs} given, 1 or more wanted")
+    check_folders(runs)
+    each([run.config for run in runs], check_run)
+    if runs[0].config.launch.name == "slurm":
+        return _submit([run for run in runs if not finished(run)])
+    corpora = {json.dumps(run.config.model_dump(mode="json", include={"data", "tokenizer"})): run for run in runs}
+    for run in corpora.values():  # once, and not in several runs at a time
+        prepare_with_progress(run.config)
+    warm_up()
+    failures, stopped = run_all(runs, start, jobs=jobs, retries=retries)
+    table = outcome.rows(runs)
+    tables: dict[Path, list[outcome.Row]] = {}
+    for run, row in zip(runs, table, strict=True):
+        tables.setdefault(run.folder.path.parent, []).append(row)
+    for folder, part in tables.items():
+        outcome.write_csv(folder / "sweep.csv", part)
+    print(json.dumps(table, indent=1) if as_json else outcome.format_rows(table))
+    for failure in failures:
+        print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
+    if stopped:
+        print("isoflop: stopped before the end; the same command goes on", file=sys.stderr)
+        return STOPPED
+    return 1 if failures else 0
+
+
+def _submit(runs: Sequence[PlannedRun]) -> int:
+    """The runs as one SLURM job array."""
+    from launch import submit_array
+    from trainer.start import ready
+
+    if not runs:
+        print("all runs are finished")
+        return 0
+    frozen = [ready(list(run.words)) for run in runs]
+    folder = runs[0].folder.path.parent
+    job = submit_array([config for config, _ in frozen], [run.path for _, run in frozen], folder / ".array")
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent}")
+    return 0
+
+
+def warm_up() -> None:
+    """Import once what every run imports: runs are forked from here. Not with CUDA, which no fork survives."""
+    import torch
+
+    if not torch.backends.cuda.is_built():
+        from trainer.engine import import_deepspeed
+
+        import_deepspeed("cpu")
+        for module in ("trainer.loop", "torch._dynamo", "matplotlib.backends.backend_svg", "matplotlib.figure"):
+            import_module(module)
+
+
+def finished(run: PlannedRun) -> bool:
+    """Whether the run is over and accounted for."""
+    folder = run.folder
+    try:
+        return (folder.path / "pricetag.json").is_file() and read_run(folder.path).status == "finished"
+    except ValueError:
+        return False
+
+
+def check_folders(runs: Sequence[PlannedRun]) -> None:
+    """Raise UserError where a folder of that name holds a run of another science."""
+    from trainer.start import same_science
+
+    wrong: list[str] = []
+    for run in runs:
+        if run.folder.config.is_file():
+            try:
+                same_science(run.folder.load_config(), run.config, run.folder)
+            except UserError as error:
+                wrong += str(error).splitlines()
+    if wrong:
+        more = [f"... and {len(wrong) - 6} more lines"] if len(wrong) > 6 else []
+        raise UserError(
+            "\n".join([*wrong[:6], *more, "for another sweep beside that one choose another run.experiment"])
+        )
+
+
+def run_all(runs: Sequence[PlannedRun], start: Start, *, jobs: int = 1, retries: int = 1) -> tuple[list[Failure], bool]:
+    """Train what is not finished yet, `jobs` at a time; a run that fails is tried again `retries` times, from its last
+    checkpoint. Returns those that failed, and whether a signal asked to stop.
+
+    Raises UserError where another sweep holds one of the folders.
+    """
+    with contextlib.ExitStack() as held:
+        for folder in sorted({run.folder.path.parent for run in runs}):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(RunFolder(folder).lock("run.experiment"))
+        waiting = deque((run, 0) for run in runs if not finished(run))
+        with View(len(runs), len(runs) - len(waiting)) as view:
+            return _Crew(start, jobs, retries, view).work(waiting)
+
+
+class _Crew:
+    """The processes at work."""
+
+    def __init__(self, start: Start, jobs: int, retries: int, view: View) -> None:
+        self.start, self.jobs, self.retries, self.view = start, jobs, retries, view
+        self.busy: list[_Job] = []
+        self.failures: list[Failure] = []
+        self.stop = StopRequest()
+
+    def work(self, waiting: deque[tuple[PlannedRun, int]]) -> tuple[list[Failure], bool]:
+        told = False
+        while self.busy or (waiting and not self.stop):
+            while waiting and len(self.busy) < self.jobs and not self.stop:
+                self._begin(*waiting.popleft())
+            connection.wait([job.process.sentinel for job in self.busy], timeout=0.5)
+            if self.stop and not told:
+                told = True
+                for job in self.busy:
+                    job.process.terminate()  # each saves a checkpoint first
+            for job in [job for job in self.busy if job.process.exitcode is not None]:
+                self.busy.remove(job)
+                if (again := self._ended(job)) is not None:
+                    waiting.append(again)
+            self.view.show([job.run for job in self.busy])
+        return self.failures, bool(self.stop)
+
+    def _begin(self, run: PlannedRun, attempt: int) -> None:
+        log = run.folder.path.parent / ".logs" / f"{run.name}.txt"
+        log.parent.mkdir(exist_ok=True)
+        words = [*run.words]
+        if run.config.engine.threads is None:  # share the cores
+            words.append(f"engine.threads={max(1, (os.cpu_count() or 1) // self.jobs // run.config.launch.processes)}")
+        process = get_context("fork").Process(target=_train, args=(self.start, words, log))
+        process.start()
+        self.busy.append(_Job(run, process, log, attempt))
+        self.view.began(run)
+
+    def _ended(self, job: _Job) -> tuple[PlannedRun, int] | None:
+        """Look at how a run ended; returns it where it is to be tried again."""
+        code = job.process.exitcode
+        if code == 0:
+            self.view.done(job.run)
+            return None
+        if self.stop:
+            return None
+        text = _last_words(job.log) or (f"killed by signal {-code}" if code and code < 0 else f"exit code {code}")
+        if code not in FINAL and job.attempt < self.retries:
+            self.view.say(f"{job.run.name}: {text}; trying again")
+            return job.run, job.attempt + 1
+        self.view.failed(job.run, text)
+        self.failures.append(Failure(job.run, f"{text} ({job.log})"))
+        return None
+
+
+def _train(start: Start, words: list[str], log: Path) -> None:
+    """In a process of its own: train one run, with its output in `log`."""
+    os.setsid()  # Ctrl-C goes to the sweep, which passes it on
+    die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)  # until the run listens itself
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    code = 1
+    try:
+        code = start(words)
+    except UserError as error:
+        print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        code = BAD_INPUT
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # library threads must not turn a finished run into an abort
+
+
+def _last_words(log: Path) -> str:
+    """The line that says why a run failed: ours if there is one, else the last of a traceback."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    ours = [line.removeprefix("isoflop: ") for line in lines if line.startswith("isoflop: ")]
+    return (ours or lines or [""])[-1][:300]
