@@ -14,7 +14,6 @@ from trainer.books.yardsticks import equivalents
 from trainer.config import Config, SiteConfig, load
 from trainer.errors import UserError
 
-
 ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it ended
 
 
