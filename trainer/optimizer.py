@@ -12,9 +12,11 @@ from trainer.models import learning_rate_scales
 
 
 def adamw(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameter_groups(model, optim), lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.epsilon, fused=True
-    )
+    """The optimizer at its peak rate."""
+    groups, betas = parameter_groups(model, optim), (optim.beta1, optim.beta2)
+    optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=betas, eps=optim.epsilon, fused=True)
+    set_learning_rate(optimizer, optim.lr)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -204,9 +204,9 @@ def _train(start: Start, words: list[str], log: Path) -> None:
     die_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)  # until the run listens itself
-    with open(log, "w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115 - open until the process ends
+    for descriptor in (1, 2):
+        os.dup2(sys.stdout.fileno(), descriptor)
     code = 1
     try:
         code = start(words)

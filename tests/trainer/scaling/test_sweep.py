@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from trainer.errors import UserError
 from trainer.folder import RunFolder
+from trainer.scaling.ladder import planned_runs
+from trainer.scaling.sweep import run_all
 
 SAME = ("run", "status", "parameters", "tokens", "flop", "loss", "bits_per_byte")  # time and energy are not
 
@@ -71,18 +75,39 @@ def test_a_signal_saves_what_runs_and_the_same_command_goes_on(undisturbed, grid
     assert table(isoflop.folder) == undisturbed
 
 
-def test_a_failed_run_is_tried_again_and_named(grid, isoflop):
+def test_a_diverged_run_is_named_and_not_repeated(grid, isoflop):
     """A learning rate that overflows: the others finish, the failure is told with its reason and its log."""
     few = [word for word in grid if not word.startswith("ladder.flops")]
-    result = isoflop("sweep", *few, "ladder.flops=[1e8]", "optim.lr=1e-3,1e30", "optim.clip=null", "retries=1")
+    result = isoflop("sweep", *few, "ladder.flops=[1e8]", "optim.lr=1e-3,1e30", "optim.clip=null", "jobs=2")
     assert result.returncode == 1
     failed = [line for line in result.stderr.splitlines() if line.startswith("isoflop: ")]
-    assert len(failed) == 3
+    assert len(failed) == 3 and "trying again" not in result.stderr
     for line in failed:
-        assert "lr1e+30" in line and "not finite" in line
-        assert Path(line.rpartition("(")[2].rstrip(")")).is_file()
-    assert result.stderr.count("trying again") == 3
-    assert sorted(row[1] for row in table(isoflop.folder)) == ["failed"] * 3 + ["finished"] * 3
+        assert "lr1e+30" in line and Path(line.rpartition("(")[2].rstrip(")")).is_file()
+    assert sorted(row[1] for row in table(isoflop.folder)) == ["finished"] * 3 + ["halted"] * 3
+
+
+def test_what_fails_is_tried_again_what_is_wrong_is_not(tmp_path, capfd):
+    def start(words):
+        (run,) = (word.partition("=")[2] for word in words if word.startswith("run.id="))
+        with open(tmp_path / run, "a") as tries:
+            tries.write("x")
+        count = len((tmp_path / run).read_text())
+        if "seed1" in run and count < 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "seed2" in run:
+            raise UserError("optim.lr: too hot")
+        if "seed3" in run:
+            raise RuntimeError("no such luck")
+        return 0
+
+    runs = planned_runs(["seed=0,1,2,3", f"run.root={tmp_path}", "run.experiment=e"])
+    failures, stopped = run_all(runs, start, jobs=3, retries=2)
+    tried = [len((tmp_path / run.name).read_text()) for run in runs]
+    assert tried == [1, 2, 1, 3] and not stopped
+    said = {failure.run.name: failure.text for failure in failures}
+    assert "optim.lr: too hot" in said[runs[2].name] and "RuntimeError: no such luck" in said[runs[3].name]
+    assert "killed by signal 9; trying again" in capfd.readouterr().err
 
 
 def test_another_science_in_the_folder_is_refused(grid, isoflop):
