@@ -88,6 +88,11 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     return 0
 
 
+def start_many(words: list[str], *, as_json: bool = False) -> int:
+    """One run after the other for every combination of swept values; all are checked before the first starts."""
+    return _one_after_the_other(_checked_sweep(words), partial(start, as_json=as_json))
+
+
 def _checked_sweep(words: list[str]) -> list[list[str]]:
     parent = [word for word in words if word.startswith("from=")]
     runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]

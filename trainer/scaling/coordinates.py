@@ -43,8 +43,16 @@ def _changes(config: Config, updates: int) -> dict[str, list[float]]:
     initialize(model, config.seed)
     optimizer, batch = adamw(model, config.optim), _random_batch(config)
     seen: dict[str, Tensor] = {}
+
+    def watch(name: str, module: nn.Module) -> None:
+        def look(module: nn.Module, given: tuple[Tensor, ...], out: Any) -> None:
+            made = module.forward(given[0]) if isinstance(module, Head) else out  # a head may have made a loss of it
+            seen[name] = made.detach().float()
+
+        module.register_forward_hook(look)
+
     for name, module in watched(model):
-        module.register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out.detach().float()))
+        watch(name, module)
     first: dict[str, Tensor] = {}
     changes: dict[str, list[float]] = {}
     for _ in range(updates + 1):

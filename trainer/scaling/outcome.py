@@ -50,7 +50,11 @@ def _row(run: PlannedRun) -> Row:
     row["status"] = contents.status
     if contents.steps.kept:
         last = contents.steps.kept[-1]
-        row |= {"tokens": last["tokens"], "flop": last["flop"], "seconds": round(contents.steps.wall_seconds, 1)}
+        row |= {
+            "tokens": last["tokens"],
+            "flop": last["flop"],
+            "seconds": round(sum(contents.steps.attempt_seconds.values()), 1),
+        }
         held_out = [item for item in contents.steps.evaluations if item["step"] == last["step"]]
         row |= {name: held_out[-1].get(name) for name in ("loss", "bits_per_byte") if held_out}
     kilograms = _measured(contents.tag, "carbon.kgco2e")

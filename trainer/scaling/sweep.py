@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -213,6 +214,8 @@ def _train(start: Start, words: list[str], log: Path) -> None:
     except UserError as error:
         print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
         code = BAD_INPUT
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
