@@ -14,7 +14,7 @@ PHASES = {"data": "waiting for data", "forward_backward": "forward + backward", 
 
 def plots(contents: Contents) -> list[Plot]:
     """Every plot of the page, in reading order."""
-    steps = [_with_costs(record, contents) for record in _with_clock(contents.steps.kept)]
+    steps = priced_steps(contents)
     few = thin(steps)
     drawn = [_loss(contents, steps, "tokens", "tokens")]
     drawn.append(_bits_per_byte(contents))
@@ -64,6 +64,11 @@ def _bits_per_byte(contents: Contents) -> Plot:
         Curve("the same tokens without context", *yardstick, colour=GREY, style="--"),
     ]
     return Plot("Held-out bits per byte", "tokens", "bits per byte", curves)
+
+
+def priced_steps(contents: Contents) -> list[dict[str, Any]]:
+    """The records of the steps that count, with minutes of training, Wh and g CO2e so far."""
+    return [_with_costs(record, contents) for record in _with_clock(contents.steps.kept)]
 
 
 def _with_clock(records: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:

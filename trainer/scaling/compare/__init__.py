@@ -1,0 +1,47 @@
+"""Runs beside each other: settings, curves, and whether a difference is more than seed noise."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from trainer.files import write_atomic
+from trainer.report.plots import address
+from trainer.report.sheet import images, preformatted, sheet
+from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
+from trainer.scaling.compare.groups import read_groups
+from trainer.scaling.compare.text import format_comparison, table_of, verdict_lines
+
+__all__ = ["AXES", "compare", "comparison_json", "format_comparison", "read_groups", "write_comparison"]
+
+
+def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, Any]:
+    """compare.json, compare.html and curves.png, curves.svg; returns what compare.json holds."""
+    from trainer.scaling.compare.picture import curves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    svg, png = curves(found, axis)
+    facts = comparison_json(found)
+    text = json.dumps(facts, indent=1)
+    verdicts = "".join(f"<p>{escape(line)}</p>" for line in [*verdict_lines(found), *found.notes])
+    sections = {
+        "": _table(found) + verdicts,
+        "Curves": images({"Loss": address(svg)}),
+        "In numbers": preformatted(text),
+    }
+    title = " against ".join(group.label for group in found.groups)
+    runs = sum(len(group.runs) for group in found.groups)
+    write_atomic(folder / "curves.svg", svg)
+    write_atomic(folder / "curves.png", png)
+    write_atomic(folder / "compare.json", text + "\n")
+    write_atomic(folder / "compare.html", sheet(title, f"{runs} runs", sections))
+    return facts
+
+
+def _table(found: Comparison) -> str:
+    first, *rest = table_of(found)
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in first)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rest)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

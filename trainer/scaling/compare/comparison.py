@@ -1,0 +1,136 @@
+"""`isoflop compare`: what differs between runs, what it did to the loss, and whether that is more than chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.report import Contents
+from trainer.report.curves import priced_steps
+from trainer.report.plots import is_number
+from trainer.scaling.compare.groups import Difference, Group, all_differences
+from trainer.scaling.statistics import Welch, holm, mean_interval, welch
+
+LEVEL = 0.05  # of a difference that is called larger than seed noise
+AXES = {"tokens": "tokens", "flop": "model FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "seconds": "seconds of training"}
+ONE_SCALE = ("data.", "tokenizer.", "objective.")  # settings that change what a loss means
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A group against the first one."""
+
+    label: str
+    test: Welch | None
+    p: float | None  # adjusted for the number of comparisons
+    text: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that `compare` found."""
+
+    groups: list[Group]
+    differences: list[Difference]
+    metric: str  # held-out loss, or bits per byte
+    scores: list[list[float]]  # of the finished runs of each group
+    spent: list[dict[str, float | None]]  # mean amounts of each group along every axis
+    verdicts: list[Verdict]
+    notes: list[str]
+
+
+def compare(groups: Sequence[Group]) -> Comparison:
+    """Compare groups with the first of them."""
+    different = all_differences(groups)
+    finished = [group.finished for group in groups]
+    notes = [
+        f"{run.run.parent.name}/{run.run.name} is left out of the scores: {run.status}"
+        for group in groups
+        for run in group.runs
+        if run.status != "finished"
+    ]
+    everywhere = [_score(run, "bits_per_byte") for runs in finished for run in runs]
+    metric = "bits_per_byte" if everywhere and None not in everywhere else "loss"
+    scores = [[score for run in runs if (score := _score(run, metric)) is not None] for runs in finished]
+    apart = [line.key for line in different if line.kind == "science" and line.key.startswith(ONE_SCALE)]
+    if metric == "loss" and apart:
+        notes.append(f"losses are not one scale where {', '.join(apart[:3])} differ: compare them on a common task")
+    spent = [_spent(runs or list(group.runs)) for runs, group in zip(finished, groups, strict=True)]
+    return Comparison(list(groups), different, metric, scores, spent, _verdicts(groups, scores), notes)
+
+
+def _score(run: Contents, metric: str) -> float | None:
+    """At the last step."""
+    if not run.steps.evaluations or not run.steps.kept:
+        return None
+    last = run.steps.evaluations[-1]
+    value = last.get(metric) if last["step"] == run.steps.kept[-1]["step"] else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _spent(runs: Sequence[Contents]) -> dict[str, float | None]:
+    ends = [axes(run)[-1] for run in runs if run.steps.kept]
+    amounts: dict[str, float | None] = {}
+    for axis in AXES:
+        values = [end[axis] for end in ends if is_number(end.get(axis))]
+        amounts[axis] = sum(values) / len(values) if values and len(values) == len(ends) else None
+    return amounts
+
+
+def axes(run: Contents) -> list[dict[str, Any]]:
+    """The records of a run's steps with every axis: tokens, flop, kwh, gco2e, seconds."""
+    return [
+        record
+        | {"seconds": 60 * record["minutes"], "kwh": record["wh"] / 1000 if is_number(record.get("wh")) else None}
+        for record in priced_steps(run)
+    ]
+
+
+def _verdicts(groups: Sequence[Group], scores: Sequence[Sequence[float]]) -> list[Verdict]:
+    tests = [welch(scores[0], other) for other in scores[1:]]
+    adjusted = iter(holm([test.p for test in tests if test is not None]))
+    p_values = [next(adjusted) if test is not None else None for test in tests]
+    return [
+        Verdict(group.label, test, p, _words(test, p, [scores[0], other]))
+        for group, other, test, p in zip(groups[1:], scores[1:], tests, p_values, strict=True)
+    ]
+
+
+def _words(test: Welch | None, p: float | None, pair: Sequence[Sequence[float]]) -> str:
+    if test is None or p is None:
+        if not all(pair):
+            return "no score: a group has no finished run with a held-out loss"
+        difference = mean_interval(pair[1])[0] - mean_interval(pair[0])[0]
+        return (
+            f"{difference:+.4f}; whether that is more than seed noise is not known: at least 2 seeds of each are needed"
+        )
+    verdict = "larger than seed noise" if p < LEVEL else "within seed noise"
+    return (
+        f"{test.difference:+.4f} +- {test.half_width:.4f}; Welch's t = {test.t:.2f} with {test.freedom:.1f} degrees of "
+        f"freedom, p = {p:.2g}: {verdict}"
+    )
+
+
+def comparison_json(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain data."""
+    groups = []
+    for group, scores, spent in zip(found.groups, found.scores, found.spent, strict=True):
+        mean, half = mean_interval(scores) if scores else (None, None)
+        names = [str(run.run) for run in group.runs]
+        groups.append(
+            {"label": group.label, "runs": names, "scores": scores, "mean": mean, "half_width": half, "spent": spent}
+        )
+    verdicts = [
+        {"against": found.groups[0].label, "label": one.label, "p": one.p, "text": one.text}
+        | ({"difference": one.test.difference, "half_width": one.test.half_width} if one.test else {})
+        for one in found.verdicts
+    ]
+    return {
+        "metric": found.metric,
+        "groups": groups,
+        "differences": [vars(line) for line in found.differences],
+        "verdicts": verdicts,
+        "notes": found.notes,
+    }

@@ -1,0 +1,107 @@
+"""Which runs are one experiment with several seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.compose import differences
+from trainer.config import MACHINERY
+from trainer.errors import UserError
+from trainer.folder import find_run, find_runs
+from trainer.report import Contents, read_run
+
+# Settings that differ in every run and mean nothing.
+NAMELESS = ("run.", "seed")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one science that differ in the seed alone."""
+
+    label: str
+    runs: tuple[Contents, ...]
+
+    @property
+    def finished(self) -> list[Contents]:
+        return [run for run in self.runs if run.status == "finished"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that is not the same in all groups: its values by group, machinery possibly several in one."""
+
+    key: str
+    kind: str  # science or machinery
+    values: tuple[str, ...]
+
+
+def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
+    """The runs that the names stand for (a run, or a folder of runs), grouped by their science without the seed.
+
+    Groups stand in the order in which they are named, each under the settings that set it apart. Raises UserError
+    where a name stands for no run.
+    """
+    by_science: dict[str, list[Contents]] = {}
+    for path in dict.fromkeys(path for name in names for path in _paths(name, root)):
+        contents = read_run(path)
+        science = contents.config.science() | {"seed": None}
+        by_science.setdefault(json.dumps(science, sort_keys=True), []).append(contents)
+    if sum(map(len, by_science.values())) < 2:
+        raise UserError("compare: name at least two runs, or folders that hold them")
+    groups = [sorted(runs, key=lambda run: run.config.seed) for runs in by_science.values()]
+    return [Group(label, tuple(runs)) for label, runs in zip(_labels(groups), groups, strict=True)]
+
+
+def _paths(name: str, root: str) -> list[Path]:
+    for folder in (Path(name), Path(root) / name):
+        if folder.is_dir() and not (folder / "config.yaml").is_file() and (found := find_runs(folder)):
+            return found
+    return [find_run(name, root).path]
+
+
+def _labels(groups: Sequence[Sequence[Contents]]) -> list[str]:
+    """What sets each group apart: the science that differs, or the runs' names where that is too long."""
+    keys = [line.key for line in _differing([[run.config.science() for run in runs] for runs in groups], "science")]
+    labels = []
+    for number, runs in enumerate(groups):
+        words = [f"{key}={_at(runs[0].config.science(), key)}" for key in keys]
+        short = " ".join(words)
+        name = f"{runs[0].run.parent.name}/{runs[0].run.name}" if len(runs) == 1 else runs[0].run.parent.name
+        labels.append(short if words and len(short) <= 40 else name)
+        if labels[-1] in labels[:-1]:
+            labels[-1] += f" ({number + 1})"
+    return labels
+
+
+def all_differences(groups: Sequence[Group]) -> list[Difference]:
+    """Every setting of science, then of machinery, that differs between groups."""
+    science = [[run.config.science() for run in group.runs] for group in groups]
+    machinery = [[run.config.model_dump(mode="json", include=set(MACHINERY)) for run in group.runs] for group in groups]
+    return [*_differing(science, "science"), *_differing(machinery, "machinery")]
+
+
+def _differing(sections: Sequence[Sequence[dict[str, Any]]], kind: str) -> list[Difference]:
+    first = sections[0][0]
+    keys = dict.fromkeys(key for group in sections for one in group for key in differences(first, one))
+    found = []
+    for key in keys:
+        if key.startswith(NAMELESS):
+            continue
+        values = tuple(_joined(_at(one, key) for one in group) for group in sections)
+        if len(set(values)) > 1:
+            found.append(Difference(key, kind, values))
+    return found
+
+
+def _at(section: Any, key: str) -> str:
+    for part in key.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return "null" if section is None else str(section)
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(values))
