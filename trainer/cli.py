@@ -44,6 +44,8 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop ledger [root]                 what all runs of a root cost, failed ones included
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
   isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
+  isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
+  isoflop compare <run> <run> ...       what differs, and whether the loss differs by more than seed noise
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
@@ -118,6 +120,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "ledger": costs.ledger,
     "price": costs.price,
     "fit": conclusions.fit,
+    "compare": conclusions.compare,
+    "grid": conclusions.grid,
     "calibrate": costs.calibrate,
     "import": exchange.import_,
     "export": exchange.export,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from trainer.config import MACHINERY, SCIENCE, Config, LadderConfig, LadderRoot
+from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.errors import UserError, nearest
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -59,8 +59,9 @@ class Override:
         return "." not in self.key and self.key in {*groups(), "experiment"}
 
     @property
-    def of_ladder(self) -> bool:
-        return self.key.split(".")[0] == "ladder"
+    def of_many(self) -> str:
+        """The verb that takes it, where it describes many runs."""
+        return {"ladder": "sweep", "grid": "grid"}.get(self.key.split(".")[0], "")
 
     @property
     def is_sweep(self) -> bool:
@@ -112,8 +113,8 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         wrong += str(error).splitlines()
         overrides = [one for one in map(_parsed, texts) if one is not None and not one.check()]
     wrong += [f"{o.text}: several values need -m (one run each)" for o in overrides if o.is_sweep and not swept]
-    wrong += [f"{o.text}: a ladder is many runs; isoflop sweep takes it" for o in overrides if o.of_ladder]
-    overrides = [override for override in overrides if not override.of_ladder]
+    wrong += [f"{o.text}: this is many runs; isoflop {o.of_many} takes it" for o in overrides if o.of_many]
+    overrides = [override for override in overrides if not override.of_many]
     overrides = [override for override in overrides if not override.is_sweep]
     try:
         data = _composed([override.forced() for override in overrides])
@@ -126,16 +127,25 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
 
 def compose_ladder(texts: Iterable[str]) -> LadderConfig:
     """The ladder that `ladder=...` and `ladder.key=...` describe. Raises UserError with every error at once."""
+    rules = ("tokens_per_parameter", "tokens", "flops")
+    return validate({"ladder": _composed_many("ladder", texts, rules)}, schema=LadderRoot).ladder
+
+
+def compose_grid(texts: Iterable[str]) -> GridConfig:
+    """The grid that `grid=...` and `grid.key=...` describe. Raises UserError with every error at once."""
+    return validate({"grid": _composed_many("grid", texts, GridConfig.BUDGETS)}, schema=GridRoot).grid
+
+
+def _composed_many(group: str, texts: Iterable[str], one_of: tuple[str, ...]) -> dict[str, Any]:
+    """A group that describes many runs; a key of `one_of` that is given takes the place of the file's own."""
     overrides = parse(texts)
     if not any(override.is_group for override in overrides):
-        allowed = ", ".join(groups().get("ladder", []))
-        raise UserError(f"ladder.*: name the ladder too, with ladder=...; there is {allowed}")
+        allowed = ", ".join(groups().get(group, []))
+        raise UserError(f"{group}.*: name the {group} too, with {group}=...; there is {allowed}")
     words = [f"+{override.text}" if override.is_group else f"++{override.text}" for override in overrides]
-    ladder = _composed(words)["ladder"]
-    rules = {"ladder.tokens_per_parameter", "ladder.tokens", "ladder.flops"}
-    if given := rules & {override.key for override in overrides}:  # takes the place of the file's own rule
-        ladder = {name: value for name, value in ladder.items() if f"ladder.{name}" not in rules - given}
-    return validate({"ladder": ladder}, schema=LadderRoot).ladder
+    section: dict[str, Any] = _composed(words)[group]
+    given = {override.key.removeprefix(f"{group}.") for override in overrides} & {*one_of}
+    return {name: value for name, value in section.items() if not given or name in given or name not in one_of}
 
 
 def _composed(texts: list[str]) -> dict[str, Any]:
@@ -332,6 +342,11 @@ def describe_keys() -> str:
 def describe_ladder() -> str:
     """The help text of a ladder's own keys."""
     return "\n".join(["", "Ladder (a list of runs)", *_described("ladder", LadderConfig, groups()), ""])
+
+
+def describe_grid() -> str:
+    """The help text of a grid's own keys."""
+    return "\n".join(_described("grid", GridConfig, groups()))
 
 
 def _described(name: str, section: type[BaseModel], options: Mapping[str, list[str]]) -> list[str]:

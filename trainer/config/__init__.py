@@ -9,6 +9,7 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 from __future__ import annotations
 
 from trainer.config.curriculum import Curriculum, Stage
+from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
 from trainer.config.launching import SECRET_NAME, LaunchConfig
 from trainer.config.machinery import (
@@ -54,6 +55,8 @@ __all__ = [
     "EngineConfig",
     "EvaluationConfig",
     "FaultsConfig",
+    "GridConfig",
+    "GridRoot",
     "KernelsConfig",
     "LadderConfig",
     "LadderRoot",

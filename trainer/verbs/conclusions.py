@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
-from trainer.verbs.words import folder_and_options, split_flags
+from trainer.verbs.words import folder_and_options, split_flags, whole_numbers
 
 FIT_HELP = """\
 isoflop fit <root of runs | table.csv> [name=value ...] [--json]
@@ -61,6 +62,39 @@ def fit(arguments: list[str]) -> int:
     return 0
 
 
+COMPARE_HELP = """\
+isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
+
+Runs that differ in the seed alone are one group. Prints the settings that differ, scores with intervals, what was
+spent, and by Welch's test whether the groups differ from the first by more than seed noise.
+"""
+
+
+def compare(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if flags & {"--help", "-h"}:
+        print(COMPARE_HELP)
+        return 0
+    from trainer.scaling import compare as room
+
+    names = [word for word in words if "=" not in word or Path(word).exists()]
+    options = dict(word.split("=", 1) for word in words if word not in names)
+    for name in sorted(set(options) - {"axis", "out"}):
+        raise UserError(f"compare: {name}: no such option{nearest(name, ('axis', 'out'))}; there is axis, out")
+    axis = _choice("compare", options, "axis", tuple(room.AXES))
+    groups = room.read_groups(names)
+    found = room.compare(groups)
+    parents = [str(run.run.parent.resolve()) for group in groups for run in group.runs]
+    folder = Path(options.get("out") or Path(os.path.commonpath(parents)) / "comparison")
+    facts = room.write_comparison(found, axis, folder)
+    print(
+        json.dumps(facts, indent=1)
+        if "--json" in flags
+        else f"{room.format_comparison(found)}\n\npage  {folder}/compare.html"
+    )
+    return 0
+
+
 def _choice(verb: str, options: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
     """One of the allowed words; the first where none is given."""
     given = options.get(name, allowed[0])
@@ -74,3 +108,32 @@ def _number(verb: str, options: dict[str, str], name: str, default: int, least: 
     if not given.isdigit() or int(given) < least:
         raise UserError(f"{verb}: {name}: {given!r} given, a whole number of at least {least} wanted")
     return int(given)
+
+
+GRID_HELP = """\
+isoflop grid grid=<name> [grid.key=value ...] [key=value ...] [jobs=1] [out=<folder>] [--plan] [--json]
+
+Pre-trains every objective of the grid with the same budget, tunes all on the same tasks and prints the table. The same
+command goes on where an earlier one was stopped. Other keys are overrides of every pre-training run.
+  jobs=1         runs at a time
+  out=<folder>   where grid.md, grid.json, grid.png and grid.svg go; default: beside the runs
+  --plan         only say which runs there would be, and what they cost
+"""
+
+
+def grid(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--plan")
+    if flags & {"--help", "-h"}:
+        from trainer.compose import describe_grid
+
+        print(GRID_HELP + describe_grid())
+        return 0
+    from trainer.scaling import grid as room
+
+    words, numbers = whole_numbers("grid", words, jobs=1)
+    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    words = [word for word in words if not word.startswith("out=")]
+    if "--plan" in flags:
+        print(room.format_plan(*room.planned_grid(words)))
+        return 0
+    return room.run_grid(words, jobs=numbers["jobs"], out=Path(out[-1]) if out else None, as_json="--json" in flags)

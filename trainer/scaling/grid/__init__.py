@@ -1,0 +1,85 @@
+"""Objectives at equal compute: pre-train each alike, tune all on the same tasks, print the table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.compose import compose_grid
+from trainer.config import GridConfig
+from trainer.files import write_atomic
+from trainer.scaling.grid.plan import Cell, Trial, cells, trials
+from trainer.scaling.grid.records import write_records
+from trainer.scaling.grid.results import Results, read_results, results_json
+from trainer.scaling.grid.text import format_plan, format_results, markdown
+from trainer.scaling.sweep import STOPPED, check_folders, run_all, warm_up
+
+__all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
+
+
+def planned_grid(words: Sequence[str]) -> tuple[GridConfig, list[Cell]]:
+    """The grid that the words name, and its pre-training runs. Raises UserError with all that is wrong."""
+    own = [word for word in words if word.split("=")[0].split(".")[0] == "grid"]
+    grid = compose_grid(own)
+    return grid, cells(grid, [word for word in words if word not in own])
+
+
+def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as_json: bool = False) -> int:
+    """Train what is not finished yet, then print the table and write it. Returns the exit code.
+
+    The same command goes on where an earlier one was stopped; what had finished is not repeated.
+    """
+    from trainer.start import prepare_with_progress, start
+
+    grid, trained = planned_grid(words)
+    folder = trained[0].run.folder.path.parent
+    check_folders([cell.run for cell in trained])
+    prepare_with_progress(trained[0].run.config)
+    others = [word for word in words if not word.startswith(("grid=", "grid."))]
+    write_records(grid, others, folder / ".tasks")
+    warm_up()
+    failures, stopped = run_all([cell.run for cell in trained], start, jobs=jobs)
+    failed = {failure.run.name for failure in failures}
+    tuned: list[Trial] = []
+    if not stopped:
+        tuned = trials(grid, [cell for cell in trained if cell.run.name not in failed], folder / ".tasks")
+        check_folders([trial.run for trial in tuned])
+        more, stopped = run_all([trial.run for trial in tuned], _tune, jobs=jobs)
+        failures += more
+    if stopped:
+        print("isoflop: stopped before the end; the same command goes on", file=sys.stderr)
+        return STOPPED
+    results = read_results(grid, trained, tuned)
+    command = " ".join(["isoflop grid", *words])
+    write_results(results, out or folder, command)
+    print(json.dumps(results_json(results), indent=1) if as_json else format_results(results))
+    for failure in failures:
+        print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _tune(words: list[str]) -> int:
+    """One tuning run and its scores."""
+    from trainer.evaluate.tuned import score_task
+    from trainer.start import described, start
+
+    code = start(words)
+    if code == 0:
+        config, folder, _ = described(words)
+        if config.task.kind != "text":  # whose score is its held-out loss
+            score_task(folder.path)
+    return code
+
+
+def write_results(results: Results, folder: Path, command: str) -> None:
+    """grid.json, grid.md, grid.png and grid.svg."""
+    from trainer.scaling.grid.picture import dots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    svg, png = dots(results)
+    write_atomic(folder / "grid.svg", svg)
+    write_atomic(folder / "grid.png", png)
+    write_atomic(folder / "grid.md", markdown(results, command))
+    write_atomic(folder / "grid.json", json.dumps(results_json(results) | {"command": command}, indent=1) + "\n")

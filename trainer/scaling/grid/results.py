@@ -1,0 +1,199 @@
+"""What a grid came to, read from its run folders alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from trainer.books.records import read_json
+from trainer.config import GridConfig
+from trainer.report.contents import Contents, read_run
+from trainer.scaling.grid.plan import Cell, Trial
+from trainer.scaling.statistics import mean_interval
+
+# What a run costs: name -> the row of its price tag.
+COSTS = {"flop": "flop.total", "tokens": "data.tokens", "seconds": "time.wall", "kwh": "energy.kwh"}
+COSTS |= {"kgco2e": "carbon.kgco2e", "money": "cost.amount"}
+FAMILIES = {"decoder": "decoder", "encoder": "encoder", "encoder_decoder": "encoder-decoder"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One objective on one task, over seeds."""
+
+    values: tuple[float, ...]
+    best: bool = False
+
+    @property
+    def mean(self) -> float:
+        return mean_interval(self.values)[0]
+
+    @property
+    def half_width(self) -> float | None:
+        """Of Student's 95% interval; None for one seed."""
+        return mean_interval(self.values)[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One objective: its scores, what it reads and learns from in a step, and what it cost over all seeds."""
+
+    objective: str
+    family: str
+    parameters: int
+    steps: int
+    tokens_per_step: int
+    targets_per_step: float | None  # tokens that bear loss
+    scores: dict[str, Score | None]
+    costs: dict[str, float | None]  # pre-training
+    tuning_costs: dict[str, float | None]
+    unfinished: tuple[str, ...]  # runs that are missing from it
+
+
+@dataclass(frozen=True)
+class Results:
+    """The table, and what it cost."""
+
+    grid: GridConfig
+    rows: tuple[Row, ...]
+    baselines: dict[str, dict[str, float]]  # task -> plain method -> score
+    currency: str | None
+    commit: str | None
+
+    def total(self, name: str) -> float | None:
+        """Cost of everything, pre-training and tuning; None where a part is not stated."""
+        parts = [costs.get(name) for row in self.rows for costs in (row.costs, row.tuning_costs)]
+        known = [part for part in parts if part is not None]
+        return sum(known) if known and len(known) == len(parts) else None
+
+
+def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Trial]) -> Results:
+    """The table of the runs that have finished; those that have not are named in their row."""
+    read = {run.name: _finished(run.folder.path) for run in [*(c.run for c in trained), *(t.run for t in tuned)]}
+    rows = []
+    for objective in grid.objectives:
+        cells = [cell for cell in trained if cell.objective == objective]
+        trials = [trial for trial in tuned if trial.cell.objective == objective]
+        rows.append(_row(grid, objective, cells, trials, read))
+    baselines: dict[str, dict[str, float]] = {}
+    for trial in tuned:
+        found = _baselines(trial.run.folder.path, grid.tasks[trial.task].score)
+        if found:
+            baselines.setdefault(trial.task, found)
+    first = next((contents for contents in read.values() if contents is not None), None)
+    return Results(
+        grid, tuple(_mark_best(grid, rows)), baselines, first.site.currency if first else None, _commit(first)
+    )
+
+
+def _finished(path: Path) -> Contents | None:
+    if not (path / "config.yaml").is_file():
+        return None
+    contents = read_run(path)
+    return contents if contents.status == "finished" else None
+
+
+def _row(
+    grid: GridConfig, objective: str, cells: list[Cell], trials: list[Trial], read: dict[str, Contents | None]
+) -> Row:
+    config = cells[0].run.config
+    trained = [contents for cell in cells if (contents := read[cell.run.name]) is not None]
+    tuned = [contents for trial in trials if (contents := read[trial.run.name]) is not None]
+    scores: dict[str, Score | None] = {}
+    for task in grid.tasks:
+        paths = [trial.run.folder.path for trial in trials if trial.task == task and read[trial.run.name] is not None]
+        values = [value for path in paths if (value := _score(path, grid.tasks[task].score)) is not None]
+        scores[task] = Score(tuple(values)) if values else None
+    missing = [run.name for run in [*(c.run for c in cells), *(t.run for t in trials)] if read[run.name] is None]
+    targets = [record["targets"] for contents in trained for record in contents.steps.kept]
+    from trainer.books import parameters
+
+    return Row(
+        objective=objective,
+        family=FAMILIES[config.model.family],
+        parameters=parameters(config).total,
+        steps=max((contents.steps.kept[-1]["step"] for contents in trained), default=0),
+        tokens_per_step=config.optim.batch_size * config.data.sequence_length,
+        targets_per_step=mean(targets) if targets else None,
+        scores=scores,
+        costs=_costs(trained),
+        tuning_costs=_costs(tuned),
+        unfinished=tuple(missing),
+    )
+
+
+def _costs(runs: Sequence[Contents]) -> dict[str, float | None]:
+    """Sums over runs; None where one of them does not state it."""
+    sums: dict[str, float | None] = {}
+    for name, key in COSTS.items():
+        values = [run.tag[key].measured.value for run in runs if run.tag[key].measured is not None]  # type: ignore[union-attr]
+        known = [value for value in values if value is not None]
+        sums[name] = sum(known) if known and len(known) == len(runs) else None
+    return sums
+
+
+def _score(path: Path, name: str) -> float | None:
+    if name == "perplexity":
+        evaluations = read_run(path).steps.evaluations
+        return math.exp(evaluations[-1]["loss"]) if evaluations else None
+    facts = read_json(path / "task.json")
+    value = facts.get("metrics", {}).get(name) if isinstance(facts, dict) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _baselines(path: Path, score: str) -> dict[str, float]:
+    facts = read_json(path / "task.json")
+    beside = facts.get("baselines", {}) if isinstance(facts, dict) else {}
+    return {name: metrics[score] for name, metrics in beside.items() if metrics.get(score) is not None}
+
+
+def _mark_best(grid: GridConfig, rows: Sequence[Row]) -> list[Row]:
+    """The best mean of every column."""
+    best = {}
+    for name, task in grid.tasks.items():
+        means = {row.objective: score.mean for row in rows if (score := row.scores[name]) is not None}
+        if means:
+            best[name] = (min if task.lower_is_better else max)(means, key=lambda objective: means[objective])
+    return [
+        replace(
+            row, scores={name: _marked(score, best.get(name) == row.objective) for name, score in row.scores.items()}
+        )
+        for row in rows
+    ]
+
+
+def _marked(score: Score | None, best: bool) -> Score | None:
+    return score and replace(score, best=best)
+
+
+def _commit(contents: Contents | None) -> str | None:
+    attempts = contents.environment if contents is not None else None
+    git = attempts[-1].get("git") if isinstance(attempts, list) and attempts else None
+    return git.get("commit") if isinstance(git, dict) else None
+
+
+def results_json(results: Results) -> dict[str, Any]:
+    """The table as plain data."""
+    rows = []
+    for row in results.rows:
+        scores = {
+            name: None
+            if score is None
+            else {"values": list(score.values), "mean": score.mean, "half_width": score.half_width, "best": score.best}
+            for name, score in row.scores.items()
+        }
+        rows.append({**vars(row), "scores": scores, "unfinished": list(row.unfinished)})
+    grid = results.grid
+    return {
+        "title": grid.title,
+        "grid": grid.model_dump(mode="json"),
+        "rows": rows,
+        "baselines": results.baselines,
+        "total": {name: results.total(name) for name in COSTS},
+        "currency": results.currency,
+        "commit": results.commit,
+    }
