@@ -12,9 +12,12 @@ import pytest
 
 PROBE = Path(__file__).with_name("engine_probe.py")
 ROOT = PROBE.parents[3]
+SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("stage", "ranks"), [(0, 1), (1, 2), (2, 2), (3, 2)])  # stage 2 with offload
+@pytest.mark.parametrize(
+    ("stage", "ranks"), [(0, 1), pytest.param(1, 2, marks=SLOW), pytest.param(2, 2, marks=SLOW), (3, 2)]
+)  # stage 2 with offload
 def test_discarded_gradients_leave_no_trace(stage: int, ranks: int, tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     words = [sys.executable, *torchrun, str(PROBE), str(stage), str(tmp_path)]

@@ -63,6 +63,7 @@ def test_skip_leaves_a_hole_and_rollback_a_wider_one(tiny: list[str], tmp_path: 
         assert not {row for step in (4, 5) for row in skipped[step]} & {row for rows in back.values() for row in rows}
 
 
+@pytest.mark.slow
 def test_stop_halts_and_is_not_started_again(tiny: list[str], tmp_path: Path) -> None:
     done = start(tiny, tmp_path, [NAN], "launch.restarts=5")
     run = tmp_path / "runs" / "faults" / "run"
@@ -87,6 +88,7 @@ def test_a_rank_that_hangs_is_named_and_all_are_started_again(tiny: list[str], t
     assert sorted(r["step"] for r in read_metrics(run) if r["kind"] == "step") == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_wall_limit_saves_and_stops_and_is_not_started_again(tiny: list[str], tmp_path: Path) -> None:
     slow = [{"kind": "slow", "rank": 1, "step": step, "seconds": 0.5} for step in range(1, 400)]
     words = ("budget.steps=400", "faults.wall_seconds=25", "checkpoint.every_steps=null", "launch.restarts=5")
@@ -125,7 +127,7 @@ def test_a_second_signal_ends_at_once(tiny: list[str], isoflop: Any) -> None:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_saving_in_the_background_writes_the_same_bytes(processes: int, tiny: list[str], isoflop: Any) -> None:
     written = {}
     for how, background in (("background", "true"), ("waiting", "false")):
