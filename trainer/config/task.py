@@ -75,7 +75,7 @@ class TaskConfig(Section):
             wrong.append(f"train: task={self.name} needs files, e.g. task.train=train.jsonl")
         elif self.source != "files" and (self.train or self.held_out):
             wrong.append(f"train: task={self.name} is made of the corpus; add task.source=files to read files")
-        if self.kind is not None and not self.text and self.kind != "reward":
+        if self.kind is not None and not self.text and not self.templates:
             wrong.append("text: name at least one field")
         if self.kind is not None and len(self.answer) != self.rows:
             wants = "two fields, the chosen and the rejected text" if self.rows == 2 else "one field"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.data import Tokenizer
+from trainer.evaluate.answers import score_answers
 from trainer.evaluate.baseline import bag_of_words, most_frequent
 from trainer.files import write_atomic
 from trainer.folder import RunFolder
@@ -192,4 +193,15 @@ def _preferred(margins: np.ndarray) -> dict[str, Any]:
     }
 
 
-SCORERS = {"sequence": _sequence, "token": _token, "span": _span, "reward": _reward, "preference": _preference}
+def _text(model: Any, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+    return score_answers(model, config, task)
+
+
+SCORERS = {
+    "text": _text,
+    "sequence": _sequence,
+    "token": _token,
+    "span": _span,
+    "reward": _reward,
+    "preference": _preference,
+}

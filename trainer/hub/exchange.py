@@ -18,6 +18,7 @@ from trainer.hub.fairseq import BART, MBART, OPT, XGLM
 from trainer.hub.family import Entry, Family
 from trainer.hub.files import TensorFiles, read_json, write_json, write_tensors
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
+from trainer.hub.heads import Head
 from trainer.hub.llama import LLAMA, OLMO2
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
@@ -241,15 +242,23 @@ def _resolved(model: ModelConfig) -> dict[str, Any]:
 
 
 def write_checkpoint(
-    folder: Path, model: ModelConfig, weights: Mapping[str, Tensor], special_tokens: Mapping[str, int]
+    folder: Path,
+    model: ModelConfig,
+    weights: Mapping[str, Tensor],
+    special_tokens: Mapping[str, int],
+    head: Head | None = None,
 ) -> Family:
     """Write config.json, generation_config.json and the weights into an existing, empty folder.
 
     `model` states vocabulary and max_length; `weights` are by our names. Raises UserError where transformers has no
-    such model. ELECTRA's generator goes to the folder `generator` inside.
+    such model. ELECTRA's generator goes to the folder `generator` inside. head: a new one in place of pre-training's.
     """
     family = type_of(model)
     entries = list(family.entries(model))
+    if head is not None:
+        entries = [entry for entry in entries if all(part in weights for part in entry.ours)] + head.entries
+        _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys)
+        return family
     architecture, inside = family.architecture, None
     if family is ELECTRA and model.generator is not None:
         inside = model.generator
@@ -270,12 +279,13 @@ def _write(
     entries: list[Entry],
     weights: Mapping[str, Tensor],
     special_tokens: Mapping[str, int],
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     tokens = {name: value for name, value in special_tokens.items() if name in SPECIAL_TOKENS}
     if model.family == "encoder_decoder":
         tokens.setdefault("decoder_start_token_id", tokens.get("pad_token_id", 0))
     config = {"model_type": family.type, "architectures": [architecture], **tokens, **family.config(model)}
-    write_json(folder / "config.json", {**config, "dtype": "float32"})
+    write_json(folder / "config.json", {**config, **(more or {}), "dtype": "float32"})
     generation = {name: value for name, value in tokens.items()}
     write_json(folder / "generation_config.json", {"_from_model_config": True, **generation})
     tensors = {entry.theirs: entry.layout.join([weights[part].float() for part in entry.ours]) for entry in entries}

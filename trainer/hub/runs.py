@@ -19,7 +19,9 @@ from trainer.folder import RunFolder
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.files import new_folder
+from trainer.hub.heads import new_head, plain_names
 from trainer.hub.tokenizer import write_tokenizer
+from trainer.tasks.formats import CHAT_TEMPLATE
 
 
 def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:
@@ -91,18 +93,20 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
     if checkpoint is None:
         raise UserError(f"{run}: no intact checkpoint yet")
     with_tokenizer = tokenizer and folder.tokenizer.is_file()
-    special = {}
+    special, pieces = {}, {}
     if folder.tokenizer.is_file():
-        named = Tokenizer(folder.tokenizer).specials
+        pieces = Tokenizer(folder.tokenizer).specials
         ids = {"bos_token_id": "<s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}
-        special = {name: named[piece] for name, piece in ids.items() if piece in named}
+        special = {name: pieces[piece] for name, piece in ids.items() if piece in pieces}
         if model.family == "encoder_decoder":
             special["decoder_start_token_id"] = special["bos_token_id"]
-    model, weights = _beside_the_pad(model, checkpoint.weights(), family.type, special.get("pad_token_id"))
+    head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
+    model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
+    chat = CHAT_TEMPLATE if config.task.kind == "text" and config.task.chat and "<sep>" in pieces else None
     with new_folder(target.absolute()) as aside:
-        write_checkpoint(aside, model, weights, special)
+        write_checkpoint(aside, model, weights, special, head)
         if with_tokenizer:
-            write_tokenizer(aside, folder.tokenizer)
+            write_tokenizer(aside, folder.tokenizer, chat)
         (aside / "README.md").write_text(model_card(config, family, checkpoint, with_tokenizer))
     return {
         "folder": str(target),

@@ -22,8 +22,10 @@ NAMED = {"<pad>": "pad_token", "<s>": "bos_token", "</s>": "eos_token", "<unk>":
 NAMED |= {"<sep>": "sep_token", "<cls>": "cls_token"}
 
 
-def write_tokenizer(folder: Path, model_file: Path) -> None:
+def write_tokenizer(folder: Path, model_file: Path, chat_template: str | None = None) -> None:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the sentencepiece model, if it is one.
+
+    chat_template: Jinja, how the messages of a conversation become one text.
 
     Raises UserError where the model cannot be said in these terms, or where the extra that this needs is missing.
     """
@@ -36,7 +38,7 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
         opened = OurTokenizer(model_file)
         roles = [(role, opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials]
         write_synced(folder / "tokenizer.json", content)
-        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [])
+        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [], chat_template)
         return
     proto = _proto(model_file)
     tokenizer = _tokenizer(proto, model_file)
@@ -46,17 +48,18 @@ def write_tokenizer(folder: Path, model_file: Path) -> None:
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in own])
     write_synced(folder / "tokenizer.json", tokenizer.to_str(pretty=False).encode())
     named = {NAMED[piece]: piece for piece in special if piece in NAMED}
-    _write_settings(folder, named, [piece for piece in special if piece not in NAMED])
+    _write_settings(folder, named, [piece for piece in special if piece not in NAMED], chat_template)
     write_synced(folder / "tokenizer.model", content)
 
 
-def _write_settings(folder: Path, named: dict[str, str], extra: list[str]) -> None:
+def _write_settings(folder: Path, named: dict[str, str], extra: list[str], chat_template: str | None) -> None:
     """named: role, e.g. pad_token -> piece; extra: special tokens without a role."""
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         **named,
         **({"additional_special_tokens": extra} if extra else {}),
+        **({"chat_template": chat_template} if chat_template else {}),
     }
     for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", named)):
         write_synced(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -88,7 +88,13 @@ class Answers:
         else:
             raw = rows(self.seed, "template", np.array([turn]), len(members))[0]
             drawn = [int(below(bits, len(self.exchanges[m]))) for m, bits in zip(members, raw, strict=True)]
-        chosen = [self.exchanges[m][n % len(self.exchanges[m])] for m, n in zip(members, drawn, strict=True)]
+        return self._row([self.exchanges[m][n % len(self.exchanges[m])] for m, n in zip(members, drawn, strict=True)])
+
+    def alone(self, prompt: str, answer: str) -> Batch:
+        """The row of one prompt and answer."""
+        return self._row([self._exchange(prompt, answer)])
+
+    def _row(self, chosen: list[Exchange]) -> Batch:
         batch = self._side([one.text.tokens[:-1] for one in chosen], self.width)
         targets = [token for one in chosen for token in one.text.targets[1:]]
         batch["targets"] = np.array(targets + [NO_TARGET] * (self.width - len(targets)), np.int64)

@@ -19,6 +19,12 @@ from trainer.objectives import NO_TARGET, Batch
 from trainer.objectives.base import side
 from trainer.tasks.records import Record
 
+# How prompts and answers follow each other, as in `Format.prompt`, for the chat template of an exported tokenizer.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' else sep_token }}{% endfor %}"
+)
+
 
 @dataclass(frozen=True)
 class Formatted:

@@ -106,13 +106,14 @@ def _joined(line: str, words: list[str]) -> str:
 
 
 def swapped(file: str, text: str, chance: np.random.Generator) -> Iterator[Fields]:
-    """Have two neighbouring words of a snippet been swapped? The bag of words is the same."""
+    """Have neighbouring words been swapped, one pair in every eight words? The bag of words is the same."""
     for lines in _snippets(text, 3):
         snippet = "\n".join(lines)
         words = _words(snippet)
         label = "intact"
-        if chance.integers(2) and _swap(words, chance) is not None:
-            snippet, label = _joined(snippet, words), "swapped"
+        if chance.integers(2) and any([_swap(words, chance) is not None for _ in range(-(-len(words) // 8))]):
+            mixed = _joined(snippet, words)
+            snippet, label = (snippet, label) if mixed == snippet else (mixed, "swapped")
         yield {"text": snippet, "label": label}
 
 

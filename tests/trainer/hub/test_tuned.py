@@ -1,0 +1,112 @@
+"""Tuned runs, exported and read by transformers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+import transformers
+from test_runs import MODELS
+
+from trainer.checkpoint import save_weights
+from trainer.config import Config, TokenizerConfig
+from trainer.data import Tokenizer
+from trainer.data.tokenizer import train
+from trainer.errors import UserError
+from trainer.folder import RunFolder
+from trainer.hub import export_run
+from trainer.models import build, initialize
+from trainer.tasks.formats import Sequences
+from trainer.tasks.records import Record
+
+GPT2 = {"gated": False, "activation": "gelu_tanh", "norm": "layernorm", "position": "learned", "bias": True}
+TEXTS = ["the cats sleep near the dogs\n", "a dog sees the old cat\n"]
+SEQUENCE = {"kind": "sequence", "labels": ["a", "b", "c"], "train": ["x.jsonl"]}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A tuned run with random weights."""
+
+    def make(fields, task):
+        folder = RunFolder(tmp_path / "run")
+        folder.path.mkdir()
+        folder.tokenizer.write_bytes(train(TEXTS * 30, TokenizerConfig(vocabulary=330, sentinels=10)))
+        task = {name: tuple(value) if isinstance(value, list) else value for name, value in task.items()}
+        config = Config.model_validate(
+            {
+                "model": {"depth": 2, "width": 32, "heads": 4, "vocabulary": 384, "max_length": 32, **fields},
+                "tokenizer": {"path": str(folder.tokenizer)},
+                "data": {"sequence_length": 32},
+                "task": task,
+            }
+        )
+        model = build(config)
+        initialize(model, 1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+        folder.config.write_text(config.to_yaml())
+        trained = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+        save_weights(folder.checkpoints, trained, {"science": "", "data": "", "best": {}})
+        return folder, config, model.eval()
+
+    return make
+
+
+@pytest.mark.parametrize("fields", [GPT2, MODELS["llama"], MODELS["bert"], MODELS["roberta"]], ids=str)
+def test_classes_are_those_of_transformers(run, tmp_path, fields):
+    folder, config, model = run({**fields, "max_length": 32}, SEQUENCE)
+    export_run(folder.path, tmp_path / "out")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    assert theirs.config.id2label == {0: "a", 1: "b", 2: "c"}
+    form = Sequences(config, Tokenizer(folder.tokenizer))
+    rows = [form(Record({"text": text, "label": "a"}, "")).arrays for text in (TEXTS[0], "a dog", TEXTS[1] * 2)]
+    batch = {name: torch.stack([torch.from_numpy(row[name]) for row in rows]) for name in rows[0]}
+    batch.pop("targets")
+    ours = model.logits(**batch)
+    with torch.no_grad():
+        found = theirs(batch["tokens"], attention_mask=(batch["segments"] >= 0).long()).logits
+    torch.testing.assert_close(found, ours.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_policy_is_a_language_model(run, tmp_path):
+    task = {"kind": "preference", "answer": ["a", "b"], "train": ["x.jsonl"], "parent": "gone"}
+    folder, _, model = run({}, task)
+    export_run(folder.path, tmp_path / "out")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokens = torch.tensor([[1, 20, 30, 40]])
+    torch.testing.assert_close(theirs(tokens).logits, model.body.logits(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_the_chat_template_gives_the_tokens_of_training(run, tmp_path):
+    folder, config, _ = run({}, {"kind": "text", "train": ["x.jsonl"]})
+    export_run(folder.path, tmp_path / "out")
+    chat = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    own = Tokenizer(folder.tokenizer)
+    form = Sequences(config, own)
+    asked = [{"role": "user", "content": "the cats\nsleep "}]
+    ids = chat.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    assert ids == form.prompt("the cats\nsleep ")
+    answered = [*asked, {"role": "assistant", "content": "a dog"}]
+    ids = chat.apply_chat_template(answered, return_dict=False)
+    assert ids == [*form.prompt("the cats\nsleep "), *own.encode("a dog"), own.specials["</s>"]]
+
+
+def test_what_transformers_has_not_is_refused(run, tmp_path):
+    folder, _, _ = run(MODELS["bert"], {**SEQUENCE, "kind": "token"})
+    with pytest.raises(UserError, match=r"task\.kind=token has no counterpart"):
+        export_run(folder.path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_a_score(run, tmp_path):
+    folder, _, _ = run(MODELS["llama"], {"kind": "reward", "answer": ["a", "b"], "train": ["x.jsonl"]})
+    export_run(folder.path, tmp_path / "out")
+    described = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert described["architectures"] == ["LlamaForSequenceClassification"]
+    assert described["id2label"] == {"0": "reward"}

@@ -1,0 +1,82 @@
+"""What a run that was tuned on texts has learned: the answers it would write, and which of given ones it prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.config import Config
+from trainer.data import Tokenizer
+from trainer.models import NOT_A_TARGET, Decoder, EncoderDecoder
+from trainer.tasks import Task, metrics
+from trainer.tasks.answers import Answers
+from trainer.tasks.records import Record
+from trainer.tasks.templates import TemplateSet
+
+BATCH = 32
+
+Text = Decoder | EncoderDecoder
+
+
+@torch.no_grad()
+def score_answers(model: Text, config: Config, task: Task) -> dict[str, Any]:
+    """Shares of held-out records: answers that greedy decoding would write to the letter, answers preferred to the
+    others that a template offers, and tokens predicted from those before them."""
+    rows = Answers([], config, Tokenizer(task.tokenizer_file))
+    asked = [(one.record, one.templates, number) for number, one in enumerate(task.held_out)]
+    written = [
+        row for row in _scores(model, rows, (templates.render(record, number) for record, templates, number in asked))
+    ]
+    exact = np.array([all_right for _, all_right, _, _ in written])
+    right, total = (sum(one[index] for one in written) for index in (2, 3))
+    scores: dict[str, float | None] = {"exact_match": float(exact.mean()), "token_accuracy": right / total}
+    intervals = {"exact_match": metrics.wilson(float(exact.mean()), len(exact))}
+    baselines = {}
+    choosing = [one for one in asked if one[1].options]
+    if choosing:
+        candidates = [_candidates(record, templates, number) for record, templates, number in choosing]
+        likelihoods = (row[0] for row in _scores(model, rows, (one for each, _ in candidates for one in each)))
+        chosen = np.array([int(np.argmax([next(likelihoods) for _ in each])) for each, _ in candidates])
+        share = float((chosen == np.array([true for _, true in candidates])).mean())
+        scores["choice_accuracy"] = share
+        intervals["choice_accuracy"] = metrics.wilson(share, len(candidates))
+        baselines["by chance"] = {"choice_accuracy": float(np.mean([1 / len(each) for each, _ in candidates]))}
+    return {"metrics": scores, "intervals": intervals, "baselines": baselines}
+
+
+def _candidates(record: Record, templates: TemplateSet, number: int) -> tuple[list[tuple[str, str]], int]:
+    """The prompt with every answer that the template offers, and which one is right."""
+    assert templates.answer is not None
+    other = [Record({**record.fields, templates.answer: value}, record.where) for value in templates.options]
+    right = list(templates.options).index(record.text(templates.answer))
+    return [templates.render(one, number) for one in other], right
+
+
+def _scores(model: Text, rows: Answers, exchanges: Iterator[tuple[str, str]]) -> Iterator[tuple[float, bool, int, int]]:
+    """Of each (prompt, answer): log-probability of the answer in nats; whether its every token is the likeliest, so
+    that greedy decoding writes just it; how many are; and of how many."""
+    device = next(model.parameters()).device
+    while some := list(islice(exchanges, BATCH)):
+        each = [rows.alone(prompt, answer) for prompt, answer in some]
+        batch = {name: torch.from_numpy(np.stack([one[name] for one in each])).to(device) for name in each[0]}
+        targets = batch.pop("targets")
+        logits = _logits(model, batch)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NOT_A_TARGET, reduction="none")
+        marked, right = targets != NOT_A_TARGET, logits.argmax(dim=-1) == targets
+        sums = (-loss.view(targets.shape).sum(dim=1), (right | ~marked).all(dim=1), right.sum(dim=1), marked.sum(dim=1))
+        for likelihood, all_right, hits, tokens in zip(*sums, strict=True):
+            yield float(likelihood), bool(all_right), int(hits), int(tokens)
+
+
+def _logits(model: Text, batch: dict[str, Tensor]) -> Tensor:
+    """Next-token logits, fp32."""
+    if isinstance(model, Decoder):
+        return model.logits(**batch).float()
+    source = model.encode(batch.pop("source_tokens"), batch.pop("source_positions"), batch["source_segments"])
+    return model.decode(source, **batch).float()

@@ -1,0 +1,65 @@
+"""Tuned runs as checkpoints of transformers: bodies under a class head, and policies without their reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from trainer.config import Config
+from trainer.errors import UserError
+from trainer.hub.family import Entry, both
+
+# model_type -> the class of transformers, and its head in our names.
+_ONE_MATRIX = [Entry("score.weight", ("output.weight",))]
+_TWO_LAYERS = [*both("classifier.dense", "dense"), *both("classifier.out_proj", "output")]
+CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
+    "gpt2": ("GPT2ForSequenceClassification", _ONE_MATRIX),
+    "gpt_neox": ("GPTNeoXForSequenceClassification", _ONE_MATRIX),
+    "llama": ("LlamaForSequenceClassification", _ONE_MATRIX),
+    "opt": ("OPTForSequenceClassification", _ONE_MATRIX),
+    "bloom": ("BloomForSequenceClassification", _ONE_MATRIX),
+    "bert": ("BertForSequenceClassification", both("classifier", "output")),
+    "albert": ("AlbertForSequenceClassification", both("classifier", "output")),
+    "roberta": ("RobertaForSequenceClassification", _TWO_LAYERS),
+    "xlm-roberta": ("XLMRobertaForSequenceClassification", _TWO_LAYERS),
+}
+
+
+def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a tuned model by the names of its body's pre-training; new heads keep theirs."""
+    return {name.removeprefix("body."): value for name, value in weights.items()}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A new head in the terms of transformers."""
+
+    architecture: str
+    entries: list[Entry]
+    keys: dict[str, Any]  # of config.json
+
+
+def new_head(config: Config, kind: str) -> Head | None:
+    """The head of a tuned run whose body is of that model_type; null where the pre-trained head goes on.
+
+    Raises UserError where transformers has no such head.
+    """
+    task = config.task
+    if not task.outputs:
+        return None
+    if not task.pools or kind not in CLASSIFIERS:
+        raise UserError(
+            f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
+            f"task.kind=sequence and reward over {', '.join(CLASSIFIERS)}, and for all of task.kind=text and preference"
+        )
+    architecture, entries = CLASSIFIERS[kind]
+    names = task.labels or ("reward",)
+    keys = {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": "single_label_classification" if task.kind == "sequence" else "regression",
+    }
+    return Head(architecture, entries, keys)
