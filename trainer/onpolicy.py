@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from trainer.data import Tokenizer
 from trainer.errors import UserError
-from trainer.evaluate.model import load_model
 from trainer.folder import RunFolder, find_run
 from trainer.models import NOT_A_TARGET, Decoder
 from trainer.models.tuned import RewardModel, answer_likelihood
+from trainer.trained import load_model
 
 Reward = Callable[[list[list[int]]], Tensor]  # of the answers' tokens, one number each
 

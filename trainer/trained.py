@@ -14,6 +14,8 @@ from trainer.data import Tokenizer
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.models import build
+from trainer.models.tuned import Preference
+from trainer.parent import parent_weights
 
 
 def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Config, int]:
@@ -32,9 +34,12 @@ def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Conf
     with torch.device(device):
         model = build(config)
     model.load_state_dict(checkpoint.weights(), strict=False)
-    missing = {name for name, _ in model.named_parameters()} - set(checkpoint.manifest["shapes"])
+    missing = {name for name, one in model.named_parameters() if one.requires_grad} - set(checkpoint.manifest["shapes"])
     if missing:
         raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
+    if isinstance(model, Preference):  # its reference is the parent
+        known = parent_weights(config, beginning=False)
+        model.reference.load_state_dict({name: known(name) for name in model.reference.state_dict()})
     return model.eval().to(device), config, checkpoint.step
 
 
@@ -55,6 +60,9 @@ class Trained:
         if not folder.tokenizer.is_file():
             raise UserError(f"{run}: has no tokenizer, so no text can be read or written")
         model, config, step = load_model(run)
+        if config.task.outputs:
+            raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
+        model = model.body if isinstance(model, Preference) else model
         return cls(run, step, config, model, Tokenizer(folder.tokenizer))
 
     @property

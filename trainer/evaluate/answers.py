@@ -79,4 +79,5 @@ def _logits(model: Text, batch: dict[str, Tensor]) -> Tensor:
     if isinstance(model, Decoder):
         return model.logits(**batch).float()
     source = model.encode(batch.pop("source_tokens"), batch.pop("source_positions"), batch["source_segments"])
-    return model.decode(source, **batch).float()
+    tokens, positions, segments = (batch[name] for name in ("tokens", "positions", "segments"))
+    return model.decode(source, tokens, positions, segments, batch["source_segments"]).float()
