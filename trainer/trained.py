@@ -39,7 +39,8 @@ def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Conf
         raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
     if isinstance(model, Preference):  # its reference is the parent
         known = parent_weights(config, beginning=False)
-        model.reference.load_state_dict({name: known(name) for name in model.reference.state_dict()})
+        values = {name: known(f"reference.{name}") for name, _ in model.reference.named_parameters()}
+        model.reference.load_state_dict(values, strict=False)  # tied parameters have one name here and two there
     return model.eval().to(device), config, checkpoint.step
 
 
