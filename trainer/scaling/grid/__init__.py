@@ -14,7 +14,7 @@ from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
-from trainer.scaling.sweep import STOPPED, check_folders, run_all, warm_up
+from trainer.scaling.sweep import STOPPED, check_folders, finished, run_all, warm_up
 
 __all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
 
@@ -46,8 +46,9 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     if not stopped:
         tuned = trials(grid, [cell for cell in trained if cell.run.name not in failed], folder / ".tasks")
         check_folders([trial.run for trial in tuned])
-        more, stopped = run_all([trial.run for trial in tuned], _tune, jobs=jobs)
+        more, stopped = run_all([trial.run for trial in tuned], start, jobs=jobs)
         failures += more
+        _score_what_was_left(tuned)
     if stopped:
         print("isoflop: stopped before the end; the same command goes on", file=sys.stderr)
         return STOPPED
@@ -60,17 +61,14 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     return 1 if failures else 0
 
 
-def _tune(words: list[str]) -> int:
-    """One tuning run and its scores."""
+def _score_what_was_left(tuned: Sequence[Trial]) -> None:
+    """A tuning run that was killed between its last step and its scores is scored now."""
     from trainer.evaluate.tuned import score_task
-    from trainer.start import described, start
 
-    code = start(words)
-    if code == 0:
-        config, folder, _ = described(words)
-        if config.task.kind != "text":  # whose score is its held-out loss
-            score_task(folder.path)
-    return code
+    for trial in tuned:
+        folder = trial.run.folder.path
+        if finished(trial.run) and not (folder / "task.json").is_file():
+            score_task(folder)
 
 
 def write_results(results: Results, folder: Path, command: str) -> None:
