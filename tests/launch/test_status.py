@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from launch.records import new_launch, write_launch
-from launch.status import print_status, read_status
+from launch.status import read_status
 from trainer.cli import main
 from trainer.compose import compose
 
@@ -90,16 +90,14 @@ def test_states_come_from_the_queue_while_a_job_lives_and_then_from_the_run(tmp_
 def test_a_table_and_a_clock_that_jumped(tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue.write_text("")
     root = tmp_path / "runs"
-    make_run(root, "ahead", step=1, name="checkpoint", text="saved step-00000001", time=time.time() + 7200)
+    make_run(root, "ahead", step=1, name="checkpoint", text="saved step-00000001", time=time.time() + 7230)
     (root / "exp" / "torn").mkdir()
     (root / "exp" / "torn" / "config.yaml").write_text("model: 3")
     assert main(["status", str(root)]) == 0
     out = capsys.readouterr().out
     assert "exp/ahead" in out
-    assert "saved step-00000001 (by a clock 2 h 00 min ahead of this one)" in out.replace("1 h 59 min", "2 h 00 min")
+    assert "saved step-00000001 (by a clock 2 h 00 min ahead of this one)" in out
     assert "torn" not in out
-    print_status(read_status(root))
-    assert capsys.readouterr().out == out
 
 
 def test_cancel_names_only_live_jobs(tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]) -> None:
