@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
@@ -22,11 +23,14 @@ def interpreting() -> bool:
 
 def triton_lacks(device: torch.device) -> str | None:
     """Why Triton cannot run on this device, or None. Does not import it."""
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed"
-    if device.type == "cuda" or (device.type == "cpu" and interpreting()):
-        return None
-    return f"triton has no kernels for device type {device.type!r}"
+    if device.type != "cuda" and not (device.type == "cpu" and interpreting()):
+        return f"triton has no kernels for device type {device.type!r}"
+    return None if _triton_installed() else "triton is not installed"
+
+
+@functools.cache  # every call of a kernel asks, and the answer is on the disk
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def check_backend(function: str, backend: object, allowed: tuple[str, ...]) -> str:

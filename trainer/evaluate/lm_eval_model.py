@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lm_eval.models  # noqa: F401, the registry fills itself only while it is empty
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 

@@ -14,6 +14,7 @@ from trainer.trained import Trained
 
 pytest.importorskip("transformers")
 lm_eval = pytest.importorskip("lm_eval")
+pytest.importorskip("accelerate")
 
 pytestmark = pytest.mark.slow
 
