@@ -40,7 +40,7 @@ class LadderConfig(Section):
         (), "rungs: parameters for the size dial (30m), presets (gpt2-124m), or words ('model.width=64 model.heads=2')"
     )
 
-    # Tokens: exactly one rule.
+    # Tokens: exactly one rule, or a budget in the words of every rung.
     tokens_per_parameter: float | None = key(
         None, "training tokens for each of all parameters (Hoffmann et al. 2022: 20)", "tokens", gt=0
     )
@@ -58,14 +58,19 @@ class LadderConfig(Section):
     )
     seeds: Seeds = key((0,), "every run is trained once with each of these")
 
+    @property
+    def own_budgets(self) -> bool:
+        """Whether every rung says itself how long it is trained."""
+        return bool(self.sizes) and all(" budget." in size for size in self.sizes)
+
     @model_validator(mode="after")
     def _complete(self) -> LadderConfig:
         wrong = []
         if not self.sizes:
             wrong.append("sizes: name the rungs, e.g. [1m, 3m, 10m]")
         rules = [name for name in ("tokens_per_parameter", "tokens", "flops") if getattr(self, name)]
-        if len(rules) != 1:
-            given = " and ".join(rules) or "none"
+        if len(rules) != (0 if self.own_budgets else 1):
+            given = " and ".join([*rules, *(["budget.* in sizes"] if self.own_budgets else [])]) or "none"
             wrong.append(f"tokens: state exactly one of tokens_per_parameter, tokens and flops, got {given}")
         for name in ("sizes", "tokens", "flops", "seeds"):
             values = getattr(self, name)

@@ -86,7 +86,7 @@ def _values(words: Iterable[str], keys: list[str]) -> list[str]:
 def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
     """Sizes x budgets x seeds, times whatever the other words sweep."""
     _not_the_ladders(ladder, words)
-    swept = _swept_keys(words)
+    swept, trial = _swept_keys(words), _stand_ins(ladder)
     given = {override.key for override in parse(words)}
     base = [word for word in ladder.base if Override(word).key not in given]
     runs: list[PlannedRun] = []
@@ -94,27 +94,31 @@ def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
         label = _values(combination, swept)
         experiment = [] if "run.experiment" in given else [f"run.experiment={ladder.name}"]
         rungs = [(_label(size), [*combination, *experiment, *_size_words(size)]) for size in ladder.sizes]
-        composed = each(rungs, lambda rung: (*rung, compose([*rung[1], *_TRIAL])))
+        composed = each(rungs, lambda rung: (*rung, compose([*rung[1], *trial])))
         runs += _rungs(ladder, composed, label)
     return runs
 
 
-_TRIAL = ("budget.steps=1", "optim.warmup_steps=0", "optim.batch_size=1")  # what the ladder states later
+def _stand_ins(ladder: LadderConfig) -> list[str]:
+    """Values for what the ladder's rules state only once a rung's size is known."""
+    steps = [] if ladder.own_budgets else ["budget.steps=1000000000"]
+    return steps if ladder.batch_size is None else [*steps, "optim.batch_size=1048576"]
 
 
 def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], label: list[str]) -> list[PlannedRun]:
+    width: dict[str, Any] = {}
     if ladder.parametrization == "mup":
         narrowest = min((config for _, _, config in rungs), key=lambda config: config.model.width).model
-        mup = [f"model.mup_base_width={narrowest.width}", f"model.mup_base_head_size={narrowest.head_channels}"]
-        rungs = [(name, [*words, *mup], config) for name, words, config in rungs]
+        width = {"model.mup_base_width": narrowest.width, "model.mup_base_head_size": narrowest.head_channels}
     budgets = _budgets(ladder, [(name, config) for name, _, config in rungs])
     runs, wrong = [], []
     for name, words, config in rungs:
-        plain = compose(words).model_dump(mode="json")
+        plain = config.model_dump(mode="json")
         for budget, tokens in budgets[name]:
             for seed in ladder.seeds:
                 run_id = _short("-".join([name, *([budget] if budget else []), *label, f"s{seed}"]))
-                keys = _rules(ladder, parameters(config).total, tokens, plain) | {"seed": seed, "run.id": run_id}
+                keys = width | _rules(ladder, parameters(config).total, tokens, plain)
+                keys |= {"seed": seed, "run.id": run_id}
                 try:
                     planned: Config = validate(_changed(plain, keys))
                 except UserError as error:
@@ -129,6 +133,8 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
 
 def _budgets(ladder: LadderConfig, rungs: list[tuple[str, Config]]) -> dict[str, list[tuple[str, float]]]:
     """For every rung its (name, training tokens)."""
+    if ladder.own_budgets:
+        return {name: [("", config.tokens)] for name, config in rungs}
     if ladder.tokens_per_parameter is not None:
         return {name: [("", ladder.tokens_per_parameter * parameters(config).total)] for name, config in rungs}
     if ladder.tokens:
@@ -163,7 +169,8 @@ def _rules(ladder: LadderConfig, count: int, tokens: float, plain: dict[str, Any
     if ladder.batch_size is not None:
         batch = max(1, round(ladder.batch_size(tokens)))
     keys = {"optim.batch_size": batch}
-    keys["budget.steps"] = max(1, round(tokens / (batch * plain["data"]["sequence_length"])))
+    if not ladder.own_budgets:
+        keys["budget.steps"] = max(1, round(tokens / (batch * plain["data"]["sequence_length"])))
     if ladder.lr is not None:
         keys["optim.lr"] = float(f"{ladder.lr(count):.4g}")
     return keys
@@ -200,7 +207,9 @@ def _size_words(size: str) -> list[str]:
 
 
 def _label(size: str) -> str:
-    return _plain(re.sub(r"\b[a-z_]+\.(?=[a-z])|\bmodel=", "", size).replace(" ", "-"))
+    """A rung's name: the size, the preset, or what its words say of the model."""
+    of_model = [word.removeprefix("model.").removeprefix("model=") for word in size.split() if word[:5] == "model"]
+    return _plain("-".join(of_model or size.split()))
 
 
 # --- small words ---
@@ -228,7 +237,8 @@ def _changed(plain: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
         for part in path:
             branch = branch[part]
         branch[last] = value
-    changed["budget"] = {"steps": keys["budget.steps"]}
+    if "budget.steps" in keys:
+        changed["budget"] = {"steps": keys["budget.steps"]}
     return changed
 
 
