@@ -22,10 +22,13 @@ from trainer.trained import Trained
 
 @register_model("isoflop")
 class IsoflopLM(TemplateLM):
-    """A decoder's likelihoods and greedy continuations. Every text begins with <s>, as in training."""
+    """A decoder's likelihoods and greedy continuations. Texts begin with <s>, as documents do in training."""
 
-    def __init__(self, run: str, max_gen_toks: int | str = 256, **others: Any) -> None:
-        """run: its folder. others: what the harness gives to all models (batch_size, device); the run has its own."""
+    def __init__(self, run: str, max_gen_toks: int | str = 256, add_bos_token: bool = True, **others: Any) -> None:
+        """run: its folder. add_bos_token: false is what the harness' `hf` model does with our exported tokenizers.
+
+        others: what the harness gives to all models (batch_size, device); the run has its own.
+        """
         super().__init__()
         self.trained = Trained.load(Path(run))
         if self.trained.family != "decoder":
@@ -33,7 +36,7 @@ class IsoflopLM(TemplateLM):
                 f"{run}: lm-eval asks for likelihoods, which only decoders have; this is an "
                 f"{self.trained.family.replace('_', '-')}"
             )
-        self.max_gen_toks = int(max_gen_toks)
+        self.max_gen_toks, self.add_bos_token = int(max_gen_toks), add_bos_token
 
     @property
     def eot_token_id(self) -> int:
@@ -53,7 +56,7 @@ class IsoflopLM(TemplateLM):
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         ids = self.trained.tokenizer.encode(string)
-        return ids if add_special_tokens is False else [self.prefix_token_id, *ids]
+        return [self.prefix_token_id, *ids] if self.add_bos_token and add_special_tokens is not False else ids
 
     def _loglikelihood_tokens(
         self, requests: Any, disable_tqdm: bool = False, **kwargs: Any

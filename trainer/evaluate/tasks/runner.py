@@ -92,7 +92,7 @@ Asked = tuple[list[Answer], int]
 def _choose(trained: Trained, task: Task, items: tuple[Item, ...], prompts: list[str], progress: Progress) -> Asked:
     """Every choice of every item is scored behind its prompt."""
     pairs = [
-        (text, f"{task.target_delimiter}{choice}{item.after}")
+        (text, f"{task.target_delimiter if item.choices else ''}{choice}{item.after}")
         for item, text in zip(items, prompts, strict=True)
         for choice in item.choices or item.answers[:1]
     ]
