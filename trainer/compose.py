@@ -142,7 +142,7 @@ def _composed_many(group: str, texts: Iterable[str], one_of: tuple[str, ...]) ->
     if not any(override.is_group for override in overrides):
         allowed = ", ".join(groups().get(group, []))
         raise UserError(f"{group}.*: name the {group} too, with {group}=...; there is {allowed}")
-    words = [f"+{override.text}" if override.is_group else f"++{override.text}" for override in overrides]
+    words = [f"+{override.text}" if override.is_group else override.forced() for override in overrides]
     section: dict[str, Any] = _composed(words)[group]
     given = {override.key.removeprefix(f"{group}.") for override in overrides} & {*one_of}
     return {name: value for name, value in section.items() if not given or name in given or name not in one_of}

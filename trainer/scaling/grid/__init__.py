@@ -21,9 +21,15 @@ __all__ = ["format_plan", "format_results", "planned_grid", "read_results", "res
 
 def planned_grid(words: Sequence[str]) -> tuple[GridConfig, list[Cell]]:
     """The grid that the words name, and its pre-training runs. Raises UserError with all that is wrong."""
-    own = [word for word in words if word.split("=")[0].split(".")[0] == "grid"]
+    own, others = _divided(words)
     grid = compose_grid(own)
-    return grid, cells(grid, [word for word in words if word not in own])
+    return grid, cells(grid, others)
+
+
+def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words about the grid, and overrides of its runs."""
+    own = [word for word in words if word.lstrip("+~").split("=")[0].split(".")[0] == "grid"]
+    return own, [word for word in words if word not in own]
 
 
 def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as_json: bool = False) -> int:
@@ -37,8 +43,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     folder = trained[0].run.folder.path.parent
     check_folders([cell.run for cell in trained])
     prepare_with_progress(trained[0].run.config)
-    others = [word for word in words if not word.startswith(("grid=", "grid."))]
-    write_records(grid, others, folder / ".tasks")
+    write_records(grid, _divided(words)[1], folder / ".tasks")
     warm_up()
     failures, stopped = run_all([cell.run for cell in trained], start, jobs=jobs)
     failed = {failure.run.name for failure in failures}
