@@ -132,7 +132,7 @@ def test_all_errors_at_once():
 
 def test_train_refuses_a_ladder(capsys):
     assert main(["train", "ladder=chinchilla"]) == 2
-    assert "a ladder is many runs; isoflop sweep takes it" in capsys.readouterr().err
+    assert "this is many runs; isoflop sweep takes it" in capsys.readouterr().err
 
 
 def test_the_plan_is_one_table_with_the_sum(capsys):
