@@ -152,22 +152,17 @@ def _baselines(path: Path, score: str) -> dict[str, float]:
 
 
 def _mark_best(grid: GridConfig, rows: Sequence[Row]) -> list[Row]:
-    """The best mean of every column."""
+    """The best mean of every column, and all that equal it."""
     best = {}
     for name, task in grid.tasks.items():
-        means = {row.objective: score.mean for row in rows if (score := row.scores[name]) is not None}
+        means = [score.mean for row in rows if (score := row.scores[name]) is not None]
         if means:
-            best[name] = (min if task.lower_is_better else max)(means, key=lambda objective: means[objective])
-    return [
-        replace(
-            row, scores={name: _marked(score, best.get(name) == row.objective) for name, score in row.scores.items()}
-        )
-        for row in rows
-    ]
+            best[name] = (min if task.lower_is_better else max)(means)
 
+    def marked(name: str, score: Score | None) -> Score | None:
+        return score and replace(score, best=score.mean == best[name])
 
-def _marked(score: Score | None, best: bool) -> Score | None:
-    return score and replace(score, best=best)
+    return [replace(row, scores={name: marked(name, score) for name, score in row.scores.items()}) for row in rows]
 
 
 def _commit(contents: Contents | None) -> str | None:
