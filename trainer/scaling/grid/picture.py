@@ -33,7 +33,18 @@ def dots(results: Results) -> tuple[bytes, bytes]:
                 axes.spines[side].set_visible(False)
         panels[0].set_yticks(range(len(rows)), [row.objective for row in rows])
         panels[0].set_ylim(-0.6, len(rows) - 0.4)
+        figure.legend(handles=_handles(results), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         return drawn(figure, "svg"), drawn(figure, "png")
+
+
+def _handles(results: Results) -> list[Any]:
+    """What the colours and the lines mean."""
+    from matplotlib.lines import Line2D
+
+    families = dict.fromkeys(row.family for row in results.rows)
+    dots = [Line2D([], [], color=COLOURS[name], marker="o", linestyle="", label=name) for name in families]
+    plain = Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="without pre-training")
+    return [*dots, plain] if results.baselines else dots
 
 
 def _dot(axes: Any, x: float, half: float, y: int, family: str, best: bool) -> None:
