@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,30 +12,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import Config
-from trainer.data import Tokenizer
+from trainer.generation import GREEDY
+from trainer.generation.text import generate
 from trainer.models import NOT_A_TARGET, Decoder, EncoderDecoder
 from trainer.tasks import Task, metrics
 from trainer.tasks.answers import Answers
 from trainer.tasks.records import Record
 from trainer.tasks.templates import TemplateSet
+from trainer.trained import Trained
 
 BATCH = 32
+WRITTEN = 256  # answers that are written out at most, token by token
 
 Text = Decoder | EncoderDecoder
 
 
 @torch.no_grad()
-def score_answers(model: Text, config: Config, task: Task) -> dict[str, Any]:
+def score_answers(trained: Trained, task: Task) -> dict[str, Any]:
     """Shares of held-out records: answers that greedy decoding would write to the letter, answers preferred to the
-    others that a template offers, and tokens predicted from those before them."""
-    rows = Answers([], config, Tokenizer(task.tokenizer_file))
+    others that a template offers, and tokens predicted from those before them; and how near what greedy decoding
+    writes for some of them comes to the right answers, where the packages for that are installed."""
+    model = trained.model
+    assert isinstance(model, Decoder | EncoderDecoder)
+    rows = Answers([], trained.config, trained.tokenizer)
     asked = [(one.record, one.templates, number) for number, one in enumerate(task.held_out)]
-    written = [
-        row for row in _scores(model, rows, (templates.render(record, number) for record, templates, number in asked))
-    ]
-    exact = np.array([all_right for _, all_right, _, _ in written])
-    right, total = (sum(one[index] for one in written) for index in (2, 3))
+    exchanges = [templates.render(record, number) for record, templates, number in asked]
+    predicted = list(_scores(model, rows, iter(exchanges)))
+    exact = np.array([all_right for _, all_right, _, _ in predicted])
+    right, total = (sum(one[index] for one in predicted) for index in (2, 3))
     scores: dict[str, float | None] = {"exact_match": float(exact.mean()), "token_accuracy": right / total}
     intervals = {"exact_match": metrics.wilson(float(exact.mean()), len(exact))}
     baselines = {}
@@ -47,7 +52,23 @@ def score_answers(model: Text, config: Config, task: Task) -> dict[str, Any]:
         scores["choice_accuracy"] = share
         intervals["choice_accuracy"] = metrics.wilson(share, len(candidates))
         baselines["by chance"] = {"choice_accuracy": float(np.mean([1 / len(each) for each, _ in candidates]))}
-    return {"metrics": scores, "intervals": intervals, "baselines": baselines}
+    if missing := metrics.missing_packages():
+        note = f"chrf, rouge_l: not measured, no {' and '.join(missing)} (pip install 'isoflop[metrics]')"
+    else:
+        some = exchanges[:: -(-len(exchanges) // WRITTEN)]
+        scores |= metrics.text_scores(write_answers(trained, rows, some), [answer for _, answer in some])
+        note = f"chrf, rouge_l: of {len(some):,} greedily written answers"
+    return {"metrics": scores, "intervals": intervals, "baselines": baselines, "notes": [note]}
+
+
+def write_answers(trained: Trained, rows: Answers, exchanges: Sequence[tuple[str, str]]) -> list[str]:
+    """What greedy decoding writes behind the prompt of each (prompt, right answer), in at most as many tokens as the
+    longest right answer has."""
+    asked = [rows.asked(prompt, answer) for prompt, answer in exchanges]
+    decoding = replace(GREEDY, tokens=max(size for _, size in asked))
+    batches = [asked[first : first + BATCH] for first in range(0, len(asked), BATCH)]
+    written = [ids for batch in batches for ids in generate(trained, [prompt for prompt, _ in batch], decoding)]
+    return [trained.tokenizer.decode(ids) for ids in written]
 
 
 def _candidates(record: Record, templates: TemplateSet, number: int) -> tuple[list[tuple[str, str]], int]:

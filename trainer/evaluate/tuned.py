@@ -20,7 +20,7 @@ from trainer.folder import RunFolder
 from trainer.models.tuned import Preference
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
-from trainer.trained import load_model
+from trainer.trained import Trained, load_model
 
 BATCH = 32
 LONGEST_ANSWER = 30  # tokens of a span
@@ -34,7 +34,10 @@ def score_task(run: Path) -> dict[str, Any]:
     model, config, step = load_model(run)
     task = open_task(config)
     examples = Examples(task, config, "held_out")
-    scorer = SCORERS[str(config.task.kind)]
+    if config.task.kind == "text":
+        scores = score_answers(Trained(run, step, config, model, Tokenizer(task.tokenizer_file)), task)
+    else:
+        scores = SCORERS[str(config.task.kind)](model, config, task, examples)
     result = {
         "run": str(run),
         "step": step,
@@ -43,7 +46,7 @@ def score_task(run: Path) -> dict[str, Any]:
         "parent": None if config.task.from_scratch else config.task.parent,
         "records": len(task.held_out),
         "cut": examples.cut,
-        **scorer(model, config, task, examples),
+        **scores,
     }
     write_atomic(folder.path / "task.json", json.dumps(result, indent=1))
     return result
@@ -61,6 +64,7 @@ def format_scores(result: dict[str, Any]) -> str:
         lines.append(f"{name:<18}" + "".join(f"{'-' if one is None else format(one, '.4f'):>16}" for one in shown))
     for name, (low, high) in result["intervals"].items():
         lines.append(f"{name}: 95 % interval {low:.4f} to {high:.4f}")
+    lines += result.get("notes", [])
     return "\n".join(lines)
 
 
@@ -193,12 +197,7 @@ def _preferred(margins: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _text(model: Any, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
-    return score_answers(model, config, task)
-
-
 SCORERS = {
-    "text": _text,
     "sequence": _sequence,
     "token": _token,
     "span": _span,

@@ -118,7 +118,7 @@ def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -
     padded = segments if bool((segments < 0).any()) else None
     vocabulary = trained.tokenizer.vocabulary
     if decodes:
-        sees_prompt = trained.config.objective.name == "prefix_lm"
+        sees_prompt = trained.config.objective.name == "prefix_lm" and trained.config.task.kind is None
         return Reader(model, vocabulary, room, cached=cached, sees_prompt=sees_prompt), tokens, padded
     start = torch.full((len(rows), 1), trained.special("<s>"), device=trained.device)
     return Reader(model, vocabulary, room, source=tokens, source_segments=padded, cached=cached), start, None

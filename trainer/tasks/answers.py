@@ -94,6 +94,12 @@ class Answers:
         """The row of one prompt and answer."""
         return self._row([self._exchange(prompt, answer)])
 
+    def asked(self, prompt: str, answer: str) -> tuple[list[int], int]:
+        """The tokens that are read before an answer is written, and how many the right one has, `</s>` included."""
+        one = self._exchange(prompt, answer)
+        size = sum(target != NO_TARGET for target in one.text.targets)
+        return one.source or one.text.tokens[:-size], size
+
     def _row(self, chosen: list[Exchange]) -> Batch:
         batch = self._side([one.text.tokens[:-1] for one in chosen], self.width)
         targets = [token for one in chosen for token in one.text.targets[1:]]

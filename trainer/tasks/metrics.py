@@ -7,6 +7,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -96,23 +97,22 @@ def _overlap(predicted: str, true: str) -> tuple[float, float]:
     return float(predicted == true), 2 * common / (len(said) + len(there))
 
 
-def text_scores(predicted: Sequence[str], true: Sequence[str]) -> dict[str, float | None]:
-    """Exact match, chrF (Popovic 2015) and ROUGE-L (Lin 2004); null where the extra `metrics` is not installed."""
-    scores: dict[str, float | None] = {
-        "exact_match": float(
-            np.mean([said.strip() == there.strip() for said, there in zip(predicted, true, strict=True)])
-        ),
-        "chrf": None,
-        "rouge_l": None,
-    }
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu.metrics import CHRF
-    except ImportError:
-        return scores
+def text_scores(predicted: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+    """chrF over the corpus (Popovic 2015) and mean ROUGE-L (Lin 2004, F measure, without stemming).
+
+    Needs the extra `metrics`, see `missing_packages`.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import CHRF
+
     scorer = RougeScorer(["rougeL"])
     rouge = [scorer.score(there, said)["rougeL"].fmeasure for said, there in zip(predicted, true, strict=True)]
-    return scores | {
+    return {
         "chrf": CHRF().corpus_score(list(predicted), [list(true)]).score / 100,
         "rouge_l": float(np.mean(rouge)),
     }
+
+
+def missing_packages() -> list[str]:
+    """Of those that `text_scores` needs."""
+    return [name for name in ("sacrebleu", "rouge_score") if find_spec(name) is None]

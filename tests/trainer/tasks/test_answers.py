@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from trainer.data import Tokenizer
 from trainer.errors import UserError
-from trainer.evaluate.answers import score_answers
+from trainer.evaluate.answers import score_answers, write_answers
 from trainer.models import build, initialize
 from trainer.tasks import Examples, open_task
+from trainer.tasks.answers import Answers
+from trainer.trained import Trained
 
 RECORDS = [{"text": f"the cat {n}", "label": "intact" if n % 2 else "swapped"} for n in range(9)]
 TEMPLATES = [
@@ -103,7 +108,7 @@ def test_a_long_prompt_loses_its_beginning_and_is_counted(instructions, tokenize
 
 
 @pytest.mark.parametrize("family", ["decoder", "encoder_decoder"])
-def test_scores_are_those_of_greedy_decoding(instructions, family):
+def test_scores_are_those_of_greedy_decoding(instructions, tokenizer_file, tmp_path, family):
     """A model that always says the same is right as often as that is the answer."""
     config = instructions(family, templates=TEMPLATES[:1])
     model = build(config)
@@ -116,9 +121,28 @@ def test_scores_are_those_of_greedy_decoding(instructions, family):
         (loss / count).backward()
         optimizer.step()
         optimizer.zero_grad()
-    scores = score_answers(model.eval(), config, open_task(config))["metrics"]
+    trained = Trained(tmp_path, 60, config, model.eval(), Tokenizer(tokenizer_file))
+    scores = score_answers(trained, open_task(config))["metrics"]
     assert scores["exact_match"] > 0.4 and scores["choice_accuracy"] >= scores["exact_match"]
     assert scores["token_accuracy"] > scores["exact_match"]
+
+    asked = [one.templates.render(one.record, number) for number, one in enumerate(open_task(config).held_out)]
+    right = [answer for _, answer in asked]
+    written = write_answers(trained, Answers([], config, trained.tokenizer), asked)
+    assert np.mean([said == there for said, there in zip(written, right, strict=True)]) == scores["exact_match"]
+    sacrebleu = pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    assert scores["chrf"] == pytest.approx(sacrebleu.corpus_chrf(written, [right]).score / 100)
+    assert scores["rouge_l"] == pytest.approx(scores["exact_match"])  # answers of one word
+
+
+def test_without_the_packages_it_says_once_what_is_missing(instructions, tokenizer_file, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    config = instructions()
+    trained = Trained(tmp_path, 0, config, build(config).eval(), Tokenizer(tokenizer_file))
+    result = score_answers(trained, open_task(config))
+    assert "chrf" not in result["metrics"] and len(result["notes"]) == 1
+    assert "no sacrebleu" in result["notes"][0] and "isoflop[metrics]" in result["notes"][0]
 
 
 @pytest.mark.parametrize(
