@@ -14,6 +14,7 @@ from trainer.config import Config
 from trainer.config.model import ModelConfig
 
 FP32 = 4
+CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Saved:
     weight_copies: int  # low-precision weights that autocast made
     head_copy: int  # of these, outside of the blocks
     around: int  # embedding, last norm, input of the head
-    logits: int  # at the most: logits, their logarithms and gradients, fp32 each
+    logits: int  # at the most: logits, their logarithms and gradients, fp32 each; of one chunk where the loss is fused
+    head_gradients: int = 0  # that a fused loss forms in the forward pass: of its input and of the output matrix
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,27 @@ def on_gpu(config: Config) -> bool:
     return config.engine.device == "cuda" or (config.engine.device == "auto" and config.machine.name != "unstated")
 
 
+def rows_per_chunk(tokens: int, vocabulary: int, element_bytes: int) -> int:
+    """How many tokens' logits a fused loss holds at a time (as `kernels.loss.op.rows_per_chunk`)."""
+    fitting = max(1, CHUNK_BYTES // max(1, vocabulary * element_bytes))
+    size = max(128, min(1 << (fitting.bit_length() - 1), 1 << max(0, tokens // 8).bit_length()))
+    return min(size, max(1, tokens))
+
+
+def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
+    """(bytes of logits at the most, bytes of gradients that a fused loss leaves)."""
+    vocabulary, low = config.vocabulary, 2 if config.engine.precision == "bf16" else FP32
+    backend = config.kernels.loss
+    if backend == "auto":
+        backend = "triton" if on_gpu(config) else "torch"
+    if config.task.outputs or backend not in ("triton", "chunked"):
+        return 3 * FP32 * tokens * (config.task.outputs or vocabulary), 0
+    # Triton turns logits into their gradient in place; PyTorch's own operations make two copies in fp32 beside them.
+    each = low if backend == "triton" else low + 2 * FP32 + (FP32 if low < FP32 else 0)
+    chunk, matrix = rows_per_chunk(tokens, vocabulary, low) * vocabulary, vocabulary * columns
+    return max(chunk * each, low * (chunk + matrix)), low * tokens * columns + FP32 * matrix
+
+
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
     model = config.body
@@ -84,6 +107,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around = kept_whole + (rows * (source + target) * _norm(head) if model.final_norm else 0) + last * low * columns
     around += rows * (source + target) * _norm(head) if model.embedding_norm else 0
     around += last * (low * (model.width + columns) + FP32 * columns) if model.head_transform else 0
+    logits, head_gradients = _loss(config, last, columns)
     return Saved(
         block=max(each),
         blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)),
@@ -91,7 +115,8 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         weight_copies=_weight_copies(config) if low == 2 else 0,
         head_copy=2 * config.vocabulary * columns if low == 2 else 0,
         around=around,
-        logits=3 * FP32 * last * (config.task.outputs or config.vocabulary),
+        logits=logits,
+        head_gradients=head_gradients,
     )
 
 

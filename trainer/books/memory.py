@@ -72,8 +72,14 @@ def memory(config: Config) -> MemoryAccount:
     always = FP32 * bucket if stage == 3 else 0
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
-        "the loss": (earlier, always, copies, activations, kept.logits),
-        "the first gradients": (max(earlier, table), FP32 * bucket, copies, activations + recomputing, 0),
+        "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
+        "the first gradients": (
+            max(earlier, table),
+            FP32 * bucket,
+            copies,
+            activations + recomputing + kept.head_gradients,
+            0,
+        ),
         "the optimizer step": (whole, always + (whole if not stage else 0), 0, 0, 0),  # stage 0 flattens its gradients
     }
     moment = max(moments, key=lambda name: sum(moments[name]))

@@ -35,6 +35,9 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "llama, stage 3": ({}, "causal", {"zero_stage": 3, "deepspeed": BUCKET}),
     "llama, stage 1, default bucket": ({}, "causal", {"zero_stage": 1}),
 }
+CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
+CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
+CASES |= CHUNKED
 SLOW = set(CASES) - {"llama, bf16"}
 
 
@@ -48,6 +51,7 @@ def settings_of(name: str) -> dict[str, Any]:
         "data": {"sequence_length": 128},
         "optim": {"batch_size": 8},
         "engine": engine | {"device": "cpu"},
+        "kernels": {"loss": "chunked" if name in CHUNKED else "auto"},
     }
 
 
