@@ -67,8 +67,26 @@ class Override:
     def is_sweep(self) -> bool:
         return bool(self.parsed.is_sweep_override())
 
+    @property
+    def is_interval(self) -> bool:
+        """Whether it sweeps all numbers between two."""
+        return bool(self.parsed.is_interval_sweep())
+
+    @property
+    def full_key(self) -> str:
+        """With its `+` or `~` and its package."""
+        return str(self.parsed.get_key_element())
+
     def value(self) -> Any:
         return self.parsed.value()
+
+    def values(self) -> list[Any]:
+        """Every value of a sweep that lists them."""
+        return list(self.parsed.sweep_iterator())
+
+    def texts(self) -> list[str]:
+        """The same as they are written in an override."""
+        return list(self.parsed.sweep_string_iterator())
 
     def check(self) -> str | None:
         """What is wrong with the name of the group or of its option, if anything."""
@@ -77,6 +95,8 @@ class Override:
             if self.value() not in options:
                 allowed = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "") or "none yet"
                 return f"{self.key}={self.value()}: no such option{nearest(self.value(), options)}; there is {allowed}"
+        if self.is_sweep and hasattr(self.value(), "exclude"):
+            return f"{self.text}: glob is not taken; name the options, with commas between them"
         known = [*groups(), "experiment", "hydra", *Config.model_fields]
         if self.key.split(".")[0].split("@")[0] not in known:
             return f"{self.key}: no such key{nearest(self.key, [*known, *keys()])}"
@@ -218,7 +238,13 @@ def sweep(texts: list[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parse(texts)
+    endless = [
+        f"{one.text}: an interval lists no values; search=optuna draws from it"
+        for one in parse(texts)
+        if one.is_interval
+    ]
+    if endless:
+        raise UserError("\n".join(endless))
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
     return [list(run) for batch in batches for run in batch]
 

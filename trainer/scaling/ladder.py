@@ -63,8 +63,8 @@ def swept_runs(words: list[str]) -> list[PlannedRun]:
     for run in each(sweep(words), lambda run: (run, compose(run))):
         combination, config = run
         if config.run.id is None:
-            name = "-".join([*_values(combination, swept), config.science_hash()[:6]])
-            combination = [*combination, f"run.id={_short(name)}"]
+            name = "-".join([*value_names(combination, swept), config.science_hash()[:6]])
+            combination = [*combination, f"run.id={short_name(name)}"]
             config = compose(combination)
         runs.append(PlannedRun(tuple(combination), config))
     return runs
@@ -74,7 +74,7 @@ def _swept_keys(words: list[str]) -> list[str]:
     return [override.key for override in parse(words) if override.is_sweep]
 
 
-def _values(words: Iterable[str], keys: list[str]) -> list[str]:
+def value_names(words: Iterable[str], keys: Iterable[str]) -> list[str]:
     """`lr0.001` for every swept key: its last name and its value."""
     named = {override.key: override for override in map(Override, words)}
     return [_plain(f"{key.split('.')[-1]}={named[key].text.partition('=')[2]}") for key in keys]
@@ -91,7 +91,7 @@ def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
     base = [word for word in ladder.base if Override(word).key not in given]
     runs: list[PlannedRun] = []
     for combination in sweep([*base, *words]):
-        label = _values(combination, swept)
+        label = value_names(combination, swept)
         experiment = [] if "run.experiment" in given else [f"run.experiment={ladder.name}"]
         rungs = [(_label(size), [*combination, *experiment, *_size_words(size)]) for size in ladder.sizes]
         composed = each(rungs, lambda rung: (*rung, compose([*rung[1], *trial])))
@@ -116,7 +116,7 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
         plain = config.model_dump(mode="json")
         for budget, tokens in budgets[name]:
             for seed in ladder.seeds:
-                run_id = _short("-".join([name, *([budget] if budget else []), *label, f"s{seed}"]))
+                run_id = short_name("-".join([name, *([budget] if budget else []), *label, f"s{seed}"]))
                 keys = width | _rules(ladder, parameters(config).total, tokens, plain)
                 keys |= {"seed": seed, "run.id": run_id}
                 try:
@@ -257,7 +257,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "", text)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """A folder's name that is not too long; what is cut off leaves its hash."""
     if len(name) <= LONGEST_NAME:
         return name

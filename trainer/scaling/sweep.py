@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import connection, get_context
@@ -48,19 +48,39 @@ class _Job:
 def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as_json: bool = False) -> int:
     """Check and train runs, print the table of what came of them, and write it beside their folders. Returns the exit
     code of the whole: 1 where a run failed, 75 where a signal stopped them."""
-    from trainer.start import check_run, prepare_with_progress, start
+    from trainer.start import start
+
+    if runs[0].config.launch.name == "slurm":
+        check(runs, jobs=jobs)
+        return _submit([run for run in runs if not finished(run)])
+    make_ready(runs, jobs=jobs)
+    failures, stopped = run_all(runs, start, jobs=jobs, retries=retries)
+    return tell(runs, failures, stopped, as_json=as_json)
+
+
+def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
+    """Raise UserError with all that would keep these runs from starting."""
+    from trainer.start import check_run
 
     if jobs < 1:
         raise UserError(f"jobs: {jobs} given, 1 or more wanted")
     check_folders(runs)
     each([run.config for run in runs], check_run)
-    if runs[0].config.launch.name == "slurm":
-        return _submit([run for run in runs if not finished(run)])
+
+
+def make_ready(runs: Sequence[PlannedRun], *, jobs: int) -> None:
+    """Check the runs, prepare their corpora and import what they need. Raises UserError."""
+    from trainer.start import prepare_with_progress
+
+    check(runs, jobs=jobs)
     corpora = {json.dumps(run.config.model_dump(mode="json", include={"data", "tokenizer"})): run for run in runs}
     for run in corpora.values():  # once, and not in several runs at a time
         prepare_with_progress(run.config)
     warm_up()
-    failures, stopped = run_all(runs, start, jobs=jobs, retries=retries)
+
+
+def tell(runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool, *, as_json: bool = False) -> int:
+    """Print the table of what came of the runs, and write it beside their folders. Returns the exit code."""
     table = outcome.rows(runs)
     tables: dict[Path, list[outcome.Row]] = {}
     for run, row in zip(runs, table, strict=True):
@@ -136,16 +156,23 @@ def run_all(runs: Sequence[PlannedRun], start: Start, *, jobs: int = 1, retries:
 
     Raises UserError where another sweep holds one of the folders.
     """
-    with contextlib.ExitStack() as held:
-        for folder in sorted({run.folder.path.parent for run in runs}):
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(RunFolder(folder).lock("run.experiment"))
+    with hold(run.folder.path.parent for run in runs):
         waiting = deque((run, 0) for run in runs if not finished(run))
         with View(len(runs), len(runs) - len(waiting)) as view:
-            return _Crew(start, jobs, retries, view).work(waiting)
+            return Crew(start, jobs, retries, view).work(waiting)
 
 
-class _Crew:
+@contextlib.contextmanager
+def hold(folders: Iterable[Path]) -> Iterator[None]:
+    """Hold the folders of a sweep. Raises UserError where another sweep holds one of them."""
+    with contextlib.ExitStack() as held:
+        for folder in sorted(set(folders)):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(RunFolder(folder).lock("run.experiment"))
+        yield
+
+
+class Crew:
     """The processes at work."""
 
     def __init__(self, start: Start, jobs: int, retries: int, view: View) -> None:
