@@ -46,6 +46,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
   isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
   isoflop compare <run> <run> ...       what differs, and whether the loss differs by more than seed noise
+  isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
@@ -117,6 +118,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluating.evaluate,
     "generate": generate.generate,
     "report": results.report,
+    "workspace": results.workspace,
     "ledger": costs.ledger,
     "price": costs.price,
     "fit": conclusions.fit,

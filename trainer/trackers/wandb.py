@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.books import flops, parameters
 from trainer.books.budget import spending
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.figures import measured_figure, not_stated
@@ -248,7 +249,15 @@ def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:
 
 def _facts(context: RunContext) -> dict[str, Any]:
     """What W&B should know of an attempt beside its configuration."""
-    return {"parameters": context.parameters, "total_steps": context.total_steps, "world_size": context.world_size}
+    config = context.config
+    return {
+        "parameters": context.parameters,
+        "parameters_without_embeddings": parameters(config).non_embedding,
+        "planned_tokens": config.tokens,
+        "planned_flop": flops(config).total,
+        "total_steps": context.total_steps,
+        "world_size": context.world_size,
+    }
 
 
 def run_id(folder: Path) -> str:

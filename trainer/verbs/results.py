@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.errors import UserError
-from trainer.verbs.words import run_and_overrides, split_flags, wants_help
+from trainer.verbs.words import folder_and_options, run_and_overrides, split_flags, wants_help
 
 
 def report(arguments: list[str]) -> int:
@@ -20,4 +20,14 @@ def report(arguments: list[str]) -> int:
         raise UserError(f"{strange[0]}: report takes a run, and a site to price it at (site=..., site.pue=...)")
     site = change(RunFolder(run).load_config(), overrides).site if overrides else None
     finish_report(run, site=site, as_json="--json" in flags, to_wandb=False)
+    return 0
+
+
+def workspace(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments)
+    if wants_help(flags, "isoflop workspace <root>    save a view of the runs below it on the W&B server\n"):
+        return 0
+    from trainer.report.workspace import save_workspace
+
+    print(save_workspace(folder_and_options("workspace", words, ())[0]))
     return 0

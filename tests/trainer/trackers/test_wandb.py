@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from trainer.books import flops
 from trainer.config import Config
 from trainer.trackers.wandb import cost_metrics, evaluation_metrics, run_id, step_metrics
 
@@ -108,6 +109,9 @@ def test_online_run(run, loop, wandb_server):
     assert wandb_server.exit_codes == [0]
     assert wandb_server.configs[0]["model"]["value"]["name"] == "llama-mini"
     assert wandb_server.configs[0]["parameters"]["value"] == 4_200_000
+    planned = Config.model_validate({"budget": {"steps": 50}})
+    assert wandb_server.configs[0]["planned_flop"]["value"] == flops(planned).total
+    assert wandb_server.configs[0]["planned_tokens"]["value"] == planned.tokens
     axes = {metric.get("1") or metric["2"]: metric for metric in wandb_server.configs[-1]["_wandb"]["value"]["m"]}
     assert {"tokens", "flop", "samples", "kwh", "gco2e", "train/*", "val/*", "val/loss"} <= axes.keys()
     assert f"W&B run {wandb_server.url}" in done.stdout
