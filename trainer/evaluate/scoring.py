@@ -47,19 +47,31 @@ def score(trained: Trained, pairs: Sequence[Pair], progress: Progress = lambda d
 
     Raises UserError for a continuation without tokens, and for a model that has no such measure.
     """
-    encoded = [encode_pair(trained, context, continuation) for context, continuation in pairs]
-    by_family = {"decoder": _by_decoder, "encoder": _by_encoder, "encoder_decoder": _by_encoder_decoder}
-    scores: list[Score | None] = [None] * len(pairs)
-    longest_first = sorted(range(len(pairs)), key=lambda place: -sum(map(len, encoded[place])))
-    for first in range(0, len(pairs), BATCH):
-        places = longest_first[first : first + BATCH]
-        for place, found in zip(places, by_family[trained.family](trained, [encoded[p] for p in places]), strict=True):
-            scores[place] = found
-        progress(min(first + BATCH, len(pairs)))
-    return [found for found in scores if found is not None]
+    return score_encoded(trained, [encode_pair(trained, *pair) for pair in pairs], progress)
 
 
 Encoded = tuple[list[int], list[int]]  # ids of a context, ids of what continues it
+
+
+def score_encoded(trained: Trained, encoded: Sequence[Encoded], progress: Progress = lambda done: None) -> list[Score]:
+    """As `score`, for tokens."""
+    by_family = {"decoder": _by_decoder, "encoder": _by_encoder, "encoder_decoder": _by_encoder_decoder}
+    scores: list[Score | None] = [None] * len(encoded)
+    longest_first = sorted(range(len(encoded)), key=lambda place: -sum(map(len, encoded[place])))
+    for first in range(0, len(encoded), BATCH):
+        places = longest_first[first : first + BATCH]
+        for place, found in zip(places, by_family[trained.family](trained, [encoded[p] for p in places]), strict=True):
+            scores[place] = found
+        progress(min(first + BATCH, len(encoded)))
+    return [found for found in scores if found is not None]
+
+
+def has_measure(trained: Trained) -> bool:
+    """Whether texts can be scored: by encoders that have a <mask>, by encoder-decoders trained to fill a gap."""
+    objective = trained.config.objective.name
+    if trained.family == "encoder" or objective == "bart":
+        return MASK in trained.tokenizer.specials
+    return trained.family == "decoder" or objective in SENTINELS
 
 
 def encode_pair(trained: Trained, context: str, continuation: str) -> Encoded:
@@ -168,7 +180,7 @@ def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Scor
     model, room = trained.model, trained.config.max_length
     assert isinstance(model, EncoderDecoder)
     objective = trained.config.objective.name
-    if objective not in (*SENTINELS, "bart"):
+    if not has_measure(trained):
         raise UserError(
             f"{trained.run.name}: objective={objective} trains no filling of a gap, so no span can be scored"
         )

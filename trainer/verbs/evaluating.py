@@ -13,8 +13,9 @@ from trainer.verbs.words import run_and_overrides, split_flags, whole_numbers
 HELP = """\
 isoflop eval <run> [key=value ...] [--json]
 
-  without tasks           loss on all held-out text, for causal models bits per byte, by source and language; of a
-                          tuned run the scores of its task
+  without tasks           loss on all held-out text, for causal models bits per byte, by source and language; for
+                          encoders and encoder-decoders a score of short passages beside it; of a tuned run the
+                          scores of its task
   tasks=agreement,copy    tasks of the shipped suite; tasks=suite: all of them
   tasks=my-task.yaml      a task file of lm-evaluation-harness, or a folder of them; local data files only
   tasks=SuperGLUE/        folders BoolQ, CB, COPA, MultiRC, ReCoRD, RTE, WiC, WSC with val.jsonl and train.jsonl
@@ -85,6 +86,11 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
         print(
             f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text "
             f"(unigram yardstick {result['unigram_bits_per_byte']:.4f}, {result['below_unigram']:.1%} below it)"
+        )
+    if found := result["passages"]:
+        print(
+            f"  {found['measure']} of {found['passages']} held-out passages: "
+            f"{found['nats_per_token']:.4f} nats per token, {found['nats_per_byte']:.4f} nats per byte"
         )
     for part in ("sources", "languages"):
         for name, one in result[part].items():
