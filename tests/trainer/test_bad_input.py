@@ -128,7 +128,7 @@ def test_all_errors_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["generate", "nowhere"], "nowhere: no run folder"),
         (["report", "nowhere", "x=1"], "nowhere: no run folder"),
         (["completion", "fish"], "bash and zsh are known"),
-        (["train", "-m", "optim.lr=1e-3,-1"], "optim.lr=-1: optim.lr: -1"),
+        (["train", "-m", "optim.lr=1e-3,-1"], "optim.lr: -1 given"),
     ],
 )
 def test_wrong_verbs(words: list[str], expected: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

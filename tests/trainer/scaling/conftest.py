@@ -19,4 +19,5 @@ def grid(tiny: list[str]) -> list[str]:
     quick += ["optim.batch_size=4", "evaluation.every_steps=null", "checkpoint.every_steps=3", "model.head_size=16"]
     shape = "'model.width={} model.heads={} model.kv_heads=null model.depth=1'"
     sizes = ",".join(shape.format(16 * heads, heads) for heads in (1, 2, 3))
-    return ["ladder=cpu", "ladder.base=[]", f"ladder.sizes=[{sizes}]", "ladder.flops=[1e8,3e8]", *quick]
+    rules = [f"ladder.{rule}=null" for rule in ("lr", "batch_size", "tokens_per_parameter_between")]
+    return ["ladder=cpu", "ladder.base=[]", f"ladder.sizes=[{sizes}]", "ladder.flops=[1e8,3e8]", *rules, *quick]
