@@ -145,7 +145,7 @@ def test_wrong_verbs(words: list[str], expected: str, here: Path, capsys: pytest
         ({"a.jsonl": b'{"text": "hello"\n'}, [], "a.jsonl"),
         ({"a.txt": b"ab ab ab ab\n", "b.txt": b"ba ba ba\n"}, ["tokenizer.vocabulary=5000"], "vocabulary"),
         ({"a.txt": b"hello"}, ["tokenizer.path=gone.model"], "no such file: gone.model"),
-        ({"a.txt": b"hello", "t.model": b"nonsense"}, ["tokenizer.path=t.model"], "is not a sentencepiece model"),
+        ({"a.txt": b"hello", "t.model": b"nonsense"}, ["tokenizer.path=t.model"], "is neither a sentencepiece model"),
     ],
     ids=["nothing", "empty", "latin-1", "field", "torn", "vocabulary", "gone", "nonsense"],
 )
