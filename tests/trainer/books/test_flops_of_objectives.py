@@ -64,7 +64,7 @@ def test_equal_to_the_counter(preset: Path, recomputed: bool) -> None:
         kernels={"attention": "reference"},
         engine={"activation_checkpointing": recomputed},
     )
-    how = objective(made, Vocabulary.of(SIZE, {name: k for k, name in enumerate(SPECIALS)}, spelling))
+    how = objective(made, Vocabulary(SIZE, {name: k for k, name in enumerate(SPECIALS)}, spelling))
     given = window(how.length, seed=0)
     if how.partner:
         given = replace(given, partner=window(how.length, seed=1), other_document=np.ones(ROWS, bool))

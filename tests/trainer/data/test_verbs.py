@@ -49,7 +49,7 @@ def test_noise_is_marked(config, family, keys, marks):
 
 
 def test_a_step_that_the_run_does_not_have(config):
-    for step in (-1, config.steps):
+    for step in (-1, config.steps + config.anomalies.limit):
         with pytest.raises(
             UserError, match=f"step: {step} is not a step of this run; it has steps 0 to {config.steps - 1}"
         ):
