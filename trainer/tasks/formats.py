@@ -6,6 +6,7 @@ encoder-decoder reads it on both sides, its decoder one token behind. Rows are a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ class Formatted:
     cut: bool
 
 
-class Format:
+class Format(ABC):
     """What all formats share. Called with a record; raises UserError naming its file, line and field."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
@@ -42,8 +43,8 @@ class Format:
         self.length, self.family = config.data.sequence_length, config.model.family
         self.bos, self.eos, self.pad = (tokenizer.specials[name] for name in ("<s>", "</s>", "<pad>"))
 
-    def __call__(self, record: Record) -> Formatted:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, record: Record) -> Formatted: ...
 
     def row(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int], bool]:
         """Tokens of a row, the text that each belongs to, and whether something was cut: the longest text, behind."""
