@@ -11,7 +11,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
 from trainer.objectives import NO_TARGET, PADDING, Batch
 from trainer.objectives.noise import below, rows
-from trainer.tasks.formats import Continued, Format, continued
+from trainer.tasks.formats import Continued, Rows, continued
 from trainer.tasks.records import Record
 from trainer.tasks.templates import TemplateSet
 
@@ -36,7 +36,7 @@ class Answers:
     """
 
     def __init__(self, asked: list[tuple[Record, TemplateSet]], config: Config, tokenizer: Tokenizer) -> None:
-        self.form, self.config, self.seed = Format(config, tokenizer), config, config.seed
+        self.form, self.config, self.seed = Rows(config, tokenizer), config, config.seed
         self.encodes = config.model.family == "encoder_decoder"
         self.width = config.task.answer_length if self.encodes else config.data.sequence_length
         self.exchanges, wrong = [], []

@@ -35,16 +35,13 @@ class Formatted:
     cut: bool
 
 
-class Format(ABC):
-    """What all formats share. Called with a record; raises UserError naming its file, line and field."""
+class Rows:
+    """How texts become rows of tokens, whatever the kind of task."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         self.config, self.task, self.tokenizer = config, config.task, tokenizer
         self.length, self.family = config.data.sequence_length, config.model.family
         self.bos, self.eos, self.pad = (tokenizer.specials[name] for name in ("<s>", "</s>", "<pad>"))
-
-    @abstractmethod
-    def __call__(self, record: Record) -> Formatted: ...
 
     def row(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int], bool]:
         """Tokens of a row, the text that each belongs to, and whether something was cut: the longest text, behind."""
@@ -101,6 +98,14 @@ class Format(ABC):
 def class_name(value: Any) -> str:
     """How a class is called: files write true, 1 or a name."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Format(Rows, ABC):
+    """One kind of task."""
+
+    @abstractmethod
+    def __call__(self, record: Record) -> Formatted:
+        """The record as arrays. Raises UserError naming its file, line and field."""
 
 
 class Sequences(Format):
