@@ -18,8 +18,8 @@ TEXT_SUFFIXES = (
     ".txt .text .md .rst .tex .org .html .htm .xml .csv .tsv .log .srt .yaml .yml .toml .ini .cfg "
     ".py .pyi .c .h .cc .cpp .hpp .cu .java .js .ts .go .rs .rb .php .pl .sh .sql .r .jl .lua .swift .kt .scala .hs .ml"
 )
-# Packages that some installations of Python lack, folders that are no library text, and generated tables: character maps
-# and the help texts are a sixth of the bytes but a third of the tokens, and a small model learns nothing else first.
+# Packages that some installations of Python lack, folders that are no library text, and generated tables: what repeats
+# is learned first, and a small model trained on character maps writes character maps.
 STDLIB_SKIPPED = (
     "site-packages dist-packages __pycache__ test tests idlelib tkinter turtledemo lib2to3 distutils ensurepip "
     "lib-dynload encodings pydoc_data"
