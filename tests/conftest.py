@@ -75,14 +75,25 @@ def small_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def multilingual(languages: tuple[str, ...]) -> bytes:
+    """A small tokenizer with a token for each language."""
+    from trainer.config import TokenizerConfig
+    from trainer.data.tokenizer import train
+
+    symbols = tuple(f"<{language}>" for language in languages)
+    return train([SENTENCES * 20], TokenizerConfig(vocabulary=420, symbols=symbols))
+
+
+SENTENCES = "the cats sleep near the dogs\na dog sees the old cat\n"
 FAMILIES = {"causal": "decoder", "prefix_lm": "decoder", "fim": "decoder", "masked_lm": "encoder"}
 
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -> Callable[..., Path]:
-    """untrained(objective, **keys of the model): the folder of a run with small random weights."""
+    """untrained(objective, **keys of the model): the folder of a run with small random weights; of several `languages`
+    for mbart."""
 
-    def make(objective: str = "causal", **model: object) -> Path:
+    def make(objective: str = "causal", languages: tuple[str, ...] = (), **model: object) -> Path:
         import torch
 
         from trainer.checkpoint import save_weights
@@ -93,13 +104,14 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -
         family = FAMILIES.get(objective, "encoder_decoder")
         shape = {"depth": 2, "width": 32, "heads": 4, "vocabulary": 832, "family": family, **model}
         shape |= {"head_bias": True, "head_transform": True} if family == "encoder" else {}
-        noises = {"noises": ["text_infilling"]} if objective == "bart" else {}
+        noises = {"noises": ["text_infilling"]} if objective in ("bart", "mbart") else {}
+        sources = {name: {"path": ["x"], "language": name} for name in languages}
         config = Config.model_validate(
             {
                 "model": shape,
                 "objective": {"name": objective, **noises},
                 "tokenizer": {"vocabulary": 800},
-                "data": {"sequence_length": 64},
+                "data": {"sequence_length": 64, **({"name": "mixture", "sources": sources} if sources else {})},
             }
         )
         net = build(config)
@@ -110,7 +122,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -
         run = RunFolder(tmp_path_factory.mktemp(objective) / "run")
         run.path.mkdir()
         run.config.write_text(config.to_yaml())
-        run.tokenizer.write_bytes(small_tokenizer.read_bytes())
+        run.tokenizer.write_bytes(multilingual(languages) if languages else small_tokenizer.read_bytes())
         save_weights(run.checkpoints, {name: value.detach() for name, value in net.named_parameters()}, {"best": {}})
         return run.path
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.checkpoint import each_intact
 from trainer.config import Config
 from trainer.data import Tokenizer
-from trainer.errors import UserError
+from trainer.errors import UserError, nearest
 from trainer.folder import RunFolder
 from trainer.models import build
 from trainer.models.tuned import Preference
@@ -53,6 +53,7 @@ class Trained:
     config: Config
     model: nn.Module
     tokenizer: Tokenizer
+    language: str | None = None  # of its texts, where the model is told it
 
     @classmethod
     def load(cls, run: Path) -> Trained:
@@ -74,6 +75,33 @@ class Trained:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def told_language(self) -> bool:
+        """Whether its texts have a token of their language (mBART's, before it is tuned)."""
+        return self.config.objective.name == "mbart" and self.config.task.kind is None
+
+    def speaking(self, language: str | None) -> Trained:
+        """The same for texts of a language; null: of the only one that the run's sources state, if it has to be told.
+
+        Raises UserError where a language has to be named, is none of the run's, or is told to no model."""
+        known = sorted({one.language for one in self.config.data.sources.values() if one.language})
+        if not self.told_language:
+            if language is not None:
+                raise UserError(f"language: only objective=mbart reads one, {self.run.name} is no such run")
+            return self
+        if language is None and len(known) == 1:
+            return replace(self, language=known[0])
+        if language not in known:
+            given = "none" if language is None else repr(language)
+            hint = nearest(language or "", known)
+            raise UserError(f"language: {given} given, {self.run.name} was trained on {', '.join(known)}{hint}")
+        return replace(self, language=language)
+
+    @property
+    def opening(self) -> int:
+        """The token that a decoder reads first: <s>, or its language."""
+        return self.special(f"<{self.speaking(self.language).language}>" if self.told_language else "<s>")
 
     def special(self, piece: str) -> int:
         """The id of a special token. Raises UserError when the tokenizer has none."""

@@ -69,7 +69,7 @@ def score_encoded(trained: Trained, encoded: Sequence[Encoded], progress: Progre
 def has_measure(trained: Trained) -> bool:
     """Whether texts can be scored: by encoders that have a <mask>, by encoder-decoders trained to fill a gap."""
     objective = trained.config.objective.name
-    if trained.family == "encoder" or objective == "bart":
+    if trained.family == "encoder" or objective in ("bart", "mbart"):
         return MASK in trained.tokenizer.specials
     return trained.family == "decoder" or objective in SENTINELS
 
@@ -194,7 +194,7 @@ def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Scor
             kept = kept[len(written) + len(tail) - room :] if objective not in SENTINELS else kept
             written = [gap] if objective in SENTINELS else kept
         sources.append(enclosed(trained, [*kept, gap]))
-        targets.append([trained.special("<s>"), *written, *tail])
+        targets.append([trained.opening, *written, *tail])
         dropped.append(len(head) - len(kept))
         if len(targets[-1]) > room + 1:
             raise UserError(f"an answer of {len(tail)} tokens, and the model writes {room} at most")

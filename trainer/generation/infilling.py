@@ -1,7 +1,7 @@
 """What belongs at the <mask>s of a prompt, by models that were trained to tell.
 
-Encoders put one token at each <mask>. Encoder-decoders put any number of tokens there: T5's kind writes them behind
-its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one <mask>.
+Encoders and MASS put one token at each <mask>. Other encoder-decoders put any number of tokens there: T5's kind writes
+them behind its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one <mask>.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor
 from trainer.errors import UserError
 from trainer.generation.decoding import Decoding
 from trainer.generation.text import Written, enclosed, generate
-from trainer.models import Encoder
+from trainer.models import Encoder, EncoderDecoder
+from trainer.models.cache import Cache
 from trainer.trained import Trained
 
 MASK = "<mask>"
@@ -27,9 +28,9 @@ def fill_texts(trained: Trained, prompts: list[str], decoding: Decoding) -> list
     for prompt in prompts:
         if MASK not in prompt:
             raise UserError(f"{prompt[:40]!r}: has no {MASK} to be filled")
-    if isinstance(trained.model, Encoder) and decoding.beams > 1:
+    if fill in (_by_encoder, _by_fragments) and decoding.beams > 1:
         raise UserError(
-            f"beams={decoding.beams}: an encoder fills one {MASK} after the other, and searches no sequences"
+            f"beams={decoding.beams}: {trained.run.name} fills one {MASK} after the other, and searches no sequences"
         )
     found = []
     for prompt in prompts:
@@ -50,7 +51,9 @@ def _filler(trained: Trained) -> Filler:
         return _by_encoder
     if trained.family == "encoder_decoder" and objective in SENTINELS:
         return _by_sentinels
-    if objective == "bart":
+    if objective == "mass":
+        return _by_fragments
+    if objective in ("bart", "mbart"):
         return _by_rewriting
     if objective == "fim":
         return _in_the_middle
@@ -67,8 +70,7 @@ def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[lis
     count = len(open_places)
     generator = torch.Generator(trained.device).manual_seed(decoding.seed)
     while open_places:
-        logits = predictions(trained, tokens, open_places)[:, : trained.tokenizer.vocabulary]
-        logits[:, sorted(set(trained.tokenizer.specials.values()))] = float("-inf")
+        logits = _of_text(trained, predictions(trained, tokens, open_places))
         surest = int(logits.softmax(dim=-1).amax(dim=-1).argmax())
         place = open_places.pop(surest)
         tokens[0, place] = decoding.choose(logits[surest : surest + 1], tokens, generator)[0]
@@ -91,6 +93,31 @@ def predictions(trained: Trained, tokens: Tensor, hidden: list[int]) -> Tensor:
         order = torch.zeros_like(tokens)
         order[0, hidden] = 1
     return model.logits(tokens, positions, order=order)[0, hidden].float()
+
+
+def _of_text(trained: Trained, logits: Tensor) -> Tensor:
+    """Logits [n, vocabulary], -inf for special tokens."""
+    logits = logits[:, : trained.tokenizer.vocabulary].clone()
+    logits[:, sorted(set(trained.tokenizer.specials.values()))] = float("-inf")
+    return logits
+
+
+@torch.no_grad()
+def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
+    """MASS: from left to right; at each mask the decoder reads the token before it, at its place in the text."""
+    model, mask = trained.model, trained.special(MASK)
+    assert isinstance(model, EncoderDecoder)
+    ids = enclosed(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
+    _fits(trained, len(ids))
+    tokens = torch.tensor([ids], device=trained.device)
+    source, cache = model.encode(tokens), Cache(model.config, model.decoder.depth)
+    generator = torch.Generator(trained.device).manual_seed(decoding.seed)
+    places = [place for place, token in enumerate(ids) if token == mask]
+    for place in places:
+        position = torch.tensor([[place - 1]], device=trained.device)  # in the text, which <s> is no part of
+        logits = model.decode(source, tokens[:, place - 1 : place], position, cache=cache)[:, -1].float()
+        tokens[0, place] = decoding.choose(_of_text(trained, logits), tokens, generator)[0]
+    return tokens[0].tolist(), len(places)
 
 
 def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:

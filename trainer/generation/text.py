@@ -71,6 +71,8 @@ def enclosed(trained: Trained, ids: list[int]) -> list[int]:
         return [*ids, trained.special("</s>")]
     if objective == "ul2":
         return [trained.special("<NLU>"), *ids, trained.special("</s>")]
+    if trained.told_language:
+        return [*ids, trained.special("</s>"), trained.opening]
     return [trained.special("<s>"), *ids, trained.special("</s>")]
 
 
@@ -120,7 +122,7 @@ def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -
     if decodes:
         sees_prompt = trained.config.objective.name == "prefix_lm" and trained.config.task.kind is None
         return Reader(model, vocabulary, room, cached=cached, sees_prompt=sees_prompt), tokens, padded
-    start = torch.full((len(rows), 1), trained.special("<s>"), device=trained.device)
+    start = torch.full((len(rows), 1), trained.opening, device=trained.device)
     return Reader(model, vocabulary, room, source=tokens, source_segments=padded, cached=cached), start, None
 
 

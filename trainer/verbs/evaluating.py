@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.verbs.words import run_and_overrides, split_flags, whole_numbers
 
+OPTIONS = ("tasks", "shots", "language")
 HELP = """\
 isoflop eval <run> [key=value ...] [--json]
 
@@ -22,6 +24,7 @@ isoflop eval <run> [key=value ...] [--json]
   shots=0,1,4,16          examples in the context (default: what the task says)
   limit=200               items of each task at most
   seed=0                  of the examples in the context, and of the suite's items
+  language=de             of the tasks, for runs of objective=mbart
   data.path=... ...       held-out loss on other data than the run's
 
   Scores go to the run's evaluation.json, its report and, for several numbers of examples, in_context.png.
@@ -34,11 +37,11 @@ def evaluate(arguments: list[str]) -> int:
         print(HELP)
         return 0
     run, words = run_and_overrides("eval", words)
-    options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in ("tasks", "shots"))
-    words = [word for word in words if word.partition("=")[0] not in ("tasks", "shots")]
+    options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS)
+    words = [word for word in words if word.partition("=")[0] not in OPTIONS]
     if "tasks" not in options:
-        if "shots" in options:
-            raise UserError("eval: shots: there is nothing to show examples of; add tasks=...")
+        if options:
+            raise UserError(f"eval: {next(iter(options))}: it is read with tasks=... alone")
         tuned = RunFolder(run).load_config().task.kind is not None
         (_of_tuning if tuned else _held_out)(run, words, as_json="--json" in flags)
         return 0
@@ -51,7 +54,8 @@ def evaluate(arguments: list[str]) -> int:
     names = [name for name in options["tasks"].split(",") if name]
     if not names:
         raise UserError("eval: tasks: none named; e.g. tasks=suite")
-    _tasks(run, names, shots, numbers["limit"], numbers["seed"], as_json="--json" in flags)
+    asked = Asked(names, shots, numbers["limit"], numbers["seed"], options.get("language"))
+    _tasks(run, asked, as_json="--json" in flags)
     return 0
 
 
@@ -99,7 +103,18 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
             print(f"  {part[:-1]:<9} {name:<20} {score:.4f} {unit}")
 
 
-def _tasks(run: Path, names: list[str], shots: tuple[int, ...] | None, limit: int, seed: int, *, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """Which tasks, with how many examples, how many items of each, in what language."""
+
+    names: list[str]
+    shots: tuple[int, ...] | None
+    limit: int
+    seed: int
+    language: str | None
+
+
+def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
     from trainer.evaluate.results import HEADS, keep_results, notes_on, read_results, table_of
     from trainer.evaluate.tasks import find_tasks, own_shots, run_task
     from trainer.files import write_atomic
@@ -107,17 +122,17 @@ def _tasks(run: Path, names: list[str], shots: tuple[int, ...] | None, limit: in
     from trainer.report.evaluations import in_context_picture
     from trainer.trained import Trained
 
-    tasks = find_tasks(names, limit, seed, RunFolder(run).load_config().data)
-    trained = Trained.load(run)
+    tasks = find_tasks(asked.names, asked.limit, asked.seed, RunFolder(run).load_config().data)
+    trained = Trained.load(run).speaking(asked.language)
     found: list[dict[str, Any]] = []
     with progress_bar() as progress:
         for task in tasks:
-            for number in shots if shots is not None else own_shots(task.name) or (task.shots,):
+            for number in asked.shots if asked.shots is not None else own_shots(task.name) or (task.shots,):
 
                 def tell(what: str, done: int, total: int, number: int = number) -> None:
                     progress(f"{what}, {number} shown", done, total)
 
-                found.append(run_task(trained, task, number, seed, limit, tell).to_json())
+                found.append(run_task(trained, task, number, asked.seed, asked.limit, tell).to_json())
     keep_results(run, trained.step, tasks=found)
     picture = in_context_picture(read_results(run)["tasks"], "png")
     if picture:

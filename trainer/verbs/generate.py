@@ -28,9 +28,10 @@ isoflop generate <run> [name=value ...] [--json]
   repetition_penalty=1    more than 1: tokens that were there before become less likely
   beams=1                 search the likeliest text with so many beams; length_penalty=1
   stop='\\n\\n'             end before this text (\\n and \\t are understood)
+  language=de             of the text, for runs of objective=mbart
   seed=0
 """
-OPTIONS = ("prompt", "file", "out", "stop")
+OPTIONS = ("prompt", "file", "out", "stop", "language")
 BATCH = 16  # prompts of a file that are continued together
 
 
@@ -47,7 +48,7 @@ def generate(arguments: list[str]) -> int:
     decoding = Decoding.parse("generate", chosen)
     _consistent(options)
     prompts = _prompts_of(Path(options["file"])) if "file" in options else None
-    trained = Trained.load(run)
+    trained = Trained.load(run).speaking(options.get("language"))
     stop = [options["stop"].replace("\\n", "\n").replace("\\t", "\t")] if options.get("stop") else []
     if prompts is not None:
         found = []

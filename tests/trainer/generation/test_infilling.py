@@ -6,16 +6,23 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from trainer.data import Tokenizer
 from trainer.errors import UserError
 from trainer.generation import Decoding, fill_texts
+from trainer.generation.text import reader_of
 from trainer.objectives import noise
+from trainer.objectives.bart import MultilingualDenoising
+from trainer.objectives.base import Window
 from trainer.objectives.causal import FillInTheMiddle
+from trainer.objectives.masked import Masking
+from trainer.objectives.mass import MaskedSequence
 from trainer.objectives.spans import Denoiser, SpanCorruption
 from trainer.trained import Trained
 
 TEXT = "def area(width, height):\n    return width * height  # of a rectangle, in square metres\n"
+SENTENCE = "a dog sees the old cat\n"
 GREEDY = Decoding(temperature=0)
 
 
@@ -75,8 +82,6 @@ def test_the_whole_text_anew(untrained, small_tokenizer, monkeypatch):
 
 
 def test_an_encoder_fills_the_surest_place_first(untrained, monkeypatch):
-    import torch
-
     trained = Trained.load(untrained("masked_lm"))
     seen = []
 
@@ -104,7 +109,9 @@ def test_an_encoder_fills_with_tokens_of_text(untrained):
     [
         ("causal", "a <mask>", GREEDY, "objective=causal trains no filling of <mask>"),
         ("masked_lm", "nothing to fill", GREEDY, "'nothing to fill': has no <mask> to be filled"),
-        ("masked_lm", "a <mask>", Decoding(beams=3), "beams=3: an encoder fills one <mask> after the other"),
+        ("masked_lm", "a <mask>", Decoding(beams=3), "beams=3: run fills one <mask> after the other"),
+        ("mass", "a <mask>", Decoding(beams=3), "beams=3: run fills one <mask> after the other"),
+        ("mass", "a <mask>" * 40, GREEDY, "reads 64 at most"),
         ("masked_lm", "a <mask>" * 40, GREEDY, "reads 64 at most"),
         ("fim", "a <mask> b <mask>", GREEDY, "a decoder fills one <mask> of a prompt, 2 given"),
     ],
@@ -113,3 +120,72 @@ def test_bad_input(objective, prompt, decoding, message, untrained):
     with pytest.raises(UserError) as error:
         fill_texts(Trained.load(untrained(objective)), [prompt], decoding)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+MASKS_ONLY = {"rate": 0.5, "unit": "token", "longest": 1, "mask_share": 1.0, "random_share": 0.0, "at_least_one": False}
+
+
+def test_mass_reads_what_it_was_trained_to_read(untrained, small_tokenizer):
+    """With the hidden tokens as its answers the decoder has read the batch of training."""
+    tokenizer = Tokenizer(small_tokenizer)
+    ids = np.array([tokenizer.encode(TEXT)])
+    table = tokenizer.table()
+    objective = MaskedSequence(64, table, Masking("mass", table, **MASKS_ONLY), layout="text", rate=0.5)
+    zeros = np.zeros_like(ids)
+    batch = objective.apply(Window(ids, zeros, zeros, np.array([0]), np.array([0]), np.array([0]), 0))
+    source = batch["source_tokens"][0][batch["source_segments"][0] >= 0].tolist()
+    mask = tokenizer.specials["<mask>"]
+    pieces = "".join("<mask>" if token == mask else tokenizer.decode([token]) for token in source[1:-1])
+    assert "<mask><mask>" in pieces
+    trained = Trained.load(untrained("mass"))
+    hidden = batch["targets"][0][batch["targets"][0] >= 0].tolist()
+    read = []
+
+    def decode(source, tokens, positions, cache):
+        read.append((int(tokens), int(positions)))
+        return torch.nn.functional.one_hot(torch.tensor([[hidden[len(read) - 1]]]), 832).float()
+
+    trained.model.decode = decode
+    [filled] = fill_texts(trained, [pieces], GREEDY)
+    assert filled.text == TEXT and filled.tokens == len(hidden)
+    count = len(hidden)
+    assert read == list(zip(batch["tokens"][0][:count].tolist(), batch["positions"][0][:count].tolist(), strict=True))
+
+
+@torch.no_grad()
+def test_mass_fills_each_mask_with_its_likeliest_token(untrained):
+    trained = Trained.load(untrained("mass"))
+    prompt = "def <mask><mask>(self):\n    return <mask>\n"
+    parts = [trained.tokenizer.encode(part) for part in prompt.split("<mask>")]
+    mask, bos, eos = (trained.special(name) for name in ("<mask>", "<s>", "</s>"))
+    special = sorted(set(trained.tokenizer.specials.values()))
+    source = [bos, *parts[0], mask, *parts[1], mask, *parts[2], mask, *parts[3], eos]
+    whole = list(source)
+    places = [place for place, token in enumerate(source) if token == mask]
+    for count in range(1, len(places) + 1):  # all that was written is read anew
+        tokens = torch.tensor([[whole[place - 1] for place in places[:count]]])
+        positions = torch.tensor([places[:count]]) - 1
+        logits = trained.model.decode(trained.model.encode(torch.tensor([source])), tokens, positions)[0, -1, :800]
+        logits[special] = float("-inf")
+        whole[places[count - 1]] = int(logits.argmax())
+    [filled] = fill_texts(trained, [prompt], GREEDY)
+    assert filled.text == trained.tokenizer.decode(whole)
+
+
+def test_many_languages(untrained, monkeypatch):
+    """mBART reads the text as in training, and begins to write with the language."""
+    run = untrained("mbart", languages=("de", "fr"))
+    trained = Trained.load(run)
+    table = trained.tokenizer.table()
+    ids = np.array([trained.tokenizer.encode(SENTENCE)])
+    noise = {"noises": (), "rate": 0.3, "mean_span": 3.0, "random_share": 0.0, "whole_words": False}
+    zeros, fr = np.zeros_like(ids), trained.special("<fr>")
+    window = Window(ids, zeros, zeros, *(np.array([0]) for _ in range(3)), 0, language=np.array([fr]))
+    batch = MultilingualDenoising(64, table, layout="text", **noise).apply(window)
+    source = batch["source_tokens"][0][batch["source_segments"][0] >= 0].tolist()
+
+    read = fake(monkeypatch, ids[0].tolist())
+    [filled] = fill_texts(trained.speaking("fr"), [SENTENCE.replace("old", "<mask>")], GREEDY)
+    assert filled.text == SENTENCE and read[0][-2:] == source[-2:] and read[0][0] == source[0]
+    _, begin, _ = reader_of(trained.speaking("fr"), [source])
+    assert begin.tolist() == batch["tokens"][:, :1].tolist() == [[fr]]

@@ -92,6 +92,7 @@ def test_an_encoder_decoder_answers_by_beams(untrained, capsys):
         ("causal", ["file=nowhere.txt"], "cannot read nowhere.txt"),
         ("masked_lm", ["prompt=def f("], "'def f(': has no <mask> to be filled"),
         ("bart", ["prompt="], "it needs a prompt to read, and one is empty"),
+        ("bart", ["prompt=a <mask>", "language=de"], "language: only objective=mbart reads one"),
     ],
 )
 def test_bad_input(objective, words, message, untrained, capsys):
@@ -113,3 +114,14 @@ def test_bad_files(name, content, message, untrained, capsys, tmp_path):
     (tmp_path / name).write_text(content)
     code, _, err = answer(capsys, untrained(), f"file={tmp_path / name}")
     assert code == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("prompt", ["a <mask> sees", "the cats"])
+def test_a_language_is_named_where_there_are_several(prompt, untrained, capsys):
+    run, alone = untrained("mbart", languages=("de", "fr")), untrained("mbart", languages=("de",))
+    assert answer(capsys, run, f"prompt={prompt}", "tokens=4", "language=fr")[0] == 0
+    assert answer(capsys, alone, f"prompt={prompt}", "tokens=4")[0] == 0
+    for words, message in (([], "none given"), (["language=df"], "'df' given")):
+        code, out, err = answer(capsys, run, f"prompt={prompt}", *words)
+        assert code == 2 and out == "" and len(err.splitlines()) == 1
+        assert f"language: {message}, run was trained on de, fr" in err
