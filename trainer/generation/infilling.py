@@ -1,7 +1,8 @@
 """What belongs at the <mask>s of a prompt, by models that were trained to tell.
 
 Encoders and MASS put one token at each <mask>. Other encoder-decoders put any number of tokens there: T5's kind writes
-them behind its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one <mask>.
+them behind its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one
+<mask>.
 """
 
 from __future__ import annotations
