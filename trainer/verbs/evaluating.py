@@ -41,7 +41,7 @@ def evaluate(arguments: list[str]) -> int:
     words = [word for word in words if word.partition("=")[0] not in OPTIONS]
     if "tasks" not in options:
         if options:
-            raise UserError(f"eval: {next(iter(options))}: it is read with tasks=... alone")
+            raise UserError(f"eval: {next(iter(options))}: only tasks read it; add tasks=...")
         tuned = RunFolder(run).load_config().task.kind is not None
         (_of_tuning if tuned else _held_out)(run, words, as_json="--json" in flags)
         return 0

@@ -70,7 +70,7 @@ def test_no_curve_of_one_point():
         (["tasks=copy", "limit=some"], "limit: 'some' given, a whole number wanted"),
         (["tasks=copy", "limit=0"], "limit: 0 given, 1 or more wanted"),
         (["tasks=copy", "data.path=x"], "data.path=x: with tasks there is shots, limit and seed"),
-        (["shots=4"], "shots: there is nothing to show examples of; add tasks=..."),
+        (["shots=4"], "shots: only tasks read it; add tasks=..."),
         (["tasks=language"], "language: the corpus states fewer than two languages"),
     ],
 )
