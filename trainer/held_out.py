@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.config import Config
@@ -40,13 +40,17 @@ def accounts(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[s
             for group, names in groups.items()
         }
 
+    return found | {part: by(groups) for part, groups in told_apart(config, sums).items()}
+
+
+def told_apart(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """The sources of a mixture among these names, by `sources` and, where they state theirs, by `languages`."""
+    mixed = [name for name in names if name in config.data.sources]
     languages: dict[str, list[str]] = {}
-    for name in sums:
-        stated = config.data.sources[name].language if name in config.data.sources else None
-        if stated is not None:
+    for name in mixed:
+        if (stated := config.data.sources[name].language) is not None:
             languages.setdefault(stated, []).append(name)
-    mixed = config.data.name == "mixture"
-    return found | {"sources": by({name: [name] for name in sums}) if mixed else {}, "languages": by(languages)}
+    return {"sources": {name: [name] for name in mixed}, "languages": languages}
 
 
 def _account(sums: Any, sizes: list[Mapping[str, float]]) -> dict[str, Any]:

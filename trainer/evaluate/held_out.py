@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from trainer.compose import change
 from trainer.data import Examples, Prepared, Tokenizer
-from trainer.evaluate.passages import score_passages
+from trainer.evaluate.passages import Progress, score_passages
 from trainer.folder import RunFolder
 from trainer.held_out import Sums, accounts, parts
 from trainer.source import prepare
@@ -19,37 +19,42 @@ from trainer.trained import Trained, load_model
 BATCH = 16
 
 
-def held_out(run: Path, overrides: list[str]) -> dict[str, Any]:
+def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
     """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.held_out.accounts` tells.
 
     measure: what the loss is one of. passages: what `trainer.evaluate.passages` tells of encoders and encoder-decoders.
     """
     config = change(RunFolder(run).load_config(), overrides)
     model, config, step = load_model(run, config)
-    prepared = prepare(config)
-    sums = {name: _sums(model, samples) for name, samples in parts(prepared, config).items()}
+    prepared = prepare(config, progress)
+    sums = _sums(model, parts(prepared, config), progress)
     found = accounts(prepared, config, sums)
     bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):
         trained = Trained(run, step, config, model, Tokenizer(prepared.tokenizer_file))
-        passages = score_passages(trained, prepared)
+        passages = score_passages(trained, prepared, progress)
     return {
         "run": str(run),
         "step": step,
         "measure": "likelihood of the text" if bits is not None else f"objective={config.objective.name}",
         **found,
         "below_unigram": 1 - bits / yardstick if bits is not None else None,
-        "passages": asdict(passages) if passages else None,
+        "passages": passages.to_json() if passages else None,
     }
 
 
 @torch.no_grad()
-def _sums(model: torch.nn.Module, samples: Examples) -> Sums:
+def _sums(model: torch.nn.Module, parts: Mapping[str, Examples], progress: Progress) -> dict[str, Sums]:
     device = next(model.parameters()).device
-    nats, targets = 0.0, 0
-    for first in range(0, len(samples), BATCH):
-        batch = samples.batch(first, min(first + BATCH, len(samples)))
-        loss, count, _ = model(**{name: torch.from_numpy(array).to(device) for name, array in batch.items()})
-        nats, targets = nats + float(loss), targets + int(count)
-    return nats, targets
+    sums: dict[str, Sums] = dict.fromkeys(parts, (0.0, 0))
+    done, total = 0, sum(map(len, parts.values()))
+    progress("held-out loss", done, total)
+    for name, samples in parts.items():
+        for first in range(0, len(samples), BATCH):
+            batch = samples.batch(first, min(first + BATCH, len(samples)))
+            loss, count, _ = model(**{key: torch.from_numpy(array).to(device) for key, array in batch.items()})
+            sums[name] = sums[name][0] + float(loss), sums[name][1] + int(count)
+            done += len(batch["targets"])
+            progress("held-out loss", done, total)
+    return sums

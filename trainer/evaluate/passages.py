@@ -6,59 +6,116 @@ behind the rest of it (see `scoring`). Neither is a likelihood, so there are no 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from trainer.data import Prepared
 from trainer.data.shards import TokenStream
 from trainer.evaluate.scoring import MEASURES, Encoded, has_measure, score_encoded
+from trainer.held_out import told_apart
 from trainer.trained import Trained
 
-PASSAGES, TOKENS = 32, 64  # at most; tokens of a passage, of which an encoder is asked for one at a time
+PASSAGES, TOKENS = 32, 64  # of each source at most; tokens of a passage, of which an encoder is asked for one at a time
 SHARE = 4  # a span is a passage's last fourth
 OVERHEAD = 4  # special tokens beside a passage at most
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class PassageScore:
-    """Of so many passages; tokens and bytes (UTF-8): of what was scored in them; nats: mean log-probability, natural
+    """Of so many passages; tokens and bytes (UTF-8): of what was scored in them; nats: their log-probability, natural
     logarithm, so that 0 is perfect."""
 
-    measure: str
     passages: int
     tokens: int
     bytes: int
-    nats_per_token: float
-    nats_per_byte: float
+    nats: float
+
+    @classmethod
+    def of(cls, parts: Sequence[PassageScore]) -> PassageScore:
+        """Of several parts together."""
+        columns = zip(*((one.passages, one.tokens, one.bytes, one.nats) for one in parts), strict=True)
+        return cls(*map(sum, columns))
+
+    def to_json(self) -> dict[str, Any]:
+        """With means: nats per token and per byte."""
+        means = {"nats_per_token": self.nats / max(1, self.tokens), "nats_per_byte": self.nats / max(1, self.bytes)}
+        return {"passages": self.passages, "tokens": self.tokens, "bytes": self.bytes, **means}
 
 
-def score_passages(trained: Trained, prepared: Prepared) -> PassageScore | None:
+@dataclass(frozen=True)
+class PassageScores:
+    """Of all held-out passages, and of those of each source and language of a mixture. measure: what the nats are."""
+
+    measure: str
+    whole: PassageScore
+    sources: dict[str, PassageScore]
+    languages: dict[str, PassageScore]
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers of the whole, and of the parts under `sources` and `languages`."""
+        parts = {"sources": self.sources, "languages": self.languages}
+        told = {part: {name: one.to_json() for name, one in scores.items()} for part, scores in parts.items()}
+        return {"measure": self.measure, **self.whole.to_json(), **told}
+
+
+def score_passages(
+    trained: Trained, prepared: Prepared, progress: Progress = lambda what, done, total: None
+) -> PassageScores | None:
     """None for decoders, for encoder-decoders that fill no gap, and where no document is long enough."""
     if trained.family == "decoder" or not has_measure(trained):
         return None
-    pairs = [_divided(trained, passage) for passage in held_out_passages(trained, prepared)]
-    if not pairs:
+    measure, passages = MEASURES[trained.family], held_out_passages(trained, prepared)
+    if not passages:
         return None
-    scores = score_encoded(trained, pairs)
-    nats, tokens = sum(one.nats for one in scores), sum(one.tokens for one in scores)
-    size = sum(_bytes(trained, [*head, *tail]) - _bytes(trained, head) for head, tail in pairs)
-    measure = MEASURES[trained.family]
-    return PassageScore(measure, len(pairs), tokens, size, nats / tokens, nats / max(1, size))
+    total, done, scores = sum(map(len, passages.values())), 0, {}
+    progress(measure, 0, total)
+    for source, some in passages.items():
+        before = done
+
+        def tell(now: int, before: int = before) -> None:
+            progress(measure, before + now, total)
+
+        scores[source] = _score(_told_language(trained, source), some, tell)
+        done += len(some)
+    parts = {
+        part: {name: PassageScore.of([scores[source] for source in of]) for name, of in groups.items()}
+        for part, groups in told_apart(trained.config, scores).items()
+    }
+    return PassageScores(measure, PassageScore.of(list(scores.values())), **parts)
 
 
-def held_out_passages(trained: Trained, prepared: Prepared) -> list[list[int]]:
-    """The beginnings of held-out documents, evenly spaced: ids without special tokens."""
-    stream = TokenStream(prepared, "held_out")
-    ends = np.append(stream.starts[1:], len(stream))
-    chosen = np.unique(np.linspace(0, len(stream.starts) - 1, min(PASSAGES, len(stream.starts))).astype(int))
+def held_out_passages(trained: Trained, prepared: Prepared) -> dict[str, list[list[int]]]:
+    """By source, the beginnings of its held-out documents, evenly spaced: ids without special tokens."""
     room, special = min(TOKENS, trained.config.max_length - OVERHEAD), set(prepared.specials.values())
-    found = []
-    for begin, end in zip(stream.starts[chosen], ends[chosen], strict=True):
-        row = np.zeros((1, min(int(end - begin), room + 1)), np.int64)
-        stream.read(np.array([begin]), row)
-        found.append([token for token in row[0].tolist() if token not in special][:room])
-    return [passage for passage in found if len(passage) >= SHARE]
+    found: dict[str, list[list[int]]] = {}
+    for source in prepared.manifest["splits"]["held_out"]["origins"]:
+        stream = TokenStream(prepared, "held_out", source)
+        ends = np.append(stream.starts[1:], len(stream))
+        chosen = np.unique(np.linspace(0, len(stream.starts) - 1, min(PASSAGES, len(stream.starts))).astype(int))
+        for begin, end in zip(stream.starts[chosen], ends[chosen], strict=True):
+            row = np.zeros((1, min(int(end - begin), room + 1)), np.int64)
+            stream.read(np.array([begin]), row)
+            passage = [token for token in row[0].tolist() if token not in special][:room]
+            if len(passage) >= SHARE:
+                found.setdefault(source, []).append(passage)
+    return found
+
+
+def _told_language(trained: Trained, source: str) -> Trained:
+    """For the texts of this source."""
+    stated = trained.config.data.sources.get(source)
+    return trained.speaking(stated.language if stated and trained.told_language else None)
+
+
+def _score(trained: Trained, passages: list[list[int]], tell: Callable[[int], None]) -> PassageScore:
+    pairs = [_divided(trained, passage) for passage in passages]
+    scores = score_encoded(trained, pairs, tell)
+    size = sum(_bytes(trained, [*head, *tail]) - _bytes(trained, head) for head, tail in pairs)
+    return PassageScore(len(pairs), sum(one.tokens for one in scores), size, sum(one.nats for one in scores))
 
 
 def _divided(trained: Trained, passage: list[int]) -> Encoded:

@@ -165,12 +165,12 @@ def _pseudo(trained: Trained, pair: Encoded) -> Score:
     [ids], [dropped] = _within(trained.config.max_length - empty, [pair])
     tail = pair[1]
     whole = enclosed(trained, ids)
-    first = whole.index(ids[0]) if not ids else len(whole) - 1 - len(tail)
-    logits = []
-    for place in range(first, first + len(tail)):
-        hidden = torch.tensor([[*whole[:place], mask, *whole[place + 1 :]]], device=trained.device)
-        logits.append(predictions(trained, hidden, [place])[:, : trained.tokenizer.vocabulary])
-    return _score(torch.cat(logits), tail, dropped)
+    first = len(whole) - 1 - len(tail)
+    hidden = torch.zeros(len(tail), len(whole), dtype=torch.bool, device=trained.device)
+    hidden[torch.arange(len(tail)), torch.arange(first, first + len(tail))] = True  # a token a row
+    rows = torch.tensor([whole], device=trained.device).masked_fill(hidden, mask)
+    logits = [predictions(trained, *some) for some in zip(rows.split(BATCH), hidden.split(BATCH), strict=True)]
+    return _score(torch.cat(logits)[:, : trained.tokenizer.vocabulary], tail, dropped)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from trainer.generation.decoding import Decoding
 from trainer.generation.text import Written, enclosed, generate
 from trainer.models import Encoder, EncoderDecoder
 from trainer.models.cache import Cache
+from trainer.models.stack import places
 from trainer.trained import Trained
 
 MASK = "<mask>"
@@ -71,7 +72,9 @@ def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[lis
     count = len(open_places)
     generator = torch.Generator(trained.device).manual_seed(decoding.seed)
     while open_places:
-        logits = _of_text(trained, predictions(trained, tokens, open_places))
+        hidden = torch.zeros_like(tokens, dtype=torch.bool)
+        hidden[0, open_places] = True
+        logits = _of_text(trained, predictions(trained, tokens, hidden))
         surest = int(logits.softmax(dim=-1).amax(dim=-1).argmax())
         place = open_places.pop(surest)
         tokens[0, place] = decoding.choose(logits[surest : surest + 1], tokens, generator)[0]
@@ -79,21 +82,18 @@ def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[lis
 
 
 @torch.no_grad()
-def predictions(trained: Trained, tokens: Tensor, hidden: list[int]) -> Tensor:
-    """An encoder's logits [places, vocabulary] in fp32 for the hidden places of one text [1, S].
+def predictions(trained: Trained, tokens: Tensor, hidden: Tensor) -> Tensor:
+    """An encoder's logits [places, vocabulary] in fp32 for the hidden places (bool [B, S]) of texts [B, S], row by row.
 
     The content at the hidden places is not looked at where the model was trained without masks (permuted_lm).
     """
     model = trained.model
     assert isinstance(model, Encoder)
-    positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    positions = places(tokens)
     if model.replaced is not None:
-        return model.replaced.generate(tokens, positions, None)[0, hidden].float()
-    order = None
-    if trained.config.objective.name == "permuted_lm":
-        order = torch.zeros_like(tokens)
-        order[0, hidden] = 1
-    return model.logits(tokens, positions, order=order)[0, hidden].float()
+        return model.replaced.generate(tokens, positions, None)[hidden].float()
+    order = hidden.long() if trained.config.objective.name == "permuted_lm" else None
+    return model.logits(tokens, positions, order=order)[hidden].float()
 
 
 def _of_text(trained: Trained, logits: Tensor) -> Tensor:
@@ -113,12 +113,12 @@ def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
     tokens = torch.tensor([ids], device=trained.device)
     source, cache = model.encode(tokens), Cache(model.config, model.decoder.depth)
     generator = torch.Generator(trained.device).manual_seed(decoding.seed)
-    places = [place for place, token in enumerate(ids) if token == mask]
-    for place in places:
+    masks = [place for place, token in enumerate(ids) if token == mask]
+    for place in masks:
         position = torch.tensor([[place - 1]], device=trained.device)  # in the text, which <s> is no part of
         logits = model.decode(source, tokens[:, place - 1 : place], position, cache=cache)[:, -1].float()
         tokens[0, place] = decoding.choose(_of_text(trained, logits), tokens, generator)[0]
-    return tokens[0].tolist(), len(places)
+    return tokens[0].tolist(), len(masks)
 
 
 def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:

@@ -77,8 +77,10 @@ def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:
 def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
     from trainer.evaluate.held_out import held_out
     from trainer.evaluate.results import keep_results
+    from trainer.progress import progress_bar
 
-    result = held_out(run, overrides)
+    with progress_bar() as progress:
+        result = held_out(run, overrides, progress)
     if not overrides:
         keep_results(run, result["step"], result)
     if as_json:
@@ -91,16 +93,23 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
             f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text "
             f"(unigram yardstick {result['unigram_bits_per_byte']:.4f}, {result['below_unigram']:.1%} below it)"
         )
-    if found := result["passages"]:
-        print(
-            f"  {found['measure']} of {found['passages']} held-out passages: "
-            f"{found['nats_per_token']:.4f} nats per token, {found['nats_per_byte']:.4f} nats per byte"
-        )
+    passages = result["passages"]
+    if passages:
+        print(f"  {passages['measure']}: {_passages_line(passages)}")
     for part in ("sources", "languages"):
         for name, one in result[part].items():
             score = one["bits_per_byte"] if one["bits_per_byte"] is not None else one["loss"]
             unit = "bits/byte" if one["bits_per_byte"] is not None else "nats per target"
-            print(f"  {part[:-1]:<9} {name:<20} {score:.4f} {unit}")
+            own = passages[part].get(name) if passages else None
+            more = f"; {_passages_line(own)}" if own else ""
+            print(f"  {part[:-1]:<9} {name:<20} {score:.4f} {unit}{more}")
+
+
+def _passages_line(score: dict[str, Any]) -> str:
+    return (
+        f"{score['nats_per_token']:.4f} nats per token, {score['nats_per_byte']:.4f} nats per byte of "
+        f"{score['passages']} passages"
+    )
 
 
 @dataclass(frozen=True)
