@@ -11,6 +11,7 @@ from typing import Any
 from trainer.books import parameters
 from trainer.books.formatting import format_amount
 from trainer.config import Config
+from trainer.host import precision
 
 CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weight and AdamW's two moments
 SLOW = 3.0  # a rank that is so many times slower than the median one
@@ -65,7 +66,7 @@ def judge(looks: Sequence[Look], config: Config) -> list[Complaint]:
     found += _odd(here, "the device", lambda look: look.device)
     wanted = config.launch.processes
     need = CHECKPOINT_BYTES_PER_PARAMETER * parameters(config).total * (config.checkpoint.keep_last + 1)
-    peak = config.machine.peak_flops.get(config.engine.precision)
+    peak = config.machine.peak_flops.get(precision(config))
     typical = median([look.matmul_flop_per_second for look in here]) if here else 0.0
     for look in here:
         speed = look.matmul_flop_per_second

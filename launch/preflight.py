@@ -27,6 +27,7 @@ from trainer.errors import UserError
 from trainer.faults.telling import tell_failure
 from trainer.files import sha256, write_atomic
 from trainer.folder import RunFolder, environment
+from trainer.host import precision
 from trainer.worker import BAD_INPUT, DONE, STOPPED
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def look(config: Config, run: Path, rank: int, seal: str | None = None) -> Look:
     visible = torch.cuda.device_count() if cuda else config.launch.processes
     device = torch.device("cuda", local) if cuda and local < visible else torch.device("cpu")
     versions: dict[str, Any] = environment()
-    right, speed = matmul(device, config.engine.precision)
+    right, speed = matmul(device, precision(config))
     return Look(
         rank=rank,
         node=node_name(),

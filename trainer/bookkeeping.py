@@ -13,6 +13,7 @@ from trainer.data import Examples
 from trainer.distributed import World
 from trainer.events import Event, StepRecord
 from trainer.folder import RunFolder
+from trainer.host import precision
 from trainer.meter import Meter, gpu_of
 from trainer.purse import Purse
 from trainer.trackers import Trackers
@@ -32,7 +33,7 @@ class Bookkeeper:
         self.flop_per_step = {
             length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
         }
-        peak = config.machine.peak_flops.get(config.engine.precision)
+        peak = config.machine.peak_flops.get(precision(config))
         self.peak = peak * world.size if peak is not None else None
         self.meter = Meter(
             config,

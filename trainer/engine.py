@@ -24,6 +24,7 @@ from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, zero
 from trainer.config import Config
 from trainer.distributed import World
 from trainer.errors import UserError
+from trainer.host import precision
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import build, initialize
 from trainer.optimizer import adamw, set_learning_rate
@@ -198,7 +199,7 @@ class Engine:
 
     def _autocast(self) -> None:
         """bf16 inside the forward pass. DeepSpeed's own autocast would also round the reduced gradients."""
-        if self.config.engine.precision == "bf16":
+        if precision(self.config) == "bf16":
             inner, device_type = self.model.forward, self.device.type
             # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
             keep = not self.config.engine.activation_checkpointing

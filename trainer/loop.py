@@ -29,6 +29,7 @@ from trainer.faults.stragglers import Stragglers
 from trainer.faults.watchdog import Watchdog
 from trainer.folder import RunFolder
 from trainer.held_out import accounts, parts
+from trainer.host import precision
 from trainer.models import NOT_A_TARGET
 from trainer.parent import parent_weights
 from trainer.saving import Saver
@@ -78,13 +79,14 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     book = Bookkeeper(config, folder, world, trackers, attempt, first_step)
     for line in damage:
         book.event("damage", first_step, line)
+    where = f"on {world.size} rank(s) at ZeRO {engine.stage} in {precision(config)}"
     if attempt == 0:
         lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
         shape = f"{total or 'as many'} steps of {batch_size} x {lengths} tokens"
-        book.event("start", 0, f"start: {shape} on {world.size} rank(s) at ZeRO {engine.stage}")
+        book.event("start", 0, f"start: {shape} {where}")
     else:
         place = checkpoint.folder.name if checkpoint else "the beginning"
-        book.event("resume", first_step, f"going on from {place} on {world.size} rank(s) at ZeRO {engine.stage}")
+        book.event("resume", first_step, f"going on from {place} {where}")
     if world.is_first:
         facts = {"world_size": world.size, "zero_stage": engine.stage, "device": str(world.device)}
         folder.write_environment(attempt, {**facts, "data": prepared.fingerprint})

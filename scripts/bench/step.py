@@ -34,6 +34,7 @@ from trainer.config import Config
 from trainer.distributed import World, join
 from trainer.engine import Engine, deepspeed_settings
 from trainer.folder import RunFolder
+from trainer.host import precision
 from trainer.models import build, initialize
 from trainer.trackers import RunContext, make_trackers
 
@@ -124,7 +125,7 @@ def bare_pytorch(config: Config, world: World, batches: list[dict[str, np.ndarra
 
     def step() -> None:
         for batch in batches:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.engine.precision == "bf16"):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision(config) == "bf16"):
                 loss, _, _ = model(**{name: torch.from_numpy(array) for name, array in batch.items()})
             (loss / targets).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -148,7 +149,7 @@ def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndar
     inner = engine.module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.engine.precision == "bf16"):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision(config) == "bf16"):
             return inner(*args, **kwargs)
 
     engine.module.forward = forward

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.model import ModelConfig
+from trainer.host import precision
 
 FP32 = 4
 CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time
@@ -43,7 +44,7 @@ class _Pass:
 
     @property
     def cast(self) -> bool:
-        return self.config.engine.precision == "bf16"
+        return precision(self.config) == "bf16"
 
     @property
     def low(self) -> int:
@@ -76,7 +77,7 @@ def rows_per_chunk(tokens: int, vocabulary: int, element_bytes: int) -> int:
 
 def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
     """(bytes of logits at the most, bytes of gradients that a fused loss leaves)."""
-    vocabulary, low = config.vocabulary, 2 if config.engine.precision == "bf16" else FP32
+    vocabulary, low = config.vocabulary, 2 if precision(config) == "bf16" else FP32
     backend = config.kernels.loss
     if backend == "auto":
         backend = "triton" if on_gpu(config) else "torch"
@@ -91,7 +92,7 @@ def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
     model = config.body
-    low = 2 if config.engine.precision == "bf16" else FP32
+    low = 2 if precision(config) == "bf16" else FP32
     streams = 2 if model.two_stream and config.objective.name == "permuted_lm" else 1
     stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
     if target:

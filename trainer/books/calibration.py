@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import Config
+from trainer.host import has_accelerator, precision, processor, threads
 
 if TYPE_CHECKING:
     from trainer.books.clock import Work
@@ -36,35 +36,18 @@ class Calibration:
         return asdict(self)
 
 
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def threads(config: Config) -> int:
-    """CPU threads of one rank."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.engine.threads or max(1, available // config.launch.processes)
-
-
 def calibration_file(config: Config, machine: str) -> Path:
     """Where the calibration of a machine is kept: one file a machine, precision and number of threads."""
     root = Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or Path.home() / ".cache" / "isoflop").expanduser()
     plain = "".join(letter if letter.isalnum() else "-" for letter in machine).strip("-")
-    return root / "calibration" / f"{plain}-{config.engine.precision}-{threads(config)}.json"
+    return root / "calibration" / f"{plain}-{precision(config)}-{threads(config)}.json"
 
 
 def read_calibration(config: Config) -> Calibration | None:
     """The calibration of this host's processor, if it was calibrated and the run is to compute there on one rank."""
     if config.launch.processes != 1 or config.engine.device == "cuda" or config.machine.name != "unstated":
         return None
-    if config.engine.device == "auto" and Path("/proc/driver/nvidia").exists():
+    if config.engine.device == "auto" and has_accelerator():
         return None
     try:
         data = json.loads(calibration_file(config, processor()).read_text())

@@ -21,6 +21,7 @@ from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.wire import wire
 from trainer.config import Config
+from trainer.host import precision
 
 
 class Share(NamedTuple):
@@ -93,10 +94,10 @@ def step_seconds(config: Config, calibration: Calibration | None = None) -> Figu
         return estimated(
             seconds, f"calibration of {calibration.machine}", seconds * (1 - spread), seconds * (1 + spread)
         )
-    precision = config.engine.precision
-    peak = config.machine.peak_flops.get(precision)
+    dtype = precision(config)
+    peak = config.machine.peak_flops.get(dtype)
     if not peak:
-        return not_stated(f"machine.peak_flops.{precision} (or a calibration of this machine)")
+        return not_stated(f"machine.peak_flops.{dtype} (or a calibration of this machine)")
     low, middle, high = (_roofline(config, amount, peak, column) for column in (2, 1, 0))
     source = f"roofline of {config.machine.name}"
     missing = _missing(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 from trainer.books.budget import over, planned_steps, spending
-from trainer.books.calibration import Calibration, read_calibration, threads
+from trainer.books.calibration import Calibration, read_calibration
 from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
@@ -15,6 +15,7 @@ from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
 from trainer.books.wire import wire
 from trainer.config import Config
+from trainer.host import precision, threads
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
 
@@ -39,11 +40,11 @@ def plan(config: Config) -> PriceTag:
     flop = over(steps, lambda n: exact(flops(config.ending_after(n)).total))
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, "N: blocks and head, D: tokens"))
     hours = seconds * (ranks / 3600)
-    peak = config.machine.peak_flops.get(config.engine.precision)
+    peak = config.machine.peak_flops.get(precision(config))
     utilisation = (
         exact(account.total) / likely / exact(peak * ranks)
         if peak
-        else not_stated(f"machine.peak_flops.{config.engine.precision}")
+        else not_stated(f"machine.peak_flops.{precision(config)}")
     )
     fitted = fit(config.at_length(max(config.curriculum.sequence_lengths)))
     used = estimated(fitted.needed.total, f"states, buckets and activations at {fitted.needed.moment}")

@@ -19,7 +19,9 @@ class EngineConfig(Section):
     micro_batch: int | None = key(
         None, "sequences per rank and forward pass; null: all of the rank's share, 16 at most", "sequences", ge=1
     )
-    precision: Literal["fp32", "bf16"] = key("bf16", "arithmetic of matrix products; weights and optimizer stay fp32")
+    precision: Literal["auto", "fp32", "bf16"] = key(
+        "auto", "arithmetic of matrix products; auto: bf16 where the device has it. Weights and optimizer stay fp32"
+    )
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
     activation_checkpointing: bool = key(False, "recompute each block in the backward pass")

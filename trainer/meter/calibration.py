@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from trainer.books.calibration import TERMS, Calibration, calibration_file, processor, threads
+from trainer.books.calibration import TERMS, Calibration, calibration_file
 from trainer.books.clock import Work, work
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic
+from trainer.host import precision, processor, threads
 
 # width, depth, sequence, batch, vocabulary: far apart in every kind of work.
 LADDER = (
@@ -64,7 +65,7 @@ def calibrate(
         for step, taken, said in zip(steps, seconds, fitted, strict=True)
     ]
     result = Calibration(
-        processor(), config.engine.precision, threads(config), rates, error, date.today().isoformat(), tuple(steps)
+        processor(), precision(config), threads(config), rates, error, date.today().isoformat(), tuple(steps)
     )
     file = calibration_file(config, result.machine)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
         "segments": torch.zeros(shape, dtype=torch.int32),
         "positions": torch.arange(shape[1]).expand(shape),
     }
-    cast = {"enabled": config.engine.precision == "bf16", "cache_enabled": not config.engine.activation_checkpointing}
+    cast = {"enabled": precision(config) == "bf16", "cache_enabled": not config.engine.activation_checkpointing}
     taken: list[float] = []
     began = clock()
     while len(taken) < 4 or clock() - began < budget_seconds:

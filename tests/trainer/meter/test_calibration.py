@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration, threads
+from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration
 from trainer.books.clock import Work, step_seconds, work
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic
+from trainer.host import processor, threads
 from trainer.meter import calibration
 from trainer.meter.calibration import LADDER, fit_rates, small_model
 
@@ -45,9 +46,8 @@ def test_noise_stays_small_and_no_rate_is_negative():
 def calibrated(tmp_path, monkeypatch):
     """A cache with a calibration of this host's processor."""
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
-    from trainer.books.calibration import processor
 
-    config = Config.model_validate({"engine": {"device": "cpu"}})
+    config = Config.model_validate({"engine": {"device": "cpu", "precision": "bf16"}})
     import json
 
     found = Calibration(processor(), "bf16", threads(config), TRUE, 0.05, "2026-11-23")
@@ -105,8 +105,6 @@ def test_other_settings_do_not_use_it(calibrated):
 
 
 def test_damaged_file_is_no_calibration(calibrated):
-    from trainer.books.calibration import processor
-
     file = calibration_file(calibrated, processor())
     for text in ("{", "[]", "{}", '{"machine": "x", "precision": 3}'):
         file.write_text(text)
