@@ -17,7 +17,8 @@ def rms_norm(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """x [..., C] divided by the root of its mean square over C, times weight [C].
 
-    residual: like x; then (normalised x + residual, x + residual) is returned, the second being the new stream.
+    residual: of the shape of x; then (normalised x + residual, x + residual) is returned, the second being the new
+    stream, both in the dtype that PyTorch gives the sum (a bfloat16 branch on a float32 stream stays exact).
     Statistics are float32. backend: "triton", "torch", "reference", or "auto" (triton on a GPU, else torch).
     """
     return _norm("rms_norm", x, residual, weight, None, eps, False, backend)
@@ -53,9 +54,8 @@ def _norm(
                 raise refuse(function, name, f"of shape {shape(parameter)}", f"[{x.shape[-1]}], the last size of x")
     if residual is not None:
         check_float(function, "residual", residual, x)
-        if residual.shape != x.shape or residual.dtype != x.dtype:
-            got = f"{residual.dtype} {shape(residual)}"
-            raise refuse(function, "residual", got, f"{x.dtype} {shape(x)}, like x")
+        if residual.shape != x.shape:
+            raise refuse(function, "residual", f"of shape {shape(residual)}", f"{shape(x)}, like x")
     if eps < 0:
         raise refuse(function, "eps", eps, "a number >= 0")
     chosen = choose(function, backend, x.device)
@@ -68,8 +68,8 @@ def _norm(
     else:
         total = x if residual is None else x + residual
         if center:
-            shift = None if bias is None else bias.to(x.dtype)
-            out = F.layer_norm(total, x.shape[-1:], weight.to(x.dtype), shift, eps)
+            shift = None if bias is None else bias.to(total.dtype)
+            out = F.layer_norm(total, x.shape[-1:], weight.to(total.dtype), shift, eps)
         else:
-            out = F.rms_norm(total, x.shape[-1:], weight.to(x.dtype), eps)
+            out = F.rms_norm(total, x.shape[-1:], weight.to(total.dtype), eps)
     return out if residual is None else (out, total)

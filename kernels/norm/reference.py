@@ -10,13 +10,13 @@ def reference_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, center: bool,
     compute_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(normalised, x + residual), both in the dtype of x; statistics in float32 (float64 for float64).
+    """(normalised, x + residual), both in the dtype of the sum; statistics in float32 (float64 for float64).
 
-    center: subtract the mean (LayerNorm). The sum is rounded to the dtype of x before it is normalised, as it is what
-    the next layer reads.
+    center: subtract the mean (LayerNorm). The sum is rounded to its dtype before it is normalised, as it is what the
+    next layer reads.
     """
-    compute = compute_dtype or torch.promote_types(x.dtype, torch.float32)
     total = x if residual is None else x + residual
+    compute = compute_dtype or torch.promote_types(total.dtype, torch.float32)
     wide = total.to(compute)
     if center:
         wide = wide - wide.mean(dim=-1, keepdim=True)
@@ -24,4 +24,4 @@ def reference_norm(
     out = normal * weight.to(compute)
     if bias is not None:
         out = out + bias.to(compute)
-    return out.to(x.dtype), total
+    return out.to(total.dtype), total

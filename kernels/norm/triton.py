@@ -46,12 +46,13 @@ def norm_forward(
 
 @triton.jit
 def norm_backward(
-    dout_ptr, dtotal_ptr, total_ptr, weight_ptr, mean_ptr, scale_ptr, dx_ptr, dweight_ptr, dbias_ptr, rows, columns,
-    CENTER: tl.constexpr, DTOTAL: tl.constexpr, BIAS: tl.constexpr, BLOCK: tl.constexpr,
+    dout_ptr, dtotal_ptr, total_ptr, weight_ptr, mean_ptr, scale_ptr, dx_ptr, dresidual_ptr, dweight_ptr, dbias_ptr,
+    rows, columns, CENTER: tl.constexpr, DTOTAL: tl.constexpr, BIAS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Grid: P programs; program p takes rows p, p + P, ... in order and writes its partial dweight and dbias [P, C].
 
-    With n the normalised row and g = dout * weight: dx = scale * (g - n * mean(g * n) [- mean(g)]) + dtotal.
+    With n the normalised row and g = dout * weight: dx = scale * (g - n * mean(g * n) [- mean(g)]) + dtotal. The
+    residual's gradient is the same; it is written where its dtype is another.
     """
     col = tl.arange(0, BLOCK)
     inside = col < columns
@@ -74,12 +75,19 @@ def norm_backward(
         if DTOTAL:
             dx += tl.load(dtotal_ptr + row * columns + col, mask=inside, other=0.0).to(tl.float32)
         tl.store(dx_ptr + row * columns + col, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+        if dresidual_ptr is not None:
+            tl.store(dresidual_ptr + row * columns + col, dx.to(dresidual_ptr.dtype.element_ty), mask=inside)
         dweight += dout * normal
         dbias += dout
     place = tl.program_id(0).to(tl.int64) * columns + col
     tl.store(dweight_ptr + place, dweight, mask=inside)
     if BIAS:
         tl.store(dbias_ptr + place, dbias, mask=inside)
+
+
+def sum_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
+    """Of x + residual."""
+    return x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
 
 
 def _block(columns: int) -> int:
@@ -94,8 +102,9 @@ def norm_op(
     x = x.contiguous()
     columns = x.shape[-1]
     rows = x.numel() // columns
-    out = torch.empty_like(x)
-    total = torch.empty_like(x) if residual is not None else x.new_empty(0)
+    dtype = sum_dtype(x, residual)
+    out = torch.empty_like(x, dtype=dtype)
+    total = torch.empty_like(out) if residual is not None else out.new_empty(0)
     mean = torch.empty(rows if center else 0, dtype=torch.float32, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     if rows:
@@ -112,10 +121,10 @@ def norm_op(
 def _(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, center: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    rows = x.numel() // x.shape[-1]
+    rows, dtype = x.numel() // x.shape[-1], sum_dtype(x, residual)
     return (
-        x.new_empty(x.shape),
-        x.new_empty(x.shape if residual is not None else 0),
+        x.new_empty(x.shape, dtype=dtype),
+        x.new_empty(x.shape if residual is not None else 0, dtype=dtype),
         x.new_empty(rows if center else 0, dtype=torch.float32),
         x.new_empty(rows, dtype=torch.float32),
     )
@@ -124,34 +133,42 @@ def _(
 @torch.library.custom_op("isoflop::norm_backward", mutates_args=())
 def norm_backward_op(
     dout: Tensor, dtotal: Tensor | None, total: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, center: bool,
-    has_bias: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """(dx, dweight, dbias or empty), the latter two float32 sums in a fixed order."""
+    has_bias: bool, x_dtype: torch.dtype, residual_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """(dx, the same in the residual's dtype or, if that is x's, empty, dweight, dbias or empty); the latter two are
+    float32 sums in a fixed order."""
     total = total.contiguous()
     columns = total.shape[-1]
     rows = total.numel() // columns
     programs = min(rows, PARTIAL_ROWS)
-    dx = torch.empty_like(total)
+    dx = torch.empty_like(total, dtype=x_dtype)
+    mixed = x_dtype != residual_dtype
+    dresidual = total.new_empty(total.shape if mixed else 0, dtype=residual_dtype)
     partial = torch.empty((2 if has_bias else 1, programs, columns), dtype=torch.float32, device=total.device)
     if rows:
         with on_device(total):
             norm_backward[(programs,)](
                 dout.contiguous(), None if dtotal is None else dtotal.contiguous(), total, weight, mean, scale, dx,
-                partial[0], partial[1] if has_bias else None, rows, columns,
+                dresidual if mixed else None, partial[0], partial[1] if has_bias else None, rows, columns,
                 CENTER=center, DTOTAL=dtotal is not None, BIAS=has_bias, BLOCK=_block(columns),
                 num_warps=row_warps(columns),
             )  # fmt: skip
     sums = partial.sum(1)
-    return dx, sums[0].clone(), sums[1].clone() if has_bias else partial.new_empty(0)
+    return dx, dresidual, sums[0].clone(), sums[1].clone() if has_bias else partial.new_empty(0)
 
 
 @norm_backward_op.register_fake
 def _(
     dout: Tensor, dtotal: Tensor | None, total: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, center: bool,
-    has_bias: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    has_bias: bool, x_dtype: torch.dtype, residual_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     sums = total.new_empty(total.shape[-1], dtype=torch.float32)
-    return total.new_empty(total.shape), sums, torch.empty_like(sums) if has_bias else sums.new_empty(0)
+    return (
+        total.new_empty(total.shape, dtype=x_dtype),
+        total.new_empty(total.shape if x_dtype != residual_dtype else 0, dtype=residual_dtype),
+        sums,
+        torch.empty_like(sums) if has_bias else sums.new_empty(0),
+    )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -159,7 +176,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     _, total, mean, scale = output
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x if residual is None else total, weight, mean, scale)
-    ctx.center, ctx.has_residual = center, residual is not None
+    ctx.center, ctx.x_dtype = center, x.dtype
+    ctx.residual_dtype = None if residual is None else residual.dtype
     ctx.bias_dtype = None if bias is None else bias.dtype
 
 
@@ -167,11 +185,16 @@ def _backward(ctx: Any, dout: Tensor | None, dtotal: Tensor | None, *_: Any) -> 
     total, weight, mean, scale = ctx.saved_tensors
     if dout is None:
         dout = torch.zeros_like(total)
-    if not ctx.has_residual:
+    if ctx.residual_dtype is None:
         dtotal = None
     has_bias = ctx.bias_dtype is not None
-    dx, dweight, dbias = norm_backward_op(dout, dtotal, total, weight, mean, scale, ctx.center, has_bias)
-    dresidual = dx if ctx.has_residual else None
+    dx, dresidual, dweight, dbias = norm_backward_op(
+        dout, dtotal, total, weight, mean, scale, ctx.center, has_bias, ctx.x_dtype, ctx.residual_dtype or ctx.x_dtype
+    )
+    if ctx.residual_dtype is None:
+        dresidual = None
+    elif ctx.residual_dtype == ctx.x_dtype:
+        dresidual = dx
     return dx, dresidual, dweight.to(weight.dtype), dbias.to(ctx.bias_dtype) if has_bias else None, None, None
 
 

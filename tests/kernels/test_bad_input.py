@@ -75,7 +75,7 @@ CASES: list[tuple[str, Callable[[], Any], str]] = [
     ("sdpa dropout", call(backend="sdpa", dropout_p=0.1, seed=1), "backend is 'sdpa', but it has no dropout_p"),
     ("triton float64", lambda: attention(*[t(1, 2, 1, 8).double()] * 3, backend="triton"), "dtypes are bfloat16"),
     ("norm weight", lambda: rms_norm(t(2, 8), t(7)), r"rms_norm: weight is of shape \[7\], wanted \[8\]"),
-    ("norm residual", lambda: layer_norm(t(2, 8), t(8), residual=t(3, 8)), r"layer_norm: residual is torch.float32 \[3, 8\]"),
+    ("norm residual", lambda: layer_norm(t(2, 8), t(8), residual=t(3, 8)), r"layer_norm: residual is of shape \[3, 8\], wanted \[2, 8\]"),
     ("norm backend", lambda: rms_norm(t(2, 8), t(8), backend="sdpa"), "rms_norm: backend is 'sdpa', wanted one of"),
     ("rotary table", lambda: rotary(t(1, 3, 1, 8), t(4, 4), t(4, 4)), r"rotary: cos is of shape \[4, 4\], wanted \[3, R/2\]"),
     ("rotary too long", lambda: rotary(t(1, 3, 1, 8), t(3, 5), t(3, 5)), "R up to 8"),

@@ -9,10 +9,13 @@ from trainer.config import Config
 from trainer.config.machinery import KernelsConfig
 from trainer.models import build, initialize
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("norm", "rotary", "gated", "loss")
 FUSED = KernelsConfig(attention="triton", **dict.fromkeys(NAMES, "triton"))
 PLAIN = KernelsConfig(attention="reference", **dict.fromkeys(NAMES, "reference"))
 CHUNKED = KernelsConfig(attention="sdpa", norm="torch", rotary="torch", gated="torch", loss="chunked")
+
+BERT = {"gated": False, "activation": "gelu", "norm": "layernorm", "norm_position": "post", "bias": True}
 
 SIZE = {"depth": 2, "width": 32, "heads": 2, "vocabulary": 320}
 MODELS = {
@@ -27,11 +30,16 @@ MODELS = {
         {"family": "encoder_decoder", "position": "buckets", "activation": "gelu_tanh", "attention_scale": 1.0},
         "span_corruption",
     ),
+    "bert": (BERT | {"family": "encoder", "position": "learned"}, "masked_lm"),
+    "bart": (BERT | {"family": "encoder_decoder", "position": "learned"}, "span_corruption"),
+    "olmo2": ({"norm_position": "reordered", "qk_norm": "projection"}, "causal"),
 }
 
 
-def outcome(model: dict, objective: str, kernels: KernelsConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss and gradients of one batch of packed documents."""
+def outcome(
+    model: dict, objective: str, kernels: KernelsConfig, precision: torch.dtype | None = None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of one batch of packed documents; under autocast to `precision`, if given."""
     config = Config.model_validate(
         {
             "model": SIZE | model,
@@ -43,6 +51,7 @@ def outcome(model: dict, objective: str, kernels: KernelsConfig) -> tuple[torch.
     )
     built = build(config)
     initialize(built, 0)
+    built.to(DEVICE)
     chance = torch.Generator().manual_seed(1)
     shape = (2, 24)
 
@@ -56,7 +65,8 @@ def outcome(model: dict, objective: str, kernels: KernelsConfig) -> tuple[torch.
     batch = {"tokens": draw(), "targets": targets, "segments": segments, "positions": positions}
     if config.model.family == "encoder_decoder":
         batch |= {"source_tokens": draw(), "source_segments": segments, "source_positions": positions}
-    loss, count, _ = built(**batch)
+    with torch.autocast(DEVICE, precision, enabled=precision is not None):
+        loss, count, _ = built(**{name: tensor.to(DEVICE) for name, tensor in batch.items()})
     assert count == (targets >= 0).sum()
     loss.backward()
     return loss.detach(), {name: p.grad for name, p in built.named_parameters() if p.grad is not None}
@@ -74,3 +84,29 @@ def test_same_loss_and_gradients(name, kernels):
     )  # those of key biases are 0 but for rounding
     for parameter, oracle in oracles.items():
         assert torch.allclose(gradients[parameter], oracle, rtol=1e-3, atol=1e-6 * largest), parameter
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bert"])
+def test_under_autocast_the_error_is_that_of_autocast(name):
+    """Of all gradients together, against float32: at most twice that of the plain formulas."""
+    _, exact = outcome(*MODELS[name], PLAIN)
+
+    def error(kernels: KernelsConfig) -> float:
+        _, gradients = outcome(*MODELS[name], kernels, torch.bfloat16)
+        return sum(float((gradients[p] - exact[p]).square().sum()) for p in exact) ** 0.5
+
+    assert 0 < error(FUSED) <= 2 * error(PLAIN)
+
+
+@pytest.mark.parametrize(("name", "sums"), [("llama", 2), ("t5", 6), ("bert", 4), ("bart", 10), ("olmo2", 0)])
+def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
+    """Two layers a stack; in a block that normalises first its last sum is the next block's business."""
+    from kernels.norm import triton as norm_triton
+
+    added = []
+    plain = norm_triton.norm_op
+    monkeypatch.setattr(
+        norm_triton, "norm_op", lambda x, residual, *more: added.append(residual) or plain(x, residual, *more)
+    )
+    outcome(*MODELS[name], CHUNKED.model_copy(update={"norm": "triton"}))
+    assert sum(residual is not None for residual in added) == sums

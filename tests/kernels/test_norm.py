@@ -54,6 +54,28 @@ def test_values_and_gradients(backend: str, dtype: torch.dtype, residual: bool, 
         two_times.check(names, ours, peers, oracles, dtype)
 
 
+@pytest.mark.parametrize("backend", ["triton", "torch", "reference"])
+@pytest.mark.parametrize("narrow", ["x", "residual"])
+def test_sum_of_two_dtypes(backend: str, narrow: str, device: str) -> None:
+    """As PyTorch adds them: the bfloat16 half is not worth less for its partner, and the sum is not rounded to it."""
+    inputs = {name: torch.randn(5, 24, device=device) for name in ("x", "residual")}
+    inputs[narrow] = inputs[narrow].bfloat16()
+    x, residual = (inputs[name].requires_grad_() for name in ("x", "residual"))
+    weight, pull = torch.randn(24, device=device), torch.randn(2, 5, 24, device=device)
+
+    def results(x, residual, backend):
+        out, total = rms_norm(x, weight, residual=residual, backend=backend)
+        return [out, total, *torch.autograd.grad((out * pull[0] + total * pull[1]).sum(), (x, residual))]
+
+    ours = results(x, residual, backend)
+    wide = results(*(t.detach().float().requires_grad_() for t in (x, residual)), "reference")
+    assert [t.dtype for t in ours] == [torch.float32, torch.float32, x.dtype, residual.dtype]
+    for got, wanted in zip(ours, wide, strict=True):
+        torch.testing.assert_close(
+            got, wanted.to(got.dtype), rtol=1e-2 if got.dtype == torch.bfloat16 else 1e-5, atol=1e-5
+        )
+
+
 def test_partial_sums_are_the_same_in_any_grid(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from kernels.norm import triton as norm_triton
 
@@ -71,7 +93,7 @@ def test_opcheck_and_fullgraph(device: str) -> None:
 
     x, other = (torch.randn(4, 16, device=device, requires_grad=True) for _ in range(2))
     weight, bias = (torch.randn(16, device=device, requires_grad=True) for _ in range(2))
-    for residual, center in product((None, other), (False, True)):
+    for residual, center in product((None, other, other.detach().bfloat16().requires_grad_()), (False, True)):
         torch.library.opcheck(norm_op, (x, residual, weight, bias if center else None, 1e-5, center))
 
     def block(x, other, weight, bias):

@@ -224,6 +224,8 @@ class ModelConfig(Section):
             )
         if self.parallel and self.norm_position != "pre":
             raise ValueError(f"parallel: needs model.norm_position=pre, got {self.norm_position}")
+        if not self.first_norm and self.norm_position != "pre":
+            raise ValueError(f"first_norm: false needs model.norm_position=pre, got {self.norm_position}")
         of_encoders = ("two_stream", "sentence_head", "generator_width")
         wrong = [name for name in of_encoders if getattr(self, name) and self.family != "encoder"]
         if wrong:

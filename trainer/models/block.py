@@ -11,6 +11,8 @@ from trainer.models.attention import Attention, Context, CrossAttention, Relativ
 from trainer.models.initialization import spread
 from trainer.models.parts import FeedForward, norm
 
+Step = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a norm and a branch of the residual stream
+
 
 class Block(nn.Module):
     """Attention, cross-attention in the decoder of an encoder-decoder, feed-forward; each in a residual step."""
@@ -37,15 +39,38 @@ class Block(nn.Module):
         if self.parallel:  # Black et al. 2022, section 2.1
             mixed = self.attention(self.attention_norm(x), context, keys_from)
             return x + mixed + self.feed_forward(self.feed_forward_norm(x))
-        x = self._step(x, self.attention_norm, lambda y: self.attention(y, context, keys_from))
+        steps: list[Step] = [(self.attention_norm, lambda y: self.attention(y, context, keys_from))]
         if self.cross:
-            x = self._step(x, self.cross_norm, lambda y: self.cross_attention(y, context))
-        return self._step(x, self.feed_forward_norm, self.feed_forward)
+            steps.append((self.cross_norm, lambda y: self.cross_attention(y, context)))
+        steps.append((self.feed_forward_norm, self.feed_forward))
+        return RESIDUAL[self.order](x, steps)
 
-    def _step(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
-        """One residual step: Xiong et al. 2020, figure 1; reordered: OLMo 2 (Walsh et al. 2025, section 3.3)."""
-        if self.order == "pre":
-            return x + branch(norm(x))
-        if self.order == "post":
-            return norm(x + branch(x))
-        return x + norm(branch(x))
+
+# --- the residual stream; normalise(x, added) gives norm(x + added) and x + added, in one kernel ---
+
+
+def pre_norm(x: Tensor, steps: list[Step]) -> Tensor:
+    """x + branch(norm(x)), step by step (Xiong et al. 2020, figure 1b)."""
+    (normalise, branch), *others = steps
+    added = branch(normalise(x))
+    for normalise, branch in others:
+        normal, x = normalise(x, added)
+        added = branch(normal)
+    return x + added
+
+
+def post_norm(x: Tensor, steps: list[Step]) -> Tensor:
+    """norm(x + branch(x)), step by step (Vaswani et al. 2017, section 3.1)."""
+    for normalise, branch in steps:
+        x, _ = normalise(x, branch(x))
+    return x
+
+
+def reordered_norm(x: Tensor, steps: list[Step]) -> Tensor:
+    """x + norm(branch(x)), step by step (OLMo 2, Walsh et al. 2025, section 3.3)."""
+    for normalise, branch in steps:
+        x = x + normalise(branch(x))
+    return x
+
+
+RESIDUAL = {"pre": pre_norm, "post": post_norm, "reordered": reordered_norm}

@@ -90,24 +90,26 @@ class Embedding(nn.Embedding):
 
 
 class RMSNorm(nn.RMSNorm):
-    """In the precision of its weight, also where autocast hands it bf16."""
+    """norm(x) or, in one kernel, (norm(x + added), x + added); in the precision of its weight, also under autocast."""
 
     backend = "auto"
 
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x.to(self.weight.dtype), self.weight, eps=self.eps or 0.0, backend=self.backend)  # type: ignore[return-value]
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
+        wide = x.to(self.weight.dtype)
+        return rms_norm(wide, self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
 
 
 class LayerNorm(nn.LayerNorm):
-    """In fp32 or better, which PyTorch's own sees to under autocast."""
+    """As `RMSNorm`; in fp32 or better, which PyTorch's own sees to under autocast."""
 
     backend = "auto"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
         if self.backend == "torch" or (self.backend == "auto" and not x.is_cuda):
-            return super().forward(x)
+            total = x if added is None else x + added
+            return super().forward(x) if added is None else (super().forward(total), total)
         wide = x.to(self.weight.dtype)
-        return layer_norm(wide, self.weight, self.bias, eps=self.eps, backend=self.backend)  # type: ignore[return-value]
+        return layer_norm(wide, self.weight, self.bias, eps=self.eps, residual=added, backend=self.backend)
 
 
 def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
