@@ -6,8 +6,8 @@ Unknown is a `Figure` without a value, never a zero; whoever reads a figure can 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Provenance = Literal["exact", "stated", "measured", "estimated", "not stated"]
@@ -138,7 +138,8 @@ class PriceTag:
 
     title: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    fit: Mapping[str, Any] | None = None  # of a plan: does it fit, and if not, what would (`Fit.to_json`)
 
     def __getitem__(self, key: str) -> Row:
         for row in self.rows:
@@ -165,6 +166,7 @@ class PriceTag:
             measured.title or self.title,
             tuple(rows),
             tuple(dict.fromkeys(self.notes + measured.notes)),
+            self.fit,
         )
 
     def values(self, column: Literal["planned", "measured"]) -> dict[str, Any]:
@@ -188,6 +190,7 @@ class PriceTag:
             "measured": self.values("measured"),
             "rows": [row.to_json() for row in self.rows],
             "notes": list(self.notes),
+            "fit": self.fit,
         }
 
     @classmethod
@@ -207,4 +210,4 @@ class PriceTag:
             )
             for row in data["rows"]
         )
-        return cls(data.get("title", ""), rows, tuple(data.get("notes", ())))
+        return cls(data.get("title", ""), rows, tuple(data.get("notes", ())), data.get("fit"))

@@ -29,12 +29,21 @@ class Fit:
 
     needed: MemoryAccount
     available: float | None  # bytes; None where the machine states no memory
-    proposal: dict[str, Any] | None = None  # overrides that fit
+    proposal: dict[str, Any] | None = None  # keys of the engine that change, and their values that fit
     proposed: MemoryAccount | None = None
 
     @property
     def fits(self) -> bool | None:
         return None if self.available is None else self.needed.total <= self.available
+
+    @property
+    def overrides(self) -> list[str]:
+        """The proposal as words for the command line."""
+        return [f"engine.{name}={str(value).lower()}" for name, value in (self.proposal or {}).items()]
+
+    @property
+    def largest_part(self) -> str:
+        return max(PARTS, key=lambda name: int(getattr(self.needed, name)))
 
     @property
     def text(self) -> str:
@@ -44,21 +53,33 @@ class Fit:
         need, room = self.needed.total / 1e9, self.available / 1e9
         if self.fits:
             return f"fits: {need:.1f} GB of {room:.1f} GB (after {RESERVE:.0%} reserve)"
-        largest = max(PARTS, key=self._part)
-        line = f"does not fit: {need:.1f} GB of {room:.1f} GB; the largest part is {PARTS[largest]}"
-        if self.proposal is None or self.proposed is None:
+        line = f"does not fit: {need:.1f} GB of {room:.1f} GB; the largest part is {PARTS[self.largest_part]}"
+        if self.proposed is None:
             return (
                 f"{line}; no setting of stage, micro-batch, checkpointing and offload fits: use more or larger devices"
             )
-        overrides = " ".join(f"engine.{name}={str(value).lower()}" for name, value in self.proposal.items())
-        return f"{line}; the cheapest setting that fits ({self.proposed.total / 1e9:.1f} GB): {overrides}"
+        return (
+            f"{line}; the cheapest setting that fits ({self.proposed.total / 1e9:.1f} GB): {' '.join(self.overrides)}"
+        )
 
-    def _part(self, name: str) -> int:
-        return int(getattr(self.needed, name))
+    def to_json(self) -> dict[str, Any]:
+        """Bytes of one rank, and what fits where this does not; null is not stated, or no setting fits."""
+        proposal = None
+        if self.proposed is not None:
+            proposal = {"overrides": self.overrides, "bytes": self.proposed.total, "host_bytes": self.proposed.host}
+        return {
+            "fits": self.fits,
+            "needed_bytes": self.needed.total,
+            "available_bytes": self.available,
+            "largest_part": self.largest_part,
+            "proposal": proposal,
+        }
 
 
 def fit(config: Config) -> Fit:
-    """Check `config` against its machine's memory and search the machinery where it is too large."""
+    """Check `config` at its longest samples against its machine's memory, and search the machinery where it is too
+    large."""
+    config = config.at_length(max(config.curriculum.sequence_lengths))
     size = config.machine.memory_bytes
     needed = memory(config)
     room = None if size is None else size * (1 - RESERVE)
@@ -74,7 +95,8 @@ def fit(config: Config) -> Fit:
         return Fit(needed, room)
     _, change, account = min(found, key=lambda item: item[0])
     now = {
-        "zero_stage": zero_stage(config),
+        # An offload wants the stage to be said, also where it is what it would have been.
+        "zero_stage": config.engine.zero_stage if change["offload_optimizer"] else zero_stage(config),
         "micro_batch": micro_batch(config),
         "activation_checkpointing": config.engine.activation_checkpointing,
         "offload_optimizer": config.engine.offload_optimizer,

@@ -62,7 +62,4 @@ def _affordable(config: Config) -> bool:
     assert steps is not None and step is not None
     if config.budget.measured and step.value is None:
         raise UserError(f"plan --largest: the time of a step is not known; state {step.source}")
-    return (
-        steps.value == config.length
-        and fit(config.at_length(max(config.curriculum.sequence_lengths))).fits is not False
-    )
+    return steps.value == config.length and fit(config).fits is not False

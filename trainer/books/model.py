@@ -8,13 +8,13 @@ from typing import Any
 from trainer.books.flops import flops
 from trainer.books.formatting import format_amount
 from trainer.books.parameters import parameters
-from trainer.books.visible import visible_scores
+from trainer.books.visible import Document, visible_scores
 from trainer.config import Config
 
 
-def model_account(config: Config, documents: Sequence[int] = ()) -> dict[str, Any]:
-    """Parameters and FLOPs per token by part, as plain data; of the scores also the share that masks let through, in a
-    sample that holds documents of these lengths. Raises UserError where they are not those of a sample."""
+def model_account(config: Config, documents: Sequence[Document] = ()) -> dict[str, Any]:
+    """Parameters and FLOPs per token by part, as plain data; of the scores also what masks let through, in a
+    sample that holds these documents. Raises UserError where they are not those of a sample."""
     weights, work = parameters(config), flops(config)
 
     def token(sample: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from math import sqrt
 
 from trainer.books.budget import over, planned_steps, spending
@@ -13,6 +15,7 @@ from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
+from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
 from trainer.config import Config
 from trainer.host import precision, threads
@@ -20,10 +23,11 @@ from trainer.host import precision, threads
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
 
 
-def plan(config: Config) -> PriceTag:
+def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     """What `config` will cost: exact counts, estimates with their assumptions, and what nobody stated.
 
-    Where a measured budget ends the run, every total is that of the steps it buys.
+    Where a measured budget ends the run, every total is that of the steps it buys. With the documents of a sample, also
+    what masks hide of its attention; raises UserError where they are not those of a sample.
     """
     weights, ranks, calibration = parameters(config), world_size(config), read_calibration(config)
 
@@ -46,7 +50,7 @@ def plan(config: Config) -> PriceTag:
         if peak
         else not_stated(f"machine.peak_flops.{precision(config)}")
     )
-    fitted = fit(config.at_length(max(config.curriculum.sequence_lengths)))
+    fitted = fit(config)
     used = estimated(fitted.needed.total, f"states, buckets and activations at {fitted.needed.moment}")
 
     rows = [
@@ -58,6 +62,7 @@ def plan(config: Config) -> PriceTag:
         Row("flop.total", "model FLOPs", "FLOP", flop * exact(1, "forward + backward, full attention square")),
         Row("flop.six_nd", "  by the rule 6ND", "FLOP", six_nd),
         Row("flop.pf_days", "  in PF-days", "PF-days", flop / PF_DAY),
+        *_visible(config, documents, steps),
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
         Row("memory.rank", "memory per rank", "bytes", used),
         Row("wire.bytes_per_step", "sent per rank and step", "bytes", exact(wire(config).total)),
@@ -69,7 +74,20 @@ def plan(config: Config) -> PriceTag:
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
     notes = () if fitted.available is None else (fitted.text,)
-    return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes)
+    return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes, fitted.to_json())
+
+
+def _visible(config: Config, documents: Sequence[Document], steps: Figure) -> list[Row]:
+    """Model FLOPs without what masks hide in samples of these documents."""
+    if not documents:
+        return []
+    hidden, whole = hidden_per_step(config, documents), flops(config).per_step
+    said = ", ".join("/".join(str(part) for part in one if part) for one in documents)
+    visible = over(steps, lambda n: exact(n * (whole - hidden), f"documents of {said} tokens"))
+    return [
+        Row("flop.visible", "  without what masks hide", "FLOP", visible),
+        Row("flop.hidden_share", "  hidden by masks", "%", exact(hidden / whole, "share of the model FLOPs")),
+    ]
 
 
 def device_energy(config: Config, seconds: Figure, calibration: Calibration | None = None) -> Figure:
@@ -123,4 +141,4 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     rows = [row for row, old in zip(planned.rows, priced, strict=True) if not old]
     at = priced.index(True)
     fresh = cost_rows(config, energy, hours, tokens, "planned")
-    return PriceTag(planned.title, (*rows[:at], *fresh, *rows[at:]), planned.notes)
+    return replace(planned, rows=(*rows[:at], *fresh, *rows[at:]))

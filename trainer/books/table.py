@@ -12,6 +12,7 @@ COLUMNS = {
     "parameters": "model.parameters",
     "tokens": "data.tokens",
     "FLOPs": "flop.total",
+    "visible FLOPs": "flop.visible",
     "memory": "memory.rank",
     "time": "time.wall",
     "device-hours": "machine.device_hours",
@@ -19,13 +20,14 @@ COLUMNS = {
     "carbon": "carbon.kgco2e",
     "money": "cost.amount",
 }
-SUMMED = ("FLOPs", "time", "device-hours", "energy", "carbon", "money", "tokens")
+SUMMED = ("FLOPs", "visible FLOPs", "time", "device-hours", "energy", "carbon", "money", "tokens")
 
 
 def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
     """Planned columns of several runs, aligned, with a total of what adds up.
 
-    A total over runs of which some state nothing says "at least"; columns that nobody states are left out.
+    A total over runs of which some state nothing says "at least"; columns that nobody states are left out. Runs that do
+    not fit their machine follow by name.
     """
     stated = {
         title: key
@@ -38,12 +40,16 @@ def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
     if len(plans) > 1:
         table.append(["total", *(_total(plans, title, key) for title, key in stated.items())])
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return "\n".join(
+    lines = [
         "  ".join(
             [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
         ).rstrip()
         for row in table
-    )
+    ]
+    lines += [
+        f"  * {name}: {note}" for name, tag in plans if tag.fit and tag.fit["fits"] is False for note in tag.notes
+    ]
+    return "\n".join(lines)
 
 
 def plans_json(plans: Sequence[tuple[str, PriceTag]]) -> dict[str, Any]:

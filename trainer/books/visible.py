@@ -8,9 +8,23 @@ documents or windows skips its upper half, all other calls and the reference com
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from trainer.books.lengths import lengths
 from trainer.config import Config
+from trainer.config.model import ModelConfig
 from trainer.errors import UserError
+
+# One part a document, or two: what is read in both directions, and what is predicted from left to right.
+PARTS = {"prefix_lm": ("prefix", "rest"), "encoder_decoder": ("source", "target")}
+ONE_PART = ("causal", "fim", "masked_lm", "replaced_token")
+
+
+class Document(NamedTuple):
+    """Tokens of one document of a sample, in one part or in two (`PARTS`)."""
+
+    first: int
+    second: int = 0
 
 
 def visible_pairs(length: int, causal: bool, window: int | None = None) -> int:
@@ -20,26 +34,72 @@ def visible_pairs(length: int, causal: bool, window: int | None = None) -> int:
     return length + one_side * (1 if causal else 2)
 
 
-def visible_scores(config: Config, documents: Sequence[int]) -> int:
-    """FLOPs of the forward pass's scores of one sample that holds documents of these lengths, hidden pairs left out.
+def visible_scores(config: Config, documents: Sequence[Document]) -> int:
+    """FLOPs of the forward pass's scores of one sample that holds these documents, hidden pairs left out.
 
-    Raises UserError where the lengths are not those of a sample, and for models and objectives whose masks are others.
+    Without ELECTRA's generator, as `FlopAccount.scores`. Raises UserError where the documents are not those of a
+    sample, and where their lengths do not tell who sees whom.
     """
-    model, tokens = config.model, config.data.sequence_length
-    causal = model.family == "decoder"
-    wanted = ("causal", "fim") if causal else ("masked_lm", "replaced_token")
-    if config.objective.name not in wanted or model.position == "relative":
-        raise UserError(
-            f"documents: objective={config.objective.name} has another mask; decoders with causal or fim and "
-            "encoders with masked_lm or replaced_token are counted"
-        )
-    if min(documents, default=0) < 1 or sum(documents) > tokens:
-        raise UserError(
-            f"documents: lengths of 1 and more are wanted that make up a sample of {tokens} tokens, got "
-            f"{', '.join(map(str, documents)) or 'none'}"
-        )
-    channels, pairs = model.heads * model.head_channels, 0
+    _check(config, documents)
+    return _scores(config.model, documents)
+
+
+def hidden_per_step(config: Config, documents: Sequence[Document]) -> int:
+    """Model FLOPs of one step, forward and backward, that masks hide in such samples. Raises as `visible_scores`."""
+    _check(config, documents)
+    tokens, target = lengths(config)
+    hidden = 0
+    for model in filter(None, (config.model, config.model.generator)):
+        channels = model.heads * model.head_channels
+        square = 4 * channels * model.depth * (tokens**2 + target * (target + tokens))
+        hidden += square - _scores(model, documents)
+    return 3 * hidden * config.optim.batch_size
+
+
+def _scores(model: ModelConfig, documents: Sequence[Document]) -> int:
+    pairs = 0
     for layer in range(model.depth):
         window = model.window if model.local(layer) else None
-        pairs += sum(visible_pairs(length, causal, window) for length in documents)
-    return 4 * channels * pairs
+        pairs += sum(_pairs(model, document, window) for document in documents)
+    return 4 * model.heads * model.head_channels * pairs
+
+
+def _pairs(model: ModelConfig, document: Document, window: int | None) -> int:
+    """Pairs of one document in one layer; of an encoder-decoder in a layer of each stack, with those across."""
+    first, second = document
+    both_ways = visible_pairs(first, False, window)
+    if model.family == "encoder":
+        return both_ways
+    if model.family == "encoder_decoder":
+        return both_ways + visible_pairs(second, True, window) + first * second
+    prefix_ahead = both_ways - visible_pairs(first, True, window) if second else 0
+    return visible_pairs(first + second, True, window) + prefix_ahead
+
+
+def _check(config: Config, documents: Sequence[Document]) -> None:
+    model, objective = config.model, config.objective.name
+    if config.task.kind is not None:
+        raise UserError(
+            f"documents: task={config.task.name} reads records of its own; give documents of a pre-training"
+        )
+    if len(config.curriculum.sequence_lengths) > 1:
+        raise UserError("documents: data.stages has samples of several lengths; give data.sequence_length alone")
+    if model.position == "relative":
+        raise UserError(
+            f"documents: model={model.name} scores the distances of all pairs, also of those that documents hide"
+        )
+    parts = PARTS.get(model.family) or PARTS.get(objective)
+    if parts is None and objective not in ONE_PART:
+        raise UserError(f"documents: objective={objective} draws anew for every sample who sees whom")
+    sides = ", ".join(f"{one.first}/{one.second}" if one.second else str(one.first) for one in documents) or "none"
+    if any(bool(one.second) != bool(parts) for one in documents):
+        form = "/".join(parts) if parts else "one length each"
+        raise UserError(f"documents: {objective} wants {form} of every document, got {sides}")
+    room, target = lengths(config)
+    firsts, seconds = sum(one.first for one in documents), sum(one.second for one in documents)
+    fit = firsts <= room and seconds <= target if target else firsts + seconds <= room
+    if not fit or min((min(one.first, one.second or 1) for one in documents), default=0) < 1:
+        sample = f"{room}/{target}" if target else str(room)
+        raise UserError(
+            f"documents: lengths of 1 and more are wanted that make up a sample of {sample} tokens, got {sides}"
+        )

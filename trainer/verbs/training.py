@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from trainer.verbs.words import split_flags, wants_help, whole_list
+from trainer.verbs.words import split_flags, take_documents, wants_help
 
 
 def train(arguments: list[str]) -> int:
@@ -33,8 +33,9 @@ def show_config(words: list[str]) -> int:
 
 def plan(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun", "--largest")
-    if wants_help(flags, "isoflop plan [key=value ...] [-m] [--largest] [--json] [--cfg]\n"):
+    if wants_help(flags, "isoflop plan [key=value ...] [documents=600,424] [-m] [--largest] [--json] [--cfg]\n"):
         return 0
+    words, documents = take_documents(words)
     if "--cfg" in flags:
         return show_config(words)
     from trainer.books import format_plans, format_price_tag, plans_json
@@ -42,7 +43,7 @@ def plan(arguments: list[str]) -> int:
     from trainer.compose import compose, sweep
 
     if flags & {"-m", "--multirun"}:
-        tags = [(" ".join(run), price_tag(compose(run))) for run in sweep(words)]
+        tags = [(" ".join(run), price_tag(compose(run), documents)) for run in sweep(words)]
         print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
         return 0
     config = compose(words)
@@ -51,7 +52,7 @@ def plan(arguments: list[str]) -> int:
 
         config = largest(config)
         print(f"the largest {config.model.name} of this budget: model.size={size_of(config)}\n", file=sys.stderr)
-    tag = price_tag(config)
+    tag = price_tag(config, documents)
     print(json.dumps(tag.to_json(), indent=1) if "--json" in flags else format_price_tag(tag))
     return 0
 
@@ -60,13 +61,12 @@ def model(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "--cfg")
     if wants_help(flags, "isoflop model [key=value ...] [documents=600,424] [--json]\n"):
         return 0
+    words, documents = take_documents(words)
     if "--cfg" in flags:
         return show_config(words)
     from trainer.books import format_model, model_account
     from trainer.compose import compose
 
-    lengths = [word.partition("=")[2] for word in words if word.startswith("documents=")]
-    words = [word for word in words if not word.startswith("documents=")]
-    account = model_account(compose(words), whole_list("documents", lengths[-1]) if lengths else ())
+    account = model_account(compose(words), documents)
     print(json.dumps(account, indent=1) if "--json" in flags else format_model(account))
     return 0

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from trainer.books.visible import Document
 
 
 def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]:
@@ -63,9 +67,21 @@ def whole_numbers(verb: str, words: list[str], **defaults: int) -> tuple[list[st
     return rest, numbers
 
 
-def whole_list(name: str, text: str) -> list[int]:
-    """Whole numbers with commas between them. Raises UserError."""
-    parts = text.strip("[]").split(",")
-    if not all(part.strip().isdigit() for part in parts):
-        raise UserError(f"{name}: {text!r} given, whole numbers with commas between them wanted, e.g. 600,424")
-    return [int(part) for part in parts]
+def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:
+    """Take `documents=600,424` out of the words: the documents of one sample, none where nothing is said.
+
+    A slash divides a document in its two parts, see `trainer.books.visible`. Raises UserError where that is no length.
+    """
+    from trainer.books.visible import Document
+
+    given = [word for word in words if word.startswith("documents=")]
+    if not given:
+        return words, ()
+    text = given[-1].partition("=")[2]
+    parts = [part.strip().split("/") for part in text.strip("[]").split(",")]
+    if not all(len(part) <= 2 and all(number.isdigit() for number in part) for part in parts):
+        raise UserError(
+            f"documents: {text!r} given, whole numbers with commas between them wanted, e.g. 600,424; of an "
+            "encoder-decoder source/target, e.g. 512/114"
+        )
+    return [word for word in words if word not in given], tuple(Document(*map(int, part)) for part in parts)

@@ -13,9 +13,10 @@ from parameter_cases import config as small_config
 
 from trainer.books import Figure, PriceTag, format_figure, format_plans, format_price_tag, measured, plan, plans_json
 from trainer.books.clock import step_seconds
-from trainer.books.fitting import fit
+from trainer.books.fitting import PARTS, fit
 from trainer.books.memory import memory
 from trainer.books.wire import wire
+from trainer.compose import compose
 from trainer.config import Config
 
 
@@ -107,6 +108,19 @@ def test_it_says_what_fits(preset):
     assert not found.proposal.get("offload_optimizer")
 
 
+@pytest.mark.parametrize("model", ["gpt3-2.7b", "gpt3-6.7b"])
+def test_the_proposal_is_words_that_fit(model, preset):
+    """Given back to the command line, also where only an offload fits, they fit."""
+    words = [f"model={model}", "machine=a100-sxm-40gb", "launch.processes=2", "optim.batch_size=64"]
+    found = plan(compose(words)).to_json()["fit"]
+    assert found["fits"] is False and found["needed_bytes"] > found["available_bytes"]
+    assert found["largest_part"] in PARTS
+    after = plan(compose([*words, *found["proposal"]["overrides"]])).to_json()["fit"]
+    assert after["fits"] is True and after["proposal"] is None
+    assert after["needed_bytes"] == found["proposal"]["bytes"]
+    assert plan(Config()).to_json()["fit"]["fits"] is None
+
+
 def test_nothing_fits_and_nothing_stated(preset):
     made = large(preset)
     tiny = made.model_copy(update={"machine": made.machine.model_copy(update={"memory_bytes": 10**9})})
@@ -153,12 +167,16 @@ def test_measured_needs_a_run(tmp_path):
         measured(tmp_path)
 
 
-def test_several_runs_in_one_table(preset):
+def test_several_runs_in_one_table(preset, monkeypatch, tmp_path):
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))  # without a calibration
     made = large(preset)
     half = made.model_copy(update={"budget": made.budget.model_copy(update={"steps": made.steps // 2})})
     plans = [("whole", plan(made)), ("half", plan(half))]
     lines = format_plans(plans).splitlines()
-    assert [line.split()[0] for line in lines] == ["run", "whole", "half", "total"]
+    assert [line.split()[0] for line in lines[:4]] == ["run", "whole", "half", "total"]
+    assert [line.split(":")[:2] for line in lines[4:]] == [
+        [f"  * {name}", " does not fit"] for name in ("whole", "half")
+    ]
     total = plans_json(plans)["total"]
     assert total["flop.total"]["value"] == 1.5 * plans[0][1]["flop.total"].planned.value
     assert total["carbon.kgco2e"] == {"value": None, "known": 0, "runs": 2}

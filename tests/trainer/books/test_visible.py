@@ -9,8 +9,9 @@ from parameter_cases import config
 
 from kernels.attention.masks import visible_mask
 from kernels.attention.spec import AttentionSpec
-from trainer.books import flops
-from trainer.books.visible import visible_pairs, visible_scores
+from trainer.books import flops, plan
+from trainer.books.visible import Document, hidden_per_step, visible_pairs, visible_scores
+from trainer.compose import compose
 from trainer.errors import UserError
 
 
@@ -38,18 +39,83 @@ def test_local_and_global_layers_add_up(family: str) -> None:
     model = {"family": family, "window": 5, "global_every": 2, "depth": 4}
     made = config(model, objective={"name": name}, data={"sequence_length": 64})
     layers = [pairs_of_mask([40, 24], family == "decoder", window) for window in (None, 5, None, 5)]
-    assert visible_scores(made, [40, 24]) == 4 * 64 * sum(layers)
+    assert visible_scores(made, whole(40, 24)) == 4 * 64 * sum(layers)
     # A single document that everybody sees whole is the square that model FLOPs count.
     plain = config({"family": "encoder"}, objective={"name": "masked_lm"}, data={"sequence_length": 64})
-    assert visible_scores(plain, [64]) == flops(plain).scores
+    assert visible_scores(plain, whole(64)) == flops(plain).scores
+    assert hidden_per_step(plain, whole(64)) == 0
+
+
+def whole(*lengths: int) -> list[Document]:
+    return [Document(length) for length in lengths]
+
+
+def ones(**spec: object) -> int:
+    """Pairs that a specification of the kernels lets through, 64 queries by 64 keys."""
+    given = {name: torch.tensor([value], dtype=torch.int32) for name, value in spec.items() if isinstance(value, list)}
+    mask = visible_mask(AttentionSpec(**{**spec, **given}), 64, 64, torch.device("cpu"))  # type: ignore[arg-type]
+    assert mask is not None
+    return int(mask.sum())
+
+
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_prefix_is_seen_from_both_sides(window: int | None) -> None:
+    """Against the mask of the orders that the objective gives: 0 in the prefix, the position behind it."""
+    model = {"window": window, "global_every": 2} if window else {}
+    made = config({"depth": 2, **model}, objective={"name": "prefix_lm"}, data={"sequence_length": 64})
+    segments, order = [0] * 40 + [1] * 24, [0] * 10 + list(range(10, 40)) + [0] * 23 + [23]
+    sides = {"q_segments": segments, "k_segments": segments, "q_order": order, "k_order": order}
+    layers = [ones(**sides), ones(**sides, left=window, right=window)]
+    assert visible_scores(made, [Document(10, 30), Document(23, 1)]) == 4 * 64 * sum(layers)
+
+
+def test_both_sides_of_an_encoder_decoder() -> None:
+    objective = {"name": "bart", "noises": ["text_infilling"]}
+    made = config({"family": "encoder_decoder"}, objective=objective, data={"sequence_length": 64})
+    source, target = [0] * 40 + [1] * 20 + [-1] * 4, [0] * 30 + [1] * 34
+    pairs = ones(q_segments=source, k_segments=source)
+    pairs += ones(q_segments=target, k_segments=target, right=0)
+    pairs += ones(q_segments=target, k_segments=source)
+    assert visible_scores(made, [Document(40, 30), Document(20, 34)]) == 4 * 64 * made.model.depth * pairs
+
+
+def test_the_plan_tells_what_masks_hide() -> None:
+    words = ["model=electra-small", "objective=replaced_token", "data.sequence_length=128", "budget.steps=3"]
+    made = compose(words)
+    hidden = 0.5 * 3 * flops(made).scores * made.optim.batch_size  # two halves of a sample do not see each other
+    small = made.model.generator
+    assert small is not None
+    hidden *= 1 + small.heads * small.head_channels / (made.model.heads * made.model.head_channels)
+    tag = plan(made, whole(64, 64))
+    planned = tag.to_json()["planned"]["flop"]
+    assert planned["visible"] == planned["total"] - 3 * hidden
+    assert planned["hidden_share"] == pytest.approx(3 * hidden / planned["total"])
+    assert "documents of 64, 64 tokens" in tag["flop.visible"].planned.source  # type: ignore[union-attr]
+    assert "visible" not in plan(made).to_json()["planned"]["flop"]
 
 
 @pytest.mark.parametrize("documents", [[], [0, 64], [40, 25], [-1, 65]])
 def test_lengths_that_are_no_sample_are_refused(documents: list[int]) -> None:
     with pytest.raises(UserError, match="make up a sample of 64 tokens"):
-        visible_scores(config({}, objective={"name": "causal"}, data={"sequence_length": 64}), documents)
+        visible_scores(config({}, objective={"name": "causal"}, data={"sequence_length": 64}), whole(*documents))
 
 
-def test_other_masks_are_refused() -> None:
-    with pytest.raises(UserError, match="has another mask"):
-        visible_scores(config({}, objective={"name": "prefix_lm"}), [32])
+REFUSED = {
+    "prefix without its rest": ([], "prefix_lm", [Document(32)], "prefix_lm wants prefix/rest of every document"),
+    "two parts of one": ([], "causal", [Document(3, 4)], "causal wants one length each of every document, got 3/4"),
+    "more than a target": (["model=t5-small"], "span_corruption", [Document(9, 200)], "a sample of 256/58 tokens"),
+    "drawn masks": (["model=bert-base"], "unilm", [Document(9)], "draws anew for every sample who sees whom"),
+    "distances": (["model=xlnet-base"], "permuted_lm", [Document(9)], "scores the distances of all pairs"),
+    "stages": (["data.stages=[{sequence_length: 64, tokens: 1m}, {}]"], "causal", [Document(9)], "several lengths"),
+}
+
+
+@pytest.mark.parametrize(("words", "objective", "documents", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_lengths_do_not_tell_is_refused(
+    words: list[str], objective: str, documents: list[Document], message: str
+) -> None:
+    made = compose([*words, f"objective={objective}"])
+    for count in (visible_scores, plan):
+        with pytest.raises(UserError, match=message) as caught:
+            count(made, documents)
+        assert "\n" not in str(caught.value)
