@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.books.figures import Figure, PriceTag, Row, exact, not_stated
 from trainer.books.plan import PF_DAY
 from trainer.config import SPARSE_PEAKS, MachineConfig, SiteConfig
+from trainer.config.machinery import a_currency, a_date, a_dtype
 from trainer.errors import UserError, nearest
 
 
@@ -62,7 +63,8 @@ OTHER_UNITS = {
     "facility_mwh": ("facility_kwh", 1000.0),
     "kgco2e_per_kwh": ("gco2e_per_kwh", 1000.0),
 }
-TEXTS = ("currency", "price_date", "dtype")
+PRICES = ("price_per_device_hour", "price_per_kwh")
+TEXTS: dict[str, Callable[[Any], str]] = {"currency": a_currency, "price_date": a_date, "dtype": a_dtype}
 _ATTENTION = ("layers", "heads", "head_size", "sequence_length")
 
 
@@ -78,6 +80,10 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
     stated = {name: Figure(value, "stated", f"{name}={value:g}") for name, value in values.items()}
     _defaults(stated, machine, site, texts.get("dtype", "bf16"))
     _refuse_double_counting(values, texts, site)
+
+    unit, date = (texts.get(name) or getattr(site, name) or "" for name in ("currency", "price_date"))
+    for name in values.keys() & set(PRICES):
+        stated[name] = Figure(values[name], "stated", f"{name}={values[name]:g} ({unit}, {date})")
 
     def of(name: str) -> Figure:
         return stated.get(name) or not_stated(name)
@@ -109,7 +115,6 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
     if amount.value is None and "price_per_kwh" in stated:
         amount = facility * of("price_per_kwh")
     utilisation = _utilisation(of, flop, device_hours, flop_per_token, peak)
-    currency = texts.get("currency") or site.currency or ""
 
     rows = [
         Row("flop.total", "FLOPs", "FLOP", flop),
@@ -122,7 +127,7 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
         Row("energy.kwh", "energy with PUE", "kWh", facility),
         Row("carbon.kgco2e", "carbon", "kg CO2e", facility * of("gco2e_per_kwh") / 1000),
         Row("carbon.market_kgco2e", "carbon, market-based", "kg CO2e", facility * of("market_gco2e_per_kwh") / 1000),
-        Row("cost.amount", "money", currency, amount),
+        Row("cost.amount", "money", unit, amount),
     ]
     return PriceTag("price", tuple(rows))
 
@@ -143,7 +148,10 @@ def _read(given: Mapping[str, float | str]) -> tuple[dict[str, float] | None, di
     for name, value in given.items():
         canonical, factor = _canonical(name)
         if canonical in TEXTS:
-            texts[canonical] = str(value)
+            try:
+                texts[canonical] = TEXTS[canonical](value)
+            except ValueError as error:
+                wrong.append(f"{name}: {error}")
         elif canonical not in INPUTS:
             wrong.append(f"{name}: price knows no such input{nearest(name, [*INPUTS, *TEXTS, *ALIASES, *OTHER_UNITS])}")
         elif canonical in numbers:
@@ -217,7 +225,7 @@ def _defaults(stated: dict[str, Figure], machine: MachineConfig, site: SiteConfi
     if "facility_kwh" not in stated:
         default("pue", site.pue, site.name)
     default("gco2e_per_kwh", site.gco2e_per_kwh, f"{site.intensity_source} {site.intensity_year}")
-    if not stated.keys() & {"price_per_device_hour", "price_per_kwh"}:
+    if not stated.keys() & set(PRICES):
         default("price_per_device_hour", site.price_per_device_hour, f"{site.currency}, {site.price_date}")
         default("price_per_kwh", site.price_per_kwh, f"{site.currency}, {site.price_date}")
 
@@ -226,13 +234,14 @@ def _refuse_double_counting(values: Mapping[str, float], texts: Mapping[str, str
     wrong = []
     if "facility_kwh" in values and "pue" in values:
         wrong.append("pue: facility_kwh already contains the overhead; give pue with kwh, or facility_kwh alone")
-    if "price_per_device_hour" in values and "price_per_kwh" in values:
+    if values.keys() >= set(PRICES):
         wrong.append("price_per_kwh: a device's rent already pays for its energy; give one of the two prices")
     if "watts" in values and "total_watts" in values:
         wrong.append("total_watts: give the draw of one device (watts) or of all together (total_watts), not both")
-    priced = values.keys() & {"price_per_device_hour", "price_per_kwh"}
-    if priced and not (texts.get("currency") or site.currency):
-        wrong.append(f"{min(priced)}: a price needs a currency, e.g. currency=USD")
+    missing = [name for name in ("currency", "price_date") if not (texts.get(name) or getattr(site, name))]
+    if missing and (priced := values.keys() & set(PRICES)):
+        examples = {"currency": "currency=USD", "price_date": "price_date=2023-05"}
+        wrong.append(f"{min(priced)}: a price needs {' and '.join(examples[name] for name in missing)} beside it")
     if some := values.keys() & set(_ATTENTION):
         missing = [name for name in _ATTENTION if name not in some]
         if missing:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from trainer.config.schema import Count, Paths, Section, key
 from trainer.errors import nearest
@@ -73,6 +73,16 @@ SPARSE_PEAKS = {
 }
 
 
+DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp8")
+
+
+def a_dtype(value: str) -> str:
+    """A dtype that datasheets state peaks for. Raises ValueError."""
+    if value in DTYPES:
+        return value
+    raise ValueError(f"{value!r} is no dtype; there is {', '.join(DTYPES)}{nearest(value, DTYPES)}")
+
+
 class MachineConfig(Section):
     """What the datasheet says about one device; null where nobody stated it."""
 
@@ -95,16 +105,29 @@ class MachineConfig(Section):
     @field_validator("peak_flops")
     @classmethod
     def _dense(cls, peaks: dict[str, float]) -> dict[str, float]:
-        known = ("bf16", "fp16", "tf32", "fp32", "fp8")
         for dtype, peak in peaks.items():
-            if dtype not in known:
-                raise ValueError(f"{dtype!r} is no dtype; there is {', '.join(known)}{nearest(dtype, known)}")
+            a_dtype(dtype)
             if not (math.isfinite(peak) and peak > 0):
                 raise ValueError(f"{dtype}: {peak} is not a positive number of FLOP/s")
             if dtype in ("bf16", "fp16") and peak in SPARSE_PEAKS:
                 whose = SPARSE_PEAKS[peak]
                 raise ValueError(f"{dtype}: {peak:g} is the sparse (or FP8) peak of {whose}; dense is {peak / 2:g}")
         return peaks
+
+
+def a_currency(value: Any) -> str:
+    """A currency's code or sign. Raises ValueError."""
+    if isinstance(value, str) and re.fullmatch(r"[^\W\d_]{1,4}|[^\w\s]", value):
+        return value
+    raise ValueError(f"{value!r} is no currency; write e.g. USD")
+
+
+def a_date(value: Any) -> str:
+    """A year, a month or a day, as 2026, 2026-11 or 2026-11-24. Raises ValueError."""
+    text = str(value)
+    if re.fullmatch(r"(19|20)\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?", text):
+        return text
+    raise ValueError(f"{text!r} is no date; write 2026, 2026-11 or 2026-11-24")
 
 
 class SiteConfig(Section):
@@ -122,8 +145,8 @@ class SiteConfig(Section):
     intensity_source: str | None = key(None, "who published the intensity")
     price_per_device_hour: float | None = key(None, "rent of one device", "currency/h", ge=0, allow_inf_nan=False)
     price_per_kwh: float | None = key(None, "price of energy", "currency/kWh", ge=0, allow_inf_nan=False)
-    currency: str | None = key(None, "currency of the prices, e.g. USD")
-    price_date: str | None = key(None, "date of the prices, e.g. 2026-11")
+    currency: Annotated[str, BeforeValidator(a_currency)] | None = key(None, "currency of the prices, e.g. USD")
+    price_date: Annotated[str, BeforeValidator(a_date)] | None = key(None, "date of the prices, e.g. 2026-11")
 
     @field_validator("gco2e_per_kwh", mode="before")
     @classmethod
@@ -135,11 +158,11 @@ class SiteConfig(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> SiteConfig:
-        priced = self.price_per_device_hour is not None or self.price_per_kwh is not None
-        if self.price_per_device_hour is not None and self.price_per_kwh is not None:
+        prices = [name for name in ("price_per_device_hour", "price_per_kwh") if getattr(self, name) is not None]
+        if len(prices) > 1:
             raise ValueError("price_per_kwh: a device's rent already pays for its energy; state one of the two prices")
-        if priced and not (self.currency and self.price_date):
-            raise ValueError("a price needs site.currency and site.price_date")
+        if prices and not (self.currency and self.price_date):
+            raise ValueError(f"{prices[0]}: a price needs site.currency and site.price_date")
         if self.gco2e_per_kwh is not None and not (self.intensity_source and self.intensity_year):
             raise ValueError("gco2e_per_kwh: an intensity needs site.intensity_source and site.intensity_year")
         return self

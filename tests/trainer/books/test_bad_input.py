@@ -22,6 +22,8 @@ SITES = {
     "negative price": ({"price_per_device_hour": -1.0, **DATED}, "greater than or equal to 0"),
     "price without currency": ({"price_per_kwh": 0.2, "price_date": "2026"}, "site.currency"),
     "price without date": ({"price_per_kwh": 0.2, "currency": "EUR"}, "site.price_date"),
+    "no date": ({"price_per_kwh": 0.2, "currency": "EUR", "price_date": "May"}, "'May' is no date; write 2026"),
+    "no currency": ({"price_per_kwh": 0.2, "currency": "0.2", "price_date": "2026"}, "'0.2' is no currency"),
     "rent and energy bill": (
         {"price_per_kwh": 0.2, "price_per_device_hour": 2.0, **DATED},
         "already pays for its energy",
@@ -34,6 +36,11 @@ def test_sites_that_cannot_be(given, message):
     with pytest.raises(ValidationError, match=message) as caught:
         SiteConfig(**given)
     assert caught.value.error_count() == 1
+
+
+@pytest.mark.parametrize("date", [2026, "2026", "2026-11", "2026-11-24"])
+def test_a_year_alone_is_a_date(date):
+    assert SiteConfig(price_per_kwh=0.2, currency="EUR", price_date=date).price_date == str(date)
 
 
 MACHINES = {

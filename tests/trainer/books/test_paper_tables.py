@@ -36,13 +36,17 @@ def test_strubell_2019_table_3(row):
     assert rounds_to(tag["energy.kwh"].planned.value, kwh)
     assert rounds_to(tag["carbon.kgco2e"].planned.value / KG_PER_POUND, pounds)
     for rate, cost in zip(rates, costs, strict=True):
-        billed = value("cost.amount", chips=chips, hours=hours, price_per_gpu_hour=rate, currency="USD")
+        billed = value(
+            "cost.amount", chips=chips, hours=hours, price_per_gpu_hour=rate, currency="USD", price_date=2019
+        )
         assert rounds_to(billed, cost, max(1, 0.01 * cost))  # the rates are implied, to a cent
 
 
 def test_strubell_2019_gpt2_cost():
     for rate, cost in ((2.40, 12902), (8.00, 43008)):
-        assert rounds_to(value("cost.amount", chips=32, hours=168, price_per_chip_hour=rate, currency="USD"), cost)
+        assert rounds_to(
+            value("cost.amount", chips=32, hours=168, price_per_chip_hour=rate, currency="USD", price_date=2019), cost
+        )
 
 
 def test_strubell_2019_table_1():

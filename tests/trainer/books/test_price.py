@@ -73,9 +73,15 @@ def test_the_units_of_papers():
     assert price(params="175b", tokens="300b")["flop.total"].planned.value == pytest.approx(3.15e23)
     share, percent = (price(flop=1e20, peak_flops=1e14, mfu=mfu) for mfu in (0.4, "40%"))
     assert share["machine.device_hours"] == percent["machine.device_hours"]
-    assert price(gpu_hours="2.79m", price_per_gpu_hour=2, currency="USD")["cost.amount"].planned.value == 5_580_000
+    assert (
+        price(gpu_hours="2.79m", price_per_gpu_hour=2, currency="USD", price_date="2024-12")[
+            "cost.amount"
+        ].planned.value
+        == 5_580_000
+    )
 
 
+DATED = {"currency": "USD", "price_date": "2023-05"}
 WRONG = {
     "PUE below 1": ({"kwh": 1, "pue": 0.5}, "pue: 0.5 is out of range; it must be at least 1"),
     "PUE not a number": ({"kwh": 1, "pue": "nan"}, "pue: nan is not a finite number"),
@@ -83,10 +89,18 @@ WRONG = {
     "PUE text": ({"kwh": 1, "pue": "good"}, "pue: 'good' is not a number"),
     "intensity in kg": ({"kwh": 1, "gco2e_per_kwh": 0.385}, "0.385 kg/kWh would be 385"),
     "intensity of nothing on earth": ({"kwh": 1, "gco2e_per_kwh": 385000}, "2 to 2000 grams per kWh"),
-    "negative price": ({"gpu_hours": 1, "price_per_gpu_hour": -1, "currency": "USD"}, "must be at least 0"),
-    "price without currency": ({"gpu_hours": 1, "price_per_gpu_hour": 2}, "a price needs a currency"),
+    "negative price": ({"gpu_hours": 1, "price_per_gpu_hour": -1, **DATED}, "must be at least 0"),
+    "price without currency or date": (
+        {"gpu_hours": 1, "price_per_gpu_hour": 2},
+        "price_per_device_hour: a price needs currency=USD and price_date=2023-05 beside it",
+    ),
+    "price without date": ({"gpu_hours": 1, "price_per_gpu_hour": 2, "currency": "USD"}, "needs price_date=2023-05"),
+    "price without currency": ({"kwh": 1, "price_per_kwh": 2, "price_date": 2023}, "price_per_kwh: a price needs curr"),
+    "no date": ({"kwh": 1, "price_date": "yesterday"}, "price_date: 'yesterday' is no date; write 2026, 2026-11 or"),
+    "no currency": ({"kwh": 1, "currency": "12"}, "currency: '12' is no currency; write e.g. USD"),
+    "no dtype": ({"kwh": 1, "dtype": "bf15"}, "dtype: 'bf15' is no dtype; there is bf16, fp16, tf32, fp32, fp8 (did"),
     "rent and energy bill": (
-        {"gpu_hours": 1, "price_per_gpu_hour": 2, "price_per_kwh": 1, "currency": "USD"},
+        {"gpu_hours": 1, "price_per_gpu_hour": 2, "price_per_kwh": 1, **DATED},
         "rent already pays for its energy",
     ),
     "facility meter and PUE": ({"facility_kwh": 10, "pue": 1.2}, "facility_kwh already contains the overhead"),
