@@ -9,7 +9,6 @@ from trainer.books.figures import Figure, not_stated, stated
 from trainer.config import SiteConfig
 
 JOULES_PER_KWH = 3.6e6
-KG_PER_POUND = 0.45359237
 
 
 def facility_kwh(device_kwh: Figure, site: SiteConfig) -> Figure:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainer.books.yardsticks import STRUBELL, equivalents
+
 Provenance = Literal["exact", "stated", "measured", "estimated", "not stated"]
 
 # A product is as good as its worst factor: measured energy times a stated intensity is a measured emission.
@@ -169,6 +171,20 @@ class PriceTag:
             self.fit,
         )
 
+    @property
+    def emission(self) -> Figure | None:
+        """kg CO2e, measured or else planned, where it is known and more than nothing."""
+        for row in self.rows:
+            if row.key == "carbon.kgco2e":
+                return next((figure for figure in (row.measured, row.planned) if figure and figure.value), None)
+        return None
+
+    @property
+    def equivalents(self) -> dict[str, float]:
+        """How many of each yardstick of Strubell's table 1 the emission equals; empty where it is not known."""
+        emission = self.emission
+        return {} if emission is None or emission.value is None else equivalents(emission.value)
+
     def values(self, column: Literal["planned", "measured"]) -> dict[str, Any]:
         """The bare numbers of one column, nested by key: `{"energy": {"kwh": 1.2}}`."""
         tree: dict[str, Any] = {}
@@ -191,6 +207,7 @@ class PriceTag:
             "rows": [row.to_json() for row in self.rows],
             "notes": list(self.notes),
             "fit": self.fit,
+            "equivalents": {"source": STRUBELL, "times": self.equivalents} if self.equivalents else None,
         }
 
     @classmethod

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from trainer.books.figures import Figure, PriceTag
+from trainer.books.yardsticks import STRUBELL, nearest_equivalents
 
 _PREFIXES = (
     (1e24, "Y"),
@@ -107,8 +110,16 @@ def format_price_tag(tag: PriceTag) -> str:
     for line in table:
         cells = [line[0].ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)]
         lines.append("  ".join([*cells, line[-1]]).rstrip())
-    lines += [f"  * {note}" for note in tag.notes]
+    lines += [f"  * {note}" for note in (*tag.notes, *_equivalents(tag.emission))]
     return "\n".join(lines)
+
+
+def _equivalents(emission: Figure | None) -> list[str]:
+    if emission is None or emission.value is None:
+        return []
+    same = " or ".join(f"{times:.2g} x {name}" for name, times in nearest_equivalents(emission.value).items())
+    bound = "at least " if math.isinf(emission.bounds[1]) else ""
+    return [f"{bound}as much carbon as {same} ({STRUBELL})"]
 
 
 def _provenance(figures: list[Figure | None]) -> str:

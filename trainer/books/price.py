@@ -134,7 +134,9 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
 
 def price_json(tag: PriceTag) -> dict[str, object]:
     """The bare numbers of a price, nested: energy.kwh, carbon.kgco2e, cost.amount, flop.total, flop.pf_days, mfu."""
-    return {**tag.values("planned"), "currency": tag["cost.amount"].unit or None, "rows": tag.to_json()["rows"]}
+    whole = tag.to_json()
+    shown = {name: whole[name] for name in ("rows", "equivalents")}
+    return {**tag.values("planned"), "currency": tag["cost.amount"].unit or None, **shown}
 
 
 # --- reading -------------------------------------------------------------------------------------------------------

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from math import comb, log
 from typing import Literal
 
-from trainer.books.costs import KG_PER_POUND
-
-# Strubell et al. 2019, table 1, in pounds of CO2e.
+KG_PER_POUND = 0.45359237
+STRUBELL = "Strubell et al. 2019, table 1"
+# In pounds of CO2e, as printed there: what people do, and what training one model took.
 EQUIVALENTS_LB = {
     "one passenger's flight New York - San Francisco and back": 1984,
     "one year of an average human life": 11_023,
     "one year of an average American life": 36_156,
     "one car's lifetime, fuel included": 126_000,
+    "training an NLP pipeline (parsing, SRL)": 39,
+    "training an NLP pipeline with tuning and experimentation": 78_468,
+    "training a Transformer (big)": 192,
+    "training a Transformer (big) with neural architecture search": 626_155,
 }
 
 
 def equivalents(kg_co2e: float) -> dict[str, float]:
     """How many of Strubell et al. 2019's table 1 equal this emission."""
     return {name: kg_co2e / (pounds * KG_PER_POUND) for name, pounds in EQUIVALENTS_LB.items()}
+
+
+def nearest_equivalents(kg_co2e: float, count: int = 2) -> dict[str, float]:
+    """The equivalents whose own emission is nearest to this one, which is more than 0."""
+    every = equivalents(kg_co2e)
+    return {name: every[name] for name in sorted(every, key=lambda name: abs(log(every[name])))[:count]}
 
 
 def expected_best(scores: Sequence[float], n: int, method: Literal["biased", "unbiased"] = "unbiased") -> float:

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from trainer.books.formatting import format_figure, format_price_tag
-from trainer.report.contents import Contents, notes
+from trainer.books.yardsticks import STRUBELL
+from trainer.report.contents import Contents
 
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
 
@@ -75,10 +76,14 @@ def card(contents: Contents) -> str:
             format_price_tag(contents.tag),
             "```",
             "",
-            *(f"- {note}" for note in notes(contents)),
-            "",
+            *_equivalents(contents),
         ]
     )
+
+
+def _equivalents(contents: Contents) -> list[str]:
+    rows = [f"| {name} | {times:.2g} x |" for name, times in contents.tag.equivalents.items()]
+    return [f"| as much carbon as ({STRUBELL}) | |", "|---|---|", *rows, ""] if rows else []
 
 
 def _planned(contents: Contents) -> Any:

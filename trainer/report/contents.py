@@ -10,7 +10,6 @@ from typing import Any
 from trainer.books import PriceTag, measured, reprice
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.records import Steps, read_json, read_lines, read_steps
-from trainer.books.yardsticks import equivalents
 from trainer.config import Config, SiteConfig, load
 from trainer.errors import UserError
 
@@ -78,12 +77,3 @@ def _overrides(attempts: Any) -> str:
     """Every word that was given, attempts divided by a semicolon."""
     given = [item.get("overrides") for item in attempts or () if isinstance(item, dict)]
     return "; ".join(" ".join(map(str, words)) for words in given if isinstance(words, list))
-
-
-def notes(contents: Contents) -> list[str]:
-    """What the price tag has to add: its own notes, and what the emission equals."""
-    carbon = contents.tag["carbon.kgco2e"].measured
-    if carbon is None or not carbon.value:
-        return list(contents.tag.notes)
-    name, share = next(iter(equivalents(carbon.value).items()))
-    return [*contents.tag.notes, f"as much carbon as {share:.2g} x {name} (Strubell et al. 2019, table 1)"]

@@ -8,7 +8,8 @@ from html import escape
 
 from trainer.books.figures import Figure
 from trainer.books.formatting import format_amount, format_figure
-from trainer.report.contents import Contents, notes
+from trainer.books.yardsticks import STRUBELL
+from trainer.report.contents import Contents
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
 from trainer.report.plots import svg
@@ -68,7 +69,15 @@ def _tag(contents: Contents) -> str:
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
         )
-    return "".join(lines) + "</table>" + "".join(f"<p>{escape(note)}</p>" for note in notes(contents))
+    notes = "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
+    return "".join(lines) + "</table>" + notes + _equivalents(contents.tag.equivalents)
+
+
+def _equivalents(times: dict[str, float]) -> str:
+    if not times:
+        return ""
+    rows = (f'<tr><td>{escape(name)}</td><td class="n">{value:.2g} x</td></tr>' for name, value in times.items())
+    return f"<table><tr><th>as much carbon as ({STRUBELL})</th><th></th></tr>{''.join(rows)}</table>"
 
 
 def _source(figure: Figure) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.books.costs import KG_PER_POUND
-from trainer.books.price import price
-from trainer.books.yardsticks import EQUIVALENTS_LB, equivalents, expected_best
+from trainer.books.formatting import format_price_tag
+from trainer.books.price import price, price_json
+from trainer.books.yardsticks import EQUIVALENTS_LB, KG_PER_POUND, equivalents, expected_best, nearest_equivalents
 
 POUND_GRAMS = 0.954 * 453.59237  # g CO2e per kWh, Strubell et al. 2019
 
@@ -50,9 +50,36 @@ def test_strubell_2019_gpt2_cost():
 
 
 def test_strubell_2019_table_1():
-    assert EQUIVALENTS_LB["one car's lifetime, fuel included"] == 126_000
+    """All eight rows, as printed; the search is about five cars (section 1)."""
+    assert list(EQUIVALENTS_LB.values()) == [1984, 11_023, 36_156, 126_000, 39, 78_468, 192, 626_155]
     nas = equivalents(626_155 * KG_PER_POUND)
     assert nas["one car's lifetime, fuel included"] == pytest.approx(4.97, abs=0.01)
+    assert nas["training a Transformer (big) with neural architecture search"] == pytest.approx(1)
+    assert list(nearest_equivalents(2 * 626_155 * KG_PER_POUND, 1).values()) == pytest.approx([2])
+
+
+@pytest.mark.parametrize(
+    ("kg", "nearest"),
+    [
+        (
+            31_220,
+            "0.88 x training an NLP pipeline with tuning and experimentation or 0.55 x one car's lifetime",
+        ),  # Llama 2 7B
+        (0.003, "0.00017 x training an NLP pipeline (parsing, SRL) or"),
+        (900, "1 x one passenger's flight New York - San Francisco and back or"),
+    ],
+)
+def test_the_nearest_are_printed_and_all_are_in_json(kg, nearest):
+    tag = price(facility_kwh=kg, gco2e_per_kwh=1000)
+    line = format_price_tag(tag).splitlines()[-1]
+    assert nearest in line
+    assert line.startswith("  * as much carbon as") and line.endswith("(Strubell et al. 2019, table 1)")
+    assert price_json(tag)["equivalents"] == {"source": "Strubell et al. 2019, table 1", "times": equivalents(kg)}
+
+
+def test_a_lower_bound_is_no_equal():
+    assert "  * at least as much carbon as" in format_price_tag(price(kwh=10, gco2e_per_kwh=57))
+    assert "as much" not in format_price_tag(price(kwh=10))
 
 
 PATTERSON = [  # name, chips, days, W, PUE, kg/kWh, MWh, t

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
 import yaml
-from run_folders import make_run, step_line, write_lines
+from run_folders import energy_lines, make_run, step_line, write_lines
 
+from trainer.books.yardsticks import EQUIVALENTS_LB, KG_PER_POUND
 from trainer.config import Config, load
 from trainer.errors import UserError
 from trainer.report import append_ledger, read_run, write_report
@@ -59,6 +61,22 @@ def test_card_front_matter_names_emissions_only_where_known(tmp_path):
     write_report(run)
     head = yaml.safe_load((run / "card.md").read_text().split("---")[1])
     assert "isoflop" in head["tags"] and "co2_eq_emissions" not in head
+
+
+def test_all_equivalents_are_on_the_page_and_the_card(tmp_path):
+    """Half a car's lifetime of energy, and everything else that Strubell's table 1 has."""
+    grid = {"gco2e_per_kwh": 500.0, "intensity_source": "a grid report", "intensity_year": 2023}
+    run = make_run(tmp_path, {"site": grid | {"name": "hall", "pue": 1.0}})
+    kilograms = 0.5 * EQUIVALENTS_LB["one car's lifetime, fuel included"] * KG_PER_POUND
+    write_lines(run / "energy-host.jsonl", energy_lines("a", kilograms / 0.5 * 3.6e6))
+    write_report(run)
+    page, card = ((run / name).read_text() for name in ("report.html", "card.md"))
+    assert "| one car's lifetime, fuel included | 0.5 x |" in card
+    assert "Strubell et al. 2019, table 1" in page and '<td class="n">0.5 x</td>' in page
+    for name in EQUIVALENTS_LB:
+        assert name in card and escape(name) in page
+    tag = json.loads((run / "pricetag.json").read_text())
+    assert tag["equivalents"]["times"]["one car's lifetime, fuel included"] == pytest.approx(0.5)
 
 
 def test_report_of_a_run_that_never_made_a_step(tmp_path):
