@@ -6,16 +6,18 @@ from trainer.compose import change
 from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
 from trainer.errors import UserError
 from trainer.folder import RunFolder
-from trainer.tasks import Examples, classes, open_task
+from trainer.tasks import Examples, classes, longest, open_task
 
+ROUND = 8  # rows are a multiple of so many tokens long: what tensor cores take whole
 EPOCHS = 3  # of a tuning run without a budget (Devlin et al. 2019, appendix A.3: 2 to 4)
 
 
 def tuned(parent: RunFolder, words: list[str]) -> Config:
     """The configuration of tuning a run by these overrides: its model, corpus and machinery, an optimizer of its own.
 
-    Classes that are not given are those of the training records, and without a budget it is three epochs; both are
-    then stated. Raises UserError for bad records too.
+    Classes that are not given are those of the training records, rows are as long as the longest record and no longer
+    than the parent's, and without a budget it is three epochs; all are then stated. Raises UserError for bad records
+    too.
     """
     before = parent.load_config()
     if not parent.tokenizer.is_file():
@@ -37,6 +39,9 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
     task = open_task(config)
     if not config.task.labels:
         config = _with(config, "task", labels=classes(config, task))
+    if not any(word.startswith("data.sequence_length=") for word in words):
+        rounded = -(-longest(config, task) // ROUND) * ROUND
+        config = _with(config, "data", sequence_length=min(rounded, config.data.sequence_length))
     if not any(word.startswith(("budget.", "budget=")) for word in words):
         samples = EPOCHS * len(Examples(task, config, "train"))
         config = _with(config, "budget", steps=-(-samples // config.optim.batch_size))

@@ -55,6 +55,8 @@ def test_a_tuned_run_is_a_run(isoflop, parent, records):
     run = parent.parent.parent / "llama-mini-causal-yes" / "a"
     config = RunFolder(run).load_config()
     assert config.task.labels == ("0", "1") and config.task.parent == str(parent)
+    before = RunFolder(parent).load_config()
+    assert config.data.sequence_length < before.data.sequence_length == config.max_length
     for name in ("plan.json", "metrics.jsonl", "report.html", "pricetag.json", "card.md", "tokenizer.model"):
         assert (run / name).is_file(), name
     scores = json.loads((run / "task.json").read_text())

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainer.tasks.source import Examples, Split, Task, classes, open_task
+from trainer.tasks.source import Examples, Split, Task, classes, longest, open_task
 
-__all__ = ["Examples", "Split", "Task", "classes", "open_task"]
+__all__ = ["Examples", "Split", "Task", "classes", "longest", "open_task"]

@@ -16,7 +16,7 @@ from trainer.data.reading import Reading
 from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
-from trainer.objectives import Batch
+from trainer.objectives import PADDING, Batch
 from trainer.tasks.answers import Answers
 from trainer.tasks.formats import FORMATS, class_name, words_of
 from trainer.tasks.records import Record, read_records, split
@@ -63,6 +63,15 @@ def open_task(config: Config) -> Task:
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     digest.update(tokenizer.read_bytes())
     return Task(tokenizer, train, held_out, digest.hexdigest())
+
+
+def longest(config: Config, task: Task) -> int:
+    """Tokens of the longest record, as rows of data.sequence_length have it; all of them for rows that hold several."""
+    if config.task.kind == "text":
+        return config.data.sequence_length
+    tokenizer = Tokenizer(task.tokenizer_file)
+    both = ([one.record for one in part] for part in (task.train, task.held_out))
+    return max(Records(part, config, tokenizer).longest for part in both)
 
 
 def classes(config: Config, task: Task) -> tuple[str, ...]:
@@ -155,6 +164,7 @@ class Records:
             raise UserError("\n".join([*wrong[:8], *more]))
         self.cut = sum(one.cut for one in formatted)
         self.rows = [one.arrays for one in formatted]
+        self.longest = max((int((row["segments"] != PADDING).sum(-1).max()) for row in self.rows), default=0)
 
     def __len__(self) -> int:
         return len(self.rows)
