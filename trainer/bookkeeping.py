@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trainer.books import flops
+from trainer.books.records import STEP_PHASES
 from trainer.config import Config
 from trainer.data import Examples
 from trainer.distributed import World
@@ -18,14 +19,19 @@ from trainer.meter import Meter, gpu_of
 from trainer.purse import Purse
 from trainer.trackers import Trackers
 
-STEP_PHASES = ("data", "forward_backward", "optimizer", "other")
-
 
 class Bookkeeper:
     """Told of phases as they begin and of steps as they end."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, world: World, trackers: Trackers, attempt: int, step: int
+        self,
+        config: Config,
+        folder: RunFolder,
+        world: World,
+        trackers: Trackers,
+        attempt: int,
+        step: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`step` is the number of steps that were finished before this attempt."""
         self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
@@ -45,18 +51,30 @@ class Bookkeeper:
             step=step,
             gpu=gpu_of(world.device),
         )
-        self.began = self._mark = time.monotonic()
+        self._clock = clock
+        self.began = self._mark = clock()
         self._phase = "start"
         self._seconds: dict[str, float] = {}
         self._purse = Purse(config, folder.path, world.size) if config.budget.measured and world.is_first else None
         self.meter.start()
 
     def phase(self, name: str) -> None:
-        """From now on time and energy belong to `name`."""
-        now = time.monotonic()
-        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._mark
-        self._mark, self._phase = now, name
+        """From now on time and energy belong to `name`; a phase ends where the next one begins, so that together they
+        are the time of the attempt."""
+        self._advance()
+        self._phase = name
         self.meter.phase(name)
+
+    def _advance(self) -> None:
+        now = self._clock()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._mark
+        self._mark = now
+
+    def _take_seconds(self) -> dict[str, float]:
+        """By phase, since they were last taken."""
+        self._advance()
+        seconds, self._seconds = self._seconds, {}
+        return seconds
 
     def step(
         self,
@@ -70,8 +88,7 @@ class Bookkeeper:
         sources: dict[str, int],
     ) -> None:
         """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
-        self.phase("other")
-        seconds, self._seconds = self._seconds, {}
+        seconds = self._take_seconds()
         duration = sum(seconds.get(name, 0.0) for name in STEP_PHASES)
         stage = self.curriculum.stage(step - 1)
         rate = self.flop_per_step[stage.sequence_length] / duration
@@ -92,7 +109,7 @@ class Bookkeeper:
                 peak_flop_per_second=self.peak,
                 memory_peak_bytes=memory,
                 seconds=seconds,
-                wall_seconds=time.monotonic() - self.began,
+                wall_seconds=self._mark - self.began,
                 attempt=self.attempt,
                 sources=sources,
                 sums=sums,
@@ -105,7 +122,7 @@ class Bookkeeper:
         """Share of every measured budget that is used up, all attempts counted; on ranks other than the first: none."""
         if self._purse is None:
             return {}
-        return self._purse.used(time.monotonic() - self.began, self.meter.joules)
+        return self._purse.used(self._clock() - self.began, self.meter.joules)
 
     def event(self, name: str, step: int, text: str, **data: Any) -> None:
         """A line of the logbook."""
@@ -129,5 +146,8 @@ class Bookkeeper:
             self.event("lost", step(), f"{type(error).__name__}: {lines[-1]}; this attempt ends", rank=self.world.rank)
             raise
 
-    def close(self) -> None:
+    def close(self, status: str, step: int, text: str) -> None:
+        """The last line of the logbook, with the time since the last step's record: an evaluation, a checkpoint."""
+        seconds = self._take_seconds()
+        self.event(status, step, text, status=status, seconds=seconds, wall_seconds=self._mark - self.began)
         self.meter.close()

@@ -23,8 +23,8 @@ class StepRecord:
     mfu: float | None  # null when the machine's peak is not stated
     peak_flop_per_second: float | None  # MFU's denominator, over all ranks
     memory_peak_bytes: int  # of rank 0: allocator peak on a GPU, resident peak on a CPU
-    seconds: dict[str, float]  # by phase: data, forward_backward, optimizer, other; their sum is the step's time
-    wall_seconds: float  # since this attempt began
+    seconds: dict[str, float]  # by phase (trainer.books.records.STEP_PHASES), and of others since the last record
+    wall_seconds: float  # since this attempt began: the sum of all its records' seconds
     attempt: int = 0  # 0 for the first start of the run, 1 after the first resume ...
     sources: dict[str, int] = field(default_factory=dict)  # tokens read of each source since the run began
     sums: dict[str, float] = field(default_factory=dict)  # named side results of the model

@@ -155,6 +155,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
             wish = stop.signal or deadline.reason()
             spent = book.budget()  # of the first rank, so that all decide alike
+            book.phase("idle")  # until the slowest rank has its batch
             targets, stops, used = world.sum(counted, float(wish is not None), max(spent.values(), default=0.0))
             if stops:
                 outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
@@ -212,8 +213,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     if outcome.status != "halted" and saver.failure is not None:
         outcome = Outcome("failed", step, f"the last checkpoint could not be written ({saver.failure.strerror})")
     watchdog.close()
-    book.event(outcome.status, step, outcome.text, status=outcome.status)
-    book.close()
+    book.close(outcome.status, step, outcome.text)
     trackers.finish(outcome.status, {"step": step, **{f"best_{name}": value for name, value in best.items()}})
     engine.close()
     return outcome

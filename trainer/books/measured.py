@@ -12,7 +12,7 @@ from trainer.books.figures import Figure, PriceTag, Row, exact, measured_figure,
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
-from trainer.books.records import Steps, read_ranks, read_steps
+from trainer.books.records import STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
 
 COMPONENTS = {"gpu": "GPUs", "module": "GPU modules with their processors", "cpu": "processors", "dram": "memory"}
@@ -99,8 +99,7 @@ def _median(steps: Steps, name: str) -> Figure:
 
 
 def _step_seconds(steps: Steps) -> Figure:
-    phases = ("data", "forward_backward", "optimizer", "other")
-    values = [sum(record.get("seconds", {}).get(name, 0.0) for name in phases) for record in steps.kept]
+    values = [sum(record.get("seconds", {}).get(name, 0.0) for name in STEP_PHASES) for record in steps.kept]
     return measured_figure(median(values), "median over steps") if values else not_stated("no step yet")
 
 

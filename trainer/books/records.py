@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# What a step's time consists of. Beside it: start, evaluation, checkpoint.
+STEP_PHASES = ("data", "forward_backward", "optimizer", "idle", "other")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -41,6 +46,7 @@ class Steps:
     kept: tuple[dict[str, Any], ...]
     replayed: tuple[dict[str, Any], ...]  # earlier versions: work that was paid for and thrown away
     evaluations: tuple[dict[str, Any], ...]
+    closings: tuple[dict[str, Any], ...] = ()  # of attempts that could say their last: time since the last step
 
     @property
     def attempts(self) -> int:
@@ -51,17 +57,34 @@ class Steps:
 
     @property
     def attempt_seconds(self) -> dict[int, float]:
-        """Seconds from the start of each attempt to its last recorded step."""
+        """Seconds from the start of each attempt to the last that it said."""
         last: dict[int, float] = {}
-        for record in self.kept + self.replayed:
+        for record in self._timed:
             attempt = record.get("attempt", 0)
             last[attempt] = max(last.get(attempt, 0.0), float(record.get("wall_seconds") or 0.0))
         return last
 
+    @property
+    def phase_seconds(self) -> dict[str, float]:
+        """Seconds by phase over all attempts, steps that were trained again included; time of an attempt that lies in
+        no record's phase is `idle`, so that all of it adds up."""
+        totals: dict[str, float] = defaultdict(float)
+        for record in self._timed:
+            for name, value in (record.get("seconds") or {}).items():
+                totals[name] += value if isinstance(value, int | float) else 0.0
+        totals["idle"] += max(0.0, sum(self.attempt_seconds.values()) - sum(totals.values()))
+        return dict(totals)
+
+    @property
+    def _timed(self) -> tuple[dict[str, Any], ...]:
+        return self.kept + self.replayed + self.closings
+
 
 def read_steps(run: Path) -> Steps:
-    """Fold `metrics.jsonl`: a run that goes back to step s, by a resume or a roll-back, throws away what came at or
-    after s."""
+    """Fold `metrics.jsonl`, and the ends of attempts in `events.jsonl`.
+
+    A run that goes back to step s, by a resume or a roll-back, throws away what came at or after s.
+    """
     kept: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, dict[str, Any]] = {}
     replayed: list[dict[str, Any]] = []
@@ -81,7 +104,16 @@ def read_steps(run: Path) -> Steps:
         tuple(kept[step] for step in sorted(kept)),
         tuple(replayed),
         tuple(evaluations[step] for step in sorted(evaluations)),
+        tuple(_closings(run)),
     )
+
+
+def _closings(run: Path) -> Iterator[dict[str, Any]]:
+    """The last line of an attempt's logbook: seconds by phase since its last step, and wall_seconds."""
+    for event in read_lines(run / "events.jsonl"):
+        data = event.get("data")
+        if isinstance(data, dict) and isinstance(data.get("seconds"), dict):
+            yield data | {"attempt": event.get("attempt", 0)}
 
 
 def read_ranks(run: Path) -> dict[int, int]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books.energy import EnergyFold
+from trainer.books.records import STEP_PHASES
 from trainer.config import Config
 from trainer.meter.amd import amd
 from trainer.meter.busy import BusyThreads
@@ -28,7 +29,7 @@ from trainer.meter.nvml import Gpu, nvidia
 from trainer.meter.rapl import processors
 
 # The loop's fine phases of a step are one phase of the energy books.
-_PHASES = dict.fromkeys(("data", "forward_backward", "optimizer", "other"), "train")
+_PHASES = dict.fromkeys(STEP_PHASES, "train")
 
 
 def boot_id() -> str:

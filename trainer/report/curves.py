@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.report.contents import Contents
 from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
 
-PHASES = {"data": "waiting for data", "forward_backward": "forward + backward", "other": "rest of a step"}
+PHASES = {
+    "start": "start",
+    "data": "waiting for data",
+    "forward_backward": "forward + backward",
+    "optimizer": "optimizer",
+    "other": "rest of a step",
+    "evaluation": "evaluation",
+    "checkpoint": "checkpoint",
+    "idle": "idle",
+}
 
 
 def plots(contents: Contents) -> list[Plot]:
@@ -91,9 +99,6 @@ def _with_costs(record: dict[str, Any], contents: Contents) -> dict[str, Any]:
 
 
 def _phase_seconds(contents: Contents) -> dict[str, float]:
-    """Seconds by phase over all steps that were trained, also those that were trained again."""
-    totals: dict[str, float] = defaultdict(float)
-    for record in contents.steps.kept + contents.steps.replayed:
-        for name, value in (record.get("seconds") or {}).items():
-            totals[PHASES.get(name, name)] += value if is_number(value) else 0.0
-    return {name: value for name, value in totals.items() if value > 0}
+    """Seconds by phase, which add up to the time of all attempts."""
+    seconds = contents.steps.phase_seconds
+    return {PHASES.get(name, name): seconds[name] for name in (*PHASES, *seconds) if seconds.get(name, 0.0) > 0}

@@ -89,7 +89,7 @@ def test_damaged_run_folders_do_not_hide_the_others(tmp_path):
 
 
 def test_another_site_changes_the_price_and_nothing_else(tmp_path):
-    run = make_run(tmp_path, {"machine": {"peak_flops": {"bf16": 1e12}, "power_watts": 100.0}})
+    run = make_run(tmp_path, {"machine": {"name": "card", "peak_flops": {"bf16": 1e12}, "power_watts": 100.0}})
     write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
     before = {file: file.read_bytes() for file in run.iterdir()}
     write_report(run, FRANCE)
