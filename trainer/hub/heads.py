@@ -55,6 +55,11 @@ def new_head(config: Config, kind: str) -> Head | None:
             f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
             f"task.kind=sequence and reward over {', '.join(CLASSIFIERS)}, and for all of task.kind=text and preference"
         )
+    if config.model.embedding_projection is not None:
+        raise UserError(
+            f"export: transformers reads the classes of a {kind} behind its projection to model.embedding_width, "
+            f"ours are read before it (model.embedding_projection={config.model.embedding_projection})"
+        )
     architecture, entries = CLASSIFIERS[kind]
     names = task.labels or ("reward",)
     keys = {

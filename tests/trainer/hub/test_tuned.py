@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 pytest.importorskip("transformers")
 
@@ -25,7 +27,27 @@ from trainer.tasks.records import Record
 
 GPT2 = {"gated": False, "activation": "gelu_tanh", "norm": "layernorm", "position": "learned", "bias": True}
 TEXTS = ["the cats sleep near the dogs\n", "a dog sees the old cat\n"]
+PRESETS = Path(__file__).parents[3] / "conf" / "model"
+CLASSIFIED = (
+    *("gpt2-124m", "pythia-14m", "llama2-7b", "opt-125m", "bloom-560m"),
+    *("bert-base", "albert-base", "roberta-base", "xlmr-base"),
+)
 SEQUENCE = {"kind": "sequence", "labels": ["a", "b", "c"], "train": ["x.jsonl"]}
+
+
+def small(name):
+    """A preset in small."""
+    given = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+    sizes = {
+        "depth": 2,
+        "width": 32,
+        "heads": 4,
+        "hidden": 48,
+        "max_length": 32,
+        "embedding_width": 16,
+        "vocabulary": 384,
+    }
+    return given | {key: value for key, value in sizes.items() if given.get(key) is not None}
 
 
 @pytest.fixture
@@ -58,9 +80,9 @@ def run(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("fields", [GPT2, MODELS["llama"], MODELS["bert"], MODELS["roberta"]], ids=str)
-def test_classes_are_those_of_transformers(run, tmp_path, fields):
-    folder, config, model = run({**fields, "max_length": 32}, SEQUENCE)
+@pytest.mark.parametrize("name", CLASSIFIED)
+def test_classes_are_those_of_transformers(run, tmp_path, name):
+    folder, config, model = run(small(name), SEQUENCE)
     export_run(folder.path, tmp_path / "out")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     assert theirs.config.id2label == {0: "a", 1: "b", 2: "c"}
@@ -68,10 +90,10 @@ def test_classes_are_those_of_transformers(run, tmp_path, fields):
     rows = [form(Record({"text": text, "label": "a"}, "")).arrays for text in (TEXTS[0], "a dog", TEXTS[1] * 2)]
     batch = {name: torch.stack([torch.from_numpy(row[name]) for row in rows]) for name in rows[0]}
     batch.pop("targets")
-    ours = model.logits(**batch)
     with torch.no_grad():
+        ours = model.logits(**batch)
         found = theirs(batch["tokens"], attention_mask=(batch["segments"] >= 0).long()).logits
-    torch.testing.assert_close(found, ours.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, ours, rtol=1e-4, atol=1e-5)
 
 
 def test_a_policy_is_a_language_model(run, tmp_path):
@@ -97,9 +119,17 @@ def test_the_chat_template_gives_the_tokens_of_training(run, tmp_path):
     assert ids == [*form.prompt("the cats\nsleep "), *own.encode("a dog"), own.specials["</s>"]]
 
 
-def test_what_transformers_has_not_is_refused(run, tmp_path):
-    folder, _, _ = run(MODELS["bert"], {**SEQUENCE, "kind": "token"})
-    with pytest.raises(UserError, match=r"task\.kind=token has no counterpart"):
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("bert-base", "token", r"task\.kind=token has no counterpart"),
+        ("xglm-564m", "sequence", r"a xglm tuned with task\.kind=sequence has no counterpart"),
+        ("opt-350m", "sequence", r"behind its projection to model\.embedding_width"),
+    ],
+)
+def test_what_transformers_has_not_is_refused(run, tmp_path, name, kind, message):
+    folder, _, _ = run(small(name), {**SEQUENCE, "kind": kind})
+    with pytest.raises(UserError, match=message):
         export_run(folder.path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
