@@ -55,10 +55,10 @@ def new_head(config: Config, kind: str) -> Head | None:
             f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
             f"task.kind=sequence and reward over {', '.join(CLASSIFIERS)}, and for all of task.kind=text and preference"
         )
-    if config.model.embedding_projection is not None:
+    if kind == "opt" and config.model.embedding_channels != config.model.width:
         raise UserError(
-            f"export: transformers reads the classes of a {kind} behind its projection to model.embedding_width, "
-            f"ours are read before it (model.embedding_projection={config.model.embedding_projection})"
+            "export: transformers reads the classes of an opt behind its projection to model.embedding_width="
+            f"{config.model.embedding_channels}, ours are read before it; there is no counterpart"
         )
     architecture, entries = CLASSIFIERS[kind]
     names = task.labels or ("reward",)
