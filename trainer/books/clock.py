@@ -97,7 +97,7 @@ def step_seconds(config: Config, calibration: Calibration | None = None) -> Figu
     dtype = precision(config)
     peak = config.machine.peak_flops.get(dtype)
     if not peak:
-        return not_stated(f"machine.peak_flops.{dtype} (or a calibration of this machine)")
+        return not_stated(f"machine.peak_flops.{dtype} or isoflop calibrate")
     low, middle, high = (_roofline(config, amount, peak, column) for column in (2, 1, 0))
     source = f"roofline of {config.machine.name}"
     missing = _missing(config)
