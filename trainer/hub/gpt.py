@@ -147,18 +147,23 @@ def _neox_config(model: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _neox_entries(model: ModelConfig) -> Iterator[Entry]:
+def _megatron_layers(model: ModelConfig, layers: str, attention: str) -> Iterator[Entry]:
+    """Blocks as Megatron-LM named them; GPT-NeoX and BLOOM were trained with its descendants."""
     packed = ByHead(model.heads)
-    yield Entry("gpt_neox.embed_in.weight", ("tokens.weight",))
     for i in range(model.depth):
-        theirs, ours = f"gpt_neox.layers.{i}", f"blocks.{i}"
+        theirs, ours = f"{layers}.{i}", f"blocks.{i}"
         parts = [f"{ours}.attention.{part}" for part in QKV]
         yield from both(f"{theirs}.input_layernorm", f"{ours}.attention_norm")
-        yield from both(f"{theirs}.attention.query_key_value", *parts, layout=packed, bias_layout=packed)
-        yield from both(f"{theirs}.attention.dense", f"{ours}.attention.output")
+        yield from both(f"{theirs}.{attention}.query_key_value", *parts, layout=packed, bias_layout=packed)
+        yield from both(f"{theirs}.{attention}.dense", f"{ours}.attention.output")
         yield from both(f"{theirs}.post_attention_layernorm", f"{ours}.feed_forward_norm")
         yield from both(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.feed_forward.up")
         yield from both(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.feed_forward.down")
+
+
+def _neox_entries(model: ModelConfig) -> Iterator[Entry]:
+    yield Entry("gpt_neox.embed_in.weight", ("tokens.weight",))
+    yield from _megatron_layers(model, "gpt_neox.layers", "attention")
     yield from both("gpt_neox.final_layer_norm", "norm")
     if not model.tied:
         yield Entry("embed_out.weight", ("head.weight",))
@@ -211,18 +216,9 @@ def _bloom_config(model: ModelConfig) -> dict[str, Any]:
 
 
 def _bloom_entries(model: ModelConfig) -> Iterator[Entry]:
-    packed = ByHead(model.heads)
     yield Entry("transformer.word_embeddings.weight", ("tokens.weight",))
     yield from both("transformer.word_embeddings_layernorm", "embedding_norm")
-    for i in range(model.depth):
-        theirs, ours = f"transformer.h.{i}", f"blocks.{i}"
-        parts = [f"{ours}.attention.{part}" for part in QKV]
-        yield from both(f"{theirs}.input_layernorm", f"{ours}.attention_norm")
-        yield from both(f"{theirs}.self_attention.query_key_value", *parts, layout=packed, bias_layout=packed)
-        yield from both(f"{theirs}.self_attention.dense", f"{ours}.attention.output")
-        yield from both(f"{theirs}.post_attention_layernorm", f"{ours}.feed_forward_norm")
-        yield from both(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.feed_forward.up")
-        yield from both(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.feed_forward.down")
+    yield from _megatron_layers(model, "transformer.h", "self_attention")
     yield from both("transformer.ln_f", "norm")
     if not model.tied:
         yield Entry("lm_head.weight", ("head.weight",))
