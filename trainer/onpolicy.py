@@ -1,6 +1,8 @@
 """Learning from rewards of the model's own texts: a small example of on-policy training, to be read.
 
-    python -m trainer.onpolicy <run> [<run of a reward model>] [prompt='def ']      # without one: short answers
+    python -m trainer.onpolicy <run> [<run of a reward model>] [prompt='def '] [steps=50]
+
+Without a reward model short answers are rewarded.
 
 REINFORCE (Williams 1992) with the mean reward of the other samples of the same prompt as baseline (RLOO; Kool et al.
 2019; Ahmadian et al. 2024, section 3.2), and the KL divergence from the frozen beginning as part of the reward (Ziegler
@@ -16,16 +18,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.data import Tokenizer
-from trainer.errors import UserError
+from trainer.errors import UserError, nearest
 from trainer.folder import RunFolder, find_run
+from trainer.generation.text import prompt_ids
 from trainer.models import NOT_A_TARGET, Decoder
 from trainer.models.tuned import RewardModel, answer_likelihood
-from trainer.trained import load_model
+from trainer.tasks.formats import Rows
+from trainer.trained import Trained, load_model
 
 Reward = Callable[[list[list[int]]], Tensor]  # of the answers' tokens, one number each
 
@@ -114,16 +119,21 @@ def rows(
     return {"tokens": tokens, "segments": segments, "positions": positions}, targets
 
 
-def learned(run: Path, prompt: list[int], pad: int) -> Reward:
-    """The score of a reward model for prompt and answer, read as one text: `<s> prompt answer </s>`."""
+def learned(run: Path, prompt: str, own: Tokenizer) -> Reward:
+    """The score of a reward model for prompt and answer, as it was trained to read them. own: of the policy."""
     model, config, _ = load_model(run)
-    if not isinstance(model, RewardModel) or config.model.family != "decoder":
-        raise UserError(f"{run}: a reward model over a decoder wanted, as isoflop finetune <run> task=reward makes it")
-    device = next(model.parameters()).device
+    if not isinstance(model, RewardModel):
+        raise UserError(f"{run}: a reward model wanted, as isoflop finetune <run> task=reward makes it")
+    tokenizer, end = Tokenizer(RunFolder(run).tokenizer), own.specials["</s>"]
+    if tokenizer.sha256 != own.sha256:
+        raise UserError(f"{run}: it has another tokenizer than the run that is to learn from it")
+    form, device = Rows(config, tokenizer), next(model.parameters()).device
 
     @torch.no_grad()
     def reward(answers: list[list[int]]) -> Tensor:
-        batch, _ = rows(prompt, [[*answer, pad] for answer in answers], pad, device)
+        texts = [[token for token in answer if token != end] for answer in answers]
+        each = [form.arrays(*form.row([own.encode(prompt), text])[:2]) for text in texts]
+        batch = {name: torch.from_numpy(np.stack([one[name] for one in each])).to(device) for name in each[0]}
         return model.logits(**batch)[:, 0]
 
     return reward
@@ -136,26 +146,40 @@ def short(answers: list[list[int]]) -> Tensor:
 
 def main(words: list[str]) -> None:
     """Learn, and print what every fifth step saw."""
-    prompts = [word.removeprefix("prompt=") for word in words if word.startswith("prompt=")] or ["def "]
-    runs = [find_run(word, "runs").path for word in words if not word.startswith("prompt=")]
+    runs = [find_run(word, "runs").path for word in words if "=" not in word]
+    prompt, steps = _options([word for word in words if "=" in word])
     if len(runs) not in (1, 2):
-        raise UserError("onpolicy: name a run, and perhaps the run of a reward model")
-    policy, config, _ = load_model(runs[0])
+        raise UserError(f"onpolicy: name a run, and perhaps the run of a reward model; got {len(runs)}")
+    trained = Trained.load(runs[0])
+    policy, own, room = trained.model, trained.tokenizer, trained.config.max_length
     if not isinstance(policy, Decoder):
-        raise UserError(f"{runs[0]}: a decoder wanted, the run is of the family {config.model.family}")
-    own = Tokenizer(RunFolder(runs[0]).tokenizer)
-    prompt, pad = [own.specials["<s>"], *own.encode(prompts[0])], own.specials["<pad>"]
-    reward = learned(runs[1], prompt, pad) if runs[1:] else short
-    settings = OnPolicy()
-    room = config.max_length - 2  # a reward model reads a token more
-    history = reinforce(policy, [prompt], reward, settings, end=own.specials["</s>"], pad=pad, room=room)
+        raise UserError(f"{runs[0]}: a decoder wanted, this is an {trained.family.replace('_', '-')}")
+    ids = prompt_ids(trained, prompt)
+    if len(ids) >= room:
+        raise UserError(f"prompt: {len(ids)} tokens, and {runs[0].name} reads {room}: nothing can be answered")
+    reward = learned(runs[1], prompt, own) if runs[1:] else short
+    end, pad = trained.special("</s>"), trained.special("<pad>")
+    history = reinforce(policy, [ids], reward, OnPolicy(steps=steps), end=end, pad=pad, room=room)
     for step, seen in enumerate(history, 1):
         if step % 5 == 0:
             print(f"step {step:>3}  reward {seen.reward:8.4f}  KL {seen.kl:7.4f} nats")
+
+
+def _options(words: list[str]) -> tuple[str, int]:
+    """The prompt and the number of steps. Raises UserError."""
+    options = {"prompt": "def ", "steps": str(OnPolicy.steps)}
+    for name, _, value in (word.partition("=") for word in words):
+        if name not in options:
+            raise UserError(f"onpolicy: {name}: no such option{nearest(name, options)}; there is {', '.join(options)}")
+        options[name] = value
+    if not options["steps"].isdigit() or not int(options["steps"]):
+        raise UserError(f"onpolicy: steps: {options['steps']!r} given, a whole number from 1 wanted")
+    return options["prompt"], int(options["steps"])
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        sys.exit(f"isoflop: {error}")
+        print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,34 @@ def test_every_family_learns_its_tasks(objective, kind, metric, untrained, isofl
     assert found["metrics"][metric] > 0.95
     for baseline in ("most frequent", "by chance"):
         assert found.get("baselines", {}).get(baseline, {}).get(metric, 0) < 0.8
+
+
+@pytest.fixture(scope="module")
+def opinions(tmp_path_factory):
+    """Answers of words of one half of a vocabulary are preferred to those of the other; files of different records."""
+    folder, chance = tmp_path_factory.mktemp("opinions"), random.Random(0)
+    files = []
+    for split, count in (("train", 400), ("held_out", 80)):
+        files.append(folder / f"{split}.jsonl")
+        halves = [[" ".join(chance.sample(half, 3)) for _ in range(count)] for half in (WORDS[:15], WORDS[15:])]
+        asked = (" ".join(chance.sample(WORDS, 2)) for _ in range(count))
+        each = zip(asked, *halves, strict=True)
+        lines = [json.dumps({"text": text, "chosen": good, "rejected": bad}) for text, good, bad in each]
+        files[-1].write_text("\n".join(lines))
+    return files
+
+
+@pytest.mark.parametrize(("kind", "metric", "chance"), [("preference", "margin", 0.0), ("reward", "accuracy", 0.5)])
+def test_preferences_carry_over_to_held_out_answers(kind, metric, chance, untrained, isoflop, opinions):
+    """From 0, where a policy is its reference, the margin rises; the reward model beats chance by its interval."""
+    train, held_out = opinions
+    words = [f"task.train={train}", f"task.held_out={held_out}", "optim.lr=2e-3"]
+    found = tune(isoflop, untrained(), kind, train, *words, "budget.steps=50")
+    low, _ = found["intervals"][metric]
+    assert chance < low < found["metrics"][metric] and found["records"] == 80
+    if kind == "preference":
+        begin = tune(isoflop, untrained(), kind, train, *words, "budget.steps=1", "optim.lr=1e-30")
+        assert begin["metrics"]["margin"] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from trainer.generation.decoding import Decoding
 from trainer.generation.reader import Reader
 from trainer.generation.search import search, write
 from trainer.models import Decoder, EncoderDecoder
+from trainer.tasks.formats import Rows
 from trainer.trained import Trained
 
 TORN = "\ufffd"  # what an unfinished character decodes to
@@ -57,11 +58,12 @@ def continue_texts(
 
 
 def prompt_ids(trained: Trained, prompt: str) -> list[int]:
-    """What the model reads of a prompt: `<s> text` for decoders; for encoders the form of their pre-training."""
-    ids = trained.tokenizer.encode(prompt)
+    """What the model reads of a prompt: as its task asks, where it was tuned; else `<s> text` for decoders, and for
+    encoder-decoders the form of their pre-training."""
+    tuned, ids = trained.config.task.kind is not None, trained.tokenizer.encode(prompt)
     if trained.family == "decoder":
-        return [trained.special("<s>"), *ids]
-    return enclosed(trained, ids)
+        return Rows(trained.config, trained.tokenizer).prompt(prompt) if tuned else [trained.special("<s>"), *ids]
+    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else enclosed(trained, ids)
 
 
 def enclosed(trained: Trained, ids: list[int]) -> list[int]:

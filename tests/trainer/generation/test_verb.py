@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from trainer.cli import main
+from trainer.config import Config
 from trainer.generation import Decoding, continue_texts
+from trainer.generation.text import prompt_ids
+from trainer.tasks.answers import Answers
 from trainer.trained import Trained
 
 
@@ -37,6 +41,15 @@ def test_a_batch_is_its_prompts_one_by_one(untrained, capsys, tmp_path):
     for prompt, one in zip(prompts, found, strict=True):
         alone = json.loads(answer(capsys, run, f"prompt={prompt}", "temperature=0", "tokens=12", "--json")[1])
         assert one["prompt"] == prompt and one["text"] == alone["text"]
+
+
+@pytest.mark.parametrize("objective", ["causal", "bart", "span_corruption"])
+def test_a_tuned_run_is_asked_as_it_was_trained(objective, untrained):
+    trained = Trained.load(untrained(objective))
+    task = {"kind": "text", "train": ("x.jsonl",)}
+    config = Config.model_validate(trained.config.model_dump(mode="json") | {"task": task})
+    asked, _ = Answers([], config, trained.tokenizer).asked("is it?", "yes")
+    assert prompt_ids(replace(trained, config=config), "is it?") == asked
 
 
 def test_stop_cuts_the_text_and_is_never_shown(untrained):
