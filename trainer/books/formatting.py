@@ -7,6 +7,7 @@ import math
 from trainer.books.figures import Figure, PriceTag
 from trainer.books.yardsticks import STRUBELL, nearest_equivalents
 
+LEAST = 1e-3  # of a yardstick: what is less is like none of them
 _PREFIXES = (
     (1e24, "Y"),
     (1e21, "Z"),
@@ -117,7 +118,10 @@ def format_price_tag(tag: PriceTag) -> str:
 def _equivalents(emission: Figure | None) -> list[str]:
     if emission is None or emission.value is None:
         return []
-    same = " or ".join(f"{times:.2g} x {name}" for name, times in nearest_equivalents(emission.value).items())
+    nearest = nearest_equivalents(emission.value)
+    if max(nearest.values()) < LEAST:
+        return []
+    same = " or ".join(f"{times:.2g} x {name}" for name, times in nearest.items())
     bound = "at least " if math.isinf(emission.bounds[1]) else ""
     return [f"{bound}as much carbon as {same} ({STRUBELL})"]
 

@@ -1,4 +1,4 @@
-"""The largest model that a budget trains for a given length: `isoflop plan --largest`."""
+"""The largest model that a budget trains, for a given length or on enough tokens: `isoflop plan --largest`."""
 
 from __future__ import annotations
 
@@ -13,28 +13,35 @@ from trainer.errors import UserError
 
 SMALLEST, LARGEST = 1e4, 1e13  # parameters between which is searched
 HALVINGS = 20
+CHINCHILLA = 20.0  # tokens a parameter: what Hoffmann et al. 2022, table 3, comes to for every size
 
 
-def largest(config: Config) -> Config:
+def largest(config: Config, tokens_per_parameter: float | None = None) -> Config:
     """`config` with the most parameters in its preset's proportions such that its steps or tokens are trained before a
     measured budget is used up, and that it fits the machine's memory where that is stated.
 
-    Raises UserError where there is nothing to search by: no length, nothing that limits, a step whose cost is unknown.
+    A budget of FLOPs is a length that the size changes: it goes to the largest model that still sees so many tokens a
+    parameter (20). Raises UserError where there is nothing to search by: no length, nothing that limits, a step whose
+    cost is unknown.
     """
-    if config.length is None or config.budget.flop is not None:
-        raise UserError("plan --largest: state the run's length, budget.steps or budget.tokens")
-    if not config.budget.measured and config.machine.memory_bytes is None:
+    budget = config.budget
+    if budget.steps is budget.tokens is budget.flop is None:
+        raise UserError("plan --largest: state the run's length, budget.steps, budget.tokens or budget.flop")
+    if not budget.measured and budget.flop is None and config.machine.memory_bytes is None:
         raise UserError(
-            "plan --largest: state what limits the run: budget.hours, budget.kwh, budget.kgco2e, budget.money, or a "
-            "machine with machine.memory_bytes"
+            "plan --largest: state what limits the run: budget.flop, budget.hours, budget.kwh, budget.kgco2e, "
+            "budget.money, or a machine with machine.memory_bytes"
         )
+    if budget.flop is None and tokens_per_parameter is not None:
+        raise UserError("tokens_per_parameter: only budget.flop leaves the tokens open")
+    wanted = (tokens_per_parameter or CHINCHILLA) if budget.flop is not None else 0.0
     best, low, high = None, math.log(SMALLEST), math.log(LARGEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         found = _of_size(config, math.exp(middle))
         if found is None:  # smaller than the smallest of its kind
             low = middle
-        elif _affordable(found):
+        elif _long_enough(found, wanted) and _affordable(found):
             best, low = found, middle
         else:
             high = middle
@@ -54,6 +61,11 @@ def _of_size(config: Config, size: float) -> Config | None:
         return config.model_copy(update={"model": turned(dialled, config.vocabulary, config.max_length)})
     except ValueError:
         return None
+
+
+def _long_enough(config: Config, tokens_per_parameter: float) -> bool:
+    steps = config.length or 0
+    return steps > 0 and config.curriculum.tokens(steps) >= tokens_per_parameter * size_of(config)
 
 
 def _affordable(config: Config) -> bool:

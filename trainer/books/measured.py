@@ -36,6 +36,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         return Row(key, name, unit, measured=figure)
 
     tokens, mfu = measured_figure(last.get("tokens"), "counted"), _median(steps, "mfu")
+    whole, *costs = cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured")
     rows = [
         row("data.tokens", "training tokens", "tokens", tokens),
         row("data.steps", "optimizer steps", "steps", measured_figure(last.get("step"), "counted")),
@@ -49,8 +50,9 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),
         row("hfu", "HFU", "%", mfu * (account.hardware_total / account.total)),
-        *cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured"),
+        whole,
         *_component_rows(energy),
+        *costs,
     ]
     if steps.replayed:
         wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from trainer.verbs.words import split_flags, take_documents, wants_help
+from trainer.errors import UserError
+from trainer.verbs.words import split_flags, take_documents, take_number, wants_help
+
+if TYPE_CHECKING:
+    from trainer.config import Config
 
 
 def train(arguments: list[str]) -> int:
@@ -31,26 +36,39 @@ def show_config(words: list[str]) -> int:
     return 0
 
 
+PLAN_USAGE = """\
+isoflop plan [key=value ...] [documents=600,424] [-m] [--largest [tokens_per_parameter=20]] [--json] [--cfg]
+
+  --largest  the largest model of the preset's kind that the budget trains; of budget.flop, on enough tokens a parameter
+"""
+
+
 def plan(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun", "--largest")
-    if wants_help(flags, "isoflop plan [key=value ...] [documents=600,424] [-m] [--largest] [--json] [--cfg]\n"):
+    if wants_help(flags, PLAN_USAGE):
         return 0
     words, documents = take_documents(words)
+    words, ratio = take_number(words, "tokens_per_parameter")
     if "--cfg" in flags:
         return show_config(words)
     from trainer.books import format_plans, format_price_tag, plans_json
     from trainer.books import plan as price_tag
+    from trainer.books.largest import largest, size_of
     from trainer.compose import compose, sweep
 
+    if ratio is not None and "--largest" not in flags:
+        raise UserError("tokens_per_parameter: only plan --largest with budget.flop asks for it")
+
+    def planned(run: list[str]) -> Config:
+        config = compose(run)
+        return largest(config, ratio) if "--largest" in flags else config
+
     if flags & {"-m", "--multirun"}:
-        tags = [(" ".join(run), price_tag(compose(run), documents)) for run in sweep(words)]
+        tags = [(" ".join(run), price_tag(planned(run), documents)) for run in sweep(words)]
         print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
         return 0
-    config = compose(words)
+    config = planned(words)
     if "--largest" in flags:
-        from trainer.books.largest import largest, size_of
-
-        config = largest(config)
         print(f"the largest {config.model.name} of this budget: model.size={size_of(config)}\n", file=sys.stderr)
     tag = price_tag(config, documents)
     print(json.dumps(tag.to_json(), indent=1) if "--json" in flags else format_price_tag(tag))

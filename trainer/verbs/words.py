@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,21 @@ def whole_numbers(verb: str, words: list[str], **defaults: int) -> tuple[list[st
         else:
             raise UserError(f"{verb}: {name}: {text!r} given, a whole number wanted")
     return rest, numbers
+
+
+def take_number(words: list[str], name: str) -> tuple[list[str], float | None]:
+    """Take `<name>=<number>` out of the words; None where it is not there. Raises UserError where it is not above 0."""
+    given = [word for word in words if word.startswith(f"{name}=")]
+    if not given:
+        return words, None
+    text = given[-1].partition("=")[2]
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise UserError(f"{name}: {text!r} given, a number above 0 wanted")
+    return [word for word in words if word not in given], number
 
 
 def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:

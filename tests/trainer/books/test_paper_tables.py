@@ -65,7 +65,7 @@ def test_strubell_2019_table_1():
             31_220,
             "0.88 x training an NLP pipeline with tuning and experimentation or 0.55 x one car's lifetime",
         ),  # Llama 2 7B
-        (0.003, "0.00017 x training an NLP pipeline (parsing, SRL) or"),
+        (0.02, "0.0011 x training an NLP pipeline (parsing, SRL) or"),
         (900, "1 x one passenger's flight New York - San Francisco and back or"),
     ],
 )
@@ -80,6 +80,9 @@ def test_the_nearest_are_printed_and_all_are_in_json(kg, nearest):
 def test_a_lower_bound_is_no_equal():
     assert "  * at least as much carbon as" in format_price_tag(price(kwh=10, gco2e_per_kwh=57))
     assert "as much" not in format_price_tag(price(kwh=10))
+    assert "as much" not in format_price_tag(
+        price(facility_kwh=1e-3, gco2e_per_kwh=57)
+    )  # less than a thousandth of any
 
 
 PATTERSON = [  # name, chips, days, W, PUE, kg/kWh, MWh, t
