@@ -61,8 +61,8 @@ def notes_on(tasks: Sequence[dict[str, Any]]) -> list[str]:
     """What has to be said beside the table."""
     measures = sorted({one["measure"] for one in tasks if one["measure"] != "written text"})
     lines = [f"choices were compared by {measure}" for measure in measures]
-    cut = sum(one["shortened"] for one in tasks)
+    cut = [one for one in tasks if one["shortened"]]
     if cut:
-        names = ", ".join(dict.fromkeys(one["task"] for one in tasks if one["shortened"]))
-        lines.append(f"{cut} contexts were longer than the model, and cut on the left ({names})")
+        which = [f"{one['task']} with {one['shots']} examples: {one['shortened']} of {one['items']}" for one in cut]
+        lines.append(f"contexts longer than the model, cut on the left and not in the curve ({', '.join(which)})")
     return lines

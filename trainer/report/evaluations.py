@@ -35,11 +35,13 @@ def section(run: Path) -> str:
 def in_context_picture(tasks: Sequence[dict[str, Any]], kind: Any) -> bytes | None:
     """Score over the number of examples in the context, for tasks asked with several numbers; None without any.
 
-    Bars are one standard error; the dashed line is chance.
+    Bars are one standard error; the dashed line is chance. Without the scores of contexts that were cut: these do not
+    hold so many examples.
     """
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in tasks:
-        by_task[one["task"]].append(one)
+        if not one.get("shortened"):
+            by_task[one["task"]].append(one)
     several = {name: sorted(many, key=lambda one: one["shots"]) for name, many in by_task.items() if len(many) > 1}
     if not several:
         return None

@@ -9,7 +9,9 @@ import pytest
 
 from trainer.config import DataConfig
 from trainer.errors import UserError
-from trainer.evaluate.suite import GENERATED, SUITE, examples
+from trainer.evaluate.suite import GENERATED, IN_CONTEXT, SUITE, examples
+from trainer.evaluate.tasks.runner import prompt
+from trainer.evaluate.tasks.shipped import shipped_task
 
 WITHOUT_LANGUAGES = [name for name in SUITE if name != "language"]
 
@@ -114,8 +116,18 @@ def test_sequences_and_lookups():
         assert turned.text == f"{turned.answer[::-1]} =>"
         assert len(copied.choices) == 4
     for example in examples("recall", "test", 50):
-        pairs = dict(re.findall(r"([a-z]) (\d)", example.text))
+        pairs = dict(re.findall(r"([a-z]) ([A-Z])", example.text))
+        assert set(pairs.values()) == set(example.choices) and len(pairs) == 4
         assert example.answer == pairs[example.text.split()[-2]]
+
+
+def test_sixteen_examples_fit_a_small_context():
+    """One token for each letter and line, at most two for the arrow, and the token that a text begins with."""
+    for name in IN_CONTEXT:
+        task = shipped_task(name, 50, 0, DataConfig())
+        for item in task.items:
+            text = prompt(task, item, 16, 0) + task.target_delimiter + item.answers[0]
+            assert 1 + len(re.findall(r"[^ ]", text)) <= 256
 
 
 def test_sections_are_folders_of_the_corpus():

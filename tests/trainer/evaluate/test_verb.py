@@ -57,7 +57,17 @@ def test_results_are_of_one_checkpoint(tmp_path):
 
 def test_no_curve_of_one_point():
     values = {"acc": {"value": 0.5, "standard_error": 0.1}}
-    assert in_context_picture([{"task": "copy", "shots": 0, "chance": 0.25, "values": values}], "svg") is None
+    one = {"task": "copy", "shots": 0, "chance": 0.25, "values": values, "shortened": 0}
+    assert in_context_picture([one], "svg") is None
+    assert in_context_picture([one, one | {"shots": 4}], "svg") is not None
+    assert in_context_picture([one, one | {"shots": 4, "shortened": 1}], "svg") is None
+
+
+def test_contexts_that_were_cut_are_told_and_not_in_the_curve(untrained, capsys):
+    run = untrained()
+    code, out, _ = answer(capsys, run, "tasks=copy", "shots=0,16", "limit=5")
+    assert code == 0 and "not in the curve (copy with 16 examples: 5 of 5)" in out
+    assert not (run / "in_context.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Tasks that only their examples define: the same letters are to be copied, turned around, or looked up.
 
 Without examples in the context nobody could know which; so the score over the number of examples is the in-context
-curve (Brown et al. 2020, figure 1.2, has such tasks of symbols).
+curve (Brown et al. 2020, figure 1.2, has such tasks of symbols). Sixteen examples and a question fit into 256 tokens
+where every sign is one.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def _sequence(chance: random.Random, letters: list[str], answer: list[str]) -> E
 
 
 def recall(chance: random.Random) -> Example:
-    """`h 4 , c 7 , m 1 , c =>` -> 7, the value that stood behind the key."""
-    keys, values = chance.sample(string.ascii_lowercase, 4), chance.sample(string.digits, 4)
+    """`h Q c T m A k W c =>` -> T, the value that stood behind the key."""
+    keys, values = chance.sample(string.ascii_lowercase, 4), chance.sample(string.ascii_uppercase, 4)
     pairs = dict(zip(keys, values, strict=True))
     asked = chance.choice(keys)
-    text = " , ".join([*(f"{key} {value}" for key, value in pairs.items()), asked])
+    text = " ".join([*(f"{key} {value}" for key, value in pairs.items()), asked])
     return shuffled(chance, f"{text} =>", pairs[asked], values)
