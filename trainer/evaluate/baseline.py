@@ -71,7 +71,6 @@ def _features(records: Sequence[Sequence[str]], vocabulary: dict[tuple[int, str]
         for column, value in [*((c, v / norm) for c, v in scaled.items()), (len(vocabulary), 1.0)]:
             places.append((row, column))
             values.append(value)
-    index = torch.tensor(places).T
-    return torch.sparse_coo_tensor(
-        index, torch.tensor(values, dtype=torch.float32), (len(records), len(vocabulary) + 1)
-    )
+    weights = torch.tensor(values, dtype=torch.float32)
+    shape = (len(records), len(vocabulary) + 1)
+    return torch.sparse_coo_tensor(torch.tensor(places).T, weights, shape, check_invariants=True)
