@@ -13,6 +13,7 @@ import numpy as np
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file
 from trainer.books.clock import Work, work
+from trainer.books.lengths import lengths
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic
@@ -133,14 +134,7 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
     initialize(model, 0)
     model.recompute = config.engine.activation_checkpointing
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    shape = (config.optim.batch_size, config.data.sequence_length)
-    tokens = torch.randint(config.vocabulary, shape)
-    batch = {
-        "tokens": tokens,
-        "targets": tokens,
-        "segments": torch.zeros(shape, dtype=torch.int32),
-        "positions": torch.arange(shape[1]).expand(shape),
-    }
+    batch = _random_batch(config)
     cast = {"enabled": precision(config) == "bf16", "cache_enabled": not config.engine.activation_checkpointing}
     taken: list[float] = []
     began = clock()
@@ -154,3 +148,20 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
         optimizer.zero_grad()
         taken.append(clock() - start)
     return median(taken[1:])
+
+
+def _random_batch(config: Config) -> dict[str, Any]:
+    """Tokens of both sides where the model has two, all of them targets."""
+    import torch
+
+    def side(length: int, prefix: str = "") -> dict[str, Any]:
+        shape = (config.optim.batch_size, length)
+        return {
+            f"{prefix}tokens": torch.randint(config.vocabulary, shape),
+            f"{prefix}segments": torch.zeros(shape, dtype=torch.int32),
+            f"{prefix}positions": torch.arange(length).expand(shape),
+        }
+
+    source, target = lengths(config)
+    batch = side(source) if not target else side(source, "source_") | side(target)
+    return batch | {"targets": batch["tokens"]}

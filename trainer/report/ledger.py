@@ -115,6 +115,11 @@ QUANTITIES = {
 }
 
 
+def is_root(root: Path) -> bool:
+    """Whether runs lie below this folder: its ledger tells of some, or there are folders of killed ones."""
+    return (root / "ledger.jsonl").is_file() or any(root.glob("*/*/config.yaml"))
+
+
 def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
     """The last line of every run of a root, by `<experiment>/<run id>`; killed runs are read from their folders."""
     lines = {line["run"]: line for line in read_lines(root / "ledger.jsonl") if isinstance(line.get("run"), str)}

@@ -11,35 +11,44 @@ from trainer.verbs.words import split_flags, wants_help
 
 def ledger(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop ledger [root] [--json]\n"):
+    if wants_help(flags, "isoflop ledger [root] [--json]    what every experiment below a root cost\n", keys=False):
         return 0
-    from trainer.report.ledger import format_ledger, ledger_json
+    from trainer.report.ledger import format_ledger, is_root, ledger_json
     from trainer.report.ledger import ledger as read
 
     if len(words) > 1:
         raise UserError(f"ledger: name one root of runs, got {' '.join(words)}")
     root = Path(words[0] if words else "runs")
-    if not (root / "ledger.jsonl").is_file():
-        raise UserError(f"{root}: no ledger.jsonl here; name the root of some runs")
+    if not is_root(root):
+        above = f"; did you mean {root.parent}?" if is_root(root.parent) else ""
+        raise UserError(f"{root}: no runs here, <experiment>/<id>{above}")
     accounts = read(root)
     print(json.dumps(ledger_json(accounts), indent=1) if "--json" in flags else format_ledger(accounts))
     return 0
 
 
 def price(arguments: list[str]) -> int:
+    from trainer.books.price_inputs import describe_inputs
+
     words, flags = split_flags(arguments, "--json")
-    usage = "isoflop price name=number ... [machine=...] [site=...] [--json]\n"
-    if wants_help(flags, usage):
+    usage = "isoflop price name=number ... [machine=...] [site=...] [--json]\n\n"
+    if wants_help(flags, usage + describe_inputs(), keys=False):
         return 0
     from trainer.books import format_price_tag, price_json
     from trainer.books import price as price_of
     from trainer.compose import compose
 
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise UserError(f"price: {wrong[0]}: write name=number")
-    config = compose([word for word in words if word.startswith(("machine=", "site=", "machine.", "site."))])
-    given = dict(word.split("=", 1) for word in words if not word.startswith(("machine", "site")))
+    groups = [word for word in words if word.startswith(("machine=", "site=", "machine.", "site."))]
+    given: dict[str, str] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not (name and sign):
+            raise UserError(f"price: {word}: write name=number")
+        if name in given:
+            raise UserError(f"{name}: given twice, {given[name]} and {value}")
+        if word not in groups:
+            given[name] = value
+    config = compose(groups)
     tag = price_of(machine=config.machine, site=config.site, **given)
     print(json.dumps(price_json(tag), indent=1) if "--json" in flags else format_price_tag(tag))
     return 0
@@ -53,8 +62,13 @@ def calibrate(arguments: list[str]) -> int:
     from trainer.meter.calibration import calibrate as measure
     from trainer.progress import progress_bar
 
+    config = compose(words)
+    if config.machine.name != "unstated" or config.launch.ranks > 1:
+        raise UserError(
+            "calibrate: one rank on this host's processor is measured; leave out machine=... and launch=..."
+        )
     with progress_bar() as progress:
-        found = measure(compose(words), progress)
+        found = measure(config, progress)
     if "--json" in flags:
         print(json.dumps(found.to_json(), indent=1))
     else:

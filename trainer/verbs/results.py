@@ -8,7 +8,7 @@ from trainer.verbs.words import folder_and_options, run_and_overrides, split_fla
 
 def report(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop report <run> [site=...] [--json]\n"):
+    if wants_help(flags, "isoflop report <run> [site=...] [site.pue=...] [--json]\n", keys=False):
         return 0
     from trainer.compose import change
     from trainer.folder import RunFolder
@@ -25,7 +25,9 @@ def report(arguments: list[str]) -> int:
 
 def workspace(arguments: list[str]) -> int:
     words, flags = split_flags(arguments)
-    if wants_help(flags, "isoflop workspace <root>    save a view of the runs below it on the W&B server\n"):
+    if wants_help(
+        flags, "isoflop workspace <root>    save a view of the runs below it on the W&B server\n", keys=False
+    ):
         return 0
     from trainer.report.workspace import save_workspace
 

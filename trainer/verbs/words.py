@@ -21,12 +21,12 @@ def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]
     return [word for word in arguments if word not in flags], flags
 
 
-def wants_help(flags: set[str], text: str, *, ladder: bool = False) -> bool:
-    """Print a verb's help if it was asked for; with `ladder` also the keys of ladders."""
+def wants_help(flags: set[str], text: str, *, keys: bool = True, ladder: bool = False) -> bool:
+    """Print a verb's help if it was asked for; with the `keys` of the configuration, and with those of a `ladder`."""
     if flags & {"--help", "-h"}:
         from trainer.compose import describe_keys, describe_ladder
 
-        print(text + (describe_ladder() if ladder else "") + describe_keys())
+        print((text + (describe_ladder() if ladder else "") + (describe_keys() if keys else "")).rstrip("\n"))
         return True
     return False
 

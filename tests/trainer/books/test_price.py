@@ -7,6 +7,8 @@ import yaml
 
 from trainer.books import format_price_tag
 from trainer.books.price import price, price_json
+from trainer.books.price_inputs import INPUTS, OTHER_UNITS
+from trainer.cli import main
 from trainer.config import SPARSE_PEAKS, MachineConfig, SiteConfig
 from trainer.errors import UserError
 
@@ -111,6 +113,17 @@ WRONG = {
     "misspelt": ({"gpu_huors": 3}, "did you mean 'gpu_hours'"),
     "twice": ({"gpus": 3, "chips": 3}, "chips: given twice"),
     "sparse peak": ({"gpu_hours": 1, "flop": 1e15, "peak_flops": 1979e12}, "the dense 16-bit peak is half, 9.895e+14"),
+    "a unit behind the number": (
+        {"watts": "400W", "gpu_hours": 1},
+        "'400W' is not a number; write it without its unit",
+    ),
+    "commas": ({"gpu_hours": "1,000"}, "gpu_hours: '1,000' is not a number; write it without commas"),
+    "percent without its sign": ({"flop": 1, "mfu": 40}, "at most 1; 40% is mfu=0.4"),
+    "grams called kilograms": ({"kwh": 1, "kgco2e_per_kwh": 385}, "in grams that is gco2e_per_kwh=385"),
+    "a facility that gives energy": (
+        {"facility_kwh": 5, "kwh": 10},
+        "5 kWh of the facility are less than",
+    ),
     "contradiction": ({"gpu_hours": 100, "gpus": 8, "hours": 10}, "says 100, but devices=8 x hours=10 says 80"),
     "two draws": ({"gpu_hours": 1, "watts": 1, "total_watts": 2}, "not both"),
     "more than the peak": (
@@ -157,3 +170,21 @@ def test_shipped_sites_state_a_source_and_no_price(pytestconfig):
         assert site.name == file.stem
         assert site.price_per_device_hour is site.price_per_kwh is None
         assert site.gco2e_per_kwh is not None or site.name == "unstated"
+
+
+def told(capsys, *words):
+    """What the verb answers to bad input."""
+    assert main(list(words)) == 2
+    return capsys.readouterr().err
+
+
+def test_words_of_the_verb(capsys):
+    assert "gpu_hours: given twice, 10 and 20" in told(capsys, "price", "gpu_hours=10", "gpu_hours=20")
+    assert "machine_hours: price knows no such input" in told(capsys, "price", "machine_hours=3", "kwh=1")
+    assert "=3: write name=number" in told(capsys, "price", "=3")
+    words = ("price", "machine=v100-sxm2-32gb", "flop=1e21", "dtype=bf16")
+    assert "dtype: machine=v100-sxm2-32gb states no peak in bf16; there is fp16" in told(capsys, *words)
+    assert "name one, or give peak_flops" in told(capsys, "price", "flop=1e21", "dtype=bf16")
+    assert main(["price", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in (*INPUTS, *OTHER_UNITS))

@@ -7,6 +7,8 @@ import pytest
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration
 from trainer.books.clock import Work, step_seconds, work
+from trainer.cli import main
+from trainer.compose import compose
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic
@@ -78,9 +80,24 @@ def test_a_busy_machine_is_no_measure(tmp_path, monkeypatch):
     assert read_calibration(config) is None
 
 
-def test_a_real_step_is_timed():
-    small = small_model(Config.model_validate({"engine": {"device": "cpu"}}), 64, 1, 16, 2, 512)
-    assert calibration.time_step(small, 0.01) > 0
+@pytest.mark.parametrize(
+    ("model", "objective"),
+    [
+        ("gpt-mini", "causal"),
+        ("t5-small", "span_corruption"),
+        ("electra-small", "replaced_token"),
+        ("bert-base", "bert"),
+    ],
+)
+def test_a_real_step_of_every_family_is_timed(model: str, objective: str):
+    made = compose([f"model={model}", f"objective={objective}", "engine.device=cpu"])
+    assert calibration.time_step(small_model(made, 64, 1, 16, 2, 512), 0.01) > 0
+
+
+@pytest.mark.parametrize("words", [["machine=h100-sxm"], ["launch.processes=2"]])
+def test_what_no_plan_would_use_is_not_measured(words: list[str], capsys):
+    assert main(["calibrate", *words]) == 2
+    assert "one rank on this host's processor is measured" in capsys.readouterr().err
 
 
 def test_plan_uses_the_calibration_of_this_host(calibrated):

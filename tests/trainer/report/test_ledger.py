@@ -8,6 +8,7 @@ import shutil
 import pytest
 from run_folders import energy_lines, make_run, step_line, write_lines
 
+from trainer.cli import main
 from trainer.config import SiteConfig, load
 from trainer.report import append_ledger, format_ledger, ledger, ledger_json, read_run, write_report
 
@@ -86,6 +87,15 @@ def test_damaged_run_folders_do_not_hide_the_others(tmp_path):
     assert len(ledger(tmp_path)) == 1
     assert ledger(tmp_path / "nothing") == {}
     assert format_ledger({}) == "no runs"
+
+
+def test_the_root_is_found_where_only_killed_runs_lie(tmp_path, capsys):
+    run = make_run(tmp_path, steps=3)
+    assert main(["ledger", str(tmp_path)]) == 0
+    assert "failed" in capsys.readouterr().out
+    for wrong, hint in ((run.parent, f"did you mean {tmp_path}?"), (tmp_path / "none", f"did you mean {tmp_path}?")):
+        assert main(["ledger", str(wrong)]) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_another_site_changes_the_price_and_nothing_else(tmp_path):
