@@ -10,8 +10,9 @@ import os
 
 import torch
 
-from kernels.errors import KernelInputError, refuse, refuse_name
+from kernels.errors import KernelInputError, refuse_name
 
+TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 logger = logging.getLogger("kernels")
 _logged: set[tuple[str, ...]] = set()
 
@@ -21,8 +22,10 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
 
 
-def triton_lacks(device: torch.device) -> str | None:
-    """Why Triton cannot run on this device, or None. Does not import it."""
+def triton_lacks(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why our Triton kernels cannot run on this device in this dtype, or None. Does not import Triton."""
+    if dtype not in TRITON_DTYPES:
+        return f"its dtypes are bfloat16, float16 and float32, not {dtype}"
     if device.type != "cuda" and not (device.type == "cpu" and interpreting()):
         return f"triton has no kernels for device type {device.type!r}"
     return None if _triton_installed() else "triton is not installed"
@@ -56,10 +59,10 @@ def log_choice(function: str, chosen: str, device: torch.device, reason: str) ->
 BACKENDS = ("auto", "triton", "torch", "reference")
 
 
-def choose(function: str, backend: object, device: torch.device) -> str:
+def choose(function: str, backend: object, device: torch.device, dtype: torch.dtype) -> str:
     """The backend of a function that all three can serve; auto is triton on a GPU, else torch."""
     asked = check_backend(function, backend, BACKENDS)
-    lacks = triton_lacks(device) if asked in ("auto", "triton") else None
+    lacks = triton_lacks(device, dtype) if asked in ("auto", "triton") else None
     if asked == "triton" and lacks:
         raise backend_error(function, asked, lacks, "use backend='auto', 'torch' or 'reference'")
     if asked != "auto":
@@ -67,16 +70,6 @@ def choose(function: str, backend: object, device: torch.device) -> str:
     chosen = "triton" if device.type == "cuda" and lacks is None else "torch"
     log_choice(function, chosen, device, lacks or "a GPU" if device.type == "cuda" else "no GPU")
     return chosen
-
-
-def check_float(function: str, argument: str, tensor: object, like: torch.Tensor | None = None) -> None:
-    """A floating-point tensor, on the device of `like`."""
-    if not isinstance(tensor, torch.Tensor):
-        raise refuse(function, argument, type(tensor).__name__, "a tensor")
-    if not tensor.is_floating_point():
-        raise refuse(function, argument, tensor.dtype, "a floating-point tensor")
-    if like is not None and tensor.device != like.device:
-        raise refuse(function, argument, f"on {tensor.device}", f"on {like.device}")
 
 
 def on_device(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:

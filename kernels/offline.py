@@ -41,6 +41,11 @@ FEATURES_OF_KIND = {
 }
 
 
+def kernels_of(entry: str, kind: str) -> tuple[str, ...]:
+    """The kernels that take their tile from an entry of the table; a dense bias is heavy or float32."""
+    return ("bias", "dense") if entry == "bias" and kind != "half" else (entry,)
+
+
 @dataclass(frozen=True)
 class Resources:
     """registers a thread; spill and shared bytes; matrix: how many instructions of the chip's own kind stand in the

@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from kernels.attention.arguments import build_spec, check_bias
 from kernels.attention.masks import PreparedMask
 from kernels.attention.reference import reference_attention
 from kernels.attention.sdpa import sdpa_attention, sdpa_lacks, sdpa_mask
-from kernels.attention.spec import (
-    MAX_HEAD_DIM,
-    Alibi,
-    AttentionSpec,
-    Bias,
-    Dense,
-    T5Bias,
-    build_spec,
-)
+from kernels.attention.spec import MAX_HEAD_DIM, Alibi, AttentionSpec, Bias, Dense, T5Bias
 from kernels.backends import backend_error, check_backend, log_choice, triton_lacks
+from kernels.checks import check_float, check_whole
 from kernels.errors import refuse, shape
 
 if TYPE_CHECKING:
@@ -39,7 +33,6 @@ __all__ = [
 ]
 
 BACKENDS = ("auto", "triton", "sdpa", "reference")
-TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def attention(
@@ -73,7 +66,7 @@ def attention(
     segments: int [B, S], or a pair for queries and keys; tokens of different segments do not see each other, and a
         negative segment (padding) sees nothing and is seen by nothing.
     cu_seqlens: int [documents + 1], the same for documents packed in one row (B = 1): ascending from 0 to S.
-    kv_lens: int [B], keys from there on are padding.
+    kv_lens: int [B], keys from there on are padding; outside of 0 to Sk as at these.
     order: int [B, S] or [S] (or a pair), the rank of each token in a factorization order: a query sees keys of rank <=
         its own, with `strict` < its own (the content and query streams of XLNet, arXiv 1906.08237).
     softcap: scores become softcap * tanh(scores / softcap), 0 for off. sink: [H], a logit a head that takes
@@ -94,18 +87,13 @@ def attention(
     batch, q_len, heads, head_dim = q.shape
     k_len = k.shape[1]
     if mask is not None:
-        _check_prepared(
-            mask,
-            bias,
-            (causal, window, segments, cu_seqlens, kv_lens, order, strict),
-            q_len,
-            k_len,
-        )
+        _check_prepared(mask, bias, (causal, window, segments, cu_seqlens, kv_lens, order, strict), q, k)
     spec = build_spec(
         q_len=q_len,
         k_len=k_len,
         batch=batch,
         heads=heads,
+        device=q.device,
         causal=causal,
         window=window,
         bias=bias,
@@ -118,7 +106,7 @@ def attention(
         sink=sink,
         dropout_p=dropout_p,
         seed=seed,
-        scale=head_dim**-0.5 if scale is None else float(scale),
+        scale=head_dim**-0.5 if scale is None else scale,
         return_lse=return_lse,
     )
     if mask is not None:
@@ -162,11 +150,18 @@ def prepare_mask(
     """
     check_backend("prepare_mask", backend, BACKENDS)
     k_len = q_len if k_len is None else k_len
+    for name, length in (("q_len", q_len), ("k_len", k_len)):
+        check_whole("prepare_mask", name, length, "a number of tokens", low=0)
+    try:
+        device = torch.empty(0, device=device).device
+    except RuntimeError:
+        raise refuse("prepare_mask", "device", repr(device), "a device that PyTorch has here") from None
     spec = build_spec(
         q_len=q_len,
         k_len=k_len,
         batch=None,
         heads=None,
+        device=device,
         causal=causal,
         window=window,
         bias=bias,
@@ -186,77 +181,53 @@ def prepare_mask(
         from kernels.attention.triton import segment_reaches
 
         reaches = segment_reaches(spec)
-    return PreparedMask(spec, q_len, k_len, chosen, visible, additive, reaches)
+    return PreparedMask(spec, q_len, k_len, device, chosen, visible, additive, reaches)
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
+        check_float("attention", name, tensor)
         if tensor.dim() != 4:
-            raise refuse(
-                "attention",
-                name,
-                f"of shape {shape(tensor)}",
-                "[batch, length, heads, head_dim]",
-            )
-        if not tensor.is_floating_point():
-            raise refuse("attention", name, tensor.dtype, "bfloat16, float16 or float32")
+            raise refuse("attention", name, f"of shape {shape(tensor)}", "[batch, length, heads, head_dim]")
         if tensor.dtype != q.dtype:
             raise refuse("attention", name, tensor.dtype, f"{q.dtype}, the dtype of q")
         if tensor.device != q.device:
-            raise refuse(
-                "attention",
-                name,
-                f"on {tensor.device}",
-                f"on {q.device}, the device of q",
-            )
+            raise refuse("attention", name, f"on {tensor.device}", f"on {q.device}, the device of q")
     batch, _, heads, head_dim = q.shape
     if head_dim < 1 or head_dim > MAX_HEAD_DIM:
-        raise refuse(
-            "attention",
-            "q",
-            f"of head size {head_dim}",
-            f"a head size from 1 to {MAX_HEAD_DIM}",
-        )
+        raise refuse("attention", "q", f"of head size {head_dim}", f"a head size from 1 to {MAX_HEAD_DIM}")
     if k.shape[0] != batch or k.shape[3] != head_dim:
-        raise refuse(
-            "attention",
-            "k",
-            f"of shape {shape(k)}",
-            f"[{batch}, Sk, Hkv, {head_dim}] to match q {shape(q)}",
-        )
+        wanted = f"[{batch}, Sk, Hkv, {head_dim}] to match q {shape(q)}"
+        raise refuse("attention", "k", f"of shape {shape(k)}", wanted)
     if v.shape != k.shape:
         raise refuse("attention", "v", f"of shape {shape(v)}", f"{shape(k)}, the shape of k")
     if k.shape[2] == 0 or heads % k.shape[2]:
-        raise refuse(
-            "attention",
-            "k",
-            f"of {k.shape[2]} heads",
-            f"a number of heads that divides the {heads} of q",
-        )
+        wanted = f"a number of heads that divides the {heads} of q"
+        raise refuse("attention", "k", f"of {k.shape[2]} heads", wanted)
 
 
-def _check_prepared(
-    mask: PreparedMask,
-    bias: Bias | None,
-    others: tuple[object, ...],
-    q_len: int,
-    k_len: int,
-) -> None:
+def _check_prepared(mask: PreparedMask, bias: Bias | None, others: tuple[object, ...], q: Tensor, k: Tensor) -> None:
     if not isinstance(mask, PreparedMask):
         raise refuse("attention", "mask", type(mask).__name__, "what prepare_mask returns")
+    if any(value is not None and value is not False for value in others):
+        given = "given together with causal, window, segments, cu_seqlens, kv_lens, order or strict"
+        raise refuse("attention", "mask", given, "the mask alone; it holds them already")
+    if bias is not None and mask.spec.bias is not None:
+        raise refuse("attention", "bias", "given beside a mask that holds one", "one of the two")
+    batch, q_len, heads, _ = q.shape
+    k_len = k.shape[1]
     if (mask.q_len, mask.k_len) != (q_len, k_len):
         lengths = f"{mask.q_len} queries and {mask.k_len} keys"
         raise refuse("attention", "mask", f"prepared for {lengths}", f"{q_len} and {k_len}")
-    if any(value is not None and value is not False for value in others):
-        given = "together with causal, window, segments, cu_seqlens, kv_lens, order or strict"
-        raise refuse(
-            "attention",
-            "mask",
-            f"given {given}",
-            "the mask alone; it holds them already",
-        )
-    if bias is not None and mask.spec.bias is not None:
-        raise refuse("attention", "bias", "given beside a mask that holds one", "one of the two")
+    if mask.device != q.device:
+        raise refuse("attention", "mask", f"prepared on {mask.device}", f"on {q.device}, the device of q")
+    held = mask.spec
+    rows = {len(index) for index in (held.q_segments, held.q_order, held.kv_lens) if index is not None}
+    if rows - {1, batch}:
+        raise refuse("attention", "mask", f"prepared for a batch of {max(rows)}", f"{batch}, the batch of q")
+    if mask.additive is not None and mask.additive.dtype != q.dtype:
+        raise refuse("attention", "mask", f"prepared for {mask.additive.dtype}", f"{q.dtype}, the dtype of q")
+    check_bias(held.bias, q_len, k_len, batch, heads, q.device, "attention")
 
 
 def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
@@ -275,17 +246,11 @@ def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
     )
 
 
-def _triton_lacks(q: Tensor) -> str | None:
-    if q.dtype not in TRITON_DTYPES:
-        return f"its dtypes are bfloat16, float16 and float32, not {q.dtype}"
-    return triton_lacks(q.device)
-
-
 def _choose(spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention") -> str:
     if backend == "reference":
         return backend
     if backend == "triton":
-        reason = _triton_lacks(q)
+        reason = triton_lacks(q.device, q.dtype)
         if reason:
             raise backend_error(function, backend, reason, "use backend='auto', 'sdpa' or 'reference'")
         return backend
@@ -294,17 +259,13 @@ def _choose(spec: AttentionSpec, q: Tensor, backend: str, function: str = "atten
         if field:
             value = getattr(spec, field)
             given = "given" if isinstance(value, Tensor) else f"{value}"
-            raise backend_error(
-                function,
-                backend,
-                f"it has no {field} ({field} is {given})",
-                "use 'triton' or 'auto'",
-            )
+            reason = f"it has no {field} ({field} is {given})"
+            raise backend_error(function, backend, reason, "use 'triton' or 'auto'")
         return backend
     if field is None:
         log_choice(function, "sdpa", q.device, "it has every field asked for")
         return "sdpa"
-    if q.device.type == "cuda" and _triton_lacks(q) is None:
+    if q.device.type == "cuda" and triton_lacks(q.device, q.dtype) is None:
         log_choice(function, "triton", q.device, f"sdpa has no {field}")
         return "triton"
     log_choice(function, "reference", q.device, f"no GPU, and sdpa has no {field}")

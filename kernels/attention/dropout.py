@@ -35,13 +35,7 @@ def threshold(dropout_p: float) -> int:
 
 
 def keep_mask(
-    seed: int | Tensor,
-    dropout_p: float,
-    batch: int,
-    heads: int,
-    q_len: int,
-    k_len: int,
-    device: torch.device,
+    seed: int | Tensor, dropout_p: float, batch: int, heads: int, q_len: int, k_len: int, device: torch.device
 ) -> Tensor:
     """bool [B, H, Sq, Sk]: counter (column // 4, row, batch * H + head, 0) gives a word to each of four columns."""
     key = seed.reshape(()).to(device, torch.int64) if isinstance(seed, Tensor) else torch.tensor(seed, device=device)
@@ -49,4 +43,4 @@ def keep_mask(
     row = torch.arange(q_len, device=device)[None, None, :, None]
     head = torch.arange(batch * heads, device=device).view(batch, heads, 1, 1)
     words = torch.stack(philox(key, group, row, head, torch.zeros_like(group)), dim=-1)
-    return words.reshape(batch, heads, q_len, -1)[..., :k_len] >= threshold(dropout_p)
+    return words.flatten(-2)[..., :k_len] >= threshold(dropout_p)

@@ -52,16 +52,10 @@ def visible_mask(spec: AttentionSpec, q_len: int, k_len: int, device: torch.devi
     if spec.kv_lens is not None:
         also((torch.arange(k_len, device=device) < spec.kv_lens.unsqueeze(1))[:, None, None, :])
     if spec.q_segments is not None and spec.k_segments is not None:
-        q_segments, k_segments = (
-            spec.q_segments[:, None, :, None],
-            spec.k_segments[:, None, None, :],
-        )
+        q_segments, k_segments = spec.q_segments[:, None, :, None], spec.k_segments[:, None, None, :]
         also((q_segments == k_segments) & (q_segments >= 0))
     if spec.q_order is not None and spec.k_order is not None:
-        q_order, k_order = (
-            spec.q_order[:, None, :, None],
-            spec.k_order[:, None, None, :],
-        )
+        q_order, k_order = spec.q_order[:, None, :, None], spec.k_order[:, None, None, :]
         also(k_order < q_order if spec.strict else k_order <= q_order)
     return visible
 
@@ -98,6 +92,7 @@ class PreparedMask:
     spec: AttentionSpec
     q_len: int
     k_len: int
+    device: torch.device
     backend: str
     visible: Tensor | None
     additive: Tensor | None

@@ -13,11 +13,7 @@ from kernels.attention.spec import AttentionSpec
 
 
 def reference_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    spec: AttentionSpec,
-    compute_dtype: torch.dtype | None = None,
+    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, compute_dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
     """q [B, Sq, H, D], k and v [B, Sk, Hkv, D] -> out [B, Sq, H, D] in q's dtype, lse [B, H, Sq] in float32.
 
@@ -43,7 +39,7 @@ def reference_attention(
     # A row that sees nothing has no finite score: its maximum is taken as 0 and its sum as 1, so that the output and
     # every gradient are 0 and never NaN.
     sink = None if spec.sink is None else spec.sink.to(compute).view(1, heads, 1, 1)
-    peak = scores.detach().amax(dim=-1, keepdim=True)
+    peak = scores.detach().amax(dim=-1, keepdim=True) if k_len else scores.new_full((batch, heads, q_len, 1), -math.inf)
     if sink is not None:
         peak = torch.maximum(peak, sink.detach())
     peak = torch.where(torch.isinf(peak), torch.zeros_like(peak), peak)

@@ -32,12 +32,7 @@ def sdpa_mask(spec: AttentionSpec, q_len: int, k_len: int, like: Tensor) -> tupl
 
 
 def sdpa_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    spec: AttentionSpec,
-    visible: Tensor | None,
-    additive: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, visible: Tensor | None, additive: Tensor | None
 ) -> Tensor:
     """q [B, Sq, H, D], k and v [B, Sk, Hkv, D] -> [B, Sq, H, D]. Mask and bias come from `sdpa_mask`."""
     groups = q.shape[2] // k.shape[2]
@@ -46,13 +41,5 @@ def sdpa_attention(
     queries, keys, values = (x.transpose(1, 2) for x in (q, k, v))
     mask = additive if additive is not None else visible
     is_causal = mask is None and spec.right == 0
-    out = F.scaled_dot_product_attention(
-        queries,
-        keys,
-        values,
-        attn_mask=mask,
-        is_causal=is_causal,
-        scale=spec.scale,
-        dropout_p=0.0,
-    )
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal, scale=spec.scale)
     return out.transpose(1, 2)

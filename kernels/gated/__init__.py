@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.backends import check_float, choose
+from kernels.backends import choose
+from kernels.checks import check_float
 from kernels.errors import refuse, shape
 
 SILU, GELU, GELU_TANH = "silu", "gelu", "gelu_tanh"
@@ -29,10 +30,12 @@ def geglu(gate: Tensor, up: Tensor, *, approximate: bool = False, backend: str =
 
 def _gated(function: str, gate: Tensor, up: Tensor, activation: str, backend: str) -> Tensor:
     check_float(function, "gate", gate)
-    check_float(function, "up", up, gate)
-    if up.shape != gate.shape or up.dtype != gate.dtype or gate.dim() < 1:
+    check_float(function, "up", up, gate.device)
+    if gate.dim() < 1:
+        raise refuse(function, "gate", "of shape []", "[..., C]")
+    if up.shape != gate.shape or up.dtype != gate.dtype:
         raise refuse(function, "up", f"{up.dtype} {shape(up)}", f"{gate.dtype} {shape(gate)}, like gate")
-    chosen = choose(function, backend, gate.device)
+    chosen = choose(function, backend, gate.device, gate.dtype)
     if chosen == "triton":
         from kernels.gated.triton import gated_op
 
@@ -45,6 +48,7 @@ def _gated(function: str, gate: Tensor, up: Tensor, activation: str, backend: st
 
 
 def reference_gated(gate: Tensor, up: Tensor, activation: str, compute_dtype: torch.dtype | None = None) -> Tensor:
+    """activation(gate) * up by the papers' formulas, in the dtype of gate; arithmetic at least float32."""
     compute = compute_dtype or torch.promote_types(gate.dtype, torch.float32)
     x = gate.to(compute)
     if activation == SILU:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.backends import check_float, choose
+from kernels.backends import choose
+from kernels.checks import check_float, check_integers, check_number, check_whole
 from kernels.errors import refuse, shape
 from kernels.loss.reference import LossOptions, reference_loss
 
@@ -42,13 +43,15 @@ def cross_entropy(
     others must lie in [0, V). backend: "triton", "torch", "reference", or "auto" (triton on a GPU, else torch).
     """
     check_float("cross_entropy", "logits", logits)
+    if logits.dim() < 1 or logits.shape[-1] < 1:
+        raise refuse("cross_entropy", "logits", f"of shape {shape(logits)}", "[..., V] with V from 1")
     classes = logits.shape[-1]
     options = _options("cross_entropy", ignore_index, label_smoothing, z_loss, softcap)
     _check_targets("cross_entropy", targets, logits.shape[:-1], classes, ignore_index, logits)
     flat, places = logits.reshape(-1, classes), targets.reshape(-1)
     if flat.stride(1) != 1:
         flat = flat.contiguous()
-    chosen = choose("cross_entropy", backend, logits.device)
+    chosen = choose("cross_entropy", backend, logits.device, logits.dtype)
     if chosen == "reference":
         total, plain, z = reference_loss(flat, places, options)
     else:
@@ -82,19 +85,21 @@ def linear_cross_entropy(
     """
     function = "linear_cross_entropy"
     check_float(function, "hidden", hidden)
-    check_float(function, "weight", weight, hidden)
-    if weight.dim() != 2 or hidden.dim() < 1 or weight.shape[1] != hidden.shape[-1]:
+    check_float(function, "weight", weight, hidden.device)
+    if hidden.dim() < 1:
+        raise refuse(function, "hidden", "of shape []", "[..., E]")
+    if weight.dim() != 2 or weight.shape[0] < 1 or weight.shape[1] != hidden.shape[-1]:
         raise refuse(function, "weight", f"of shape {shape(weight)}", f"[V, {hidden.shape[-1]}] to match hidden")
     if bias is not None:
-        check_float(function, "bias", bias, hidden)
+        check_float(function, "bias", bias, hidden.device)
         if bias.shape != weight.shape[:1]:
             raise refuse(function, "bias", f"of shape {shape(bias)}", f"[{weight.shape[0]}]")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise refuse(function, "chunk", chunk, "a number of tokens >= 1, or None")
+    if chunk is not None:
+        check_whole(function, "chunk", chunk, "a number of tokens >= 1, or None", low=1)
     options = _options(function, ignore_index, label_smoothing, z_loss, softcap)
     _check_targets(function, targets, hidden.shape[:-1], weight.shape[0], ignore_index, hidden)
     flat, places = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
-    chosen = choose(function, backend, hidden.device)
+    chosen = choose(function, backend, hidden.device, hidden.dtype)
     if chosen == "reference":
         logits = flat @ weight.to(flat.dtype).t()
         if bias is not None:
@@ -113,25 +118,19 @@ def linear_cross_entropy(
 
 
 def _options(function: str, ignore_index: int, label_smoothing: float, z_loss: float, softcap: float) -> LossOptions:
-    if not isinstance(ignore_index, int):
-        raise refuse(function, "ignore_index", repr(ignore_index), "an integer")
-    if not 0.0 <= label_smoothing < 1.0:
-        raise refuse(function, "label_smoothing", label_smoothing, "a share in [0, 1)")
-    for name, value in (("z_loss", z_loss), ("softcap", softcap)):
-        if not 0.0 <= value < float("inf"):
-            raise refuse(function, name, value, "0 (off) or a positive number")
-    return LossOptions(ignore_index, float(label_smoothing), float(z_loss), float(softcap))
+    check_whole(function, "ignore_index", ignore_index, "an integer")
+    smoothing = check_number(function, "label_smoothing", label_smoothing, "a share in [0, 1)", low=0.0, below=1.0)
+    z_loss = check_number(function, "z_loss", z_loss, "0 (off) or a positive number", low=0.0)
+    softcap = check_number(function, "softcap", softcap, "0 (off) or a positive number", low=0.0)
+    return LossOptions(ignore_index, smoothing, z_loss, softcap)
 
 
 def _check_targets(
     function: str, targets: Tensor, wanted: torch.Size, classes: int, ignore_index: int, like: Tensor
 ) -> None:
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        raise refuse(function, "targets", targets.dtype, "a tensor of integers")
+    check_integers(function, "targets", targets, like.device)
     if targets.shape != wanted:
         raise refuse(function, "targets", f"of shape {shape(targets)}", f"{list(wanted)}, one a position")
-    if targets.device != like.device:
-        raise refuse(function, "targets", f"on {targets.device}", f"on {like.device}")
     if torch.compiler.is_compiling() or not targets.numel():
         return
     bad = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.backends import check_float, choose
+from kernels.backends import choose
+from kernels.checks import check_float, check_number
 from kernels.errors import refuse, shape
-from kernels.norm.reference import reference_norm
+from kernels.norm.reference import reference_norm, sum_dtype
 
 MAX_COLUMNS = 65536
 
@@ -49,16 +50,15 @@ def _norm(
         raise refuse(function, "x", f"of shape {shape(x)}", f"[..., C] with C from 1 to {MAX_COLUMNS}")
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is not None:
-            check_float(function, name, parameter, x)
+            check_float(function, name, parameter, x.device)
             if parameter.shape != x.shape[-1:]:
                 raise refuse(function, name, f"of shape {shape(parameter)}", f"[{x.shape[-1]}], the last size of x")
     if residual is not None:
-        check_float(function, "residual", residual, x)
+        check_float(function, "residual", residual, x.device)
         if residual.shape != x.shape:
             raise refuse(function, "residual", f"of shape {shape(residual)}", f"{shape(x)}, like x")
-    if eps < 0:
-        raise refuse(function, "eps", eps, "a number >= 0")
-    chosen = choose(function, backend, x.device)
+    eps = check_number(function, "eps", eps, "a number >= 0", low=0.0)
+    chosen = choose(function, backend, x.device, sum_dtype(x, residual))
     if chosen == "triton":
         from kernels.norm.triton import norm_op
 

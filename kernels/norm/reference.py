@@ -25,3 +25,8 @@ def reference_norm(
     if bias is not None:
         out = out + bias.to(compute)
     return out.to(total.dtype), total
+
+
+def sum_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
+    """Of x + residual."""
+    return x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kernels.backends import on_device
 from kernels.configs import row_warps
+from kernels.norm.reference import sum_dtype
 
 PARTIAL_ROWS = 512  # partial sums of the weight's gradient: fixed, so that results do not depend on the GPU's size
 
@@ -83,11 +84,6 @@ def norm_backward(
     tl.store(dweight_ptr + place, dweight, mask=inside)
     if BIAS:
         tl.store(dbias_ptr + place, dbias, mask=inside)
-
-
-def sum_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
-    """Of x + residual."""
-    return x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
 
 
 def _block(columns: int) -> int:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.backends import check_float, choose
+from kernels.backends import choose
+from kernels.checks import check_float, check_number, check_whole
 from kernels.errors import refuse, shape
 
 
 def rotary_tables(positions: Tensor, rotary_dim: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
     """(cos, sin), float32 [..., rotary_dim / 2], of positions [...]: pair i turns by position * base^(-2 i / dim)."""
-    if rotary_dim < 2 or rotary_dim % 2:
+    if not isinstance(positions, Tensor):
+        raise refuse("rotary_tables", "positions", type(positions).__name__, "a tensor")
+    if check_whole("rotary_tables", "rotary_dim", rotary_dim, "an even number >= 2", low=2) % 2:
         raise refuse("rotary_tables", "rotary_dim", rotary_dim, "an even number >= 2")
+    if check_number("rotary_tables", "base", base, "a positive number", low=0.0) == 0.0:
+        raise refuse("rotary_tables", "base", base, "a positive number")
     powers = torch.arange(0, rotary_dim, 2, device=positions.device, dtype=torch.float64) / rotary_dim
     angles = positions.to(torch.float64).unsqueeze(-1) * base**-powers
     return angles.cos().to(torch.float32), angles.sin().to(torch.float32)
@@ -30,7 +35,7 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False, ba
         raise refuse("rotary", "x", f"of shape {shape(x)}", "[batch, length, heads, head_dim]")
     batch, length, _, head_dim = x.shape
     for name, table in (("cos", cos), ("sin", sin)):
-        check_float("rotary", name, table, x)
+        check_float("rotary", name, table, x.device)
         fits = table.dim() in (2, 3) and table.shape[-2] == length and 2 <= 2 * table.shape[-1] <= head_dim
         if not fits or (table.dim() == 3 and table.shape[0] not in (1, batch)) or table.shape != cos.shape:
             wanted = f"[{length}, R/2] or [{batch}, {length}, R/2] with R up to {head_dim}, the same for cos and sin"
@@ -38,7 +43,7 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False, ba
         if table.requires_grad:
             raise refuse("rotary", name, "a tensor that requires a gradient", "fixed angles")
     cos, sin = (table if table.dim() == 3 else table.unsqueeze(0) for table in (cos, sin))
-    if choose("rotary", backend, x.device) == "triton":
+    if choose("rotary", backend, x.device, x.dtype) == "triton":
         from kernels.rotary.triton import rotary_op
 
         return rotary_op(x, cos.contiguous(), sin.contiguous(), interleaved)

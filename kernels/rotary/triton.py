@@ -29,6 +29,7 @@ def rotate_tokens(
     table = batch * stride_table + place * half + pair
     cos = tl.load(cos_ptr + table, mask=pair < half, other=0.0).to(tl.float32)[None, :]
     sin = tl.load(sin_ptr + table, mask=pair < half, other=0.0).to(tl.float32)[None, :] * sign
+    pair = pair.to(tl.int64)  # a head's entries may lie far apart
     first = 2 * pair if INTERLEAVED else pair
     second = first + 1 if INTERLEAVED else pair + half
     x_base = x_ptr + batch * stride_xb + place * stride_xs + head.to(tl.int64) * stride_xh
@@ -39,7 +40,7 @@ def rotate_tokens(
     tl.store(out_base + first[None, :], (a * cos - b * sin).to(kind), mask=inside)
     tl.store(out_base + second[None, :], (b * cos + a * sin).to(kind), mask=inside)
     if PARTIAL:
-        rest = 2 * half + tl.arange(0, BLOCK_D)[None, :]
+        rest = (2 * half + tl.arange(0, BLOCK_D)[None, :]).to(tl.int64)
         passed = (head < heads) & (rest < head_dim)
         tl.store(out_base + rest, tl.load(x_base + rest * stride_xd, mask=passed, other=0.0), mask=passed)
 

@@ -24,7 +24,14 @@ os.environ.setdefault("TRITON_CACHE_DIR", tempfile.mkdtemp(prefix="tune-"))
 import torch  # noqa: E402
 
 from kernels.configs import SHARED_MEMORY, Tile, architecture  # noqa: E402
-from kernels.offline import ATTENTION_KERNELS, FEATURES, FEATURES_OF_KIND, MATRIX_INSTRUCTION, Resources  # noqa: E402
+from kernels.offline import (  # noqa: E402
+    ATTENTION_KERNELS,
+    FEATURES,
+    FEATURES_OF_KIND,
+    MATRIX_INSTRUCTION,
+    Resources,
+    kernels_of,
+)
 from kernels.table import ATTENTION, ROWS  # noqa: E402
 
 HEADS = (64, 128, 256)
@@ -66,13 +73,13 @@ _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
         (64, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1), (16, 16, 4, 1),
     ),
     ("bias", 64): (
-        (64, 64, 4, 2), (64, 64, 8, 2), (64, 64, 8, 1), (32, 32, 4, 1),
+        (64, 64, 4, 2), (64, 64, 8, 2), (64, 64, 8, 1), (64, 64, 4, 1), (32, 32, 8, 1), (32, 32, 4, 1),
     ),
     ("bias", 128): (
-        (64, 64, 8, 2), (64, 64, 8, 1), (32, 32, 4, 1),
+        (64, 64, 8, 2), (64, 64, 8, 1), (64, 64, 4, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 8, 1),
     ),
     ("bias", 256): (
-        (64, 64, 16, 1), (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1),
+        (64, 64, 16, 1), (64, 64, 8, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 8, 1), (16, 16, 4, 1),
     ),
 }  # fmt: skip
 _FLOAT: dict[tuple[str, int], tuple[Entry, ...]] = {
@@ -101,15 +108,16 @@ def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
 
 
 def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Resources]:
-    """What the entry needs under each feature set of its kind, up to the first that does not fit."""
+    """What the entry needs in each of its kernels and feature sets, up to the first that does not fit."""
     from kernels.offline import compile_attention
 
     found = []
-    for name in FEATURES_OF_KIND[kind]:
+    for member, name in product(kernels_of(kernel, kind), FEATURES_OF_KIND[kind]):
         try:
-            resources = compile_attention(kernel, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
+            resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
         except Exception as error:  # the compiler gives up in many ways
-            print(f"    {entry} {name}: {str(error).splitlines()[0][:100] if str(error) else type(error).__name__}")
+            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            print(f"    {entry} {member} {name}: {reason}")
             resources = Resources(0, 1 << 20, 0, 0, 0)
         found.append(resources)
         if not resources.fits(arch, needs_own(head, kind)):
@@ -164,8 +172,11 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
 
 
 def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
+    own = needs_own(head, kind)
     fitting = [
-        e for e in candidates(kernel, head, kind) if all(r.fits(arch) for r in needs(kernel, arch, head, kind, e))
+        entry
+        for entry in candidates(kernel, head, kind)
+        if all(found.fits(arch, own) for found in needs(kernel, arch, head, kind, entry))
     ]
     if not fitting:
         return first_that_fits(kernel, arch, head, kind)
@@ -201,6 +212,7 @@ def main() -> None:
     parser.add_argument(
         "--arch", nargs="*", choices=list(MATRIX_INSTRUCTION), help="which columns (with --compile-only)"
     )
+    parser.add_argument("--kernel", nargs="*", choices=ATTENTION_KERNELS, help="which entries; default: all")
     parser.add_argument("--missing", action="store_true", help="keep the entries that are there")
     arguments = parser.parse_args()
     if not arguments.compile_only and not torch.cuda.is_available():
@@ -213,7 +225,7 @@ def main() -> None:
     timed = set(current.TIMED)
     for arch in archs:
         column = table.setdefault(arch, {})
-        for kernel, head, kind in product(ATTENTION_KERNELS, HEADS, KINDS):
+        for kernel, head, kind in product(arguments.kernel or ATTENTION_KERNELS, HEADS, KINDS):
             if (kernel, head, kind) in column and arguments.missing:
                 continue
             column[kernel, head, kind] = choose(kernel, arch, head, kind)

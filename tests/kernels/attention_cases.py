@@ -13,8 +13,8 @@ import two_times
 from torch import Tensor
 
 from kernels import Alibi, Dense, T5Bias, attention
+from kernels.attention.arguments import build_spec
 from kernels.attention.reference import reference_attention
-from kernels.attention.spec import build_spec
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "dtype": (torch.bfloat16, torch.float16, torch.float32),
@@ -114,7 +114,7 @@ def build(case: dict[str, Any], device: str) -> tuple[list[Tensor], dict[str, An
         for n, h in ((q_len, heads), (k_len, kv_heads), (k_len, kv_heads))
     ]
     leaves: dict[str, Tensor] = {}
-    arguments: dict[str, Any] = {"causal": case["causal"], "window": case["window"], "softcap": case["softcap"]}
+    arguments: dict[str, Any] = {"causal": bool(case["causal"]), "window": case["window"], "softcap": case["softcap"]}
     kind = case["bias"]
     if kind == "alibi":
         arguments["bias"] = Alibi(torch.rand(heads, device=device))
@@ -168,7 +168,7 @@ def formula(q: Tensor, k: Tensor, v: Tensor, arguments: dict[str, Any]) -> tuple
     full.update({"causal": False, "strict": False} | arguments)
     full["scale"] = full.get("scale") or q.shape[3] ** -0.5
     spec = build_spec(
-        q_len=q.shape[1], k_len=k.shape[1], batch=q.shape[0], heads=q.shape[2], **full
+        q_len=q.shape[1], k_len=k.shape[1], batch=q.shape[0], heads=q.shape[2], device=q.device, **full
     )  # fmt: skip
     return reference_attention(q, k, v, spec, compute_dtype=q.dtype)
 

@@ -122,13 +122,50 @@ def test_first_query_of_the_query_stream_is_zero(device: str) -> None:
     assert (dq[:, first] == 0).all() and all(torch.isfinite(g).all() for g in (dq, dk, dv))
 
 
-@pytest.mark.parametrize("lengths", [(0, 5), (5, 0)])
-def test_no_queries_or_no_keys(lengths: tuple[int, int], device: str) -> None:
-    q = torch.randn(2, lengths[0], 2, 16, device=device, requires_grad=True)
-    k, v = (torch.randn(2, lengths[1], 2, 16, device=device, requires_grad=True) for _ in range(2))
-    out = attention(q, k, v, backend="triton")
-    gradients = torch.autograd.grad(out.sum(), (q, k, v))
-    assert out.shape == q.shape and (out == 0).all() and all((g == 0).all() for g in gradients)
+@pytest.mark.parametrize("backend", ["triton", "sdpa", "reference"])
+@pytest.mark.parametrize("lengths", [(0, 5), (5, 0), (0, 0)])
+def test_no_queries_or_no_keys(lengths: tuple[int, int], backend: str, device: str) -> None:
+    def leaf(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=device, requires_grad=True)
+
+    q, k, v = leaf(2, lengths[0], 2, 16), leaf(2, lengths[1], 2, 16), leaf(2, lengths[1], 2, 16)
+    table, dense = leaf(32, 2), leaf(1, 2, 1, lengths[1])
+    index = tuple(torch.zeros(2, length, dtype=torch.int32, device=device) for length in lengths)
+    features: list[tuple[dict[str, Any], list[torch.Tensor]]] = [
+        ({"causal": True, "window": (2, None)}, []),
+        ({"segments": index, "order": index}, []),
+        ({"bias": T5Bias(table), "kv_lens": torch.tensor([0, 3], device=device)}, [table]),
+        ({"bias": Dense(dense)}, [dense]),
+    ]
+    if backend != "sdpa":
+        features.append(({"softcap": 2.0, "dropout_p": 0.5, "seed": 1}, []))
+    for arguments, more in features:
+        out = attention(q, k, v, backend=backend, **arguments)
+        gradients = torch.autograd.grad(out.sum(), [q, k, v, *more], allow_unused=backend == "sdpa")
+        assert out.shape == q.shape and (out == 0).all() and all(g is None or (g == 0).all() for g in gradients)
+
+
+def test_a_sink_without_keys_is_the_whole_denominator(device: str) -> None:
+    q, k = torch.randn(1, 3, 2, 16, device=device), torch.randn(1, 0, 2, 16, device=device)
+    for backend in ("triton", "reference"):
+        sink = torch.tensor([1.0, -2.0], device=device, requires_grad=True)
+        out, lse = attention(q, k, k, sink=sink, return_lse=True, backend=backend)
+        assert (out == 0).all() and torch.allclose(lse, sink[None, :, None].expand_as(lse))
+        assert torch.allclose(torch.autograd.grad(lse.sum(), sink)[0], torch.tensor([3.0, 3.0], device=device))
+
+
+def test_one_row_of_segments_for_queries_and_many_for_keys(device: str) -> None:
+    """Tiles are skipped by how far each row's own segments reach."""
+    q, k, v = (torch.randn(2, 256, 1, 16, device=device, requires_grad=True) for _ in range(3))
+    one = (torch.arange(256, device=device) // 64).int()[None]
+    many = torch.cat((one, 3 * (torch.arange(256, device=device) > 200).int()[None]))
+    for pair in ((one, many), (many, one)):
+        results = []
+        for backend in ("triton", "reference"):
+            out = attention(q, k, v, segments=pair, backend=backend)
+            results.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
+        for got, wanted in zip(*results, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_offsets_past_32_bits(device: str) -> None:

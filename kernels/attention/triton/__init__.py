@@ -54,7 +54,7 @@ def triton_attention(
 
 def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device) -> Tensor:
     """int32 [Sq + Sk - 1]: the bucket of each relative position, from -(Sk - 1) to Sq - 1."""
-    positions = torch.arange(-(k_len - 1), q_len, device=device)
+    positions = torch.arange(-(k_len - 1), max(q_len, 1 - k_len), device=device)
     return t5_buckets(positions, bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
 
 

@@ -39,8 +39,11 @@ def _biased_gradient(
     dout_base = dout_ptr + batch * stride_gb + head * stride_gh
     q = load_rows(q_base, row0, stride_qm, stride_qd, row, dim, q_len, HEAD_DIM, True)
     k = load_rows(k_base, col0, stride_kn, stride_kd, col, dim, k_len, HEAD_DIM, True)
+    products = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    # Only now the other pair: all four in registers at once would spill.
     v = load_rows(v_base, col0, stride_vn, stride_vd, col, dim, k_len, HEAD_DIM, True)
     dout = load_rows(dout_base, row0, stride_gm, stride_gd, row, dim, q_len, HEAD_DIM, True)
+    dp = tl.dot(dout, tl.trans(v), input_precision=PRECISION)
     statistics = (batch * heads + head) * q_len
     lse, delta = load_statistics(lse_ptr + statistics, delta_ptr + statistics, rows, q_len)
 
@@ -64,8 +67,6 @@ def _biased_gradient(
     keep = True
     if DROPOUT:
         keep = kept(seed, row0, col0, (batch * heads + head).to(tl.int32), threshold, BLOCK_M, BLOCK_N)
-    products = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-    dp = tl.dot(dout, tl.trans(v), input_precision=PRECISION)
     if BIAS == 2:
         relative_ptr += head * (q_len + k_len - 1)
     if BIAS == 3:

@@ -225,7 +225,7 @@ def _dtable(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
     q_lo, q_hi = (None, None) if a.q_reach is None else a.q_reach.unbind(0)
     tile = a.tile("bias")
     block = min(tile.block_m, tile.block_n)
-    bands = _tiles(a.q_len, block) + _tiles(a.k_len, block) - 1
+    bands = max(0, _tiles(a.q_len, block) + _tiles(a.k_len, block) - 1)
     buckets = a.table.shape[0]
     splits = max(1, min(a.batch, 1024 // max(1, a.heads * bands)))
     partial = torch.empty((bands, splits, a.heads, buckets), dtype=torch.float32, device=a.q.device)
