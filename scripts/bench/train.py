@@ -1,16 +1,19 @@
 """The whole step on this GPU: our models, kernels and engine against transformers' models in a bare compiled loop.
 
-    python scripts/bench/train.py                 # GPT-2 124M, BERT-base, BART-base, T5-base; about eight minutes
+    python scripts/bench/train.py                 # GPT-2 124M, BERT-base, BART-base, T5-base; at most fifteen minutes
     python scripts/bench/train.py --only t5 --steps 50
     python scripts/bench/train.py --smoke         # tiny shapes on any machine: does it run at all?
 
 Same shapes, bf16 autocast over float32 weights, fused AdamW, synthetic tokens, one GPU. The contestants take turns; a
-figure is the median of the rounds. Writes docs/benchmarks/<gpu>-train.{json,md}. Needs transformers.
+figure is the median of the rounds. Each model has a process of its own, and the table is written anew after each: what
+fails or takes too long is named in it and loses no other figure. Writes docs/benchmarks/<gpu>-train.{json,md}. Needs
+transformers for the peer.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -24,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from environment import environment, write_report  # noqa: E402
+from environment import environment, reason, rows_apart, share, write_report  # noqa: E402
 
 from trainer.books import flops  # noqa: E402
 from trainer.compose import compose  # noqa: E402
@@ -58,6 +61,7 @@ CASES = {
     "t5": Case("t5-base", "span_corruption", 32, 114, 512),
 }
 OURS = {"isoflop": False, "isoflop, compiled": True}
+PEER = "transformers, compiled"
 
 
 def config_of(case: Case, compile: bool, smoke: bool, machine: str | None) -> Config:
@@ -149,23 +153,29 @@ def transformers_model(config: Config) -> Any:
 def measure(
     name: str, case: Case, options: argparse.Namespace, machine: str | None, world: World
 ) -> list[dict[str, Any]]:
-    """Tokens/s, MFU, peak memory and joules per token of every contestant."""
+    """Tokens/s, MFU, peak memory and joules per token of every contestant, or why it could not run."""
     device, cuda = world.device, world.device.type == "cuda"
     steps: dict[str, Callable[[], Any]] = {}
     peaks: dict[str, int] = {}
     batch: dict[str, np.ndarray] = {}
-    for who in (*OURS, "transformers, compiled"):
+    refused: dict[str, str] = {}
+    for who in (*OURS, PEER):
         config = config_of(case, OURS.get(who, False) and not options.smoke, options.smoke, machine)
         batch = batch or batch_of(case, config.vocabulary)
         before = torch.cuda.memory_allocated() if cuda else 0
-        steps[who] = ours(config, batch, world) if who in OURS else theirs(config, batch, device, options.smoke)
-        for _ in range(3):  # compiles, and lets AdamW make its moments
-            steps[who]()
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-            steps[who]()
-            torch.cuda.synchronize()
-            peaks[who] = torch.cuda.max_memory_allocated() - before
+        try:
+            step = ours(config, batch, world) if who in OURS else theirs(config, batch, device, options.smoke)
+            for _ in range(3):  # compiles, and lets AdamW make its moments
+                step()
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+                step()
+                torch.cuda.synchronize()
+                peaks[who] = torch.cuda.max_memory_allocated() - before
+        except Exception as error:  # a peer that is not installed, memory that is full, a compiler that gives up
+            refused[who] = reason(error)
+            continue
+        steps[who] = step
     meter = nvidia(gpu_of(device)) if cuda else None
     seconds: dict[str, list[float]] = {who: [] for who in steps}
     joules: dict[str, list[float | None]] = {who: [] for who in steps}
@@ -199,11 +209,11 @@ def measure(
                 "joules_per_token": statistics.median(known) / tokens if len(known) == len(spent) else None,
             }
         )
-    return rows
+    return rows + [{"case": name, "model": case.model, "who": who, "refused": why} for who, why in refused.items()]
 
 
-def table(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
-    """The report as Markdown."""
+def table(rows: list[dict[str, Any]], failures: dict[str, str], where: dict[str, Any]) -> str:
+    """The report as Markdown. failures: case -> what went wrong with it."""
     lines = [f"# The whole step on {where['gpu']}", "", f"`{where['command']}`, {where['date']}", ""]
     lines += [f"- {key}: {value}" for key, value in where.items() if key not in ("gpu", "command", "date")]
     lines += [
@@ -214,17 +224,24 @@ def table(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
         "| model | batch | who | ms/step | tokens/s | MFU | peak GB | J/token | speed | memory | wanted |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        peer = next(one for one in rows if one["case"] == row["case"] and one["who"].startswith("transformers"))
-        own = not row["who"].startswith("transformers")
-        memory = row["peak_bytes"] / peer["peak_bytes"] if own and row["peak_bytes"] else None
+    timed = [row for row in rows if "refused" not in row]
+    peers = {row["case"]: row for row in timed if row["who"] == PEER}
+    for row in timed:
+        own, peer = row["who"] != PEER, peers.get(row["case"])
+        against = peer if own else None
+        memory = row["peak_bytes"] / against["peak_bytes"] if against and row["peak_bytes"] else None
+        speed = against["seconds_per_step"] / row["seconds_per_step"] if against else None
         cells = [row["model"], row["setting"], row["who"], f"{row['seconds_per_step'] * 1e3:.1f}"]
         cells += [f"{row['tokens_per_second']:,.0f}", _said(row["mfu"], "{:.1%}")]
         cells += [_said(row["peak_bytes"] and row["peak_bytes"] / 1e9, "{:.2f}")]
         cells += [_said(row["joules_per_token"], "{:.2e}")]
-        cells += [f"{peer['seconds_per_step'] / row['seconds_per_step']:.2f}" if own else "", _said(memory, "{:.2f}")]
+        cells += [_said(speed, "{:.2f}"), _said(memory, "{:.2f}")]
         goal = GOALS.get(row["case"])
         lines.append("| " + " | ".join([*cells, f">= {goal}, <= 0.6" if own and goal else ""]) + " |")
+    left_out = [f"- {row['model']}: {row['who']}: {row['refused']}" for row in rows if "refused" in row]
+    left_out += [f"- {case}: {why}" for case, why in failures.items()]
+    if left_out:
+        lines += ["", "## Left out", "", *left_out]
     return "\n".join(lines) + "\n"
 
 
@@ -232,32 +249,50 @@ def _said(value: float | None, form: str) -> str:
     return form.format(value) if value is not None else ""
 
 
+def run_case(name: str, options: argparse.Namespace) -> None:
+    """Measure one case, a JSON line for each contestant."""
+    case = CASES[name]
+    if options.smoke:
+        options.steps, options.rounds = 2, 1
+        case = Case(case.model, case.objective, 2, 32, 64 if case.source else 0)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    machine = next((preset for name, preset in MACHINES.items() if name in gpu), None)
+    for row in measure(name, case, options, machine, join("auto", 1800.0)):
+        print(json.dumps(row), flush=True)
+        took = row.get("refused") or f"{row['seconds_per_step'] * 1e3:.1f} ms a step"
+        print(f"{row['model']}: {row['who']}: {took}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES), metavar="CASE")
     parser.add_argument("--steps", type=int, default=40, help="steps a round")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes, two steps, nothing is written")
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes, two steps")
+    parser.add_argument("--minutes", type=float, default=15.0, help="what is not done by then is left out")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.smoke:
-        options.steps, options.rounds = 2, 1
-    elif not torch.cuda.is_available():
+    if not torch.cuda.is_available() and not options.smoke:
         parser.exit(2, "train: no GPU here; --smoke runs tiny shapes without one\n")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    machine = next((preset for name, preset in MACHINES.items() if name in gpu), None)
-    world, rows = join("auto", 1800.0), []
-    for name in options.only:
-        case = CASES[name]
-        if options.smoke:
-            case = Case(case.model, case.objective, 2, 32, 64 if case.source else 0)
-        rows += measure(name, case, options, machine, world)
-        for row in rows[-3:]:
-            print(f"{row['model']}: {row['who']}: {row['seconds_per_step'] * 1e3:.1f} ms a step", flush=True)
-    if options.smoke:
+    if options.case:
+        run_case(options.case, options)
         return
-    where = environment(".")
-    print(write_report(options.out, "train", {"environment": where, "rows": rows}, table(rows, where)))
+    end, where = time.monotonic() + 60 * options.minutes, environment(".")
+    rows: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
+    flags = ["--steps", str(options.steps), "--rounds", str(options.rounds), *["--smoke"] * options.smoke]
+    for done, name in enumerate(options.only):
+        found, wrong = rows_apart(["--case", name, *flags], share(end, len(options.only) - done))
+        rows += found
+        if wrong:
+            failures[name] = wrong
+        data = {"environment": where, "rows": rows, "failures": failures}
+        report = write_report(options.out, "train", data, table(rows, failures, where))
+    print(report)
+    broken = [f"{row['model']}, {row['who']}" for row in rows if "refused" in row and row["who"] in OURS]
+    if broken or failures:
+        parser.exit(1, f"train: failed: {'; '.join([*broken, *failures])}\n")
 
 
 if __name__ == "__main__":
