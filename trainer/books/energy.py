@@ -187,8 +187,7 @@ class EnergyFold:
         figures: dict[str, Figure] = {}
         shared = 0
         for key, devices in self._by_device.items():
-            ranks = {id(device) for device in devices}
-            overlapping = len(ranks) > 1 and any(
+            overlapping = any(
                 a.times[0] < b.times[1] and b.times[0] < a.times[1]
                 for i, one in enumerate(devices)
                 for other in devices[i + 1 :]

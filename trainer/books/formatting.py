@@ -76,7 +76,7 @@ def _duration(seconds: float) -> str:
 
 
 def format_figure(figure: Figure | None, unit: str) -> str:
-    """A figure as text: amount, interval where there is one, and its provenance."""
+    """A figure as text: its amount, with its interval where there is one; of a lower bound the low end."""
     if figure is None:
         return "-"
     if figure.value is None:

@@ -67,7 +67,7 @@ def describe_inputs() -> str:
     """Every name with its unit, a line each."""
     lines = [f"  {name:<26}{rule.help}{f' [{rule.unit}]' if rule.unit else ''}" for name, rule in INPUTS.items()]
     lines += [
-        f"  {name:<26}the same as {of}{f' x {factor:g}' if factor != 1 else ''}"
+        f"  {name:<26}{of}{f' in units of {factor:g}' if factor != 1 else ''}"
         for name, (of, factor) in OTHER_UNITS.items()
     ]
     return "\n".join([*lines, f"  {', '.join(TEXTS)}: words, e.g. USD, 2023-05, bf16"]) + "\n"

@@ -1,4 +1,4 @@
-"""Yardsticks beside a price: equivalents, the value of tuning, and software carbon intensity."""
+"""Yardsticks beside a price: what an emission equals, and the best result that so many runs may expect."""
 
 from __future__ import annotations
 
@@ -45,8 +45,3 @@ def expected_best(scores: Sequence[float], n: int, method: Literal["biased", "un
     if method == "biased":
         return sum(v * ((i / total) ** n - ((i - 1) / total) ** n) for i, v in enumerate(ordered, 1))
     return sum(v * comb(i - 1, n - 1) for i, v in enumerate(ordered, 1)) / comb(total, n)
-
-
-def embodied_kg(total_kg: float, hours: float, lifetime_hours: float, share: float = 1.0) -> float:
-    """Share of a device's manufacture that a reservation carries: M of ISO/IEC 21031, in kg CO2e."""
-    return total_kg * (hours / lifetime_hours) * share

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from trainer.books.figures import Figure
-from trainer.books.formatting import format_amount, format_figure
+from trainer.books.formatting import format_figure
 from trainer.books.yardsticks import STRUBELL
 from trainer.report.contents import Contents
 from trainer.report.curves import plots
@@ -50,8 +50,7 @@ def _tiles(contents: Contents) -> dict[str, str]:
         ("cost.amount", "money"),
     ):
         row = contents.tag[key]
-        text = format_amount(row.measured.value, row.unit) if row.measured and row.measured.value is not None else ""
-        found[label] = text or "not stated"
+        found[label] = format_figure(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
     return found
 
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trainer.books.records import read_lines
 from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext
 
@@ -82,7 +83,7 @@ def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]
     the new attempt has come as far. Each record carries `replays`, how many earlier records of its kind and step it
     supersedes. With `superseded=True` those stay in the list too, marked `superseded: true`: they cost time and energy.
     """
-    records = _read(run / METRICS)
+    records = read_lines(run / METRICS)
     last_step = -1
     current: list[int] = []  # indices of the records that stand
     seen: dict[tuple[str, int], int] = {}
@@ -105,23 +106,7 @@ def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]
 
 def read_events(run: Path) -> list[dict[str, Any]]:
     """The logbook of a run, in the order things happened; empty if there is none."""
-    return _read(run / EVENTS)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # blank, or torn by a kill
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
+    return read_lines(run / EVENTS)
 
 
 def _plain(value: Any) -> Any:

@@ -79,6 +79,14 @@ def test_all_equivalents_are_on_the_page_and_the_card(tmp_path):
     assert tag["equivalents"]["times"]["one car's lifetime, fuel included"] == pytest.approx(0.5)
 
 
+def test_a_tile_says_at_least_where_the_tag_does(tmp_path):
+    run = make_run(tmp_path)  # at a site without a PUE
+    write_lines(run / "energy-host.jsonl", [{**line, "gaps": {"0": "it stood"}} for line in energy_lines("a", 7.2e6)])
+    assert read_run(run).tag["energy.device_kwh"].measured.high is None
+    write_report(run)
+    assert "<b>at least " in (run / "report.html").read_text()
+
+
 def test_report_of_a_run_that_never_made_a_step(tmp_path):
     run = make_run(tmp_path, steps=0)
     write_report(run)
