@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.compose import change
+from trainer.compose import change, differences
 from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
 from trainer.errors import UserError
 from trainer.folder import RunFolder
@@ -36,6 +36,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
     if not any(word.startswith(("task=", "task.kind=")) for word in words):
         raise UserError("task: name one, e.g. task=swapped; isoflop finetune --help lists them")
     config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
+    _same_weights(base, config)
     task = open_task(config)
     if not config.task.labels:
         config = _with(config, "task", labels=classes(config, task))
@@ -46,6 +47,16 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
         samples = EPOCHS * len(Examples(task, config, "train"))
         config = _with(config, "budget", steps=-(-samples // config.optim.batch_size))
     return config
+
+
+def _same_weights(parent: Config, config: Config) -> None:
+    """Raise UserError where a key of the model is changed whose weights shall come from the parent."""
+    changed = differences(parent.model.model_dump(), config.model.model_dump())
+    if config.model.position != "learned":
+        changed.pop("max_length", None)
+    if changed and config.task.begins_from_parent:
+        key, (before, now) = next(iter(changed.items()))
+        raise UserError(f"model.{key}: {now!r} given, the parent's weights are of {before!r}")
 
 
 def _with(config: Config, section: str, **values: object) -> Config:

@@ -111,6 +111,20 @@ def test_from_a_program(parent, records):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
+        (["model.width=64"], "model.width: 64 given, the parent's weights are of 32"),
+        (["task.labels=[0]"], "label: '1' is none of the 1 classes 0"),
+    ],
+)
+def test_what_the_parent_or_the_head_cannot_hold(parent, records, words, wanted):
+    with pytest.raises(UserError) as caught:
+        described([f"from={parent}", *task(records), *words])
+    assert wanted in str(caught.value)
+    described([f"from={parent}", *task(records), "model.width=64", "task.from_scratch=true"])
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
         (["task=swaped"], "task=swaped: no such option (did you mean 'swapped'?)"),
         ([], "task: name one, e.g. task=swapped"),
     ],

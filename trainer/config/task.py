@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from trainer.config.schema import Count, Paths, Section, key
 
 Kind = Literal["sequence", "token", "span", "text", "reward", "preference"]
 Shipped = Literal["packages", "line_order", "swapped", "swapped_words", "arguments", "docstrings", "continuations"]
+
+
+def class_name(value: Any) -> str:
+    """How a class is called: files write true, 1 or a name."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class TaskConfig(Section):
@@ -64,6 +69,11 @@ class TaskConfig(Section):
     @property
     def begins_from_parent(self) -> bool:
         return self.kind is not None and not self.from_scratch
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return tuple(map(class_name, value)) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _fits(self) -> TaskConfig:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trainer.config import Config
+from trainer.config.task import class_name
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError, nearest
 from trainer.objectives import NO_TARGET, Batch
@@ -85,6 +86,8 @@ class Rows:
 
     def label(self, record: Record, value: Any, field: str) -> int:
         """The number of a class."""
+        if isinstance(value, list | dict):
+            raise UserError(f"{record.where}: {field}: {type(value).__name__} found, a class wanted")
         name = class_name(value)
         if name not in self.task.labels:
             known = ", ".join(self.task.labels[:12])
@@ -93,11 +96,6 @@ class Rows:
                 f"{nearest(name, self.task.labels)}"
             )
         return self.task.labels.index(name)
-
-
-def class_name(value: Any) -> str:
-    """How a class is called: files write true, 1 or a name."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Format(Rows, ABC):
@@ -140,13 +138,15 @@ class Words(Format):
         return Formatted(self.arrays(tokens, [0] * len(tokens)) | {"targets": targets}, kept < len(words))
 
 
-def words_of(record: Record, field: str) -> list[Any]:
+def words_of(record: Record, field: str) -> list[str]:
     """A list as JSON has it, or words between spaces."""
     value = record.get(field)
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list) or not words:
         raise UserError(f"{record.where}: {field}: a list of words wanted, or words between spaces")
-    return words
+    if wrong := [word for word in words if not isinstance(word, str | int) or not str(word).strip()]:
+        raise UserError(f"{record.where}: {field}: {wrong[0]!r} is no word")
+    return list(map(class_name, words))
 
 
 class Spans(Format):
@@ -163,8 +163,8 @@ class Spans(Format):
         size = len(tokens) - 1 - start
         inside[start : start + size] = inside[0] = 1
         targets = np.zeros(2, np.int64)
-        if (answer := answers_of(record, self.task.answer[0], context)) and answer[0][0]:
-            text, begin = answer[0]
+        if answers := answers_of(record, self.task.answer[0], context):
+            text, begin = answers[0]
             end = begin + len(text)
             touched = [number for number, (first, last) in enumerate(places) if last > begin and first < end]
             targets[:] = start + touched[0], start + touched[-1]
@@ -176,7 +176,7 @@ class Spans(Format):
 def answers_of(record: Record, field: str, context: str) -> list[tuple[str, int]]:
     """(text, first character) of every accepted answer, as SQuAD's files have them; [] where there is none."""
     value = record.get(field)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
         value = [dict(zip(value, one, strict=False)) for one in zip(*value.values(), strict=False)]
     if not isinstance(value, list):
         raise UserError(f"{record.where}: {field}: a list of answers with 'text' and 'answer_start' wanted")
@@ -186,6 +186,8 @@ def answers_of(record: Record, field: str, context: str) -> list[tuple[str, int]
             text, begin = str(one["text"]), int(one["answer_start"])
         except (TypeError, KeyError, ValueError):
             raise UserError(f"{record.where}: {field}: every answer has a 'text' and an 'answer_start'") from None
+        if not text.strip():
+            raise UserError(f"{record.where}: {field}: an answer without words; where there is none, write []")
         if context[begin : begin + len(text)] != text:
             raise UserError(f"{record.where}: {field}: {text[:40]!r} does not stand at character {begin}")
         found.append((text, begin))

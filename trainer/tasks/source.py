@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from trainer.config import Config
+from trainer.config.task import class_name
 from trainer.data.order import Order
 from trainer.data.reading import Reading
 from trainer.data.samples import blank
@@ -18,7 +19,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
 from trainer.objectives import PADDING, Batch
 from trainer.tasks.answers import Answers
-from trainer.tasks.formats import FORMATS, class_name, words_of
+from trainer.tasks.formats import FORMATS, words_of
 from trainer.tasks.records import Record, read_records, split
 from trainer.tasks.shipped import make_records
 from trainer.tasks.templates import TemplateSet, plain, read_sets
@@ -75,13 +76,17 @@ def longest(config: Config, task: Task) -> int:
 
 
 def classes(config: Config, task: Task) -> tuple[str, ...]:
-    """The classes that the training records name, sorted; () for tasks without classes."""
+    """The classes that the training records name, sorted; () for tasks without classes. Raises UserError for one."""
     kind, name = config.task.kind, config.task.answer[0]
     if kind == "sequence":
-        return tuple(sorted({class_name(one.record.get(name)) for one in task.train}))
-    if kind == "token":
-        return tuple(sorted({class_name(tag) for one in task.train for tag in words_of(one.record, name)}))
-    return ()
+        found = {class_name(one.record.get(name)) for one in task.train}
+    elif kind == "token":
+        found = {tag for one in task.train for tag in words_of(one.record, name)}
+    else:
+        return ()
+    if len(found) < 2:
+        raise UserError(f"task.train: {name}: all records are of the class {found.pop()!r}; two or more wanted")
+    return tuple(sorted(found))
 
 
 class Rows(Protocol):

@@ -95,17 +95,36 @@ def _dataset(config: Config, given: Any, where: str) -> tuple[TemplateSet, list[
     for name in given:
         if name not in KEYS:
             raise UserError(f"{where}: {name}: no such key{nearest(str(name), KEYS)}; there is {', '.join(KEYS)}")
-    templates = []
-    for one in given.get("templates") or []:
-        if not isinstance(one, dict) or set(one) != {"input", "target"}:
-            raise UserError(f"{where}: templates: each has an 'input' and a 'target'")
-        templates.append(Template(str(one["input"]), str(one["target"])))
+    listed = given.get("templates") or []
+    templates = [_template(one, where) for one in (listed if isinstance(listed, list) else [listed])]
     if not templates:
         raise UserError(f"{where}: templates: at least one wanted")
     options = given.get("options") or {}
     named = dict(options) if isinstance(options, dict) else {str(one): str(one) for one in options}
     found = TemplateSet(tuple(templates), given.get("answer"), {str(key): str(name) for key, name in named.items()})
     return found, *_records(config, given, where)
+
+
+def _template(given: Any, where: str) -> Template:
+    if not isinstance(given, dict) or set(given) != {"input", "target"}:
+        raise UserError(f"{where}: templates: each has an 'input' and a 'target'")
+    found = Template(str(given["input"]), str(given["target"]))
+    for part, text in (("input", found.input), ("target", found.target)):
+        if not _names_fields(text):
+            form = "fields are written as {name}, braces as {{ }}"
+            raise UserError(f"{where}: templates: {part}: {text!r}: {form}")
+    if not found.target.strip():
+        raise UserError(f"{where}: templates: target: an answer of zero tokens")
+    return found
+
+
+def _names_fields(template: str) -> bool:
+    """Whether its braces hold names of fields and nothing else."""
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError:
+        return False
+    return all(name is None or (name and not form and not conversion) for _, name, form, conversion in parsed)
 
 
 def _records(config: Config, given: dict[str, Any], where: str) -> tuple[list[Record], list[Record]]:
@@ -115,7 +134,9 @@ def _records(config: Config, given: dict[str, Any], where: str) -> tuple[list[Re
             raise UserError(f"{where}: source: no shipped task {given['source']!r}{hint}; there is {', '.join(MAKERS)}")
         return make_records(config, given["source"])
     files = {name: given.get(name) or [] for name in ("train", "held_out")}
-    lists = {name: [value] if isinstance(value, str) else list(value) for name, value in files.items()}
+    lists = {name: value if isinstance(value, list) else [value] for name, value in files.items()}
+    if wrong := [value for value in (*lists["train"], *lists["held_out"]) if not isinstance(value, str)]:
+        raise UserError(f"{where}: {wrong[0]!r} given, names of files wanted")
     if not lists["train"]:
         raise UserError(f"{where}: it needs a source, or train files")
     return split(read_records(lists["train"], where), lists["held_out"], config.data.held_out, where)

@@ -126,6 +126,10 @@ def test_what_is_asked(superglue):
         ("COPA", {"question": "why"}, "val.jsonl, line 1: question: 'why' is neither cause nor effect"),
         ("WSC", {"target": {"span1_text": "Ada", "span2_index": 2, "span2_text": "she"}}, "word 2 is not 'she'"),
         ("MultiRC", {"passage": "text"}, "val.jsonl, line 1: no JSON object"),
+        ("MultiRC", {"passage": {"text": "x", "questions": 5}}, "line 1: not in the form of SuperGLUE's MultiRC"),
+        ("MultiRC", {"passage": {"text": "x", "questions": []}}, "val.jsonl: there is nothing to ask in it"),
+        ("ReCoRD", {"passage": {"text": "x", "entities": []}}, "line 1: passage.entities: there are none"),
+        ("ReCoRD", {"passage": {"text": "x", "entities": [{}]}}, "line 1: not in the form of SuperGLUE's ReCoRD"),
     ],
 )
 def test_bad_rows(task, change, message, superglue):

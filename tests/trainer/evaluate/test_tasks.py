@@ -144,6 +144,18 @@ WRONG = [
         "task.yaml: generation_kwargs: answers are written greedily",
     ),
     ({"output_type": "loglikelihood", "doc_to_target": "{{ '' }}"}, "doc_to_target: an answer of zero tokens"),
+    ({"num_fewshot": "three"}, "task.yaml: num_fewshot: 'three' given, a whole number wanted"),
+    ({"num_fewshot": -1}, "task.yaml: num_fewshot: -1 given, a whole number from 0 wanted"),
+    ({"description": 7}, "task.yaml: description: 7 given, a text wanted"),
+    ({"dataset_kwargs": [1]}, "task.yaml: dataset_kwargs: [1] given, keys and values wanted"),
+    ({"dataset_kwargs": {"data_files": {"test": 5}}}, "task.yaml: dataset_kwargs.data_files: 5 given, names of files"),
+    ({"metric_list": "acc"}, "task.yaml: metric_list: 'acc' given, a list wanted"),
+    ({"metric_list": [5]}, "task.yaml: metric_list: no metric 5 for multiple_choice"),
+    ({"generation_kwargs": {"max_gen_toks": "many"}}, "generation_kwargs.max_gen_toks: 'many' given, a whole number"),
+    ({"generation_kwargs": {"until": 5}}, "task.yaml: generation_kwargs.until: 5 given, texts wanted"),
+    ({"doc_to_text": "{{ answer + 'x' }}"}, "task.yaml: doc_to_text: unsupported operand"),
+    ({"doc_to_text": "{{ none }}"}, "task.yaml: doc_to_text: a field that is null"),
+    ({"include": "task.yaml"}, "task.yaml: include: task.yaml includes this file in turn"),
 ]
 
 
@@ -152,6 +164,23 @@ def test_what_is_wrong_with_a_task_file(changes, message, written):
     with pytest.raises(UserError) as error:
         read(written(changes))
     assert message in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes", "message"),
+    [
+        ("causal", {"output_type": "loglikelihood", "doc_to_target": "{{ note * 40 }}"}, "the model reads 64 at most"),
+        ("masked_lm", {"output_type": "generate_until"}, "run is an encoder: it fills <mask> in a prompt"),
+        ("masked_lm", {"output_type": "loglikelihood_rolling"}, "only decoders have a likelihood of a text"),
+        ("bart", {"output_type": "generate_until", "description": "", "doc_to_text": ""}, "needs a prompt to read"),
+        ("mass", {}, "objective=mass trains no filling of a gap"),
+    ],
+)
+def test_what_a_model_cannot_answer(objective, changes, message, written, untrained):
+    task = read(written(changes))
+    with pytest.raises(UserError) as error:
+        run_task(Trained.load(untrained(objective)), task, 0)
+    assert str(error.value).startswith("capitals: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize(

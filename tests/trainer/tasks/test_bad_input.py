@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.errors import UserError
-from trainer.tasks import Examples, open_task
+from trainer.tasks import Examples, classes, open_task
 
 SEQUENCE = {"kind": "sequence", "labels": ["no", "yes"]}
 GOOD = {"text": "the cat", "label": "no"}
@@ -27,6 +27,7 @@ def refusal(config):
         ({"text": "the cat"}, "train.jsonl:2: no field 'label'"),
         ({"text": " ", "label": "no"}, "train.jsonl:2: text: the text is empty"),
         ({"text": ["a"], "label": "no"}, "train.jsonl:2: text: list found, a text wanted"),
+        ({"text": "a", "label": ["no"]}, "train.jsonl:2: label: list found, a class wanted"),
         ({"text": "a", "label": "yse"}, "train.jsonl:2: label: 'yse' is none of the 2 classes no, yes (did you mean"),
     ],
 )
@@ -71,12 +72,54 @@ def test_words_and_tags_of_different_number(configured, records):
     assert "train.jsonl:1: words has 2 words, tags has 1" in refusal(configured(held_out=[str(file)], **task))
 
 
-def test_an_answer_that_stands_elsewhere(configured, records):
-    answers = {"text": ["dog"], "answer_start": [0]}
+@pytest.mark.parametrize("wrong", ["", " ", None, 1.5, ["a"]])
+def test_words_that_are_none(configured, records, wrong):
+    file = records({"words": ["a", wrong], "tags": ["O", "O"]})
+    task = {"kind": "token", "text": ["words"], "answer": ["tags"], "labels": ["O"], "train": [str(file)]}
+    assert f"train.jsonl:1: words: {wrong!r} is no word" in refusal(configured(held_out=[str(file)], **task))
+
+
+@pytest.mark.parametrize(
+    ("answers", "wanted"),
+    [
+        ({"text": ["dog"], "answer_start": [0]}, "'dog' does not stand at character 0"),
+        ({"text": ["cat"], "answer_start": 4}, "a list of answers with 'text' and 'answer_start' wanted"),
+        ({"text": ["cat"], "answer_start": ["four"]}, "every answer has a 'text' and an 'answer_start'"),
+        ([{"text": "", "answer_start": 0}], "an answer without words; where there is none, write []"),
+    ],
+)
+def test_answers_that_are_none(configured, records, answers, wanted):
     file = records({"question": "who", "context": "the cat", "answers": answers})
     task = {"kind": "span", "text": ["question", "context"], "answer": ["answers"], "train": [str(file)]}
-    said = refusal(configured(held_out=[str(file)], **task))
-    assert "train.jsonl:1: answers: 'dog' does not stand at character 0" in said
+    assert f"train.jsonl:1: answers: {wanted}" in refusal(configured(held_out=[str(file)], **task))
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_a_single_class(configured, records, kind):
+    file = records({"text": "a", "label": "no"}, {"text": "b", "label": "no"})
+    config = configured(kind=kind, labels=["no"], train=[str(file)], held_out=[str(file)])
+    with pytest.raises(UserError, match="label: all records are of the class 'no'; two or more wanted"):
+        classes(config, open_task(config))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "wanted"),
+    [
+        ("5", "keys source, train, held_out, templates, answer, options wanted"),
+        ("{templates: 5}", "templates: each has an 'input' and a 'target'"),
+        ("{train: 5, templates: [{input: a, target: b}]}", "5 given, names of files wanted"),
+        ("{templates: [{input: '{text', target: b}]}", "input: '{text': fields are written as {name}"),
+        ("{templates: [{input: '{}', target: b}]}", "input: '{}': fields are written as {name}"),
+        ("{templates: [{input: '{a:5d}', target: b}]}", "input: '{a:5d}': fields are written as {name}"),
+        ("{templates: [{input: a, target: ' '}]}", "target: an answer of zero tokens"),
+        ("{sourse: swapped}", "sourse: no such key (did you mean 'source'?)"),
+    ],
+)
+def test_template_sets(configured, tmp_path, dataset, wanted):
+    file = tmp_path / "set.yaml"
+    file.write_text(f"- {dataset}\n")
+    said = refusal(configured(kind="text", templates=str(file)))
+    assert "set.yaml: dataset 1: " in said and wanted in said and len(said.splitlines()) == 1
 
 
 def test_one_record_is_not_divided(configured, records):

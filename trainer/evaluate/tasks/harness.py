@@ -24,6 +24,13 @@ READ = (
     *("doc_to_text", "doc_to_choice", "training_split", *SPLITS, "fewshot_split", "num_fewshot", "description"),
     *("fewshot_delimiter", "target_delimiter", "metric_list", "generation_kwargs", "include"),
 )
+TEXTS = ("task", "doc_to_text", "training_split", *SPLITS, "fewshot_split", "description", "fewshot_delimiter")
+KINDS: dict[str, tuple[type, str]] = {  # of the values of some keys; null is as good as no key
+    **dict.fromkeys((*TEXTS, "target_delimiter"), (str, "a text")),
+    **dict.fromkeys(("dataset_kwargs", "generation_kwargs"), (dict, "keys and values")),
+    "metric_list": (list, "a list"),
+    "num_fewshot": (int, "a whole number"),
+}
 IGNORED = ("metadata", "tag", "task_alias", "version", "should_decontaminate", "doc_to_decontamination", "dataset_name")
 OWN_METRICS = {
     "multiple_choice": ("acc", "acc_norm"),
@@ -57,8 +64,10 @@ def read_tasks(path: Path) -> list[Task]:
     return tasks
 
 
-def _keys(file: Path) -> dict[str, Any]:
-    """A task file's keys, over those of the file that it includes."""
+def _keys(file: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A task file's keys that are not null, over those of the file that it includes."""
+    if file.resolve() in including:
+        raise UserError(f"{including[-1]}: include: {file.name} includes this file in turn")
     try:
         keys = yaml.load(file.read_text(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -67,9 +76,10 @@ def _keys(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(keys, dict):
         raise UserError(f"{file}: no task: keys and values wanted")
+    included: dict[str, Any] = {}
     if "include" in keys:
-        return _keys(file.parent / str(keys.pop("include"))) | keys
-    return keys
+        included = _keys(file.parent / str(keys.pop("include")), (*including, file.resolve()))
+    return included | {key: value for key, value in keys.items() if value is not None}
 
 
 class _Reading:
@@ -85,6 +95,8 @@ class _Reading:
                 wrong.append(f"{file}: {key}: !function {value} is Python code; write it as a template")
             elif key not in (*READ, *IGNORED):
                 wrong.append(f"{file}: {key} is not read here{nearest(str(key), READ)}")
+            elif not isinstance(value, KINDS.get(key, (object, ""))[0]):
+                wrong.append(f"{file}: {key}: {value!r} given, {KINDS[key][1]} wanted")
         if keys.get("output_type", "generate_until") not in BY_OUTPUT:
             hint = nearest(str(keys["output_type"]), BY_OUTPUT)
             wrong.append(f"{file}: output_type: {keys['output_type']!r} is none of {', '.join(BY_OUTPUT)}{hint}")
@@ -98,7 +110,7 @@ class _Reading:
             )
         if wrong:
             raise UserError("\n".join(wrong))
-        self.output = keys["output_type"]
+        self.output, self.generation = keys["output_type"], keys.get("generation_kwargs", {})
 
     def task(self) -> Task:
         keys = self.keys
@@ -106,26 +118,29 @@ class _Reading:
         shown = next((k for k in ("fewshot_split", "training_split", *SPLITS[::-1]) if k in keys), own)
         items = tuple(self._item(row) for row in self._rows(own))
         examples = items if keys[shown] == keys[own] else tuple(self._item(row) for row in self._rows(shown))
-        generation = keys.get("generation_kwargs") or {}
         return Task(
-            name=str(keys["task"]),
+            name=keys["task"],
             output=self.output,
             items=items,
             examples=examples,
             metrics=self._metrics(),
-            description=str(keys.get("description", "")),
-            delimiter=str(keys.get("fewshot_delimiter", "\n\n")),
-            target_delimiter=str(keys.get("target_delimiter", " ")),
-            until=self._until(generation),
-            tokens=int(generation.get("max_gen_toks", 256)),
-            shots=int(keys.get("num_fewshot") or 0),
+            description=keys.get("description", ""),
+            delimiter=keys.get("fewshot_delimiter", "\n\n"),
+            target_delimiter=keys.get("target_delimiter", " "),
+            until=self._until(),
+            tokens=self._whole("generation_kwargs.max_gen_toks", self.generation.get("max_gen_toks", 256), 1),
+            shots=self._whole("num_fewshot", keys.get("num_fewshot", 0), 0),
         )
+
+    def _whole(self, key: str, value: Any, least: int) -> int:
+        if not str(value).isdigit() or int(value) < least:
+            raise UserError(f"{self.file}: {key}: {value!r} given, a whole number from {least} wanted")
+        return int(value)
 
     # --- rows ---
 
     def _rows(self, split_key: str) -> list[Row]:
-        files = (self.keys["dataset_kwargs"] or {}).get("data_files")
-        split = str(self.keys[split_key])
+        files, split = self.keys["dataset_kwargs"].get("data_files"), self.keys[split_key]
         if files is None:
             raise UserError(f"{self.file}: dataset_kwargs.data_files is missing")
         if isinstance(files, dict):
@@ -137,8 +152,10 @@ class _Reading:
             raise UserError(
                 f"{self.file}: {split_key}: {split!r} given; data_files without splits are the split 'train'"
             )
-        names = [files] if isinstance(files, str) else list(files)
-        rows = [row for name in names for row in read_rows(self._path(str(name)))]
+        names = [files] if isinstance(files, str) else files
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{self.file}: dataset_kwargs.data_files: {files!r} given, names of files wanted")
+        rows = [row for name in names for row in read_rows(self._path(name))]
         if not rows:
             raise UserError(f"{self.file}: {split_key}: there is no row in {', '.join(names)}")
         return rows
@@ -192,14 +209,14 @@ class _Reading:
             return given
         if given in row.fields:
             return row.fields[given]
-        from jinja2 import StrictUndefined, TemplateError
+        from jinja2 import StrictUndefined
         from jinja2.sandbox import SandboxedEnvironment
 
-        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_not_null)
         try:
             return environment.from_string(given).render(**row.fields)
-        except TemplateError as error:
-            raise UserError(f"{self.file}: {key}: {error} ({row.where})") from None
+        except Exception as error:  # a template may do anything to the values of a row
+            raise UserError(f"{self.file}: {key}: {' '.join(str(error).split())} ({row.where})") from None
 
     # --- how answers are judged ---
 
@@ -208,18 +225,28 @@ class _Reading:
         listed = self.keys.get("metric_list") or [{"metric": name} for name in OWN_METRICS[self.output]]
         found = []
         for entry in listed:
-            name = entry.get("metric") if isinstance(entry, dict) else entry
+            name = entry.get("metric") if isinstance(entry, dict) else None
             if name not in allowed:
                 hint = f"{nearest(str(name), allowed)}; there is {', '.join(allowed)}"
-                raise UserError(f"{self.file}: metric_list: no metric {name!r} for {self.output}{hint}")
+                raise UserError(f"{self.file}: metric_list: no metric {name or entry!r} for {self.output}{hint}")
             options = {key: bool(entry.get(key)) for key in ("ignore_case", "ignore_punctuation")}
             found.append(Metric(name, **options))
         return tuple(found)
 
-    def _until(self, generation: dict[str, Any]) -> tuple[str, ...]:
-        if generation.get("do_sample") or generation.get("temperature"):
+    def _until(self) -> tuple[str, ...]:
+        if self.generation.get("do_sample") or self.generation.get("temperature"):
             raise UserError(
                 f"{self.file}: generation_kwargs: answers are written greedily; do_sample=false, temperature=0"
             )
-        until = generation.get("until", [self.keys.get("fewshot_delimiter", "\n\n")])
-        return (until,) if isinstance(until, str) else tuple(map(str, until))
+        until = self.generation.get("until", self.keys.get("fewshot_delimiter", "\n\n"))
+        texts = [until] if isinstance(until, str) else until
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise UserError(f"{self.file}: generation_kwargs.until: {until!r} given, texts wanted")
+        return tuple(texts)
+
+
+def _not_null(value: Any) -> Any:
+    """What a template writes."""
+    if value is None:
+        raise ValueError("a field that is null")
+    return value

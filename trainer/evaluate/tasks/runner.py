@@ -57,7 +57,10 @@ def run_task(
     """
     items = task.items[:limit]
     prompts = [prompt(task, item, shots, seed) for item in items]
-    answers, shortened = ASK[task.output](trained, task, items, prompts, progress)
+    try:
+        answers, shortened = ASK[task.output](trained, task, items, prompts, progress)
+    except UserError as error:
+        raise UserError(f"{task.name}: {error}") from None
     chances = [1 / len(item.choices) for item in items if item.choices]
     kinds = sorted({item.kind for item in items if item.kind})
     first = task.metrics[0]

@@ -69,6 +69,8 @@ def record(row: Row) -> Iterator[Item]:
         if not gap:
             raise UserError(f"{row.where}: query: has no @placeholder")
         answers = tuple(dict.fromkeys(str(answer["text"]) for answer in query["answers"]))
+        if not answers or not entities:
+            raise UserError(f"{row.where}: {'passage.entities' if answers else 'answers'}: there are none")
         label = next((n for n, entity in enumerate(entities) if entity in answers), -1)
         yield Item(f"{text.replace('@highlight', '-')}\n{before.rstrip()}", answers, entities, label, after)
 
@@ -127,10 +129,16 @@ def read_task(folder: Path) -> Task:
 
 
 def _items(make: Make, file: Path) -> tuple[Item, ...]:
-    rows = read_rows(file)
-    if not rows:
-        raise UserError(f"{file}: there is no row in it")
-    return tuple(item for row in rows for item in make(row))
+    items: list[Item] = []
+    for row in read_rows(file):
+        try:
+            items += make(row)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            form = f"not in the form of SuperGLUE's {file.parent.name}"
+            raise UserError(f"{row.where}: {form} ({type(error).__name__}: {error})") from None
+    if not items:
+        raise UserError(f"{file}: there is nothing to ask in it")
+    return tuple(items)
 
 
 def _small(sentence: str) -> str:
