@@ -31,7 +31,7 @@ def finetune(
 
     def work() -> int:
         from launch import run_local
-        from trainer.evaluate.tuned import score_task
+        from trainer.evaluate.task_scores import score_task
         from trainer.report.ledger import append_ledger
 
         with contextlib.redirect_stdout(io.StringIO()):

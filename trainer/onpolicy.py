@@ -28,7 +28,7 @@ from trainer.errors import UserError, nearest
 from trainer.folder import RunFolder, find_run
 from trainer.generation.text import prompt_ids
 from trainer.models import NOT_A_TARGET, Decoder
-from trainer.models.tuned import RewardModel, answer_likelihood
+from trainer.models.heads import RewardModel, answer_likelihood
 from trainer.tasks.formats import Rows
 from trainer.trained import Trained, load_model
 

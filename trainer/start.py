@@ -40,7 +40,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     if code == 75:
         print(f"isoflop: stopped before the end; go on with: isoflop train resume={folder.path}", file=sys.stderr)
     if code == 0 and tunes:
-        from trainer.evaluate.tuned import format_scores, score_task
+        from trainer.evaluate.task_scores import format_scores, score_task
 
         scores = score_task(folder.path)
         print(json.dumps(scores, indent=1) if as_json else f"\n{format_scores(scores)}")

@@ -14,7 +14,7 @@ from trainer.data import Tokenizer
 from trainer.errors import UserError, nearest
 from trainer.folder import RunFolder
 from trainer.models import build
-from trainer.models.tuned import Preference
+from trainer.models.heads import Preference
 from trainer.parent import parent_weights
 
 

@@ -15,7 +15,7 @@ from trainer.data import Tokenizer
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.models import build, initialize
-from trainer.models.tuned import answer_likelihood
+from trainer.models.heads import answer_likelihood
 from trainer.onpolicy import OnPolicy, learned, main, reinforce, rows, sample
 from trainer.tasks.formats import Scored
 from trainer.tasks.records import Record

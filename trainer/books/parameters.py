@@ -70,7 +70,7 @@ def parameters(config: Config) -> ParameterAccount:
 
 
 def _new_head(config: Config) -> int:
-    """What tuning puts on top: see `trainer.models.tuned`."""
+    """What tuning puts on top: see `trainer.models.heads`."""
     width, outputs, family = config.model.width, config.task.outputs, config.model.family
     pools = config.task.pools
     layer = pools and family != "decoder" and not (family == "encoder" and config.model.pooler == "pretraining")

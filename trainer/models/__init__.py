@@ -7,9 +7,9 @@ from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
+from trainer.models.heads import HEADS, Preference, Tuned
 from trainer.models.initialization import initialize
 from trainer.models.losses import NOT_A_TARGET
-from trainer.models.tuned import HEADS, Preference, Tuned
 from trainer.models.width import learning_rate_scales
 
 __all__ = [

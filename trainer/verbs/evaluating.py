@@ -66,7 +66,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:
-    from trainer.evaluate.tuned import format_scores, score_task
+    from trainer.evaluate.task_scores import format_scores, score_task
 
     if overrides:
         raise UserError(f"eval: {overrides[0]}: a tuned run is scored on the task that it has")

@@ -68,7 +68,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
 
 def _score_what_was_left(tuned: Sequence[Trial]) -> None:
     """A tuning run that was killed between its last step and its scores is scored now."""
-    from trainer.evaluate.tuned import score_task
+    from trainer.evaluate.task_scores import score_task
 
     for trial in tuned:
         folder = trial.run.folder.path

@@ -17,7 +17,7 @@ from trainer.evaluate.answers import score_answers
 from trainer.evaluate.baseline import bag_of_words, most_frequent
 from trainer.files import write_atomic
 from trainer.folder import RunFolder
-from trainer.models.tuned import Preference
+from trainer.models.heads import Preference
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
 from trainer.trained import Trained, load_model
