@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from trainer.errors import UserError
 from trainer.verbs.words import split_flags, take_documents, take_number, wants_help
 
 if TYPE_CHECKING:
-    from trainer.config import Config
+    from trainer.books import PriceTag
 
 
 def train(arguments: list[str]) -> int:
@@ -59,19 +58,25 @@ def plan(arguments: list[str]) -> int:
     if ratio is not None and "--largest" not in flags:
         raise UserError("tokens_per_parameter: only plan --largest with budget.flop asks for it")
 
-    def planned(run: list[str]) -> Config:
+    def planned(run: list[str]) -> tuple[list[str], PriceTag]:
+        """The words of a run and its price; with --largest the size that was found is the last word."""
         config = compose(run)
-        return largest(config, ratio) if "--largest" in flags else config
+        if "--largest" in flags:
+            config = largest(config, ratio)
+            run = [*run, f"model.size={size_of(config)}"]
+        return run, price_tag(config, documents)
 
     if flags & {"-m", "--multirun"}:
-        tags = [(" ".join(run), price_tag(planned(run), documents)) for run in sweep(words)]
+        tags = [(" ".join(run), tag) for run, tag in map(planned, sweep(words))]
         print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
         return 0
-    config = planned(words)
+    run, tag = planned(words)
+    if "--json" in flags:
+        print(json.dumps({"overrides": run, **tag.to_json()}, indent=1))
+        return 0
     if "--largest" in flags:
-        print(f"the largest {config.model.name} of this budget: model.size={size_of(config)}\n", file=sys.stderr)
-    tag = price_tag(config, documents)
-    print(json.dumps(tag.to_json(), indent=1) if "--json" in flags else format_price_tag(tag))
+        print(f"the largest model of its kind for this budget: {run[-1]}\n")
+    print(format_price_tag(tag))
     return 0
 
 

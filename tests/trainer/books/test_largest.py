@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from trainer.books import plan
 from trainer.books.largest import largest, size_of
+from trainer.cli import main
 from trainer.compose import compose
 from trainer.errors import UserError
 
@@ -69,3 +72,14 @@ def test_nothing_to_search_by(words: list[str], message: str) -> None:
 def test_tokens_a_parameter_are_asked_of_flops_alone() -> None:
     with pytest.raises(UserError, match="leaves the tokens open"):
         largest(compose([*RUN, "budget.hours=2"]), 20)
+
+
+def test_the_verb_gives_the_size_as_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*FLOPS, "budget.flop=1e20"]
+    assert main(["plan", "--largest", "--json", *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    *given, size = told["overrides"]
+    assert given == words
+    assert plan(compose([*words, size])).to_json()["planned"]["model"] == told["planned"]["model"]
+    assert main(["plan", "--largest", "-m", *FLOPS, "budget.flop=1e20,1e21"]) == 0
+    assert size in capsys.readouterr().out
