@@ -117,24 +117,33 @@ def _number(name: str, value: float | str, scale: float) -> float:
         raise UserError(f"{value!r} is not a number{_bare(text, rule, scale)}") from None
     if not math.isfinite(number):
         raise UserError(f"{value} is not a finite number")
-    if name == "gco2e_per_kwh" and not rule.low <= number <= rule.high:
-        kilograms, grams = number * 1000, number / 1000
-        hint = f"; {number:g} kg/kWh would be {kilograms:g}" if rule.low <= kilograms <= rule.high else ""
-        hint = f"; in grams that is gco2e_per_kwh={grams:g}" if scale > 1 and rule.low <= grams <= rule.high else hint
-        raise UserError(f"{number:g} g/kWh is no grid's intensity (2 to 2000 grams per kWh){hint}")
-    above = number >= rule.low if rule.zero else number > rule.low
-    if not above or number > rule.high:
-        unit = f" {rule.unit}" if rule.unit and scale == 1 else ""
-        least = "at least" if rule.zero else "more than"
-        most = f" and at most {rule.high:g}" if math.isfinite(rule.high) else ""
-        hint = f"; {number:g}% is mfu={number / 100:g}" if name == "mfu" and 1 < number <= 100 else ""
-        raise UserError(f"{value}{unit} is out of range; it must be {least} {rule.low:g}{most}{hint}")
+    if name == "gco2e_per_kwh":
+        _refuse_intensity(number, given_in_kilograms=scale > 1)
     if name == "peak_flops" and number in SPARSE_PEAKS:
         raise UserError(
             f"{number:g} FLOP/s is the sparse (or FP8) peak of {SPARSE_PEAKS[number]}; "
             f"the dense 16-bit peak is half, {number / 2:g}"
         )
+    if number > rule.high or number < rule.low or (number == rule.low and not rule.zero):
+        unit = f" {rule.unit}" if rule.unit and scale == 1 else ""
+        least = "at least" if rule.zero else "more than"
+        most = f" and at most {rule.high:g}" if math.isfinite(rule.high) else ""
+        hint = f"; {number:g}% is mfu={number / 100:g}" if name == "mfu" and 1 < number <= 100 else ""
+        raise UserError(f"{value}{unit} is out of range; it must be {least} {rule.low:g}{most}{hint}")
     return number
+
+
+def _refuse_intensity(grams: float, *, given_in_kilograms: bool) -> None:
+    """Grams and kilograms are easily taken for each other, and no grid is that clean or that dirty."""
+    low, high = INPUTS["gco2e_per_kwh"].low, INPUTS["gco2e_per_kwh"].high
+    if low <= grams <= high:
+        return
+    hint = ""
+    if low <= grams * 1000 <= high:
+        hint = f"; {grams:g} kg/kWh would be {grams * 1000:g}"
+    elif given_in_kilograms and low <= grams / 1000 <= high:
+        hint = f"; in grams that is gco2e_per_kwh={grams / 1000:g}"
+    raise UserError(f"{grams:g} g/kWh is no grid's intensity ({low:g} to {high:g} grams per kWh){hint}")
 
 
 def _bare(text: str, rule: Input, scale: float) -> str:
