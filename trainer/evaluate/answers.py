@@ -43,15 +43,11 @@ def score_answers(trained: Trained, task: Task) -> dict[str, Any]:
     scores: dict[str, float | None] = {"exact_match": float(exact.mean()), "token_accuracy": right / total}
     intervals = {"exact_match": metrics.wilson(float(exact.mean()), len(exact))}
     baselines = {}
-    choosing = [one for one in asked if one[1].options]
-    if choosing:
-        candidates = [_candidates(record, templates, number) for record, templates, number in choosing]
-        likelihoods = (row[0] for row in _scores(model, rows, (one for each, _ in candidates for one in each)))
-        chosen = np.array([int(np.argmax([next(likelihoods) for _ in each])) for each, _ in candidates])
-        share = float((chosen == np.array([true for _, true in candidates])).mean())
-        scores["choice_accuracy"] = share
-        intervals["choice_accuracy"] = metrics.wilson(share, len(candidates))
-        baselines["by chance"] = {"choice_accuracy": float(np.mean([1 / len(each) for each, _ in candidates]))}
+    if choices := [_candidates(*one) for one in asked if one[1].options]:
+        right_ones = _right_choices(model, rows, choices)
+        scores["choice_accuracy"] = share = float(np.mean(right_ones))
+        intervals["choice_accuracy"] = metrics.wilson(share, len(choices))
+        baselines["by chance"] = {"choice_accuracy": float(np.mean([1 / len(each) for each, _ in choices]))}
     if missing := metrics.missing_packages():
         note = f"chrf, rouge_l: not measured, no {' and '.join(missing)} (pip install 'isoflop[metrics]')"
     else:
@@ -59,6 +55,15 @@ def score_answers(trained: Trained, task: Task) -> dict[str, Any]:
         scores |= metrics.text_scores(write_answers(trained, rows, some), [answer for _, answer in some])
         note = f"chrf, rouge_l: of {len(some):,} greedily written answers"
     return {"metrics": scores, "intervals": intervals, "baselines": baselines, "notes": [note]}
+
+
+Choices = tuple[list[tuple[str, str]], int]  # the prompt with every answer that is offered, and which one is right
+
+
+def _right_choices(model: Text, rows: Answers, choices: Sequence[Choices]) -> list[bool]:
+    """Whether the likeliest of the offered answers is the right one."""
+    likelihoods = (row[0] for row in _scores(model, rows, (one for offered, _ in choices for one in offered)))
+    return [int(np.argmax([next(likelihoods) for _ in offered])) == right for offered, right in choices]
 
 
 def write_answers(trained: Trained, rows: Answers, exchanges: Sequence[tuple[str, str]]) -> list[str]:
@@ -71,8 +76,8 @@ def write_answers(trained: Trained, rows: Answers, exchanges: Sequence[tuple[str
     return [trained.tokenizer.decode(ids) for ids in written]
 
 
-def _candidates(record: Record, templates: TemplateSet, number: int) -> tuple[list[tuple[str, str]], int]:
-    """The prompt with every answer that the template offers, and which one is right."""
+def _candidates(record: Record, templates: TemplateSet, number: int) -> Choices:
+    """What the template offers."""
     assert templates.answer is not None
     other = [Record({**record.fields, templates.answer: value}, record.where) for value in templates.options]
     right = list(templates.options).index(record.text(templates.answer))

@@ -177,27 +177,14 @@ def _pseudo(trained: Trained, pair: Encoded) -> Score:
 def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
     """T5's kind: the context with a sentinel behind it is read, the span behind the sentinel scored. BART's kind: the
     context with a <mask> behind it is read, and the span scored behind the context written anew."""
-    model, room = trained.model, trained.config.max_length
+    model = trained.model
     assert isinstance(model, EncoderDecoder)
     objective = trained.config.objective.name
     if not has_measure(trained):
         raise UserError(
             f"{trained.run.name}: objective={objective} trains no filling of a gap, so no span can be scored"
         )
-    gap = trained.special("<extra_id_0>" if objective in SENTINELS else MASK)
-    overhead = len(enclosed(trained, [gap]))
-    sources, targets, dropped = [], [], []
-    for head, tail in pairs:
-        kept = head[max(0, len(head) - (room - overhead)) :]
-        written = [gap] if objective in SENTINELS else kept
-        if len(written) + len(tail) > room:
-            kept = kept[len(written) + len(tail) - room :] if objective not in SENTINELS else kept
-            written = [gap] if objective in SENTINELS else kept
-        sources.append(enclosed(trained, [*kept, gap]))
-        targets.append([trained.opening, *written, *tail])
-        dropped.append(len(head) - len(kept))
-        if len(targets[-1]) > room + 1:
-            raise UserError(f"an answer of {len(tail)} tokens, and the model writes {room} at most")
+    sources, targets, dropped = _gaps(trained, pairs)
     source, source_segments = trained.rows(sources)
     tokens, segments = trained.rows([target[:-1] for target in targets])
     positions = torch.arange(source.shape[1], device=source.device).expand(source.shape)
@@ -208,3 +195,20 @@ def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Scor
         end = len(target) - 1
         found.append(_score(logits[row, end - len(tail) : end], tail, lost))
     return found
+
+
+def _gaps(trained: Trained, pairs: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """What is read and what is written of each pair, and how many tokens of its context found no room."""
+    room, behind_sentinel = trained.config.max_length, trained.config.objective.name in SENTINELS
+    gap = trained.special("<extra_id_0>" if behind_sentinel else MASK)
+    overhead = len(enclosed(trained, [gap]))
+    sources, targets, dropped = [], [], []
+    for head, tail in pairs:
+        most = room - overhead if behind_sentinel else min(room - overhead, room - len(tail))
+        if (room - 1 if behind_sentinel else room) < len(tail):
+            raise UserError(f"an answer of {len(tail)} tokens, and the model writes {room} at most")
+        kept = head[max(0, len(head) - most) :]
+        sources.append(enclosed(trained, [*kept, gap]))
+        targets.append([trained.opening, *([gap] if behind_sentinel else kept), *tail])
+        dropped.append(len(head) - len(kept))
+    return sources, targets, dropped

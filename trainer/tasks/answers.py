@@ -8,11 +8,10 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import UserError
 from trainer.objectives import NO_TARGET, PADDING, Batch
 from trainer.objectives.noise import below, rows
 from trainer.tasks.formats import Continued, Rows, continued
-from trainer.tasks.records import Record
+from trainer.tasks.records import Record, each
 from trainer.tasks.templates import TemplateSet
 
 
@@ -39,19 +38,14 @@ class Answers:
         self.form, self.config, self.seed = Rows(config, tokenizer), config, config.seed
         self.encodes = config.model.family == "encoder_decoder"
         self.width = config.task.answer_length if self.encodes else config.data.sequence_length
-        self.exchanges, wrong = [], []
-        for record, templates in asked:
-            try:
-                self.exchanges.append(
-                    [self._exchange(*templates.render(record, n)) for n in range(len(templates.templates))]
-                )
-            except UserError as error:
-                wrong.append(str(error))
-        if wrong:
-            more = [f"... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
-            raise UserError("\n".join([*wrong[:8], *more]))
-        self.cut = sum(any(one.text.cut for one in each) for each in self.exchanges)
+        self.exchanges = each(self._renderings, asked)
+        self.cut = sum(any(one.text.cut for one in ways) for ways in self.exchanges)
         self.bins = self._bins()
+
+    def _renderings(self, asked: tuple[Record, TemplateSet]) -> list[Exchange]:
+        """The record by every template."""
+        record, templates = asked
+        return [self._exchange(*templates.render(record, number)) for number in range(len(templates.templates))]
 
     def _exchange(self, prompt: str, answer: str) -> Exchange:
         form = self.form
@@ -68,8 +62,8 @@ class Answers:
             return [[number] for number in range(len(self.exchanges))]
         bins: list[list[int]] = [[]]
         used = np.zeros(2, np.int64)
-        for number, each in enumerate(self.exchanges):
-            size = np.max([one.size for one in each], axis=0)
+        for number, ways in enumerate(self.exchanges):
+            size = np.max([one.size for one in ways], axis=0)
             if bins[-1] and (used + size > (self.config.data.sequence_length, self.width)).any():
                 bins.append([])
                 used[:] = 0

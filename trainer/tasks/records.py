@@ -6,10 +6,10 @@ import csv
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -77,6 +77,24 @@ def split(records: list[Record], held_out: Iterable[str], share: float, key: str
     if held.all():
         raise UserError(f"{key}: one record cannot be divided; give held-out files too")
     return [records[i] for i in np.flatnonzero(~held)], [records[i] for i in np.flatnonzero(held)]
+
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def each(make: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]:
+    """make(one) of all. Raises UserError with what is wrong with the first eight that are, and how many more are."""
+    made, wrong = [], []
+    for one in given:
+        try:
+            made.append(make(one))
+        except UserError as error:
+            wrong.append(str(error))
+    if wrong:
+        more = [f"... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
+        raise UserError("\n".join([*wrong[:8], *more]))
+    return made
 
 
 def _read(file: Path) -> Iterator[Record]:

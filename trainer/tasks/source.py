@@ -20,7 +20,7 @@ from trainer.errors import UserError
 from trainer.objectives import PADDING, Batch
 from trainer.tasks.answers import Answers
 from trainer.tasks.formats import FORMATS, words_of
-from trainer.tasks.records import Record, read_records, split
+from trainer.tasks.records import Record, each, read_records, split
 from trainer.tasks.shipped import make_records
 from trainer.tasks.templates import TemplateSet, plain, read_sets
 
@@ -157,16 +157,7 @@ class Records:
     """One record a row. All are formatted once, so that everything that is wrong with one is found before the run."""
 
     def __init__(self, records: list[Record], config: Config, tokenizer: Tokenizer) -> None:
-        form = FORMATS[str(config.task.kind)](config, tokenizer)
-        formatted, wrong = [], []
-        for record in records:
-            try:
-                formatted.append(form(record))
-            except UserError as error:
-                wrong.append(str(error))
-        if wrong:
-            more = [f"... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
-            raise UserError("\n".join([*wrong[:8], *more]))
+        formatted = each(FORMATS[str(config.task.kind)](config, tokenizer), records)
         self.cut = sum(one.cut for one in formatted)
         self.rows = [one.arrays for one in formatted]
         self.longest = max((int((row["segments"] != PADDING).sum(-1).max()) for row in self.rows), default=0)

@@ -82,34 +82,37 @@ def _keys(file: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     return included | {key: value for key, value in keys.items() if value is not None}
 
 
+def _wrong(keys: dict[str, Any]) -> list[str]:
+    """What is missing, unknown or of another kind than wanted."""
+    wrong = [f"{key} is missing" for key in NEEDED if key not in keys]
+    if not any(split in keys for split in SPLITS):
+        wrong.append("test_split is missing (or validation_split)")
+    for key, value in keys.items():
+        if isinstance(value, _Code):
+            wrong.append(f"{key}: !function {value} is Python code; write it as a template")
+        elif key not in (*READ, *IGNORED):
+            wrong.append(f"{key} is not read here{nearest(str(key), READ)}")
+        elif not isinstance(value, KINDS.get(key, (object, ""))[0]):
+            wrong.append(f"{key}: {value!r} given, {KINDS[key][1]} wanted")
+    if keys.get("output_type", "generate_until") not in BY_OUTPUT:
+        hint = nearest(str(keys["output_type"]), BY_OUTPUT)
+        wrong.append(f"output_type: {keys['output_type']!r} is none of {', '.join(BY_OUTPUT)}{hint}")
+    if keys.get("output_type") == "multiple_choice" and "doc_to_choice" not in keys:
+        wrong.append("doc_to_choice is missing, which output_type multiple_choice needs")
+    if keys.get("output_type") != "loglikelihood_rolling" and "doc_to_text" not in keys:
+        wrong.append("doc_to_text is missing")
+    if keys.get("dataset_path", "json") != "json":
+        wrong.append(f"dataset_path: {keys['dataset_path']!r} given, 'json' wanted: local files alone are read")
+    return wrong
+
+
 class _Reading:
     """One task file on its way to a Task."""
 
     def __init__(self, file: Path, keys: dict[str, Any]) -> None:
         self.file, self.keys = file, keys
-        wrong = [f"{file}: {key} is missing" for key in NEEDED if key not in keys]
-        if not any(split in keys for split in SPLITS):
-            wrong.append(f"{file}: test_split is missing (or validation_split)")
-        for key, value in keys.items():
-            if isinstance(value, _Code):
-                wrong.append(f"{file}: {key}: !function {value} is Python code; write it as a template")
-            elif key not in (*READ, *IGNORED):
-                wrong.append(f"{file}: {key} is not read here{nearest(str(key), READ)}")
-            elif not isinstance(value, KINDS.get(key, (object, ""))[0]):
-                wrong.append(f"{file}: {key}: {value!r} given, {KINDS[key][1]} wanted")
-        if keys.get("output_type", "generate_until") not in BY_OUTPUT:
-            hint = nearest(str(keys["output_type"]), BY_OUTPUT)
-            wrong.append(f"{file}: output_type: {keys['output_type']!r} is none of {', '.join(BY_OUTPUT)}{hint}")
-        if keys.get("output_type") == "multiple_choice" and "doc_to_choice" not in keys:
-            wrong.append(f"{file}: doc_to_choice is missing, which output_type multiple_choice needs")
-        if keys.get("output_type") != "loglikelihood_rolling" and "doc_to_text" not in keys:
-            wrong.append(f"{file}: doc_to_text is missing")
-        if keys.get("dataset_path", "json") != "json":
-            wrong.append(
-                f"{file}: dataset_path: {keys['dataset_path']!r} given, 'json' wanted: local files alone are read"
-            )
-        if wrong:
-            raise UserError("\n".join(wrong))
+        if wrong := _wrong(keys):
+            raise UserError("\n".join(f"{file}: {line}" for line in wrong))
         self.output, self.generation = keys["output_type"], keys.get("generation_kwargs", {})
 
     def task(self) -> Task:
