@@ -57,12 +57,14 @@ def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
         objective = "permuted_lm"
     elif model.generator_width:
         objective = "replaced_token"
+    elif type_of(model).type == "bart":
+        objective = "bart"
     vocabulary = min(TokenizerConfig().vocabulary, model.vocabulary or 0)
     own: dict[str, Any] = {"vocabulary": vocabulary} if vocabulary >= 300 else {"path": "not-given.model"}
     return Config.model_validate(
         {
             "model": model.model_dump(mode="json"),
-            "objective": {"name": objective},
+            "objective": {"name": objective, **({"noises": ["text_infilling"]} if objective == "bart" else {})},
             "tokenizer": {"path": str(tokenizer)} if tokenizer else own,
             "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
         }

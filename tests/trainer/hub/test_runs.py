@@ -97,3 +97,13 @@ def test_an_imported_run_begins_with_empty_moments(tokenizer, tmp_path):
     read = next(each_intact(tmp_path / "run" / "checkpoints")).reader()
     assert torch.equal(read("tokens.weight", "exp_avg", 5, 100), torch.zeros(100))
     assert read("tokens.weight", "weight", 5, 100).abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [("gpt2", "causal"), ("bert", "masked_lm"), ("xlnet", "permuted_lm"), ("bart", "bart"), ("t5", "span_corruption")],
+)
+def test_an_imported_run_is_of_the_objective_that_its_kind_was_trained_by(name, objective, saved, tmp_path):
+    """By which a prompt is filled and a text scored."""
+    import_run(saved(name), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").load_config().objective.name == objective
