@@ -101,6 +101,8 @@ def _answers(trained: Trained, prompts: list[str], decoding: Decoding, stop: lis
     from trainer.generation import MASK, continue_texts, fill_texts
 
     if trained.family == "encoder" or any(MASK in prompt for prompt in prompts):
+        if stop:
+            raise UserError(f"generate: stop and {MASK} contradict: only what continues a prompt is stopped")
         plain = decoding.temperature is None and decoding.beams == 1 and decoding.top_k is decoding.top_p is None
         return fill_texts(trained, prompts, replace(decoding, temperature=0.0) if plain else decoding)
     return continue_texts(trained, prompts, decoding, stop=stop, **tell)

@@ -104,6 +104,7 @@ def test_an_encoder_decoder_answers_by_beams(untrained, capsys):
         ("causal", ["out=x"], "out: it takes the answers to file=..."),
         ("causal", ["file=nowhere.txt"], "cannot read nowhere.txt"),
         ("masked_lm", ["prompt=def f("], "'def f(': has no <mask> to be filled"),
+        ("bart", ["prompt=a <mask>", "stop=x"], "stop and <mask> contradict"),
         ("bart", ["prompt="], "it needs a prompt to read, and one is empty"),
         ("bart", ["prompt=a <mask>", "language=de"], "language: only objective=mbart reads one"),
     ],
