@@ -61,7 +61,7 @@ def norm_backward(
     dweight = tl.zeros([BLOCK], dtype=tl.float32)
     dbias = tl.zeros([BLOCK], dtype=tl.float32)
     for number in range(tl.program_id(0), rows, tl.num_programs(0)):
-        row = tl.to_tensor(number).to(tl.int64)
+        row = tl.cast(number, tl.int64)
         x = tl.load(total_ptr + row * columns + col, mask=inside, other=0.0).to(tl.float32)
         dout = tl.load(dout_ptr + row * columns + col, mask=inside, other=0.0).to(tl.float32)
         scale = tl.load(scale_ptr + row)

@@ -40,9 +40,7 @@ def lanes(block: tl.constexpr, WIDE: tl.constexpr):
 @triton.jit
 def load_rows(base, first, stride_row, stride_dim, row, dim, length, HEAD_DIM: tl.constexpr, BOUNDED: tl.constexpr):
     """A [rows, BLOCK_D] tile from row `first` on, 0 outside the tensor; `row` and `dim` are lanes."""
-    pointers = (
-        base + tl.to_tensor(first).to(tl.int64) * stride_row + row[:, None] * stride_row + dim[None, :] * stride_dim
-    )
+    pointers = base + tl.cast(first, tl.int64) * stride_row + row[:, None] * stride_row + dim[None, :] * stride_dim
     if BOUNDED:
         tile = tl.load(pointers, mask=(first + row[:, None] < length) & (dim[None, :] < HEAD_DIM), other=0.0)
     elif dim.shape[0] != HEAD_DIM:
@@ -54,9 +52,7 @@ def load_rows(base, first, stride_row, stride_dim, row, dim, length, HEAD_DIM: t
 
 @triton.jit
 def store_rows(base, tile, first, stride_row, stride_dim, row, dim, length, HEAD_DIM: tl.constexpr):
-    pointers = (
-        base + tl.to_tensor(first).to(tl.int64) * stride_row + row[:, None] * stride_row + dim[None, :] * stride_dim
-    )
+    pointers = base + tl.cast(first, tl.int64) * stride_row + row[:, None] * stride_row + dim[None, :] * stride_dim
     inside = (first + row[:, None] < length) & (dim[None, :] < HEAD_DIM)
     tl.store(pointers, tile.to(base.dtype.element_ty), mask=inside)
 
