@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,15 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
-    config, folder = ready(words, launchers=("local",))
     from launch import run_local
     from trainer.report import finish_report
 
-    code = run_local(config, folder.path)
+    with _aside() if as_json else contextlib.nullcontext():
+        config, folder = ready(words, launchers=("local",))
+        code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in (0, 1, 3, 75):
-        with contextlib.redirect_stdout(sys.stderr if as_json and tunes else sys.stdout):  # one JSON a command
+        with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
             finish_report(folder.path, as_json=as_json and not tunes)
     if code == 75:
         print(f"isoflop: stopped before the end; go on with: isoflop train resume={folder.path}", file=sys.stderr)
@@ -45,6 +46,20 @@ def start(words: list[str], *, as_json: bool = False) -> int:
         scores = score_task(folder.path)
         print(json.dumps(scores, indent=1) if as_json else f"\n{format_scores(scores)}")
     return code
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """What this process and its ranks print goes to standard error; standard output is kept for the JSON."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def launch(words: list[str], *, dry_run: bool = False) -> int:

@@ -25,8 +25,9 @@ def isoflop(command, tmp_path_factory):
 @pytest.fixture(scope="module")
 def parent(tiny, isoflop):
     """A pre-trained decoder."""
-    done = isoflop("train", *tiny, "run.id=parent", "run.experiment=made", "budget.steps=4")
+    done = isoflop("train", *tiny, "run.id=parent", "run.experiment=made", "budget.steps=4", "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["measured"] and "step 4/4" in done.stderr  # the JSON alone, and the rest beside it
     return isoflop.folder / "runs" / "made" / "parent"
 
 

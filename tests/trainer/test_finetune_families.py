@@ -55,7 +55,7 @@ def tune(isoflop, parent, kind, records, *words):
     """The result as the verb prints it."""
     task = [f"task.kind={kind}", f"task.name={kind}", f"task.train={records}", f"task.held_out={records}", *KINDS[kind]]
     settings = ["optim.batch_size=16", "engine.threads=1", "engine.precision=fp32", "evaluation.every_steps=null"]
-    done = isoflop("finetune", str(parent), *task, *settings, "tracker.console=none", *words, "--json")
+    done = isoflop("finetune", str(parent), *task, *settings, *words, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
