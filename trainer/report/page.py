@@ -60,7 +60,8 @@ def _tag(contents: Contents) -> str:
         cells = []
         for figure in (row.planned, row.measured):
             css = "n" if figure is not None and figure.value is not None else "n none"
-            cells.append(f'<td class="{css}">{escape(format_figure(figure, row.unit))}</td>')
+            value, _, interval = escape(format_figure(figure, row.unit)).partition(" (")
+            cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
         both = [figure for figure in (row.measured, row.planned) if figure]
         known = [figure for figure in both if figure.value is not None] or both
         sources = dict.fromkeys(map(_source, known))

@@ -82,10 +82,11 @@ def label_axes(axes: Any, title: str, x_label: str, y_label: str) -> None:
 
 
 def prefixes() -> Any:
-    """Tick labels such as 5M and 20k."""
-    from matplotlib.ticker import EngFormatter
+    """Tick labels such as 5M and 20k; below a thousand plain numbers, as 500m of a minute would be read as meters."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter
 
-    return EngFormatter(sep="")
+    large = EngFormatter(sep="")
+    return FuncFormatter(lambda value, _: large(value) if abs(value) >= 1000 else f"{value:.6g}")
 
 
 def drawn(figure: Any, kind: Literal["svg", "png"]) -> bytes:

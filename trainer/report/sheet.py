@@ -25,7 +25,7 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
   border-bottom: 1px solid #e3e6ea; vertical-align: top; } th { font-weight: 600; }
 td:first-child { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
-td.s { color: #5b6470; font-size: .85rem; } .none { color: #8a8f98; }
+td.n small { display: block; color: #5b6470; } td.s { color: #5b6470; font-size: .85rem; } .none { color: #8a8f98; }
 pre { background: #f6f7f9; padding: .8rem; overflow-x: auto; font-size: .82rem; }
 </style></head><body>
 <h1>$title</h1><p class="under">$under</p>

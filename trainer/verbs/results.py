@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from trainer.errors import UserError
-from trainer.verbs.words import folder_and_options, run_and_overrides, split_flags, wants_help
+from trainer.verbs.words import folder_and_options, option_as_key, run_and_overrides, split_flags, wants_help
 
 
 def report(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop report <run> [site=...] [site.pue=...] [--json]\n", keys=False):
+    words, flags = split_flags(option_as_key(arguments, "site"), "--json")
+    if wants_help(flags, "isoflop report <run> [--site fr-2023] [site.pue=1.2] [--json]\n", keys=False):
         return 0
     from trainer.compose import change
     from trainer.folder import RunFolder

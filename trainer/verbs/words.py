@@ -21,6 +21,18 @@ def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]
     return [word for word in arguments if word not in flags], flags
 
 
+def option_as_key(arguments: list[str], name: str) -> list[str]:
+    """`--name value` and `--name=value` as name=value."""
+    flag = f"--{name}"
+    words = [word.removeprefix("--") if word.startswith(f"{flag}=") else word for word in arguments]
+    if flag not in words:
+        return words
+    at = words.index(flag)
+    if at + 1 == len(words):
+        raise UserError(f"{flag}: a value is missing")
+    return [*words[:at], f"{name}={words[at + 1]}", *words[at + 2 :]]
+
+
 def wants_help(flags: set[str], text: str, *, keys: bool = True, ladder: bool = False) -> bool:
     """Print a verb's help if it was asked for; with the `keys` of the configuration, and with those of a `ladder`."""
     if flags & {"--help", "-h"}:

@@ -12,6 +12,7 @@ import yaml
 from run_folders import energy_lines, make_run, step_line, write_lines
 
 from trainer.books.yardsticks import EQUIVALENTS_LB, KG_PER_POUND
+from trainer.cli import main
 from trainer.config import Config, load
 from trainer.errors import UserError
 from trainer.report import append_ledger, read_run, write_report
@@ -48,10 +49,7 @@ def test_price_tag_has_both_columns(tmp_path):
     assert tag["planned"]["data"]["tokens"] == tag["measured"]["data"]["tokens"] == 20 * 4 * 64
     assert tag["planned"]["flop"]["total"] == tag["measured"]["flop"]["total"]
     assert tag["measured"]["time"]["wall"] == pytest.approx(13.0)
-    for column in (
-        "planned",
-        "measured",
-    ):  # nobody stated or measured them: null, not zero
+    for column in ("planned", "measured"):  # nobody stated or measured them: null, not zero
         assert tag[column]["carbon"]["kgco2e"] is None
         assert tag[column]["cost"]["amount"] is None
 
@@ -92,6 +90,17 @@ def test_report_of_a_run_that_never_made_a_step(tmp_path):
     write_report(run)
     assert json.loads((run / "pricetag.json").read_text())["measured"]["time"]["wall"] is None
     assert read_run(run).status == "interrupted"
+
+
+@pytest.mark.parametrize("words", [["--site", "fr-2023"], ["--site=fr-2023"], ["site=fr-2023"]])
+def test_a_finished_run_is_priced_at_another_site(tmp_path, capsys, words):
+    run = make_run(tmp_path)
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    before = (run / "energy-h.jsonl").read_bytes()
+    assert main(["report", str(run), *words, "site.pue=1.5", "--json"]) == 0
+    tag = json.loads(capsys.readouterr().out)
+    assert tag["measured"]["carbon"]["kgco2e"] == pytest.approx(1.0 * 1.5 * 0.056)  # kWh x PUE x kg/kWh
+    assert (run / "energy-h.jsonl").read_bytes() == before
 
 
 def test_not_a_run_folder(tmp_path):

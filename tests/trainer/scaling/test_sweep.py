@@ -62,12 +62,14 @@ def test_a_signal_saves_what_runs_and_the_same_command_goes_on(undisturbed, grid
     for line in process.stderr:
         if "(2/6)" in line:
             break
+    process.send_signal(signal.SIGSTOP)  # or it may be done before the second one has started
     second = isoflop("sweep", *grid)  # two sweeps into one folder
     assert second.returncode == 2
     assert [line for line in second.stderr.splitlines() if line.startswith("isoflop: ")] == [
         line for line in second.stderr.splitlines() if "in use by process" in line and "run.experiment" in line
     ]
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 75, errors
     assert "the same command goes on" in errors
