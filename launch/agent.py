@@ -18,6 +18,7 @@ from pathlib import Path
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.telling import lost_a_peer
+from trainer.host import threads
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
 
 
@@ -47,7 +48,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ["ISOFLOP_LAUNCHED"] = "1"
-    os.environ["OMP_NUM_THREADS"] = str(config.engine.threads or max(1, (os.cpu_count() or 1) // launch.processes))
+    os.environ["OMP_NUM_THREADS"] = str(threads(config))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.update(launch.environment)

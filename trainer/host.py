@@ -17,10 +17,14 @@ def processor() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads(config: Config) -> int:
     """CPU threads of one rank."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.engine.threads or max(1, available // config.launch.processes)
+    return config.engine.threads or max(1, cores() // config.launch.processes)
 
 
 def precision(config: Config) -> Literal["fp32", "bf16"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from trainer.data.readers import Part
 from trainer.data.shards import FORMAT, MANIFEST, SPLITS, SplitWriter, fsync, write_file, write_whole
 from trainer.data.tokenizer import Tokenizer, tokens_of
+from trainer.host import cores
 
 BATCH_BYTES = 1 << 22  # text that is encoded at a time
 CHECKPOINT_BATCHES = 64  # part of the format: shards end at checkpoints
@@ -34,10 +34,9 @@ def encode(
     """Write the shards and the manifest of these parts into a folder, which may hold an interrupted attempt."""
     bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]
     writers = {split: SplitWriter(folder, split, tokenizer.vocabulary, bos) for split in SPLITS}
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     first, done = _resume(folder, writers)
     for number, batch in islice(enumerate(_batches(kept), start=1), first, None):
-        encoded = _encoded([part for _, part, _ in batch], tokenizer, threads)
+        encoded = _encoded([part for _, part, _ in batch], tokenizer, cores())
         for (origin, part, held_out), ids in zip(batch, encoded, strict=True):
             tokens = tokens_of(ids, bos=bos if part.first else None, eos=eos if part.last else None)
             writers["held_out" if held_out else "train"].add(tokens, len(part.text.encode()), part.first, origin)

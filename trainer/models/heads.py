@@ -18,16 +18,10 @@ Body = Decoder | Encoder | EncoderDecoder
 Output = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
-class Tuned(nn.Module):
-    """What all heads share: a body without the heads of its pre-training, and its features."""
+class Around(nn.Module):
+    """A model around a body."""
 
-    def __init__(self, config: Config, body: Body) -> None:
-        super().__init__()
-        self.config, self.task, self.body = config.model, config.task, body
-        # The pre-trained heads go: a weight without a gradient would be a riddle to every engine.
-        body.head = nn.Identity()  # type: ignore[assignment]
-        if isinstance(body, Decoder):
-            body.transform = None
+    body: Body
 
     @property
     def recompute(self) -> bool:
@@ -37,6 +31,18 @@ class Tuned(nn.Module):
     @recompute.setter
     def recompute(self, value: bool) -> None:
         self.body.recompute = value
+
+
+class Tuned(Around):
+    """What all heads share: a body without the heads of its pre-training, and its features."""
+
+    def __init__(self, config: Config, body: Body) -> None:
+        super().__init__()
+        self.config, self.task, self.body = config.model, config.task, body
+        # The pre-trained heads go: a weight without a gradient would be a riddle to every engine.
+        body.head = nn.Identity()  # type: ignore[assignment]
+        if isinstance(body, Decoder):
+            body.transform = None
 
     def features(self, tokens: Tensor, segments: Tensor, positions: Tensor, **more: Tensor) -> Tensor:
         """The residual stream after the last norm, [B, S, width]; an encoder-decoder's is its decoder's (Lewis et al.
@@ -135,25 +141,18 @@ class RewardModel(Pooled):
         return _preferred(chosen - rejected, targets)
 
 
-class Preference(nn.Module):
+class Preference(Around):
     """Direct preference optimization of a decoder against its frozen beginning (Rafailov et al. 2023, equation 7).
 
     All tensors are [B, 2, S], chosen before rejected; answers holds the next tokens of the answer, -100 elsewhere.
     """
 
+    body: Decoder
+
     def __init__(self, config: Config, body: Decoder, reference: Decoder) -> None:
         super().__init__()
         self.config, self.beta, self.body = config.model, config.task.beta, body
         self.reference = reference.requires_grad_(False)
-
-    @property
-    def recompute(self) -> bool:
-        """Activation checkpointing, a matter of the engine."""
-        return self.body.recompute
-
-    @recompute.setter
-    def recompute(self, value: bool) -> None:
-        self.body.recompute = value
 
     def margins(self, answers: Tensor, **batch: Tensor) -> Tensor:
         """[B]: log-likelihood of chosen over rejected, beyond the reference's, in nats."""
