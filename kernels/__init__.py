@@ -5,12 +5,15 @@ Importing this package does not import Triton; the first call that runs a Triton
 
 from __future__ import annotations
 
+from kernels import compile_cache
 from kernels.attention import Alibi, AttentionSpec, Dense, PreparedMask, T5Bias, attention, prepare_mask
 from kernels.errors import KernelInputError
 from kernels.gated import geglu, swiglu
 from kernels.loss import LossSums, cross_entropy, linear_cross_entropy
 from kernels.norm import layer_norm, rms_norm
 from kernels.rotary import rotary, rotary_tables
+
+compile_cache.tag()
 
 __all__ = [
     "Alibi",
