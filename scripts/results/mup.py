@@ -1,9 +1,10 @@
 """muP against the standard parametrization: the coordinate check, and the best learning rate of every width.
 
-    scripts/results/mup [--widths 64 128 256 512] [--steps 150] [--jobs 2] [--out docs/results]
+    scripts/results/mup [--widths 64 128 256 512] [--steps 150] [--seeds 3] [--jobs 2] [--out docs/results]
 
 Every model is trained on the same samples of Python's standard library, in fp32, with the schedule and the optimizer of
-`isoflop train`. Writes mup.json and mup.png; at the narrowest width both parametrizations are one and the same.
+`isoflop train`, once a seed; losses are means over the seeds. Writes mup.json and mup.png. At the base width both
+parametrizations are one and the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import itertools
 import json
 import math
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -35,7 +37,8 @@ from trainer.schedule import learning_rate
 
 CHECKED = (64, 128, 256, 512, 1024)  # widths of the coordinate check
 RATES = tuple(2.0**-power for power in range(11, 3, -1))
-WORDS = ["model=llama-mini", "model.depth=2", "model.width=64", "model.heads=2", "model.head_size=32"]
+BASE_WIDTH = 64
+WORDS = ["model=llama-mini", "model.depth=2", f"model.width={BASE_WIDTH}", "model.heads=2", "model.head_size=32"]
 WORDS += ["model.kv_heads=null", "tokenizer.vocabulary=512", "data.sequence_length=64", "optim.batch_size=4"]
 WORDS += ["engine.precision=fp32"]
 PARAMETRIZATIONS = ("standard", "mup")
@@ -48,14 +51,15 @@ class Case:
     parametrization: str
     width: int
     lr: float
+    seed: int = 0
 
 
 def config_of(plain: dict[str, Any], case: Case, steps: int = 1) -> Config:
     """The same model at another width, under one of the parametrizations."""
-    base = plain["model"]["width"] if case.parametrization == "mup" else None
+    base = BASE_WIDTH if case.parametrization == "mup" else None
     shape = {"width": case.width, "heads": case.width // 32, "mup_base_width": base}
     changed = {"model": {**plain["model"], **shape}, "optim": {**plain["optim"], "lr": case.lr}}
-    return Config.model_validate({**plain, **changed, "budget": {"steps": steps}})
+    return Config.model_validate({**plain, **changed, "seed": case.seed, "budget": {"steps": steps}})
 
 
 def held_out_loss(config: Config) -> float:
@@ -147,14 +151,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     began, plain = time.monotonic(), compose(WORDS).model_dump(mode="json")
     prepare(compose(WORDS))
 
-    cases = [Case(*case) for case in itertools.product(PARAMETRIZATIONS, arguments.widths, RATES)]
-    cases = [case for case in cases if case.parametrization == "standard" or case.width != 64]  # there they are one
+    seeds = range(arguments.seeds)
+    cases = [Case(*case) for case in itertools.product(PARAMETRIZATIONS, arguments.widths, RATES, seeds)]
+    cases = [case for case in cases if case.parametrization == "standard" or case.width != BASE_WIDTH]
     cases.sort(key=lambda case: -case.width)  # the longest first, so that the jobs end together
     found: dict[Case, float] = {}
     with get_context("spawn").Pool(arguments.jobs) as pool, progress_bar() as progress:
@@ -162,12 +168,14 @@ def main() -> None:
         for case, loss in zip(cases, pool.imap(held_out_loss, configs), strict=True):
             found[case] = loss
             progress("learning rates", len(found), len(cases))
+
+    def mean_loss(parametrization: str, width: int, lr: float) -> float:
+        one = "standard" if width == BASE_WIDTH else parametrization
+        return statistics.mean(found[Case(one, width, lr, seed)] for seed in seeds)
+
     losses = {
-        parametrization: {
-            width: {lr: found[Case("standard" if width == 64 else parametrization, width, lr)] for lr in RATES}
-            for width in arguments.widths
-        }
-        for parametrization in PARAMETRIZATIONS
+        name: {width: {lr: mean_loss(name, width, lr) for lr in RATES} for width in arguments.widths}
+        for name in PARAMETRIZATIONS
     }
     checks = {
         name: coordinate_check(lambda width, name=name: config_of(plain, Case(name, width, 0.01)), CHECKED)
@@ -175,7 +183,7 @@ def main() -> None:
     }
     best = {name: {width: best_rate(curve) for width, curve in losses[name].items()} for name in losses}
     result = {
-        "command": f"scripts/results/mup --steps {arguments.steps}",
+        "command": " ".join(["scripts/results/mup", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - began),
         "slopes_of_change_over_width": {name: check.slopes() for name, check in checks.items()},
         "best_learning_rate": best,
