@@ -35,7 +35,7 @@ class Meeting:
 def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "trainer.worker", restarts: int = 0) -> int:
     """Start this node's ranks as `python -m module run` and wait for them; returns the exit code.
 
-    What a rank's failure says is shown once. The first node's first rank has the terminal, the others write to logs/.
+    What a rank's failure says is shown once. A node's first rank has the terminal, the others write to logs/.
     Raises UserError where the port is taken or the first host cannot be reached.
     """
     from torch.distributed import DistError
@@ -51,6 +51,8 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.update(launch.environment)
     if meeting.node == 0 and meeting.port:
         _free(meeting)
@@ -101,9 +103,8 @@ def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts
         max_restarts=restarts,
         monitor_interval=0.1,
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2",
-        logs_specs=DefaultLogsSpecs(
-            log_dir=str(logs), redirects=dict.fromkeys(range(meeting.node == 0, launch.processes), Std.ALL)
-        ),
+        # The first rank of the run may be on any node, and has its terminal; on the other nodes a first rank is silent.
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=dict.fromkeys(range(1, launch.processes), Std.ALL)),
     )
 
 

@@ -13,11 +13,13 @@ from trainer.config import Config
 from trainer.data import Examples
 from trainer.distributed import World
 from trainer.events import Event, StepRecord
+from trainer.faults.telling import lost_a_peer
 from trainer.folder import RunFolder
 from trainer.host import precision
 from trainer.meter import Meter, gpu_of
 from trainer.purse import Purse
 from trainer.trackers import Trackers
+from trainer.trackers.jsonl import append_event
 
 
 class Bookkeeper:
@@ -35,6 +37,7 @@ class Bookkeeper:
     ) -> None:
         """`step` is the number of steps that were finished before this attempt."""
         self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
+        self.run = folder.path
         self.curriculum = config.curriculum
         self.flop_per_step = {
             length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
@@ -138,13 +141,23 @@ class Bookkeeper:
 
     @contextlib.contextmanager
     def telling_of_losses(self, step: Callable[[], int]) -> Iterator[None]:
-        """What ends this attempt without a word, such as a lost rank, has a line of the logbook."""
+        """What breaks this attempt has a line of the logbook, by the first rank and by any that broke by itself."""
         try:
             yield
         except BaseException as error:
-            lines = str(error).strip().splitlines() or [""]
-            self.event("lost", step(), f"{type(error).__name__}: {lines[-1]}; this attempt ends", rank=self.world.rank)
+            self._lost(step(), error)
             raise
+
+    def _lost(self, step: int, error: BaseException) -> None:
+        rank, lines = self.world.rank, str(error).strip().splitlines()
+        cause = ": ".join([type(error).__name__, *lines[-1:]])
+        sign = lost_a_peer(cause)
+        text = f"rank {rank} lost another rank ({sign})" if sign else f"rank {rank}: {cause}"
+        event = Event("lost", time.time(), step, f"{text}; this attempt ends", {"rank": rank}, self.attempt)
+        if self.world.is_first:
+            self.trackers.event(event)
+        elif not sign:
+            append_event(self.run, event)
 
     def close(self, status: str, step: int, text: str) -> None:
         """The last line of the logbook, with the time since the last step's record: an evaluation, a checkpoint."""

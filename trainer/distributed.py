@@ -105,5 +105,7 @@ def meet(rank: int, size: int, seconds: float, *, wait_for_all: bool = True) -> 
             raise UserError(f"MASTER_PORT: {port} is in use on {host}; choose another") from None
         who = "not all ranks came to" if holds else "no rendezvous at"
         raise UserError(f"{who} {host}:{port} within {seconds:g} s (launch.rendezvous_seconds)") from None
-    # A restarted worker must not find the addresses of the dead attempt.
-    return PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # It outlives the ranks: those that are started again must not find the addresses of the dead attempt.
+        return PrefixStore("attempt_" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    return store

@@ -20,6 +20,7 @@ from trainer.errors import UserError
 from trainer.files import write_atomic
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
+LAST_WORDS = ("finished", "stopped", "halted", "failed", "lost", "hang")  # events with which an attempt ends
 
 
 class RunFolder:
@@ -85,11 +86,19 @@ class RunFolder:
 
     def attempts(self) -> int:
         """How often the run was started before."""
+        return sum(name in ("start", "resume") for name in self._event_names())
+
+    def ended_in_silence(self) -> bool:
+        """Whether the newest attempt has no end in the logbook, as after kill -9 of its first rank."""
+        names = self._event_names()
+        return bool(names) and names[-1] not in LAST_WORDS
+
+    def _event_names(self) -> list[str]:
         try:
             lines = self.events.read_text(errors="replace").splitlines()
         except OSError:
-            return 0
-        return sum(_event_name(line) in ("start", "resume") for line in lines)
+            return []
+        return [name for line in lines if (name := _event_name(line)) is not None]
 
     def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
         """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""

@@ -77,6 +77,9 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     trackers = make_trackers(config, folder.path, rank=world.rank, resumed_from=first_step)
     trackers.start(RunContext(config, folder.path, total, parameters(config).total, world.size, first_step, attempt))
     book = Bookkeeper(config, folder, world, trackers, attempt, first_step)
+    if world.is_first and folder.ended_in_silence():
+        lost = f"attempt {attempt - 1} ended without a word, as after kill -9 or a loss of power"
+        book.event("lost", first_step, lost)
     for line in damage:
         book.event("damage", first_step, line)
     where = f"on {world.size} rank(s) at ZeRO {engine.stage} in {precision(config)}"

@@ -17,7 +17,7 @@ from trainer.distributed import World
 from trainer.folder import RunFolder
 from trainer.report.contents import read_run
 from trainer.report.curves import plots
-from trainer.trackers import RunContext, make_trackers
+from trainer.trackers import RunContext, make_trackers, read_events
 
 
 class Clock:
@@ -103,3 +103,30 @@ def test_a_killed_attempt_and_a_lost_line_are_idle_and_not_lost(run: Path, clock
     drawn = {plot.title: plot.bars for plot in plots(read_run(run))}["Where the time went"]
     assert drawn["idle"] == phases["idle"] and drawn["forward + backward"] == phases["forward_backward"]
     assert sum(drawn.values()) == sum(phases.values())
+
+
+LOST = "Read error [10.0.0.2]:48529: Connection reset by peer."
+
+
+@pytest.mark.parametrize(
+    ("rank", "error", "told"),
+    [
+        (0, RuntimeError(LOST), "rank 0 lost another rank (Connection reset by peer); this attempt ends"),
+        (0, MemoryError(), "rank 0: MemoryError; this attempt ends"),
+        (
+            1,
+            RuntimeError("first line\nCUDA out of memory"),
+            "rank 1: RuntimeError: CUDA out of memory; this attempt ends",
+        ),
+        (1, RuntimeError(LOST), None),  # told once, not by every rank that is left
+    ],
+)
+def test_the_logbook_names_who_broke_and_why(rank: int, error: Exception, told: str | None, run: Path) -> None:
+    config = Config.model_validate({"budget": {"steps": 2}, "tracker": {"console": "none"}})
+    trackers = make_trackers(config, run, rank=rank)
+    book = Bookkeeper(config, RunFolder(run), World(rank, 2, rank, torch.device("cpu")), trackers, 3, 0)
+    with pytest.raises(type(error)), book.telling_of_losses(lambda: 7):
+        raise error
+    book.meter.close()
+    events = [(one["name"], one["step"], one["attempt"], one["text"], one["data"]) for one in read_events(run)]
+    assert events == ([("lost", 7, 3, told, {"rank": rank})] if told else [])

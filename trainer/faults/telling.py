@@ -30,10 +30,16 @@ def tell_failure(text: str, *, user: bool = False) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def lost_a_peer(text: str) -> bool:
-    """Whether this traceback is of a rank that failed because another one did."""
+SIGNS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Timed out waiting",
+    "DistNetworkError",
+    "ncclRemoteError",
+)
+
+
+def lost_a_peer(text: str) -> str | None:
+    """What in the last line of this traceback says that the rank failed because another one did, if so."""
     last = text.strip().splitlines()[-1]
-    return any(
-        sign in last
-        for sign in ("Connection closed by peer", "Connection reset by peer", "DistNetworkError", "ncclRemoteError")
-    )
+    return next((sign for sign in SIGNS if sign in last), None)

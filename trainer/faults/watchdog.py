@@ -27,7 +27,7 @@ from trainer.config import Config
 from trainer.distributed import World, meet
 from trainer.events import Event
 from trainer.faults.telling import tell_failure
-from trainer.trackers.jsonl import EVENTS, JsonLines
+from trainer.trackers.jsonl import append_event
 
 KNOWN = 3  # times that something was done before its median is trusted
 ANSWER_SECONDS = 10.0  # that ranks have to say where they are
@@ -94,9 +94,7 @@ class Watchdog:
         text = f"hang: {where} has taken {seconds:.0f} s; {', '.join(who) or 'all ranks are at the same place'}"
         if self.world.rank == min(answers):
             data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
-            event = Event("hang", time.time(), doing.step, text, data, self.attempt)
-            with contextlib.suppress(OSError):
-                JsonLines(self.run / EVENTS).append(event.to_json())
+            append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
         tell_failure(text, user=True)
         os._exit(FAILED)
 

@@ -6,6 +6,7 @@ a whole JSON object. A number that is not finite is written as null, so that eve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -48,6 +49,14 @@ class JsonLines:
         size = os.fstat(file).st_size
         self._torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         return file
+
+
+def append_event(run: Path, event: Event) -> None:
+    """A line of the logbook from a rank that has no trackers. What the disk refuses is lost."""
+    events = JsonLines(run / EVENTS)
+    with contextlib.suppress(OSError):
+        events.append(event.to_json())
+        events.close()
 
 
 class JsonlTracker:

@@ -7,12 +7,12 @@ pass after `step` updates, "times" times (else once) in the life of a run folder
 
     nan       a NaN in one gradient of that rank
     big       one gradient is multiplied by "factor"
-    slow      the rank sleeps for "seconds" in the pass
+    slow      the rank sleeps for "seconds" in its forward pass
     hang      the rank sleeps for ever
     kill      kill -9 of the rank
     agent     kill -9 of the agent that started the rank
     term      TERM to that agent
-    truncate  the newest checkpoint loses half of a file, and the rank is killed
+    truncate  the newest checkpoint loses half of a file, and the agent is killed with its ranks
     disk      the disk of the checkpoints is filled, until "steps" later or until the next start
 """
 
@@ -31,7 +31,9 @@ from typing import Any
 class Faults:
     """The faults of this rank, in order."""
 
-    def __init__(self, run: Path, rank: int) -> None:
+    def __init__(self, run: Path, rank: int, save_every: int | None) -> None:
+        """save_every: steps between two checkpoints."""
+        self.save_every = save_every or 1
         self.run, self.markers, self.ballast = run, run / "faults", run / "checkpoints" / "ballast"
         self.markers.mkdir(exist_ok=True)
         every = enumerate(json.loads(os.environ.get("ISOFLOP_TEST_FAULTS", "[]")))
@@ -61,13 +63,13 @@ class Faults:
                 time.sleep(3600)  # until the kernel takes this process along
             case "term":
                 os.kill(os.getppid(), signal.SIGTERM)
-            case "slow" | "hang":
-                sleep_in_a_pass(fault.get("seconds", 3600))
+            case "hang":
+                sleep_in_a_pass(3600)
             case "truncate":
-                newest = max(self.run.glob("checkpoints/step-*"))
+                newest = self.newest_checkpoint(step)
                 victim = sorted(newest.glob("*.safetensors"))[fault["step"] % 2]
                 os.truncate(victim, victim.stat().st_size // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.strike({**fault, "kind": "agent"}, step)
             case "disk":
                 self.full_until = step + fault["steps"]
                 with open(self.ballast, "wb") as file:
@@ -77,6 +79,14 @@ class Faults:
                             file.flush()
                     except OSError:
                         pass
+
+    def newest_checkpoint(self, step: int) -> Path:
+        """The one that is due, if the background writes it within seconds."""
+        due = self.run / "checkpoints" / f"step-{step // self.save_every * self.save_every:08d}"
+        deadline = time.monotonic() + 3
+        while not due.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return max(self.run.glob("checkpoints/step-*"))
 
     def free(self, step: int) -> None:
         """The disk has room again, once it is time."""
@@ -93,7 +103,7 @@ def install(run: Path) -> None:
     class FaultyEngine(Engine):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            self.faults = Faults(run, self.world.rank)
+            self.faults = Faults(run, self.world.rank, self.config.checkpoint.every_steps)
             self.done = 0  # updates so far
             self.reads: list[str] = []
 
@@ -117,7 +127,9 @@ def install(run: Path) -> None:
             self.faults.free(self.done)
             hooks = []
             for fault in self.faults.at(self.done):
-                if fault["kind"] in ("nan", "big"):
+                if fault["kind"] == "slow":
+                    hooks.append(self.model.register_forward_pre_hook(lambda *_, s=fault["seconds"]: time.sleep(s)))
+                elif fault["kind"] in ("nan", "big"):
                     factor = float("nan") if fault["kind"] == "nan" else fault["factor"]
                     parameter = next(iter(self.parameters.values()))
                     hooks.append(parameter.register_hook(lambda gradient, factor=factor: gradient * factor))
