@@ -126,7 +126,7 @@ def test_reference_matches_a_loop_over_visible_keys() -> None:
     torch.testing.assert_close(out, naive(q, k, v, visible, bias))
 
 
-@pytest.mark.parametrize("lengths", [(33, 33), (17, 40)], ids=["self", "cross"])
+@pytest.mark.parametrize("lengths", [(33, 33), (17, 40), (1, 40), (1, 1)], ids=["self", "cross", "last", "only"])
 @pytest.mark.parametrize("name", CASES)
 def test_sdpa_equals_reference_with_gradients(name: str, lengths: tuple[int, int]) -> None:
     arguments = case(name, *lengths)

@@ -85,6 +85,20 @@ def test_dropout_mask_is_the_counter_mask(tile: tuple[int, int], device: str, mo
     torch.testing.assert_close(out, keep / (length * (1 - p)))
 
 
+def test_half_precision_scores_err_by_the_rounding_of_the_output_alone(device: str) -> None:
+    """One key a query: the weight is 1 whatever the score, so the gradient of the score is exactly 0. What the kernel gives
+    instead is rowsum(dO * (O before rounding - O)), as in FlashAttention's backward pass."""
+    p, shape = 0.25, (1, 40, 2, 129)
+    q, k, v, dout = (torch.randn(shape, device=device).bfloat16() for _ in range(4))
+    bias = torch.randn(1, 2, 40, 40, device=device).bfloat16().requires_grad_()
+    out = attention(q, k, v, window=(0, 0), bias=Dense(bias), dropout_p=p, seed=3, backend="triton")
+    (found,) = torch.autograd.grad(out, bias, dout)
+    unrounded = (out != 0) * v.double() / (1 - p)
+    rounding = ((unrounded - out) * dout).sum(3).transpose(1, 2)
+    assert rounding.abs().max() > 0.01
+    torch.testing.assert_close(found.double(), torch.diag_embed(rounding), rtol=2**-8, atol=1e-4)
+
+
 def test_prepared_mask_carries_segment_reaches(device: str) -> None:
     q, k, v = (torch.randn(1, 50, 2, 16, device=device) for _ in range(3))
     segments = torch.sort(torch.randint(-1, 4, (1, 50)), dim=1).values.to(device)

@@ -51,6 +51,24 @@ def test_rotary_scores_depend_on_distance_only(device: str) -> None:
     torch.testing.assert_close(rotary(q, cos, sin, interleaved=True), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("axis", range(4))
+def test_rotary_reaches_past_32_bits(axis: int, device: str) -> None:
+    """Neighbours along one axis, and so a head's own entries, may lie more than 2^31 elements apart."""
+    near = torch.randn(2, 3, 2, 6, device=device).half()
+    far_apart = 2**31 // (near.shape[axis] - 1) + 8
+    strides = [near.stride(i) for i in range(4)]
+    strides[axis] = far_apart
+    try:
+        storage = torch.empty(far_apart * (near.shape[axis] - 1) + 72, dtype=torch.float16, device=device)
+    except RuntimeError:
+        pytest.skip("no room for 4 GiB of address space")
+    far = torch.as_strided(storage, near.shape, strides).copy_(near)
+    for size in (4, 6):
+        tables = rotary_tables(torch.arange(3, device=device), size)
+        expected = rotary(near, *tables, backend="reference")
+        torch.testing.assert_close(rotary(far, *tables, backend="triton"), expected, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("backend", ["triton", "torch", "reference"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh"])

@@ -27,23 +27,28 @@ def _biased_gradient(
     PRECISION: tl.constexpr, WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """float32 [M, N]: the gradient of the biased scores of one tile, 0 where nothing is seen."""
+    BYTES: tl.constexpr = q_ptr.dtype.element_ty.primitive_bitwidth // 8
+    PART_D: tl.constexpr = 128 // BYTES if BLOCK_D * BYTES > 128 else BLOCK_D
     rows = row0 + tl.arange(0, BLOCK_M)
     cols = col0 + tl.arange(0, BLOCK_N)
     row = lanes(BLOCK_M, WIDE)
     col = lanes(BLOCK_N, WIDE)
-    dim = lanes(BLOCK_D, WIDE)
     kv_head = head // GROUPS
     q_base = q_ptr + batch * stride_qb + head * stride_qh
     k_base = k_ptr + batch * stride_kb + kv_head * stride_kh
     v_base = v_ptr + batch * stride_vb + kv_head * stride_vh
     dout_base = dout_ptr + batch * stride_gb + head * stride_gh
-    q = load_rows(q_base, row0, stride_qm, stride_qd, row, dim, q_len, HEAD_DIM, True)
-    k = load_rows(k_base, col0, stride_kn, stride_kd, col, dim, k_len, HEAD_DIM, True)
-    products = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-    # Only now the other pair: all four in registers at once would spill.
-    v = load_rows(v_base, col0, stride_vn, stride_vd, col, dim, k_len, HEAD_DIM, True)
-    dout = load_rows(dout_base, row0, stride_gm, stride_gd, row, dim, q_len, HEAD_DIM, True)
-    dp = tl.dot(dout, tl.trans(v), input_precision=PRECISION)
+    products = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    dp = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    # 128 bytes of every row at a time, and one pair after the other: whole rows of all four would spill.
+    for first in range(0, BLOCK_D, PART_D):
+        dim = first + lanes(PART_D, WIDE)
+        q = load_rows(q_base, row0, stride_qm, stride_qd, row, dim, q_len, HEAD_DIM, True)
+        k = load_rows(k_base, col0, stride_kn, stride_kd, col, dim, k_len, HEAD_DIM, True)
+        products = tl.dot(q, tl.trans(k), products, input_precision=PRECISION)
+        v = load_rows(v_base, col0, stride_vn, stride_vd, col, dim, k_len, HEAD_DIM, True)
+        dout = load_rows(dout_base, row0, stride_gm, stride_gd, row, dim, q_len, HEAD_DIM, True)
+        dp = tl.dot(dout, tl.trans(v), dp, input_precision=PRECISION)
     statistics = (batch * heads + head) * q_len
     lse, delta = load_statistics(lse_ptr + statistics, delta_ptr + statistics, rows, q_len)
 
