@@ -62,14 +62,18 @@ BACKENDS = ("auto", "triton", "torch", "reference")
 def choose(function: str, backend: object, device: torch.device, dtype: torch.dtype) -> str:
     """The backend of a function that all three can serve; auto is triton on a GPU, else torch."""
     asked = check_backend(function, backend, BACKENDS)
-    lacks = triton_lacks(device, dtype) if asked in ("auto", "triton") else None
-    if asked == "triton" and lacks:
-        raise backend_error(function, asked, lacks, "use backend='auto', 'torch' or 'reference'")
-    if asked != "auto":
+    if asked in ("torch", "reference"):
         return asked
-    chosen = "triton" if device.type == "cuda" and lacks is None else "torch"
-    log_choice(function, chosen, device, lacks or "a GPU" if device.type == "cuda" else "no GPU")
-    return chosen
+    if asked == "auto" and device.type != "cuda":
+        log_choice(function, "torch", device, "no GPU")
+        return "torch"
+    lacks = triton_lacks(device, dtype)
+    if asked == "auto":
+        log_choice(function, "torch" if lacks else "triton", device, lacks or "a GPU")
+        return "torch" if lacks else "triton"
+    if lacks:
+        raise backend_error(function, asked, lacks, "use backend='auto', 'torch' or 'reference'")
+    return asked
 
 
 def on_device(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:

@@ -54,7 +54,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, compute_dtype
     """The reference, and what PyTorch runs: there is no faster way to say it. cos, sin: [B or 1, S, R / 2]."""
     compute = compute_dtype or torch.promote_types(x.dtype, torch.float32)
     size = 2 * cos.shape[-1]
-    turned, passed = x[..., :size].to(compute), x[..., size:]
+    turned = x[..., :size].to(compute)
     c, s = (table.unsqueeze(2).to(compute) for table in (cos, sin))
     if interleaved:
         a, b = turned[..., 0::2], turned[..., 1::2]
@@ -62,4 +62,5 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, compute_dtype
     else:
         a, b = turned.chunk(2, dim=-1)
         out = torch.cat((a * c - b * s, b * c + a * s), dim=-1)
-    return torch.cat((out.to(x.dtype), passed), dim=-1)
+    out = out.to(x.dtype)
+    return out if size == x.shape[-1] else torch.cat((out, x[..., size:]), dim=-1)

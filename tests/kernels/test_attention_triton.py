@@ -86,8 +86,8 @@ def test_dropout_mask_is_the_counter_mask(tile: tuple[int, int], device: str, mo
 
 
 def test_half_precision_scores_err_by_the_rounding_of_the_output_alone(device: str) -> None:
-    """One key a query: the weight is 1 whatever the score, so the gradient of the score is exactly 0. What the kernel gives
-    instead is rowsum(dO * (O before rounding - O)), as in FlashAttention's backward pass."""
+    """One key a query: the weight is 1 whatever the score, so the gradient of the score is exactly 0. What the kernel
+    gives instead is rowsum(dO * (O before rounding - O)), as in FlashAttention's backward pass."""
     p, shape = 0.25, (1, 40, 2, 129)
     q, k, v, dout = (torch.randn(shape, device=device).bfloat16() for _ in range(4))
     bias = torch.randn(1, 2, 40, 40, device=device).bfloat16().requires_grad_()
