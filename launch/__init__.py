@@ -59,7 +59,7 @@ def run_launch(config: Config, run: Path) -> int:
         return run_local(config, run)
     if config.launch.ssh:
         write_launch(folder, launcher, stays=True)
-        return start_over_ssh(plan, config.launch.pass_environment)
+        return start_over_ssh(plan, config.launch)
     write_launch(folder, launcher)
     print(plan.text, end="")
     return 0

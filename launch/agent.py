@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.config import Config
@@ -144,6 +144,23 @@ def own_address(host: str, port: int) -> str:
         raise UserError(f"launch.hosts: {host}: {error.strerror or error}") from None
 
 
+def check_nodes(config: Config, run: Path, here: Meeting) -> int:
+    """Preflight of this node with all others, or alone where they have done that already: this one was away."""
+    if here.node and _answers(here.host, here.port):
+        alone = config.launch.model_copy(update={"nodes": 1, "min_nodes": None, "rendezvous": "c10d"})
+        return run_agent(config.model_copy(update={"launch": alone}), run, Meeting(), module="launch.preflight")
+    # On the next port: the first agent's store ends with it, and a slower node must not meet the old one.
+    return run_agent(config, run, replace(here, port=here.port and here.port + 1), module="launch.preflight")
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def main(arguments: list[str]) -> int:
     """`python -m launch.agent RUN [--host H --port P --node N --address A]`; under srun, SLURM numbers the nodes."""
     from trainer.folder import RunFolder
@@ -158,13 +175,9 @@ def main(arguments: list[str]) -> int:
     try:
         config = RunFolder(given.run).load_config()
         address = given.address or own_address(given.host, given.port)
-        if config.launch.preflight:
-            # On the next port: the first agent's store ends with it, and a slower node must not meet the old one.
-            beside = Meeting(given.host, given.port and given.port + 1, given.node, address)
-            code = run_agent(config, given.run, beside, "launch.preflight")
-            if code != DONE:
-                return code
         here = Meeting(given.host, given.port, given.node, address)
+        if config.launch.preflight and (code := check_nodes(config, given.run, here)) != DONE:
+            return code
         code = run_agent(config, given.run, here, restarts=config.launch.restarts)
         if given.node == 0 and code in (DONE, FAILED, HALTED, STOPPED):
             from trainer.report import finish_report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from launch.agent import Meeting, run_agent
 from trainer.config import Config
 from trainer.worker import DONE, work
 
@@ -15,6 +14,8 @@ def run_local(config: Config, run: Path) -> int:
 
     What a rank's failure says is shown once.
     """
+    from launch.agent import Meeting, run_agent  # not above: `python -m launch.agent` warns of what was imported before
+
     if config.launch.preflight and (code := run_agent(config, run, Meeting(), "launch.preflight")) != DONE:
         return code
     if config.launch.processes == 1 and not config.launch.restarts:

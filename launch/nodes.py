@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Command, LaunchPlan, Resources
-from trainer.config import Config
-from trainer.worker import FAILED
+from trainer.config import Config, LaunchConfig
+from trainer.worker import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
+SILENT_SECONDS = 15  # after which ssh asks a host whether it is still there
 
 
 def plan_nodes(config: Config, run: Path, place: Resources) -> LaunchPlan:
@@ -48,15 +50,18 @@ def node_script(config: Config, run: Path, place: Resources, node: int) -> str:
     return " && ".join([f"cd {shlex.quote(str(place.folder))}", *exports, *launch.setup, f"exec {shlex.join(words)}"])
 
 
-def start_over_ssh(plan: LaunchPlan, pass_environment: Sequence[str]) -> int:
-    """Run every node's command on its host, with the host before each line; returns the worst exit code.
+def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
+    """Run every node's command on its host, with the host before each line; returns the run's exit code.
 
-    Named variables go through ssh's standard input: no file and no process list sees their values. A signal to this
-    process goes to every agent, which lets its ranks save.
+    Variables of `launch.pass_environment` go through ssh's standard input: no file and no process list sees their
+    values. A signal to this process goes to every agent, which lets its ranks save. A host that is silent for
+    `launch.rendezvous_seconds` is given up.
     """
-    secrets = {name: os.environ[name] for name in pass_environment if name in os.environ}
+    secrets = {name: os.environ[name] for name in launch.pass_environment if name in os.environ}
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
-    nodes = [_Node(command, exports) for command in plan.commands]
+    questions = math.ceil(launch.rendezvous_seconds / SILENT_SECONDS)
+    ssh = (*SSH, "-o", f"ServerAliveInterval={SILENT_SECONDS}", "-o", f"ServerAliveCountMax={questions}")
+    nodes = [_Node(ssh, command, exports) for command in plan.commands]
 
     def forward(number: int, _: object) -> None:
         for node in nodes:
@@ -64,18 +69,26 @@ def start_over_ssh(plan: LaunchPlan, pass_environment: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, forward)
-    return max((node.wait() for node in nodes), key=lambda code: (code != 0, code == FAILED, code))
+    return outcome([node.wait() for node in nodes], launch.min_nodes or launch.nodes)
+
+
+def outcome(codes: Sequence[int], enough: int) -> int:
+    """The run's exit code from those of its nodes: how it ended for `enough` of them, else the worst."""
+    for code in (DONE, STOPPED, HALTED):
+        if codes.count(code) >= enough:
+            return code
+    return max(codes, key=lambda code: (code != DONE, code == FAILED, code))
 
 
 class _Node:
     """One host's agent, behind ssh."""
 
-    def __init__(self, command: Command, exports: str) -> None:
+    def __init__(self, ssh: Sequence[str], command: Command, exports: str) -> None:
         assert command.host is not None
-        self.host, self.pid = command.host, ""
+        self.ssh, self.host, self.pid = ssh, command.host, ""
         # The shell tells its own process id, which the agent keeps, then reads the rest of its script from ssh.
         self.process = subprocess.Popen(
-            [*SSH, command.host, "bash -s"],
+            [*ssh, command.host, "bash -s"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -97,7 +110,7 @@ class _Node:
 
     def send(self, number: signal.Signals) -> None:
         if self.pid and self.process.poll() is None:
-            subprocess.Popen([*SSH, self.host, f"kill -{number.name.removeprefix('SIG')} {self.pid}"])
+            subprocess.Popen([*self.ssh, self.host, f"kill -{number.name.removeprefix('SIG')} {self.pid}"])
 
     def wait(self) -> int:
         code = self.process.wait()

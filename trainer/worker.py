@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.signals import StopRequest, die_with_parent
@@ -18,7 +19,7 @@ from trainer.folder import RunFolder
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 HALTED = 3  # by a policy: to start again would end the same
 STOPPED = 75  # before the end, and can be resumed (EX_TEMPFAIL)
-VERDICT = "ISOFLOP_VERDICT"  # variable: the file in which an agent looks for one of the last two
+VERDICT = "ISOFLOP_VERDICT"  # variable: the file in which an agent looks for an end that is none of its business
 
 
 def work(run: Path) -> int:
@@ -54,19 +55,27 @@ def work(run: Path) -> int:
 
 
 def as_found(config: Config) -> Config:
-    """The run on as many ranks as there are: fewer than planned where a node was lost for good."""
+    """The run on as many ranks as there are: fewer than planned where a node was lost for good.
+
+    The global batch stays, and so does what a rank computes at once: it fitted into memory.
+    """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == config.launch.ranks:
         return config
     nodes, rest = divmod(size, config.launch.processes)
     place = {"nodes": nodes} if not rest else {"nodes": 1, "processes": size}
-    return config.model_copy(update={"launch": config.launch.model_copy(update=place)})
+    launch = config.launch.model_copy(update=place)
+    engine = config.engine.model_copy(update={"micro_batch": micro_batch(config)})
+    return config.model_copy(update={"launch": launch, "engine": engine})
 
 
 def leave(code: int) -> NoReturn:
-    """End this process. An agent that starts failed ranks again is told where that would be wrong."""
+    """End this process. An agent that starts failed ranks again is told where that would be wrong.
+
+    So is one that has stopped its ranks itself, to start them again beside those of a node that came back.
+    """
     verdict = os.environ.get(VERDICT)
-    if verdict and code in (STOPPED, HALTED):
+    if verdict and code in (DONE, STOPPED, HALTED):
         Path(verdict).write_text(str(code))
         code = DONE
     sys.stdout.flush()

@@ -99,9 +99,11 @@ def install(run: Path) -> None:
     """Put the faults between the loop and its engine. `reads-<rank>.jsonl` tells what each update was made of."""
     from trainer import loop
     from trainer.engine import Engine
+    from trainer.folder import RunFolder
 
     class FaultyEngine(Engine):
         def __init__(self, *arguments: Any) -> None:
+            self.attempt = RunFolder(run).attempts()  # the first rank counts this one later, when all have got here
             super().__init__(*arguments)
             self.faults = Faults(run, self.world.rank, self.config.checkpoint.every_steps)
             self.done = 0  # updates so far
@@ -113,7 +115,7 @@ def install(run: Path) -> None:
 
         def update(self, lr: float) -> None:
             with open(run / f"reads-{self.world.rank}.jsonl", "a") as file:
-                file.write(json.dumps({"step": self.done, "rows": self.reads}) + "\n")
+                file.write(json.dumps({"step": self.done, "attempt": self.attempt, "rows": self.reads}) + "\n")
             super().update(lr)
             self.done += 1
 

@@ -15,13 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainer.faults.ranks import fingerprint
-from trainer.data import Samples, prepare
-from trainer.folder import RunFolder
-from trainer.trackers import read_events, read_metrics
+from tests.trainer.faults.history import losses, samples_expected, samples_read
+from trainer.trackers import read_events
 
 ROOT = Path(__file__).resolve().parents[3]
-BATCH = 12
 
 SURVIVE = ["launch.restarts=100", "faults.hang_seconds=6", "faults.straggler_steps=1"]
 
@@ -59,31 +56,9 @@ def survive(words: list[str], folder: Path, faults: list[dict[str, Any]], starts
     raise AssertionError(f"not finished after {starts} starts:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
-def losses(run: Path) -> dict[int, float]:
-    return {record["step"]: record["loss"] for record in read_metrics(run) if record["kind"] == "step"}
-
-
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     files = (run / "checkpoints" / f"step-{step:08d}").glob("model*.safetensors")
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-def samples_read(run: Path, steps: int) -> Counter[str]:
-    """What the updates that count were made of, over all ranks."""
-    read: Counter[str] = Counter()
-    for rank in range(2):
-        lines = (run / f"reads-{rank}.jsonl").read_text().splitlines()
-        last = {record["step"]: record["rows"] for record in map(json.loads, filter(None, lines))}
-        assert sorted(last) == list(range(steps))
-        read.update(row for rows in last.values() for row in rows)
-    return read
-
-
-def samples_expected(run: Path, steps: int) -> Counter[str]:
-    """The first steps x batch samples of the run, computed here."""
-    config = RunFolder(run).load_config()
-    batch = Samples(prepare(config), config, "train").batch(0, steps * BATCH)
-    return Counter(fingerprint(row) for row in batch["tokens"])
 
 
 def check(tiny: list[str], folder: Path, faults: list[dict[str, Any]], starts: int) -> Path:

@@ -1,0 +1,149 @@
+"""Nodes of torchrun that are lost, for good or for a while: loopback addresses stand for hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.nodes import outcome
+from tests.launch.test_preflight import free_port
+from tests.trainer.faults.history import losses, samples_expected, samples_read
+from trainer.books.layout import micro_batch, micro_batches
+from trainer.compose import compose
+from trainer.trackers import read_events
+from trainer.worker import DONE, FAILED, HALTED, STOPPED, as_found
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 12
+# Stands in for ssh: every host is this one.
+SSH = """#!/bin/bash
+while [ "$1" = -o ]; do shift 2; done
+sed -u "s/-m launch.agent/-m tests.launch.faulty_agent/" | bash -s
+"""
+
+
+def environment(faults: list[dict[str, Any]], **more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "ISOFLOP_TEST_FAULTS": json.dumps(faults), **more}
+
+
+def over(hosts: list[str], least: int) -> list[str]:
+    """A run on these hosts, which goes on with as few as `least`."""
+    words = ["launch=torchrun", f"launch.nodes={len(hosts)}", f"launch.hosts=[{','.join(hosts)}]"]
+    return [*words, f"launch.min_nodes={least}", f"launch.port={free_port()}", "run.experiment=nodes", "run.id=run"]
+
+
+def check_history(run: Path, isoflop: Any, tiny: list[str]) -> None:
+    """Every sample was read once, and the losses are those of a run that lost nothing, on one rank."""
+    assert samples_read(run, STEPS) == samples_expected(run, STEPS)
+    done = isoflop("train", *tiny, "run.experiment=nodes", "run.id=undisturbed")
+    assert done.returncode == 0, done.stderr
+    undisturbed = losses(run.parent / "undisturbed")
+    assert sorted(undisturbed) == list(range(1, STEPS + 1))
+    assert losses(run) == pytest.approx(undisturbed, rel=1e-5)
+
+
+def ranks(run: Path) -> list[int]:
+    """On how many ranks each attempt trained."""
+    texts = [event["text"] for event in read_events(run) if event["name"] in ("start", "resume")]
+    return [int(re.findall(r"on (\d+) rank", text)[0]) for text in texts]
+
+
+@pytest.mark.slow
+def test_the_rest_goes_on_without_a_node(isoflop: Any, tiny: list[str]) -> None:
+    """Three nodes; the one with the first rank dies: ranks go by the text of addresses, and ...10 is before ...2."""
+    programs = isoflop.folder / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(SSH)
+    (programs / "ssh").chmod(0o755)
+    words = [*tiny, *over(["127.0.0.2", "127.0.0.10", "127.0.0.3"], 1), "launch.ssh=true", "launch.preflight=false"]
+    done = subprocess.run(
+        isoflop.arguments("launch", *words),
+        cwd=isoflop.folder,
+        env=environment([{"kind": "agent", "rank": 0, "step": 6}], PATH=f"{programs}:{os.environ['PATH']}"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr  # also where a host's own exit code is that of kill -9
+    run = isoflop.folder / "runs" / "nodes" / "run"
+    assert ranks(run) == [3, 2]
+    assert "127.0.0.2: report " in done.stdout
+    check_history(run, isoflop, tiny)
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_back_takes_part_again(isoflop: Any, tiny: list[str]) -> None:
+    """Two nodes, then one, then two; whoever was left saves before it is started again."""
+    done = isoflop("launch", *tiny, *over(["127.0.0.2", "127.0.0.3"], 1))
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in done.stdout.splitlines() if line.startswith("bash -c ")]
+    run = isoflop.folder / "runs" / "nodes" / "run"
+    loses = {"kind": "agent", "rank": 1, "step": 6}
+    slow = [{"kind": "slow", "rank": 0, "step": step, "seconds": 2} for step in range(7, STEPS)]
+
+    def start(node: int) -> subprocess.Popen[bytes]:
+        text = commands[node].replace("-m launch.agent", "-m tests.launch.faulty_agent")
+        out = open(isoflop.folder / f"node-{node}.txt", "ab")  # noqa: SIM115 - the process keeps it
+        return subprocess.Popen(
+            ["bash", "-c", f"exec {text}"], env=environment([loses, *slow]), stdout=out, stderr=out, cwd=isoflop.folder
+        )
+
+    nodes = [start(0), start(1)]
+    try:
+        assert nodes[1].wait(120) == -signal.SIGKILL
+        wait_for(lambda: len(ranks(run)) == 2, 120)
+        nodes.append(start(1))
+        assert [node.wait(180) for node in (nodes[0], nodes[2])] == [0, 0], told(isoflop.folder)
+    finally:
+        for node in nodes:
+            node.kill()
+            node.wait()
+    assert ranks(run) == [2, 1, 2]
+    assert [event["name"] for event in read_events(run)].count("stopped") == 1
+    assert "Warning" not in told(isoflop.folder)
+    check_history(run, isoflop, tiny)
+
+
+def told(folder: Path) -> str:
+    return "\n".join(file.read_text() for file in folder.glob("node-*.txt"))
+
+
+def wait_for(ready: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_fewer_ranks_share_the_same_batch_and_compute_no_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose([*over(["a", "b", "c", "d"], 1), "optim.batch_size=32"])
+    assert (micro_batch(config), micro_batches(config)) == (8, 1)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    found = as_found(config)
+    assert (found.launch.nodes, found.optim.batch_size) == (3, 32)
+    assert (micro_batch(found), micro_batches(found)) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("codes", "least", "code"),
+    [
+        ([DONE, DONE], 2, DONE),
+        ([DONE, FAILED], 2, FAILED),
+        ([DONE, FAILED], 1, DONE),  # one was lost for good, and the rest has finished
+        ([STOPPED, FAILED, STOPPED], 2, STOPPED),
+        ([HALTED, HALTED, FAILED], 2, HALTED),
+        ([FAILED, STOPPED, FAILED], 2, FAILED),
+        ([STOPPED, 2], 2, STOPPED),
+    ],
+)
+def test_how_a_run_over_ssh_ended(codes: list[int], least: int, code: int) -> None:
+    assert outcome(codes, least) == code
