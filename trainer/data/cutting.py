@@ -116,7 +116,7 @@ class Cutting:
     def window(self, part: Part, index: np.ndarray, first: int) -> Window:
         """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
         place = part.places(first, first + len(index))
-        epoch = (first + np.arange(len(index))) // part.n
+        epoch = np.arange(first, first + len(index)) // part.n
         owner = None
         if part.fit is not None:
             place, owner = part.fit.members(place)

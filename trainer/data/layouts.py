@@ -16,6 +16,7 @@ import numpy as np
 
 from trainer.data.shards import TokenStream
 from trainer.objectives import PADDING, Layout
+from trainer.objectives.ranges import numbers, without
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Cut:
     segments: np.ndarray
     positions: np.ndarray
     begins: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def crossings(starts: np.ndarray, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row, document) of every document that begins inside a window but not at its first token.
+
+    starts: where documents begin, ascending; begin: where the windows do, which are all of one length.
+    """
+    first, last = starts.searchsorted(begin + 1), starts.searchsorted(begin + length)
+    return np.arange(len(begin)).repeat(last - first), numbers(first, last)
 
 
 class Windows(ABC):
@@ -91,10 +101,13 @@ class Stream(Windows):
         segments = np.zeros((rows, length), np.int32)
         positions = np.empty((rows, length), np.int64)
         positions[:] = columns
-        row, column = self.stream.boundaries(begin, length) if self.boundaries else (begin[:0], begin[:0])
+        row = column = begin[:0]
+        if self.boundaries:
+            row, document = crossings(self.stream.starts, begin, length)
+            column = self.stream.starts[document] - begin[row]
         if len(row) <= rows:  # long documents: few boundaries
             for r, c in zip(row.tolist(), column.tolist(), strict=True):
-                segments[r, c:] += 1
+                segments[r, c:] = segments[r, c - 1] + 1
                 positions[r, c:] = columns[: length - c]
         else:
             segments[row, column] = 1
@@ -126,26 +139,18 @@ class Text(Windows):
 
     def cut(self, places: np.ndarray) -> Cut:
         begin = places * self.stride
-        first = self.document(places)
-        crossed = np.searchsorted(self.starts, begin + self.length, side="left") - first - 1
-        tokens = np.empty((len(begin), self.length), np.int64)
-        raw = begin + 2 * first + 1
-        simple = crossed <= 0
-        if simple.all():
-            self.stream.read(raw, tokens)
-        else:
-            if simple.any():
-                part = tokens[simple]
-                self.stream.read(raw[simple], part)
-                tokens[simple] = part
-            for row in np.flatnonzero(~simple).tolist():
-                wide = np.full((1, self.length + 2 * int(crossed[row])), self.pad, np.int64)
-                self.stream.read(raw[row : row + 1], wide)
-                starts = self.stream.starts[first[row] + 1 : first[row] + 1 + crossed[row]] - raw[row]
-                text = np.ones(wide.shape[1], bool)
-                text[starts - 1] = text[starts] = False
-                tokens[row] = wide[0, text]
-        return self._unit(tokens, np.clip(self.tokens - begin, 0, self.length))
+        # Each window as it stands in the stream, wide enough for the marks between documents, which are left out.
+        row, document = crossings(self.starts, begin, self.length)
+        marks = 2 * np.bincount(row, minlength=len(begin))
+        raw = begin + 2 * self.document(places) + 1
+        wide = np.empty((len(begin), self.length + int(marks.max(initial=0))), np.int64)
+        self.stream.read(raw, wide)
+        first = np.arange(0, wide.size, wide.shape[1])
+        inner = first[row] + self.stream.starts[document] - raw[row]  # where their <s> are
+        begins, ends = without(first, first + self.length + marks, inner - 1, inner + 1)
+        flat, texts = wide.ravel(), zip(begins.tolist(), ends.tolist(), strict=True)
+        tokens = np.concatenate([flat[:0], *(flat[a:b] for a, b in texts)]).reshape(len(begin), self.length)
+        return self._unit(tokens, (self.tokens - begin).clip(0, self.length))
 
 
 class Pieces(Windows):

@@ -6,6 +6,9 @@ inside [0, n) again (Black and Rogaway 2002, "Ciphers with arbitrary finite doma
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from trainer.objectives.noise import bits
@@ -37,24 +40,30 @@ class Order:
     def _block(self, epoch: int, block: int) -> np.ndarray:
         known = self._blocks.get((epoch, block))
         if known is None:
-            keys = bits(self.seed, self.stream[0], epoch, ROUNDS, self.stream[1])
-            begin = block * BLOCK
-            positions = self._encipher(np.arange(begin, min(begin + BLOCK, self.n), dtype=np.uint64), keys)
-            while (outside := positions >= self.n).any():
-                positions[outside] = self._encipher(positions[outside], keys)
-            known = positions.astype(np.int64)
+            known = self._positions(epoch, block * BLOCK, min((block + 1) * BLOCK, self.n))
             if len(self._blocks) > 3:
                 self._blocks = {}
             self._blocks[epoch, block] = known
         return known
 
+    def _positions(self, epoch: int, begin: int, end: int) -> np.ndarray:
+        keys = bits(self.seed, self.stream[0], epoch, ROUNDS, self.stream[1])
+        step: Callable[[np.ndarray], np.ndarray] = partial(self._encipher, keys=keys)
+        if self.n <= BLOCK:  # few enough for a table of the whole domain, which makes the walk a look-up
+            step = step(np.arange(1 << 2 * self._half)).take
+        positions = step(np.arange(begin, end))
+        while len(outside := np.flatnonzero(positions >= self.n)):
+            positions[outside] = step(positions[outside])
+        return positions
+
     def _encipher(self, x: np.ndarray, keys: np.ndarray) -> np.ndarray:
         half = np.uint64(self._half)
         mask = np.uint64((1 << self._half) - 1)
+        x = x.astype(np.uint64)
         left, right = x >> half, x & mask
         for key in keys:
             left, right = right, left ^ (_mix(right ^ key) & mask)
-        return left << half | right
+        return (left << half | right).astype(np.int64)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

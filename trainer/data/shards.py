@@ -153,16 +153,6 @@ class TokenStream:
                 filled += len(part)
                 number += 1
 
-    def boundaries(self, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """(row, column) of every document that begins inside a window but not at its first token."""
-        first, last = np.searchsorted(self.starts, np.concatenate([begin + 1, begin + length])).reshape(2, -1)
-        counts = last - first
-        if not counts.any():
-            return first[:0], first[:0]
-        row = np.repeat(np.arange(len(begin)), counts)
-        document = np.arange(len(row)) + np.repeat(first - np.cumsum(counts) + counts, counts)
-        return row, self.starts[document] - begin[row]
-
 
 def _mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
     """A file's numbers, read where they are asked for, and no others beside them: samples lie in no order."""

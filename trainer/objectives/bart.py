@@ -8,6 +8,7 @@ import numpy as np
 
 from trainer.objectives.base import PADDING, Batch, Layout, Window, enclose, pack_left, side, teacher
 from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
+from trainer.objectives.ranges import numbers, without
 from trainer.objectives.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengths int64 [B]
@@ -56,12 +57,12 @@ class Denoising:
         for number, name in enumerate(self.noises):
             rows = getattr(self, f"_{name}")(*rows, partial(self._draw, window, 8 * number))
         source, lengths = enclose(*rows, self.bos, self.eos, self.pad, window.lengths > 0)
-        closed, closed_lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
-        targets = np.concatenate([closed[:, 1:], np.full((len(closed), 1), self.pad)], axis=1)
-        return {
-            **side(source, lengths, "source_"),
-            **teacher(targets, np.maximum(closed_lengths - 1, 0), self.bos, self.pad),
-        }
+        some = np.flatnonzero(window.lengths)
+        targets = np.full(source.shape, self.pad)
+        targets[:, :-2] = window.tokens
+        targets[some, window.lengths[some]] = self.eos
+        written = np.where(window.lengths > 0, window.lengths + 1, 0)
+        return {**side(source, lengths, "source_"), **teacher(targets, written, self.bos, self.pad)}
 
     def _draw(self, window: Window, first: int, count: int, part: int) -> np.ndarray:
         """Every noise has eight parts of the sample's stream to itself."""
@@ -100,39 +101,39 @@ class Denoising:
         words and may overlap, so that fewer words vanish than were asked for (26.5% at 30% and 3).
         """
         rows, width = tokens.shape
-        room = lengths if self.shared else np.full(rows, width)
-        inside = _inside(tokens, lengths)
-        begins = self.vocabulary.word_starts(tokens) & inside if self.whole_words else inside
-        words = begins.sum(axis=1) if self.whole_words else lengths
-        spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), width, draw)
-
-        # The word-level picture: which words begin a span, and which are covered by a span that began earlier.
-        tries = 32 + int(2 * self.rate * width / self.mean_span)
-        starts = choose_few(draw, 1, width, words, (spans > 0).sum(axis=1), tries)
-        row, word = np.nonzero(starts)
-        length = spans[spans > 0]  # both in the order of rows
-        flat = row * (width + 1)
-        change = np.bincount(flat + word + 1, minlength=rows * (width + 1))
-        change -= np.bincount(flat + np.minimum(word + length, width), minlength=rows * (width + 1))
-        covered = np.cumsum(change.reshape(rows, -1), axis=1)[:, :-1] > 0
-
+        first = width * np.arange(rows)  # of each row: places are those of the flat array
+        words = lengths
         if self.whole_words:
-            word_of = np.maximum(np.cumsum(begins, axis=1) - 1, 0)
-            gone = np.take_along_axis(covered, word_of, axis=1)
-            started = np.take_along_axis(starts, word_of, axis=1) & inside & ~gone
-            masked = started & begins
-            keep = inside & ~gone & (~started | begins)
-        else:
-            masked, keep = starts & ~covered, inside & ~covered
-        tokens = tokens.copy()
-        tokens[masked] = self._masks(draw(width, 3)[masked]) if self.random_share else self.mask
-        tokens, lengths = pack_left(tokens, keep, width, self.pad)
-        return self._insert(tokens, lengths, inserted, room, draw)
+            starts = np.flatnonzero(self.vocabulary.word_starts(tokens) & _inside(tokens, lengths))
+            words = np.diff(starts.searchsorted(first), append=len(starts))
+        spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), width, draw)
+        some = spans > 0
+        count = some.sum(axis=1)
+        tries = 32 + int(2 * self.rate * width / self.mean_span)
+        begin = choose_few(draw, 1, width, words, count, tries)
+        end = np.minimum(begin + spans[some], np.repeat(first + words, count))  # both in the order of rows
+        if self.whole_words:  # from the places of words to those of tokens
+            token = np.empty(tokens.size + 1, np.int64)
+            token[numbers(first, first + words)] = starts
+            token[first + words] = first + lengths
+            begin, end = token[begin], token[end]
+
+        # A span leaves its mask unless one that began earlier covers it; the rest of what they cover is gone.
+        covered_to = np.maximum.accumulate(end)
+        apart = np.ones(len(begin) + 1, bool)  # from the span before: one does not reach the other
+        apart[1:-1] = begin[1:] >= covered_to[:-1]
+        masked, resumed = begin[apart[:-1]], covered_to[apart[1:]]
+        flat = tokens.flatten()
+        flat[masked] = self._masks(draw(width, 3).ravel()[masked]) if self.random_share else self.mask
+        kept = numbers(*without(first, first + lengths, masked + 1, resumed))
+        room = lengths if self.shared else np.where(lengths > 0, width, 0)
+        lengths = np.diff(kept.searchsorted(first), append=len(kept))
+        return self._insert(flat[kept], lengths, np.minimum(lengths + inserted, room), width, draw)
 
     def _span_lengths(self, budget: np.ndarray, width: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         """(lengths of spans in words, 0 behind the last, [B, N]; number of empty spans [B]): they sum to the budget."""
         most = int(budget.max(initial=0))
-        for count in (32 + int(1.5 * most / self.mean_span), 32 * (width + 1)):  # the first is nearly always enough
+        for count in (16 + int(1.2 * most / self.mean_span), 32 * (width + 1)):  # the first is nearly always enough
             spans = poisson(draw(count, 0), self.mean_span)
             ends = np.cumsum(spans, axis=1)
             if (ends[:, -1] >= budget).all():
@@ -142,18 +143,13 @@ class Denoising:
         spans = np.where(drawn, np.minimum(spans, budget[:, None] - before), 0)
         return spans, (drawn & (spans == 0)).sum(axis=1)
 
-    def _insert(self, tokens: np.ndarray, lengths: np.ndarray, count: np.ndarray, room: np.ndarray, draw: Draw) -> Rows:
-        """`count` masks at random places between the tokens, as many as there is room for."""
-        if not count.any():
-            return tokens, lengths
-        longer = np.minimum(lengths + count, room)
-        longer = np.where(lengths > 0, longer, 0)
-        inside = _inside(tokens, longer)
-        new = choose_few(draw, 4, tokens.shape[1], longer, longer - lengths, 64)
-        spread = np.full_like(tokens, self.pad)
-        old = np.concatenate([row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)])
-        spread.ravel()[np.flatnonzero(inside & ~new)] = old
-        spread[new] = self.mask
+    def _insert(self, flat: np.ndarray, lengths: np.ndarray, longer: np.ndarray, width: int, draw: Draw) -> Rows:
+        """Rows of `width` from their tokens end to end, made longer by masks at random places between them."""
+        first = width * np.arange(len(lengths))
+        new = choose_few(draw, 4, width, longer, longer - lengths, 64)
+        spread = np.full((len(lengths), width), self.pad)
+        spread.ravel()[new] = self.mask
+        spread.ravel()[numbers(*without(first, first + longer, new, new + 1))] = flat
         return spread, longer
 
     def _document_rotation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:

@@ -51,6 +51,8 @@ class Window:
     @cached_property
     def lengths(self) -> np.ndarray:
         """int64 [B]: tokens before the padding."""
+        if self.segments[:, -1].min(initial=0) != PADDING:
+            return np.full(*self.segments.shape)
         return (self.segments != PADDING).sum(axis=1)
 
     def bits(self, count: int, part: int = 0) -> np.ndarray:
@@ -118,11 +120,10 @@ def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
 
 
 def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
-    """A decoder's side: it reads `start` and then its own targets, one behind (teacher forcing)."""
+    """A decoder's side: it reads `start` and then its own targets, one behind (teacher forcing). Uses `targets` up."""
     tokens = np.empty_like(targets)
     tokens[:, 1:] = targets[:, :-1]
     tokens[:, 0] = start
-    targets = targets.copy()
     for row in np.flatnonzero(lengths < targets.shape[1]).tolist():
         tokens[row, lengths[row] :], targets[row, lengths[row] :] = pad, NO_TARGET
     return {**side(tokens, lengths), "targets": targets}

@@ -30,7 +30,7 @@ class Causal:
         targets = window.tokens[:, 1:].copy()
         row, column = window.inner_begins()
         targets[row, column - 1] = NO_TARGET
-        if (window.segments[:, -1] == PADDING).any():
+        if window.segments[:, -1].min(initial=0) == PADDING:
             targets[window.segments[:, 1:] == PADDING] = NO_TARGET
         # Views, not copies: the window belongs to this batch alone.
         return {

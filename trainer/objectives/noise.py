@@ -10,43 +10,42 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from trainer.objectives.ranges import numbers
+
 # A purpose is a stream of its own; the numbers are part of the identity of a run and never change their meaning.
 PURPOSES = {"order": 1, "noise": 2, "static": 3, "partner": 4, "mixture": 5, "template": 6}
 LARGEST = np.uint64(2**64 - 1)
-_local = threading.local()
+
+
+class _Local(threading.local):
+    """One generator per thread: setting its state costs a tenth of making another, in tuples half of that in arrays."""
+
+    def __init__(self) -> None:
+        self.philox = np.random.Philox()
+        self.state: Any = {**self.philox.state, "buffer": (0,) * 4, "buffer_pos": 4, "has_uint32": 0}
+
+
+_local = _Local()
 
 
 def bits(seed: int, purpose: str, index: int, count: int, part: int = 0) -> np.ndarray:
     """`count` uint64 of the stream (seed, purpose, index), or of its part of that number."""
-    generator, state = _philox()
-    state["state"]["key"][:] = seed, PURPOSES[purpose]
-    state["state"]["counter"][:] = 0, 0, part, index
-    generator.state = state
-    return generator.random_raw(count)
-
-
-def _philox() -> tuple[np.random.Philox, Any]:
-    """One generator per thread: setting its state costs a tenth of making another."""
-    if not hasattr(_local, "philox"):
-        generator = np.random.Philox()
-        _local.philox = generator, {**generator.state, "buffer_pos": 4, "has_uint32": 0}
-    return _local.philox
+    return rows(seed, purpose, np.array([index], np.uint64), count, part)[0]
 
 
 def rows(seed: int, purpose: str, index: np.ndarray, count: int, part: int = 0) -> np.ndarray:
     """uint64 [len(index), count]: one stream per row."""
     drawn = np.empty((len(index), count), np.uint64)
-    generator, state = _philox()
-    state["state"]["key"][:] = seed, PURPOSES[purpose]
-    counter = state["state"]["counter"]
+    philox, state, key = _local.philox, _local.state, (seed, PURPOSES[purpose])
     for row, number in enumerate(index.tolist()):
-        counter[:] = 0, 0, part, number
-        generator.state = state
-        drawn[row] = generator.random_raw(count)
+        state["state"] = {"key": key, "counter": (0, 0, part, number)}
+        philox.state = state
+        drawn[row] = philox.random_raw(count)
     return drawn
 
 
@@ -86,29 +85,30 @@ Draw = Callable[[int, int], np.ndarray]  # (count, part) -> uint64 [B, count], t
 
 
 def choose_few(draw: Draw, part: int, width: int, bound: np.ndarray, count: np.ndarray, tries: int) -> np.ndarray:
-    """bool [B, width]: `count` of the first `bound` places, each set of them equally likely.
+    """int64: in every row `count` of the first `bound` of its `width` places, each set of them equally likely.
 
-    The first distinct ones of `tries` random places; rows in which those are too few are drawn anew by `choose`, from
-    part + 1. Cheaper than `choose` where few are taken of many. `tries` must not depend on the batch.
+    They come as row * width + place, ascending: the first distinct ones of `tries` random places. Rows in which those
+    are too few are drawn anew by `choose`, from part + 1. Cheaper than `choose` where few are taken of many. `tries`
+    must not depend on the batch.
     """
-    rows = len(count)
-    place = below(draw(tries, part), bound[:, None])
-    ranked = np.sort(place * tries + np.arange(tries), axis=1)  # by place, then by time
-    place, time = np.divmod(ranked, tries)
-    fresh = np.ones((rows, tries), bool)
-    fresh[:, 1:] = place[:, 1:] != place[:, :-1]
-    # The count-th fresh one in time is the last that is taken.
-    when = np.sort(np.where(fresh, time, tries), axis=1)
-    last = when[np.arange(rows), np.minimum(np.maximum(count - 1, 0), tries - 1)]
-    taken = fresh & (time <= last[:, None]) & (count > 0)[:, None]
-    chosen = np.zeros((rows, width), bool)
-    row, column = np.nonzero(taken)
-    chosen[row, place[row, column]] = True
-    short = np.flatnonzero((last >= tries) | (count > tries))
-    if len(short):
-        inside = np.arange(width) < bound[short, None]
-        chosen[short] = choose(draw(width, part + 1)[short], inside, count[short])
-    return chosen
+    rows = np.arange(len(count))
+    few = 16 + 5 * int(count.max(initial=0)) // 4
+    for seen in (min(few, tries), tries):  # the first ones are nearly always enough
+        place = (below(draw(seen, part), bound[:, None]) + width * rows[:, None]).ravel()
+        # Which try took a place first: of those that are written to one place, the last one stays.
+        number = np.arange(len(place))
+        first = np.empty(len(rows) * width, np.int64)
+        first[place[::-1].copy()] = number[::-1].copy()
+        fresh = np.flatnonzero(first[place] == number)
+        begin, end = fresh.searchsorted([seen * rows, seen * (rows + 1)])
+        short = np.flatnonzero(end - begin < count)
+        if not len(short):
+            return np.sort(place[fresh[numbers(begin, begin + count)]])
+    end = begin + count
+    end[short] = begin[short]
+    inside = np.arange(width) < bound[short, None]
+    row, column = np.nonzero(choose(draw(width, part + 1)[short], inside, count[short]))
+    return np.sort(np.concatenate([place[fresh[numbers(begin, end)]], short[row] * width + column]))
 
 
 def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -121,10 +121,15 @@ def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 def poisson(raw: np.ndarray, mean: float) -> np.ndarray:
     """int64, Poisson distributed, by inversion of its table."""
+    return np.searchsorted(_poisson_table(mean), uniform(raw), side="right")
+
+
+@cache
+def _poisson_table(mean: float) -> np.ndarray:
     terms = [math.exp(-mean)]
     while len(terms) < mean or terms[-1] > 1e-18:
         terms.append(terms[-1] * mean / len(terms))
-    return np.searchsorted(np.cumsum(terms)[:-1], uniform(raw), side="right")
+    return np.cumsum(terms)[:-1]
 
 
 def harmonic(raw: np.ndarray, longest: int) -> np.ndarray:

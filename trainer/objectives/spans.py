@@ -8,19 +8,25 @@ from functools import partial
 import numpy as np
 
 from trainer.objectives import noise
-from trainer.objectives.base import Batch, Layout, Window, chosen, side, teacher
+from trainer.objectives.base import Batch, Layout, Window, side, teacher
 from trainer.objectives.noise import Draw, below, choose_few
+from trainer.objectives.ranges import numbers
 from trainer.objectives.vocabulary import Vocabulary
 
 
-def _segmentation(draw: Draw, part: int, length: int, spans: int, rows: int) -> np.ndarray:
-    """int64 [B, spans]: the lengths of that many non-empty runs of `length` tokens, every cut equally likely."""
-    edges = np.zeros((rows, spans), np.int64)
-    if spans > 1:
-        bound, count = np.full(rows, length - 1), np.full(rows, spans - 1)
-        cuts = choose_few(draw, part, length - 1, bound, count, 2 * spans + 16)
-        edges[:, 1:] = np.flatnonzero(cuts).reshape(rows, spans - 1) % (length - 1) + 1
-    return np.diff(edges, axis=1, append=length)
+def _segmentations(draw: Draw, lengths: tuple[int, int], parts: int, rows: int) -> np.ndarray:
+    """int64 [2, B, parts]: the sizes of that many non-empty parts of each of two lengths, every cut equally likely."""
+
+    def both(count: int, part: int) -> np.ndarray:
+        return np.concatenate([draw(count, part), draw(count, part + 2)])
+
+    edges = np.zeros((2, rows, parts + 1), np.int64)
+    edges[0, :, -1], edges[1, :, -1] = lengths
+    if parts > 1:
+        width, bound, count = max(lengths), np.repeat(lengths, rows) - 1, np.full(2 * rows, parts - 1)
+        cuts = choose_few(both, 1, width, bound, count, 2 * parts + 16)
+        edges[..., 1:-1] = 1 + (cuts % width).reshape(2, rows, parts - 1)
+    return edges[..., 1:] - edges[..., :-1]
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,18 @@ class Denoiser:
         # T5's own exception: at one half the targets shall not be longer than the source.
         return length - (self.rate == 0.5 and self.target_length(length) > sequence_length)
 
-    def mask(self, draw: Draw, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """(hidden, first of a span): bool [B, L] each. Text and spans alternate: text begins, a span ends."""
+    def runs(self, draw: Draw, rows: int, length: int) -> np.ndarray:
+        """int64 [B, 2 spans + 2]: tokens hidden, kept, hidden, kept ...; the first run and the last are empty.
+
+        Text and spans alternate: text begins, a span ends. Text without a span is [0, length].
+        """
         hidden, spans = self.counts(length)
-        change = np.zeros((rows, length), bool)
-        if not spans:
-            return change, change
-        runs = np.empty((rows, 2 * spans), np.int64)
-        runs[:, 0::2] = _segmentation(draw, 1, length - hidden, spans, rows)
-        runs[:, 1::2] = _segmentation(draw, 3, hidden, spans, rows)
-        edges = np.cumsum(runs, axis=1)[:, :-1]
-        change[np.arange(rows)[:, None], edges] = True
-        inside = np.logical_xor.accumulate(change, axis=1)
-        return inside, inside & change
+        runs = np.zeros((rows, 2 * spans + 2), np.int64)
+        if spans:
+            runs[:, 1:-1:2], runs[:, 2::2] = _segmentations(draw, (length - hidden, hidden), spans, rows)
+        else:
+            runs[:, 1] = length
+        return runs
 
 
 class SpanCorruption:
@@ -114,7 +119,7 @@ class SpanCorruption:
         targets = np.full((rows, self.target_width), self.pad, np.int64)
         source_lengths, target_lengths = np.zeros((2, rows), np.int64)
         kind = which * (self.length + 1) + window.lengths
-        for number, length in (divmod(group, self.length + 1) for group in np.unique(kind).tolist()):
+        for number, length in (divmod(group, self.length + 1) for group in set(kind.tolist())):
             if not length:
                 continue
             alike = kind == number * (self.length + 1) + length
@@ -128,28 +133,21 @@ class SpanCorruption:
 
     def corrupt(self, text: np.ndarray, draw: Draw, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, targets) of rows of one length by one denoiser; nothing is padded, for the counts are constants."""
-        hidden, first = self.denoisers[number].mask(draw, *text.shape)
-        return self._source(text, hidden, first, int(self.modes[number])), self._targets(text, hidden, first)
-
-    def _source(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray, mode: int) -> np.ndarray:
-        rows, spans = len(text), int(first[0].sum())
-        keep = ~hidden | first
-        kept = chosen(text, keep)
-        kept[chosen(first, keep)] = np.tile(self.sentinels[:spans], rows)  # in the order of rows, and of spans in each
-        ends = np.full((rows, 1), self.eos)
-        modes = [np.full((rows, 1), mode)] if mode >= 0 else []
-        return np.concatenate([*modes, kept.reshape(rows, -1), ends], axis=1)
-
-    def _targets(self, text: np.ndarray, hidden: np.ndarray, first: np.ndarray) -> np.ndarray:
-        rows, spans = len(text), int(first[0].sum())
-        words = chosen(text, hidden).reshape(rows, -1)
-        begins = chosen(first, hidden).reshape(rows, -1)
-        place = np.arange(words.shape[1]) + np.cumsum(begins, axis=1)  # every span so far has a sentinel before it
-        targets = np.full((rows, words.shape[1] + spans + 1), self.eos, np.int64)
-        np.put_along_axis(targets, place, words, axis=1)
-        row = np.repeat(np.arange(rows), spans)
-        targets[row, place[begins] - 1] = np.tile(self.sentinels[:spans], rows)
-        return targets
+        rows, length = text.shape
+        runs = self.denoisers[number].runs(draw, rows, length)
+        begins = np.cumsum(runs, axis=1) - runs + length * np.arange(rows)[:, None]
+        # Source: the kept runs; targets: the hidden ones; the same marks behind either's.
+        runs, begins = (np.concatenate([a[:, 1::2], a[:, 0::2]], axis=1) for a in (runs, begins))
+        spans = runs.shape[1] // 2 - 1
+        marks = np.concatenate([self.sentinels[:spans], [self.eos]] * 2)
+        places = numbers(begins.ravel(), (begins + runs + 1).ravel())
+        both = text.ravel().take(places, mode="clip").reshape(rows, -1)  # the last mark's place is behind the text
+        ends = np.cumsum(runs + 1, axis=1)
+        both[np.arange(rows)[:, None], ends - 1] = marks
+        source, targets = np.split(both, ends[:1, spans], axis=1)
+        if (mode := self.modes[number]) >= 0:
+            source = np.insert(source, 0, mode, axis=1)
+        return source, targets
 
 
 def ul2() -> tuple[Denoiser, ...]:

@@ -42,18 +42,18 @@ def test_lengths_of_ul2(rate, span, raw, targets):
 
 
 def test_the_number_of_hidden_tokens_is_a_constant_of_the_length():
-    hidden, first = Denoiser(0.15, 3).mask(draws(200), 200, 568)
-    assert (hidden.sum(axis=1) == 85).all() and (first.sum(axis=1) == 28).all()
-    assert not hidden[:, 0].any() and hidden[:, -1].all()  # the text begins, a span ends
+    runs = Denoiser(0.15, 3).runs(draws(200), 200, 568)
+    kept, hidden = runs[:, 1:-1:2], runs[:, 2::2]
+    assert kept.shape == hidden.shape == (200, 28) and (kept > 0).all() and (hidden > 0).all()
+    assert (hidden.sum(axis=1) == 85).all() and (kept.sum(axis=1) == 568 - 85).all()
+    assert not runs[:, [0, -1]].any()  # the text begins, a span ends
 
 
 def test_span_lengths_follow_the_law_of_random_segmentation():
     """A uniform composition of 85 into 28: P(length = k) = C(84 - k, 26) / C(84, 27); variance 5.8, P(1) = .32."""
     from math import comb
 
-    hidden, first = Denoiser(0.15, 3).mask(draws(4000), 4000, 568)
-    ends = hidden & ~np.pad(hidden, ((0, 0), (0, 1)))[:, 1:]
-    lengths = np.nonzero(ends)[1] - np.nonzero(first)[1] + 1
+    lengths = Denoiser(0.15, 3).runs(draws(4000), 4000, 568)[:, 2::2].ravel()
     assert lengths.mean() == pytest.approx(85 / 28) and lengths.var() == pytest.approx(5.8, abs=0.2)
     for k in range(1, 8):
         p = comb(84 - k, 26) / comb(84, 27)
@@ -105,9 +105,7 @@ def test_the_text_can_be_put_together_again(make, window, text, specials, keys, 
 
 def test_the_worked_example_of_t5(make, window, specials, monkeypatch):
     """x0..x7, hidden {3, 4, 7}: x0 x1 x2 <0> x5 x6 <1> </s>, targets <0> x3 x4 <1> x7 </s>."""
-    hidden = np.array([[0, 0, 0, 1, 1, 0, 0, 1]], bool)
-    first = np.array([[0, 0, 0, 1, 0, 0, 0, 1]], bool)
-    monkeypatch.setattr(Denoiser, "mask", lambda self, draw, rows, length: (hidden, first))
+    monkeypatch.setattr(Denoiser, "runs", lambda self, draw, rows, length: np.array([[0, 3, 2, 2, 1, 0]]))
     objective = make(16, name="span_corruption", rate=0.375, mean_span=1.5)
     x = 500 + np.arange(8)
     source, targets = objective.corrupt(x[None], draws(1), 0)
