@@ -40,7 +40,7 @@ RATES = tuple(2.0**-power for power in range(11, 3, -1))
 BASE_WIDTH = 64
 WORDS = ["model=llama-mini", "model.depth=2", f"model.width={BASE_WIDTH}", "model.heads=2", "model.head_size=32"]
 WORDS += ["model.kv_heads=null", "tokenizer.vocabulary=512", "data.sequence_length=64", "optim.batch_size=4"]
-WORDS += ["engine.precision=fp32"]
+WORDS += ["engine.precision=fp32", "model.init_std=0.1"]  # at the base width about 1 / sqrt(width)
 PARAMETRIZATIONS = ("standard", "mup")
 
 
