@@ -64,7 +64,8 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         return int(Path(verdict).read_text() or DONE)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        return _show(rank, failure.exitcode, failure.message)
+        # Without a file of its own the rank said nothing: another one did, or a signal ended it.
+        return _show(rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
     except SignalException:
         return STOPPED
     except (RendezvousConnectionError, DistError):  # the second one from a static rendezvous
@@ -162,7 +163,10 @@ def _answers(host: str, port: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m launch.agent RUN [--host H --port P --node N --address A]`; under srun, SLURM numbers the nodes."""
+    """`python -m launch.agent RUN [--host H --port P --node N --address A] [--only-preflight]`.
+
+    Under srun, SLURM numbers the nodes.
+    """
     from trainer.folder import RunFolder
 
     parser = argparse.ArgumentParser("launch.agent")
@@ -171,13 +175,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--node", type=int, default=int(os.environ.get("SLURM_NODEID", 0)))
     parser.add_argument("--address")
+    parser.add_argument("--only-preflight", action="store_true")
     given = parser.parse_args(arguments)
     try:
         config = RunFolder(given.run).load_config()
         address = given.address or own_address(given.host, given.port)
         here = Meeting(given.host, given.port, given.node, address)
-        if config.launch.preflight and (code := check_nodes(config, given.run, here)) != DONE:
-            return code
+        if config.launch.hosts:  # complaints call a node as the person does
+            os.environ.setdefault("ISOFLOP_NODE", config.launch.hosts[given.node])
+        if config.launch.preflight or given.only_preflight:
+            code = check_nodes(config, given.run, here)
+            if code != DONE or given.only_preflight:
+                return code
         code = run_agent(config, given.run, here, restarts=config.launch.restarts)
         if given.node == 0 and code in (DONE, FAILED, HALTED, STOPPED):
             from trainer.report import finish_report

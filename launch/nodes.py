@@ -20,10 +20,13 @@ SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
 SILENT_SECONDS = 15  # after which ssh asks a host whether it is still there
 
 
-def plan_nodes(config: Config, run: Path, place: Resources) -> LaunchPlan:
+def plan_nodes(config: Config, run: Path, place: Resources, *, only_preflight: bool = False) -> LaunchPlan:
     """One agent a node. The run folder must be the same folder everywhere."""
     launch = config.launch
-    commands = [Command(("bash", "-c", node_script(config, run, place, node)), host) for node, host in _nodes(config)]
+    options = ["--only-preflight"] if only_preflight else []
+    commands = [
+        Command(("bash", "-c", node_script(config, run, place, node, options)), host) for node, host in _nodes(config)
+    ]
     note = (
         ""
         if launch.ssh or not launch.hosts
@@ -37,13 +40,13 @@ def _nodes(config: Config) -> list[tuple[int, str | None]]:
     return list(enumerate(hosts))
 
 
-def node_script(config: Config, run: Path, place: Resources, node: int) -> str:
+def node_script(config: Config, run: Path, place: Resources, node: int, options: Sequence[str] = ()) -> str:
     """What one node's shell does, on one line. Values of `launch.pass_environment` are no part of it."""
     launch = config.launch
     variables = {**({"ISOFLOP_CACHE": place.cache} if place.cache else {}), **launch.environment}
     exports = [f"export PYTHONPATH={shlex.quote(str(place.home))}${{PYTHONPATH:+:$PYTHONPATH}}"]
     exports += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    words = [launch.python or place.python, "-m", "launch.agent", str(run)]
+    words = [launch.python or place.python, "-m", "launch.agent", str(run), *options]
     if launch.hosts:
         words += ["--host", launch.hosts[0], "--port", str(launch.port), "--node", str(node)]
         words += ["--address", launch.hosts[node]]

@@ -243,43 +243,6 @@ def lines(complaints: list[Complaint]) -> str:
     return "\n".join([*(f"preflight: {one.node}: {one.text}" for one in complaints), *way])
 
 
-def check_here(config: Config, *, as_json: bool = False) -> int:
-    """Check this host with as many ranks as `launch.processes`; prints what was found. Returns an exit code."""
-    from launch.agent import Meeting, run_agent
-
-    if config.launch.name != "local":
-        raise UserError(f"preflight checks this host; a launch={config.launch.name} checks every node before it trains")
-    root = Path(config.run.root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".preflight-") as name:
-            run = Path(name).absolute()
-            write_atomic(run / "config.yaml", config.to_yaml())
-            code = run_agent(config, run, Meeting(), "launch.preflight")
-            if (run / "preflight.json").is_file():
-                kept = json.loads((run / "preflight.json").read_text())
-                print(json.dumps(kept, indent=1) if as_json else _table(kept))
-            return code
-    except OSError as error:
-        raise UserError(f"run.root: cannot write to {root} ({error.strerror}); choose another folder") from None
-
-
-def _table(kept: dict[str, Any]) -> str:
-    from trainer.books.formatting import format_amount
-
-    rows = [
-        f"rank {one['rank']:<4} {one['node']:<20} {one['device']:<32} matrix product "
-        f"{'right' if one['matmul_right'] else 'WRONG'}, {format_amount(one['matmul_flop_per_second'], 'FLOP/s')}; "
-        f"{format_amount(one['free_bytes'], 'bytes')} free"
-        for one in kept["ranks"]
-        if one["arrived"]
-    ]
-    bandwidth = kept["all_reduce_bytes_per_second"]
-    if bandwidth is not None:
-        rows.append(f"all-reduce right, {format_amount(bandwidth, 'bytes')}/s")
-    return "\n".join([*rows, "every node is fit" if not kept["complaints"] else "not every node is fit"])
-
-
 def main(run: Path) -> int:
     """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
     from launch.rank import take_place

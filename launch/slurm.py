@@ -23,9 +23,9 @@ SIGNALLED = 128 + signal.SIGUSR2  # the end was near before a rank could listen
 FIRST_PORT, PORTS, PORTS_PER_JOB = 10_000, 20_000, 64  # below the range from which systems give out ports
 
 
-def plan_job(config: Config, run: Path, place: Resources, script: Path) -> LaunchPlan:
+def plan_job(config: Config, run: Path, place: Resources, script: Path, *, only_preflight: bool = False) -> LaunchPlan:
     """One run as a batch job, or as `launch.chain` jobs that follow each other. `script` is where the file will lie."""
-    text = batch_script([config], [run], place, run / "logs")
+    text = batch_script([config], [run], place, run / "logs", only_preflight=only_preflight)
     submit = Command(("sbatch", "--parsable", str(script)))
     return LaunchPlan((submit,) * config.launch.chain, {script: text})
 
@@ -47,8 +47,10 @@ def plan_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path, pl
     return LaunchPlan((Command(("sbatch", "--parsable", str(script))),), {script: text})
 
 
-def batch_script(configs: Sequence[Config], runs: Sequence[Path], place: Resources, logs: Path) -> str:
-    """The batch script of one run, or of an array of runs."""
+def batch_script(
+    configs: Sequence[Config], runs: Sequence[Path], place: Resources, logs: Path, *, only_preflight: bool = False
+) -> str:
+    """The batch script of one run, or of an array of runs; `only_preflight`: it checks the nodes and trains nothing."""
     launch = configs[0].launch
     many = len(runs) > 1
     name = f"{runs[0].parent.name}-{runs[0].name}" if not many else f"{runs[0].parent.name}-{logs.name}"
@@ -72,7 +74,7 @@ def batch_script(configs: Sequence[Config], runs: Sequence[Path], place: Resourc
         "",
         *_finish(launch),
         "",
-        *_start(launch),
+        *_start(launch, only_preflight),
     ]
     return "\n".join(parts) + "\n"
 
@@ -192,11 +194,13 @@ def _finish(launch: LaunchConfig) -> list[str]:
     ]
 
 
-def _start(launch: LaunchConfig) -> list[str]:
+def _start(launch: LaunchConfig, only_preflight: bool) -> list[str]:
     """The checks, then the training, started again where ranks were lost."""
     if launch.starter == "torchrun":  # restarts and preflight are the agents' own work
-        meeting = ("--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"')
-        return [*_port("0"), _srun(launch, "launch.agent", *meeting), "finish $?"]
+        words = ("--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"', *["--only-preflight"] * only_preflight)
+        return [*_port("0"), _srun(launch, "launch.agent", *words), "finish $?"]
+    if only_preflight:
+        return [*_port("0"), _srun(launch, "launch.preflight"), "finish $?"]
     lines = []
     if launch.preflight:
         lines = ["# Every node is checked before any trains."]

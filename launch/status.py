@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.records import LaunchRecord, read_launch
-from launch.submit import cancel_jobs, job_states
+from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.report import Contents, read_run
-
-LIVE = ("running", "pending", "configuring", "completing", "suspended", "requeued")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> R
 
 def _state(contents: Contents, jobs: list[str]) -> str:
     """A live job's state is SLURM's; an ended one's is what the run itself wrote down."""
-    live = [state for state in jobs if state.startswith(LIVE)]
+    live = [state for state in jobs if is_live(state)]
     if live:
         return next((state for state in live if state.startswith("running")), live[0])
     if RunFolder(contents.run).holder() is not None:
@@ -141,7 +139,7 @@ def cancel(run: Path) -> str:
     launch = read_launch(run)
     if launch and launch.jobs:
         states = job_states(list(launch.jobs))
-        live = [job for job in launch.jobs if states.get(job, "").startswith(LIVE)]
+        live = [job for job in launch.jobs if is_live(states.get(job, ""))]
         if not live:
             raise UserError(f"cancel: {run}: no job of it is in the queue ({' '.join(launch.jobs)})")
         cancel_jobs(live)

@@ -31,6 +31,14 @@ def _own_words(text: str) -> str:
     return re.sub(r"\w+: error: ", "", text).strip() or "refused without a word"
 
 
+LIVE = ("running", "pending", "configuring", "completing", "suspended", "requeued")
+
+
+def is_live(state: str) -> bool:
+    """Whether a job in this state runs or will run."""
+    return state.startswith(LIVE)
+
+
 def job_states(jobs: list[str]) -> dict[str, str]:
     """SLURM's word for the state of each job that it still knows. Empty where there is no SLURM."""
     if not jobs or shutil.which("squeue") is None:

@@ -29,7 +29,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop launch [key=value ...]        the same on many nodes: launch=torchrun|slurm; --dry-run shows, -m is one array
   isoflop status [root]                 runs and jobs: state, step, tokens/s, price so far, last event
   isoflop cancel <run> ...              end a run: its SLURM jobs, or the process here, which saves first
-  isoflop preflight [key=value ...]     check this host: devices, versions, disk, a matmul and an all-reduce
+  isoflop preflight [key=value ...]     check this host, or all nodes of a launch, and train nothing
   isoflop sweep ladder=<name> [...]     train the runs of a ladder, each once; --plan: what they will cost
   isoflop plan [key=value ...]          the price tag of exactly that run, before it starts; -m: one row per swept run
   isoflop model [key=value ...]         parameters and FLOPs of a model, by part

@@ -68,7 +68,6 @@ def test_one_wrong_word(words: str, expected: str, here: Path, capsys: pytest.Ca
         (["status", "a", "b"], "name one root of runs"),
         (["cancel"], "name one run or more"),
         (["cancel", "nowhere"], "nowhere: no run folder"),
-        (["preflight", "launch=slurm"], "preflight checks this host"),
         (["launch", "--dry-rnu"], "--dry-rnu: no such option (did you mean '--dry-run'?)"),
     ],
 )

@@ -110,6 +110,21 @@ def test_two_nodes_train_as_this_host_does(runs: Runs, undisturbed: dict[int, fl
     ]
 
 
+@pytest.mark.parametrize("starter", ["srun", "torchrun"])
+def test_preflight_alone_checks_every_node(starter: str, runs: Runs) -> None:
+    done = runs("preflight", *runs.tiny, *JOB, f"launch.starter={starter}", "--json")
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert {one["node"] for one in seen["ranks"]} == {"n1", "n2"}
+    assert seen["complaints"] == []
+    assert re.search(r"job \d+ checks 2 nodes", done.stderr)
+    assert not list((runs.isoflop.folder / "runs").iterdir())
+    wrong = runs("preflight", *runs.tiny, *JOB, "launch.setup=['cd /nowhere || exit 3']")
+    assert wrong.returncode == 2
+    assert "ended before it had checked its nodes" in wrong.stderr
+    assert "/nowhere: No such file or directory" in wrong.stderr
+
+
 def test_a_sweep_is_one_array(runs: Runs) -> None:
     words = [*runs.tiny, *JOB, "launch.nodes=1", "launch.array_limit=1", "seed=0,1", "run.id=s0,s1", "budget.steps=2"]
     refused = runs("launch", "-m", *words, "engine.threads=2")

@@ -41,5 +41,5 @@ SIGNS = (
 
 def lost_a_peer(text: str) -> str | None:
     """What in the last line of this traceback says that the rank failed because another one did, if so."""
-    last = text.strip().splitlines()[-1]
+    last = text.strip().rpartition("\n")[2]
     return next((sign for sign in SIGNS if sign in last), None)

@@ -60,10 +60,12 @@ def cancel(arguments: list[str]) -> int:
 def preflight(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
     if wants_help(
-        flags, "isoflop preflight [key=value ...] [--json]: check this host as launch.preflight=true would\n"
+        flags,
+        "isoflop preflight [key=value ...] [--json]: check this host, or with launch=slurm|torchrun every node that a "
+        "launch of these words would use, and train nothing\n",
     ):
         return 0
-    from launch.preflight import check_here
+    from launch.check import check
     from trainer.compose import compose
 
-    return check_here(compose(words), as_json="--json" in flags)
+    return check(compose(words), as_json="--json" in flags)
