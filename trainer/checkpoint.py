@@ -218,9 +218,12 @@ def remove_leftovers(checkpoints: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def retire(checkpoints: Path, config: CheckpointConfig, best_step: int | None) -> list[int]:
-    """Delete checkpoints beyond the retention rules; returns their steps."""
-    steps = steps_in(checkpoints)
+def retire(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_step: int | None) -> list[int]:
+    """Delete checkpoints beyond the retention rules once that of `saved_step` is complete; returns their steps.
+
+    One of a later step was found damaged when the run went on from before it: it is left alone, and takes no place.
+    """
+    steps = [step for step in steps_in(checkpoints) if step <= saved_step]
     keep = set(steps[-config.keep_last :])
     if config.keep_best and best_step is not None:
         keep.add(best_step)

@@ -52,6 +52,8 @@ class Override:
             first = next((line for line in str(error).splitlines() if line.strip()), "not understood")
             hint = "" if "=" in text else "; write key=value"
             raise UserError(f"{text}: not an override in Hydra's grammar ({first.strip()}){hint}") from None
+        if not parsed.key_or_group:
+            raise UserError(f"{text}: no key; write key=value")
         self.text, self.key, self.parsed = text, parsed.key_or_group, parsed
 
     @property

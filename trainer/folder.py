@@ -124,7 +124,7 @@ def _event_name(line: str) -> str | None:
 
 def find_run(name: str, root: str) -> RunFolder:
     """A run by path, or by `<experiment>/<id>` or `<id>` under the root. Raises UserError when there is none."""
-    for path in (Path(name), Path(root) / name, *sorted(Path(root).glob(f"*/{name}"))):
+    for path in (Path(name).expanduser(), Path(root) / name, *sorted(Path(root).glob(f"*/{name}"))):
         if (path / "config.yaml").is_file():
             return RunFolder(path.resolve())
     known = sorted(str(path.parent) for path in Path(root).glob("*/*/config.yaml"))

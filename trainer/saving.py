@@ -56,7 +56,7 @@ class Saver:
             try:
                 path = write(saved, self._writers, self.checkpoints, facts)
                 if self.world.is_first:
-                    retire(self.checkpoints, self.config, facts["best"].get("step"))
+                    retire(self.checkpoints, self.config, step, facts["best"].get("step"))
             except Exception as caught:  # told, or raised again, by the thread that trains
                 error = caught
             seconds = time.monotonic() - began

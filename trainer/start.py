@@ -165,7 +165,7 @@ def ready(
 def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
     """The run that these words describe, its folder, and the overrides among the words; nothing is written yet."""
     resume, parent = (_runs_named(words, name) for name in ("resume", "from"))
-    new_science = "new_science=true" in words
+    new_science = _new_science(words, resume)
     words = [word for word in words if not word.startswith(("resume=", "from=", "new_science="))]
     if resume and parent:
         raise UserError("from: a run that is resumed has its parent already; give one of resume and from")
@@ -206,7 +206,20 @@ def _runs_named(words: list[str], key: str) -> str | None:
     named = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if len(named) > 1:
         raise UserError(f"{key}: name one run, got {' and '.join(named)}")
+    if named == [""]:  # as of an unset variable of the shell: a new run is not what was meant
+        raise UserError(f"{key}: name a run, e.g. {key}=runs/<experiment>/<id>; got none")
     return named[0] if named else None
+
+
+def _new_science(words: list[str], resume: str | None) -> bool:
+    """Whether a resumed run may change its science. Raises UserError where that is said unclearly or of no run."""
+    given = [word.partition("=")[2] for word in words if word.startswith("new_science=")]
+    if given and resume is None:
+        raise UserError("new_science: a new run needs no leave; it is for resume=<run>")
+    for value in given:
+        if value.lower() not in ("true", "false"):
+            raise UserError(f"new_science: {value!r} given, true or false wanted")
+    return bool(given) and given[-1].lower() == "true"
 
 
 def _new_folder(config: Config) -> RunFolder:
@@ -264,19 +277,19 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
     from trainer.books import format_price_tag, plan
 
     refuse_secrets({"config.yaml": config.to_yaml(), "overrides.json": json.dumps(words)})
+    tag = plan(config)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with folder.lock():
             _same_data(folder, source)
-            write_atomic(folder.plan, json.dumps(tag := plan(config).to_json(), indent=1))
+            write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             earlier = json.loads(folder.overrides.read_text()) if folder.overrides.is_file() else []
             write_atomic(folder.overrides, json.dumps([*earlier, {"time": time.time(), "overrides": words}], indent=1))
             write_atomic(folder.config, config.to_yaml())
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
-    del tag
     if config.tracker.console != "none":
-        print("\n".join([str(folder.path), *notes, format_price_tag(plan(config)), ""]), flush=True)
+        print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
 
 
 def _same_data(folder: RunFolder, source: Source) -> None:

@@ -46,6 +46,8 @@ WRONG: list[tuple[str, str]] = [
     ("optim.beta2=1", "optim.beta2: 1 given, less than 1"),
     ("site.pue=0.5", "site.pue: 0.5 given"),
     ("site.pue=nan", "site.pue"),
+    ("optim.lr=inf", "optim.lr: inf given, a finite number wanted"),
+    ("anomalies.threshold=inf", "anomalies.threshold: inf given, a finite number wanted"),
     ("seed=-1", "seed: -1 given"),
     # contradictions
     ("model.heads=5", "5 does not divide width"),
@@ -70,6 +72,14 @@ WRONG: list[tuple[str, str]] = [
     # run folders
     ("run.id=../elsewhere", "is not a plain folder name"),
     ("resume=nowhere", "nowhere: no run folder of that name"),
+    ("resume=", "resume: name a run"),
+    ("from=", "from: name a run"),
+    ("resume=nowhere new_science=yes", "new_science: 'yes' given, true or false wanted"),
+    ("new_science=true", "new_science: a new run needs no leave"),
+    ("=3", "=3: no key; write key=value"),
+    ("data=text data.path=''", "data.path: '' names no file or folder"),
+    ("data=text data.path=/dev/null", "data.path: /dev/null is neither a file nor a folder"),
+    ("run.cache=/proc/nowhere", "set run.cache to a folder that you own"),
     ("run.root=/proc/nowhere", "cannot write to /proc/nowhere"),
     # what this machine or DeepSpeed cannot do
     ("engine.device=cuda", "CUDA devices found"),

@@ -25,9 +25,16 @@ def test_the_newest_the_best_and_every_so_many_stay(
 ) -> None:
     for step in (10, 20, 30, 40, 50):
         folder_of(tmp_path, step).mkdir()
-    gone = retire(tmp_path, CheckpointConfig.model_validate(rules), best)
+    gone = retire(tmp_path, CheckpointConfig.model_validate(rules), 50, best)
     assert steps_in(tmp_path) == kept
     assert sorted([*gone, *kept]) == [10, 20, 30, 40, 50]
+
+
+def test_a_damaged_checkpoint_that_the_run_went_back_before_takes_no_place(tmp_path: Path) -> None:
+    for step in (10, 20, 25, 30):  # 30 is damaged; the run went on from 20 and was stopped at 25
+        folder_of(tmp_path, step).mkdir()
+    retire(tmp_path, CheckpointConfig(keep_last=1, keep_best=False), 25, None)
+    assert steps_in(tmp_path) == [25, 30]
 
 
 def test_what_a_killed_process_left_is_removed_and_never_counted(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class GridConfig(Section):
 
     # The budget of each pre-training run: exactly one.
     flop: Count | None = key(None, "model FLOPs by the books", "FLOP", ge=1)
-    kwh: float | None = key(None, "energy as it is measured", "kWh", gt=0, allow_inf_nan=False)
+    kwh: float | None = key(None, "energy as it is measured", "kWh", gt=0)
     tokens: Count | None = key(None, "training tokens", "tokens", ge=1)
 
     BUDGETS: ClassVar[tuple[str, ...]] = ("flop", "kwh", "tokens")

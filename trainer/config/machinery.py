@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
@@ -89,17 +90,13 @@ class MachineConfig(Section):
     name: str = key("unstated", "name of the device")
     peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
     memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
-    memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0, allow_inf_nan=False)
-    link_bandwidth: float | None = key(
-        None, "of one device to the others of its host, one direction", "B/s", gt=0, allow_inf_nan=False
-    )
-    network_bandwidth: float | None = key(
-        None, "of one device to other hosts, one direction", "B/s", gt=0, allow_inf_nan=False
-    )
+    memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0)
+    link_bandwidth: float | None = key(None, "of one device to the others of its host, one direction", "B/s", gt=0)
+    network_bandwidth: float | None = key(None, "of one device to other hosts, one direction", "B/s", gt=0)
     devices_per_host: int | None = key(None, "devices that share the links of one host", "devices", ge=1)
-    power_watts: float | None = key(None, "board power of one device", "W", gt=0, allow_inf_nan=False)
-    embodied_kgco2e: float | None = key(None, "emissions of making one device", "kg CO2e", gt=0, allow_inf_nan=False)
-    lifetime_hours: float | None = key(None, "hours over which they are spread", "h", gt=0, allow_inf_nan=False)
+    power_watts: float | None = key(None, "board power of one device", "W", gt=0)
+    embodied_kgco2e: float | None = key(None, "emissions of making one device", "kg CO2e", gt=0)
+    lifetime_hours: float | None = key(None, "hours over which they are spread", "h", gt=0)
     source: str | None = key(None, "the datasheet's name")
 
     @field_validator("peak_flops")
@@ -134,17 +131,13 @@ class SiteConfig(Section):
     """Where the energy comes from and what things cost there; null where nobody stated it."""
 
     name: str = key("unstated", "name of the site")
-    pue: float | None = key(
-        None, "power usage effectiveness: facility over IT energy", ge=1, le=10, allow_inf_nan=False
-    )
-    gco2e_per_kwh: float | None = key(None, "grid intensity", "g/kWh", ge=2, le=2000, allow_inf_nan=False)
-    market_gco2e_per_kwh: float | None = key(
-        None, "the same after contracts (market-based)", "g/kWh", ge=0, le=2000, allow_inf_nan=False
-    )
+    pue: float | None = key(None, "power usage effectiveness: facility over IT energy", ge=1, le=10)
+    gco2e_per_kwh: float | None = key(None, "grid intensity", "g/kWh", ge=2, le=2000)
+    market_gco2e_per_kwh: float | None = key(None, "the same after contracts (market-based)", "g/kWh", ge=0, le=2000)
     intensity_year: int | None = key(None, "year of the intensity", ge=1990, le=2100)
     intensity_source: str | None = key(None, "who published the intensity")
-    price_per_device_hour: float | None = key(None, "rent of one device", "currency/h", ge=0, allow_inf_nan=False)
-    price_per_kwh: float | None = key(None, "price of energy", "currency/kWh", ge=0, allow_inf_nan=False)
+    price_per_device_hour: float | None = key(None, "rent of one device", "currency/h", ge=0)
+    price_per_kwh: float | None = key(None, "price of energy", "currency/kWh", ge=0)
     currency: Annotated[str, BeforeValidator(a_currency)] | None = key(None, "currency of the prices, e.g. USD")
     price_date: Annotated[str, BeforeValidator(a_date)] | None = key(None, "date of the prices, e.g. 2026-11")
 
@@ -172,12 +165,8 @@ class MeterConfig(Section):
     """The instruments."""
 
     every_seconds: float = key(5.0, "time between two readings of the energy counters", "s", gt=0, le=60)
-    thread_watts_low: float = key(
-        1.5, "where no counter is: a busy CPU thread draws at least", "W", gt=0, allow_inf_nan=False
-    )
-    thread_watts_high: float = key(
-        7.0, "where no counter is: a busy CPU thread draws at most", "W", gt=0, allow_inf_nan=False
-    )
+    thread_watts_low: float = key(1.5, "where no counter is: a busy CPU thread draws at least", "W", gt=0)
+    thread_watts_high: float = key(7.0, "where no counter is: a busy CPU thread draws at most", "W", gt=0)
 
     @model_validator(mode="after")
     def _interval(self) -> MeterConfig:
@@ -229,6 +218,11 @@ class RunConfig(Section):
         None, "folder under the experiment; null: date, time and science hash. The same id continues the run"
     )
     cache: str | None = key(None, "folder of tokenizers and token shards; null: $ISOFLOP_CACHE or ~/.cache/isoflop")
+
+    @field_validator("root")
+    @classmethod
+    def _own_home(cls, value: str) -> str:
+        return str(Path(value).expanduser())  # shells leave the ~ of run.root=~/runs alone
 
     @field_validator("experiment", "id")
     @classmethod

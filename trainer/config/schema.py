@@ -33,6 +33,4 @@ def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, protected_namespaces=(), ser_json_inf_nan="null"
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False)

@@ -221,12 +221,10 @@ class BudgetConfig(Section):
     steps: Count | None = key(None, "optimizer steps", "steps", ge=1)
     tokens: Count | None = key(None, "training tokens, rounded up to whole steps", "tokens", ge=1)
     flop: Count | None = key(None, "model FLOPs of training, rounded down to whole steps", "FLOP", ge=1)
-    hours: float | None = key(None, "training time, all attempts", "h", gt=0, allow_inf_nan=False)
-    kwh: float | None = key(None, "energy with PUE where one is stated, all attempts", "kWh", gt=0, allow_inf_nan=False)
-    kgco2e: float | None = key(None, "emissions of that energy (needs a site)", "kg CO2e", gt=0, allow_inf_nan=False)
-    money: float | None = key(
-        None, "rent or energy bill (needs the site's price)", "currency", gt=0, allow_inf_nan=False
-    )
+    hours: float | None = key(None, "training time, all attempts", "h", gt=0)
+    kwh: float | None = key(None, "energy with PUE where one is stated, all attempts", "kWh", gt=0)
+    kgco2e: float | None = key(None, "emissions of that energy (needs a site)", "kg CO2e", gt=0)
+    money: float | None = key(None, "rent or energy bill (needs the site's price)", "currency", gt=0)
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("steps", "tokens", "flop")
     MEASURED: ClassVar[tuple[str, ...]] = ("hours", "kwh", "kgco2e", "money")

@@ -70,6 +70,8 @@ def _stdlib() -> list[Source]:
 def _given(origin: str, paths: tuple[str, ...], fetch: Callable[[str], Path] | None) -> list[Source]:
     found: dict[Path, Source] = {}
     for given in paths:
+        if not given:
+            raise UserError("data.path: '' names no file or folder; the folder you are in is data.path=.")
         named = fetch is not None and given.startswith(SCHEME)
         pattern = str(fetch(given) if fetch and named else Path(given).expanduser())
         matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
@@ -84,9 +86,11 @@ def _given(origin: str, paths: tuple[str, ...], fetch: Callable[[str], Path] | N
 def _at(origin: str, path: Path) -> list[Source]:
     if path.is_file():
         return [_source(origin, path, path.parent)]
-    if (index := path.with_name(path.name + megatron.SUFFIX)).is_file():  # Megatron-LM names both files by their prefix
-        return [_source(origin, index, path.parent)]
     if not path.is_dir():
+        if (index := Path(f"{path}{megatron.SUFFIX}")).is_file():  # Megatron-LM names both files by their prefix
+            return [_source(origin, index, path.parent)]
+        if path.exists():
+            raise UserError(f"data.path: {path} is neither a file nor a folder")
         beside = path.parent if path.parent.is_dir() else Path()
         names = [entry.name for entry in beside.iterdir()]
         raise UserError(f"data.path: no such file or folder: {path}{nearest(path.name, names)}")

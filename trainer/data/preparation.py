@@ -61,7 +61,7 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
             raise UserError(
                 f"data: the disk of {root} is full; free some space or set run.cache to another folder"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise UserError(
                 f"data: cannot write to {error.filename or root} ({error.strerror}); "
                 "set run.cache to a folder that you own"

@@ -91,7 +91,8 @@ class ConsoleTracker:
         if (held_out := self._evaluation) is not None:
             said.append(f"held-out {_held_out(held_out)}")
             if held_out.bits_per_byte is not None and held_out.unigram_bits_per_byte is not None:
-                said[-1] += f" ({1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte:.0%} below unigram)"
+                below = 1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte
+                said[-1] += f" ({abs(below):.0%} {'below' if below >= 0 else 'above'} unigram)"
         self._print(", ".join(said))
         width = max(map(len, summary), default=0)
         for name, value in summary.items():

@@ -89,9 +89,10 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
     if result["bits_per_byte"] is None:
         print(f"step {result['step']}: held-out loss {result['loss']:.4f} nats per target ({result['measure']})")
     else:
+        below = result["below_unigram"]
         print(
-            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text "
-            f"(unigram yardstick {result['unigram_bits_per_byte']:.4f}, {result['below_unigram']:.1%} below it)"
+            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text (unigram yardstick "
+            f"{result['unigram_bits_per_byte']:.4f}, {abs(below):.1%} {'below' if below >= 0 else 'above'} it)"
         )
     passages = result["passages"]
     if passages:

@@ -37,6 +37,12 @@ def test_globs_and_files_are_read_once(tmp_path):
     assert [source.name for source in sources(data)] == ["a.txt", "b.txt", "c.md"]
 
 
+def test_the_folder_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "one.txt").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    assert [source.name for source in sources(DataConfig(name="text", path=(".",)))] == ["one.txt"]
+
+
 def test_bytes_survive_newlines_of_every_kind(tmp_path):
     text = "one\r\ntwo\rthree\n\n\x0bfour\x0c\x1c\x85\u2028five\n"
     (tmp_path / "a.txt").write_bytes(text.encode())

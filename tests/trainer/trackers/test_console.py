@@ -11,12 +11,13 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trainer.config import TrackerConfig
-from trainer.events import Event
+from trainer.events import EvaluationRecord, Event
 from trainer.trackers.console import ConsoleTracker, _clock, _count
 
 LOOP = Path(__file__).with_name("fake_loop.py")
@@ -51,6 +52,14 @@ def test_plain_lines_say_every_field_and_always_the_first_and_the_last_step(make
         lines[-4] == "finished after step 20 of 20, 20k tokens, 0:10, held-out 2.2500 bits per byte (25% below unigram)"
     )
     assert lines[-3:] == ["  tokens  20000", "  kWh     not stated", "  hours   0.123457"]
+
+
+def test_a_loss_above_the_yardstick_is_not_told_as_a_negative_gain(make_context, make_step, make_evaluation):
+    def worse(step: int) -> EvaluationRecord:
+        return replace(make_evaluation(step), bits_per_byte=3.75)
+
+    lines = run_plain(make_context(), make_step, worse, range(1, 21))
+    assert lines[-4].endswith("held-out 3.7500 bits per byte (25% above unigram)")
 
 
 def test_a_run_that_stops_early_shows_its_last_step(make_context, make_step, make_evaluation):
