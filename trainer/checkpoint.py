@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -326,14 +327,18 @@ def newest_intact(checkpoints: Path, world: World) -> tuple[Checkpoint | None, l
         errors = [one for one in world.gather(error) if one]
         if not errors:
             return checkpoint, damage
-        damage.append(f"checkpoint of step {step} is damaged ({errors[0]}) and was not used")
+        damage.append(_damage(step, errors[0]))
     return None, damage
 
 
 def each_intact(checkpoints: Path) -> Iterator[Checkpoint]:
-    """Intact checkpoints, newest first; for one process that only reads."""
+    """Intact checkpoints, newest first, for who only reads; the damaged ones among them are named on standard error."""
     for step in reversed(steps_in(checkpoints)):
         try:
             yield open_checkpoint(folder_of(checkpoints, step))
-        except Damaged:
-            continue
+        except Damaged as error:
+            print(f"isoflop: {_damage(step, str(error))}", file=sys.stderr)
+
+
+def _damage(step: int, what: str) -> str:
+    return f"checkpoint of step {step} is damaged ({what}) and was not used"

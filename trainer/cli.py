@@ -75,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.filename is None:  # nothing that a person could see to
+            raise
+        print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("isoflop: interrupted", file=sys.stderr)
         return 130

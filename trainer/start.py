@@ -163,6 +163,13 @@ def ready(
 
 
 def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
+    """As `composed`, for a run that is to start here."""
+    config, folder, overrides = composed(words)
+    check_run(config)
+    return config, folder, overrides
+
+
+def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
     """The run that these words describe, its folder, and the overrides among the words; nothing is written yet."""
     resume, parent = (_runs_named(words, name) for name in ("resume", "from"))
     new_science = _new_science(words, resume)
@@ -181,8 +188,6 @@ def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
         same_science(before, config, folder, new_science)
-
-    check_run(config)
     return config, folder, words
 
 

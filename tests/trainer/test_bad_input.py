@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from trainer.cli import main
 
@@ -176,6 +177,28 @@ def finished(tiny: list[str], command: Any, tmp_path_factory: pytest.TempPathFac
     result = command(folder)("train", *tiny, "budget.steps=2", "run.id=done")
     assert result.returncode == 0, result.stderr
     return folder / "runs" / "llama-mini-causal-text" / "done"
+
+
+def test_the_configuration_of_a_resumed_run_is_shown(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--cfg", f"resume={finished}", "launch.processes=2"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["budget"]["steps"], shown["launch"]["processes"]) == (2, 2)
+    assert "leave -m out" in answer(capsys, "train", "--cfg", "-m", "seed=1,2")[0]
+
+
+def test_a_folder_that_nobody_can_write_to_is_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = answer(capsys, "export", str(finished), "to=/proc/nowhere")
+    assert "/proc" in line
+    assert "No such file or directory" in line
+
+
+def test_who_reads_a_damaged_checkpoint_is_told(finished: Path, tmp_path: Path, capsys: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "checkpoints" / "step-00000002" / "model.safetensors").write_bytes(b"")
+    lines = answer(capsys, "generate", str(run))
+    assert lines[0].startswith("isoflop: checkpoint of step 2 is damaged (model.safetensors: 0 bytes instead of")
+    assert "no intact checkpoint" in lines[1]
 
 
 def test_a_run_folder_of_other_science(

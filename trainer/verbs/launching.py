@@ -18,7 +18,7 @@ def launch(arguments: list[str]) -> int:
     from trainer.verbs.training import show_config
 
     if "--cfg" in flags:
-        return show_config(words)
+        return show_config(words, flags)
     start = launch_many if flags & {"-m", "--multirun"} else launch_one
     return start(words, dry_run="--dry-run" in flags)
 

@@ -19,7 +19,7 @@ def train(arguments: list[str]) -> int:
     from trainer.start import start
 
     if "--cfg" in flags:
-        return show_config(words)
+        return show_config(words, flags)
     if flags & {"-m", "--multirun"}:
         from trainer.scaling.ladder import planned_runs
         from trainer.scaling.sweep import train_all
@@ -28,10 +28,12 @@ def train(arguments: list[str]) -> int:
     return start(words, as_json="--json" in flags)
 
 
-def show_config(words: list[str]) -> int:
-    from trainer.compose import compose
+def show_config(words: list[str], flags: set[str]) -> int:
+    from trainer.start import composed
 
-    print(compose(words).to_yaml(), end="")
+    if flags & {"-m", "--multirun"}:
+        raise UserError("--cfg: it shows the configuration of one run; leave -m out, and give each key one value")
+    print(composed(words)[0].to_yaml(), end="")
     return 0
 
 
@@ -49,7 +51,7 @@ def plan(arguments: list[str]) -> int:
     words, documents = take_documents(words)
     words, ratio = take_number(words, "tokens_per_parameter")
     if "--cfg" in flags:
-        return show_config(words)
+        return show_config(words, flags)
     from trainer.books import format_plans, format_price_tag, plans_json
     from trainer.books import plan as price_tag
     from trainer.books.largest import largest, size_of
@@ -86,7 +88,7 @@ def model(arguments: list[str]) -> int:
         return 0
     words, documents = take_documents(words)
     if "--cfg" in flags:
-        return show_config(words)
+        return show_config(words, flags)
     from trainer.books import format_model, model_account
     from trainer.compose import compose
 
