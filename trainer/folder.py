@@ -43,12 +43,7 @@ class RunFolder:
         """Raises UserError where this is not a run folder."""
         if not self.config.is_file():
             raise UserError(f"{self.path}: no run folder (it has no config.yaml)")
-        try:
-            return load(self.config)
-        except ValueError as error:
-            raise UserError(
-                f"{self.config}: not a configuration of this version: {' '.join(str(error).split())}"
-            ) from None
+        return load(self.config)
 
     def lock(self, instead: str = "run.id") -> IO[str]:
         """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it, and
@@ -102,12 +97,24 @@ class RunFolder:
 
     def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
         """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""
-        try:
-            entries = json.loads(self.environment.read_text())
-        except (OSError, ValueError):
-            entries = []
-        entry = {"attempt": attempt, "time": time.time(), **environment(), **facts}
-        write_atomic(self.environment, json.dumps([*entries, entry], indent=1))
+        _add_entry(self.environment, {"attempt": attempt, "time": time.time(), **environment(), **facts})
+
+    def write_overrides(self, words: list[str]) -> None:
+        """overrides.json: one entry a command."""
+        _add_entry(self.overrides, {"time": time.time(), "overrides": words})
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file that has one for every attempt; none where it is missing or damaged."""
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _add_entry(path: Path, entry: dict[str, Any]) -> None:
+    write_atomic(path, json.dumps([*read_entries(path), entry], indent=1))
 
 
 def _holder(lock: IO[str]) -> str:

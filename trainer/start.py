@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
@@ -17,7 +16,7 @@ from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic
-from trainer.folder import RunFolder, find_run
+from trainer.folder import RunFolder, find_run, read_entries
 from trainer.objectives import check_family
 from trainer.progress import progress_bar
 from trainer.source import Source, check, prepare
@@ -188,6 +187,8 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
         same_science(before, config, folder, new_science)
+        if before.model != config.model:
+            _weights_fit(config, folder)
     return config, folder, words
 
 
@@ -245,6 +246,28 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
         raise UserError("\n".join([*lines, *more, way]))
 
 
+def _weights_fit(config: Config, folder: RunFolder) -> None:
+    """Raise UserError where new science asks for other weights than the run's checkpoint has."""
+    import torch
+
+    from trainer.checkpoint import each_intact
+    from trainer.models import build
+
+    checkpoint = next(each_intact(folder.checkpoints), None)
+    if checkpoint is None:
+        return
+    with torch.device("meta"):
+        model = build(config)
+    wanted = {name: list(one.shape) for name, one in model.named_parameters() if one.requires_grad}
+    there = checkpoint.manifest["shapes"]
+    for name in {**wanted, **there}:
+        if wanted.get(name) != there.get(name):
+            raise UserError(
+                f"new_science: weights of another shape cannot go on from {checkpoint.folder}: {name} is "
+                f"{there.get(name, 'not there')}, {wanted.get(name, 'none')} wanted; start a new run"
+            )
+
+
 def _device_exists(config: Config) -> None:
     if config.engine.device == "cuda":
         import torch
@@ -288,8 +311,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
         with folder.lock():
             _same_data(folder, source)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
-            earlier = json.loads(folder.overrides.read_text()) if folder.overrides.is_file() else []
-            write_atomic(folder.overrides, json.dumps([*earlier, {"time": time.time(), "overrides": words}], indent=1))
+            folder.write_overrides(words)
             write_atomic(folder.config, config.to_yaml())
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
@@ -299,11 +321,8 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
 
 def _same_data(folder: RunFolder, source: Source) -> None:
     """A run goes on with the very tokens that it began with."""
-    try:
-        entries = json.loads(folder.environment.read_text())
-    except (OSError, ValueError):
-        return
-    before = next((entry["data"] for entry in reversed(entries) if "data" in entry), source.fingerprint)
+    entries = reversed(read_entries(folder.environment))
+    before = next((entry["data"] for entry in entries if "data" in entry), source.fingerprint)
     if before != source.fingerprint:
         raise UserError(
             "data: the corpus or tokenizer changed since this run began "

@@ -228,6 +228,33 @@ def test_a_folder_in_use_by_a_live_run(finished: Path, here: Path, capsys: pytes
         holder.wait()
 
 
+@pytest.mark.parametrize(("word", "weights"), [("model.depth=3", "blocks"), ("model.tied=false", "head.weight")])
+def test_new_science_that_the_weights_do_not_fit(
+    word: str, weights: str, finished: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (finished / "config.yaml").read_bytes()
+    [line] = answer(capsys, "train", f"resume={finished}", "new_science=true", word)
+    assert "new_science: weights of another shape cannot go on from" in line
+    assert weights in line
+    assert (finished / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["model: [", "", "model: {depth: -2}", "seed: 0\nsead: 1"])
+def test_a_damaged_configuration_of_a_run(text: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "config.yaml").write_text(text)
+    [line] = answer(capsys, "train", f"resume={here}")
+    assert "config.yaml: not a configuration of this version: " in line
+
+
+def test_a_damaged_list_of_overrides_stops_no_run(finished: Path, tmp_path: Path, command: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "overrides.json").write_text("{")
+    result = command(tmp_path)("train", f"resume={run}", "engine.zero_stage=1")
+    assert result.returncode == 0, result.stderr
+    assert [one["overrides"] for one in json.loads((run / "overrides.json").read_text())] == [["engine.zero_stage=1"]]
+
+
 def test_a_corpus_that_changed_since_the_run_began(finished: Path, here: Path, capsys: Any, corpus: Path) -> None:
     other = here / "other"
     shutil.copytree(corpus, other)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from trainer.config.curriculum import Curriculum
 from trainer.config.launching import LaunchConfig
@@ -291,5 +291,11 @@ class Config(Section):
 
 
 def load(path: Path) -> Config:
-    """Read a frozen `config.yaml` of a run folder."""
-    return Config.model_validate(yaml.safe_load(path.read_text()))
+    """Read a frozen `config.yaml` of a run folder. Raises UserError, naming what it cannot take."""
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text()))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        wrong = " ".join(str(error).split())
+    raise UserError(f"{path}: not a configuration of this version: {wrong}")

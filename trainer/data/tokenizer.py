@@ -129,9 +129,18 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             f"tokens, {config.sentinels} sentinels); take at least {2 * fixed} or lower tokenizer.sentinels"
         )
     model = io.BytesIO()
+    stopped: list[BaseException] = []  # sentencepiece tells what the texts raise, Ctrl-C too, as an error of its own
+
+    def sentences() -> Iterator[str]:
+        try:
+            yield from _sentences(texts)
+        except BaseException as error:
+            stopped.append(error)
+            raise
+
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sentences(texts),
+            sentence_iterator=sentences(),
             model_writer=model,
             model_type=config.name,
             vocab_size=config.vocabulary,
@@ -152,6 +161,8 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:
             minloglevel=3,
         )
     except RuntimeError as error:
+        if stopped:
+            raise stopped[0] from None
         raise _refusal(str(error), config) from None
     return model.getvalue()
 

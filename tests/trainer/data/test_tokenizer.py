@@ -95,6 +95,17 @@ def test_a_vocabulary_below_the_characters():
     assert train(TEXT, TokenizerConfig(vocabulary=least, sentinels=20))
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("data: cannot read it")])
+def test_what_the_texts_raise_is_not_taken_for_a_refusal(error):
+    def texts():
+        yield "some text\n" * 100
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        train(texts(), TokenizerConfig())
+    assert caught.value is error
+
+
 def test_no_text():
     with pytest.raises(UserError, match="no text to train it on"):
         train([], TokenizerConfig())
