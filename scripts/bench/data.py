@@ -1,6 +1,6 @@
 """Batches and encoding against their peers: medians of alternating rounds in one process, page cache warm.
 
-    python scripts/bench/data.py [--json]            # about a minute
+    python scripts/bench/data.py [--rows 16] [--json]            # about a minute
 
 Peers: a bare numpy gather from the memory map into int64; transformers' collator for masked language modelling, if it
 is installed; Python loops over tokens for infilling and span corruption; sentencepiece's own threaded encoder.
@@ -32,7 +32,9 @@ from trainer.data import Prepared, Samples, SplitInfo, Tokenizer, prepare
 from trainer.data.corpus import parts, sources
 from trainer.data.shards import MANIFEST, open_prepared
 
-LENGTH, ROWS, ROUNDS = 1024, 16, 7
+LENGTH, ROUNDS = 1024, 7
+# As the loop below: masks alone, no random tokens.
+INFILLING = {"name": "bart", "noises": ("text_infilling",), "rate": 0.3, "random_share": 0.0}
 KEYS = [f"{side}{key}" for side in ("source_", "") for key in ("tokens", "segments", "positions")] + ["targets"]
 
 
@@ -62,30 +64,30 @@ def config_of(family: str, **objective: Any) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"family": family})})
 
 
-def batches(samples: Samples) -> Callable[[int], int]:
+def batches(samples: Samples, rows: int) -> Callable[[int], int]:
     def work(call: int) -> int:
-        samples.batch(call * ROWS, (call + 1) * ROWS)
-        return ROWS * LENGTH
+        samples.batch(call * rows, (call + 1) * rows)
+        return rows * LENGTH
 
     return work
 
 
-def bare_gather(prepared: Prepared) -> Callable[[int], int]:
+def bare_gather(prepared: Prepared, rows: int) -> Callable[[int], int]:
     """What nothing can beat by much: tokens and targets, int64, from random places of the memory map."""
     entry = prepared.manifest["splits"]["train"]
     tokens = np.memmap(prepared.folder / entry["shards"][0], entry["dtype"], "r")
-    begins = np.random.default_rng(0).integers(0, len(tokens) - LENGTH - 1, (512, ROWS))
+    begins = np.random.default_rng(0).integers(0, len(tokens) - LENGTH - 1, (512, rows))
     columns = np.arange(LENGTH + 1)
 
     def work(call: int) -> int:
         window = tokens[begins[call % 512][:, None] + columns].astype(np.int64)
         np.ascontiguousarray(window[:, :-1]), np.ascontiguousarray(window[:, 1:])
-        return ROWS * LENGTH
+        return rows * LENGTH
 
     return work
 
 
-def torch_loader(prepared: Prepared) -> Callable[[int], int]:
+def torch_loader(prepared: Prepared, rows: int) -> Callable[[int], int]:
     """torch's DataLoader with two workers over the same windows."""
     import torch
 
@@ -103,7 +105,7 @@ def torch_loader(prepared: Prepared) -> Callable[[int], int]:
             window = torch.from_numpy(self.tokens[at * LENGTH : (at + 1) * LENGTH + 1].astype(np.int64))
             return window[:-1], window[1:]
 
-    loader = torch.utils.data.DataLoader(Windows(), ROWS, shuffle=True, num_workers=2, drop_last=True)
+    loader = torch.utils.data.DataLoader(Windows(), rows, shuffle=True, num_workers=2, drop_last=True)
     state = {"iterator": iter(loader)}
 
     def work(call: int) -> int:
@@ -112,12 +114,12 @@ def torch_loader(prepared: Prepared) -> Callable[[int], int]:
         except StopIteration:
             state["iterator"] = iter(loader)
             next(state["iterator"])
-        return ROWS * LENGTH
+        return rows * LENGTH
 
     return work
 
 
-def transformers_collator(prepared: Prepared) -> Callable[[int], int] | None:
+def transformers_collator(prepared: Prepared, rows: int) -> Callable[[int], int] | None:
     try:
         from tokenizers import Tokenizer as Fast
         from tokenizers.models import WordLevel
@@ -129,12 +131,12 @@ def transformers_collator(prepared: Prepared) -> Callable[[int], int] | None:
         tokenizer_object=Fast(WordLevel(words, unk_token="t3")), pad_token="t0", mask_token="t4"
     )
     collate = DataCollatorForLanguageModeling(fast, mlm_probability=0.15)
-    rows = np.random.default_rng(0).integers(200, prepared.vocabulary, (ROWS, LENGTH)).tolist()
-    examples = [{"input_ids": row} for row in rows]
+    tokens = np.random.default_rng(0).integers(200, prepared.vocabulary, (rows, LENGTH)).tolist()
+    examples = [{"input_ids": row} for row in tokens]
 
     def work(call: int) -> int:
         collate(examples)
-        return ROWS * LENGTH
+        return rows * LENGTH
 
     return work
 
@@ -194,6 +196,7 @@ def span_loop(tokens: list[int], draw: random.Random) -> tuple[list[int], list[i
 
 def looped(
     prepared: Prepared,
+    rows: int,
     length: int,
     width: int,
     corrupt: Callable[[list[int], random.Random], tuple[list[int], list[int]]],
@@ -201,7 +204,7 @@ def looped(
     """The whole batch as such loops make it: tokens as lists, examples, padding, teacher forcing, arrays."""
     entry = prepared.manifest["splits"]["train"]
     tokens = np.memmap(prepared.folder / entry["shards"][0], entry["dtype"], "r")
-    begins = np.random.default_rng(0).integers(0, len(tokens) - length, (512, ROWS))
+    begins = np.random.default_rng(0).integers(0, len(tokens) - length, (512, rows))
 
     def work(call: int) -> int:
         draw = random.Random(call)
@@ -216,9 +219,9 @@ def looped(
             batch["targets"].append(targets + [-100] * short)
             batch["segments"].append([0] * len(targets) + [-1] * short)
             batch["positions"].append([*range(len(targets))] + [0] * short)
-        for name, rows in batch.items():
-            np.array(rows, np.int32 if "segments" in name else np.int64)
-        return ROWS * LENGTH
+        for name, lists in batch.items():
+            np.array(lists, np.int32 if "segments" in name else np.int64)
+        return rows * LENGTH
 
     return work
 
@@ -265,7 +268,7 @@ def ten_billion_tokens() -> dict[str, float]:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.perf_counter()
         samples = Samples(open_prepared(root), config_of("decoder", name="causal"), "train")
-        samples.batch(10**9, 10**9 + ROWS)
+        samples.batch(10**9, 10**9 + 16)
         spent = time.perf_counter() - begun
         return {"seconds": spent, "bytes": 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}
 
@@ -277,7 +280,7 @@ def padding(prepared: Prepared) -> dict[str, float]:
         config = config_of("encoder_decoder", name="span_corruption")
         config = config.model_copy(update={"data": config.data.model_copy(update={"packing": packing})})
         samples = Samples(prepared, config, "train")
-        rows = [samples.batch(k, k + ROWS)["source_segments"] for k in range(0, len(samples), ROWS)]
+        rows = [samples.batch(k, k + 16)["source_segments"] for k in range(0, len(samples), 16)]
         found[packing] = float(np.mean([(row < 0).mean() for row in rows]))
     return found
 
@@ -285,46 +288,51 @@ def padding(prepared: Prepared) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    as_json = parser.parse_args().json
+    parser.add_argument("--rows", type=int, default=16, help="of a batch")
+    options = parser.parse_args()
+    rows = options.rows
     opened = ten_billion_tokens()
     prepared = prepare(Config())
+    # 16 MB, freed at once: from now on glibc keeps what a batch frees, as in a process that has held a model. Else a
+    # runner's speed depends on what the one before it left on the heap.
+    np.ones(1 << 21)
     drawn = {
         name: Samples(prepared, config_of(family, **keys), "train")
         for name, family, keys in (
             ("causal", "decoder", {"name": "causal"}),
             ("masked_lm", "encoder", {"name": "masked_lm"}),
-            ("bart", "encoder_decoder", {"name": "bart", "noises": ("text_infilling",), "rate": 0.3}),
+            ("bart", "encoder_decoder", INFILLING),
             ("span_corruption", "encoder_decoder", {"name": "span_corruption"}),
         )
     }
-    rows = []
+    compared: list[dict[str, Any]] = []
 
     def compare(what: str, against: str, wanted: float, found: dict[str, float], unit: str = "token/s") -> None:
         ratio = found["ours"] / found["peer"]
-        rows.append({"what": what, "against": against, **found, "unit": unit, "ratio": ratio, "wanted": wanted})
+        compared.append({"what": what, "against": against, **found, "unit": unit, "ratio": ratio, "wanted": wanted})
 
-    causal = batches(drawn["causal"])
-    compare("causal batches", "bare numpy gather", 1 / 1.3, race(ours=causal, peer=bare_gather(prepared)))
+    causal = batches(drawn["causal"], rows)
+    compare("causal batches", "bare numpy gather", 1 / 1.3, race(ours=causal, peer=bare_gather(prepared, rows)))
     compare(
         "causal batches",
         "torch DataLoader, 2 workers",
         1.0,
-        race(time.perf_counter, ours=causal, peer=torch_loader(prepared)),
+        race(time.perf_counter, ours=causal, peer=torch_loader(prepared, rows)),
     )
-    if collator := transformers_collator(prepared):
-        compare("masked LM", "transformers collator", 10, race(ours=batches(drawn["masked_lm"]), peer=collator))
-    infill = race(ours=batches(drawn["bart"]), peer=looped(prepared, 1022, 1024, infilling_loop))
+    if collator := transformers_collator(prepared, rows):
+        compare("masked LM", "transformers collator", 10, race(ours=batches(drawn["masked_lm"], rows), peer=collator))
+    infill = race(ours=batches(drawn["bart"], rows), peer=looped(prepared, rows, 1022, 1024, infilling_loop))
     compare("text infilling", "Python loop over tokens", 10, infill)
-    spans = race(ours=batches(drawn["span_corruption"]), peer=looped(prepared, 1137, 229, span_loop))
+    spans = race(ours=batches(drawn["span_corruption"], rows), peer=looped(prepared, rows, 1137, 229, span_loop))
     compare("span corruption", "Python loop over tokens", 10, spans)
     compare("encoding", "sentencepiece, threads", 0.95, encoding(prepared), "byte/s")
 
     unfilled = padding(prepared)
-    if as_json:
-        print(json.dumps({"rows": rows, "padding": unfilled, "ten_billion_tokens": opened}, indent=1))
+    if options.json:
+        print(json.dumps({"rows": compared, "padding": unfilled, "ten_billion_tokens": opened}, indent=1))
         return
-    print(f"sequence {LENGTH}, {ROWS} rows a batch, median of {ROUNDS} rounds")
-    for row in rows:
+    print(f"sequence {LENGTH}, {rows} rows a batch, median of {ROUNDS} rounds")
+    for row in compared:
         print(
             f"{row['what']:<16} {row['ours'] / 1e6:8.1f} M{row['unit']:<8} {row['ratio']:6.2f} of "
             f"{row['against']} at {row['peer'] / 1e6:.1f} (wanted {row['wanted']:.2f})"

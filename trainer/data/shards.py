@@ -109,9 +109,9 @@ class TokenStream:
 
     def __init__(self, prepared: Prepared, split: str, origin: str | None = None) -> None:
         entry = prepared.manifest["splits"][split]
-        dtype = np.dtype(entry["dtype"]).newbyteorder("<")
+        self.dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         files = [prepared.folder / name for name in entry["shards"]]
-        self._shards = [_mapped(file, dtype) for file in files]
+        self._shards = [_mapped(file, self.dtype) for file in files]
         self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
         self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
         self._begin, self._length = 0, int(self._edges[-1])

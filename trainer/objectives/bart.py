@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from trainer.objectives.base import PADDING, Batch, Layout, Window, enclose, pack_left, side, teacher
+from trainer.objectives.base import PADDING, Batch, Layout, Window, chosen, enclose, pack_left, side, teacher
 from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.ranges import numbers, without
 from trainer.objectives.vocabulary import Vocabulary
@@ -105,13 +105,13 @@ class Denoising:
         words = lengths
         if self.whole_words:
             starts = np.flatnonzero(self.vocabulary.word_starts(tokens) & _inside(tokens, lengths))
-            words = np.diff(starts.searchsorted(first), append=len(starts))
+            words = starts.searchsorted(first + width) - starts.searchsorted(first)
         spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), width, draw)
         some = spans > 0
         count = some.sum(axis=1)
         tries = 32 + int(2 * self.rate * width / self.mean_span)
         begin = choose_few(draw, 1, width, words, count, tries)
-        end = np.minimum(begin + spans[some], np.repeat(first + words, count))  # both in the order of rows
+        end = np.minimum(begin + chosen(spans, some), np.repeat(first + words, count))  # both in the order of rows
         if self.whole_words:  # from the places of words to those of tokens
             token = np.empty(tokens.size + 1, np.int64)
             token[numbers(first, first + words)] = starts
@@ -120,14 +120,15 @@ class Denoising:
 
         # A span leaves its mask unless one that began earlier covers it; the rest of what they cover is gone.
         covered_to = np.maximum.accumulate(end)
-        apart = np.ones(len(begin) + 1, bool)  # from the span before: one does not reach the other
+        apart = np.ones(len(begin) + 1, bool)
         apart[1:-1] = begin[1:] >= covered_to[:-1]
-        masked, resumed = begin[apart[:-1]], covered_to[apart[1:]]
+        group = np.flatnonzero(apart)  # of spans that overlap: its first, up to that of the next
+        masked, resumed = begin[group[:-1]], covered_to[group[1:] - 1]
         flat = tokens.flatten()
         flat[masked] = self._masks(draw(width, 3).ravel()[masked]) if self.random_share else self.mask
         kept = numbers(*without(first, first + lengths, masked + 1, resumed))
         room = lengths if self.shared else np.where(lengths > 0, width, 0)
-        lengths = np.diff(kept.searchsorted(first), append=len(kept))
+        lengths = kept.searchsorted(first + width) - kept.searchsorted(first)
         return self._insert(flat[kept], lengths, np.minimum(lengths + inserted, room), width, draw)
 
     def _span_lengths(self, budget: np.ndarray, width: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:

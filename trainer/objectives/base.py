@@ -101,8 +101,7 @@ def enclose(
     count, length = tokens.shape
     enclosed = np.full((count, length + 2), pad, np.int64)
     enclosed[:, 1:-1] = tokens
-    for row in np.flatnonzero(lengths < length).tolist():
-        enclosed[row, lengths[row] + 1 :] = pad
+    _fill_behind(enclosed, lengths + 1, pad)
     some = lengths > 0 if some is None else some
     enclosed[some, 0] = first
     enclosed[some, lengths[some] + 1] = last
@@ -114,8 +113,8 @@ def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     segments = np.zeros(tokens.shape, np.int32)
     positions = np.empty(tokens.shape, np.int64)
     positions[:] = np.arange(tokens.shape[1])
-    for row in np.flatnonzero(lengths < tokens.shape[1]).tolist():
-        segments[row, lengths[row] :], positions[row, lengths[row] :] = PADDING, 0
+    _fill_behind(segments, lengths, PADDING)
+    _fill_behind(positions, lengths, 0)
     return {f"{prefix}tokens": tokens, f"{prefix}segments": segments, f"{prefix}positions": positions}
 
 
@@ -124,6 +123,14 @@ def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> B
     tokens = np.empty_like(targets)
     tokens[:, 1:] = targets[:, :-1]
     tokens[:, 0] = start
-    for row in np.flatnonzero(lengths < targets.shape[1]).tolist():
-        tokens[row, lengths[row] :], targets[row, lengths[row] :] = pad, NO_TARGET
+    _fill_behind(tokens, lengths, pad)
+    _fill_behind(targets, lengths, NO_TARGET)
     return {**side(tokens, lengths), "targets": targets}
+
+
+def _fill_behind(rows: np.ndarray, lengths: np.ndarray, value: int) -> None:
+    """Fill what lies behind each row's length: slice by slice, which is faster than by a table of truth values."""
+    width = rows.shape[1]
+    for row, length in enumerate(lengths.tolist()):
+        if length < width:
+            rows[row, length:] = value

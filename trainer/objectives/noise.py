@@ -41,9 +41,9 @@ def bits(seed: int, purpose: str, index: int, count: int, part: int = 0) -> np.n
 def rows(seed: int, purpose: str, index: np.ndarray, count: int, part: int = 0) -> np.ndarray:
     """uint64 [len(index), count]: one stream per row."""
     drawn = np.empty((len(index), count), np.uint64)
-    philox, state, key = _local.philox, _local.state, (seed, PURPOSES[purpose])
-    for row, number in enumerate(index.tolist()):
-        state["state"] = {"key": key, "counter": (0, 0, part, number)}
+    philox, state, counter = _local.philox, _local.state, [0, 0, part, 0]
+    state["state"] = {"key": (seed, PURPOSES[purpose]), "counter": counter}
+    for row, counter[3] in enumerate(index.tolist()):
         philox.state = state
         drawn[row] = philox.random_raw(count)
     return drawn
@@ -96,12 +96,13 @@ def choose_few(draw: Draw, part: int, width: int, bound: np.ndarray, count: np.n
     for seen in (min(few, tries), tries):  # the first ones are nearly always enough
         place = (below(draw(seen, part), bound[:, None]) + width * rows[:, None]).ravel()
         # Which try took a place first: of those that are written to one place, the last one stays.
-        number = np.arange(len(place))
-        first = np.empty(len(rows) * width, np.int64)
+        number = np.arange(len(place), dtype=np.int32)
+        first = np.empty(len(rows) * width, np.int32)
         first[place[::-1].copy()] = number[::-1].copy()
         fresh = np.flatnonzero(first[place] == number)
-        begin, end = fresh.searchsorted([seen * rows, seen * (rows + 1)])
-        short = np.flatnonzero(end - begin < count)
+        edges = fresh.searchsorted(np.arange(0, len(place) + 1, seen))
+        begin, distinct = edges[:-1], edges[1:] - edges[:-1]
+        short = np.flatnonzero(distinct < count)
         if not len(short):
             return np.sort(place[fresh[numbers(begin, begin + count)]])
     end = begin + count
@@ -120,16 +121,27 @@ def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def poisson(raw: np.ndarray, mean: float) -> np.ndarray:
-    """int64, Poisson distributed, by inversion of its table."""
-    return np.searchsorted(_poisson_table(mean), uniform(raw), side="right")
+    """int64, Poisson distributed, by inversion of its table.
+
+    A guide holds the answer for most of equal cells of [0, 1) (Chen and Asau 1974); the others are searched.
+    """
+    table, guide = _poisson_table(mean)
+    chance = uniform(raw).ravel()
+    counts = guide[(chance * len(guide)).astype(np.int64)]
+    unsure = np.flatnonzero(counts < 0)
+    counts[unsure] = table.searchsorted(chance[unsure], side="right")
+    return counts.reshape(raw.shape)
 
 
 @cache
-def _poisson_table(mean: float) -> np.ndarray:
+def _poisson_table(mean: float) -> tuple[np.ndarray, np.ndarray]:
+    """(P(count <= k) of k = 0, 1 ...; the count of a chance in each of 1024 cells, -1 where the cell has several)."""
     terms = [math.exp(-mean)]
     while len(terms) < mean or terms[-1] > 1e-18:
         terms.append(terms[-1] * mean / len(terms))
-    return np.cumsum(terms)[:-1]
+    table, cells = np.cumsum(terms)[:-1], np.arange(1025) / 1024
+    least, most = table.searchsorted(cells[:-1], side="right"), table.searchsorted(cells[1:], side="left")
+    return table, np.where(least == most, least, -1)
 
 
 def harmonic(raw: np.ndarray, longest: int) -> np.ndarray:

@@ -144,7 +144,7 @@ class SpanCorruption:
         both = text.ravel().take(places, mode="clip").reshape(rows, -1)  # the last mark's place is behind the text
         ends = np.cumsum(runs + 1, axis=1)
         both[np.arange(rows)[:, None], ends - 1] = marks
-        source, targets = np.split(both, ends[:1, spans], axis=1)
+        source, targets = both[:, : ends[0, spans]], both[:, ends[0, spans] :]
         if (mode := self.modes[number]) >= 0:
             source = np.insert(source, 0, mode, axis=1)
         return source, targets
