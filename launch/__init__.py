@@ -26,6 +26,7 @@ __all__ = [
     "plan_launch",
     "run_launch",
     "run_local",
+    "show",
     "submit_array",
 ]
 
@@ -38,6 +39,12 @@ def plan_launch(config: Config, run: Path, place: Resources | None = None) -> La
     if config.launch.name == "torchrun":
         return plan_nodes(config, run, place)
     return LaunchPlan((Command((place.python, "-m", "trainer", "train", f"resume={run}")),))
+
+
+def show(plan: LaunchPlan) -> None:
+    """Print what would be written and run. Raises UserError where a secret would be written down."""
+    refuse_secrets({"the launch": plan.text})
+    print(plan.text, end="")
 
 
 def run_launch(config: Config, run: Path) -> int:
@@ -61,7 +68,7 @@ def run_launch(config: Config, run: Path) -> int:
         write_launch(folder, launcher, stays=True)
         return start_over_ssh(plan, config.launch)
     write_launch(folder, launcher)
-    print(plan.text, end="")
+    show(plan)
     return 0
 
 

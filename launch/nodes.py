@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from launch.plan import Command, LaunchPlan, Resources
 from trainer.config import Config, LaunchConfig
+from trainer.errors import UserError
 from trainer.worker import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
@@ -58,9 +61,14 @@ def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
 
     Variables of `launch.pass_environment` go through ssh's standard input: no file and no process list sees their
     values. A signal to this process goes to every agent, which lets its ranks save. A host that is silent for
-    `launch.rendezvous_seconds` is given up.
+    `launch.rendezvous_seconds` is given up. Raises UserError where a variable is not set here, or where ssh reaches
+    too few hosts; then nothing goes on.
     """
-    secrets = {name: os.environ[name] for name in launch.pass_environment if name in os.environ}
+    if shutil.which(SSH[0]) is None:
+        raise UserError("launch.ssh: there is no ssh on the path")
+    if missing := [name for name in launch.pass_environment if name not in os.environ]:
+        raise UserError(f"launch.pass_environment: {' and '.join(missing)}: not set here")
+    secrets = {name: os.environ[name] for name in launch.pass_environment}
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
     questions = math.ceil(launch.rendezvous_seconds / SILENT_SECONDS)
     ssh = (*SSH, "-o", f"ServerAliveInterval={SILENT_SECONDS}", "-o", f"ServerAliveCountMax={questions}")
@@ -72,7 +80,17 @@ def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, forward)
-    return outcome([node.wait() for node in nodes], launch.min_nodes or launch.nodes)
+    enough = launch.min_nodes or launch.nodes
+    away = [node for node in nodes if not node.reached()]
+    wrong = "\n".join(f"launch.hosts: {node.host}: {node.why}" for node in away)
+    if nodes[0] in away or len(nodes) - len(away) < enough:  # the first one is where the others meet
+        forward(signal.SIGTERM, None)
+        for node in nodes:
+            node.wait()
+        raise UserError(wrong)
+    if away:
+        print(f"{wrong}\ngoing on without: launch.min_nodes={enough}", file=sys.stderr)
+    return outcome([node.wait() for node in nodes], enough)
 
 
 def outcome(codes: Sequence[int], enough: int) -> int:
@@ -89,6 +107,8 @@ class _Node:
     def __init__(self, ssh: Sequence[str], command: Command, exports: str) -> None:
         assert command.host is not None
         self.ssh, self.host, self.pid = ssh, command.host, ""
+        self.greeting: list[str] = []  # lines before the shell tells its process id: a banner, or why ssh failed
+        self._answered = threading.Event()  # the shell did, or ssh has ended
         # The shell tells its own process id, which the agent keeps, then reads the rest of its script from ssh.
         self.process = subprocess.Popen(
             [*ssh, command.host, "bash -s"],
@@ -98,18 +118,33 @@ class _Node:
             text=True,
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(f"echo pid $$\n{exports}{command.words[-1]}\n")
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # ssh has ended, and says why
+            self.process.stdin.write(f"echo pid $$\n{exports}{command.words[-1]}\n")
+            self.process.stdin.close()
         self.reader = threading.Thread(target=self._show, daemon=True)
         self.reader.start()
 
     def _show(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if not self.pid and line.startswith("pid "):
-                self.pid = line.split()[1]
-            else:
+            if self.pid:
                 print(f"{self.host}: {line}", end="", file=sys.stdout, flush=True)
+            elif line.startswith("pid "):
+                self.pid = line.split()[1]
+                self._answered.set()
+            else:
+                self.greeting.append(line.strip())
+        self._answered.set()
+
+    def reached(self) -> bool:
+        """Whether there is a shell on that host; waits until that is known."""
+        self._answered.wait()
+        return bool(self.pid)
+
+    @property
+    def why(self) -> str:
+        """Why it was not reached, in ssh's own words."""
+        return self.greeting[-1] if self.greeting else f"ssh ended with exit code {self.process.returncode}"
 
     def send(self, number: signal.Signals) -> None:
         if self.pid and self.process.poll() is None:

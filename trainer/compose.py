@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,7 +50,7 @@ class Override:
             parsed = OverridesParser.create().parse_override(text)
         except HydraException as error:
             first = next((line for line in str(error).splitlines() if line.strip()), "not understood")
-            hint = "" if "=" in text else "; write key=value"
+            hint = f"; put the value in quotes: {text.partition('=')[0]}='...'" if "=" in text else "; write key=value"
             raise UserError(f"{text}: not an override in Hydra's grammar ({first.strip()}){hint}") from None
         if not parsed.key_or_group:
             raise UserError(f"{text}: no key; write key=value")
@@ -134,7 +134,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     except UserError as error:  # remember, and look for more in the rest
         wrong += str(error).splitlines()
         overrides = [one for one in map(_parsed, texts) if one is not None and not one.check()]
-    wrong += [f"{o.text}: several values need -m (one run each)" for o in overrides if o.is_sweep and not swept]
+    wrong += [_one_wanted(override) for override in overrides if override.is_sweep and not swept]
     wrong += [f"{o.text}: this is many runs; isoflop {o.of_many} takes it" for o in overrides if o.of_many]
     overrides = [override for override in overrides if not override.of_many]
     overrides = [override for override in overrides if not override.is_sweep]
@@ -191,6 +191,15 @@ def _parsed(text: str) -> Override | None:
         return Override(text)
     except UserError:
         return None
+
+
+def _one_wanted(override: Override) -> str:
+    """What to write in place of several values."""
+    *path, name = override.key.split(".")
+    field = section.model_fields.get(name) if path and (section := _section(path, Config)) else None
+    if field is not None and get_origin(field.annotation) is tuple:
+        return f"{override.text}: a list is written in brackets: {override.key}=[{override.text.partition('=')[2]}]"
+    return f"{override.text}: several values need -m (one run each)"
 
 
 def _size_alone(given: set[str]) -> list[str]:

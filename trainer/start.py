@@ -63,11 +63,11 @@ def _aside() -> Iterator[None]:
 
 def launch(words: list[str], *, dry_run: bool = False) -> int:
     """Start the run that these overrides describe where `launch=` says, or only print what would be run."""
-    from launch import plan_launch, run_launch
+    from launch import plan_launch, run_launch, show
 
     if dry_run:
         config, folder, _ = described(words)
-        print(plan_launch(config, folder.path).text, end="")
+        show(plan_launch(config, folder.path))
         return 0
     config, folder = ready(words)
     code = run_launch(config, folder.path)
@@ -80,7 +80,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
 def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     """A sweep: under SLURM one job array, elsewhere one run after the other."""
-    from launch import Resources, plan_array, submit_array
+    from launch import Resources, plan_array, show, submit_array
 
     runs = _checked_sweep(words)
     if described(runs[0])[0].launch.name != "slurm":
@@ -95,7 +95,7 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     configs, folders = [config for config, _ in made], [folder.path for _, folder in made]
     folder = folders[0].parent.parent / "sweeps" / now
     if dry_run:
-        print(plan_array(configs, folders, folder, Resources()).text, end="")
+        show(plan_array(configs, folders, folder, Resources()))
         return 0
     job = submit_array(configs, folders, folder)
     print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent.parent}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 
 from launch.agent import Meeting, run_agent
+from launch.nodes import start_over_ssh
+from launch.plan import Command, LaunchPlan
 from launch.records import keep_state, secrets, without_secrets
 from trainer.cli import main
 from trainer.compose import change, compose
@@ -36,6 +40,22 @@ WRONG: list[tuple[str, str]] = [
     ("launch.environment.A-B=abc", "'A-B' is no name of a variable"),
     ("launch.pass_environment=['WANDB_API_KEY=abc']", "names of variables wanted, without values"),
     ("launch.processes=2 launch.gpus_per_node=2", "launch.processes: launch.gpus_per_node sets it"),
+    ("launch=torchrun launch.hosts=a,b", "launch.hosts=a,b: a list is written in brackets: launch.hosts=[a,b]"),
+    ("launch=torchrun launch.ssh=true", "launch.ssh: name the hosts, e.g. launch.hosts=[node1,node2]"),
+    ("launch=slurm launch.hosts=[a]", "launch.hosts: launch=slurm does not read them; launch=torchrun does"),
+    ("launch=slurm launch.sbatch=[exclusive]", "launch.sbatch: 'exclusive' is no option; they begin with dashes"),
+    ("launch=slurm launch.srun=[exact]", "launch.srun: 'exact' is no option; they begin with dashes"),
+    ("launch=slurm launch.nodes=two", "launch.nodes: 'two' given, a valid integer [nodes] wanted"),
+    ("launch=slurm launch.nodes=0", "launch.nodes: 0 given, greater than or equal to 1 [nodes] wanted"),
+    ("launch=slurm launch.environment=abc", "launch.environment: 'abc' given, a valid dictionary wanted"),
+    ("launch=slurm launch.container=docker launch.image=x", "launch.container: 'docker' given, 'pyxis' or 'apptainer'"),
+    ("launch=slurm launch.memory=$(rm)", "put the value in quotes: launch.memory='...'"),
+    ("launch=slurm launch.chain=2 launch.array_limit=2", "launch.array_limit: a chain is one run; a sweep is an array"),
+    ("launch=slurm seed=0,1", "seed=0,1: several values need -m (one run each)"),
+    ("launch=slurm run.id=../x", "run.id: '../x' is not a plain folder name"),
+    ("launch=slurm partition=gpu", "partition: no such key (did you mean 'launch.partition'?)"),
+    ("launch=slurm --partition=gpu", "--partition=gpu: overrides are written without dashes"),
+    ("resume=nowhere launch=slurm", "nowhere: no run folder of that name, nor under runs"),
 ]
 
 
@@ -73,6 +93,70 @@ def test_one_wrong_word(words: str, expected: str, here: Path, capsys: pytest.Ca
 )
 def test_wrong_verbs(words: list[str], expected: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert expected in answer(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("word", "accepted"),
+    [
+        ("launch.setup=['export WANDB_API_KEY=0123456789']", False),
+        ("launch.sbatch=['--export=ALL,HF_TOKEN=\"0123456789\"']", False),
+        ("launch.setup=['export HF_TOKEN=$(cat token)','export TOKENIZERS_PARALLELISM=false']", True),
+        ("launch.sbatch=['--export=ALL']", True),
+    ],
+)
+def test_no_secret_is_typed_into_a_script(word: str, accepted: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["launch", "--dry-run", "launch=slurm", word])
+    out, err = capsys.readouterr()
+    assert (code == 0) == accepted, err
+    if not accepted:
+        assert "looks like a secret, and this is written down" in err
+        assert "0123456789" not in out + err
+
+
+def test_a_dry_run_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    assert main(["launch", "--dry-run", "launch=slurm", "launch.account=x0123456789abcdef"]) == 2
+    out, err = capsys.readouterr()
+    assert "would hold the value of $WANDB_API_KEY" in err
+    assert "0123456789abcdef" not in out + err
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_hosts_that_ssh_does_not_reach(
+    least: int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is known within seconds is not waited for: the others are stopped, or go on where they are enough."""
+    (here / "ssh").write_text(
+        '#!/bin/bash\nwhile [ "$1" = -o ]; do shift 2; done\n'
+        '[ "$1" = a ] || { echo "ssh: Could not resolve hostname $1" >&2; exit 255; }\nexec bash -c "${*:2}"\n'
+    )
+    (here / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    config = compose([*TWO.split(), "launch.ssh=true", f"launch.min_nodes={least}"])
+    work = "sleep 60" if least == 2 else "echo trained"
+    plan = LaunchPlan(tuple(Command(("bash", "-c", f"exec {work}"), host) for host in ("a", "b")))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    try:
+        if least == 2:
+            with pytest.raises(UserError, match=r"^launch\.hosts: b: ssh: Could not resolve hostname b$"):
+                start_over_ssh(plan, config.launch)
+        else:
+            assert start_over_ssh(plan, config.launch) == 0
+            out, err = capsys.readouterr()
+            assert out == "a: trained\n"
+            assert err.splitlines() == [
+                "launch.hosts: b: ssh: Could not resolve hostname b",
+                "going on without: launch.min_nodes=1",
+            ]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_variable_that_is_to_go_along_and_is_not_set() -> None:
+    config = compose([*TWO.split(), "launch.ssh=true", "launch.pass_environment=[NOBODY_SET_THIS]"])
+    with pytest.raises(UserError, match=r"launch\.pass_environment: NOBODY_SET_THIS: not set here"):
+        start_over_ssh(LaunchPlan(()), config.launch)
 
 
 def test_a_dry_run_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from trainer.config.schema import Paths, Section, key
 
 # TOKENIZERS_PARALLELISM is no secret, HF_TOKEN and WANDB_API_KEY are.
 SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)($|_)", re.IGNORECASE)
+LITERAL = re.compile(r"""\b([A-Za-z_]\w*)=["']?[^\s"'$`]""")  # name=value, where no shell looks the value up
 SLURM_TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
 
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
@@ -86,6 +87,24 @@ class LaunchConfig(Section):
                 )
         return variables
 
+    @field_validator("setup", "sbatch", "srun")
+    @classmethod
+    def _no_secret_in_a_line(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        for name in (name for line in lines for name in LITERAL.findall(line) if SECRET_NAME.search(name)):
+            raise ValueError(
+                f"{name} looks like a secret, and this is written down; export it where you launch, or read it on the "
+                f"nodes, e.g. {name}=$(cat file)"
+            )
+        return lines
+
+    @field_validator("sbatch", "srun")
+    @classmethod
+    def _options(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        for option in options:
+            if not option.startswith("-"):
+                raise ValueError(f"{option!r} is no option; they begin with dashes, e.g. ['--exclusive']")
+        return options
+
     @field_validator("pass_environment")
     @classmethod
     def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,8 +129,12 @@ class LaunchConfig(Section):
             wrong.append(
                 f"nodes: {self.nodes} given, and launch=local is this host; add launch=torchrun or launch=slurm"
             )
-        if self.hosts and len(self.hosts) != self.nodes:
+        if self.hosts and self.name != "torchrun":
+            wrong.append(f"hosts: launch={self.name} does not read them; launch=torchrun does")
+        elif self.hosts and len(self.hosts) != self.nodes:
             wrong.append(f"hosts: {len(self.hosts)} named, launch.nodes is {self.nodes}")
+        if self.ssh and self.name == "torchrun" and not self.hosts:
+            wrong.append("ssh: name the hosts, e.g. launch.hosts=[node1,node2]")
         if len(set(self.hosts)) != len(self.hosts):
             wrong.append("hosts: a host is named twice")
         if self.name == "torchrun" and self.nodes > 1 and not self.hosts:
