@@ -145,12 +145,13 @@ class Text(Windows):
         raw = begin + 2 * self.document(places) + 1
         wide = np.empty((len(begin), self.length + int(marks.max(initial=0))), self.stream.dtype)
         self.stream.read(raw, wide)
-        first = np.arange(0, wide.size, wide.shape[1])
-        inner = first[row] + self.stream.starts[document] - raw[row]  # where their <s> are
-        begins, ends = without(first, first + self.length + marks, inner - 1, inner + 1)
-        flat, texts = wide.ravel(), zip(begins.tolist(), ends.tolist(), strict=True)
-        text = np.concatenate([flat[:0], *(flat[a:b] for a, b in texts)])
-        tokens = text.astype(np.int64).reshape(len(begin), self.length)
+        if len(row):
+            first = np.arange(0, wide.size, wide.shape[1])
+            inner = first[row] + self.stream.starts[document] - raw[row]  # where their <s> are
+            begins, ends = without(first, first + self.length + marks, inner - 1, inner + 1)
+            flat, texts = wide.ravel(), zip(begins.tolist(), ends.tolist(), strict=True)
+            wide = np.concatenate([flat[a:b] for a, b in texts])
+        tokens = wide.astype(np.int64).reshape(len(begin), self.length)
         return self._unit(tokens, (self.tokens - begin).clip(0, self.length))
 
 
