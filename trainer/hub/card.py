@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trainer import __version__
 from trainer.books import parameters
 from trainer.checkpoint import Checkpoint
@@ -17,6 +19,15 @@ def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_toke
     model, step, count = config.model, checkpoint.step, parameters(config).published
     best = checkpoint.manifest.get("best") or {}
     loss = f"{best['loss']:.4f} nats per target at step {best['step']}" if "loss" in best else "not measured"
+    origin = checkpoint.manifest.get("imported")
+    made = f"{'pre-trained' if config.task.kind is None else 'tuned'} with isoflop {__version__}"
+    if origin is not None:
+        made = f"as it was imported from `{Path(origin).name}`, not trained since"
+    learned = [
+        f"- objective: {config.objective.name if config.task.kind is None else f'task {config.task.name}'}",
+        f"- data: {config.data.name}, {config.curriculum.tokens(step):,} tokens in {step:,} steps",
+        f"- held-out loss: {loss}",
+    ]
     loader = LOADER.get(model.family, "AutoModelForSeq2SeqLM")
     lines = [
         "---",
@@ -27,12 +38,10 @@ def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_toke
         "",
         f"# {model.name}",
         "",
-        f"A `{family.type}` model of {count:,} parameters, pre-trained with isoflop {__version__}.",
+        f"A `{family.type}` model of {count:,} parameters, {made}.",
         "",
         f"- shape: {model.depth} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
-        f"- objective: {config.objective.name}",
-        f"- data: {config.data.name}, {config.curriculum.tokens(step):,} tokens in {step:,} steps",
-        f"- held-out loss: {loss}",
+        *(learned if origin is None else []),
         f"- science hash: {checkpoint.manifest.get('science', 'not stated')}",
         "- licence, intended use and limitations: not stated; fill in before you publish",
         "",

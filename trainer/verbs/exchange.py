@@ -18,7 +18,9 @@ def import_(arguments: list[str]) -> int:
 
     source, options = folder_and_options("import", words, ("to", "generator"))
     generator = Path(options["generator"]) if "generator" in options else None
-    print_facts(import_run(source, Path(options.get("to") or f"runs/imported/{source.name}"), generator), flags)
+    print_facts(
+        import_run(source, Path(options.get("to") or f"runs/imported/{source.resolve().name}"), generator), flags
+    )
     return 0
 
 

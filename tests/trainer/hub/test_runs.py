@@ -81,8 +81,13 @@ def test_text_in_logits_out(name, tokenizer, tmp_path):
 def test_there_and_back(tokenizer, tmp_path):
     net = run_of(tmp_path / "run", tokenizer, {})
     export_run(tmp_path / "run", tmp_path / "hub")
+    assert "pre-trained with isoflop" in (tmp_path / "hub" / "README.md").read_text()
     facts = import_run(tmp_path / "hub", tmp_path / "back")
     assert facts["tokenizer"] is not None
+    export_run(tmp_path / "back", tmp_path / "again")
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "imported from `hub`, not trained since" in card
+    assert "pre-trained with isoflop" not in card and "objective" not in card
     from trainer.trained import load_model
 
     again, config, step = load_model(tmp_path / "back")
