@@ -63,7 +63,12 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
     def tensor(name: str) -> Tensor | None:
         return files.read(renamed[name]) if name in renamed else None
 
-    fields = family.fields({"model_type": family.type} | config, tensor)
+    try:
+        fields = family.fields({"model_type": family.type} | config, tensor)
+    except UserError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"{folder / 'config.json'}: a value is of the wrong kind ({error})") from None
     special = {name: int(config[name]) for name in SPECIAL_TOKENS if isinstance(config.get(name), int)}
     if family is ELECTRA and any(name.startswith("discriminator_predictions.") for name in renamed):
         return _electra(folder, fields, files, renamed, generator, special)
@@ -73,7 +78,7 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
 
 def _family(config: Mapping[str, Any], folder: Path) -> Family:
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         hint = nearest(str(kind), FAMILIES)
         raise UserError(
             f"{folder / 'config.json'}: model_type {kind!r} is not supported{hint}; there is {', '.join(FAMILIES)}"
@@ -122,6 +127,8 @@ def _load(
     held = {entry.theirs: entry for entry in entries}
     wrong = []
     for name, entry in held.items():
+        if not all(part in ours for part in entry.ours):
+            raise UserError(f"{folder}: {name}: {family.architecture} has it, config.json describes a model without")
         wanted = tuple(entry.layout.join([ours[part] for part in entry.ours]).shape)
         if name not in renamed:
             wrong.append(f"{name}: missing, {list(wanted)} wanted")

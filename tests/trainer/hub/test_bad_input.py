@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -90,6 +93,26 @@ def test_what_the_zoo_cannot_do(folder, key, value):
     with pytest.raises(UserError, match=r"config\.json") as error:
         read_checkpoint(folder)
     assert key.split("_")[-1][:4] in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["llama", "roberta", "modernbert"])
+def test_values_of_the_wrong_kind(name, saved, tmp_path):
+    """Whatever stands in config.json, it is read or refused in words: no key breaks the reader."""
+    pytest.importorskip("transformers")
+    shutil.copytree(saved(name), tmp_path / name)
+    file = tmp_path / name / "config.json"
+    whole = json.loads(file.read_text())
+    for key, value in itertools.product(whole, ["x", [], 0, None]):
+        file.write_text(json.dumps(whole | {key: value}))
+        with contextlib.suppress(UserError):
+            read_checkpoint(tmp_path / name)
+
+
+def test_a_tensor_of_a_part_that_the_configuration_leaves_out(saved, tmp_path):
+    pytest.importorskip("transformers")
+    shutil.copytree(saved("bert"), tmp_path / "bert")
+    change(tmp_path / "bert", type_vocab_size=0)
+    refused(tmp_path / "bert", "token_type_embeddings.weight: BertForPreTraining has it")
 
 
 def test_pickles_are_never_read(folder):
