@@ -166,9 +166,12 @@ class DataConfig(Section):
         weights = [source.weight for source in self.sources.values()]
         if None in weights and any(weight is not None for weight in weights):
             unstated = ", ".join(name for name, source in self.sources.items() if source.weight is None)
-            wrong.append(f"sources: state the weight of every source or of none; {unstated} lack one")
+            wrong.append(f"sources: state the weight of every source or of none; there is none of {unstated}")
         elif weights and None not in weights and not sum(weight or 0 for weight in weights):
             wrong.append("sources: all weights are 0; at least one must be more")
+        for number, stage in enumerate(self.stages[:-1]):
+            if "tokens" not in stage.model_fields_set:
+                wrong.append(f"stages[{number}].tokens: state how long it is; only the last stage holds to the end")
         for number, stage in enumerate(self.stages if self.name == "mixture" else ()):
             for name, weight in stage.weights.items():
                 if name not in self.sources:

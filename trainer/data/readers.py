@@ -190,7 +190,7 @@ def _split_newlines(block: bytes) -> list[bytes]:
 def _pieces_of_file(source: Source, document: str) -> Iterator[Part]:
     """Every line, or every run of lines between blank ones, as a document of its own."""
     gathered: list[str] = []
-    read = 0
+    read, empty = 0, True
     for number, line, size in _lines(source):
         read += size
         blank = not line.strip()
@@ -198,8 +198,8 @@ def _pieces_of_file(source: Source, document: str) -> Iterator[Part]:
             gathered.append(line)
         if gathered and (blank or document == "line"):
             yield Part(f"{source.name}:{number}", "".join(gathered).rstrip("\r\n"), True, True, read)
-            gathered, read = [], 0
-    if gathered or not source.size:
+            gathered, read, empty = [], 0, False
+    if gathered or empty:
         yield Part(source.name, "".join(gathered).rstrip("\r\n"), True, True, read)
 
 
@@ -214,6 +214,8 @@ def _json_documents(source: Source, field: str) -> Iterator[Part]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"data: {where} is not whole JSON: {error.msg} at column {error.colno}") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+            raise UserError(f"data: {where} is JSON that cannot be read: {error}") from None
         if not isinstance(record, dict):
             raise UserError(f"data: {where} is a JSON {type(record).__name__}, not an object with a field {field!r}")
         if field not in record:

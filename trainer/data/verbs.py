@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from trainer.data.card import card as describe
 from trainer.data.card import format_card
 from trainer.data.preparation import Progress, prepare, prepare_tokenizer
 from trainer.data.samples import Samples
+from trainer.data.shards import write_whole
 from trainer.data.show import format_show, show
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
@@ -41,7 +41,9 @@ def tokenizer(config: Config, out: Path | None = None, progress: Progress | None
     if out is not None:
         if not out.parent.is_dir():
             raise UserError(f"out: there is no folder {out.parent}")
-        shutil.copyfile(file, out)
+        if out.is_dir():
+            raise UserError(f"out: {out} is a folder; name a file, e.g. out={out / 'tokenizer.model'}")
+        write_whole(out, file.read_bytes())
     ids = opened.encode(SPECIMEN)
     return {
         "file": str(out or file),

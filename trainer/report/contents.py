@@ -37,6 +37,26 @@ class Contents:
         return min(scored, key=lambda item: item["loss"], default=None)
 
     @property
+    def kwh(self) -> float | None:
+        """Energy as measured; None where nobody did."""
+        return self._spent("energy.kwh")
+
+    @property
+    def gco2e(self) -> float | None:
+        """Grams, of the measured energy at the run's site."""
+        kilograms = self._spent("carbon.kgco2e")
+        return None if kilograms is None else 1000 * kilograms
+
+    @property
+    def money(self) -> float | None:
+        """In the currency of the run's site."""
+        return self._spent("cost.amount")
+
+    def _spent(self, key: str) -> float | None:
+        figure = self.tag[key].measured
+        return None if figure is None else figure.value
+
+    @property
     def status(self) -> str:
         """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process could say nothing any more."""
         for event in reversed(self.events):

@@ -57,16 +57,9 @@ def _row(run: PlannedRun) -> Row:
         }
         held_out = [item for item in contents.steps.evaluations if item["step"] == last["step"]]
         row |= {name: held_out[-1].get(name) for name in ("loss", "bits_per_byte") if held_out}
-    kilograms = _measured(contents.tag, "carbon.kgco2e")
-    row |= {"kwh": _measured(contents.tag, "energy.kwh"), "gco2e": None if kilograms is None else 1000 * kilograms}
-    row["money"] = _measured(contents.tag, "cost.amount")
+    row |= {"kwh": contents.kwh, "gco2e": contents.gco2e, "money": contents.money}
     row["currency"] = contents.site.currency if row["money"] is not None else None
     return row
-
-
-def _measured(tag: Any, key: str) -> float | None:
-    figure = tag[key].measured
-    return None if figure is None else figure.value
 
 
 def write_csv(path: Path, table: Sequence[Row]) -> None:

@@ -62,10 +62,15 @@ def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     """Raise UserError with all that would keep these runs from starting."""
     from trainer.start import check_run
 
-    if jobs < 1:
-        raise UserError(f"jobs: {jobs} given, 1 or more wanted")
+    check_jobs(jobs)
     check_folders(runs)
     each([run.config for run in runs], check_run)
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise UserError where no run could ever begin."""
+    if jobs < 1:
+        raise UserError(f"jobs: {jobs} given, 1 or more wanted")
 
 
 def make_ready(runs: Sequence[PlannedRun], *, jobs: int) -> None:

@@ -13,7 +13,8 @@ FIT_HELP = """\
 isoflop fit <root of runs | table.csv> [name=value ...] [--json]
 
 Fits Chinchilla's three approaches and Kaplan's form, with bootstrap intervals, and writes fit.json, fit.html and
-pictures. A table needs the columns parameters, tokens (or flop) and loss; kwh, gco2e, money, seed are used if there.
+pictures. A table needs the columns parameters, tokens (or flop) and loss; kwh, gco2e, money, name, status ... are used
+if there.
 
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
   parameters=total       what N counts for run folders: total, or non_embedding
@@ -37,7 +38,7 @@ def fit(arguments: list[str]) -> int:
     columns = {
         word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
     }
-    words = [word for word in words if not word.startswith("column.")]
+    words = [word for word in words if not (word.startswith("column.") and "=" in word)]
     known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))

@@ -143,6 +143,8 @@ def test_the_standard_library_is_a_corpus():
         ('["a"]', "a.jsonl line 2 is a JSON list, not an object"),
         ('{"text": 5}', "a.jsonl line 2: the field 'text' holds no text but 5"),
         ('{"text": "\\ud800"}', "a.jsonl line 2: half a surrogate pair at character 0"),
+        ('{"text": "a", "x": ' + "1" * 5000 + "}", "a.jsonl line 2 is JSON that cannot be read"),
+        ('{"text": "a", "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "a.jsonl line 2 is JSON that cannot be read"),
     ],
 )
 def test_torn_json(tmp_path, content, message):

@@ -132,6 +132,10 @@ def test_the_books_add_up_the_stages():
             {"data": {"stages": [{"tokens": 255, "sequence_length": 64}, {}]}},
             r"stages\[0\]\.tokens: 255 are less than ",
         ),
+        (
+            {"data": {"stages": [{"sequence_length": 64}, {}]}},
+            r"stages\[0\]\.tokens: state how long it is; only the last stage holds to the end",
+        ),
         ({"data": {"stages": [{"sequence_length": 4}]}}, "greater than or equal to 8"),
         ({"data": {"stages": [{"weights": {"a": 1.0}}]}}, "only data=mixture reads sources"),
         (

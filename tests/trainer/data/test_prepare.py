@@ -144,6 +144,7 @@ def test_few_documents_hold_out_the_one_with_the_lowest_hash(tmp_path, make_conf
     ("content", "keys", "message"),
     [
         ("", {}, r"there is no text: of 1 documents, 1 empty \(a.txt\)"),
+        ("\n \n", {"data": {"document": "line"}}, r"there is no text: of 1 documents, 1 empty \(a.txt\)"),
         ("one long text\n" * 500, {}, "nothing can be held out of training; .* data.document=paragraph"),
         ("same\n" * 500, {"data": {"document": "line"}}, "500 documents of one text"),
         (

@@ -117,6 +117,8 @@ def test_tokenizer_of_a_config(config, prepared, tmp_path, monkeypatch):
     assert "and 100 sentinels" in format_tokenizer(facts)
     with pytest.raises(UserError, match="out: there is no folder"):
         tokenizer(config, tmp_path / "none" / "mine.model")
+    with pytest.raises(UserError, match="is a folder; name a file"):
+        tokenizer(config, tmp_path)
 
 
 def test_symbols_of_your_own(folder, tmp_path, make_config):

@@ -45,7 +45,16 @@ def test_a_real_difference_is_larger_than_seed_noise(root: Path) -> None:
     verdict = found.verdicts[0]
     assert verdict.test is not None and verdict.test.difference == pytest.approx(-0.2)
     assert verdict.text.endswith("larger than seed noise") and verdict.p is not None and verdict.p < 1e-4
-    assert found.spent[0]["tokens"] == 20 * 8 * 64 and found.spent[0]["kwh"] is None
+    assert found.spent[0]["tokens"] == 20 * 8 * 64 and found.spent[0]["kwh"] == pytest.approx(1)
+
+
+def test_a_seed_counts_once(root: Path) -> None:
+    again = [trained(root, 64, 8, 3.0, name=f"again{number}") for number in range(2)]  # of seed 0, like low0
+    high = [str(root / "llama-mini-causal-stdlib" / f"high{seed}") for seed in range(3)]
+    found = compare(read_groups([*map(str, again), *high]))
+    assert [len(scores) for scores in found.scores] == [1, 3]
+    assert found.verdicts[0].p is None
+    assert any("again1 is left out of the scores: seed 0 is among them already" in note for note in found.notes)
 
 
 def test_without_seeds_no_verdict_is_made_up(root: Path) -> None:

@@ -210,11 +210,13 @@ def test_too_poor_tables_are_refused_with_what_is_missing(n: list[float], d: lis
 def test_equal_losses_are_told_and_not_crashed_on() -> None:
     made = profiles(0.0)
     flat = table(made.column("parameters"), made.column("tokens"), np.full(len(made.runs), 2.5))
-    found = fit(flat, budgets=["1e21"], replicates=30, progress=quiet)
+    found = fit(flat, budgets=[], replicates=30, progress=quiet)
     assert found.laws["chinchilla"].at(np.array([1e8]), np.array([1e9]))[0] == pytest.approx(2.5, rel=1e-6)
     assert "no minimum" in found.isoflop.why
     doubts = findings_json(found)["approach_3_parametric"]["doubts"]
     assert {"loss does not fall with parameters in these runs: alpha means nothing"} <= set(doubts)
+    with pytest.raises(UserError, match=r"budget: these runs determine no best model .*alpha means nothing"):
+        fit(flat, budgets=["1e21"], replicates=30, progress=quiet)
 
 
 CSV_ERRORS = [
@@ -224,7 +226,7 @@ CSV_ERRORS = [
     ("parameters,tokens,loss\n1e6,,3\n", "row 2, tokens: 'nothing' given, a number wanted"),
     ("parameters,tokens,loss\n1e6,1e7,3\n-5,1e7,3\n", "row 3, parameters: -5 given, a positive number wanted"),
     ("parameters,tokens,loss\n1e6,1e7,3\n\nabc,1e7,3\n", "row 4, parameters: 'abc' given, a number wanted"),
-    ("parameters,tokens,loss\n1e6,1e7,-3\n", "a positive loss wanted"),
+    ("parameters,tokens,loss\n1e6,1e7,-3\n", "row 2, loss: -3 given, a positive number wanted"),
     ("parameters (furlongs),tokens,loss\n1e6,1e7,3\n", "unit 'furlongs' is not known; there is k, m, b, t"),
     ("parameters,params,tokens,loss\n1e6,1e6,1e7,3\n", "both mean parameters; choose with column.parameters"),
     ("parameters,tokens,loss\n", "no runs under the line of titles"),
@@ -255,11 +257,30 @@ def test_tables_speak_of_units_and_leave_out_what_diverged(tmp_path: Path) -> No
     assert made.runs[0].flop == pytest.approx(8.64e13)
     assert made.runs[0].tokens == pytest.approx(8.64e13 / 6e6)
     assert made.runs[1].kwh == 0.02
-    assert made.left_out == (("c", "its loss is not finite"),)
+    assert made.left_out == (("c", "it has no finite loss"),)
     assert "whether embeddings" in made.counts
 
 
-@pytest.mark.parametrize("budget", ["-1", "abc", "10 parsecs", "0"])
+def test_rows_of_runs_that_did_not_finish_are_left_out_by_name(tmp_path: Path) -> None:
+    text = (
+        "run,status,parameters,tokens,loss\na,finished,1e6,1e7,3\nb,not started,2e6,,\nc,failed,2e6,1e7,\nd,,2e6,1e7,\n"
+    )
+    (tmp_path / "sweep.csv").write_text(text)
+    made = read_table(tmp_path / "sweep.csv")
+    assert [run.name for run in made.runs] == ["a"]
+    assert made.left_out == (("b", "not started"), ("c", "failed"), ("d", "it has no finite loss"))
+    (tmp_path / "none.csv").write_text("run,parameters,tokens,loss\na,1e6,1e7,nan\n")
+    with pytest.raises(UserError, match="no run is left; a: it has no finite loss"):
+        fit(read_table(tmp_path / "none.csv"), budgets=[], progress=quiet)
+
+
+def test_one_budget_is_no_ladder() -> None:
+    n = np.array(SIZES)
+    with pytest.raises(UserError, match="nothing can be fitted"):
+        fit(table(n, 1e19 / 6 / n, chinchilla(n, 1e19 / 6 / n)), budgets=["1e20"], progress=quiet)
+
+
+@pytest.mark.parametrize("budget", ["-1", "1e400", "abc", "10 parsecs", "0"])
 def test_wrong_budgets_are_refused(budget: str) -> None:
     with pytest.raises(UserError, match="a positive number wanted, FLOPs or with a unit of"):
         fit(profiles(0.01), budgets=[budget], progress=quiet)

@@ -58,6 +58,11 @@ def test_another_budget_takes_the_place_of_the_files_own() -> None:
     assert {cell.run.config.optim.lr for cell in cells} == {1e-4}
 
 
+def test_nothing_waits_for_no_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grid", "grid=cpu", "jobs=0"]) == 2
+    assert "jobs: 0 given, 1 or more wanted" in capsys.readouterr().err
+
+
 def test_encoders_are_not_asked_to_write() -> None:
     _, cells = planned_grid(["grid=families"])
     able = {cell.objective: possible(cell.run.config, ["task=docstrings"]) for cell in cells}

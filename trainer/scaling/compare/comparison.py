@@ -50,6 +50,10 @@ def compare(groups: Sequence[Group]) -> Comparison:
         for group in groups
         for run in group.runs
         if run.status != "finished"
+    ] + [
+        f"{run.run.parent.name}/{run.run.name} is left out of the scores: seed {run.config.seed} is among them already"
+        for group in groups
+        for run in group.repeated
     ]
     everywhere = [_score(run, "bits_per_byte") for runs in finished for run in runs]
     metric = "bits_per_byte" if everywhere and None not in everywhere else "loss"
@@ -71,7 +75,8 @@ def _score(run: Contents, metric: str) -> float | None:
 
 
 def _spent(runs: Sequence[Contents]) -> dict[str, float | None]:
-    ends = [axes(run)[-1] for run in runs if run.steps.kept]
+    """Mean amounts; energy and carbon are those of the whole run, of which steps know only the training."""
+    ends = [axes(run)[-1] | {"kwh": run.kwh, "gco2e": run.gco2e} for run in runs if run.steps.kept]
     amounts: dict[str, float | None] = {}
     for axis in AXES:
         values = [end[axis] for end in ends if is_number(end.get(axis))]

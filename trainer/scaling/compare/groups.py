@@ -27,7 +27,14 @@ class Group:
 
     @property
     def finished(self) -> list[Contents]:
-        return [run for run in self.runs if run.status == "finished"]
+        """One run a seed: the same seed once more tells nothing of how seeds differ."""
+        return list({run.config.seed: run for run in reversed(self.runs) if run.status == "finished"}.values())[::-1]
+
+    @property
+    def repeated(self) -> list[Contents]:
+        """Finished runs whose seed another one has."""
+        counted = {run.run for run in self.finished}
+        return [run for run in self.runs if run.status == "finished" and run.run not in counted]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ def read_budget(text: str, currency: str) -> Budget:
     """`1e21`, `25kWh`, `3kg`, `100 USD`. Raises UserError."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z$]*)\s*", text.lower())
     units = _UNITS | ({currency.lower(): ("money", 1.0)} if currency else {})
-    if not match or match[2] not in units or float(match[1]) <= 0:
+    if not match or match[2] not in units or not 0 < float(match[1]) < math.inf:
         known = ", ".join(filter(None, units))
         raise UserError(f"budget: {text!r} given; a positive number wanted, FLOPs or with a unit of {known}")
     axis, factor = units[match[2]]
@@ -116,7 +117,8 @@ def advise(
     rate = price_rate(table, budget.axis, weights)
     if rate is None:
         raise UserError(f"budget: no two of the runs state their {budget.axis}; give a budget in another unit")
-    if law is not None and law.form == "chinchilla":
+    doubts = law.unseen_slopes() if law is not None else []
+    if law is not None and law.form == "chinchilla" and not doubts:
         columns = best_by_law(law, rate, budget.amount)
         figures = [interval(column[0], column[1:]) for column in columns]
         method = "approach 3"
@@ -131,7 +133,8 @@ def advise(
         figures = [*sizes, interval(loss[0], loss[1:])]
         method = name
     else:
-        raise UserError("budget: these runs determine no best model; see above what each approach lacks")
+        why = f" ({'; '.join(doubts)})" if doubts else ""
+        raise UserError(f"budget: these runs determine no best model{why}; without budget=, fit says all that they do")
     low, high = np.nanmin(amounts), np.nanmax(amounts)
     parameters, tokens, lowest = figures
     beyond = _outside(budget.amount, low, high)

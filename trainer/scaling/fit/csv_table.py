@@ -50,6 +50,8 @@ COLUMNS = {
     "objective": Column("objective", {"": 1.0}),
     "status": Column("status", {"": 1.0}),
 }
+FINISHED = ("", "finished", "ok", "done", "completed")
+NO_NUMBER = ("", "-", "nan", "inf", "-inf", "na", "n/a", "null", "none")  # how tables write a loss that there is not
 TEXTS = ("name", "data", "tokenizer", "objective", "status")
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[+-]?\d+)?)\s*([kmbt]?)", re.IGNORECASE)
 
@@ -160,9 +162,16 @@ def _runs(
     for line, cells in rows:
         texts = {name: cells[headers[name].title].strip() for name in TEXTS if name in headers}
         name = texts.get("name") or f"row {line}"
+        status = texts.get("status", "finished").lower()
+        if status not in FINISHED:
+            left_out.append((name, status))
+            continue
+        if not optimal and cells[headers["loss"].title].strip().lower() in NO_NUMBER:
+            left_out.append((name, "it has no finite loss"))
+            continue
         numbers: dict[str, float] = {}
         for quantity, header in headers.items():
-            if quantity in TEXTS:
+            if quantity in TEXTS or (optimal and quantity == "loss"):
                 continue
             cell = cells[header.title].strip()
             optional = quantity in ("kwh", "gco2e", "kgco2e", "money")
@@ -171,18 +180,11 @@ def _runs(
             value = _number(cell)
             if value is None:
                 wrong.append(f"{path}: row {line}, {header.title}: {cell or 'nothing'!r} given, a number wanted")
-            elif quantity != "loss" and not (0 < value < math.inf):
+            elif not 0 < value < math.inf:
                 wrong.append(f"{path}: row {line}, {header.title}: {cell} given, a positive number wanted")
-            elif quantity == "loss" and value <= 0:
-                wrong.append(f"{path}: row {line}, {header.title}: {cell} given, a positive loss wanted")
             else:
                 numbers[quantity] = value * header.factor
-        status = texts.get("status", "finished").lower()
-        if status not in ("", "finished", "ok", "done", "completed"):
-            left_out.append((name, status))
-        elif not math.isfinite(numbers.get("loss", 1.0)):
-            left_out.append((name, "its loss is not finite"))
-        elif not wrong:
+        if not wrong:
             runs.append(_run(name, numbers, texts))
     if wrong:
         more = [f"... and {len(wrong) - MOST_LINES} more"] if len(wrong) > MOST_LINES else []
@@ -191,9 +193,7 @@ def _runs(
 
 
 def _number(cell: str) -> float | None:
-    """`1.2e9`, `70M`, `1,000,000`, `nan`; None where it is no number."""
-    if cell.lower() in ("nan", "inf", "-inf"):
-        return math.nan
+    """`1.2e9`, `70M`, `1,000,000`; None where it is no number."""
     match = _NUMBER.fullmatch(cell)
     if not match or not any(character.isdigit() for character in match[1]):
         return None

@@ -13,7 +13,7 @@ from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
 from trainer.scaling.fit.parametric import SPECS, Form, Law, fit_law, missing, one_rule
 from trainer.scaling.fit.resampling import Interval, interval, resample
-from trainer.scaling.fit.table import AXES, Table
+from trainer.scaling.fit.table import AXES, Table, named
 
 Progress = Callable[[str, int, int], None]
 
@@ -65,6 +65,9 @@ class Findings:
 
 def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 0, progress: Progress) -> Findings:
     """Fit all that the table allows. Raises UserError where that is nothing, with what is missing."""
+    if not table.runs:
+        left_out = named(f"{name}: {why}" for name, why in table.left_out)
+        raise UserError(f"nothing can be fitted: no run is left; {left_out}")
     laws, refused = _which(table)
     sizes = np.unique(table.column("parameters"))
     if not laws:

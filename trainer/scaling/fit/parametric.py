@@ -67,10 +67,15 @@ class Law:
     def doubts(self) -> list[str]:
         """Which constants these runs do not determine."""
         found = []
+        if isinstance(self.model, SumOfPowers) and self.constants()[0, 0] < 1e-2 * self.model.loss.min():
+            found.append("E is 0 as far as these runs tell: no floor of the loss can be seen yet")
+        return found + self.unseen_slopes()
+
+    def unseen_slopes(self) -> list[str]:
+        """Along which axes these runs do not say how the loss falls: a law of them has no best size."""
+        found = []
         names, whats = SPECS[self.form].constants, {"alpha": "parameters", "beta": "tokens", "k": "FLOPs"}
         for name, value in zip(names, self.constants()[0], strict=True):
-            if name == "E" and isinstance(self.model, SumOfPowers) and value < 1e-2 * self.model.loss.min():
-                found.append("E is 0 as far as these runs tell: no floor of the loss can be seen yet")
             if name in whats and not EXPONENTS[0] * 1.01 < value < EXPONENTS[1] * 0.99:
                 found.append(f"{name} ran to its bound: these runs do not say how loss falls with {whats[name]}")
         if isinstance(self.model, SumOfPowers):
@@ -90,10 +95,12 @@ def missing(table: Table, form: Form) -> str:
     """What a table lacks for this form; nothing where it can be fitted."""
     sizes, tokens = (len(np.unique(table.column(name))) for name in ("parameters", "tokens"))
     places, constants = int(table.places.max()) + 1, len(SPECS[form].constants)
-    wanted = 2 if form == "kaplan" else 3
+    wanted, budgets = 2 if form == "kaplan" else 3, int(table.budgets.max()) + 1
     if sizes < wanted or (tokens < wanted and form != "ladder"):
         verb = "is" if sizes == 1 else "are"
         return f"it needs at least {wanted} sizes and {wanted} numbers of tokens; there {verb} {sizes} and {tokens}"
+    if form == "ladder" and budgets < wanted:
+        return f"it needs at least {wanted} budgets of FLOPs; there {'is' if budgets == 1 else 'are'} {budgets}"
     if places <= constants:
         return f"{constants} constants need more than {constants} runs of different sizes or tokens; there are {places}"
     if form != "ladder" and one_rule(table):

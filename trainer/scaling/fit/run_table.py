@@ -49,6 +49,7 @@ def read_runs(root: Path, count: str = "total") -> Table:
             continue
         found.append((_run(name, contents, count, loss), contents.config))
         currencies.add(contents.site.currency)
+    found, repeated = _one_a_seed(found)
     kept, worse = _best_settings(found)
     notes = (
         () if len(currencies) <= 1 else ("money: the runs are priced in different currencies; that axis is left out",)
@@ -57,7 +58,7 @@ def read_runs(root: Path, count: str = "total") -> Table:
         kept = [Run(**{**vars(run), "money": None}) for run in kept]
     rule = "counted by the books: exact model FLOPs of every run"
     currency = next(iter(currencies), None) or ""
-    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + worse), notes)
+    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), notes)
 
 
 def _unfit(contents: Contents) -> tuple[str, float]:
@@ -77,24 +78,18 @@ def _unfit(contents: Contents) -> tuple[str, float]:
 def _run(name: str, contents: Contents, count: str, loss: float) -> Run:
     config, last = contents.config, contents.steps.kept[-1]
     account = parameters(config)
-    kilograms = _amount(contents, "carbon.kgco2e")
     return Run(
         name=name,
         parameters=float(account.total if count == "total" else account.non_embedding),
         tokens=float(last["tokens"]),
         flop=float(last["flop"]),
         loss=loss,
-        kwh=_amount(contents, "energy.kwh"),
-        gco2e=None if kilograms is None else 1000 * kilograms,
-        money=_amount(contents, "cost.amount"),
+        kwh=contents.kwh or None,
+        gco2e=contents.gco2e or None,
+        money=contents.money or None,
         curve=_curve(contents),
         origin=_origin(contents),
     )
-
-
-def _amount(contents: Contents, key: str) -> float | None:
-    figure = contents.tag[key].measured
-    return figure.value if figure is not None and figure.value else None
 
 
 def _curve(contents: Contents) -> Curve | None:
@@ -121,6 +116,17 @@ def _brief(section: dict[str, Any]) -> str:
     """What a section says beyond its defaults is long; its name and a short form of the rest tell sections apart."""
     rest = {name: value for name, value in section.items() if name != "name" and value not in (None, [], {}, "")}
     return f"{section['name']} {json.dumps(rest, sort_keys=True, separators=(',', ':'))}"
+
+
+def _one_a_seed(found: list[tuple[Run, Config]]) -> tuple[list[tuple[Run, Config]], list[tuple[str, str]]]:
+    """The first run of each science, seed included, and the others: the same run twice would pass for no seed noise."""
+    once: dict[str, tuple[Run, Config]] = {}
+    others = []
+    for run, config in found:
+        first, _ = once.setdefault(config.science_hash(), (run, config))
+        if first is not run:
+            others.append((run.name, f"the same science and seed as {first.name}"))
+    return list(once.values()), others
 
 
 def _best_settings(found: list[tuple[Run, Config]]) -> tuple[list[Run], list[tuple[str, str]]]:

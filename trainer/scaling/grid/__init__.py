@@ -14,7 +14,7 @@ from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
-from trainer.scaling.sweep import STOPPED, check_folders, finished, run_all, warm_up
+from trainer.scaling.sweep import STOPPED, check_folders, check_jobs, finished, run_all, warm_up
 
 __all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
 
@@ -39,8 +39,11 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     """
     from trainer.start import prepare_with_progress, start
 
+    check_jobs(jobs)
     grid, trained = planned_grid(words)
     folder = trained[0].run.folder.path.parent
+    out = out or folder
+    out.mkdir(parents=True, exist_ok=True)  # where that cannot be, it is said before the work
     check_folders([cell.run for cell in trained])
     prepare_with_progress(trained[0].run.config)
     write_records(grid, _divided(words)[1], folder / ".tasks")
@@ -59,7 +62,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
         return STOPPED
     results = read_results(grid, trained, tuned)
     command = " ".join(["isoflop grid", *words])
-    write_results(results, out or folder, command)
+    write_results(results, out, command)
     print(json.dumps(results_json(results), indent=1) if as_json else format_results(results))
     for failure in failures:
         print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
