@@ -38,6 +38,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     What a rank's failure says is shown once. A node's first rank has the terminal, the others write to logs/.
     Raises UserError where the port is taken or the first host cannot be reached.
     """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -50,7 +51,6 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     os.environ["ISOFLOP_LAUNCHED"] = "1"
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.update(launch.environment)
@@ -70,7 +70,8 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         return STOPPED
     except (RendezvousConnectionError, DistError):  # the second one from a static rendezvous
         wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
-        raise UserError(f"launch.hosts: no rendezvous at {meeting.host}:{meeting.port} {wait}") from None
+        place = f"{meeting.host}:{meeting.port}"
+        raise UserError(f"launch.hosts: no rendezvous at {place} {wait}, or that host is gone") from None
     except RendezvousTimeoutError:
         wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
         nodes = f"fewer than {launch.min_nodes or launch.nodes} nodes"

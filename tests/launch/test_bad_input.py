@@ -32,7 +32,7 @@ WRONG: list[tuple[str, str]] = [
     ("launch=torchrun launch.nodes=2 launch.hosts=[a,a]", "launch.hosts: a host is named twice"),
     (f"{TWO} launch.min_nodes=3", "launch.min_nodes: 3 is more than launch.nodes 2"),
     (f"{TWO} launch.min_nodes=1 launch.rendezvous=static", "launch.min_nodes: a static rendezvous waits for all nodes"),
-    (f"{TWO} launch.port=70000", "launch.port: 70000 given, less than or equal to 65535"),
+    (f"{TWO} launch.port=70000", "launch.port: 70000 given, less than or equal to 65534"),
     ("launch=slurm launch.time=soon", "launch.time: 'soon' given; minutes, hours:minutes:seconds"),
     ("launch=slurm launch.container=pyxis", "launch.image: launch.container=pyxis needs one"),
     ("launch=slurm launch.image=x.sif", "launch.image: say how to enter it"),

@@ -41,6 +41,34 @@ def over(hosts: list[str], least: int) -> list[str]:
     return [*words, f"launch.min_nodes={least}", f"launch.port={free_port()}", "run.experiment=nodes", "run.id=run"]
 
 
+class Pasted:
+    """The commands that a launch over two hosts prints, each pasted on its host."""
+
+    def __init__(self, isoflop: Any, words: list[str], faults: list[dict[str, Any]]) -> None:
+        self.folder, self.faults = isoflop.folder, faults
+        done = isoflop("launch", *words, *over(["127.0.0.2", "127.0.0.3"], 1))
+        assert done.returncode == 0, done.stderr
+        self.commands = [line for line in done.stdout.splitlines() if line.startswith("bash -c ")]
+        self.run = isoflop.folder / "runs" / "nodes" / "run"
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, node: int) -> subprocess.Popen[bytes]:
+        text = self.commands[node].replace("-m launch.agent", "-m tests.launch.faulty_agent")
+        with open(self.folder / f"node-{node}.txt", "ab") as out:
+            words = ["bash", "-c", f"exec {text}"]
+            process = subprocess.Popen(words, env=environment(self.faults), stdout=out, stderr=out, cwd=self.folder)
+        self.processes.append(process)
+        return process
+
+    def output(self, node: int) -> str:
+        return (self.folder / f"node-{node}.txt").read_text()
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
 def check_history(run: Path, isoflop: Any, tiny: list[str]) -> None:
     """Every sample was read once, and the losses are those of a run that lost nothing, on one rank."""
     assert samples_read(run, STEPS) == samples_expected(run, STEPS)
@@ -83,38 +111,35 @@ def test_the_rest_goes_on_without_a_node(isoflop: Any, tiny: list[str]) -> None:
 @pytest.mark.slow
 def test_a_node_that_comes_back_takes_part_again(isoflop: Any, tiny: list[str]) -> None:
     """Two nodes, then one, then two; whoever was left saves before it is started again."""
-    done = isoflop("launch", *tiny, *over(["127.0.0.2", "127.0.0.3"], 1))
-    assert done.returncode == 0, done.stderr
-    commands = [line for line in done.stdout.splitlines() if line.startswith("bash -c ")]
-    run = isoflop.folder / "runs" / "nodes" / "run"
     loses = {"kind": "agent", "rank": 1, "step": 6}
     slow = [{"kind": "slow", "rank": 0, "step": step, "seconds": 2} for step in range(7, STEPS)]
-
-    def start(node: int) -> subprocess.Popen[bytes]:
-        text = commands[node].replace("-m launch.agent", "-m tests.launch.faulty_agent")
-        out = open(isoflop.folder / f"node-{node}.txt", "ab")  # noqa: SIM115 - the process keeps it
-        return subprocess.Popen(
-            ["bash", "-c", f"exec {text}"], env=environment([loses, *slow]), stdout=out, stderr=out, cwd=isoflop.folder
-        )
-
-    nodes = [start(0), start(1)]
+    nodes = Pasted(isoflop, tiny, [loses, *slow])
     try:
-        assert nodes[1].wait(120) == -signal.SIGKILL
-        wait_for(lambda: len(ranks(run)) == 2, 120)
-        nodes.append(start(1))
-        assert [node.wait(180) for node in (nodes[0], nodes[2])] == [0, 0], told(isoflop.folder)
+        first, second = nodes.start(0), nodes.start(1)
+        assert second.wait(120) == -signal.SIGKILL
+        wait_for(lambda: len(ranks(nodes.run)) == 2, 120)
+        back = nodes.start(1)
+        assert (first.wait(180), back.wait(180)) == (0, 0), nodes.output(0) + nodes.output(1)
     finally:
-        for node in nodes:
-            node.kill()
-            node.wait()
-    assert ranks(run) == [2, 1, 2]
-    assert [event["name"] for event in read_events(run)].count("stopped") == 1
-    assert "Warning" not in told(isoflop.folder)
-    check_history(run, isoflop, tiny)
+        nodes.stop()
+    assert ranks(nodes.run) == [2, 1, 2]
+    assert [event["name"] for event in read_events(nodes.run)].count("stopped") == 1
+    assert nodes.output(1) == ""  # its ranks are not the first one, and nothing warns
+    check_history(nodes.run, isoflop, tiny)
 
 
-def told(folder: Path) -> str:
-    return "\n".join(file.read_text() for file in folder.glob("node-*.txt"))
+@pytest.mark.slow
+def test_the_first_host_is_where_the_others_meet(isoflop: Any, tiny: list[str]) -> None:
+    words = [*tiny, "launch.preflight=false", "launch.rendezvous_seconds=20"]
+    nodes = Pasted(isoflop, words, [{"kind": "agent", "rank": 0, "step": 2}])
+    try:
+        first, second = nodes.start(0), nodes.start(1)
+        assert (first.wait(120), second.wait(120)) == (-signal.SIGKILL, 2)
+    finally:
+        nodes.stop()
+    (line,) = nodes.output(1).splitlines()
+    assert line.startswith("isoflop: launch.hosts: no rendezvous at 127.0.0.2:")
+    assert line.endswith("or that host is gone")
 
 
 def wait_for(ready: Callable[[], bool], seconds: float) -> None:

@@ -39,7 +39,7 @@ class LaunchConfig(Section):
     # torchrun
     rendezvous: Literal["c10d", "static"] = key("c10d", "how nodes find each other; c10d lets a lost node come back")
     hosts: Paths = key((), "the nodes; the first one hosts the rendezvous")
-    port: int = key(29500, "port of the rendezvous on the first host", ge=1, le=65535)
+    port: int = key(29500, "port of the rendezvous on the first host; preflight takes the next one", ge=1, le=65534)
     min_nodes: int | None = key(None, "go on with as few nodes as this (c10d); null: all", "nodes", ge=1)
     rendezvous_seconds: int = key(600, "wait this long for the first host, and for all nodes", "s", ge=1)
     ssh: bool = key(False, "start the nodes over ssh; else print a command to paste on each")
