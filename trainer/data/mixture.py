@@ -2,7 +2,7 @@
 
 The run is cut into blocks of BLOCK samples. In every whole block each source has its exact quota, in an order that a
 seeded bijection gives, so that the mixture holds to one part in BLOCK all along the run and needs no memory of what was
-drawn.
+drawn. Where an epoch cap binds, blocks are so much smaller that they end where the run does: no cap is ever exceeded.
 """
 
 from __future__ import annotations
@@ -23,14 +23,25 @@ BLOCK = 10_000
 class MixedStage:
     """Samples first..last-1 of the run, which are one of its stages.
 
-    quotas: samples of each source per block; read: samples of this length that each source gave before.
+    quotas: samples of each source per block; read: samples of this length that each source gave before. A source that
+    gives all it may has `surplus` samples more than its quota in every `blocks` blocks, at the expense of the `filler`.
     """
 
     number: int
     first: int
     last: float
-    quotas: np.ndarray
     read: np.ndarray
+    order: Order  # of the samples in a block
+    quotas: np.ndarray
+    surplus: np.ndarray
+    blocks: int
+    filler: int
+
+    def given(self, blocks: int) -> np.ndarray:
+        """Samples of each source in the first blocks, int64 [sources]."""
+        surplus = self.surplus * blocks // self.blocks
+        surplus[self.filler] -= surplus.sum()
+        return blocks * self.quotas + surplus
 
 
 class Mixture:
@@ -41,9 +52,9 @@ class Mixture:
 
         Raises UserError when the epoch caps leave less text than the run reads.
         """
-        data, seed, batch_size = config.data, config.seed, config.optim.batch_size
+        data, batch_size = config.data, config.optim.batch_size
+        self._seed = config.seed
         self.names = list(tokens)
-        self._order = Order(BLOCK, seed, ("mixture", 0))
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
         caps = [data.sources[name].epochs for name in self.names]
         left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
@@ -56,8 +67,8 @@ class Mixture:
             epoch, before = epochs[stage.sequence_length], read[stage.sequence_length]
             expected = max(min(last, samples) - first, 0)
             name = f"data.stages[{stage.number}]" if data.stages else "this run"
-            shares = self._capped(self._weights(data, stage.number, tokens), left * epoch, expected, name)
-            mixed = MixedStage(stage.number, first, last, quotas(shares), before)
+            shares, full = self._capped(self._weights(data, stage.number, tokens), left * epoch, expected, name)
+            mixed = MixedStage(stage.number, first, last, before, *self._blocks(shares, full, expected))
             self.stages.append(mixed)
             if not math.isinf(last):
                 counts = self._counts(mixed, int(last))
@@ -72,13 +83,35 @@ class Mixture:
         stated = {name: data.sources[name].weight for name in self.names}
         return np.array([tokens[name] ** data.alpha if weight is None else weight for name, weight in stated.items()])
 
-    def _capped(self, weights: np.ndarray, allowed: np.ndarray, expected: float, stage: str) -> np.ndarray:
-        """Shares that ask no source for more than it may give; the others take over in proportion."""
+    def _blocks(
+        self, shares: np.ndarray, full: np.ndarray, expected: float
+    ) -> tuple[Order, np.ndarray, np.ndarray, int, int]:
+        """Order, quotas, surplus, blocks and filler of a stage; `full` sources give their share of `expected` samples
+        rounded down, and in no block are they ahead of it."""
+        if not full.any():
+            return Order(BLOCK, self._seed, ("mixture", 0)), quotas(shares), np.zeros(len(shares), np.int64), 1, 0
+        blocks = -(-int(expected) // BLOCK)
+        size = -(-int(expected) // blocks)
+        given = np.where(full, np.floor(shares * expected + 1e-6), 0).astype(np.int64)
+        whole, surplus = np.divmod(given, blocks)
+        others = np.where(full, 0.0, shares)
+        if others.sum():
+            whole += quotas(others / others.sum(), size - int(whole.sum()))
+        free = np.where(full, 0, whole)
+        filler = int(np.argmax(free if free.max() >= full.sum() else whole))
+        whole[filler] += size - whole.sum()
+        return Order(size, self._seed, ("mixture", 0)), whole, surplus, blocks, filler
+
+    def _capped(
+        self, weights: np.ndarray, allowed: np.ndarray, expected: float, stage: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shares that ask no source for more than it may give; the others take over in proportion. And bool [sources]:
+        which give all that they may, or so nearly that a rounded quota would be more."""
         shares = weights / weights.sum()
-        if not expected or math.isinf(expected):  # without an end there are no caps
-            return shares
-        most = np.maximum(allowed, 0) / expected
         full = np.zeros(len(shares), bool)
+        if not expected or math.isinf(expected):  # without an end there are no caps
+            return shares, full
+        most = np.maximum(allowed, 0) / expected
         while (over := ~full & (shares > most + 1e-12)).any():
             full |= over
             rest = weights * ~full
@@ -90,7 +123,7 @@ class Mixture:
                     f"{stage}; raise data.sources.*.epochs, give more text, or shorten the run"
                 )
             shares = np.where(full, most, left * rest / rest.sum())
-        return shares
+        return shares, full | ((shares > 0) & (shares > most - 1 / min(BLOCK, expected)))
 
     def __call__(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, number), int64 [stop - start] each; the numbers of one source are consecutive."""
@@ -98,12 +131,12 @@ class Mixture:
         at = start
         while at < stop:
             stage = next(stage for stage in self.stages if at < stage.last)
-            block, offset = divmod(at - stage.first, BLOCK)
-            until = int(min(stop, stage.last, stage.first + (block + 1) * BLOCK))
+            block, offset = divmod(at - stage.first, stage.order.n)
+            until = int(min(stop, stage.last, stage.first + (block + 1) * stage.order.n))
             owners, ranks = self._table(stage, block)
             mine, rank = owners[offset : offset + until - at], ranks[offset : offset + until - at]
             source[at - start : until - start] = mine
-            number[at - start : until - start] = stage.read[mine] + block * stage.quotas[mine] + rank
+            number[at - start : until - start] = (stage.read + stage.given(block))[mine] + rank
             at = until
         return source, number
 
@@ -112,8 +145,9 @@ class Mixture:
         key = stage.number << 32 | block
         known = self._block  # one tuple, so that two threads may ask
         if known is None or known[0] != key:
-            owners = np.searchsorted(np.cumsum(stage.quotas), self._order(key * BLOCK, (key + 1) * BLOCK), side="right")
-            ranks = np.empty(BLOCK, np.int64)
+            size, here = stage.order.n, stage.given(block + 1) - stage.given(block)
+            owners = np.searchsorted(np.cumsum(here), stage.order(key * size, (key + 1) * size), side="right")
+            ranks = np.empty(size, np.int64)
             for source in range(len(self.names)):
                 mine = owners == source
                 ranks[mine] = np.arange(mine.sum())
@@ -122,9 +156,9 @@ class Mixture:
 
     def _counts(self, stage: MixedStage, stop: int) -> np.ndarray:
         """Samples of each source from the stage's first to stop - 1."""
-        whole, rest = divmod(stop - stage.first, BLOCK)
+        whole, rest = divmod(stop - stage.first, stage.order.n)
         owners = self._table(stage, whole)[0][:rest]
-        return whole * stage.quotas + np.bincount(owners, minlength=len(self.names))
+        return stage.given(whole) + np.bincount(owners, minlength=len(self.names))
 
     def counts(self, stop: int) -> list[np.ndarray]:
         """Samples of each source among 0..stop-1, int64 [sources] for every stage that they reach."""
@@ -138,11 +172,11 @@ class Mixture:
         return dict(zip(self.names, counts.tolist(), strict=True))
 
 
-def quotas(shares: np.ndarray) -> np.ndarray:
-    """Whole samples of each source per block: they sum to BLOCK, none that has a share goes without."""
-    exact = shares * BLOCK
+def quotas(shares: np.ndarray, size: int = BLOCK) -> np.ndarray:
+    """Whole samples of each source per block: they sum to its size, none that has a share goes without."""
+    exact = shares * size
     whole = np.where(shares > 0, np.maximum(np.floor(exact), 1), 0).astype(np.int64)
-    missing = BLOCK - int(whole.sum())
+    missing = size - int(whole.sum())
     if missing > 0:
         whole[np.argsort(whole - exact, kind="stable")[:missing]] += 1
     elif missing < 0:

@@ -97,6 +97,27 @@ def test_caps_hold_over_stages():
     assert counts["a"] == pytest.approx(25_000, abs=4)
 
 
+@pytest.mark.parametrize("samples", [37, 400, 9_999, 10_001, 123_456])
+def test_no_cap_is_ever_exceeded_and_what_one_allows_is_read(samples):
+    """In runs of less than a block, at any seed, and of a source that has less than one sample in a block."""
+    sources = {"a": {}, "b": {"epochs": 2.0}, "c": {"epochs": 1.5}}
+    for seed in range(8):
+        sizes = {"a": 10**6, "b": samples // 9, "c": 6}
+        mix = mixture(sizes, sources={k: {"weight": 1.0, **v} for k, v in sources.items()}, samples=samples, seed=seed)
+        source, number = mix(0, samples)
+        counts = np.bincount(source, minlength=3)
+        for which, allowed in ((1, 2 * sizes["b"]), (2, 9)):
+            assert allowed - samples // BLOCK <= counts[which] <= allowed
+        assert counts.tolist() == list(mix.realised(0, samples).values())
+        for which in range(3):
+            assert np.array_equal(number[source == which], np.arange(counts[which]))
+
+
+def test_caps_that_are_just_enough():
+    mix = mixture({"a": 30_000, "b": 3_333}, sources={"a": {"epochs": 1.0}, "b": {"epochs": 1.0}}, samples=33_333)
+    assert mix.realised(0, 33_333) == {"a": 30_000, "b": 3_333}
+
+
 def test_caps_that_leave_too_little():
     sources = {"a": {"epochs": 1.0}, "b": {"epochs": 2.0}}
     with pytest.raises(UserError, match="the epoch caps leave 40,000 samples for the 100,000 of this run"):
@@ -208,7 +229,7 @@ def test_weights_do_not_encode_anything_again(files):
         ({"sources": {}}, "sources: data=mixture needs at least one"),
         (
             {"sources": {"a": {"path": "x", "weight": 1.0}, "b": {"path": "x"}}},
-            "of every source or of none; b lack one",
+            "of every source or of none; there is none of b",
         ),
         ({"sources": {"a": {"path": "x", "weight": -1.0}}}, "greater than or equal to 0"),
         ({"sources": {"a": {"path": "x", "weight": 0.0}}}, "all weights are 0"),
