@@ -40,10 +40,18 @@ class RunFolder:
         self._lock = path / ".lock"
 
     def load_config(self) -> Config:
-        """Raises UserError where this is not a run folder."""
+        """A tokenizer that is no longer where the configuration says is read from the run's own copy.
+
+        Raises UserError where this is not a run folder."""
         if not self.config.is_file():
             raise UserError(f"{self.path}: no run folder (it has no config.yaml)")
-        return load(self.config)
+        config = load(self.config)
+        given = config.tokenizer.path
+        if given is None or Path(given).expanduser().exists() or not self.tokenizer.is_file():
+            return config
+        return config.model_copy(
+            update={"tokenizer": config.tokenizer.model_copy(update={"path": str(self.tokenizer)})}
+        )
 
     def lock(self, instead: str = "run.id") -> IO[str]:
         """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it, and

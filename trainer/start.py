@@ -234,8 +234,13 @@ def _new_folder(config: Config) -> RunFolder:
 
 
 def same_science(before: Config, config: Config, folder: RunFolder, new_science: bool = False) -> None:
-    """Raise UserError where `folder` holds a run of another science than `config`."""
+    """Raise UserError where `folder` holds a run of another science than `config`.
+
+    Where its text lies is no science once it is known which tokens the run began with: `_same_data` looks at those.
+    """
     changed = differences(before.science(), config.science())
+    if any("data" in entry for entry in read_entries(folder.environment)):
+        changed = {key: values for key, values in changed.items() if not _is_place(key)}
     if changed and not new_science:
         lines = [
             f"{key}: {now!r} given, the run in {folder.path} has {old!r}"
@@ -244,6 +249,10 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
         more = [f"... and {len(changed) - 8} more"] if len(changed) > 8 else []
         way = "this is another experiment: choose another run.id, or go on from its checkpoint with new_science=true"
         raise UserError("\n".join([*lines, *more, way]))
+
+
+def _is_place(key: str) -> bool:
+    return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
 
 
 def _weights_fit(config: Config, folder: RunFolder) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from trainer.cli import main
+from trainer.start import ready
 
 # (words after `isoflop train`, what the answer must contain)
 WRONG: list[tuple[str, str]] = [
@@ -265,6 +266,21 @@ def test_a_corpus_that_changed_since_the_run_began(finished: Path, here: Path, c
     (run / "config.yaml").write_text(text.replace(str(corpus), str(other)))
     lines = answer(capsys, "train", f"resume={run}")
     assert "the corpus or tokenizer changed since this run began" in lines[0]
+
+
+def test_a_run_goes_on_where_its_text_was_moved_to(finished: Path, here: Path, capsys: Any, corpus: Path) -> None:
+    moved, run = here / "moved", here / "run"
+    shutil.copytree(corpus, moved)
+    shutil.copytree(finished, run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace(str(corpus), "gone"))
+    [line] = answer(capsys, "train", f"resume={run}")
+    assert f"data.path: no such file or folder: gone (seen from {here})" in line
+    config, folder = ready([f"resume={run}", f"data.path={moved}"])
+    assert (config.data.path, folder.path) == ((str(moved),), run)
+    (moved / "d000.txt").write_text("something else " * 50)
+    [line] = answer(capsys, "train", f"resume={run}", f"data.path={moved}")
+    assert "the corpus or tokenizer changed since this run began" in line
 
 
 def test_an_unexpected_failure_shows_that_ranks_traceback_once(isoflop: Any, tiny: list[str]) -> None:

@@ -93,7 +93,8 @@ def _at(origin: str, path: Path) -> list[Source]:
             raise UserError(f"data.path: {path} is neither a file nor a folder")
         beside = path.parent if path.parent.is_dir() else Path()
         names = [entry.name for entry in beside.iterdir()]
-        raise UserError(f"data.path: no such file or folder: {path}{nearest(path.name, names)}")
+        near = nearest(path.name, names) or ("" if path.is_absolute() else f" (seen from {Path.cwd()})")
+        raise UserError(f"data.path: no such file or folder: {path}{near}")
     suffixes = (*TEXT_SUFFIXES.split(), *JSON_SUFFIXES, PARQUET_SUFFIX, megatron.SUFFIX)
     found = []
     for folder, folders, files in os.walk(path):

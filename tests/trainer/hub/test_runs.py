@@ -95,6 +95,15 @@ def test_there_and_back(tokenizer, tmp_path):
     assert all(torch.equal(p, dict(net.named_parameters())[n]) for n, p in again.cpu().named_parameters())
 
 
+def test_an_imported_run_can_be_moved(tokenizer, tmp_path):
+    run_of(tmp_path / "run", tokenizer, {})
+    export_run(tmp_path / "run", tmp_path / "hub")
+    import_run(tmp_path / "hub", tmp_path / "back")
+    (tmp_path / "back").rename(tmp_path / "moved")
+    moved = RunFolder(tmp_path / "moved")
+    assert moved.load_config().tokenizer.path == str(moved.tokenizer)
+
+
 def test_an_imported_run_begins_with_empty_moments(tokenizer, tmp_path):
     from trainer.checkpoint import each_intact
 
