@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
@@ -182,8 +183,18 @@ def _composed(texts: list[str]) -> dict[str, Any]:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="isoflop"):
             plain = OmegaConf.to_container(hydra_compose(NAME, texts), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(_hydras_words(error)) from None
     return dict(plain)  # type: ignore[arg-type]
+
+
+def _hydras_words(error: Exception) -> str:
+    """On one line. Of a list for a mapping, or the reverse, Hydra itself does not say which of the two is wanted."""
+    swapped = re.search(r"Cannot merge \w+ with \w+\s+full_key: (\S+)\s+object_type=(list|dict)", str(error.__cause__))
+    if swapped:
+        kinds = ["[a list]", "{name: value}"]
+        wanted, given = kinds if swapped[2] == "list" else reversed(kinds)
+        return f"{swapped[1]}: {given} given, {wanted} wanted"
+    return " ".join(str(error).split())
 
 
 def _parsed(text: str) -> Override | None:

@@ -31,9 +31,11 @@ def sources(data: DataConfig, fetch: Callable[[str], Path] | None = None) -> lis
     if data.name == "stdlib":
         found = _stdlib()
     elif data.name == "text":
-        found = _given("text", data.path, fetch)
+        found = _given("text", "data.path", data.path, fetch)
     else:
-        found = [file for name, source in data.sources.items() for file in _given(name, source.path, fetch)]
+        found = []
+        for name, source in data.sources.items():
+            found += _given(name, f"data.sources.{name}.path", source.path, fetch)
     return sorted(found, key=lambda file: (file.origin, file.name))
 
 
@@ -67,7 +69,7 @@ def _stdlib() -> list[Source]:
     return found
 
 
-def _given(origin: str, paths: tuple[str, ...], fetch: Callable[[str], Path] | None) -> list[Source]:
+def _given(origin: str, key: str, paths: tuple[str, ...], fetch: Callable[[str], Path] | None) -> list[Source]:
     found: dict[Path, Source] = {}
     for given in paths:
         if not given:
@@ -76,25 +78,25 @@ def _given(origin: str, paths: tuple[str, ...], fetch: Callable[[str], Path] | N
         pattern = str(fetch(given) if fetch and named else Path(given).expanduser())
         matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
         if not matches:
-            raise UserError(f"data.path: nothing matches {given}")
+            raise UserError(f"{key}: nothing matches {given}")
         for match in map(Path, matches):
-            for source in _at(origin, match):
+            for source in _at(origin, key, match):
                 found.setdefault(source.path.resolve(), source)
     return list(found.values())
 
 
-def _at(origin: str, path: Path) -> list[Source]:
+def _at(origin: str, key: str, path: Path) -> list[Source]:
     if path.is_file():
         return [_source(origin, path, path.parent)]
     if not path.is_dir():
         if (index := Path(f"{path}{megatron.SUFFIX}")).is_file():  # Megatron-LM names both files by their prefix
             return [_source(origin, index, path.parent)]
         if path.exists():
-            raise UserError(f"data.path: {path} is neither a file nor a folder")
+            raise UserError(f"{key}: {path} is neither a file nor a folder")
         beside = path.parent if path.parent.is_dir() else Path()
         names = [entry.name for entry in beside.iterdir()]
         near = nearest(path.name, names) or ("" if path.is_absolute() else f" (seen from {Path.cwd()})")
-        raise UserError(f"data.path: no such file or folder: {path}{near}")
+        raise UserError(f"{key}: no such file or folder: {path}{near}")
     suffixes = (*TEXT_SUFFIXES.split(), *JSON_SUFFIXES, PARQUET_SUFFIX, megatron.SUFFIX)
     found = []
     for folder, folders, files in os.walk(path):
@@ -103,7 +105,7 @@ def _at(origin: str, path: Path) -> list[Source]:
             if kind(name) in suffixes and not name.startswith("."):
                 found.append(_source(origin, Path(folder, name), path))
     if not found:
-        raise UserError(f"data.path: {path} holds no text files (.txt, .md, .py, .jsonl ...); name others one by one")
+        raise UserError(f"{key}: {path} holds no text files (.txt, .md, .py, .jsonl ...); name others one by one")
     return found
 
 

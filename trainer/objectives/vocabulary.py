@@ -69,7 +69,7 @@ class Vocabulary:
         if len(found) < count:
             raise UserError(
                 f"objective={wanted_by}: a sample of this length needs {count} sentinels, the tokenizer has "
-                f"{len(found)}; set tokenizer.sentinels={count} or lower data.sequence_length"
+                f"{len(found)}; train one with tokenizer.sentinels={count} or lower data.sequence_length"
             )
         return np.array(found, np.int64)
 

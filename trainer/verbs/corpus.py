@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from trainer.errors import UserError, nearest
 from trainer.verbs.words import split_flags, wants_help, whole_numbers
 
 
@@ -13,6 +14,8 @@ def data(arguments: list[str]) -> int:
     if wants_help(flags, "isoflop data [show|card] [step=0] [samples=2] [key=value ...] [--json]\n"):
         return 0
     what = next((word for word in words if word in ("show", "card")), None)
+    if what is None and (odd := [word for word in words if word.isalpha()]):
+        raise UserError(f"data: {odd[0]}: there is show and card{nearest(odd[0], ('show', 'card'))}")
     if what == "show":
         return _show([word for word in words if word != what], "--json" in flags)
     if what == "card":

@@ -60,7 +60,7 @@ def folder_and_options(verb: str, words: list[str], known: tuple[str, ...]) -> t
     options = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
     names = [word for word in words if "=" not in word or Path(word).exists()]
     for name in sorted(set(options) - set(known)):
-        raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known)}")
+        raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known) or 'none'}")
     if len(names) != 1:
         raise UserError(f"{verb}: name one folder; got {' '.join(names) or 'none'}")
     return Path(names[0]), options

@@ -189,3 +189,6 @@ def test_paths_that_hold_nothing(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             documents(tmp_path / given)
+    mixture = DataConfig(name="mixture", sources={"news": {"path": "/nowhere/at/all"}})
+    with pytest.raises(UserError, match=r"^data\.sources\.news\.path: no such file or folder: /nowhere/at/all"):
+        sources(mixture)

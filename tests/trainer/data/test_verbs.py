@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.cli import main
 from trainer.config import Config
 from trainer.data import Tokenizer, prepare
 from trainer.data.verbs import card, format_card, format_show, format_tokenizer, show, tokenizer
@@ -130,3 +131,8 @@ def test_symbols_of_your_own(folder, tmp_path, make_config):
     for symbols in (("<s>",), ("<a>", "<a>"), ("",), ("<extra_id_2>",)):
         with pytest.raises(UserError, match="is empty, given twice or built in"):
             tokenizer(make_config(folder, tmp_path, tokenizer={"symbols": symbols}))
+
+
+def test_a_misspelt_word_after_data(capsys):
+    assert main(["data", "shw", "step=3"]) == 2
+    assert capsys.readouterr().err == "isoflop: data: shw: there is show and card (did you mean 'show'?)\n"

@@ -136,6 +136,6 @@ def test_more_spans_than_sentinels(make):
     """T5 at 2048 needs 114 of them, and has 100 by default; the vocabulary of this test has 150."""
     assert make(2048, name="span_corruption").target_width == 456
     with pytest.raises(
-        UserError, match=r"needs 227 sentinels, the tokenizer has 150; set tokenizer.sentinels=227 or lower"
+        UserError, match=r"needs 227 sentinels, the tokenizer has 150; train one with tokenizer.sentinels=227 or lower"
     ):
         make(4096, name="span_corruption")

@@ -78,6 +78,8 @@ def test_encoders_are_not_asked_to_write() -> None:
         (["grid=cpu", "grid.flop=1e12", "grid.tokens=1m"], "state exactly one budget of flop, kwh and tokens"),
         (["grid=cpu", "grid.flop=10"], "budget.flop: 10 given, one step takes"),
         (["grid=cpu", "grid.seeds=[1,1]"], "different whole numbers"),
+        (["grid=cpu", "seed=3"], "seed=3: the grid states it; set grid.seeds"),
+        (["grid=cpu", "grid.tasks=[swapped]"], "grid.tasks: [a list] given, {name: value} wanted"),
         (["grid=cpu", "grid.flops=1e9"], "did you mean 'grid.flop'"),
         (["grid=families", "grid.objectives.masked=['objective=masked_lm']"], "objective=masked_lm trains encoder"),
     ],

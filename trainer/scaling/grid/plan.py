@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.compose import compose
+from trainer.compose import compose, parse
 from trainer.config import Config, GridConfig
 from trainer.config.task import TaskConfig
+from trainer.errors import UserError
 from trainer.objectives import check_family
 from trainer.scaling.grid.records import files_of
 from trainer.scaling.ladder import PlannedRun, each
@@ -36,6 +37,7 @@ class Trial:
 
 def cells(grid: GridConfig, words: Sequence[str]) -> list[Cell]:
     """The pre-training runs, row by row; `words` are overrides of all. Raises UserError with all that is wrong."""
+    _not_the_grids(words)
 
     def row(objective: str) -> list[Cell]:
         own = [*grid.base, *words, *grid.objectives[objective], *grid.budget, f"run.experiment={grid.name}"]
@@ -48,6 +50,14 @@ def cells(grid: GridConfig, words: Sequence[str]) -> list[Cell]:
         return found
 
     return [cell for row_cells in each(list(grid.objectives), row) for cell in row_cells]
+
+
+def _not_the_grids(words: Sequence[str]) -> None:
+    """A key that the grid states would be lost beside it."""
+    theirs = {"seed": "grid.seeds", "run.experiment": "grid.name", "run.id": "grid.name"}
+    wrong = [one for one in parse(words) if one.key in theirs]
+    if wrong:
+        raise UserError("\n".join(f"{one.text}: the grid states it; set {theirs[one.key]}" for one in wrong))
 
 
 def trials(grid: GridConfig, trained: Sequence[Cell], folder: Path) -> list[Trial]:
