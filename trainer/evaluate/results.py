@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trainer.files import write_atomic
 
 FILE = "evaluation.json"
+
+
+@contextmanager
+def writing_to(run: Path) -> Iterator[None]:
+    """Where the folder takes no file, as that of an archive, it is said so: what was measured is shown all the same."""
+    try:
+        yield
+    except OSError as error:
+        print(f"isoflop: {run}: the results could not be kept ({error.strerror})", file=sys.stderr)
 
 
 def keep_results(

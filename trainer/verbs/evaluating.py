@@ -76,13 +76,14 @@ def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:
 
 def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
     from trainer.evaluate.held_out import held_out
-    from trainer.evaluate.results import keep_results
+    from trainer.evaluate.results import keep_results, writing_to
     from trainer.progress import progress_bar
 
     with progress_bar() as progress:
         result = held_out(run, overrides, progress)
     if not overrides:
-        keep_results(run, result["step"], result)
+        with writing_to(run):
+            keep_results(run, result["step"], result)
     if as_json:
         print(json.dumps(result, indent=1))
         return
@@ -125,7 +126,7 @@ class Asked:
 
 
 def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
-    from trainer.evaluate.results import HEADS, keep_results, notes_on, read_results, table_of
+    from trainer.evaluate.results import HEADS, keep_results, notes_on, read_results, table_of, writing_to
     from trainer.evaluate.tasks import find_tasks, own_shots, run_task
     from trainer.files import write_atomic
     from trainer.progress import progress_bar
@@ -143,10 +144,11 @@ def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
                     progress(f"{what}, {number} shown", done, total)
 
                 found.append(run_task(trained, task, number, asked.seed, asked.limit, tell).to_json())
-    keep_results(run, trained.step, tasks=found)
-    picture = in_context_picture(read_results(run)["tasks"], "png")
-    if picture:
-        write_atomic(run / "in_context.png", picture)
+    with writing_to(run):
+        keep_results(run, trained.step, tasks=found)
+        picture = in_context_picture(read_results(run)["tasks"], "png")
+        if picture:
+            write_atomic(run / "in_context.png", picture)
     if as_json:
         print(json.dumps({"run": str(run), "step": trained.step, "tasks": found}, indent=1))
         return

@@ -42,6 +42,14 @@ def test_as_json(untrained, capsys):
     assert code == 0 and one["shots"] == 2 and one["chance"] == 0.25 and set(one["values"]) == {"acc"}
 
 
+def test_a_folder_that_takes_no_file_costs_no_result(untrained, capsys):
+    run = untrained()
+    (run / "evaluation.json").mkdir()
+    code, out, err = answer(capsys, run, "tasks=recall", "shots=2", "limit=4")
+    assert code == 0 and "recall" in out
+    assert f"{run}: the results could not be kept (Is a directory)" in err
+
+
 def test_results_are_of_one_checkpoint(tmp_path):
     one = {"task": "copy", "shots": 0, "values": {}}
     keep_results(tmp_path, 10, {"loss": 1.0}, [one])
