@@ -229,6 +229,7 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
 
 def _resolved(model: ModelConfig) -> dict[str, Any]:
     fields = {name: getattr(model, name) for name in ModelConfig.model_fields if name not in _NOT_IN_JSON}
+    fields["global_every"] = [model.local(layer) for layer in range(model.depth)]  # what a shallow model makes of it
     fields["kv_heads"], fields["head_size"] = model.key_heads, model.head_channels
     fields["ffn_width"], fields["embedding_width"] = model.ffn_channels, model.embedding_channels
     fields["pooler"] = "none" if model.pooler == "finetuning" else model.pooler

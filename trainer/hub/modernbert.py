@@ -19,7 +19,7 @@ def _fields(config: Json, names: Names) -> dict[str, Any]:
     every = config.get("global_attn_every_n_layers", 3)
     if kinds:
         rest = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
-        every = rest[1] - rest[0] if len(rest) > 1 else max(depth, 1)
+        every = rest[1] - rest[0] if len(rest) > 1 else max(depth, 2)
         if kinds != ["full_attention" if i % every == 0 else "sliding_attention" for i in range(depth)]:
             raise UserError("config.json: layer_types is not supported; every n-th layer, from the first on, is global")
     ropes = config.get("rope_parameters") or {}
@@ -46,7 +46,7 @@ def _fields(config: Json, names: Names) -> dict[str, Any]:
         "position": "rotary",
         "rotary_base": bases[0],
         "rotary_base_local": bases[1],
-        "window": config.get("local_attention", 128) // 2,
+        "window": None if every == 1 else config.get("local_attention", 128) // 2,  # 1: no layer is local
         "global_every": every,
         "embedding_norm": True,
         "bias": False,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from test_parity import close, logits_of
 from tiny import ENCODER_DECODERS, MODELS, ours, tiny
 
+from trainer.compose import compose
 from trainer.hub import read_checkpoint, type_of, write_checkpoint
 
 
@@ -29,6 +30,29 @@ def test_weights_return_bit_for_bit(name, saved, tmp_path):
     assert again.weights.keys() == imported.weights.keys()
     assert all(torch.equal(again.weights[key], imported.weights[key]) for key in again.weights)
     assert again.special_tokens.items() >= imported.special_tokens.items()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 7])
+def test_a_modernbert_of_any_depth_has_a_counterpart(depth):
+    """Too shallow for a second global layer, it is told from every other n all the same."""
+    config = compose(["model=modernbert-base", "objective=masked_lm", f"model.depth={depth}"])
+    assert type_of(config.model).type == "modernbert"
+
+
+@torch.no_grad()
+def test_a_modernbert_whose_layers_are_all_global(tmp_path):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    settings = transformers.ModernBertConfig(
+        **shape, num_attention_heads=4, global_attn_every_n_layers=1, local_attention=4, pad_token_id=0
+    )
+    theirs = transformers.ModernBertForMaskedLM(settings).eval()
+    theirs.save_pretrained(tmp_path)
+    imported = read_checkpoint(tmp_path)
+    tokens = torch.arange(20, 52)[None]
+    got = ours(imported).logits(tokens, torch.arange(32)[None], torch.zeros_like(tokens))
+    close(got, logits_of(theirs(input_ids=tokens)), torch.ones(1, 32, dtype=torch.bool))
+    assert type_of(imported.model).type == "modernbert"
 
 
 @pytest.mark.parametrize("name", MODELS)
