@@ -82,14 +82,14 @@ def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
         signal.signal(number, forward)
     enough = launch.min_nodes or launch.nodes
     away = [node for node in nodes if not node.reached()]
-    wrong = "\n".join(f"launch.hosts: {node.host}: {node.why}" for node in away)
+    wrong = [f"launch.hosts: {node.host}: {node.why}" for node in away]
     if nodes[0] in away or len(nodes) - len(away) < enough:  # the first one is where the others meet
         forward(signal.SIGTERM, None)
         for node in nodes:
             node.wait()
-        raise UserError(wrong)
-    if away:
-        print(f"{wrong}\ngoing on without: launch.min_nodes={enough}", file=sys.stderr)
+        raise UserError("\n".join(wrong))
+    for line in wrong:
+        print(f"isoflop: {line}; the others go on (launch.min_nodes={enough})", file=sys.stderr)
     return outcome([node.wait() for node in nodes], enough)
 
 
