@@ -14,7 +14,7 @@ from launch.nodes import plan_nodes, start_over_ssh
 from launch.plan import Command, LaunchPlan, Resources
 from launch.records import keep_state, new_launch, refuse_secrets, write_launch
 from launch.slurm import plan_array, plan_job
-from launch.submit import submit
+from launch.submit import require_slurm, submit
 from trainer.config import Config
 from trainer.files import write_atomic
 
@@ -24,6 +24,7 @@ __all__ = [
     "Resources",
     "plan_array",
     "plan_launch",
+    "require_slurm",
     "run_launch",
     "run_local",
     "show",

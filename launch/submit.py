@@ -11,10 +11,15 @@ from trainer.errors import UserError
 from trainer.files import write_atomic
 
 
-def submit(plan: LaunchPlan) -> tuple[str, ...]:
-    """Write the plan's scripts and run its sbatch commands; returns job ids. Raises UserError in sbatch's own words."""
+def require_slurm() -> None:
+    """Raise UserError where no job can be submitted from."""
     if shutil.which("sbatch") is None:
         raise UserError("launch=slurm: there is no sbatch on the path; log in to a host of the cluster, or --dry-run")
+
+
+def submit(plan: LaunchPlan) -> tuple[str, ...]:
+    """Write the plan's scripts and run its sbatch commands; returns job ids. Raises UserError in sbatch's own words."""
+    require_slurm()
     for path, text in plan.files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)

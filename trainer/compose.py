@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -328,8 +328,9 @@ def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
     name = ".".join(loc)
     if kind == "extra_forbidden":
         parent = ".".join(loc[:-1])
-        known = keys(schema)
-        allowed = [key for key in known if key.startswith(parent)] if parent else [*schema.model_fields, *known]
+        known, section = keys(schema), _section(loc[:-1], schema)
+        beside = [f"{parent}.{key}" for key in section.model_fields] if section else []
+        allowed = beside if parent else [*schema.model_fields, *known]
         near = nearest(name, allowed) or nearest(loc[-1], [key.split(".")[-1] for key in known])
         return [f"{name}: no such key{near}"]
     units = _units(loc, schema)
@@ -345,8 +346,15 @@ def _section(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | None:
     model: Any = schema
     for part in loc:
         field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = _section_in(field.annotation) if field else None
+    return model
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key holds, alone or in a list, or that may be missing."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
 
 
 def _units(loc: list[str], schema: type[BaseModel]) -> str:

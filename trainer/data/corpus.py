@@ -73,7 +73,7 @@ def _given(origin: str, key: str, paths: tuple[str, ...], fetch: Callable[[str],
     found: dict[Path, Source] = {}
     for given in paths:
         if not given:
-            raise UserError("data.path: '' names no file or folder; the folder you are in is data.path=.")
+            raise UserError(f"{key}: '' names no file or folder; the folder you are in is data.path=.")
         named = fetch is not None and given.startswith(SCHEME)
         pattern = str(fetch(given) if fetch and named else Path(given).expanduser())
         matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207

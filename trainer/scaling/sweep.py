@@ -103,12 +103,13 @@ def tell(runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool,
 
 def _submit(runs: Sequence[PlannedRun]) -> int:
     """The runs as one SLURM job array."""
-    from launch import submit_array
+    from launch import require_slurm, submit_array
     from trainer.start import ready
 
     if not runs:
         print("all runs are finished")
         return 0
+    require_slurm()  # before any folder is made
     frozen = [ready(list(run.words)) for run in runs]
     folder = runs[0].folder.path.parent
     job = submit_array([config for config, _ in frozen], [run.path for _, run in frozen], folder / ".array")

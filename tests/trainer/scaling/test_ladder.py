@@ -94,6 +94,10 @@ WRONG = [
     (["ladder=chinchila"], "ladder=chinchila: no such option (did you mean 'chinchilla'?)"),
     (["ladder.sizes=[1m,2m]"], "name the ladder too"),
     ([LADDER, "ladder.size=[1m]"], "ladder.size: no such key (did you mean 'ladder.sizes'?)"),
+    (
+        [LADDER, "ladder.lr={value: 1, at: 1, exponant: 1}"],
+        "exponant: no such key (did you mean 'ladder.lr.exponent'?)",
+    ),
     ([LADDER, "ladder.sizes=[]"], "ladder.sizes: name the rungs"),
     ([LADDER, "ladder.sizes=[gpt2-124]"], "ladder.sizes: gpt2-124: no such preset (did you mean 'gpt2-124m'?)"),
     ([LADDER, "ladder.sizes=[1m,1m]"], "ladder.sizes: 1m given twice"),

@@ -14,7 +14,7 @@ import pytest
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.scaling.ladder import planned_runs
-from trainer.scaling.sweep import run_all
+from trainer.scaling.sweep import run_all, train_all
 
 SAME = ("run", "status", "parameters", "tokens", "flop", "loss", "bits_per_byte")  # time and energy are not
 
@@ -130,3 +130,11 @@ def test_m_shares_the_machinery(isoflop, tiny):
     assert [row["status"] for row in rows] == ["finished"] * 2 and rows[0]["loss"] != rows[1]["loss"]
     second = isoflop(*words)
     assert "2 of 2 runs are finished already" in second.stderr and json.loads(second.stdout) == rows
+
+
+def test_without_slurm_no_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    runs = planned_runs(["seed=0,1", f"run.root={tmp_path}", "run.experiment=e", "launch=slurm", "budget.steps=1"])
+    with pytest.raises(UserError, match="there is no sbatch on the path"):
+        train_all(runs)
+    assert not list(tmp_path.iterdir())
