@@ -73,6 +73,7 @@ WRONG: list[tuple[str, str]] = [
     ("optim.lr=[1", "not an override in Hydra's grammar"),
     # run folders
     ("run.id=../elsewhere", "is not a plain folder name"),
+    ("model.name=../elsewhere", "model.name: '../elsewhere' is not a plain folder name"),
     ("resume=nowhere", "nowhere: no run folder of that name"),
     ("resume=", "resume: name a run"),
     ("from=", "from: name a run"),

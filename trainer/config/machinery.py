@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key
+from trainer.config.schema import Count, Paths, Section, key, plain_name
 from trainer.errors import nearest
 
 
@@ -227,9 +227,7 @@ class RunConfig(Section):
     @field_validator("experiment", "id")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,150}", value):
-            raise ValueError(f"{value!r} is not a plain folder name (letters, digits and . _ = , + -)")
-        return value
+        return None if value is None else plain_name(value)
 
 
 class FaultsConfig(Section):

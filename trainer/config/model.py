@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
-from trainer.config.schema import Count, Section, key
+from trainer.config.schema import Count, Section, key, plain_name
 
 
 class ModelConfig(Section):
@@ -121,6 +121,11 @@ class ModelConfig(Section):
         None, "muP: channels per head at that width; null: as here, so that wider models have more heads",
         "channels", ge=1,
     )  # fmt: skip
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return plain_name(value)
 
     @property
     def base_width(self) -> int:

@@ -23,6 +23,13 @@ def _paths(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
+def plain_name(value: str) -> str:
+    """What can be the name of a folder anywhere. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,150}", value):
+        raise ValueError(f"{value!r} is not a plain folder name (letters, digits and . _ = , + -)")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(_count)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key
+from trainer.config.schema import Count, Paths, Section, key, plain_name
 
 Kind = Literal["sequence", "token", "span", "text", "reward", "preference"]
 Shipped = Literal["packages", "line_order", "swapped", "swapped_words", "arguments", "docstrings", "continuations"]
@@ -69,6 +69,11 @@ class TaskConfig(Section):
     @property
     def begins_from_parent(self) -> bool:
         return self.kind is not None and not self.from_scratch
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return plain_name(value)  # of the run's folder too
 
     @field_validator("labels", mode="before")
     @classmethod
