@@ -12,7 +12,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 def student_tail(t: float, freedom: float) -> float:
-    """P(|T| > t) of Student's distribution, to about 1e-12.
+    """P(|T| > t) of Student's distribution, to about 1e-6 (for whole numbers of degrees of freedom, 1e-12).
 
     With t = sqrt(freedom) tan(angle) it is an integral of cos^(freedom - 1) from the angle to a right one.
     """
