@@ -58,6 +58,7 @@ WRONG: list[tuple[str, str]] = [
     ("optim.batch_size=8 launch.processes=3 engine.micro_batch=4", "more than a rank's share of the batch, 3"),
     ("launch.processes=99", "99 ranks cannot share optim.batch_size 16"),
     ("budget.steps=5 budget.tokens=100", "exactly one"),
+    ("budget.tokens=50mm", "k, m, b or t behind it, as in 50m"),
     ("budget.steps=5 optim.warmup_steps=9", "optim.warmup_steps: 9 is more than the run's 5 steps"),
     ("model.vocabulary=1000", "model.vocabulary: 1000 is smaller than tokenizer.vocabulary"),
     ("engine.offload_optimizer=true", "needs engine.zero_stage=1, 2 or 3"),

@@ -9,11 +9,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _count(value: Any) -> Any:
-    """Accept 5e6, "5m" and "1.5b" where a whole number is wanted."""
+    """Accept 5e6, "5m" and "1.5b" where a whole number is wanted. Raises ValueError for other words."""
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmbt]?)\s*", value.lower())
-        if match:
-            value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2]]
+        if not match:
+            raise ValueError(f"{value!r} given; a whole number wanted, also with k, m, b or t behind it, as in 50m")
+        value = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2]]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
