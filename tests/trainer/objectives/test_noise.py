@@ -83,6 +83,16 @@ def test_poisson(mean):
         assert (drawn == k).mean() == pytest.approx(p, abs=4 * math.sqrt(p / 200_000))
 
 
+@pytest.mark.parametrize("mean", [0.5, 3.0, 40.0])
+def test_poisson_inverts_the_distribution(mean):
+    """Against a count of the probabilities that a chance exceeds; chances at random and at the edges of cells."""
+    edges = np.arange(1024, dtype=np.uint64) << np.uint64(54)
+    raw = np.concatenate([noise.bits(4, "noise", 0, 5000), edges, edges[1:] - np.uint64(1)])
+    probabilities = np.array([math.exp(-mean + k * math.log(mean) - math.lgamma(k + 1)) for k in range(150)])
+    wanted = (noise.uniform(raw)[:, None] >= np.cumsum(probabilities)).sum(axis=1)
+    assert np.array_equal(noise.poisson(raw.reshape(-1, 1), mean)[:, 0], wanted)
+
+
 def test_harmonic():
     drawn = noise.harmonic(noise.bits(3, "noise", 0, 110_000), 3)
     for n, p in ((1, 6 / 11), (2, 3 / 11), (3, 2 / 11)):
