@@ -48,7 +48,7 @@ MACHINES = {
     "A100 with sparsity": ({"peak_flops": {"fp16": 624e12}}, "peak of A100; dense is 3.12e"),
     "unknown dtype": ({"peak_flops": {"bf15": 1e12}}, "did you mean 'bf16'"),
     "peak of zero": ({"peak_flops": {"bf16": 0.0}}, "not a positive number"),
-    "infinite peak": ({"peak_flops": {"bf16": float("inf")}}, "not a positive number"),
+    "infinite peak": ({"peak_flops": {"bf16": float("inf")}}, "finite number"),
     "no power": ({"power_watts": 0.0}, "greater than 0"),
     "power not a number": ({"power_watts": float("nan")}, "finite number|greater than 0"),
 }
