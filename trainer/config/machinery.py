@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,7 +103,7 @@ class MachineConfig(Section):
     def _dense(cls, peaks: dict[str, float]) -> dict[str, float]:
         for dtype, peak in peaks.items():
             a_dtype(dtype)
-            if not (math.isfinite(peak) and peak > 0):
+            if peak <= 0:
                 raise ValueError(f"{dtype}: {peak} is not a positive number of FLOP/s")
             if dtype in ("bf16", "fp16") and peak in SPARSE_PEAKS:
                 whose = SPARSE_PEAKS[peak]
