@@ -25,7 +25,8 @@ def script(shell: str) -> str:
 
 def candidates(words: list[str], verbs: list[str]) -> list[str]:
     """What the last word may become."""
-    from trainer.compose import groups, keys
+    from trainer.compose import groups
+    from trainer.validation import keys
 
     word = words[-1] if words else ""
     if len(words) <= 1:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from launch import LaunchPlan, Resources, plan_array, plan_launch
-from trainer.compose import compose, validate
+from trainer.compose import compose
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.validation import validate
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACE = Resources(python="/opt/isoflop/bin/python", home=Path("/opt/isoflop"), folder=Path("/home/ada"), cache=None)

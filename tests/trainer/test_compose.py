@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from trainer.cli import main
-from trainer.compose import CONF, change, compose, groups, keys, sweep
+from trainer.compose import CONF, change, compose, groups, sweep
 from trainer.config import MACHINERY, SCIENCE, Config, load
+from trainer.validation import keys
 
 MANY = {"ladder", "grid"}  # groups that describe many runs
 

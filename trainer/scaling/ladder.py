@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import flops, parameters
-from trainer.compose import Override, compose, compose_ladder, groups, parse, sweep, validate
+from trainer.compose import Override, compose, compose_ladder, groups, parse, sweep
 from trainer.config import Config, LadderConfig
 from trainer.errors import UserError, nearest
 from trainer.folder import RunFolder
+from trainer.validation import validate
 
 FEWEST_SIZES = 3  # of one budget: a parabola has three coefficients
 LONGEST_NAME = 100
