@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_origin
@@ -10,6 +11,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
+from trainer.config.upgrade import RENAMED
 from trainer.errors import UserError, nearest
 from trainer.validation import keys, section_of, validate
 
@@ -105,13 +107,23 @@ def parse(texts: Iterable[str]) -> list[Override]:
     overrides, wrong = [], []
     for text in texts:
         try:
-            overrides.append(Override(text))
+            overrides.append(Override(_by_new_name(text)))
         except UserError as error:
             wrong.append(str(error))
     wrong += [line for override in overrides if (line := override.check())]
     if wrong:
         raise UserError("\n".join(wrong))
     return overrides
+
+
+def _by_new_name(text: str) -> str:
+    """An override of a key that was renamed, by its name now; says so on standard error."""
+    mark = text[: len(text) - len(text.lstrip("+~"))]
+    key, equals, value = text[len(mark) :].partition("=")
+    if key not in RENAMED:
+        return text
+    print(f"isoflop: {key} is {RENAMED[key]} now; the old name is read in this release only", file=sys.stderr)
+    return f"{mark}{RENAMED[key]}{equals}{value}"
 
 
 def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
@@ -122,7 +134,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         overrides = parse(texts)
     except UserError as error:  # remember, and look for more in the rest
         wrong += str(error).splitlines()
-        overrides = [one for one in map(_parsed, texts) if one is not None and not one.check()]
+        overrides = [one for one in map(_parsed, map(_by_new_name, texts)) if one is not None and not one.check()]
     wrong += [_one_wanted(override) for override in overrides if override.is_sweep and not swept]
     wrong += [f"{o.text}: this is many runs; isoflop {o.of_many} takes it" for o in overrides if o.of_many]
     overrides = [override for override in overrides if not override.of_many]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from trainer.config import Config
+from trainer.config.schema import section_in
 from trainer.errors import UserError, nearest
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -101,15 +102,8 @@ def section_of(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | Non
     model: Any = schema
     for part in loc:
         field = getattr(model, "model_fields", {}).get(part)
-        model = _section_in(field.annotation) if field else None
+        model = section_in(field.annotation) if field else None
     return model
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a key holds, alone or in a list, or that may be missing."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_section_in, get_args(annotation))), None)
 
 
 def _units(loc: list[str], schema: type[BaseModel]) -> str:

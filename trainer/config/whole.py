@@ -25,7 +25,7 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
-from trainer.config.schema import Section, key
+from trainer.config.schema import Section, identity, key
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,
@@ -35,6 +35,7 @@ from trainer.config.science import (
     TokenizerConfig,
 )
 from trainer.config.task import TaskConfig
+from trainer.config.upgrade import FORMAT, upgraded
 from trainer.errors import UserError
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
@@ -282,18 +283,28 @@ class Config(Section):
         return self.model_dump(mode="json", include=set(SCIENCE) - ({"task"} if self.task.kind is None else set()))
 
     def science_hash(self) -> str:
-        """Identity of the experiment: 12 hex digits over the science groups."""
-        text = json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
+        """Identity of the experiment: 12 hex digits over the science groups, without keys that change nothing yet."""
+        groups = self.science().keys()
+        science = {name: part for name, part in identity(self).items() if name in groups}
+        text = json.dumps(science, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """What `load` reads."""
+        plain = {"format": FORMAT, **self.model_dump(mode="json")}
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path) -> Config:
-    """Read a frozen `config.yaml` of a run folder. Raises UserError, naming what it cannot take."""
+    """Read a frozen `config.yaml` of a run folder, also one of an earlier version. Raises UserError, naming what it
+    cannot take."""
     try:
-        return Config.model_validate(yaml.safe_load(path.read_text()))
+        plain = yaml.safe_load(path.read_text())
+        if not isinstance(plain, dict):
+            raise UserError("keys with values wanted")
+        return Config.model_validate(upgraded(plain, Config))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
