@@ -13,7 +13,7 @@ from typing import Any
 from launch.records import LaunchRecord, read_launch
 from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
-from trainer.errors import UserError
+from trainer.errors import UserError, left_out
 from trainer.folder import RunFolder
 from trainer.report import Contents, read_run
 
@@ -45,8 +45,8 @@ def read_status(root: Path) -> list[RunStatus]:
     for run in sorted(runs, key=lambda run: launches[run].time if launches[run] else 0.0):  # type: ignore[union-attr]
         try:
             readable.append(_status(run, launches[run], states))
-        except (ValueError, OSError):  # not a run of this version
-            continue
+        except (ValueError, OSError) as error:
+            left_out(f"{run.parent.name}/{run.name}", error)
     return readable
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
     """Bad input or a bad environment: shown as one line per line of text, exit code 2, no traceback."""
+
+
+def left_out(what: str, error: Exception) -> None:
+    """Say on standard error that one of many could not be read, while the others are."""
+    print(f"isoflop: {' '.join(str(error).split())}; {what} is left out", file=sys.stderr)
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from trainer.cli import main
 from trainer.compose import compose
 from trainer.config import Config, load, upgrade
 from trainer.config.schema import Section, identity, key
@@ -115,3 +116,16 @@ def test_a_renamed_key_is_read_by_its_old_name(
     file.write_text(yaml.safe_dump(plain))
     assert load(file) == config
     assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("verb", ["ledger", "status"])
+def test_one_run_of_a_newer_version_is_named_beside_the_others(
+    tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("ours", compose([]).to_yaml()), ("newer", "format: 3\n")):
+        (tmp_path / "e" / name).mkdir(parents=True)
+        (tmp_path / "e" / name / "config.yaml").write_text(text)
+    assert main([verb, str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "newer isoflop" in said.err and said.err.endswith("e/newer is left out\n")
+    assert "e" in said.out and "newer" not in said.out

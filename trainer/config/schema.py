@@ -43,7 +43,7 @@ def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:
     the key existed. A configuration that was written then is read with it, whatever the default is by now, and the
     science hash leaves the key out while it has that value.
     """
-    extra = {"unit": unit} if unit else {}
+    extra: dict[str, Any] = {"unit": unit} if unit else {}
     if INTRODUCED in bounds:
         extra[INTRODUCED] = bounds.pop(INTRODUCED)
     return Field(default, description=help, json_schema_extra=extra or None, **bounds)
@@ -56,7 +56,7 @@ class Section(BaseModel):
     def introduced(cls) -> dict[str, Any]:
         """The keys that are newer than 0.1.0, with the value that each was introduced with."""
         extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
-        return {name: extra[INTRODUCED] for name, extra in extras.items() if extra and INTRODUCED in extra}
+        return {n: extra[INTRODUCED] for n, extra in extras.items() if isinstance(extra, dict) and INTRODUCED in extra}
 
 
 def section_in(annotation: Any) -> type[Section] | None:
