@@ -13,6 +13,7 @@ from typing import Any
 from launch.records import LaunchRecord, read_launch
 from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
+from trainer.books.run_length import known_steps
 from trainer.errors import UserError, left_out
 from trainer.folder import RunFolder
 from trainer.report import Contents, read_run
@@ -62,7 +63,7 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> R
         launcher=launch.launcher if launch else contents.config.launch.name,
         jobs=known or (launch.jobs if launch else ()),
         step=last.get("step", 0),
-        steps=contents.config.length,
+        steps=known_steps(contents.config),
         tokens_per_second=last.get("tokens_per_second"),
         price=_price(contents),
         event=event.get("text"),

@@ -10,6 +10,8 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel
 
+from trainer.books.run_length import length_misfits
+from trainer.books.size_dial import sized
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.upgrade import RENAMED
 from trainer.errors import UserError, nearest
@@ -145,7 +147,20 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         raise UserError("\n".join([*wrong, str(error)])) from None
     given = {override.key for override in overrides}
     _one_budget(data, given)
-    return validate(data, wrong + _size_alone(given) + _ranks_once(given))
+    return _checked(data, wrong + _size_alone(given) + _ranks_once(given))
+
+
+def _checked(plain: Mapping[str, Any], wrong: Iterable[str]) -> Config:
+    """The configuration, with the shape that `model.size` asks for. Raises UserError with every error at once."""
+    return sized(validate(plain, wrong, rules=_countable))
+
+
+def _countable(config: Config) -> list[str]:
+    """What is wrong with a size or a length that has to be counted."""
+    try:
+        return length_misfits(sized(config))
+    except ValueError as error:
+        return str(error).splitlines()
 
 
 def compose_ladder(texts: Iterable[str]) -> LadderConfig:
@@ -252,7 +267,7 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     _one_budget(data, given)
     if "launch.processes" in given and "launch.gpus_per_node" not in given:
         data["launch"]["gpus_per_node"] = None  # it would set the number again
-    return validate(data, _ranks_once(given))
+    return _checked(data, _ranks_once(given))
 
 
 def sweep(texts: list[str]) -> list[list[str]]:

@@ -16,6 +16,7 @@ import numpy as np
 from trainer.bookkeeping import Bookkeeper
 from trainer.books import parameters
 from trainer.books.layout import micro_batch
+from trainer.books.run_length import known_steps
 from trainer.checkpoint import newest_intact, remove_leftovers
 from trainer.config import Config
 from trainer.data import Examples, StepBatch, StepLoader, describe, tokens_by_source
@@ -70,7 +71,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
 
     # The data: a function of the step.
     samples, held_out = examples(prepared, config, "train"), parts(prepared, config)
-    batch_size, size, total = config.optim.batch_size, micro_batch(config), config.length
+    batch_size, size, total = config.optim.batch_size, micro_batch(config), known_steps(config)
     loader = StepLoader(samples, batch_size=batch_size, micro_batch=size, rank=world.rank, world_size=world.size)
 
     # Those who listen.

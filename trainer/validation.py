@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -30,8 +30,12 @@ def validate(
     plain: Mapping[str, Any],
     wrong: Iterable[str] = (),
     schema: type[Schema] = Config,  # type: ignore[assignment]
+    rules: Callable[[Schema], list[str]] = lambda config: [],
 ) -> Schema:
-    """Check plain data against the schema. Raises UserError with every wrong key, what was given, what is allowed."""
+    """Check plain data against the schema, then by `rules`, which say a line for each thing that is wrong.
+
+    Raises UserError with every wrong key, what was given, what is allowed.
+    """
     lines = list(wrong)
     data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
     seen: set[str] = set()
@@ -47,6 +51,7 @@ def validate(
         lines += fresh
         if not any(_put_back(data, one["loc"], seen) for one in found):
             break
+    lines += [line for line in rules(config) if not any(name in line for name in seen)]
     if lines:
         raise UserError("\n".join(dict.fromkeys(lines)))
     return config

@@ -233,6 +233,11 @@ class BudgetConfig(Section):
     MEASURED: ClassVar[tuple[str, ...]] = ("hours", "kwh", "kgco2e", "money")
 
     @property
+    def has_length(self) -> bool:
+        """Whether the run ends after a number of steps that is known before it starts."""
+        return any(getattr(self, name) is not None for name in self.LENGTHS)
+
+    @property
     def measured(self) -> dict[str, float]:
         """The stated budgets that only an instrument can tell to be used up, by name."""
         return {name: value for name in self.MEASURED if (value := getattr(self, name)) is not None}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.readers import Part
+from trainer.data.document import Part
 from trainer.data.shards import FORMAT, MANIFEST, SPLITS, SplitWriter, fsync, write_file, write_whole
 from trainer.data.tokenizer import Tokenizer, tokens_of
 from trainer.host import cores

@@ -28,10 +28,10 @@ from trainer.config import Config
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
+from trainer.data.document import Part, Source
 from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched
 from trainer.data.megatron import with_text
-from trainer.data.readers import Part, Source
 from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
 from trainer.errors import UserError

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainer.books.run_length import run_steps
 from trainer.config import Config
 from trainer.data.card import card as describe
 from trainer.data.card import format_card
@@ -29,7 +30,7 @@ def card(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     prepared = prepare(config, progress)
     found = describe(config, prepared)
     if config.data.name == "mixture":
-        readings = Samples(prepared, config, "train").readings(config.steps * config.optim.batch_size)
+        readings = Samples(prepared, config, "train").readings(run_steps(config) * config.optim.batch_size)
         found["mixture"] = [asdict(reading) for reading in readings]
     return found
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file
-from trainer.books.clock import Work, work
 from trainer.books.lengths import lengths
+from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.files import write_atomic

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ from trainer.models.initialization import spread
 from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
 from trainer.models.parts import ACTIVATIONS, Linear
 from trainer.models.stack import Stack
+from trainer.models.token_head import TokenHead
 
-if TYPE_CHECKING:
-    from trainer.models.encoder import Encoder, Output, TokenHead
+Hidden = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 class ReplacedTokens(nn.Module):
@@ -44,21 +44,24 @@ class ReplacedTokens(nn.Module):
 
     def forward(
         self,
-        encoder: Encoder,
+        hidden: Hidden,
         tokens: Tensor,
         targets: Tensor,
         segments: Tensor,
         positions: Tensor,
         token_types: Tensor | None,
-    ) -> Output:
-        """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens."""
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens.
+
+        `hidden`: the discriminator's residual stream [B, S, width] of tokens, positions, segments and token types.
+        """
         logits = self.generate(tokens, positions, segments, token_types)
         loss, count = token_loss(logits, targets)
         chosen = targets != NOT_A_TARGET
         drawn = sample(logits.detach(), row_noise(tokens, targets))
         replaced = chosen & (drawn != targets)  # a lucky draw is an original
         filled = torch.where(chosen, drawn, tokens)
-        found = self.detect(encoder.hidden(filled, positions, segments, token_types)).float()
+        found = self.detect(hidden(filled, positions, segments, token_types)).float()
         real = segments >= 0
         each = F.binary_cross_entropy_with_logits(found, replaced.float(), reduction="none")
         sums = {

@@ -10,6 +10,7 @@ from typing import Any
 from trainer.books import PriceTag, measured, reprice
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.records import Steps, read_json, read_lines, read_steps
+from trainer.books.run_length import known_steps
 from trainer.config import Config, SiteConfig, load
 from trainer.errors import UserError
 
@@ -68,7 +69,7 @@ class Contents:
             if event.get("name") in ("start", "resume"):
                 break
         reached = self.steps.kept[-1]["step"] if self.steps.kept else 0
-        return "finished" if reached >= (self.config.length or math.inf) else "interrupted"
+        return "finished" if reached >= (known_steps(self.config) or math.inf) else "interrupted"
 
 
 def read_run(run: Path, site: SiteConfig | None = None) -> Contents:

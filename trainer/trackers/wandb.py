@@ -21,6 +21,7 @@ from trainer.books import flops, parameters
 from trainer.books.budget import spending
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.figures import measured_figure, not_stated
+from trainer.books.run_length import run_tokens
 from trainer.config import Config
 from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers import wandb_server
@@ -253,7 +254,7 @@ def _facts(context: RunContext) -> dict[str, Any]:
     return {
         "parameters": context.parameters,
         "parameters_without_embeddings": parameters(config).non_embedding,
-        "planned_tokens": config.tokens,
+        "planned_tokens": run_tokens(config),
         "planned_flop": flops(config).total,
         "total_steps": context.total_steps,
         "world_size": context.world_size,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.books.run_length import run_steps
 from trainer.cli import main
 from trainer.config import Config
 from trainer.data import Tokenizer, prepare
@@ -50,9 +51,9 @@ def test_noise_is_marked(config, family, keys, marks):
 
 
 def test_a_step_that_the_run_does_not_have(config):
-    for step in (-1, config.steps + config.anomalies.limit):
+    for step in (-1, run_steps(config) + config.anomalies.limit):
         with pytest.raises(
-            UserError, match=f"step: {step} is not a step of this run; it has steps 0 to {config.steps - 1}"
+            UserError, match=f"step: {step} is not a step of this run; it has steps 0 to {run_steps(config) - 1}"
         ):
             show(config, step)
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from trainer.books import flops, parameters
+from trainer.books.run_length import run_tokens
 from trainer.cli import main
 from trainer.compose import compose, compose_ladder, groups
 from trainer.errors import UserError
@@ -18,7 +19,7 @@ SMALL += ["ladder.batch_size=null", "tokenizer.vocabulary=512"]
 
 
 def tokens(run):
-    return run.config.tokens
+    return run_tokens(run.config)
 
 
 def test_every_ladder_of_the_project_plans():

@@ -6,11 +6,19 @@ import math
 from typing import Any
 
 from trainer.books.parameters import count
+from trainer.config import Config
 from trainer.config.model import ModelConfig
 
 CLOSE = 0.05  # a preset that is this near already stays as it is
 FAR = 0.25  # further off than this is an error
 WIDTHS = (*range(32, 256, 32), *range(256, 1024, 64), *range(1024, 4096, 128), *range(4096, 24577, 512))
+
+
+def sized(config: Config) -> Config:
+    """The same run with the shape that `model.size` asks for, if it does. Raises ValueError as `turned` does."""
+    if config.model.size is None:
+        return config
+    return config.model_copy(update={"model": turned(config.model, config.vocabulary, config.max_length)})
 
 
 def turned(model: ModelConfig, vocabulary: int, max_length: int) -> ModelConfig:
