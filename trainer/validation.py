@@ -39,6 +39,7 @@ def validate(
     lines = list(wrong)
     data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
     seen: set[str] = set()
+    config: Schema | None = None
     while True:
         try:
             config = schema.model_validate(data)
@@ -51,8 +52,9 @@ def validate(
         lines += fresh
         if not any(_put_back(data, one["loc"], seen) for one in found):
             break
-    lines += [line for line in rules(config) if not any(name in line for name in seen)]
-    if lines:
+    if config is not None:  # else what is wrong hides the rest
+        lines += [line for line in rules(config) if not any(name in line for name in seen)]
+    if lines or config is None:
         raise UserError("\n".join(dict.fromkeys(lines)))
     return config
 
