@@ -79,7 +79,8 @@ def check_ranks(run: Path) -> list[Complaint]:
     world = join(config.engine.device, config.launch.timeout_seconds, store=store)
     seconds, right = _all_reduce(world.device, size)
     world.barrier()
-    looks = world.gather(replace(mine, clock=time.time(), sum_right=right))
+    seen = replace(mine, clock=time.time(), sum_right=right)
+    looks = [Look(**one) for one in world.gather(seen.to_json())]
     slowest = max(world.gather(seconds))
     complaints = judge_together(looks, config, slowest, SUM_BYTES[world.device.type])
     if rank == 0:

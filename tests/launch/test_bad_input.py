@@ -6,13 +6,16 @@ import os
 import signal
 import socket
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
 from launch.agent import Meeting, run_agent
+from launch.agent import main as agent
 from launch.nodes import start_over_ssh
 from launch.plan import Command, LaunchPlan
 from launch.records import keep_state, secrets, without_secrets
+from launch.secret import VARIABLE
 from trainer.cli import main
 from trainer.compose import change, compose
 from trainer.errors import UserError
@@ -173,8 +176,10 @@ def test_no_sbatch_on_the_path(
     assert "there is no sbatch on the path" in answer(capsys, "launch", *tiny, "launch=slurm")
 
 
-def test_a_port_in_use(here: Path) -> None:
-    config = compose(["launch=torchrun"])
+@pytest.mark.parametrize("rendezvous", ["c10d", "static"])
+def test_a_port_in_use(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, token_hex(32))
+    config = compose([*TWO.split(), f"launch.rendezvous={rendezvous}"])
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -184,13 +189,27 @@ def test_a_port_in_use(here: Path) -> None:
 
 
 @pytest.mark.parametrize("rendezvous", ["c10d", "static"])
-def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path) -> None:
+def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, token_hex(32))
     words = [*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=rf"no rendezvous at 127.0.0.1:{port} within 1 s \(launch.rendezvous_seconds\)"):
         run_agent(compose(words), here, Meeting("127.0.0.1", port, node=1))
+
+
+@pytest.mark.parametrize(("secret", "what"), [("", "is not set on this node"), ("short", "has 5 characters")])
+def test_a_node_without_the_launch_s_secret(
+    secret: str, what: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, secret)
+    (here / "config.yaml").write_text(compose(TWO.split()).to_yaml())
+    assert agent(["--host", "127.0.0.1", "--port", "1", "--node", "1", "--address", "127.0.0.1", str(here)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"isoflop: {VARIABLE} {what}")
+    assert "launch.rendezvous=static" in line
+    assert "short" not in line
 
 
 def test_a_resume_may_change_the_number_of_ranks() -> None:
