@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launch.secret import VARIABLE, require_secret
+from launch.secret import require_secret
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.telling import lost_a_peer
@@ -41,13 +41,11 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     """
     require_secret(config.launch)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
-    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousTimeoutError
     from torch.distributed.launcher.api import elastic_launch
 
-    from launch.rendezvous_state import ForgedState
+    from launch.rendezvous import FAILURES, explain
 
     launch = config.launch
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
@@ -58,11 +56,12 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.update(launch.environment)
+    settings = _settings(config, run, meeting, module, restarts)
     descriptor, verdict = tempfile.mkstemp(prefix="isoflop-")
     os.close(descriptor)
     os.environ[VERDICT] = verdict
     try:
-        elastic_launch(_settings(config, run, meeting, module, restarts), sys.executable)("-m", module, str(run))
+        elastic_launch(settings, sys.executable)("-m", module, str(run))
         return int(Path(verdict).read_text() or DONE)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -70,19 +69,8 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         return _show(rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
     except SignalException:
         return STOPPED
-    except (RendezvousConnectionError, DistError):  # the second one from a static rendezvous
-        wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
-        place = f"{meeting.host}:{meeting.port}"
-        raise UserError(f"launch.hosts: no rendezvous at {place} {wait}, or that host is gone") from None
-    except ForgedState:
-        raise UserError(
-            f"launch.hosts: what stands at {meeting.host}:{meeting.port} was not written with this node's {VARIABLE}: "
-            f"export the same one on every node; where it is the same, somebody else writes there"
-        ) from None
-    except RendezvousTimeoutError:
-        wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
-        nodes = f"fewer than {launch.min_nodes or launch.nodes} nodes"
-        raise UserError(f"launch.nodes: {nodes} came to {meeting.host}:{meeting.port} {wait}") from None
+    except FAILURES as error:
+        raise explain(error, launch, f"{meeting.host}:{meeting.port}") from None
     finally:
         os.environ.pop("ISOFLOP_LAUNCHED", None)
         os.environ.pop(VERDICT, None)

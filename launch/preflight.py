@@ -28,7 +28,7 @@ from trainer.faults.telling import tell_failure
 from trainer.files import sha256, write_atomic
 from trainer.folder import RunFolder, environment
 from trainer.host import precision
-from trainer.worker import BAD_INPUT, DONE, STOPPED
+from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     import torch
@@ -247,6 +247,7 @@ def lines(complaints: list[Complaint]) -> str:
 def main(run: Path) -> int:
     """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
     from launch.rank import take_place
+    from trainer.distributed import Unconnected
 
     for number in (signal.SIGTERM, signal.SIGUSR2):  # nothing to save yet, and the run is to go on later
         signal.signal(number, lambda *_: os._exit(STOPPED))
@@ -256,6 +257,9 @@ def main(run: Path) -> int:
     except UserError as error:
         tell_failure(str(error), user=True)
         return BAD_INPUT
+    except Unconnected as error:
+        tell_failure(f"preflight: {error}", user=True)
+        return FAILED
     if complaints and os.environ.get("RANK", "0") == "0":
         tell_failure(lines(complaints), user=True)
     return BAD_INPUT if complaints else DONE

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 
-from torch.distributed import HashStore, PrefixStore, TCPStore
+from torch.distributed import DistError, HashStore, PrefixStore, TCPStore
 from torch.distributed.elastic.rendezvous import (
+    RendezvousConnectionError,
+    RendezvousError,
     RendezvousHandler,
     RendezvousInfo,
     RendezvousParameters,
+    RendezvousStateError,
     RendezvousStoreInfo,
+    RendezvousTimeoutError,
     rendezvous_handler_registry,
 )
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
@@ -23,10 +27,33 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
 from launch.rendezvous_state import SealedState
 from launch.secret import VARIABLE
+from trainer.config import LaunchConfig
 from trainer.errors import UserError
 from trainer.store import LOOPBACK, open_store
 
 BACKEND = "isoflop"  # of torch's registry
+
+# What an agent raises where it cannot meet the others. Beside the sealed state they exchange plain text, whose errors
+# are the last three where somebody else has written it.
+FAILURES = (RendezvousError, DistError, ValueError, TypeError, KeyError)
+
+
+def explain(error: Exception, launch: LaunchConfig, place: str) -> Exception:
+    """One of FAILURES in one line; unchanged where it is that already, and of a node that is alone: it meets nobody."""
+    if launch.nodes == 1 or isinstance(error, UserError):
+        return error
+    wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
+    if isinstance(error, (RendezvousConnectionError, DistError)):
+        return UserError(f"launch.hosts: no rendezvous at {place} {wait}, or that host is gone")
+    if isinstance(error, RendezvousTimeoutError):
+        return UserError(f"launch.nodes: fewer than {launch.min_nodes or launch.nodes} nodes came to {place} {wait}")
+    if isinstance(error, RendezvousStateError):
+        return UserError(
+            f"launch.hosts: what stands at {place} was not written with this node's {VARIABLE}: export the same one on "
+            f"every node; where it is the same, somebody else writes there"
+        )
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return UserError(f"launch.hosts: the rendezvous at {place} was closed or written by somebody else ({what})")
 
 
 def register() -> str:
@@ -67,12 +94,12 @@ class SealedBackend(RendezvousBackend):
         return BACKEND
 
     def get_state(self) -> tuple[bytes, object] | None:
-        """The state as a pickle, and its token. Raises ForgedState where no node of this launch wrote it."""
+        """The state as a pickle, and its token. Raises RendezvousStateError where no node of this launch wrote it."""
         found = self._backend.get_state()
         return (self._state.unseal(found[0]), found[1]) if found else None
 
     def set_state(self, state: bytes, token: object | None = None) -> tuple[bytes, object, bool] | None:
-        """Write if nobody wrote since `token`; returns what stands there now. Raises ForgedState as `get_state`."""
+        """Write if nobody wrote since `token`; returns what stands there now. Raises as `get_state`."""
         found = self._backend.set_state(self._state.seal(state), token)
         if found is None:
             return None

@@ -15,10 +15,6 @@ MAC_BYTES = 32  # of SHA-256
 Node = tuple[str, int, int]  # address, process, number of the handler in its process
 
 
-class ForgedState(RendezvousStateError):
-    """What stands in the store was written by no node that has this launch's secret."""
-
-
 class _State(BaseModel):
     """The fields of torch's state, as they are written."""
 
@@ -51,14 +47,14 @@ class SealedState:
         return self._mac(text) + text
 
     def unseal(self, sealed: bytes) -> bytes:
-        """A pickle, made here. Raises ForgedState for anything that `seal` did not make of this secret and run."""
+        """A pickle, made here. Raises RendezvousStateError for what `seal` did not make of this secret and run."""
         mac, text = sealed[:MAC_BYTES], sealed[MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(text)):
-            raise ForgedState("no node with this secret wrote the state")
+            raise RendezvousStateError("no node with this secret wrote the state")
         try:
             return pickle.dumps(from_json(text.decode()))
         except (ValidationError, UnicodeDecodeError) as error:
-            raise ForgedState(f"a state that is none: {error}") from None
+            raise RendezvousStateError(f"a state that is none: {error}") from None
 
     def _mac(self, text: bytes) -> bytes:
         purpose = b"isoflop rendezvous %d:%s" % (len(self._run_id), self._run_id)

@@ -15,6 +15,10 @@ from trainer.errors import UserError
 from trainer.store import LOOPBACK, keep_on_loopback, on_one_host, open_store
 
 
+class Unconnected(Exception):
+    """The ranks do not reach each other: one is gone, or the network is wrong. To start again may help."""
+
+
 class World:
     """This rank's place. Collectives here move a few numbers over gloo, never tensors of the model."""
 
@@ -108,7 +112,8 @@ def _check_keys(value: Any) -> None:
 def join(device: str, timeout_seconds: float, rendezvous_seconds: float = 600.0, store: Store | None = None) -> World:
     """Enter the process group that the environment describes (torchrun's names), or a group of one.
 
-    `store` is where the ranks have met already. Raises UserError where they cannot meet within `rendezvous_seconds`.
+    `store` is where the ranks have met already. Raises UserError where they cannot meet within `rendezvous_seconds`,
+    Unconnected where they have met and then do not reach each other.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -124,7 +129,11 @@ def join(device: str, timeout_seconds: float, rendezvous_seconds: float = 600.0,
     if store is None:
         store = HashStore() if size == 1 else meet(rank, size, rendezvous_seconds)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    try:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    except (RuntimeError, ValueError) as error:  # ValueError: what stands in the store is no address
+        first_line = str(error).partition("\n")[0]
+        raise Unconnected(f"the ranks have met and cannot connect to each other: {first_line}") from error
     return World(rank, size, local_rank, torch.device("cuda", local_rank) if cuda else torch.device("cpu"))
 
 
