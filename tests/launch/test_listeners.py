@@ -93,11 +93,8 @@ def start(isoflop: Any, tiny: list[str]) -> Iterator[Any]:
     ("words", "programs"),
     [
         (["train"], {"trainer"}),  # gloo also of a rank that is alone
-        (["train", "launch.processes=2"], {"trainer"}),
-        (
-            ["launch", "launch.processes=3", "launch.restarts=1", "launch.preflight=true"],
-            {"trainer", "preflight"},
-        ),
+        (["launch", "launch.processes=2", "launch.restarts=1", "launch.preflight=true"], {"trainer", "preflight"}),
+        (["preflight", "launch.processes=3", "optim.batch_size=12"], {"trainer", "preflight"}),
     ],
     ids=["1 rank", "2 ranks", "3 ranks"],
 )
