@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 from secrets import token_hex
 
@@ -12,10 +14,10 @@ import pytest
 
 from launch.agent import Meeting, run_agent
 from launch.agent import main as agent
-from launch.nodes import start_over_ssh
-from launch.plan import Command, LaunchPlan
+from launch.nodes import plan_nodes, start_over_ssh
+from launch.plan import Command, LaunchPlan, Resources
 from launch.records import keep_state, secrets, without_secrets
-from launch.secret import VARIABLE
+from launch.secret import CHARACTERS, VARIABLE
 from trainer.cli import main
 from trainer.compose import change, compose
 from trainer.errors import UserError
@@ -152,6 +154,48 @@ def test_hosts_that_ssh_does_not_reach(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_hosts_get_one_new_secret_through_standard_input(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the plan nor a process list has it; one that is set where the launch is made goes along instead."""
+    (here / "ssh").write_text(
+        f'#!/bin/bash\necho "$@" >> {here}/words\nwhile [ "$1" = -o ]; do shift 2; done\n'
+        f'cat > {here}/"input-$1"\necho "pid 1"\n'
+    )
+    (here / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    config = compose([*TWO.split(), "launch.ssh=true"])
+    plan = plan_nodes(config, here, Resources())
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    found: list[str] = []
+    try:
+        for set_here in ("", "", "x" * CHARACTERS):
+            monkeypatch.setenv(VARIABLE, set_here)
+            assert start_over_ssh(plan, config.launch) == 0
+            inputs = [(here / f"input-{host}").read_text() for host in ("a", "b")]
+            (secret,) = {one for text in inputs for one in re.findall(rf"export {VARIABLE}=(\S+)\n", text)}
+            found.append(secret)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert re.fullmatch(r"[0-9a-f]{64}", found[0])
+    assert len(set(found)) == 3
+    assert found[2] == "x" * CHARACTERS
+    shown = plan.text + (here / "words").read_text() + "".join(capsys.readouterr())
+    assert not [one for one in found if one in shown]
+
+
+def test_pasted_commands_say_how_to_make_the_secret(here: Path) -> None:
+    text = plan_nodes(compose(TWO.split()), here, Resources()).text
+    assert f"export {VARIABLE}=..." in text
+    made = subprocess.run(
+        ["bash", "-c", text.rpartition("once:\n#")[2].splitlines()[0]], capture_output=True, text=True
+    )
+    assert re.fullmatch(r"[0-9a-f]{64}\n", made.stdout)
+    assert VARIABLE not in plan_nodes(compose([*TWO.split(), "launch.rendezvous=static"]), here, Resources()).text
 
 
 def test_a_variable_that_is_to_go_along_and_is_not_set() -> None:
