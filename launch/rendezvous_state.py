@@ -10,6 +10,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from torch.distributed.elastic.rendezvous import RendezvousStateError
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import _NodeDesc, _RendezvousState
 
+from trainer.errors import UserError
+
 MAC_BYTES = 32  # of SHA-256
 
 Node = tuple[str, int, int]  # address, process, number of the handler in its process
@@ -62,9 +64,10 @@ class SealedState:
 
 
 def to_json(state: _RendezvousState) -> str:
-    """Raises TypeError for the state of a torch that has other fields than those known here."""
-    if set(vars(state)) != set(_State.model_fields):
-        raise TypeError(f"torch's rendezvous has a state of other fields: {', '.join(sorted(vars(state)))}")
+    """Raises UserError for the state of a torch that has other fields than those known here."""
+    if odd := set(vars(state)) ^ set(_State.model_fields):
+        names = ", ".join(sorted(odd))
+        raise UserError(f"launch.rendezvous: c10d is not known of this torch ({names}); take launch.rendezvous=static")
     fields = {
         **vars(state),
         "participants": [(_words(node), rank) for node, rank in state.participants.items()],
