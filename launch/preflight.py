@@ -28,7 +28,7 @@ from trainer.faults.telling import tell_failure
 from trainer.files import sha256, write_atomic
 from trainer.folder import RunFolder, environment
 from trainer.host import precision
-from trainer.worker import BAD_INPUT, DONE, STOPPED
+from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,8 @@ def check_ranks(run: Path) -> list[Complaint]:
     world = join(config.engine.device, config.launch.timeout_seconds, store=store)
     seconds, right = _all_reduce(world.device, size)
     world.barrier()
-    looks = world.gather(replace(mine, clock=time.time(), sum_right=right))
+    seen = replace(mine, clock=time.time(), sum_right=right)
+    looks = [Look(**one) for one in world.gather(seen.to_json())]
     slowest = max(world.gather(seconds))
     complaints = judge_together(looks, config, slowest, SUM_BYTES[world.device.type])
     if rank == 0:
@@ -246,6 +247,7 @@ def lines(complaints: list[Complaint]) -> str:
 def main(run: Path) -> int:
     """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
     from launch.rank import take_place
+    from trainer.distributed import Unconnected
 
     for number in (signal.SIGTERM, signal.SIGUSR2):  # nothing to save yet, and the run is to go on later
         signal.signal(number, lambda *_: os._exit(STOPPED))
@@ -255,6 +257,9 @@ def main(run: Path) -> int:
     except UserError as error:
         tell_failure(str(error), user=True)
         return BAD_INPUT
+    except Unconnected as error:
+        tell_failure(f"preflight: {error}", user=True)
+        return FAILED
     if complaints and os.environ.get("RANK", "0") == "0":
         tell_failure(lines(complaints), user=True)
     return BAD_INPUT if complaints else DONE

@@ -37,11 +37,15 @@ def work(run: Path) -> int:
             os.environ["OMP_NUM_THREADS"] = str(threads)
             import torch
 
-            from trainer.distributed import join
+            from trainer.distributed import Unconnected, join
             from trainer.loop import train
 
             torch.set_num_threads(threads)
-            world = join(config.engine.device, config.launch.timeout_seconds, config.launch.rendezvous_seconds)
+            try:
+                world = join(config.engine.device, config.launch.timeout_seconds, config.launch.rendezvous_seconds)
+            except Unconnected as error:
+                tell_failure(str(error), user=True)
+                return FAILED
             outcome = train(config, folder, world, stop)
     except UserError as error:
         tell_failure(str(error), user=True)
