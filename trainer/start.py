@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -119,7 +120,7 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
         show(plan_array(configs, folders, folder, Resources()))
         return 0
     job = submit_array(configs, folders, folder)
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent.parent}")
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent.parent))}")
     return 0
 
 
