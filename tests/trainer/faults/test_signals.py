@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,11 +174,18 @@ def test_a_signal_while_the_corpus_is_read(endless: list[str], corpus: Path, tmp
     assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} <= {".lock"}
 
 
+# Stands in for ssh: every host is this one, after a while.
+SSH = """#!/bin/bash
+while [ "$1" = -o ]; do shift 2; done
+[ "$1" = -- ] || exit 9
+sleep 0.5
+exec bash -c "${*:3}"
+"""
+
+
 def test_a_hang_up_is_passed_on_over_ssh(tmp_path: Path) -> None:
     """Also where it reaches the whole group, which would end ssh itself, and before a host has answered."""
-    (tmp_path / "ssh").write_text(
-        '#!/bin/bash\nwhile [ "$1" = -o ]; do shift 2; done\n[ "$1" = -- ] || exit 9\nsleep 0.5\nexec bash -c "${*:3}"\n'
-    )
+    (tmp_path / "ssh").write_text(SSH)
     (tmp_path / "ssh").chmod(0o755)
     program = """
 import sys
@@ -197,13 +205,42 @@ sys.exit(start_over_ssh(LaunchPlan(tuple(Command((agent,), host) for host in "ab
     assert {"a: saved", "b: saved"} <= set(run.output.splitlines())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_node_waits_for_the_first_one(number: signal.Signals, tmp_path: Path) -> None:
+    """Native code connects for ten minutes and lets no Python run, which would be deaf."""
+    program = """
+import sys
+from launch.agent import Meeting, run_agent
+from pathlib import Path
+from trainer.compose import compose
+from trainer.faults.signals import interrupt_on_signals, interrupted
+interrupt_on_signals()
+config = compose(["launch=torchrun", "launch.nodes=2", "launch.hosts=[127.0.0.1,b]"])
+import torch.distributed.launcher.api
+print("ready", flush=True)
+try:
+    run_agent(config, Path.cwd(), Meeting("127.0.0.1", int(sys.argv[1]), node=1))
+except KeyboardInterrupt as error:
+    sys.exit(75)
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with started(tmp_path, port, program=("-c", program)) as node:
+        node.wait_for("ready")
+        time.sleep(1)
+        node.signal(number)
+        assert node.end() == 75
+    assert "Traceback" not in node.output
+
+
 # --- every signal, to everybody, at every number of ranks ----------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("to", ["launcher", "group", "rank"])
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_every_signal(number: signal.Signals, to: str, processes: int, endless: list[str], tmp_path: Path) -> None:
     with started(tmp_path, "train", *endless, f"launch.processes={processes}") as run:
         run.wait_for("step 3/")
