@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
@@ -15,6 +17,17 @@ from pathlib import Path
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.faults.output import outlive_readers
+from trainer.faults.signals import (
+    STOPPED,
+    Interrupted,
+    die_with_parent,
+    go_on_with,
+    interrupt_on_signals,
+    interrupted,
+    passed_on,
+    resumable,
+)
 from trainer.files import write_atomic
 from trainer.folder import RunFolder, find_run, read_entries
 from trainer.objectives import check_family
@@ -25,20 +38,24 @@ from trainer.tuning import tuned
 
 def start(words: list[str], *, as_json: bool = False) -> int:
     """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
+    outlive_readers()
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
     from launch import run_local
     from trainer.report import finish_report
 
     with _aside() if as_json else contextlib.nullcontext():
-        config, folder = ready(words, launchers=("local",))
-        code = run_local(config, folder.path)
+        config, folder, given = described(words)
+        _started_here(config, ("local",))
+        with resumable(folder):
+            make_ready(config, folder, given)
+            code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in (0, 1, 3, 75):
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
             finish_report(folder.path, as_json=as_json and not tunes)
-    if code == 75:
-        print(f"isoflop: stopped before the end; go on with: isoflop train resume={folder.path}", file=sys.stderr)
+    if code == STOPPED:
+        print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     if code == 0 and tunes:
         from trainer.evaluate.task_scores import format_scores, score_task
 
@@ -69,12 +86,17 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         config, folder, _ = described(words)
         show(plan_launch(config, folder.path))
         return 0
-    config, folder = ready(words)
-    code = run_launch(config, folder.path)
+    outlive_readers()
+    config, folder, given = described(words)
+    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder):
+        make_ready(config, folder, given)
+        code = run_launch(config, folder.path)
     if config.launch.is_here and code in (0, 1, 3, 75):
         from trainer.report import finish_report
 
         finish_report(folder.path)
+    if code == STOPPED:
+        print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     return code
 
 
@@ -98,7 +120,7 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
         show(plan_array(configs, folders, folder, Resources()))
         return 0
     job = submit_array(configs, folders, folder)
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent.parent}")
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent.parent))}")
     return 0
 
 
@@ -122,28 +144,49 @@ def _checked_sweep(words: list[str]) -> list[list[str]]:
 
 
 def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int]) -> int:
+    outlive_readers()
     codes = []
     for number, run in enumerate(runs, 1):
         print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
-        codes.append(apart(partial(one, run)))
+        try:
+            codes.append(apart(partial(one, run)))
+        except Interrupted:
+            rest = len(runs) - number
+            print(f"isoflop: stopped in run {number}/{len(runs)}; {rest} more were not started", file=sys.stderr)
+            return STOPPED
     return max((abs(code) for code in codes), default=0)
 
 
 def apart(one: Callable[[], int]) -> int:
-    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code."""
+    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code.
+
+    Raises Interrupted where this process was sent a stop signal meanwhile, which the other one was told of and obeyed.
+    """
     pid = os.fork()
     if pid == 0:
+        os.setsid()  # what a terminal sends goes to the parent, which passes it on
+        die_with_parent()
         code = 1
         try:
+            interrupt_on_signals()
             code = one()
         except UserError as error:
             print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
             code = 2
+        except KeyboardInterrupt as error:
+            code = interrupted(error)
+        except BaseException:
+            traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with passed_on(pid) as heard:
+        status = os.waitpid(pid, 0)[1]
+    if heard:
+        raise Interrupted(heard[0])
+    return os.waitstatus_to_exitcode(status)
 
 
 def ready(
@@ -152,13 +195,23 @@ def ready(
     """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
     ranks = [] if processes is None else [f"launch.processes={processes}"]
     config, folder, given = described([*words, *ranks])
-    if config.launch.name not in launchers:
-        name = config.launch.name
+    _started_here(config, launchers)
+    make_ready(config, folder, given)
+    return config, folder
+
+
+def _started_here(config: Config, launchers: tuple[str, ...]) -> None:
+    """Raise UserError where another verb starts such runs."""
+    name = config.launch.name
+    if name not in launchers:
         raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
+
+
+def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
+    """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
     source = prepare_with_progress(config)
     notes = check(source, config)
-    _freeze(config, folder, given, source, notes)
-    return config, folder
+    _freeze(config, folder, words, source, notes)
 
 
 def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
