@@ -166,7 +166,7 @@ def test_hosts_get_one_new_secret_through_standard_input(
 ) -> None:
     """Neither the plan nor a process list has it; one that is set where the launch is made goes along instead."""
     (here / "ssh").write_text(
-        f'#!/bin/bash\necho "$@" >> {here}/words\nwhile [ "$1" = -o ]; do shift 2; done\n'
+        f'#!/bin/bash\necho "$@" >> {here}/words\nwhile [ "$1" = -o ]; do shift 2; done; [ "$1" = -- ] && shift\n'
         f'cat > {here}/"input-$1"\necho "pid 1"\n'
     )
     (here / "ssh").chmod(0o755)
@@ -174,7 +174,7 @@ def test_hosts_get_one_new_secret_through_standard_input(
     monkeypatch.delenv(VARIABLE, raising=False)
     config = compose([*TWO.split(), "launch.ssh=true"])
     plan = plan_nodes(config, here, Resources())
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     found: list[str] = []
     try:
         for set_here in ("", "", "x" * CHARACTERS):
