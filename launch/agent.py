@@ -20,7 +20,7 @@ from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
-from trainer.faults.signals import Interrupted, interrupt_on_signals, interrupted
+from trainer.faults.signals import Interrupted, go_on_with, interrupt_on_signals, interrupted
 from trainer.faults.telling import lost_a_peer
 from trainer.host import threads
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
             finish_report(given.run)
         return code
     except KeyboardInterrupt as error:
-        return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), given.run))
+        return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), go_on_with(given.run, "launch")))
     except UserError as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)

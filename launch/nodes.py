@@ -170,7 +170,7 @@ class _Node:
         """Send the agent a signal, or keep it until the agent's process is known."""
         if not self.pid:
             self._waiting = number
-        elif self.process.poll() is None:
+        if self.pid and self.process.poll() is None:  # asked again: it may have become known meanwhile
             kill = f"kill -{number.name.removeprefix('SIG')} {self.pid}"
             subprocess.Popen([*self.ssh, "--", self.host, kill], start_new_session=True)
 

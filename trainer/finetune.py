@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainer.apart import apart
 from trainer.errors import UserError
 from trainer.folder import RunFolder
-from trainer.start import apart, ready
+from trainer.start import ready
 
 QUIET = ("tracker.console=none", "tracker.wandb=disabled", "evaluation.every_steps=null", "checkpoint.every_steps=null")
 

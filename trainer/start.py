@@ -8,26 +8,17 @@ import os
 import shlex
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from trainer.apart import apart
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
-from trainer.faults.signals import (
-    STOPPED,
-    Interrupted,
-    die_with_parent,
-    go_on_with,
-    interrupt_on_signals,
-    interrupted,
-    passed_on,
-    resumable,
-)
+from trainer.faults.signals import STOPPED, Interrupted, go_on_with, resumable
 from trainer.files import write_atomic
 from trainer.folder import RunFolder, find_run, read_entries
 from trainer.objectives import check_family
@@ -88,7 +79,8 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         return 0
     outlive_readers()
     config, folder, given = described(words)
-    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder):
+    verb = "train" if config.launch.name == "local" else "launch"
+    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder, verb):
         make_ready(config, folder, given)
         code = run_launch(config, folder.path)
     if config.launch.is_here and code in (0, 1, 3, 75):
@@ -96,7 +88,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
         finish_report(folder.path)
     if code == STOPPED:
-        print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
+        print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
     return code
 
 
@@ -155,38 +147,6 @@ def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int])
             print(f"isoflop: stopped in run {number}/{len(runs)}; {rest} more were not started", file=sys.stderr)
             return STOPPED
     return max((abs(code) for code in codes), default=0)
-
-
-def apart(one: Callable[[], int]) -> int:
-    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code.
-
-    Raises Interrupted where this process was sent a stop signal meanwhile, which the other one was told of and obeyed.
-    """
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()  # what a terminal sends goes to the parent, which passes it on
-        die_with_parent()
-        code = 1
-        try:
-            interrupt_on_signals()
-            code = one()
-        except UserError as error:
-            print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
-            code = 2
-        except KeyboardInterrupt as error:
-            code = interrupted(error)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-    with passed_on(pid) as heard:
-        status = os.waitpid(pid, 0)[1]
-    if heard:
-        raise Interrupted(heard[0])
-    return os.waitstatus_to_exitcode(status)
 
 
 def ready(

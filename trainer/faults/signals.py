@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from trainer.folder import RunFolder
+if TYPE_CHECKING:
+    from trainer.folder import RunFolder
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
@@ -67,11 +69,11 @@ class StopRequest:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A stop signal where there is nothing to save. `run`: the frozen folder, where a later command can go on."""
+    """A stop signal where there is nothing to save. `advice`: how to go on, where a folder was frozen."""
 
-    def __init__(self, number: int, run: Path | None = None) -> None:
+    def __init__(self, number: int, advice: str = "") -> None:
         super().__init__(number)
-        self.number, self.run = number, run
+        self.number, self.advice = number, advice
 
 
 def interrupt_on_signals() -> None:
@@ -85,32 +87,29 @@ def interrupt_on_signals() -> None:
 
 
 @contextlib.contextmanager
-def resumable(folder: RunFolder) -> Iterator[None]:
+def resumable(folder: RunFolder, verb: str = "train") -> Iterator[None]:
     """An interruption in here ends the command as a stop where the folder is frozen by then: the run can go on."""
     try:
         yield
     except KeyboardInterrupt as error:
         if folder.config.is_file():
-            raise Interrupted(getattr(error, "number", signal.SIGINT), folder.path) from None
+            raise Interrupted(getattr(error, "number", signal.SIGINT), go_on_with(folder.path, verb)) from None
         raise
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
     """Say in one line that the command was interrupted, if anybody still listens; returns its exit code."""
     number = getattr(error, "number", signal.SIGINT)
-    run = getattr(error, "run", None)
+    advice = getattr(error, "advice", "")
+    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     with contextlib.suppress(OSError):
-        if run is not None:
-            print(f"isoflop: {go_on_with(run)}", file=sys.stderr, flush=True)
-        else:
-            name = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-            print(f"isoflop: interrupted{name}", file=sys.stderr, flush=True)
-    return STOPPED if run is not None else 128 + number
+        print(f"isoflop: {advice or f'interrupted{by}'}", file=sys.stderr, flush=True)
+    return STOPPED if advice else 128 + number
 
 
-def go_on_with(run: Path) -> str:
+def go_on_with(run: Path, verb: str = "train") -> str:
     """What to tell of a run that was stopped."""
-    return f"stopped before the end; go on with: isoflop train resume={shlex.quote(str(run))}"
+    return f"stopped before the end; go on with: isoflop {verb} resume={shlex.quote(str(run))}"
 
 
 @contextlib.contextmanager
