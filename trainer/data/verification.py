@@ -6,27 +6,27 @@ all files beside the training (`Verification`) and does not end well before that
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import math
 import os
+import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainer.data import paced_hash
 from trainer.data.shards import SPLITS, Damage, Prepared, TokenStream, damage_of
 from trainer.errors import UserError
+from trainer.files import sha256
 
 OPENED_BYTES = 64 << 20  # that are hashed when a corpus is opened, smallest files first: takes less than 0.1 s
 DOCUMENTS = 256  # of each split that are looked at where that is not all
 LOOK = 64  # tokens at the beginning of each
-CHUNK = 4 << 20
+APART_BYTES = 1 << 20  # files larger than that are hashed by another process
 BYTES_PER_SECOND = 256 << 20  # hashed beside the training by one rank, at most
 SCAN_SECONDS = 30.0  # between two looks at which files changed since they were hashed
-LOWEST_PRIORITY = 19
 
 
 def check_opened(prepared: Prepared) -> None:
@@ -51,9 +51,11 @@ def sampled_damage(prepared: Prepared, split: str) -> Damage | None:
     That needs no hashes of blocks. It finds files that are zeroed, shifted, mixed up or damaged all over.
     """
     stream, facts = TokenStream(prepared, split), prepared.manifest["splits"][split]
-    chosen = np.random.default_rng().integers(0, len(stream.starts), min(DOCUMENTS, len(stream.starts)))
+    documents = len(stream.starts)
+    few = documents <= DOCUMENTS
+    chosen = np.arange(documents) if few else np.random.default_rng().integers(0, documents, DOCUMENTS)
     begins = stream.starts[chosen]
-    nexts = np.minimum(chosen + 1, len(stream.starts) - 1)
+    nexts = np.minimum(chosen + 1, documents - 1)
     ends = np.where(nexts > chosen, stream.starts[nexts], len(stream))
     if (begins < 0).any() or (ends <= begins).any() or (ends > len(stream)).any():
         return _sampled(prepared, facts["documents"], "names places where no document can be")
@@ -78,8 +80,9 @@ def _sampled(prepared: Prepared, file: str, what: str) -> Damage:
 class Verification:
     """A thread that hashes files whole, then looks from time to time for those that changed, and hashes them again.
 
-    It has the lowest priority (on Linux) and a bounded speed, until `hurry` asks for an end. A file that is replaced
-    or deleted under its name stays as it was for who has mapped it: it is damage only if it was not hashed before.
+    Large files are hashed by a process of the lowest priority and of bounded speed, until `hurry` asks for an end. A
+    file that is replaced or deleted under its name stays as it was for who has mapped it: it is damage only if it was
+    not hashed before.
     """
 
     def __init__(self, folder: Path, entries: list[dict[str, Any]]) -> None:
@@ -91,6 +94,7 @@ class Verification:
         self._known = {entry["file"]: _status(folder / entry["file"]) for entry in entries}
         self._hashed: set[str] = set()
         self._step = 0
+        self._child: subprocess.Popen[str] | None = None
         self._hurry, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="verification", daemon=True)
         self._thread.start()
@@ -113,9 +117,10 @@ class Verification:
         """End soon, with or without a result."""
         self._closed.set()
         self._hurry.set()
+        if self._child is not None:
+            self._child.kill()
 
     def _work(self) -> None:
-        _lower_priority()
         while not self._closed.is_set():
             last, step = self._hurry.is_set(), self._step
             self.damage = next(filter(None, map(self._look, self.entries)), None)
@@ -145,17 +150,23 @@ class Verification:
         return damage
 
     def _digest(self, path: Path) -> str:
-        digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
-        with open(path, "rb", buffering=0) as file:
-            while not self._closed.is_set():
-                began = time.monotonic()
-                size = file.readinto(buffer)
-                if not size:
-                    break
-                digest.update(buffer[:size])
-                self.bytes += size
-                self._hurry.wait(max(0.0, size / BYTES_PER_SECOND - (time.monotonic() - began)))
-        return digest.hexdigest()
+        if self._closed.is_set():
+            return ""
+        size = path.stat().st_size
+        digest = (self._apart(path) if size > APART_BYTES else "") or sha256(path)
+        self.bytes += size
+        return digest
+
+    def _apart(self, path: Path) -> str:
+        """What the other process says; nothing where there can be none, or where it cannot read the file."""
+        rate = math.inf if self._hurry.is_set() else BYTES_PER_SECOND
+        program = [sys.executable, "-I", "-S", paced_hash.__file__, str(path), str(rate)]
+        try:
+            self._child = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        except OSError:  # too many processes
+            return ""
+        with self._child:
+            return self._child.communicate()[0].strip()
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -172,10 +183,3 @@ def _content(status: os.stat_result) -> tuple[int, int]:
 def _replaced(before: os.stat_result, now: os.stat_result) -> bool:
     """Whether another file has the name. Some network file systems number files anew: their times stay as they were."""
     return before.st_ino != now.st_ino and before.st_mtime_ns != now.st_mtime_ns
-
-
-def _lower_priority() -> None:
-    """Of the calling thread: Linux knows threads by ids of their own."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from trainer.cli import main
 from trainer.data import open_prepared, prepare, verification
+from trainer.data.paced_hash import paced_sha256
 from trainer.data.verification import Verification, check_opened, sampled_damage
 from trainer.errors import UserError
 
@@ -134,13 +136,41 @@ def test_a_whole_corpus_is_whole_beside_the_training(copy, watched):
     assert watch.bytes == sum(entry["bytes"] for entry in copy.files())
 
 
+@pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize("file", ["train-00000.tokens", "held_out.documents.npy", "tokenizer.model"])
-def test_one_flipped_bit_is_found_beside_the_training(copy, watched, file):
+def test_one_flipped_bit_is_found_beside_the_training(copy, watched, file, apart, monkeypatch):
+    monkeypatch.setattr(verification, "APART_BYTES", 0 if apart else 1 << 30)
     expected = hashlib.sha256((copy.folder / file).read_bytes()).hexdigest()
     flip(copy.folder / file, (copy.folder / file).stat().st_size // 3)
     damage = ended(watched(copy)).damage
     assert (damage.file, damage.expected) == (file, expected)
     assert damage.found == hashlib.sha256((copy.folder / file).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("python", ["/bin/false", "/nowhere"])
+def test_where_no_other_process_can_hash_the_thread_does(copy, watched, monkeypatch, python):
+    monkeypatch.setattr(verification, "APART_BYTES", 0)
+    monkeypatch.setattr(sys, "executable", python)
+    assert ended(watched(copy)).damage is None
+    flip(copy.folder / "tokenizer.model", 50)
+    assert ended(watched(copy)).damage.file == "tokenizer.model"
+
+
+def test_closing_ends_a_slow_process(copy, watched, monkeypatch):
+    monkeypatch.setattr(verification, "APART_BYTES", 0)
+    monkeypatch.setattr(verification, "BYTES_PER_SECOND", 1)
+    watch = watched(copy)
+    wait_until(lambda: watch._child is not None)
+    watch.close()
+    wait_until(lambda: not watch.running)
+    assert watch._child.poll() is not None and watch.whole_at is None and watch.damage is None
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (3 << 20) + 5])
+def test_paced_hash_against_hashlib(tmp_path, size):
+    content = np.random.default_rng(size).bytes(size)
+    (tmp_path / "file").write_bytes(content)
+    assert paced_sha256(str(tmp_path / "file"), 1e12) == hashlib.sha256(content).hexdigest()
 
 
 def wait_until(ready) -> None:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from trainer.compose import compose
-from trainer.data import Prepared, prepare
-from trainer.folder import find_run
+from trainer.cli import main
+from trainer.compose import change, compose
+from trainer.data import Prepared, prepare, verification
+from trainer.data.verification import Verification
+from trainer.distributed import World
+from trainer.faults.damaged_data import DataWatch
+from trainer.folder import RunFolder
+from trainer.start import ready
 from trainer.trackers import read_events, read_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,6 +62,15 @@ def gated(self, path):
     return digest(self, path)
 verification.Verification._digest = gated
 """
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that ended well, on the cache that all tests share."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = isoflop(folder, "", "train", *tiny, "run.experiment=faults", "run.id=run", "evaluation.samples=8")
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "faults" / "run"
 
 
 @pytest.fixture
@@ -102,17 +118,20 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("isoflop: ")]
 
 
-def test_a_shard_that_is_damaged_all_over_does_not_train(words: list[str], prepared: Prepared, tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened_bytes", [verification.OPENED_BYTES, 0])
+def test_a_shard_that_is_damaged_all_over_does_not_train(
+    opened_bytes: int, words: list[str], prepared: Prepared, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Hashed whole at the start, or sampled."""
+    monkeypatch.setattr(verification, "OPENED_BYTES", opened_bytes)
     shard = prepared.folder / "train-00000.tokens"
     tokens = bytearray(shard.read_bytes())
     tokens[::2] = bytes(byte ^ 1 for byte in tokens[::2])
     shard.write_bytes(tokens)
-    for patches in ("", LARGE):
-        done = isoflop(tmp_path, patches, "train", *words)
-        assert done.returncode == 2, done.stderr
-        (line,) = lines(done.stderr)
-        assert line.startswith("isoflop: data: train-00000.tokens ")
-        assert line.endswith(f"in {prepared.folder}; delete that folder and it is prepared again")
+    assert main(["train", *words, f"run.root={tmp_path / 'runs'}"]) == 2
+    (line,) = lines(capsys.readouterr().err)
+    assert line.startswith("isoflop: data: train-00000.tokens ")
+    assert line.endswith(f"in {prepared.folder}; delete that folder and it is prepared again")
     assert not (tmp_path / "runs").exists()
 
 
@@ -132,22 +151,14 @@ def test_one_bit_is_found_beside_the_training_and_nothing_is_kept_of_it(
     assert entry["status"] == "failed"
     assert not list((run / "checkpoints").glob("step-*"))
 
-    done = isoflop(tmp_path, LARGE, "eval", str(run))
-    assert done.returncode == 2 and "no intact checkpoint" in done.stderr
-
 
 def test_damage_in_mid_run_on_two_ranks_is_no_part_of_what_is_resumed(
-    words: list[str], prepared: Prepared, tmp_path: Path
+    words: list[str], prepared: Prepared, undisturbed: Path, tmp_path: Path, capsys: Any
 ) -> None:
     """The shard changes at step 6, under both ranks. Resumed on a cache that is prepared anew the run has the losses
     of one that was never disturbed."""
-    undisturbed = isoflop(tmp_path, "", "train", *words, "run.id=undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-
-    victim = prepared.folder / "train-00000.tokens"
-    made = isoflop(tmp_path, "from trainer.start import ready\nready(sys.argv[1:])\nsys.exit()\n", *words)
-    assert made.returncode == 0, made.stderr
-    run = tmp_path / "runs" / "faults" / "run"
+    victim, run = prepared.folder / "train-00000.tokens", tmp_path / "runs" / "faults" / "run"
+    ready([*words, f"run.root={tmp_path / 'runs'}"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -173,12 +184,13 @@ def test_damage_in_mid_run_on_two_ranks_is_no_part_of_what_is_resumed(
     assert told["data"]["set_aside"] == aside
     assert all(int(path.name[5:]) <= trusted for path in (run / "checkpoints").glob("step-*"))
 
-    again = isoflop(tmp_path, "", "train", f"resume={run}")
-    assert again.returncode == 2 and "delete that folder" in again.stderr
+    capsys.readouterr()
+    assert main(["train", f"resume={run}"]) == 2
+    assert "delete that folder" in capsys.readouterr().err
     shutil.rmtree(prepared.folder)
     again = isoflop(tmp_path, "", "train", f"resume={run}")
     assert again.returncode == 0, again.stderr
-    ours, theirs = losses(run), losses(run.with_name("undisturbed"))
+    ours, theirs = losses(run), losses(undisturbed)
     assert ours.keys() == theirs.keys() == set(range(1, 13))
     assert all(abs(ours[step] / theirs[step] - 1) < 1e-5 for step in ours)
 
@@ -190,13 +202,9 @@ def wait_for(ready: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("end", ["hashed", "stopped"])
-def test_a_run_does_not_finish_before_all_is_hashed(
-    end: str, words: list[str], prepared: Prepared, tmp_path: Path
-) -> None:
-    run, gate = tmp_path / "runs" / "faults" / "run", tmp_path / "gate"
+def test_a_run_does_not_finish_before_all_is_hashed(words: list[str], prepared: Prepared, tmp_path: Path) -> None:
+    run, gate, output = tmp_path / "runs" / "faults" / "run", tmp_path / "gate", tmp_path / "output.txt"
     program = [sys.executable, "-c", PROGRAM + GATED + COMMAND, "train", *words]
-    output = tmp_path / "output.txt"
     with open(output, "w") as file:
         process = subprocess.Popen(
             program, cwd=tmp_path, env=environment(GATE=gate), stdout=file, stderr=file, text=True
@@ -205,30 +213,39 @@ def test_a_run_does_not_finish_before_all_is_hashed(
         wait_for(lambda: (run / "events.jsonl").exists() and "verifying" in names(run), process)
         assert not {"finished", "verified"} & set(names(run))
         assert max(losses(run)) == 12
-        if end == "hashed":
-            gate.touch()
-            assert process.wait(timeout=120) == 0, output.read_text()
-            assert [name for name in names(run) if name in ("verified", "finished")] == ["verified", "finished"]
-            return
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 75, output.read_text()
+        gate.touch()
+        assert process.wait(timeout=120) == 0, output.read_text()
     finally:
         process.kill()
         process.wait()
-    assert names(run)[-1] == "stopped"
-    flip(prepared.folder / "train-00000.tokens", 4097)  # what was not hashed then is hashed in the next attempt
-    done = isoflop(tmp_path, LARGE, "train", f"resume={run}")
-    assert done.returncode == 1 and names(run)[-1] == "failed", done.stderr
+    assert [name for name in names(run) if name in ("verified", "finished")] == ["verified", "finished"]
+
+
+def test_who_is_asked_to_stop_does_not_wait(prepared: Prepared, tmp_path: Path, monkeypatch: Any) -> None:
+    """The next attempt hashes again."""
+    gate = threading.Event()
+    monkeypatch.setattr(Verification, "_digest", lambda self, path: (gate.wait(60), "")[1])
+    watch = DataWatch(prepared, World(0, 1, 0, torch.device("cpu")), tmp_path)
+    told: list[str] = []
+    wishes = iter([None, None, "SIGTERM"])
+    reason = watch.wait(3, lambda: next(wishes), lambda name, *_, **__: told.append(name), SimpleNamespace(begin=print))
+    assert (reason, told, watch.damaged) == ("SIGTERM", [], False)
+    watch.close()
+    gate.set()
 
 
 def test_eval_hashes_the_held_out_text_before_it_tells_a_number(
-    words: list[str], prepared: Prepared, tmp_path: Path
+    undisturbed: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    done = isoflop(tmp_path, "", "train", *words, "budget.steps=2")
-    assert done.returncode == 0, done.stderr
-    run = find_run("run", str(tmp_path / "runs")).path
-    flip(prepared.folder / "held_out-00000.tokens", 1025)
-    done = isoflop(tmp_path, LARGE, "eval", str(run))
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "held_out-00000.tokens does not match its sha256" in done.stderr
+    monkeypatch.setattr(verification, "OPENED_BYTES", 0)
+    config = RunFolder(undisturbed).load_config()
+    shutil.copytree(config.run.cache, tmp_path / "cache")
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    RunFolder(run).config.write_text(change(config, [f"run.cache={tmp_path / 'cache'}"]).to_yaml())
+    (held_out,) = (tmp_path / "cache").glob("tokens/*/held_out-00000.tokens")
+    flip(held_out, 1025)
+    assert main(["eval", str(run)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "held_out-00000.tokens does not match its sha256" in err
     assert not (run / "evaluation.json").exists()
