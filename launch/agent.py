@@ -112,7 +112,8 @@ def _show(rank: int, code: int, message: str) -> int:
             print(f"isoflop: {line}", file=sys.stderr)
         return BAD_INPUT
     if code < 0:
-        print(f"isoflop: rank {rank} was killed by signal {-code}", file=sys.stderr)
+        why = " (a file that it reads became shorter: see isoflop data verify)" if -code == signal.SIGBUS else ""
+        print(f"isoflop: rank {rank} was killed by signal {-code}{why}", file=sys.stderr)
     elif lost_a_peer(message):  # the node where it began shows why
         print(f"isoflop: rank {rank} lost a rank of another node", file=sys.stderr)
     else:

@@ -239,6 +239,18 @@ def retire(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_st
     return retired
 
 
+def set_aside(checkpoints: Path, step: int) -> list[str]:
+    """Rename the checkpoints after `step`, so that nothing goes on from them; returns their new names."""
+    names = []
+    for late in steps_in(checkpoints):
+        if late > step:
+            folder = folder_of(checkpoints, late)
+            names.append(f"untrusted-{folder.name}")
+            shutil.rmtree(folder.with_name(names[-1]), ignore_errors=True)  # of an attempt before
+            os.rename(folder, folder.with_name(names[-1]))
+    return names
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 

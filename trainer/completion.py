@@ -23,6 +23,9 @@ def script(shell: str) -> str:
     return scripts[shell]
 
 
+PARTS = {"data": ("show", "card", "verify")}  # of verbs that have some
+
+
 def candidates(words: list[str], verbs: list[str]) -> list[str]:
     """What the last word may become."""
     from trainer.compose import groups
@@ -35,4 +38,6 @@ def candidates(words: list[str], verbs: list[str]) -> list[str]:
     if equals:
         return [f"{group}={option}" for option in groups().get(group, []) if option.startswith(start)]
     names = [f"{name}=" for name in [*groups(), *keys(), "resume"]]
+    if len(words) == 2:
+        names = [*PARTS.get(words[0], ()), *names]
     return [name for name in names if name.startswith(word)]

@@ -23,6 +23,7 @@ from trainer.data import Examples, StepBatch, StepLoader, describe, tokens_by_so
 from trainer.distributed import World
 from trainer.engine import Engine
 from trainer.events import EvaluationRecord
+from trainer.faults.damaged_data import DataWatch
 from trainer.faults.deadline import Deadline, guessed_seconds
 from trainer.faults.guard import Gradients, Guard
 from trainer.faults.signals import StopRequest
@@ -56,6 +57,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     """Train until the budget is used up or somebody asks to stop. Every rank of the run calls this."""
     attempt = world.broadcast(folder.attempts())
     prepared = prepare(config)
+    data_watch = DataWatch(prepared, world, folder.path)
     if world.is_first:
         remove_leftovers(folder.checkpoints)
         shutil.copyfile(prepared.tokenizer_file, folder.tokenizer)
@@ -100,6 +102,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     saver = Saver(config.checkpoint, engine, world, folder.checkpoints, book, first_step if checkpoint else None)
     deadline = Deadline(config.faults.wall_seconds, guessed_seconds(parameters(config).total))
     stragglers = Stragglers(config.faults, world)
+    data_watch.begin(first_step, checkpoint.manifest.get("trusted", 0) if checkpoint else 0)
     watchdog = Watchdog(config, world, folder.path, attempt, lambda: world.entered + engine.passes)
 
     def gradients(batch: StepBatch, targets: float) -> Gradients:
@@ -127,7 +130,7 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         book.phase("checkpoint")
         watchdog.begin("checkpoint", step)
         facts = {"science": config.science_hash(), "data": prepared.fingerprint, "best": best, "guard": guard.state()}
-        saver.save(step, facts)
+        saver.save(step, {**facts, "trusted": data_watch.trusted()})
 
     def roll_back(step: int, batch: int) -> int:
         """To the newest checkpoint, or only past this batch where there is none; returns the step of it."""
@@ -160,7 +163,11 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
             wish = stop.signal or deadline.reason()
             spent = book.budget()  # of the first rank, so that all decide alike
             book.phase("idle")  # until the slowest rank has its batch
-            targets, stops, used = world.sum(counted, float(wish is not None), max(spent.values(), default=0.0))
+            asked, most = float(wish is not None), max(spent.values(), default=0.0)
+            targets, stops, used, *standing = world.sum(counted, asked, most, *data_watch.standing())
+            if data_watch.judge(step, standing, book.event):
+                outcome = Outcome("failed", step)
+                break
             if stops:
                 outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
                 break
@@ -214,8 +221,15 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
     if outcome.status in ("finished", "stopped") and saver.saved_step != step:
         save(step)
         saver.wait()
+    if outcome.status == "finished":
+        book.phase("idle")
+        if wish := data_watch.wait(step, lambda: stop.signal or deadline.reason(), book.event, watchdog):
+            outcome = Outcome("stopped", step, wish)
     if outcome.status != "halted" and saver.failure is not None:
         outcome = Outcome("failed", step, f"the last checkpoint could not be written ({saver.failure.strerror})")
+    if data_watch.damaged:
+        outcome = Outcome("failed", step, data_watch.conclude(step, folder.checkpoints, book.event))
+    data_watch.close()
     watchdog.close()
     book.close(outcome.status, step, outcome.text)
     trackers.finish(outcome.status, {"step": step, **{f"best_{name}": value for name, value in best.items()}})

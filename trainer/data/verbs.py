@@ -10,14 +10,14 @@ from trainer.books.run_length import run_steps
 from trainer.config import Config
 from trainer.data.card import card as describe
 from trainer.data.card import format_card
-from trainer.data.preparation import Progress, prepare, prepare_tokenizer
+from trainer.data.preparation import Progress, cache_root, prepare, prepare_tokenizer, prepared_folder
 from trainer.data.samples import Samples
-from trainer.data.shards import write_whole
+from trainer.data.shards import MANIFEST, open_prepared, write_whole
 from trainer.data.show import format_show, show
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import UserError
 
-__all__ = ["card", "format_card", "format_show", "format_tokenizer", "show", "tokenizer"]
+__all__ = ["card", "format_card", "format_show", "format_tokenizer", "show", "tokenizer", "verify"]
 
 SPECIMEN = "def mean(values):\n\treturn sum(values) / len(values)  # 3.14, größer, 漢字"
 
@@ -33,6 +33,48 @@ def card(config: Config, progress: Progress | None = None) -> dict[str, Any]:
         readings = Samples(prepared, config, "train").readings(run_steps(config) * config.optim.batch_size)
         found["mixture"] = [asdict(reading) for reading in readings]
     return found
+
+
+def corpus_of(config: Config) -> Path:
+    """The folder of a config's prepared corpus. Raises UserError where there is none; nothing is prepared."""
+    if config.task.kind is not None:
+        raise UserError(f"data verify: task.kind={config.task.kind} reads records, of which no shards are prepared")
+    folder = prepared_folder(config)
+    if folder is None:
+        where = cache_root(config)
+        raise UserError(
+            f"data verify: this corpus is not prepared in {where}; isoflop data with the same words does it"
+        )
+    return folder
+
+
+def corpora_in(cache: Path) -> list[Path]:
+    """The folders of all prepared corpora of a cache. Raises UserError where there is none."""
+    found = sorted(path.parent for path in cache.glob(f"tokens/*/{MANIFEST}") if path.parent.suffix != ".partial")
+    if not found:
+        raise UserError(
+            f"data verify: no prepared corpus in {cache}; isoflop data prepares one, run.cache names a cache"
+        )
+    return found
+
+
+def verify(folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Hash all files of a prepared corpus. damaged: a line for each that is not as it was made, with the way out.
+
+    fingerprint, files and bytes are null where the manifest cannot be read or a file has another size."""
+    found: dict[str, Any] = {"folder": str(folder), "fingerprint": None, "files": None, "bytes": None, "damaged": []}
+    try:
+        prepared = open_prepared(folder)
+    except UserError as error:
+        return {**found, "damaged": str(error).splitlines()}
+    entries = prepared.files()
+    return {
+        "folder": str(folder),
+        "fingerprint": prepared.fingerprint,
+        "files": len(entries),
+        "bytes": sum(entry["bytes"] for entry in entries),
+        "damaged": [damage.text for damage in prepared.damages(progress=progress)],
+    }
 
 
 def tokenizer(config: Config, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     config = change(RunFolder(run).load_config(), overrides)
     model, config, step = load_model(run, config)
     prepared = prepare(config, progress)
+    if isinstance(prepared, Prepared):
+        prepared.verify("held_out", progress)
     sums = _sums(model, parts(prepared, config), progress)
     found = accounts(prepared, config, sums)
     bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]
