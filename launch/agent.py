@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.faults.output import outlive_readers
+from trainer.faults.signals import Interrupted, interrupt_on_signals, interrupted
 from trainer.faults.telling import lost_a_peer
 from trainer.host import threads
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
@@ -36,11 +39,11 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     """Start this node's ranks as `python -m module run` and wait for them; returns the exit code.
 
     What a rank's failure says is shown once. A node's first rank has the terminal, the others write to logs/.
-    Raises UserError where the port is taken or the first host cannot be reached.
+    Raises UserError where the port is taken or the first host cannot be reached, and Interrupted at a signal that finds
+    no rank to save.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
     from torch.distributed import DistError
-    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousTimeoutError
     from torch.distributed.launcher.api import elastic_launch
@@ -56,18 +59,21 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     os.environ.update(launch.environment)
     if meeting.node == 0 and meeting.port:
         _free(meeting)
-    descriptor, verdict = tempfile.mkstemp(prefix="isoflop-")
-    os.close(descriptor)
-    os.environ[VERDICT] = verdict
     try:
-        elastic_launch(_settings(config, run, meeting, module, restarts), sys.executable)("-m", module, str(run))
-        return int(Path(verdict).read_text() or DONE)
+        with stopping_ranks(None if module == "launch.preflight" else launch.save_seconds) as stop:
+            os.environ[VERDICT] = str(stop.verdict)
+            try:
+                elastic_launch(_settings(config, run, meeting, module, restarts), sys.executable)(
+                    "-m", module, str(run)
+                )
+            except Interrupted:
+                if not stop.verdict.read_text():
+                    raise
+            return int(stop.verdict.read_text() or DONE)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         # Without a file of its own the rank said nothing: another one did, or a signal ended it.
         return _show(rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
-    except SignalException:
-        return STOPPED
     except (RendezvousConnectionError, DistError):  # the second one from a static rendezvous
         wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
         place = f"{meeting.host}:{meeting.port}"
@@ -79,7 +85,6 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     finally:
         os.environ.pop("ISOFLOP_LAUNCHED", None)
         os.environ.pop(VERDICT, None)
-        Path(verdict).unlink(missing_ok=True)
 
 
 def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts: int):  # type: ignore[no-untyped-def]
@@ -104,7 +109,7 @@ def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts
         local_addr=meeting.address,
         max_restarts=restarts,
         monitor_interval=0.1,
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2",
+        signals_to_handle="",  # launch.stopping does
         # The first rank of the run may be on any node, and has its terminal; on the other nodes a first rank is silent.
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=dict.fromkeys(range(1, launch.processes), Std.ALL)),
     )
@@ -170,6 +175,8 @@ def main(arguments: list[str]) -> int:
     """
     from trainer.folder import RunFolder
 
+    outlive_readers()
+    interrupt_on_signals()
     parser = argparse.ArgumentParser("launch.agent")
     parser.add_argument("run", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
@@ -194,6 +201,8 @@ def main(arguments: list[str]) -> int:
 
             finish_report(given.run)
         return code
+    except KeyboardInterrupt as error:
+        return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), given.run))
     except UserError as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)

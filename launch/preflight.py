@@ -24,6 +24,8 @@ from launch.findings import Complaint, Look, judge, judge_together
 from launch.plan import HOME
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.faults.output import outlive_readers
+from trainer.faults.signals import die_with_parent, heeded
 from trainer.faults.telling import tell_failure
 from trainer.files import sha256, write_atomic
 from trainer.folder import RunFolder, environment
@@ -247,7 +249,10 @@ def main(run: Path) -> int:
     """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
     from launch.rank import take_place
 
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # nothing to save yet, and the run is to go on later
+    outlive_readers()
+    if os.environ.get("ISOFLOP_LAUNCHED"):
+        die_with_parent()
+    for number in heeded():  # nothing to save yet, and the run is to go on later
         signal.signal(number, lambda *_: os._exit(STOPPED))
     try:
         take_place(run)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer.faults.output import outlive_readers
 from trainer.worker import DONE, FAILED, HALTED, STOPPED, work
 
 
@@ -31,6 +32,7 @@ def take_place(run: Path) -> None:
 
 def main(run: Path) -> int:
     """Train this task's share; the first one writes the report. Returns the exit code."""
+    outlive_readers()
     take_place(run)
     code = work(run)
     if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, HALTED, STOPPED):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 from trainer.cli import main
+from trainer.faults.signals import interrupt_on_signals
 
 
 def run() -> None:
     """Run the command and leave at once: library threads must not turn a finished run into an abort."""
+    interrupt_on_signals()
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.errors import UserError, nearest
+from trainer.faults.signals import interrupted
 from trainer.verbs import (
     conclusions,
     corpus,
@@ -80,9 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("isoflop: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        return interrupted(error)
 
 
 def _own_packages() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
@@ -15,6 +16,17 @@ from pathlib import Path
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.faults.output import outlive_readers
+from trainer.faults.signals import (
+    STOPPED,
+    Interrupted,
+    die_with_parent,
+    go_on_with,
+    interrupt_on_signals,
+    interrupted,
+    passed_on,
+    resumable,
+)
 from trainer.files import write_atomic
 from trainer.folder import RunFolder, find_run, read_entries
 from trainer.objectives import check_family
@@ -25,6 +37,7 @@ from trainer.tuning import tuned
 
 def start(words: list[str], *, as_json: bool = False) -> int:
     """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
+    outlive_readers()
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
     from launch import run_local
@@ -32,13 +45,14 @@ def start(words: list[str], *, as_json: bool = False) -> int:
 
     with _aside() if as_json else contextlib.nullcontext():
         config, folder = ready(words, launchers=("local",))
-        code = run_local(config, folder.path)
+        with resumable(folder):
+            code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in (0, 1, 3, 75):
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
             finish_report(folder.path, as_json=as_json and not tunes)
-    if code == 75:
-        print(f"isoflop: stopped before the end; go on with: isoflop train resume={folder.path}", file=sys.stderr)
+    if code == STOPPED:
+        print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     if code == 0 and tunes:
         from trainer.evaluate.task_scores import format_scores, score_task
 
@@ -69,12 +83,16 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         config, folder, _ = described(words)
         show(plan_launch(config, folder.path))
         return 0
+    outlive_readers()
     config, folder = ready(words)
-    code = run_launch(config, folder.path)
+    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder):
+        code = run_launch(config, folder.path)
     if config.launch.is_here and code in (0, 1, 3, 75):
         from trainer.report import finish_report
 
         finish_report(folder.path)
+    if code == STOPPED:
+        print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     return code
 
 
@@ -122,28 +140,49 @@ def _checked_sweep(words: list[str]) -> list[list[str]]:
 
 
 def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int]) -> int:
+    outlive_readers()
     codes = []
     for number, run in enumerate(runs, 1):
         print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
-        codes.append(apart(partial(one, run)))
+        try:
+            codes.append(apart(partial(one, run)))
+        except Interrupted:
+            rest = len(runs) - number
+            print(f"isoflop: stopped in run {number}/{len(runs)}; {rest} more were not started", file=sys.stderr)
+            return STOPPED
     return max((abs(code) for code in codes), default=0)
 
 
 def apart(one: Callable[[], int]) -> int:
-    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code."""
+    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code.
+
+    Raises Interrupted where this process was sent a stop signal meanwhile, which the other one was told of and obeyed.
+    """
     pid = os.fork()
     if pid == 0:
+        os.setsid()  # what a terminal sends goes to the parent, which passes it on
+        die_with_parent()
         code = 1
         try:
+            interrupt_on_signals()
             code = one()
         except UserError as error:
             print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
             code = 2
+        except KeyboardInterrupt as error:
+            code = interrupted(error)
+        except BaseException:
+            traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with passed_on(pid) as heard:
+        status = os.waitpid(pid, 0)[1]
+    if heard:
+        raise Interrupted(heard[0])
+    return os.waitstatus_to_exitcode(status)
 
 
 def ready(
@@ -155,9 +194,10 @@ def ready(
     if config.launch.name not in launchers:
         name = config.launch.name
         raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
-    source = prepare_with_progress(config)
-    notes = check(source, config)
-    _freeze(config, folder, given, source, notes)
+    with resumable(folder):
+        source = prepare_with_progress(config)
+        notes = check(source, config)
+        _freeze(config, folder, given, source, notes)
     return config, folder
 
 

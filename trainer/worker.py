@@ -12,13 +12,13 @@ from typing import NoReturn
 from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.errors import UserError
-from trainer.faults.signals import StopRequest, die_with_parent
+from trainer.faults.output import outlive_readers
+from trainer.faults.signals import STOPPED, StopRequest, die_with_parent
 from trainer.faults.telling import tell_failure
 from trainer.folder import RunFolder
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 HALTED = 3  # by a policy: to start again would end the same
-STOPPED = 75  # before the end, and can be resumed (EX_TEMPFAIL)
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file in which an agent looks for an end that is none of its business
 
 
@@ -86,4 +86,5 @@ def leave(code: int) -> NoReturn:
 if __name__ == "__main__":
     if os.environ.get("ISOFLOP_LAUNCHED"):
         die_with_parent()
+    outlive_readers()
     leave(work(Path(sys.argv[1])))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 import traceback
 from collections import deque
@@ -17,7 +16,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from trainer.errors import UserError
-from trainer.faults.signals import StopRequest, die_with_parent
+from trainer.faults.signals import StopRequest, die_with_parent, signal_defaults
 from trainer.folder import RunFolder
 from trainer.report.contents import read_run
 from trainer.scaling import outcome
@@ -236,8 +235,7 @@ def _train(start: Start, words: list[str], log: Path) -> None:
     """In a process of its own: train one run, with its output in `log`."""
     os.setsid()  # Ctrl-C goes to the sweep, which passes it on
     die_with_parent()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)  # until the run listens itself
+    signal_defaults()  # until the run listens itself
     sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115 - open until the process ends
     for descriptor in (1, 2):
         os.dup2(sys.stdout.fileno(), descriptor)
