@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scripts.chaos_driver.attempt import go_ahead
 from scripts.chaos_driver.bench import SHARED_MEMORY, Bench, Run
-from scripts.chaos_driver.history import greatest, read_history
-from scripts.chaos_driver.plan import KINDS, PHASES, Fault, Layout, plan
+from scripts.chaos_driver.history import apart, read_history
+from scripts.chaos_driver.plan import KINDS, PHASES, Fault, plan
 from scripts.chaos_driver.report import as_json, line, table
 from scripts.chaos_driver.strike import Struck, strike
 from trainer.errors import UserError, nearest
@@ -49,11 +50,11 @@ class Campaign:
             else:
                 struck.problems.append(f"never hit in {TRIES} tries")
         if self.run is not None:
-            self._finish(self.faults[-1].layout)
+            self._finish()
 
     def _undisturbed(self) -> None:
         run = self.bench.new_run()
-        if wrong := self.bench.finish(run, Layout()) + self.bench.inspect(run):
+        if wrong := self.bench.finish(run) + self.bench.inspect(run):
             raise UserError("\n".join(f"the undisturbed run: {one}" for one in wrong))
 
     def _strike(self, fault: Fault, attempt: int) -> Struck:
@@ -66,19 +67,20 @@ class Campaign:
         for problem in struck.problems:
             print(f"       {problem}", flush=True)
         if struck.finished:
-            self._finish(fault.layout)
+            self._finish()
         return struck
 
-    def _finish(self, layout: Layout) -> None:
+    def _finish(self) -> None:
         """The run to its end, and how it compares."""
         run, self.run = self.run, None
         assert run is not None
-        problems = self.bench.finish(run, layout) + self.bench.inspect(run)
+        problems = self.bench.finish(run) + self.bench.inspect(run)
         numbers = [struck.fault.number for struck in self.strikes[self._since :] if struck.hit]
         assert self.bench.undisturbed is not None
-        apart = greatest(read_history(run.folder, run.reads), self.bench.undisturbed)
-        self.runs.append({"run": run.folder.name, "faults": numbers, "apart": apart, "problems": problems})
-        off = ", ".join(f"{name} {value:.0e}" for name, value in apart.items())
+        off_by = apart(read_history(run.folder, run.reads), self.bench.undisturbed)
+        worst = {name: max(values.values(), default=0.0) for name, values in off_by.items()}
+        self.runs.append({"run": run.folder.name, "faults": numbers, "apart": worst, "problems": problems})
+        off = ", ".join(f"{name} {value:.0e}" for name, value in worst.items())
         verdict = "BROKE" if problems else "is the undisturbed one"
         print(f"     {run.folder.name}: after {len(numbers)} faults it {verdict} (apart at most: {off})", flush=True)
         for problem in problems:
@@ -92,7 +94,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=12, help="how many")
-    parser.add_argument("--steps", type=int, default=36, help="of each run; 12 at least")
+    parser.add_argument("--steps", type=int, default=24, help="of each run; 12 at least")
     parser.add_argument("--folder", type=Path, help="where it happens, not there yet; kept when something broke")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="these phases and kinds, e.g. saving,kill"
@@ -156,6 +158,7 @@ def main(words: list[str]) -> int:
     folder = Path(given.folder or tempfile.mkdtemp(prefix="isoflop-chaos-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    go_ahead()
     campaign = Campaign(Bench(folder, given.steps, own_memory=mounts), faults)
     campaign.go()
     seconds = time.monotonic() - began

@@ -22,6 +22,7 @@ EVALUATE_EVERY = 3
 ATTEMPT_SECONDS = 300.0  # no attempt takes as long
 ORPHAN_SECONDS = 15.0
 SHARED_MEMORY = Path("/dev/shm")
+CACHES = ("torchinductor_*",)  # folders that torch keeps among temporary files for everybody
 
 
 @dataclass
@@ -79,8 +80,8 @@ class Bench:
         self.undisturbed: History | None = None
 
     def new_run(self) -> Run:
+        name = f"run-{self._runs}" if self._runs else "undisturbed"
         self._runs += 1
-        name = f"run-{self._runs}" if self.undisturbed else "undisturbed"
         run = Run(self.folder / "runs" / "chaos" / name, self.folder / "reads" / name)
         run.reads.mkdir(parents=True)
         return run
@@ -141,14 +142,14 @@ class Bench:
     def leftovers(self) -> list[str]:
         """A line for what an attempt left where nobody will look for it; it is removed."""
         places = [self.temporary, *([SHARED_MEMORY] if self._own_memory else [])]
-        found = [path for place in places for path in place.iterdir()]
+        found = [path for place in places for path in place.iterdir() if not any(map(path.match, CACHES))]
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return [f"left over: {path}" for path in found]
 
-    def finish(self, run: Run, layout: Layout) -> list[str]:
-        """Let the run come to its end; a line for everything that is not as it should be."""
-        with self.attempt(run, layout) as (attempt, watch):
+    def finish(self, run: Run) -> list[str]:
+        """Let the run come to its end on one rank; a line for everything that is not as it should be."""
+        with self.attempt(run, Layout()) as (attempt, watch):
             if not attempt.ended(ATTEMPT_SECONDS):
                 return [f"the run did not end within {ATTEMPT_SECONDS:.0f} s"]
             watch.phase()

@@ -51,7 +51,7 @@ class Watch:
         self.said: list[str] = []  # on the console
         self.events: list[dict[str, Any]] = []
         self.made: list[int] = []  # steps of this attempt
-        self._evaluated = -1
+        self._evaluated = 0
         self._stage = "setup"
         self._console, self._events = Lines(console), Lines(run / "events.jsonl")
         self._metrics = Lines(run / "metrics.jsonl")

@@ -107,7 +107,7 @@ def plan(
         used[target] += 1
         used_with[phase, kind] += 1
         layout = draw_layout(chance, least=2 if target in ("rank 0", "other rank") else 1)
-        moment, steps, by_name = chance.random(), chance.randrange(4), chance.random() < 0.5
+        moment, steps, by_name = chance.random(), chance.randrange(3), chance.random() < 0.5
         faults.append(Fault(number, phase, kind, target, moment, steps, layout, by_name))
     return faults
 

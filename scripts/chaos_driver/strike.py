@@ -39,6 +39,8 @@ class Struck:
     code: int | None = None
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # temporary files that a launcher killed with -9 could not remove
+    frozen: bool = False  # the run had begun before
     finished: bool = False  # the run came to its end
     console: str = ""
 
@@ -46,7 +48,7 @@ class Struck:
 def strike(bench: Bench, run: Run, fault: Fault) -> Struck:
     """Start the run, hit it, and look at what is left."""
     began = time.monotonic()
-    struck = Struck(fault, target=fault.target)
+    struck = Struck(fault, target=fault.target, frozen=run.is_frozen)
     if fault.phase == "between":
         _damage(bench, run, struck)
     else:
@@ -54,7 +56,11 @@ def strike(bench: Bench, run: Run, fault: Fault) -> Struck:
         with contextlib.ExitStack() as stack:
             disk = stack.enter_context(small_disk(_place(bench, run, fault))) if fault.kind == "disk" else None
             _attempt(bench, run, struck, lambda attempt, watch: _hit(attempt, watch, run, struck, disk))
-    struck.problems += bench.leftovers()
+    left = bench.leftovers()
+    if struck.code == -signal.SIGKILL:  # nobody was there to clear up
+        struck.left = left
+    else:
+        struck.problems += left
     struck.seconds = time.monotonic() - began
     return struck
 
@@ -229,7 +235,8 @@ def codes(struck: Struck) -> set[int]:
         died = {-number, 128 + number}
         one_rank = {FAILED} if fault.target in ("rank 0", "other rank") else set()
         stages = {"steps": {STOPPED}, "evaluation": {STOPPED}, "saving": {STOPPED}, "report": died | {0}}
-        return stages.get(struck.hit or "", died | {STOPPED} | one_rank if struck.hit == "loading" else died)
+        stages["loading"] = died | {STOPPED} | one_rank
+        return stages.get(struck.hit or "", died | ({STOPPED} if struck.frozen else set()))
     if fault.kind == "disk":
         if fault.phase in ("tokenizer", "encoding"):
             return {BAD_INPUT}
