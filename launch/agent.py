@@ -19,7 +19,7 @@ from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
-from trainer.faults.signals import Interrupted, interrupt_on_signals, interrupted
+from trainer.faults.signals import LAUNCHED, Interrupted, interrupt_on_signals, interrupted
 from trainer.faults.telling import lost_a_peer
 from trainer.host import threads
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
@@ -51,7 +51,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     launch = config.launch
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ["ISOFLOP_LAUNCHED"] = "1"
+    os.environ[LAUNCHED] = str(os.getpid())
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
@@ -83,7 +83,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         nodes = f"fewer than {launch.min_nodes or launch.nodes} nodes"
         raise UserError(f"launch.nodes: {nodes} came to {meeting.host}:{meeting.port} {wait}") from None
     finally:
-        os.environ.pop("ISOFLOP_LAUNCHED", None)
+        os.environ.pop(LAUNCHED, None)
         os.environ.pop(VERDICT, None)
 
 
