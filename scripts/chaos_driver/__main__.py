@@ -3,7 +3,7 @@
 A run that has come to its end is compared with an undisturbed one: the loss of every step, held-out losses, the samples
 of every step, the weights. Then the next run begins. Whatever happens is drawn from the seed.
 
-Exit code 0: every fault was survived; 1: something broke; 2: bad input.
+Exit code 0: every fault was survived; 1: something broke; 2: bad input; 130: interrupted, and nothing had broken.
 """
 
 from __future__ import annotations
@@ -38,10 +38,24 @@ class Campaign:
         self.strikes: list[Struck] = []
         self.runs: list[dict[str, Any]] = []
         self.run: Run | None = None
+        self.interrupted = False
         self._since = 0  # strikes before this run
 
     def go(self) -> None:
-        self._undisturbed()
+        """Ctrl-C ends it after the comparison of the run at hand; the faults so far count."""
+        if problems := self._undisturbed():
+            self.runs.append({"run": "undisturbed", "faults": [], "apart": {}, "problems": problems})
+            print("\n".join(f"     the undisturbed run: {problem}" for problem in problems), flush=True)
+            return
+        try:
+            self._strike_all()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            print("     no more faults; the run is brought to its end", flush=True)
+        if self.run is not None:
+            self._finish()
+
+    def _strike_all(self) -> None:
         for fault in self.faults:
             for attempt in range(TRIES):
                 struck = self._strike(fault, attempt)
@@ -49,13 +63,11 @@ class Campaign:
                     break
             else:
                 struck.problems.append(f"never hit in {TRIES} tries")
-        if self.run is not None:
-            self._finish()
 
-    def _undisturbed(self) -> None:
+    def _undisturbed(self) -> list[str]:
+        """Make the run that the others are compared with; a line for what is wrong with it."""
         run = self.bench.new_run()
-        if wrong := self.bench.finish(run) + self.bench.inspect(run):
-            raise UserError("\n".join(f"the undisturbed run: {one}" for one in wrong))
+        return self.bench.finish(run) + self.bench.inspect(run)
 
     def _strike(self, fault: Fault, attempt: int) -> Struck:
         if self.run is None:
@@ -162,17 +174,19 @@ def main(words: list[str]) -> int:
     campaign = Campaign(Bench(folder, given.steps, own_memory=mounts), faults)
     campaign.go()
     seconds = time.monotonic() - began
+    hits = sum(struck.hit is not None for struck in campaign.strikes)
     found = as_json(given.seed, campaign.strikes, campaign.runs, seconds)
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1, default=str))
-    print(f"\n{table(campaign.strikes)}\n\n{len(faults)} faults, {len(campaign.runs)} runs, {seconds / 60:.1f} minutes")
+    print(f"\n{table(campaign.strikes)}\n\n{hits} faults, {len(campaign.runs)} runs, {seconds / 60:.1f} minutes")
     if found["survived"]:
         shutil.rmtree(folder)
-        return 0
-    again = [word for word in words if not word.startswith(("--json", "--folder", "--fault="))]
+        return 130 if campaign.interrupted else 0
+    again = f"scripts/chaos --seed {given.seed} --faults {given.faults} --steps {given.steps}"
+    again += "".join(f" --only {names}" for names in given.only)
     for struck in campaign.strikes:
         if struck.problems:
-            print(f"broke: scripts/chaos {' '.join(again)} --fault {struck.fault.number}  ({struck.problems[0]})")
+            print(f"broke: {again} --fault {struck.fault.number}  ({struck.problems[0]})")
     print(f"kept: {folder}")
     return 1
 

@@ -20,7 +20,7 @@ from scripts.chaos_driver.plan import Layout
 PROBE = Path(__file__).parent / "probe"
 EVALUATE_EVERY = 3
 ATTEMPT_SECONDS = 300.0  # no attempt takes as long
-ORPHAN_SECONDS = 15.0
+ORPHAN_SECONDS = 30.0  # a rank that is importing when its launcher dies comes to it later
 SHARED_MEMORY = Path("/dev/shm")
 CACHES = ("torchinductor_*",)  # folders that torch keeps among temporary files for everybody
 

@@ -106,7 +106,8 @@ def plan(
         target = chance.choice(_least_used(targets(phase, kind), used))
         used[target] += 1
         used_with[phase, kind] += 1
-        layout = draw_layout(chance, least=2 if target in ("rank 0", "other rank") else 1)
+        least = 2 if target in ("rank 0", "other rank") else 1
+        layout = draw_layout(chance, least, 2 if phase == "report" else 3)  # all steps come before a report
         moment, steps, by_name = chance.random(), chance.randrange(3), chance.random() < 0.5
         faults.append(Fault(number, phase, kind, target, moment, steps, layout, by_name))
     return faults
@@ -117,9 +118,9 @@ def _least_used(names: Sequence[str], used: Counter[str]) -> list[str]:
     return [name for name in names if used[name] == least]
 
 
-def draw_layout(chance: random.Random, least: int = 1) -> Layout:
-    """A layout of at least so many ranks."""
-    processes, stage = chance.randint(least, 3), chance.randrange(4)
+def draw_layout(chance: random.Random, least: int, most: int) -> Layout:
+    """A layout of so many ranks."""
+    processes, stage = chance.randint(least, most), chance.randrange(4)
     offload = stage > 0 and chance.random() < 0.3
     return Layout(
         processes=processes,
