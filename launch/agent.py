@@ -197,9 +197,9 @@ def main(arguments: list[str]) -> int:
                 return code
         code = run_agent(config, given.run, here, restarts=config.launch.restarts)
         if given.node == 0 and code in (DONE, FAILED, HALTED, STOPPED):
-            from trainer.report import finish_report
+            from trainer.report import report_attempt
 
-            finish_report(given.run)
+            report_attempt(given.run)
         return code
     except KeyboardInterrupt as error:
         return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), given.run))

@@ -220,7 +220,9 @@ def judge(struck: Struck, code: int | None, watch: Watch, run: Run) -> list[str]
             lines.append("exit code 75, and the logbook has no event `stopped`")
         elif not is_intact(run.checkpoints / f"step-{stopped['step']:08d}"):
             lines.append(f"stopped at step {stopped['step']} without a checkpoint of it")
-    if struck.fault.kind != "kill" and watch.says("Traceback (most recent"):
+    # A signal to one rank alone, which nobody but this driver sends, may find it importing.
+    alone = struck.fault.kind == "kill" or (struck.hit == "loading" and code == FAILED and struck.fault.kind in SIGNALS)
+    if not alone and watch.says("Traceback (most recent"):
         lines.append(f"a traceback: {last_words(watch)}")
     return lines
 
