@@ -6,6 +6,7 @@ do it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def run_launch(config: Config, run: Path) -> int:
         (run / "logs").mkdir(exist_ok=True)
         jobs = submit(plan)
         write_launch(folder, launcher, jobs=jobs)
-        print(f"submitted job {' '.join(jobs)}; isoflop status {run.parent.parent}")
+        print(f"submitted job {' '.join(jobs)}; isoflop status {shlex.quote(str(run.parent.parent))}")
         return 0
     if config.launch.is_here:
         write_launch(folder, launcher, stays=True)

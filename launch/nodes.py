@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shlex
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Command, LaunchPlan, Resources
+from launch.quoting import printable, quote, quote_secret
 from trainer.config import Config, LaunchConfig
 from trainer.errors import UserError
+from trainer.faults.signals import heeded
 from trainer.worker import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
@@ -47,13 +49,16 @@ def node_script(config: Config, run: Path, place: Resources, node: int, options:
     """What one node's shell does, on one line. Values of `launch.pass_environment` are no part of it."""
     launch = config.launch
     variables = {**({"ISOFLOP_CACHE": place.cache} if place.cache else {}), **launch.environment}
-    exports = [f"export PYTHONPATH={shlex.quote(str(place.home))}${{PYTHONPATH:+:$PYTHONPATH}}"]
-    exports += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    exports = [f"export PYTHONPATH={quote(str(place.home), 'the folder of isoflop')}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    exports += [f"export {name}={quote(value, f'${name}')}" for name, value in variables.items()]
     words = [launch.python or place.python, "-m", "launch.agent", str(run), *options]
     if launch.hosts:
         words += ["--host", launch.hosts[0], "--port", str(launch.port), "--node", str(node)]
         words += ["--address", launch.hosts[node]]
-    return " && ".join([f"cd {shlex.quote(str(place.folder))}", *exports, *launch.setup, f"exec {shlex.join(words)}"])
+    printable(str(run), "run.root")
+    start = " ".join(quote(word, "a word of the launch") for word in words)
+    setup = [printable(line, "launch.setup") for line in launch.setup]
+    return " && ".join([f"cd {quote(str(place.folder), 'the working directory')}", *exports, *setup, f"exec {start}"])
 
 
 def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
@@ -69,17 +74,21 @@ def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
     if missing := [name for name in launch.pass_environment if name not in os.environ]:
         raise UserError(f"launch.pass_environment: {' and '.join(missing)}: not set here")
     secrets = {name: os.environ[name] for name in launch.pass_environment}
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items())
+    exports = "".join(
+        f"export {name}={quote_secret(value, f'launch.pass_environment: {name}')}\n" for name, value in secrets.items()
+    )
     questions = math.ceil(launch.rendezvous_seconds / SILENT_SECONDS)
     ssh = (*SSH, "-o", f"ServerAliveInterval={SILENT_SECONDS}", "-o", f"ServerAliveCountMax={questions}")
-    nodes = [_Node(ssh, command, exports) for command in plan.commands]
+    nodes: list[_Node] = []
 
     def forward(number: int, _: object) -> None:
         for node in nodes:
             node.send(signal.Signals(number))
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    for number in heeded():
         signal.signal(number, forward)
+    for command in plan.commands:
+        nodes.append(_Node(ssh, command, exports))
     enough = launch.min_nodes or launch.nodes
     away = [node for node in nodes if not node.reached()]
     wrong = [f"launch.hosts: {node.host}: {node.why}" for node in away]
@@ -108,14 +117,16 @@ class _Node:
         assert command.host is not None
         self.ssh, self.host, self.pid = ssh, command.host, ""
         self.greeting: list[str] = []  # lines before the shell tells its process id: a banner, or why ssh failed
+        self._waiting: signal.Signals | None = None
         self._answered = threading.Event()  # the shell did, or ssh has ended
         # The shell tells its own process id, which the agent keeps, then reads the rest of its script from ssh.
         self.process = subprocess.Popen(
-            [*ssh, command.host, "bash -s"],
+            [*ssh, "--", command.host, "bash -s"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # what a terminal sends is passed on to the agents, and ends no ssh
         )
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # ssh has ended, and says why
@@ -129,9 +140,11 @@ class _Node:
         for line in self.process.stdout:
             if self.pid:
                 print(f"{self.host}: {line}", end="", file=sys.stdout, flush=True)
-            elif line.startswith("pid "):
+            elif re.fullmatch(r"pid \d+\s*", line):  # nothing else becomes a word of `kill`
                 self.pid = line.split()[1]
                 self._answered.set()
+                if self._waiting is not None:
+                    self.send(self._waiting)
             else:
                 self.greeting.append(line.strip())
         self._answered.set()
@@ -147,8 +160,12 @@ class _Node:
         return self.greeting[-1] if self.greeting else f"ssh ended with exit code {self.process.returncode}"
 
     def send(self, number: signal.Signals) -> None:
-        if self.pid and self.process.poll() is None:
-            subprocess.Popen([*self.ssh, self.host, f"kill -{number.name.removeprefix('SIG')} {self.pid}"])
+        """Send the agent a signal, or keep it until the agent's process is known."""
+        if not self.pid:
+            self._waiting = number
+        elif self.process.poll() is None:
+            kill = f"kill -{number.name.removeprefix('SIG')} {self.pid}"
+            subprocess.Popen([*self.ssh, "--", self.host, kill], start_new_session=True)
 
     def wait(self) -> int:
         code = self.process.wait()

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.quoting import printable
+
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds trainer, kernels and launch
 
 
@@ -27,6 +29,10 @@ class Command:
 
     words: tuple[str, ...]
     host: str | None = None
+
+    def __post_init__(self) -> None:
+        for word in (*self.words, self.host or ""):
+            printable(word, "a word of the launch")
 
     @property
     def text(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch.plan import HOME
+from launch.submit import JOB
 from trainer.config import SECRET_NAME
 from trainer.errors import UserError
 from trainer.files import write_atomic
@@ -41,10 +42,20 @@ def read_launch(run: Path) -> LaunchRecord | None:
     for number in sorted(_numbers(run), reverse=True):
         try:
             kept = json.loads((run / "launches" / str(number) / "launch.json").read_text())
-            return LaunchRecord(**{**kept, "jobs": tuple(kept["jobs"])})
+            record = LaunchRecord(**{**kept, "jobs": tuple(kept["jobs"])})
+            if _sound(record):
+                return record
         except (OSError, ValueError, TypeError, KeyError):
             continue
     return None
+
+
+def _sound(record: LaunchRecord) -> bool:
+    """Whether a file that anybody can edit names jobs and a process as they are written: these are ended by name."""
+    process = record.process
+    return all(isinstance(job, str) and JOB.fullmatch(job) for job in record.jobs) and (
+        process is None or (type(process) is int and process > 1)
+    )
 
 
 def write_launch(folder: Path, launcher: str, *, jobs: tuple[str, ...] = (), stays: bool = False) -> None:

@@ -11,9 +11,9 @@ import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 
 from launch.plan import Command, LaunchPlan, Resources
+from launch.quoting import file_pattern, printable, quote, sbatch_word
 from trainer.config import Config, LaunchConfig
 from trainer.errors import UserError
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
@@ -58,12 +58,15 @@ def batch_script(
         "#!/usr/bin/env bash",
         "# shellcheck disable=SC2016  # values are taken as they are",
         f"# {_what(launch, runs)}; written by isoflop launch",
-        *[f"#SBATCH {_sbatch_word(option)}" for option in _options(launch, name, logs, len(runs))],
+        *[
+            f"#SBATCH {sbatch_word(option, 'an option of sbatch')}"
+            for option in _options(launch, name, logs, len(runs))
+        ],
         "",
         "set -uo pipefail",
-        f"cd {quote(str(place.folder))} || exit {BAD_INPUT}",
+        f"cd {quote(str(place.folder), 'the working directory')} || exit {BAD_INPUT}",
         *_run(runs),
-        f"python={quote(launch.python or place.python)}",
+        f"python={quote(launch.python or place.python, 'launch.python')}",
         "attempt=${SLURM_RESTART_COUNT:-0}  # unset at the first start",
         "",
         *_environment(launch, place),
@@ -108,7 +111,7 @@ def _options(launch: LaunchConfig, name: str, logs: Path, runs: int) -> list[str
         f"--signal=USR2@{launch.save_seconds}",
         "--requeue",
         "--open-mode=append",
-        f"--output={_pattern(logs)}/slurm-{output}.out",
+        f"--output={file_pattern(str(logs), 'run.root')}/slurm-{output}.out",
         *launch.sbatch,
     ]
     return [option for option in options if option]
@@ -119,22 +122,15 @@ def _cpus(launch: LaunchConfig) -> int:
     return launch.cpus_per_rank * (1 if launch.starter == "srun" else launch.processes)
 
 
-def _sbatch_word(option: str) -> str:
-    """An option as sbatch reads it in a script: it knows quotes and backslashes, and no expansion."""
-    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", option):
-        return option
-    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _pattern(path: Path) -> str:
-    """A path in a pattern of file names, where % stands for something."""
-    return str(path).replace("%", "%%")
-
-
 def _run(runs: Sequence[Path]) -> list[str]:
     if len(runs) == 1:
-        return [f"run={quote(str(runs[0]))}"]
-    return ["runs=(", *[f"    {quote(str(run))}" for run in runs], ")", "run=${runs[$SLURM_ARRAY_TASK_ID]}"]
+        return [f"run={_run_word(runs[0])}"]
+    return ["runs=(", *[f"    {_run_word(run)}" for run in runs], ")", "run=${runs[$SLURM_ARRAY_TASK_ID]}"]
+
+
+def _run_word(run: Path) -> str:
+    file_pattern(str(run), "run.root")  # the ranks' logs lie there
+    return quote(str(run), "run.root")
 
 
 def _environment(launch: LaunchConfig, place: Resources) -> list[str]:
@@ -142,9 +138,12 @@ def _environment(launch: LaunchConfig, place: Resources) -> list[str]:
     cache = {"ISOFLOP_CACHE": place.cache} if place.cache else {}
     return [
         "# The environment of every rank; sbatch takes along what was exported where the job was submitted.",
-        f"export PYTHONPATH={quote(str(place.home))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        *[f"export {name}={quote(value)}" for name, value in {**cache, **launch.environment}.items()],
-        *launch.setup,
+        f"export PYTHONPATH={quote(str(place.home), 'the folder of isoflop')}${{PYTHONPATH:+:$PYTHONPATH}}",
+        *[
+            f"export {name}={quote(value, f'launch.environment.{name}' if name in launch.environment else f'${name}')}"
+            for name, value in {**cache, **launch.environment}.items()
+        ],
+        *[printable(line, "launch.setup") for line in launch.setup],
     ]
 
 
@@ -229,14 +228,14 @@ def _srun(launch: LaunchConfig, module: str, *arguments: str) -> str:
         options += ["--open-mode=append", '--output="${run//%/%%}/logs/%j-%t.out"']
     if launch.cpus_per_rank:  # srun does not take it over from sbatch
         options.append(f"--cpus-per-task={_cpus(launch)}")
-    options += [quote(option) for option in launch.srun]
+    options += [quote(option, "launch.srun") for option in launch.srun]
     enter: list[str] = []
     if launch.container == "pyxis":
-        options.append(quote(f"--container-image={launch.image}"))
-        options += [quote(f"--container-mounts={','.join(launch.mounts)}")] if launch.mounts else []
+        options.append(quote(f"--container-image={launch.image}", "launch.image"))
+        options += [quote(f"--container-mounts={','.join(launch.mounts)}", "launch.mounts")] if launch.mounts else []
         options.append('--container-workdir="$PWD"')
     elif launch.container == "apptainer":
         enter = ["apptainer", "exec", *(["--nv"] if launch.gpus_per_node or launch.gres else [])]
-        enter += [word for mount in launch.mounts for word in ("--bind", quote(mount))]
-        enter += ['--pwd "$PWD"', quote(str(launch.image))]
+        enter += [word for mount in launch.mounts for word in ("--bind", quote(mount, "launch.mounts"))]
+        enter += ['--pwd "$PWD"', quote(str(launch.image), "launch.image")]
     return " ".join(["srun", *options, *enter, '"$python"', "-m", module, '"$run"', *arguments])

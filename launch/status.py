@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
@@ -159,7 +160,7 @@ def cancel(run: Path) -> str:
 def _where(holder: str) -> tuple[int | None, str]:
     """The process id and host that a lock names."""
     words = holder.split()
-    if len(words) >= 4 and words[0] == "process" and words[1].isdigit():
+    if len(words) >= 4 and words[0] == "process" and re.fullmatch("[1-9][0-9]*", words[1]):
         return int(words[1]), words[3]
     return None, ""
 

@@ -10,6 +10,8 @@ from launch.plan import LaunchPlan
 from trainer.errors import UserError
 from trainer.files import write_atomic
 
+JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # 12, or 12_3 for a task of an array
+
 
 def require_slurm() -> None:
     """Raise UserError where no job can be submitted from."""
@@ -28,7 +30,10 @@ def submit(plan: LaunchPlan) -> tuple[str, ...]:
         done = subprocess.run(command.words, capture_output=True, text=True)
         if done.returncode:
             raise UserError(" ".join(f"sbatch: {_own_words(done.stderr)}".split()))
-        jobs.append(done.stdout.strip().split(";")[0])
+        job = done.stdout.strip().split(";")[0]
+        if not JOB.fullmatch(job):
+            raise UserError(f"sbatch: answered {done.stdout!r}, which names no job; see squeue whether there is one")
+        jobs.append(job)
     return tuple(jobs)
 
 
@@ -64,6 +69,8 @@ def cancel_jobs(jobs: list[str]) -> None:
     """Cancel SLURM jobs. Raises UserError in scancel's own words."""
     if shutil.which("scancel") is None:
         raise UserError("cancel: there is no scancel on the path; log in to a host of the cluster")
+    if wrong := [job for job in jobs if not JOB.fullmatch(job)]:
+        raise UserError(f"cancel: {wrong[0]!r} is no id of a job; see squeue, and scancel it")
     done = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
     if done.returncode:
         raise UserError(" ".join(f"scancel: {_own_words(done.stderr)}".split()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -44,8 +45,10 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     from trainer.report import report_attempt
 
     with _aside() if as_json else contextlib.nullcontext():
-        config, folder = ready(words, launchers=("local",))
+        config, folder, given = described(words)
+        _started_here(config, ("local",))
         with resumable(folder):
+            make_ready(config, folder, given)
             code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in (0, 1, 3, 75):
@@ -84,8 +87,9 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         show(plan_launch(config, folder.path))
         return 0
     outlive_readers()
-    config, folder = ready(words)
+    config, folder, given = described(words)
     with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder):
+        make_ready(config, folder, given)
         code = run_launch(config, folder.path)
     if config.launch.is_here and code in (0, 1, 3, 75):
         from trainer.report import report_attempt
@@ -116,7 +120,7 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
         show(plan_array(configs, folders, folder, Resources()))
         return 0
     job = submit_array(configs, folders, folder)
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent.parent}")
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent.parent))}")
     return 0
 
 
@@ -191,14 +195,23 @@ def ready(
     """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
     ranks = [] if processes is None else [f"launch.processes={processes}"]
     config, folder, given = described([*words, *ranks])
-    if config.launch.name not in launchers:
-        name = config.launch.name
-        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
-    with resumable(folder):
-        source = prepare_with_progress(config)
-        notes = check(source, config)
-        _freeze(config, folder, given, source, notes)
+    _started_here(config, launchers)
+    make_ready(config, folder, given)
     return config, folder
+
+
+def _started_here(config: Config, launchers: tuple[str, ...]) -> None:
+    """Raise UserError where another verb starts such runs."""
+    name = config.launch.name
+    if name not in launchers:
+        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
+
+
+def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
+    """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
+    source = prepare_with_progress(config)
+    notes = check(source, config)
+    _freeze(config, folder, words, source, notes)
 
 
 def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:

@@ -16,6 +16,7 @@ from launch.records import keep_state, secrets, without_secrets
 from trainer.cli import main
 from trainer.compose import change, compose
 from trainer.errors import UserError
+from trainer.faults.signals import STOP_SIGNALS
 
 TWO = "launch=torchrun launch.nodes=2 launch.hosts=[a,b]"
 WRONG: list[tuple[str, str]] = [
@@ -39,6 +40,10 @@ WRONG: list[tuple[str, str]] = [
     ("launch=slurm launch.environment.HF_TOKEN=abc", "HF_TOKEN looks like a secret, and this is written down"),
     ("launch.environment.A-B=abc", "'A-B' is no name of a variable"),
     ("launch.pass_environment=['WANDB_API_KEY=abc']", "names of variables wanted, without values"),
+    (
+        "launch=torchrun launch.hosts=['-oProxyCommand=x']",
+        "'-oProxyCommand=x' is no host: a dash would begin an option",
+    ),
     ("launch.processes=2 launch.gpus_per_node=2", "launch.processes: launch.gpus_per_node sets it"),
     ("launch=torchrun launch.hosts=a,b", "launch.hosts=a,b: a list is written in brackets: launch.hosts=[a,b]"),
     ("launch=torchrun launch.ssh=true", "launch.ssh: name the hosts, e.g. launch.hosts=[node1,node2]"),
@@ -127,7 +132,7 @@ def test_hosts_that_ssh_does_not_reach(
 ) -> None:
     """What is known within seconds is not waited for: the others are stopped, or go on where they are enough."""
     (here / "ssh").write_text(
-        '#!/bin/bash\nwhile [ "$1" = -o ]; do shift 2; done\n'
+        '#!/bin/bash\nwhile [ "$1" = -o ]; do shift 2; done; [ "$1" = -- ] && shift\n'
         '[ "$1" = a ] || { echo "ssh: Could not resolve hostname $1" >&2; exit 255; }\nexec bash -c "${*:2}"\n'
     )
     (here / "ssh").chmod(0o755)
@@ -135,7 +140,7 @@ def test_hosts_that_ssh_does_not_reach(
     config = compose([*TWO.split(), "launch.ssh=true", f"launch.min_nodes={least}"])
     work = "sleep 60" if least == 2 else "echo trained"
     plan = LaunchPlan(tuple(Command(("bash", "-c", f"exec {work}"), host) for host in ("a", "b")))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         if least == 2:
             with pytest.raises(UserError, match=r"^launch\.hosts: b: ssh: Could not resolve hostname b$"):

@@ -18,6 +18,7 @@ from trainer.compose import compose
 # Stands in for ssh: every host is this one.
 SSH = """#!/bin/bash
 while [ "$1" = -o ]; do shift 2; done
+[ "$1" = -- ] && shift
 bash -c "${*:2}"
 """
 ODD = """

@@ -31,6 +31,7 @@ HOSTS = [
 # Stands in for ssh: the "host" is the namespace with that address.
 SSH = f"""#!/bin/bash
 while [ "$1" = -o ]; do shift 2; done
+[ "$1" = -- ] && shift
 declare -A names=([{ADDRESSES[0]}]={NAMES[0]} [{ADDRESSES[1]}]={NAMES[1]})
 exec ip netns exec "${{names[$1]}}" bash -c "${{*:2}}"
 """

@@ -26,7 +26,7 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
-from trainer.config.schema import Count, Paths, Section, key
+from trainer.config.schema import CONTROL, Count, Paths, Section, key
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,
@@ -41,6 +41,7 @@ from trainer.config.task import TaskConfig
 from trainer.config.whole import MACHINERY, SCIENCE, Config, load
 
 __all__ = [
+    "CONTROL",
     "MACHINERY",
     "SCIENCE",
     "SECRET_NAME",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
-from trainer.config.schema import Paths, Section, key
+from trainer.config.schema import CONTROL, Paths, Section, key
 
 # TOKENIZERS_PARALLELISM is no secret, HF_TOKEN and WANDB_API_KEY are.
 SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)($|_)", re.IGNORECASE)
@@ -135,6 +135,11 @@ class LaunchConfig(Section):
             wrong.append(f"hosts: {len(self.hosts)} named, launch.nodes is {self.nodes}")
         if self.ssh and self.name == "torchrun" and not self.hosts:
             wrong.append("ssh: name the hosts, e.g. launch.hosts=[node1,node2]")
+        wrong += [
+            f"hosts: {host!r} is no host: a dash would begin an option of ssh" if host else "hosts: a host has no name"
+            for host in self.hosts
+            if not host or host.startswith("-")
+        ]
         if len(set(self.hosts)) != len(self.hosts):
             wrong.append("hosts: a host is named twice")
         if self.name == "torchrun" and self.nodes > 1 and not self.hosts:
@@ -166,5 +171,5 @@ class LaunchConfig(Section):
             f"{name}: {text!r} holds a line break or another control character"
             for name, value in self.__dict__.items()
             for text in texts(value)
-            if any(ord(letter) < 32 or ord(letter) == 127 for letter in text)
+            if CONTROL.search(text)
         ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key, plain_name
+from trainer.config.schema import Count, Paths, Section, folder_path, key, plain_name
 from trainer.errors import nearest
 
 
@@ -217,6 +217,11 @@ class RunConfig(Section):
         None, "folder under the experiment; null: date, time and science hash. The same id continues the run"
     )
     cache: str | None = key(None, "folder of tokenizers and token shards; null: $ISOFLOP_CACHE or ~/.cache/isoflop")
+
+    @field_validator("root", "cache")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        return None if value is None else folder_path(value)
 
     @field_validator("root")
     @classmethod

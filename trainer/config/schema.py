@@ -31,6 +31,17 @@ def plain_name(value: str) -> str:
     return value
 
 
+# C0, DEL, C1, the two line breaks of Unicode, and what is no text in UTF-8.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def folder_path(value: str) -> str:
+    """What can be a folder and a word of a batch script. Raises ValueError."""
+    if CONTROL.search(value):
+        raise ValueError(f"{value!r} holds a line break or another control character; choose another folder")
+    return value
+
+
 Count = Annotated[int, BeforeValidator(_count)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections import deque
@@ -112,7 +113,7 @@ def _submit(runs: Sequence[PlannedRun]) -> int:
     frozen = [ready(list(run.words)) for run in runs]
     folder = runs[0].folder.path.parent
     job = submit_array([config for config, _ in frozen], [run.path for _, run in frozen], folder / ".array")
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {folder.parent}")
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent))}")
     return 0
 
 

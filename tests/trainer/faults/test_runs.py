@@ -101,8 +101,9 @@ def test_a_wall_limit_saves_and_stops_and_is_not_started_again(tiny: list[str], 
     assert not events(run, "resume")
 
 
-def test_a_second_signal_ends_at_once(tiny: list[str], isoflop: Any) -> None:
-    """The first is a wish for a checkpoint; who repeats it has no time for that."""
+def test_a_key_pressed_twice_ends_at_once_and_other_signals_do_not() -> None:
+    """The first is a wish for a checkpoint; who presses the key again has no time for that. A scheduler that repeats
+    TERM before it kills has not said so."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     program = (
         "import signal, sys, time\n"
@@ -113,8 +114,14 @@ def test_a_second_signal_ends_at_once(tiny: list[str], isoflop: Any) -> None:
         "print(stop.signal, flush=True)\n"
         "time.sleep(60)\n"  # a long step
     )
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: [signal.signal(key, signal.SIG_DFL) for key in (signal.SIGINT, signal.SIGQUIT)],
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
@@ -123,7 +130,14 @@ def test_a_second_signal_ends_at_once(tiny: list[str], isoflop: Any) -> None:
         time.sleep(1.2)
         assert process.poll() is None
         process.send_signal(number)
-        assert process.wait(timeout=20) == 128 + number
+        if number in (signal.SIGINT, signal.SIGQUIT):
+            assert process.wait(timeout=20) == 128 + number
+        else:
+            process.send_signal(signal.SIGINT)  # the first press of a key
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=1.2)
+            process.kill()
+            process.wait()
         process.stdout.close()
 
 
