@@ -20,7 +20,7 @@ from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
-from trainer.faults.signals import Interrupted, go_on_with, interrupt_on_signals, interrupted
+from trainer.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
 from trainer.faults.telling import lost_a_peer
 from trainer.host import threads
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
@@ -53,7 +53,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     launch = config.launch
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ["ISOFLOP_LAUNCHED"] = "1"
+    os.environ[LAUNCHED] = str(os.getpid())
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
@@ -76,7 +76,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     except FAILURES as error:
         raise explain(error, launch, f"{meeting.host}:{meeting.port}") from None
     finally:
-        os.environ.pop("ISOFLOP_LAUNCHED", None)
+        os.environ.pop(LAUNCHED, None)
         os.environ.pop(VERDICT, None)
 
 
@@ -177,9 +177,9 @@ def main(arguments: list[str]) -> int:
                 return code
         code = run_agent(config, given.run, here, restarts=config.launch.restarts)
         if given.node == 0 and code in (DONE, FAILED, HALTED, STOPPED):
-            from trainer.report import finish_report
+            from trainer.report import report_attempt
 
-            finish_report(given.run)
+            report_attempt(given.run)
         return code
     except KeyboardInterrupt as error:
         return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), go_on_with(given.run, "launch")))

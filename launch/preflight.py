@@ -25,7 +25,7 @@ from launch.plan import HOME
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
-from trainer.faults.signals import die_with_parent, heeded
+from trainer.faults.signals import LAUNCHED, die_with_parent, heeded
 from trainer.faults.telling import tell_failure
 from trainer.files import sha256, write_atomic
 from trainer.folder import RunFolder, environment
@@ -252,8 +252,8 @@ def main(run: Path) -> int:
     from trainer.distributed import Unconnected
 
     outlive_readers()
-    if os.environ.get("ISOFLOP_LAUNCHED"):
-        die_with_parent()
+    if agent := os.environ.get(LAUNCHED):
+        die_with_parent(int(agent))
     for number in heeded():  # nothing to save yet, and the run is to go on later
         signal.signal(number, lambda *_: os._exit(STOPPED))
     try:

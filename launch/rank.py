@@ -36,9 +36,9 @@ def main(run: Path) -> int:
     take_place(run)
     code = work(run)
     if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, HALTED, STOPPED):
-        from trainer.report import finish_report
+        from trainer.report import report_attempt
 
-        finish_report(run)
+        report_attempt(run)
     return code
 
 

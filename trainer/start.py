@@ -33,7 +33,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
     from launch import run_local
-    from trainer.report import finish_report
+    from trainer.report import report_attempt
 
     with _aside() if as_json else contextlib.nullcontext():
         config, folder, given = described(words)
@@ -44,7 +44,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     tunes = config.task.kind is not None
     if code in (0, 1, 3, 75):
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
-            finish_report(folder.path, as_json=as_json and not tunes)
+            report_attempt(folder.path, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     if code == 0 and tunes:
@@ -84,9 +84,9 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         make_ready(config, folder, given)
         code = run_launch(config, folder.path)
     if config.launch.is_here and code in (0, 1, 3, 75):
-        from trainer.report import finish_report
+        from trainer.report import report_attempt
 
-        finish_report(folder.path)
+        report_attempt(folder.path)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
     return code
@@ -356,7 +356,7 @@ def _start_under_torchrun(words: list[str]) -> int:
     """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
     from torch.distributed import TCPStore
 
-    from trainer.report import finish_report
+    from trainer.report import report_attempt
     from trainer.worker import work
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -374,5 +374,5 @@ def _start_under_torchrun(words: list[str]) -> int:
         return 2
     code = work(Path(path))
     if rank == 0 and code in (0, 1, 3, 75):
-        finish_report(Path(path))
+        report_attempt(Path(path))
     return code

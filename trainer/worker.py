@@ -13,7 +13,7 @@ from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
-from trainer.faults.signals import STOPPED, StopRequest, die_with_parent
+from trainer.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
 from trainer.faults.telling import tell_failure
 from trainer.folder import RunFolder
 
@@ -88,7 +88,7 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    if os.environ.get("ISOFLOP_LAUNCHED"):
-        die_with_parent()
+    if agent := os.environ.get(LAUNCHED):
+        die_with_parent(int(agent))
     outlive_readers()
     leave(work(Path(sys.argv[1])))

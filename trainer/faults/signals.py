@@ -24,6 +24,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, si
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 ECHO_SECONDS = 1.0  # a terminal and a wrapper may each pass on the same key press
 STOPPED = 75  # exit code: before the end, and can be resumed (EX_TEMPFAIL)
+LAUNCHED = "ISOFLOP_LAUNCHED"  # variable: process id of the agent that started this rank
 STOP_FILE = "ISOFLOP_STOP_FILE"  # variable: where the agent of this rank writes the signal that it was sent
 
 
@@ -142,7 +143,10 @@ def signal_defaults() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def die_with_parent() -> None:
-    """A rank must not train on when the process that started it was killed."""
+def die_with_parent(parent: int | None = None) -> None:
+    """A rank must not train on when the process that started it was killed. `parent`: the id of that process, where it
+    may be gone by now because this one has imported its modules first."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if parent is not None and os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)

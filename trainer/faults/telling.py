@@ -8,13 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+from trainer.faults.signals import LAUNCHED
+
 FAR = 3600  # seconds
 
 
 def tell_failure(text: str, *, user: bool = False) -> None:
     """Tell the launcher, if there is one, else the terminal. `user`: the text is meant as it is, a line per error."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    launched = os.environ.get("ISOFLOP_LAUNCHED")
+    launched = os.environ.get(LAUNCHED)
     if file:
         # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
         timestamp = int(time.time()) + (FAR if lost_a_peer(text) else 0)

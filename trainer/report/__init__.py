@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from trainer.books import format_price_tag
@@ -22,6 +23,7 @@ __all__ = [
     "ledger",
     "ledger_json",
     "read_run",
+    "report_attempt",
     "write_report",
 ]
 
@@ -52,3 +54,13 @@ def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = 
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
     else:
         print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")
+
+
+def report_attempt(run: Path, *, as_json: bool = False) -> None:
+    """As `finish_report`, when an attempt at a run has ended. What the disk refuses is told in one line and is not
+    raised: how the attempt ended is what its exit code tells."""
+    try:
+        finish_report(run, as_json=as_json)
+    except OSError as error:
+        again = f"isoflop report {run}"
+        print(f"isoflop: the report could not be written ({error.strerror}); later: {again}", file=sys.stderr)

@@ -159,3 +159,32 @@ def test_saving_in_the_background_writes_the_same_bytes(processes: int, tiny: li
         assert len(files) == 3 * 2 * processes  # three checkpoints
         written[how] = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).digest() for path in files}
     assert written["background"] == written["waiting"]
+
+
+def test_a_rank_ends_whose_launcher_was_killed_before_it_could_listen() -> None:
+    """While a rank imports its modules nobody ends it with its launcher: it looks for itself when it has done so."""
+    rank = (
+        "import os, sys, time\n"
+        "from trainer.faults.signals import LAUNCHED, die_with_parent\n"
+        "print('importing', flush=True)\n"
+        "while sys.argv[1] == 'killed' and os.getppid() == int(os.environ[LAUNCHED]): time.sleep(0.01)\n"
+        "die_with_parent(int(os.environ[LAUNCHED]))\n"
+        "print('training', flush=True)\n"
+    )
+    launcher = (
+        "import os, subprocess, sys\n"
+        "environment = {**os.environ, 'ISOFLOP_LAUNCHED': str(os.getpid())}\n"
+        "subprocess.run([sys.executable, '-c', *sys.argv[1:]], env=environment)\n"
+    )
+    for fate, told in (("killed", ""), ("lives", "training\n")):
+        program = [sys.executable, "-c", launcher, rank, fate]
+        process = subprocess.Popen(
+            program, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        if fate == "killed":
+            process.kill()
+        assert process.stdout.read() == told  # until the rank has ended too
+        process.wait()
+        process.stdout.close()

@@ -15,7 +15,7 @@ from trainer.books.yardsticks import EQUIVALENTS_LB, KG_PER_POUND
 from trainer.cli import main
 from trainer.config import Config, load
 from trainer.errors import UserError
-from trainer.report import append_ledger, read_run, write_report
+from trainer.report import append_ledger, read_run, report_attempt, write_report
 
 
 class Addresses(HTMLParser):
@@ -40,6 +40,18 @@ def test_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     assert reader.found and all(address.startswith("data:image/svg+xml;base64,") for address in reader.found)
     assert not reader.tags & {"script", "link", "iframe", "object"}
     assert "&lt;script&gt;alert(1)" in text and "a &lt;b&gt;new&lt;/b&gt; run" in text
+
+
+def test_a_report_that_cannot_be_written_is_one_line_and_changes_no_exit_code(tmp_path, capsys):
+    run = make_run(tmp_path)
+    (run / "pricetag.json" / "in the way").mkdir(parents=True)
+    report_attempt(run)
+    told = f"isoflop: the report could not be written (Is a directory); later: isoflop report {run}\n"
+    assert capsys.readouterr().err == told
+    (run / "pricetag.json" / "in the way").rmdir()
+    (run / "pricetag.json").rmdir()
+    report_attempt(run)
+    assert (run / "pricetag.json").is_file()
 
 
 def test_price_tag_has_both_columns(tmp_path):
