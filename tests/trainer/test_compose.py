@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from trainer.books.run_length import run_steps
 from trainer.cli import main
 from trainer.compose import CONF, change, compose, groups, sweep
 from trainer.config import MACHINERY, SCIENCE, Config, load
@@ -61,7 +62,7 @@ def test_machinery_leaves_the_identity_alone_and_science_does_not() -> None:
 def test_a_stated_budget_takes_the_place_of_the_default() -> None:
     config = compose(["budget.tokens=1m"])
     assert config.budget.steps is None
-    assert config.steps == -(-1_000_000 // config.curriculum.tokens(1))
+    assert run_steps(config) == -(-1_000_000 // config.curriculum.tokens(1))
 
 
 def test_counts_may_be_written_short() -> None:
