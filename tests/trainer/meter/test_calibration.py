@@ -7,6 +7,7 @@ import pytest
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration
 from trainer.books.clock import Work, step_seconds, work
+from trainer.books.run_length import run_steps
 from trainer.cli import main
 from trainer.compose import compose
 from trainer.config import Config
@@ -107,7 +108,7 @@ def test_plan_uses_the_calibration_of_this_host(calibrated):
     assert figure.value == pytest.approx(seconds(work(calibrated)))
     assert figure.provenance == "estimated" and "calibration" in figure.source
     tag = plan(calibrated)
-    assert tag["time.wall"].planned.value == pytest.approx(figure.value * calibrated.steps)
+    assert tag["time.wall"].planned.value == pytest.approx(figure.value * run_steps(calibrated))
     energy = tag["energy.device_kwh"].planned
     assert energy.low < energy.value < energy.high and "busy threads" in energy.source
 
