@@ -1,7 +1,7 @@
 """A stranger on the network: `python stranger.py MARKER HOST:PORT...`, or `PID` for whatever that process listens on.
 
-Overwrites every value of these stores with a pickle that makes the folder MARKER, in base64 where torch's rendezvous has
-it so, until its standard input closes. Prints how many values it wrote.
+Overwrites every value of these stores with a pickle that makes the folder MARKER, in base64 where torch's rendezvous
+has it so, until its standard input closes. Prints how many values it wrote.
 """
 
 from __future__ import annotations
