@@ -223,7 +223,7 @@ def test_no_sbatch_on_the_path(
 @pytest.mark.parametrize("rendezvous", ["c10d", "static"])
 def test_a_port_in_use(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, token_hex(32))
-    config = compose([*TWO.split(), f"launch.rendezvous={rendezvous}"])
+    config = compose([*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"])
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
