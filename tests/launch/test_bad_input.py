@@ -228,7 +228,7 @@ def test_no_sbatch_on_the_path(
 @pytest.mark.parametrize("rendezvous", ["c10d", "static"])
 def test_a_port_in_use(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, token_hex(32))
-    config = compose([*TWO.split(), f"launch.rendezvous={rendezvous}"])
+    config = compose([*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"])
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -253,7 +253,7 @@ def test_a_node_without_the_launch_s_secret(
     secret: str, what: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(VARIABLE, secret)
-    (here / "config.yaml").write_text(compose(TWO.split()).to_yaml())
+    (here / "config.yaml").write_text(compose([*TWO.split(), "launch.rendezvous_seconds=1"]).to_yaml())
     assert agent(["--host", "127.0.0.1", "--port", "1", "--node", "1", "--address", "127.0.0.1", str(here)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"isoflop: {VARIABLE} {what}")
