@@ -6,7 +6,6 @@ all files beside the training (`Verification`) and does not end well before that
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -112,11 +111,14 @@ class Verification:
     def hurry(self) -> None:
         """Look once more for what changed, as fast as can be, and end."""
         self._hurry.set()
+        self._stop_child()  # the thread hashes that file itself
 
     def close(self) -> None:
         """End soon, with or without a result."""
         self._closed.set()
-        self._hurry.set()
+        self.hurry()
+
+    def _stop_child(self) -> None:
         if self._child is not None:
             self._child.kill()
 
@@ -153,14 +155,14 @@ class Verification:
         if self._closed.is_set():
             return ""
         size = path.stat().st_size
-        digest = (self._apart(path) if size > APART_BYTES else "") or sha256(path)
+        apart = size > APART_BYTES and not self._hurry.is_set()
+        digest = (self._apart(path) if apart else "") or ("" if self._closed.is_set() else sha256(path))
         self.bytes += size
         return digest
 
     def _apart(self, path: Path) -> str:
-        """What the other process says; nothing where there can be none, or where it cannot read the file."""
-        rate = math.inf if self._hurry.is_set() else BYTES_PER_SECOND
-        program = [sys.executable, "-I", "-S", paced_hash.__file__, str(path), str(rate)]
+        """What the other process says; nothing where there can be none, where it cannot read, or where it was ended."""
+        program = [sys.executable, "-I", "-S", paced_hash.__file__, str(path), str(BYTES_PER_SECOND)]
         try:
             self._child = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         except OSError:  # too many processes

@@ -139,10 +139,13 @@ def test_a_whole_corpus_is_whole_beside_the_training(copy, watched):
 @pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize("file", ["train-00000.tokens", "held_out.documents.npy", "tokenizer.model"])
 def test_one_flipped_bit_is_found_beside_the_training(copy, watched, file, apart, monkeypatch):
+    monkeypatch.setattr(verification, "BYTES_PER_SECOND", 1e12)
     monkeypatch.setattr(verification, "APART_BYTES", 0 if apart else 1 << 30)
     expected = hashlib.sha256((copy.folder / file).read_bytes()).hexdigest()
     flip(copy.folder / file, (copy.folder / file).stat().st_size // 3)
-    damage = ended(watched(copy)).damage
+    watch = watched(copy)
+    wait_until(lambda: not watch.running)
+    damage = watch.damage
     assert (damage.file, damage.expected) == (file, expected)
     assert damage.found == hashlib.sha256((copy.folder / file).read_bytes()).hexdigest()
 
@@ -154,6 +157,17 @@ def test_where_no_other_process_can_hash_the_thread_does(copy, watched, monkeypa
     assert ended(watched(copy)).damage is None
     flip(copy.folder / "tokenizer.model", 50)
     assert ended(watched(copy)).damage.file == "tokenizer.model"
+
+
+def test_in_a_hurry_nobody_waits_for_a_slow_process(copy, watched, monkeypatch):
+    """At a byte a second that would take days."""
+    monkeypatch.setattr(verification, "APART_BYTES", 0)
+    monkeypatch.setattr(verification, "BYTES_PER_SECOND", 1)
+    watch = watched(copy)
+    wait_until(lambda: watch._child is not None)
+    assert watch.whole_at is None
+    ended(watch)
+    assert watch.whole_at == 0 and watch.damage is None
 
 
 def test_closing_ends_a_slow_process(copy, watched, monkeypatch):
