@@ -14,7 +14,7 @@ FAR = 3600  # seconds
 
 
 def tell_failure(text: str, *, user: bool = False) -> None:
-    """Tell the launcher, if there is one, else the terminal: so too on a full disk, which takes no file for the launcher.
+    """Tell the launcher, if there is one, else the terminal; the latter too where a full disk takes no file for it.
     `user`: the text is meant as it is, a line per error."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     launched = LAUNCHED in os.environ
