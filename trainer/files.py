@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system says of a disk without room
 
 
 def fsync_folder(folder: Path) -> None:

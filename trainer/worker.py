@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainer.errors import UserError
 from trainer.faults.output import outlive_readers
 from trainer.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
 from trainer.faults.telling import tell_failure
+from trainer.files import FULL
 from trainer.folder import RunFolder
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -50,7 +52,11 @@ def work(run: Path) -> int:
     except UserError as error:
         tell_failure(str(error), user=True)
         return BAD_INPUT
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            way = f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
+            tell_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
+            return BAD_INPUT
         tell_failure(traceback.format_exc())
         return FAILED
     if outcome.status in ("failed", "halted") and rank == 0:

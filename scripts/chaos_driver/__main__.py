@@ -31,10 +31,10 @@ TRIES = 4  # of a fault that misses its phase
 
 
 class Campaign:
-    """All faults of a plan."""
+    """These faults of a plan of so many, one after the other."""
 
-    def __init__(self, bench: Bench, faults: list[Fault]) -> None:
-        self.bench, self.faults = bench, faults
+    def __init__(self, bench: Bench, faults: list[Fault], planned: int) -> None:
+        self.bench, self.faults, self.planned = bench, faults, planned
         self.strikes: list[Struck] = []
         self.runs: list[dict[str, Any]] = []
         self.run: Run | None = None
@@ -75,7 +75,7 @@ class Campaign:
         earlier = Fault(**{**vars(fault), "moment": fault.moment / 2**attempt})
         struck = strike(self.bench, self.run, earlier)
         self.strikes.append(struck)
-        print(line(struck, len(self.faults)), flush=True)
+        print(line(struck, self.planned), flush=True)
         for problem in struck.problems:
             print(f"       {problem}", flush=True)
         if struck.finished:
@@ -171,7 +171,7 @@ def main(words: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     go_ahead()
-    campaign = Campaign(Bench(folder, given.steps, own_memory=mounts), faults)
+    campaign = Campaign(Bench(folder, given.steps, own_memory=mounts), faults, given.faults)
     campaign.go()
     seconds = time.monotonic() - began
     hits = sum(struck.hit is not None for struck in campaign.strikes)

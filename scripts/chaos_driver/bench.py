@@ -128,6 +128,7 @@ class Bench:
             "checkpoint.keep_last=3",
             "engine.precision=fp32",
             "engine.threads=1",
+            "launch.save_seconds=20",  # also how long ranks wait that stand before their first step
             "tracker.console=plain",
             "tracker.every_steps=1",
         ]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SPARE = 24 << 20  # bytes that are free on a small disk until it is filled
-BLOCK = 1 << 14
+SPARE = 64 << 20  # bytes that are free on a small disk until it is filled: some checkpoints
+BLOCK = 1 << 20
 
 
 class SmallDisk:

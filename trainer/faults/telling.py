@@ -14,13 +14,18 @@ FAR = 3600  # seconds
 
 
 def tell_failure(text: str, *, user: bool = False) -> None:
-    """Tell the launcher, if there is one, else the terminal. `user`: the text is meant as it is, a line per error."""
+    """Tell the launcher, if there is one, else the terminal; the latter too where a full disk takes no file for it.
+    `user`: the text is meant as it is, a line per error."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    launched = os.environ.get(LAUNCHED)
+    launched = LAUNCHED in os.environ
     if file:
         # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
         timestamp = int(time.time()) + (FAR if lost_a_peer(text) else 0)
-        Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
+        try:
+            Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
+        except OSError:
+            Path(file).unlink(missing_ok=True)  # the agent would stumble over half a file
+            launched = False
     if launched:
         return
     if user:
