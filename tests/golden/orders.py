@@ -19,7 +19,7 @@ from tests.golden.product import Config, Samples, UserError, prepare
 from tests.golden.science import assembled, options, words
 
 FILE = HERE / "orders.json"
-BATCH, STEPS, LENGTH = 4, 1000, 32
+BATCH, STEPS, LENGTH = 16, 1000, 32
 FAR = 10**6
 
 TEXT: dict[str, Any] = {"name": "text", "path": ["corpus"]}

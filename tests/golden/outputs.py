@@ -23,8 +23,8 @@ FILE = HERE / "outputs.txt"
 
 # Parents whose keys are data: names of sources, devices, tasks, parameters, settings, packages.
 NAMED = (
-    *("sources", "languages", "readings", "files", "joules", "segments", "origins", "specials", "packages"),
-    *("shapes", "weights", "moments", "tokens_by_source", "columns", "seconds", "seconds_per", "best", "peak_flops"),
+    *("sources", "languages", "joules", "segments", "origins", "specials", "packages", "baselines"),
+    *("shapes", "weights", "files", "seconds", "peak_flops"),
 )
 PLACEHOLDERS = (
     (r"step-\d{8}", "step-<step>"),
@@ -43,43 +43,43 @@ PLACEHOLDERS = (
 def paths(value: Any, prefix: str = "") -> Iterator[str]:
     """Every key of a JSON value as a path."""
     if isinstance(value, dict):
-        named = prefix.rpartition(".")[2].removesuffix("[]") in NAMED
+        named = prefix.rpartition(".")[2] in NAMED
         for name, inner in value.items():
             here = f"{prefix}.{'<name>' if named else name}".lstrip(".")
-            yield f"{here}={inner}" if name == "key" and isinstance(inner, str) else here
+            yield f"{here}={inner}" if here.endswith("rows[].key") else here
             yield from paths(inner, here)
     elif isinstance(value, list):
         for inner in value:
             yield from paths(inner, f"{prefix}[]")
 
 
+def plain(file: Path, folder: Path) -> str:
+    """A file's name below a folder, with placeholders for what differs from run to run."""
+    name = file.relative_to(folder).as_posix()
+    for pattern, placeholder in PLACEHOLDERS:
+        name = re.sub(pattern, placeholder, name)
+    return name
+
+
 def names(folder: Path) -> Iterator[str]:
-    """Every file below a folder, with placeholders for what differs from run to run."""
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = file.relative_to(folder).as_posix()
-        for pattern, placeholder in PLACEHOLDERS:
-            name = re.sub(pattern, placeholder, name)
-        yield name
+    """Every file below a folder, but the difference of the code to its commit: there may be none."""
+    return (plain(path, folder) for path in folder.rglob("*") if path.is_file() and path.name != "code.diff")
+
+
+def keys_of_files(folder: Path, called: str = "") -> Iterator[str]:
+    """JSON keys of every .json file below a folder."""
+    for file in folder.rglob("*.json"):
+        yield from (f"keys of {called}{plain(file, folder)} | {path}" for path in paths(json.loads(file.read_text())))
 
 
 def run_files(run: Path) -> Iterator[str]:
     """Names and JSON keys of all files of a run folder. Records of a JSON-lines file are told apart by their kind."""
     yield from (f"file of a run | {name}" for name in names(run))
-    for file in sorted(run.rglob("*.json")):
-        name = next(names_of(file, run))
-        yield from (f"keys of {name} | {path}" for path in paths(json.loads(file.read_text())))
+    yield from keys_of_files(run)
     for file in sorted(run.glob("*.jsonl")):
-        name = next(names_of(file, run))
         for record in read_lines(file):
             kind = record.get("kind") or record.get("name")
-            yield from (f"keys of {name} {kind} | {path}" for path in paths(record))
-
-
-def names_of(file: Path, root: Path) -> Iterator[str]:
-    name = file.relative_to(root).as_posix()
-    for pattern, placeholder in PLACEHOLDERS:
-        name = re.sub(pattern, placeholder, name)
-    yield name
+            yield from (f"keys of {plain(file, run)} {kind} | {path}" for path in paths(record))
 
 
 @dataclass
@@ -123,9 +123,7 @@ def corpora(place: Place) -> Iterator[str]:
     train = ["tokenizer.vocabulary=384", "tokenizer.sentinels=16", "out=trained.model"]
     yield from place.keys("tokenizer", "tokenizer", *own, *train)
     yield from (f"file of the cache | {name}" for name in names(place.folder / "cache"))
-    for file in sorted((place.folder / "cache").rglob("*.json")):
-        name = next(names_of(file, place.folder / "cache"))
-        yield from (f"keys of cache/{name} | {path}" for path in paths(json.loads(file.read_text())))
+    yield from keys_of_files(place.folder / "cache", "cache/")
 
 
 def folder_as_kept(place: Place) -> Iterator[str]:
@@ -145,6 +143,13 @@ def training(place: Place) -> Iterator[str]:
     yield from (f"file of runs | {path.name}" for path in (place.folder / "runs").iterdir() if path.is_file())
 
 
+def task_of(place: Place) -> list[str]:
+    """A task of two classes, from a file of records that is written here."""
+    records = ({"text": f"{word} {number}", "label": word} for number in range(30) for word in ("ebjhca", "ieidd"))
+    (place.folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return ["task.kind=sequence", "task.name=mine", "task.train=[records.jsonl]"]
+
+
 def results(place: Place) -> Iterator[str]:
     """Verbs about a trained model."""
     for family in ("decoder", "encoder"):
@@ -157,7 +162,7 @@ def results(place: Place) -> Iterator[str]:
     yield from place.keys("export", "export", place.run("decoder"), "to=exported")
     yield from (f"file of export | {name}" for name in names(place.folder / "exported"))
     yield from place.keys("import", "import", "exported", "to=runs/imported/one")
-    tune = ["task=swapped", "task.records=40", "budget.steps=2", "run.id=tuned", "run.experiment=new"]
+    tune = [*task_of(place), "budget.steps=2", "run.id=tuned", "run.experiment=new"]
     yield from place.keys("finetune", "finetune", place.run("encoder"), *tune)
     yield from run_files(place.folder / "runs" / "new" / "tuned")
     yield from run_files(Path(place.run("decoder")))  # with what was measured of it since
@@ -178,9 +183,10 @@ def many_runs(place: Place) -> Iterator[str]:
     yield from (f"file of fit | {name}" for name in names(place.folder / "fit"))
     yield from place.keys("sweep", "sweep", *SMALL, "seed=0,1", "run.experiment=swept")
     tiny = [word for word in SMALL if not word.startswith(("model=", "objective=", "budget", "model.depth"))]
-    grid = ["grid=families", "grid.flop=2e8", "grid.seeds=[0]", "grid.tuning=[task.records=40,budget.steps=2]"]
-    rows = "grid.objectives={causal:[objective=causal],masked:[model.family=encoder,objective=masked_lm]}"
-    yield from place.keys("grid", "grid", *grid, rows, "grid.base=[]", *tiny, "out=table")
+    task = ",".join(f"'{word}'" for word in task_of(place))
+    columns = ["~grid.tasks.swapped", "~grid.tasks.packages", f"grid.tasks.mine={{words:[{task}]}}"]
+    grid = ["grid=families", "grid.flop=2e8", "grid.seeds=[0]", "grid.tuning=['budget.steps=2']", "grid.base=[]"]
+    yield from place.keys("grid", "grid", *grid, *columns, *tiny, "out=table")
     yield from (f"file of grid | {name}" for name in names(place.folder / "table"))
 
 

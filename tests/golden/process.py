@@ -56,7 +56,7 @@ import torch._dynamo, torch._inductor.compile_fx
 import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-plt.figure().savefig(os.devnull, format="svg")
+plt.title("fonts").figure.savefig(os.devnull, format="svg")
 plt.close("all")
 answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
@@ -79,6 +79,7 @@ for line in sys.stdin:
             sys.stderr.flush()
             os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
+os._exit(0)
 """
 
 

@@ -34,7 +34,7 @@ NEEDS = {
     "data=mixture": ["data.sources={news:{path:[news]},books:{path:[books]}}"],
 }
 GROUPS = tuple(group for group in SCIENCE if (CONF / group).is_dir())
-SMALL = ("ladder=cpu", "grid=families")  # those that compose in a second or two
+SMALL = ("ladder=llama", "grid=families")  # those that compose in a second or so
 
 
 def options(group: str) -> list[str]:

@@ -100,7 +100,8 @@ def test_the_finished_run_reports_the_price_it_had(
     assert (run / "report.html").read_text().rstrip().endswith("</html>")
 
 
-@pytest.mark.parametrize("family", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_finished_run_trains_no_further(family: str, working_folder: Path, golden_commands: Commands) -> None:
     run = folders.run_of(working_folder, family, "finished")
     before = curve(run)
