@@ -66,9 +66,9 @@ def names(folder: Path) -> Iterator[str]:
     return (plain(path, folder) for path in folder.rglob("*") if path.is_file() and path.name != "code.diff")
 
 
-def keys_of_files(folder: Path, called: str = "") -> Iterator[str]:
-    """JSON keys of every .json file below a folder."""
-    for file in folder.rglob("*.json"):
+def keys_of_files(folder: Path, pattern: str = "*.json", called: str = "") -> Iterator[str]:
+    """JSON keys of every such file below a folder."""
+    for file in folder.rglob(pattern):
         yield from (f"keys of {called}{plain(file, folder)} | {path}" for path in paths(json.loads(file.read_text())))
 
 
@@ -123,24 +123,21 @@ def corpora(place: Place) -> Iterator[str]:
     train = ["tokenizer.vocabulary=384", "tokenizer.sentinels=16", "out=trained.model"]
     yield from place.keys("tokenizer", "tokenizer", *own, *train)
     yield from (f"file of the cache | {name}" for name in names(place.folder / "cache"))
-    yield from keys_of_files(place.folder / "cache", "cache/")
+    yield from keys_of_files(place.folder / "cache", called="cache/")
 
 
-def folder_as_kept(place: Place) -> Iterator[str]:
-    """Verbs that read run folders, and what those hold. Torch is not needed."""
+def accounts(place: Place) -> Iterator[str]:
+    """Verbs that look at all runs of a root."""
     yield from place.keys("status", "status", "runs")
     yield from place.keys("ledger", "ledger", "runs")
-    for line in read_lines(place.folder / "runs" / "ledger.jsonl"):
-        yield from (f"keys of ledger.jsonl | {path}" for path in paths(line))
-    for family in ("decoder", "encoder"):
-        for state in ("finished", "interrupted"):
-            yield from run_files(folders.run_of(place.folder, family, state))
 
 
 def training(place: Place) -> Iterator[str]:
     yield from place.keys("train", "train", *SMALL, "run.experiment=new", "run.id=one")
     yield from run_files(place.folder / "runs" / "new" / "one")
     yield from (f"file of runs | {path.name}" for path in (place.folder / "runs").iterdir() if path.is_file())
+    newest = read_lines(place.folder / "runs" / "ledger.jsonl")[-1]
+    yield from (f"keys of ledger.jsonl | {path}" for path in paths(newest))
 
 
 def task_of(place: Place) -> list[str]:
@@ -164,8 +161,8 @@ def results(place: Place) -> Iterator[str]:
     yield from place.keys("import", "import", "exported", "to=runs/imported/one")
     tune = [*task_of(place), "budget.steps=2", "run.id=tuned", "run.experiment=new"]
     yield from place.keys("finetune", "finetune", place.run("encoder"), *tune)
-    yield from run_files(place.folder / "runs" / "new" / "tuned")
-    yield from run_files(Path(place.run("decoder")))  # with what was measured of it since
+    yield from keys_of_files(place.folder / "runs" / "new" / "tuned", "task.json")
+    yield from keys_of_files(Path(place.run("decoder")), "evaluation.json")
 
 
 TABLE = "parameters,tokens,flop,loss\n" + "".join(
@@ -196,10 +193,13 @@ def machines(place: Place) -> Iterator[str]:
     yield from place.keys("preflight", "preflight", "launch.processes=1")
     keys = ["launch=torchrun", "launch.processes=2", "launch.preflight=true", "run.experiment=new", "run.id=launched"]
     place.commands.succeed(place.folder, "launch", *SMALL, *keys)
-    yield from run_files(place.folder / "runs" / "new" / "launched")
+    launched = place.folder / "runs" / "new" / "launched"
+    yield from (f"file of a launched run | {name}" for name in names(launched))
+    for pattern in ("preflight.json", "launch.json", "code.json"):
+        yield from keys_of_files(launched, pattern)
 
 
-QUICK: tuple[Callable[[Place], Iterator[str]], ...] = (plans, corpora, folder_as_kept, training)
+QUICK: tuple[Callable[[Place], Iterator[str]], ...] = (plans, corpora, accounts, training)
 SLOW: tuple[Callable[[Place], Iterator[str]], ...] = (results, many_runs, machines)
 
 
