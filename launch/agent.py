@@ -18,11 +18,11 @@ from pathlib import Path
 from launch.secret import require_secret
 from launch.stopping import stopping_ranks
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.faults.output import outlive_readers
-from trainer.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
-from trainer.faults.telling import lost_a_peer
-from trainer.host import threads
+from trainer.config.host import threads
+from trainer.training.faults.output import outlive_readers
+from trainer.training.faults.reporting import lost_a_peer
+from trainer.training.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
+from trainer.utils.errors import UserError
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
 
 
@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> int:
 
     Under srun, SLURM numbers the nodes.
     """
-    from trainer.folder import RunFolder
+    from trainer.run_folder import RunFolder
 
     outlive_readers()
     interrupt_on_signals()

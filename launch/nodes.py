@@ -18,8 +18,8 @@ from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import printable, quote, quote_secret
 from launch.secret import MAKE, VARIABLE, given_or_drawn, is_needed
 from trainer.config import Config, LaunchConfig
-from trainer.errors import UserError
-from trainer.faults.signals import heeded
+from trainer.training.faults.signals import heeded
+from trainer.utils.errors import UserError
 from trainer.worker import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")

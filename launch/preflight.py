@@ -20,16 +20,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.findings import Complaint, Look, judge, judge_together
+from launch.node_report import Complaint, Look, judge, judge_together
 from launch.plan import HOME
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.faults.output import outlive_readers
-from trainer.faults.signals import LAUNCHED, die_with_parent, heeded
-from trainer.faults.telling import tell_failure
-from trainer.files import sha256, write_atomic
-from trainer.folder import RunFolder, environment
-from trainer.host import precision
+from trainer.config.host import precision
+from trainer.run_folder import RunFolder, environment
+from trainer.training.faults.output import outlive_readers
+from trainer.training.faults.reporting import tell_failure
+from trainer.training.faults.signals import LAUNCHED, die_with_parent, heeded
+from trainer.utils.errors import UserError
+from trainer.utils.files import sha256, write_atomic
 from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def check_ranks(run: Path) -> list[Complaint]:
 
     import torch.distributed as dist
 
-    from trainer.distributed import join, meet
+    from trainer.training.distributed import join, meet
 
     wait = config.launch.rendezvous_seconds
     store = meet(rank, size, wait, wait_for_all=False)
@@ -249,7 +249,7 @@ def lines(complaints: list[Complaint]) -> str:
 def main(run: Path) -> int:
     """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
     from launch.rank import take_place
-    from trainer.distributed import Unconnected
+    from trainer.training.distributed import Unconnected
 
     outlive_readers()
     if agent := os.environ.get(LAUNCHED):

@@ -28,8 +28,8 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from launch.rendezvous_state import SealedState
 from launch.secret import VARIABLE
 from trainer.config import LaunchConfig
-from trainer.errors import UserError
-from trainer.store import LOOPBACK, open_store
+from trainer.training.store import LOOPBACK, open_store
+from trainer.utils.errors import UserError
 
 BACKEND = "isoflop"  # of torch's registry
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 
 from trainer.config import LaunchConfig
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 VARIABLE = "ISOFLOP_RENDEZVOUS_SECRET"
 CHARACTERS = 32  # at least: who listens may try secrets on what the nodes have written

@@ -16,7 +16,7 @@ from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import file_pattern, printable, quote, sbatch_word
 from launch.secret import VARIABLE, is_needed
 from trainer.config import Config, LaunchConfig
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
 LINGER_SECONDS = 60  # after the first rank has ended: the others end by themselves, the first one writes the report

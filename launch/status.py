@@ -15,9 +15,9 @@ from launch.records import LaunchRecord, read_launch
 from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import known_steps
-from trainer.errors import UserError, left_out
-from trainer.folder import RunFolder
 from trainer.report import Contents, read_run
+from trainer.run_folder import RunFolder
+from trainer.utils.errors import UserError, left_out
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import contextlib
 import os
 import sys
 
-from trainer.faults.signals import interrupt_on_signals, interrupted
+from trainer.training.faults.signals import interrupt_on_signals, interrupted
 
 
 def run() -> None:
     """Run the command and leave at once: library threads must not turn a finished run into an abort."""
     interrupt_on_signals()
     try:
-        from trainer.cli import main  # not above: a signal may come while this is read
+        from trainer.cli.main import main  # not above: a signal may come while this is read
 
         code = main()
     except KeyboardInterrupt as error:

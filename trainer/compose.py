@@ -14,8 +14,8 @@ from trainer.books.run_length import length_misfits
 from trainer.books.size_dial import sized
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.upgrade import RENAMED
-from trainer.errors import UserError, nearest
-from trainer.validation import keys, section_of, validate
+from trainer.config.validate import keys, section_of, validate
+from trainer.utils.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 NAME = "train"

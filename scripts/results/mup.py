@@ -29,12 +29,12 @@ from trainer.books.run_length import run_steps
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.data import Samples, prepare
-from trainer.files import write_atomic
 from trainer.models import NOT_A_TARGET, build, initialize
-from trainer.optimizer import adamw, set_learning_rate
-from trainer.progress import progress_bar
 from trainer.scaling.coordinates import Coordinates, coordinate_check
-from trainer.schedule import learning_rate
+from trainer.training.lr_schedule import learning_rate
+from trainer.training.optimizer import adamw, set_learning_rate
+from trainer.utils.files import write_atomic
+from trainer.utils.progress import progress_bar
 
 CHECKED = (64, 128, 256, 512, 1024)  # widths of the coordinate check
 RATES = tuple(2.0**-power for power in range(11, 3, -1))

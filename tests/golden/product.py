@@ -8,17 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer import worker
-from trainer.cli import VERBS, main
+from trainer.cli.main import VERBS, main
 from trainer.compose import CONF, compose
 from trainer.config import MACHINERY, SCIENCE, Config, GridRoot, LadderRoot
 from trainer.data import Samples, prepare
-from trainer.errors import UserError
 from trainer.scaling.grid import planned_grid
 from trainer.scaling.ladder import planned_runs
+from trainer.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
 COMMAND = ("-m", "trainer")  # `python -m trainer train ...` is `isoflop train ...`
-MAIN = "from trainer.cli import main"  # the same in this process: main(words) returns the exit code
+MAIN = "from trainer.cli.main import main"  # the same in this process: main(words) returns the exit code
 EXIT_CODES = {
     "finished": worker.DONE,
     "failed": worker.FAILED,

@@ -18,10 +18,10 @@ from launch.nodes import plan_nodes, start_over_ssh
 from launch.plan import Command, LaunchPlan, Resources
 from launch.records import keep_state, secrets, without_secrets
 from launch.secret import CHARACTERS, VARIABLE
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import change, compose
-from trainer.errors import UserError
-from trainer.faults.signals import STOP_SIGNALS
+from trainer.training.faults.signals import STOP_SIGNALS
+from trainer.utils.errors import UserError
 
 TWO = "launch=torchrun launch.nodes=2 launch.hosts=[a,b]"
 WRONG: list[tuple[str, str]] = [

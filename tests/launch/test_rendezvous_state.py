@@ -20,7 +20,7 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import _NodeDesc, _
 from launch.rendezvous import SealedBackend
 from launch.rendezvous_state import SealedState, to_json
 from tests.launch.stranger import Boom
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SECRET = "0123456789abcdef" * 4
 NODES = st.builds(_NodeDesc, st.text(max_size=8), st.integers(0, 2**22), st.integers(0, 9))

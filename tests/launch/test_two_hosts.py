@@ -40,7 +40,7 @@ exec ip netns exec "${{names[$1]}}" bash -c "${{*:2}}"
 SLOW = """
 import os, time
 if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
-    import trainer.schedule as schedule
+    import trainer.training.lr_schedule as schedule
     quick = schedule.learning_rate
     def slow(*arguments):
         time.sleep(1)

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from trainer.books.run_length import run_steps
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import CONF, change, compose, groups, sweep
 from trainer.config import MACHINERY, SCIENCE, Config, load
-from trainer.validation import keys
+from trainer.config.validate import keys
 
 MANY = {"ladder", "grid"}  # groups that describe many runs
 
@@ -114,7 +114,7 @@ def test_completion_offers_verbs_options_and_keys(capsys: pytest.CaptureFixture[
 
 
 def test_planning_imports_no_torch() -> None:
-    program = "import sys; from trainer.cli import main; main(['plan', '--json']); main(['model'])\n"
+    program = "import sys; from trainer.cli.main import main; main(['plan', '--json']); main(['model'])\n"
     program += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.figures import Figure, estimated, exact, not_stated
+from trainer.books.quantity import Figure, estimated, exact, not_stated
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 

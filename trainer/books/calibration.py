@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.books.step_work import Work
 from trainer.config import Config
-from trainer.host import has_accelerator, precision, processor, threads
+from trainer.config.host import has_accelerator, precision, processor, threads
 
 TERMS = ("product_flop", "score_flop", "activation_bytes", "loss_bytes", "optimizer_bytes", "layers")
 

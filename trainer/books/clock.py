@@ -12,11 +12,11 @@ from functools import reduce
 from typing import NamedTuple
 
 from trainer.books.calibration import Calibration
-from trainer.books.figures import Figure, estimated, exact, not_stated
 from trainer.books.layout import world_size
+from trainer.books.quantity import Figure, estimated, exact, not_stated
 from trainer.books.step_work import Work, work
 from trainer.config import Config
-from trainer.host import precision
+from trainer.config.host import precision
 
 
 class Share(NamedTuple):

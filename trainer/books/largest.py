@@ -10,7 +10,7 @@ from trainer.books.plan import plan
 from trainer.books.run_length import known_steps
 from trainer.books.size_dial import turned
 from trainer.config import Config
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SMALLEST, LARGEST = 1e4, 1e13  # parameters between which is searched
 HALVINGS = 20

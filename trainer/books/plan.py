@@ -10,16 +10,16 @@ from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration
 from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
+from trainer.books.quantity import Figure, PriceTag, Row, estimated, exact, not_stated
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
 from trainer.config import Config
-from trainer.host import precision, threads
+from trainer.config.host import precision, threads
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
 

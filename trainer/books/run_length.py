@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.books.step_flops import flop_per_step
 from trainer.config import Config
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def known_steps(config: Config) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from trainer.config.schema import Count, Paths, Section, key
-from trainer.errors import nearest
+from trainer.utils.errors import nearest
 
 
 class ObjectiveConfig(Section):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer.config.schema import Section, section_in
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 FORMAT = 2
 

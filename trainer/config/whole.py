@@ -36,7 +36,7 @@ from trainer.config.science import (
 )
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
 MACHINERY = (

@@ -13,7 +13,7 @@ from trainer.data import megatron
 from trainer.data.document import Part, Source
 from trainer.data.huggingface_dataset import SCHEME
 from trainer.data.readers import JSON_SUFFIXES, PARQUET_SUFFIX, kind, read
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 TEXT_SUFFIXES = (
     ".txt .text .md .rst .tex .org .html .htm .xml .csv .tsv .log .srt .yaml .yml .toml .ini .cfg "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.shards import write_whole
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 SCHEME = "hf://"
 GRAMMAR = "hf://<owner>/<name>[:<config>[:<split>]][@<revision>], e.g. hf://allenai/c4:en:train"

@@ -15,7 +15,7 @@ import numpy as np
 from trainer.config import Config
 from trainer.data.document import Part, Source
 from trainer.data.tokenizer import Tokenizer, tokenizer_file
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SUFFIX = ".idx"
 MAGIC = b"MMIDIDX\x00\x00"

@@ -15,7 +15,7 @@ import numpy as np
 from trainer.books.run_length import known_steps
 from trainer.config import Config, DataConfig
 from trainer.data.order import Order
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 BLOCK = 10_000
 

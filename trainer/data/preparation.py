@@ -35,7 +35,7 @@ from trainer.data.megatron import with_text
 from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
 from trainer.data.verification import check_opened
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 PROGRESS_BYTES = 1 << 20  # between two words about progress

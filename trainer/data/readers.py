@@ -17,7 +17,7 @@ from typing import IO, Any
 from trainer.config import DataConfig
 from trainer.data import megatron
 from trainer.data.document import Part, Source
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 PART_BYTES = 1 << 20
 LONGEST_LINE = 1 << 26

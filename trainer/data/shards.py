@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.errors import UserError
-from trainer.files import sha256
+from trainer.utils.errors import UserError
+from trainer.utils.files import sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"

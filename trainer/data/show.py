@@ -12,8 +12,8 @@ from trainer.config import Config
 from trainer.data.preparation import Progress, prepare
 from trainer.data.samples import Samples
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import UserError
 from trainer.objectives import NO_TARGET, PADDING, Batch
+from trainer.utils.errors import UserError
 
 
 def show(config: Config, step: int, *, samples: int = 2, progress: Progress | None = None) -> dict[str, Any]:

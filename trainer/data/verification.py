@@ -17,8 +17,8 @@ import numpy as np
 
 from trainer.data import paced_hash
 from trainer.data.shards import SPLITS, Damage, Prepared, TokenStream, damage_of
-from trainer.errors import UserError
-from trainer.files import sha256
+from trainer.utils.errors import UserError
+from trainer.utils.files import sha256
 
 OPENED_BYTES = 64 << 20  # that are hashed when a corpus is opened, smallest files first: takes less than 0.1 s
 DOCUMENTS = 256  # of each split that are looked at where that is not all

@@ -15,7 +15,7 @@ from trainer.models.initialization import spread
 from trainer.models.losses import per_row
 from trainer.models.parts import Head, Linear, computing_dtype
 from trainer.models.positions import sinusoids
-from trainer.models.replaced import ReplacedTokens
+from trainer.models.replaced_token import ReplacedTokens
 from trainer.models.stack import Stack, places
 from trainer.models.token_head import TokenHead
 

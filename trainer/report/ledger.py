@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
-from trainer.books.yardsticks import expected_best
-from trainer.errors import left_out
-from trainer.report.contents import read_run
+from trainer.report.run_data import read_run
+from trainer.utils.errors import left_out
 
 KINDS = ("final", "tuning", "failed")  # the best finished run, the other finished ones, all others
 

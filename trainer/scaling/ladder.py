@@ -13,9 +13,9 @@ from trainer.books import flops, parameters
 from trainer.books.run_length import run_tokens
 from trainer.compose import Override, compose, compose_ladder, groups, parse, sweep
 from trainer.config import Config, LadderConfig
-from trainer.errors import UserError, nearest
-from trainer.folder import RunFolder
-from trainer.validation import validate
+from trainer.config.validate import validate
+from trainer.run_folder import RunFolder
+from trainer.utils.errors import UserError, nearest
 
 FEWEST_SIZES = 3  # of one budget: a parabola has three coefficients
 LONGEST_NAME = 100

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from trainer.books.run_length import known_steps, run_tokens
 from trainer.config import TrackerConfig
-from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due
 
 WINDOW = 20  # steps over which the shown speed is averaged

@@ -9,9 +9,9 @@ import pytest
 from trainer.books import plan
 from trainer.books.largest import largest, size_of
 from trainer.books.run_length import run_tokens
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 RUN = ["model=llama-7b", "machine=a100-sxm-80gb", "data.sequence_length=1024", "budget.tokens=1b"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from trainer.data import Prepared, Tokenizer, encoding, open_prepared, preparation, prepare, shards
 from trainer.data.shards import SplitWriter, TokenStream
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def documents(prepared: Prepared, split: str) -> list[np.ndarray]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from trainer.books.run_length import run_steps
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import Config
 from trainer.data import Tokenizer, prepare
-from trainer.data.verbs import card, format_card, format_show, format_tokenizer, show, tokenizer
-from trainer.errors import UserError
+from trainer.data.summary import card, format_card, format_show, format_tokenizer, show, tokenizer
+from trainer.utils.errors import UserError
 
 
 def test_show_tells_what_a_step_reads(config, prepared):

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.data import open_prepared, prepare, verification
 from trainer.data.paced_hash import paced_sha256
 from trainer.data.verification import Verification, check_opened, sampled_damage
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 FINGERPRINT = "411bd067f24a7ecd868dab3449da0554abfded36a82436609f492c8ceb445dd5"
 

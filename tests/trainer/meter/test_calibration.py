@@ -8,14 +8,14 @@ import pytest
 from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration
 from trainer.books.clock import Work, step_seconds, work
 from trainer.books.run_length import run_steps
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.files import write_atomic
-from trainer.host import processor, threads
+from trainer.config.host import processor, threads
 from trainer.meter import calibration
 from trainer.meter.calibration import LADDER, fit_rates, small_model
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 5e-10, 1e-10, 4e-4), strict=True))
 

@@ -11,14 +11,14 @@ from run_folders import step_line, write_lines
 
 from trainer.books import flops, plan
 from trainer.books.run_length import run_steps, run_tokens
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import Config, GridConfig
-from trainer.errors import UserError
 from trainer.scaling.grid import planned_grid, read_results, results_json, write_results
 from trainer.scaling.grid.plan import Cell, Trial, possible
 from trainer.scaling.grid.text import format_results, markdown, table_of
 from trainer.scaling.ladder import PlannedRun
 from trainer.scaling.statistics import student_quantile
+from trainer.utils.errors import UserError
 
 OBJECTIVES = {
     "causal",

@@ -8,10 +8,10 @@ import pytest
 
 from trainer.books import flops, parameters
 from trainer.books.run_length import run_tokens
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose, compose_ladder, groups
-from trainer.errors import UserError
 from trainer.scaling.ladder import planned_runs
+from trainer.utils.errors import UserError
 
 SIZES = "ladder.sizes=[100k,200k,400k]"
 SMALL = ["ladder=chinchilla", "ladder.base=['model=llama-mini','data.sequence_length=64']", SIZES, "ladder.lr=null"]
