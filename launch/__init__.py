@@ -17,7 +17,7 @@ from launch.records import keep_state, new_launch, refuse_secrets, write_launch
 from launch.slurm import plan_array, plan_job
 from launch.submit import require_slurm, submit
 from trainer.config import Config
-from trainer.files import write_atomic
+from trainer.utils.files import write_atomic
 
 __all__ = [
     "Command",

@@ -15,13 +15,14 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launch.secret import require_secret
 from launch.stopping import stopping_ranks
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.faults.output import outlive_readers
-from trainer.faults.signals import LAUNCHED, Interrupted, interrupt_on_signals, interrupted
-from trainer.faults.telling import lost_a_peer
-from trainer.host import threads
+from trainer.config.host import threads
+from trainer.training.faults.output import outlive_readers
+from trainer.training.faults.reporting import lost_a_peer
+from trainer.training.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
+from trainer.utils.errors import UserError
 from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
 
 
@@ -39,14 +40,15 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     """Start this node's ranks as `python -m module run` and wait for them; returns the exit code.
 
     What a rank's failure says is shown once. A node's first rank has the terminal, the others write to logs/.
-    Raises UserError where the port is taken or the first host cannot be reached, and Interrupted at a signal that finds
-    no rank to save.
+    Raises UserError where the port is taken, the first host cannot be reached, or this node lacks the launch's secret,
+    and Interrupted at a signal that finds no rank to save.
     """
+    require_secret(config.launch)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
-    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousTimeoutError
     from torch.distributed.launcher.api import elastic_launch
+
+    from launch.rendezvous import FAILURES, explain
 
     launch = config.launch
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
@@ -57,15 +59,12 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.update(launch.environment)
-    if meeting.node == 0 and meeting.port:
-        _free(meeting)
+    settings = _settings(config, run, meeting, module, restarts)
     try:
         with stopping_ranks(None if module == "launch.preflight" else launch.save_seconds) as stop:
             os.environ[VERDICT] = str(stop.verdict)
             try:
-                elastic_launch(_settings(config, run, meeting, module, restarts), sys.executable)(
-                    "-m", module, str(run)
-                )
+                elastic_launch(settings, sys.executable)("-m", module, str(run))
             except Interrupted:
                 if not stop.verdict.read_text():
                     raise
@@ -74,14 +73,8 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         rank, failure = error.get_first_failure()
         # Without a file of its own the rank said nothing: another one did, or a signal ended it.
         return _show(rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
-    except (RendezvousConnectionError, DistError):  # the second one from a static rendezvous
-        wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
-        place = f"{meeting.host}:{meeting.port}"
-        raise UserError(f"launch.hosts: no rendezvous at {place} {wait}, or that host is gone") from None
-    except RendezvousTimeoutError:
-        wait = f"within {launch.rendezvous_seconds} s (launch.rendezvous_seconds)"
-        nodes = f"fewer than {launch.min_nodes or launch.nodes} nodes"
-        raise UserError(f"launch.nodes: {nodes} came to {meeting.host}:{meeting.port} {wait}") from None
+    except FAILURES as error:
+        raise explain(error, launch, f"{meeting.host}:{meeting.port}") from None
     finally:
         os.environ.pop(LAUNCHED, None)
         os.environ.pop(VERDICT, None)
@@ -91,21 +84,19 @@ def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
-    launch, static = config.launch, config.launch.rendezvous == "static"
+    from launch.rendezvous import register
+
+    launch = config.launch
     logs = run / "logs"
     logs.mkdir(exist_ok=True)
-    wait = launch.rendezvous_seconds
     return LaunchConfig(
         min_nodes=launch.min_nodes or launch.nodes,
         max_nodes=launch.nodes,
         nproc_per_node=launch.processes,
         run_id=f"{run.name}-{module}",
-        rdzv_backend=launch.rendezvous,
+        rdzv_backend=register(),
         rdzv_endpoint=f"{meeting.host}:{meeting.port}",
-        # Without is_host nobody may host the store: a host's own name need not resolve to the address in the endpoint.
-        rdzv_configs={"rank": meeting.node, "timeout": wait}
-        if static
-        else {"is_host": meeting.node == 0, "read_timeout": wait, "join_timeout": wait},
+        rdzv_configs={"kind": launch.rendezvous, "node": meeting.node, "seconds": launch.rendezvous_seconds},
         local_addr=meeting.address,
         max_restarts=restarts,
         monitor_interval=0.1,
@@ -115,25 +106,14 @@ def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts
     )
 
 
-def _free(meeting: Meeting) -> None:
-    """Raise UserError where this host's port is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", meeting.port))
-        except OSError as error:
-            raise UserError(
-                f"launch.port: {meeting.port} cannot be used on {meeting.host} ({error.strerror}); choose another"
-            ) from None
-
-
 def _show(rank: int, code: int, message: str) -> int:
     if code == BAD_INPUT:
         for line in message.splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
         return BAD_INPUT
     if code < 0:
-        print(f"isoflop: rank {rank} was killed by signal {-code}", file=sys.stderr)
+        why = " (a file that it reads became shorter: see isoflop data verify)" if -code == signal.SIGBUS else ""
+        print(f"isoflop: rank {rank} was killed by signal {-code}{why}", file=sys.stderr)
     elif lost_a_peer(message):  # the node where it began shows why
         print(f"isoflop: rank {rank} lost a rank of another node", file=sys.stderr)
     else:
@@ -173,7 +153,7 @@ def main(arguments: list[str]) -> int:
 
     Under srun, SLURM numbers the nodes.
     """
-    from trainer.folder import RunFolder
+    from trainer.run_folder import RunFolder
 
     outlive_readers()
     interrupt_on_signals()
@@ -202,7 +182,7 @@ def main(arguments: list[str]) -> int:
             report_attempt(given.run)
         return code
     except KeyboardInterrupt as error:
-        return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), given.run))
+        return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), go_on_with(given.run, "launch")))
     except UserError as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)

@@ -15,8 +15,8 @@ from launch.slurm import plan_job
 from launch.submit import cancel_jobs, is_live, job_states, submit
 from trainer.books.formatting import format_amount
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.files import write_atomic
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 from trainer.worker import BAD_INPUT, DONE
 
 JOB_MINUTES = "15"  # asked for, so that the check need not wait for a place in the queue as long as the run will

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import printable, quote, quote_secret
+from launch.secret import MAKE, VARIABLE, given_or_drawn, is_needed
 from trainer.config import Config, LaunchConfig
-from trainer.errors import UserError
-from trainer.faults.signals import heeded
+from trainer.training.faults.signals import heeded
+from trainer.utils.errors import UserError
 from trainer.worker import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
@@ -32,12 +33,18 @@ def plan_nodes(config: Config, run: Path, place: Resources, *, only_preflight: b
     commands = [
         Command(("bash", "-c", node_script(config, run, place, node, options)), host) for node, host in _nodes(config)
     ]
-    note = (
-        ""
-        if launch.ssh or not launch.hosts
-        else "paste each command on its host; the run folder must be the same folder on all of them"
+    return LaunchPlan(tuple(commands), note="" if launch.ssh or not launch.hosts else _how_to_paste(launch))
+
+
+def _how_to_paste(launch: LaunchConfig) -> str:
+    note = "paste each command on its host; the run folder must be the same folder on all of them"
+    if not is_needed(launch):
+        return note
+    return (
+        f"{note}\n# before that, on every host: export {VARIABLE}=... with the same value, which this makes once:\n"
+        f"#     {MAKE}\n"
+        f"# launch.rendezvous=static needs no secret; with it, lost nodes do not come back"
     )
-    return LaunchPlan(tuple(commands), note=note)
 
 
 def _nodes(config: Config) -> list[tuple[int, str | None]]:
@@ -64,16 +71,16 @@ def node_script(config: Config, run: Path, place: Resources, node: int, options:
 def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
     """Run every node's command on its host, with the host before each line; returns the run's exit code.
 
-    Variables of `launch.pass_environment` go through ssh's standard input: no file and no process list sees their
-    values. A signal to this process goes to every agent, which lets its ranks save. A host that is silent for
-    `launch.rendezvous_seconds` is given up. Raises UserError where a variable is not set here, or where ssh reaches
-    too few hosts; then nothing goes on.
+    Variables of `launch.pass_environment` and the rendezvous' secret, drawn here unless it is set, go through ssh's
+    standard input: no file and no process list sees their values. A signal to this process goes to every agent, which
+    lets its ranks save. A host that is silent for `launch.rendezvous_seconds` is given up. Raises UserError where a
+    variable is not set here, or where ssh reaches too few hosts; then nothing goes on.
     """
     if shutil.which(SSH[0]) is None:
         raise UserError("launch.ssh: there is no ssh on the path")
     if missing := [name for name in launch.pass_environment if name not in os.environ]:
         raise UserError(f"launch.pass_environment: {' and '.join(missing)}: not set here")
-    secrets = {name: os.environ[name] for name in launch.pass_environment}
+    secrets = {name: os.environ[name] for name in launch.pass_environment} | {VARIABLE: given_or_drawn(os.environ)}
     exports = "".join(
         f"export {name}={quote_secret(value, f'launch.pass_environment: {name}')}\n" for name, value in secrets.items()
     )
@@ -163,7 +170,7 @@ class _Node:
         """Send the agent a signal, or keep it until the agent's process is known."""
         if not self.pid:
             self._waiting = number
-        elif self.process.poll() is None:
+        if self.pid and self.process.poll() is None:  # asked again: it may have become known meanwhile
             kill = f"kill -{number.name.removeprefix('SIG')} {self.pid}"
             subprocess.Popen([*self.ssh, "--", self.host, kill], start_new_session=True)
 

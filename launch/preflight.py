@@ -20,17 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.findings import Complaint, Look, judge, judge_together
+from launch.node_report import Complaint, Look, judge, judge_together
 from launch.plan import HOME
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.faults.output import outlive_readers
-from trainer.faults.signals import LAUNCHED, die_with_parent, heeded
-from trainer.faults.telling import tell_failure
-from trainer.files import sha256, write_atomic
-from trainer.folder import RunFolder, environment
-from trainer.host import precision
-from trainer.worker import BAD_INPUT, DONE, STOPPED
+from trainer.config.host import precision
+from trainer.run_folder import RunFolder, environment
+from trainer.training.faults.output import outlive_readers
+from trainer.training.faults.reporting import tell_failure
+from trainer.training.faults.signals import LAUNCHED, die_with_parent, heeded
+from trainer.utils.errors import UserError
+from trainer.utils.files import sha256, write_atomic
+from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def check_ranks(run: Path) -> list[Complaint]:
 
     import torch.distributed as dist
 
-    from trainer.distributed import join, meet
+    from trainer.training.distributed import join, meet
 
     wait = config.launch.rendezvous_seconds
     store = meet(rank, size, wait, wait_for_all=False)
@@ -81,7 +81,8 @@ def check_ranks(run: Path) -> list[Complaint]:
     world = join(config.engine.device, config.launch.timeout_seconds, store=store)
     seconds, right = _all_reduce(world.device, size)
     world.barrier()
-    looks = world.gather(replace(mine, clock=time.time(), sum_right=right))
+    seen = replace(mine, clock=time.time(), sum_right=right)
+    looks = [Look(**one) for one in world.gather(seen.to_json())]
     slowest = max(world.gather(seconds))
     complaints = judge_together(looks, config, slowest, SUM_BYTES[world.device.type])
     if rank == 0:
@@ -248,6 +249,7 @@ def lines(complaints: list[Complaint]) -> str:
 def main(run: Path) -> int:
     """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
     from launch.rank import take_place
+    from trainer.training.distributed import Unconnected
 
     outlive_readers()
     if agent := os.environ.get(LAUNCHED):
@@ -260,6 +262,9 @@ def main(run: Path) -> int:
     except UserError as error:
         tell_failure(str(error), user=True)
         return BAD_INPUT
+    except Unconnected as error:
+        tell_failure(f"preflight: {error}", user=True)
+        return FAILED
     if complaints and os.environ.get("RANK", "0") == "0":
         tell_failure(lines(complaints), user=True)
     return BAD_INPUT if complaints else DONE

@@ -10,7 +10,7 @@ import re
 import shlex
 
 from trainer.config import CONTROL
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def printable(value: str, what: str) -> str:

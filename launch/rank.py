@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.faults.output import outlive_readers
+from trainer.training.faults.output import outlive_readers
 from trainer.worker import DONE, FAILED, HALTED, STOPPED, work
 
 
@@ -24,7 +24,7 @@ def place(environment: Mapping[str, str], processes: int) -> dict[str, str]:
 
 def take_place(run: Path) -> None:
     """Set them for this process, unless torchrun did."""
-    from trainer.folder import RunFolder
+    from trainer.run_folder import RunFolder
 
     if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
         os.environ.update(place(os.environ, RunFolder(run).load_config().launch.processes))

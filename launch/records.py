@@ -13,8 +13,8 @@ from pathlib import Path
 from launch.plan import HOME
 from launch.submit import JOB
 from trainer.config import SECRET_NAME
-from trainer.errors import UserError
-from trainer.files import write_atomic
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 
 @dataclass(frozen=True)

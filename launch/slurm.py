@@ -14,8 +14,9 @@ from pathlib import Path
 
 from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import file_pattern, printable, quote, sbatch_word
+from launch.secret import VARIABLE, is_needed
 from trainer.config import Config, LaunchConfig
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
 LINGER_SECONDS = 60  # after the first rank has ended: the others end by themselves, the first one writes the report
@@ -164,6 +165,13 @@ export MASTER_ADDR
 port() {{ echo $(({FIRST_PORT} + (SLURM_JOB_ID * {PORTS_PER_JOB} + attempt * 8 + $1 * 2) % {PORTS})); }}"""
 
 
+_SECRET = [
+    "# What tells the agents of this job from strangers; srun takes it along, and it is written nowhere.",
+    f"{VARIABLE}=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \\n')",
+    f"export {VARIABLE}",
+]
+
+
 def _finish(launch: LaunchConfig) -> list[str]:
     """How the job ends: back into the queue after a stop or where a node is gone, unless it was cancelled meanwhile."""
     lines = [
@@ -196,8 +204,9 @@ def _finish(launch: LaunchConfig) -> list[str]:
 def _start(launch: LaunchConfig, only_preflight: bool) -> list[str]:
     """The checks, then the training, started again where ranks were lost."""
     if launch.starter == "torchrun":  # restarts and preflight are the agents' own work
+        secret = _SECRET if is_needed(launch) else []
         words = ("--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"', *["--only-preflight"] * only_preflight)
-        return [*_port("0"), _srun(launch, "launch.agent", *words), "finish $?"]
+        return [*secret, *_port("0"), _srun(launch, "launch.agent", *words), "finish $?"]
     if only_preflight:
         return [*_port("0"), _srun(launch, "launch.preflight"), "finish $?"]
     lines = []

@@ -14,9 +14,10 @@ from typing import Any
 from launch.records import LaunchRecord, read_launch
 from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
-from trainer.errors import UserError
-from trainer.folder import RunFolder
+from trainer.books.run_length import known_steps
 from trainer.report import Contents, read_run
+from trainer.run_folder import RunFolder
+from trainer.utils.errors import UserError, left_out
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def read_status(root: Path) -> list[RunStatus]:
     for run in sorted(runs, key=lambda run: launches[run].time if launches[run] else 0.0):  # type: ignore[union-attr]
         try:
             readable.append(_status(run, launches[run], states))
-        except (ValueError, OSError):  # not a run of this version
-            continue
+        except (ValueError, OSError) as error:
+            left_out(f"{run.parent.name}/{run.name}", error)
     return readable
 
 
@@ -63,7 +64,7 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> R
         launcher=launch.launcher if launch else contents.config.launch.name,
         jobs=known or (launch.jobs if launch else ()),
         step=last.get("step", 0),
-        steps=contents.config.length,
+        steps=known_steps(contents.config),
         tokens_per_second=last.get("tokens_per_second"),
         price=_price(contents),
         event=event.get("text"),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from trainer.faults.signals import (
+from trainer.training.faults.signals import (
     STOP_FILE,
     STOP_SIGNALS,
     STOPPED,

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 
 from launch.plan import LaunchPlan
-from trainer.errors import UserError
-from trainer.files import write_atomic
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # 12, or 12_3 for a task of an array
 

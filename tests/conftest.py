@@ -96,10 +96,10 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -
     def make(objective: str = "causal", languages: tuple[str, ...] = (), **model: object) -> Path:
         import torch
 
-        from trainer.checkpoint import save_weights
         from trainer.config import Config
-        from trainer.folder import RunFolder
         from trainer.models import build, initialize
+        from trainer.run_folder import RunFolder
+        from trainer.training.checkpoint import save_weights
 
         family = FAMILIES.get(objective, "encoder_decoder")
         shape = {"depth": 2, "width": 32, "heads": 4, "vocabulary": 832, "family": family, **model}

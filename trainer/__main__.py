@@ -6,14 +6,18 @@ import contextlib
 import os
 import sys
 
-from trainer.cli import main
-from trainer.faults.signals import interrupt_on_signals
+from trainer.training.faults.signals import interrupt_on_signals, interrupted
 
 
 def run() -> None:
     """Run the command and leave at once: library threads must not turn a finished run into an abort."""
     interrupt_on_signals()
-    code = main()
+    try:
+        from trainer.cli.main import main  # not above: a signal may come while this is read
+
+        code = main()
+    except KeyboardInterrupt as error:
+        code = interrupted(error)
     with contextlib.suppress(OSError):  # nobody reads it any more
         sys.stdout.flush()
         sys.stderr.flush()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
 from pydantic import BaseModel
 
+from trainer.books.run_length import length_misfits
+from trainer.books.size_dial import sized
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
-from trainer.errors import UserError, nearest
-from trainer.validation import keys, section_of, validate
+from trainer.config.upgrade import RENAMED
+from trainer.config.validate import keys, section_of, validate
+from trainer.utils.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 NAME = "train"
@@ -105,13 +109,23 @@ def parse(texts: Iterable[str]) -> list[Override]:
     overrides, wrong = [], []
     for text in texts:
         try:
-            overrides.append(Override(text))
+            overrides.append(Override(_by_new_name(text)))
         except UserError as error:
             wrong.append(str(error))
     wrong += [line for override in overrides if (line := override.check())]
     if wrong:
         raise UserError("\n".join(wrong))
     return overrides
+
+
+def _by_new_name(text: str) -> str:
+    """An override of a key that was renamed, by its name now; says so on standard error."""
+    mark = text[: len(text) - len(text.lstrip("+~"))]
+    key, equals, value = text[len(mark) :].partition("=")
+    if key not in RENAMED:
+        return text
+    print(f"isoflop: {key} is {RENAMED[key]} now; the old name is read in this release only", file=sys.stderr)
+    return f"{mark}{RENAMED[key]}{equals}{value}"
 
 
 def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
@@ -122,7 +136,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         overrides = parse(texts)
     except UserError as error:  # remember, and look for more in the rest
         wrong += str(error).splitlines()
-        overrides = [one for one in map(_parsed, texts) if one is not None and not one.check()]
+        overrides = [one for one in map(_parsed, map(_by_new_name, texts)) if one is not None and not one.check()]
     wrong += [_one_wanted(override) for override in overrides if override.is_sweep and not swept]
     wrong += [f"{o.text}: this is many runs; isoflop {o.of_many} takes it" for o in overrides if o.of_many]
     overrides = [override for override in overrides if not override.of_many]
@@ -133,7 +147,20 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         raise UserError("\n".join([*wrong, str(error)])) from None
     given = {override.key for override in overrides}
     _one_budget(data, given)
-    return validate(data, wrong + _size_alone(given) + _ranks_once(given))
+    return _checked(data, wrong + _size_alone(given) + _ranks_once(given))
+
+
+def _checked(plain: Mapping[str, Any], wrong: Iterable[str]) -> Config:
+    """The configuration, with the shape that `model.size` asks for. Raises UserError with every error at once."""
+    return sized(validate(plain, wrong, rules=_countable))
+
+
+def _countable(config: Config) -> list[str]:
+    """What is wrong with a size or a length that has to be counted."""
+    try:
+        return length_misfits(sized(config))
+    except ValueError as error:
+        return str(error).splitlines()
 
 
 def compose_ladder(texts: Iterable[str]) -> LadderConfig:
@@ -240,7 +267,7 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     _one_budget(data, given)
     if "launch.processes" in given and "launch.gpus_per_node" not in given:
         data["launch"]["gpus_per_node"] = None  # it would set the number again
-    return validate(data, _ranks_once(given))
+    return _checked(data, _ranks_once(given))
 
 
 def sweep(texts: list[str]) -> list[list[str]]:

@@ -12,12 +12,12 @@ from typing import NoReturn
 
 from trainer.books.layout import micro_batch
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.faults.output import outlive_readers
-from trainer.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
-from trainer.faults.telling import tell_failure
-from trainer.files import FULL
-from trainer.folder import RunFolder
+from trainer.run_folder import RunFolder
+from trainer.training.faults.output import outlive_readers
+from trainer.training.faults.reporting import tell_failure
+from trainer.training.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
+from trainer.utils.errors import UserError
+from trainer.utils.files import FULL
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 HALTED = 3  # by a policy: to start again would end the same
@@ -39,11 +39,15 @@ def work(run: Path) -> int:
             os.environ["OMP_NUM_THREADS"] = str(threads)
             import torch
 
-            from trainer.distributed import join
-            from trainer.loop import train
+            from trainer.training.distributed import Unconnected, join
+            from trainer.training.loop import train
 
             torch.set_num_threads(threads)
-            world = join(config.engine.device, config.launch.timeout_seconds, config.launch.rendezvous_seconds)
+            try:
+                world = join(config.engine.device, config.launch.timeout_seconds, config.launch.rendezvous_seconds)
+            except Unconnected as error:
+                tell_failure(str(error), user=True)
+                return FAILED
             outcome = train(config, folder, world, stop)
     except UserError as error:
         tell_failure(str(error), user=True)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from trainer.books.calibration import TERMS
 from trainer.books.clock import work
 from trainer.config import Config
-from trainer.host import processor, threads
+from trainer.config.host import processor, threads
 from trainer.meter.calibration import LADDER, fit_rates, small_model, time_step
 
 UNSEEN = (

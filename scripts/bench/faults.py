@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench.step import configuration, micro_batches
 from trainer.config import CheckpointConfig, Config
-from trainer.distributed import join
-from trainer.engine import Engine
-from trainer.faults.deadline import Deadline
-from trainer.faults.guard import Gradients, Guard
-from trainer.faults.stragglers import Stragglers
-from trainer.faults.watchdog import Watchdog
-from trainer.saving import Saver
+from trainer.training.checkpoint_manager import Saver
+from trainer.training.distributed import join
+from trainer.training.engine import Engine
+from trainer.training.faults.deadline import Deadline
+from trainer.training.faults.guard import Gradients, Guard
+from trainer.training.faults.stragglers import Stragglers
+from trainer.training.faults.watchdog import Watchdog
 
 
 class Silent:

@@ -27,16 +27,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.bookkeeping import Bookkeeper
 from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.config import Config
-from trainer.distributed import World, join
-from trainer.engine import Engine, deepspeed_settings
-from trainer.folder import RunFolder
-from trainer.host import precision
+from trainer.config.host import precision
 from trainer.models import build, initialize
+from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
+from trainer.training.distributed import World, join
+from trainer.training.engine import Engine, deepspeed_settings
+from trainer.training.step_metrics import Bookkeeper
 
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (2, 2)]  # (ZeRO stage, processes)
 

@@ -32,11 +32,11 @@ from environment import environment, reason, rows_apart, share, write_report  # 
 from trainer.books import flops  # noqa: E402
 from trainer.compose import compose  # noqa: E402
 from trainer.config import Config  # noqa: E402
-from trainer.distributed import World, join  # noqa: E402
-from trainer.engine import Engine  # noqa: E402
 from trainer.hub.exchange import type_of  # noqa: E402
 from trainer.meter import gpu_of  # noqa: E402
 from trainer.meter.nvml import nvidia  # noqa: E402
+from trainer.training.distributed import World, join  # noqa: E402
+from trainer.training.engine import Engine  # noqa: E402
 
 ROUNDS = 5
 GOALS = {"gpt2": 1.0, "bert": 1.0, "t5": 1.5}  # wanted: the peer's time over ours, and memory at most 0.6 of the peer's

@@ -25,7 +25,7 @@ from scripts.chaos_driver.history import apart, read_history
 from scripts.chaos_driver.plan import KINDS, PHASES, Fault, plan
 from scripts.chaos_driver.report import as_json, line, table
 from scripts.chaos_driver.strike import Struck, strike
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 TRIES = 4  # of a fault that misses its phase
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainer.folder import LAST_WORDS
+from trainer.run_folder import LAST_WORDS
 
 
 class Lines:

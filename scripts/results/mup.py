@@ -25,15 +25,16 @@ import matplotlib
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from trainer.books.run_length import run_steps
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.data import Samples, prepare
-from trainer.files import write_atomic
 from trainer.models import NOT_A_TARGET, build, initialize
-from trainer.optimizer import adamw, set_learning_rate
-from trainer.progress import progress_bar
 from trainer.scaling.coordinates import Coordinates, coordinate_check
-from trainer.schedule import learning_rate
+from trainer.training.lr_schedule import learning_rate
+from trainer.training.optimizer import adamw, set_learning_rate
+from trainer.utils.files import write_atomic
+from trainer.utils.progress import progress_bar
 
 CHECKED = (64, 128, 256, 512, 1024)  # widths of the coordinate check
 RATES = tuple(2.0**-power for power in range(11, 3, -1))
@@ -78,14 +79,14 @@ def held_out_loss(config: Config) -> float:
         total, _, _ = model(**batch)
         return total / int((batch["targets"] != NOT_A_TARGET).sum())
 
-    for step in range(config.steps):
+    for step in range(run_steps(config)):
         loss = loss_of(samples, step * size, size)
         if not math.isfinite(float(loss.detach())):
             return math.inf
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip or math.inf)
-        set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
+        set_learning_rate(optimizer, learning_rate(config.optim, step, run_steps(config)))
         optimizer.step()
     with torch.no_grad():
         return float(sum(loss_of(held_out, first, 32) for first in range(0, 128, 32)) / 4)

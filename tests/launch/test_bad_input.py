@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
 from launch.agent import Meeting, run_agent
-from launch.nodes import start_over_ssh
-from launch.plan import Command, LaunchPlan
+from launch.agent import main as agent
+from launch.nodes import plan_nodes, start_over_ssh
+from launch.plan import Command, LaunchPlan, Resources
 from launch.records import keep_state, secrets, without_secrets
-from trainer.cli import main
+from launch.secret import CHARACTERS, VARIABLE
+from trainer.cli.main import main
 from trainer.compose import change, compose
-from trainer.errors import UserError
-from trainer.faults.signals import STOP_SIGNALS
+from trainer.training.faults.signals import STOP_SIGNALS
+from trainer.utils.errors import UserError
 
 TWO = "launch=torchrun launch.nodes=2 launch.hosts=[a,b]"
 WRONG: list[tuple[str, str]] = [
@@ -156,6 +161,48 @@ def test_hosts_that_ssh_does_not_reach(
             signal.signal(number, handler)
 
 
+def test_hosts_get_one_new_secret_through_standard_input(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the plan nor a process list has it; one that is set where the launch is made goes along instead."""
+    (here / "ssh").write_text(
+        f'#!/bin/bash\necho "$@" >> {here}/words\nwhile [ "$1" = -o ]; do shift 2; done; [ "$1" = -- ] && shift\n'
+        f'cat > {here}/"input-$1"\necho "pid 1"\n'
+    )
+    (here / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    config = compose([*TWO.split(), "launch.ssh=true"])
+    plan = plan_nodes(config, here, Resources())
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    found: list[str] = []
+    try:
+        for set_here in ("", "", "x" * CHARACTERS):
+            monkeypatch.setenv(VARIABLE, set_here)
+            assert start_over_ssh(plan, config.launch) == 0
+            inputs = [(here / f"input-{host}").read_text() for host in ("a", "b")]
+            (secret,) = {one for text in inputs for one in re.findall(rf"export {VARIABLE}=(\S+)\n", text)}
+            found.append(secret)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert re.fullmatch(r"[0-9a-f]{64}", found[0])
+    assert len(set(found)) == 3
+    assert found[2] == "x" * CHARACTERS
+    shown = plan.text + (here / "words").read_text() + "".join(capsys.readouterr())
+    assert not [one for one in found if one in shown]
+
+
+def test_pasted_commands_say_how_to_make_the_secret(here: Path) -> None:
+    text = plan_nodes(compose(TWO.split()), here, Resources()).text
+    assert f"export {VARIABLE}=..." in text
+    made = subprocess.run(
+        ["bash", "-c", text.rpartition("once:\n#")[2].splitlines()[0]], capture_output=True, text=True
+    )
+    assert re.fullmatch(r"[0-9a-f]{64}\n", made.stdout)
+    assert VARIABLE not in plan_nodes(compose([*TWO.split(), "launch.rendezvous=static"]), here, Resources()).text
+
+
 def test_a_variable_that_is_to_go_along_and_is_not_set() -> None:
     config = compose([*TWO.split(), "launch.ssh=true", "launch.pass_environment=[NOBODY_SET_THIS]"])
     with pytest.raises(UserError, match=r"launch\.pass_environment: NOBODY_SET_THIS: not set here"):
@@ -178,8 +225,10 @@ def test_no_sbatch_on_the_path(
     assert "there is no sbatch on the path" in answer(capsys, "launch", *tiny, "launch=slurm")
 
 
-def test_a_port_in_use(here: Path) -> None:
-    config = compose(["launch=torchrun"])
+@pytest.mark.parametrize("rendezvous", ["c10d", "static"])
+def test_a_port_in_use(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, token_hex(32))
+    config = compose([*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"])
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -189,13 +238,27 @@ def test_a_port_in_use(here: Path) -> None:
 
 
 @pytest.mark.parametrize("rendezvous", ["c10d", "static"])
-def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path) -> None:
+def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, token_hex(32))
     words = [*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=rf"no rendezvous at 127.0.0.1:{port} within 1 s \(launch.rendezvous_seconds\)"):
         run_agent(compose(words), here, Meeting("127.0.0.1", port, node=1))
+
+
+@pytest.mark.parametrize(("secret", "what"), [("", "is not set on this node"), ("short", "has 5 characters")])
+def test_a_node_without_the_launch_s_secret(
+    secret: str, what: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, secret)
+    (here / "config.yaml").write_text(compose([*TWO.split(), "launch.rendezvous_seconds=1"]).to_yaml())
+    assert agent(["--host", "127.0.0.1", "--port", "1", "--node", "1", "--address", "127.0.0.1", str(here)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"isoflop: {VARIABLE} {what}")
+    assert "launch.rendezvous=static" in line
+    assert "short" not in line
 
 
 def test_a_resume_may_change_the_number_of_ranks() -> None:

@@ -12,7 +12,7 @@ import pytest
 from launch.plan import Resources
 from launch.slurm import plan_job
 from tests.launch.test_preflight import free_port
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose
 
 # Stands in for ssh: every host is this one.
@@ -24,8 +24,8 @@ bash -c "${*:2}"
 ODD = """
 import os
 if os.environ.get("GROUP_RANK") == os.environ["ODD_NODE"]:
-    import trainer.files
-    trainer.files.sha256 = lambda path: "beefbeefbeef"
+    import trainer.utils.files
+    trainer.utils.files.sha256 = lambda path: "beefbeefbeef"
 """
 
 

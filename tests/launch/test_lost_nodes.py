@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from launch.nodes import outcome
+from launch.secret import VARIABLE
 from tests.launch.test_preflight import free_port
-from tests.trainer.faults.history import losses, samples_expected, samples_read
+from tests.trainer.training.faults.history import losses, samples_expected, samples_read
 from trainer.books.layout import micro_batch, micro_batches
 from trainer.compose import compose
 from trainer.trackers import read_events
@@ -32,7 +33,8 @@ sed -u "s/-m launch.agent/-m tests.launch.faulty_agent/" | bash -s
 
 
 def environment(faults: list[dict[str, Any]], **more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "ISOFLOP_TEST_FAULTS": json.dumps(faults), **more}
+    secret = {VARIABLE: "a secret that all nodes of these tests share"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "ISOFLOP_TEST_FAULTS": json.dumps(faults), **secret, **more}
 
 
 def over(hosts: list[str], least: int) -> list[str]:

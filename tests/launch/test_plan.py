@@ -14,8 +14,8 @@ import pytest
 from launch import LaunchPlan, Resources, plan_array, plan_launch
 from trainer.compose import compose
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.validation import validate
+from trainer.config.validate import validate
+from trainer.utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACE = Resources(python="/opt/isoflop/bin/python", home=Path("/opt/isoflop"), folder=Path("/home/ada"), cache=None)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from launch.findings import Look, judge, judge_together
+from launch.node_report import Look, judge, judge_together
 from launch.plan import HOME
 from launch.preflight import code_hash, lines, matmul
 from trainer.compose import compose

@@ -18,11 +18,11 @@ from launch import LaunchPlan, Resources, plan_launch
 from launch.quoting import quote
 from launch.records import new_launch, read_launch, write_launch
 from launch.status import cancel
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose
 from trainer.config import CONTROL, Config, LaunchConfig
-from trainer.errors import UserError
-from trainer.validation import validate
+from trainer.config.validate import validate
+from trainer.utils.errors import UserError
 
 PLACE = Resources(python="/opt/python", home=Path("/opt/isoflop"), folder=Path("/"), cache=None)
 PLACES = ("root", "home", "python", "cache", "environment", "srun", "sbatch", "image", "mounts", "partition")

@@ -20,7 +20,7 @@ JOB = ["launch=slurm", "launch.nodes=2", "launch.preflight=false", "launch.resta
 SLOW = """
 import os, time
 if "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < int(os.environ["SLOW_ATTEMPTS"]):
-    import trainer.schedule as schedule
+    import trainer.training.lr_schedule as schedule
     quick = schedule.learning_rate
     def slow(*arguments):
         time.sleep(4)

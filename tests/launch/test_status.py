@@ -14,7 +14,7 @@ import pytest
 
 from launch.records import new_launch, write_launch
 from launch.status import read_status
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose
 
 EVENTS = "events.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slurm
 NAMES = ("isoflop-a", "isoflop-b")
 ADDRESSES = ("10.213.77.1", "10.213.77.2")  # within our own namespaces
 INTERFACE = "cable"
+STRANGER = Path(__file__).parent / "stranger.py"
 HOSTS = [
     "launch=torchrun",
     "launch.nodes=2",
@@ -38,7 +40,7 @@ exec ip netns exec "${{names[$1]}}" bash -c "${{*:2}}"
 SLOW = """
 import os, time
 if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
-    import trainer.schedule as schedule
+    import trainer.training.lr_schedule as schedule
     quick = schedule.learning_rate
     def slow(*arguments):
         time.sleep(1)
@@ -57,6 +59,7 @@ class Hosts:
         (programs / "ssh").write_text(SSH)
         (programs / "ssh").chmod(0o755)
         (programs / "sitecustomize.py").write_text(SLOW)
+        self.quiet = {**os.environ, "TORCH_CPP_LOG_LEVEL": "FATAL"}
         self.environment = {
             **os.environ,
             "PATH": f"{programs}:{os.environ['PATH']}",
@@ -158,6 +161,54 @@ def test_a_host_that_is_not_there(hosts: Hosts) -> None:
     )
     assert "fewer than 2 nodes came" in "\n".join(lines)
     assert "Traceback" not in hosts.output("alone")
+
+
+def test_hosts_listen_on_the_cable_only(hosts: Hosts) -> None:
+    """Whatever listens in these namespaces is of the run; before it there is nothing."""
+    process, seen = hosts.start("quiet"), set[str]()
+    try:
+        while process.poll() is None:
+            seen |= {address for name in NAMES for address in listening(name)}
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, hosts.output("quiet")
+    assert {*ADDRESSES} <= seen
+    assert seen <= {*ADDRESSES, "127.0.0.1"}
+
+
+@pytest.mark.parametrize("reached", [0, 3], ids=["early", "late"])
+def test_a_stranger_on_the_network_ends_the_run_and_runs_nothing(hosts: Hosts, reached: int) -> None:
+    """He overwrites all that the agents tell each other, from the beginning or once the run goes."""
+    marker = hosts.isoflop.folder / "boom"
+    words = ["ip", "netns", "exec", NAMES[1], sys.executable, str(STRANGER), str(marker), f"{ADDRESSES[0]}:29500"]
+    process = hosts.start("attacked", "launch.rendezvous_seconds=30", "launch.timeout_seconds=10")
+    stranger = None
+    try:
+        if reached:
+            wait_for(lambda: reached in hosts.losses("attacked"), 180, lambda: hosts.output("attacked"))
+        stranger = subprocess.Popen(words, stdin=-1, stdout=-1, text=True, env=hosts.quiet)
+        code = process.wait(240)
+        written = int(stranger.communicate("")[0].split()[-1])
+    finally:
+        for one in filter(None, (process, stranger)):
+            one.kill()
+            one.wait()
+    assert written > 0
+    assert not marker.exists()
+    assert code == 2, hosts.output("attacked")
+    for address in ADDRESSES:
+        said = [line for line in hosts.output("attacked").splitlines() if line.startswith(f"{address}: isoflop:")]
+        assert len(said) == 1, hosts.output("attacked")
+    assert "somebody else" in hosts.output("attacked")
+    assert "Traceback" not in hosts.output("attacked")
+
+
+def listening(name: str) -> list[str]:
+    """The addresses on which programs in a namespace listen."""
+    done = subprocess.run(["ip", "netns", "exec", name, "ss", "-Hltn"], capture_output=True, text=True, check=True)
+    return [line.split()[3].rpartition(":")[0] for line in done.stdout.splitlines()]
 
 
 def texts(folder: Path) -> bytes:

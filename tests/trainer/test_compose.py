@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.cli import main
+from trainer.books.run_length import run_steps
+from trainer.cli.main import main
 from trainer.compose import CONF, change, compose, groups, sweep
 from trainer.config import MACHINERY, SCIENCE, Config, load
-from trainer.validation import keys
+from trainer.config.validate import keys
 
 MANY = {"ladder", "grid"}  # groups that describe many runs
 
@@ -61,7 +62,7 @@ def test_machinery_leaves_the_identity_alone_and_science_does_not() -> None:
 def test_a_stated_budget_takes_the_place_of_the_default() -> None:
     config = compose(["budget.tokens=1m"])
     assert config.budget.steps is None
-    assert config.steps == -(-1_000_000 // config.curriculum.tokens(1))
+    assert run_steps(config) == -(-1_000_000 // config.curriculum.tokens(1))
 
 
 def test_counts_may_be_written_short() -> None:
@@ -113,7 +114,7 @@ def test_completion_offers_verbs_options_and_keys(capsys: pytest.CaptureFixture[
 
 
 def test_planning_imports_no_torch() -> None:
-    program = "import sys; from trainer.cli import main; main(['plan', '--json']); main(['model'])\n"
+    program = "import sys; from trainer.cli.main import main; main(['plan', '--json']); main(['model'])\n"
     program += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from trainer.books.parameters import parameters
 from trainer.config import Config
+from trainer.config.host import precision
 from trainer.config.model import ModelConfig
-from trainer.host import precision
 
 FP32 = 4
 CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time

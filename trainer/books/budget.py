@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.figures import Figure, estimated, exact, not_stated
+from trainer.books.quantity import Figure, estimated, exact, not_stated
+from trainer.books.run_length import known_steps
 from trainer.config import Config
 
 
@@ -33,7 +34,8 @@ def planned_steps(config: Config, cost: Callable[[int], dict[str, Figure]]) -> F
 
     `cost`: sequence length -> `spending` of one step. Not stated where the length is unknown and so is a step's cost.
     """
-    found = [] if config.length is None else [exact(config.length)]
+    length = known_steps(config)
+    found = [] if length is None else [exact(length)]
     missing, costs = [], {length: cost(length) for length in config.curriculum.sequence_lengths}
     for name, most in config.budget.measured.items():
         step = {length: each[name] for length, each in costs.items()}

@@ -6,13 +6,11 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from trainer.books.step_work import Work
 from trainer.config import Config
-from trainer.host import has_accelerator, precision, processor, threads
-
-if TYPE_CHECKING:
-    from trainer.books.clock import Work
+from trainer.config.host import has_accelerator, precision, processor, threads
 
 TERMS = ("product_flop", "score_flop", "activation_bytes", "loss_bytes", "optimizer_bytes", "layers")
 

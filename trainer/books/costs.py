@@ -5,7 +5,7 @@ kWh = W h / 1000 x PUE, g CO2e = kWh x intensity (Strubell et al. 2019, section 
 
 from __future__ import annotations
 
-from trainer.books.figures import Figure, not_stated, stated
+from trainer.books.quantity import Figure, not_stated, stated
 from trainer.config import SiteConfig
 
 JOULES_PER_KWH = 3.6e6

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.books.figures import Figure, Provenance, not_stated
+from trainer.books.quantity import Figure, Provenance, not_stated
 from trainer.books.records import read_lines
 
 Interval = tuple[float, float]

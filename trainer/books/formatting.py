@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from trainer.books.figures import Figure, PriceTag
-from trainer.books.yardsticks import STRUBELL, nearest_equivalents
+from trainer.books.equivalents import STRUBELL, nearest_equivalents
+from trainer.books.quantity import Figure, PriceTag
 
 LEAST = 1e-3  # of a yardstick: what is less is like none of them
 _PREFIXES = (

@@ -7,9 +7,10 @@ import math
 from trainer.books.fitting import fit
 from trainer.books.parameters import parameters
 from trainer.books.plan import plan
+from trainer.books.run_length import known_steps
+from trainer.books.size_dial import turned
 from trainer.config import Config
-from trainer.config.size_dial import turned
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SMALLEST, LARGEST = 1e4, 1e13  # parameters between which is searched
 HALVINGS = 20
@@ -64,7 +65,7 @@ def _of_size(config: Config, size: float) -> Config | None:
 
 
 def _long_enough(config: Config, tokens_per_parameter: float) -> bool:
-    steps = config.length or 0
+    steps = known_steps(config) or 0
     return steps > 0 and config.curriculum.tokens(steps) >= tokens_per_parameter * size_of(config)
 
 
@@ -74,4 +75,4 @@ def _affordable(config: Config) -> bool:
     assert steps is not None and step is not None
     if config.budget.measured and step.value is None:
         raise UserError(f"plan --largest: the time of a step is not known; state {step.source}")
-    return steps.value == config.length and fit(config).fits is not False
+    return steps.value == known_steps(config) and fit(config).fits is not False

@@ -8,10 +8,10 @@ from statistics import median
 from trainer.books.activations import on_gpu
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
-from trainer.books.figures import Figure, PriceTag, Row, exact, measured_figure, not_stated
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
+from trainer.books.quantity import Figure, PriceTag, Row, exact, measured_figure, not_stated
 from trainer.books.records import STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
 

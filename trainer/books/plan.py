@@ -10,15 +10,16 @@ from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration
 from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.figures import Figure, PriceTag, Row, estimated, exact, not_stated
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
+from trainer.books.quantity import Figure, PriceTag, Row, estimated, exact, not_stated
+from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
 from trainer.config import Config
-from trainer.host import precision, threads
+from trainer.config.host import precision, threads
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
 
@@ -37,7 +38,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
 
     steps = planned_steps(config, step_cost)
     made = config.ending_after(int(steps.value or 1))
-    account, likely = flops(made), run_seconds(config, made.steps, calibration)
+    account, likely = flops(made), run_seconds(config, run_steps(made), calibration)
     seconds = over(steps, lambda n: run_seconds(config, n, calibration))
     energy = over(steps, lambda n: device_energy(config, run_seconds(config, n, calibration), calibration))
     tokens = over(steps, lambda n: exact(config.curriculum.tokens(n)))
@@ -58,7 +59,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("model.non_embedding", "  without embeddings", "", exact(weights.non_embedding)),
         Row("data.tokens", "training tokens", "tokens", tokens),
         Row("data.steps", "optimizer steps", "steps", steps),
-        Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / made.tokens)),
+        Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / run_tokens(made))),
         Row("flop.total", "model FLOPs", "FLOP", flop * exact(1, "forward + backward, full attention square")),
         Row("flop.six_nd", "  by the rule 6ND", "FLOP", six_nd),
         Row("flop.pf_days", "  in PF-days", "PF-days", flop / PF_DAY),
@@ -66,10 +67,10 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
         Row("memory.rank", "memory per rank", "bytes", used),
         Row("wire.bytes_per_step", "sent per rank and step", "bytes", exact(wire(config).total)),
-        Row("time.step", "time per step", "s", likely / made.steps),
+        Row("time.step", "time per step", "s", likely / run_steps(made)),
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
-        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(made.tokens) / likely),
+        Row("speed.tokens_per_second", "throughput", "tokens/s", exact(run_tokens(made)) / likely),
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from trainer.books.figures import Figure, PriceTag, Row, exact, not_stated
 from trainer.books.plan import PF_DAY
 from trainer.books.price_inputs import INPUTS, read_inputs
+from trainer.books.quantity import Figure, PriceTag, Row, exact, not_stated
 from trainer.config import MachineConfig, SiteConfig
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 PRICES = ("price_per_device_hour", "price_per_kwh")
 _ATTENTION = ("layers", "heads", "head_size", "sequence_length")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from trainer.books.plan import PF_DAY
 from trainer.config import SPARSE_PEAKS
 from trainer.config.machinery import a_currency, a_date, a_dtype
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 
 class Input(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.books.figures import Figure, PriceTag
 from trainer.books.formatting import format_amount
+from trainer.books.quantity import Figure, PriceTag
 
 COLUMNS = {
     "parameters": "model.parameters",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from trainer.books.lengths import lengths
 from trainer.config import Config
 from trainer.config.model import ModelConfig
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 # One part a document, or two: what is read in both directions, and what is predicted from left to right.
 PARTS = {"prefix_lm": ("prefix", "rest"), "encoder_decoder": ("source", "target")}

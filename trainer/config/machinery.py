@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from trainer.config.schema import Count, Paths, Section, folder_path, key, plain_name
-from trainer.errors import nearest
+from trainer.utils.errors import nearest
 
 
 class EngineConfig(Section):

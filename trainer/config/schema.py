@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -31,6 +31,7 @@ def plain_name(value: str) -> str:
     return value
 
 
+INTRODUCED = "introduced"
 # C0, DEL, C1, the two line breaks of Unicode, and what is no text in UTF-8.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -47,9 +48,54 @@ Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 
 
 def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:
-    """One configuration key: its default, its sentence of help, its unit and its bounds."""
-    return Field(default, description=help, json_schema_extra={"unit": unit} if unit else None, **bounds)
+    """One configuration key: its default, its sentence of help, its unit and its bounds.
+
+    `introduced=value` belongs to every key that is newer than 0.1.0: the value under which a run is what it was before
+    the key existed. A configuration that was written then is read with it, whatever the default is by now, and the
+    science hash leaves the key out while it has that value.
+    """
+    extra: dict[str, Any] = {"unit": unit} if unit else {}
+    if INTRODUCED in bounds:
+        extra[INTRODUCED] = bounds.pop(INTRODUCED)
+    return Field(default, description=help, json_schema_extra=extra or None, **bounds)
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @classmethod
+    def introduced(cls) -> dict[str, Any]:
+        """The keys that are newer than 0.1.0, with the value that each was introduced with."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {n: extra[INTRODUCED] for n, extra in extras.items() if isinstance(extra, dict) and INTRODUCED in extra}
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The section that a key holds, alone, in a list or in a table, or that may be missing."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(section_in, get_args(annotation))), None)
+
+
+def identity(section: Section) -> dict[str, Any]:
+    """The section as plain data, without the keys that have the value they were introduced with.
+
+    So is every section in it; one that is all new and has only such keys is left out.
+    """
+    before, plain = section.introduced(), section.model_dump(mode="json")
+    kept = [name for name in plain if name not in before or plain[name] != before[name]]
+    parts = {name: _identity(getattr(section, name), plain[name]) for name in kept}
+    return {name: part for name, part in parts.items() if part is not NOTHING}
+
+
+NOTHING = object()
+
+
+def _identity(value: Any, plain: Any) -> Any:
+    if isinstance(value, Section):
+        return identity(value) or (NOTHING if value.introduced() else {})
+    if isinstance(value, dict):
+        return {name: _identity(value[name], part) for name, part in plain.items()}
+    if isinstance(value, tuple):
+        return [_identity(one, part) for one, part in zip(value, plain, strict=True)]
+    return plain

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from trainer.config.schema import Count, Paths, Section, key
-from trainer.errors import nearest
+from trainer.utils.errors import nearest
 
 
 class ObjectiveConfig(Section):
@@ -231,6 +231,11 @@ class BudgetConfig(Section):
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("steps", "tokens", "flop")
     MEASURED: ClassVar[tuple[str, ...]] = ("hours", "kwh", "kgco2e", "money")
+
+    @property
+    def has_length(self) -> bool:
+        """Whether the run ends after a number of steps that is known before it starts."""
+        return any(getattr(self, name) is not None for name in self.LENGTHS)
 
     @property
     def measured(self) -> dict[str, float]:

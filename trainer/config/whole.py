@@ -25,7 +25,7 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
-from trainer.config.schema import Section, key
+from trainer.config.schema import Section, identity, key
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,
@@ -35,7 +35,8 @@ from trainer.config.science import (
     TokenizerConfig,
 )
 from trainer.config.task import TaskConfig
-from trainer.errors import UserError
+from trainer.config.upgrade import FORMAT, upgraded
+from trainer.utils.errors import UserError
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
 MACHINERY = (
@@ -68,14 +69,6 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
-
-    @model_validator(mode="after")
-    def _size_dial(self) -> Config:
-        if self.model.size is not None:
-            from trainer.config.size_dial import turned  # the books below need this module
-
-            self.__dict__["model"] = turned(self.model, self.vocabulary, self.max_length)
-        return self
 
     @model_validator(mode="after")
     def _rooms_agree(self) -> Config:
@@ -151,18 +144,13 @@ class Config(Section):
         ]
 
     def _budget_misfits(self) -> list[str]:
-        """A length that holds no step, a warm-up that is longer, an amount whose price nobody states."""
-        wrong, length, site = [], self.length, self.site
-        if length == 0:
-            first = self._flop_per_step()[self.curriculum.sequence_lengths[0]]
-            wrong.append(f"budget.flop: {self.budget.flop:g} given, one step takes {first:g} FLOP")
-        elif length is not None and (self.optim.warmup_steps or 0) > length:
-            wrong.append(f"optim.warmup_steps: {self.optim.warmup_steps} is more than the run's {length} steps")
+        """An amount whose price nobody states, caps of a run without an end."""
+        wrong, site = [], self.site
         if self.budget.kgco2e is not None and site.gco2e_per_kwh is None:
             wrong.append("budget.kgco2e: needs the grid's intensity: site=... or site.gco2e_per_kwh")
         if self.budget.money is not None and site.price_per_device_hour is None and site.price_per_kwh is None:
             wrong.append("budget.money: needs site.price_per_device_hour or site.price_per_kwh")
-        if length is None and any(source.epochs is not None for source in self.data.sources.values()):
+        if not self.budget.has_length and any(source.epochs is not None for source in self.data.sources.values()):
             wrong.append("data.sources: epoch caps need a run of known length; state budget.steps too, as its end")
         return wrong
 
@@ -239,35 +227,6 @@ class Config(Section):
         model = self.model.model_copy(update={"max_length": self.max_length})
         return self.model_copy(update={"data": data, "model": model})
 
-    @property
-    def tokens(self) -> int:
-        """Training tokens of the whole run."""
-        return self.curriculum.tokens(self.steps)
-
-    @property
-    def length(self) -> int | None:
-        """Optimizer steps of the whole run, on any machine; None where only measured budgets end it."""
-        budget = self.budget
-        if budget.tokens is not None:
-            return self.curriculum.steps(budget.tokens)
-        if budget.flop is not None:
-            return self.curriculum.steps_within(budget.flop, self._flop_per_step())
-        return budget.steps
-
-    def _flop_per_step(self) -> dict[int, float]:
-        """Sequence length -> model FLOPs of one step, as budget.flop counts them."""
-        from trainer.books.flops import flop_per_step  # the books need this module
-
-        return {length: flop_per_step(self.at_length(length)) for length in self.curriculum.sequence_lengths}
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole run. Raises UserError where only measured budgets end it."""
-        if self.length is None:
-            stated = ", ".join(f"budget.{name}" for name in self.budget.measured)
-            raise UserError(f"{stated}: how many steps this buys shows while it runs; state budget.steps too")
-        return self.length
-
     def ending_after(self, steps: int) -> Config:
         """The same run with so many steps as its budget."""
         return self.model_copy(update={"budget": BudgetConfig(steps=steps)})
@@ -282,18 +241,28 @@ class Config(Section):
         return self.model_dump(mode="json", include=set(SCIENCE) - ({"task"} if self.task.kind is None else set()))
 
     def science_hash(self) -> str:
-        """Identity of the experiment: 12 hex digits over the science groups."""
-        text = json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
+        """Identity of the experiment: 12 hex digits over the science groups, without keys that change nothing yet."""
+        groups = self.science().keys()
+        science = {name: part for name, part in identity(self).items() if name in groups}
+        text = json.dumps(science, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """What `load` reads."""
+        plain = {"format": FORMAT, **self.model_dump(mode="json")}
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path) -> Config:
-    """Read a frozen `config.yaml` of a run folder. Raises UserError, naming what it cannot take."""
+    """Read a frozen `config.yaml` of a run folder, also one of an earlier version. Raises UserError, naming what it
+    cannot take."""
     try:
-        return Config.model_validate(yaml.safe_load(path.read_text()))
+        plain = yaml.safe_load(path.read_text())
+        if not isinstance(plain, dict):
+            raise UserError("keys with values wanted")
+        return Config.model_validate(upgraded(plain, Config))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from trainer.data.loader import Examples, StepBatch, StepLoader
 from trainer.data.preparation import cache_root, prepare
-from trainer.data.reading import Reading, describe, tokens_by_source
 from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
+from trainer.data.usage import Reading, describe, tokens_by_source
 
 __all__ = [
     "Examples",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from trainer.config import DataConfig
-from trainer.data.readers import Part
+from trainer.data.document import Part
 
 # Why a document is left out.
 EMPTY, DUPLICATE, SHORT, LONG = "empty", "duplicate", "short", "long"

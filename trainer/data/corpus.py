@@ -10,9 +10,10 @@ from pathlib import Path
 
 from trainer.config import DataConfig
 from trainer.data import megatron
+from trainer.data.document import Part, Source
 from trainer.data.huggingface_dataset import SCHEME
-from trainer.data.readers import JSON_SUFFIXES, PARQUET_SUFFIX, Part, Source, kind, read
-from trainer.errors import UserError, nearest
+from trainer.data.readers import JSON_SUFFIXES, PARQUET_SUFFIX, kind, read
+from trainer.utils.errors import UserError, nearest
 
 TEXT_SUFFIXES = (
     ".txt .text .md .rst .tex .org .html .htm .xml .csv .tsv .log .srt .yaml .yml .toml .ini .cfg "

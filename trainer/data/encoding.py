@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.readers import Part
+from trainer.config.host import cores
+from trainer.data.document import Part
 from trainer.data.shards import FORMAT, MANIFEST, SPLITS, SplitWriter, fsync, write_file, write_whole
 from trainer.data.tokenizer import Tokenizer, tokens_of
-from trainer.host import cores
 
 BATCH_BYTES = 1 << 22  # text that is encoded at a time
 CHECKPOINT_BATCHES = 64  # part of the format: shards end at checkpoints

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.shards import write_whole
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 SCHEME = "hf://"
 GRAMMAR = "hf://<owner>/<name>[:<config>[:<split>]][@<revision>], e.g. hf://allenai/c4:en:train"
@@ -49,9 +49,7 @@ def fetched(uri: str, field: str, cache: Path, progress: Callable[[str, int, int
 
     One process at a time may ask. Raises UserError when the library, the data set, its split or its field is missing.
     """
-    name = parse(uri)
-    asked = {**asdict(name), "field": field}
-    folder = cache / "datasets" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    name, asked, folder = parse(uri), _asked(uri, field), _folder(uri, field, cache)
     if (folder / COMPLETE).exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +65,23 @@ def fetched(uri: str, field: str, cache: Path, progress: Callable[[str, int, int
     progress(f"streaming {uri}", documents, documents)
     write_whole(folder / COMPLETE, json.dumps({**asked, "documents": documents}).encode())
     return folder
+
+
+def stored(uri: str, field: str, cache: Path) -> Path:
+    """The folder that holds the data set's documents. Raises FileNotFoundError where it was not streamed yet."""
+    folder = _folder(uri, field, cache)
+    if not (folder / COMPLETE).exists():
+        raise FileNotFoundError(folder)
+    return folder
+
+
+def _asked(uri: str, field: str) -> dict[str, Any]:
+    return {**asdict(parse(uri)), "field": field}
+
+
+def _folder(uri: str, field: str, cache: Path) -> Path:
+    key = hashlib.sha256(json.dumps(_asked(uri, field), sort_keys=True).encode()).hexdigest()[:16]
+    return cache / "datasets" / key
 
 
 def _lines(path: Path) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 # The names under which published tokenizers keep what we call by the name on the left; the first that is there counts.
 NAMES = {

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from trainer.data.reading import Reading
 from trainer.data.samples import blank
+from trainer.data.usage import Reading
 from trainer.objectives import Batch
 
 AHEAD = 2  # steps that may wait ready, beside one for each worker

@@ -9,16 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.config import Config
+from trainer.data.document import Part, Source
 from trainer.data.tokenizer import Tokenizer, tokenizer_file
-from trainer.errors import UserError
-
-if TYPE_CHECKING:
-    from trainer.data.readers import Part, Source
+from trainer.utils.errors import UserError
 
 SUFFIX = ".idx"
 MAGIC = b"MMIDIDX\x00\x00"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainer.books.run_length import known_steps
 from trainer.config import Config, DataConfig
 from trainer.data.order import Order
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 BLOCK = 10_000
 
@@ -58,7 +59,8 @@ class Mixture:
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
         caps = [data.sources[name].epochs for name in self.names]
         left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
-        samples = math.inf if config.length is None else config.length * batch_size
+        steps = known_steps(config)
+        samples = math.inf if steps is None else steps * batch_size
         read = {length: np.zeros(len(tokens), np.int64) for length in epochs}
         self.stages: list[MixedStage] = []
         self._whole: list[np.ndarray] = []  # samples that each source gives in each stage that has an end

@@ -28,13 +28,14 @@ from trainer.config import Config
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
+from trainer.data.document import Part, Source
 from trainer.data.encoding import encode
-from trainer.data.huggingface_dataset import fetched
+from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
-from trainer.data.readers import Part, Source
 from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
-from trainer.errors import UserError
+from trainer.data.verification import check_opened
+from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 PROGRESS_BYTES = 1 << 20  # between two words about progress
@@ -70,9 +71,9 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
 
 
 def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
-    imported = Tokenizer(tokenizer_file(config.tokenizer.path)) if config.tokenizer.path else None
+    imported = _imported(config)
     files = _files(config, root, progress)
-    listing = root / "listings" / f"{_listing_key(config, files, imported)}.json"
+    listing = _listing(config, root, files, imported)
     folder = _remembered(root, listing)
     if folder is None:
         with _lock(listing, progress):
@@ -85,12 +86,23 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
                 write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
     report = json.loads(listing.read_text())["report"]
     prepared = replace(open_prepared(folder), report={**report, "card": str(listing.with_suffix(".card.md"))})
+    check_opened(prepared)
     if prepared.vocabulary > config.vocabulary:
         raise UserError(
             f"model.vocabulary: {config.vocabulary} is smaller than the tokenizer's {prepared.vocabulary} pieces; "
             f"set model.vocabulary={-(-prepared.vocabulary // 64) * 64}"
         )
     return prepared
+
+
+def prepared_folder(config: Config) -> Path | None:
+    """Where the prepared corpus of a config lies; null where there is none. Nothing is made and nothing fetched."""
+    root = cache_root(config)
+    try:
+        files = sources(config.data, lambda uri: stored(uri, config.data.field, root))
+    except FileNotFoundError:
+        return None
+    return _remembered(root, _listing(config, root, files, _imported(config)))
 
 
 def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
@@ -111,6 +123,14 @@ def _files(config: Config, root: Path, progress: Progress) -> list[Source]:
             return fetched(uri, config.data.field, root, progress)
 
     return sources(config.data, fetch)
+
+
+def _imported(config: Config) -> Tokenizer | None:
+    return Tokenizer(tokenizer_file(config.tokenizer.path)) if config.tokenizer.path else None
+
+
+def _listing(config: Config, root: Path, files: list[Source], imported: Tokenizer | None) -> Path:
+    return root / "listings" / f"{_listing_key(config, files, imported)}.json"
 
 
 def _trained(config: Config, root: Path, files: list[Source], corpus: Corpus, progress: Progress) -> Path:

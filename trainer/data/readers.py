@@ -11,47 +11,19 @@ import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import IO, Any
-
-import numpy as np
 
 from trainer.config import DataConfig
 from trainer.data import megatron
-from trainer.errors import UserError, nearest
+from trainer.data.document import Part, Source
+from trainer.utils.errors import UserError, nearest
 
 PART_BYTES = 1 << 20
 LONGEST_LINE = 1 << 26
 COMPRESSED = (".gz", ".zst")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIX = ".parquet"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file of the corpus. `name` does not depend on where the corpus lies; `origin` is its part of a mixture."""
-
-    origin: str
-    name: str
-    path: Path
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a document. `first` and `last` mark the document's edges; `read` is how many file bytes it took.
-
-    tokens: int64, of a document that came tokenised; its text is read out of them later.
-    """
-
-    name: str
-    text: str
-    first: bool
-    last: bool
-    read: int
-    tokens: np.ndarray | None = None
 
 
 def kind(name: str) -> str:

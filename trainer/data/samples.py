@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 
 from trainer.config import Config
-from trainer.data.cutting import Cutting, Languages
+from trainer.data.chunker import Cutting, Languages
 from trainer.data.mixture import Mixture
-from trainer.data.reading import Reading
 from trainer.data.shards import Prepared, TokenStream
 from trainer.data.tokenizer import Tokenizer
+from trainer.data.usage import Reading
 from trainer.objectives import NO_TARGET, PADDING, Batch, Window, objective
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SPACE = "\u2581"  # what sentencepiece writes for a space, and could not tell from the character itself
 

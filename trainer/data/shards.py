@@ -13,13 +13,15 @@ import hashlib
 import json
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
+from trainer.utils.files import sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -68,15 +70,69 @@ class Prepared:
     def pad(self) -> int:
         return self.specials["<pad>"]
 
-    def verify(self) -> None:
-        """Read every file and compare its sha256; UserError names the first that differs."""
-        for entry in self.manifest["files"]:
-            if file_sha256(self.folder / entry["file"]) != entry["sha256"]:
-                raise _damaged(self.folder, f"{entry['file']} does not match its sha256")
+    def files(self, split: str | None = None) -> list[dict[str, Any]]:
+        """file, bytes and sha256 of all files, or of those that readers of this split read; smallest first."""
+        entries = sorted(self.manifest["files"], key=lambda entry: int(entry["bytes"]))
+        if split is None:
+            return entries
+        facts = self.manifest["splits"][split]
+        names = {self.tokenizer_file.name, facts["documents"], *facts["shards"]}
+        return [entry for entry in entries if entry["file"] in names]
+
+    def damages(
+        self, split: str | None = None, progress: Callable[[str, int, int], None] | None = None
+    ) -> list[Damage]:
+        """Read all files, or those of a split, whole: what is not as it was made. progress(what, done, total bytes)."""
+        entries, done, found = self.files(split), 0, []
+        total = sum(entry["bytes"] for entry in entries)
+        for entry in entries:
+            if progress:
+                progress(f"hashing {self.folder.name}", done, total)
+            found.append(damage_of(self.folder, entry))
+            done += entry["bytes"]
+        if progress:
+            progress(f"hashing {self.folder.name}", total, total)
+        return [damage for damage in found if damage is not None]
+
+    def verify(self, split: str | None = None, progress: Callable[[str, int, int], None] | None = None) -> None:
+        """Read all files, or those of a split, whole. UserError has a line for each that is not as it was made."""
+        if found := self.damages(split, progress):
+            raise UserError("\n".join(damage.text for damage in found))
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A prepared file that is not as it was made. found: its sha256 now; null where it could not be read."""
+
+    folder: Path
+    file: str
+    what: str
+    expected: str
+    found: str | None = None
+
+    @property
+    def text(self) -> str:
+        """One line with the way out."""
+        return f"data: {self.file} {self.what} in {self.folder}; delete that folder and it is prepared again"
+
+
+def damage_of(folder: Path, entry: dict[str, Any], digest: Callable[[Path], str] = sha256) -> Damage | None:
+    """What is wrong with the file of a manifest's entry, which is read whole."""
+    name, expected = entry["file"], entry["sha256"]
+    try:
+        found = digest(folder / name)
+    except FileNotFoundError:
+        return Damage(folder, name, "is missing", expected)
+    except OSError as error:
+        return Damage(folder, name, f"cannot be read ({error.strerror})", expected)
+    if found == expected:
+        return None
+    what = f"does not match its sha256 ({expected[:12]} expected, {found[:12]} found)"
+    return Damage(folder, name, what, expected, found)
 
 
 def open_prepared(folder: Path) -> Prepared:
-    """Open a prepared corpus; checks the manifest and every file's size, not its hash (see Prepared.verify)."""
+    """Open a prepared corpus; checks the manifest and every file's size, not its content (see verification.py)."""
     try:
         text = (folder / MANIFEST).read_text()
         manifest = json.loads(text)
@@ -112,6 +168,7 @@ class TokenStream:
         self.dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         files = [prepared.folder / name for name in entry["shards"]]
         self._shards = [_mapped(file, self.dtype) for file in files]
+        self._names = list(entry["shards"])
         self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
         self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
         self._begin, self._length = 0, int(self._edges[-1])
@@ -133,6 +190,10 @@ class TokenStream:
 
     def __len__(self) -> int:
         return self._length
+
+    def shard_of(self, place: int) -> str:
+        """The file that holds the token at this place."""
+        return self._names[int(np.searchsorted(self._edges, place + self._begin, side="right")) - 1]
 
     def read(self, begin: np.ndarray, out: np.ndarray) -> None:
         """Fill out[r] with the tokens from begin[r] on; what lies past the end is left as it was."""
@@ -214,7 +275,7 @@ class SplitWriter:
         index = self.folder / f"{self.split}.documents.npy"
         np.save(index, np.array(self.starts, np.int64), allow_pickle=False)
         fsync(index)
-        self.files.append({"file": index.name, "bytes": index.stat().st_size, "sha256": file_sha256(index)})
+        self.files.append({"file": index.name, "bytes": index.stat().st_size, "sha256": sha256(index)})
         info = SplitInfo(len(self.starts), self.tokens, self.text_bytes, self._unigram_bits_per_byte())
         return {
             "info": vars(info),
@@ -256,11 +317,3 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def file_sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return "missing"

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from trainer.books.run_length import known_steps
 from trainer.config import Config
 from trainer.data.preparation import Progress, prepare
 from trainer.data.samples import Samples
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import UserError
 from trainer.objectives import NO_TARGET, PADDING, Batch
+from trainer.utils.errors import UserError
 
 
 def show(config: Config, step: int, *, samples: int = 2, progress: Progress | None = None) -> dict[str, Any]:
@@ -22,8 +23,9 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     Noise stands in double brackets: [[<mask> -> word]] for a token that the model reads differently from what it must
     predict, [[3: word]] for the third target of a random order, [[<s>]] for a special token; >> ends a prefix.
     """
-    if step < 0 or (config.length is not None and step >= config.length + config.anomalies.limit):
-        last = "on" if config.length is None else f"to {config.length - 1}"
+    steps = known_steps(config)
+    if step < 0 or (steps is not None and step >= steps + config.anomalies.limit):
+        last = "on" if steps is None else f"to {steps - 1}"
         raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
     prepared = prepare(config, progress)
     tokenizer = Tokenizer(prepared.tokenizer_file)

@@ -20,8 +20,8 @@ import sentencepiece
 from trainer.config import TokenizerConfig
 from trainer.data.huggingface_model import HuggingFace
 from trainer.data.sentencepiece_model import SentencePiece
-from trainer.errors import UserError
 from trainer.objectives import Vocabulary
+from trainer.utils.errors import UserError
 
 SPECIALS = (
     *("<pad>", "<s>", "</s>", "<unk>", "<mask>", "<sep>", "<cls>"),

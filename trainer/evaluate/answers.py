@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.generation import GREEDY
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import generate
 from trainer.models import NOT_A_TARGET, Decoder, EncoderDecoder
 from trainer.tasks import Task, metrics
 from trainer.tasks.answers import Answers
 from trainer.tasks.records import Record
 from trainer.tasks.templates import TemplateSet
-from trainer.trained import Trained
 
 BATCH = 32
 WRITTEN = 256  # answers that are written out at most, token by token

@@ -11,22 +11,25 @@ import torch
 from trainer.compose import change
 from trainer.data import Examples, Prepared, Tokenizer
 from trainer.evaluate.passages import Progress, score_passages
-from trainer.folder import RunFolder
-from trainer.held_out import Sums, accounts, parts
-from trainer.source import prepare
-from trainer.trained import Trained, load_model
+from trainer.generation.loaded_model import Trained, load_model
+from trainer.run_folder import RunFolder
+from trainer.training.dataset import prepare
+from trainer.training.held_out_loss import Sums, accounts, parts
 
 BATCH = 16
 
 
 def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.held_out.accounts` tells.
+    """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.training.held_out_loss`
+    tells.
 
     measure: what the loss is one of. passages: what `trainer.evaluate.passages` tells of encoders and encoder-decoders.
     """
     config = change(RunFolder(run).load_config(), overrides)
     model, config, step = load_model(run, config)
     prepared = prepare(config, progress)
+    if isinstance(prepared, Prepared):
+        prepared.verify("held_out", progress)
     sums = _sums(model, parts(prepared, config), progress)
     found = accounts(prepared, config, sums)
     bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]

@@ -13,11 +13,11 @@ import lm_eval.models  # noqa: F401, the registry fills itself only while it is 
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 
-from trainer.errors import UserError
 from trainer.evaluate.scoring import BATCH, rolling, score_tokens
 from trainer.generation import Decoding
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import cut_at, generate
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 
 @register_model("isoflop")

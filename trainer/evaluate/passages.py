@@ -15,8 +15,8 @@ import numpy as np
 from trainer.data import Prepared
 from trainer.data.shards import TokenStream
 from trainer.evaluate.scoring import MEASURES, Encoded, has_measure, score_encoded
-from trainer.held_out import told_apart
-from trainer.trained import Trained
+from trainer.generation.loaded_model import Trained
+from trainer.training.held_out_loss import told_apart
 
 PASSAGES, TOKENS = 32, 64  # of each source at most; tokens of a passage, of which an encoder is asked for one at a time
 SHARE = 4  # a span is a passage's last fourth

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.files import write_atomic
+from trainer.utils.files import write_atomic
 
 FILE = "evaluation.json"
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.errors import UserError
 from trainer.generation.infilling import MASK, SENTINELS, predictions
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import enclosed
 from trainer.models import Decoder, EncoderDecoder
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 MEASURES = {
     "decoder": "log-likelihood",

@@ -15,12 +15,12 @@ from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.evaluate.answers import score_answers
 from trainer.evaluate.baseline import bag_of_words, most_frequent
-from trainer.files import write_atomic
-from trainer.folder import RunFolder
+from trainer.generation.loaded_model import Trained, load_model
 from trainer.models.heads import Preference
+from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
-from trainer.trained import Trained, load_model
+from trainer.utils.files import write_atomic
 
 BATCH = 32
 LONGEST_ANSWER = 30  # tokens of a span

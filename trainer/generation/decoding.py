@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 LEAST: dict[str, float] = {"tokens": 1, "beams": 1, "top_k": 0, "temperature": 0, "seed": 0}
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.errors import UserError
 from trainer.generation.decoding import Decoding
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import Written, enclosed, generate
 from trainer.models import Encoder, EncoderDecoder
 from trainer.models.cache import Cache
 from trainer.models.stack import places
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 MASK = "<mask>"
 SENTINELS = ("span_corruption", "ul2")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.errors import UserError
 from trainer.generation.decoding import Decoding
+from trainer.generation.loaded_model import Trained
 from trainer.generation.reader import Reader
 from trainer.generation.search import search, write
 from trainer.models import Decoder, EncoderDecoder
 from trainer.tasks.formats import Rows
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 TORN = "\ufffd"  # what an unfinished character decodes to
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from trainer import __version__
 from trainer.books import parameters
-from trainer.checkpoint import Checkpoint
 from trainer.config import Config
 from trainer.hub.family import Family
+from trainer.training.checkpoint import Checkpoint
 
 LOADER = {"decoder": "AutoModelForCausalLM", "encoder": "AutoModelForPreTraining"}
 TASK = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}

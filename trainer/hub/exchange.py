@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
-from trainer.errors import UserError, nearest
 from trainer.hub.bert import ALBERT, BERT, ELECTRA, ROBERTA, XLMR, XLMR_XL, electra_discriminator_entries
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
 from trainer.hub.family import Entry, Family
@@ -24,6 +23,7 @@ from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
 from trainer.models import ASSEMBLIES
+from trainer.utils.errors import UserError, nearest
 
 FAMILIES = {
     family.type: family

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
-from trainer.errors import UserError
 from trainer.hub.layouts import SAME, Layout
+from trainer.utils.errors import UserError
 
 Json = Mapping[str, Any]
 Names = Callable[[str], Tensor | None]  # a tensor of the checkpoint by name, None where there is none

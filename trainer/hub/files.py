@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from trainer.errors import UserError
-from trainer.files import fsync_folder, write_synced
+from trainer.utils.errors import UserError
+from trainer.utils.files import fsync_folder, write_synced
 
 LARGEST_FILE = 5_000_000_000  # bytes of one file of weights
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.hub.family import Entry, both
+from trainer.utils.errors import UserError
 
 # model_type -> the class of transformers, and its head in our names.
 _ONE_MATRIX = [Entry("score.weight", ("output.weight",))]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.config.model import ModelConfig
-from trainer.errors import UserError
 from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required
+from trainer.utils.errors import UserError
 
 
 def _fields(config: Json, names: Names) -> dict[str, Any]:

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.checkpoint import each_intact, save_weights
 from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.data import Tokenizer
 from trainer.data.tokenizer import FILES as TOKENIZER_FILES
-from trainer.errors import UserError
-from trainer.folder import RunFolder
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.files import new_folder
 from trainer.hub.heads import new_head, plain_names
 from trainer.hub.tokenizer import write_tokenizer
+from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
+from trainer.training.checkpoint import each_intact, save_weights
+from trainer.utils.errors import UserError
 
 
 def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.tokenizer import Tokenizer as OurTokenizer
-from trainer.errors import UserError
-from trainer.files import write_synced
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_synced
 
 SPACE = "\u2581"
 NEVER = -1e6  # a score that no text prefers

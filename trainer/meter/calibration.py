@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file
-from trainer.books.clock import Work, work
 from trainer.books.lengths import lengths
+from trainer.books.step_work import Work, work
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.files import write_atomic
-from trainer.host import precision, processor, threads
+from trainer.config.host import precision, processor, threads
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 # width, depth, sequence, batch, vocabulary: far apart in every kind of work.
 LADDER = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from trainer.books.figures import Provenance
+from trainer.books.quantity import Provenance
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,27 +13,13 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.initialization import spread
 from trainer.models.losses import per_row
-from trainer.models.parts import Head, HeadTransform, Linear, computing_dtype
+from trainer.models.parts import Head, Linear, computing_dtype
 from trainer.models.positions import sinusoids
-from trainer.models.replaced import ReplacedTokens
+from trainer.models.replaced_token import ReplacedTokens
 from trainer.models.stack import Stack, places
+from trainer.models.token_head import TokenHead
 
 Output = tuple[Tensor, Tensor, dict[str, Tensor]]
-
-
-class TokenHead(nn.Module):
-    """From the residual stream to logits over the vocabulary: BERT's transform, if any, and the output matrix."""
-
-    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
-        super().__init__()
-        std = spread(config)
-        self.transform = HeadTransform(config, std.other) if config.head_transform else None
-        columns, bias = config.embedding_channels, config.head_bias
-        self.output = Head(columns, vocabulary, bias=bias, std=std.head, scale=config.head_factor)
-
-    def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Any:
-        """As `Head`: logits, or the loss of targets and their count."""
-        return self.output(hidden if self.transform is None else self.transform(hidden), targets)
 
 
 class Encoder(Stack):
@@ -201,7 +186,7 @@ class Encoder(Stack):
         the factorization order of permuted language modelling.
         """
         if self.replaced is not None:
-            return self.replaced(self, tokens, targets, segments, positions, token_types)
+            return self.replaced(self.hidden, tokens, targets, segments, positions, token_types)
         assert self.head is not None
         hidden = self._predicting(tokens, positions, segments, token_types, order)
         loss, count = self.head(hidden, targets)

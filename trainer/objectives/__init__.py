@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.objectives.bart import Denoising, MultilingualDenoising
 from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Objective, Window
 from trainer.objectives.causal import Causal, FillInTheMiddle, PrefixLM
@@ -13,6 +12,7 @@ from trainer.objectives.packed import Packed
 from trainer.objectives.permuted import PermutedLM
 from trainer.objectives.spans import Denoiser, SpanCorruption, ul2
 from trainer.objectives.vocabulary import Vocabulary
+from trainer.utils.errors import UserError
 
 __all__ = [
     "NO_TARGET",

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 SPACE, LETTER, OTHER = 0, 1, 2  # classes of characters
 SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")

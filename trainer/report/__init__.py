@@ -8,12 +8,12 @@ from pathlib import Path
 
 from trainer.books import format_price_tag
 from trainer.config import SiteConfig
-from trainer.files import write_atomic
 from trainer.report.card import card
-from trainer.report.contents import Contents, read_run
+from trainer.report.html_page import page
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
-from trainer.report.page import page
 from trainer.report.publishing import publish, write_data_card
+from trainer.report.run_data import Contents, read_run
+from trainer.utils.files import write_atomic
 
 __all__ = [
     "Contents",

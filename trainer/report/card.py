@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_figure, format_price_tag
-from trainer.books.yardsticks import STRUBELL
-from trainer.report.contents import Contents
+from trainer.report.run_data import Contents
 
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
 

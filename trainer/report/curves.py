@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.books.costs import JOULES_PER_KWH
-from trainer.report.contents import Contents
 from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
+from trainer.report.run_data import Contents
 
 PHASES = {
     "start": "start",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluate.results import HEADS, notes_on, read_results, table_of
+from trainer.report.html_template import images
 from trainer.report.plots import address, canvas, drawn, label_axes
-from trainer.report.sheet import images
 
 COLOURS = ("#2563ab", "#c2571a", "#3f8f4f", "#7a4fa0", "#8a8f98")
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
-from trainer.books.yardsticks import expected_best
-from trainer.report.contents import read_run
+from trainer.report.run_data import read_run
+from trainer.utils.errors import left_out
 
 KINDS = ("final", "tuning", "failed")  # the best finished run, the other finished ones, all others
 
@@ -128,8 +129,8 @@ def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
         if name not in lines:
             try:
                 lines[name] = _line(config.parent)
-            except (ValueError, OSError):  # not a run of this version
-                continue
+            except (ValueError, OSError) as error:
+                left_out(name, error)
     return lines
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.files import write_atomic
-from trainer.report.contents import Contents
+from trainer.report.run_data import Contents
 from trainer.trackers import wandb_server
 from trainer.trackers.tracker import say, warn
+from trainer.utils.files import write_atomic
 
 REPORT = ("report.html", "card.md", "pricetag.json")
 DATA_CARD = "data_card.md"
@@ -55,7 +55,7 @@ def _publish(contents: Contents, mode: Any) -> None:
 def write_data_card(contents: Contents) -> None:
     """data_card.md of the run's corpus, from the cache; nothing for a task, or where the corpus has gone."""
     from trainer.data.card import format_card
-    from trainer.data.verbs import card
+    from trainer.data.summary import card
 
     try:
         write_atomic(contents.run / DATA_CARD, format_card(card(contents.config)))

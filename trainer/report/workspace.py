@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UserError
-from trainer.folder import RunFolder, find_runs
+from trainer.run_folder import RunFolder, find_runs
 from trainer.trackers import wandb_server
+from trainer.utils.errors import UserError
 
 # Axis -> title. A point a run: the size is in its configuration, what it has cost in its summary.
 COSTS = {"flop": "FLOPs", "kwh": "kWh", "gco2e": "g CO2e"}

@@ -14,7 +14,7 @@ from trainer.config import Config
 from trainer.models import build, initialize
 from trainer.models.parts import Head
 from trainer.models.stack import Stack
-from trainer.optimizer import adamw
+from trainer.training.optimizer import adamw
 
 
 @dataclass(frozen=True)

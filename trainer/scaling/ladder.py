@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import flops, parameters
+from trainer.books.run_length import run_tokens
 from trainer.compose import Override, compose, compose_ladder, groups, parse, sweep
 from trainer.config import Config, LadderConfig
-from trainer.errors import UserError, nearest
-from trainer.folder import RunFolder
-from trainer.validation import validate
+from trainer.config.validate import validate
+from trainer.run_folder import RunFolder
+from trainer.utils.errors import UserError, nearest
 
 FEWEST_SIZES = 3  # of one budget: a parabola has three coefficients
 LONGEST_NAME = 100
@@ -135,7 +136,7 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
 def _budgets(ladder: LadderConfig, rungs: list[tuple[str, Config]]) -> dict[str, list[tuple[str, float]]]:
     """For every rung its (name, training tokens)."""
     if ladder.own_budgets:
-        return {name: [("", config.tokens)] for name, config in rungs}
+        return {name: [("", run_tokens(config))] for name, config in rungs}
     if ladder.tokens_per_parameter is not None:
         return {name: [("", ladder.tokens_per_parameter * parameters(config).total)] for name, config in rungs}
     if ladder.tokens:

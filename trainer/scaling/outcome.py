@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import format_amount, parameters
-from trainer.files import write_atomic
-from trainer.report.contents import read_run
+from trainer.report.run_data import read_run
 from trainer.scaling.ladder import PlannedRun
+from trainer.utils.files import write_atomic
 
 Row = dict[str, Any]
 # Column -> unit, as text for a person shows it.

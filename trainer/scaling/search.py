@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.compose import Override, compose, parse
-from trainer.errors import UserError, nearest
-from trainer.files import write_atomic
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each, short_name, value_names
 from trainer.scaling.sweep import Crew, finished, hold, make_ready, tell
 from trainer.scaling.view import View
+from trainer.utils.errors import UserError, nearest
+from trainer.utils.files import write_atomic
 
 SEARCHES = ("optuna",)
 SAMPLE = 10  # trials drawn at random to check the ranges and to say what a trial costs
@@ -126,7 +126,7 @@ def _rounded(ranges: dict[str, Any], params: Params) -> Params:
 
 def search(space: Space, trials: int, *, jobs: int = 1, retries: int = 1, as_json: bool = False) -> int:
     """Train `trials` proposals, `jobs` at a time, print the table of all and the best. Returns the exit code."""
-    from trainer.start import start
+    from trainer.run.start import start
 
     sample = space.sample(trials)
     folder = sample[0].folder.path.parent

@@ -16,13 +16,13 @@ from multiprocessing import connection, get_context
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-from trainer.errors import UserError
-from trainer.faults.signals import StopRequest, die_with_parent, signal_defaults
-from trainer.folder import RunFolder
-from trainer.report.contents import read_run
+from trainer.report.run_data import read_run
+from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
+from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
+from trainer.utils.errors import UserError
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
 FINAL = (BAD_INPUT, HALTED)  # to start again would end the same
@@ -48,7 +48,7 @@ class _Job:
 def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as_json: bool = False) -> int:
     """Check and train runs, print the table of what came of them, and write it beside their folders. Returns the exit
     code of the whole: 1 where a run failed, 75 where a signal stopped them."""
-    from trainer.start import start
+    from trainer.run.start import start
 
     if runs[0].config.launch.name == "slurm":
         check(runs, jobs=jobs)
@@ -60,7 +60,7 @@ def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as
 
 def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     """Raise UserError with all that would keep these runs from starting."""
-    from trainer.start import check_run
+    from trainer.run.start import check_run
 
     check_jobs(jobs)
     check_folders(runs)
@@ -75,7 +75,7 @@ def check_jobs(jobs: int) -> None:
 
 def make_ready(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     """Check the runs, prepare their corpora and import what they need. Raises UserError."""
-    from trainer.start import prepare_with_progress
+    from trainer.run.start import prepare_with_progress
 
     check(runs, jobs=jobs)
     corpora = {json.dumps(run.config.model_dump(mode="json", include={"data", "tokenizer"})): run for run in runs}
@@ -104,7 +104,7 @@ def tell(runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool,
 def _submit(runs: Sequence[PlannedRun]) -> int:
     """The runs as one SLURM job array."""
     from launch import require_slurm, submit_array
-    from trainer.start import ready
+    from trainer.run.start import ready
 
     if not runs:
         print("all runs are finished")
@@ -122,10 +122,11 @@ def warm_up() -> None:
     import torch
 
     if not torch.backends.cuda.is_built():
-        from trainer.engine import import_deepspeed
+        from trainer.training.engine import import_deepspeed
 
         import_deepspeed("cpu")
-        for module in ("trainer.loop", "torch._dynamo", "matplotlib.backends.backend_svg", "matplotlib.figure"):
+        drawing = ("matplotlib.backends.backend_svg", "matplotlib.figure")
+        for module in ("trainer.training.loop", "torch._dynamo", *drawing):
             import_module(module)
 
 
@@ -140,7 +141,7 @@ def finished(run: PlannedRun) -> bool:
 
 def check_folders(runs: Sequence[PlannedRun]) -> None:
     """Raise UserError where a folder of that name holds a run of another science."""
-    from trainer.start import same_science
+    from trainer.run.start import same_science
 
     wrong: list[str] = []
     for run in runs:

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trainer.books.run_length import run_steps
 from trainer.scaling.ladder import PlannedRun
 
 
@@ -63,8 +64,9 @@ class View:
         for run in running:
             step, loss = _newest_step(run.folder.metrics)
             said = f"loss {loss:.3f}" if loss is not None else "starting"
-            bar = ProgressBar(total=run.config.steps, completed=step, width=30)
-            rows.add_row(run.name, bar, f"step {step}/{run.config.steps}", said, f"{self._seconds(run):.0f} s")
+            steps = run_steps(run.config)
+            bar = ProgressBar(total=steps, completed=step, width=30)
+            rows.add_row(run.name, bar, f"step {step}/{steps}", said, f"{self._seconds(run):.0f} s")
         whole = f"{self.done_count} of {self.total} runs finished"
         whole += f", {self.failed_count} failed" if self.failed_count else ""
         bar = ProgressBar(total=self.total, completed=self.done_count)

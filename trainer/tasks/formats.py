@@ -16,10 +16,10 @@ import numpy as np
 from trainer.config import Config
 from trainer.config.task import class_name
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import UserError, nearest
 from trainer.objectives import NO_TARGET, Batch
 from trainer.objectives.base import side
 from trainer.tasks.records import Record
+from trainer.utils.errors import UserError, nearest
 
 # How prompts and answers follow each other, as in `Format.prompt`, for the chat template of an exported tokenizer.
 CHAT_TEMPLATE = (

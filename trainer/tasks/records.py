@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 

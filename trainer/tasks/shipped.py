@@ -17,8 +17,8 @@ import numpy as np
 from trainer.config import Config
 from trainer.data.cleaning import normalised
 from trainer.data.corpus import parts, sources
-from trainer.errors import UserError
 from trainer.tasks.records import Record
+from trainer.utils.errors import UserError
 
 LINES = 6  # of a snippet
 Fields = dict[str, Any]

@@ -13,16 +13,16 @@ import numpy as np
 from trainer.config import Config
 from trainer.config.task import class_name
 from trainer.data.order import Order
-from trainer.data.reading import Reading
 from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
-from trainer.errors import UserError
+from trainer.data.usage import Reading
 from trainer.objectives import PADDING, Batch
 from trainer.tasks.answers import Answers
 from trainer.tasks.formats import FORMATS, words_of
 from trainer.tasks.records import Record, each, read_records, split
 from trainer.tasks.shipped import make_records
 from trainer.tasks.templates import TemplateSet, plain, read_sets
+from trainer.utils.errors import UserError
 
 Split = Literal["train", "held_out"]
 

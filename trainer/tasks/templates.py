@@ -22,9 +22,9 @@ from typing import Any
 import yaml
 
 from trainer.config import Config
-from trainer.errors import UserError, nearest
 from trainer.tasks.records import Record, read_records, split
 from trainer.tasks.shipped import MAKERS, make_records
+from trainer.utils.errors import UserError, nearest
 
 SHIPPED = Path(__file__).parent / "sets"
 KEYS = ("source", "train", "held_out", "templates", "answer", "options")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
-from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers.console import ConsoleTracker
 from trainer.trackers.jsonl import JsonlTracker, read_events, read_metrics
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, Tracker, warn
 from trainer.trackers.wandb_server import check
 

@@ -15,8 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trainer.books.run_length import known_steps, run_tokens
 from trainer.config import TrackerConfig
-from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due
 
 WINDOW = 20  # steps over which the shown speed is averaged
@@ -109,7 +110,8 @@ class ConsoleTracker:
     def _length(self) -> str:
         """How long the run is, and which budgets may end it earlier."""
         config = self._context.config
-        length = [] if config.length is None else [f"{config.length} steps, {_count(config.tokens)} tokens"]
+        steps = known_steps(config)
+        length = [] if steps is None else [f"{steps} steps, {_count(run_tokens(config))} tokens"]
         return ", ".join([*length, *(f"until budget.{k}={most:g}" for k, most in config.budget.measured.items())])
 
     def _place(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books.records import read_lines
-from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext
 
 METRICS = "metrics.jsonl"

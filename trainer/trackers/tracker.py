@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.config import Config
-from trainer.events import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 
 
 @dataclass(frozen=True)

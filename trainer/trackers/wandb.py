@@ -20,10 +20,11 @@ from typing import Any, Literal
 from trainer.books import flops, parameters
 from trainer.books.budget import spending
 from trainer.books.costs import JOULES_PER_KWH
-from trainer.books.figures import measured_figure, not_stated
+from trainer.books.quantity import measured_figure, not_stated
+from trainer.books.run_length import run_tokens
 from trainer.config import Config
-from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers import wandb_server
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due, say, warn
 
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
@@ -253,7 +254,7 @@ def _facts(context: RunContext) -> dict[str, Any]:
     return {
         "parameters": context.parameters,
         "parameters_without_embeddings": parameters(config).non_embedding,
-        "planned_tokens": config.tokens,
+        "planned_tokens": run_tokens(config),
         "planned_flop": flops(config).total,
         "total_steps": context.total_steps,
         "world_size": context.world_size,

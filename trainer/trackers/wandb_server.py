@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer.config import Config
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 ANSWER_SECONDS = 2.0
 SAAS_HOST = "api.wandb.ai"  # `wandb login` has long stored keys under this name

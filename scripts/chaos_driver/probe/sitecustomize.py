@@ -16,10 +16,10 @@ from typing import Any
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Gets at trainer.engine once it is loaded."""
+    """Gets at trainer.training.engine once it is loaded."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != "trainer.engine":
+        if name != "trainer.training.engine":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:

@@ -21,8 +21,8 @@ def main(settings: dict[str, Any]) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     from trainer.config import Config
-    from trainer.distributed import join
-    from trainer.engine import Engine
+    from trainer.training.distributed import join
+    from trainer.training.engine import Engine
 
     torch.set_num_threads(1)
     # One rank has nothing to reduce; gloo's threads would free buffers where the profiler does not look.

@@ -73,7 +73,7 @@ def test_meter_with_its_interval_upside_down():
 
 def test_unknown_country_names_the_nearest():
     from trainer.compose import compose
-    from trainer.errors import UserError
+    from trainer.utils.errors import UserError
 
     with pytest.raises(UserError, match=r"site=fra-2023: no such option \(did you mean 'fr-2023'\?\)"):
         compose(["site=fra-2023"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from trainer.books.equivalents import EQUIVALENTS_LB, KG_PER_POUND, equivalents, expected_best, nearest_equivalents
 from trainer.books.formatting import format_price_tag
 from trainer.books.price import price, price_json
-from trainer.books.yardsticks import EQUIVALENTS_LB, KG_PER_POUND, equivalents, expected_best, nearest_equivalents
 
 POUND_GRAMS = 0.954 * 453.59237  # g CO2e per kWh, Strubell et al. 2019
 

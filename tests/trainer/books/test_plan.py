@@ -15,6 +15,7 @@ from trainer.books import Figure, PriceTag, format_figure, format_plans, format_
 from trainer.books.clock import step_seconds
 from trainer.books.fitting import PARTS, fit
 from trainer.books.memory import memory
+from trainer.books.run_length import run_steps
 from trainer.books.wire import wire
 from trainer.compose import compose
 from trainer.config import Config
@@ -170,7 +171,7 @@ def test_measured_needs_a_run(tmp_path):
 def test_several_runs_in_one_table(preset, monkeypatch, tmp_path):
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))  # without a calibration
     made = large(preset)
-    half = made.model_copy(update={"budget": made.budget.model_copy(update={"steps": made.steps // 2})})
+    half = made.model_copy(update={"budget": made.budget.model_copy(update={"steps": run_steps(made) // 2})})
     plans = [("whole", plan(made)), ("half", plan(half))]
     lines = format_plans(plans).splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["run", "whole", "half", "total"]

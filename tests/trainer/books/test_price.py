@@ -8,9 +8,9 @@ import yaml
 from trainer.books import format_price_tag
 from trainer.books.price import price, price_json
 from trainer.books.price_inputs import INPUTS, OTHER_UNITS
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import SPARSE_PEAKS, MachineConfig, SiteConfig
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def test_every_way_to_the_same_device_hours():

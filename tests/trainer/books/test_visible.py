@@ -12,7 +12,7 @@ from kernels.attention.spec import AttentionSpec
 from trainer.books import flops, plan
 from trainer.books.visible import Document, hidden_per_step, visible_pairs, visible_scores
 from trainer.compose import compose
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def pairs_of_mask(documents: list[int], causal: bool, window: int | None) -> int:

@@ -10,7 +10,7 @@ import pytest
 from trainer.config import DataConfig
 from trainer.data import readers
 from trainer.data.corpus import parts, sources
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def documents(path, **keys) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from trainer.books import flops, plan
 from trainer.books.clock import step_seconds
+from trainer.books.run_length import run_steps, run_tokens
 from trainer.config import Config, Curriculum, DataConfig
 from trainer.data import Samples, StepLoader, describe, tokens_by_source
 from trainer.data.show import show
@@ -50,7 +51,7 @@ def test_sums_over_steps_against_adding_up():
 def test_a_run_without_stages_has_one():
     config = Config.model_validate({"budget": {"tokens": 100_000}})
     assert len(config.curriculum.stages) == 1 and config.curriculum.tokens(7) == 7 * 32 * 256
-    assert config.steps == -(-100_000 // (32 * 256)) and config.tokens == config.steps * 32 * 256
+    assert run_steps(config) == -(-100_000 // (32 * 256)) and run_tokens(config) == run_steps(config) * 32 * 256
     assert config.at_length(256) is config
 
 
@@ -119,7 +120,7 @@ def test_the_books_add_up_the_stages():
     each = [flops(config.at_length(length_of(step))).per_step for step in range(20)]
     assert len(set(each)) == 3 and flops(config).total == sum(each)
     tag = plan(config)
-    assert tag["data.tokens"].planned.value == config.tokens == sum(4 * length_of(step) for step in range(20))
+    assert tag["data.tokens"].planned.value == run_tokens(config) == sum(4 * length_of(step) for step in range(20))
     seconds = sum(step_seconds(config.at_length(length_of(step))).value for step in range(20))
     assert tag["time.wall"].planned.value == pytest.approx(seconds)
     assert tag["memory.rank"].planned.value == plan(config.at_length(64))["memory.rank"].planned.value

@@ -10,7 +10,7 @@ import pytest
 from trainer.data import huggingface_dataset, prepare
 from trainer.data.huggingface_dataset import DatasetName, fetched, parse
 from trainer.data.preparation import cache_root
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 pytest.importorskip("datasets")
 

@@ -11,8 +11,8 @@ import pytest
 from trainer.config import Config
 from trainer.data import Samples, Tokenizer, prepare
 from trainer.data.tokenizer import tokenizer_file
-from trainer.errors import UserError
 from trainer.hub.tokenizer import write_tokenizer
+from trainer.utils.errors import UserError
 
 tokenizers = pytest.importorskip("tokenizers")
 

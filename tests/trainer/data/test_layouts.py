@@ -8,7 +8,7 @@ from trainer.config import Config
 from trainer.data import Prepared, Samples
 from trainer.data.layouts import windows
 from trainer.data.shards import TokenStream
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def documents_of(prepared: Prepared, split: str) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 
 from trainer.data import Tokenizer, prepare
 from trainer.data.shards import TokenStream
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def write(prefix: Path, documents: list[list[list[int]]], code: int = 8, dtype: str = "<u2") -> Path:

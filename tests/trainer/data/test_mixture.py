@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from trainer.config import Config
 from trainer.data import Samples, Tokenizer, prepare
 from trainer.data.mixture import BLOCK, Mixture, quotas
-from trainer.data.verbs import card, format_card
-from trainer.errors import UserError
+from trainer.data.summary import card, format_card
+from trainer.utils.errors import UserError
 
 
 def mixture(sizes, *, samples=100_000, seed=0, **keys) -> Mixture:

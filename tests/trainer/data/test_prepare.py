@@ -14,7 +14,7 @@ import pytest
 
 from trainer.data import Prepared, Tokenizer, encoding, open_prepared, preparation, prepare, shards
 from trainer.data.shards import SplitWriter, TokenStream
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def documents(prepared: Prepared, split: str) -> list[np.ndarray]:
@@ -178,7 +178,7 @@ def test_damage_is_named(folder, tmp_path, make_config, file):
     flipped[len(whole) // 2] ^= 1
     (prepared.folder / file).write_bytes(flipped)
     if file != "manifest.json":
-        with pytest.raises(UserError, match=f"{file} does not match its sha256 in .*; delete that folder"):
+        with pytest.raises(UserError, match=f"{file} does not match its sha256 .* in .*; delete that folder"):
             open_prepared(prepared.folder).verify()
 
     (prepared.folder / file).write_bytes(whole[:-1])

@@ -6,7 +6,7 @@ import pytest
 from trainer.config import Config
 from trainer.data import Samples, StepLoader, check, prepare
 from trainer.data.shards import TokenStream
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 
 def stream_of(prepared, split) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trainer.config import TokenizerConfig
 from trainer.data import Prepared, Samples, Tokenizer, prepare
 from trainer.data.tokenizer import SPECIALS, train
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 TEXT = [
     "def f(x):\n\treturn x + 1  # one more\n\ndef former(first, second):\n    return first or second\n" * 3,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from trainer.cli import main
+from trainer.books.run_length import run_steps
+from trainer.cli.main import main
 from trainer.config import Config
 from trainer.data import Tokenizer, prepare
-from trainer.data.verbs import card, format_card, format_show, format_tokenizer, show, tokenizer
-from trainer.errors import UserError
+from trainer.data.summary import card, format_card, format_show, format_tokenizer, show, tokenizer
+from trainer.utils.errors import UserError
 
 
 def test_show_tells_what_a_step_reads(config, prepared):
@@ -50,9 +51,9 @@ def test_noise_is_marked(config, family, keys, marks):
 
 
 def test_a_step_that_the_run_does_not_have(config):
-    for step in (-1, config.steps + config.anomalies.limit):
+    for step in (-1, run_steps(config) + config.anomalies.limit):
         with pytest.raises(
-            UserError, match=f"step: {step} is not a step of this run; it has steps 0 to {config.steps - 1}"
+            UserError, match=f"step: {step} is not a step of this run; it has steps 0 to {run_steps(config) - 1}"
         ):
             show(config, step)
 
@@ -135,4 +136,4 @@ def test_symbols_of_your_own(folder, tmp_path, make_config):
 
 def test_a_misspelt_word_after_data(capsys):
     assert main(["data", "shw", "step=3"]) == 2
-    assert capsys.readouterr().err == "isoflop: data: shw: there is show and card (did you mean 'show'?)\n"
+    assert capsys.readouterr().err == "isoflop: data: shw: there is show, card, verify (did you mean 'show'?)\n"

@@ -9,8 +9,8 @@ import pytest
 
 from trainer.config import DataConfig
 from trainer.evaluate.tasks import find_tasks, run_task
+from trainer.generation.loaded_model import Trained
 from trainer.hub import export_run
-from trainer.trained import Trained
 
 pytest.importorskip("transformers")
 lm_eval = pytest.importorskip("lm_eval")

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import change
 from trainer.data import prepare
 from trainer.evaluate.passages import PASSAGES, TOKENS, held_out_passages, score_passages
-from trainer.folder import RunFolder
-from trainer.trained import Trained
+from trainer.generation.loaded_model import Trained
+from trainer.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from trainer.errors import UserError
 from trainer.evaluate.scoring import encode_pair, rolling, score
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import enclosed
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 PAIRS = [("def area(width):\n    return", " width * 2"), ("import os, ", "sys"), ("", "class Shape:"), ("x = ", "1")]
 

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 
 from trainer.config import DataConfig
-from trainer.errors import UserError
 from trainer.evaluate.suite import GENERATED, IN_CONTEXT, SUITE, examples
 from trainer.evaluate.tasks.runner import prompt
 from trainer.evaluate.tasks.shipped import shipped_task
+from trainer.utils.errors import UserError
 
 WITHOUT_LANGUAGES = [name for name in SUITE if name != "language"]
 

@@ -8,11 +8,11 @@ import re
 import pytest
 
 from trainer.config import DataConfig
-from trainer.errors import UserError
 from trainer.evaluate.tasks import find_tasks, run_task
 from trainer.evaluate.tasks.metrics import Answer, measure
 from trainer.evaluate.tasks.superglue import TASKS, read_task
-from trainer.trained import Trained
+from trainer.generation.loaded_model import Trained
+from trainer.utils.errors import UserError
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana")
 PASSAGES = [f"{name} met Zoe at the lake. Zoe had a boat." for name in NAMES]

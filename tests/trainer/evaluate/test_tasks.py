@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from trainer.config import DataConfig
-from trainer.errors import UserError
 from trainer.evaluate.tasks import find_tasks, run_task
 from trainer.evaluate.tasks.runner import prompt
-from trainer.trained import Trained
+from trainer.generation.loaded_model import Trained
+from trainer.utils.errors import UserError
 
 TASK = {
     "task": "capitals",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.evaluate.results import keep_results, read_results
 from trainer.report.evaluations import in_context_picture, section
 

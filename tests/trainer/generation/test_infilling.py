@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from trainer.data import Tokenizer
-from trainer.errors import UserError
 from trainer.generation import Decoding, fill_texts
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import reader_of
 from trainer.objectives import noise
 from trainer.objectives.bart import MultilingualDenoising
@@ -19,7 +19,7 @@ from trainer.objectives.causal import FillInTheMiddle
 from trainer.objectives.masked import Masking
 from trainer.objectives.mass import MaskedSequence
 from trainer.objectives.spans import Denoiser, SpanCorruption
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 TEXT = "def area(width, height):\n    return width * height  # of a rectangle, in square metres\n"
 SENTENCE = "a dog sees the old cat\n"

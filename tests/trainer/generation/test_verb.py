@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import Config
 from trainer.generation import Decoding, continue_texts
+from trainer.generation.loaded_model import Trained
 from trainer.generation.text import prompt_ids
 from trainer.tasks.answers import Answers
-from trainer.trained import Trained
 
 
 def answer(capsys, *words):

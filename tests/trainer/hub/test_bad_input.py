@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.hub import read_checkpoint, write_checkpoint
 from trainer.models import build, initialize
+from trainer.utils.errors import UserError
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ pytest.importorskip("transformers")
 import transformers
 from test_parity import close, logits_of
 
-from trainer.checkpoint import save_weights
 from trainer.config import Config, TokenizerConfig
 from trainer.data.tokenizer import train
-from trainer.folder import RunFolder
 from trainer.hub import export_run, import_run
 from trainer.models import build, initialize
+from trainer.run_folder import RunFolder
+from trainer.training.checkpoint import save_weights
 
 BERT = {"family": "encoder", "norm": "layernorm", "norm_position": "post", "position": "learned", "max_length": 32}
 BERT |= {"gated": False, "activation": "gelu", "bias": True, "embedding_norm": True, "head_transform": True}
@@ -88,7 +88,7 @@ def test_there_and_back(tokenizer, tmp_path):
     card = (tmp_path / "again" / "README.md").read_text()
     assert "imported from `hub`, not trained since" in card
     assert "pre-trained with isoflop" not in card and "objective" not in card
-    from trainer.trained import load_model
+    from trainer.generation.loaded_model import load_model
 
     again, config, step = load_model(tmp_path / "back")
     assert step == 0 and config.objective.name == "causal"
@@ -105,7 +105,7 @@ def test_an_imported_run_can_be_moved(tokenizer, tmp_path):
 
 
 def test_an_imported_run_begins_with_empty_moments(tokenizer, tmp_path):
-    from trainer.checkpoint import each_intact
+    from trainer.training.checkpoint import each_intact
 
     run_of(tmp_path / "run", tokenizer, {})
     read = next(each_intact(tmp_path / "run" / "checkpoints")).reader()

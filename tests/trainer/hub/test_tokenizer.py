@@ -16,8 +16,8 @@ import transformers
 from trainer.config import TokenizerConfig
 from trainer.data import Tokenizer
 from trainer.data.tokenizer import train
-from trainer.errors import UserError
 from trainer.hub.tokenizer import write_tokenizer
+from trainer.utils.errors import UserError
 
 MODULES = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
 ODD = ["", " ", "   three", "ünïcödé 日本語 😀 \u200b", "a\tb", "trailing  ", "1234567890", "<0x41>"]

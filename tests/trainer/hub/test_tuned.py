@@ -14,16 +14,16 @@ pytest.importorskip("transformers")
 import transformers
 from test_runs import MODELS
 
-from trainer.checkpoint import save_weights
 from trainer.config import Config, TokenizerConfig
 from trainer.data import Tokenizer
 from trainer.data.tokenizer import train
-from trainer.errors import UserError
-from trainer.folder import RunFolder
 from trainer.hub import export_run
 from trainer.models import build, initialize
+from trainer.run_folder import RunFolder
 from trainer.tasks.formats import Sequences
 from trainer.tasks.records import Record
+from trainer.training.checkpoint import save_weights
+from trainer.utils.errors import UserError
 
 GPT2 = {"gated": False, "activation": "gelu_tanh", "norm": "layernorm", "position": "learned", "bias": True}
 TEXTS = ["the cats sleep near the dogs\n", "a dog sees the old cat\n"]

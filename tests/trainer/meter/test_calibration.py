@@ -7,14 +7,15 @@ import pytest
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file, read_calibration
 from trainer.books.clock import Work, step_seconds, work
-from trainer.cli import main
+from trainer.books.run_length import run_steps
+from trainer.cli.main import main
 from trainer.compose import compose
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.files import write_atomic
-from trainer.host import processor, threads
+from trainer.config.host import processor, threads
 from trainer.meter import calibration
 from trainer.meter.calibration import LADDER, fit_rates, small_model
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 TRUE = dict(zip(TERMS, (2e-11, 8e-11, 3e-10, 5e-10, 1e-10, 4e-4), strict=True))
 
@@ -107,7 +108,7 @@ def test_plan_uses_the_calibration_of_this_host(calibrated):
     assert figure.value == pytest.approx(seconds(work(calibrated)))
     assert figure.provenance == "estimated" and "calibration" in figure.source
     tag = plan(calibrated)
-    assert tag["time.wall"].planned.value == pytest.approx(figure.value * calibrated.steps)
+    assert tag["time.wall"].planned.value == pytest.approx(figure.value * run_steps(calibrated))
     energy = tag["energy.device_kwh"].planned
     assert energy.low < energy.value < energy.high and "busy threads" in energy.source
 

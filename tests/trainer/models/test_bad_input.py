@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.cli import main
+from trainer.cli.main import main
 
 CASES = [
     (["model=gpt2-124"], "model=gpt2-124: no such option (did you mean 'gpt2-124m'?)"),

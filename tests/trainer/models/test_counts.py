@@ -13,7 +13,7 @@ from presets import NAMES, account, preset
 from published import BACKBONES, TOTALS
 
 from trainer.books.parameters import parameters
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.models import build
 
 WANTED = """

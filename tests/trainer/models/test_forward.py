@@ -10,7 +10,7 @@ from presets import FAMILIES, batch, preset, side, tiny
 from torch.nn import functional as F
 
 from trainer.models import build, initialize
-from trainer.models.replaced import row_noise, sample
+from trainer.models.replaced_token import row_noise, sample
 
 
 @pytest.mark.parametrize("name", FAMILIES)

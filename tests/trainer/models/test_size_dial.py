@@ -10,11 +10,11 @@ import torch
 from presets import FAMILIES, FOLDER
 
 from trainer.books.parameters import parameters
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.compose import compose
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.models import build
+from trainer.utils.errors import UserError
 
 BASES = [name for name in FAMILIES if (FOLDER / f"{name}.yaml").exists()]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from trainer.compose import compose
-from trainer.errors import UserError
 from trainer.models import build, initialize, learning_rate_scales
 from trainer.models.parts import Head
-from trainer.optimizer import adamw, set_learning_rate
+from trainer.training.optimizer import adamw, set_learning_rate
+from trainer.utils.errors import UserError
 
 PRESETS = ["llama-mini", "gpt-mini", "bert-base", "t5-small", "mbart-large-cc25"]
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.objectives import Vocabulary, objective
+from trainer.utils.errors import UserError
 
 RECIPES = {
     "causal": {"name": "causal"},

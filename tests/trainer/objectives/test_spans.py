@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from trainer.errors import UserError
 from trainer.objectives import noise
 from trainer.objectives.spans import Denoiser, ul2
+from trainer.utils.errors import UserError
 
 
 def draws(rows):

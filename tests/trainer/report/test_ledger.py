@@ -8,7 +8,7 @@ import shutil
 import pytest
 from run_folders import energy_lines, make_run, step_line, write_lines
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import SiteConfig, load
 from trainer.report import append_ledger, format_ledger, ledger, ledger_json, read_run, write_report
 

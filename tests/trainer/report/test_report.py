@@ -11,11 +11,11 @@ import pytest
 import yaml
 from run_folders import energy_lines, make_run, step_line, write_lines
 
-from trainer.books.yardsticks import EQUIVALENTS_LB, KG_PER_POUND
-from trainer.cli import main
+from trainer.books.equivalents import EQUIVALENTS_LB, KG_PER_POUND
+from trainer.cli.main import main
 from trainer.config import Config, load
-from trainer.errors import UserError
 from trainer.report import append_ledger, read_run, report_attempt, write_report
+from trainer.utils.errors import UserError
 
 
 class Addresses(HTMLParser):

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.report.workspace import build_workspace
+from trainer.utils.errors import UserError
 
 
 def run_below(root, experiment):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from finished_runs import trained
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.scaling.compare import compare, read_groups
 
 OPTIM = {"batch_size": 8, "warmup_steps": 2}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.cli import main
-from trainer.errors import UserError
+from trainer.cli.main import main
 from trainer.scaling.fit import findings_json, fit, fit_optima, read_csv, read_table, write_fit
 from trainer.scaling.fit.advice import best_by_law, price_rate
 from trainer.scaling.fit.laws import SumOfPowers
 from trainer.scaling.fit.parametric import fit_law
 from trainer.scaling.fit.solver import DELTA, huber
 from trainer.scaling.fit.table import Run, Table
+from trainer.utils.errors import UserError
 
 CHINCHILLA = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}  # Hoffmann et al. 2022, section 3.3
 KAPLAN = {"alpha_N": 0.076, "alpha_D": 0.095, "N_c": 8.8e13, "D_c": 5.4e13}  # Kaplan et al. 2020, equation 1.5

@@ -10,14 +10,15 @@ import pytest
 from run_folders import step_line, write_lines
 
 from trainer.books import flops, plan
-from trainer.cli import main
+from trainer.books.run_length import run_steps, run_tokens
+from trainer.cli.main import main
 from trainer.config import Config, GridConfig
-from trainer.errors import UserError
 from trainer.scaling.grid import planned_grid, read_results, results_json, write_results
 from trainer.scaling.grid.plan import Cell, Trial, possible
 from trainer.scaling.grid.text import format_results, markdown, table_of
 from trainer.scaling.ladder import PlannedRun
 from trainer.scaling.statistics import student_quantile
+from trainer.utils.errors import UserError
 
 OBJECTIVES = {
     "causal",
@@ -54,7 +55,7 @@ def test_every_objective_has_the_same_budget_data_tokenizer_and_seeds() -> None:
 def test_another_budget_takes_the_place_of_the_files_own() -> None:
     grid, cells = planned_grid(["grid=families", "grid.tokens=100k", "grid.seeds=[3]", "optim.lr=1e-4"])
     assert (grid.flop, grid.tokens) == (None, 100_000)
-    assert {cell.run.config.tokens for cell in cells} == {-(-100_000 // 2048) * 2048}
+    assert {run_tokens(cell.run.config) for cell in cells} == {-(-100_000 // 2048) * 2048}
     assert {cell.run.config.optim.lr for cell in cells} == {1e-4}
 
 
@@ -96,7 +97,7 @@ def left(run: PlannedRun, loss: float, scores: dict[str, float] | None = None) -
     folder.path.mkdir(parents=True)
     folder.config.write_text(config.to_yaml())
     folder.plan.write_text(json.dumps(plan(config).to_json()))
-    last = config.steps
+    last = run_steps(config)
     lines = [step_line(config, step, targets=100) for step in (1, last)]
     evaluation = {"kind": "evaluation", "step": last, "tokens": 1, "loss": loss, "bits_per_byte": None, "targets": 9}
     write_lines(folder.metrics, [*lines, {**evaluation, "seconds": 1.0, "attempt": 0}])
@@ -171,7 +172,7 @@ def test_a_budget_in_energy_needs_no_estimate() -> None:
     _, cells = planned_grid(["grid=families", "grid.kwh=0.001", "grid.seeds=[0]"])
     assert {cell.run.config.budget.kwh for cell in cells} == {0.001}
     with pytest.raises(UserError, match=r"state budget\.steps too"):
-        _ = cells[0].run.config.steps
+        run_steps(cells[0].run.config)
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from trainer.books import flops, parameters
-from trainer.cli import main
+from trainer.books.run_length import run_tokens
+from trainer.cli.main import main
 from trainer.compose import compose, compose_ladder, groups
-from trainer.errors import UserError
 from trainer.scaling.ladder import planned_runs
+from trainer.utils.errors import UserError
 
 SIZES = "ladder.sizes=[100k,200k,400k]"
 SMALL = ["ladder=chinchilla", "ladder.base=['model=llama-mini','data.sequence_length=64']", SIZES, "ladder.lr=null"]
@@ -18,7 +19,7 @@ SMALL += ["ladder.batch_size=null", "tokenizer.vocabulary=512"]
 
 
 def tokens(run):
-    return run.config.tokens
+    return run_tokens(run.config)
 
 
 def test_every_ladder_of_the_project_plans():

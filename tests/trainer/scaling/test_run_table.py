@@ -9,9 +9,9 @@ import pytest
 from finished_runs import trained
 from run_folders import write_lines
 
-from trainer.cli import main
-from trainer.errors import UserError
+from trainer.cli.main import main
 from trainer.scaling.fit import fit, read_table
+from trainer.utils.errors import UserError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from trainer.cli import main
-from trainer.errors import UserError
+from trainer.cli.main import main
+from trainer.utils.errors import UserError
 
 RATE = "optim.lr=tag(log,interval(1e-5,1e-1))"
 SAME = ("run", "status", "parameters", "tokens", "flop", "loss", "bits_per_byte")

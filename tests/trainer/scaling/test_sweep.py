@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer.errors import UserError
-from trainer.folder import RunFolder
+from trainer.run_folder import RunFolder
 from trainer.scaling.ladder import planned_runs
 from trainer.scaling.sweep import run_all, train_all
+from trainer.utils.errors import UserError
 
 SAME = ("run", "status", "parameters", "tokens", "flop", "loss", "bits_per_byte")  # time and energy are not
 

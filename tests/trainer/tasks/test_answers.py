@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from trainer.data import Tokenizer
-from trainer.errors import UserError
 from trainer.evaluate.answers import score_answers, write_answers
+from trainer.generation.loaded_model import Trained
 from trainer.models import build, initialize
 from trainer.tasks import Examples, open_task
 from trainer.tasks.answers import Answers
-from trainer.trained import Trained
+from trainer.utils.errors import UserError
 
 RECORDS = [{"text": f"the cat {n}", "label": "intact" if n % 2 else "swapped"} for n in range(9)]
 TEMPLATES = [

@@ -7,8 +7,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from trainer.errors import UserError
 from trainer.tasks import Examples, classes, open_task
+from trainer.utils.errors import UserError
 
 SEQUENCE = {"kind": "sequence", "labels": ["no", "yes"]}
 GOOD = {"text": "the cat", "label": "no"}

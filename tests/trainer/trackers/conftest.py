@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from trainer.config import Config
-from trainer.events import EvaluationRecord, StepRecord
 from trainer.trackers import RunContext
+from trainer.trackers.records import EvaluationRecord, StepRecord
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
-from trainer.events import EvaluationRecord, Event, StepRecord
 from trainer.trackers import RunContext, make_trackers, wandb
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 
 
 def main() -> None:

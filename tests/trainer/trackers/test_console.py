@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from trainer.config import TrackerConfig
-from trainer.events import EvaluationRecord, Event
 from trainer.trackers.console import ConsoleTracker, _clock, _count
+from trainer.trackers.records import EvaluationRecord, Event
 
 LOOP = Path(__file__).with_name("fake_loop.py")
 

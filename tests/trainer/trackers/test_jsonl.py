@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.events import Event
 from trainer.trackers import Trackers, read_events, read_metrics
 from trainer.trackers.jsonl import JsonLines, JsonlTracker
+from trainer.trackers.records import Event
 
 
 def steps(run: Path) -> list[int]:

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
-from trainer.events import Event
 from trainer.trackers import Trackers, make_trackers, read_events, read_metrics
+from trainer.trackers.records import Event
 
 
 class Recorder:

@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from trainer.config import Config
-from trainer.errors import UserError
 from trainer.trackers import wandb_server as server
+from trainer.utils.errors import UserError
 
 KEY = "f" * 40
 

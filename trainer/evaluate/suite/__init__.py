@@ -13,12 +13,12 @@
 from __future__ import annotations
 
 from trainer.config import DataConfig
-from trainer.errors import UserError, nearest
 from trainer.evaluate.suite import corpus
 from trainer.evaluate.suite.composition import commands, composed, forms
 from trainer.evaluate.suite.example import Example, Split, draw
 from trainer.evaluate.suite.minimal_pairs import PAIRS, acceptability
 from trainer.evaluate.suite.recall import copy, recall, reverse
+from trainer.utils.errors import UserError, nearest
 
 __all__ = ["CORPUS", "GENERATED", "IN_CONTEXT", "SUITE", "Example", "Split", "examples"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from trainer.config import DataConfig
 from trainer.data.corpus import parts, sources
-from trainer.errors import UserError
 from trainer.evaluate.suite.example import Example, Split, quarter
+from trainer.utils.errors import UserError
 
 PASSAGE = 200  # characters, to the end of a line
 BEGINNING = 1 << 16  # characters of a file that passages are taken from

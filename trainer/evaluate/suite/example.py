@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 Split = Literal["train", "test"]
 MOST_TRIES = 5_000_000

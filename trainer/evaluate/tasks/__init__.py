@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config import DataConfig
-from trainer.errors import UserError, nearest
 from trainer.evaluate.suite import SUITE
 from trainer.evaluate.tasks import superglue
 from trainer.evaluate.tasks.harness import read_tasks
 from trainer.evaluate.tasks.runner import Result, run_task
 from trainer.evaluate.tasks.shipped import own_shots, shipped_names, shipped_task
 from trainer.evaluate.tasks.task import Item, Metric, Task
+from trainer.utils.errors import UserError, nearest
 
 __all__ = ["Item", "Metric", "Result", "Task", "find_tasks", "own_shots", "run_task"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from trainer.errors import UserError, nearest
 from trainer.evaluate.tasks.metrics import BY_OUTPUT
 from trainer.evaluate.tasks.rows import Row, read_rows
 from trainer.evaluate.tasks.task import Item, Metric, Task
+from trainer.utils.errors import UserError, nearest
 
 NEEDED = ("task", "dataset_path", "dataset_kwargs", "output_type", "doc_to_target")
 SPLITS = ("test_split", "validation_split")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.errors import UserError
 from trainer.evaluate.scoring import MEASURES, Score, rolling, score
 from trainer.evaluate.tasks.metrics import Answer, Value, measure
 from trainer.evaluate.tasks.task import Item, Task
 from trainer.generation import GREEDY, continue_texts
-from trainer.trained import Trained
+from trainer.generation.loaded_model import Trained
+from trainer.utils.errors import UserError
 
 BATCH = 16
 Progress = Callable[[str, int, int], None]

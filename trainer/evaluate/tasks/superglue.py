@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trainer.errors import UserError, nearest
 from trainer.evaluate.tasks.rows import Row, read_rows
 from trainer.evaluate.tasks.task import Item, Metric, Task
+from trainer.utils.errors import UserError, nearest
 
 Make = Callable[[Row], Iterator[Item]]
 

@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.files import write_atomic
+from trainer.report.html_template import images, preformatted, sheet
 from trainer.report.plots import address
-from trainer.report.sheet import images, preformatted, sheet
 from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
 from trainer.scaling.compare.groups import read_groups
 from trainer.scaling.compare.text import format_comparison, table_of, verdict_lines
+from trainer.utils.files import write_atomic
 
 __all__ = ["AXES", "compare", "comparison_json", "format_comparison", "read_groups", "write_comparison"]
 

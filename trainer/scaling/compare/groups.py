@@ -10,9 +10,9 @@ from typing import Any
 
 from trainer.compose import differences
 from trainer.config import MACHINERY
-from trainer.errors import UserError
-from trainer.folder import find_run, find_runs
 from trainer.report import Contents, read_run
+from trainer.run_folder import find_run, find_runs
+from trainer.utils.errors import UserError
 
 # Settings that differ in every run and mean nothing.
 NAMELESS = ("run.", "seed")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer.errors import UserError
-from trainer.report.contents import Contents
 from trainer.report.plots import canvas, drawn, label_axes, pairs, prefixes, smooth, thin
+from trainer.report.run_data import Contents
 from trainer.scaling.compare.comparison import AXES, Comparison, axes
+from trainer.utils.errors import UserError
 
 MIN_SHARE = 0.05  # of the axis, at the left, whose high losses do not set the scale
 

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UserError
-from trainer.files import write_atomic
+from trainer.report.html_template import images, preformatted, sheet
 from trainer.report.plots import address
-from trainer.report.sheet import images, preformatted, sheet
 from trainer.scaling.fit.csv_table import read_csv
 from trainer.scaling.fit.findings import Findings, Progress, findings_json, fit, fit_optima
 from trainer.scaling.fit.run_table import COUNTS, read_runs
 from trainer.scaling.fit.table import Table, check_origin
 from trainer.scaling.fit.text import format_findings, format_optima
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 __all__ = [
     "COUNTS",

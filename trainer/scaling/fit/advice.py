@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer.errors import UserError
 from trainer.scaling.fit.approaches import Optima
 from trainer.scaling.fit.parametric import Law
 from trainer.scaling.fit.resampling import Interval, interval
 from trainer.scaling.fit.table import Table
+from trainer.utils.errors import UserError
 
 _UNITS = {
     "": ("flop", 1.0),

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.books.plan import PF_DAY
-from trainer.errors import UserError, nearest
 from trainer.scaling.fit.table import Run, Table
+from trainer.utils.errors import UserError, nearest
 
 FLOP_PER_PARAMETER_TOKEN = 6  # C = 6 N D, where a table does not state C (Kaplan et al. 2020, section 2.1)
 MOST_LINES = 12  # of errors

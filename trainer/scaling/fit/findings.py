@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from trainer.errors import UserError
 from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
 from trainer.scaling.fit.parametric import SPECS, Form, Law, fit_law, missing, one_rule
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.table import AXES, Table, named
+from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
 

@@ -12,11 +12,11 @@ import numpy as np
 from trainer.books import parameters
 from trainer.books.records import read_json
 from trainer.config import Config
-from trainer.errors import UserError
-from trainer.folder import find_runs
 from trainer.report import Contents, read_run
 from trainer.report.plots import is_number
+from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table
+from trainer.utils.errors import UserError
 
 COUNTS = {
     "total": "all trained parameters, embeddings included (Hoffmann et al. 2022)",

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trainer.errors import UserError
+from trainer.utils.errors import UserError
 
 AXES = {"flop": "FLOP", "kwh": "kWh", "gco2e": "g CO2e", "money": ""}  # the unit of money is the table's currency
 SAME_BUDGET = 0.1  # budgets whose logarithms are nearer than this are one budget

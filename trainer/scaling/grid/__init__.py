@@ -9,12 +9,12 @@ from pathlib import Path
 
 from trainer.compose import compose_grid
 from trainer.config import GridConfig
-from trainer.files import write_atomic
 from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
 from trainer.scaling.sweep import STOPPED, check_folders, check_jobs, finished, run_all, warm_up
+from trainer.utils.files import write_atomic
 
 __all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
 
@@ -37,7 +37,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
 
     The same command goes on where an earlier one was stopped; what had finished is not repeated.
     """
-    from trainer.start import prepare_with_progress, start
+    from trainer.run.start import prepare_with_progress, start
 
     check_jobs(jobs)
     grid, trained = planned_grid(words)

@@ -10,11 +10,11 @@ from pathlib import Path
 from trainer.compose import compose, parse
 from trainer.config import Config, GridConfig
 from trainer.config.task import TaskConfig
-from trainer.errors import UserError
 from trainer.objectives import check_family
+from trainer.run.finetune_config import tuned
 from trainer.scaling.grid.records import files_of
 from trainer.scaling.ladder import PlannedRun, each
-from trainer.tuning import tuned
+from trainer.utils.errors import UserError
 
 
 @dataclass(frozen=True)

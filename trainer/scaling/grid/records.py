@@ -8,8 +8,8 @@ from pathlib import Path
 
 from trainer.compose import compose
 from trainer.config import GridConfig
-from trainer.files import write_atomic
 from trainer.tasks.shipped import make_records
+from trainer.utils.files import write_atomic
 
 SPLITS = ("train", "held_out")
 

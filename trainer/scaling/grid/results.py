@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.books.records import read_json
 from trainer.config import GridConfig
-from trainer.report.contents import Contents, read_run
+from trainer.report.run_data import Contents, read_run
 from trainer.scaling.grid.plan import Cell, Trial
 from trainer.scaling.statistics import mean_interval
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trainer.books.formatting import format_amount
+from trainer.books.run_length import run_steps, run_tokens
 from trainer.config import GridConfig
 from trainer.scaling.grid.plan import Cell
 from trainer.scaling.grid.results import FAMILIES, Results, Row, Score
@@ -96,7 +97,9 @@ def format_plan(grid: GridConfig, cells: Sequence[Cell]) -> str:
     for cell in {cell.objective: cell for cell in cells}.values():
         config = cell.run.config
         shape = f"{FAMILIES[config.model.family]:<17}{parameters(config).total:>11,}"
-        lines.append(f"{cell.objective:<24}{shape}{config.steps:>8,}{config.tokens:>12,}{flops(config).total:>12.4g}")
+        lines.append(
+            f"{cell.objective:<24}{shape}{run_steps(config):>8,}{run_tokens(config):>12,}{flops(config).total:>12.4g}"
+        )
     total = sum(flops(cell.run.config).total for cell in cells)
     tasks = f"{len(grid.tasks)} task{'s' * (len(grid.tasks) != 1)}: {', '.join(grid.tasks)}"
     lines.append(f"{len(cells)} pre-training runs, {total:.4g} FLOP in all; each is then tuned on {tasks}")

@@ -1,0 +1,136 @@
+"""Run folders that 0.1.0 left: what finished can be read, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.golden import folders
+from tests.golden.curves import FAMILIES, STEPS, curve, difference, golden, tolerance
+from tests.golden.files import read_lines
+from tests.golden.process import Commands
+
+QUICK = "decoder"  # the family that is tested in the default tier; the others are slow
+EACH = [family if family == QUICK else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path) -> Path:
+    folders.place(tmp_path)
+    return tmp_path
+
+
+def goes_on(commands: Commands, folder: Path, family: str, *layout: str, bits: bool) -> None:
+    """Resume the interrupted run of a family to its end, in whatever layout, and compare it with the golden curve."""
+    run = folders.run_of(folder, family, "interrupted")
+    saved = next((run / "checkpoints").glob("step-*")).name
+    commands.succeed(folder, "train", f"resume={run}", *layout)
+    events = read_lines(run / "events.jsonl")
+    assert any(event["name"] == "resume" and saved in event["text"] for event in events), events
+    assert events[-1]["name"] == "finished"
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{STEPS:08d}"]
+    found, wanted = curve(run), golden()[f"{family} zero0"]
+    assert len(found["loss"]) == STEPS
+    for name in ("loss", "grad_norm"):
+        told = difference(found[name], wanted[name], tolerance(1e-5) if bits else 1e-5)
+        assert told is None, f"{family}, {name}: {told}"
+    assert difference(found["held_out"][-1:], wanted["held_out"][-1:], 1e-5) is None
+
+
+@pytest.mark.parametrize("family", EACH)
+def test_the_interrupted_run_goes_on_as_if_it_had_not_been(
+    family: str, working_folder: Path, golden_commands: Commands
+) -> None:
+    goes_on(golden_commands, working_folder, family, bits=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_interrupted_run_goes_on_with_two_ranks_at_zero_3(
+    family: str, working_folder: Path, golden_commands: Commands
+) -> None:
+    layout = ("launch.processes=2", "engine.zero_stage=3")
+    goes_on(golden_commands, working_folder, family, *layout, bits=False)
+
+
+@pytest.mark.slow
+def test_the_interrupted_run_goes_on_where_it_is_carried_to(
+    working_folder: Path, tmp_path_factory: pytest.TempPathFactory, golden_commands: Commands
+) -> None:
+    """Another folder for runs, text and cache; the tokenizer is gone, and the run's own copy is read."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(working_folder / "runs", elsewhere / "runs")
+    shutil.copytree(working_folder / "corpus", elsewhere / "texts")
+    goes_on(golden_commands, elsewhere, "encoder_decoder", "data.path=[texts]", "run.cache=other", bits=True)
+
+
+@pytest.mark.parametrize("family", EACH)
+def test_the_finished_run_scores_what_it_scored_at_its_end(
+    family: str, working_folder: Path, golden_commands: Commands
+) -> None:
+    run = folders.run_of(working_folder, family, "finished")
+    wanted = curve(run)["held_out"][-1]
+    found = json.loads(golden_commands.succeed(working_folder, "eval", str(run), "--json"))
+    assert found["step"] == STEPS
+    assert found["loss"] == pytest.approx(wanted, rel=1e-5)
+    assert wanted == golden()[f"{family} zero0"]["held_out"][-1] or tolerance(1) > 0
+
+
+@pytest.mark.parametrize("family", EACH)
+def test_the_finished_run_writes_what_it_wrote(family: str, working_folder: Path, golden_commands: Commands) -> None:
+    found = folders.generated(golden_commands, working_folder, family)
+    assert found == folders.golden()[f"generate {family}"]
+
+
+@pytest.mark.parametrize("family", EACH)
+def test_the_finished_run_reports_the_price_it_had(
+    family: str, working_folder: Path, golden_commands: Commands
+) -> None:
+    run = folders.run_of(working_folder, family, "finished")
+    kept = {name: (run / name).read_text() for name in ("pricetag.json", "card.md")}
+    for name in kept:
+        (run / name).unlink()
+    golden_commands.succeed(working_folder, "report", str(run))
+    assert json.loads((run / "pricetag.json").read_text()) == json.loads(kept["pricetag.json"])
+    assert (run / "card.md").read_text() == kept["card.md"]
+    assert (run / "report.html").read_text().rstrip().endswith("</html>")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_finished_run_trains_no_further(family: str, working_folder: Path, golden_commands: Commands) -> None:
+    run = folders.run_of(working_folder, family, "finished")
+    before = curve(run)
+    weights = next(run.glob("checkpoints/*/model.safetensors")).read_bytes()
+    golden_commands.succeed(working_folder, "train", f"resume={run}")
+    after = curve(run)
+    assert after["loss"] == before["loss"]
+    assert next(run.glob("checkpoints/*/model.safetensors")).read_bytes() == weights
+    assert [event["name"] for event in read_lines(run / "events.jsonl")][-2:] == folders.golden()["resume of finished"]
+
+
+def test_the_ledger_tells_what_all_runs_cost(working_folder: Path, golden_commands: Commands) -> None:
+    """From ledger.jsonl, and the same from the folders alone."""
+    wanted = folders.golden()["ledger"]
+    assert folders.ledger(golden_commands, working_folder) == wanted
+    (working_folder / "runs" / "ledger.jsonl").unlink()
+    assert folders.ledger(golden_commands, working_folder) == wanted
+
+
+@pytest.mark.slow
+def test_the_comparison_names_what_differs(working_folder: Path, golden_commands: Commands) -> None:
+    found: dict[str, Any] = folders.compared(golden_commands, working_folder)
+    assert found == folders.golden()["compare"]
+
+
+def test_the_folders_tell_nothing_of_where_they_were_made() -> None:
+    """Relative paths and neutral names only: they are what anybody's folders would be."""
+    for file in folders.RUNS.rglob("*"):
+        if file.suffix in (".json", ".jsonl", ".yaml", ".md"):
+            content = file.read_text()
+            assert not any(trace in content for trace in ("/tmp", "/root", "/home", "/work")), file
+            assert file.stat().st_size < 500_000

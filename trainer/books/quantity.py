@@ -1,0 +1,230 @@
+"""A number with its provenance, a row that holds it planned and measured, and the price tag that holds the rows.
+
+Unknown is a `Figure` without a value, never a zero; whoever reads a figure can see where it came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trainer.books.equivalents import STRUBELL, equivalents
+
+Provenance = Literal["exact", "stated", "measured", "estimated", "not stated"]
+
+# A product is as good as its worst factor: measured energy times a stated intensity is a measured emission.
+_ORDER: tuple[Provenance, ...] = (
+    "exact",
+    "stated",
+    "measured",
+    "estimated",
+    "not stated",
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number in SI units (or the unit its row names), and where it comes from.
+
+    `low` and `high` hold an interval; `low` without `high` says "at least".
+    """
+
+    value: float | None
+    provenance: Provenance
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    def __mul__(self, other: Figure | float) -> Figure:
+        """Product of two figures that are not negative; as good as the worse of them."""
+        return _combine(self, other, lambda a, b: a * b, " x ")
+
+    def __truediv__(self, other: Figure | float) -> Figure:
+        right = other if isinstance(other, Figure) else exact(other)
+        if right.value is None:
+            return _combine(self, right, lambda a, b: a, " / ")
+        low, high = right.bounds
+        if low <= 0:
+            return not_stated(f"division by zero: {right.source or 'no amount'}")
+        if right.low is not None:  # the largest divisor gives the smallest quotient
+            right = Figure(right.value, right.provenance, right.source, high, low)
+        return _combine(self, right, lambda a, b: a / b, " / ")
+
+    def __add__(self, other: Figure) -> Figure:
+        return _combine(self, other, lambda a, b: a + b, " + ")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The interval of a figure that has a value; a lower bound reaches to infinity."""
+        assert self.value is not None
+        if self.low is None:
+            return self.value, self.value
+        return self.low, math.inf if self.high is None else self.high
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "value": _finite(self.value),
+            "low": _finite(self.low),
+            "high": _finite(self.high),
+            "provenance": self.provenance,
+            "source": self.source,
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _combine(left: Figure, other: Figure | float, apply: Callable[[float, float], float], sign: str) -> Figure:
+    right = other if isinstance(other, Figure) else exact(other)
+    if left.value is None or right.value is None:
+        missing = (part.source for part in (left, right) if part.value is None and part.source)
+        return not_stated("; ".join(dict.fromkeys(missing)))
+    provenance = max(left.provenance, right.provenance, key=_ORDER.index)
+    parts = [text for part in (left, right) for text in part.source.split(sign) if text]
+    source = sign.join(dict.fromkeys(parts))
+    value = apply(left.value, right.value)
+    if left.low is None and right.low is None:
+        return Figure(value, provenance, source)
+    (a, b), (c, d) = left.bounds, right.bounds
+    low, high = apply(a, c), apply(b, d)
+    return Figure(value, provenance, source, low, high if math.isfinite(high) else None)
+
+
+def exact(value: float, source: str = "") -> Figure:
+    return Figure(value, "exact", source)
+
+
+def stated(value: float | None, source: str) -> Figure:
+    """`value` as somebody stated it, or "not stated" where nobody did."""
+    return not_stated(source) if value is None else Figure(value, "stated", source)
+
+
+def measured_figure(value: float | None, source: str) -> Figure:
+    return not_stated(source) if value is None else Figure(value, "measured", source)
+
+
+def estimated(value: float, source: str, low: float | None = None, high: float | None = None) -> Figure:
+    return Figure(value, "estimated", source, low, high)
+
+
+def not_stated(source: str = "") -> Figure:
+    return Figure(None, "not stated", source)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a price tag. `key` is its stable address in JSON, e.g. `energy.kwh`."""
+
+    key: str
+    name: str
+    unit: str
+    planned: Figure | None = None
+    measured: Figure | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "name": self.name,
+            "unit": self.unit,
+            "planned": self.planned.to_json() if self.planned else None,
+            "measured": self.measured.to_json() if self.measured else None,
+        }
+
+
+@dataclass(frozen=True)
+class PriceTag:
+    """What a run costs, planned and measured."""
+
+    title: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    fit: Mapping[str, Any] | None = None  # of a plan: does it fit, and if not, what would (`Fit.to_json`)
+
+    def __getitem__(self, key: str) -> Row:
+        for row in self.rows:
+            if row.key == key:
+                return row
+        raise KeyError(key)
+
+    def beside(self, measured: PriceTag) -> PriceTag:
+        """This tag's planned column next to the measured column of another."""
+        theirs = {row.key: row for row in measured.rows}
+        rows = [
+            Row(row.key, row.name, row.unit, row.planned, theirs[row.key].measured if row.key in theirs else None)
+            for row in self.rows
+        ]
+        at = len(rows)
+        for row in measured.rows:  # what only the other has stands behind the row that it follows there
+            keys = [known.key for known in rows]
+            if row.key in keys:
+                at = keys.index(row.key) + 1
+            else:
+                rows.insert(at, row)
+                at += 1
+        return PriceTag(
+            measured.title or self.title,
+            tuple(rows),
+            tuple(dict.fromkeys(self.notes + measured.notes)),
+            self.fit,
+        )
+
+    @property
+    def emission(self) -> Figure | None:
+        """kg CO2e, measured or else planned, where it is known and more than nothing."""
+        for row in self.rows:
+            if row.key == "carbon.kgco2e":
+                return next((figure for figure in (row.measured, row.planned) if figure and figure.value), None)
+        return None
+
+    @property
+    def equivalents(self) -> dict[str, float]:
+        """How many of each yardstick of Strubell's table 1 the emission equals; empty where it is not known."""
+        emission = self.emission
+        return {} if emission is None or emission.value is None else equivalents(emission.value)
+
+    def values(self, column: Literal["planned", "measured"]) -> dict[str, Any]:
+        """The bare numbers of one column, nested by key: `{"energy": {"kwh": 1.2}}`."""
+        tree: dict[str, Any] = {}
+        for row in self.rows:
+            figure = row.planned if column == "planned" else row.measured
+            if figure is None:
+                continue
+            *groups, leaf = row.key.split(".")
+            branch = tree
+            for group in groups:
+                branch = branch.setdefault(group, {})
+            branch[leaf] = _finite(figure.value)
+        return tree
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "planned": self.values("planned"),
+            "measured": self.values("measured"),
+            "rows": [row.to_json() for row in self.rows],
+            "notes": list(self.notes),
+            "fit": self.fit,
+            "equivalents": {"source": STRUBELL, "times": self.equivalents} if self.equivalents else None,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PriceTag:
+        """Read back what `to_json` wrote (`plan.json`, `pricetag.json`)."""
+
+        def figure(item: dict[str, Any] | None) -> Figure | None:
+            return Figure(**item) if item else None
+
+        rows = tuple(
+            Row(
+                row["key"],
+                row["name"],
+                row["unit"],
+                figure(row.get("planned")),
+                figure(row.get("measured")),
+            )
+            for row in data["rows"]
+        )
+        return cls(data.get("title", ""), rows, tuple(data.get("notes", ())), data.get("fit"))

@@ -1,0 +1,237 @@
+"""Floating-point operations of a step, to the operation.
+
+Convention: a matrix product of [m, k] with [k, n] is 2mnk operations; additions of biases, norms, activations, softmax
+and the rotation of positions are not counted (as in `torch.utils.flop_counter`). Attention counts the full square of
+queries and keys, without halving for causality and without subtracting what a window or a document mask hides. The
+backward pass of a matrix product is two products of the same size. Model FLOPs leave out everything that is computed
+twice; that is `recomputed`: a block's forward pass under activation checkpointing, and the scores that a fused
+attention kernel computes again in its backward pass (one of five products, Dao et al. 2022, section 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trainer.books.layout import micro_batches, world_size
+from trainer.books.lengths import lengths
+from trainer.books.parameters import parameters
+from trainer.config import Config
+from trainer.config.model import ModelConfig
+
+AttentionBackward = Literal["composed", "fused"]
+
+
+@dataclass(frozen=True)
+class FlopAccount:
+    """Operations of one sample's forward pass by part, at data.sequence_length; and of the whole run."""
+
+    projections: int  # of attention: queries, keys, values, output
+    scores: int  # queries times keys, probabilities times values
+    feed_forward: int
+    head: int  # output matrix and everything else between the blocks and the loss
+    embedding: int  # projection of a factorised embedding
+    generator: int  # ELECTRA's, all of it
+    forward_only: int  # part of the above whose result nobody needs, so that it has no backward pass
+    pass_forward: int  # per forward pass, whatever its number of samples
+    pass_backward: int
+    recomputed_sample: int
+    recomputed_pass: int
+    samples_per_step: int
+    passes_per_step: int
+    tokens_per_step: int
+    six_n_step: int  # 6 x weights x the tokens that pass them
+    twelve_lhqt_step: int  # 12 L H Q T per token (Chowdhery et al. 2022, appendix B)
+    # Of the whole run, over all its sequence lengths; 0 where only a measured budget ends it.
+    total: int = 0  # model FLOPs
+    hardware_total: int = 0  # with recomputation
+    six_nd: int = 0  # the usual estimate 6 N D, beside the exact count
+
+    @property
+    def forward_sample(self) -> int:
+        return self.projections + self.scores + self.feed_forward + self.head + self.embedding + self.generator
+
+    @property
+    def forward_per_step(self) -> int:
+        return self.samples_per_step * self.forward_sample + self.passes_per_step * self.pass_forward
+
+    @property
+    def backward_per_step(self) -> int:
+        sample = 2 * (self.forward_sample - self.forward_only)
+        return self.samples_per_step * sample + self.passes_per_step * self.pass_backward
+
+    @property
+    def recomputed_per_step(self) -> int:
+        """Beyond the model FLOPs."""
+        return self.samples_per_step * self.recomputed_sample + self.passes_per_step * self.recomputed_pass
+
+    @property
+    def per_step(self) -> int:
+        """Model FLOPs of one optimizer step, over all ranks: forward and backward, no recomputation."""
+        return self.forward_per_step + self.backward_per_step
+
+    @property
+    def per_token(self) -> float:
+        """Model FLOPs of training on one token (of data.sequence_length)."""
+        return self.per_step / self.tokens_per_step
+
+    @property
+    def hardware_per_step(self) -> int:
+        """With recomputation: the numerator of HFU."""
+        return self.per_step + self.recomputed_per_step
+
+
+@dataclass
+class _Work:
+    """Forward operations of blocks."""
+
+    projections: int = 0
+    scores: int = 0
+    feed_forward: int = 0
+    shared: int = 0  # per pass: what does not depend on the number of samples
+
+    def add(self, other: _Work, times: int = 1) -> None:
+        self.projections += times * other.projections
+        self.scores += times * other.scores
+        self.feed_forward += times * other.feed_forward
+        self.shared += times * other.shared
+
+    def copy(self) -> _Work:
+        return replace(self)
+
+    @property
+    def per_sample(self) -> int:
+        return self.projections + self.scores + self.feed_forward
+
+
+def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
+    model = config.body
+    source, target = lengths(config)
+    two_streams = model.two_stream and config.objective.name == "permuted_lm" and config.task.kind is None
+    work, forward_only = _Work(), _Work()
+    work.add(_block(model, source), model.depth * (2 if two_streams else 1))
+    if two_streams:  # the last block's content stream has no reader
+        forward_only = _block(model, source)
+    if target:
+        work.add(_block(model, target, source), model.depth)
+    reference = config.task.kind == "preference"  # reads all that the policy reads, and learns nothing
+    if reference:
+        work.add(forward_only := work.copy())
+    generator, generator_work = 0, _Work()
+    if (small := model.generator) is not None:
+        generator_work.add(_block(small, source), small.depth)
+        generator = generator_work.per_sample + _projection(small, source) + _token_head(config, small, source)
+
+    learned = _Work(
+        work.projections - forward_only.projections,
+        work.scores - forward_only.scores,
+        work.feed_forward - forward_only.feed_forward,
+        work.shared - forward_only.shared,
+    )
+    recomputed_sample = recomputed_pass = 0
+    if attention_backward == "fused":
+        recomputed_sample += (learned.scores + generator_work.scores) // 2
+    if config.engine.activation_checkpointing:
+        # Recomputation stops when everything that was saved is back: before the last product, unless a norm follows it.
+        # ELECTRA's generator keeps its activations.
+        recomputed_sample += learned.per_sample
+        if model.norm_position == "pre":
+            blocks = model.depth * ((2 if two_streams else 1) * source + target) - (source if two_streams else 0)
+            recomputed_sample -= blocks * 2 * model.width * model.ffn_channels
+        recomputed_pass = learned.shared
+
+    projection = _projection(model, source) + (_projection(model, target) if target else 0)
+    head = _head(config, source, target)
+    batch = config.optim.batch_size * config.task.rows
+    return FlopAccount(
+        projections=work.projections,
+        scores=work.scores,
+        feed_forward=work.feed_forward,
+        head=head * (1 + reference),
+        embedding=projection * (1 + reference),
+        generator=generator,
+        forward_only=forward_only.per_sample + (head + projection) * reference,
+        pass_forward=work.shared,
+        pass_backward=learned.shared,  # its input is a table of sinusoids: only the weight has a gradient
+        recomputed_sample=recomputed_sample,
+        recomputed_pass=recomputed_pass,
+        samples_per_step=batch,
+        passes_per_step=micro_batches(config) * world_size(config),
+        tokens_per_step=batch * config.data.sequence_length,
+        six_n_step=_six_n(config, source, target) * batch,
+        twelve_lhqt_step=3 * (work.scores + generator_work.scores) * batch,
+    )
+
+
+def flop_per_step(config: Config) -> int:
+    """Model FLOPs of a step as budget.flop counts them: as if in one pass on one rank, so the same on any machine."""
+    account = step_flops(config, "composed")
+    return account.per_step - (account.passes_per_step - 1) * (account.pass_forward + account.pass_backward)
+
+
+def _block(model: ModelConfig, tokens: int, source: int = 0) -> _Work:
+    """One block's forward pass over `tokens` of one sample; `source`: tokens of the encoder that it attends to."""
+    width, query, key = model.width, model.heads * model.head_channels, model.key_heads * model.head_channels
+    work = _Work(
+        projections=2 * tokens * width * (2 * query + 2 * key),
+        scores=4 * tokens * tokens * query,
+        feed_forward=2 * tokens * width * model.ffn_channels * (3 if model.gated else 2),
+    )
+    if source:
+        work.projections += 2 * width * (2 * tokens * query + 2 * source * key)
+        work.scores += 4 * tokens * source * query
+    if model.position == "relative":  # distances from `tokens` to -`tokens`, projected once for all samples
+        work.scores += 2 * tokens * 2 * tokens * query
+        work.shared = 2 * 2 * tokens * width * query
+    return work
+
+
+def _projection(model: ModelConfig, tokens: int) -> int:
+    return 2 * tokens * model.embedding_channels * model.width if model.embedding_channels != model.width else 0
+
+
+def _token_head(config: Config, model: ModelConfig, tokens: int) -> int:
+    """From the residual stream to logits over the vocabulary."""
+    columns = model.width if model.family == "encoder_decoder" else model.embedding_channels
+    between = model.family == "decoder" and columns != model.width
+    transform = 2 * tokens * model.width * columns if model.head_transform or between else 0
+    return transform * (model.family != "encoder_decoder") + 2 * tokens * columns * config.vocabulary
+
+
+def _head(config: Config, source: int, target: int) -> int:
+    model = config.model
+    if config.task.outputs:
+        return _new_head(config, target or source)
+    if model.generator is not None:  # a detector on every token
+        return 2 * source * (model.width**2 + model.width)
+    head = _token_head(config, model, target or source)
+    if config.objective.question is not None and model.sentence_head:
+        head += 2 * model.width**2 + 2 * model.width * 2
+    return head
+
+
+def _new_head(config: Config, tokens: int) -> int:
+    """Of tuning: one vector a row through a dense layer and to the outputs, or every token to the outputs."""
+    width, outputs = config.model.width, config.task.outputs
+    if config.task.pools:
+        return 2 * width * outputs + (2 * width**2 if config.model.family != "decoder" else 0)
+    return 2 * tokens * width * outputs
+
+
+def _six_n(config: Config, source: int, target: int) -> int:
+    """6 x weights x tokens of one sample, each weight by the tokens that pass it; norms and biases included."""
+    model, weights = config.model, parameters(config)
+    passes = model.depth if model.shared_layers else 1
+    blocks = passes * weights.non_embedding
+    output = weights.shared + weights.head
+    if target:  # half the tokens' parameters each (Brown et al. 2020, appendix D)
+        second = passes * _decoder_share(config)
+        return 6 * ((blocks - second) * source + (second + output) * target)
+    return 6 * source * (blocks + output + weights.generator)
+
+
+def _decoder_share(config: Config) -> int:
+    """Weights of the decoder's blocks in an encoder-decoder."""
+    alone = config.model.model_copy(update={"family": "encoder"})
+    encoder = parameters(config.model_copy(update={"model": alone})).non_embedding
+    return parameters(config).non_embedding - encoder

@@ -1,0 +1,51 @@
+"""What one rank computes and moves in one step: the amounts that a clock gives times to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.books.activations import FP32, on_gpu, saved
+from trainer.books.flops import flops
+from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.lengths import lengths
+from trainer.books.parameters import parameters
+from trainer.books.wire import wire
+from trainer.config import Config
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one rank does in one step."""
+
+    product_flop: float  # linear layers, with recomputation
+    score_flop: float  # attention scores, with recomputation
+    activation_bytes: float  # moved by everything that is no matrix product
+    loss_bytes: float  # moved by the loss over the vocabulary
+    optimizer_bytes: float
+    wire_bytes: float
+    layers: int  # blocks passed through, forward and backward: each costs a fixed time
+
+
+def work(config: Config) -> Work:
+    """Count one rank's step."""
+    ranks, account = world_size(config), flops(config, "fused" if on_gpu(config) else "composed")
+    model, passes = config.model, micro_batches(config)
+    scores = 3 * account.scores * account.samples_per_step / ranks
+    recomputed = account.recomputed_per_step / ranks
+    share = account.scores / max(account.forward_sample, 1)
+    products = account.per_step / ranks - scores + recomputed * (1 - share)
+    kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
+    again = 4 / 3 if config.engine.activation_checkpointing else 1.0
+    count = parameters(config).total
+    return Work(
+        product_flop=products,
+        score_flop=scores + recomputed * share,
+        # What is kept is written once and read twice, its gradient written and read.
+        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies),
+        loss_bytes=passes * kept.logits,
+        # Weights, gradients and two moments are read, all but the gradients written (fused AdamW), and one more pass
+        # over the gradients for their norm; gradients are added up once a micro-batch.
+        optimizer_bytes=FP32 * (9 * count / (ranks if zero_stage(config) else 1) + 3 * passes * count),
+        wire_bytes=wire(config).total,
+        layers=passes * model.depth * (2 if model.family == "encoder_decoder" else 1),
+    )

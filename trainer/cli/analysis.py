@@ -1,0 +1,140 @@
+"""Verbs that draw conclusions from many runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from trainer.cli.arguments import folder_and_options, split_flags, whole_numbers
+from trainer.utils.errors import UserError, nearest
+
+FIT_HELP = """\
+isoflop fit <root of runs | table.csv> [name=value ...] [--json]
+
+Fits Chinchilla's three approaches and Kaplan's form, with bootstrap intervals, and writes fit.json, fit.html and
+pictures. A table needs the columns parameters, tokens (or flop) and loss; kwh, gco2e, money, name, status ... are used
+if there.
+
+  budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
+  parameters=total       what N counts for run folders: total, or non_embedding
+  column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
+  optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
+  mixed=true             fit runs of different data, tokenizers or objectives together
+  replicates=400         bootstrap replicates
+  seed=0                 of the bootstrap
+  out=<folder>           where to write; default <root>/fit, or <table>-fit beside the table
+"""
+
+
+def fit(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if flags & {"--help", "-h"}:
+        print(FIT_HELP)
+        return 0
+    from trainer.scaling import fit as room
+    from trainer.utils.progress import progress_bar
+
+    columns = {
+        word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
+    }
+    words = [word for word in words if not (word.startswith("column.") and "=" in word)]
+    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
+    source, options = folder_and_options("fit", words, known)
+    mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
+    count = _choice("fit", options, "parameters", tuple(room.COUNTS))
+    replicates, seed = _number("fit", options, "replicates", 400, 20), _number("fit", options, "seed", 0, 0)
+    if optimal:
+        table = room.read_csv(source, columns, optimal=True)
+        print(json.dumps(room.fit_optima(table), indent=1) if "--json" in flags else room.format_optima(table))
+        return 0
+    table = room.read_table(source, count=count, columns=columns, mixed=mixed)
+    budgets = [text for text in options.get("budget", "").split(",") if text]
+    with progress_bar() as progress:
+        found = room.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
+    default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
+    folder = Path(options.get("out") or default)
+    facts = room.write_fit(found, folder, source.name)
+    print(
+        json.dumps(facts, indent=1)
+        if "--json" in flags
+        else f"{room.format_findings(found)}\n\npage      {folder}/fit.html"
+    )
+    return 0
+
+
+COMPARE_HELP = """\
+isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
+
+Runs that differ in the seed alone are one group. Prints the settings that differ, scores with intervals, what was
+spent, and by Welch's test whether the groups differ from the first by more than seed noise.
+"""
+
+
+def compare(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if flags & {"--help", "-h"}:
+        print(COMPARE_HELP)
+        return 0
+    from trainer.scaling import compare as room
+
+    names = [word for word in words if "=" not in word or Path(word).exists()]
+    options = dict(word.split("=", 1) for word in words if word not in names)
+    for name in sorted(set(options) - {"axis", "out"}):
+        raise UserError(f"compare: {name}: no such option{nearest(name, ('axis', 'out'))}; there is axis, out")
+    axis = _choice("compare", options, "axis", tuple(room.AXES))
+    groups = room.read_groups(names)
+    found = room.compare(groups)
+    parents = [str(run.run.parent.resolve()) for group in groups for run in group.runs]
+    folder = Path(options.get("out") or Path(os.path.commonpath(parents)) / "comparison")
+    facts = room.write_comparison(found, axis, folder)
+    print(
+        json.dumps(facts, indent=1)
+        if "--json" in flags
+        else f"{room.format_comparison(found)}\n\npage  {folder}/compare.html"
+    )
+    return 0
+
+
+def _choice(verb: str, options: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """One of the allowed words; the first where none is given."""
+    given = options.get(name, allowed[0])
+    if given not in allowed:
+        raise UserError(f"{verb}: {name}: {given!r} given, {' or '.join(allowed)} wanted{nearest(given, allowed)}")
+    return given
+
+
+def _number(verb: str, options: dict[str, str], name: str, default: int, least: int) -> int:
+    given = options.get(name, str(default))
+    if not given.isdigit() or int(given) < least:
+        raise UserError(f"{verb}: {name}: {given!r} given, a whole number of at least {least} wanted")
+    return int(given)
+
+
+GRID_HELP = """\
+isoflop grid grid=<name> [grid.key=value ...] [key=value ...] [jobs=1] [out=<folder>] [--plan] [--json]
+
+Pre-trains every objective of the grid with the same budget, tunes all on the same tasks and prints the table. The same
+command goes on where an earlier one was stopped. Other keys are overrides of every pre-training run.
+  jobs=1         runs at a time
+  out=<folder>   where grid.md, grid.json, grid.png and grid.svg go; default: beside the runs
+  --plan         only say which runs there would be, and what they cost
+"""
+
+
+def grid(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--plan")
+    if flags & {"--help", "-h"}:
+        from trainer.compose import describe_grid
+
+        print(GRID_HELP + describe_grid())
+        return 0
+    from trainer.scaling import grid as room
+
+    words, numbers = whole_numbers("grid", words, jobs=1)
+    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    words = [word for word in words if not word.startswith("out=")]
+    if "--plan" in flags:
+        print(room.format_plan(*room.planned_grid(words)))
+        return 0
+    return room.run_grid(words, jobs=numbers["jobs"], out=Path(out[-1]) if out else None, as_json="--json" in flags)

@@ -1,0 +1,115 @@
+"""The words after a verb: overrides, flags and names of runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.utils.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from trainer.books.visible import Document
+
+
+def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]:
+    """Split words into overrides and flags. Raises UserError for a flag this verb does not have."""
+    flags = {word for word in arguments if word.startswith("-") and "=" not in word}
+    for flag in sorted(flags - {*known, "--help", "-h"}):
+        raise UserError(f"{flag}: no such option{nearest(flag, known)}; there is {', '.join(known) or 'none'}")
+    return [word for word in arguments if word not in flags], flags
+
+
+def option_as_key(arguments: list[str], name: str) -> list[str]:
+    """`--name value` and `--name=value` as name=value."""
+    flag = f"--{name}"
+    words = [word.removeprefix("--") if word.startswith(f"{flag}=") else word for word in arguments]
+    if flag not in words:
+        return words
+    at = words.index(flag)
+    if at + 1 == len(words):
+        raise UserError(f"{flag}: a value is missing")
+    return [*words[:at], f"{name}={words[at + 1]}", *words[at + 2 :]]
+
+
+def wants_help(flags: set[str], text: str, *, keys: bool = True, ladder: bool = False) -> bool:
+    """Print a verb's help if it was asked for; with the `keys` of the configuration, and with those of a `ladder`."""
+    if flags & {"--help", "-h"}:
+        from trainer.compose import describe_keys, describe_ladder
+
+        print((text + (describe_ladder() if ladder else "") + (describe_keys() if keys else "")).rstrip("\n"))
+        return True
+    return False
+
+
+def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
+    """The run that the first word names (by path, `<experiment>/<id>` or `<id>`), and the rest."""
+    from trainer.run_folder import find_run
+
+    names = [word for word in words if "=" not in word or os.path.isdir(word)]  # noqa: PTH112 (any text will do)
+    if len(names) != 1:
+        raise UserError(
+            f"{verb}: name one run, e.g. isoflop {verb} runs/<experiment>/<id>; got {' '.join(names) or 'none'}"
+        )
+    return find_run(names[0], "runs").path, [word for word in words if word != names[0]]
+
+
+def folder_and_options(verb: str, words: list[str], known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
+    """The one folder that the words name, and the options."""
+    options = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
+    names = [word for word in words if "=" not in word or Path(word).exists()]
+    for name in sorted(set(options) - set(known)):
+        raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known) or 'none'}")
+    if len(names) != 1:
+        raise UserError(f"{verb}: name one folder; got {' '.join(names) or 'none'}")
+    return Path(names[0]), options
+
+
+def whole_numbers(verb: str, words: list[str], **defaults: int) -> tuple[list[str], dict[str, int]]:
+    """Take the verb's own numbers out of the words. Raises UserError where one is no whole number."""
+    numbers, rest = dict(defaults), []
+    for word in words:
+        name, _, text = word.partition("=")
+        if name not in defaults:
+            rest.append(word)
+        elif text.isdigit():
+            numbers[name] = int(text)
+        else:
+            raise UserError(f"{verb}: {name}: {text!r} given, a whole number wanted")
+    return rest, numbers
+
+
+def take_number(words: list[str], name: str) -> tuple[list[str], float | None]:
+    """Take `<name>=<number>` out of the words; None where it is not there. Raises UserError where it is not above 0."""
+    given = [word for word in words if word.startswith(f"{name}=")]
+    if not given:
+        return words, None
+    text = given[-1].partition("=")[2]
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise UserError(f"{name}: {text!r} given, a number above 0 wanted")
+    return [word for word in words if word not in given], number
+
+
+def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:
+    """Take `documents=600,424` out of the words: the documents of one sample, none where nothing is said.
+
+    A slash divides a document in its two parts, see `trainer.books.visible`. Raises UserError where that is no length.
+    """
+    from trainer.books.visible import Document
+
+    given = [word for word in words if word.startswith("documents=")]
+    if not given:
+        return words, ()
+    text = given[-1].partition("=")[2]
+    parts = [part.strip().split("/") for part in text.strip("[]").split(",")]
+    if not all(len(part) <= 2 and all(number.isdigit() for number in part) for part in parts):
+        raise UserError(
+            f"documents: {text!r} given, whole numbers with commas between them wanted, e.g. 600,424; of an "
+            "encoder-decoder source/target, e.g. 512/114"
+        )
+    return [word for word in words if word not in given], tuple(Document(*map(int, part)) for part in parts)

@@ -1,0 +1,144 @@
+"""Verbs about text: corpora and tokenizers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from trainer.cli.arguments import split_flags, wants_help, whole_numbers
+from trainer.utils.errors import UserError, nearest
+
+PARTS = ("show", "card", "verify")
+HELP = """\
+isoflop data [show|card|verify] [key=value ...] [--json]
+
+  data                        prepare tokenizer and token shards, and say what they hold
+  data show step=0 samples=2  what a step reads
+  data card                   the data card
+  data verify                 hash the prepared files of these words; of a run: data verify <run folder>; of a folder
+                              of shards: data verify <folder>; of the whole cache: data verify --all
+                              exit code 0: all are as they were made, 1: some are damaged, a line for each
+"""
+
+
+def data(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--all")
+    if wants_help(flags, HELP):
+        return 0
+    what = next((word for word in words if word in PARTS), None)
+    if what is None and (odd := [word for word in words if word.isalpha()]):
+        raise UserError(f"data: {odd[0]}: there is {', '.join(PARTS)}{nearest(odd[0], PARTS)}")
+    if "--all" in flags and what != "verify":
+        raise UserError("--all: data verify has that option")
+    if what == "verify":
+        at = words.index("verify")
+        return _verify(words[:at] + words[at + 1 :], every="--all" in flags, as_json="--json" in flags)
+    if what == "show":
+        return _show([word for word in words if word != what], "--json" in flags)
+    if what == "card":
+        return _card([word for word in words if word != what], "--json" in flags)
+    from trainer.compose import compose
+    from trainer.data import prepare
+    from trainer.utils.progress import progress_bar
+
+    with progress_bar() as progress:
+        prepared = prepare(compose(words), progress)
+    facts = {
+        "folder": str(prepared.folder),
+        "fingerprint": prepared.fingerprint,
+        "vocabulary": prepared.vocabulary,
+        **{name: vars(getattr(prepared, name)) for name in ("train", "held_out")},
+    }
+    if "--json" in flags:
+        print(json.dumps(facts, indent=1, default=str))
+    else:
+        for name in ("train", "held_out"):
+            split = getattr(prepared, name)
+            print(f"{name:<9} {split.documents:>9,} documents  {split.bytes:>13,} bytes  {split.tokens:>13,} tokens")
+        print(f"yardstick {prepared.held_out.unigram_bits_per_byte:.3f} bits/byte (unigram entropy, held-out tokens)")
+        print(f"shards    {prepared.folder}")
+    return 0
+
+
+def _show(words: list[str], as_json: bool) -> int:
+    from trainer.compose import compose
+    from trainer.data.show import format_show, show
+    from trainer.utils.progress import progress_bar
+
+    words, numbers = whole_numbers("data show", words, step=0, samples=2)
+    with progress_bar() as progress:
+        shown = show(compose(words), numbers["step"], samples=numbers["samples"], progress=progress)
+    print(json.dumps(shown, indent=1, ensure_ascii=False) if as_json else format_show(shown))
+    return 0
+
+
+def _card(words: list[str], as_json: bool) -> int:
+    from trainer.compose import compose
+    from trainer.data.card import format_card
+    from trainer.data.summary import card
+    from trainer.utils.progress import progress_bar
+
+    with progress_bar() as progress:
+        found = card(compose(words), progress)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else format_card(found))
+    return 0
+
+
+def _verify(words: list[str], *, every: bool, as_json: bool) -> int:
+    from trainer.data.summary import verify
+    from trainer.utils.progress import progress_bar
+
+    folders = _folders_to_verify(words, every=every)
+    with progress_bar() as progress:
+        found = [verify(folder, progress) for folder in folders]
+    if as_json:
+        print(json.dumps(found, indent=1))
+    for one in found:
+        for line in one["damaged"]:
+            print(f"isoflop: {line}", file=sys.stderr)
+        if not as_json and not one["damaged"]:
+            print(f"whole {one['folder']}  {one['files']} files, {one['bytes']:,} bytes")
+    return 1 if any(one["damaged"] for one in found) else 0
+
+
+def _folders_to_verify(words: list[str], *, every: bool) -> list[Path]:
+    """The prepared corpora that the words mean: one of overrides, of a run or of a folder; or all of the cache."""
+    from trainer.compose import compose
+    from trainer.data import cache_root
+    from trainer.data.shards import MANIFEST
+    from trainer.data.summary import corpora_in, corpus_of
+    from trainer.run_folder import RunFolder
+
+    names = [word for word in words if "=" not in word or Path(word).is_dir()]
+    if not names:
+        config = compose(words)
+        return corpora_in(cache_root(config)) if every else [corpus_of(config)]
+    if every or len(words) > 1:
+        raise UserError(f"data verify: give one folder, or overrides, or --all; got {' '.join(words)}")
+    folder = Path(names[0]).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data verify: {names[0]}: no such folder")
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    run = RunFolder(folder)
+    if not run.config.is_file():
+        raise UserError(f"data verify: {names[0]} holds neither prepared data ({MANIFEST}) nor a run (config.yaml)")
+    return [corpus_of(run.load_config())]
+
+
+def tokenizer(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if wants_help(flags, "isoflop tokenizer [out=file.model] [key=value ...] [--json]\n"):
+        return 0
+    from trainer.compose import compose
+    from trainer.data.summary import format_tokenizer
+    from trainer.data.summary import tokenizer as train_tokenizer
+    from trainer.utils.progress import progress_bar
+
+    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    config = compose([word for word in words if not word.startswith("out=")])
+    with progress_bar() as progress:
+        facts = train_tokenizer(config, Path(out[-1]) if out else None, progress)
+    print(json.dumps(facts, indent=1, ensure_ascii=False) if "--json" in flags else format_tokenizer(facts))
+    return 0

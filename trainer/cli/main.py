@@ -1,0 +1,125 @@
+"""The command `isoflop`: finds the verb, and answers what a person got wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainer.cli import analysis, data, evaluate, finetune, generate, hub, launch, price, report, sweep, train
+from trainer.training.faults.signals import interrupted
+from trainer.utils.errors import UserError, nearest
+
+USAGE = """\
+isoflop: pre-training at many sizes, with the price tag attached
+
+  isoflop train [key=value ...]         train; resume=<run> goes on with a run, -m trains one run per swept value
+  isoflop launch [key=value ...]        the same on many nodes: launch=torchrun|slurm; --dry-run shows, -m is one array
+  isoflop status [root]                 runs and jobs: state, step, tokens/s, price so far, last event
+  isoflop cancel <run> ...              end a run: its SLURM jobs, or the process here, which saves first
+  isoflop preflight [key=value ...]     check this host, or all nodes of a launch, and train nothing
+  isoflop sweep ladder=<name> [...]     train the runs of a ladder, each once; --plan: what they will cost
+  isoflop plan [key=value ...]          the price tag of exactly that run, before it starts; -m: one row per swept run
+  isoflop model [key=value ...]         parameters and FLOPs of a model, by part
+  isoflop data [key=value ...]          prepare tokenizer and token shards, and say what they hold
+  isoflop data show step=N [...]        what a step reads, decoded, with its noise marked
+  isoflop data card [...]               the data card: sources, sizes, hashes, and what nobody stated
+  isoflop data verify [...]             hash the prepared files; of a run, of a folder, or --all of the cache
+  isoflop tokenizer [out=file] [...]    train the tokenizer alone
+  isoflop eval <run> [tasks=...]        held-out loss of a run's newest checkpoint, or zero- to few-shot tasks
+  isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
+  isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences
+  isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
+  isoflop ledger [root]                 what all runs of a root cost, failed ones included
+  isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
+  isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
+  isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
+  isoflop compare <run> <run> ...       what differs, and whether the loss differs by more than seed noise
+  isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
+  isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
+  isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
+  isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
+  isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
+
+  --help after a verb lists the groups and keys; --cfg prints the configuration; --json prints figures as JSON
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. Bad input is one line per error and exit code 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _own_packages()
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(USAGE)
+            return 0
+        verb, arguments = words[0], words[1:]
+        if verb not in VERBS:
+            hint = "; overrides follow a verb: isoflop train " + verb if "=" in verb else ""
+            raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
+        return VERBS[verb](arguments)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"isoflop: {line}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        if error.filename is None:  # nothing that a person could see to
+            raise
+        print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        return interrupted(error)
+
+
+def _own_packages() -> None:
+    """Other distributions carry packages of these names; a foreign one would be a riddle later on."""
+    home = Path(__file__).resolve().parents[2]
+    for name in ("kernels", "launch", "conf"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
+        if found != home:
+            where = spec.origin if spec and spec.origin else "missing"
+            raise UserError(
+                f"the package {name!r} is not ours ({where}); uninstall the foreign one or start in another folder"
+            )
+
+
+def completion(arguments: list[str]) -> int:
+    from trainer.cli.completion import candidates, script
+
+    if arguments and arguments[0] == "--words":
+        print("\n".join(candidates(arguments[1:], list(VERBS))))
+        return 0
+    print(script(arguments[0] if arguments else "bash"))
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": train.train,
+    "launch": launch.launch,
+    "status": launch.status,
+    "cancel": launch.cancel,
+    "preflight": launch.preflight,
+    "sweep": sweep.sweep,
+    "plan": train.plan,
+    "model": train.model,
+    "data": data.data,
+    "tokenizer": data.tokenizer,
+    "finetune": finetune.finetune,
+    "eval": evaluate.evaluate,
+    "generate": generate.generate,
+    "report": report.report,
+    "workspace": report.workspace,
+    "ledger": price.ledger,
+    "price": price.price,
+    "fit": analysis.fit,
+    "compare": analysis.compare,
+    "grid": analysis.grid,
+    "calibrate": price.calibrate,
+    "import": hub.import_,
+    "export": hub.export,
+    "completion": completion,
+}

@@ -1,0 +1,79 @@
+"""Verbs about cost: of many runs, of anybody's work, of this machine's time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trainer.cli.arguments import split_flags, wants_help
+from trainer.utils.errors import UserError
+
+
+def ledger(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if wants_help(flags, "isoflop ledger [root] [--json]    what every experiment below a root cost\n", keys=False):
+        return 0
+    from trainer.report.ledger import format_ledger, is_root, ledger_json
+    from trainer.report.ledger import ledger as read
+
+    if len(words) > 1:
+        raise UserError(f"ledger: name one root of runs, got {' '.join(words)}")
+    root = Path(words[0] if words else "runs")
+    if not is_root(root):
+        above = f"; did you mean {root.parent}?" if is_root(root.parent) else ""
+        raise UserError(f"{root}: no runs here, <experiment>/<id>{above}")
+    accounts = read(root)
+    print(json.dumps(ledger_json(accounts), indent=1) if "--json" in flags else format_ledger(accounts))
+    return 0
+
+
+def price(arguments: list[str]) -> int:
+    from trainer.books.price_inputs import describe_inputs
+
+    words, flags = split_flags(arguments, "--json")
+    usage = "isoflop price name=number ... [machine=...] [site=...] [--json]\n\n"
+    if wants_help(flags, usage + describe_inputs(), keys=False):
+        return 0
+    from trainer.books import format_price_tag, price_json
+    from trainer.books import price as price_of
+    from trainer.compose import compose
+
+    groups = [word for word in words if word.startswith(("machine=", "site=", "machine.", "site."))]
+    given: dict[str, str] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not (name and sign):
+            raise UserError(f"price: {word}: write name=number")
+        if name in given:
+            raise UserError(f"{name}: given twice, {given[name]} and {value}")
+        if word not in groups:
+            given[name] = value
+    config = compose(groups)
+    tag = price_of(machine=config.machine, site=config.site, **given)
+    print(json.dumps(price_json(tag), indent=1) if "--json" in flags else format_price_tag(tag))
+    return 0
+
+
+def calibrate(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json")
+    if wants_help(flags, "isoflop calibrate [key=value ...] [--json]\n"):
+        return 0
+    from trainer.compose import compose
+    from trainer.meter.calibration import calibrate as measure
+    from trainer.utils.progress import progress_bar
+
+    config = compose(words)
+    if config.machine.name != "unstated" or config.launch.ranks > 1:
+        raise UserError(
+            "calibrate: one rank on this host's processor is measured; leave out machine=... and launch=..."
+        )
+    with progress_bar() as progress:
+        found = measure(config, progress)
+    if "--json" in flags:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        print(f"{found.machine}, {found.precision}, {found.threads} threads: fitted within {found.error:.0%}")
+        for step in found.steps:
+            shape = f"width {step['width']:>4} depth {step['depth']} sequence {step['sequence_length']:>5}"
+            print(f"  {shape}   measured {step['measured_seconds']:.3f} s   fitted {step['fitted_seconds']:.3f} s")
+    return 0

@@ -1,0 +1,97 @@
+"""Verbs before and during training."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from trainer.cli.arguments import split_flags, take_documents, take_number, wants_help
+from trainer.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from trainer.books import PriceTag
+
+
+def train(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--cfg", "--json", "-m", "--multirun")
+    if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--json]\n"):
+        return 0
+    from trainer.run.start import start
+
+    if "--cfg" in flags:
+        return show_config(words, flags)
+    if flags & {"-m", "--multirun"}:
+        from trainer.scaling.ladder import planned_runs
+        from trainer.scaling.sweep import train_all
+
+        return train_all(planned_runs(words), as_json="--json" in flags)
+    return start(words, as_json="--json" in flags)
+
+
+def show_config(words: list[str], flags: set[str]) -> int:
+    from trainer.run.start import composed
+
+    if flags & {"-m", "--multirun"}:
+        raise UserError("--cfg: it shows the configuration of one run; leave -m out, and give each key one value")
+    print(composed(words)[0].to_yaml(), end="")
+    return 0
+
+
+PLAN_USAGE = """\
+isoflop plan [key=value ...] [documents=600,424] [-m] [--largest [tokens_per_parameter=20]] [--json] [--cfg]
+
+  --largest  the largest model of the preset's kind that the budget trains; of budget.flop, on enough tokens a parameter
+"""
+
+
+def plan(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun", "--largest")
+    if wants_help(flags, PLAN_USAGE):
+        return 0
+    words, documents = take_documents(words)
+    words, ratio = take_number(words, "tokens_per_parameter")
+    if "--cfg" in flags:
+        return show_config(words, flags)
+    from trainer.books import format_plans, format_price_tag, plans_json
+    from trainer.books import plan as price_tag
+    from trainer.books.largest import largest, size_of
+    from trainer.compose import compose, sweep
+
+    if ratio is not None and "--largest" not in flags:
+        raise UserError("tokens_per_parameter: only plan --largest with budget.flop asks for it")
+
+    def planned(run: list[str]) -> tuple[list[str], PriceTag]:
+        """The words of a run and its price; with --largest the size that was found is the last word."""
+        config = compose(run)
+        if "--largest" in flags:
+            config = largest(config, ratio)
+            run = [*run, f"model.size={size_of(config)}"]
+        return run, price_tag(config, documents)
+
+    if flags & {"-m", "--multirun"}:
+        tags = [(" ".join(run), tag) for run, tag in map(planned, sweep(words))]
+        print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
+        return 0
+    run, tag = planned(words)
+    if "--json" in flags:
+        print(json.dumps({"overrides": run, **tag.to_json()}, indent=1))
+        return 0
+    if "--largest" in flags:
+        print(f"the largest model of its kind for this budget: {run[-1]}\n")
+    print(format_price_tag(tag))
+    return 0
+
+
+def model(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--cfg")
+    if wants_help(flags, "isoflop model [key=value ...] [documents=600,424] [--json]\n"):
+        return 0
+    words, documents = take_documents(words)
+    if "--cfg" in flags:
+        return show_config(words, flags)
+    from trainer.books import format_model, model_account
+    from trainer.compose import compose
+
+    account = model_account(compose(words), documents)
+    print(json.dumps(account, indent=1) if "--json" in flags else format_model(account))
+    return 0

@@ -1,0 +1,120 @@
+"""Plain data against the schema: every error at once, each as a line for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from trainer.config import Config
+from trainer.config.schema import section_in
+from trainer.utils.errors import UserError, nearest
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every key of the schema, dotted."""
+    names = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += keys(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def validate(
+    plain: Mapping[str, Any],
+    wrong: Iterable[str] = (),
+    schema: type[Schema] = Config,  # type: ignore[assignment]
+    rules: Callable[[Schema], list[str]] = lambda config: [],
+) -> Schema:
+    """Check plain data against the schema, then by `rules`, which say a line for each thing that is wrong.
+
+    Raises UserError with every wrong key, what was given, what is allowed.
+    """
+    lines = list(wrong)
+    data = {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
+    seen: set[str] = set()
+    config: Schema | None = None
+    while True:
+        try:
+            config = schema.model_validate(data)
+            break
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        fresh = [line for one in found for line in _explain(one, schema) if line not in lines]
+        # Rules over several keys make no sense over values that were put back to their defaults.
+        fresh = [line for line in fresh if not any(name in line for name in seen)]
+        lines += fresh
+        if not any(_put_back(data, one["loc"], seen) for one in found):
+            break
+    if config is not None:  # else what is wrong hides the rest
+        lines += [line for line in rules(config) if not any(name in line for name in seen)]
+    if lines or config is None:
+        raise UserError("\n".join(dict.fromkeys(lines)))
+    return config
+
+
+def _put_back(data: dict[str, Any], loc: tuple[Any, ...], seen: set[str]) -> bool:
+    """Remove the wrong value so that what else is wrong can be seen."""
+    branch: Any = data
+    path = [part for part in loc if isinstance(part, str)]
+    depth = 0
+    for part in path[:-1]:
+        if not isinstance(branch, dict) or part not in branch or not isinstance(branch[part], dict):
+            break
+        branch, depth = branch[part], depth + 1
+    name = path[depth] if depth < len(path) else None
+    if name is None or not isinstance(branch, dict) or name not in branch:
+        return False
+    seen.add(".".join(path[: depth + 1]))
+    del branch[name]
+    return True
+
+
+def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
+    """A pydantic error as lines for a person."""
+    loc = [str(part) for part in error["loc"] if not isinstance(part, int)]
+    kind, context, given = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "value_error":
+        text = str(context["error"])
+        if loc in ([], ["budget"]):
+            return text.splitlines()
+        section = section_of(loc, schema)
+        prefix = f"{'.'.join(loc)}." if section else f"{'.'.join(loc)}: "
+        return [prefix + line for line in text.splitlines()]
+    name = ".".join(loc)
+    if kind == "extra_forbidden":
+        parent = ".".join(loc[:-1])
+        known, section = keys(schema), section_of(loc[:-1], schema)
+        beside = [f"{parent}.{key}" for key in section.model_fields] if section else []
+        allowed = beside if parent else [*schema.model_fields, *known]
+        near = nearest(name, allowed) or nearest(loc[-1], [key.split(".")[-1] for key in known])
+        return [f"{name}: no such key{near}"]
+    units = _units(loc, schema)
+    want = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    near = ""
+    if kind == "literal_error":
+        choices = [part.strip(" '") for part in context["expected"].replace(" or ", ",").split(",")]
+        near = nearest(str(given), choices)
+    return [f"{name}: {given!r} given, {want}{units} wanted{near}"]
+
+
+def section_of(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | None:
+    """The section of the schema at these names, if they lead to one."""
+    model: Any = schema
+    for part in loc:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = section_in(field.annotation) if field else None
+    return model
+
+
+def _units(loc: list[str], schema: type[BaseModel]) -> str:
+    section = section_of(loc[:-1], schema) if len(loc) > 1 else schema
+    field = section.model_fields.get(loc[-1]) if section and loc else None
+    extra = field.json_schema_extra if field else None
+    return f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""

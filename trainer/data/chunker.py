@@ -1,0 +1,191 @@
+"""One split of the text, cut into samples of one sequence length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.data.best_fit import BestFit
+from trainer.data.layouts import Cut, Pieces, Windows, windows
+from trainer.data.order import Order
+from trainer.data.shards import Prepared, TokenStream
+from trainer.objectives import Objective, Packed, Window
+from trainer.objectives.noise import below, rows
+from trainer.utils.errors import UserError
+
+TRIES = 10  # draws of a partner before one of the same document is accepted
+
+
+@dataclass(frozen=True)
+class Part:
+    """The windows of one source, in an order of their own. first: the place of its first window among all."""
+
+    windows: Windows
+    n: int
+    order: Order | None
+    first: int
+    documents: int  # number of its first document among all of the split
+    fit: BestFit | None = None  # which windows share a sample, if several do
+
+    def places(self, start: int, stop: int) -> np.ndarray:
+        """Windows, or groups of them, that samples start..stop-1 of this source are."""
+        return self.order(start, stop) if self.order else np.arange(start, stop)
+
+
+class Cutting:
+    """The sources of a split as windows of data.sequence_length, each source shuffled anew every epoch or in order."""
+
+    def __init__(
+        self,
+        config: Config,
+        objective: Objective,
+        streams: Mapping[str, TokenStream],
+        pad: int,
+        languages: Languages | None = None,
+        shuffled: int | None = None,
+    ) -> None:
+        """streams: of the sources, by their keys. shuffled: number of the cutting among the run's; None: read in order.
+
+        Raises UserError where a source is too short for one sample, or all of its documents are.
+        """
+        self.sequence_length = config.data.sequence_length
+        self.config, self.objective, self.pad, self.languages = config, objective, pad, languages
+        self.parts: list[Part] = []
+        self.n = 0
+        for number, (name, stream) in enumerate(streams.items()):
+            # Sources of equal size shall not be read in the same order, nor the same source at another length.
+            order = None if shuffled is None else shuffled << 32 | number
+            part = self._part(name, stream, order)
+            self.parts.append(part)
+            self.n += part.n
+
+    def _part(self, name: str, stream: TokenStream, order: int | None) -> Part:
+        config, stride, length = self.config, self.objective.stride, self.objective.length
+        # Held-out text is always read document by document, so that its loss can be compared.
+        boundaries = config.data.boundaries or order is None
+        first = sum(part.windows.count(whole=order is not None) for part in self.parts)
+        cut = windows(self.objective.layout, stream, stride, length, self.pad, boundaries)
+        n, fit = cut.count(whole=order is not None), None
+        if isinstance(cut, Pieces) and isinstance(self.objective, Packed):
+            capacity = config.data.sequence_length
+            fit = BestFit(cut, self.objective.rooms(capacity), capacity)
+            n = fit.samples
+        if order is None:
+            return Part(cut, max(1, n), None, first, stream.first_document, fit)
+        if n < 1:
+            raise UserError(
+                f"{name}: the training text has {len(stream):,} tokens, one sample needs {length:,}; "
+                f"give more text or lower data.sequence_length={config.data.sequence_length}"
+            )
+        if isinstance(cut, Pieces) and fit is None and cut.longest < length:
+            most = cut.longest + config.data.sequence_length - length
+            packed = ", or set data.packing=packed" if config.data.packing == "padded" else ""
+            raise UserError(
+                f"{name}: the longest document has {cut.longest:,} tokens, so that every sample of "
+                f"data.sequence_length={config.data.sequence_length} would be padded; lower it to {most}{packed}"
+            )
+        return Part(cut, n, Order(n, config.seed, ("order", order)), first, stream.first_document, fit)
+
+    def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
+        """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
+        found = [np.flatnonzero(source == which) for which in range(len(self.parts))]
+        pieces = [
+            self.window(part, index[mine], int(number[mine[0]]))
+            for part, mine in zip(self.parts, found, strict=True)
+            if len(mine)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        rows = [mine for mine in found if len(mine)]
+        owners = [mine if w.owner is None else mine[w.owner] for mine, w in zip(rows, pieces, strict=True)]
+        return _joined(pieces, np.concatenate(owners))
+
+    def where(self, places: np.ndarray) -> list[tuple[int, int]]:
+        """Of windows at these places among all: the document of the split, and the tokens of it that lie before."""
+        found = []
+        for place in places.tolist():
+            part = next(part for part in reversed(self.parts) if part.first <= place)
+            within = np.array([place - part.first])
+            document = part.documents + int(part.windows.document(within)[0])
+            found.append((document, int(part.windows.offset(within)[0])))
+        return found
+
+    def window(self, part: Part, index: np.ndarray, first: int) -> Window:
+        """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
+        place = part.places(first, first + len(index))
+        epoch = np.arange(first, first + len(index)) // part.n
+        owner = None
+        if part.fit is not None:
+            place, owner = part.fit.members(place)
+            within = np.arange(len(owner)) - np.searchsorted(owner, owner)
+            index, epoch = index[owner] * self.objective.length + within, epoch[owner]  # noise of its own for each
+        cut = part.windows.cut(place)
+        partner = other = None
+        if self.objective.partner:
+            partner, other = self._partners(part, place, index)
+        return Window(
+            *(cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch),
+            *(self.config.seed, partner, other, cut.begins),
+            None if self.languages is None else self.languages.of(part.windows.document(place) + part.documents),
+            owner,
+        )
+
+    def _partners(self, part: Part, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
+        """A random window of another document of the same source for each, as far as ten draws find one."""
+        seed = self.config.seed
+        draws = below(rows(seed, "partner", index, TRIES), part.n)
+        other = part.windows.document(draws.ravel()).reshape(draws.shape) != part.windows.document(place)[:, None]
+        chosen = draws[np.arange(len(draws)), np.argmax(other, axis=1)]
+        cut: Cut = part.windows.cut(chosen)
+        window = Window(cut.tokens, cut.segments, cut.positions, index, part.first + chosen, index * 0, seed)
+        return window, other.any(axis=1)
+
+
+class Languages:
+    """The language token of every document, from the sources of a mixture."""
+
+    def __init__(self, prepared: Prepared, config: Config, split: str) -> None:
+        origins = prepared.manifest["splits"][split]["origins"]
+        self._edges = np.cumsum([sizes["documents"] for sizes in origins.values()])
+        self._tokens = np.array([self._token(prepared, config, origin) for origin in origins], np.int64)
+
+    def _token(self, prepared: Prepared, config: Config, origin: str) -> int:
+        source = config.data.sources.get(origin)
+        name = config.objective.name
+        if source is None or source.language is None:
+            where = f"data.sources.{origin}.language" if source else "data=mixture with data.sources.*.language"
+            raise UserError(f"objective={name}: it needs the language of every text; state {where}")
+        token = f"<{source.language}>"
+        if token not in prepared.specials:
+            raise UserError(f"objective={name}: the tokenizer has no {token}; add it to tokenizer.symbols")
+        return prepared.specials[token]
+
+    def of(self, documents: np.ndarray) -> np.ndarray:
+        """int64 [B]: the token of each of these documents, counted over the whole split."""
+        which = np.searchsorted(self._edges, documents, side="right")
+        return self._tokens[np.minimum(which, len(self._tokens) - 1)]
+
+
+def _joined(pieces: list[Window], owner: np.ndarray) -> Window:
+    """The rows of several windows as one, in the order of the samples that they belong to."""
+    order = np.argsort(owner, kind="stable")
+
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(piece, name) for piece in pieces])[order]
+
+    return Window(
+        join("tokens"),
+        join("segments"),
+        join("positions"),
+        join("index"),
+        join("place"),
+        join("epoch"),
+        pieces[0].seed,
+        None if pieces[0].partner is None else _joined([w.partner for w in pieces if w.partner is not None], owner),
+        None if pieces[0].other_document is None else join("other_document"),
+        language=None if pieces[0].language is None else join("language"),
+        owner=None if pieces[0].owner is None else owner[order],
+    )

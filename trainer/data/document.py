@@ -1,0 +1,34 @@
+"""A file of a corpus, and the parts in which its documents arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the corpus. `name` does not depend on where the corpus lies; `origin` is its part of a mixture."""
+
+    origin: str
+    name: str
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a document. `first` and `last` mark the document's edges; `read` is how many file bytes it took.
+
+    tokens: int64, of a document that came tokenised; its text is read out of them later.
+    """
+
+    name: str
+    text: str
+    first: bool
+    last: bool
+    read: int
+    tokens: np.ndarray | None = None

@@ -1,0 +1,121 @@
+"""A trained model from its run folder: plain torch, no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import Config
+from trainer.data import Tokenizer
+from trainer.models import build
+from trainer.models.heads import Preference
+from trainer.run_folder import RunFolder
+from trainer.training.checkpoint import each_intact
+from trainer.training.initial_weights import parent_weights
+from trainer.utils.errors import UserError, nearest
+
+
+def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Config, int]:
+    """The model of the newest intact checkpoint in evaluation mode, the run's configuration and the checkpoint's step.
+
+    Raises UserError when there is no intact checkpoint."""
+    folder = RunFolder(run)
+    config = config or folder.load_config()
+    checkpoint = next(each_intact(folder.checkpoints), None)
+    if checkpoint is None:
+        raise UserError(f"{run}: no intact checkpoint yet")
+    if not torch.cuda.is_available() or config.engine.device == "cpu":
+        device = "cpu"
+    else:
+        device = "cuda"
+    with torch.device(device):
+        model = build(config)
+    model.load_state_dict(checkpoint.weights(), strict=False)
+    missing = {name for name, one in model.named_parameters() if one.requires_grad} - set(checkpoint.manifest["shapes"])
+    if missing:
+        raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
+    if isinstance(model, Preference):  # its reference is the parent
+        known = parent_weights(config, beginning=False)
+        values = {name: known(f"reference.{name}") for name, _ in model.reference.named_parameters()}
+        model.reference.load_state_dict(values, strict=False)  # tied parameters have one name here and two there
+    return model.eval().to(device), config, checkpoint.step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with its tokenizer."""
+
+    run: Path
+    step: int  # of its checkpoint
+    config: Config
+    model: nn.Module
+    tokenizer: Tokenizer
+    language: str | None = None  # of its texts, where the model is told it
+
+    @classmethod
+    def load(cls, run: Path) -> Trained:
+        """From the newest intact checkpoint of a run. Raises UserError when there is none, or no tokenizer."""
+        folder = RunFolder(run)
+        if not folder.tokenizer.is_file():
+            raise UserError(f"{run}: has no tokenizer, so no text can be read or written")
+        model, config, step = load_model(run)
+        if config.task.outputs:
+            raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
+        model = model.body if isinstance(model, Preference) else model
+        return cls(run, step, config, model, Tokenizer(folder.tokenizer))
+
+    @property
+    def family(self) -> str:
+        """decoder, encoder or encoder_decoder."""
+        return self.config.model.family
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def told_language(self) -> bool:
+        """Whether its texts have a token of their language (mBART's, before it is tuned)."""
+        return self.config.objective.name == "mbart" and self.config.task.kind is None
+
+    def speaking(self, language: str | None) -> Trained:
+        """The same for texts of a language; null: of the only one that the run's sources state, if it has to be told.
+
+        Raises UserError where a language has to be named, is none of the run's, or is told to no model."""
+        known = sorted({one.language for one in self.config.data.sources.values() if one.language})
+        if not self.told_language:
+            if language is not None:
+                raise UserError(f"language: only objective=mbart reads one, {self.run.name} is no such run")
+            return self
+        if language is None and len(known) == 1:
+            return replace(self, language=known[0])
+        if language not in known:
+            given = "none" if language is None else repr(language)
+            hint = nearest(language or "", known)
+            raise UserError(f"language: {given} given, {self.run.name} was trained on {', '.join(known)}{hint}")
+        return replace(self, language=language)
+
+    @property
+    def opening(self) -> int:
+        """The token that a decoder reads first: <s>, or its language."""
+        return self.special(f"<{self.speaking(self.language).language}>" if self.told_language else "<s>")
+
+    def special(self, piece: str) -> int:
+        """The id of a special token. Raises UserError when the tokenizer has none."""
+        if piece not in self.tokenizer.specials:
+            raise UserError(f"{self.run}: its tokenizer has no {piece}")
+        return self.tokenizer.specials[piece]
+
+    def rows(self, texts: list[list[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
+        """Tokens and segments [B, longest], int64, padded on the right or on the left: segments 0, and -1 there."""
+        longest = max(map(len, texts))
+        tokens = torch.full((len(texts), longest), self.special("<pad>"), device=self.device)
+        segments = torch.full_like(tokens, -1)
+        for row, ids in enumerate(texts):
+            where = slice(longest - len(ids), None) if left else slice(0, len(ids))
+            tokens[row, where] = torch.tensor(ids, dtype=torch.int64, device=self.device)
+            segments[row, where] = 0
+        return tokens, segments

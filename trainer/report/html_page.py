@@ -1,0 +1,102 @@
+"""report.html: one file that works offline, opens from disk and asks nothing of any other place."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from html import escape
+
+from trainer.books.equivalents import STRUBELL
+from trainer.books.formatting import format_figure
+from trainer.books.quantity import Figure
+from trainer.report.curves import plots
+from trainer.report.evaluations import section
+from trainer.report.html_template import images, preformatted, sheet, tiles
+from trainer.report.plots import svg
+from trainer.report.run_data import Contents
+
+
+def page(contents: Contents) -> str:
+    """The page of one run."""
+    config = contents.config
+    environment = json.dumps(contents.environment, indent=2, sort_keys=True, ensure_ascii=False)
+    tasks = section(contents.run)
+    return sheet(
+        f"{config.experiment} / {contents.run.name}",
+        f"{contents.status}, science hash {config.science_hash()}, overrides: {contents.overrides or 'none'}",
+        {
+            "": tiles(_tiles(contents)),
+            "Price tag": _tag(contents),
+            "Curves": images({plot.title: svg(plot) for plot in plots(contents)}),
+            **({"Tasks": tasks} if tasks else {}),
+            "Logbook": _logbook(contents),
+            "Configuration": preformatted(config.to_yaml()),
+            "Environment": preformatted(environment),
+        },
+    )
+
+
+def _tiles(contents: Contents) -> dict[str, str]:
+    best = contents.best
+    score, label = (best.get("bits_per_byte"), "held-out bits per byte") if best else (None, "held-out loss")
+    if best and score is None:
+        score, label = best["loss"], "held-out loss, nats per target"
+    found = {label: f"{score:.4f}" if score is not None else "not evaluated"}
+    for key, label in (
+        ("data.tokens", "tokens"),
+        ("time.wall", "training time"),
+        ("energy.device_kwh", "energy of the devices"),
+        ("carbon.kgco2e", "carbon"),
+        ("cost.amount", "money"),
+    ):
+        row = contents.tag[key]
+        found[label] = format_figure(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
+    return found
+
+
+def _tag(contents: Contents) -> str:
+    lines = ['<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>']
+    for row in contents.tag.rows:
+        cells = []
+        for figure in (row.planned, row.measured):
+            css = "n" if figure is not None and figure.value is not None else "n none"
+            value, _, interval = escape(format_figure(figure, row.unit)).partition(" (")
+            cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
+        both = [figure for figure in (row.measured, row.planned) if figure]
+        known = [figure for figure in both if figure.value is not None] or both
+        sources = dict.fromkeys(map(_source, known))
+        name = escape(row.name).replace("  ", "&nbsp;&nbsp;")
+        lines.append(
+            f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
+        )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
+    return "".join(lines) + "</table>" + notes + _equivalents(contents.tag.equivalents)
+
+
+def _equivalents(times: dict[str, float]) -> str:
+    if not times:
+        return ""
+    rows = (f'<tr><td>{escape(name)}</td><td class="n">{value:.2g} x</td></tr>' for name, value in times.items())
+    return f"<table><tr><th>as much carbon as ({STRUBELL})</th><th></th></tr>{''.join(rows)}</table>"
+
+
+def _source(figure: Figure) -> str:
+    if figure.value is None:
+        return f"not stated: {figure.source}" if figure.source else ""
+    return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
+
+
+def _logbook(contents: Contents) -> str:
+    if not contents.events:
+        return "<p>Nothing was written.</p>"
+    lines = ["<table><tr><th>time (UTC)</th><th class='n'>step</th><th>event</th><th></th></tr>"]
+    for event in contents.events:
+        stamp = event.get("time")
+        at = f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(stamp, int | float) else ""
+        cells = (
+            f"<td>{at}</td>",
+            f'<td class="n">{escape(str(event.get("step", "")))}</td>',
+        )
+        texts = (f"<td>{escape(str(event.get(part, '')))}</td>" for part in ("name", "text"))
+        lines.append(f"<tr>{''.join(cells)}{''.join(texts)}</tr>")
+    return "".join(lines) + "</table>"

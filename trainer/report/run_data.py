@@ -1,0 +1,100 @@
+"""Everything a report says, read from the run's folder alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.books import PriceTag, measured, reprice
+from trainer.books.energy import EnergyAccount, read_energy
+from trainer.books.records import Steps, read_json, read_lines, read_steps
+from trainer.books.run_length import known_steps
+from trainer.config import Config, SiteConfig, load
+from trainer.utils.errors import UserError
+
+ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it ended
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A run, as its folder tells it."""
+
+    run: Path
+    config: Config
+    site: SiteConfig  # at which it is priced
+    tag: PriceTag
+    steps: Steps
+    energy: EnergyAccount
+    events: list[dict[str, Any]]
+    environment: Any
+    overrides: str  # of all attempts
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The evaluation with the lowest held-out loss."""
+        scored = [item for item in self.steps.evaluations if isinstance(item.get("loss"), int | float)]
+        return min(scored, key=lambda item: item["loss"], default=None)
+
+    @property
+    def kwh(self) -> float | None:
+        """Energy as measured; None where nobody did."""
+        return self._spent("energy.kwh")
+
+    @property
+    def gco2e(self) -> float | None:
+        """Grams, of the measured energy at the run's site."""
+        kilograms = self._spent("carbon.kgco2e")
+        return None if kilograms is None else 1000 * kilograms
+
+    @property
+    def money(self) -> float | None:
+        """In the currency of the run's site."""
+        return self._spent("cost.amount")
+
+    def _spent(self, key: str) -> float | None:
+        figure = self.tag[key].measured
+        return None if figure is None else figure.value
+
+    @property
+    def status(self) -> str:
+        """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process could say nothing any more."""
+        for event in reversed(self.events):
+            if event.get("name") in ENDS:
+                return str(event["name"])
+            said = event.get("data", {}).get("status") if isinstance(event.get("data"), dict) else None
+            if isinstance(said, str):
+                return said
+            if event.get("name") in ("start", "resume"):
+                break
+        reached = self.steps.kept[-1]["step"] if self.steps.kept else 0
+        return "finished" if reached >= (known_steps(self.config) or math.inf) else "interrupted"
+
+
+def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
+    """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
+    config = load(run / "config.yaml")
+    priced = config if site is None else config.model_copy(update={"site": site})
+    tag, before = measured(run, site), read_json(run / "plan.json")
+    if isinstance(before, dict) and before.get("rows"):
+        tag = reprice(PriceTag.from_json(before), priced).beside(tag)
+    return Contents(
+        run=run,
+        config=config,
+        site=priced.site,
+        tag=tag,
+        energy=read_energy(run),
+        steps=read_steps(run),
+        events=read_lines(run / "events.jsonl"),
+        environment=read_json(run / "environment.json"),
+        overrides=_overrides(read_json(run / "overrides.json")),
+    )
+
+
+def _overrides(attempts: Any) -> str:
+    """Every word that was given, attempts divided by a semicolon."""
+    given = [item.get("overrides") for item in attempts or () if isinstance(item, dict)]
+    return "; ".join(" ".join(map(str, words)) for words in given if isinstance(words, list))

@@ -1,0 +1,44 @@
+"""Work in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from trainer.training.faults.signals import Interrupted, die_with_parent, interrupt_on_signals, interrupted, passed_on
+from trainer.utils.errors import UserError
+
+
+def apart(one: Callable[[], int]) -> int:
+    """Run in a process of its own, so that every run starts from the same clean state; returns its exit code.
+
+    Raises Interrupted where this process was sent a stop signal meanwhile, which the other one was told of and obeyed.
+    """
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()  # what a terminal sends goes to the parent, which passes it on
+        die_with_parent()
+        code = 1
+        try:
+            interrupt_on_signals()
+            code = one()
+        except UserError as error:
+            print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+            code = 2
+        except KeyboardInterrupt as error:
+            code = interrupted(error)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    with passed_on(pid) as heard:
+        status = os.waitpid(pid, 0)[1]
+    if heard:
+        raise Interrupted(heard[0])
+    return os.waitstatus_to_exitcode(status)

@@ -1,0 +1,63 @@
+"""A tuning run from its parent: the parent's model and tokenizer, a task, and the habits of fine-tuning."""
+
+from __future__ import annotations
+
+from trainer.compose import change, differences
+from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
+from trainer.run_folder import RunFolder
+from trainer.tasks import Examples, classes, longest, open_task
+from trainer.utils.errors import UserError
+
+ROUND = 8  # rows are a multiple of so many tokens long: what tensor cores take whole
+EPOCHS = 3  # of a tuning run without a budget (Devlin et al. 2019, appendix A.3: 2 to 4)
+
+
+def tuned(parent: RunFolder, words: list[str]) -> Config:
+    """The configuration of tuning a run by these overrides: its model, corpus and machinery, an optimizer of its own.
+
+    Classes that are not given are those of the training records, rows are as long as the longest record and no longer
+    than the parent's, and without a budget it is three epochs; all are then stated. Raises UserError for bad records
+    too.
+    """
+    before = parent.load_config()
+    if not parent.tokenizer.is_file():
+        raise UserError(f"{parent.path}: has no tokenizer, so that no text can be read for it")
+    base = before.model_copy(
+        update={
+            "model": before.model.model_copy(update={"vocabulary": before.vocabulary, "max_length": before.max_length}),
+            "data": before.data.model_copy(update={"stages": ()}),
+            "tokenizer": TokenizerConfig(path=str(parent.tokenizer.absolute())),
+            "optim": OptimConfig(lr=5e-4, schedule="linear", min_lr_ratio=0.0, weight_decay=0.01),
+            "budget": BudgetConfig(steps=1),
+            "run": RunConfig(root=before.run.root, cache=before.run.cache),
+            "task": TaskConfig(),
+        }
+    )
+    if not any(word.startswith(("task=", "task.kind=")) for word in words):
+        raise UserError("task: name one, e.g. task=swapped; isoflop finetune --help lists them")
+    config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
+    _same_weights(base, config)
+    task = open_task(config)
+    if not config.task.labels:
+        config = _with(config, "task", labels=classes(config, task))
+    if not any(word.startswith("data.sequence_length=") for word in words):
+        rounded = -(-longest(config, task) // ROUND) * ROUND
+        config = _with(config, "data", sequence_length=min(rounded, config.data.sequence_length))
+    if not any(word.startswith(("budget.", "budget=")) for word in words):
+        samples = EPOCHS * len(Examples(task, config, "train"))
+        config = _with(config, "budget", steps=-(-samples // config.optim.batch_size))
+    return config
+
+
+def _same_weights(parent: Config, config: Config) -> None:
+    """Raise UserError where a key of the model is changed whose weights shall come from the parent."""
+    changed = differences(parent.model.model_dump(), config.model.model_dump())
+    if config.model.position != "learned":
+        changed.pop("max_length", None)
+    if changed and config.task.begins_from_parent:
+        key, (before, now) = next(iter(changed.items()))
+        raise UserError(f"model.{key}: {now!r} given, the parent's weights are of {before!r}")
+
+
+def _with(config: Config, section: str, **values: object) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})

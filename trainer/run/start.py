@@ -1,0 +1,378 @@
+"""A run from its command to its report: compose, check, prepare, freeze the folder, launch, account."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from trainer.compose import change, compose, differences, sweep
+from trainer.config import Config
+from trainer.objectives import check_family
+from trainer.run.child_process import apart
+from trainer.run.finetune_config import tuned
+from trainer.run_folder import RunFolder, find_run, read_entries
+from trainer.training.dataset import Source, check, prepare
+from trainer.training.faults.output import outlive_readers
+from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
+from trainer.utils.progress import progress_bar
+
+
+def start(words: list[str], *, as_json: bool = False) -> int:
+    """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
+    outlive_readers()
+    if "RANK" in os.environ:
+        return _start_under_torchrun(words)
+    from launch import run_local
+    from trainer.report import report_attempt
+
+    with _aside() if as_json else contextlib.nullcontext():
+        config, folder, given = described(words)
+        _started_here(config, ("local",))
+        with resumable(folder):
+            make_ready(config, folder, given)
+            code = run_local(config, folder.path)
+    tunes = config.task.kind is not None
+    if code in (0, 1, 3, 75):
+        with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
+            report_attempt(folder.path, as_json=as_json and not tunes)
+    if code == STOPPED:
+        print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
+    if code == 0 and tunes:
+        from trainer.evaluate.task_scores import format_scores, score_task
+
+        scores = score_task(folder.path)
+        print(json.dumps(scores, indent=1) if as_json else f"\n{format_scores(scores)}")
+    return code
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """What this process and its ranks print goes to standard error; standard output is kept for the JSON."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def launch(words: list[str], *, dry_run: bool = False) -> int:
+    """Start the run that these overrides describe where `launch=` says, or only print what would be run."""
+    from launch import plan_launch, run_launch, show
+
+    if dry_run:
+        config, folder, _ = described(words)
+        show(plan_launch(config, folder.path))
+        return 0
+    outlive_readers()
+    config, folder, given = described(words)
+    verb = "train" if config.launch.name == "local" else "launch"
+    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder, verb):
+        make_ready(config, folder, given)
+        code = run_launch(config, folder.path)
+    if config.launch.is_here and code in (0, 1, 3, 75):
+        from trainer.report import report_attempt
+
+        report_attempt(folder.path)
+    if code == STOPPED:
+        print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
+    return code
+
+
+def launch_many(words: list[str], *, dry_run: bool = False) -> int:
+    """A sweep: under SLURM one job array, elsewhere one run after the other."""
+    from launch import Resources, plan_array, show, submit_array
+
+    runs = _checked_sweep(words)
+    if described(runs[0])[0].launch.name != "slurm":
+        return _one_after_the_other(runs, partial(launch, dry_run=dry_run))
+    now = f"{datetime.now():%Y%m%d-%H%M%S}"
+    if not any(word.startswith("run.id=") for word in words):  # runs that differ in machinery alone have one hash
+        runs = [[*run, f"run.id={now}-{number:03}"] for number, run in enumerate(runs)]
+    taken = [str(described(run)[1].path) for run in runs]
+    if len(set(taken)) < len(taken):
+        raise UserError(f"run.id: {len(taken)} runs of the sweep would share {taken[0]}; leave it out, or sweep it too")
+    made = [described(run)[:2] if dry_run else ready(run) for run in runs]
+    configs, folders = [config for config, _ in made], [folder.path for _, folder in made]
+    folder = folders[0].parent.parent / "sweeps" / now
+    if dry_run:
+        show(plan_array(configs, folders, folder, Resources()))
+        return 0
+    job = submit_array(configs, folders, folder)
+    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent.parent))}")
+    return 0
+
+
+def start_many(words: list[str], *, as_json: bool = False) -> int:
+    """One run after the other for every combination of swept values; all are checked before the first starts."""
+    return _one_after_the_other(_checked_sweep(words), partial(start, as_json=as_json))
+
+
+def _checked_sweep(words: list[str]) -> list[list[str]]:
+    parent = [word for word in words if word.startswith("from=")]
+    runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
+    wrong = []
+    for run in runs:
+        try:
+            described(run)
+        except UserError as error:
+            wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return runs
+
+
+def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int]) -> int:
+    outlive_readers()
+    codes = []
+    for number, run in enumerate(runs, 1):
+        print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
+        try:
+            codes.append(apart(partial(one, run)))
+        except Interrupted:
+            rest = len(runs) - number
+            print(f"isoflop: stopped in run {number}/{len(runs)}; {rest} more were not started", file=sys.stderr)
+            return STOPPED
+    return max((abs(code) for code in codes), default=0)
+
+
+def ready(
+    words: list[str], processes: int | None = None, launchers: tuple[str, ...] = ("local", "torchrun", "slurm")
+) -> tuple[Config, RunFolder]:
+    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
+    ranks = [] if processes is None else [f"launch.processes={processes}"]
+    config, folder, given = described([*words, *ranks])
+    _started_here(config, launchers)
+    make_ready(config, folder, given)
+    return config, folder
+
+
+def _started_here(config: Config, launchers: tuple[str, ...]) -> None:
+    """Raise UserError where another verb starts such runs."""
+    name = config.launch.name
+    if name not in launchers:
+        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
+
+
+def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
+    """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
+    source = prepare_with_progress(config)
+    notes = check(source, config)
+    _freeze(config, folder, words, source, notes)
+
+
+def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
+    """As `composed`, for a run that is to start here."""
+    config, folder, overrides = composed(words)
+    check_run(config)
+    return config, folder, overrides
+
+
+def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
+    """The run that these words describe, its folder, and the overrides among the words; nothing is written yet."""
+    resume, parent = (_runs_named(words, name) for name in ("resume", "from"))
+    new_science = _new_science(words, resume)
+    words = [word for word in words if not word.startswith(("resume=", "from=", "new_science="))]
+    if resume and parent:
+        raise UserError("from: a run that is resumed has its parent already; give one of resume and from")
+
+    before: Config | None
+    if resume:
+        folder = find_run(resume, "runs")
+        before = folder.load_config()
+        config = change(before, words)
+    else:
+        config = tuned(find_run(parent, "runs"), words) if parent else compose(words)
+        folder = _new_folder(config)
+        before = folder.load_config() if folder.config.is_file() else None
+    if before is not None:
+        same_science(before, config, folder, new_science)
+        if before.model != config.model:
+            _weights_fit(config, folder)
+    return config, folder, words
+
+
+def check_run(config: Config) -> None:
+    """What the schema cannot know: whether objective and model fit, the device is there, DeepSpeed takes its keys."""
+    if config.engine.deepspeed:
+        from trainer.training.engine import check as check_engine
+
+        check_engine(config)
+    check_family(config)
+    if config.launch.is_here:
+        _device_exists(config)
+    if config.tracker.wandb == "online":
+        from trainer.trackers import check as check_wandb
+
+        check_wandb(config)
+
+
+def _runs_named(words: list[str], key: str) -> str | None:
+    """The run that `key=<run>` names, if any."""
+    named = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    if len(named) > 1:
+        raise UserError(f"{key}: name one run, got {' and '.join(named)}")
+    if named == [""]:  # as of an unset variable of the shell: a new run is not what was meant
+        raise UserError(f"{key}: name a run, e.g. {key}=runs/<experiment>/<id>; got none")
+    return named[0] if named else None
+
+
+def _new_science(words: list[str], resume: str | None) -> bool:
+    """Whether a resumed run may change its science. Raises UserError where that is said unclearly or of no run."""
+    given = [word.partition("=")[2] for word in words if word.startswith("new_science=")]
+    if given and resume is None:
+        raise UserError("new_science: a new run needs no leave; it is for resume=<run>")
+    for value in given:
+        if value.lower() not in ("true", "false"):
+            raise UserError(f"new_science: {value!r} given, true or false wanted")
+    return bool(given) and given[-1].lower() == "true"
+
+
+def _new_folder(config: Config) -> RunFolder:
+    run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-{config.science_hash()[:6]}"
+    return RunFolder((Path(config.run.root) / config.experiment / run_id).absolute())
+
+
+def same_science(before: Config, config: Config, folder: RunFolder, new_science: bool = False) -> None:
+    """Raise UserError where `folder` holds a run of another science than `config`.
+
+    Where its text lies is no science once it is known which tokens the run began with: `_same_data` looks at those.
+    """
+    changed = differences(before.science(), config.science())
+    if any("data" in entry for entry in read_entries(folder.environment)):
+        changed = {key: values for key, values in changed.items() if not _is_place(key)}
+    if changed and not new_science:
+        lines = [
+            f"{key}: {now!r} given, the run in {folder.path} has {old!r}"
+            for key, (old, now) in list(changed.items())[:8]
+        ]
+        more = [f"... and {len(changed) - 8} more"] if len(changed) > 8 else []
+        way = "this is another experiment: choose another run.id, or go on from its checkpoint with new_science=true"
+        raise UserError("\n".join([*lines, *more, way]))
+
+
+def _is_place(key: str) -> bool:
+    return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
+
+
+def _weights_fit(config: Config, folder: RunFolder) -> None:
+    """Raise UserError where new science asks for other weights than the run's checkpoint has."""
+    import torch
+
+    from trainer.models import build
+    from trainer.training.checkpoint import each_intact
+
+    checkpoint = next(each_intact(folder.checkpoints), None)
+    if checkpoint is None:
+        return
+    with torch.device("meta"):
+        model = build(config)
+    wanted = {name: list(one.shape) for name, one in model.named_parameters() if one.requires_grad}
+    there = checkpoint.manifest["shapes"]
+    for name in {**wanted, **there}:
+        if wanted.get(name) != there.get(name):
+            raise UserError(
+                f"new_science: weights of another shape cannot go on from {checkpoint.folder}: {name} is "
+                f"{there.get(name, 'not there')}, {wanted.get(name, 'none')} wanted; start a new run"
+            )
+
+
+def _device_exists(config: Config) -> None:
+    if config.engine.device == "cuda":
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found < config.launch.processes:
+            raise UserError(f"engine.device: cuda given, {found} CUDA devices found, {config.launch.processes} wanted")
+    if (
+        config.engine.compile
+        and config.engine.device != "cuda"
+        and not (shutil.which("g++") or shutil.which("clang++"))
+    ):
+        raise UserError(
+            "engine.compile: torch.compile on a CPU needs a C++ compiler (g++ or clang++), and there is none"
+        )
+    if (wanted := config.kernels.need_gpu) and config.engine.device != "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            keys = ", ".join(f"kernels.{name}" for name in wanted)
+            raise UserError(
+                f"{keys}: triton given, but there is no GPU here; kernels=auto, torch or reference run anywhere"
+            )
+
+
+def prepare_with_progress(config: Config) -> Source:
+    """What the run learns from, with a bar while it is made."""
+    with progress_bar() as progress:
+        return prepare(config, progress)
+
+
+def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source, notes: list[str]) -> None:
+    """Write down what was decided. The folder is locked for that moment: a live run in it is left alone."""
+    from launch.records import refuse_secrets
+    from trainer.books import format_price_tag, plan
+
+    refuse_secrets({"config.yaml": config.to_yaml(), "overrides.json": json.dumps(words)})
+    tag = plan(config)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with folder.lock():
+            _same_data(folder, source)
+            write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
+            folder.write_overrides(words)
+            write_atomic(folder.config, config.to_yaml())
+    except OSError as error:
+        raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
+    if config.tracker.console != "none":
+        print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
+
+
+def _same_data(folder: RunFolder, source: Source) -> None:
+    """A run goes on with the very tokens that it began with."""
+    entries = reversed(read_entries(folder.environment))
+    before = next((entry["data"] for entry in entries if "data" in entry), source.fingerprint)
+    if before != source.fingerprint:
+        raise UserError(
+            "data: the corpus or tokenizer changed since this run began "
+            f"(tokens {source.fingerprint[:12]} now, {before[:12]} then); restore it, or start a new run"
+        )
+
+
+def _start_under_torchrun(words: list[str]) -> int:
+    """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
+    from torch.distributed import TCPStore
+
+    from trainer.report import report_attempt
+    from trainer.worker import work
+
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False)
+    attempt = f"folder_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if rank == 0:
+        try:
+            _, folder = ready(words, processes=size)
+        except BaseException:
+            store.set(attempt, "")
+            raise
+        store.set(attempt, str(folder.path))
+    path = store.get(attempt).decode()
+    if not path:  # rank 0 said what is wrong
+        return 2
+    code = work(Path(path))
+    if rank == 0 and code in (0, 1, 3, 75):
+        report_attempt(Path(path))
+    return code

@@ -1,0 +1,200 @@
+"""A run is a folder: its files, its lock, and what the machine was like."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from trainer import __version__
+from trainer.config import Config, load
+from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
+
+PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
+LAST_WORDS = ("finished", "stopped", "halted", "failed", "lost", "hang")  # events with which an attempt ends
+
+
+class RunFolder:
+    """Names in one place: who asks for a file of a run asks here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.plan = path / "plan.json"
+        self.overrides = path / "overrides.json"
+        self.metrics = path / "metrics.jsonl"
+        self.events = path / "events.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.tokenizer = path / "tokenizer.model"
+        self.logs = path / "logs"
+        self._lock = path / ".lock"
+
+    def load_config(self) -> Config:
+        """A tokenizer that is no longer where the configuration says is read from the run's own copy.
+
+        Raises UserError where this is not a run folder."""
+        if not self.config.is_file():
+            raise UserError(f"{self.path}: no run folder (it has no config.yaml)")
+        config = load(self.config)
+        given = config.tokenizer.path
+        if given is None or Path(given).expanduser().exists() or not self.tokenizer.is_file():
+            return config
+        return config.model_copy(
+            update={"tokenizer": config.tokenizer.model_copy(update={"path": str(self.tokenizer)})}
+        )
+
+    def lock(self, instead: str = "run.id") -> IO[str]:
+        """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it, and
+        names the key that leads to another folder."""
+        file = open(self._lock, "a+")  # noqa: SIM115 - held open on purpose
+        for last_try in (False, False, False, False, True):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if last_try:
+                    holder = _holder(file)
+                    file.close()
+                    raise UserError(
+                        f"{self.path}: in use by {holder}; wait for it, stop it, or choose another {instead}"
+                    ) from None
+                time.sleep(0.2)  # somebody who only looks, or who is about to end
+        file.truncate(0)
+        job = f" (job {os.environ['SLURM_JOB_ID']})" if "SLURM_JOB_ID" in os.environ else ""
+        file.write(f"process {os.getpid()} on {socket.gethostname()}{job}")
+        file.flush()
+        return file
+
+    def holder(self) -> str | None:
+        """Who holds the folder now, or nobody."""
+        try:
+            with open(self._lock) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return _holder(file)
+        except FileNotFoundError:
+            pass
+        return None
+
+    def attempts(self) -> int:
+        """How often the run was started before."""
+        return sum(name in ("start", "resume") for name in self._event_names())
+
+    def ended_in_silence(self) -> bool:
+        """Whether the newest attempt has no end in the logbook, as after kill -9 of its first rank."""
+        names = self._event_names()
+        return bool(names) and names[-1] not in LAST_WORDS
+
+    def _event_names(self) -> list[str]:
+        try:
+            lines = self.events.read_text(errors="replace").splitlines()
+        except OSError:
+            return []
+        return [name for line in lines if (name := _event_name(line)) is not None]
+
+    def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
+        """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""
+        _add_entry(self.environment, {"attempt": attempt, "time": time.time(), **environment(), **facts})
+
+    def write_overrides(self, words: list[str]) -> None:
+        """overrides.json: one entry a command."""
+        _add_entry(self.overrides, {"time": time.time(), "overrides": words})
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file that has one for every attempt; none where it is missing or damaged."""
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _add_entry(path: Path, entry: dict[str, Any]) -> None:
+    write_atomic(path, json.dumps([*read_entries(path), entry], indent=1))
+
+
+def _holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "another process"
+
+
+def _event_name(line: str) -> str | None:
+    try:
+        return json.loads(line).get("name")
+    except (ValueError, AttributeError):  # torn by a kill
+        return None
+
+
+def find_run(name: str, root: str) -> RunFolder:
+    """A run by path, or by `<experiment>/<id>` or `<id>` under the root. Raises UserError when there is none."""
+    for path in (Path(name).expanduser(), Path(root) / name, *sorted(Path(root).glob(f"*/{name}"))):
+        if (path / "config.yaml").is_file():
+            return RunFolder(path.resolve())
+    known = sorted(str(path.parent) for path in Path(root).glob("*/*/config.yaml"))
+    newest = f"; the newest here is {max(known, key=lambda run: os.stat(run).st_mtime)}" if known else ""
+    raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Every run folder at or below `root`, by name."""
+    found = []
+    for folder, below, files in os.walk(root):
+        if "config.yaml" in files:
+            found.append(Path(folder))
+            below.clear()  # what a run holds is its own
+    return sorted(found)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, host and code state; nothing secret: no environment variables."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "isoflop": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+        "git": _git_state(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _cpu_model() -> str | None:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def _git_state() -> dict[str, Any] | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True, timeout=5
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

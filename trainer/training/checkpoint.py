@@ -1,0 +1,356 @@
+"""Checkpoints that are complete or absent, and that any ZeRO stage and any number of ranks can read.
+
+    checkpoints/step-00000200/
+      model-00001-of-00002.safetensors      whole fp32 weights, a share of the parameters per rank
+      moments-00001-of-00002.safetensors    fp32 stretches of AdamW's moments, keys `<kind>/<parameter>@<first element>`
+      manifest.json                         step, tensors, where each stretch is, a sha256 of every file and of itself
+
+A rank that resumes asks for stretches of flattened parameters, whatever the layout that wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainer.config import CheckpointConfig
+from trainer.training.distributed import World
+from trainer.training.engine import Engine
+from trainer.utils.files import fsync_folder, sha256, write_synced
+
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """A checkpoint that must not be used, and why."""
+
+
+def folder_of(checkpoints: Path, step: int) -> Path:
+    return checkpoints / f"step-{step:08d}"
+
+
+def steps_in(checkpoints: Path) -> list[int]:
+    """Steps of the checkpoints that were completed, oldest first."""
+    if not checkpoints.is_dir():
+        return []
+    return sorted(int(path.name[5:]) for path in checkpoints.glob("step-*") if path.name[5:].isdigit())
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """This rank's share of a checkpoint in host memory; training may go on while it is written."""
+
+    step: int
+    zero_stage: int
+    shapes: dict[str, tuple[int, ...]]
+    weights: dict[str, Tensor]  # whole, fp32
+    moments: dict[str, Tensor]  # `<kind>/<parameter>@<first element>` -> fp32 stretch
+    stretches: list[dict[str, Any]]  # what the moments are: name, kind, start, numel
+
+
+def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor] | None = None) -> Snapshot:
+    """Copy this rank's share of the state after `step` updates. Collective: at stage 3 all ranks gather each weight.
+
+    `buffers` are memory of an earlier snapshot that is no longer needed, to be used again.
+    """
+    buffers = {} if buffers is None else buffers
+    weights = {
+        name: _copied(f"weight/{name}", weight, buffers)
+        for index, (name, weight) in enumerate(engine.weights())
+        if index % world.size == world.rank
+    }
+    moments: dict[str, Tensor] = {}
+    stretches = []
+    for fragment in engine.moments(to_save=True):
+        key = f"{fragment.kind}/{fragment.name}@{fragment.start}"
+        moments[key] = _copied(key, fragment.tensor, buffers)
+        facts = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start}
+        stretches.append(facts | {"numel": fragment.tensor.numel()})
+    engine.synchronize()
+    return Snapshot(step, engine.stage, engine.shapes(), weights, moments, stretches)
+
+
+def _copied(name: str, tensor: Tensor, buffers: dict[str, Tensor]) -> Tensor:
+    buffer = buffers.get(name)
+    if buffer is None or buffer.shape != tensor.shape:
+        pinned = tensor.device.type == "cuda"
+        buffer = buffers[name] = torch.empty(tensor.shape, dtype=torch.float32, pin_memory=pinned)
+    return buffer.copy_(tensor.detach(), non_blocking=True)
+
+
+def write(saved: Snapshot, world: World, checkpoints: Path, facts: dict[str, Any]) -> Path:
+    """Write a checkpoint, each rank its share. Collective. Raises OSError on every rank when any rank could not write;
+    the folder is then absent and what was written aside is removed."""
+    step = saved.step
+    target, aside = folder_of(checkpoints, step), checkpoints / f".step-{step:08d}.partial"
+    try:
+        _together(world, lambda: _clear(aside) if world.is_first else None)
+        shares = _together(world, lambda: _write_share(saved, world, aside))
+        _together(world, lambda: _publish(saved, world, aside, target, facts, shares) if world.is_first else None)
+    except OSError:
+        if world.is_first:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return target
+
+
+def _together(world: World, action: Callable[[], Any]) -> list[Any]:
+    """Run on every rank: either all ranks get all results, or all ranks raise the first OSError."""
+    result, failure = None, None
+    try:
+        result = action()
+    except OSError as error:
+        failure = (error.errno, error.strerror)
+    outcomes = world.gather((result, failure))
+    for _, first in outcomes:
+        if first is not None:
+            raise OSError(*first)
+    return [one for one, _ in outcomes]
+
+
+def _clear(aside: Path) -> None:
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+
+
+def _write_share(saved: Snapshot, world: World, aside: Path) -> dict[str, Any]:
+    """This rank's two files."""
+    suffix = f"{world.rank + 1:05d}-of-{world.size:05d}.safetensors"
+    model_file = "model.safetensors" if world.size == 1 else f"model-{suffix}"
+    moments_file = f"moments-{suffix}"
+    files = {
+        model_file: _write_tensors(aside / model_file, saved.weights),
+        moments_file: _write_tensors(aside / moments_file, saved.moments),
+    }
+    stretches = [stretch | {"file": moments_file} for stretch in saved.stretches]
+    return {"files": files, "weights": dict.fromkeys(saved.weights, model_file), "moments": stretches}
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Straight to the file: safetensors holds the interpreter for as long as it builds a string of bytes."""
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise _os_error(error) from None
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _os_error(error: SafetensorError) -> OSError:
+    """What the system said, which safetensors has only as text: `I/O error: ... (os error 28)`."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(5, str(error))
+
+
+def _publish(
+    saved: Snapshot, world: World, aside: Path, target: Path, facts: dict[str, Any], shares: list[dict[str, Any]]
+) -> None:
+    manifest = {
+        "format": FORMAT,
+        "step": saved.step,
+        "world_size": world.size,
+        **facts,
+        "zero_stage": saved.zero_stage,
+        "shapes": saved.shapes,
+        "weights": {name: file for share in shares for name, file in share["weights"].items()},
+        "moments": [stretch for share in shares for stretch in share["moments"]],
+        "files": {name: file for share in shares for name, file in share["files"].items()},
+    }
+    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
+    write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
+    fsync_folder(aside)
+    if target.exists():  # the same step saved again, by a run that went back before it
+        os.rename(target, target.with_name(f".{target.name}.old.partial"))
+    os.rename(aside, target)
+    fsync_folder(target.parent)
+    shutil.rmtree(target.with_name(f".{target.name}.old.partial"), ignore_errors=True)
+
+
+def save_weights(checkpoints: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> Path:
+    """A checkpoint of step 0 from weights alone, as of an imported model; its moments read as zeros."""
+    target, aside = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
+    _clear(aside)
+    whole = {name: value.float().contiguous() for name, value in weights.items()}
+    manifest = {
+        "format": FORMAT,
+        "step": 0,
+        "world_size": 1,
+        **facts,
+        "shapes": {name: tuple(value.shape) for name, value in weights.items()},
+        "weights": dict.fromkeys(weights, "model.safetensors"),
+        "moments": [],
+        "files": {"model.safetensors": _write_tensors(aside / "model.safetensors", whole)},
+    }
+    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
+    write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
+    fsync_folder(aside)
+    os.rename(aside, target)
+    fsync_folder(checkpoints)
+    return target
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def remove_leftovers(checkpoints: Path) -> None:
+    """Delete what a killed process had written aside."""
+    if checkpoints.is_dir():
+        for path in checkpoints.glob(".step-*.partial"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def retire(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_step: int | None) -> list[int]:
+    """Delete checkpoints beyond the retention rules once that of `saved_step` is complete; returns their steps.
+
+    One of a later step was found damaged when the run went on from before it: it is left alone, and takes no place.
+    """
+    steps = [step for step in steps_in(checkpoints) if step <= saved_step]
+    keep = set(steps[-config.keep_last :])
+    if config.keep_best and best_step is not None:
+        keep.add(best_step)
+    if config.keep_every is not None:
+        keep.update(step for step in steps if step % config.keep_every == 0)
+    retired = [step for step in steps if step not in keep]
+    for step in retired:  # renamed first, so that a half-deleted folder never looks complete
+        folder = folder_of(checkpoints, step)
+        gone = folder.with_name(f".{folder.name}.partial")
+        os.rename(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    return retired
+
+
+def set_aside(checkpoints: Path, step: int) -> list[str]:
+    """Rename the checkpoints after `step`, so that nothing goes on from them; returns their new names."""
+    names = []
+    for late in steps_in(checkpoints):
+        if late > step:
+            folder = folder_of(checkpoints, late)
+            names.append(f"untrusted-{folder.name}")
+            shutil.rmtree(folder.with_name(names[-1]), ignore_errors=True)  # of an attempt before
+            os.rename(folder, folder.with_name(names[-1]))
+    return names
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint on disk."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.manifest["step"])
+
+    def reader(self) -> Callable[[str, str, int, int], Tensor]:
+        """read(name, kind, start, numel): fp32 elements [start, start + numel) of a flattened parameter or moment."""
+        stretches: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for stretch in self.manifest["moments"]:
+            stretches.setdefault((stretch["name"], stretch["kind"]), []).append(stretch)
+        files = {name: safe_open(self.folder / name, "pt") for name in self.manifest["files"]}  # type: ignore[no-untyped-call]
+        whole: dict[str, Tensor] = {}  # the parameter read last: its stretches are asked for in a row
+
+        def read(name: str, kind: str, start: int, numel: int) -> Tensor:
+            if kind == "weight":
+                if name not in whole:
+                    whole.clear()
+                    whole[name] = files[self.manifest["weights"][name]].get_tensor(name).view(-1)
+                return whole[name].narrow(0, start, numel)
+            if not stretches:  # an imported model has not been stepped yet
+                return torch.zeros(numel)
+            result = torch.empty(numel, dtype=torch.float32)
+            missing = numel
+            for stretch in stretches[(name, kind)]:
+                first = max(start, stretch["start"])
+                last = min(start + numel, stretch["start"] + stretch["numel"])
+                if first < last:
+                    part = files[stretch["file"]].get_slice(f"{kind}/{name}@{stretch['start']}")
+                    result[first - start : last - start] = part[first - stretch["start"] : last - stretch["start"]]
+                    missing -= last - first
+            if missing:
+                raise Damaged(f"{missing} elements of {kind} of {name} are in no file")
+            return result
+
+        return read
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole fp32 weights by name."""
+        read = self.reader()
+        shapes = self.manifest["shapes"]
+        return {n: read(n, "weight", 0, int(torch.Size(s).numel())).view(*s).clone() for n, s in shapes.items()}
+
+
+def open_checkpoint(folder: Path, share: tuple[int, int] = (0, 1)) -> Checkpoint:
+    """Open and verify: rank r of n checks every n-th file. Raises Damaged, naming what is wrong."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest.get("sha256") != _digest(manifest):
+            raise Damaged("manifest.json: its sha256 differs")
+        if manifest["format"] != FORMAT:
+            raise Damaged(f"manifest.json: format {manifest['format']} is not the one this version reads ({FORMAT})")
+        for index, (name, facts) in enumerate(manifest["files"].items()):
+            if index % share[1] != share[0]:
+                continue
+            file = folder / name
+            if not file.is_file():
+                raise Damaged(f"{name}: missing")
+            if file.stat().st_size != facts["bytes"]:
+                raise Damaged(f"{name}: {file.stat().st_size} bytes instead of {facts['bytes']}")
+            if sha256(file) != facts["sha256"]:
+                raise Damaged(f"{name}: its sha256 differs")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise Damaged(f"manifest.json: {type(error).__name__}: {error}") from None
+    return Checkpoint(folder, manifest)
+
+
+def newest_intact(checkpoints: Path, world: World) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint whose bytes are as written, and a line for each newer one that is damaged. Collective."""
+    damage: list[str] = []
+    for step in reversed(world.broadcast(steps_in(checkpoints))):
+        checkpoint, error = None, None
+        try:
+            checkpoint = open_checkpoint(folder_of(checkpoints, step), (world.rank, world.size))
+        except Damaged as caught:
+            error = str(caught)
+        errors = [one for one in world.gather(error) if one]
+        if not errors:
+            return checkpoint, damage
+        damage.append(_damage(step, errors[0]))
+    return None, damage
+
+
+def each_intact(checkpoints: Path) -> Iterator[Checkpoint]:
+    """Intact checkpoints, newest first, for who only reads; the damaged ones among them are named on standard error."""
+    for step in reversed(steps_in(checkpoints)):
+        try:
+            yield open_checkpoint(folder_of(checkpoints, step))
+        except Damaged as error:
+            print(f"isoflop: {_damage(step, str(error))}", file=sys.stderr)
+
+
+def _damage(step: int, what: str) -> str:
+    return f"checkpoint of step {step} is damaged ({what}) and was not used"

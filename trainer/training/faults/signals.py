@@ -1,0 +1,152 @@
+"""Signals become a wish that the loop grants at the next step boundary.
+
+A signal that was ignored when the command started stays ignored: HUP under nohup, INT and QUIT of a background job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.run_folder import RunFolder
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
+FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+ECHO_SECONDS = 1.0  # a terminal and a wrapper may each pass on the same key press
+STOPPED = 75  # exit code: before the end, and can be resumed (EX_TEMPFAIL)
+LAUNCHED = "ISOFLOP_LAUNCHED"  # variable: process id of the agent that started this rank
+STOP_FILE = "ISOFLOP_STOP_FILE"  # variable: where the agent of this rank writes the signal that it was sent
+
+
+def heeded() -> list[signal.Signals]:
+    """The stop signals that this process does not ignore."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+class StopRequest:
+    """Remembers the first stop signal of this process, or the one that its agent was sent.
+
+    Further signals change nothing: a terminal that closes sends several, a scheduler sends another one before it kills.
+    Only INT or QUIT twice, with more than a second between them, is a person who does not want to wait, and ends the
+    process at once. A rank under an agent leaves that to the agent: a slow step may make it hear an echo much later.
+    """
+
+    def __init__(self) -> None:
+        self._signal: str | None = None
+        self._pressed: float | None = None  # when a key was pressed, monotonic
+        self._file = Path(os.environ[STOP_FILE]) if STOP_FILE in os.environ else None
+        for number in heeded():
+            signal.signal(number, self._heard)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or signal.Signals(number).name
+        if number not in FROM_KEYBOARD or self._file is not None:
+            return
+        now = time.monotonic()
+        if self._pressed is not None and now - self._pressed > ECHO_SECONDS:
+            os._exit(128 + number)
+        self._pressed = self._pressed or now
+
+    @property
+    def signal(self) -> str | None:
+        """Name of the signal, or null where nobody asked to stop."""
+        if self._signal is None and self._file is not None:
+            with contextlib.suppress(OSError):
+                self._signal = self._file.read_text() or None
+        return self._signal
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+class Interrupted(KeyboardInterrupt):
+    """A stop signal where there is nothing to save. `advice`: how to go on, where a folder was frozen."""
+
+    def __init__(self, number: int, advice: str = "") -> None:
+        super().__init__(number)
+        self.number, self.advice = number, advice
+
+
+def interrupt_on_signals() -> None:
+    """From now on a stop signal raises Interrupted, as Ctrl-C does, so that what was begun is tidied up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    for number in heeded():
+        signal.signal(number, interrupt)
+
+
+@contextlib.contextmanager
+def resumable(folder: RunFolder, verb: str = "train") -> Iterator[None]:
+    """An interruption in here ends the command as a stop where the folder is frozen by then: the run can go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if folder.config.is_file():
+            raise Interrupted(getattr(error, "number", signal.SIGINT), go_on_with(folder.path, verb)) from None
+        raise
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Say in one line that the command was interrupted, if anybody still listens; returns its exit code."""
+    number = getattr(error, "number", signal.SIGINT)
+    advice = getattr(error, "advice", "")
+    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    with contextlib.suppress(OSError):
+        print(f"isoflop: {advice or f'interrupted{by}'}", file=sys.stderr, flush=True)
+    return STOPPED if advice else 128 + number
+
+
+def go_on_with(run: Path, verb: str = "train") -> str:
+    """What to tell of a run that was stopped."""
+    return f"stopped before the end; go on with: isoflop {verb} resume={shlex.quote(str(run))}"
+
+
+@contextlib.contextmanager
+def passed_on(process: int) -> Iterator[list[int]]:
+    """Pass stop signals on to another process as TERM meanwhile, the second press of a key as KILL; yields them."""
+    before = {number: signal.getsignal(number) for number in heeded()}
+    heard: list[int] = []
+    pressed: list[float] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if number in FROM_KEYBOARD:
+            pressed.append(time.monotonic())
+        insists = number in FROM_KEYBOARD and pressed[-1] - pressed[0] > ECHO_SECONDS
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL if insists else signal.SIGTERM)
+
+    for number in before:
+        signal.signal(number, pass_on)
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def signal_defaults() -> None:
+    """Undo in a forked process what its parent has done about stop signals."""
+    for number in heeded():
+        signal.signal(number, signal.SIG_DFL)
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """A rank must not train on when the process that started it was killed. `parent`: the id of that process, where it
+    may be gone by now because this one has imported its modules first."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if parent is not None and os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)

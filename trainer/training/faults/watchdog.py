@@ -1,0 +1,131 @@
+"""Ends a job that hangs, and says which rank was late.
+
+A thread of each rank compares the time that the current step (evaluation, checkpoint) has taken with the median of the
+earlier ones. Past the limit all ranks exchange where they are and what their threads do, over connections of their own;
+one of them writes that into the logbook, and all end, so that the launcher can start them again. A rank that answers
+from an earlier place than the others did not arrive; one that does not answer has stopped altogether.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from trainer.config import Config
+from trainer.trackers.jsonl import append_event
+from trainer.trackers.records import Event
+from trainer.training.distributed import World, meet
+from trainer.training.faults.reporting import tell_failure
+
+KNOWN = 3  # times that something was done before its median is trusted
+ANSWER_SECONDS = 10.0  # that ranks have to say where they are
+FAILED = 1
+
+
+@dataclass(frozen=True)
+class Doing:
+    what: str  # start, step, evaluation, checkpoint
+    step: int
+    since: float  # monotonic
+
+
+class Watchdog:
+    """Told of what begins; costs two assignments a step."""
+
+    def __init__(self, config: Config, world: World, run: Path, attempt: int, position: Callable[[], int]) -> None:
+        """`position` counts the places that every rank passes in the same order."""
+        self.config, self.world, self.run, self.attempt, self.position = config.faults, world, run, attempt, position
+        self._first_seconds = config.launch.timeout_seconds
+        self._taken: dict[str, deque[float]] = {}
+        self._doing = Doing("start", 0, time.monotonic())
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def begin(self, what: str, step: int) -> None:
+        """From now on the ranks do this."""
+        now, before = time.monotonic(), self._doing
+        self._taken.setdefault(before.what, deque(maxlen=64)).append(now - before.since)
+        self._doing = Doing(what, step, now)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def limit(self, what: str) -> float:
+        """Seconds after which this has hung."""
+        taken = list(self._taken.get(what, ()))
+        if len(taken) < KNOWN:
+            return max(self._first_seconds, self.config.hang_seconds)
+        return max(self.config.hang_seconds, self.config.hang_factor * median(taken))
+
+    def _watch(self) -> None:
+        pause = min(1.0, self.config.hang_seconds / 10)
+        while not self._closed.wait(pause):
+            doing = self._doing
+            seconds, limit = time.monotonic() - doing.since, self.limit(doing.what)
+            if seconds > limit:
+                self._end(doing, seconds)
+            _last_resort(limit + 2 * ANSWER_SECONDS)
+        faulthandler.cancel_dump_traceback_later()
+
+    def _end(self, doing: Doing, seconds: float) -> None:
+        mine: dict[str, Any] = {"position": self.position(), "stack": stacks()}
+        answers = {self.world.rank: mine}
+        with contextlib.suppress(Exception):  # whatever is broken, this process ends
+            answers = self._exchange(mine)
+        front = max(answer["position"] for answer in answers.values())
+        late = sorted(rank for rank, answer in answers.items() if answer["position"] < front)
+        silent = [rank for rank in range(self.world.size) if rank not in answers]
+        who = [f"rank {rank} did not arrive" for rank in late] + [f"rank {rank} does not answer" for rank in silent]
+        where = f"{doing.what} {doing.step}" if doing.what == "step" else f"{doing.what} after step {doing.step}"
+        text = f"hang: {where} has taken {seconds:.0f} s; {', '.join(who) or 'all ranks are at the same place'}"
+        if self.world.rank == min(answers):
+            data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
+            append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
+        tell_failure(text, user=True)
+        os._exit(FAILED)
+
+    def _exchange(self, mine: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        """What every rank answers in time, by rank."""
+        if self.world.size == 1:
+            return {0: mine}
+        store = meet(-1, self.world.size, ANSWER_SECONDS, wait_for_all=False)
+        store.set(f"hang/{self.world.rank}", json.dumps(mine))
+        missing, answers = set(range(self.world.size)), {}
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while missing and time.monotonic() < deadline:
+            for rank in sorted(missing):
+                if store.check([f"hang/{rank}"]):
+                    answers[rank] = json.loads(store.get(f"hang/{rank}"))
+            missing -= answers.keys()
+            time.sleep(0.1)
+        return answers
+
+
+def stacks() -> str:
+    """The Python stacks of all threads but the one that asks."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = []
+    for ident, frame in sys._current_frames().items():
+        if ident != threading.get_ident():
+            parts.append(f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}")
+    return "\n".join(parts)
+
+
+def _last_resort(seconds: float) -> None:
+    """Where native code keeps the interpreter to itself no thread of Python runs: then this dumps and ends."""
+    with contextlib.suppress(Exception):  # a stderr without a file behind it
+        faulthandler.dump_traceback_later(seconds, exit=True)

@@ -1,0 +1,65 @@
+"""Loss on text that was never trained on, as a whole and by source and language."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trainer.config import Config
+from trainer.data import Examples, Prepared, Samples
+from trainer.training.dataset import Source, examples
+
+Sums = tuple[float, float]  # nats, targets
+
+
+def parts(source: Source, config: Config) -> dict[str, Examples]:
+    """The held-out samples, those of each source of a mixture for themselves."""
+    if not isinstance(source, Prepared) or config.data.name != "mixture":
+        return {config.data.name: examples(source, config, "held_out")}
+    origins = source.manifest["splits"]["held_out"]["origins"]
+    return {name: Samples(source, config, "held_out", name) for name, sizes in origins.items() if sizes["documents"]}
+
+
+def accounts(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
+    """loss (nats per target), targets, bits_per_byte and its unigram yardstick; for a mixture the same by `sources`
+    and, where they state theirs, by `languages`.
+
+    Bits per byte are comparable over tokenizers, and null where the loss is no likelihood of the text: only a causal
+    model predicts every token of a document but its first.
+    """
+    text = source.held_out if isinstance(source, Prepared) and config.objective.name == "causal" else None
+    sizes = source.manifest["splits"]["held_out"]["origins"] if isinstance(source, Prepared) else {}
+    whole = _account(sums.values(), [vars(text)] if text else [])
+    found = {**whole, "unigram_bits_per_byte": text.unigram_bits_per_byte if text else None}
+
+    def by(groups: Mapping[str, list[str]]) -> dict[str, Any]:
+        return {
+            group: _account([sums[name] for name in names], [sizes[name] for name in names] if text else [])
+            for group, names in groups.items()
+        }
+
+    return found | {part: by(groups) for part, groups in told_apart(config, sums).items()}
+
+
+def told_apart(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """The sources of a mixture among these names, by `sources` and, where they state theirs, by `languages`."""
+    mixed = [name for name in names if name in config.data.sources]
+    languages: dict[str, list[str]] = {}
+    for name in mixed:
+        if (stated := config.data.sources[name].language) is not None:
+            languages.setdefault(stated, []).append(name)
+    return {"sources": {name: [name] for name in mixed}, "languages": languages}
+
+
+def _account(sums: Any, sizes: list[Mapping[str, float]]) -> dict[str, Any]:
+    """sizes: documents, tokens and bytes of the text that the sums were measured on, or on a part of which."""
+    nats, targets = (sum(column) for column in zip(*sums, strict=True))
+    loss, bits_per_byte = nats / max(targets, 1), None
+    if sizes:
+        total = Counter[str]()
+        for one in sizes:
+            total.update({name: int(one[name]) for name in ("documents", "tokens", "bytes")})
+        bits_per_byte = loss / math.log(2) * (total["tokens"] - total["documents"]) / max(1, total["bytes"])
+    return {"loss": loss, "targets": int(targets), "bits_per_byte": bits_per_byte}

@@ -1,0 +1,166 @@
+"""The clocks and counters of one attempt at a run; they write its records."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from trainer.books import flops
+from trainer.books.records import STEP_PHASES
+from trainer.config import Config
+from trainer.config.host import precision
+from trainer.data import Examples
+from trainer.meter import Meter, gpu_of
+from trainer.run_folder import RunFolder
+from trainer.trackers import Trackers
+from trainer.trackers.jsonl import append_event
+from trainer.trackers.records import Event, StepRecord
+from trainer.training.budget_tracker import Purse
+from trainer.training.distributed import World
+from trainer.training.faults.reporting import lost_a_peer
+
+
+class Bookkeeper:
+    """Told of phases as they begin and of steps as they end."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        world: World,
+        trackers: Trackers,
+        attempt: int,
+        step: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`step` is the number of steps that were finished before this attempt."""
+        self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
+        self.run = folder.path
+        self.curriculum = config.curriculum
+        self.flop_per_step = {
+            length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
+        }
+        peak = config.machine.peak_flops.get(precision(config))
+        self.peak = peak * world.size if peak is not None else None
+        self.meter = Meter(
+            config,
+            folder.path,
+            rank=world.rank,
+            local_rank=world.local_rank,
+            world_size=world.size,
+            attempt=attempt,
+            step=step,
+            gpu=gpu_of(world.device),
+        )
+        self._clock = clock
+        self.began = self._mark = clock()
+        self._phase = "start"
+        self._seconds: dict[str, float] = {}
+        self._purse = Purse(config, folder.path, world.size) if config.budget.measured and world.is_first else None
+        self.meter.start()
+
+    def phase(self, name: str) -> None:
+        """From now on time and energy belong to `name`; a phase ends where the next one begins, so that together they
+        are the time of the attempt."""
+        self._advance()
+        self._phase = name
+        self.meter.phase(name)
+
+    def _advance(self) -> None:
+        now = self._clock()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._mark
+        self._mark = now
+
+    def _take_seconds(self) -> dict[str, float]:
+        """By phase, since they were last taken."""
+        self._advance()
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+    def step(
+        self,
+        step: int,
+        targets: float,
+        loss: float,
+        grad_norm: float,
+        lr: float,
+        memory: int,
+        sums: dict[str, float],
+        sources: dict[str, int],
+    ) -> None:
+        """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
+        seconds = self._take_seconds()
+        duration = sum(seconds.get(name, 0.0) for name in STEP_PHASES)
+        stage = self.curriculum.stage(step - 1)
+        rate = self.flop_per_step[stage.sequence_length] / duration
+        done = self.curriculum.steps_by_length(step)
+        self.trackers.step(
+            StepRecord(
+                step=step,
+                samples=step * self.config.optim.batch_size,
+                tokens=self.curriculum.tokens(step),
+                targets=int(targets),
+                flop=sum(steps * self.flop_per_step[length] for length, steps in done.items()),
+                loss=loss,
+                grad_norm=grad_norm,
+                lr=lr,
+                tokens_per_second=stage.tokens_per_step / duration,
+                flop_per_second=rate,
+                mfu=None if self.peak is None else rate / self.peak,
+                peak_flop_per_second=self.peak,
+                memory_peak_bytes=memory,
+                seconds=seconds,
+                wall_seconds=self._mark - self.began,
+                attempt=self.attempt,
+                sources=sources,
+                sums=sums,
+                joules=self.meter.read(step),
+                budget=self.budget(),
+            )
+        )
+
+    def budget(self) -> dict[str, float]:
+        """Share of every measured budget that is used up, all attempts counted; on ranks other than the first: none."""
+        if self._purse is None:
+            return {}
+        return self._purse.used(self._clock() - self.began, self.meter.joules)
+
+    def event(self, name: str, step: int, text: str, **data: Any) -> None:
+        """A line of the logbook."""
+        self.trackers.event(Event(name, time.time(), step, text, data, self.attempt))
+
+    def event_of_batch(self, examples: Examples, batch: int, step: int, name: str, text: str) -> None:
+        """A line of the logbook about a batch, and about where its samples begin: document, and tokens into it."""
+        if self.world.is_first:
+            first = batch * self.config.optim.batch_size
+            where = examples.where(first, first + self.config.optim.batch_size)
+            text = f"{text} (batch {batch}: isoflop data show step={batch})"
+            self.event(name, step, text, batch=batch, first_sample=first, documents=where)
+
+    @contextlib.contextmanager
+    def telling_of_losses(self, step: Callable[[], int]) -> Iterator[None]:
+        """What breaks this attempt has a line of the logbook, by the first rank and by any that broke by itself."""
+        try:
+            yield
+        except BaseException as error:
+            self._lost(step(), error)
+            raise
+
+    def _lost(self, step: int, error: BaseException) -> None:
+        rank, lines = self.world.rank, str(error).strip().splitlines()
+        cause = ": ".join([type(error).__name__, *lines[-1:]])
+        sign = lost_a_peer(cause)
+        text = f"rank {rank} lost another rank ({sign})" if sign else f"rank {rank}: {cause}"
+        event = Event("lost", time.time(), step, f"{text}; this attempt ends", {"rank": rank}, self.attempt)
+        if self.world.is_first:
+            self.trackers.event(event)
+        elif not sign:
+            append_event(self.run, event)
+
+    def close(self, status: str, step: int, text: str) -> None:
+        """The last line of the logbook, with the time since the last step's record: an evaluation, a checkpoint."""
+        seconds = self._take_seconds()
+        self.event(status, step, text, status=status, seconds=seconds, wall_seconds=self._mark - self.began)
+        self.meter.close()

@@ -1,0 +1,1 @@
+"""Files, errors and progress: what every package may use."""
