@@ -71,6 +71,15 @@ class Attempt:
                     found[int(process.environ()["RANK"])] = process
         return found
 
+    def listens(self) -> bool:
+        """Whether the launcher catches signals by now: before that they are the interpreter's affair."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return False
+        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
     def has(self, target: str) -> bool:
         """Whether this target is there to be hit."""
         wanted = {"rank 0": 0, "other rank": 1}

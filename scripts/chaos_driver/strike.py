@@ -123,9 +123,9 @@ def reach(attempt: Attempt, watch: Watch, fault: Fault) -> bool:
     comes_again = fault.phase in RANKS[1:]
 
     def there() -> bool:
-        return (
-            watch.phase() == fault.phase and len(watch.made) >= fault.steps * comes_again and attempt.has(fault.target)
-        )
+        if watch.phase() != fault.phase or (fault.kind in SIGNALS and not attempt.listens()):
+            return False
+        return len(watch.made) >= fault.steps * comes_again and attempt.has(fault.target)
 
     while attempt.wait(there, ATTEMPT_SECONDS):
         time.sleep(delay)
@@ -233,12 +233,14 @@ def codes(struck: Struck) -> set[int]:
     if fault.kind == "kill":
         return {-signal.SIGKILL} if fault.target in ("launcher", "all") else {FAILED}
     if fault.kind in SIGNALS:
-        number = signal.Signals[f"SIG{fault.kind}"]
-        died = {-number, 128 + number}
-        one_rank = {FAILED} if fault.target in ("rank 0", "other rank") else set()
-        stages = {"steps": {STOPPED}, "evaluation": {STOPPED}, "saving": {STOPPED}, "report": died | {0}}
-        stages["loading"] = died | {STOPPED} | one_rank
-        return stages.get(struck.hit or "", died | ({STOPPED} if struck.frozen else set()))
+        interrupted = {128 + signal.Signals[f"SIG{fault.kind}"]}
+        if struck.hit in ("steps", "evaluation", "saving"):
+            return {STOPPED}
+        if struck.hit == "loading":  # a rank that imports does not listen yet, and is lost
+            return {STOPPED, FAILED} if fault.target in ("rank 0", "other rank") else {STOPPED}
+        if struck.hit == "report":
+            return {0}
+        return interrupted | {STOPPED} if struck.frozen else interrupted
     if fault.kind == "disk":
         if fault.phase in ("tokenizer", "encoding"):
             return {BAD_INPUT}

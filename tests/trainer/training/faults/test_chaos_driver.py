@@ -143,7 +143,8 @@ def test_how_an_attempt_may_end() -> None:
     assert codes(Struck(fault("steps", "kill", "launcher"), "steps")) == {-9}
     assert codes(Struck(fault("steps", "kill", "other rank"), "steps")) == {1}
     assert codes(Struck(fault("steps", "HUP", "group"), "saving")) == {75}
-    assert codes(Struck(fault("setup", "TERM", "launcher"), "setup")) == {-15, 143}
+    assert codes(Struck(fault("setup", "TERM", "launcher"), "setup")) == {143}
+    assert codes(Struck(fault("setup", "TERM", "launcher"), "setup", frozen=True)) == {75, 143}
     assert codes(Struck(fault("encoding", "disk", "cache"), "encoding")) == {2}
 
 
