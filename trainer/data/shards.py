@@ -115,6 +115,13 @@ class Damage:
         """One line with the way out."""
         return f"data: {self.file} {self.what} in {self.folder}; delete that folder and it is prepared again"
 
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "folder": str(self.folder)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Damage:
+        return cls(**{**plain, "folder": Path(plain["folder"])})
+
 
 def damage_of(folder: Path, entry: dict[str, Any], digest: Callable[[Path], str] = sha256) -> Damage | None:
     """What is wrong with the file of a manifest's entry, which is read whole."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data import Prepared
+from trainer.data.shards import Damage
 from trainer.data.verification import Verification
 from trainer.trackers import read_events
 from trainer.training.checkpoint import set_aside, steps_in
@@ -95,8 +96,9 @@ class DataWatch:
     def conclude(self, step: int, checkpoints: Path, tell: Tell) -> str:
         """Set aside the checkpoints that may have been made of damaged data; why the run fails. Collective."""
         trusted = self.trusted()
-        found = self.world.gather((socket.gethostname(), self._background.damage))
-        host, damage = next((host, damage) for host, damage in found if damage is not None)
+        mine = self._background.damage
+        found = self.world.gather((socket.gethostname(), mine and mine.to_json()))
+        host, damage = next((host, Damage.from_json(one)) for host, one in found if one is not None)
         where = f" on {host}" if len({host for host, _ in found}) > 1 else ""
         gone = self.world.broadcast(set_aside(checkpoints, trusted) if self.world.is_first else None)
         left = self.world.broadcast(steps_in(checkpoints))
