@@ -18,10 +18,9 @@ def renewal(kind: str) -> str:
 
 def read_text(file: Path, kind: str) -> str:
     """The text of a fixture. The test fails in one line where it is missing."""
-    try:
-        return file.read_text()
-    except FileNotFoundError:
+    if not file.is_file():
         pytest.fail(f"{file.relative_to(HERE.parents[1])} is missing; make it: {renewal(kind)}", pytrace=False)
+    return file.read_text()
 
 
 def read_json(file: Path, kind: str) -> dict[str, Any]:
