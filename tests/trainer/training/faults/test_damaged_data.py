@@ -32,7 +32,8 @@ LARGE = "verification.OPENED_BYTES = 0\n"  # as if every file were too large to 
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from trainer import loop, worker
+from trainer import worker
+from trainer.training import loop
 from trainer.data import verification
 from trainer.training.faults import damaged_data
 """
