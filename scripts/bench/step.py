@@ -36,7 +36,7 @@ from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
 from trainer.training.distributed import World, join
 from trainer.training.engine import Engine, deepspeed_settings
-from trainer.training.step_metrics import Bookkeeper
+from trainer.training.step_metrics import StepMetrics
 
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (2, 2)]  # (ZeRO stage, processes)
 
@@ -73,23 +73,23 @@ def our_step(config: Config, world: World, run: Path, batches: list[dict[str, np
     engine = Engine(config, world)
     trackers = make_trackers(config, run, rank=world.rank, resumed_from=0)
     trackers.start(RunContext(config, run, 10**6, parameters(config).total, world.size, 0, 0))
-    book = Bookkeeper(config, RunFolder(run), world, trackers, 0, 0)
+    metrics = StepMetrics(config, RunFolder(run), world, trackers, 0, 0)
     done = 0
 
     def step() -> None:
         nonlocal done
         counted = sum(int((micro["targets"] >= 0).sum()) for micro in batches)
         targets, _ = world.sum(counted, 0.0)
-        book.phase("forward_backward")
+        metrics.phase("forward_backward")
         loss_sum, _ = engine.forward_backward(batches, targets)
-        book.phase("optimizer")
+        metrics.phase("optimizer")
         norm = engine.gradient_norm()
         engine.update(1e-4)
-        book.phase("other")
+        metrics.phase("other")
         done += 1
         (loss,) = world.sum(float(loss_sum))
-        book.step(done, targets, loss / targets, norm, 1e-4, engine.memory_peak_bytes(), {}, {})
-        book.phase("data")
+        metrics.step(done, targets, loss / targets, norm, 1e-4, engine.memory_peak_bytes(), {}, {})
+        metrics.phase("data")
 
     return step
 

@@ -13,7 +13,7 @@ from trainer.data import Tokenizer
 from trainer.models import build
 from trainer.models.heads import Preference
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import each_intact
+from trainer.training.checkpoint import valid_checkpoints
 from trainer.training.initial_weights import parent_weights
 from trainer.utils.errors import UserError, nearest
 
@@ -24,7 +24,7 @@ def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Conf
     Raises UserError when there is no intact checkpoint."""
     folder = RunFolder(run)
     config = config or folder.load_config()
-    checkpoint = next(each_intact(folder.checkpoints), None)
+    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
     if checkpoint is None:
         raise UserError(f"{run}: no intact checkpoint yet")
     if not torch.cuda.is_available() or config.engine.device == "cpu":

@@ -273,9 +273,9 @@ def _weights_fit(config: Config, folder: RunFolder) -> None:
     import torch
 
     from trainer.models import build
-    from trainer.training.checkpoint import each_intact
+    from trainer.training.checkpoint import valid_checkpoints
 
-    checkpoint = next(each_intact(folder.checkpoints), None)
+    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
     if checkpoint is None:
         return
     with torch.device("meta"):

@@ -271,7 +271,7 @@ class Engine:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.optim.clip, self._norm)
         self._engine.step()
 
-    def discard(self) -> None:
+    def skip_update(self) -> None:
         """Forget the step's gradients, whatever they hold: weights and optimizer stay as they are, to the bit."""
         for _ in self.moments():  # DeepSpeed links the optimizer's state after a step, so it must be there
             pass

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,7 +229,7 @@ def test_who_is_asked_to_stop_does_not_wait(prepared: Prepared, tmp_path: Path, 
     watch = DataWatch(prepared, World(0, 1, 0, torch.device("cpu")), tmp_path)
     told: list[str] = []
     wishes = iter([None, None, "SIGTERM"])
-    reason = watch.wait(3, lambda: next(wishes), lambda name, *_, **__: told.append(name), SimpleNamespace(begin=print))
+    reason = watch.wait(3, lambda: next(wishes), lambda name, *_, **__: told.append(name), lambda: None)
     assert (reason, told, watch.damaged) == ("SIGTERM", [], False)
     watch.close()
     gate.set()
