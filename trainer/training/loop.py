@@ -37,6 +37,7 @@ from trainer.training.faults.watchdog import Watchdog
 from trainer.training.held_out_loss import accounts, parts
 from trainer.training.initial_weights import parent_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
+from trainer.training.numerics import numerics_of_attempt
 from trainer.training.step_metrics import Bookkeeper
 
 
@@ -94,7 +95,13 @@ def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) ->
         place = checkpoint.folder.name if checkpoint else "the beginning"
         book.event("resume", first_step, f"going on from {place} {where}")
     if world.is_first:
-        facts = {"world_size": world.size, "zero_stage": engine.stage, "device": str(world.device)}
+        arithmetic = numerics_of_attempt(config, folder, attempt, first_step, book.event)
+        facts = {
+            "world_size": world.size,
+            "zero_stage": engine.stage,
+            "device": str(world.device),
+            "numerics": arithmetic,
+        }
         folder.write_environment(attempt, {**facts, "data": prepared.fingerprint})
 
     # Those who look after it.
