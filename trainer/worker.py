@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from trainer.books.layout import micro_batch
 from trainer.config import Config
+from trainer.config.host import threads as threads_of_rank
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import tell_failure
@@ -33,10 +34,8 @@ def work(run: Path) -> int:
         config = as_found(folder.load_config())
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
         with lock:
-            threads = config.engine.threads or max(
-                1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-            )
-            os.environ["OMP_NUM_THREADS"] = str(threads)
+            threads = threads_of_rank(config)
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
             import torch
 
             from trainer.training.distributed import Unconnected, join

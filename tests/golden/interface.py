@@ -16,7 +16,18 @@ from typing import Any
 from unittest import mock
 
 from tests.golden.files import HERE, read_text
-from tests.golden.product import EXIT_CODES, MACHINERY, ROOT, SCIENCE, VERBS, Config, GridRoot, LadderRoot, main
+from tests.golden.product import (
+    EXIT_CODES,
+    MACHINERY,
+    ROOT,
+    SCIENCE,
+    VERBS,
+    Config,
+    GridRoot,
+    LadderRoot,
+    kind_of_key,
+    main,
+)
 
 FILE = HERE / "interface.txt"
 OURS = ("trainer", "kernels", "launch")  # folders of the product's packages
@@ -125,7 +136,7 @@ def keys() -> Iterator[str]:
         schema = root.model_json_schema()
         for name, kind in keys_of(schema, schema.get("$defs", {})):
             group = name.split(".")[0].split("[")[0]
-            part = "science" if group in SCIENCE else "machinery" if group in MACHINERY else "many runs"
+            part = kind_of_key(name) if group in (*SCIENCE, *MACHINERY) else "many runs"
             yield f"key | {name} | {part} | {kind}"
 
 

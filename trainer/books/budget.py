@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.quantity import Figure, estimated, exact, not_stated
+from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
+from trainer.books.quantity import Figure, estimated, exact, measured_figure, not_stated
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 
@@ -21,6 +21,19 @@ def spending(config: Config, hours: Figure, device_hours: Figure, device_kwh: Fi
         "kgco2e": carbon_kg(facility, config.site.gco2e_per_kwh, intensity_source(config.site)),
         "money": money(facility, device_hours, config.site),
     }
+
+
+def price_of(config: Config, joules: Mapping[str, float | None]) -> dict[str, float | None]:
+    """What measured energy by component costs: kwh (with the PUE where one is stated), gco2e and, where energy has a
+    price, money. What is unknown is None, and all of it where no meter read anything."""
+    read = [value for value in joules.values() if value is not None]
+    if not read:
+        return dict.fromkeys(("kwh", "gco2e", "money"))
+    nothing = not_stated("")
+    spent = spending(config, nothing, nothing, measured_figure(sum(read) / JOULES_PER_KWH, "meter"))
+    kg = spent["kgco2e"].value
+    money_spent = spent["money"].value if config.site.price_per_kwh is not None else None
+    return {"kwh": spent["kwh"].value, "gco2e": None if kg is None else 1000 * kg, "money": money_spent}
 
 
 def shares(config: Config, spent: dict[str, Figure]) -> dict[str, float]:

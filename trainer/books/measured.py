@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
-from trainer.books.activations import on_gpu
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.flops import flops
+from trainer.books.kernels import attention_backward
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
 from trainer.books.quantity import Figure, PriceTag, Row, exact, measured_figure, not_stated
@@ -30,7 +30,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     last = steps.kept[-1] if steps.kept else {}
     seconds, hours = training_time(steps, ranks, config)
     flop = last.get("flop")
-    account = flops(config.ending_after(last.get("step") or 1), "fused" if on_gpu(config) else "composed")
+    account = flops(config.ending_after(last.get("step") or 1), attention_backward(config))
 
     def row(key: str, name: str, unit: str, figure: Figure) -> Row:
         return Row(key, name, unit, measured=figure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.data.loader import Examples, StepBatch, StepLoader
-from trainer.data.preparation import cache_root, prepare
+from trainer.data.preparation import prepare
 from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
@@ -18,7 +18,6 @@ __all__ = [
     "StepBatch",
     "StepLoader",
     "Tokenizer",
-    "cache_root",
     "check",
     "describe",
     "open_prepared",

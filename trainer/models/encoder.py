@@ -12,7 +12,7 @@ from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.initialization import spread
-from trainer.models.losses import per_row
+from trainer.models.losses import NOT_A_TARGET, per_row
 from trainer.models.parts import Head, Linear, computing_dtype
 from trainer.models.positions import sinusoids
 from trainer.models.replaced_token import ReplacedTokens
@@ -193,7 +193,7 @@ class Encoder(Stack):
         if self.sentence is None or sentence_label is None:
             return loss, count, {}
         logits = self.sentence_logits(hidden).float()
-        sentences = F.cross_entropy(logits, sentence_label, ignore_index=-100, reduction="none")
+        sentences = F.cross_entropy(logits, sentence_label, ignore_index=NOT_A_TARGET, reduction="none")
         sums = {
             "sentence_loss": sentences.sum(),
             "sentence_correct": (logits.argmax(dim=-1) == sentence_label).sum(),

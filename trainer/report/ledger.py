@@ -46,6 +46,7 @@ def _line(run: Path) -> dict[str, Any]:
         "run": f"{run.parent.name}/{run.name}",
         "experiment": run.parent.name,
         "science_hash": contents.config.science_hash(),
+        "numerics": contents.numerics,
         "status": contents.status,
         "time": contents.events[-1].get("time") if contents.events else None,
         "steps": contents.steps.kept[-1]["step"] if contents.steps.kept else 0,

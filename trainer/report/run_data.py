@@ -12,6 +12,8 @@ from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.records import Steps, read_json, read_lines, read_steps
 from trainer.books.run_length import known_steps
 from trainer.config import Config, SiteConfig, load
+from trainer.config.numerics import UNKNOWN
+from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError
 
 ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it ended
@@ -30,6 +32,7 @@ class Contents:
     events: list[dict[str, Any]]
     environment: Any
     overrides: str  # of all attempts
+    numerics: str = UNKNOWN  # the tag of its arithmetic, of several one after the other
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -91,6 +94,7 @@ def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
         events=read_lines(run / "events.jsonl"),
         environment=read_json(run / "environment.json"),
         overrides=_overrides(read_json(run / "overrides.json")),
+        numerics=", then ".join(RunFolder(run).numerics(config)) or UNKNOWN,
     )
 
 

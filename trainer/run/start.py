@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
+from trainer.config.numerics import asked, numerics
 from trainer.objectives import check_family
 from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
@@ -334,7 +335,8 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             _same_data(folder, source)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
-            write_atomic(folder.config, config.to_yaml())
+            known = numerics(config) if config.launch.is_here else asked(config)
+            write_atomic(folder.config, config.to_yaml(numerics=known))
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if config.tracker.console != "none":
@@ -359,6 +361,8 @@ def _start_under_torchrun(words: list[str]) -> int:
     from trainer.report import report_attempt
     from trainer.worker import work
 
+    if os.environ.get("OMP_NUM_THREADS") == "1":  # torchrun's own, where the user stated none
+        del os.environ["OMP_NUM_THREADS"]
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False)
     attempt = f"folder_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"

@@ -40,6 +40,7 @@ def _row(run: PlannedRun) -> Row:
         "parameters": count.total,
         "without_embeddings": count.non_embedding,
         "seed": run.config.seed,
+        "numerics": None,
         "lr": run.config.optim.lr,
         "batch_size": run.config.optim.batch_size,
         **dict.fromkeys(("tokens", "flop", "loss", "bits_per_byte", "kwh", "gco2e", "money", "currency", "seconds")),
@@ -47,7 +48,7 @@ def _row(run: PlannedRun) -> Row:
     if not run.folder.config.is_file():
         return row
     contents = read_run(run.folder.path)
-    row["status"] = contents.status
+    row |= {"status": contents.status, "numerics": contents.numerics}
     if contents.steps.kept:
         last = contents.steps.kept[-1]
         row |= {

@@ -16,6 +16,7 @@ from multiprocessing import connection, get_context
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+from trainer.config.host import threads
 from trainer.report.run_data import read_run
 from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
@@ -210,7 +211,7 @@ class Crew:
         log.parent.mkdir(exist_ok=True)
         words = [*run.words]
         if run.config.engine.threads is None:  # share the cores
-            words.append(f"engine.threads={max(1, (os.cpu_count() or 1) // self.jobs // run.config.launch.processes)}")
+            words.append(f"engine.threads={threads(run.config, sharing=self.jobs)}")
         process = get_context("fork").Process(target=_train, args=(self.start, words, log))
         process.start()
         self.busy.append(_Job(run, process, log, attempt))

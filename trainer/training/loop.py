@@ -33,6 +33,7 @@ from trainer.training.faults.watchdog import Watchdog
 from trainer.training.hooks import Hook, StepResult
 from trainer.training.initial_weights import parent_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
+from trainer.training.numerics import numerics_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 
@@ -131,8 +132,9 @@ class Trainer:
             place = checkpoint.folder.name if checkpoint else "the beginning"
             self.metrics.event("resume", step, f"going on from {place} {where}")
         if world.is_first:
+            numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
             host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
-            folder.write_environment(attempt, {**host, "data": self.prepared.fingerprint})
+            folder.write_environment(attempt, {**host, "numerics": numerics, "data": self.prepared.fingerprint})
 
     def _setup_hooks(self, checkpoint: Checkpoint | None) -> None:
         config, world, step, manifest = self.config, self.world, self.state.step, checkpoint and checkpoint.manifest

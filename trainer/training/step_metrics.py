@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trainer.books import flops
+from trainer.books.budget import price_of
 from trainer.books.records import STEP_PHASES
 from trainer.config import Config
 from trainer.config.host import precision
@@ -134,7 +135,8 @@ class StepMetrics(Hook):
                 attempt=self.attempt,
                 sources=sources,
                 sums=sums,
-                joules=self.meter.read(step),
+                joules=(joules := self.meter.read(step)),
+                price=price_of(self.config, joules),
                 budget=self.budget(),
             )
         )

@@ -61,6 +61,9 @@ def compare(groups: Sequence[Group]) -> Comparison:
     apart = [line.key for line in different if line.kind == "science" and line.key.startswith(ONE_SCALE)]
     if metric == "loss" and apart:
         notes.append(f"losses are not one scale where {', '.join(apart[:3])} differ: compare them on a common task")
+    if arithmetic := [line for line in different if line.kind == "numerics"]:
+        values = " and ".join(dict.fromkeys(arithmetic[0].values))
+        notes.append(f"numerics differ ({values}): part of a difference may be that of the arithmetic")
     spent = [_spent(runs or list(group.runs)) for runs, group in zip(finished, groups, strict=True)]
     return Comparison(list(groups), different, metric, scores, spent, _verdicts(groups, scores), notes)
 

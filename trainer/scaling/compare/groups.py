@@ -20,7 +20,7 @@ NAMELESS = ("run.", "seed")
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one science that differ in the seed alone."""
+    """Runs of one science and one numerics that differ in the seed alone."""
 
     label: str
     runs: tuple[Contents, ...]
@@ -42,24 +42,24 @@ class Difference:
     """A setting that is not the same in all groups: its values by group, machinery possibly several in one."""
 
     key: str
-    kind: str  # science or machinery
+    kind: str  # science, numerics or machinery
     values: tuple[str, ...]
 
 
 def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
-    """The runs that the names stand for (a run, or a folder of runs), grouped by their science without the seed.
+    """The runs that the names stand for (a run, or a folder of runs), grouped by science, seeds aside, and numerics.
 
     Groups stand in the order in which they are named, each under the settings that set it apart. Raises UserError
     where a name stands for no run.
     """
-    by_science: dict[str, list[Contents]] = {}
+    by_setting: dict[str, list[Contents]] = {}
     for path in dict.fromkeys(path for name in names for path in _paths(name, root)):
         contents = read_run(path)
-        science = contents.config.science() | {"seed": None}
-        by_science.setdefault(json.dumps(science, sort_keys=True), []).append(contents)
-    if sum(map(len, by_science.values())) < 2:
+        setting = json.dumps(_setting(contents) | {"seed": None}, sort_keys=True)
+        by_setting.setdefault(setting, []).append(contents)
+    if sum(map(len, by_setting.values())) < 2:
         raise UserError("compare: name at least two runs, or folders that hold them")
-    groups = [sorted(runs, key=lambda run: run.config.seed) for runs in by_science.values()]
+    groups = [sorted(runs, key=lambda run: run.config.seed) for runs in by_setting.values()]
     return [Group(label, tuple(runs)) for label, runs in zip(_labels(groups), groups, strict=True)]
 
 
@@ -71,11 +71,11 @@ def _paths(name: str, root: str) -> list[Path]:
 
 
 def _labels(groups: Sequence[Sequence[Contents]]) -> list[str]:
-    """What sets each group apart: the science that differs, or the runs' names where that is too long."""
-    keys = [line.key for line in _differing([[run.config.science() for run in runs] for runs in groups], "science")]
+    """What sets each group apart: the science and numerics that differ, or the runs' names where that is too long."""
+    keys = [line.key for line in _differing([[_setting(run) for run in runs] for runs in groups], "science")]
     labels = []
     for number, runs in enumerate(groups):
-        words = [f"{key}={_at(runs[0].config.science(), key)}" for key in keys]
+        words = [f"{key}={_at(_setting(runs[0]), key)}" for key in keys]
         short = " ".join(words)
         name = f"{runs[0].run.parent.name}/{runs[0].run.name}" if len(runs) == 1 else runs[0].run.parent.name
         labels.append(short if words and len(short) <= 40 else name)
@@ -85,10 +85,20 @@ def _labels(groups: Sequence[Sequence[Contents]]) -> list[str]:
 
 
 def all_differences(groups: Sequence[Group]) -> list[Difference]:
-    """Every setting of science, then of machinery, that differs between groups."""
+    """Every setting of science, then numerics, then machinery, that differs between groups."""
     science = [[run.config.science() for run in group.runs] for group in groups]
     machinery = [[run.config.model_dump(mode="json", include=set(MACHINERY)) for run in group.runs] for group in groups]
-    return [*_differing(science, "science"), *_differing(machinery, "machinery")]
+    numerics = [[{"numerics": run.numerics} for run in group.runs] for group in groups]
+    return [
+        *_differing(science, "science"),
+        *_differing(numerics, "numerics"),
+        *_differing(machinery, "machinery"),
+    ]
+
+
+def _setting(run: Contents) -> dict[str, Any]:
+    """What runs of one group share, seeds aside."""
+    return run.config.science() | {"numerics": run.numerics}
 
 
 def _differing(sections: Sequence[Sequence[dict[str, Any]]], kind: str) -> list[Difference]:

@@ -36,8 +36,8 @@ def read_table(
 ) -> Table:
     """Runs from a CSV file or from the run folders below a root.
 
-    Raises UserError where nothing can be read, or where the runs are of different data, tokenizers or objectives and
-    `mixed` is not asked for.
+    Raises UserError where nothing can be read, or where the runs are of different data, tokenizers, objectives or
+    numerics and `mixed` is not asked for.
     """
     if not source.exists():
         raise UserError(f"{source}: no such folder or table")

@@ -51,14 +51,17 @@ def read_runs(root: Path, count: str = "total") -> Table:
         currencies.add(contents.site.currency)
     found, repeated = _one_a_seed(found)
     kept, worse = _best_settings(found)
-    notes = (
-        () if len(currencies) <= 1 else ("money: the runs are priced in different currencies; that axis is left out",)
-    )
+    notes = ["money: the runs are priced in different currencies; that axis is left out"] * (len(currencies) > 1)
+    arithmetic = dict.fromkeys(dict(run.origin)["numerics"] for run in kept)
+    if len(arithmetic) > 1:
+        notes.append(
+            f"numerics: runs of {' and of '.join(arithmetic)} are fitted together; they are not pooled as seeds"
+        )
     if len(currencies) > 1:
         kept = [Run(**{**vars(run), "money": None}) for run in kept]
     rule = "counted by the books: exact model FLOPs of every run"
     currency = next(iter(currencies), None) or ""
-    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), notes)
+    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), tuple(notes))
 
 
 def _unfit(contents: Contents) -> tuple[str, float]:
@@ -103,13 +106,14 @@ def _curve(contents: Contents) -> Curve | None:
 
 
 def _origin(contents: Contents) -> tuple[tuple[str, str], ...]:
-    """Tokens, tokenizer and objective, in words that differ where they differ."""
+    """Tokens, tokenizer, objective and numerics, in words that differ where they differ."""
     science = contents.config.science()
     corpus = {name: value for name, value in science["data"].items() if name != "sequence_length"}
     attempts = read_json(contents.run / "environment.json")
     prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
     data = f"{science['data']['name']} {prints[-1][:12]}" if prints else _brief(corpus)
-    return ("data", data), ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
+    learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
+    return ("data", data), *learned, ("numerics", contents.numerics)
 
 
 def _brief(section: dict[str, Any]) -> str:
@@ -119,11 +123,12 @@ def _brief(section: dict[str, Any]) -> str:
 
 
 def _one_a_seed(found: list[tuple[Run, Config]]) -> tuple[list[tuple[Run, Config]], list[tuple[str, str]]]:
-    """The first run of each science, seed included, and the others: the same run twice would pass for no seed noise."""
+    """The first run of each science, seed included, in each numerics; and the others: the same run twice would pass
+    for no seed noise."""
     once: dict[str, tuple[Run, Config]] = {}
     others = []
     for run, config in found:
-        first, _ = once.setdefault(config.science_hash(), (run, config))
+        first, _ = once.setdefault(f"{config.science_hash()} {dict(run.origin)['numerics']}", (run, config))
         if first is not run:
             others.append((run.name, f"the same science and seed as {first.name}"))
     return list(once.values()), others
@@ -133,7 +138,8 @@ def _best_settings(found: list[tuple[Run, Config]]) -> tuple[list[Run], list[tup
     """At each size and number of tokens the setting with the lowest mean loss over its seeds; and the others."""
     places: dict[tuple[float, float], dict[str, list[Run]]] = {}
     for run, config in found:
-        setting = json.dumps(config.science() | {"seed": None}, sort_keys=True)
+        arithmetic = dict(run.origin)["numerics"]  # other numerics are no other seed
+        setting = json.dumps(config.science() | {"seed": None, "numerics": arithmetic}, sort_keys=True)
         places.setdefault((run.parameters, run.tokens), {}).setdefault(setting, []).append(run)
     kept, worse = [], []
     for settings in places.values():

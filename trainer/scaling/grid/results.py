@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -63,6 +63,8 @@ class Results:
     baselines: dict[str, dict[str, float]]  # task -> plain method -> score
     currency: str | None
     commit: str | None
+    numerics: str | None = None  # of the runs in the table
+    other_numerics: tuple[str, ...] = ()  # runs that are left out, for they are of others
 
     def total(self, name: str) -> float | None:
         """Cost of everything, pre-training and tuning; None where a part is not stated."""
@@ -74,6 +76,8 @@ class Results:
 def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Trial]) -> Results:
     """The table of the runs that have finished; those that have not are named in their row."""
     read = {run.name: _finished(run.folder.path) for run in [*(c.run for c in trained), *(t.run for t in tuned)]}
+    numerics, others = _one_numerics(read)
+    read |= dict.fromkeys(others)
     rows = []
     for objective in grid.objectives:
         cells = [cell for cell in trained if cell.objective == objective]
@@ -86,8 +90,21 @@ def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Tria
             baselines.setdefault(trial.task, found)
     first = next((contents for contents in read.values() if contents is not None), None)
     return Results(
-        grid, tuple(_mark_best(grid, rows)), baselines, first.site.currency if first else None, _commit(first)
+        grid,
+        tuple(_mark_best(grid, rows)),
+        baselines,
+        first.site.currency if first else None,
+        _commit(first),
+        numerics,
+        others,
     )
+
+
+def _one_numerics(read: Mapping[str, Contents | None]) -> tuple[str | None, tuple[str, ...]]:
+    """The numerics that most runs have, the first of these; and the names of the runs of others."""
+    tags = {name: contents.numerics for name, contents in read.items() if contents is not None}
+    most = max(dict.fromkeys(tags.values()), key=list(tags.values()).count, default=None)
+    return most, tuple(name for name, one in tags.items() if one != most)
 
 
 def _finished(path: Path) -> Contents | None:
@@ -191,4 +208,6 @@ def results_json(results: Results) -> dict[str, Any]:
         "total": {name: results.total(name) for name in COSTS},
         "currency": results.currency,
         "commit": results.commit,
+        "numerics": results.numerics,
+        "other_numerics": list(results.other_numerics),
     }
