@@ -1,4 +1,4 @@
-"""report.html: one file that works offline, opens from disk and asks nothing of any other place."""
+"""report.html: one file that works offline, opens from disk and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from trainer.books.formatting import format_figure
 from trainer.books.quantity import Figure
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
-from trainer.report.html_template import images, preformatted, sheet, tiles
+from trainer.report.html_template import html_document, images, preformatted, tiles
 from trainer.report.plots import svg
-from trainer.report.run_data import Contents
+from trainer.report.run_data import RunData
 
 
-def page(contents: Contents) -> str:
-    """The page of one run."""
-    config = contents.config
-    environment = json.dumps(contents.environment, indent=2, sort_keys=True, ensure_ascii=False)
-    tasks = section(contents.run)
-    return sheet(
-        f"{config.experiment} / {contents.run.name}",
-        f"{contents.status}, science hash {config.science_hash()}, overrides: {contents.overrides or 'none'}",
+def run_page(run_data: RunData) -> str:
+    """report.html of one run, as text."""
+    config = run_data.config
+    environment = json.dumps(run_data.environment, indent=2, sort_keys=True, ensure_ascii=False)
+    tasks = section(run_data.run)
+    return html_document(
+        f"{config.experiment} / {run_data.run.name}",
+        f"{run_data.status}, science hash {config.science_hash()}, overrides: {run_data.overrides or 'none'}",
         {
-            "": tiles(_tiles(contents)),
-            "Price tag": _tag(contents),
-            "Curves": images({plot.title: svg(plot) for plot in plots(contents)}),
+            "": tiles(_tiles(run_data)),
+            "Price tag": _price_tag(run_data),
+            "Curves": images({plot.title: svg(plot) for plot in plots(run_data)}),
             **({"Tasks": tasks} if tasks else {}),
-            "Logbook": _logbook(contents),
+            "Logbook": _logbook(run_data),
             "Configuration": preformatted(config.to_yaml()),
             "Environment": preformatted(environment),
         },
     )
 
 
-def _tiles(contents: Contents) -> dict[str, str]:
-    best = contents.best
+def _tiles(run_data: RunData) -> dict[str, str]:
+    best = run_data.best
     score, label = (best.get("bits_per_byte"), "held-out bits per byte") if best else (None, "held-out loss")
     if best and score is None:
         score, label = best["loss"], "held-out loss, nats per target"
@@ -49,14 +49,14 @@ def _tiles(contents: Contents) -> dict[str, str]:
         ("carbon.kgco2e", "carbon"),
         ("cost.amount", "money"),
     ):
-        row = contents.tag[key]
+        row = run_data.tag[key]
         found[label] = format_figure(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
     return found
 
 
-def _tag(contents: Contents) -> str:
+def _price_tag(run_data: RunData) -> str:
     lines = ['<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>']
-    for row in contents.tag.rows:
+    for row in run_data.tag.rows:
         cells = []
         for figure in (row.planned, row.measured):
             css = "n" if figure is not None and figure.value is not None else "n none"
@@ -69,8 +69,8 @@ def _tag(contents: Contents) -> str:
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
         )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
-    return "".join(lines) + "</table>" + notes + _equivalents(contents.tag.equivalents)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in run_data.tag.notes)
+    return "".join(lines) + "</table>" + notes + _equivalents(run_data.tag.equivalents)
 
 
 def _equivalents(times: dict[str, float]) -> str:
@@ -86,11 +86,11 @@ def _source(figure: Figure) -> str:
     return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
 
 
-def _logbook(contents: Contents) -> str:
-    if not contents.events:
+def _logbook(run_data: RunData) -> str:
+    if not run_data.events:
         return "<p>Nothing was written.</p>"
     lines = ["<table><tr><th>time (UTC)</th><th class='n'>step</th><th>event</th><th></th></tr>"]
-    for event in contents.events:
+    for event in run_data.events:
         stamp = event.get("time")
         at = f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(stamp, int | float) else ""
         cells = (
