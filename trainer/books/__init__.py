@@ -10,16 +10,16 @@ from trainer.books.model import format_model, model_account
 from trainer.books.parameters import ParameterAccount, parameters
 from trainer.books.plan import plan, reprice
 from trainer.books.price import price, price_json
-from trainer.books.quantity import Figure, PriceTag, Row
+from trainer.books.quantity import PriceTag, Quantity, Row
 from trainer.books.step_flops import FlopAccount
 from trainer.books.table import format_plans, plans_json
 
 __all__ = [
-    "Figure",
     "FlopAccount",
     "MemoryAccount",
     "ParameterAccount",
     "PriceTag",
+    "Quantity",
     "Row",
     "flops",
     "format_amount",

@@ -87,6 +87,6 @@ def _equivalents(run_data: RunData) -> list[str]:
 
 
 def _planned(run_data: RunData) -> Any:
-    from trainer.books import Figure, parameters
+    from trainer.books import Quantity, parameters
 
-    return Figure(parameters(run_data.config).total, "exact")
+    return Quantity(parameters(run_data.config).total, "exact")

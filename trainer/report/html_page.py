@@ -8,7 +8,7 @@ from html import escape
 
 from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_figure
-from trainer.books.quantity import Figure
+from trainer.books.quantity import Quantity
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
 from trainer.report.html_template import html_document, images, preformatted, tiles
@@ -58,12 +58,12 @@ def _price_tag(run_data: RunData) -> str:
     lines = ['<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>']
     for row in run_data.tag.rows:
         cells = []
-        for figure in (row.planned, row.measured):
-            css = "n" if figure is not None and figure.value is not None else "n none"
-            value, _, interval = escape(format_figure(figure, row.unit)).partition(" (")
+        for quantity in (row.planned, row.measured):
+            css = "n" if quantity is not None and quantity.value is not None else "n none"
+            value, _, interval = escape(format_figure(quantity, row.unit)).partition(" (")
             cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
-        both = [figure for figure in (row.measured, row.planned) if figure]
-        known = [figure for figure in both if figure.value is not None] or both
+        both = [quantity for quantity in (row.measured, row.planned) if quantity]
+        known = [quantity for quantity in both if quantity.value is not None] or both
         sources = dict.fromkeys(map(_source, known))
         name = escape(row.name).replace("  ", "&nbsp;&nbsp;")
         lines.append(
@@ -80,10 +80,10 @@ def _equivalents(times: dict[str, float]) -> str:
     return f"<table><tr><th>as much carbon as ({STRUBELL})</th><th></th></tr>{''.join(rows)}</table>"
 
 
-def _source(figure: Figure) -> str:
-    if figure.value is None:
-        return f"not stated: {figure.source}" if figure.source else ""
-    return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
+def _source(quantity: Quantity) -> str:
+    if quantity.value is None:
+        return f"not stated: {quantity.source}" if quantity.source else ""
+    return f"{quantity.provenance}: {quantity.source}" if quantity.source else quantity.provenance
 
 
 def _logbook(run_data: RunData) -> str:
