@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.books.flops import flops
-from trainer.books.formatting import format_amount, format_figure, format_price_tag
+from trainer.books.formatting import format_amount, format_price_tag, format_quantity
 from trainer.books.measured import measured
 from trainer.books.memory import MemoryAccount, memory
 from trainer.books.model import format_model, model_account
@@ -23,10 +23,10 @@ __all__ = [
     "Row",
     "flops",
     "format_amount",
-    "format_figure",
     "format_model",
     "format_plans",
     "format_price_tag",
+    "format_quantity",
     "measured",
     "memory",
     "model_account",

@@ -1,4 +1,4 @@
-"""From device energy to facility energy, carbon and money. Each factor is a figure with its own provenance.
+"""From device energy to facility energy, carbon and money. Each factor is a quantity with its own provenance.
 
 kWh = W h / 1000 x PUE, g CO2e = kWh x intensity (Strubell et al. 2019, section 2; Patterson et al. 2021, section 2.5).
 """

@@ -197,7 +197,7 @@ class EnergyFold:
             shared += overlapping
             for device in devices:
                 if self._counts(device):
-                    quantities[device.component] = _plus(quantities.get(device.component), _figure(device, key))
+                    quantities[device.component] = _plus(quantities.get(device.component), _quantity(device, key))
         phases: dict[str, float] = defaultdict(float)
         killed = sum(not segment.closed for segment in self.segments.values())
         notes = [device.note for devices in self._by_device.values() for device in devices if device.note]
@@ -263,7 +263,7 @@ def _outside(interval: Interval, covered: list[Interval]) -> float:
     return length + interval[1] - position
 
 
-def _figure(device: _Device, key: tuple[str, str]) -> Quantity:
+def _quantity(device: _Device, key: tuple[str, str]) -> Quantity:
     if device.method == NOT_MEASURED:
         return not_stated(f"{key[1]} has no counter that can be read")
     if not device.seconds:

@@ -75,8 +75,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
-def format_figure(quantity: Quantity | None, unit: str) -> str:
-    """A figure as text: its amount, with its interval where there is one; of a lower bound the low end."""
+def format_quantity(quantity: Quantity | None, unit: str) -> str:
+    """A quantity as text: its amount, with its interval where there is one; of a lower bound the low end."""
     if quantity is None:
         return "-"
     if quantity.value is None:
@@ -102,7 +102,7 @@ def format_price_tag(tag: PriceTag) -> str:
         table.append(
             [
                 row.name,
-                *(format_figure(quantity, row.unit) for quantity in quantities),
+                *(format_quantity(quantity, row.unit) for quantity in quantities),
                 _provenance(quantities),
             ]
         )
@@ -127,7 +127,7 @@ def _equivalents(emission: Quantity | None) -> list[str]:
 
 
 def _provenance(quantities: list[Quantity | None]) -> str:
-    """Provenance and source of the last figure that has a value, else why there is none."""
+    """Provenance and source of the last quantity that has a value, else why there is none."""
     known = [quantity for quantity in quantities if quantity is not None and quantity.value is not None]
     quantity = known[-1] if known else next((item for item in reversed(quantities) if item is not None), None)
     if quantity is None:

@@ -1,6 +1,6 @@
 """A number with its provenance, a row that holds it planned and measured, and the price tag that holds the rows.
 
-Unknown is a `Figure` without a value, never a zero; whoever reads a figure can see where it came from.
+Unknown is a `Quantity` without a value, never a zero; each says where it comes from.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Quantity:
     high: float | None = None
 
     def __mul__(self, other: Quantity | float) -> Quantity:
-        """Product of two figures that are not negative; as good as the worse of them."""
+        """Product of two quantities that are not negative; as good as the worse of them."""
         return _combine(self, other, lambda a, b: a * b, " x ")
 
     def __truediv__(self, other: Quantity | float) -> Quantity:
@@ -57,7 +57,7 @@ class Quantity:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The interval of a figure that has a value; a lower bound reaches to infinity."""
+        """The interval of a quantity that has a value; a lower bound reaches to infinity."""
         assert self.value is not None
         if self.low is None:
             return self.value, self.value

@@ -53,7 +53,7 @@ def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
 
 
 def plans_json(plans: Sequence[tuple[str, PriceTag]]) -> dict[str, Any]:
-    """The same as plain data: every run's tag, and totals with how many runs had a figure."""
+    """The same as plain data: every run's tag, and totals with how many runs had a value."""
     totals = {}
     for title in SUMMED:
         values = [

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from trainer.books.equivalents import STRUBELL
-from trainer.books.formatting import format_figure, format_price_tag
+from trainer.books.formatting import format_price_tag, format_quantity
 from trainer.report.run_data import RunData
 
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
@@ -44,7 +44,7 @@ def card(run_data: RunData) -> str:
     """The model card as Markdown."""
     config, best = run_data.config, run_data.best
     facts = [
-        f"- {config.model.family} `{config.model.name}`, {format_figure(_planned(run_data), '')} parameters",
+        f"- {config.model.family} `{config.model.name}`, {format_quantity(_planned(run_data), '')} parameters",
         f"- objective `{config.objective.name}`, data `{config.data.name}`, science hash `{config.science_hash()}`",
         f"- status: {run_data.status}",
     ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from trainer.books.equivalents import STRUBELL
-from trainer.books.formatting import format_figure
+from trainer.books.formatting import format_quantity
 from trainer.books.quantity import Quantity
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
@@ -50,7 +50,7 @@ def _tiles(run_data: RunData) -> dict[str, str]:
         ("cost.amount", "money"),
     ):
         row = run_data.tag[key]
-        found[label] = format_figure(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
+        found[label] = format_quantity(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
     return found
 
 
@@ -60,7 +60,7 @@ def _price_tag(run_data: RunData) -> str:
         cells = []
         for quantity in (row.planned, row.measured):
             css = "n" if quantity is not None and quantity.value is not None else "n none"
-            value, _, interval = escape(format_figure(quantity, row.unit)).partition(" (")
+            value, _, interval = escape(format_quantity(quantity, row.unit)).partition(" (")
             cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
         both = [quantity for quantity in (row.measured, row.planned) if quantity]
         known = [quantity for quantity in both if quantity.value is not None] or both

@@ -1,4 +1,4 @@
-"""The paper that pages are written on: one HTML file that works offline and asks nothing of any other place."""
+"""The template of HTML reports: one file that works offline and loads nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -64,6 +64,6 @@ def write_data_card(run_data: RunData) -> None:
 
 
 def known(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested numbers without those that nobody knows."""
+    """The same nested numbers without those that are None."""
     plain = {name: known(value) if isinstance(value, dict) else value for name, value in values.items()}
     return {name: value for name, value in plain.items() if value is not None}
