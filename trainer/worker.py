@@ -22,7 +22,7 @@ from trainer.utils.files import FULL
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 HALTED = 3  # by a policy: to start again would end the same
-VERDICT = "ISOFLOP_VERDICT"  # variable: the file in which an agent looks for an end that is none of its business
+VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
 def work(run: Path) -> int:

@@ -51,6 +51,12 @@ def said(*words: str) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
+def command() -> Iterator[str]:
+    """Flags of the command itself."""
+    code, out, _ = said("--version")
+    yield f"flag | isoflop | --version | exit {code}: {len(out.splitlines())} lines, {out.split()[0]} <version>"
+
+
 def verbs() -> Iterator[str]:
     for verb in VERBS:
         yield f"verb | {verb}"
@@ -171,7 +177,7 @@ def entry_points() -> Iterator[str]:
 
 def build() -> list[str]:
     """Every fact, sorted."""
-    parts = (verbs, exit_codes, keys, groups, environment_variables, entry_points)
+    parts = (command, verbs, exit_codes, keys, groups, environment_variables, entry_points)
     return sorted({" ".join(fact.split()) for part in parts for fact in part()})
 
 

@@ -7,12 +7,12 @@ from trainer.data.preparation import prepare
 from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.usage import Reading, describe, tokens_by_source
+from trainer.data.usage import DataUsage, describe, tokens_by_source
 
 __all__ = [
+    "DataUsage",
     "Examples",
     "Prepared",
-    "Reading",
     "Samples",
     "SplitInfo",
     "StepBatch",

@@ -40,21 +40,21 @@ def append_ledger(run: Path) -> None:
 
 
 def _line(run: Path) -> dict[str, Any]:
-    contents = read_run(run)
-    best = contents.best
+    run_data = read_run(run)
+    best = run_data.best
     return {
         "run": f"{run.parent.name}/{run.name}",
         "experiment": run.parent.name,
-        "science_hash": contents.config.science_hash(),
-        "numerics": contents.numerics,
-        "status": contents.status,
-        "time": contents.events[-1].get("time") if contents.events else None,
-        "steps": contents.steps.kept[-1]["step"] if contents.steps.kept else 0,
-        "replayed_steps": len(contents.steps.replayed),
+        "science_hash": run_data.config.science_hash(),
+        "numerics": run_data.numerics,
+        "status": run_data.status,
+        "time": run_data.events[-1].get("time") if run_data.events else None,
+        "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
+        "replayed_steps": len(run_data.steps.replayed),
         "held_out_bits_per_byte": best.get("bits_per_byte") if best else None,
-        "measured": contents.tag.values("measured"),
-        "currency": contents.config.site.currency,
-        "segments": contents.energy.segments,
+        "measured": run_data.tag.values("measured"),
+        "currency": run_data.config.site.currency,
+        "segments": run_data.energy.segments,
     }
 
 

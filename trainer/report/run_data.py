@@ -1,4 +1,4 @@
-"""Everything a report says, read from the run's folder alone."""
+"""All data of a run that a report shows, read from the run's folder alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it 
 
 
 @dataclass(frozen=True)
-class Contents:
-    """A run, as its folder tells it."""
+class RunData:
+    """One run, read from its folder."""
 
     run: Path
     config: Config
@@ -42,7 +42,7 @@ class Contents:
 
     @property
     def kwh(self) -> float | None:
-        """Energy as measured; None where nobody did."""
+        """Energy as measured; None where nothing measured it."""
         return self._spent("energy.kwh")
 
     @property
@@ -62,7 +62,7 @@ class Contents:
 
     @property
     def status(self) -> str:
-        """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process could say nothing any more."""
+        """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process ended without an event."""
         for event in reversed(self.events):
             if event.get("name") in ENDS:
                 return str(event["name"])
@@ -75,7 +75,7 @@ class Contents:
         return "finished" if reached >= (known_steps(self.config) or math.inf) else "interrupted"
 
 
-def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
+def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
     """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
@@ -84,7 +84,7 @@ def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
     tag, before = measured(run, site), read_json(run / "plan.json")
     if isinstance(before, dict) and before.get("rows"):
         tag = reprice(PriceTag.from_json(before), priced).beside(tag)
-    return Contents(
+    return RunData(
         run=run,
         config=config,
         site=priced.site,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.report import Contents
+from trainer.report import RunData
 from trainer.report.curves import priced_steps
 from trainer.report.plots import is_number
 from trainer.scaling.compare.groups import Difference, Group, all_differences
@@ -68,7 +68,7 @@ def compare(groups: Sequence[Group]) -> Comparison:
     return Comparison(list(groups), different, metric, scores, spent, _verdicts(groups, scores), notes)
 
 
-def _score(run: Contents, metric: str) -> float | None:
+def _score(run: RunData, metric: str) -> float | None:
     """At the last step."""
     if not run.steps.evaluations or not run.steps.kept:
         return None
@@ -77,7 +77,7 @@ def _score(run: Contents, metric: str) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _spent(runs: Sequence[Contents]) -> dict[str, float | None]:
+def _spent(runs: Sequence[RunData]) -> dict[str, float | None]:
     """Mean amounts; energy and carbon are those of the whole run, of which steps know only the training."""
     ends = [axes(run)[-1] | {"kwh": run.kwh, "gco2e": run.gco2e} for run in runs if run.steps.kept]
     amounts: dict[str, float | None] = {}
@@ -87,7 +87,7 @@ def _spent(runs: Sequence[Contents]) -> dict[str, float | None]:
     return amounts
 
 
-def axes(run: Contents) -> list[dict[str, Any]]:
+def axes(run: RunData) -> list[dict[str, Any]]:
     """The records of a run's steps with every axis: tokens, flop, kwh, gco2e, seconds."""
     return [
         record

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.compose import differences
 from trainer.config import MACHINERY
-from trainer.report import Contents, read_run
+from trainer.report import RunData, read_run
 from trainer.run_folder import find_run, find_runs
 from trainer.utils.errors import UserError
 
@@ -23,15 +23,15 @@ class Group:
     """Runs of one science and one numerics that differ in the seed alone."""
 
     label: str
-    runs: tuple[Contents, ...]
+    runs: tuple[RunData, ...]
 
     @property
-    def finished(self) -> list[Contents]:
+    def finished(self) -> list[RunData]:
         """One run a seed: the same seed once more tells nothing of how seeds differ."""
         return list({run.config.seed: run for run in reversed(self.runs) if run.status == "finished"}.values())[::-1]
 
     @property
-    def repeated(self) -> list[Contents]:
+    def repeated(self) -> list[RunData]:
         """Finished runs whose seed another one has."""
         counted = {run.run for run in self.finished}
         return [run for run in self.runs if run.status == "finished" and run.run not in counted]
@@ -52,11 +52,11 @@ def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
     Groups stand in the order in which they are named, each under the settings that set it apart. Raises UserError
     where a name stands for no run.
     """
-    by_setting: dict[str, list[Contents]] = {}
+    by_setting: dict[str, list[RunData]] = {}
     for path in dict.fromkeys(path for name in names for path in _paths(name, root)):
-        contents = read_run(path)
-        setting = json.dumps(_setting(contents) | {"seed": None}, sort_keys=True)
-        by_setting.setdefault(setting, []).append(contents)
+        run_data = read_run(path)
+        setting = json.dumps(_setting(run_data) | {"seed": None}, sort_keys=True)
+        by_setting.setdefault(setting, []).append(run_data)
     if sum(map(len, by_setting.values())) < 2:
         raise UserError("compare: name at least two runs, or folders that hold them")
     groups = [sorted(runs, key=lambda run: run.config.seed) for runs in by_setting.values()]
@@ -70,7 +70,7 @@ def _paths(name: str, root: str) -> list[Path]:
     return [find_run(name, root).path]
 
 
-def _labels(groups: Sequence[Sequence[Contents]]) -> list[str]:
+def _labels(groups: Sequence[Sequence[RunData]]) -> list[str]:
     """What sets each group apart: the science and numerics that differ, or the runs' names where that is too long."""
     keys = [line.key for line in _differing([[_setting(run) for run in runs] for runs in groups], "science")]
     labels = []
@@ -96,7 +96,7 @@ def all_differences(groups: Sequence[Group]) -> list[Difference]:
     ]
 
 
-def _setting(run: Contents) -> dict[str, Any]:
+def _setting(run: RunData) -> dict[str, Any]:
     """What runs of one group share, seeds aside."""
     return run.config.science() | {"numerics": run.numerics}
 

@@ -12,7 +12,7 @@ import numpy as np
 from trainer.books import parameters
 from trainer.books.records import read_json
 from trainer.config import Config
-from trainer.report import Contents, read_run
+from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table
@@ -39,16 +39,16 @@ def read_runs(root: Path, count: str = "total") -> Table:
     for folder in folders:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
-            contents = read_run(folder)
+            run_data = read_run(folder)
         except (ValueError, OSError) as error:
             left_out.append((name, f"cannot be read: {' '.join(str(error).split())[:120]}"))
             continue
-        why, loss = _unfit(contents)
+        why, loss = _unfit(run_data)
         if why:
             left_out.append((name, why))
             continue
-        found.append((_run(name, contents, count, loss), contents.config))
-        currencies.add(contents.site.currency)
+        found.append((_run(name, run_data, count, loss), run_data.config))
+        currencies.add(run_data.site.currency)
     found, repeated = _one_a_seed(found)
     kept, worse = _best_settings(found)
     notes = ["money: the runs are priced in different currencies; that axis is left out"] * (len(currencies) > 1)
@@ -64,12 +64,12 @@ def read_runs(root: Path, count: str = "total") -> Table:
     return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), tuple(notes))
 
 
-def _unfit(contents: Contents) -> tuple[str, float]:
+def _unfit(run_data: RunData) -> tuple[str, float]:
     """Why a run cannot be used, or its held-out loss at the last step."""
-    if contents.status != "finished":
-        return contents.status, math.nan
-    last = contents.steps.kept[-1]["step"] if contents.steps.kept else None
-    scored = [item for item in contents.steps.evaluations if item["step"] == last]
+    if run_data.status != "finished":
+        return run_data.status, math.nan
+    last = run_data.steps.kept[-1]["step"] if run_data.steps.kept else None
+    scored = [item for item in run_data.steps.evaluations if item["step"] == last]
     if not scored:
         return "no held-out loss at its last step", math.nan
     loss = scored[-1].get("loss")
@@ -78,8 +78,8 @@ def _unfit(contents: Contents) -> tuple[str, float]:
     return "its held-out loss is not finite", math.nan
 
 
-def _run(name: str, contents: Contents, count: str, loss: float) -> Run:
-    config, last = contents.config, contents.steps.kept[-1]
+def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
+    config, last = run_data.config, run_data.steps.kept[-1]
     account = parameters(config)
     return Run(
         name=name,
@@ -87,33 +87,33 @@ def _run(name: str, contents: Contents, count: str, loss: float) -> Run:
         tokens=float(last["tokens"]),
         flop=float(last["flop"]),
         loss=loss,
-        kwh=contents.kwh or None,
-        gco2e=contents.gco2e or None,
-        money=contents.money or None,
-        curve=_curve(contents),
-        origin=_origin(contents),
+        kwh=run_data.kwh or None,
+        gco2e=run_data.gco2e or None,
+        money=run_data.money or None,
+        curve=_curve(run_data),
+        origin=_origin(run_data),
     )
 
 
-def _curve(contents: Contents) -> Curve | None:
-    flop = {record["step"]: record["flop"] for record in contents.steps.kept}
+def _curve(run_data: RunData) -> Curve | None:
+    flop = {record["step"]: record["flop"] for record in run_data.steps.kept}
     points = [
         (flop[item["step"]], item["tokens"], item["loss"])
-        for item in contents.steps.evaluations
+        for item in run_data.steps.evaluations
         if item["step"] in flop and is_number(item.get("loss")) and math.isfinite(item["loss"])
     ]
     return Curve(*(np.array(column, float) for column in zip(*points, strict=True))) if len(points) > 1 else None
 
 
-def _origin(contents: Contents) -> tuple[tuple[str, str], ...]:
+def _origin(run_data: RunData) -> tuple[tuple[str, str], ...]:
     """Tokens, tokenizer, objective and numerics, in words that differ where they differ."""
-    science = contents.config.science()
+    science = run_data.config.science()
     corpus = {name: value for name, value in science["data"].items() if name != "sequence_length"}
-    attempts = read_json(contents.run / "environment.json")
+    attempts = read_json(run_data.run / "environment.json")
     prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
     data = f"{science['data']['name']} {prints[-1][:12]}" if prints else _brief(corpus)
     learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
-    return ("data", data), *learned, ("numerics", contents.numerics)
+    return ("data", data), *learned, ("numerics", run_data.numerics)
 
 
 def _brief(section: dict[str, Any]) -> str:

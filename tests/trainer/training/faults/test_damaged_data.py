@@ -246,7 +246,7 @@ def test_checkpoints_after_the_trusted_step_are_set_aside(
     flip(prepared.folder / "train-00000.tokens", 4097)
     watch, told = DataWatch(prepared, World(0, 1, 0, torch.device("cpu")), tmp_path), []
     watch.begin(12, trusted)
-    assert watch.wait(12, lambda: None, lambda *_, **__: None, SimpleNamespace(begin=print)) is None and watch.damaged
+    assert watch.wait(12, lambda: None, lambda *_, **__: None, lambda: None) is None and watch.damaged
     text = watch.conclude(12, checkpoints, lambda name, step, text, **data: told.append((name, step, data)))
     assert steps_in(checkpoints) == kept
     gone = [f"untrusted-step-{step:08d}" for step in (4, 8, 12) if step not in kept]
