@@ -142,6 +142,19 @@ class Engine:
         finally:
             del inner.step
 
+    def dry_run(self, micro_batches: Sequence[MicroBatch]) -> int:
+        """A step that leaves no trace: gradients of these micro-batches, and no update. Returns the peak of memory in
+        bytes, with the optimizer's state. Weights, moments and random numbers stay as they are, to the bit."""
+        for _ in self.moments():  # an update would create them
+            pass
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            self.forward_backward(micro_batches, 1.0)
+            self.gradient_norm()
+            self.skip_update()
+        self.synchronize()
+        return self.memory_peak_bytes()
+
     @torch.no_grad()
     def evaluate(self, batches: Iterator[MicroBatch]) -> tuple[float, float]:
         """Loss sum and target count over all ranks' batches; every rank brings equally many."""
