@@ -28,6 +28,9 @@ class EngineConfig(Section):
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
     activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
+    dry_run: bool = key(
+        False, "before step 1, a step on the longest sequences that is thrown away, so that the memory peak is known"
+    )
     device: Literal["auto", "cpu", "cuda"] = key("auto", "where to compute; auto: cuda if there is one")
     data_workers: int = key(
         1, "threads that draw batches ahead of the model; 0: between the steps", "threads", ge=0, le=64

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from trainer.books import parameters
+import torch
+
+from trainer.books import memory, parameters
 from trainer.books.layout import micro_batch
 from trainer.books.run_length import known_steps
 from trainer.config import Config
@@ -36,6 +38,7 @@ from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
+from trainer.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Trainer:
         self._setup_data()
         self._setup_metrics(checkpoint, damage)
         self._setup_hooks(checkpoint)
+        self._dry_run()
 
     # --- setup ---
 
@@ -161,6 +165,26 @@ class Trainer:
             self.deadline,
             self.data_watch,
         ]
+
+    def _dry_run(self) -> None:
+        """A step on the largest batch before step 1, whose gradients are thrown away: whether it fits is known now."""
+        if not self.config.engine.dry_run:
+            return
+        longest = max(self.config.curriculum.stages, key=lambda stage: stage.sequence_length)
+        try:
+            peak = self.engine.dry_run(self.loader.step(longest.first))
+        except torch.OutOfMemoryError:
+            raise UserError(self._too_large()) from None
+        planned = memory(self.config).total
+        text = f"dry run: {peak / 2**30:.2f} GiB at the peak of a step, {planned / 2**30:.2f} GiB planned"
+        self.metrics.event("dry_run", self.state.step, text, memory_peak_bytes=peak, planned_bytes=planned)
+
+    def _too_large(self) -> str:
+        """One line for a step that does not fit into the memory of this device."""
+        rows = micro_batch(self.config)
+        way = f"set engine.micro_batch={rows // 2}" if rows > 1 else "set engine.activation_checkpointing=true"
+        planned = memory(self.config).total / 2**30
+        return f"engine.micro_batch: {rows} x the longest sequence does not fit ({planned:.2f} GiB planned); {way}"
 
     def _phase(self, name: str) -> None:
         for hook in self.hooks:

@@ -71,6 +71,10 @@ def main() -> None:
     gradients(0)
     engine.skip_update()
     found["first step discarded"] = digest(engine) == start
+    torch.manual_seed(1)
+    bits = torch.get_rng_state()
+    engine.dry_run(batch(world, engine.config, 0))
+    found["dry run"] = digest(engine) == start and bool(torch.equal(torch.get_rng_state(), bits))
     train(range(3))
     before = digest(engine)
     norm = gradients(3)
