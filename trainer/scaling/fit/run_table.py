@@ -17,6 +17,7 @@ from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 COUNTS = {
     "total": "all trained parameters, embeddings included (Hoffmann et al. 2022)",
@@ -66,7 +67,7 @@ def read_runs(root: Path, count: str = "total") -> Table:
 
 def _unfit(contents: Contents) -> tuple[str, float]:
     """Why a run cannot be used, or its held-out loss at the last step."""
-    if contents.status != "finished":
+    if contents.status != Status.FINISHED:
         return contents.status, math.nan
     last = contents.steps.kept[-1]["step"] if contents.steps.kept else None
     scored = [item for item in contents.steps.evaluations if item["step"] == last]

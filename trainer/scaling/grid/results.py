@@ -14,6 +14,7 @@ from trainer.config import GridConfig
 from trainer.report.run_data import Contents, read_run
 from trainer.scaling.grid.plan import Cell, Trial
 from trainer.scaling.statistics import mean_interval
+from trainer.utils.outcomes import Status
 
 # What a run costs: name -> the row of its price tag.
 COSTS = {"flop": "flop.total", "tokens": "data.tokens", "seconds": "time.wall", "kwh": "energy.kwh"}
@@ -111,7 +112,7 @@ def _finished(path: Path) -> Contents | None:
     if not (path / "config.yaml").is_file():
         return None
     contents = read_run(path)
-    return contents if contents.status == "finished" else None
+    return contents if contents.status == Status.FINISHED else None
 
 
 def _row(
