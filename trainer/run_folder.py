@@ -21,9 +21,10 @@ from trainer.config.host import processor
 from trainer.config.numerics import asked, tag
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import SAID
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
-LAST_WORDS = ("finished", "stopped", "halted", "failed", "lost", "hang")  # events with which an attempt ends
+LAST_WORDS = (*SAID, "lost", "hang")  # events with which an attempt ends
 
 
 class RunFolder:

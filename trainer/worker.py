@@ -19,9 +19,9 @@ from trainer.training.faults.reporting import tell_failure
 from trainer.training.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
+from trainer.utils.outcomes import EXIT_CODES, ExitCode, Status
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
-HALTED = 3  # by a policy: to start again would end the same
+DONE, FAILED, BAD_INPUT, HALTED = ExitCode.DONE, ExitCode.FAILED, ExitCode.BAD_INPUT, ExitCode.HALTED
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
@@ -58,9 +58,9 @@ def work(run: Path) -> int:
             return BAD_INPUT
         tell_failure(traceback.format_exc())
         return FAILED
-    if outcome.status in ("failed", "halted") and rank == 0:
+    if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
-    return {"finished": DONE, "failed": FAILED, "halted": HALTED, "stopped": STOPPED}[outcome.status]
+    return EXIT_CODES[Status(outcome.status)]
 
 
 def as_found(config: Config) -> Config:

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.config import Config
-from trainer.config.host import precision
+from trainer.config.host import cores, precision
 from trainer.models import build, initialize
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
@@ -167,7 +167,7 @@ def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndar
 
 def compare(stage: int, processes: int, rounds: int, steps: int) -> dict[str, Any]:
     """Milliseconds per step of both, measured in turns."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(max(1, cores() // processes))
     config = configuration(stage, processes)
     world = join("cpu", 600)
     batches = micro_batches(config, world)

@@ -17,6 +17,7 @@ from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
 from trainer.report.run_data import read_run
 from trainer.utils.errors import left_out
+from trainer.utils.outcomes import Status
 
 KINDS = ("final", "tuning", "failed")  # the best finished run, the other finished ones, all others
 
@@ -144,7 +145,7 @@ def ledger(root: Path) -> dict[str, Account]:
     accounts = {}
     for experiment, lines in sorted(by_experiment.items()):
         account = accounts[experiment] = Account()
-        finished = [line for line in lines if line.get("status") == "finished"]
+        finished = [line for line in lines if line.get("status") == Status.FINISHED]
         scored = [line for line in finished if line.get("held_out_bits_per_byte") is not None]
         account.scores = sorted(line["held_out_bits_per_byte"] for line in scored)
         final = min(scored, key=lambda line: line["held_out_bits_per_byte"], default=finished[-1] if finished else None)

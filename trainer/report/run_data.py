@@ -15,8 +15,7 @@ from trainer.config import Config, SiteConfig, load
 from trainer.config.numerics import UNKNOWN
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError
-
-ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it ended
+from trainer.utils.outcomes import SAID, Status
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class RunData:
 
     @property
     def status(self) -> str:
-        """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process ended without an event."""
+        """A `Status`, as the last attempt said it, or as its files show."""
         for event in reversed(self.events):
-            if event.get("name") in ENDS:
+            if event.get("name") in SAID:
                 return str(event["name"])
             said = event.get("data", {}).get("status") if isinstance(event.get("data"), dict) else None
             if isinstance(said, str):
@@ -72,7 +71,7 @@ class RunData:
             if event.get("name") in ("start", "resume"):
                 break
         reached = self.steps.kept[-1]["step"] if self.steps.kept else 0
-        return "finished" if reached >= (known_steps(self.config) or math.inf) else "interrupted"
+        return Status.FINISHED if reached >= (known_steps(self.config) or math.inf) else Status.INTERRUPTED
 
 
 def read_run(run: Path, site: SiteConfig | None = None) -> RunData:

@@ -25,6 +25,7 @@ from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
 
 
@@ -43,12 +44,12 @@ def start(words: list[str], *, as_json: bool = False) -> int:
             make_ready(config, folder, given)
             code = run_local(config, folder.path)
     tunes = config.task.kind is not None
-    if code in (0, 1, 3, 75):
+    if code in TRAINED:
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
             report_attempt(folder.path, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
-    if code == 0 and tunes:
+    if code == ExitCode.DONE and tunes:
         from trainer.evaluate.task_scores import format_scores, score_task
 
         scores = score_task(folder.path)
@@ -84,7 +85,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
     with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder, verb):
         make_ready(config, folder, given)
         code = run_launch(config, folder.path)
-    if config.launch.is_here and code in (0, 1, 3, 75):
+    if config.launch.is_here and code in TRAINED:
         from trainer.report import report_attempt
 
         report_attempt(folder.path)
@@ -375,8 +376,8 @@ def _start_under_torchrun(words: list[str]) -> int:
         store.set(attempt, str(folder.path))
     path = store.get(attempt).decode()
     if not path:  # rank 0 said what is wrong
-        return 2
+        return ExitCode.BAD_INPUT
     code = work(Path(path))
-    if rank == 0 and code in (0, 1, 3, 75):
+    if rank == 0 and code in TRAINED:
         report_attempt(Path(path))
     return code

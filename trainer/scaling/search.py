@@ -22,6 +22,7 @@ from trainer.scaling.sweep import Crew, finished, hold, make_ready, tell
 from trainer.scaling.view import View
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import Status
 
 SEARCHES = ("optuna",)
 SAMPLE = 10  # trials drawn at random to check the ranges and to say what a trial costs
@@ -159,7 +160,7 @@ def search(space: Space, trials: int, *, jobs: int = 1, retries: int = 1, as_jso
 def held_out_loss(run: PlannedRun) -> float | None:
     """At the last step; infinite where the run diverged, None where it did not come to an end."""
     (row,) = outcome.rows([run])
-    if row["status"] == "halted":
+    if row["status"] == Status.HALTED:
         return math.inf
     return row["loss"] if finished(run) else None
 

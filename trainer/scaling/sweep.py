@@ -24,6 +24,7 @@ from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
 from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
 FINAL = (BAD_INPUT, HALTED)  # to start again would end the same
@@ -135,7 +136,7 @@ def finished(run: PlannedRun) -> bool:
     """Whether the run is over and accounted for."""
     folder = run.folder
     try:
-        return (folder.path / "pricetag.json").is_file() and read_run(folder.path).status == "finished"
+        return (folder.path / "pricetag.json").is_file() and read_run(folder.path).status == Status.FINISHED
     except ValueError:
         return False
 

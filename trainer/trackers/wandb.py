@@ -24,6 +24,7 @@ from trainer.config import Config
 from trainer.trackers import wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due, say, warn
+from trainer.utils.outcomes import Status
 
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
 FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
@@ -77,7 +78,7 @@ class WandbTracker:
         if not self._worker.is_alive():
             return
         self._queue.put(lambda run: run.summary.update({"status": status, **_plain(summary)}))
-        self._failed = status not in ("finished", "stopped")
+        self._failed = status not in (Status.FINISHED, Status.STOPPED)
         self._queue.put(None)
         self._worker.join(2)
         if self._worker.is_alive():

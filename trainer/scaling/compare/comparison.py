@@ -12,6 +12,7 @@ from trainer.report.curves import priced_steps
 from trainer.report.plots import is_number
 from trainer.scaling.compare.groups import Difference, Group, all_differences
 from trainer.scaling.statistics import Welch, holm, mean_interval, welch
+from trainer.utils.outcomes import Status
 
 LEVEL = 0.05  # of a difference that is called larger than seed noise
 AXES = {"tokens": "tokens", "flop": "model FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "seconds": "seconds of training"}
@@ -49,7 +50,7 @@ def compare(groups: Sequence[Group]) -> Comparison:
         f"{run.run.parent.name}/{run.run.name} is left out of the scores: {run.status}"
         for group in groups
         for run in group.runs
-        if run.status != "finished"
+        if run.status != Status.FINISHED
     ] + [
         f"{run.run.parent.name}/{run.run.name} is left out of the scores: seed {run.config.seed} is among them already"
         for group in groups

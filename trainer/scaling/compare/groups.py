@@ -13,6 +13,7 @@ from trainer.config import MACHINERY
 from trainer.report import RunData, read_run
 from trainer.run_folder import find_run, find_runs
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 # Settings that differ in every run and mean nothing.
 NAMELESS = ("run.", "seed")
@@ -28,13 +29,15 @@ class Group:
     @property
     def finished(self) -> list[RunData]:
         """One run a seed: the same seed once more tells nothing of how seeds differ."""
-        return list({run.config.seed: run for run in reversed(self.runs) if run.status == "finished"}.values())[::-1]
+        return list({run.config.seed: run for run in reversed(self.runs) if run.status == Status.FINISHED}.values())[
+            ::-1
+        ]
 
     @property
     def repeated(self) -> list[RunData]:
         """Finished runs whose seed another one has."""
         counted = {run.run for run in self.finished}
-        return [run for run in self.runs if run.status == "finished" and run.run not in counted]
+        return [run for run in self.runs if run.status == Status.FINISHED and run.run not in counted]
 
 
 @dataclass(frozen=True)

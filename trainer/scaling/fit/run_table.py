@@ -17,6 +17,7 @@ from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 COUNTS = {
     "total": "all trained parameters, embeddings included (Hoffmann et al. 2022)",
@@ -66,7 +67,7 @@ def read_runs(root: Path, count: str = "total") -> Table:
 
 def _unfit(run_data: RunData) -> tuple[str, float]:
     """Why a run cannot be used, or its held-out loss at the last step."""
-    if run_data.status != "finished":
+    if run_data.status != Status.FINISHED:
         return run_data.status, math.nan
     last = run_data.steps.kept[-1]["step"] if run_data.steps.kept else None
     scored = [item for item in run_data.steps.evaluations if item["step"] == last]

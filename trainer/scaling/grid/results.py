@@ -14,6 +14,7 @@ from trainer.config import GridConfig
 from trainer.report.run_data import RunData, read_run
 from trainer.scaling.grid.plan import Cell, Trial
 from trainer.scaling.statistics import mean_interval
+from trainer.utils.outcomes import Status
 
 # What a run costs: name -> the row of its price tag.
 COSTS = {"flop": "flop.total", "tokens": "data.tokens", "seconds": "time.wall", "kwh": "energy.kwh"}
@@ -111,7 +112,7 @@ def _finished(path: Path) -> RunData | None:
     if not (path / "config.yaml").is_file():
         return None
     run_data = read_run(path)
-    return run_data if run_data.status == "finished" else None
+    return run_data if run_data.status == Status.FINISHED else None
 
 
 def _row(

@@ -29,11 +29,11 @@ from trainer.trackers.records import Event
 from trainer.training.distributed import World, meet
 from trainer.training.faults.reporting import tell_failure
 from trainer.training.hooks import Hook
+from trainer.utils.outcomes import ExitCode
 
 TIMED_PHASES = ("evaluation", "checkpoint", "verification")  # beside steps, whose own phases are not told apart
 KNOWN = 3  # times that something was done before its median is trusted
 ANSWER_SECONDS = 10.0  # that ranks have to say where they are
-FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Watchdog(Hook):
             data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
             append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
         tell_failure(text, user=True)
-        os._exit(FAILED)
+        os._exit(ExitCode.FAILED)
 
     def _exchange(self, mine: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """What every rank answers in time, by rank."""
