@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, per_row
 from trainer.models.parts import Head, Linear, computing_dtype
 from trainer.models.positions import sinusoids
@@ -27,7 +27,7 @@ class Encoder(Stack):
 
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         super().__init__(config, vocabulary, max_length, causal=False, backend=backend)
-        std, width = spread(config), config.width
+        std, width = initial_stds(config), config.width
         output: Linear
         self.pooler = Linear(width, width, bias=True, std=std.other) if config.pooler == "pretraining" else None
         self.sentence = None

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import backends
 from kernels import geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
 from trainer.config.model import ModelConfig
-from trainer.models.initialization import Spread, initialize
+from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, token_loss
 
 __all__ = [
@@ -139,7 +139,7 @@ class FeedForward(nn.Module):
 
     backend = "auto"  # of the gated product
 
-    def __init__(self, config: ModelConfig, std: Spread) -> None:
+    def __init__(self, config: ModelConfig, std: InitialStds) -> None:
         super().__init__()
         width, hidden = config.width, config.ffn_channels
         self.activation, self.gated = ACTIVATIONS[config.activation], GATED.get(config.activation)

@@ -18,7 +18,7 @@ from typing import Any
 from trainer.compose import Override, compose, parse
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each, short_name, value_names
-from trainer.scaling.sweep import Crew, finished, hold, make_ready, tell
+from trainer.scaling.sweep import WorkerPool, finished, lock_folders, make_ready, print_summary
 from trainer.scaling.view import View
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.files import write_atomic
@@ -132,23 +132,23 @@ def search(space: Space, trials: int, *, jobs: int = 1, retries: int = 1, as_jso
     sample = space.sample(trials)
     folder = sample[0].folder.path.parent
     record = folder / "search.json"
-    with hold([folder]):
+    with lock_folders([folder]):
         proposed = _proposed(record, space)[:trials]
         runs = [space.run(*numbered) for numbered in enumerate(proposed)]
         make_ready([*runs, *sample], jobs=jobs)
         waiting = [run for run in runs if not finished(run)]
         with View(trials, len(runs) - len(waiting)) as view:
-            crew = Crew(start, jobs, retries, view)
+            pool = WorkerPool(start, jobs, retries, view)
             while True:
-                crew.work(deque((run, 0) for run in waiting))
-                if crew.stop or len(runs) == trials:
+                pool.work(deque((run, 0) for run in waiting))
+                if pool.stop or len(runs) == trials:
                     break
                 known = [(params, held_out_loss(run)) for params, run in zip(proposed, runs, strict=True)]
                 fresh = propose(space.ranges, known, min(jobs, trials - len(runs)))
                 waiting = [space.run(len(runs) + index, params) for index, params in enumerate(fresh)]
                 proposed, runs = [*proposed, *fresh], [*runs, *waiting]
                 write_atomic(record, json.dumps({"ranges": _written(space), "trials": proposed}, indent=1))
-    code = tell(runs, crew.failures, bool(crew.stop), as_json=as_json)
+    code = print_summary(runs, pool.failures, bool(pool.stop), as_json=as_json)
     losses = [(loss, number) for number, run in enumerate(runs) if (loss := held_out_loss(run)) not in (None, math.inf)]
     if losses and not as_json:
         loss, number = min(losses)

@@ -57,7 +57,7 @@ def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as
         return _submit([run for run in runs if not finished(run)])
     make_ready(runs, jobs=jobs)
     failures, stopped = run_all(runs, start, jobs=jobs, retries=retries)
-    return tell(runs, failures, stopped, as_json=as_json)
+    return print_summary(runs, failures, stopped, as_json=as_json)
 
 
 def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
@@ -86,8 +86,10 @@ def make_ready(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     warm_up()
 
 
-def tell(runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool, *, as_json: bool = False) -> int:
-    """Print the table of what came of the runs, and write it beside their folders. Returns the exit code."""
+def print_summary(
+    runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool, *, as_json: bool = False
+) -> int:
+    """Print the table of results, and write it as sweep.csv beside the run folders. Returns the exit code."""
     table = outcome.rows(runs)
     tables: dict[Path, list[outcome.Row]] = {}
     for run, row in zip(runs, table, strict=True):
@@ -165,15 +167,15 @@ def run_all(runs: Sequence[PlannedRun], start: Start, *, jobs: int = 1, retries:
 
     Raises UserError where another sweep holds one of the folders.
     """
-    with hold(run.folder.path.parent for run in runs):
+    with lock_folders(run.folder.path.parent for run in runs):
         waiting = deque((run, 0) for run in runs if not finished(run))
         with View(len(runs), len(runs) - len(waiting)) as view:
-            return Crew(start, jobs, retries, view).work(waiting)
+            return WorkerPool(start, jobs, retries, view).work(waiting)
 
 
 @contextlib.contextmanager
-def hold(folders: Iterable[Path]) -> Iterator[None]:
-    """Hold the folders of a sweep. Raises UserError where another sweep holds one of them."""
+def lock_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Lock the folders of a sweep. Raises UserError where another sweep holds one of them."""
     with contextlib.ExitStack() as held:
         for folder in sorted(set(folders)):
             folder.mkdir(parents=True, exist_ok=True)
@@ -181,8 +183,8 @@ def hold(folders: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-class Crew:
-    """The processes at work."""
+class WorkerPool:
+    """Up to `jobs` runs at a time, each in a process of its own."""
 
     def __init__(self, start: Start, jobs: int, retries: int, view: View) -> None:
         self.start, self.jobs, self.retries, self.view = start, jobs, retries, view
@@ -219,7 +221,7 @@ class Crew:
         self.view.began(run)
 
     def _ended(self, job: _Job) -> tuple[PlannedRun, int] | None:
-        """Look at how a run ended; returns it where it is to be tried again."""
+        """Show how a run ended; returns (run, next attempt) where it is to be tried again."""
         code = job.process.exitcode
         if code == 0:
             self.view.done(job.run)
