@@ -10,7 +10,7 @@ import os
 
 import torch
 
-import backends
+from kernels import choice
 from kernels.errors import KernelInputError, refuse_name
 
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -59,9 +59,9 @@ def log_choice(function: str, chosen: str, device: torch.device, reason: str) ->
 
 def choose(function: str, backend: object, device: torch.device, dtype: torch.dtype) -> str:
     """The backend of a function that all three can serve; auto is triton on a GPU, else torch."""
-    asked = check_backend(function, backend, backends.OTHERS)
+    asked = check_backend(function, backend, choice.OTHERS)
     lacks = triton_lacks(device, dtype) if asked in ("auto", "triton") else None
-    chosen, reason = backends.backend(asked, device.type, lacks)
+    chosen, reason = choice.backend(asked, device.type, lacks)
     if asked == "auto":
         log_choice(function, chosen, device, reason)
     elif lacks:

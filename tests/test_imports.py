@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("trainer", "kernels", "backends", "launch", "conf")
+OURS = ("trainer", "kernels", "launch", "conf")
 
 # From the top down: a package imports those on lower lines only, and others on its own line where no circle comes of
 # it. `launch` lies between the command of a run and its ranks.
@@ -32,7 +32,7 @@ LEVELS = (
     ("books",),
     ("config",),
     ("kernels",),
-    ("backends", "utils", "conf"),
+    ("utils", "conf"),
 )
 LOOSE_MODULES = 9  # at most, beside the packages of trainer/
 

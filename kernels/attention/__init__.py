@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-import backends
+from kernels import choice
 from kernels.attention.arguments import build_spec, check_bias
 from kernels.attention.masks import PreparedMask
 from kernels.attention.reference import reference_attention
@@ -81,7 +81,7 @@ def attention(
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
     Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
     """
-    check_backend("attention", backend, backends.ATTENTION)
+    check_backend("attention", backend, choice.ATTENTION)
     _check_tensors(q, k, v)
     batch, q_len, heads, head_dim = q.shape
     k_len = k.shape[1]
@@ -147,7 +147,7 @@ def prepare_mask(
     q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
     shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
     """
-    check_backend("prepare_mask", backend, backends.ATTENTION)
+    check_backend("prepare_mask", backend, choice.ATTENTION)
     k_len = q_len if k_len is None else k_len
     for name, length in (("q_len", q_len), ("k_len", k_len)):
         check_whole("prepare_mask", name, length, "a number of tokens", low=0)
@@ -247,7 +247,7 @@ def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
 
 def _choose(spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention") -> str:
     lacks = triton_lacks(q.device, q.dtype) if backend in ("auto", "triton") else None
-    chosen, reason = backends.attention_backend(backend, q.device.type, spec.fields, lacks)
+    chosen, reason = choice.attention_backend(backend, q.device.type, spec.fields, lacks)
     if backend == "auto":
         log_choice(function, chosen, q.device, reason)
     elif backend == "triton" and lacks:

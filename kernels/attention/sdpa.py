@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-import backends
+from kernels import choice
 from kernels.attention.masks import bias_tensor, hide, visible_mask
 from kernels.attention.spec import AttentionSpec
 
 
 def sdpa_lacks(spec: AttentionSpec) -> str | None:
     """The first field that SDPA has no means for, or None."""
-    return backends.sdpa_lacks(spec.fields)
+    return choice.sdpa_lacks(spec.fields)
 
 
 def sdpa_mask(spec: AttentionSpec, q_len: int, k_len: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:

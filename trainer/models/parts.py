@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import backends
-from kernels import geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
+from kernels import choice, geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, token_loss
@@ -64,7 +63,7 @@ class Head(Linear):
         x = x if self.scale == 1 else x * self.scale
         if targets is None:
             return super().forward(x)
-        fused = backends.output_layer_backend(self.backend, x.device.type)
+        fused = choice.output_layer_backend(self.backend, x.device.type)
         if fused is None:
             return token_loss(super().forward(x), targets, smoothing)
         sums = linear_cross_entropy(
@@ -106,7 +105,7 @@ class LayerNorm(nn.LayerNorm):
     backend = "auto"
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        if backends.backend(self.backend, x.device.type).backend == "torch":
+        if choice.backend(self.backend, x.device.type).backend == "torch":
             total = x if added is None else x + added
             return super().forward(x) if added is None else (super().forward(total), total)
         wide = x.to(self.weight.dtype)

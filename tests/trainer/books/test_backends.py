@@ -12,7 +12,7 @@ import torch
 from parameter_cases import MODELS, OBJECTIVES
 from probe_batches import micro_batch_of
 
-import backends
+from kernels import choice
 from kernels.attention.spec import AttentionSpec
 from trainer.books import kernels as planned
 from trainer.books import memory
@@ -91,7 +91,7 @@ def test_the_output_layer_runs_as_planned(asked: str, monkeypatch: pytest.Monkey
     plan = planned.output_layer(config)
     assert ran == ([] if plan is None else ["torch" if plan == "chunked" else plan])
     on_gpu = config_of("llama", engine={"device": "cuda"}, kernels={"loss": asked})
-    assert planned.output_layer(on_gpu) == backends.output_layer_backend(asked, "cuda")
+    assert planned.output_layer(on_gpu) == choice.output_layer_backend(asked, "cuda")
 
 
 def test_a_plan_for_a_gpu_counts_the_mask_and_the_repeated_keys_of_sdpa() -> None:
