@@ -1,21 +1,24 @@
-"""Learning from rewards of the model's own texts: a small example of on-policy training, to be read.
+"""On-policy reinforcement learning: a policy learns from rewards of the texts that it writes. An example to be read.
 
-    python -m examples.onpolicy <run> [<run of a reward model>] [prompt='def '] [steps=50]
+    python examples/onpolicy.py <run> [<run of a reward model>] [to=<new run>] [prompt='def '] [steps=50]
 
-Without a reward model short answers are rewarded.
+Without a reward model short answers are rewarded. The policy is saved as a run folder (`<run>-onpolicy`, or `to=`) that
+`isoflop generate`, `eval` and `export` read; its onpolicy.json has the settings, and reward and KL of every step.
 
 REINFORCE (Williams 1992) with the mean reward of the other samples of the same prompt as baseline (RLOO; Kool et al.
-2019; Ahmadian et al. 2024, section 3.2), and the KL divergence from the frozen beginning as part of the reward (Ziegler
-et al. 2019, equation 2; Ouyang et al. 2022, section 3.5). One process, no checkpoints of its own: whoever needs more
-exports the run and takes a library that is made for it.
+2019; Ahmadian et al. 2024, section 3.2), and the KL divergence from the initial policy as part of the reward (Ziegler
+et al. 2019, equation 2; Ouyang et al. 2022, section 3.5). One process, and one checkpoint, at the end: for more, export
+the run and use a library that is made for it.
 """
 
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +26,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.config import TaskConfig
 from trainer.data import Tokenizer
 from trainer.generation.loaded_model import Trained, load_model
 from trainer.generation.text import prompt_ids
+from trainer.hub.files import new_folder
 from trainer.models import NOT_A_TARGET, Decoder
 from trainer.models.heads import RewardModel, answer_likelihood
 from trainer.run_folder import RunFolder, find_run
 from trainer.tasks.formats import Rows
+from trainer.training.checkpoint import save_weights
 from trainer.utils.errors import UserError, nearest
 
 Reward = Callable[[list[list[int]]], Tensor]  # of the answers' tokens, one number each
@@ -37,7 +43,7 @@ Reward = Callable[[list[list[int]]], Tensor]  # of the answers' tokens, one numb
 
 @dataclass(frozen=True)
 class OnPolicy:
-    """How to learn."""
+    """Settings of the algorithm."""
 
     steps: int = 50
     samples: int = 8  # answers to a prompt, one prompt a step; at least 2
@@ -144,12 +150,34 @@ def short(answers: list[list[int]]) -> Tensor:
     return -torch.tensor([len(answer) / 10 for answer in answers])
 
 
+def save_run(
+    target: Path, trained: Trained, settings: OnPolicy, history: Sequence[Progress], facts: dict[str, str]
+) -> None:
+    """Write the policy as a run folder with a checkpoint of step 0; complete or absent. facts: for onpolicy.json.
+
+    Raises UserError where the folder exists."""
+    config = trained.config
+    if config.task.kind == "preference":  # the policy is a plain decoder: the reference of DPO is gone
+        config = config.model_copy(update={"task": TaskConfig()})
+    with new_folder(target.absolute()) as aside:
+        folder = RunFolder(aside)
+        folder.config.write_text(config.to_yaml())
+        shutil.copyfile(RunFolder(trained.run).tokenizer, folder.tokenizer)
+        record = {**facts, "settings": asdict(settings), "steps": [asdict(step) for step in history]}
+        (aside / "onpolicy.json").write_text(json.dumps(record, indent=1) + "\n")
+        weights = {name: value.detach().cpu() for name, value in trained.model.named_parameters()}
+        save_weights(folder.checkpoints, weights, {"science": config.science_hash(), "data": "", "best": {}})
+
+
 def main(words: list[str]) -> None:
-    """Learn, and print what every fifth step saw."""
+    """Learn, print reward and KL of every fifth step, and save the policy."""
     runs = [find_run(word, "runs").path for word in words if "=" not in word]
-    prompt, steps = _options([word for word in words if "=" in word])
+    prompt, steps, to = _options([word for word in words if "=" in word])
     if len(runs) not in (1, 2):
         raise UserError(f"onpolicy: name a run, and perhaps the run of a reward model; got {len(runs)}")
+    target = Path(to).expanduser() if to else runs[0].with_name(f"{runs[0].name}-onpolicy")
+    if target.exists():
+        raise UserError(f"onpolicy: to: {target} exists; name another folder")
     trained = Trained.load(runs[0])
     policy, own, room = trained.model, trained.tokenizer, trained.config.max_length
     if not isinstance(policy, Decoder):
@@ -159,22 +187,26 @@ def main(words: list[str]) -> None:
         raise UserError(f"prompt: {len(ids)} tokens, and {runs[0].name} reads {room}: nothing can be answered")
     reward = learned(runs[1], prompt, own) if runs[1:] else short
     end, pad = trained.special("</s>"), trained.special("<pad>")
-    history = reinforce(policy, [ids], reward, OnPolicy(steps=steps), end=end, pad=pad, room=room)
+    settings = OnPolicy(steps=steps)
+    history = reinforce(policy, [ids], reward, settings, end=end, pad=pad, room=room)
     for step, seen in enumerate(history, 1):
         if step % 5 == 0:
             print(f"step {step:>3}  reward {seen.reward:8.4f}  KL {seen.kl:7.4f} nats")
+    facts = {"policy": str(runs[0]), "reward": str(runs[1]) if runs[1:] else "short answers", "prompt": prompt}
+    save_run(target, trained, settings, history, facts)
+    print(f"saved {target}")
 
 
-def _options(words: list[str]) -> tuple[str, int]:
-    """The prompt and the number of steps. Raises UserError."""
-    options = {"prompt": "def ", "steps": str(OnPolicy.steps)}
+def _options(words: list[str]) -> tuple[str, int, str]:
+    """The prompt, the number of steps, and the folder to save to, '' for the default. Raises UserError."""
+    options = {"prompt": "def ", "steps": str(OnPolicy.steps), "to": ""}
     for name, _, value in (word.partition("=") for word in words):
         if name not in options:
             raise UserError(f"onpolicy: {name}: no such option{nearest(name, options)}; there is {', '.join(options)}")
         options[name] = value
     if not options["steps"].isdigit() or not int(options["steps"]):
         raise UserError(f"onpolicy: steps: {options['steps']!r} given, a whole number from 1 wanted")
-    return options["prompt"], int(options["steps"])
+    return options["prompt"], int(options["steps"]), options["to"]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 
 import torch
 
+from kernels import choice
 from kernels.errors import KernelInputError, refuse_name
 
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -56,24 +57,16 @@ def log_choice(function: str, chosen: str, device: torch.device, reason: str) ->
         logger.info("%s on %s: backend %s (%s)", function, device.type, chosen, reason)
 
 
-BACKENDS = ("auto", "triton", "torch", "reference")
-
-
 def choose(function: str, backend: object, device: torch.device, dtype: torch.dtype) -> str:
     """The backend of a function that all three can serve; auto is triton on a GPU, else torch."""
-    asked = check_backend(function, backend, BACKENDS)
-    if asked in ("torch", "reference"):
-        return asked
-    if asked == "auto" and device.type != "cuda":
-        log_choice(function, "torch", device, "no GPU")
-        return "torch"
-    lacks = triton_lacks(device, dtype)
+    asked = check_backend(function, backend, choice.OTHERS)
+    lacks = triton_lacks(device, dtype) if asked in ("auto", "triton") else None
+    chosen, reason = choice.backend(asked, device.type, lacks)
     if asked == "auto":
-        log_choice(function, "torch" if lacks else "triton", device, lacks or "a GPU")
-        return "torch" if lacks else "triton"
-    if lacks:
+        log_choice(function, chosen, device, reason)
+    elif lacks:
         raise backend_error(function, asked, lacks, "use backend='auto', 'torch' or 'reference'")
-    return asked
+    return chosen
 
 
 def on_device(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:

@@ -27,7 +27,7 @@ from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Where the agents of all nodes find each other, and which of them this one is."""
 
     host: str = "127.0.0.1"
@@ -36,7 +36,9 @@ class Meeting:
     address: str = "127.0.0.1"  # of this node, as the others reach it
 
 
-def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "trainer.worker", restarts: int = 0) -> int:
+def run_agent(
+    config: Config, run: Path, rendezvous: Rendezvous, module: str = "trainer.worker", restarts: int = 0
+) -> int:
     """Start this node's ranks as `python -m module run` and wait for them; returns the exit code.
 
     What a rank's failure says is shown once. A node's first rank has the terminal, the others write to logs/.
@@ -59,7 +61,7 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.update(launch.environment)
-    settings = _settings(config, run, meeting, module, restarts)
+    settings = _settings(config, run, rendezvous, module, restarts)
     try:
         with stopping_ranks(None if module == "launch.preflight" else launch.save_seconds) as stop:
             os.environ[VERDICT] = str(stop.verdict)
@@ -74,13 +76,13 @@ def run_agent(config: Config, run: Path, meeting: Meeting, module: str = "traine
         # Without a file of its own the rank said nothing: another one did, or a signal ended it.
         return _show(rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
     except FAILURES as error:
-        raise explain(error, launch, f"{meeting.host}:{meeting.port}") from None
+        raise explain(error, launch, f"{rendezvous.host}:{rendezvous.port}") from None
     finally:
         os.environ.pop(LAUNCHED, None)
         os.environ.pop(VERDICT, None)
 
 
-def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts: int):  # type: ignore[no-untyped-def]
+def _settings(config: Config, run: Path, rendezvous: Rendezvous, module: str, restarts: int):  # type: ignore[no-untyped-def]
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -95,9 +97,9 @@ def _settings(config: Config, run: Path, meeting: Meeting, module: str, restarts
         nproc_per_node=launch.processes,
         run_id=f"{run.name}-{module}",
         rdzv_backend=register(),
-        rdzv_endpoint=f"{meeting.host}:{meeting.port}",
-        rdzv_configs={"kind": launch.rendezvous, "node": meeting.node, "seconds": launch.rendezvous_seconds},
-        local_addr=meeting.address,
+        rdzv_endpoint=f"{rendezvous.host}:{rendezvous.port}",
+        rdzv_configs={"kind": launch.rendezvous, "node": rendezvous.node, "seconds": launch.rendezvous_seconds},
+        local_addr=rendezvous.address,
         max_restarts=restarts,
         monitor_interval=0.1,
         signals_to_handle="",  # launch.stopping does
@@ -131,11 +133,11 @@ def own_address(host: str, port: int) -> str:
         raise UserError(f"launch.hosts: {host}: {error.strerror or error}") from None
 
 
-def check_nodes(config: Config, run: Path, here: Meeting) -> int:
+def check_nodes(config: Config, run: Path, here: Rendezvous) -> int:
     """Preflight of this node with all others, or alone where they have done that already: this one was away."""
     if here.node and _answers(here.host, here.port):
         alone = config.launch.model_copy(update={"nodes": 1, "min_nodes": None, "rendezvous": "c10d"})
-        return run_agent(config.model_copy(update={"launch": alone}), run, Meeting(), module="launch.preflight")
+        return run_agent(config.model_copy(update={"launch": alone}), run, Rendezvous(), module="launch.preflight")
     # On the next port: the first agent's store ends with it, and a slower node must not meet the old one.
     return run_agent(config, run, replace(here, port=here.port and here.port + 1), module="launch.preflight")
 
@@ -168,7 +170,7 @@ def main(arguments: list[str]) -> int:
     try:
         config = RunFolder(given.run).load_config()
         address = given.address or own_address(given.host, given.port)
-        here = Meeting(given.host, given.port, given.node, address)
+        here = Rendezvous(given.host, given.port, given.node, address)
         if config.launch.hosts:  # complaints call a node as the person does
             os.environ.setdefault("ISOFLOP_NODE", config.launch.hosts[given.node])
         if config.launch.preflight or given.only_preflight:

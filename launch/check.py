@@ -20,8 +20,8 @@ from trainer.utils.files import write_atomic
 from trainer.worker import BAD_INPUT, DONE
 
 JOB_MINUTES = "15"  # asked for, so that the check need not wait for a place in the queue as long as the run will
-LOOK_SECONDS = 2.0  # between two looks at the queue
-ABSENT = 3  # looks in a row that did not find the job: it has ended
+POLL_SECONDS = 2.0  # between two queries of the queue
+ABSENT_POLLS = 3  # queries in a row that did not find the job: it has ended
 
 
 def check(config: Config, *, as_json: bool = False) -> int:
@@ -50,13 +50,13 @@ def check(config: Config, *, as_json: bool = False) -> int:
 
 
 def _everywhere(config: Config, run: Path) -> int:
-    from launch.agent import Meeting, run_agent
+    from launch.agent import Rendezvous, run_agent
 
     if config.launch.name == "slurm":
         return _as_a_job(config, run)
     if config.launch.hosts:
         return start_over_ssh(plan_nodes(config, run, Resources(), only_preflight=True), config.launch)
-    return run_agent(config, run, Meeting(), module="launch.preflight")
+    return run_agent(config, run, Rendezvous(), module="launch.preflight")
 
 
 def _as_a_job(config: Config, run: Path) -> int:
@@ -73,19 +73,17 @@ def _as_a_job(config: Config, run: Path) -> int:
         cancel_jobs([job])
         raise
     said = "".join(log.read_text(errors="replace") for log in sorted((run / "logs").glob("*.out"))).splitlines()
-    complaints = [line for line in said if line.startswith("isoflop: ")]
-    if not complaints and (run / "preflight.json").is_file():
+    problems = [line for line in said if line.startswith("isoflop: ")]
+    if not problems and (run / "preflight.json").is_file():
         return DONE
-    print(
-        "\n".join(complaints or [f"isoflop: job {job} ended before it had checked its nodes", *said]), file=sys.stderr
-    )
+    print("\n".join(problems or [f"isoflop: job {job} ended before it had checked its nodes", *said]), file=sys.stderr)
     return BAD_INPUT
 
 
 def _wait_for(job: str) -> None:
     absent = 0
-    while absent < ABSENT:
-        time.sleep(LOOK_SECONDS)
+    while absent < ABSENT_POLLS:
+        time.sleep(POLL_SECONDS)
         state = job_states([job]).get(job)
         if state is not None and not is_live(state):
             return

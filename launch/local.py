@@ -14,11 +14,14 @@ def run_local(config: Config, run: Path) -> int:
 
     What a rank's failure says is shown once.
     """
-    from launch.agent import Meeting, run_agent  # not above: `python -m launch.agent` warns of what was imported before
+    from launch.agent import (  # not above: `python -m launch.agent` warns of what was imported before
+        Rendezvous,
+        run_agent,
+    )
 
-    if config.launch.preflight and (code := run_agent(config, run, Meeting(), "launch.preflight")) != DONE:
+    if config.launch.preflight and (code := run_agent(config, run, Rendezvous(), "launch.preflight")) != DONE:
         return code
     if config.launch.processes == 1 and not config.launch.restarts:
         os.environ.update(config.launch.environment)
         return work(run)
-    return run_agent(config, run, Meeting(), restarts=config.launch.restarts)
+    return run_agent(config, run, Rendezvous(), restarts=config.launch.restarts)

@@ -1,4 +1,4 @@
-"""What preflight looks at on every rank, and what it makes of it: pure functions over the looks of all ranks."""
+"""What preflight measures on every rank, and the problems that follow: pure functions over the reports of all ranks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PLAUSIBLE_SHARE = 0.1  # of the stated peak or bandwidth
 
 
 @dataclass(frozen=True)
-class Look:
-    """One rank's view of its own place."""
+class RankReport:
+    """What one rank measured on its own node."""
 
     rank: int
     node: str
@@ -44,8 +44,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Complaint:
-    """A node and what is wrong with it."""
+class Problem:
+    """What is wrong with a node."""
 
     node: str
     text: str
@@ -54,69 +54,71 @@ class Complaint:
         return asdict(self)
 
 
-def judge(looks: Sequence[Look], config: Config) -> list[Complaint]:
+def evaluate(reports: Sequence[RankReport], config: Config) -> list[Problem]:
     """What is wrong with single nodes; one line a node and cause, however many of its ranks say so."""
-    here = [look for look in looks if look.arrived]
+    here = [report for report in reports if report.arrived]
     wait = config.launch.rendezvous_seconds
-    found = [Complaint(look.node, f"did not arrive within {wait} s") for look in looks if not look.arrived]
-    for name in sorted({name for look in here for name in look.versions}):
-        found += _odd(here, name, lambda look, name=name: str(look.versions.get(name)))  # type: ignore[misc]
-    found += _odd(here, "the code of the project", lambda look: look.code[:12])
-    found += _odd(here, "config.yaml", lambda look: look.config[:12])
-    found += _odd(here, "the device", lambda look: look.device)
+    found = [Problem(report.node, f"did not arrive within {wait} s") for report in reports if not report.arrived]
+    for name in sorted({name for report in here for name in report.versions}):
+        found += _outliers(here, name, lambda report, name=name: str(report.versions.get(name)))  # type: ignore[misc]
+    found += _outliers(here, "the code of the project", lambda report: report.code[:12])
+    found += _outliers(here, "config.yaml", lambda report: report.config[:12])
+    found += _outliers(here, "the device", lambda report: report.device)
     wanted = config.launch.processes
     need = CHECKPOINT_BYTES_PER_PARAMETER * parameters(config).total * (config.checkpoint.keep_last + 1)
     peak = config.machine.peak_flops.get(precision(config))
-    typical = median([look.matmul_flop_per_second for look in here]) if here else 0.0
-    for look in here:
-        speed = look.matmul_flop_per_second
-        if look.devices < wanted:
-            found.append(Complaint(look.node, f"{look.devices} devices, {wanted} wanted"))
-        if look.folder:
-            found.append(Complaint(look.node, f"cannot write to the run folder ({look.folder})"))
-        elif not look.shared:
-            found.append(Complaint(look.node, "its run folder is not the one of the first node; it must be shared"))
-        elif look.free_bytes < need:
-            free, wants = format_amount(look.free_bytes, "bytes"), format_amount(need, "bytes")
-            found.append(Complaint(look.node, f"{free} free where the run lies, its checkpoints take {wants}"))
-        if not look.matmul_right:
-            found.append(Complaint(look.node, "a matrix product comes out wrong"))
+    typical = median([report.matmul_flop_per_second for report in here]) if here else 0.0
+    for report in here:
+        speed = report.matmul_flop_per_second
+        if report.devices < wanted:
+            found.append(Problem(report.node, f"{report.devices} devices, {wanted} wanted"))
+        if report.folder:
+            found.append(Problem(report.node, f"cannot write to the run folder ({report.folder})"))
+        elif not report.shared:
+            found.append(Problem(report.node, "its run folder is not the one of the first node; it must be shared"))
+        elif report.free_bytes < need:
+            free, wants = format_amount(report.free_bytes, "bytes"), format_amount(need, "bytes")
+            found.append(Problem(report.node, f"{free} free where the run lies, its checkpoints take {wants}"))
+        if not report.matmul_right:
+            found.append(Problem(report.node, "a matrix product comes out wrong"))
         elif speed < typical / SLOW:
             shown = f"{format_amount(speed, 'FLOP/s')}, the median rank {format_amount(typical, 'FLOP/s')}"
-            found.append(Complaint(look.node, f"a matrix product is slow: {shown}"))
+            found.append(Problem(report.node, f"a matrix product is slow: {shown}"))
         elif peak and speed < PLAUSIBLE_SHARE * peak:
             shown = f"{format_amount(speed, 'FLOP/s')} of {format_amount(peak, 'FLOP/s')} stated"
-            found.append(Complaint(look.node, f"a matrix product is slow: {shown}"))
+            found.append(Problem(report.node, f"a matrix product is slow: {shown}"))
     return list(dict.fromkeys(found))
 
 
-def judge_together(looks: Sequence[Look], config: Config, seconds: float, size_bytes: int) -> list[Complaint]:
-    """What only shows when all ranks act at once: sums, their speed, and clocks."""
-    found = [Complaint(look.node, "an all-reduce comes out wrong") for look in looks if not look.sum_right]
-    clocks = [look.clock for look in looks if look.clock is not None]
+def evaluate_together(reports: Sequence[RankReport], config: Config, seconds: float, size_bytes: int) -> list[Problem]:
+    """Problems that show only when all ranks act at once: sums, their speed, and clocks."""
+    found = [Problem(report.node, "an all-reduce comes out wrong") for report in reports if not report.sum_right]
+    clocks = [report.clock for report in reports if report.clock is not None]
     middle = median(clocks) if clocks else 0.0
-    for look in looks:
-        if look.clock is not None and abs(look.clock - middle) > CLOCK_SECONDS:
-            side = "ahead of" if look.clock > middle else "behind"
-            ahead = format_amount(abs(look.clock - middle), "s")
-            found.append(Complaint(look.node, f"its clock is {ahead} {side} the others'"))
+    for report in reports:
+        if report.clock is not None and abs(report.clock - middle) > CLOCK_SECONDS:
+            side = "ahead of" if report.clock > middle else "behind"
+            ahead = format_amount(abs(report.clock - middle), "s")
+            found.append(Problem(report.node, f"its clock is {ahead} {side} the others'"))
     link = config.machine.network_bandwidth if config.launch.nodes > 1 else config.machine.link_bandwidth
-    ranks = len(looks)
+    ranks = len(reports)
     bandwidth = 2 * (ranks - 1) / ranks * size_bytes / seconds  # bytes that each rank sends in a ring
     if link and bandwidth < PLAUSIBLE_SHARE * link:
         shown = f"{format_amount(bandwidth, 'bytes')}/s of {format_amount(link, 'bytes')}/s stated"
-        found.append(Complaint("all nodes", f"an all-reduce is slow: {shown}"))
+        found.append(Problem("all nodes", f"an all-reduce is slow: {shown}"))
     return list(dict.fromkeys(found))
 
 
-def _odd(looks: Sequence[Look], what: str, value: Callable[[Look], str]) -> list[Complaint]:
-    """Those who differ from what most nodes have; between equals, from what the first one has."""
-    by_node = {look.node: value(look) for look in reversed(looks)}
+def _outliers(reports: Sequence[RankReport], what: str, value: Callable[[RankReport], str]) -> list[Problem]:
+    """A problem for each node whose value differs from the most common one; of equally common ones the first counts."""
+    by_node = {report.node: value(report) for report in reversed(reports)}
     if len(set(by_node.values())) < 2:
         return []
-    common = Counter(by_node[look.node] for look in {one.node: one for one in looks}.values()).most_common(1)[0][0]
+    common = Counter(by_node[report.node] for report in {one.node: one for one in reports}.values()).most_common(1)[0][
+        0
+    ]
     return [
-        Complaint(node, f"{what}: {has or 'nothing'}, other nodes have {common or 'nothing'}")
+        Problem(node, f"{what}: {has or 'nothing'}, other nodes have {common or 'nothing'}")
         for node, has in reversed(by_node.items())
         if has != common
     ]

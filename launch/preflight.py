@@ -1,7 +1,7 @@
 """Before training: is every node what it should be? A bad one is named.
 
-Every rank looks at its own place and puts what it saw into the store of all ranks, so that a rank that never arrives is
-known by its absence. The first rank judges. Only then do they try a collective together.
+Every rank inspects its own node and puts its report into the store of all ranks, so that a rank that never arrives is
+known by its absence. The first rank evaluates the reports. Only then do they try a collective together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.node_report import Complaint, Look, judge, judge_together
+from launch.node_report import Problem, RankReport, evaluate, evaluate_together
 from launch.plan import HOME
 from trainer.config import Config
 from trainer.config.host import precision
@@ -39,19 +39,20 @@ if TYPE_CHECKING:
 SUM_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of the tensor that is all-reduced
 MATMUL_WIDTH = {"cpu": 512, "cuda": 8192}
 READ_SECONDS = 30.0
-ROUNDS = 5  # the best one counts: a neighbour's load is no fault of the node
+ROUNDS = 5  # at least, and until MEASURING_SECONDS are over; the best one counts: a neighbour's load is no fault
+MEASURING_SECONDS = 0.5
 
 
-def check_ranks(run: Path) -> list[Complaint]:
-    """Check this rank's place, then all ranks together; returns what is wrong with any node, on every rank.
+def check_ranks(run: Path) -> list[Problem]:
+    """Check this rank's node, then all ranks together; returns what is wrong with any node, on every rank.
 
     Rank 0 writes preflight.json into the run folder. Raises UserError where rank 0 cannot be reached.
     """
     config = RunFolder(run).load_config()
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
-        mine = look(config, run, rank)
-        return _kept(run, [mine], judge([mine], config), None)
+        mine = inspect_rank(config, run, rank)
+        return _write_report(run, [mine], evaluate([mine], config), None)
 
     import torch.distributed as dist
 
@@ -63,37 +64,37 @@ def check_ranks(run: Path) -> list[Complaint]:
     if rank == 0:
         seal.write_text(str(time.time_ns()))
         store.set("seal", seal.read_text())
-    mine = look(config, run, rank, _get(store, "seal", wait))
-    store.set(f"look {rank}", json.dumps(mine.to_json()))
+    mine = inspect_rank(config, run, rank, _get(store, "seal", wait))
+    store.set(f"report {rank}", json.dumps(mine.to_json()))
     if rank == 0:
-        texts = _gather(store, [f"look {other}" for other in range(size)], wait)
+        texts = _gather(store, [f"report {other}" for other in range(size)], wait)
         seal.unlink(missing_ok=True)
-        looks = [Look(**json.loads(text)) if text else _absent(n, config) for n, text in enumerate(texts)]
-        found = _kept(run, looks, judge(looks, config), None)
+        reports = [RankReport(**json.loads(text)) if text else _missing_rank(n, config) for n, text in enumerate(texts)]
+        found = _write_report(run, reports, evaluate(reports, config), None)
         store.set("verdict", json.dumps([one.to_json() for one in found]))
-    complaints = [Complaint(**one) for one in json.loads(_get(store, "verdict", 2 * wait))]
-    if complaints:
+    problems = [Problem(**one) for one in json.loads(_get(store, "verdict", 2 * wait))]
+    if problems:
         store.set(f"read {rank}", "")
         if rank == 0:  # the store ends with this process: let the others read what it says
-            _gather(store, [f"read {one.rank}" for one in looks if one.arrived], READ_SECONDS)
-        return complaints
+            _gather(store, [f"read {one.rank}" for one in reports if one.arrived], READ_SECONDS)
+        return problems
 
     world = join(config.engine.device, config.launch.timeout_seconds, store=store)
     seconds, right = _all_reduce(world.device, size)
     world.barrier()
     seen = replace(mine, clock=time.time(), sum_right=right)
-    looks = [Look(**one) for one in world.gather(seen.to_json())]
+    reports = [RankReport(**one) for one in world.gather(seen.to_json())]
     slowest = max(world.gather(seconds))
-    complaints = judge_together(looks, config, slowest, SUM_BYTES[world.device.type])
+    problems = evaluate_together(reports, config, slowest, SUM_BYTES[world.device.type])
     if rank == 0:
-        _kept(run, looks, complaints, SUM_BYTES[world.device.type] / slowest)
+        _write_report(run, reports, problems, SUM_BYTES[world.device.type] / slowest)
     world.barrier()
     dist.destroy_process_group()
-    return complaints
+    return problems
 
 
-def look(config: Config, run: Path, rank: int, seal: str | None = None) -> Look:
-    """What this rank sees of its own place; `seal` is what the first rank wrote into the run folder."""
+def inspect_rank(config: Config, run: Path, rank: int, seal: str | None = None) -> RankReport:
+    """The report of this rank on its node; `seal` is what the first rank wrote into the run folder."""
     import torch
 
     local = int(os.environ.get("LOCAL_RANK", 0))
@@ -102,7 +103,7 @@ def look(config: Config, run: Path, rank: int, seal: str | None = None) -> Look:
     device = torch.device("cuda", local) if cuda and local < visible else torch.device("cpu")
     versions: dict[str, Any] = environment()
     right, speed = matmul(device, precision(config))
-    return Look(
+    return RankReport(
         rank=rank,
         node=node_name(),
         devices=visible,
@@ -149,13 +150,13 @@ def matmul(device: torch.device, precision: str) -> tuple[bool, float]:
     width = MATMUL_WIDTH[device.type]
     dtype = torch.bfloat16 if device.type == "cuda" and precision == "bf16" else torch.float32
     left = torch.ones(width, width, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(ROUNDS):
+    best, rounds, end = float("inf"), 0, time.perf_counter() + MEASURING_SECONDS
+    while rounds < ROUNDS or time.perf_counter() < end:
         _settle(device)
         began = time.perf_counter()
         left @ left
         _settle(device)
-        best = min(best, time.perf_counter() - began)
+        best, rounds = min(best, time.perf_counter() - began), rounds + 1
     return right, 2.0 * width**3 / best
 
 
@@ -216,34 +217,36 @@ def _get(store: Store, key: str, seconds: float) -> str:
     return value
 
 
-def _absent(rank: int, config: Config) -> Look:
-    """A rank that nobody saw; its node is known from where the launch was sent."""
+def _missing_rank(rank: int, config: Config) -> RankReport:
+    """The report of a rank that never arrived; its node is known from where the launch was sent."""
     node = rank // config.launch.processes
     hosts: tuple[str, ...] | list[str] = config.launch.hosts
     nodes = os.environ.get("SLURM_JOB_NODELIST")
     if nodes:
         done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True)
         hosts = done.stdout.split()
-    return Look(rank, hosts[node] if node < len(hosts) else f"node {node}", arrived=False)
+    return RankReport(rank, hosts[node] if node < len(hosts) else f"node {node}", arrived=False)
 
 
-def _kept(run: Path, looks: list[Look], complaints: list[Complaint], bandwidth: float | None) -> list[Complaint]:
-    """Write preflight.json; returns the complaints."""
+def _write_report(
+    run: Path, reports: list[RankReport], problems: list[Problem], bandwidth: float | None
+) -> list[Problem]:
+    """Write preflight.json; returns the problems."""
     kept = {
         "time": time.time(),
-        "ranks": [one.to_json() for one in looks],
+        "ranks": [one.to_json() for one in reports],
         "all_reduce_bytes_per_second": bandwidth,
-        "complaints": [one.to_json() for one in complaints],
+        "complaints": [one.to_json() for one in problems],
     }
     write_atomic(run / "preflight.json", json.dumps(kept, indent=1))
-    return complaints
+    return problems
 
 
-def lines(complaints: list[Complaint]) -> str:
-    """The complaints for a person, and how to go on without the bad nodes."""
-    bad = list(dict.fromkeys(one.node for one in complaints if one.node != "all nodes"))
+def format_problems(problems: list[Problem]) -> str:
+    """The problems as lines of text, and how to go on without the bad nodes."""
+    bad = list(dict.fromkeys(one.node for one in problems if one.node != "all nodes"))
     way = [f"to leave them out: launch.exclude=[{','.join(bad)}]"] if bad and "SLURM_JOB_ID" in os.environ else []
-    return "\n".join([*(f"preflight: {one.node}: {one.text}" for one in complaints), *way])
+    return "\n".join([*(f"preflight: {one.node}: {one.text}" for one in problems), *way])
 
 
 def main(run: Path) -> int:
@@ -258,16 +261,16 @@ def main(run: Path) -> int:
         signal.signal(number, lambda *_: os._exit(STOPPED))
     try:
         take_place(run)
-        complaints = check_ranks(run)
+        problems = check_ranks(run)
     except UserError as error:
         tell_failure(str(error), user=True)
         return BAD_INPUT
     except Unconnected as error:
         tell_failure(f"preflight: {error}", user=True)
         return FAILED
-    if complaints and os.environ.get("RANK", "0") == "0":
-        tell_failure(lines(complaints), user=True)
-    return BAD_INPUT if complaints else DONE
+    if problems and os.environ.get("RANK", "0") == "0":
+        tell_failure(format_problems(problems), user=True)
+    return BAD_INPUT if problems else DONE
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer.config.host import cores
 from trainer.training.faults.output import outlive_readers
 from trainer.worker import DONE, FAILED, HALTED, STOPPED, work
 
@@ -27,7 +28,10 @@ def take_place(run: Path) -> None:
     from trainer.run_folder import RunFolder
 
     if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
-        os.environ.update(place(os.environ, RunFolder(run).load_config().launch.processes))
+        processes = RunFolder(run).load_config().launch.processes
+        os.environ.update(place(os.environ, processes))
+        if cores() < int(os.environ.get("SLURM_CPUS_ON_NODE", 0)):  # srun gave this task processors of its own
+            os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def main(run: Path) -> int:

@@ -19,7 +19,9 @@ from trainer.config import Config, LaunchConfig
 from trainer.utils.errors import UserError
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
-LINGER_SECONDS = 60  # after the first rank has ended: the others end by themselves, the first one writes the report
+WAIT_FOR_RANKS_SECONDS = (
+    60  # after the first rank has ended: the others end by themselves, the first one writes the report
+)
 SIGNALLED = 128 + signal.SIGUSR2  # the end was near before a rank could listen
 FIRST_PORT, PORTS, PORTS_PER_JOB = 10_000, 20_000, 64  # below the range from which systems give out ports
 
@@ -232,7 +234,7 @@ def _port(start: str) -> list[str]:
 
 
 def _srun(launch: LaunchConfig, module: str, *arguments: str) -> str:
-    options = ["--kill-on-bad-exit=0", f"--wait={LINGER_SECONDS}"]
+    options = ["--kill-on-bad-exit=0", f"--wait={WAIT_FOR_RANKS_SECONDS}"]
     if module != "launch.preflight":  # what is wrong with a node belongs into the job's own log
         options += ["--open-mode=append", '--output="${run//%/%%}/logs/%j-%t.out"']
     if launch.cpus_per_rank:  # srun does not take it over from sbatch

@@ -15,7 +15,7 @@ from launch.records import LaunchRecord, read_launch
 from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import known_steps
-from trainer.report import Contents, read_run
+from trainer.report import RunData, read_run
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, left_out
 
@@ -53,41 +53,41 @@ def read_status(root: Path) -> list[RunStatus]:
 
 
 def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> RunStatus:
-    contents = read_run(run)
-    last = contents.steps.kept[-1] if contents.steps.kept else {}
-    event = contents.events[-1] if contents.events else {}
+    run_data = read_run(run)
+    last = run_data.steps.kept[-1] if run_data.steps.kept else {}
+    event = run_data.events[-1] if run_data.events else {}
     known = tuple(job for job in (launch.jobs if launch else ()) if job in states)
     when = event.get("time")
     return RunStatus(
         run=f"{run.parent.name}/{run.name}",
-        state=_state(contents, [states[job] for job in known]),
-        launcher=launch.launcher if launch else contents.config.launch.name,
+        state=_state(run_data, [states[job] for job in known]),
+        launcher=launch.launcher if launch else run_data.config.launch.name,
         jobs=known or (launch.jobs if launch else ()),
         step=last.get("step", 0),
-        steps=known_steps(contents.config),
+        steps=known_steps(run_data.config),
         tokens_per_second=last.get("tokens_per_second"),
-        price=_price(contents),
+        price=_price(run_data),
         event=event.get("text"),
         event_seconds_ago=time.time() - when if isinstance(when, int | float) else None,
     )
 
 
-def _state(contents: Contents, jobs: list[str]) -> str:
+def _state(run_data: RunData, jobs: list[str]) -> str:
     """A live job's state is SLURM's; an ended one's is what the run itself wrote down."""
     live = [state for state in jobs if is_live(state)]
     if live:
         return next((state for state in live if state.startswith("running")), live[0])
-    if RunFolder(contents.run).holder() is not None:
+    if RunFolder(run_data.run).holder() is not None:
         return "running"
-    if not contents.events:
+    if not run_data.events:
         return jobs[0] if jobs else "not started"
-    return contents.status
+    return run_data.status
 
 
-def _price(contents: Contents) -> dict[str, Any]:
+def _price(run_data: RunData) -> dict[str, Any]:
     """Money where it is known, else energy."""
     for key in ("cost.amount", "energy.kwh"):
-        row = contents.tag[key]
+        row = run_data.tag[key]
         if row.measured is not None and row.measured.value is not None:
             return {"amount": row.measured.value, "unit": row.unit, "provenance": row.measured.provenance}
     return {"amount": None, "unit": None, "provenance": "not stated"}

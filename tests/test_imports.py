@@ -31,7 +31,8 @@ LEVELS = (
     ("models", "objectives", "run_folder", "compose"),
     ("books",),
     ("config",),
-    ("kernels", "utils", "conf"),
+    ("kernels",),
+    ("utils", "conf"),
 )
 LOOSE_MODULES = 9  # at most, beside the packages of trainer/
 

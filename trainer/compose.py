@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from trainer.books.run_length import length_misfits
 from trainer.books.size_dial import sized
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
+from trainer.config.numerics import RAW_NUMERICS, numerics_keys
 from trainer.config.upgrade import RENAMED
 from trainer.config.validate import keys, section_of, validate
 from trainer.utils.errors import UserError, nearest
@@ -299,22 +301,35 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def describe_keys() -> str:
-    """The help text: every group with its options, every key with its unit, default and sentence."""
+    """The help text by the three kinds: groups with their options, keys with their unit, default and sentence."""
     options = groups()
-    lines = []
-    for title, names in (
-        ("Science (decides the outcome)", SCIENCE),
-        ("Machinery (decides speed, memory and price)", MACHINERY),
-    ):
-        lines += ["", title]
-        for name in names:
-            field = Config.model_fields[name]
-            section = field.annotation
-            if not (isinstance(section, type) and issubclass(section, BaseModel)):
-                lines += ["", f"  {name:<28} {field.default!s:<14} {field.description}"]
-                continue
-            lines += _described(name, section, options)
+    lines = ["", "Science (decides the outcome)"]
+    for name in SCIENCE:
+        lines += _described_group(name, options)
+    lines += [
+        "",
+        "Numerics (arithmetic: changes the outcome within a spread; a tag of the run, no part of its identity)",
+        "",
+    ]
+    for key_name in numerics_keys():
+        group, _, name = key_name.partition(".")
+        section = Config.model_fields[group].annotation
+        assert isinstance(section, type) and issubclass(section, BaseModel)
+        lines.append(_described_key(group, name, section.model_fields[name]))
+    lines.append(f"    DeepSpeed's own, under engine.deepspeed: {', '.join(RAW_NUMERICS)}")
+    lines += ["", "Machinery (decides speed, memory and price)"]
+    for name in MACHINERY:
+        lines += _described_group(name, options)
     return "\n".join(lines)
+
+
+def _described_group(name: str, options: Mapping[str, list[str]]) -> list[str]:
+    """A group of the configuration without its numerics, or a key that is in none."""
+    field = Config.model_fields[name]
+    section = field.annotation
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return ["", f"  {name:<28} {field.default!s:<14} {field.description}"]
+    return _described(name, section, options, leave_out=numerics_keys())
 
 
 def describe_ladder() -> str:
@@ -327,12 +342,17 @@ def describe_grid() -> str:
     return "\n".join(_described("grid", GridConfig, groups()))
 
 
-def _described(name: str, section: type[BaseModel], options: Mapping[str, list[str]]) -> list[str]:
+def _described(
+    name: str, section: type[BaseModel], options: Mapping[str, list[str]], leave_out: Container[str] = ()
+) -> list[str]:
     doc = (section.__doc__ or "").split("\n")[0]
     lines = ["", f"  {name}={'|'.join(options[name])}    {doc}" if name in options else f"  {name}    {doc}"]
-    for key_name, inner in section.model_fields.items():
-        extra = inner.json_schema_extra
-        unit = f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
-        default = "null" if inner.default is None else inner.default
-        lines.append(f"    {f'{name}.{key_name}':<32} {default!s:<12} {inner.description}{unit}")
-    return lines
+    keys = section.model_fields.items()
+    return lines + [_described_key(name, one, field) for one, field in keys if f"{name}.{one}" not in leave_out]
+
+
+def _described_key(group: str, name: str, field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    unit = f" [{extra['unit']}]" if isinstance(extra, dict) and extra.get("unit") else ""
+    default = "null" if field.default is None else field.default
+    return f"    {f'{group}.{name}':<32} {default!s:<12} {field.description}{unit}"

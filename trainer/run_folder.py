@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -16,11 +17,14 @@ from typing import IO, Any
 
 from trainer import __version__
 from trainer.config import Config, load
+from trainer.config.host import processor
+from trainer.config.numerics import asked, tag
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import SAID
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
-LAST_WORDS = ("finished", "stopped", "halted", "failed", "lost", "hang")  # events with which an attempt ends
+LAST_WORDS = (*SAID, "lost", "hang")  # events with which an attempt ends
 
 
 class RunFolder:
@@ -97,11 +101,36 @@ class RunFolder:
         return bool(names) and names[-1] not in LAST_WORDS
 
     def _event_names(self) -> list[str]:
+        return [event["name"] for event in self._events() if event.get("name") is not None]
+
+    def _events(self) -> list[dict[str, Any]]:
+        """The logbook, without lines that a kill tore."""
         try:
             lines = self.events.read_text(errors="replace").splitlines()
         except OSError:
             return []
-        return [name for line in lines if (name := _event_name(line)) is not None]
+        return [event for line in lines if isinstance(event := _json(line), dict)]
+
+    def numerics(self, config: Config, before: int | None = None) -> list[str]:
+        """The tags of the arithmetic that the run was trained in, the newest last; none where no file tells.
+
+        before: of attempts before this one. Attempts of 0.1.0 said it in their first event.
+        """
+        stated = {entry.get("attempt"): entry.get("numerics") for entry in read_entries(self.environment)}
+        tags = []
+        for event in self._events():
+            if event.get("name") not in ("start", "resume"):
+                continue
+            if before is not None and event.get("attempt", 0) >= before:
+                break
+            values, said = stated.get(event.get("attempt", 0)), re.search(r" in (fp32|bf16)$", str(event.get("text")))
+            if isinstance(values, dict):
+                tags.append(tag(values))
+            elif said:
+                tags.append(tag(asked(config) | {"engine.precision": said[1]}))
+        if not tags and before is None and config.engine.precision != "auto":
+            tags.append(tag(asked(config)))
+        return [one for number, one in enumerate(tags) if number == 0 or one != tags[number - 1]]
 
     def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
         """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""
@@ -130,10 +159,10 @@ def _holder(lock: IO[str]) -> str:
     return lock.read().strip() or "another process"
 
 
-def _event_name(line: str) -> str | None:
+def _json(line: str) -> Any:
     try:
-        return json.loads(line).get("name")
-    except (ValueError, AttributeError):  # torn by a kill
+        return json.loads(line)
+    except ValueError:  # torn by a kill
         return None
 
 
@@ -170,22 +199,12 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
-        "cpu": _cpu_model(),
+        "cpu": processor() or None,
         "cores": os.cpu_count(),
         "packages": versions,
         "git": _git_state(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
-
-
-def _cpu_model() -> str | None:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or None
 
 
 def _git_state() -> dict[str, Any] | None:

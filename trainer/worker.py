@@ -12,16 +12,17 @@ from typing import NoReturn
 
 from trainer.books.layout import micro_batch
 from trainer.config import Config
+from trainer.config.host import threads as threads_of_rank
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import tell_failure
 from trainer.training.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
+from trainer.utils.outcomes import EXIT_CODES, ExitCode, Status
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
-HALTED = 3  # by a policy: to start again would end the same
-VERDICT = "ISOFLOP_VERDICT"  # variable: the file in which an agent looks for an end that is none of its business
+DONE, FAILED, BAD_INPUT, HALTED = ExitCode.DONE, ExitCode.FAILED, ExitCode.BAD_INPUT, ExitCode.HALTED
+VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
 def work(run: Path) -> int:
@@ -33,10 +34,8 @@ def work(run: Path) -> int:
         config = as_found(folder.load_config())
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
         with lock:
-            threads = config.engine.threads or max(
-                1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-            )
-            os.environ["OMP_NUM_THREADS"] = str(threads)
+            threads = threads_of_rank(config)
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
             import torch
 
             from trainer.training.distributed import Unconnected, join
@@ -59,9 +58,9 @@ def work(run: Path) -> int:
             return BAD_INPUT
         tell_failure(traceback.format_exc())
         return FAILED
-    if outcome.status in ("failed", "halted") and rank == 0:
+    if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
-    return {"finished": DONE, "failed": FAILED, "halted": HALTED, "stopped": STOPPED}[outcome.status]
+    return EXIT_CODES[Status(outcome.status)]
 
 
 def as_found(config: Config) -> Config:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from kernels import choice
 from kernels.attention.arguments import build_spec, check_bias
 from kernels.attention.masks import PreparedMask
 from kernels.attention.reference import reference_attention
@@ -31,8 +32,6 @@ __all__ = [
     "attention",
     "prepare_mask",
 ]
-
-BACKENDS = ("auto", "triton", "sdpa", "reference")
 
 
 def attention(
@@ -82,7 +81,7 @@ def attention(
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
     Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
     """
-    check_backend("attention", backend, BACKENDS)
+    check_backend("attention", backend, choice.ATTENTION)
     _check_tensors(q, k, v)
     batch, q_len, heads, head_dim = q.shape
     k_len = k.shape[1]
@@ -148,7 +147,7 @@ def prepare_mask(
     q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
     shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
     """
-    check_backend("prepare_mask", backend, BACKENDS)
+    check_backend("prepare_mask", backend, choice.ATTENTION)
     k_len = q_len if k_len is None else k_len
     for name, length in (("q_len", q_len), ("k_len", k_len)):
         check_whole("prepare_mask", name, length, "a number of tokens", low=0)
@@ -247,26 +246,14 @@ def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
 
 
 def _choose(spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention") -> str:
-    if backend == "reference":
-        return backend
-    if backend == "triton":
-        reason = triton_lacks(q.device, q.dtype)
-        if reason:
-            raise backend_error(function, backend, reason, "use backend='auto', 'sdpa' or 'reference'")
-        return backend
-    field = sdpa_lacks(spec)
-    if backend == "sdpa":
-        if field:
-            value = getattr(spec, field)
-            given = "given" if isinstance(value, Tensor) else f"{value}"
-            reason = f"it has no {field} ({field} is {given})"
-            raise backend_error(function, backend, reason, "use 'triton' or 'auto'")
-        return backend
-    if field is None:
-        log_choice(function, "sdpa", q.device, "it has every field asked for")
-        return "sdpa"
-    if q.device.type == "cuda" and triton_lacks(q.device, q.dtype) is None:
-        log_choice(function, "triton", q.device, f"sdpa has no {field}")
-        return "triton"
-    log_choice(function, "reference", q.device, f"no GPU, and sdpa has no {field}")
-    return "reference"
+    lacks = triton_lacks(q.device, q.dtype) if backend in ("auto", "triton") else None
+    chosen, reason = choice.attention_backend(backend, q.device.type, spec.fields, lacks)
+    if backend == "auto":
+        log_choice(function, chosen, q.device, reason)
+    elif backend == "triton" and lacks:
+        raise backend_error(function, backend, lacks, "use backend='auto', 'sdpa' or 'reference'")
+    elif backend == "sdpa" and (field := sdpa_lacks(spec)):
+        value = getattr(spec, field)
+        given = "given" if isinstance(value, Tensor) else f"{value}"
+        raise backend_error(function, backend, f"it has no {field} ({field} is {given})", "use 'triton' or 'auto'")
+    return chosen

@@ -5,21 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels import choice
 from kernels.attention.masks import bias_tensor, hide, visible_mask
 from kernels.attention.spec import AttentionSpec
 
 
 def sdpa_lacks(spec: AttentionSpec) -> str | None:
     """The first field that SDPA has no means for, or None."""
-    if spec.softcap > 0.0:
-        return "softcap"
-    if spec.sink is not None:
-        return "sink"
-    if spec.return_lse:
-        return "return_lse"
-    if spec.dropout_p > 0.0:
-        return "dropout_p"  # its dropout draws from the global generator, not from (seed, row, column)
-    return None
+    return choice.sdpa_lacks(spec.fields)
 
 
 def sdpa_mask(spec: AttentionSpec, q_len: int, k_len: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:

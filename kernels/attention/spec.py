@@ -83,6 +83,17 @@ class AttentionSpec:
     return_lse: bool = False
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """Of the fields that not every backend has, those that are used: by them `backends` chooses."""
+        used = {
+            "softcap": self.softcap > 0.0,
+            "sink": self.sink is not None,
+            "return_lse": self.return_lse,
+            "dropout_p": self.dropout_p > 0.0,
+        }
+        return tuple(name for name, on in used.items() if on)
+
+    @property
     def plain(self) -> bool:
         """Nothing hides a key but, perhaps, causality."""
         unbounded = self.left is None and (self.right is None or self.right == 0)

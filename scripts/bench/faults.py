@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench.step import configuration, micro_batches
 from trainer.config import CheckpointConfig, Config
-from trainer.training.checkpoint_manager import Saver
+from trainer.training.checkpoint_manager import CheckpointManager
 from trainer.training.distributed import join
 from trainer.training.engine import Engine
 from trainer.training.faults.deadline import Deadline
@@ -48,9 +48,9 @@ def seconds(action: Callable[[], object]) -> float:
 def checkpoints(engine: Engine, step: Callable[[], None], run: Path, rounds: int, steps: int) -> dict[str, list[float]]:
     """Seconds by kind: of a step, of the stall and of everything, in the background and synchronously."""
 
-    def saver(asynchronous: bool) -> Saver:
+    def saver(asynchronous: bool) -> CheckpointManager:
         config = CheckpointConfig(asynchronous=asynchronous, keep_last=1, keep_best=False)
-        return Saver(config, engine, engine.world, run / str(asynchronous), Silent(), None)  # type: ignore[arg-type]
+        return CheckpointManager(config, engine, engine.world, run / str(asynchronous), Silent(), None)  # type: ignore[arg-type]
 
     savers = {"background": saver(True), "synchronous": saver(False)}
     found: dict[str, list[float]] = {"step": []}
@@ -71,15 +71,15 @@ def looking_after(config: Config, engine: Engine, run: Path, rounds: int, calls:
     """Seconds a step of each of those who look after the run."""
     watchdog = Watchdog(config, engine.world, run, 0, lambda: engine.passes)
     guard, deadline = Guard(config.anomalies, {}), Deadline(1e6, 1.0, {})
-    stragglers = Stragglers(config.faults, engine.world)
+    stragglers = Stragglers(config.faults, engine.world, lambda *_: None)
     fine = Gradients(3.0, 1.0, {})
     for number in range(config.anomalies.window):
         guard.recent.keep(3.0 + number / 1e3, 1.0)
     parts: dict[str, Callable[[], object]] = {
-        "watchdog": lambda: watchdog.begin("step", 1),
-        "guard": lambda: guard.judge(lambda: fine, lambda: None, lambda name, text: None),
+        "watchdog": lambda: watchdog.step_began(0),
+        "guard": lambda: guard.decide(lambda: fine, lambda: None, lambda name, text: None),
         "wall limit": deadline.reason,
-        "stragglers": lambda: stragglers.step(engine.forward_seconds, lambda **_: None),
+        "stragglers": lambda: stragglers.compare(engine.forward_seconds, 1),
     }
     found: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(rounds):

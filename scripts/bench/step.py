@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.config import Config
-from trainer.config.host import precision
+from trainer.config.host import cores, precision
 from trainer.models import build, initialize
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
 from trainer.training.distributed import World, join
 from trainer.training.engine import Engine, deepspeed_settings
-from trainer.training.step_metrics import Bookkeeper
+from trainer.training.step_metrics import StepMetrics
 
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (2, 2)]  # (ZeRO stage, processes)
 
@@ -73,23 +73,23 @@ def our_step(config: Config, world: World, run: Path, batches: list[dict[str, np
     engine = Engine(config, world)
     trackers = make_trackers(config, run, rank=world.rank, resumed_from=0)
     trackers.start(RunContext(config, run, 10**6, parameters(config).total, world.size, 0, 0))
-    book = Bookkeeper(config, RunFolder(run), world, trackers, 0, 0)
+    metrics = StepMetrics(config, RunFolder(run), world, trackers, 0, 0)
     done = 0
 
     def step() -> None:
         nonlocal done
         counted = sum(int((micro["targets"] >= 0).sum()) for micro in batches)
         targets, _ = world.sum(counted, 0.0)
-        book.phase("forward_backward")
+        metrics.phase("forward_backward")
         loss_sum, _ = engine.forward_backward(batches, targets)
-        book.phase("optimizer")
+        metrics.phase("optimizer")
         norm = engine.gradient_norm()
         engine.update(1e-4)
-        book.phase("other")
+        metrics.phase("other")
         done += 1
         (loss,) = world.sum(float(loss_sum))
-        book.step(done, targets, loss / targets, norm, 1e-4, engine.memory_peak_bytes(), {}, {})
-        book.phase("data")
+        metrics.step(done, targets, loss / targets, norm, 1e-4, engine.memory_peak_bytes(), {}, {})
+        metrics.phase("data")
 
     return step
 
@@ -167,7 +167,7 @@ def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndar
 
 def compare(stage: int, processes: int, rounds: int, steps: int) -> dict[str, Any]:
     """Milliseconds per step of both, measured in turns."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(max(1, cores() // processes))
     config = configuration(stage, processes)
     world = join("cpu", 600)
     batches = micro_batches(config, world)

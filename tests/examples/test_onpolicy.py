@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from examples.onpolicy import OnPolicy, learned, main, reinforce, rows, sample
+import examples.onpolicy
+from examples.onpolicy import OnPolicy, learned, main, reinforce, rows, sample, short
+from trainer.cli.main import main as command
 from trainer.config import Config
 from trainer.data import Tokenizer
-from trainer.generation.loaded_model import load_model
+from trainer.generation.loaded_model import Trained, load_model
+from trainer.generation.text import prompt_ids
 from trainer.models import build, initialize
 from trainer.models.heads import answer_likelihood
 from trainer.run_folder import RunFolder
@@ -106,18 +111,37 @@ def reward_run(tmp_path):
 
 
 def onpolicy(folder, *words):
-    program = [sys.executable, "-m", "examples.onpolicy", *map(str, words)]
+    program = [sys.executable, str(Path(examples.onpolicy.__file__).resolve()), *map(str, words)]
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def test_as_a_command(untrained, reward_run, tmp_path):
     policy = untrained()
-    for words in ((), (reward_run(policy), "prompt=def f(")):
-        done = onpolicy(tmp_path, policy, *words, "steps=10")
+    for number, words in enumerate(((), (reward_run(policy), "prompt=def f("))):
+        target = tmp_path / f"learned{number}"
+        done = onpolicy(tmp_path, policy, *words, "steps=10", f"to={target}")
         assert done.returncode == 0, done.stderr
-        lines = [line.split() for line in done.stdout.splitlines()]
+        *lines, last = [line.split() for line in done.stdout.splitlines()]
+        assert last == ["saved", str(target)] and len(json.loads((target / "onpolicy.json").read_text())["steps"]) == 10
         assert [line[:2] for line in lines] == [["step", "5"], ["step", "10"]]
         assert all(line[2] == "reward" and line[4] == "KL" and line[6] == "nats" for line in lines)
+
+
+def test_what_was_learned_is_a_run(untrained, tmp_path, capsys):
+    """Learning by hand with the same seed gives the weights that are read back, and they are not the first ones."""
+    policy, target = untrained(), tmp_path / "learned"
+    main([str(policy), "steps=3", f"to={target}"])
+    saved, before, trained = Trained.load(target), Trained.load(policy), Trained.load(policy)
+    ends = {"end": trained.special("</s>"), "pad": trained.special("<pad>"), "room": trained.config.max_length}
+    reinforce(trained.model, [prompt_ids(trained, "def ")], short, OnPolicy(steps=3), **ends)
+    names = [name for name, _ in trained.model.named_parameters()]
+    found, wanted, first = (dict(one.model.named_parameters()) for one in (saved, trained, before))
+    for name in names:
+        torch.testing.assert_close(found[name], wanted[name], rtol=0, atol=0)
+    assert any(not torch.equal(found[name], first[name]) for name in names)
+    capsys.readouterr()
+    assert command(["generate", str(target), "prompt=def ", "tokens=4"]) == 0
+    assert capsys.readouterr().out.startswith("def ")
 
 
 def test_a_learned_reward_reads_as_in_training(untrained, reward_run):
@@ -145,6 +169,7 @@ def test_bad_input(untrained, reward_run, tmp_path):
         ([reward], "was tuned with task.kind=reward; it scores text and writes none"),
         ([policy, policy], "a reward model wanted, as isoflop finetune <run> task=reward makes it"),
         ([policy, "promt=x"], "promt: no such option (did you mean 'prompt'?)"),
+        ([policy, f"to={tmp_path}"], f"to: {tmp_path} exists; name another folder"),
         ([policy, "steps=0"], "steps: '0' given, a whole number from 1 wanted"),
         ([policy, f"prompt={'x = 1; ' * 40}"], "nothing can be answered"),
     ]

@@ -18,10 +18,9 @@ def renewal(kind: str) -> str:
 
 def read_text(file: Path, kind: str) -> str:
     """The text of a fixture. The test fails in one line where it is missing."""
-    try:
-        return file.read_text()
-    except FileNotFoundError:
+    if not file.is_file():
         pytest.fail(f"{file.relative_to(HERE.parents[1])} is missing; make it: {renewal(kind)}", pytrace=False)
+    return file.read_text()
 
 
 def read_json(file: Path, kind: str) -> dict[str, Any]:
@@ -44,13 +43,13 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return records
 
 
-def changes(found: list[str], wanted: list[str], kind: str, file: Path) -> str:
-    """What a person reads where facts differ: those that are gone with -, those that are new with +."""
+def same(found: list[str], wanted: list[str], kind: str, file: Path) -> None:
+    """Fail the test where facts differ, telling which are gone (-) and which are new (+), and what to do about it."""
+    if found == wanted:
+        return
     gone, new = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     lines = [*(f"- {line}" for line in gone), *(f"+ {line}" for line in new)]
-    if not lines and found != wanted:
-        lines = ["the same lines in another order or number"]
     shown = [*lines[:60], *([f"... and {len(lines) - 60} more"] if len(lines) > 60 else [])]
     head = f"{file.relative_to(HERE.parents[1])} (-) and the code (+) differ in {len(lines)} lines"
     way = f"where this is meant: {renewal(kind)}, in a commit of its own that says why"
-    return "\n".join([head, *shown, way])
+    pytest.fail("\n".join([head, *(shown or ["the same lines, in another order or number"]), way]), pytrace=False)

@@ -28,9 +28,9 @@ STOPPED_BY_TERM = ("encoder",)
 NEUTRAL = "host"
 LEFT_OUT = (".lock", "report.html", "logs")  # a process id, a page that `isoflop report` writes anew, and nothing
 PROMPTS = {
-    "decoder": ["prompt=ebjhca ieidd", "tokens=12", "temperature=1", "seed=3"],
+    "decoder": ["prompt=ebjhca ieidd", "tokens=120", "temperature=1", "seed=3"],
     "encoder": ["prompt=ebjhca <mask> gaeih"],
-    "encoder_decoder": ["prompt=ebjhca <mask> gaeih", "tokens=8", "temperature=1", "seed=3"],
+    "encoder_decoder": ["prompt=ebjhca ieidd. gaeih", "tokens=8", "temperature=1", "seed=1"],
 }
 
 

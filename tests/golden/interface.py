@@ -16,7 +16,18 @@ from typing import Any
 from unittest import mock
 
 from tests.golden.files import HERE, read_text
-from tests.golden.product import EXIT_CODES, MACHINERY, ROOT, SCIENCE, VERBS, Config, GridRoot, LadderRoot, main
+from tests.golden.product import (
+    EXIT_CODES,
+    MACHINERY,
+    ROOT,
+    SCIENCE,
+    VERBS,
+    Config,
+    GridRoot,
+    LadderRoot,
+    kind_of_key,
+    main,
+)
 
 FILE = HERE / "interface.txt"
 OURS = ("trainer", "kernels", "launch")  # folders of the product's packages
@@ -38,6 +49,12 @@ def said(*words: str) -> tuple[int, str, str]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(list(words))
     return code, out.getvalue(), err.getvalue()
+
+
+def command() -> Iterator[str]:
+    """Flags of the command itself."""
+    code, out, _ = said("--version")
+    yield f"flag | isoflop | --version | exit {code}: {len(out.splitlines())} lines, {out.split()[0]} <version>"
 
 
 def verbs() -> Iterator[str]:
@@ -125,7 +142,7 @@ def keys() -> Iterator[str]:
         schema = root.model_json_schema()
         for name, kind in keys_of(schema, schema.get("$defs", {})):
             group = name.split(".")[0].split("[")[0]
-            part = "science" if group in SCIENCE else "machinery" if group in MACHINERY else "many runs"
+            part = kind_of_key(name) if group in (*SCIENCE, *MACHINERY) else "many runs"
             yield f"key | {name} | {part} | {kind}"
 
 
@@ -160,7 +177,7 @@ def entry_points() -> Iterator[str]:
 
 def build() -> list[str]:
     """Every fact, sorted."""
-    parts = (verbs, exit_codes, keys, groups, environment_variables, entry_points)
+    parts = (command, verbs, exit_codes, keys, groups, environment_variables, entry_points)
     return sorted({" ".join(fact.split()) for part in parts for fact in part()})
 
 

@@ -41,7 +41,9 @@ PLACEHOLDERS = (
 
 
 def paths(value: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of a JSON value as a path."""
+    """Every key of a JSON value as a path; of `git` without what it holds, which only a checkout knows."""
+    if prefix.endswith(".git"):
+        return
     if isinstance(value, dict):
         named = prefix.rpartition(".")[2] in NAMED
         for name, inner in value.items():

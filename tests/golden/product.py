@@ -11,6 +11,7 @@ from trainer import worker
 from trainer.cli.main import VERBS, main
 from trainer.compose import CONF, compose
 from trainer.config import MACHINERY, SCIENCE, Config, GridRoot, LadderRoot
+from trainer.config.numerics import kind as kind_of_key
 from trainer.data import Samples, prepare
 from trainer.scaling.grid import planned_grid
 from trainer.scaling.ladder import planned_runs
@@ -42,6 +43,7 @@ __all__ = [
     "Samples",
     "UserError",
     "compose",
+    "kind_of_key",
     "main",
     "planned_grid",
     "planned_runs",

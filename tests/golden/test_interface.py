@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden import interface, outputs
-from tests.golden.files import changes
+from tests.golden.files import same
 from tests.golden.folders import place
 from tests.golden.process import Commands
 
@@ -16,8 +16,7 @@ PARTS = [*outputs.QUICK, *(pytest.param(part, marks=pytest.mark.slow) for part i
 
 
 def test_what_a_user_can_write() -> None:
-    found, wanted = interface.build(), interface.golden()
-    assert found == wanted, changes(found, wanted, "interface", interface.FILE)
+    same(interface.build(), interface.golden(), "interface", interface.FILE)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
@@ -27,4 +26,4 @@ def test_what_the_program_writes(
     wanted = outputs.golden(part.__name__)
     place(tmp_path)
     found = sorted(set(part(outputs.Place(tmp_path, golden_commands))))
-    assert found == wanted, changes(found, wanted, "outputs", outputs.FILE)
+    same(found, wanted, "outputs", outputs.FILE)

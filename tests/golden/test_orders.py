@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.golden import orders
-from tests.golden.files import changes
+from tests.golden.files import same
 
 
 def test_every_objective_reads_the_same_samples(tmp_path: Path) -> None:
     found, wanted = (
         [f"{name}: {value}" for name, value in facts.items()] for facts in (orders.build(tmp_path), orders.golden())
     )
-    assert found == wanted, changes(found, wanted, "orders", orders.FILE)
+    same(found, wanted, "orders", orders.FILE)
 
 
 def test_every_case_is_a_case_of_its_own() -> None:

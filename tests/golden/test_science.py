@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.golden import science
-from tests.golden.files import changes
+from tests.golden.files import same
 from tests.golden.product import compose
 
 
-def same(found: dict[str, str], wanted: dict[str, str]) -> None:
+def same_hashes(found: dict[str, str], wanted: dict[str, str]) -> None:
     lines, golden = ([f"{name} {value}" for name, value in sorted(facts.items())] for facts in (found, wanted))
-    assert lines == golden, changes(lines, golden, "science", science.FILE)
+    same(lines, golden, "science", science.FILE)
 
 
 def of_presets() -> dict[str, str]:
@@ -21,19 +21,19 @@ def of_presets() -> dict[str, str]:
 
 def test_presets_over_the_defaults() -> None:
     """Their files in place of the defaults'; the next test composes them as a user does."""
-    same(science.preset_hashes(science.assembled), of_presets())
+    same_hashes(science.preset_hashes(science.assembled), of_presets())
 
 
 def test_some_presets_as_composed() -> None:
     some = ("model=llama3-8b", "model=xlnet-base", "objective=bart", "data=mixture", "tokenizer=unigram", "task=cola")
     words = dict(science.presets())
     wanted = science.golden()
-    same({name: compose(words[name]).science_hash() for name in some}, {name: wanted[name] for name in some})
+    same_hashes({name: compose(words[name]).science_hash() for name in some}, {name: wanted[name] for name in some})
 
 
 @pytest.mark.slow
 def test_all_presets_as_composed() -> None:
-    same(science.preset_hashes(compose), of_presets())
+    same_hashes(science.preset_hashes(compose), of_presets())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_all_presets_as_composed() -> None:
 )
 def test_runs_of_a_ladder_or_grid(word: str) -> None:
     wanted = {name: value for name, value in science.golden().items() if name.startswith(f"{word} ")}
-    same(science.run_hashes(word), wanted)
+    same_hashes(science.run_hashes(word), wanted)
 
 
 def test_no_two_models_are_one_experiment() -> None:

@@ -12,7 +12,7 @@ from secrets import token_hex
 
 import pytest
 
-from launch.agent import Meeting, run_agent
+from launch.agent import Rendezvous, run_agent
 from launch.agent import main as agent
 from launch.nodes import plan_nodes, start_over_ssh
 from launch.plan import Command, LaunchPlan, Resources
@@ -234,7 +234,7 @@ def test_a_port_in_use(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPa
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"launch.port: {port} cannot be used on .*Address already in use"):
-            run_agent(config, here, Meeting("127.0.0.1", port))
+            run_agent(config, here, Rendezvous("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("rendezvous", ["c10d", "static"])
@@ -245,7 +245,7 @@ def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path, monkeypa
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=rf"no rendezvous at 127.0.0.1:{port} within 1 s \(launch.rendezvous_seconds\)"):
-        run_agent(compose(words), here, Meeting("127.0.0.1", port, node=1))
+        run_agent(compose(words), here, Rendezvous("127.0.0.1", port, node=1))
 
 
 @pytest.mark.parametrize(("secret", "what"), [("", "is not set on this node"), ("short", "has 5 characters")])

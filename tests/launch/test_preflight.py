@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from launch.node_report import Look, judge, judge_together
+from launch.node_report import RankReport, evaluate, evaluate_together
 from launch.plan import HOME
-from launch.preflight import code_hash, lines, matmul
+from launch.preflight import code_hash, format_problems, matmul
 from trainer.compose import compose
 from trainer.config import Config
 
-GOOD = Look(
+GOOD = RankReport(
     rank=0,
     node="n1",
     devices=2,
@@ -42,10 +42,10 @@ def config() -> Config:
     )
 
 
-def four_nodes(**odd: Any) -> list[Look]:
+def four_nodes(**odd: Any) -> list[RankReport]:
     """Eight ranks on four nodes; the third node is odd."""
-    looks = [replace(GOOD, rank=rank, node=f"n{rank // 2 + 1}") for rank in range(8)]
-    return [replace(look, **odd) if look.node == "n3" else look for look in looks]
+    reports = [replace(GOOD, rank=rank, node=f"n{rank // 2 + 1}") for rank in range(8)]
+    return [replace(report, **odd) if report.node == "n3" else report for report in reports]
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def four_nodes(**odd: Any) -> list[Look]:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_one_odd_node_is_named_once(odd: dict[str, Any], expected: str, config: Config) -> None:
-    (complaint,) = judge(four_nodes(**odd), config)
-    assert complaint.node == "n3"
-    assert complaint.text.startswith(expected)
+    (problem,) = evaluate(four_nodes(**odd), config)
+    assert problem.node == "n3"
+    assert problem.text.startswith(expected)
 
 
 def test_good_nodes_pass(config: Config) -> None:
-    assert judge(four_nodes(), config) == []
-    assert judge_together(four_nodes(), config, 0.001, 1 << 28) == []
+    assert evaluate(four_nodes(), config) == []
+    assert evaluate_together(four_nodes(), config, 0.001, 1 << 28) == []
 
 
 @pytest.mark.parametrize(
@@ -89,19 +89,19 @@ def test_good_nodes_pass(config: Config) -> None:
 def test_what_only_shows_together(
     odd: dict[str, Any], seconds: float, expected: tuple[str, str], config: Config
 ) -> None:
-    (complaint,) = judge_together(four_nodes(**odd), config, seconds, 1 << 28)
-    assert (complaint.node, complaint.text) == expected
+    (problem,) = evaluate_together(four_nodes(**odd), config, seconds, 1 << 28)
+    assert (problem.node, problem.text) == expected
 
 
 def test_two_nodes_and_two_opinions_name_the_one_that_is_not_the_first(config: Config) -> None:
-    looks = [GOOD, replace(GOOD, rank=1, node="n2", code="beef" * 8)]
-    (complaint,) = judge(looks, config)
-    assert complaint.node == "n2"
+    reports = [GOOD, replace(GOOD, rank=1, node="n2", code="beef" * 8)]
+    (problem,) = evaluate(reports, config)
+    assert problem.node == "n2"
 
 
 def test_the_way_on_is_an_override(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    text = lines(judge(four_nodes(devices=0), config))
+    text = format_problems(evaluate(four_nodes(devices=0), config))
     assert text.splitlines()[-1] == "to leave them out: launch.exclude=[n3]"
 
 
@@ -143,9 +143,9 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
 
     def start(rank: int, folder: str, port: int) -> subprocess.Popen[str]:
         place = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2", "SLURM_NODEID": str(rank)}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SLURMD_NODENAME": f"n{rank + 1}"}
+        rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SLURMD_NODENAME": f"n{rank + 1}"}
         arguments = [sys.executable, "-m", "launch.preflight", str(tmp_path / folder)]
-        environment = {**os.environ, **place, **meeting}
+        environment = {**os.environ, **place, **rendezvous}
         return subprocess.Popen(arguments, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
 
     first, second = start(0, "one", port := free_port()), start(1, "two", port)

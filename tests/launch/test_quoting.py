@@ -87,6 +87,7 @@ def ran(script: str, folder: Path) -> str:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.sampled_from(PLACES), value=st.one_of(VALUES, st.sampled_from(NASTY)))
 @example(where="root", value="x\ntouch pwned #")
+@example(where="root", value="a\\b")
 @example(where="sbatch", value="x\ntouch pwned #")
 @example(where="environment", value="'\n'touch pwned\n")
 def test_a_batch_script_carries_values_and_runs_none(
@@ -139,7 +140,13 @@ def test_what_ssh_sends_and_a_person_pastes_carries_values(
     assert shlex.split(command.text) == ["bash", "-c", sent]
     # In place of the agent, a program that shows its words and its environment.
     shown = 'printf \'word %s\\n\' "${ISOFLOP_CACHE:-}" "${GIVEN:-}" "$PYTHONPATH" '
-    done = subprocess.run(["bash", "-c", sent.replace("exec ", shown)], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", sent.replace("exec ", shown)],
+        env={"PATH": os.environ["PATH"]},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     expected = {"root": str(Path(f"/data/{value}/llama/r1")), "home": str(Path(f"/{value}"))}.get(where, value)
     assert f"word {expected}\n" in done.stdout, done.stderr
     assert not (tmp_path / "pwned").exists()

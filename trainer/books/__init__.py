@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from trainer.books.flops import flops
-from trainer.books.formatting import format_amount, format_figure, format_price_tag
+from trainer.books.formatting import format_amount, format_price_tag, format_quantity
 from trainer.books.measured import measured
 from trainer.books.memory import MemoryAccount, memory
 from trainer.books.model import format_model, model_account
 from trainer.books.parameters import ParameterAccount, parameters
 from trainer.books.plan import plan, reprice
 from trainer.books.price import price, price_json
-from trainer.books.quantity import Figure, PriceTag, Row
+from trainer.books.quantity import PriceTag, Quantity, Row
 from trainer.books.step_flops import FlopAccount
 from trainer.books.table import format_plans, plans_json
 
 __all__ = [
-    "Figure",
     "FlopAccount",
     "MemoryAccount",
     "ParameterAccount",
     "PriceTag",
+    "Quantity",
     "Row",
     "flops",
     "format_amount",
-    "format_figure",
     "format_model",
     "format_plans",
     "format_price_tag",
+    "format_quantity",
     "measured",
     "memory",
     "model_account",

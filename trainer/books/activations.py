@@ -2,13 +2,15 @@
 
 Counted for eager PyTorch with autocast: norms keep their input in fp32, every linear layer keeps its own low-precision
 copy of its input (autocast casts per call) and of its weight. Attention keeps queries, keys, values, its output, one
-logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores.
+logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores. Which of them
+runs is what `backends` says, for the run as for this account.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.books import kernels
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.host import precision
@@ -58,14 +60,10 @@ class _Pass:
 
     @property
     def composed(self) -> bool:
-        """Whether attention keeps its probabilities: the reference, and any bias that learns outside of Triton."""
+        """Whether attention keeps its probabilities: the reference, and on a CPU SDPA with a bias that learns."""
         learns = self.model.position in ("buckets", "relative")
-        return self.config.kernels.attention == "reference" or (learns and not on_gpu(self.config))
-
-
-def on_gpu(config: Config) -> bool:
-    """Whether the plan is for an accelerator: its machine is named and the device is not set to the CPU."""
-    return config.engine.device == "cuda" or (config.engine.device == "auto" and config.machine.name != "unstated")
+        backend = kernels.attention(self.config)
+        return backend == "reference" or (backend == "sdpa" and learns and kernels.device(self.config) == "cpu")
 
 
 def rows_per_chunk(tokens: int, vocabulary: int, element_bytes: int) -> int:
@@ -78,10 +76,8 @@ def rows_per_chunk(tokens: int, vocabulary: int, element_bytes: int) -> int:
 def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
     """(bytes of logits at the most, bytes of gradients that a fused loss leaves)."""
     vocabulary, low = config.vocabulary, 2 if precision(config) == "bf16" else FP32
-    backend = config.kernels.loss
-    if backend == "auto":
-        backend = "triton" if on_gpu(config) else "torch"
-    if config.task.outputs or backend not in ("triton", "chunked"):
+    backend = kernels.output_layer(config)
+    if config.task.outputs or backend is None:
         return 3 * FP32 * tokens * (config.task.outputs or vocabulary), 0
     # Triton turns logits into their gradient in place; PyTorch's own operations make two copies in fp32 beside them.
     each = low if backend == "triton" else low + 2 * FP32 + (FP32 if low < FP32 else 0)
@@ -108,6 +104,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around = kept_whole + (rows * (source + target) * _norm(head) if model.final_norm else 0) + last * low * columns
     around += rows * (source + target) * _norm(head) if model.embedding_norm else 0
     around += last * (low * (model.width + columns) + FP32 * columns) if model.head_transform else 0
+    around += sum(_shared_bias(stack) for stack, _ in stacks)
     logits, head_gradients = _loss(config, last, columns)
     return Saved(
         block=max(each),
@@ -125,7 +122,7 @@ def _norm(stack: _Pass) -> int:
     """Bytes a norm keeps per token: its input and statistics; RMSNorm, where not fused, the normalised input too."""
     width = stack.model.width
     if stack.model.norm == "rmsnorm":
-        return FP32 * width * (1 if on_gpu(stack.config) else 2) + FP32
+        return FP32 * width * (1 if kernels.norm(stack.config) == "triton" else 2) + FP32
     return (stack.low if stack.low_residual else FP32) * width + 2 * FP32
 
 
@@ -141,15 +138,15 @@ def _block(stack: _Pass) -> int:
     total = tokens * (norms + low * (copies * width + kept * hidden))
     total += _attention(stack, stack.tokens)
     if stack.source:
-        total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source)
+        total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source, across=True)
         total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
     return total
 
 
-def _attention(stack: _Pass, keys: int) -> int:
+def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    fused = on_gpu(stack.config) and stack.config.kernels.attention in ("auto", "triton")
+    fused = kernels.attention(stack.config) == "triton"
     total = low * (
         2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
     )  # query, output; key, value, expanded
@@ -161,9 +158,19 @@ def _attention(stack: _Pass, keys: int) -> int:
         total += square * model.heads * (FP32 + (low if stack.cast else 0))
         return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
-    if fused or model.position == "alibi":  # no mask, or one for all layers
+    if fused or (not across and model.position in ("alibi", "buckets")):  # no mask, or one for all layers
         return total
-    return total + low * square
+    heads = model.heads if model.position == "relative" else 1  # the bias of a layer holds its mask
+    return total + low * square * heads
+
+
+def _shared_bias(stack: _Pass) -> int:
+    """Bytes of the bias of all heads that SDPA wants whole, the same for all layers, with its gradient if it learns."""
+    model = stack.model
+    if kernels.attention(stack.config) != "sdpa" or stack.composed or model.position not in ("alibi", "buckets"):
+        return 0
+    copies = 2 if model.position == "buckets" else 1
+    return copies * stack.low * stack.rows * stack.tokens**2 * model.heads
 
 
 def _weight_copies(config: Config) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from trainer.books.costs import carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.quantity import Figure, estimated, exact, not_stated
+from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
+from trainer.books.quantity import Quantity, estimated, exact, measured_figure, not_stated
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 
 
-def spending(config: Config, hours: Figure, device_hours: Figure, device_kwh: Figure) -> dict[str, Figure]:
+def spending(config: Config, hours: Quantity, device_hours: Quantity, device_kwh: Quantity) -> dict[str, Quantity]:
     """Time, devices and energy as amounts of the measured budgets, by their names; with a PUE where one is stated."""
     facility = device_kwh if config.site.pue is None else facility_kwh(device_kwh, config.site)
     return {
@@ -23,13 +23,26 @@ def spending(config: Config, hours: Figure, device_hours: Figure, device_kwh: Fi
     }
 
 
-def shares(config: Config, spent: dict[str, Figure]) -> dict[str, float]:
+def price_of(config: Config, joules: Mapping[str, float | None]) -> dict[str, float | None]:
+    """What measured energy by component costs: kwh (with the PUE where one is stated), gco2e and, where energy has a
+    price, money. What is unknown is None, and all of it where no meter read anything."""
+    read = [value for value in joules.values() if value is not None]
+    if not read:
+        return dict.fromkeys(("kwh", "gco2e", "money"))
+    nothing = not_stated("")
+    spent = spending(config, nothing, nothing, measured_figure(sum(read) / JOULES_PER_KWH, "meter"))
+    kg = spent["kgco2e"].value
+    money_spent = spent["money"].value if config.site.price_per_kwh is not None else None
+    return {"kwh": spent["kwh"].value, "gco2e": None if kg is None else 1000 * kg, "money": money_spent}
+
+
+def shares(config: Config, spent: dict[str, Quantity]) -> dict[str, float]:
     """Which share of each stated budget is used up; what cannot be measured is left out."""
     budgets = config.budget.measured.items()
     return {name: value / most for name, most in budgets if (value := spent[name].value) is not None}
 
 
-def planned_steps(config: Config, cost: Callable[[int], dict[str, Figure]]) -> Figure:
+def planned_steps(config: Config, cost: Callable[[int], dict[str, Quantity]]) -> Quantity:
     """Steps that the run will take: its length, or fewer where a measured budget ends it earlier.
 
     `cost`: sequence length -> `spending` of one step. Not stated where the length is unknown and so is a step's cost.
@@ -39,7 +52,7 @@ def planned_steps(config: Config, cost: Callable[[int], dict[str, Figure]]) -> F
     missing, costs = [], {length: cost(length) for length in config.curriculum.sequence_lengths}
     for name, most in config.budget.measured.items():
         step = {length: each[name] for length, each in costs.items()}
-        unknown = [figure.source for figure in step.values() if not figure.value]
+        unknown = [quantity.source for quantity in step.values() if not quantity.value]
         if unknown:
             missing += unknown
             continue
@@ -47,17 +60,17 @@ def planned_steps(config: Config, cost: Callable[[int], dict[str, Figure]]) -> F
         def buys(ends: dict[int, float], most: float = most) -> int:
             return max(1, config.curriculum.steps_within(most, ends))
 
-        likely = buys({length: figure.value or 0.0 for length, figure in step.items()})
-        fewest, many = (buys({length: figure.bounds[end] for length, figure in step.items()}) for end in (1, 0))
+        likely = buys({length: quantity.value or 0.0 for length, quantity in step.items()})
+        fewest, many = (buys({length: quantity.bounds[end] for length, quantity in step.items()}) for end in (1, 0))
         found.append(estimated(likely, f"budget.{name}={most:g}", fewest, many))
     if not found:
         return not_stated("; ".join(dict.fromkeys(missing)))
-    values, lows, highs = zip(*((figure.value, *figure.bounds) for figure in found), strict=True)
+    values, lows, highs = zip(*((quantity.value, *quantity.bounds) for quantity in found), strict=True)
     least = found[values.index(min(values))]
     return least if least.provenance == "exact" else replace(least, low=min(lows), high=min(highs))
 
 
-def over(steps: Figure, amount: Callable[[int], Figure]) -> Figure:
+def over(steps: Quantity, amount: Callable[[int], Quantity]) -> Quantity:
     """`amount` of the planned steps: the dearer a step is, the fewer a budget buys."""
     if steps.value is None:
         return not_stated(steps.source)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.books.step_work import Work
 from trainer.config import Config
-from trainer.config.host import has_accelerator, precision, processor, threads
+from trainer.config.host import cache_root, has_accelerator, precision, processor, threads
 
 TERMS = ("product_flop", "score_flop", "activation_bytes", "loss_bytes", "optimizer_bytes", "layers")
 
@@ -36,9 +35,8 @@ class Calibration:
 
 def calibration_file(config: Config, machine: str) -> Path:
     """Where the calibration of a machine is kept: one file a machine, precision and number of threads."""
-    root = Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or Path.home() / ".cache" / "isoflop").expanduser()
     plain = "".join(letter if letter.isalnum() else "-" for letter in machine).strip("-")
-    return root / "calibration" / f"{plain}-{precision(config)}-{threads(config)}.json"
+    return cache_root(config) / "calibration" / f"{plain}-{precision(config)}-{threads(config)}.json"
 
 
 def read_calibration(config: Config) -> Calibration | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from trainer.books.calibration import Calibration
 from trainer.books.layout import world_size
-from trainer.books.quantity import Figure, estimated, exact, not_stated
+from trainer.books.quantity import Quantity, estimated, exact, not_stated
 from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.config.host import precision
@@ -35,14 +35,14 @@ LINKS = Share(0.5, 0.7, 0.85)  # of a link's bandwidth
 OVERLAP = Share(0.0, 0.6, 1.0)  # of the backward pass under which traffic can hide
 
 
-def run_seconds(config: Config, steps: int, calibration: Calibration | None = None) -> Figure:
+def run_seconds(config: Config, steps: int, calibration: Calibration | None = None) -> Quantity:
     """Time of the first `steps` steps, each at the sequence length of its stage."""
     stretches = config.curriculum.steps_by_length(steps).items()
     times = [step_seconds(config.at_length(length), calibration) * exact(count) for length, count in stretches]
     return reduce(operator.add, times)
 
 
-def step_seconds(config: Config, calibration: Calibration | None = None) -> Figure:
+def step_seconds(config: Config, calibration: Calibration | None = None) -> Quantity:
     """Time of one step at data.sequence_length: from a calibration of this machine, else from the stated peak."""
     amount = work(config)
     if calibration is not None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.books.quantity import Figure, Provenance, not_stated
+from trainer.books.quantity import Provenance, Quantity, not_stated
 from trainer.books.records import read_lines
 
 Interval = tuple[float, float]
@@ -184,7 +184,7 @@ class EnergyFold:
 
     def account(self) -> EnergyAccount:
         """Everything that the readings say."""
-        figures: dict[str, Figure] = {}
+        quantities: dict[str, Quantity] = {}
         shared = 0
         for key, devices in self._by_device.items():
             overlapping = any(
@@ -197,7 +197,7 @@ class EnergyFold:
             shared += overlapping
             for device in devices:
                 if self._counts(device):
-                    figures[device.component] = _plus(figures.get(device.component), _figure(device, key))
+                    quantities[device.component] = _plus(quantities.get(device.component), _quantity(device, key))
         phases: dict[str, float] = defaultdict(float)
         killed = sum(not segment.closed for segment in self.segments.values())
         notes = [device.note for devices in self._by_device.values() for device in devices if device.note]
@@ -207,7 +207,7 @@ class EnergyFold:
             for name, joules in segment.phases.items():
                 phases[name] += joules
         return EnergyAccount(
-            components=figures,
+            components=quantities,
             phases=dict(phases),
             wasted=self._wasted(),
             shared_devices=shared,
@@ -263,26 +263,26 @@ def _outside(interval: Interval, covered: list[Interval]) -> float:
     return length + interval[1] - position
 
 
-def _figure(device: _Device, key: tuple[str, str]) -> Figure:
+def _quantity(device: _Device, key: tuple[str, str]) -> Quantity:
     if device.method == NOT_MEASURED:
         return not_stated(f"{key[1]} has no counter that can be read")
     if not device.seconds:
-        return Figure(0.0, device.provenance, device.method)
+        return Quantity(0.0, device.provenance, device.method)
     if device.low == device.high == 1.0:
-        return Figure(device.joules, device.provenance, device.method)
-    return Figure(
+        return Quantity(device.joules, device.provenance, device.method)
+    return Quantity(
         device.joules, device.provenance, device.method, device.joules * device.low, device.joules * device.high
     )
 
 
-def _plus(left: Figure | None, right: Figure) -> Figure:
+def _plus(left: Quantity | None, right: Quantity) -> Quantity:
     if left is None:
         return right
     if left.value is None or right.value is None:  # one device of several was not measured: at least the rest
         known, missing = (right, left) if left.value is None else (left, right)
         if known.value is None:
             return known
-        return Figure(known.value, known.provenance, f"{known.source}; {missing.source}", known.bounds[0], None)
+        return Quantity(known.value, known.provenance, f"{known.source}; {missing.source}", known.bounds[0], None)
     return left + right
 
 
@@ -290,7 +290,7 @@ def _plus(left: Figure | None, right: Figure) -> Figure:
 class EnergyAccount:
     """Energy of a run in joules."""
 
-    components: dict[str, Figure]
+    components: dict[str, Quantity]
     phases: dict[str, float]
     wasted: float  # of steps that were trained again
     shared_devices: int  # read by several ranks at once, counted once
@@ -299,19 +299,19 @@ class EnergyAccount:
     rank_coverage: float  # share of ranks that wrote readings
     segments: dict[str, float]
 
-    def total(self) -> Figure:
+    def total(self) -> Quantity:
         """All components together; without a value where nothing was read."""
-        total: Figure | None = None
-        for figure in self.components.values():
-            total = _plus(total, figure)
+        total: Quantity | None = None
+        for quantity in self.components.values():
+            total = _plus(total, quantity)
         if total is None or total.value is None:
             return not_stated("no energy counter was read")
         if self.rank_coverage < 1:
             source = f"{total.source}; only {self.rank_coverage:.0%} of the ranks were read"
-            return Figure(total.value, total.provenance, source, total.bounds[0], None)
+            return Quantity(total.value, total.provenance, source, total.bounds[0], None)
         if self.gaps:
             source = f"{total.source}; {len(self.gaps)} gaps ({self.gaps[0]})"
-            return Figure(total.value, total.provenance, source, total.bounds[0], None)
+            return Quantity(total.value, total.provenance, source, total.bounds[0], None)
         return total
 
 

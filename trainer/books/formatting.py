@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from trainer.books.equivalents import STRUBELL, nearest_equivalents
-from trainer.books.quantity import Figure, PriceTag
+from trainer.books.quantity import PriceTag, Quantity
 
 LEAST = 1e-3  # of a yardstick: what is less is like none of them
 _PREFIXES = (
@@ -75,17 +75,17 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
-def format_figure(figure: Figure | None, unit: str) -> str:
-    """A figure as text: its amount, with its interval where there is one; of a lower bound the low end."""
-    if figure is None:
+def format_quantity(quantity: Quantity | None, unit: str) -> str:
+    """A quantity as text: its amount, with its interval where there is one; of a lower bound the low end."""
+    if quantity is None:
         return "-"
-    if figure.value is None:
+    if quantity.value is None:
         return "not stated"
-    text = format_amount(figure.value, unit)
-    if figure.low is not None and figure.high is None:
-        return f"at least {format_amount(figure.low, unit)}"
-    if figure.low is not None and figure.high is not None and figure.low != figure.high:
-        low, high = format_amount(figure.low, unit), format_amount(figure.high, unit)
+    text = format_amount(quantity.value, unit)
+    if quantity.low is not None and quantity.high is None:
+        return f"at least {format_amount(quantity.low, unit)}"
+    if quantity.low is not None and quantity.high is not None and quantity.low != quantity.high:
+        low, high = format_amount(quantity.low, unit), format_amount(quantity.high, unit)
         suffix = "" if unit == "s" else low.partition(" ")[2]
         if suffix and high.endswith(f" {suffix}"):  # "1 to 2 kg", not "1 kg to 2 kg"
             low = low.removesuffix(f" {suffix}")
@@ -98,12 +98,12 @@ def format_price_tag(tag: PriceTag) -> str:
     columns = [name for name in ("planned", "measured") if any(getattr(row, name) is not None for row in tag.rows)]
     table = [["", *columns, "source"]]
     for row in tag.rows:
-        figures = [getattr(row, name) for name in columns]
+        quantities = [getattr(row, name) for name in columns]
         table.append(
             [
                 row.name,
-                *(format_figure(figure, row.unit) for figure in figures),
-                _provenance(figures),
+                *(format_quantity(quantity, row.unit) for quantity in quantities),
+                _provenance(quantities),
             ]
         )
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]) - 1)]
@@ -115,7 +115,7 @@ def format_price_tag(tag: PriceTag) -> str:
     return "\n".join(lines)
 
 
-def _equivalents(emission: Figure | None) -> list[str]:
+def _equivalents(emission: Quantity | None) -> list[str]:
     if emission is None or emission.value is None:
         return []
     nearest = nearest_equivalents(emission.value)
@@ -126,12 +126,12 @@ def _equivalents(emission: Figure | None) -> list[str]:
     return [f"{bound}as much carbon as {same} ({STRUBELL})"]
 
 
-def _provenance(figures: list[Figure | None]) -> str:
-    """Provenance and source of the last figure that has a value, else why there is none."""
-    known = [figure for figure in figures if figure is not None and figure.value is not None]
-    figure = known[-1] if known else next((item for item in reversed(figures) if item is not None), None)
-    if figure is None:
+def _provenance(quantities: list[Quantity | None]) -> str:
+    """Provenance and source of the last quantity that has a value, else why there is none."""
+    known = [quantity for quantity in quantities if quantity is not None and quantity.value is not None]
+    quantity = known[-1] if known else next((item for item in reversed(quantities) if item is not None), None)
+    if quantity is None:
         return ""
-    if figure.value is None:
-        return figure.source
-    return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
+    if quantity.value is None:
+        return quantity.source
+    return f"{quantity.provenance}: {quantity.source}" if quantity.source else quantity.provenance

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
-from trainer.books.activations import on_gpu
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.flops import flops
+from trainer.books.kernels import attention_backward
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
-from trainer.books.quantity import Figure, PriceTag, Row, exact, measured_figure, not_stated
+from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_figure, not_stated
 from trainer.books.records import STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
 
@@ -30,10 +30,10 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     last = steps.kept[-1] if steps.kept else {}
     seconds, hours = training_time(steps, ranks, config)
     flop = last.get("flop")
-    account = flops(config.ending_after(last.get("step") or 1), "fused" if on_gpu(config) else "composed")
+    account = flops(config.ending_after(last.get("step") or 1), attention_backward(config))
 
-    def row(key: str, name: str, unit: str, figure: Figure) -> Row:
-        return Row(key, name, unit, measured=figure)
+    def row(key: str, name: str, unit: str, quantity: Quantity) -> Row:
+        return Row(key, name, unit, measured=quantity)
 
     tokens, mfu = measured_figure(last.get("tokens"), "counted"), _median(steps, "mfu")
     whole, *costs = cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured")
@@ -59,12 +59,12 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         source = f"{len(steps.replayed)} steps trained again after a restart"
         rows.append(row("time.wasted", "time wasted", "s", measured_figure(wasted, source)))
         if energy.segments:
-            spent = Figure(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
+            spent = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
             rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", spent))
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), _notes(energy))
 
 
-def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[Figure, Figure]:
+def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[Quantity, Quantity]:
     """Seconds of training and device-hours, over all attempts; `ranks` as in `read_ranks`."""
     if not steps.attempt_seconds:
         return not_stated("no step yet"), not_stated("no step yet")
@@ -80,8 +80,8 @@ def _of_last(ranks: dict[int, int], config: Config) -> int:
 
 def _component_rows(energy: EnergyAccount) -> list[Row]:
     return [
-        Row(f"energy.{name}_kwh", f"  {COMPONENTS.get(name, name)}", "kWh", measured=figure / JOULES_PER_KWH)
-        for name, figure in energy.components.items()
+        Row(f"energy.{name}_kwh", f"  {COMPONENTS.get(name, name)}", "kWh", measured=quantity / JOULES_PER_KWH)
+        for name, quantity in energy.components.items()
     ]
 
 
@@ -93,19 +93,19 @@ def _notes(energy: EnergyAccount) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _median(steps: Steps, name: str) -> Figure:
+def _median(steps: Steps, name: str) -> Quantity:
     values = [record[name] for record in steps.kept if record.get(name) is not None]
     if not values:
         return not_stated("machine.peak_flops" if name == "mfu" and steps.kept else "no step yet")
     return measured_figure(median(values), "median over steps")
 
 
-def _step_seconds(steps: Steps) -> Figure:
+def _step_seconds(steps: Steps) -> Quantity:
     values = [sum(record.get("seconds", {}).get(name, 0.0) for name in STEP_PHASES) for record in steps.kept]
     return measured_figure(median(values), "median over steps") if values else not_stated("no step yet")
 
 
-def _peak_memory(steps: Steps) -> Figure:
+def _peak_memory(steps: Steps) -> Quantity:
     values = [record["memory_peak_bytes"] for record in steps.kept if record.get("memory_peak_bytes")]
     return (
         measured_figure(max(values), "rank 0: allocator's peak on a GPU, process on a CPU")

@@ -14,7 +14,7 @@ from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
-from trainer.books.quantity import Figure, PriceTag, Row, estimated, exact, not_stated
+from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, not_stated
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
@@ -32,7 +32,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     """
     weights, ranks, calibration = parameters(config), world_size(config), read_calibration(config)
 
-    def step_cost(length: int) -> dict[str, Figure]:
+    def step_cost(length: int) -> dict[str, Quantity]:
         one = step_seconds(config.at_length(length), calibration)
         return spending(config, one / 3600, one * (ranks / 3600), device_energy(config, one, calibration))
 
@@ -78,7 +78,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes, fitted.to_json())
 
 
-def _visible(config: Config, documents: Sequence[Document], steps: Figure) -> list[Row]:
+def _visible(config: Config, documents: Sequence[Document], steps: Quantity) -> list[Row]:
     """Model FLOPs without what masks hide in samples of these documents."""
     if not documents:
         return []
@@ -91,11 +91,11 @@ def _visible(config: Config, documents: Sequence[Document], steps: Figure) -> li
     ]
 
 
-def device_energy(config: Config, seconds: Figure, calibration: Calibration | None = None) -> Figure:
+def device_energy(config: Config, seconds: Quantity, calibration: Calibration | None = None) -> Quantity:
     """Energy of the devices alone in kWh: at their board power, or on a calibrated processor by its busy threads."""
     watts = config.machine.power_watts
     if watts is not None:
-        power = Figure(watts * world_size(config), "stated", f"{watts:g} W board power x devices")
+        power = Quantity(watts * world_size(config), "stated", f"{watts:g} W board power x devices")
         return seconds * power / exact(JOULES_PER_KWH)
     if calibration is None:
         return not_stated("machine.power_watts")
@@ -105,7 +105,7 @@ def device_energy(config: Config, seconds: Figure, calibration: Calibration | No
     return seconds * estimated(busy * sqrt(low * high), source, busy * low, busy * high) / exact(JOULES_PER_KWH)
 
 
-def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: Figure, column: str) -> list[Row]:
+def cost_rows(config: Config, energy_kwh: Quantity, device_hours: Quantity, tokens: Quantity, column: str) -> list[Row]:
     """Energy, carbon and money of one column, for training on `tokens`."""
     site, currency = config.site, config.site.currency or ""
     facility = facility_kwh(energy_kwh, site)
@@ -123,12 +123,12 @@ def cost_rows(config: Config, energy_kwh: Figure, device_hours: Figure, tokens: 
     machine = config.machine
     if machine.embodied_kgco2e is not None and machine.lifetime_hours is not None:
         source = f"{machine.embodied_kgco2e:g} kg CO2e a device over {machine.lifetime_hours:g} h"
-        embodied = device_hours * Figure(machine.embodied_kgco2e / machine.lifetime_hours, "stated", source)
+        embodied = device_hours * Quantity(machine.embodied_kgco2e / machine.lifetime_hours, "stated", source)
         rows.append(("carbon.embodied_kgco2e", "carbon of making the devices", "kg CO2e", embodied))
         rows.append(
             ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / (tokens / 1e9))
         )
-    return [Row(key, name, unit, **{column: figure}) for key, name, unit, figure in rows]  # type: ignore[arg-type]
+    return [Row(key, name, unit, **{column: quantity}) for key, name, unit, quantity in rows]  # type: ignore[arg-type]
 
 
 def reprice(planned: PriceTag, config: Config) -> PriceTag:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from trainer.books.plan import PF_DAY
 from trainer.books.price_inputs import INPUTS, read_inputs
-from trainer.books.quantity import Figure, PriceTag, Row, exact, not_stated
+from trainer.books.quantity import PriceTag, Quantity, Row, exact, not_stated
 from trainer.config import MachineConfig, SiteConfig
 from trainer.utils.errors import UserError
 
@@ -28,7 +28,7 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
     if not values:
         raise UserError("nothing to price; give for example gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385")
     machine, site = machine or MachineConfig(), site or SiteConfig()
-    stated = {name: Figure(value, "stated", f"{name}={value:g}") for name, value in values.items()}
+    stated = {name: Quantity(value, "stated", f"{name}={value:g}") for name, value in values.items()}
     _defaults(stated, machine, site, texts.get("dtype", "bf16"))
     if "dtype" in texts and "peak_flops" not in stated:
         there = f"there is {', '.join(machine.peak_flops)}" if machine.peak_flops else "name one, or give peak_flops"
@@ -37,9 +37,9 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
 
     unit, date = (texts.get(name) or getattr(site, name) or "" for name in ("currency", "price_date"))
     for name in values.keys() & set(PRICES):
-        stated[name] = Figure(values[name], "stated", f"{name}={values[name]:g} ({unit}, {date})")
+        stated[name] = Quantity(values[name], "stated", f"{name}={values[name]:g} ({unit}, {date})")
 
-    def of(name: str) -> Figure:
+    def of(name: str) -> Quantity:
         return stated.get(name) or not_stated(name)
 
     flop_per_token = _flop_per_token(of)
@@ -68,7 +68,7 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
             facility = device_kwh * of("pue")
         else:
             why = f"{device_kwh.source}; without the facility's overhead (pue is not stated)"
-            facility = Figure(device_kwh.value, device_kwh.provenance, why, device_kwh.value, None)
+            facility = Quantity(device_kwh.value, device_kwh.provenance, why, device_kwh.value, None)
 
     amount = device_hours * of("price_per_device_hour")
     if amount.value is None and "price_per_kwh" in stated:
@@ -98,12 +98,12 @@ def price_json(tag: PriceTag) -> dict[str, object]:
     return {**tag.values("planned"), "currency": tag["cost.amount"].unit or None, **shown}
 
 
-def _defaults(stated: dict[str, Figure], machine: MachineConfig, site: SiteConfig, dtype: str) -> None:
+def _defaults(stated: dict[str, Quantity], machine: MachineConfig, site: SiteConfig, dtype: str) -> None:
     """What the machine and the site state, where the caller did not."""
 
     def default(name: str, value: float | None, source: str) -> None:
         if value is not None and name not in stated:
-            stated[name] = Figure(value, "stated", f"{value:g} {INPUTS[name].unit} ({source})".replace("  ", " "))
+            stated[name] = Quantity(value, "stated", f"{value:g} {INPUTS[name].unit} ({source})".replace("  ", " "))
 
     default("peak_flops", machine.peak_flops.get(dtype), f"dense {dtype} peak of {machine.name}")
     if not stated.keys() & {"watts", "total_watts", "kwh", "facility_kwh"}:
@@ -136,19 +136,19 @@ def _refuse_double_counting(values: Mapping[str, float], texts: Mapping[str, str
         raise UserError("\n".join(wrong))
 
 
-def _flop_per_token(of: Callable[[str], Figure]) -> Figure:
+def _flop_per_token(of: Callable[[str], Quantity]) -> Quantity:
     """6 N, or 6 N + 12 L H Q T where the attention is described (Chowdhery et al. 2022, appendix B)."""
     factor = of("flop_per_parameter_token")
     weights = of("parameters") * (factor if factor.value is not None else exact(6.0, "6"))
     term = of("layers") * of("heads") * of("head_size") * of("sequence_length") * 12
     if weights.value is None or term.value is None:
         return weights
-    return Figure(weights.value + term.value, "stated", "6 N + 12 L H Q T")
+    return Quantity(weights.value + term.value, "stated", "6 N + 12 L H Q T")
 
 
 def _utilisation(
-    of: Callable[[str], Figure], flop: Figure, device_hours: Figure, flop_per_token: Figure, peak: Figure
-) -> Figure:
+    of: Callable[[str], Quantity], flop: Quantity, device_hours: Quantity, flop_per_token: Quantity, peak: Quantity
+) -> Quantity:
     """MFU as stated, from the whole work, or from the throughput. Raises where it comes out above 1."""
     if of("mfu").value is not None:
         return of("mfu")
@@ -162,9 +162,9 @@ def _utilisation(
     return result
 
 
-def _agree(name: str, needs: str, *candidates: Figure) -> Figure:
+def _agree(name: str, needs: str, *candidates: Quantity) -> Quantity:
     """The first candidate that is known. Two that differ by more than 1% contradict each other."""
-    known = [figure for figure in candidates if figure.value is not None]
+    known = [quantity for quantity in candidates if quantity.value is not None]
     for other in known[1:]:
         first, second = known[0].value, other.value
         assert first is not None and second is not None

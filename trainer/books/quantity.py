@@ -1,6 +1,6 @@
 """A number with its provenance, a row that holds it planned and measured, and the price tag that holds the rows.
 
-Unknown is a `Figure` without a value, never a zero; whoever reads a figure can see where it came from.
+Unknown is a `Quantity` without a value, never a zero; each says where it comes from.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ORDER: tuple[Provenance, ...] = (
 
 
 @dataclass(frozen=True)
-class Figure:
+class Quantity:
     """One number in SI units (or the unit its row names), and where it comes from.
 
     `low` and `high` hold an interval; `low` without `high` says "at least".
@@ -37,27 +37,27 @@ class Figure:
     low: float | None = None
     high: float | None = None
 
-    def __mul__(self, other: Figure | float) -> Figure:
-        """Product of two figures that are not negative; as good as the worse of them."""
+    def __mul__(self, other: Quantity | float) -> Quantity:
+        """Product of two quantities that are not negative; as good as the worse of them."""
         return _combine(self, other, lambda a, b: a * b, " x ")
 
-    def __truediv__(self, other: Figure | float) -> Figure:
-        right = other if isinstance(other, Figure) else exact(other)
+    def __truediv__(self, other: Quantity | float) -> Quantity:
+        right = other if isinstance(other, Quantity) else exact(other)
         if right.value is None:
             return _combine(self, right, lambda a, b: a, " / ")
         low, high = right.bounds
         if low <= 0:
             return not_stated(f"division by zero: {right.source or 'no amount'}")
         if right.low is not None:  # the largest divisor gives the smallest quotient
-            right = Figure(right.value, right.provenance, right.source, high, low)
+            right = Quantity(right.value, right.provenance, right.source, high, low)
         return _combine(self, right, lambda a, b: a / b, " / ")
 
-    def __add__(self, other: Figure) -> Figure:
+    def __add__(self, other: Quantity) -> Quantity:
         return _combine(self, other, lambda a, b: a + b, " + ")
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The interval of a figure that has a value; a lower bound reaches to infinity."""
+        """The interval of a quantity that has a value; a lower bound reaches to infinity."""
         assert self.value is not None
         if self.low is None:
             return self.value, self.value
@@ -77,8 +77,8 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _combine(left: Figure, other: Figure | float, apply: Callable[[float, float], float], sign: str) -> Figure:
-    right = other if isinstance(other, Figure) else exact(other)
+def _combine(left: Quantity, other: Quantity | float, apply: Callable[[float, float], float], sign: str) -> Quantity:
+    right = other if isinstance(other, Quantity) else exact(other)
     if left.value is None or right.value is None:
         missing = (part.source for part in (left, right) if part.value is None and part.source)
         return not_stated("; ".join(dict.fromkeys(missing)))
@@ -87,31 +87,31 @@ def _combine(left: Figure, other: Figure | float, apply: Callable[[float, float]
     source = sign.join(dict.fromkeys(parts))
     value = apply(left.value, right.value)
     if left.low is None and right.low is None:
-        return Figure(value, provenance, source)
+        return Quantity(value, provenance, source)
     (a, b), (c, d) = left.bounds, right.bounds
     low, high = apply(a, c), apply(b, d)
-    return Figure(value, provenance, source, low, high if math.isfinite(high) else None)
+    return Quantity(value, provenance, source, low, high if math.isfinite(high) else None)
 
 
-def exact(value: float, source: str = "") -> Figure:
-    return Figure(value, "exact", source)
+def exact(value: float, source: str = "") -> Quantity:
+    return Quantity(value, "exact", source)
 
 
-def stated(value: float | None, source: str) -> Figure:
+def stated(value: float | None, source: str) -> Quantity:
     """`value` as somebody stated it, or "not stated" where nobody did."""
-    return not_stated(source) if value is None else Figure(value, "stated", source)
+    return not_stated(source) if value is None else Quantity(value, "stated", source)
 
 
-def measured_figure(value: float | None, source: str) -> Figure:
-    return not_stated(source) if value is None else Figure(value, "measured", source)
+def measured_figure(value: float | None, source: str) -> Quantity:
+    return not_stated(source) if value is None else Quantity(value, "measured", source)
 
 
-def estimated(value: float, source: str, low: float | None = None, high: float | None = None) -> Figure:
-    return Figure(value, "estimated", source, low, high)
+def estimated(value: float, source: str, low: float | None = None, high: float | None = None) -> Quantity:
+    return Quantity(value, "estimated", source, low, high)
 
 
-def not_stated(source: str = "") -> Figure:
-    return Figure(None, "not stated", source)
+def not_stated(source: str = "") -> Quantity:
+    return Quantity(None, "not stated", source)
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Row:
     key: str
     name: str
     unit: str
-    planned: Figure | None = None
-    measured: Figure | None = None
+    planned: Quantity | None = None
+    measured: Quantity | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -172,11 +172,11 @@ class PriceTag:
         )
 
     @property
-    def emission(self) -> Figure | None:
+    def emission(self) -> Quantity | None:
         """kg CO2e, measured or else planned, where it is known and more than nothing."""
         for row in self.rows:
             if row.key == "carbon.kgco2e":
-                return next((figure for figure in (row.measured, row.planned) if figure and figure.value), None)
+                return next((quantity for quantity in (row.measured, row.planned) if quantity and quantity.value), None)
         return None
 
     @property
@@ -189,14 +189,14 @@ class PriceTag:
         """The bare numbers of one column, nested by key: `{"energy": {"kwh": 1.2}}`."""
         tree: dict[str, Any] = {}
         for row in self.rows:
-            figure = row.planned if column == "planned" else row.measured
-            if figure is None:
+            quantity = row.planned if column == "planned" else row.measured
+            if quantity is None:
                 continue
             *groups, leaf = row.key.split(".")
             branch = tree
             for group in groups:
                 branch = branch.setdefault(group, {})
-            branch[leaf] = _finite(figure.value)
+            branch[leaf] = _finite(quantity.value)
         return tree
 
     def to_json(self) -> dict[str, Any]:
@@ -214,16 +214,16 @@ class PriceTag:
     def from_json(cls, data: dict[str, Any]) -> PriceTag:
         """Read back what `to_json` wrote (`plan.json`, `pricetag.json`)."""
 
-        def figure(item: dict[str, Any] | None) -> Figure | None:
-            return Figure(**item) if item else None
+        def quantity(item: dict[str, Any] | None) -> Quantity | None:
+            return Quantity(**item) if item else None
 
         rows = tuple(
             Row(
                 row["key"],
                 row["name"],
                 row["unit"],
-                figure(row.get("planned")),
-                figure(row.get("measured")),
+                quantity(row.get("planned")),
+                quantity(row.get("measured")),
             )
             for row in data["rows"]
         )

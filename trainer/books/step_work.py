@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.books.activations import FP32, on_gpu, saved
+from trainer.books.activations import FP32, saved
 from trainer.books.flops import flops
+from trainer.books.kernels import attention_backward
 from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
@@ -28,7 +29,7 @@ class Work:
 
 def work(config: Config) -> Work:
     """Count one rank's step."""
-    ranks, account = world_size(config), flops(config, "fused" if on_gpu(config) else "composed")
+    ranks, account = world_size(config), flops(config, attention_backward(config))
     model, passes = config.model, micro_batches(config)
     scores = 3 * account.scores * account.samples_per_step / ranks
     recomputed = account.recomputed_per_step / ranks

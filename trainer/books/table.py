@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.books.formatting import format_amount
-from trainer.books.quantity import Figure, PriceTag
+from trainer.books.quantity import PriceTag, Quantity
 
 COLUMNS = {
     "parameters": "model.parameters",
@@ -32,7 +32,7 @@ def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
     stated = {
         title: key
         for title, key in COLUMNS.items()
-        if any((figure := _planned(tag, key)) is not None and figure.value is not None for _, tag in plans)
+        if any((quantity := _planned(tag, key)) is not None and quantity.value is not None for _, tag in plans)
     }
     table = [["run", *stated]]
     for name, tag in plans:
@@ -53,32 +53,34 @@ def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
 
 
 def plans_json(plans: Sequence[tuple[str, PriceTag]]) -> dict[str, Any]:
-    """The same as plain data: every run's tag, and totals with how many runs had a figure."""
+    """The same as plain data: every run's tag, and totals with how many runs had a value."""
     totals = {}
     for title in SUMMED:
         values = [
-            figure.value for _, tag in plans if (figure := _planned(tag, COLUMNS[title])) and figure.value is not None
+            quantity.value
+            for _, tag in plans
+            if (quantity := _planned(tag, COLUMNS[title])) and quantity.value is not None
         ]
         totals[COLUMNS[title]] = {"value": sum(values) if values else None, "known": len(values), "runs": len(plans)}
     return {"runs": [{"run": name, **tag.to_json()} for name, tag in plans], "total": totals}
 
 
-def _planned(tag: PriceTag, key: str) -> Figure | None:
+def _planned(tag: PriceTag, key: str) -> Quantity | None:
     try:
         return tag[key].planned
     except KeyError:
         return None
 
 
-def _cell(figure: Figure | None, unit: str) -> str:
-    return "not stated" if figure is None or figure.value is None else format_amount(figure.value, unit)
+def _cell(quantity: Quantity | None, unit: str) -> str:
+    return "not stated" if quantity is None or quantity.value is None else format_amount(quantity.value, unit)
 
 
 def _total(plans: Sequence[tuple[str, PriceTag]], title: str, key: str) -> str:
     if title not in SUMMED:
         return ""
-    figures = [_planned(tag, key) for _, tag in plans]
-    known = [figure.value for figure in figures if figure is not None and figure.value is not None]
+    quantities = [_planned(tag, key) for _, tag in plans]
+    known = [quantity.value for quantity in quantities if quantity is not None and quantity.value is not None]
     units = {tag[key].unit for _, tag in plans}
     if len(units) > 1:  # two currencies do not add up
         return ""

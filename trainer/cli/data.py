@@ -105,7 +105,7 @@ def _verify(words: list[str], *, every: bool, as_json: bool) -> int:
 def _folders_to_verify(words: list[str], *, every: bool) -> list[Path]:
     """The prepared corpora that the words mean: one of overrides, of a run or of a folder; or all of the cache."""
     from trainer.compose import compose
-    from trainer.data import cache_root
+    from trainer.config.host import cache_root
     from trainer.data.shards import MANIFEST
     from trainer.data.summary import corpora_in, corpus_of
     from trainer.run_folder import RunFolder

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from trainer import __version__
 from trainer.cli import analysis, data, evaluate, finetune, generate, hub, launch, price, report, sweep, train
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest
@@ -42,6 +45,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
   isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
 
+  isoflop --version                     the version, and those of Python, torch and DeepSpeed
   --help after a verb lists the groups and keys; --cfg prints the configuration; --json prints figures as JSON
 """
 
@@ -53,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _own_packages()
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
+            return 0
+        if words[0] == "--version":
+            print(version())
             return 0
         verb, arguments = words[0], words[1:]
         if verb not in VERBS:
@@ -75,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _own_packages() -> None:
-    """Other distributions carry packages of these names; a foreign one would be a riddle later on."""
+    """Other distributions carry packages of these names; a foreign one would fail later, where nobody sees why."""
     home = Path(__file__).resolve().parents[2]
     for name in ("kernels", "launch", "conf"):
         spec = importlib.util.find_spec(name)
@@ -85,6 +92,12 @@ def _own_packages() -> None:
             raise UserError(
                 f"the package {name!r} is not ours ({where}); uninstall the foreign one or start in another folder"
             )
+
+
+def version() -> str:
+    """`isoflop <version>`, and a line with the versions that a report of a bug needs; imports none of them."""
+    below = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "deepspeed")]
+    return f"isoflop {__version__}\n{', '.join([f'Python {platform.python_version()}', *below])}"
 
 
 def completion(arguments: list[str]) -> int:

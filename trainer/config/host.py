@@ -1,4 +1,5 @@
-"""What the configuration leaves to the host: the name of its processor, its threads, the precision that suits it."""
+"""What the configuration leaves to the host: where its caches are, the name of its processor, its threads, the
+precision that suits it."""
 
 from __future__ import annotations
 
@@ -12,19 +13,40 @@ from trainer.config import Config
 NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it: x86 with AVX-512 or AMX, Arm
 
 
+def cache_root(config: Config) -> Path:
+    """Folder of prepared data and calibrations: run.cache, $ISOFLOP_CACHE or ~/.cache/isoflop."""
+    return Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or "~/.cache/isoflop").expanduser()
+
+
 def processor() -> str:
     """The processor's name, as the system tells it."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use at a time: those of its affinity (taskset, srun), fewer where its control
+    group gives it less time than they have."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, int(cgroup_limit())))
 
 
-def threads(config: Config) -> int:
-    """CPU threads of one rank."""
-    return config.engine.threads or max(1, cores() // config.launch.processes)
+def cgroup_limit() -> float:
+    """Processors' worth of time that control groups (of containers, of jobs) leave to this process; infinite if all."""
+    return min((share for file in _cgroup_files() if (share := _quota(file)) is not None), default=float(1 << 20))
+
+
+def threads(config: Config, sharing: int = 1) -> int:
+    """CPU threads of one rank: engine.threads, else the user's OMP_NUM_THREADS, else this host's cores over its ranks.
+
+    sharing: runs that have the host together, with as many ranks each.
+    """
+    return config.engine.threads or stated_threads() or max(1, cores() // (config.launch.processes * sharing))
+
+
+def stated_threads() -> int | None:
+    """OMP_NUM_THREADS, of a list its outermost level; None where it is not set, or no number above 0."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else None
 
 
 def precision(config: Config) -> Literal["fp32", "bf16"]:
@@ -42,6 +64,42 @@ def precision(config: Config) -> Literal["fp32", "bf16"]:
 def has_accelerator() -> bool:
     """Whether this host has a driver for NVIDIA's or AMD's accelerators."""
     return Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def _cgroup_files() -> list[Path]:
+    """The files that limit this process: of its group and of those around it (version 2), or of its own (version 1)."""
+    try:
+        with open(OWN_CGROUP) as file:
+            lines = [line.strip().split(":", 2) for line in file]
+    except OSError:
+        return []
+    files = []
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / "cpu" if controllers else CGROUPS
+        name = "cpu.cfs_quota_us" if controllers else "cpu.max"
+        group = root / path.lstrip("/")
+        files += [folder / name for folder in (group, *group.parents) if folder.is_relative_to(root)]
+    return files
+
+
+def _quota(file: Path) -> float | None:
+    """Processors' worth of time; None where there is no limit."""
+    try:
+        with open(file) as one:
+            words = one.read().split()
+        if file.name == "cpu.cfs_quota_us":
+            with open(file.with_name("cpu.cfs_period_us")) as one:
+                words += one.read().split()
+        quota, period = float(words[0]), float(words[1])
+    except (OSError, ValueError, IndexError):  # no such group, or `max`
+        return None
+    return quota / period if quota > 0 and period > 0 else None
 
 
 def _cpuinfo(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The groups that decide speed, memory and price, and never the outcome."""
+"""The groups that decide speed, memory and price, and never the outcome, but for keys that are marked as numerics."""
 
 from __future__ import annotations
 
@@ -20,17 +20,27 @@ class EngineConfig(Section):
         None, "sequences per rank and forward pass; null: all of the rank's share, 16 at most", "sequences", ge=1
     )
     precision: Literal["auto", "fp32", "bf16"] = key(
-        "auto", "arithmetic of matrix products; auto: bf16 where the device has it. Weights and optimizer stay fp32"
+        "auto",
+        "arithmetic of matrix products; auto: bf16 where the device has it. Weights and optimizer stay fp32",
+        kind="numerics",
     )
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
     activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
+    dry_run: bool = key(
+        False, "before step 1, a step on the longest sequences that is thrown away, so that the memory peak is known"
+    )
     device: Literal["auto", "cpu", "cuda"] = key("auto", "where to compute; auto: cuda if there is one")
     data_workers: int = key(
         1, "threads that draw batches ahead of the model; 0: between the steps", "threads", ge=0, le=64
     )
-    threads: int | None = key(None, "CPU threads per rank; null: this host's cores / ranks", "threads", ge=1)
+    threads: int | None = key(
+        None,
+        "CPU threads per rank; null: OMP_NUM_THREADS, else the cores that this process may use / ranks",
+        "threads",
+        ge=1,
+    )
     deepspeed: dict[str, Any] = key(
         {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"
     )

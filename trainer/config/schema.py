@@ -31,7 +31,7 @@ def plain_name(value: str) -> str:
     return value
 
 
-INTRODUCED = "introduced"
+INTRODUCED, KIND = "introduced", "kind"
 # C0, DEL, C1, the two line breaks of Unicode, and what is no text in UTF-8.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -52,11 +52,11 @@ def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:
 
     `introduced=value` belongs to every key that is newer than 0.1.0: the value under which a run is what it was before
     the key existed. A configuration that was written then is read with it, whatever the default is by now, and the
-    science hash leaves the key out while it has that value.
+    science hash leaves the key out while it has that value. `kind="numerics"` marks a key of a machinery group that
+    changes arithmetic (trainer/config/numerics.py).
     """
     extra: dict[str, Any] = {"unit": unit} if unit else {}
-    if INTRODUCED in bounds:
-        extra[INTRODUCED] = bounds.pop(INTRODUCED)
+    extra |= {name: bounds.pop(name) for name in (INTRODUCED, KIND) if name in bounds}
     return Field(default, description=help, json_schema_extra=extra or None, **bounds)
 
 
@@ -68,6 +68,12 @@ class Section(BaseModel):
         """The keys that are newer than 0.1.0, with the value that each was introduced with."""
         extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
         return {n: extra[INTRODUCED] for n, extra in extras.items() if isinstance(extra, dict) and INTRODUCED in extra}
+
+    @classmethod
+    def numerics(cls) -> list[str]:
+        """The keys that change arithmetic."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return [name for name, extra in extras.items() if isinstance(extra, dict) and extra.get(KIND) == "numerics"]
 
 
 def section_in(annotation: Any) -> type[Section] | None:

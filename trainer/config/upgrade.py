@@ -36,6 +36,7 @@ def upgraded(plain: dict[str, Any], schema: type[Section]) -> dict[str, Any]:
     """
     plain = dict(plain)
     written = plain.pop("format", 1)
+    plain.pop("numerics", None)  # what its keys came to where it was frozen, for readers of the file
     if type(written) is not int or written < 1:
         raise UserError(f"format {written!r} given, a whole number from 1 to {FORMAT} wanted")
     if written > FORMAT:

@@ -247,9 +247,9 @@ class Config(Section):
         text = json.dumps(science, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def to_yaml(self) -> str:
-        """What `load` reads."""
-        plain = {"format": FORMAT, **self.model_dump(mode="json")}
+    def to_yaml(self, **beside: Any) -> str:
+        """What `load` reads. beside: what else the file is to say."""
+        plain = {"format": FORMAT, **beside, **self.model_dump(mode="json")}
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 

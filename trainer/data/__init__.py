@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from trainer.data.loader import Examples, StepBatch, StepLoader
-from trainer.data.preparation import cache_root, prepare
+from trainer.data.preparation import prepare
 from trainer.data.samples import Samples, check
 from trainer.data.shards import Prepared, SplitInfo, open_prepared
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.usage import Reading, describe, tokens_by_source
+from trainer.data.usage import DataUsage, describe, tokens_by_source
 
 __all__ = [
+    "DataUsage",
     "Examples",
     "Prepared",
-    "Reading",
     "Samples",
     "SplitInfo",
     "StepBatch",
     "StepLoader",
     "Tokenizer",
-    "cache_root",
     "check",
     "describe",
     "open_prepared",

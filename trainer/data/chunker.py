@@ -1,4 +1,4 @@
-"""One split of the text, cut into samples of one sequence length."""
+"""One split of the text, cut into chunks of one sequence length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.data.best_fit import BestFit
-from trainer.data.layouts import Cut, Pieces, Windows, windows
+from trainer.data.layouts import ChunkBatch, ChunkLayout, Pieces, chunk_layout
 from trainer.data.order import Order
 from trainer.data.shards import Prepared, TokenStream
 from trainer.objectives import Objective, Packed, Window
@@ -20,23 +20,23 @@ TRIES = 10  # draws of a partner before one of the same document is accepted
 
 
 @dataclass(frozen=True)
-class Part:
-    """The windows of one source, in an order of their own. first: the place of its first window among all."""
+class SourceChunks:
+    """The chunks of one source, in an order of their own. first: index of its first chunk over all sources."""
 
-    windows: Windows
+    chunks: ChunkLayout
     n: int
     order: Order | None
     first: int
     documents: int  # number of its first document among all of the split
-    fit: BestFit | None = None  # which windows share a sample, if several do
+    fit: BestFit | None = None  # which chunks share a sample, if several do
 
-    def places(self, start: int, stop: int) -> np.ndarray:
-        """Windows, or groups of them, that samples start..stop-1 of this source are."""
+    def indices(self, start: int, stop: int) -> np.ndarray:
+        """int64: the chunks, or groups of chunks, of samples start..stop-1 of this source."""
         return self.order(start, stop) if self.order else np.arange(start, stop)
 
 
-class Cutting:
-    """The sources of a split as windows of data.sequence_length, each source shuffled anew every epoch or in order."""
+class Chunker:
+    """Cuts the sources of a split into chunks of data.sequence_length, shuffled anew every epoch or in order."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class Cutting:
         languages: Languages | None = None,
         shuffled: int | None = None,
     ) -> None:
-        """streams: of the sources, by their keys. shuffled: number of the cutting among the run's; None: read in order.
+        """streams: of the sources, by their keys. shuffled: number of the chunker among the run's; None: read in order.
 
         Raises UserError where a source is too short for one sample, or all of its documents are.
         """
         self.sequence_length = config.data.sequence_length
         self.config, self.objective, self.pad, self.languages = config, objective, pad, languages
-        self.parts: list[Part] = []
+        self.parts: list[SourceChunks] = []
         self.n = 0
         for number, (name, stream) in enumerate(streams.items()):
             # Sources of equal size shall not be read in the same order, nor the same source at another length.
@@ -62,19 +62,19 @@ class Cutting:
             self.parts.append(part)
             self.n += part.n
 
-    def _part(self, name: str, stream: TokenStream, order: int | None) -> Part:
+    def _part(self, name: str, stream: TokenStream, order: int | None) -> SourceChunks:
         config, stride, length = self.config, self.objective.stride, self.objective.length
         # Held-out text is always read document by document, so that its loss can be compared.
         boundaries = config.data.boundaries or order is None
-        first = sum(part.windows.count(whole=order is not None) for part in self.parts)
-        cut = windows(self.objective.layout, stream, stride, length, self.pad, boundaries)
+        first = sum(part.chunks.count(whole=order is not None) for part in self.parts)
+        cut = chunk_layout(self.objective.layout, stream, stride, length, self.pad, boundaries)
         n, fit = cut.count(whole=order is not None), None
         if isinstance(cut, Pieces) and isinstance(self.objective, Packed):
             capacity = config.data.sequence_length
             fit = BestFit(cut, self.objective.rooms(capacity), capacity)
             n = fit.samples
         if order is None:
-            return Part(cut, max(1, n), None, first, stream.first_document, fit)
+            return SourceChunks(cut, max(1, n), None, first, stream.first_document, fit)
         if n < 1:
             raise UserError(
                 f"{name}: the training text has {len(stream):,} tokens, one sample needs {length:,}; "
@@ -87,7 +87,7 @@ class Cutting:
                 f"{name}: the longest document has {cut.longest:,} tokens, so that every sample of "
                 f"data.sequence_length={config.data.sequence_length} would be padded; lower it to {most}{packed}"
             )
-        return Part(cut, n, Order(n, config.seed, ("order", order)), first, stream.first_document, fit)
+        return SourceChunks(cut, n, Order(n, config.seed, ("order", order)), first, stream.first_document, fit)
 
     def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
         """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
@@ -103,43 +103,43 @@ class Cutting:
         owners = [mine if w.owner is None else mine[w.owner] for mine, w in zip(rows, pieces, strict=True)]
         return _joined(pieces, np.concatenate(owners))
 
-    def where(self, places: np.ndarray) -> list[tuple[int, int]]:
-        """Of windows at these places among all: the document of the split, and the tokens of it that lie before."""
+    def where(self, indices: np.ndarray) -> list[tuple[int, int]]:
+        """For chunks of these indices among all: (document of the split, its tokens before the chunk)."""
         found = []
-        for place in places.tolist():
+        for place in indices.tolist():
             part = next(part for part in reversed(self.parts) if part.first <= place)
             within = np.array([place - part.first])
-            document = part.documents + int(part.windows.document(within)[0])
-            found.append((document, int(part.windows.offset(within)[0])))
+            document = part.documents + int(part.chunks.document(within)[0])
+            found.append((document, int(part.chunks.offset(within)[0])))
         return found
 
-    def window(self, part: Part, index: np.ndarray, first: int) -> Window:
+    def window(self, part: SourceChunks, index: np.ndarray, first: int) -> Window:
         """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
-        place = part.places(first, first + len(index))
+        place = part.indices(first, first + len(index))
         epoch = np.arange(first, first + len(index)) // part.n
         owner = None
         if part.fit is not None:
             place, owner = part.fit.members(place)
             within = np.arange(len(owner)) - np.searchsorted(owner, owner)
             index, epoch = index[owner] * self.objective.length + within, epoch[owner]  # noise of its own for each
-        cut = part.windows.cut(place)
+        cut = part.chunks.cut(place)
         partner = other = None
         if self.objective.partner:
             partner, other = self._partners(part, place, index)
         return Window(
             *(cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch),
             *(self.config.seed, partner, other, cut.begins),
-            None if self.languages is None else self.languages.of(part.windows.document(place) + part.documents),
+            None if self.languages is None else self.languages.of(part.chunks.document(place) + part.documents),
             owner,
         )
 
-    def _partners(self, part: Part, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
-        """A random window of another document of the same source for each, as far as ten draws find one."""
+    def _partners(self, part: SourceChunks, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
+        """A random chunk of another document of the same source for each, as far as ten draws find one."""
         seed = self.config.seed
         draws = below(rows(seed, "partner", index, TRIES), part.n)
-        other = part.windows.document(draws.ravel()).reshape(draws.shape) != part.windows.document(place)[:, None]
+        other = part.chunks.document(draws.ravel()).reshape(draws.shape) != part.chunks.document(place)[:, None]
         chosen = draws[np.arange(len(draws)), np.argmax(other, axis=1)]
-        cut: Cut = part.windows.cut(chosen)
+        cut: ChunkBatch = part.chunks.cut(chosen)
         window = Window(cut.tokens, cut.segments, cut.positions, index, part.first + chosen, index * 0, seed)
         return window, other.any(axis=1)
 

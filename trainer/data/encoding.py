@@ -13,8 +13,9 @@ import numpy as np
 
 from trainer.config.host import cores
 from trainer.data.document import Part
-from trainer.data.shards import FORMAT, MANIFEST, SPLITS, SplitWriter, fsync, write_file, write_whole
+from trainer.data.shards import FORMAT, MANIFEST, SPLITS, SplitWriter, write_file, write_whole
 from trainer.data.tokenizer import Tokenizer, tokens_of
+from trainer.utils.files import fsync_folder
 
 BATCH_BYTES = 1 << 22  # text that is encoded at a time
 CHECKPOINT_BATCHES = 64  # part of the format: shards end at checkpoints
@@ -56,7 +57,7 @@ def encode(
     }
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     (folder / STATE).unlink(missing_ok=True)
-    fsync(folder)
+    fsync_folder(folder)
 
 
 def _encoded(parts: list[Part], tokenizer: Tokenizer, threads: int) -> Iterator[list[int]]:

@@ -1,10 +1,10 @@
-"""How a corpus is cut into windows, and how window number j is found without an index of windows.
+"""How a corpus is cut into chunks, and how chunk number j is found without an index of chunks.
 
-stream     documents end to end, <s> and </s> included; windows without gaps, segments number the documents
-documents  the same tokens, but every window inside one document, padded behind
-text       documents end to end without <s> and </s>; a window is one unit of text
-pieces     the same text, but every window inside one document, padded behind
-best_fit   several such pieces in a window, put together so that little padding is needed
+stream     documents end to end, <s> and </s> included; chunks without gaps, segments number the documents
+documents  the same tokens, but every chunk inside one document, padded behind
+text       documents end to end without <s> and </s>; a chunk is one segment of text
+pieces     the same text, but every chunk inside one document, padded behind
+best_fit   several such pieces in a sample, put together so that little padding is needed
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from trainer.objectives.ranges import numbers, without
 
 
 @dataclass(frozen=True)
-class Cut:
-    """B windows: tokens int64 [B, L], segments int32 [B, L] (-1 for padding), positions int64 [B, L].
+class ChunkBatch:
+    """B chunks: tokens int64 [B, L], segments int32 [B, L] (-1 for padding), positions int64 [B, L].
 
-    begins: (rows, columns) where documents begin inside the windows.
+    begins: (rows, columns) where documents begin inside the chunks.
     """
 
     tokens: np.ndarray
@@ -33,52 +33,52 @@ class Cut:
 
 
 def crossings(starts: np.ndarray, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(row, document) of every document that begins inside a window but not at its first token.
+    """(row, document) of every document that begins inside a chunk but not at its first token.
 
-    starts: where documents begin, ascending; begin: where the windows do, which are all of one length.
+    starts: where documents begin, ascending; begin: where the chunks do, which are all of one length.
     """
     first, last = starts.searchsorted(begin + 1), starts.searchsorted(begin + length)
     return np.arange(len(begin)).repeat(last - first), numbers(first, last)
 
 
-class Windows(ABC):
-    """Windows of one split. Window j begins `stride` tokens behind window j - 1 and has `length` tokens."""
+class ChunkLayout(ABC):
+    """Chunks of one split. Chunk j begins `stride` tokens behind chunk j - 1 and has `length` tokens."""
 
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int) -> None:
         self.stream, self.stride, self.length, self.pad = stream, stride, length, pad
 
     @abstractmethod
     def count(self, whole: bool) -> int:
-        """How many windows there are; `whole` leaves out one that the end of the corpus cuts short."""
+        """Number of chunks; `whole` leaves out one that the end of the corpus cuts short."""
 
     @abstractmethod
-    def cut(self, places: np.ndarray) -> Cut:
-        """The windows of these places; a place past the end is all padding."""
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        """The chunks of these indices; an index past the end is all padding."""
 
     @abstractmethod
-    def document(self, places: np.ndarray) -> np.ndarray:
-        """Number of the document in which each window begins."""
+    def document(self, indices: np.ndarray) -> np.ndarray:
+        """Number of the document in which each chunk begins."""
 
     @abstractmethod
-    def offset(self, places: np.ndarray) -> np.ndarray:
-        """Tokens between the beginning of that document and the beginning of each window."""
+    def offset(self, indices: np.ndarray) -> np.ndarray:
+        """Tokens between the beginning of that document and the beginning of each chunk."""
 
     def _in_a_row(self, tokens: int, whole: bool) -> int:
         overlap = self.length - self.stride
         return max(0, (tokens - overlap) // self.stride if whole else -(-(tokens - overlap) // self.stride))
 
-    def _unit(self, tokens: np.ndarray, lengths: np.ndarray) -> Cut:
-        """Windows that are one segment each, of these lengths."""
+    def _unit(self, tokens: np.ndarray, lengths: np.ndarray) -> ChunkBatch:
+        """Chunks of one segment each, of these lengths."""
         segments = np.zeros(tokens.shape, np.int32)
         positions = np.empty(tokens.shape, np.int64)
         positions[:] = np.arange(self.length)
         if (lengths < self.length).any():
             outside = np.arange(self.length) >= lengths[:, None]
             tokens[outside], segments[outside], positions[outside] = self.pad, PADDING, 0
-        return Cut(tokens, segments, positions)
+        return ChunkBatch(tokens, segments, positions)
 
 
-class Stream(Windows):
+class Stream(ChunkLayout):
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, boundaries: bool = True) -> None:
         super().__init__(stream, stride, length, pad)
         self.boundaries = boundaries
@@ -86,14 +86,14 @@ class Stream(Windows):
     def count(self, whole: bool) -> int:
         return self._in_a_row(len(self.stream), whole)
 
-    def document(self, places: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.stream.starts, places * self.stride, side="right") - 1
+    def document(self, indices: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.stream.starts, indices * self.stride, side="right") - 1
 
-    def offset(self, places: np.ndarray) -> np.ndarray:
-        return places * self.stride - self.stream.starts[self.document(places)]
+    def offset(self, indices: np.ndarray) -> np.ndarray:
+        return indices * self.stride - self.stream.starts[self.document(indices)]
 
-    def cut(self, places: np.ndarray) -> Cut:
-        begin = places * self.stride
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        begin = indices * self.stride
         rows, length = len(begin), self.length
         tokens = np.empty((rows, length), np.int64)
         self.stream.read(begin, tokens)
@@ -118,10 +118,10 @@ class Stream(Windows):
         if int(begin.max(initial=0)) + length > len(self.stream):
             outside = (begin[:, None] + columns) >= len(self.stream)
             tokens[outside], segments[outside], positions[outside] = self.pad, PADDING, 0
-        return Cut(tokens, segments, positions, (row, column))
+        return ChunkBatch(tokens, segments, positions, (row, column))
 
 
-class Text(Windows):
+class Text(ChunkLayout):
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int) -> None:
         super().__init__(stream, stride, length, pad)
         # Where documents begin once <s> and </s> are gone.
@@ -131,18 +131,18 @@ class Text(Windows):
     def count(self, whole: bool) -> int:
         return self._in_a_row(self.tokens, whole)
 
-    def document(self, places: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.starts, places * self.stride, side="right") - 1
+    def document(self, indices: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.starts, indices * self.stride, side="right") - 1
 
-    def offset(self, places: np.ndarray) -> np.ndarray:
-        return places * self.stride - self.starts[self.document(places)]
+    def offset(self, indices: np.ndarray) -> np.ndarray:
+        return indices * self.stride - self.starts[self.document(indices)]
 
-    def cut(self, places: np.ndarray) -> Cut:
-        begin = places * self.stride
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        begin = indices * self.stride
         # Each window as it stands in the stream, wide enough for the marks between documents, which are left out.
         row, document = crossings(self.starts, begin, self.length)
         marks = 2 * np.bincount(row, minlength=len(begin))
-        raw = begin + 2 * self.document(places) + 1
+        raw = begin + 2 * self.document(indices) + 1
         wide = np.empty((len(begin), self.length + int(marks.max(initial=0))), self.stream.dtype)
         self.stream.read(raw, wide)
         if len(row):
@@ -155,7 +155,7 @@ class Text(Windows):
         return self._unit(tokens, (self.tokens - begin).clip(0, self.length))
 
 
-class Pieces(Windows):
+class Pieces(ChunkLayout):
     """`edges`: keep each document's <s> and </s>."""
 
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, edges: bool) -> None:
@@ -176,25 +176,25 @@ class Pieces(Windows):
         within = np.arange(self.pieces) - np.repeat(self.first, pieces)
         return np.minimum(np.repeat(self.ends - self.begins, pieces) - within * self.stride, self.length)
 
-    def document(self, places: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.first, places, side="right") - 1
+    def document(self, indices: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.first, indices, side="right") - 1
 
-    def offset(self, places: np.ndarray) -> np.ndarray:
-        return (places - self.first[self.document(places)]) * self.stride
+    def offset(self, indices: np.ndarray) -> np.ndarray:
+        return (indices - self.first[self.document(indices)]) * self.stride
 
-    def cut(self, places: np.ndarray) -> Cut:
-        document = self.document(places)
-        begin = self.begins[document] + (places - self.first[document]) * self.stride
-        tokens = np.empty((len(places), self.length), np.int64)
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        document = self.document(indices)
+        begin = self.begins[document] + (indices - self.first[document]) * self.stride
+        tokens = np.empty((len(indices), self.length), np.int64)
         self.stream.read(begin, tokens)
-        lengths = np.where(places < self.pieces, np.clip(self.ends[document] - begin, 0, self.length), 0)
+        lengths = np.where(indices < self.pieces, np.clip(self.ends[document] - begin, 0, self.length), 0)
         return self._unit(tokens, lengths)
 
 
-def windows(
+def chunk_layout(
     layout: Layout, stream: TokenStream, stride: int, length: int, pad: int, boundaries: bool = True
-) -> Windows:
-    """boundaries: whether windows of a stream tell their documents apart."""
+) -> ChunkLayout:
+    """The chunks of a stream. boundaries: whether segments tell the documents of a chunk apart (layout stream)."""
     match layout:
         case "stream":
             return Stream(stream, stride, length, pad, boundaries)

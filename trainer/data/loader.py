@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from trainer.data.samples import blank
-from trainer.data.usage import Reading
+from trainer.data.usage import DataUsage
 from trainer.objectives import Batch
 
 AHEAD = 2  # steps that may wait ready, beside one for each worker
@@ -36,7 +36,7 @@ class Examples(Protocol):
         """Where each of these samples begins: its document, and the tokens of that which lie before."""
         ...
 
-    def readings(self, stop: int) -> list[Reading]:
+    def readings(self, stop: int) -> list[DataUsage]:
         """Where samples 0..stop-1 came from."""
         ...
 

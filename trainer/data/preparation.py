@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from trainer.config import Config
+from trainer.config.host import cache_root
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
@@ -32,20 +33,15 @@ from trainer.data.document import Part, Source
 from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
-from trainer.data.shards import FORMAT, Prepared, fsync, open_prepared, write_whole
+from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
 from trainer.data.verification import check_opened
 from trainer.utils.errors import UserError
+from trainer.utils.files import fsync_folder
 
 Progress = Callable[[str, int, int], None]
 PROGRESS_BYTES = 1 << 20  # between two words about progress
 DROPPED, TRAIN, HELD_OUT = range(3)  # fates of a document
-
-
-def cache_root(config: Config) -> Path:
-    """run.cache, $ISOFLOP_CACHE or ~/.cache/isoflop."""
-    given = config.run.cache or os.environ.get("ISOFLOP_CACHE") or "~/.cache/isoflop"
-    return Path(given).expanduser()
 
 
 def prepare(config: Config, progress: Progress | None = None) -> Prepared:
@@ -164,7 +160,7 @@ def _build(
             partial.mkdir(parents=True, exist_ok=True)
             encode(_kept(config, files, corpus), tokenizer, partial, corpus.digest, corpus.read_bytes, progress)
             os.rename(partial, folder)
-            fsync(folder.parent)
+            fsync_folder(folder.parent)
     report = {
         "date": datetime.date.today().isoformat(),
         "files": dict(Counter(file.origin for file in files)),

@@ -11,26 +11,26 @@ from typing import Literal
 import numpy as np
 
 from trainer.config import Config
-from trainer.data.chunker import Cutting, Languages
+from trainer.data.chunker import Chunker, Languages
 from trainer.data.mixture import Mixture
 from trainer.data.shards import Prepared, TokenStream
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.usage import Reading
+from trainer.data.usage import DataUsage
 from trainer.objectives import NO_TARGET, PADDING, Batch, Window, objective
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Samples first..last-1 of the run. read: samples of this cutting before."""
+class SampleRange:
+    """Samples first..last-1 of the run. read: samples of the same chunker before."""
 
     first: int
     last: float
-    cutting: Cutting
+    chunker: Chunker
     read: int
 
 
 class Samples:
-    """Windows of a split's text, as training examples.
+    """Chunks of a split's text, as training examples.
 
     The training split is read in a new order every epoch; what is left behind its last whole sample is not read. A
     stage of another sequence length cuts the text anew and begins a pass of its own; one of the same length goes on
@@ -53,71 +53,71 @@ class Samples:
         else:
             streams = {"data": TokenStream(prepared, split, origin)}
         table = Tokenizer(prepared.tokenizer_file).table()
-        cuttings: dict[int, Cutting] = {}
+        chunkers: dict[int, Chunker] = {}
         for number, length in enumerate(config.curriculum.sequence_lengths):
             one = config.at_length(length)
             how = objective(one, table)
             languages = Languages(prepared, config, split) if how.languages else None
-            cuttings[length] = Cutting(one, how, streams, self.pad, languages, number if training else None)
+            chunkers[length] = Chunker(one, how, streams, self.pad, languages, number if training else None)
         self.mixture: Mixture | None = None
         if mixed:
             tokens = {origin: len(stream) for origin, stream in zip(origins, streams.values(), strict=True)}
-            epochs = {length: np.array([part.n for part in cut.parts]) for length, cut in cuttings.items()}
+            epochs = {length: np.array([part.n for part in cut.parts]) for length, cut in chunkers.items()}
             self.mixture = Mixture(config, tokens, epochs)
-        self.stretches = list(_stretches(config, cuttings))
+        self.sample_ranges = list(_sample_ranges(config, chunkers))
 
     def __len__(self) -> int:
         """Samples of one epoch, at the first sequence length."""
-        return self.stretches[0].cutting.n
+        return self.sample_ranges[0].chunker.n
 
-    def stretch(self, sample: int) -> Stretch:
-        """Where in the run a sample lies."""
-        return next(stretch for stretch in self.stretches if sample < stretch.last)
+    def sample_range(self, sample: int) -> SampleRange:
+        """The range (of one stage) that holds this sample."""
+        return next(sample_range for sample_range in self.sample_ranges if sample < sample_range.last)
 
     def batch(self, start: int, stop: int) -> Batch:
         """Samples start..stop-1 of the endless run, of one stage; the first axis of every array is stop - start."""
-        return self.stretch(start).cutting.objective.apply(self.window(start, stop))
+        return self.sample_range(start).chunker.objective.apply(self.window(start, stop))
 
     def window(self, start: int, stop: int) -> Window:
         """The text of these samples, before the objective."""
-        stretch = self.stretch(start)
-        if stop > stretch.last:
+        these = self.sample_range(start)
+        if stop > these.last:
             raise ValueError(f"samples {start} to {stop - 1} are of several stages")
         index = np.arange(start, stop)
         if self.mixture is None:
-            return stretch.cutting.window(stretch.cutting.parts[0], index, start - stretch.first + stretch.read)
-        return stretch.cutting.mixed(index, *self.mixture(start, stop))
+            return these.chunker.window(these.chunker.parts[0], index, start - these.first + these.read)
+        return these.chunker.mixed(index, *self.mixture(start, stop))
 
     def where(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Where each of these samples begins: document of the split, and tokens into it."""
         window = self.window(start, stop)
         first = slice(None) if window.owner is None else np.searchsorted(window.owner, np.arange(stop - start))
-        return self.stretch(start).cutting.where(window.place[first])
+        return self.sample_range(start).chunker.where(window.place[first])
 
-    def readings(self, stop: int) -> list[Reading]:
+    def readings(self, stop: int) -> list[DataUsage]:
         """Where samples 0..stop-1 came from, by stage and source: what a run has read is a function of its step."""
-        reached = [stretch for stretch in self.stretches if stretch.first < stop]
+        reached = [sample_range for sample_range in self.sample_ranges if sample_range.first < stop]
         names = [self.corpus] if self.mixture is None else self.mixture.names
         counts = (
-            [np.array([int(min(stop, stretch.last)) - stretch.first]) for stretch in reached]
+            [np.array([int(min(stop, sample_range.last)) - sample_range.first]) for sample_range in reached]
             if self.mixture is None
             else self.mixture.counts(stop)
         )
         return [
-            Reading(number, name, samples, samples * stretch.cutting.sequence_length, samples / part.n)
-            for number, (stretch, given) in enumerate(zip(reached, counts, strict=True))
-            for name, samples, part in zip(names, given.tolist(), stretch.cutting.parts, strict=True)
+            DataUsage(number, name, samples, samples * sample_range.chunker.sequence_length, samples / part.n)
+            for number, (sample_range, given) in enumerate(zip(reached, counts, strict=True))
+            for name, samples, part in zip(names, given.tolist(), sample_range.chunker.parts, strict=True)
         ]
 
 
-def _stretches(config: Config, cuttings: dict[int, Cutting]) -> Iterator[Stretch]:
+def _sample_ranges(config: Config, chunkers: dict[int, Chunker]) -> Iterator[SampleRange]:
     size, read = config.optim.batch_size, Counter[int]()
     for stage in config.curriculum.stages:
         length = stage.sequence_length
-        stretch = Stretch(stage.first * size, stage.last * size, cuttings[length], read[length])
-        yield stretch
-        if not math.isinf(stretch.last):
-            read[length] += int(stretch.last) - stretch.first
+        sample_range = SampleRange(stage.first * size, stage.last * size, chunkers[length], read[length])
+        yield sample_range
+        if not math.isinf(sample_range.last):
+            read[length] += int(sample_range.last) - sample_range.first
 
 
 def check(prepared: Prepared, config: Config) -> None:

@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import mmap
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from trainer.utils.errors import UserError
-from trainer.utils.files import sha256
+from trainer.utils.files import sha256, write_atomic, write_synced
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -114,6 +114,13 @@ class Damage:
     def text(self) -> str:
         """One line with the way out."""
         return f"data: {self.file} {self.what} in {self.folder}; delete that folder and it is prepared again"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "folder": str(self.folder)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Damage:
+        return cls(**{**plain, "folder": Path(plain["folder"])})
 
 
 def damage_of(folder: Path, entry: dict[str, Any], digest: Callable[[Path], str] = sha256) -> Damage | None:
@@ -272,16 +279,15 @@ class SplitWriter:
         """Write what waits and the document index; the split's part of the manifest."""
         self.close_shard()
         shards = [entry["file"] for entry in self.files]
-        index = self.folder / f"{self.split}.documents.npy"
-        np.save(index, np.array(self.starts, np.int64), allow_pickle=False)
-        fsync(index)
-        self.files.append({"file": index.name, "bytes": index.stat().st_size, "sha256": sha256(index)})
+        index, content = f"{self.split}.documents.npy", io.BytesIO()
+        np.save(content, np.array(self.starts, np.int64), allow_pickle=False)
+        self.files.append(write_file(self.folder / index, content.getvalue()))
         info = SplitInfo(len(self.starts), self.tokens, self.text_bytes, self._unigram_bits_per_byte())
         return {
             "info": vars(info),
             "dtype": self.dtype.name,
             "shards": shards,
-            "documents": index.name,
+            "documents": index,
             "origins": self.origins,
         }
 
@@ -293,27 +299,11 @@ class SplitWriter:
 
 
 def write_file(path: Path, content: bytes) -> dict[str, Any]:
-    """Write, fsync, and describe a file."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    """Write a file to disk; returns what a manifest says of it. Its folder is what becomes visible by a rename."""
+    return {"file": path.name, "bytes": len(content), "sha256": write_synced(path, content)}
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Complete or absent: written aside, flushed, renamed."""
+    """Complete or absent, in a folder that is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    write_file(aside, content)
-    os.replace(aside, path)
-    fsync(path.parent)
-
-
-def fsync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_atomic(path, content)

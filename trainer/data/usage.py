@@ -1,4 +1,4 @@
-"""What a run has read of each source: the mixture as it was, not as it was wished for."""
+"""Data usage: samples, tokens and epochs that a run has read of each source."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from trainer.books.formatting import format_amount
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one source gave in one stage."""
+class DataUsage:
+    """What a run has read of one source in one stage."""
 
     stage: int
     source: str
@@ -20,18 +20,18 @@ class Reading:
     epochs: float
 
 
-def tokens_by_source(readings: Sequence[Reading]) -> dict[str, int]:
+def tokens_by_source(readings: Sequence[DataUsage]) -> dict[str, int]:
     """Tokens of each source over all stages."""
     counts: Counter[str] = Counter()
-    for reading in readings:
-        counts[reading.source] += reading.tokens
+    for used in readings:
+        counts[used.source] += used.tokens
     return dict(counts)
 
 
-def describe(readings: Sequence[Reading]) -> str:
+def describe(readings: Sequence[DataUsage]) -> str:
     """One line: each source's tokens, share and epochs, over all stages."""
     tokens = tokens_by_source(readings)
-    epochs = {name: sum(reading.epochs for reading in readings if reading.source == name) for name in tokens}
+    epochs = {name: sum(used.epochs for used in readings if used.source == name) for name in tokens}
     whole = sum(tokens.values())
     parts = [
         f"{name} {format_amount(count, 'tokens')} ({count / whole:.1%}, {epochs[name]:.3g} epochs)"

@@ -14,13 +14,13 @@ from trainer.evaluate.passages import Progress, score_passages
 from trainer.generation.loaded_model import Trained, load_model
 from trainer.run_folder import RunFolder
 from trainer.training.dataset import prepare
-from trainer.training.held_out_loss import Sums, accounts, parts
+from trainer.training.validation import Sums, validation_metrics, validation_splits
 
 BATCH = 16
 
 
 def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.training.held_out_loss`
+    """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.training.validation`
     tells.
 
     measure: what the loss is one of. passages: what `trainer.evaluate.passages` tells of encoders and encoder-decoders.
@@ -30,8 +30,8 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     prepared = prepare(config, progress)
     if isinstance(prepared, Prepared):
         prepared.verify("held_out", progress)
-    sums = _sums(model, parts(prepared, config), progress)
-    found = accounts(prepared, config, sums)
+    sums = _sums(model, validation_splits(prepared, config), progress)
+    found = validation_metrics(prepared, config, sums)
     bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):

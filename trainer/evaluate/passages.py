@@ -16,7 +16,7 @@ from trainer.data import Prepared
 from trainer.data.shards import TokenStream
 from trainer.evaluate.scoring import MEASURES, Encoded, has_measure, score_encoded
 from trainer.generation.loaded_model import Trained
-from trainer.training.held_out_loss import told_apart
+from trainer.training.validation import group_by_source
 
 PASSAGES, TOKENS = 32, 64  # of each source at most; tokens of a passage, of which an encoder is asked for one at a time
 SHARE = 4  # a span is a passage's last fourth
@@ -83,7 +83,7 @@ def score_passages(
         done += len(some)
     parts = {
         part: {name: PassageScore.of([scores[source] for source in of]) for name, of in groups.items()}
-        for part, groups in told_apart(trained.config, scores).items()
+        for part, groups in group_by_source(trained.config, scores).items()
     }
     return PassageScores(measure, PassageScore.of(list(scores.values())), **parts)
 

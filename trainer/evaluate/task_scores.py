@@ -16,7 +16,7 @@ from trainer.data import Tokenizer
 from trainer.evaluate.answers import score_answers
 from trainer.evaluate.baseline import bag_of_words, most_frequent
 from trainer.generation.loaded_model import Trained, load_model
-from trainer.models.heads import Preference
+from trainer.models.heads import DPO
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
@@ -180,7 +180,7 @@ def _reward(model: Any, config: Config, task: Task, examples: Examples) -> dict[
 
 
 @torch.no_grad()
-def _preference(model: Preference, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+def _preference(model: DPO, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
     margins = []
     for batch in _batches(model, examples):
         del batch["targets"]

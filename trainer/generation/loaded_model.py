@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.models import build
-from trainer.models.heads import Preference
+from trainer.models.heads import DPO
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import each_intact
+from trainer.training.checkpoint import valid_checkpoints
 from trainer.training.initial_weights import parent_weights
 from trainer.utils.errors import UserError, nearest
 
@@ -24,7 +24,7 @@ def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Conf
     Raises UserError when there is no intact checkpoint."""
     folder = RunFolder(run)
     config = config or folder.load_config()
-    checkpoint = next(each_intact(folder.checkpoints), None)
+    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
     if checkpoint is None:
         raise UserError(f"{run}: no intact checkpoint yet")
     if not torch.cuda.is_available() or config.engine.device == "cpu":
@@ -37,7 +37,7 @@ def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Conf
     missing = {name for name, one in model.named_parameters() if one.requires_grad} - set(checkpoint.manifest["shapes"])
     if missing:
         raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
-    if isinstance(model, Preference):  # its reference is the parent
+    if isinstance(model, DPO):  # its reference is the parent
         known = parent_weights(config, beginning=False)
         values = {name: known(f"reference.{name}") for name, _ in model.reference.named_parameters()}
         model.reference.load_state_dict(values, strict=False)  # tied parameters have one name here and two there
@@ -64,7 +64,7 @@ class Trained:
         model, config, step = load_model(run)
         if config.task.outputs:
             raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
-        model = model.body if isinstance(model, Preference) else model
+        model = model.body if isinstance(model, DPO) else model
         return cls(run, step, config, model, Tokenizer(folder.tokenizer))
 
     @property

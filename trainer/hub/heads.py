@@ -1,4 +1,4 @@
-"""Tuned runs as checkpoints of transformers: bodies under a class head, and policies without their reference."""
+"""Fine-tuned runs as checkpoints of transformers: classifiers, and DPO policies without their reference."""
 
 from __future__ import annotations
 

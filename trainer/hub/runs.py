@@ -20,7 +20,7 @@ from trainer.hub.heads import new_head, plain_names
 from trainer.hub.tokenizer import write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
-from trainer.training.checkpoint import each_intact, save_weights
+from trainer.training.checkpoint import save_weights, valid_checkpoints
 from trainer.utils.errors import UserError
 
 
@@ -91,7 +91,7 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
     config = folder.load_config()
     model = config.model.model_copy(update={"vocabulary": config.vocabulary, "max_length": config.max_length})
     family = type_of(model)
-    checkpoint = next(each_intact(folder.checkpoints), None)
+    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
     if checkpoint is None:
         raise UserError(f"{run}: no intact checkpoint yet")
     with_tokenizer = tokenizer and folder.tokenizer.is_file()

@@ -69,7 +69,7 @@ class Plausible:
 
 
 class NotMeasured:
-    """A device that draws power which nobody can read: an honest null."""
+    """A device whose power cannot be read; its energy is None."""
 
     def __init__(self, key: str, component: str, why: str) -> None:
         self.description = Description(key, component, "not measured", "not stated", note=f"{key}: {why}")

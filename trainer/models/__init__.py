@@ -7,7 +7,7 @@ from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
-from trainer.models.heads import HEADS, Preference, Tuned
+from trainer.models.heads import DPO, HEADS, TaskModel
 from trainer.models.initialization import initialize
 from trainer.models.losses import NOT_A_TARGET
 from trainer.models.width import learning_rate_scales
@@ -23,7 +23,7 @@ __all__ = [
     "learning_rate_scales",
 ]
 
-Model = Decoder | Encoder | EncoderDecoder | Tuned | Preference
+Model = Decoder | Encoder | EncoderDecoder | TaskModel | DPO
 ASSEMBLIES: dict[str, type[Decoder] | type[Encoder] | type[EncoderDecoder]] = {
     "decoder": Decoder,
     "encoder": Encoder,
@@ -37,7 +37,7 @@ def build(config: Config) -> Model:
     if task.kind in HEADS:
         return HEADS[task.kind](config, model)
     if task.kind == "preference":
-        return Preference(config, model, reference=_assembled(config))  # type: ignore[arg-type]
+        return DPO(config, model, reference=_assembled(config))  # type: ignore[arg-type]
     if not isinstance(model, Encoder):
         model.label_smoothing = task.label_smoothing
     return model

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kernels import Dense, PreparedMask, attention, rotary
 from trainer.config.model import ModelConfig
 from trainer.models.cache import LayerCache
-from trainer.models.initialization import Spread
+from trainer.models.initialization import InitialStds
 from trainer.models.parts import Linear, RMSNorm
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
@@ -35,9 +35,9 @@ class Context(NamedTuple):
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023)."""
 
-    turning = "auto"  # backend of rotary positions
+    rotary_backend = "auto"  # backend of rotary positions
 
-    def __init__(self, config: ModelConfig, std: Spread, *, local: bool = False) -> None:
+    def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
         self.scale, self.local, self.qk_norm = config.score_scale, local, config.qk_norm
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
         if context.rotary is not None:
             angles = context.rotary[self.local]
-            query, key = (rotary(part, *angles, backend=self.turning) for part in (query, key))
+            query, key = (rotary(part, *angles, backend=self.rotary_backend) for part in (query, key))
         if context.memory is not None:
             key, value = context.memory.extend(key, value)
         return self.mix(query, key, value, context.mask(self.local), context.backend)
@@ -109,7 +109,7 @@ class RelativeAttention(Attention):
     """Attention by content, by distance and by token type, each with a bias of its own (Dai et al. 2019, section 3.3;
     Yang et al. 2019, section 2.5)."""
 
-    def __init__(self, config: ModelConfig, std: Spread, *, local: bool = False) -> None:
+    def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False) -> None:
         super().__init__(config.model_copy(update={"bias": False}), std, local=local)
         inner = self.heads * self.channels
         self.distance = Linear(config.width, inner, bias=False, std=std.key)

@@ -15,7 +15,7 @@ def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
         if isinstance(module, RMSNorm | LayerNorm):
             module.backend = kernels.norm
         elif isinstance(module, Attention):
-            module.turning = kernels.rotary
+            module.rotary_backend = kernels.rotary
         elif isinstance(module, FeedForward):
             module.backend = kernels.gated
         elif isinstance(module, Head):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Attention, Context, CrossAttention, RelativeAttention
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.parts import FeedForward, norm
 
 Step = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a norm and a branch of the residual stream
@@ -20,7 +20,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int = 0, *, cross: bool = False) -> None:
         super().__init__()
         self.order, self.parallel = config.norm_position, config.parallel
-        std, local = spread(config), config.local(layer)
+        std, local = initial_stds(config), config.local(layer)
         normed = layer > 0 or config.first_norm
         self.attention_norm = norm(config) if normed else nn.Identity()
         kind = RelativeAttention if config.position == "relative" else Attention

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.parts import Head, HeadTransform, Linear
 from trainer.models.stack import Stack, places
 
@@ -19,7 +19,7 @@ class Decoder(Stack):
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         """`vocabulary` rows in the embedding, `max_length` positions in the table where it is learned."""
         super().__init__(config, vocabulary, max_length, causal=True, backend=backend)
-        std, columns = spread(config), config.embedding_channels
+        std, columns = initial_stds(config), config.embedding_channels
         self.transform: HeadTransform | Linear | None = None
         if config.head_transform:
             self.transform = HeadTransform(config, std.other)

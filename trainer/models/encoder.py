@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
-from trainer.models.initialization import spread
-from trainer.models.losses import per_row
+from trainer.models.initialization import initial_stds
+from trainer.models.losses import NOT_A_TARGET, per_row
 from trainer.models.parts import Head, Linear, computing_dtype
 from trainer.models.positions import sinusoids
 from trainer.models.replaced_token import ReplacedTokens
@@ -27,7 +27,7 @@ class Encoder(Stack):
 
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         super().__init__(config, vocabulary, max_length, causal=False, backend=backend)
-        std, width = spread(config), config.width
+        std, width = initial_stds(config), config.width
         output: Linear
         self.pooler = Linear(width, width, bias=True, std=std.other) if config.pooler == "pretraining" else None
         self.sentence = None
@@ -193,7 +193,7 @@ class Encoder(Stack):
         if self.sentence is None or sentence_label is None:
             return loss, count, {}
         logits = self.sentence_logits(hidden).float()
-        sentences = F.cross_entropy(logits, sentence_label, ignore_index=-100, reduction="none")
+        sentences = F.cross_entropy(logits, sentence_label, ignore_index=NOT_A_TARGET, reduction="none")
         sums = {
             "sentence_loss": sentences.sum(),
             "sentence_correct": (logits.argmax(dim=-1) == sentence_label).sum(),

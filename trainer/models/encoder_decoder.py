@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.parts import Head, computing_dtype
 from trainer.models.stack import Stack, places
 
@@ -24,7 +24,7 @@ class EncoderDecoder(nn.Module):
         self.encoder = Stack(config, vocabulary, max_length, causal=False, backend=backend)
         tokens = self.encoder.tokens
         self.decoder = Stack(config, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend)
-        std = spread(config).head
+        std = initial_stds(config).head
         self.head = Head(config.width, vocabulary, bias=config.head_bias, std=std, scale=config.head_factor)
         if config.tied:
             self.head.weight = self.encoder.tokens.weight

@@ -1,4 +1,4 @@
-"""A pre-trained body under a new head: classes, words' classes, spans, and scores learned from preferences."""
+"""Task models: a pre-trained backbone under a new head for classes of rows or words, spans, rewards; and DPO."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from trainer.config import Config
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET
 from trainer.models.parts import Linear
 
-Body = Decoder | Encoder | EncoderDecoder
+Backbone = Decoder | Encoder | EncoderDecoder
 Output = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
-class Around(nn.Module):
-    """A model around a body."""
+class Wrapper(nn.Module):
+    """A module whose backbone is `body`; parameter names of checkpoints begin with that."""
 
-    body: Body
+    body: Backbone
 
     @property
     def recompute(self) -> bool:
@@ -33,38 +33,37 @@ class Around(nn.Module):
         self.body.recompute = value
 
 
-class Tuned(Around):
-    """What all heads share: a body without the heads of its pre-training, and its features."""
+class TaskModel(Wrapper):
+    """A backbone without its pre-training heads; subclasses add the head of a task."""
 
-    def __init__(self, config: Config, body: Body) -> None:
+    def __init__(self, config: Config, body: Backbone) -> None:
         super().__init__()
         self.config, self.task, self.body = config.model, config.task, body
-        # The pre-trained heads go: a weight without a gradient would be a riddle to every engine.
+        # The pre-trained heads go: engines fail where a weight has no gradient.
         body.head = nn.Identity()  # type: ignore[assignment]
         if isinstance(body, Decoder):
             body.transform = None
 
-    def features(self, tokens: Tensor, segments: Tensor, positions: Tensor, **more: Tensor) -> Tensor:
-        """The residual stream after the last norm, [B, S, width]; an encoder-decoder's is its decoder's (Lewis et al.
-        2020, section 3: the text is read by both sides). more: token_types, source_tokens and their kin."""
+    def hidden_states(self, tokens: Tensor, segments: Tensor, positions: Tensor, **more: Tensor) -> Tensor:
+        """Hidden states after the last norm, [B, S, width]; an encoder-decoder's is its decoder's (Lewis et al.
+        2020, section 3: both read the text). more: token_types, source_tokens, source_positions, source_segments."""
         if isinstance(self.body, EncoderDecoder):
             read = self.body.encode(more["source_tokens"], more["source_positions"], more["source_segments"])
             return self.body.decode(read, tokens, positions, segments, more["source_segments"])
         return self.body.hidden(tokens, positions, segments, more.get("token_types"))
 
     def _linear(self, outputs: int, *, bias: bool = True) -> Linear:
-        return Linear(self.config.width, outputs, bias=bias, std=spread(self.config).other)
+        return Linear(self.config.width, outputs, bias=bias, std=initial_stds(self.config).other)
 
 
-class Pooled(Tuned):
-    """One vector for a whole row: the first token of an encoder, the last token of every other model, and from it
-    `outputs` numbers.
+class PooledModel(TaskModel):
+    """`outputs` numbers a row, from the hidden state of one token: the first of an encoder, the last of other models.
 
     As in transformers: a decoder's head is one matrix (Radford et al. 2018, section 3.2), an encoder's is BERT's pooler
     and a matrix (Devlin et al. 2019, section 3), or a tanh layer of its own where there is no pooler.
     """
 
-    def __init__(self, config: Config, body: Body) -> None:
+    def __init__(self, config: Config, body: Backbone) -> None:
         super().__init__(config, body)
         alone = isinstance(body, Decoder)
         pooler = body.pooler if isinstance(body, Encoder) else None
@@ -73,47 +72,47 @@ class Pooled(Tuned):
 
     def logits(self, segments: Tensor, **batch: Tensor) -> Tensor:
         """[B, outputs], fp32."""
-        features = self.features(segments=segments, **batch)
+        hidden_states = self.hidden_states(segments=segments, **batch)
         if isinstance(self.body, Encoder):
-            pooled = features[:, 0]
+            pooled = hidden_states[:, 0]
         else:
             last = ((segments >= 0).sum(dim=1) - 1).clamp(min=0)
-            pooled = features[torch.arange(len(features), device=features.device), last]
+            pooled = hidden_states[torch.arange(len(hidden_states), device=hidden_states.device), last]
         dense = self.body.pooler if isinstance(self.body, Encoder) and self.body.pooler is not None else self.dense
         if dense is not None:
             pooled = torch.tanh(dense(pooled))
         return self.output(pooled).float()
 
 
-class Classifier(Pooled):
+class SequenceClassifier(PooledModel):
     """One class for a row. Targets [B]."""
 
     def forward(self, targets: Tensor, **batch: Tensor) -> Output:
         """Sum of the cross-entropy in nats over the rows with a target (fp32), their count, and how many are right."""
-        return _classes(self.logits(**batch), targets, self.task.label_smoothing * self.training)
+        return _class_loss(self.logits(**batch), targets, self.task.label_smoothing * self.training)
 
 
-class Tagger(Tuned):
+class TokenClassifier(TaskModel):
     """One class for every word, at its first token (Devlin et al. 2019, section 5.3). Targets [B, S]."""
 
-    def __init__(self, config: Config, body: Body) -> None:
+    def __init__(self, config: Config, body: Backbone) -> None:
         super().__init__(config, body)
         self.output = self._linear(config.task.outputs)
 
     def logits(self, **batch: Tensor) -> Tensor:
         """[B, S, outputs], fp32."""
-        return self.output(self.features(**batch)).float()
+        return self.output(self.hidden_states(**batch)).float()
 
     def forward(self, targets: Tensor, **batch: Tensor) -> Output:
-        """As Classifier, over all words."""
+        """As SequenceClassifier, over all words."""
         logits = self.logits(**batch).flatten(0, 1)
-        return _classes(logits, targets.flatten(), self.task.label_smoothing * self.training)
+        return _class_loss(logits, targets.flatten(), self.task.label_smoothing * self.training)
 
 
-class SpanFinder(Tagger):
-    """Where an answer begins and where it ends (Rajpurkar et al. 2016; Devlin et al. 2019, section 4.2).
+class QuestionAnswering(TokenClassifier):
+    """First and last token of the answer within a text (Rajpurkar et al. 2016; Devlin et al. 2019, section 4.2).
 
-    Targets [B, 2], the places of its first and last token.
+    Targets [B, 2], their positions.
     """
 
     def logits(self, **batch: Tensor) -> Tensor:
@@ -122,11 +121,11 @@ class SpanFinder(Tagger):
         return super().logits(**batch).masked_fill(nowhere[..., None], torch.finfo(torch.float32).min)
 
     def forward(self, targets: Tensor, **batch: Tensor) -> Output:
-        """As Classifier, over beginnings and ends."""
-        return _classes(self.logits(**batch).transpose(1, 2).flatten(0, 1), targets.flatten(), 0.0)
+        """As SequenceClassifier, over first and last tokens."""
+        return _class_loss(self.logits(**batch).transpose(1, 2).flatten(0, 1), targets.flatten(), 0.0)
 
 
-class RewardModel(Pooled):
+class RewardModel(PooledModel):
     """A score for every answer: the one that people chose shall have the higher one (Bradley and Terry 1952; Ouyang et
     al. 2022, section 3.5). All tensors are [B, 2, S], chosen before rejected; targets [B], 0 for a pair."""
 
@@ -138,11 +137,11 @@ class RewardModel(Pooled):
     def forward(self, targets: Tensor, **batch: Tensor) -> Output:
         """Sum of -log sigmoid(chosen - rejected) over the pairs, their count, and how many are in the right order."""
         chosen, rejected = self.scores(**batch).unbind(dim=1)
-        return _preferred(chosen - rejected, targets)
+        return _preference_loss(chosen - rejected, targets)
 
 
-class Preference(Around):
-    """Direct preference optimization of a decoder against its frozen beginning (Rafailov et al. 2023, equation 7).
+class DPO(Wrapper):
+    """Direct preference optimization against a frozen copy of the initial weights (Rafailov et al. 2023, equation 7).
 
     All tensors are [B, 2, S], chosen before rejected; answers holds the next tokens of the answer, -100 elsewhere.
     """
@@ -166,7 +165,7 @@ class Preference(Around):
     def forward(self, targets: Tensor, **batch: Tensor) -> Output:
         """Sum of -log sigmoid(beta x margin) over the pairs, their count, and how many margins are above 0."""
         margin = self.margins(**batch)
-        loss, count, sums = _preferred(self.beta * margin, targets)
+        loss, count, sums = _preference_loss(self.beta * margin, targets)
         return loss, count, {**sums, "margin": (margin * (targets >= 0)).sum().detach()}
 
 
@@ -177,7 +176,7 @@ def answer_likelihood(model: Decoder, answers: Tensor, tokens: Tensor, positions
     return -each.view(answers.shape).sum(dim=1)
 
 
-def _classes(logits: Tensor, targets: Tensor, smoothing: float) -> Output:
+def _class_loss(logits: Tensor, targets: Tensor, smoothing: float) -> Output:
     loss = F.cross_entropy(
         logits, targets, ignore_index=NOT_A_TARGET, reduction="sum", label_smoothing=float(smoothing)
     )
@@ -185,15 +184,15 @@ def _classes(logits: Tensor, targets: Tensor, smoothing: float) -> Output:
     return loss, (targets != NOT_A_TARGET).sum(), {"correct": correct.detach()}
 
 
-def _preferred(margin: Tensor, targets: Tensor) -> Output:
+def _preference_loss(margin: Tensor, targets: Tensor) -> Output:
     pairs = targets != NOT_A_TARGET
     loss = torch.where(pairs, -F.logsigmoid(margin.float()), 0.0).sum()
     return loss, pairs.sum(), {"correct": ((margin > 0) & pairs).sum().detach()}
 
 
-HEADS: dict[str, type[Classifier] | type[Tagger] | type[SpanFinder] | type[RewardModel]] = {
-    "sequence": Classifier,
-    "token": Tagger,
-    "span": SpanFinder,
+HEADS: dict[str, type[SequenceClassifier] | type[TokenClassifier] | type[QuestionAnswering] | type[RewardModel]] = {
+    "sequence": SequenceClassifier,
+    "token": TokenClassifier,
+    "span": QuestionAnswering,
     "reward": RewardModel,
 }

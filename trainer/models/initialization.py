@@ -1,4 +1,4 @@
-"""How weights begin: standard deviations by the paper's rule, values as a function of (seed, name)."""
+"""Initial weights: standard deviations by the paper's rule, values as a function of (seed, name)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.config.model import ModelConfig
 
 
 @dataclass(frozen=True)
-class Spread:
+class InitialStds:
     """Standard deviations of a model's initial weights, by the part they are in."""
 
     embedding: float
@@ -28,7 +28,7 @@ class Spread:
     table: float  # small tables and vectors
 
 
-def spread(config: ModelConfig) -> Spread:
+def initial_stds(config: ModelConfig) -> InitialStds:
     """The rule of `config.init`; under muP (Yang et al. 2022, table 8) as at the base width, but for the matrices whose
     inputs grow with the width: their variance falls as 1 / width."""
     here = _rule(config)
@@ -36,7 +36,7 @@ def spread(config: ModelConfig) -> Spread:
         return here
     base = _rule(config.model_copy(update={"width": config.base_width}))
     shrink = config.width_growth**-0.5 if config.init == "normal" else 1.0  # the other rules fall by themselves
-    return Spread(
+    return InitialStds(
         embedding=base.embedding,
         query=here.query * shrink,
         key=here.key * shrink,
@@ -49,7 +49,7 @@ def spread(config: ModelConfig) -> Spread:
     )
 
 
-def _rule(config: ModelConfig) -> Spread:
+def _rule(config: ModelConfig) -> InitialStds:
     """Standard deviations by `config.init`.
 
     normal: init_std, over sqrt(2 depth) for the projections into the residual stream where init_residual
@@ -63,13 +63,13 @@ def _rule(config: ModelConfig) -> Spread:
         std = width**-0.5
         query = (width * config.head_channels) ** -0.5
         head = 1.0 if config.tied else std
-        return Spread(1.0, query, std, std, inner**-0.5, config.ffn_channels**-0.5, head, std, std)
+        return InitialStds(1.0, query, std, std, inner**-0.5, config.ffn_channels**-0.5, head, std, std)
     if config.init == "small":
         std, residual = (2 / (5 * width)) ** 0.5, 2 / (depth * width**0.5)
     else:
         std = config.init_std
         residual = std / (2 * depth) ** 0.5 if config.init_residual else std
-    return Spread(std, std, std, std, residual, residual, std, std, std)
+    return InitialStds(std, std, std, std, residual, residual, std, std, std)
 
 
 def _stream(seed: int, name: str) -> torch.Generator:

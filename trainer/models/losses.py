@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-NOT_A_TARGET = -100
+from trainer.utils.targets import NOT_A_TARGET
 
 
 def token_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not -100, and their count.
+    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not NOT_A_TARGET, and their count.
 
     smoothing: share of every target that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
     """

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels import geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
+from kernels import choice, geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
 from trainer.config.model import ModelConfig
-from trainer.models.initialization import Spread, initialize
+from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, token_loss
 
 __all__ = [
@@ -63,7 +63,7 @@ class Head(Linear):
         x = x if self.scale == 1 else x * self.scale
         if targets is None:
             return super().forward(x)
-        fused = {"auto": "triton" if x.is_cuda else None, "triton": "triton", "chunked": "torch"}.get(self.backend)
+        fused = choice.output_layer_backend(self.backend, x.device.type)
         if fused is None:
             return token_loss(super().forward(x), targets, smoothing)
         sums = linear_cross_entropy(
@@ -73,7 +73,7 @@ class Head(Linear):
             bias=self.bias,
             ignore_index=NOT_A_TARGET,
             label_smoothing=smoothing,
-            backend=fused,
+            backend="torch" if fused == "chunked" else fused,
         )
         return sums.total, sums.targets
 
@@ -105,7 +105,7 @@ class LayerNorm(nn.LayerNorm):
     backend = "auto"
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        if self.backend == "torch" or (self.backend == "auto" and not x.is_cuda):
+        if choice.backend(self.backend, x.device.type).backend == "torch":
             total = x if added is None else x + added
             return super().forward(x) if added is None else (super().forward(total), total)
         wide = x.to(self.weight.dtype)
@@ -138,7 +138,7 @@ class FeedForward(nn.Module):
 
     backend = "auto"  # of the gated product
 
-    def __init__(self, config: ModelConfig, std: Spread) -> None:
+    def __init__(self, config: ModelConfig, std: InitialStds) -> None:
         super().__init__()
         width, hidden = config.width, config.ffn_channels
         self.activation, self.gated = ACTIVATIONS[config.activation], GATED.get(config.activation)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kernels.attention.dropout import philox
 from trainer.config.model import ModelConfig
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
 from trainer.models.parts import ACTIVATIONS, Linear
 from trainer.models.stack import Stack
@@ -24,7 +24,7 @@ class ReplacedTokens(nn.Module):
 
     def __init__(self, config: ModelConfig, generator: Stack, token_head: TokenHead) -> None:
         super().__init__()
-        std = spread(config).other
+        std = initial_stds(config).other
         self.generator, self.token_head = generator, token_head
         self.dense = Linear(config.width, config.width, bias=True, std=std)
         self.activation = ACTIVATIONS[config.activation]

@@ -12,7 +12,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.cache import Cache, seen_before
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.parts import Embedding, Linear, computing_dtype, norm
 from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
 
@@ -42,7 +42,7 @@ class Stack(nn.Module):
         self.config, self.causal, self.backend = config, causal, backend
         self.depth = depth or config.depth
         self.recompute = False  # activation checkpointing, a matter of the engine
-        std = spread(config)
+        std = initial_stds(config)
         self._embedding(config, vocabulary, max_length, tokens, embedded_by)
         factorised = config.embedding_channels != config.width
         whole = config.embedding_projection == "sum"
@@ -71,7 +71,7 @@ class Stack(nn.Module):
             self.tokens, self.positions = other.tokens, other.positions
             self.token_types, self.embedding_norm = other.token_types, other.embedding_norm
             return
-        std, columns = spread(config).embedding, config.position_channels
+        std, columns = initial_stds(config).embedding, config.position_channels
         self.tokens = tokens or Embedding(vocabulary, config.embedding_channels, std=std)
         rows = max_length + config.position_offset
         self.positions = Embedding(rows, columns, std=std) if config.position == "learned" else None

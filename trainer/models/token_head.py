@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainer.config.model import ModelConfig
-from trainer.models.initialization import spread
+from trainer.models.initialization import initial_stds
 from trainer.models.parts import Head, HeadTransform
 
 
@@ -16,7 +16,7 @@ class TokenHead(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
-        std = spread(config)
+        std = initial_stds(config)
         self.transform = HeadTransform(config, std.other) if config.head_transform else None
         columns, bias = config.embedding_channels, config.head_bias
         self.output = Head(columns, vocabulary, bias=bias, std=std.head, scale=config.head_factor)

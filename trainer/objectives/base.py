@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from trainer.objectives import noise
+from trainer.utils.targets import NOT_A_TARGET as NO_TARGET
 
 Batch = dict[str, np.ndarray]
-NO_TARGET = -100
 PADDING = -1
 # How windows are cut out of a corpus, see trainer.data.layouts.
 Layout = Literal["stream", "documents", "text", "pieces", "best_fit"]

@@ -9,14 +9,14 @@ from pathlib import Path
 from trainer.books import format_price_tag
 from trainer.config import SiteConfig
 from trainer.report.card import card
-from trainer.report.html_page import page
+from trainer.report.html_page import run_page
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
 from trainer.report.publishing import publish, write_data_card
-from trainer.report.run_data import Contents, read_run
+from trainer.report.run_data import RunData, read_run
 from trainer.utils.files import write_atomic
 
 __all__ = [
-    "Contents",
+    "RunData",
     "append_ledger",
     "finish_report",
     "format_ledger",
@@ -33,23 +33,23 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
 
     With `site` the run is priced as if it had run there; its readings and its configuration stay as they are.
     """
-    contents = read_run(run, site)
-    write_atomic(run / "pricetag.json", json.dumps(contents.tag.to_json(), indent=2, ensure_ascii=False) + "\n")
-    write_atomic(run / "card.md", card(contents))
-    write_atomic(run / "report.html", page(contents))
+    run_data = read_run(run, site)
+    write_atomic(run / "pricetag.json", json.dumps(run_data.tag.to_json(), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(run / "card.md", card(run_data))
+    write_atomic(run / "report.html", run_page(run_data))
 
 
 def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False, to_wandb: bool = True) -> None:
     """Write the run's report, add its line to the ledger of its root, and print its price tag. With `site` the run is
     priced as if it had run there, and the ledger and W&B stay as they are."""
     write_report(run, site)
-    contents = read_run(run, site)
+    run_data = read_run(run, site)
     if site is None:
         append_ledger(run)
-        if to_wandb and contents.config.tracker.wandb != "disabled":
-            write_data_card(contents)
-            publish(contents)
-    tag = contents.tag
+        if to_wandb and run_data.config.tracker.wandb != "disabled":
+            write_data_card(run_data)
+            publish(run_data)
+    tag = run_data.tag
     if as_json:
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
     else:

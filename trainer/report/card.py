@@ -7,26 +7,26 @@ from typing import Any
 import yaml
 
 from trainer.books.equivalents import STRUBELL
-from trainer.books.formatting import format_figure, format_price_tag
-from trainer.report.run_data import Contents
+from trainer.books.formatting import format_price_tag, format_quantity
+from trainer.report.run_data import RunData
 
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
 
 
-def front_matter(contents: Contents) -> dict[str, Any]:
+def front_matter(run_data: RunData) -> dict[str, Any]:
     """The hub's metadata. `co2_eq_emissions` appears only where a figure is known."""
     data: dict[str, Any] = {
         "tags": [
             "isoflop",
             "pre-training",
-            contents.config.model.name,
-            contents.config.objective.name,
+            run_data.config.model.name,
+            run_data.config.objective.name,
         ],
-        "pipeline_tag": PIPELINES[contents.config.model.family],
+        "pipeline_tag": PIPELINES[run_data.config.model.family],
     }
-    carbon = contents.tag["carbon.kgco2e"].measured
+    carbon = run_data.tag["carbon.kgco2e"].measured
     if carbon is not None and carbon.value is not None:
-        site, machine = contents.site, contents.config.machine
+        site, machine = run_data.site, run_data.config.machine
         emissions: dict[str, Any] = {
             "emissions": carbon.value * 1000,
             "source": f"{carbon.provenance}: {carbon.source}",
@@ -40,13 +40,13 @@ def front_matter(contents: Contents) -> dict[str, Any]:
     return data
 
 
-def card(contents: Contents) -> str:
+def card(run_data: RunData) -> str:
     """The model card as Markdown."""
-    config, best = contents.config, contents.best
+    config, best = run_data.config, run_data.best
     facts = [
-        f"- {config.model.family} `{config.model.name}`, {format_figure(_planned(contents), '')} parameters",
+        f"- {config.model.family} `{config.model.name}`, {format_quantity(_planned(run_data), '')} parameters",
         f"- objective `{config.objective.name}`, data `{config.data.name}`, science hash `{config.science_hash()}`",
-        f"- status: {contents.status}",
+        f"- status: {run_data.status}",
     ]
     if best and best.get("bits_per_byte") is None:
         facts.append(f"- held-out loss {best['loss']:.4f} nats per target after {best['tokens']:,} tokens")
@@ -55,7 +55,7 @@ def card(contents: Contents) -> str:
             f"- held-out {best['bits_per_byte']:.4f} bits per byte after {best['tokens']:,} tokens "
             f"(the same tokens without context: {best['unigram_bits_per_byte']:.4f})"
         )
-    sources = contents.steps.kept[-1].get("sources") if contents.steps.kept else None
+    sources = run_data.steps.kept[-1].get("sources") if run_data.steps.kept else None
     if sources and len(sources) > 1:
         whole = sum(sources.values())
         shares = ", ".join(f"{name} {tokens:,} ({tokens / whole:.1%})" for name, tokens in sources.items())
@@ -63,7 +63,7 @@ def card(contents: Contents) -> str:
     return "\n".join(
         [
             "---",
-            yaml.safe_dump(front_matter(contents), sort_keys=False, allow_unicode=True).strip(),
+            yaml.safe_dump(front_matter(run_data), sort_keys=False, allow_unicode=True).strip(),
             "---",
             "",
             f"# {config.experiment}",
@@ -73,20 +73,20 @@ def card(contents: Contents) -> str:
             "## Price tag",
             "",
             "```",
-            format_price_tag(contents.tag),
+            format_price_tag(run_data.tag),
             "```",
             "",
-            *_equivalents(contents),
+            *_equivalents(run_data),
         ]
     )
 
 
-def _equivalents(contents: Contents) -> list[str]:
-    rows = [f"| {name} | {times:.2g} x |" for name, times in contents.tag.equivalents.items()]
+def _equivalents(run_data: RunData) -> list[str]:
+    rows = [f"| {name} | {times:.2g} x |" for name, times in run_data.tag.equivalents.items()]
     return [f"| as much carbon as ({STRUBELL}) | |", "|---|---|", *rows, ""] if rows else []
 
 
-def _planned(contents: Contents) -> Any:
-    from trainer.books import Figure, parameters
+def _planned(run_data: RunData) -> Any:
+    from trainer.books import Quantity, parameters
 
-    return Figure(parameters(contents.config).total, "exact")
+    return Quantity(parameters(run_data.config).total, "exact")

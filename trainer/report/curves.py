@@ -6,7 +6,7 @@ from typing import Any
 
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
-from trainer.report.run_data import Contents
+from trainer.report.run_data import RunData
 
 PHASES = {
     "start": "start",
@@ -20,13 +20,13 @@ PHASES = {
 }
 
 
-def plots(contents: Contents) -> list[Plot]:
+def plots(run_data: RunData) -> list[Plot]:
     """Every plot of the page, in reading order."""
-    steps = priced_steps(contents)
+    steps = priced_steps(run_data)
     few = thin(steps)
-    drawn = [_loss(contents, steps, "tokens", "tokens")]
-    drawn.append(_bits_per_byte(contents))
-    drawn += [_loss(contents, steps, name, label) for name, label in _COST_AXES]
+    drawn = [_loss(run_data, steps, "tokens", "tokens")]
+    drawn.append(_bits_per_byte(run_data))
+    drawn += [_loss(run_data, steps, name, label) for name, label in _COST_AXES]
     for name, title, label in (
         ("tokens_per_second", "Throughput", "tokens/s"),
         ("mfu", "Model FLOPs utilisation", "share of the dense peak"),
@@ -34,11 +34,11 @@ def plots(contents: Contents) -> list[Plot]:
     ):
         x, y = pairs(few, "minutes", name)
         drawn.append(Plot(title, "minutes of training", label, [Curve("", x, y)] if x else [], from_zero=True))
-    drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(contents)))
-    joules = {name: figure.value for name, figure in contents.energy.components.items() if figure.value}
+    drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(run_data)))
+    joules = {name: figure.value for name, figure in run_data.energy.components.items() if figure.value}
     spent = {name: 1000 * value / JOULES_PER_KWH for name, value in joules.items()}
     drawn.append(Plot("Energy by component", "Wh", "", bars=spent))
-    phases = {name: 1000 * value / JOULES_PER_KWH for name, value in contents.energy.phases.items() if value}
+    phases = {name: 1000 * value / JOULES_PER_KWH for name, value in run_data.energy.phases.items() if value}
     drawn.append(Plot("Energy by phase", "Wh", "", bars=phases))
     return [plot for plot in drawn if plot.curves or plot.bars]
 
@@ -46,7 +46,7 @@ def plots(contents: Contents) -> list[Plot]:
 _COST_AXES = (("flop", "model FLOPs"), ("wh", "Wh of the devices"), ("gco2e", "g CO2e"))
 
 
-def _loss(contents: Contents, steps: list[dict[str, Any]], axis: str, label: str) -> Plot:
+def _loss(run_data: RunData, steps: list[dict[str, Any]], axis: str, label: str) -> Plot:
     """Training loss and held-out loss against tokens, or against what they cost."""
     x, y = pairs(steps, axis, "loss")
     if not x:
@@ -55,18 +55,18 @@ def _loss(contents: Contents, steps: list[dict[str, Any]], axis: str, label: str
     columns = [[record[name] for record in kept] for name in ("x", "y", "mean")]
     curves = [Curve("each step", columns[0], columns[1], PALE), Curve("mean", columns[0], columns[2], BLUE)]
     at = {record["step"]: record.get(axis) for record in steps}
-    held = [item | {"at": at.get(item["step"])} for item in contents.steps.evaluations]
+    held = [item | {"at": at.get(item["step"])} for item in run_data.steps.evaluations]
     held_x, held_y = pairs(held, "at", "loss")
     if held_x:
         curves.append(Curve("held out", held_x, held_y, ORANGE, marker="o"))
     return Plot(f"Loss against {label}", label, "nats per target", curves)
 
 
-def _bits_per_byte(contents: Contents) -> Plot:
-    x, y = pairs(contents.steps.evaluations, "tokens", "bits_per_byte")
+def _bits_per_byte(run_data: RunData) -> Plot:
+    x, y = pairs(run_data.steps.evaluations, "tokens", "bits_per_byte")
     if not x:
         return Plot("", "", "")
-    yardstick = pairs(contents.steps.evaluations, "tokens", "unigram_bits_per_byte")
+    yardstick = pairs(run_data.steps.evaluations, "tokens", "unigram_bits_per_byte")
     curves = [
         Curve("model", x, y, ORANGE, marker="o"),
         Curve("the same tokens without context", *yardstick, colour=GREY, style="--"),
@@ -74,9 +74,9 @@ def _bits_per_byte(contents: Contents) -> Plot:
     return Plot("Held-out bits per byte", "tokens", "bits per byte", curves)
 
 
-def priced_steps(contents: Contents) -> list[dict[str, Any]]:
+def priced_steps(run_data: RunData) -> list[dict[str, Any]]:
     """The records of the steps that count, with minutes of training, Wh and g CO2e so far."""
-    return [_with_costs(record, contents) for record in _with_clock(contents.steps.kept)]
+    return [_with_costs(record, run_data) for record in _with_clock(run_data.steps.kept)]
 
 
 def _with_clock(records: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
@@ -88,17 +88,17 @@ def _with_clock(records: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
     return timed
 
 
-def _with_costs(record: dict[str, Any], contents: Contents) -> dict[str, Any]:
+def _with_costs(record: dict[str, Any], run_data: RunData) -> dict[str, Any]:
     """The record with Wh of the devices and, where the grid is known, g CO2e so far."""
     joules = record.get("joules") or {}
     if not joules or any(not is_number(value) for value in joules.values()):
         return record
-    site, kwh = contents.site, sum(joules.values()) / JOULES_PER_KWH
+    site, kwh = run_data.site, sum(joules.values()) / JOULES_PER_KWH
     carbon = None if site.gco2e_per_kwh is None else kwh * (site.pue or 1.0) * site.gco2e_per_kwh
     return record | {"wh": 1000 * kwh, "gco2e": carbon}
 
 
-def _phase_seconds(contents: Contents) -> dict[str, float]:
+def _phase_seconds(run_data: RunData) -> dict[str, float]:
     """Seconds by phase, which add up to the time of all attempts."""
-    seconds = contents.steps.phase_seconds
+    seconds = run_data.steps.phase_seconds
     return {PHASES.get(name, name): seconds[name] for name in (*PHASES, *seconds) if seconds.get(name, 0.0) > 0}

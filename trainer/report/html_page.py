@@ -1,4 +1,4 @@
-"""report.html: one file that works offline, opens from disk and asks nothing of any other place."""
+"""report.html: one file that works offline, opens from disk and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from datetime import UTC, datetime
 from html import escape
 
 from trainer.books.equivalents import STRUBELL
-from trainer.books.formatting import format_figure
-from trainer.books.quantity import Figure
+from trainer.books.formatting import format_quantity
+from trainer.books.quantity import Quantity
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
-from trainer.report.html_template import images, preformatted, sheet, tiles
+from trainer.report.html_template import html_document, images, preformatted, tiles
 from trainer.report.plots import svg
-from trainer.report.run_data import Contents
+from trainer.report.run_data import RunData
 
 
-def page(contents: Contents) -> str:
-    """The page of one run."""
-    config = contents.config
-    environment = json.dumps(contents.environment, indent=2, sort_keys=True, ensure_ascii=False)
-    tasks = section(contents.run)
-    return sheet(
-        f"{config.experiment} / {contents.run.name}",
-        f"{contents.status}, science hash {config.science_hash()}, overrides: {contents.overrides or 'none'}",
+def run_page(run_data: RunData) -> str:
+    """report.html of one run, as text."""
+    config = run_data.config
+    environment = json.dumps(run_data.environment, indent=2, sort_keys=True, ensure_ascii=False)
+    tasks = section(run_data.run)
+    return html_document(
+        f"{config.experiment} / {run_data.run.name}",
+        f"{run_data.status}, science hash {config.science_hash()}, overrides: {run_data.overrides or 'none'}",
         {
-            "": tiles(_tiles(contents)),
-            "Price tag": _tag(contents),
-            "Curves": images({plot.title: svg(plot) for plot in plots(contents)}),
+            "": tiles(_tiles(run_data)),
+            "Price tag": _price_tag(run_data),
+            "Curves": images({plot.title: svg(plot) for plot in plots(run_data)}),
             **({"Tasks": tasks} if tasks else {}),
-            "Logbook": _logbook(contents),
+            "Logbook": _logbook(run_data),
             "Configuration": preformatted(config.to_yaml()),
             "Environment": preformatted(environment),
         },
     )
 
 
-def _tiles(contents: Contents) -> dict[str, str]:
-    best = contents.best
+def _tiles(run_data: RunData) -> dict[str, str]:
+    best = run_data.best
     score, label = (best.get("bits_per_byte"), "held-out bits per byte") if best else (None, "held-out loss")
     if best and score is None:
         score, label = best["loss"], "held-out loss, nats per target"
@@ -49,28 +49,28 @@ def _tiles(contents: Contents) -> dict[str, str]:
         ("carbon.kgco2e", "carbon"),
         ("cost.amount", "money"),
     ):
-        row = contents.tag[key]
-        found[label] = format_figure(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
+        row = run_data.tag[key]
+        found[label] = format_quantity(row.measured, row.unit).partition(" (")[0] if row.measured else "not stated"
     return found
 
 
-def _tag(contents: Contents) -> str:
+def _price_tag(run_data: RunData) -> str:
     lines = ['<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>']
-    for row in contents.tag.rows:
+    for row in run_data.tag.rows:
         cells = []
-        for figure in (row.planned, row.measured):
-            css = "n" if figure is not None and figure.value is not None else "n none"
-            value, _, interval = escape(format_figure(figure, row.unit)).partition(" (")
+        for quantity in (row.planned, row.measured):
+            css = "n" if quantity is not None and quantity.value is not None else "n none"
+            value, _, interval = escape(format_quantity(quantity, row.unit)).partition(" (")
             cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
-        both = [figure for figure in (row.measured, row.planned) if figure]
-        known = [figure for figure in both if figure.value is not None] or both
+        both = [quantity for quantity in (row.measured, row.planned) if quantity]
+        known = [quantity for quantity in both if quantity.value is not None] or both
         sources = dict.fromkeys(map(_source, known))
         name = escape(row.name).replace("  ", "&nbsp;&nbsp;")
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
         )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in contents.tag.notes)
-    return "".join(lines) + "</table>" + notes + _equivalents(contents.tag.equivalents)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in run_data.tag.notes)
+    return "".join(lines) + "</table>" + notes + _equivalents(run_data.tag.equivalents)
 
 
 def _equivalents(times: dict[str, float]) -> str:
@@ -80,17 +80,17 @@ def _equivalents(times: dict[str, float]) -> str:
     return f"<table><tr><th>as much carbon as ({STRUBELL})</th><th></th></tr>{''.join(rows)}</table>"
 
 
-def _source(figure: Figure) -> str:
-    if figure.value is None:
-        return f"not stated: {figure.source}" if figure.source else ""
-    return f"{figure.provenance}: {figure.source}" if figure.source else figure.provenance
+def _source(quantity: Quantity) -> str:
+    if quantity.value is None:
+        return f"not stated: {quantity.source}" if quantity.source else ""
+    return f"{quantity.provenance}: {quantity.source}" if quantity.source else quantity.provenance
 
 
-def _logbook(contents: Contents) -> str:
-    if not contents.events:
+def _logbook(run_data: RunData) -> str:
+    if not run_data.events:
         return "<p>Nothing was written.</p>"
     lines = ["<table><tr><th>time (UTC)</th><th class='n'>step</th><th>event</th><th></th></tr>"]
-    for event in contents.events:
+    for event in run_data.events:
         stamp = event.get("time")
         at = f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(stamp, int | float) else ""
         cells = (

@@ -1,4 +1,4 @@
-"""The paper that pages are written on: one HTML file that works offline and asks nothing of any other place."""
+"""The template of HTML reports: one file that works offline and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from string import Template
 
-_SHEET = Template("""<!doctype html>
+_DOCUMENT = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -34,10 +34,10 @@ $body
 """)
 
 
-def sheet(title: str, under: str, sections: Mapping[str, str]) -> str:
-    """A page of sections: heading -> HTML; a section without a heading stands on its own."""
+def html_document(title: str, under: str, sections: Mapping[str, str]) -> str:
+    """A whole HTML document of sections, heading -> HTML; under '' no heading is written."""
     body = "\n".join((f"<h2>{escape(name)}</h2>" if name else "") + html for name, html in sections.items())
-    return _SHEET.substitute(title=escape(title), under=escape(under), body=body)
+    return _DOCUMENT.substitute(title=escape(title), under=escape(under), body=body)
 
 
 def tiles(figures: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
 from trainer.report.run_data import read_run
 from trainer.utils.errors import left_out
+from trainer.utils.outcomes import Status
 
 KINDS = ("final", "tuning", "failed")  # the best finished run, the other finished ones, all others
 
@@ -40,20 +41,21 @@ def append_ledger(run: Path) -> None:
 
 
 def _line(run: Path) -> dict[str, Any]:
-    contents = read_run(run)
-    best = contents.best
+    run_data = read_run(run)
+    best = run_data.best
     return {
         "run": f"{run.parent.name}/{run.name}",
         "experiment": run.parent.name,
-        "science_hash": contents.config.science_hash(),
-        "status": contents.status,
-        "time": contents.events[-1].get("time") if contents.events else None,
-        "steps": contents.steps.kept[-1]["step"] if contents.steps.kept else 0,
-        "replayed_steps": len(contents.steps.replayed),
+        "science_hash": run_data.config.science_hash(),
+        "numerics": run_data.numerics,
+        "status": run_data.status,
+        "time": run_data.events[-1].get("time") if run_data.events else None,
+        "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
+        "replayed_steps": len(run_data.steps.replayed),
         "held_out_bits_per_byte": best.get("bits_per_byte") if best else None,
-        "measured": contents.tag.values("measured"),
-        "currency": contents.config.site.currency,
-        "segments": contents.energy.segments,
+        "measured": run_data.tag.values("measured"),
+        "currency": run_data.config.site.currency,
+        "segments": run_data.energy.segments,
     }
 
 
@@ -143,7 +145,7 @@ def ledger(root: Path) -> dict[str, Account]:
     accounts = {}
     for experiment, lines in sorted(by_experiment.items()):
         account = accounts[experiment] = Account()
-        finished = [line for line in lines if line.get("status") == "finished"]
+        finished = [line for line in lines if line.get("status") == Status.FINISHED]
         scored = [line for line in finished if line.get("held_out_bits_per_byte") is not None]
         account.scores = sorted(line["held_out_bits_per_byte"] for line in scored)
         final = min(scored, key=lambda line: line["held_out_bits_per_byte"], default=finished[-1] if finished else None)

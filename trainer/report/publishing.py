@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.report.run_data import Contents
+from trainer.report.run_data import RunData
 from trainer.trackers import wandb_server
 from trainer.trackers.tracker import say, warn
 from trainer.utils.files import write_atomic
@@ -13,32 +13,32 @@ REPORT = ("report.html", "card.md", "pricetag.json")
 DATA_CARD = "data_card.md"
 
 
-def publish(contents: Contents) -> None:
+def publish(run_data: RunData) -> None:
     """Continue the W&B run of this folder with the price tag as its summary and two artifacts. Never raises.
 
     Does nothing for a run that W&B has not heard of. Offline it is one more folder for `wandb sync`.
     """
-    config, folder = contents.config, contents.run
+    config, folder = run_data.config, run_data.run
     if config.tracker.wandb == "disabled" or not (folder / "wandb" / "id").is_file():
         return
     try:
         wandb_server.tidy_environment()
         mode, _ = wandb_server.choose_mode(config.tracker.wandb)
         if mode != "disabled":
-            _publish(contents, mode)
+            _publish(run_data, mode)
     except Exception as error:  # nothing that wandb raises may fail a run
         warn(f"wandb: {type(error).__name__}: {wandb_server.redact(str(error))[:200]}; the report was not published")
 
 
-def _publish(contents: Contents, mode: Any) -> None:
+def _publish(run_data: RunData, mode: Any) -> None:
     import wandb
 
     from trainer.trackers.wandb import begin, run_id
 
-    folder = contents.run
-    run = begin(folder, contents.config, mode)
+    folder = run_data.run
+    run = begin(folder, run_data.config, mode)
     for column in ("planned", "measured"):
-        run.summary.update({f"price_tag_{column}": known(contents.tag.values(column))})  # type: ignore[arg-type]
+        run.summary.update({f"price_tag_{column}": known(run_data.tag.values(column))})  # type: ignore[arg-type]
     for kind, names in (("report", REPORT), ("data-card", (DATA_CARD,))):
         files = [folder / name for name in names if (folder / name).is_file()]
         artifact = wandb.Artifact(f"{kind}-{run_id(folder)}", type=kind)
@@ -52,18 +52,18 @@ def _publish(contents: Contents, mode: Any) -> None:
         say(f"and its report with: wandb sync {where}")
 
 
-def write_data_card(contents: Contents) -> None:
+def write_data_card(run_data: RunData) -> None:
     """data_card.md of the run's corpus, from the cache; nothing for a task, or where the corpus has gone."""
     from trainer.data.card import format_card
     from trainer.data.summary import card
 
     try:
-        write_atomic(contents.run / DATA_CARD, format_card(card(contents.config)))
+        write_atomic(run_data.run / DATA_CARD, format_card(card(run_data.config)))
     except (ValueError, OSError):
         return
 
 
 def known(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested numbers without those that nobody knows."""
+    """The same nested numbers without those that are None."""
     plain = {name: known(value) if isinstance(value, dict) else value for name, value in values.items()}
     return {name: value for name, value in plain.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Everything a report says, read from the run's folder alone."""
+"""All data of a run that a report shows, read from the run's folder alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.records import Steps, read_json, read_lines, read_steps
 from trainer.books.run_length import known_steps
 from trainer.config import Config, SiteConfig, load
+from trainer.config.numerics import UNKNOWN
+from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError
-
-ENDS = ("finished", "stopped", "failed", "halted")  # how the loop says that it ended
+from trainer.utils.outcomes import SAID, Status
 
 
 @dataclass(frozen=True)
-class Contents:
-    """A run, as its folder tells it."""
+class RunData:
+    """One run, read from its folder."""
 
     run: Path
     config: Config
@@ -30,6 +31,7 @@ class Contents:
     events: list[dict[str, Any]]
     environment: Any
     overrides: str  # of all attempts
+    numerics: str = UNKNOWN  # the tag of its arithmetic, of several one after the other
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -39,7 +41,7 @@ class Contents:
 
     @property
     def kwh(self) -> float | None:
-        """Energy as measured; None where nobody did."""
+        """Energy as measured; None where nothing measured it."""
         return self._spent("energy.kwh")
 
     @property
@@ -59,9 +61,9 @@ class Contents:
 
     @property
     def status(self) -> str:
-        """`finished`, `stopped`, `failed`, `halted`, or `interrupted` where the process could say nothing any more."""
+        """A `Status`, as the last attempt said it, or as its files show."""
         for event in reversed(self.events):
-            if event.get("name") in ENDS:
+            if event.get("name") in SAID:
                 return str(event["name"])
             said = event.get("data", {}).get("status") if isinstance(event.get("data"), dict) else None
             if isinstance(said, str):
@@ -69,10 +71,10 @@ class Contents:
             if event.get("name") in ("start", "resume"):
                 break
         reached = self.steps.kept[-1]["step"] if self.steps.kept else 0
-        return "finished" if reached >= (known_steps(self.config) or math.inf) else "interrupted"
+        return Status.FINISHED if reached >= (known_steps(self.config) or math.inf) else Status.INTERRUPTED
 
 
-def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
+def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
     """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
@@ -81,7 +83,7 @@ def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
     tag, before = measured(run, site), read_json(run / "plan.json")
     if isinstance(before, dict) and before.get("rows"):
         tag = reprice(PriceTag.from_json(before), priced).beside(tag)
-    return Contents(
+    return RunData(
         run=run,
         config=config,
         site=priced.site,
@@ -91,6 +93,7 @@ def read_run(run: Path, site: SiteConfig | None = None) -> Contents:
         events=read_lines(run / "events.jsonl"),
         environment=read_json(run / "environment.json"),
         overrides=_overrides(read_json(run / "overrides.json")),
+        numerics=", then ".join(RunFolder(run).numerics(config)) or UNKNOWN,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from trainer.training.faults.signals import Interrupted, die_with_parent, interrupt_on_signals, interrupted, passed_on
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import ExitCode
 
 
 def apart(one: Callable[[], int]) -> int:
@@ -21,13 +22,13 @@ def apart(one: Callable[[], int]) -> int:
     if pid == 0:
         os.setsid()  # what a terminal sends goes to the parent, which passes it on
         die_with_parent()
-        code = 1
+        code: int = ExitCode.FAILED
         try:
             interrupt_on_signals()
             code = one()
         except UserError as error:
             print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
-            code = 2
+            code = ExitCode.BAD_INPUT
         except KeyboardInterrupt as error:
             code = interrupted(error)
         except BaseException:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
+from trainer.config.numerics import asked, numerics
 from trainer.objectives import check_family
 from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
@@ -24,6 +25,7 @@ from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
 
 
@@ -42,12 +44,12 @@ def start(words: list[str], *, as_json: bool = False) -> int:
             make_ready(config, folder, given)
             code = run_local(config, folder.path)
     tunes = config.task.kind is not None
-    if code in (0, 1, 3, 75):
+    if code in TRAINED:
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
             report_attempt(folder.path, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
-    if code == 0 and tunes:
+    if code == ExitCode.DONE and tunes:
         from trainer.evaluate.task_scores import format_scores, score_task
 
         scores = score_task(folder.path)
@@ -83,7 +85,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
     with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder, verb):
         make_ready(config, folder, given)
         code = run_launch(config, folder.path)
-    if config.launch.is_here and code in (0, 1, 3, 75):
+    if config.launch.is_here and code in TRAINED:
         from trainer.report import report_attempt
 
         report_attempt(folder.path)
@@ -273,9 +275,9 @@ def _weights_fit(config: Config, folder: RunFolder) -> None:
     import torch
 
     from trainer.models import build
-    from trainer.training.checkpoint import each_intact
+    from trainer.training.checkpoint import valid_checkpoints
 
-    checkpoint = next(each_intact(folder.checkpoints), None)
+    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
     if checkpoint is None:
         return
     with torch.device("meta"):
@@ -334,7 +336,8 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             _same_data(folder, source)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
-            write_atomic(folder.config, config.to_yaml())
+            known = numerics(config) if config.launch.is_here else asked(config)
+            write_atomic(folder.config, config.to_yaml(numerics=known))
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if config.tracker.console != "none":
@@ -359,6 +362,8 @@ def _start_under_torchrun(words: list[str]) -> int:
     from trainer.report import report_attempt
     from trainer.worker import work
 
+    if os.environ.get("OMP_NUM_THREADS") == "1":  # torchrun's own, where the user stated none
+        del os.environ["OMP_NUM_THREADS"]
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False)
     attempt = f"folder_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
@@ -371,8 +376,8 @@ def _start_under_torchrun(words: list[str]) -> int:
         store.set(attempt, str(folder.path))
     path = store.get(attempt).decode()
     if not path:  # rank 0 said what is wrong
-        return 2
+        return ExitCode.BAD_INPUT
     code = work(Path(path))
-    if rank == 0 and code in (0, 1, 3, 75):
+    if rank == 0 and code in TRAINED:
         report_attempt(Path(path))
     return code

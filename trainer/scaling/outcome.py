@@ -40,25 +40,26 @@ def _row(run: PlannedRun) -> Row:
         "parameters": count.total,
         "without_embeddings": count.non_embedding,
         "seed": run.config.seed,
+        "numerics": None,
         "lr": run.config.optim.lr,
         "batch_size": run.config.optim.batch_size,
         **dict.fromkeys(("tokens", "flop", "loss", "bits_per_byte", "kwh", "gco2e", "money", "currency", "seconds")),
     }
     if not run.folder.config.is_file():
         return row
-    contents = read_run(run.folder.path)
-    row["status"] = contents.status
-    if contents.steps.kept:
-        last = contents.steps.kept[-1]
+    run_data = read_run(run.folder.path)
+    row |= {"status": run_data.status, "numerics": run_data.numerics}
+    if run_data.steps.kept:
+        last = run_data.steps.kept[-1]
         row |= {
             "tokens": last["tokens"],
             "flop": last["flop"],
-            "seconds": round(sum(contents.steps.attempt_seconds.values()), 1),
+            "seconds": round(sum(run_data.steps.attempt_seconds.values()), 1),
         }
-        held_out = [item for item in contents.steps.evaluations if item["step"] == last["step"]]
+        held_out = [item for item in run_data.steps.evaluations if item["step"] == last["step"]]
         row |= {name: held_out[-1].get(name) for name in ("loss", "bits_per_byte") if held_out}
-    row |= {"kwh": contents.kwh, "gco2e": contents.gco2e, "money": contents.money}
-    row["currency"] = contents.site.currency if row["money"] is not None else None
+    row |= {"kwh": run_data.kwh, "gco2e": run_data.gco2e, "money": run_data.money}
+    row["currency"] = run_data.site.currency if row["money"] is not None else None
     return row
 
 

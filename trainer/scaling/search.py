@@ -18,10 +18,11 @@ from typing import Any
 from trainer.compose import Override, compose, parse
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each, short_name, value_names
-from trainer.scaling.sweep import Crew, finished, hold, make_ready, tell
+from trainer.scaling.sweep import WorkerPool, finished, lock_folders, make_ready, print_summary
 from trainer.scaling.view import View
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import Status
 
 SEARCHES = ("optuna",)
 SAMPLE = 10  # trials drawn at random to check the ranges and to say what a trial costs
@@ -131,23 +132,23 @@ def search(space: Space, trials: int, *, jobs: int = 1, retries: int = 1, as_jso
     sample = space.sample(trials)
     folder = sample[0].folder.path.parent
     record = folder / "search.json"
-    with hold([folder]):
+    with lock_folders([folder]):
         proposed = _proposed(record, space)[:trials]
         runs = [space.run(*numbered) for numbered in enumerate(proposed)]
         make_ready([*runs, *sample], jobs=jobs)
         waiting = [run for run in runs if not finished(run)]
         with View(trials, len(runs) - len(waiting)) as view:
-            crew = Crew(start, jobs, retries, view)
+            pool = WorkerPool(start, jobs, retries, view)
             while True:
-                crew.work(deque((run, 0) for run in waiting))
-                if crew.stop or len(runs) == trials:
+                pool.work(deque((run, 0) for run in waiting))
+                if pool.stop or len(runs) == trials:
                     break
                 known = [(params, held_out_loss(run)) for params, run in zip(proposed, runs, strict=True)]
                 fresh = propose(space.ranges, known, min(jobs, trials - len(runs)))
                 waiting = [space.run(len(runs) + index, params) for index, params in enumerate(fresh)]
                 proposed, runs = [*proposed, *fresh], [*runs, *waiting]
                 write_atomic(record, json.dumps({"ranges": _written(space), "trials": proposed}, indent=1))
-    code = tell(runs, crew.failures, bool(crew.stop), as_json=as_json)
+    code = print_summary(runs, pool.failures, bool(pool.stop), as_json=as_json)
     losses = [(loss, number) for number, run in enumerate(runs) if (loss := held_out_loss(run)) not in (None, math.inf)]
     if losses and not as_json:
         loss, number = min(losses)
@@ -159,7 +160,7 @@ def search(space: Space, trials: int, *, jobs: int = 1, retries: int = 1, as_jso
 def held_out_loss(run: PlannedRun) -> float | None:
     """At the last step; infinite where the run diverged, None where it did not come to an end."""
     (row,) = outcome.rows([run])
-    if row["status"] == "halted":
+    if row["status"] == Status.HALTED:
         return math.inf
     return row["loss"] if finished(run) else None
 

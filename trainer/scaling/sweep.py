@@ -16,6 +16,7 @@ from multiprocessing import connection, get_context
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+from trainer.config.host import threads
 from trainer.report.run_data import read_run
 from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
@@ -23,6 +24,7 @@ from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
 from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 from trainer.worker import BAD_INPUT, HALTED, STOPPED
 
 FINAL = (BAD_INPUT, HALTED)  # to start again would end the same
@@ -55,7 +57,7 @@ def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as
         return _submit([run for run in runs if not finished(run)])
     make_ready(runs, jobs=jobs)
     failures, stopped = run_all(runs, start, jobs=jobs, retries=retries)
-    return tell(runs, failures, stopped, as_json=as_json)
+    return print_summary(runs, failures, stopped, as_json=as_json)
 
 
 def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
@@ -84,8 +86,10 @@ def make_ready(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     warm_up()
 
 
-def tell(runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool, *, as_json: bool = False) -> int:
-    """Print the table of what came of the runs, and write it beside their folders. Returns the exit code."""
+def print_summary(
+    runs: Sequence[PlannedRun], failures: Sequence[Failure], stopped: bool, *, as_json: bool = False
+) -> int:
+    """Print the table of results, and write it as sweep.csv beside the run folders. Returns the exit code."""
     table = outcome.rows(runs)
     tables: dict[Path, list[outcome.Row]] = {}
     for run, row in zip(runs, table, strict=True):
@@ -134,7 +138,7 @@ def finished(run: PlannedRun) -> bool:
     """Whether the run is over and accounted for."""
     folder = run.folder
     try:
-        return (folder.path / "pricetag.json").is_file() and read_run(folder.path).status == "finished"
+        return (folder.path / "pricetag.json").is_file() and read_run(folder.path).status == Status.FINISHED
     except ValueError:
         return False
 
@@ -163,15 +167,15 @@ def run_all(runs: Sequence[PlannedRun], start: Start, *, jobs: int = 1, retries:
 
     Raises UserError where another sweep holds one of the folders.
     """
-    with hold(run.folder.path.parent for run in runs):
+    with lock_folders(run.folder.path.parent for run in runs):
         waiting = deque((run, 0) for run in runs if not finished(run))
         with View(len(runs), len(runs) - len(waiting)) as view:
-            return Crew(start, jobs, retries, view).work(waiting)
+            return WorkerPool(start, jobs, retries, view).work(waiting)
 
 
 @contextlib.contextmanager
-def hold(folders: Iterable[Path]) -> Iterator[None]:
-    """Hold the folders of a sweep. Raises UserError where another sweep holds one of them."""
+def lock_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Lock the folders of a sweep. Raises UserError where another sweep holds one of them."""
     with contextlib.ExitStack() as held:
         for folder in sorted(set(folders)):
             folder.mkdir(parents=True, exist_ok=True)
@@ -179,8 +183,8 @@ def hold(folders: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-class Crew:
-    """The processes at work."""
+class WorkerPool:
+    """Up to `jobs` runs at a time, each in a process of its own."""
 
     def __init__(self, start: Start, jobs: int, retries: int, view: View) -> None:
         self.start, self.jobs, self.retries, self.view = start, jobs, retries, view
@@ -210,14 +214,14 @@ class Crew:
         log.parent.mkdir(exist_ok=True)
         words = [*run.words]
         if run.config.engine.threads is None:  # share the cores
-            words.append(f"engine.threads={max(1, (os.cpu_count() or 1) // self.jobs // run.config.launch.processes)}")
+            words.append(f"engine.threads={threads(run.config, sharing=self.jobs)}")
         process = get_context("fork").Process(target=_train, args=(self.start, words, log))
         process.start()
         self.busy.append(_Job(run, process, log, attempt))
         self.view.began(run)
 
     def _ended(self, job: _Job) -> tuple[PlannedRun, int] | None:
-        """Look at how a run ended; returns it where it is to be tried again."""
+        """Show how a run ended; returns (run, next attempt) where it is to be tried again."""
         code = job.process.exitcode
         if code == 0:
             self.view.done(job.run)

@@ -15,7 +15,7 @@ from trainer.config.task import class_name
 from trainer.data.order import Order
 from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.usage import Reading
+from trainer.data.usage import DataUsage
 from trainer.objectives import PADDING, Batch
 from trainer.tasks.answers import Answers
 from trainer.tasks.formats import FORMATS, words_of
@@ -148,9 +148,9 @@ class Examples:
         rows = range(start, stop) if self.order is None else self.order(start, stop).tolist()
         return [(row, 0) for row in rows]
 
-    def readings(self, stop: int) -> list[Reading]:
+    def readings(self, stop: int) -> list[DataUsage]:
         """How much of the task samples 0..stop-1 were."""
-        return [Reading(0, self.name, stop, stop * self.tokens, stop / len(self))]
+        return [DataUsage(0, self.name, stop, stop * self.tokens, stop / len(self))]
 
 
 class Records:

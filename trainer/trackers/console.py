@@ -136,6 +136,10 @@ class ConsoleTracker:
         speed = tokens / seconds if seconds > 0 else last.tokens_per_second
         figures = [f"loss {last.loss:.4f}", f"lr {last.lr:.2e}", f"{_count(speed)} tokens/s"]
         figures.append(f"MFU {last.mfu:.1%}" if last.mfu is not None else "MFU n/a")
+        if (spent := last.price.get("money")) is not None:
+            figures.append(f"{spent:.3g} {self._context.config.site.currency}")
+        elif (kwh := last.price.get("kwh")) is not None:
+            figures.append(f"{kwh:.3g} kWh")
         if self._evaluation is not None:
             figures.append(f"held-out {_held_out(self._evaluation)}")
         return figures

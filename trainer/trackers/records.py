@@ -30,6 +30,7 @@ class StepRecord:
     sums: dict[str, float] = field(default_factory=dict)  # named side results of the model
     joules: dict[str, float | None] = field(default_factory=dict)  # by component, since the run began
     budget: dict[str, float] = field(default_factory=dict)  # share of every measured budget that is used up
+    price: dict[str, float | None] = field(default_factory=dict)  # kwh, gco2e, money since the run began
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

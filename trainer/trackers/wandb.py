@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.books import flops, parameters
-from trainer.books.budget import spending
 from trainer.books.costs import JOULES_PER_KWH
-from trainer.books.quantity import measured_figure, not_stated
 from trainer.books.run_length import run_tokens
 from trainer.config import Config
 from trainer.trackers import wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due, say, warn
+from trainer.utils.outcomes import Status
 
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
 FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
@@ -79,7 +78,7 @@ class WandbTracker:
         if not self._worker.is_alive():
             return
         self._queue.put(lambda run: run.summary.update({"status": status, **_plain(summary)}))
-        self._failed = status not in ("finished", "stopped")
+        self._failed = status not in (Status.FINISHED, Status.STOPPED)
         self._queue.put(None)
         self._worker.join(2)
         if self._worker.is_alive():
@@ -222,18 +221,13 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
 
 def cost_metrics(record: StepRecord, config: Config) -> dict[str, float]:
     """What the run has cost so far: the axes kwh (with the PUE where one is stated) and gco2e, and their sections."""
-    read = [joules for joules in record.joules.values() if joules is not None]
-    if not read:
-        return {}
-    nothing = not_stated("")
-    spent = spending(config, nothing, nothing, measured_figure(sum(read) / JOULES_PER_KWH, "meter"))
-    kwh, kg = spent["kwh"].value, spent["kgco2e"].value
-    costs = {"kwh": kwh, "energy/kwh": kwh}
-    if kg is not None:
-        costs |= {"gco2e": 1000 * kg, "carbon/gco2e": 1000 * kg}
-    if config.site.price_per_kwh is not None:
-        costs[f"cost/{config.site.currency}"] = spent["money"].value
-    return {name: value for name, value in costs.items() if value is not None}
+    axes = {"kwh": "energy/kwh", "gco2e": "carbon/gco2e"}
+    price = {name: value for name, value in record.price.items() if value is not None}
+    costs = {name: price[name] for name in axes if name in price}
+    costs |= {axes[name]: value for name, value in costs.items()}
+    if "money" in price:
+        costs[f"cost/{config.site.currency}"] = price["money"]
+    return costs
 
 
 def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:

@@ -14,7 +14,7 @@ from trainer.config import Config
 from trainer.utils.errors import UserError
 
 
-class Purse:
+class BudgetTracker:
     """Hours, kWh, kg CO2e and money over all attempts, steps that were trained again included."""
 
     def __init__(self, config: Config, run: Path, ranks: int) -> None:

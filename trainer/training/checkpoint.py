@@ -2,10 +2,10 @@
 
     checkpoints/step-00000200/
       model-00001-of-00002.safetensors      whole fp32 weights, a share of the parameters per rank
-      moments-00001-of-00002.safetensors    fp32 stretches of AdamW's moments, keys `<kind>/<parameter>@<first element>`
-      manifest.json                         step, tensors, where each stretch is, a sha256 of every file and of itself
+      moments-00001-of-00002.safetensors    fp32 slices of AdamW's moments, keys `<kind>/<parameter>@<first element>`
+      manifest.json                         step, tensors, where each slice is, a sha256 of every file and of itself
 
-A rank that resumes asks for stretches of flattened parameters, whatever the layout that wrote them.
+A rank that resumes asks for slices of flattened parameters, whatever the layout that wrote them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from trainer.utils.files import fsync_folder, sha256, write_synced
 FORMAT = 1
 
 
-class Damaged(Exception):
+class CorruptCheckpoint(Exception):
     """A checkpoint that must not be used, and why."""
 
 
@@ -60,8 +60,8 @@ class Snapshot:
     zero_stage: int
     shapes: dict[str, tuple[int, ...]]
     weights: dict[str, Tensor]  # whole, fp32
-    moments: dict[str, Tensor]  # `<kind>/<parameter>@<first element>` -> fp32 stretch
-    stretches: list[dict[str, Any]]  # what the moments are: name, kind, start, numel
+    moments: dict[str, Tensor]  # `<kind>/<parameter>@<first element>` -> fp32 slice
+    slices: list[dict[str, Any]]  # what the moments are: name, kind, start, numel
 
 
 def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor] | None = None) -> Snapshot:
@@ -76,14 +76,14 @@ def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor]
         if index % world.size == world.rank
     }
     moments: dict[str, Tensor] = {}
-    stretches = []
+    slices = []
     for fragment in engine.moments(to_save=True):
         key = f"{fragment.kind}/{fragment.name}@{fragment.start}"
         moments[key] = _copied(key, fragment.tensor, buffers)
-        facts = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start}
-        stretches.append(facts | {"numel": fragment.tensor.numel()})
+        metadata = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start}
+        slices.append(metadata | {"numel": fragment.tensor.numel()})
     engine.synchronize()
-    return Snapshot(step, engine.stage, engine.shapes(), weights, moments, stretches)
+    return Snapshot(step, engine.stage, engine.shapes(), weights, moments, slices)
 
 
 def _copied(name: str, tensor: Tensor, buffers: dict[str, Tensor]) -> Tensor:
@@ -94,18 +94,18 @@ def _copied(name: str, tensor: Tensor, buffers: dict[str, Tensor]) -> Tensor:
     return buffer.copy_(tensor.detach(), non_blocking=True)
 
 
-def write(saved: Snapshot, world: World, checkpoints: Path, facts: dict[str, Any]) -> Path:
+def write(saved: Snapshot, world: World, checkpoints: Path, metadata: dict[str, Any]) -> Path:
     """Write a checkpoint, each rank its share. Collective. Raises OSError on every rank when any rank could not write;
-    the folder is then absent and what was written aside is removed."""
+    the folder is then absent and its staging folder is removed."""
     step = saved.step
-    target, aside = folder_of(checkpoints, step), checkpoints / f".step-{step:08d}.partial"
+    target, staging = folder_of(checkpoints, step), checkpoints / f".step-{step:08d}.partial"
     try:
-        _together(world, lambda: _clear(aside) if world.is_first else None)
-        shares = _together(world, lambda: _write_share(saved, world, aside))
-        _together(world, lambda: _publish(saved, world, aside, target, facts, shares) if world.is_first else None)
+        _together(world, lambda: _clear(staging) if world.is_first else None)
+        shares = _together(world, lambda: _write_share(saved, world, staging))
+        _together(world, lambda: _publish(saved, world, staging, target, metadata, shares) if world.is_first else None)
     except OSError:
         if world.is_first:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
         raise
     return target
 
@@ -124,23 +124,23 @@ def _together(world: World, action: Callable[[], Any]) -> list[Any]:
     return [one for one, _ in outcomes]
 
 
-def _clear(aside: Path) -> None:
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+def _clear(staging: Path) -> None:
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
 
 
-def _write_share(saved: Snapshot, world: World, aside: Path) -> dict[str, Any]:
+def _write_share(saved: Snapshot, world: World, staging: Path) -> dict[str, Any]:
     """This rank's two files."""
     suffix = f"{world.rank + 1:05d}-of-{world.size:05d}.safetensors"
     model_file = "model.safetensors" if world.size == 1 else f"model-{suffix}"
     moments_file = f"moments-{suffix}"
     files = {
-        model_file: _write_tensors(aside / model_file, saved.weights),
-        moments_file: _write_tensors(aside / moments_file, saved.moments),
+        model_file: _write_tensors(staging / model_file, saved.weights),
+        moments_file: _write_tensors(staging / moments_file, saved.moments),
     }
-    stretches = [stretch | {"file": moments_file} for stretch in saved.stretches]
-    return {"files": files, "weights": dict.fromkeys(saved.weights, model_file), "moments": stretches}
+    slices = [slice_ | {"file": moments_file} for slice_ in saved.slices]
+    return {"files": files, "weights": dict.fromkeys(saved.weights, model_file), "moments": slices}
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -161,50 +161,53 @@ def _os_error(error: SafetensorError) -> OSError:
 
 
 def _publish(
-    saved: Snapshot, world: World, aside: Path, target: Path, facts: dict[str, Any], shares: list[dict[str, Any]]
+    saved: Snapshot, world: World, staging: Path, target: Path, metadata: dict[str, Any], shares: list[dict[str, Any]]
 ) -> None:
     manifest = {
         "format": FORMAT,
         "step": saved.step,
         "world_size": world.size,
-        **facts,
+        **metadata,
         "zero_stage": saved.zero_stage,
         "shapes": saved.shapes,
         "weights": {name: file for share in shares for name, file in share["weights"].items()},
-        "moments": [stretch for share in shares for stretch in share["moments"]],
+        "moments": [slice_ for share in shares for slice_ in share["moments"]],
         "files": {name: file for share in shares for name, file in share["files"].items()},
     }
-    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
-    write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
-    fsync_folder(aside)
+    _write_manifest(staging, manifest)
     if target.exists():  # the same step saved again, by a run that went back before it
         os.rename(target, target.with_name(f".{target.name}.old.partial"))
-    os.rename(aside, target)
+    os.rename(staging, target)
     fsync_folder(target.parent)
     shutil.rmtree(target.with_name(f".{target.name}.old.partial"), ignore_errors=True)
 
 
-def save_weights(checkpoints: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> Path:
+def save_weights(checkpoints: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
     """A checkpoint of step 0 from weights alone, as of an imported model; its moments read as zeros."""
-    target, aside = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
-    _clear(aside)
+    target, staging = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
+    _clear(staging)
     whole = {name: value.float().contiguous() for name, value in weights.items()}
     manifest = {
         "format": FORMAT,
         "step": 0,
         "world_size": 1,
-        **facts,
+        **metadata,
         "shapes": {name: tuple(value.shape) for name, value in weights.items()},
         "weights": dict.fromkeys(weights, "model.safetensors"),
         "moments": [],
-        "files": {"model.safetensors": _write_tensors(aside / "model.safetensors", whole)},
+        "files": {"model.safetensors": _write_tensors(staging / "model.safetensors", whole)},
     }
-    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
-    write_synced(aside / "manifest.json", json.dumps(manifest, indent=1).encode())
-    fsync_folder(aside)
-    os.rename(aside, target)
+    _write_manifest(staging, manifest)
+    os.rename(staging, target)
     fsync_folder(checkpoints)
     return target
+
+
+def _write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
+    """The last file of a staging folder; afterwards only the rename is left."""
+    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
+    write_synced(staging / "manifest.json", json.dumps(manifest, indent=1).encode())
+    fsync_folder(staging)
 
 
 def _digest(manifest: dict[str, Any]) -> str:
@@ -213,13 +216,13 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 
 def remove_leftovers(checkpoints: Path) -> None:
-    """Delete what a killed process had written aside."""
+    """Delete the staging folders of killed processes."""
     if checkpoints.is_dir():
         for path in checkpoints.glob(".step-*.partial"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def retire(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_step: int | None) -> list[int]:
+def prune(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_step: int | None) -> list[int]:
     """Delete checkpoints beyond the retention rules once that of `saved_step` is complete; returns their steps.
 
     One of a later step was found damaged when the run went on from before it: it is left alone, and takes no place.
@@ -230,13 +233,13 @@ def retire(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_st
         keep.add(best_step)
     if config.keep_every is not None:
         keep.update(step for step in steps if step % config.keep_every == 0)
-    retired = [step for step in steps if step not in keep]
-    for step in retired:  # renamed first, so that a half-deleted folder never looks complete
+    pruned = [step for step in steps if step not in keep]
+    for step in pruned:  # renamed first, so that a half-deleted folder never looks complete
         folder = folder_of(checkpoints, step)
         gone = folder.with_name(f".{folder.name}.partial")
         os.rename(folder, gone)
         shutil.rmtree(gone, ignore_errors=True)
-    return retired
+    return pruned
 
 
 def set_aside(checkpoints: Path, step: int) -> list[str]:
@@ -267,11 +270,11 @@ class Checkpoint:
 
     def reader(self) -> Callable[[str, str, int, int], Tensor]:
         """read(name, kind, start, numel): fp32 elements [start, start + numel) of a flattened parameter or moment."""
-        stretches: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for stretch in self.manifest["moments"]:
-            stretches.setdefault((stretch["name"], stretch["kind"]), []).append(stretch)
+        slices: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for slice_ in self.manifest["moments"]:
+            slices.setdefault((slice_["name"], slice_["kind"]), []).append(slice_)
         files = {name: safe_open(self.folder / name, "pt") for name in self.manifest["files"]}  # type: ignore[no-untyped-call]
-        whole: dict[str, Tensor] = {}  # the parameter read last: its stretches are asked for in a row
+        whole: dict[str, Tensor] = {}  # the parameter read last: its slices are asked for in a row
 
         def read(name: str, kind: str, start: int, numel: int) -> Tensor:
             if kind == "weight":
@@ -279,19 +282,19 @@ class Checkpoint:
                     whole.clear()
                     whole[name] = files[self.manifest["weights"][name]].get_tensor(name).view(-1)
                 return whole[name].narrow(0, start, numel)
-            if not stretches:  # an imported model has not been stepped yet
+            if not slices:  # an imported model has not been stepped yet
                 return torch.zeros(numel)
             result = torch.empty(numel, dtype=torch.float32)
             missing = numel
-            for stretch in stretches[(name, kind)]:
-                first = max(start, stretch["start"])
-                last = min(start + numel, stretch["start"] + stretch["numel"])
+            for slice_ in slices[(name, kind)]:
+                first = max(start, slice_["start"])
+                last = min(start + numel, slice_["start"] + slice_["numel"])
                 if first < last:
-                    part = files[stretch["file"]].get_slice(f"{kind}/{name}@{stretch['start']}")
-                    result[first - start : last - start] = part[first - stretch["start"] : last - stretch["start"]]
+                    part = files[slice_["file"]].get_slice(f"{kind}/{name}@{slice_['start']}")
+                    result[first - start : last - start] = part[first - slice_["start"] : last - slice_["start"]]
                     missing -= last - first
             if missing:
-                raise Damaged(f"{missing} elements of {kind} of {name} are in no file")
+                raise CorruptCheckpoint(f"{missing} elements of {kind} of {name} are in no file")
             return result
 
         return read
@@ -304,37 +307,39 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path, share: tuple[int, int] = (0, 1)) -> Checkpoint:
-    """Open and verify: rank r of n checks every n-th file. Raises Damaged, naming what is wrong."""
+    """Open and verify: rank r of n checks every n-th file. Raises CorruptCheckpoint, naming what is wrong."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_bytes())
         if manifest.get("sha256") != _digest(manifest):
-            raise Damaged("manifest.json: its sha256 differs")
+            raise CorruptCheckpoint("manifest.json: its sha256 differs")
         if manifest["format"] != FORMAT:
-            raise Damaged(f"manifest.json: format {manifest['format']} is not the one this version reads ({FORMAT})")
-        for index, (name, facts) in enumerate(manifest["files"].items()):
+            raise CorruptCheckpoint(
+                f"manifest.json: format {manifest['format']} is not the one this version reads ({FORMAT})"
+            )
+        for index, (name, metadata) in enumerate(manifest["files"].items()):
             if index % share[1] != share[0]:
                 continue
             file = folder / name
             if not file.is_file():
-                raise Damaged(f"{name}: missing")
-            if file.stat().st_size != facts["bytes"]:
-                raise Damaged(f"{name}: {file.stat().st_size} bytes instead of {facts['bytes']}")
-            if sha256(file) != facts["sha256"]:
-                raise Damaged(f"{name}: its sha256 differs")
+                raise CorruptCheckpoint(f"{name}: missing")
+            if file.stat().st_size != metadata["bytes"]:
+                raise CorruptCheckpoint(f"{name}: {file.stat().st_size} bytes instead of {metadata['bytes']}")
+            if sha256(file) != metadata["sha256"]:
+                raise CorruptCheckpoint(f"{name}: its sha256 differs")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise Damaged(f"manifest.json: {type(error).__name__}: {error}") from None
+        raise CorruptCheckpoint(f"manifest.json: {type(error).__name__}: {error}") from None
     return Checkpoint(folder, manifest)
 
 
-def newest_intact(checkpoints: Path, world: World) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint whose bytes are as written, and a line for each newer one that is damaged. Collective."""
+def latest_valid_checkpoint(checkpoints: Path, world: World) -> tuple[Checkpoint | None, list[str]]:
+    """The latest checkpoint whose bytes are as written, and a line for each later one that is corrupt. Collective."""
     damage: list[str] = []
     for step in reversed(world.broadcast(steps_in(checkpoints))):
         checkpoint, error = None, None
         try:
             checkpoint = open_checkpoint(folder_of(checkpoints, step), (world.rank, world.size))
-        except Damaged as caught:
+        except CorruptCheckpoint as caught:
             error = str(caught)
         errors = [one for one in world.gather(error) if one]
         if not errors:
@@ -343,12 +348,12 @@ def newest_intact(checkpoints: Path, world: World) -> tuple[Checkpoint | None, l
     return None, damage
 
 
-def each_intact(checkpoints: Path) -> Iterator[Checkpoint]:
-    """Intact checkpoints, newest first, for who only reads; the damaged ones among them are named on standard error."""
+def valid_checkpoints(checkpoints: Path) -> Iterator[Checkpoint]:
+    """Valid checkpoints, latest first, for readers only; the corrupt ones among them are named on standard error."""
     for step in reversed(steps_in(checkpoints)):
         try:
             yield open_checkpoint(folder_of(checkpoints, step))
-        except Damaged as error:
+        except CorruptCheckpoint as error:
             print(f"isoflop: {_damage(step, str(error))}", file=sys.stderr)
 
 

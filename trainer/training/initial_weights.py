@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import each_intact
+from trainer.training.checkpoint import valid_checkpoints
 from trainer.utils.errors import UserError
 
 BODIES = ("body.", "reference.")  # prefixes of a whole model inside a tuned one; what has none of them is a new head
@@ -25,7 +25,7 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
     if not config.task.begins_from_parent or not (beginning or config.task.kind == "preference"):
         return lambda name: None
     parent = Path(str(config.task.parent))
-    checkpoint = next(each_intact(RunFolder(parent).checkpoints), None)
+    checkpoint = next(valid_checkpoints(RunFolder(parent).checkpoints), None)
     if checkpoint is None:
         raise UserError(f"task.parent: {parent}: no intact checkpoint")
     read, shapes = checkpoint.reader(), checkpoint.manifest["shapes"]

@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
+import torch
 
-from trainer.books import parameters
+from trainer.books import memory, parameters
 from trainer.books.layout import micro_batch
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 from trainer.config.host import precision
-from trainer.data import Examples, StepBatch, StepLoader, describe, tokens_by_source
+from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
 from trainer.models import NOT_A_TARGET
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
-from trainer.trackers.records import EvaluationRecord
-from trainer.training.checkpoint import newest_intact, remove_leftovers
-from trainer.training.checkpoint_manager import Saver
-from trainer.training.dataset import Source, examples, prepare
+from trainer.training.checkpoint import Checkpoint, latest_valid_checkpoint, remove_leftovers
+from trainer.training.checkpoint_manager import CheckpointManager
+from trainer.training.dataset import examples, prepare
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
 from trainer.training.faults.damaged_data import DataWatch
@@ -34,10 +32,13 @@ from trainer.training.faults.guard import Gradients, Guard
 from trainer.training.faults.signals import StopRequest
 from trainer.training.faults.stragglers import Stragglers
 from trainer.training.faults.watchdog import Watchdog
-from trainer.training.held_out_loss import accounts, parts
+from trainer.training.hooks import Hook, StepResult
 from trainer.training.initial_weights import parent_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
-from trainer.training.step_metrics import Bookkeeper
+from trainer.training.numerics import numerics_of_attempt
+from trainer.training.step_metrics import StepMetrics
+from trainer.training.validation import Validation
+from trainer.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -53,221 +54,319 @@ class Outcome:
         return f"{self.status}: {self.reason}" if self.reason else self.status
 
 
+@dataclass
+class TrainState:
+    """What changes while a run goes on, beside weights, optimizer and guard."""
+
+    step: int = 0  # updates made
+    best: dict[str, Any] = field(default_factory=dict)  # step, loss and bits_per_byte of the lowest held-out loss
+    evaluated_step: int | None = None  # of the last evaluation
+
+
 def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) -> Outcome:
     """Train until the budget is used up or somebody asks to stop. Every rank of the run calls this."""
-    attempt = world.broadcast(folder.attempts())
-    prepared = prepare(config)
-    data_watch = DataWatch(prepared, world, folder.path)
-    if world.is_first:
-        remove_leftovers(folder.checkpoints)
-        shutil.copyfile(prepared.tokenizer_file, folder.tokenizer)
+    return Trainer(config, folder, world, stop).run()
 
-    # The model, and where the last attempt, or the run that it is tuned from, left it.
-    checkpoint, damage = newest_intact(folder.checkpoints, world)
-    engine = Engine(config, world, parent_weights(config, beginning=checkpoint is None))
-    first_step = 0
-    best: dict[str, Any] = {}
-    if checkpoint is not None:
-        first_step, best = checkpoint.step, checkpoint.manifest["best"]
-        engine.load(first_step, checkpoint.reader())
 
-    # The data: a function of the step.
-    samples, held_out = examples(prepared, config, "train"), parts(prepared, config)
-    batch_size, size, total = config.optim.batch_size, micro_batch(config), known_steps(config)
-    loader = StepLoader(samples, batch_size=batch_size, micro_batch=size, rank=world.rank, world_size=world.size)
+class Trainer:
+    """One attempt at a run. All methods are collective: every rank calls them alike.
 
-    # Those who listen.
-    trackers = make_trackers(config, folder.path, rank=world.rank, resumed_from=first_step)
-    trackers.start(RunContext(config, folder.path, total, parameters(config).total, world.size, first_step, attempt))
-    book = Bookkeeper(config, folder, world, trackers, attempt, first_step)
-    if world.is_first and folder.ended_in_silence():
-        lost = f"attempt {attempt - 1} ended without a word, as after kill -9 or a loss of power"
-        book.event("lost", first_step, lost)
-    for line in damage:
-        book.event("damage", first_step, line)
-    where = f"on {world.size} rank(s) at ZeRO {engine.stage} in {precision(config)}"
-    if attempt == 0:
-        lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
-        shape = f"{total or 'as many'} steps of {batch_size} x {lengths} tokens"
-        book.event("start", 0, f"start: {shape} {where}")
-    else:
-        place = checkpoint.folder.name if checkpoint else "the beginning"
-        book.event("resume", first_step, f"going on from {place} {where}")
-    if world.is_first:
-        facts = {"world_size": world.size, "zero_stage": engine.stage, "device": str(world.device)}
-        folder.write_environment(attempt, {**facts, "data": prepared.fingerprint})
+    Whoever only listens is in `hooks`, a list that may be added to before `run`; the guard, the deadline and the watch
+    over the data also decide, and are asked by name.
+    """
 
-    # Those who look after it.
-    guard = Guard(config.anomalies, checkpoint.manifest.get("guard", {}) if checkpoint else {})
-    saver = Saver(config.checkpoint, engine, world, folder.checkpoints, book, first_step if checkpoint else None)
-    deadline = Deadline(config.faults.wall_seconds, guessed_seconds(parameters(config).total))
-    stragglers = Stragglers(config.faults, world)
-    data_watch.begin(first_step, checkpoint.manifest.get("trusted", 0) if checkpoint else 0)
-    watchdog = Watchdog(config, world, folder.path, attempt, lambda: world.entered + engine.passes)
+    def __init__(self, config: Config, folder: RunFolder, world: World, stop: StopRequest) -> None:
+        self.config, self.folder, self.world, self.stop = config, folder, world, stop
+        self.attempt = world.broadcast(folder.attempts())
+        self.total = known_steps(config)  # null: until a measured budget is used up
+        self.prepared = prepare(config)
+        self.data_watch = DataWatch(self.prepared, world, folder.path)
+        if world.is_first:
+            remove_leftovers(folder.checkpoints)
+            shutil.copyfile(self.prepared.tokenizer_file, folder.tokenizer)
+        checkpoint, damage = self._setup_model()
+        self._setup_data()
+        self._setup_metrics(checkpoint, damage)
+        self._setup_hooks(checkpoint)
+        self._dry_run()
 
-    def gradients(batch: StepBatch, targets: float) -> Gradients:
-        loss_sum, side_sums = engine.forward_backward(batch.micro_batches, targets)
-        norm, names = engine.gradient_norm(), sorted(side_sums)
-        mine = (float(loss_sum), norm / world.size, *(float(side_sums[name]) for name in names))
-        loss, norm, *sides = world.sum(*mine)
+    # --- setup ---
+
+    def _setup_model(self) -> tuple[Checkpoint | None, list[str]]:
+        """The model, where the last attempt or the run that it is tuned from left it; returns the checkpoint that it
+        goes on from and a line for each later one that is corrupt."""
+        checkpoint, damage = latest_valid_checkpoint(self.folder.checkpoints, self.world)
+        self.engine = Engine(self.config, self.world, parent_weights(self.config, beginning=checkpoint is None))
+        self.state = TrainState()
+        if checkpoint is not None:
+            self.engine.load(checkpoint.step, checkpoint.reader())
+            self.state = TrainState(checkpoint.step, checkpoint.manifest["best"], checkpoint.step)
+        return checkpoint, damage
+
+    def _setup_data(self) -> None:
+        """The data: a function of the step."""
+        self.samples = examples(self.prepared, self.config, "train")
+        self.validation = Validation(self.config, self.prepared, self.world)
+        self.loader = StepLoader(
+            self.samples,
+            batch_size=self.config.optim.batch_size,
+            micro_batch=micro_batch(self.config),
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
+
+    def _setup_metrics(self, checkpoint: Checkpoint | None, damage: list[str]) -> None:
+        """Trackers, step records, and the first lines of this attempt in the logbook."""
+        config, folder, world, step, attempt = self.config, self.folder, self.world, self.state.step, self.attempt
+        self.trackers = make_trackers(config, folder.path, rank=world.rank, resumed_from=step)
+        count = parameters(config).total
+        self.trackers.start(RunContext(config, folder.path, self.total, count, world.size, step, attempt))
+        self.metrics = StepMetrics(config, folder, world, self.trackers, attempt, step)
+        if world.is_first and folder.ended_in_silence():
+            lost = f"attempt {attempt - 1} ended without a word, as after kill -9 or a loss of power"
+            self.metrics.event("lost", step, lost)
+        for line in damage:
+            self.metrics.event("damage", step, line)
+        where = f"on {world.size} rank(s) at ZeRO {self.engine.stage} in {precision(config)}"
+        if attempt == 0:
+            lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
+            shape = f"{self.total or 'as many'} steps of {config.optim.batch_size} x {lengths} tokens"
+            self.metrics.event("start", 0, f"start: {shape} {where}")
+        else:
+            place = checkpoint.folder.name if checkpoint else "the beginning"
+            self.metrics.event("resume", step, f"going on from {place} {where}")
+        if world.is_first:
+            numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
+            host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
+            folder.write_environment(attempt, {**host, "numerics": numerics, "data": self.prepared.fingerprint})
+
+    def _setup_hooks(self, checkpoint: Checkpoint | None) -> None:
+        config, world, step, manifest = self.config, self.world, self.state.step, checkpoint and checkpoint.manifest
+        self.guard = Guard(config.anomalies, manifest.get("guard", {}) if manifest else {})
+        self.checkpoints = CheckpointManager(
+            config.checkpoint,
+            self.engine,
+            world,
+            self.folder.checkpoints,
+            self.metrics,
+            step if checkpoint else None,
+            self._saved,
+        )
+        self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(parameters(config).total))
+        stragglers = Stragglers(config.faults, world, self.metrics.event)
+        self.data_watch.begin(step, manifest.get("trusted", 0) if manifest else 0)
+        engine = self.engine
+        self.watchdog = Watchdog(config, world, self.folder.path, self.attempt, lambda: world.entered + engine.passes)
+        self.hooks: list[Hook] = [
+            self.metrics,
+            self.watchdog,
+            stragglers,
+            self.checkpoints,
+            self.deadline,
+            self.data_watch,
+        ]
+
+    def _dry_run(self) -> None:
+        """A step on the largest batch before step 1, whose gradients are thrown away: whether it fits is known now."""
+        if not self.config.engine.dry_run:
+            return
+        longest = max(self.config.curriculum.stages, key=lambda stage: stage.sequence_length)
+        try:
+            peak = self.engine.dry_run(self.loader.step(longest.first))
+        except torch.OutOfMemoryError:
+            raise UserError(self._too_large()) from None
+        planned = memory(self.config).total
+        text = f"dry run: {peak / 2**30:.2f} GiB at the peak of a step, {planned / 2**30:.2f} GiB planned"
+        self.metrics.event("dry_run", self.state.step, text, memory_peak_bytes=peak, planned_bytes=planned)
+
+    def _too_large(self) -> str:
+        """One line for a step that does not fit into the memory of this device."""
+        rows = micro_batch(self.config)
+        way = f"set engine.micro_batch={rows // 2}" if rows > 1 else "set engine.activation_checkpointing=true"
+        planned = memory(self.config).total / 2**30
+        return f"engine.micro_batch: {rows} x the longest sequence does not fit ({planned:.2f} GiB planned); {way}"
+
+    def _phase(self, name: str) -> None:
+        for hook in self.hooks:
+            hook.phase(name, self.state.step)
+
+    def _saved(self, step: int, seconds: float) -> None:
+        for hook in self.hooks:
+            hook.saved(step, seconds)
+
+    # --- the run ---
+
+    def run(self) -> Outcome:
+        """Every step, then the end of the run or of this attempt.
+
+        The iterator over batches goes on through a roll-back, it never starts again: after batch b comes b + 1 on every
+        path. An update, a skipped batch and a roll-back all leave `guard.batch(step) == b + 1`; the last, because the
+        batches that it skips are all those from the checkpoint's next one to b.
+        """
+        outcome = None
+        self._phase("data")
+        batches = self.loader.steps(self.guard.batch(self.state.step), workers=self.config.engine.data_workers)
+        with contextlib.closing(batches), self.metrics.reporting_errors(lambda: self.state.step):
+            while outcome is None and (self.total is None or self.state.step < self.total):
+                outcome = self.step(batches)
+        return self.finish(outcome or Outcome("finished", self.state.step))
+
+    def step(self, batches: Generator[StepBatch, None, None]) -> Outcome | None:
+        """Train on the next batch, or leave it out where the guard says so; an outcome where the run ends here."""
+        for hook in self.hooks:
+            hook.step_began(self.state.step)
+        batch = next(batches)
+        targets, used, outcome = self._agree(batch)
+        if outcome is not None:
+            return outcome
+
+        self._phase("forward_backward")
+        report = partial(self.metrics.event_of_batch, self.samples, batch.step, self.state.step)
+        gradients, decision = self.guard.decide(
+            partial(self._gradients, batch, targets), self.engine.skip_update, report
+        )
+        if decision == "stop":
+            return Outcome("halted", self.state.step, self.guard.reason)
+        if decision == "skip":
+            self.guard.skip(batch.step)
+        elif decision == "rollback":
+            self.roll_back(batch.step)
+        else:
+            self._update(batch, targets, used, gradients)
+            every_evaluation, every_checkpoint = self.config.evaluation.every_steps, self.config.checkpoint.every_steps
+            if every_evaluation and self.state.step % every_evaluation == 0:
+                self.evaluate()
+            if every_checkpoint and self.state.step % every_checkpoint == 0:
+                self.save()
+        self._phase("data")
+        return None
+
+    def _agree(self, batch: StepBatch) -> tuple[float, float, Outcome | None]:
+        """One collective at every step boundary: the targets of all ranks, the largest share of a measured budget that
+        is used up, and the outcome where any rank has a reason to end."""
+        step = self.state.step
+        # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
+        counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
+        wish = self._wish_to_stop()
+        spent = self.metrics.budget()  # of the first rank, so that all decide alike
+        self._phase("idle")  # until the slowest rank has its batch
+        asked, most = float(wish is not None), max(spent.values(), default=0.0)
+        targets, stops, used, *standing = self.world.sum(counted, asked, most, *self.data_watch.standing())
+        outcome = None
+        if self.data_watch.decide(step, standing, self.metrics.event):
+            outcome = Outcome("failed", step)
+        elif stops:
+            outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
+        elif used >= 1:
+            name = max(spent, key=lambda name: spent[name], default="")
+            reason = f"budget.{name}={self.config.budget.measured.get(name)} is used up"
+            outcome = Outcome("finished", step, reason)
+        return targets, used, outcome
+
+    def _wish_to_stop(self) -> str | None:
+        """Why this rank wants to stop, if it does."""
+        return self.stop.signal or self.deadline.reason()
+
+    def _gradients(self, batch: StepBatch, targets: float) -> Gradients:
+        loss_sum, side_sums = self.engine.forward_backward(batch.micro_batches, targets)
+        norm, names = self.engine.gradient_norm(), sorted(side_sums)
+        mine = (float(loss_sum), norm / self.world.size, *(float(side_sums[name]) for name in names))
+        loss, norm, *sides = self.world.sum(*mine)
         return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)))
 
-    evaluated_step = first_step if checkpoint is not None else None
+    def _update(self, batch: StepBatch, targets: float, used: float, gradients: Gradients) -> None:
+        """One update of the weights, and what is told of it."""
+        config, state = self.config, self.state
+        self._phase("optimizer")
+        lr = learning_rate(config.optim, state.step, self.total or expected_steps(state.step, used))
+        self.engine.update(lr)
+        self.engine.synchronize()
+        state.step += 1
 
-    def evaluate(step: int) -> None:
-        nonlocal best, evaluated_step
-        book.phase("evaluation")
-        watchdog.begin("evaluation", step)
-        evaluated_step = step
-        record = held_out_loss(engine, world, held_out, prepared, config, size, step, attempt)
-        trackers.evaluation(record)
-        if record.loss < best.get("loss", math.inf):
-            best = {"step": step, "loss": record.loss}
-            if record.bits_per_byte is not None:
-                best["bits_per_byte"] = record.bits_per_byte
-
-    def save(step: int) -> None:
-        book.phase("checkpoint")
-        watchdog.begin("checkpoint", step)
-        facts = {"science": config.science_hash(), "data": prepared.fingerprint, "best": best, "guard": guard.state()}
-        saver.save(step, {**facts, "trusted": data_watch.trusted()})
-
-    def roll_back(step: int, batch: int) -> int:
-        """To the newest checkpoint, or only past this batch where there is none; returns the step of it."""
-        nonlocal best
-        saver.wait()
-        checkpoint, _ = newest_intact(folder.checkpoints, world)
-        if checkpoint is None:
-            guard.skip(batch)
-            return step
-        engine.load(checkpoint.step, checkpoint.reader())
-        best = checkpoint.manifest["best"]
-        guard.roll_back(checkpoint.step, checkpoint.manifest["guard"], batch)
-        first, _ = guard.holes[-1]
-        book.event(
-            "rollback", checkpoint.step, f"back at step {checkpoint.step}; batches {first} to {batch} are skipped"
+        self._phase("other")
+        readings = self.samples.readings(self.guard.batch(state.step) * config.optim.batch_size)
+        result = StepResult(
+            step=state.step,
+            targets=targets,
+            loss=gradients.loss,
+            grad_norm=gradients.norm,
+            lr=lr,
+            memory_peak_bytes=self.engine.memory_peak_bytes(),
+            sums=gradients.sums,
+            sources=tokens_by_source(readings),
+            alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
         )
-        return checkpoint.step
+        for hook in self.hooks:
+            hook.step_ended(result)
+        if state.step == config.curriculum.stage(state.step - 1).last or state.step == self.total:
+            rows = [asdict(reading) for reading in readings]
+            self.metrics.event("read", state.step, describe(readings), readings=rows)
 
-    # The steps.
-    step, outcome = first_step, None
-    every_evaluation, every_checkpoint = config.evaluation.every_steps, config.checkpoint.every_steps
-    book.phase("data")
-    drawn = loader.steps(guard.batch(step), workers=config.engine.data_workers)
-    with contextlib.closing(drawn) as batches, book.telling_of_losses(lambda: step):
-        while total is None or step < total:
-            watchdog.begin("step", step + 1)
-            batch = next(batches)
-            # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
-            counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
-            wish = stop.signal or deadline.reason()
-            spent = book.budget()  # of the first rank, so that all decide alike
-            book.phase("idle")  # until the slowest rank has its batch
-            asked, most = float(wish is not None), max(spent.values(), default=0.0)
-            targets, stops, used, *standing = world.sum(counted, asked, most, *data_watch.standing())
-            if data_watch.judge(step, standing, book.event):
-                outcome = Outcome("failed", step)
-                break
-            if stops:
-                outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
-                break
-            if used >= 1:
-                name = max(spent, key=lambda name: spent[name], default="")
-                outcome = Outcome("finished", step, f"budget.{name}={config.budget.measured.get(name)} is used up")
-                break
+    # --- once in a while ---
 
-            book.phase("forward_backward")
-            tell = partial(book.event_of_batch, samples, batch.step, step)
-            found, verdict = guard.judge(partial(gradients, batch, targets), engine.discard, tell)
-            if verdict == "stop":
-                outcome = Outcome("halted", step, guard.reason)
-                break
-            if verdict in ("skip", "rollback"):
-                if verdict == "rollback":
-                    step = roll_back(step, batch.step)
-                else:
-                    guard.skip(batch.step)
-                book.phase("data")
-                continue
+    def evaluate(self) -> None:
+        """Measure the loss on text that was never trained on."""
+        self._phase("evaluation")
+        self.state.evaluated_step = self.state.step
+        record = self.validation.measure(self.engine, self.state.step, self.attempt)
+        for hook in self.hooks:
+            hook.evaluated(record)
+        if record.loss < self.state.best.get("loss", math.inf):
+            self.state.best = {"step": record.step, "loss": record.loss}
+            if record.bits_per_byte is not None:
+                self.state.best["bits_per_byte"] = record.bits_per_byte
 
-            book.phase("optimizer")
-            lr = learning_rate(config.optim, step, total or expected_steps(step, used))
-            engine.update(lr)
-            engine.synchronize()
-            step += 1
+    def save(self) -> None:
+        """Write a checkpoint, in the background where `checkpoint.asynchronous` says so."""
+        self._phase("checkpoint")
+        identity = {"science": self.config.science_hash(), "data": self.prepared.fingerprint}
+        progress = {"best": self.state.best, "guard": self.guard.state(), "trusted": self.data_watch.trusted()}
+        self.checkpoints.save(self.state.step, identity | progress)
 
-            book.phase("other")
-            readings = samples.readings(guard.batch(step) * batch_size)
-            memory, sources = engine.memory_peak_bytes(), tokens_by_source(readings)
-            book.step(step, targets, found.loss, found.norm, lr, memory, found.sums, sources)
-            if step == config.curriculum.stage(step - 1).last or step == total:
-                book.event("read", step, describe(readings), readings=[asdict(reading) for reading in readings])
-            stragglers.step(batch.seconds_waited + engine.forward_seconds, partial(book.event, step=step))
-            saver.look()
+    def roll_back(self, batch: int) -> None:
+        """To the latest checkpoint, leaving out all batches since; only past this batch where there is none."""
+        self.checkpoints.wait()
+        checkpoint, _ = latest_valid_checkpoint(self.folder.checkpoints, self.world)
+        if checkpoint is None:
+            self.guard.skip(batch)
+            return
+        step = checkpoint.step
+        self.engine.load(step, checkpoint.reader())
+        self.state.step, self.state.best = step, checkpoint.manifest["best"]
+        self.guard.roll_back(step, checkpoint.manifest["guard"], batch)
+        first, _ = self.guard.skipped_batches[-1]
+        self.metrics.event("rollback", step, f"back at step {step}; batches {first} to {batch} are skipped")
 
-            # Once in a while: measure on text that was never trained on, and save.
-            if every_evaluation and step % every_evaluation == 0:
-                evaluate(step)
-            if every_checkpoint and step % every_checkpoint == 0:
-                save(step)
-            deadline.saved(saver.seconds)
-            book.phase("data")
+    # --- the end, or the end of this attempt ---
 
-    # The end, or the end of this attempt.
-    outcome = outcome or Outcome("finished", step)
-    saver.wait()
-    if outcome.status == "finished" and evaluated_step != step:
-        evaluate(step)
-    if outcome.status in ("finished", "stopped") and saver.saved_step != step:
-        save(step)
-        saver.wait()
-    if outcome.status == "finished":
-        book.phase("idle")
-        if wish := data_watch.wait(step, lambda: stop.signal or deadline.reason(), book.event, watchdog):
-            outcome = Outcome("stopped", step, wish)
-    if outcome.status != "halted" and saver.failure is not None:
-        outcome = Outcome("failed", step, f"the last checkpoint could not be written ({saver.failure.strerror})")
-    if data_watch.damaged:
-        outcome = Outcome("failed", step, data_watch.conclude(step, folder.checkpoints, book.event))
-    data_watch.close()
-    watchdog.close()
-    book.close(outcome.status, step, outcome.text)
-    trackers.finish(outcome.status, {"step": step, **{f"best_{name}": value for name, value in best.items()}})
-    engine.close()
-    return outcome
+    def finish(self, outcome: Outcome) -> Outcome:
+        """Evaluate and save what is not yet, and close everything; returns how the run ended after that."""
+        outcome = self._complete(outcome)
+        for hook in reversed(self.hooks):
+            hook.closed(outcome.status, self.state.step, outcome.text)
+        best = {f"best_{name}": value for name, value in self.state.best.items()}
+        self.trackers.finish(outcome.status, {"step": self.state.step, **best})
+        self.engine.close()
+        return outcome
 
-
-def held_out_loss(
-    engine: Engine,
-    world: World,
-    held_out: Mapping[str, Examples],
-    prepared: Source,
-    config: Config,
-    size: int,
-    step: int,
-    attempt: int,
-) -> EvaluationRecord:
-    """Loss over the held-out samples, divided over the ranks in micro-batches of `size`."""
-    began = time.monotonic()
-    total = sum(map(len, held_out.values()))
-    most = config.evaluation.samples or total
-    sums = {}
-    for name, samples in held_out.items():
-        count = min(len(samples), -(-most * len(samples) // total))
-        sums[name] = engine.evaluate(_shares(samples, count, size, world))
-    return EvaluationRecord(
-        step=step,
-        tokens=config.curriculum.tokens(step),
-        seconds=time.monotonic() - began,
-        attempt=attempt,
-        **accounts(prepared, config, sums),
-    )
-
-
-def _shares(held_out: Examples, count: int, size: int, world: World) -> Iterator[dict[str, np.ndarray]]:
-    """This rank's held-out micro-batches: equally many and equally large on every rank; past the end, no targets."""
-    for start in range(0, count, size * world.size):
-        first = start + world.rank * size
-        batch = held_out.batch(first, first + size)
-        batch["targets"][max(0, count - first) :] = NOT_A_TARGET
-        yield batch
+    def _complete(self, outcome: Outcome) -> Outcome:
+        """The last evaluation, the last checkpoint and the last shards to verify; each may change the outcome."""
+        step = self.state.step
+        self.checkpoints.wait()
+        if outcome.status == "finished" and self.state.evaluated_step != step:
+            self.evaluate()
+        if outcome.status in ("finished", "stopped") and self.checkpoints.saved_step != step:
+            self.save()
+            self.checkpoints.wait()
+        if outcome.status == "finished":
+            self._phase("idle")
+            progress = partial(self.watchdog.phase, "verification", step)
+            if wish := self.data_watch.wait(step, self._wish_to_stop, self.metrics.event, progress):
+                outcome = Outcome("stopped", step, wish)
+        failure = self.checkpoints.failure
+        if outcome.status != "halted" and failure is not None:
+            outcome = Outcome("failed", step, f"the last checkpoint could not be written ({failure.strerror})")
+        if self.data_watch.damaged:
+            reason = self.data_watch.conclude(step, self.folder.checkpoints, self.metrics.event)
+            outcome = Outcome("failed", step, reason)
+        return outcome

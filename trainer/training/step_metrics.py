@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trainer.books import flops
+from trainer.books.budget import price_of
 from trainer.books.records import STEP_PHASES
 from trainer.config import Config
 from trainer.config.host import precision
@@ -16,14 +17,15 @@ from trainer.meter import Meter, gpu_of
 from trainer.run_folder import RunFolder
 from trainer.trackers import Trackers
 from trainer.trackers.jsonl import append_event
-from trainer.trackers.records import Event, StepRecord
-from trainer.training.budget_tracker import Purse
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
 from trainer.training.faults.reporting import lost_a_peer
+from trainer.training.hooks import Hook, StepResult
 
 
-class Bookkeeper:
-    """Told of phases as they begin and of steps as they end."""
+class StepMetrics(Hook):
+    """Hears of phases as they begin and of steps as they end; writes step records, evaluations and the logbook."""
 
     def __init__(
         self,
@@ -58,10 +60,12 @@ class Bookkeeper:
         self.began = self._mark = clock()
         self._phase = "start"
         self._seconds: dict[str, float] = {}
-        self._purse = Purse(config, folder.path, world.size) if config.budget.measured and world.is_first else None
+        self._budget_tracker = (
+            BudgetTracker(config, folder.path, world.size) if config.budget.measured and world.is_first else None
+        )
         self.meter.start()
 
-    def phase(self, name: str) -> None:
+    def phase(self, name: str, step: int = 0) -> None:
         """From now on time and energy belong to `name`; a phase ends where the next one begins, so that together they
         are the time of the attempt."""
         self._advance()
@@ -78,6 +82,21 @@ class Bookkeeper:
         self._advance()
         seconds, self._seconds = self._seconds, {}
         return seconds
+
+    def step_ended(self, result: StepResult) -> None:
+        self.step(
+            result.step,
+            result.targets,
+            result.loss,
+            result.grad_norm,
+            result.lr,
+            result.memory_peak_bytes,
+            dict(result.sums),
+            dict(result.sources),
+        )
+
+    def evaluated(self, record: EvaluationRecord) -> None:
+        self.trackers.evaluation(record)
 
     def step(
         self,
@@ -116,16 +135,17 @@ class Bookkeeper:
                 attempt=self.attempt,
                 sources=sources,
                 sums=sums,
-                joules=self.meter.read(step),
+                joules=(joules := self.meter.read(step)),
+                price=price_of(self.config, joules),
                 budget=self.budget(),
             )
         )
 
     def budget(self) -> dict[str, float]:
         """Share of every measured budget that is used up, all attempts counted; on ranks other than the first: none."""
-        if self._purse is None:
+        if self._budget_tracker is None:
             return {}
-        return self._purse.used(self._clock() - self.began, self.meter.joules)
+        return self._budget_tracker.used(self._clock() - self.began, self.meter.joules)
 
     def event(self, name: str, step: int, text: str, **data: Any) -> None:
         """A line of the logbook."""
@@ -140,7 +160,7 @@ class Bookkeeper:
             self.event(name, step, text, batch=batch, first_sample=first, documents=where)
 
     @contextlib.contextmanager
-    def telling_of_losses(self, step: Callable[[], int]) -> Iterator[None]:
+    def reporting_errors(self, step: Callable[[], int]) -> Iterator[None]:
         """What breaks this attempt has a line of the logbook, by the first rank and by any that broke by itself."""
         try:
             yield
@@ -159,7 +179,7 @@ class Bookkeeper:
         elif not sign:
             append_event(self.run, event)
 
-    def close(self, status: str, step: int, text: str) -> None:
+    def closed(self, status: str, step: int, text: str) -> None:
         """The last line of the logbook, with the time since the last step's record: an evaluation, a checkpoint."""
         seconds = self._take_seconds()
         self.event(status, step, text, status=status, seconds=seconds, wall_seconds=self._mark - self.began)

@@ -11,7 +11,16 @@ import pytest
 import yaml
 from parameter_cases import config as small_config
 
-from trainer.books import Figure, PriceTag, format_figure, format_plans, format_price_tag, measured, plan, plans_json
+from trainer.books import (
+    PriceTag,
+    Quantity,
+    format_plans,
+    format_price_tag,
+    format_quantity,
+    measured,
+    plan,
+    plans_json,
+)
 from trainer.books.clock import step_seconds
 from trainer.books.fitting import PARTS, fit
 from trainer.books.memory import memory
@@ -187,4 +196,4 @@ def test_several_runs_in_one_table(preset, monkeypatch, tmp_path):
 
 
 def test_a_lower_bound_is_told_by_its_low_end() -> None:
-    assert format_figure(Figure(2.0, "estimated", "watts", 1.0, None), "kWh") == "at least 1 kWh"
+    assert format_quantity(Quantity(2.0, "estimated", "watts", 1.0, None), "kWh") == "at least 1 kWh"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.books import Figure, plan
+from trainer.books import Quantity, plan
 from trainer.books.fitting import fit
 from trainer.config import Config
 
@@ -44,7 +44,7 @@ def configuration(preset: str, size: int | None, gpus: int, batch: int, engine: 
     )
 
 
-def predicted(row: tuple) -> Figure:
+def predicted(row: tuple) -> Quantity:
     _, preset, size, gpus, batch, _, engine = row
     figure = plan(configuration(preset, size, gpus, batch, engine))["mfu"].planned
     assert figure is not None

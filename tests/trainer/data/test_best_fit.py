@@ -60,7 +60,7 @@ def test_every_piece_is_read_once_an_epoch_and_alone(config, prepared, family, o
     n = len(samples)
     window, batch = samples.window(0, n), samples.batch(0, n)
     assert np.array_equal(np.sort(window.place), np.arange(len(window.place)))
-    alone = samples.stretch(0).cutting.objective.inner.apply(window)
+    alone = samples.sample_range(0).chunker.objective.inner.apply(window)
     number = np.arange(len(window.owner)) - np.searchsorted(window.owner, window.owner)
     for prefix in ("source_", "") if "source_tokens" in batch else ("",):
         segments = batch[f"{prefix}segments"]
@@ -86,7 +86,7 @@ def test_documents_stay_whole(config, prepared):
 def test_less_padding_than_padded(config, prepared):
     samples = Samples(prepared, made(config, "encoder", {"name": "masked_lm"}), "train")
     share = float((samples.batch(0, len(samples))["segments"] < 0).mean())
-    assert share == pytest.approx(samples.stretch(0).cutting.parts[0].fit.padding)
+    assert share == pytest.approx(samples.sample_range(0).chunker.parts[0].fit.padding)
     stream = TokenStream(prepared, "train")
     one_each = 1 - float(np.diff(stream.starts, append=len(stream)).mean()) / 512  # with one document a sample
     assert share < 0.1 < 0.5 < one_each

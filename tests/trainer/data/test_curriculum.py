@@ -88,9 +88,9 @@ def test_stages_of_one_length_change_nothing(config, prepared):
 def test_every_stage_reads_each_window_once_an_epoch(config, prepared):
     long = [{"tokens": 10**6, "sequence_length": 16}, {"tokens": 10**6, "sequence_length": 64}]
     samples = Samples(prepared, staged(config, data={"stages": long}), "train")
-    for stretch in samples.stretches:
-        n = stretch.cutting.n
-        places = samples.window(stretch.first, stretch.first + 2 * n).place
+    for sample_range in samples.sample_ranges:
+        n = sample_range.chunker.n
+        places = samples.window(sample_range.first, sample_range.first + 2 * n).place
         assert np.array_equal(np.sort(places[:n]), np.arange(n))
         assert not np.array_equal(places[:n], places[n:])
 
@@ -157,6 +157,6 @@ def test_what_was_read_is_a_function_of_the_step(config, prepared):
         assert [reading.stage for reading in read] == list(range(staged(config).curriculum.stage(step - 1).number + 1))
         assert sum(reading.samples for reading in read) == 4 * step
         assert tokens_by_source(read) == {"text": staged(config).curriculum.tokens(step)}
-    n = drawn.stretch(0).cutting.n
+    n = drawn.sample_range(0).chunker.n
     assert read[0].epochs == 20 / n and read[2].epochs == 12 / n
     assert describe(read).startswith("read so far: text ")

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from trainer.config import Config
 from trainer.data import Prepared, Samples
-from trainer.data.layouts import windows
+from trainer.data.layouts import chunk_layout
 from trainer.data.shards import TokenStream
 from trainer.utils.errors import UserError
 
@@ -22,7 +22,7 @@ def documents_of(prepared: Prepared, split: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("length", [5, 40, 137, 1000])
 def test_text_is_read_end_to_end(prepared, length):
     """Windows longer and shorter than documents: together they are the text, in order, once."""
-    cut = windows("text", TokenStream(prepared, "train"), length, length, prepared.pad)
+    cut = chunk_layout("text", TokenStream(prepared, "train"), length, length, prepared.pad)
     whole = np.concatenate(documents_of(prepared, "train"))
     n = cut.count(whole=False)
     assert cut.count(whole=True) == len(whole) // length
@@ -37,7 +37,7 @@ def test_text_is_read_end_to_end(prepared, length):
 
 @pytest.mark.parametrize("length", [5, 40, 1000])
 def test_pieces_are_of_one_document_each(prepared, length):
-    cut = windows("pieces", TokenStream(prepared, "train"), length, length, prepared.pad)
+    cut = chunk_layout("pieces", TokenStream(prepared, "train"), length, length, prepared.pad)
     read = cut.cut(np.arange(cut.count(whole=True) + 1))
     row = 0
     for number, document in enumerate(documents_of(prepared, "train")):
@@ -80,7 +80,7 @@ def test_next_sentences_come_from_other_documents(config, prepared):
     samples = Samples(prepared, encoder(config, name="masked_lm", question="nsp", masks="static"), "train")
     window = samples.window(0, 3 * len(samples))
     assert window.other_document.all() and window.partner is not None
-    own, other = (samples.stretch(0).cutting.parts[0].windows.document(w.place) for w in (window, window.partner))
+    own, other = (samples.sample_range(0).chunker.parts[0].chunks.document(w.place) for w in (window, window.partner))
     assert (own != other).all()
     labels = samples.batch(0, 3 * len(samples))["sentence_label"]
     assert labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(labels)))

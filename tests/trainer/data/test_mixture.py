@@ -174,7 +174,7 @@ def test_samples_come_from_their_sources(files):
     for name, array in samples.batch(300, 333).items():
         assert np.array_equal(array, batch[name][200:233])
     # each source is read through before it is read again
-    for which, part in enumerate(samples.stretch(0).cutting.parts):
+    for which, part in enumerate(samples.sample_range(0).chunker.parts):
         mine = samples.window(0, 5000).place[samples.mixture(0, 5000)[0] == which]
         assert np.array_equal(np.sort(mine[: part.n]), part.first + np.arange(part.n))
 

@@ -36,7 +36,7 @@ def test_samples_against_a_reading_token_by_token(config, prepared):
     samples = Samples(prepared, config, "train")
     tokens, documents = stream_of(prepared, "train")
     batch = samples.batch(0, len(samples))
-    begins = samples.stretch(0).cutting.parts[0].places(0, len(samples)) * 32
+    begins = samples.sample_range(0).chunker.parts[0].indices(0, len(samples)) * 32
     assert sorted(begins) == list(range(0, 32 * len(samples), 32))
     for row, begin in enumerate(begins.tolist()):
         for name, expected in naive(tokens, documents, begin, 32).items():
@@ -198,7 +198,7 @@ def test_a_window_read_as_one_text(config, prepared):
     joined = config.model_copy(update={"data": config.data.model_copy(update={"boundaries": False})})
     samples, tokens = Samples(prepared, joined, "train"), stream_of(prepared, "train")[0]
     batch = samples.batch(0, len(samples))
-    begins = samples.stretch(0).cutting.parts[0].places(0, len(samples)) * 32
+    begins = samples.sample_range(0).chunker.parts[0].indices(0, len(samples)) * 32
     assert np.array_equal(batch["tokens"], tokens[begins[:, None] + np.arange(32)])
     assert np.array_equal(batch["targets"], tokens[begins[:, None] + np.arange(1, 33)])
     assert not batch["segments"].any() and (batch["positions"] == np.arange(32)).all()

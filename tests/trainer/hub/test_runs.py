@@ -105,10 +105,10 @@ def test_an_imported_run_can_be_moved(tokenizer, tmp_path):
 
 
 def test_an_imported_run_begins_with_empty_moments(tokenizer, tmp_path):
-    from trainer.training.checkpoint import each_intact
+    from trainer.training.checkpoint import valid_checkpoints
 
     run_of(tmp_path / "run", tokenizer, {})
-    read = next(each_intact(tmp_path / "run" / "checkpoints")).reader()
+    read = next(valid_checkpoints(tmp_path / "run" / "checkpoints")).reader()
     assert torch.equal(read("tokens.weight", "exp_avg", 5, 100), torch.zeros(100))
     assert read("tokens.weight", "weight", 5, 100).abs().sum() > 0
 

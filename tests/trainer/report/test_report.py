@@ -129,12 +129,12 @@ def test_replayed_steps_and_torn_lines(tmp_path):
         run / "metrics.jsonl",
         [step_line(config, step, attempt=1, seconds=1.0) for step in range(9, 21)],
     )
-    contents = read_run(run)
-    assert [record["step"] for record in contents.steps.kept] == list(range(1, 21))
-    assert [record["step"] for record in contents.steps.replayed] == [9, 10, 11, 12]
-    assert contents.tag["time.wasted"].measured.value == pytest.approx(4 * 0.5)
-    assert contents.tag["time.wall"].measured.value == pytest.approx((3 + 12 * 0.5) + (3 + 20 * 1.0))
-    assert [item["step"] for item in contents.steps.evaluations] == []
+    run_data = read_run(run)
+    assert [record["step"] for record in run_data.steps.kept] == list(range(1, 21))
+    assert [record["step"] for record in run_data.steps.replayed] == [9, 10, 11, 12]
+    assert run_data.tag["time.wasted"].measured.value == pytest.approx(4 * 0.5)
+    assert run_data.tag["time.wall"].measured.value == pytest.approx((3 + 12 * 0.5) + (3 + 20 * 1.0))
+    assert [item["step"] for item in run_data.steps.evaluations] == []
 
 
 def test_equal_runs_give_equal_pages(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from trainer.run.finetune import finetune
 from trainer.run.start import described
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import each_intact
+from trainer.training.checkpoint import valid_checkpoints
 from trainer.utils.errors import UserError
 
 WORDS = [f"word{number}" for number in range(30)]
@@ -45,7 +45,7 @@ def task(records):
 
 
 def weights(run: Path):
-    return next(each_intact(RunFolder(run).checkpoints)).weights()
+    return next(valid_checkpoints(RunFolder(run).checkpoints)).weights()
 
 
 def test_a_tuned_run_is_a_run(isoflop, parent, records):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import each_intact
+from trainer.training.checkpoint import valid_checkpoints
 
 WORDS = [f"word{number}" for number in range(30)]
 
@@ -61,7 +61,7 @@ def tune(isoflop, parent, kind, records, *words):
 
 
 def weights(run):
-    return next(each_intact(RunFolder(Path(run)).checkpoints)).weights()
+    return next(valid_checkpoints(RunFolder(Path(run)).checkpoints)).weights()
 
 
 slow = pytest.mark.slow

@@ -32,6 +32,18 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(root: Path) -> None:
     assert found.differences[0].kind == "science"
 
 
+def test_runs_of_other_numerics_are_no_seeds_of_one_setting(root: Path) -> None:
+    for seed in range(2):
+        trained(root, 64, 8, 2.9 + 0.01 * seed, name=f"half{seed}", seed=seed, engine={"precision": "bf16"})
+    low = [str(root / "llama-mini-causal-stdlib" / f"low{seed}") for seed in range(3)]
+    half = [str(root / "llama-mini-causal-stdlib" / f"half{seed}") for seed in range(2)]
+    found = compare(read_groups([*low, *half]))
+    assert [len(group.runs) for group in found.groups] == [3, 2]
+    assert ("numerics", "numerics") in [(line.key, line.kind) for line in found.differences]
+    assert found.groups[1].label == "numerics=bf16"
+    assert any(note.startswith("numerics differ (") and "bf16" in note for note in found.notes)
+
+
 def test_a_real_difference_is_larger_than_seed_noise(root: Path) -> None:
     low = [str(root / "llama-mini-causal-stdlib" / f"low{seed}") for seed in range(3)]
     high = [str(root / "llama-mini-causal-stdlib" / f"high{seed}") for seed in range(3)]

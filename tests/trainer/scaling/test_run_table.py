@@ -11,6 +11,7 @@ from run_folders import write_lines
 
 from trainer.cli.main import main
 from trainer.scaling.fit import fit, read_table
+from trainer.scaling.fit.table import Table
 from trainer.utils.errors import UserError
 
 
@@ -44,6 +45,22 @@ def test_runs_that_cannot_be_used_are_left_out_by_name(root: Path) -> None:
     left_out = {Path(name).name: why for name, why in read_table(root).left_out}
     assert left_out["cut"] == "interrupted"
     assert left_out["diverged"] == "its held-out loss is not finite"
+
+
+def test_runs_of_other_numerics_are_not_pooled(root: Path) -> None:
+    other = {"precision": "bf16"}
+    trained(root, 64, 8, 2 + 20 / 8 + 3 / 8 - 0.1, name="half", engine=other)
+    with pytest.raises(UserError, match=r"numerics: these runs differ in it.*bf16 \(.*half\)"):
+        read_table(root)
+    table = read_table(root, mixed=True)
+    assert [Path(run.name).name for run in table.runs if (run.parameters, run.tokens) == _place(table, "half")] == [
+        "half"
+    ]
+    assert any("numerics" in note and "bf16" in note for note in table.notes)
+
+
+def _place(table: Table, name: str) -> tuple[float, float]:
+    return next((run.parameters, run.tokens) for run in table.runs if run.name.endswith(name))
 
 
 def test_of_several_settings_of_a_size_the_best_counts(root: Path) -> None:

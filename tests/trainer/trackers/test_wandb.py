@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from trainer.books import flops
+from trainer.books.budget import price_of
 from trainer.config import Config
 from trainer.trackers.wandb import cost_metrics, evaluation_metrics, run_id, step_metrics
 
@@ -306,11 +307,17 @@ def test_names_and_units(make_step, make_evaluation):
 
 def test_costs_are_axes(make_step):
     site = {"name": "hall", "pue": 1.5, "gco2e_per_kwh": 400.0, "intensity_year": 2023, "intensity_source": "test"}
-    record = make_step(2, joules={"gpu": 3.6e6, "cpu": 3.6e6, "dram": None})
-    costs = cost_metrics(record, Config.model_validate({"site": site}))
+    joules = {"gpu": 3.6e6, "cpu": 3.6e6, "dram": None}
+    hall, nowhere = Config.model_validate({"site": site}), Config()
+    costs = cost_metrics(make_step(2, price=price_of(hall, joules)), hall)
     assert costs == pytest.approx({"kwh": 3.0, "energy/kwh": 3.0, "gco2e": 1200.0, "carbon/gco2e": 1200.0})
-    assert cost_metrics(record, Config()) == {"kwh": 2.0, "energy/kwh": 2.0}  # an unknown grid has no axis
-    assert cost_metrics(make_step(2), Config()) == {}
+    unpriced = make_step(2, price=price_of(nowhere, joules))
+    assert cost_metrics(unpriced, nowhere) == {"kwh": 2.0, "energy/kwh": 2.0}  # an unknown grid has no axis
+    unread = price_of(hall, {"gpu": None})
+    assert set(unread.values()) == {None}
+    assert cost_metrics(make_step(2, price=unread), hall) == cost_metrics(make_step(2), hall) == {}
+    rented = Config.model_validate({"site": {"price_per_kwh": 0.5, "currency": "EUR", "price_date": "2026-11"}})
+    assert cost_metrics(make_step(2, price=price_of(rented, joules)), rented)["cost/EUR"] == pytest.approx(1.0)
 
 
 def test_the_id_stays_with_the_folder_and_not_with_its_name(tmp_path):

@@ -14,7 +14,7 @@ from trainer.books.run_length import known_steps, run_steps
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.trackers import read_events, read_metrics
-from trainer.training.budget_tracker import Purse
+from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.utils.errors import UserError
 
@@ -132,7 +132,7 @@ def test_attempts_add_up(tmp_path: Path) -> None:
     attempt(tmp_path, 0, 1, 3600)
     attempt(tmp_path, 1, 4, 1800)
     most = {"hours": 4.0, "kwh": 30.0, "kgco2e": 12.0, "money": 20.0}
-    used = Purse(config(budget=most), tmp_path, ranks=2).used(1800, {"gpu": 3.6e7, "dram": None})
+    used = BudgetTracker(config(budget=most), tmp_path, ranks=2).used(1800, {"gpu": 3.6e7, "dram": None})
     assert used["hours"] == pytest.approx((1 + 0.5 + 0.5) / 4)
     assert used["kwh"] == pytest.approx(10 * 1.5 / 30)
     assert used["kgco2e"] == pytest.approx(10 * 1.5 * 0.4 / 12)
@@ -141,8 +141,8 @@ def test_attempts_add_up(tmp_path: Path) -> None:
 
 def test_a_budget_of_energy_needs_an_instrument(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"budget.kwh: no instrument here reads energy"):
-        Purse(config(budget={"kwh": 1}), tmp_path, ranks=1).used(10, {"gpu": None})
-    assert Purse(config(budget={"hours": 1}), tmp_path, ranks=1).used(36, {"gpu": None}) == {"hours": 0.01}
+        BudgetTracker(config(budget={"kwh": 1}), tmp_path, ranks=1).used(10, {"gpu": None})
+    assert BudgetTracker(config(budget={"hours": 1}), tmp_path, ranks=1).used(36, {"gpu": None}) == {"hours": 0.01}
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd"])

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainer.trackers import read_metrics
-from trainer.training.checkpoint import newest_intact
+from trainer.training.checkpoint import latest_valid_checkpoint
 from trainer.training.distributed import World
 
 STEPS = 12
@@ -196,7 +196,7 @@ def test_every_file_of_a_checkpoint_is_guarded(undisturbed: Path, tmp_path: Path
             victim = copy / "step-00000012" / name
             damaged = damage(victim.read_bytes())
             victim.unlink() if damaged is None else victim.write_bytes(damaged)
-            checkpoint, lines = newest_intact(copy, world)
+            checkpoint, lines = latest_valid_checkpoint(copy, world)
             assert checkpoint is not None
             assert checkpoint.step == 8, (name, number)
             assert len(lines) == 1

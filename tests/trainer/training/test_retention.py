@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import CheckpointConfig
-from trainer.training.checkpoint import folder_of, remove_leftovers, retire, steps_in
+from trainer.training.checkpoint import folder_of, prune, remove_leftovers, steps_in
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_the_newest_the_best_and_every_so_many_stay(
 ) -> None:
     for step in (10, 20, 30, 40, 50):
         folder_of(tmp_path, step).mkdir()
-    gone = retire(tmp_path, CheckpointConfig.model_validate(rules), 50, best)
+    gone = prune(tmp_path, CheckpointConfig.model_validate(rules), 50, best)
     assert steps_in(tmp_path) == kept
     assert sorted([*gone, *kept]) == [10, 20, 30, 40, 50]
 
@@ -33,7 +33,7 @@ def test_the_newest_the_best_and_every_so_many_stay(
 def test_a_damaged_checkpoint_that_the_run_went_back_before_takes_no_place(tmp_path: Path) -> None:
     for step in (10, 20, 25, 30):  # 30 is damaged; the run went on from 20 and was stopped at 25
         folder_of(tmp_path, step).mkdir()
-    retire(tmp_path, CheckpointConfig(keep_last=1, keep_best=False), 25, None)
+    prune(tmp_path, CheckpointConfig(keep_last=1, keep_best=False), 25, None)
     assert steps_in(tmp_path) == [25, 30]
 
 

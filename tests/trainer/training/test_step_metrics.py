@@ -17,7 +17,7 @@ from trainer.report.run_data import read_run
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers, read_events
 from trainer.training.distributed import World
-from trainer.training.step_metrics import Bookkeeper
+from trainer.training.step_metrics import StepMetrics
 
 
 class Clock:
@@ -49,20 +49,20 @@ def attempt(run: Path, clock: Clock, number: int, lines: list[tuple[str, float]]
     world = World(0, 1, 0, torch.device("cpu"))
     trackers = make_trackers(config, run, rank=0, resumed_from=0)
     trackers.start(RunContext(config, run, 2, 1, 1, 0, number))
-    book = Bookkeeper(config, RunFolder(run), world, trackers, number, 0, clock)
+    metrics = StepMetrics(config, RunFolder(run), world, trackers, number, 0, clock)
     step = 0
     try:
         for phase, seconds in lines:
             if phase != "start":
-                book.phase(phase)
+                metrics.phase(phase)
             clock.now += seconds
             if phase == "other":
                 step += 1
-                book.step(step, 1.0, 1.0, 1.0, 1e-3, 1, {}, {})
+                metrics.step(step, 1.0, 1.0, 1.0, 1e-3, 1, {}, {})
             yield phase
-        book.close("finished", step, "finished")
+        metrics.closed("finished", step, "finished")
     finally:
-        book.meter.close()
+        metrics.meter.close()
         trackers.finish("finished", {})
 
 
@@ -124,9 +124,9 @@ LOST = "Read error [10.0.0.2]:48529: Connection reset by peer."
 def test_the_logbook_names_who_broke_and_why(rank: int, error: Exception, told: str | None, run: Path) -> None:
     config = Config.model_validate({"budget": {"steps": 2}, "tracker": {"console": "none"}})
     trackers = make_trackers(config, run, rank=rank)
-    book = Bookkeeper(config, RunFolder(run), World(rank, 2, rank, torch.device("cpu")), trackers, 3, 0)
-    with pytest.raises(type(error)), book.telling_of_losses(lambda: 7):
+    metrics = StepMetrics(config, RunFolder(run), World(rank, 2, rank, torch.device("cpu")), trackers, 3, 0)
+    with pytest.raises(type(error)), metrics.reporting_errors(lambda: 7):
         raise error
-    book.meter.close()
+    metrics.meter.close()
     events = [(one["name"], one["step"], one["attempt"], one["text"], one["data"]) for one in read_events(run)]
     assert events == ([("lost", 7, 3, told, {"rank": rank})] if told else [])

@@ -8,10 +8,12 @@ import string
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from trainer.evaluate.tasks.task import Item, Metric
+from trainer.tasks.metrics import answer_scores, f1, macro_f1, matthews
 
 RESAMPLES = 200  # of the bootstrap
 
@@ -56,7 +58,7 @@ def measure(metric: Metric, answers: Sequence[Answer]) -> Value:
     truth = np.array([answer.item.label for answer in answers])
     chosen = np.array([answer.chosen for answer in answers])
     of = OVER_ALL[metric.name]
-    return Value(of(truth, chosen), _bootstrapped(of, truth, chosen))
+    return Value(of(chosen, truth), _bootstrapped(of, chosen, truth))
 
 
 def _mean(values: Sequence[float]) -> Value:
@@ -66,12 +68,12 @@ def _mean(values: Sequence[float]) -> Value:
     return Value(float(many.mean()), error)
 
 
-def _bootstrapped(of: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, chosen: np.ndarray) -> float | None:
+def _bootstrapped(of: OverAll, chosen: np.ndarray, truth: np.ndarray) -> float | None:
     if len(truth) < 2:
         return None
     chance = np.random.default_rng(0)
     draws = chance.integers(0, len(truth), (RESAMPLES, len(truth)))
-    return float(np.std([of(truth[draw], chosen[draw]) for draw in draws], ddof=1))
+    return float(np.std([of(chosen[draw], truth[draw]) for draw in draws], ddof=1))
 
 
 # --- of each item ---
@@ -95,30 +97,16 @@ def _exact(answer: Answer, metric: Metric) -> float:
     return float(any(plain(answer.text.strip()) == plain(wanted.strip()) for wanted in answer.item.answers))
 
 
-def normalised(text: str) -> str:
-    """SQuAD's: lower case, without punctuation and articles, single spaces (Rajpurkar et al. 2016, its script)."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def overlap(text: str, wanted: str) -> float:
-    """F1 of the words of two normalised texts."""
-    one, other = normalised(text).split(), normalised(wanted).split()
-    common = sum(min(one.count(word), other.count(word)) for word in set(one))
-    return 2 * common / (len(one) + len(other)) if common else float(one == other)
-
-
 def _chosen_or_written(answer: Answer) -> str:
     return answer.item.choices[answer.chosen] if answer.item.choices else answer.text
 
 
 def _span_f1(answer: Answer) -> float:
-    return max(overlap(_chosen_or_written(answer), wanted) for wanted in answer.item.answers)
+    return answer_scores(_chosen_or_written(answer), answer.item.answers)[1]
 
 
 def _span_exact(answer: Answer) -> float:
-    said = normalised(_chosen_or_written(answer))
-    return float(any(said == normalised(wanted) for wanted in answer.item.answers))
+    return answer_scores(_chosen_or_written(answer), answer.item.answers)[0]
 
 
 EACH: dict[str, Callable[[Answer], float]] = {
@@ -158,28 +146,8 @@ ROLLING: dict[str, Callable[[Sequence[Answer]], float]] = {
 # --- over all items ---
 
 
-def f1(truth: np.ndarray, chosen: np.ndarray, positive: int = 1) -> float:
-    """2 true positives / (2 true positives + false ones of both kinds); 0 where there is nothing to find."""
-    right = int(((truth == positive) & (chosen == positive)).sum())
-    wrong = int(((truth == positive) ^ (chosen == positive)).sum())
-    return 2 * right / (2 * right + wrong) if right else 0.0
-
-
-def macro_f1(truth: np.ndarray, chosen: np.ndarray) -> float:
-    """Mean of the F1 of every class that is there or was chosen."""
-    return float(np.mean([f1(truth, chosen, label) for label in np.union1d(truth, chosen)]))
-
-
-def matthews(truth: np.ndarray, chosen: np.ndarray) -> float:
-    """Correlation of truth and choice over any number of classes (Gorodkin 2004); 0 where one of them is constant."""
-    classes = np.union1d(truth, chosen)
-    true, made = ((column[:, None] == classes).astype(float) for column in (truth, chosen))
-    covariance = [np.sum((a - a.mean(0)) * (b - b.mean(0))) for a, b in ((true, made), (true, true), (made, made))]
-    scale = math.sqrt(covariance[1] * covariance[2])
-    return float(covariance[0] / scale) if scale else 0.0
-
-
-OVER_ALL: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"f1": f1, "macro_f1": macro_f1, "mcc": matthews}
+OverAll = Callable[[np.ndarray, np.ndarray], float]  # of what was chosen and what is true
+OVER_ALL: dict[str, OverAll] = {"f1": partial(f1, label=1), "macro_f1": macro_f1, "mcc": matthews}
 
 BY_OUTPUT = {
     "multiple_choice": (*EACH, *GROUPED, *OVER_ALL),

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import images, preformatted, sheet
+from trainer.report.html_template import html_document, images, preformatted
 from trainer.report.plots import address
 from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
 from trainer.scaling.compare.groups import read_groups
@@ -36,7 +36,7 @@ def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, An
     write_atomic(folder / "curves.svg", svg)
     write_atomic(folder / "curves.png", png)
     write_atomic(folder / "compare.json", text + "\n")
-    write_atomic(folder / "compare.html", sheet(title, f"{runs} runs", sections))
+    write_atomic(folder / "compare.html", html_document(title, f"{runs} runs", sections))
     return facts
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.report import Contents
+from trainer.report import RunData
 from trainer.report.curves import priced_steps
 from trainer.report.plots import is_number
 from trainer.scaling.compare.groups import Difference, Group, all_differences
 from trainer.scaling.statistics import Welch, holm, mean_interval, welch
+from trainer.utils.outcomes import Status
 
 LEVEL = 0.05  # of a difference that is called larger than seed noise
 AXES = {"tokens": "tokens", "flop": "model FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "seconds": "seconds of training"}
@@ -49,7 +50,7 @@ def compare(groups: Sequence[Group]) -> Comparison:
         f"{run.run.parent.name}/{run.run.name} is left out of the scores: {run.status}"
         for group in groups
         for run in group.runs
-        if run.status != "finished"
+        if run.status != Status.FINISHED
     ] + [
         f"{run.run.parent.name}/{run.run.name} is left out of the scores: seed {run.config.seed} is among them already"
         for group in groups
@@ -61,11 +62,14 @@ def compare(groups: Sequence[Group]) -> Comparison:
     apart = [line.key for line in different if line.kind == "science" and line.key.startswith(ONE_SCALE)]
     if metric == "loss" and apart:
         notes.append(f"losses are not one scale where {', '.join(apart[:3])} differ: compare them on a common task")
+    if arithmetic := [line for line in different if line.kind == "numerics"]:
+        values = " and ".join(dict.fromkeys(arithmetic[0].values))
+        notes.append(f"numerics differ ({values}): part of a difference may be that of the arithmetic")
     spent = [_spent(runs or list(group.runs)) for runs, group in zip(finished, groups, strict=True)]
     return Comparison(list(groups), different, metric, scores, spent, _verdicts(groups, scores), notes)
 
 
-def _score(run: Contents, metric: str) -> float | None:
+def _score(run: RunData, metric: str) -> float | None:
     """At the last step."""
     if not run.steps.evaluations or not run.steps.kept:
         return None
@@ -74,7 +78,7 @@ def _score(run: Contents, metric: str) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _spent(runs: Sequence[Contents]) -> dict[str, float | None]:
+def _spent(runs: Sequence[RunData]) -> dict[str, float | None]:
     """Mean amounts; energy and carbon are those of the whole run, of which steps know only the training."""
     ends = [axes(run)[-1] | {"kwh": run.kwh, "gco2e": run.gco2e} for run in runs if run.steps.kept]
     amounts: dict[str, float | None] = {}
@@ -84,7 +88,7 @@ def _spent(runs: Sequence[Contents]) -> dict[str, float | None]:
     return amounts
 
 
-def axes(run: Contents) -> list[dict[str, Any]]:
+def axes(run: RunData) -> list[dict[str, Any]]:
     """The records of a run's steps with every axis: tokens, flop, kwh, gco2e, seconds."""
     return [
         record

@@ -10,9 +10,10 @@ from typing import Any
 
 from trainer.compose import differences
 from trainer.config import MACHINERY
-from trainer.report import Contents, read_run
+from trainer.report import RunData, read_run
 from trainer.run_folder import find_run, find_runs
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 # Settings that differ in every run and mean nothing.
 NAMELESS = ("run.", "seed")
@@ -20,21 +21,23 @@ NAMELESS = ("run.", "seed")
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one science that differ in the seed alone."""
+    """Runs of one science and one numerics that differ in the seed alone."""
 
     label: str
-    runs: tuple[Contents, ...]
+    runs: tuple[RunData, ...]
 
     @property
-    def finished(self) -> list[Contents]:
+    def finished(self) -> list[RunData]:
         """One run a seed: the same seed once more tells nothing of how seeds differ."""
-        return list({run.config.seed: run for run in reversed(self.runs) if run.status == "finished"}.values())[::-1]
+        return list({run.config.seed: run for run in reversed(self.runs) if run.status == Status.FINISHED}.values())[
+            ::-1
+        ]
 
     @property
-    def repeated(self) -> list[Contents]:
+    def repeated(self) -> list[RunData]:
         """Finished runs whose seed another one has."""
         counted = {run.run for run in self.finished}
-        return [run for run in self.runs if run.status == "finished" and run.run not in counted]
+        return [run for run in self.runs if run.status == Status.FINISHED and run.run not in counted]
 
 
 @dataclass(frozen=True)
@@ -42,24 +45,24 @@ class Difference:
     """A setting that is not the same in all groups: its values by group, machinery possibly several in one."""
 
     key: str
-    kind: str  # science or machinery
+    kind: str  # science, numerics or machinery
     values: tuple[str, ...]
 
 
 def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
-    """The runs that the names stand for (a run, or a folder of runs), grouped by their science without the seed.
+    """The runs that the names stand for (a run, or a folder of runs), grouped by science, seeds aside, and numerics.
 
     Groups stand in the order in which they are named, each under the settings that set it apart. Raises UserError
     where a name stands for no run.
     """
-    by_science: dict[str, list[Contents]] = {}
+    by_setting: dict[str, list[RunData]] = {}
     for path in dict.fromkeys(path for name in names for path in _paths(name, root)):
-        contents = read_run(path)
-        science = contents.config.science() | {"seed": None}
-        by_science.setdefault(json.dumps(science, sort_keys=True), []).append(contents)
-    if sum(map(len, by_science.values())) < 2:
+        run_data = read_run(path)
+        setting = json.dumps(_setting(run_data) | {"seed": None}, sort_keys=True)
+        by_setting.setdefault(setting, []).append(run_data)
+    if sum(map(len, by_setting.values())) < 2:
         raise UserError("compare: name at least two runs, or folders that hold them")
-    groups = [sorted(runs, key=lambda run: run.config.seed) for runs in by_science.values()]
+    groups = [sorted(runs, key=lambda run: run.config.seed) for runs in by_setting.values()]
     return [Group(label, tuple(runs)) for label, runs in zip(_labels(groups), groups, strict=True)]
 
 
@@ -70,12 +73,12 @@ def _paths(name: str, root: str) -> list[Path]:
     return [find_run(name, root).path]
 
 
-def _labels(groups: Sequence[Sequence[Contents]]) -> list[str]:
-    """What sets each group apart: the science that differs, or the runs' names where that is too long."""
-    keys = [line.key for line in _differing([[run.config.science() for run in runs] for runs in groups], "science")]
+def _labels(groups: Sequence[Sequence[RunData]]) -> list[str]:
+    """What sets each group apart: the science and numerics that differ, or the runs' names where that is too long."""
+    keys = [line.key for line in _differing([[_setting(run) for run in runs] for runs in groups], "science")]
     labels = []
     for number, runs in enumerate(groups):
-        words = [f"{key}={_at(runs[0].config.science(), key)}" for key in keys]
+        words = [f"{key}={_at(_setting(runs[0]), key)}" for key in keys]
         short = " ".join(words)
         name = f"{runs[0].run.parent.name}/{runs[0].run.name}" if len(runs) == 1 else runs[0].run.parent.name
         labels.append(short if words and len(short) <= 40 else name)
@@ -85,10 +88,20 @@ def _labels(groups: Sequence[Sequence[Contents]]) -> list[str]:
 
 
 def all_differences(groups: Sequence[Group]) -> list[Difference]:
-    """Every setting of science, then of machinery, that differs between groups."""
+    """Every setting of science, then numerics, then machinery, that differs between groups."""
     science = [[run.config.science() for run in group.runs] for group in groups]
     machinery = [[run.config.model_dump(mode="json", include=set(MACHINERY)) for run in group.runs] for group in groups]
-    return [*_differing(science, "science"), *_differing(machinery, "machinery")]
+    numerics = [[{"numerics": run.numerics} for run in group.runs] for group in groups]
+    return [
+        *_differing(science, "science"),
+        *_differing(numerics, "numerics"),
+        *_differing(machinery, "machinery"),
+    ]
+
+
+def _setting(run: RunData) -> dict[str, Any]:
+    """What runs of one group share, seeds aside."""
+    return run.config.science() | {"numerics": run.numerics}
 
 
 def _differing(sections: Sequence[Sequence[dict[str, Any]]], kind: str) -> list[Difference]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trainer.report.plots import canvas, drawn, label_axes, pairs, prefixes, smooth, thin
-from trainer.report.run_data import Contents
+from trainer.report.run_data import RunData
 from trainer.scaling.compare.comparison import AXES, Comparison, axes
 from trainer.utils.errors import UserError
 
@@ -45,12 +45,12 @@ def curves(found: Comparison, axis: str) -> tuple[bytes, bytes]:
         return drawn(figure, "svg"), drawn(figure, "png")
 
 
-def _training(run: Contents, axis: str) -> tuple[list[float], list[float]]:
+def _training(run: RunData, axis: str) -> tuple[list[float], list[float]]:
     x, y = pairs(axes(run), axis, "loss")
     kept = thin([{"x": a, "y": b} for a, b in zip(x, smooth(y, 0.05), strict=True)], 400)
     return [record["x"] for record in kept], [record["y"] for record in kept]
 
 
-def _held_out(run: Contents, axis: str) -> Any:
+def _held_out(run: RunData, axis: str) -> Any:
     at = {record["step"]: record.get(axis) for record in axes(run)}
     return np.array(pairs([item | {"at": at.get(item["step"])} for item in run.steps.evaluations], "at", "loss"))

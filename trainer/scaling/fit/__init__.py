@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import images, preformatted, sheet
+from trainer.report.html_template import html_document, images, preformatted
 from trainer.report.plots import address
 from trainer.scaling.fit.csv_table import read_csv
 from trainer.scaling.fit.findings import Findings, Progress, findings_json, fit, fit_optima
@@ -36,8 +36,8 @@ def read_table(
 ) -> Table:
     """Runs from a CSV file or from the run folders below a root.
 
-    Raises UserError where nothing can be read, or where the runs are of different data, tokenizers or objectives and
-    `mixed` is not asked for.
+    Raises UserError where nothing can be read, or where the runs are of different data, tokenizers, objectives or
+    numerics and `mixed` is not asked for.
     """
     if not source.exists():
         raise UserError(f"{source}: no such folder or table")
@@ -62,5 +62,7 @@ def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
         "In numbers": preformatted(json.dumps(facts, indent=1)),
     }
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
-    write_atomic(folder / "fit.html", sheet(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections))
+    write_atomic(
+        folder / "fit.html", html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)
+    )
     return facts

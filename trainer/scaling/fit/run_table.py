@@ -12,11 +12,12 @@ import numpy as np
 from trainer.books import parameters
 from trainer.books.records import read_json
 from trainer.config import Config
-from trainer.report import Contents, read_run
+from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 COUNTS = {
     "total": "all trained parameters, embeddings included (Hoffmann et al. 2022)",
@@ -39,34 +40,37 @@ def read_runs(root: Path, count: str = "total") -> Table:
     for folder in folders:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
-            contents = read_run(folder)
+            run_data = read_run(folder)
         except (ValueError, OSError) as error:
             left_out.append((name, f"cannot be read: {' '.join(str(error).split())[:120]}"))
             continue
-        why, loss = _unfit(contents)
+        why, loss = _unfit(run_data)
         if why:
             left_out.append((name, why))
             continue
-        found.append((_run(name, contents, count, loss), contents.config))
-        currencies.add(contents.site.currency)
+        found.append((_run(name, run_data, count, loss), run_data.config))
+        currencies.add(run_data.site.currency)
     found, repeated = _one_a_seed(found)
     kept, worse = _best_settings(found)
-    notes = (
-        () if len(currencies) <= 1 else ("money: the runs are priced in different currencies; that axis is left out",)
-    )
+    notes = ["money: the runs are priced in different currencies; that axis is left out"] * (len(currencies) > 1)
+    arithmetic = dict.fromkeys(dict(run.origin)["numerics"] for run in kept)
+    if len(arithmetic) > 1:
+        notes.append(
+            f"numerics: runs of {' and of '.join(arithmetic)} are fitted together; they are not pooled as seeds"
+        )
     if len(currencies) > 1:
         kept = [Run(**{**vars(run), "money": None}) for run in kept]
     rule = "counted by the books: exact model FLOPs of every run"
     currency = next(iter(currencies), None) or ""
-    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), notes)
+    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), tuple(notes))
 
 
-def _unfit(contents: Contents) -> tuple[str, float]:
+def _unfit(run_data: RunData) -> tuple[str, float]:
     """Why a run cannot be used, or its held-out loss at the last step."""
-    if contents.status != "finished":
-        return contents.status, math.nan
-    last = contents.steps.kept[-1]["step"] if contents.steps.kept else None
-    scored = [item for item in contents.steps.evaluations if item["step"] == last]
+    if run_data.status != Status.FINISHED:
+        return run_data.status, math.nan
+    last = run_data.steps.kept[-1]["step"] if run_data.steps.kept else None
+    scored = [item for item in run_data.steps.evaluations if item["step"] == last]
     if not scored:
         return "no held-out loss at its last step", math.nan
     loss = scored[-1].get("loss")
@@ -75,8 +79,8 @@ def _unfit(contents: Contents) -> tuple[str, float]:
     return "its held-out loss is not finite", math.nan
 
 
-def _run(name: str, contents: Contents, count: str, loss: float) -> Run:
-    config, last = contents.config, contents.steps.kept[-1]
+def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
+    config, last = run_data.config, run_data.steps.kept[-1]
     account = parameters(config)
     return Run(
         name=name,
@@ -84,32 +88,33 @@ def _run(name: str, contents: Contents, count: str, loss: float) -> Run:
         tokens=float(last["tokens"]),
         flop=float(last["flop"]),
         loss=loss,
-        kwh=contents.kwh or None,
-        gco2e=contents.gco2e or None,
-        money=contents.money or None,
-        curve=_curve(contents),
-        origin=_origin(contents),
+        kwh=run_data.kwh or None,
+        gco2e=run_data.gco2e or None,
+        money=run_data.money or None,
+        curve=_curve(run_data),
+        origin=_origin(run_data),
     )
 
 
-def _curve(contents: Contents) -> Curve | None:
-    flop = {record["step"]: record["flop"] for record in contents.steps.kept}
+def _curve(run_data: RunData) -> Curve | None:
+    flop = {record["step"]: record["flop"] for record in run_data.steps.kept}
     points = [
         (flop[item["step"]], item["tokens"], item["loss"])
-        for item in contents.steps.evaluations
+        for item in run_data.steps.evaluations
         if item["step"] in flop and is_number(item.get("loss")) and math.isfinite(item["loss"])
     ]
     return Curve(*(np.array(column, float) for column in zip(*points, strict=True))) if len(points) > 1 else None
 
 
-def _origin(contents: Contents) -> tuple[tuple[str, str], ...]:
-    """Tokens, tokenizer and objective, in words that differ where they differ."""
-    science = contents.config.science()
+def _origin(run_data: RunData) -> tuple[tuple[str, str], ...]:
+    """Tokens, tokenizer, objective and numerics, in words that differ where they differ."""
+    science = run_data.config.science()
     corpus = {name: value for name, value in science["data"].items() if name != "sequence_length"}
-    attempts = read_json(contents.run / "environment.json")
+    attempts = read_json(run_data.run / "environment.json")
     prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
     data = f"{science['data']['name']} {prints[-1][:12]}" if prints else _brief(corpus)
-    return ("data", data), ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
+    learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
+    return ("data", data), *learned, ("numerics", run_data.numerics)
 
 
 def _brief(section: dict[str, Any]) -> str:
@@ -119,11 +124,12 @@ def _brief(section: dict[str, Any]) -> str:
 
 
 def _one_a_seed(found: list[tuple[Run, Config]]) -> tuple[list[tuple[Run, Config]], list[tuple[str, str]]]:
-    """The first run of each science, seed included, and the others: the same run twice would pass for no seed noise."""
+    """The first run of each science, seed included, in each numerics; and the others: the same run twice would pass
+    for no seed noise."""
     once: dict[str, tuple[Run, Config]] = {}
     others = []
     for run, config in found:
-        first, _ = once.setdefault(config.science_hash(), (run, config))
+        first, _ = once.setdefault(f"{config.science_hash()} {dict(run.origin)['numerics']}", (run, config))
         if first is not run:
             others.append((run.name, f"the same science and seed as {first.name}"))
     return list(once.values()), others
@@ -133,7 +139,8 @@ def _best_settings(found: list[tuple[Run, Config]]) -> tuple[list[Run], list[tup
     """At each size and number of tokens the setting with the lowest mean loss over its seeds; and the others."""
     places: dict[tuple[float, float], dict[str, list[Run]]] = {}
     for run, config in found:
-        setting = json.dumps(config.science() | {"seed": None}, sort_keys=True)
+        arithmetic = dict(run.origin)["numerics"]  # other numerics are no other seed
+        setting = json.dumps(config.science() | {"seed": None, "numerics": arithmetic}, sort_keys=True)
         places.setdefault((run.parameters, run.tokens), {}).setdefault(setting, []).append(run)
     kept, worse = [], []
     for settings in places.values():

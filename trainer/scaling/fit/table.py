@@ -81,7 +81,8 @@ class Table:
 
 
 def check_origin(runs: Sequence[Run]) -> None:
-    """Raise UserError where runs are of different data, tokenizers or objectives: their losses are not one scale."""
+    """Raise UserError where runs are of different data, tokenizers, objectives or numerics: their losses are not one
+    scale."""
     wrong = []
     for what in dict.fromkeys(name for run in runs for name, _ in run.origin):
         by_value: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -11,9 +11,10 @@ from typing import Any
 
 from trainer.books.records import read_json
 from trainer.config import GridConfig
-from trainer.report.run_data import Contents, read_run
+from trainer.report.run_data import RunData, read_run
 from trainer.scaling.grid.plan import Cell, Trial
 from trainer.scaling.statistics import mean_interval
+from trainer.utils.outcomes import Status
 
 # What a run costs: name -> the row of its price tag.
 COSTS = {"flop": "flop.total", "tokens": "data.tokens", "seconds": "time.wall", "kwh": "energy.kwh"}
@@ -63,6 +64,8 @@ class Results:
     baselines: dict[str, dict[str, float]]  # task -> plain method -> score
     currency: str | None
     commit: str | None
+    numerics: str | None = None  # of the runs in the table
+    other_numerics: tuple[str, ...] = ()  # runs that are left out, for they are of others
 
     def total(self, name: str) -> float | None:
         """Cost of everything, pre-training and tuning; None where a part is not stated."""
@@ -74,6 +77,8 @@ class Results:
 def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Trial]) -> Results:
     """The table of the runs that have finished; those that have not are named in their row."""
     read = {run.name: _finished(run.folder.path) for run in [*(c.run for c in trained), *(t.run for t in tuned)]}
+    numerics, others = _one_numerics(read)
+    read |= dict.fromkeys(others)
     rows = []
     for objective in grid.objectives:
         cells = [cell for cell in trained if cell.objective == objective]
@@ -84,39 +89,52 @@ def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Tria
         found = _baselines(trial.run.folder.path, grid.tasks[trial.task].score)
         if found:
             baselines.setdefault(trial.task, found)
-    first = next((contents for contents in read.values() if contents is not None), None)
+    first = next((run_data for run_data in read.values() if run_data is not None), None)
     return Results(
-        grid, tuple(_mark_best(grid, rows)), baselines, first.site.currency if first else None, _commit(first)
+        grid,
+        tuple(_mark_best(grid, rows)),
+        baselines,
+        first.site.currency if first else None,
+        _commit(first),
+        numerics,
+        others,
     )
 
 
-def _finished(path: Path) -> Contents | None:
+def _one_numerics(read: Mapping[str, RunData | None]) -> tuple[str | None, tuple[str, ...]]:
+    """The numerics that most runs have, the first of these; and the names of the runs of others."""
+    tags = {name: run_data.numerics for name, run_data in read.items() if run_data is not None}
+    most = max(dict.fromkeys(tags.values()), key=list(tags.values()).count, default=None)
+    return most, tuple(name for name, one in tags.items() if one != most)
+
+
+def _finished(path: Path) -> RunData | None:
     if not (path / "config.yaml").is_file():
         return None
-    contents = read_run(path)
-    return contents if contents.status == "finished" else None
+    run_data = read_run(path)
+    return run_data if run_data.status == Status.FINISHED else None
 
 
 def _row(
-    grid: GridConfig, objective: str, cells: list[Cell], trials: list[Trial], read: dict[str, Contents | None]
+    grid: GridConfig, objective: str, cells: list[Cell], trials: list[Trial], read: dict[str, RunData | None]
 ) -> Row:
     config = cells[0].run.config
-    trained = [contents for cell in cells if (contents := read[cell.run.name]) is not None]
-    tuned = [contents for trial in trials if (contents := read[trial.run.name]) is not None]
+    trained = [run_data for cell in cells if (run_data := read[cell.run.name]) is not None]
+    tuned = [run_data for trial in trials if (run_data := read[trial.run.name]) is not None]
     scores: dict[str, Score | None] = {}
     for task in grid.tasks:
         paths = [trial.run.folder.path for trial in trials if trial.task == task and read[trial.run.name] is not None]
         values = [value for path in paths if (value := _score(path, grid.tasks[task].score)) is not None]
         scores[task] = Score(tuple(values)) if values else None
     missing = [run.name for run in [*(c.run for c in cells), *(t.run for t in trials)] if read[run.name] is None]
-    targets = [record["targets"] for contents in trained for record in contents.steps.kept]
+    targets = [record["targets"] for run_data in trained for record in run_data.steps.kept]
     from trainer.books import parameters
 
     return Row(
         objective=objective,
         family=FAMILIES[config.model.family],
         parameters=parameters(config).total,
-        steps=max((contents.steps.kept[-1]["step"] for contents in trained), default=0),
+        steps=max((run_data.steps.kept[-1]["step"] for run_data in trained), default=0),
         tokens_per_step=config.optim.batch_size * config.data.sequence_length,
         targets_per_step=mean(targets) if targets else None,
         scores=scores,
@@ -126,7 +144,7 @@ def _row(
     )
 
 
-def _costs(runs: Sequence[Contents]) -> dict[str, float | None]:
+def _costs(runs: Sequence[RunData]) -> dict[str, float | None]:
     """Sums over runs; None where one of them does not state it."""
     sums: dict[str, float | None] = {}
     for name, key in COSTS.items():
@@ -165,8 +183,8 @@ def _mark_best(grid: GridConfig, rows: Sequence[Row]) -> list[Row]:
     return [replace(row, scores={name: marked(name, score) for name, score in row.scores.items()}) for row in rows]
 
 
-def _commit(contents: Contents | None) -> str | None:
-    attempts = contents.environment if contents is not None else None
+def _commit(run_data: RunData | None) -> str | None:
+    attempts = run_data.environment if run_data is not None else None
     git = attempts[-1].get("git") if isinstance(attempts, list) and attempts else None
     return git.get("commit") if isinstance(git, dict) else None
 
@@ -191,4 +209,6 @@ def results_json(results: Results) -> dict[str, Any]:
         "total": {name: results.total(name) for name in COSTS},
         "currency": results.currency,
         "commit": results.commit,
+        "numerics": results.numerics,
+        "other_numerics": list(results.other_numerics),
     }

@@ -77,7 +77,10 @@ def notes(results: Results) -> list[str]:
     ]
     total = ", ".join(_amount(results.total(name), unit) for name, unit in COSTS.items() if results.total(name))
     lines.append(f"The table in all: {total or 'price not stated'}.")
-    absent = [name for row in results.rows for name in row.unfinished]
+    if results.other_numerics:
+        names = ", ".join(results.other_numerics[:8]) + (" and more" if len(results.other_numerics) > 8 else "")
+        lines.append(f"Left out, for they are of other numerics than {results.numerics}: {names}.")
+    absent = [name for row in results.rows for name in row.unfinished if name not in results.other_numerics]
     if absent:
         more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
         lines.append(f"Not in the table, for they have not finished: {', '.join(absent[:8])}{more}.")

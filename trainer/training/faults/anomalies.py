@@ -1,7 +1,7 @@
 """Losses and gradient norms that are not as they should be.
 
 A value is a spike when it lies more than `anomalies.threshold` robust standard deviations above the median of the last
-`anomalies.window` good steps (median absolute deviation times 1.4826, Rousseeuw and Croux 1993). Falling is never odd.
+`anomalies.window` good steps (median absolute deviation times 1.4826, Rousseeuw and Croux 1993). A fall is no anomaly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENOUGH = 16  # good steps before anything is called a spike
 
 
 @dataclass(frozen=True)
-class Oddity:
+class Anomaly:
     kind: Literal["nonfinite", "spike"]
     text: str
 
@@ -33,14 +33,14 @@ class Recent:
         self.losses: deque[float] = deque(maxlen=config.window)
         self.norms: deque[float] = deque(maxlen=config.window)
 
-    def odd(self, loss: float, norm: float) -> Oddity | None:
+    def check(self, loss: float, norm: float) -> Anomaly | None:
         """What is wrong with a step, if anything."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            return Oddity("nonfinite", f"loss {loss:.4g} or gradient norm {norm:.4g} is not finite")
+            return Anomaly("nonfinite", f"loss {loss:.4g} or gradient norm {norm:.4g} is not finite")
         for name, value, values in (("loss", loss, self.losses), ("gradient norm", norm, self.norms)):
             if len(values) >= ENOUGH and (z := robust_z(value, values)) > self.threshold:
                 text = f"{name} {value:.4g} is {z:.1f} deviations above the median {median(values):.4g}"
-                return Oddity("spike", f"{text} of {len(values)} steps")
+                return Anomaly("spike", f"{text} of {len(values)} steps")
         return None
 
     def keep(self, loss: float, norm: float) -> None:

@@ -1,4 +1,4 @@
-"""Prepared data that are damaged while a run reads them: all ranks come to the same verdict, at a step boundary.
+"""Prepared data that are damaged while a run reads them: all ranks decide alike, at a step boundary.
 
 The ranks of a host divide its files among themselves, so that every host hashes what it reads: from a disk of its own,
 or through its own page cache. Records of a task lie in memory; there is nothing to watch.
@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data import Prepared
+from trainer.data.shards import Damage
 from trainer.data.verification import Verification
 from trainer.trackers import read_events
 from trainer.training.checkpoint import set_aside, steps_in
 from trainer.training.dataset import Source
 from trainer.training.distributed import World
-from trainer.training.faults.watchdog import Watchdog
+from trainer.training.hooks import Hook
 
 LOOK_SECONDS = 0.02  # between two looks at whether all have ended
 FIRST_WORD_SECONDS, NEXT_WORD_SECONDS = 2.0, 60.0  # of a wait that is told in the logbook
 
-Tell = Callable[..., None]  # (name of the event, step, text, **data)
+Report = Callable[..., None]  # (name of the event, step, text, **data)
 
 
-class DataWatch:
+class DataWatch(Hook):
     """Hashes this rank's share of the files in the background and tells what came of it."""
 
     def __init__(self, source: Source, world: World, run: Path) -> None:
@@ -56,18 +57,21 @@ class DataWatch:
         """Two numbers to be summed over ranks: files that are damaged, and whether some were never hashed yet."""
         return float(self._background.damage is not None), float(self._background.whole_at is None)
 
-    def judge(self, step: int, standing: Sequence[float], tell: Tell) -> bool:
+    def decide(self, step: int, standing: Sequence[float], report: Report) -> bool:
         """Told of the sums at every step boundary; whether the data are damaged. Says once that all were whole."""
         damaged, unknown = standing
         self._background.reach(step)
         self.damaged = damaged > 0
         if not damaged and not unknown and not self._told:
             self._told = True
-            tell("verified", step, f"all {self.files} files of the prepared data are whole ({_size(self.total)})")
+            report("verified", step, f"all {self.files} files of the prepared data are whole ({_size(self.total)})")
         return self.damaged
 
-    def wait(self, step: int, wish: Callable[[], str | None], tell: Tell, watchdog: Watchdog) -> str | None:
-        """Until all files were hashed, or until some rank is asked to stop: then why. Collective."""
+    def wait(
+        self, step: int, wish: Callable[[], str | None], report: Report, progress: Callable[[], None]
+    ) -> str | None:
+        """Until all files were hashed, or until some rank is asked to stop: then why. `progress` is called whenever
+        some were read. Collective."""
         self._background.hurry()
         background, before, word = self._background, -1.0, time.monotonic() + FIRST_WORD_SECONDS
         while True:
@@ -80,23 +84,24 @@ class DataWatch:
             if not running or standing[0]:
                 break
             if read > before:  # a disk that hangs is a matter for the watchdog
-                watchdog.begin("verification", step)
+                progress()
                 before = read
             if now >= word:
                 word = now + NEXT_WORD_SECONDS
-                tell(
+                report(
                     "verifying", step, f"waiting for the data to be hashed: {_size(read)} of {_size(self.total)} a host"
                 )
             time.sleep(LOOK_SECONDS)
-        if not self.judge(step, standing, tell) and standing[1]:
+        if not self.decide(step, standing, report) and standing[1]:
             raise RuntimeError("the thread that verifies the data has ended early")
         return None
 
-    def conclude(self, step: int, checkpoints: Path, tell: Tell) -> str:
+    def conclude(self, step: int, checkpoints: Path, report: Report) -> str:
         """Set aside the checkpoints that may have been made of damaged data; why the run fails. Collective."""
         trusted = self.trusted()
-        found = self.world.gather((socket.gethostname(), self._background.damage))
-        host, damage = next((host, damage) for host, damage in found if damage is not None)
+        mine = self._background.damage
+        found = self.world.gather((socket.gethostname(), mine and mine.to_json()))
+        host, damage = next((host, Damage.from_json(one)) for host, one in found if one is not None)
         where = f" on {host}" if len({host for host, _ in found}) > 1 else ""
         gone = self.world.broadcast(set_aside(checkpoints, trusted) if self.world.is_first else None)
         left = self.world.broadcast(steps_in(checkpoints))
@@ -107,8 +112,11 @@ class DataWatch:
         )
         facts: dict[str, Any] = {"file": damage.file, "folder": str(damage.folder), "host": host}
         facts |= {"expected": damage.expected, "found": damage.found, "trusted_step": trusted, "set_aside": gone}
-        tell("damage", step, text, **facts)
+        report("damage", step, text, **facts)
         return text
+
+    def closed(self, status: str, step: int, text: str) -> None:
+        self.close()
 
     def close(self) -> None:
         self._background.close()

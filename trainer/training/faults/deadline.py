@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Mapping
 
+from trainer.training.hooks import Hook
+
 MARGIN_SECONDS = 5.0  # for what is neither step nor save: closing trackers, leaving the process group
 FACTOR = 1.5  # by which the slowest step and save so far may be exceeded
 BYTES_PER_SECOND = 100e6  # of a disk that was not measured yet
@@ -16,7 +18,7 @@ def guessed_seconds(parameters: int) -> float:
     return 12 * parameters / BYTES_PER_SECOND
 
 
-class Deadline:
+class Deadline(Hook):
     """Measures steps and saves and says when the next step could be one too many.
 
     The limit is turned into monotonic time once, at the start: a wall clock that jumps later moves nothing.
@@ -35,11 +37,9 @@ class Deadline:
         self.step_seconds = 0.0
         self._boundary: float | None = None
 
-    def saved(self, seconds: float | None) -> None:
-        """The last checkpoint took this long, until it was complete; null: there is none yet."""
-        if seconds is not None:
-            self.save_seconds = max(self.save_seconds, seconds) if self.measured else seconds
-            self.measured = True
+    def saved(self, step: int, seconds: float) -> None:
+        self.save_seconds = max(self.save_seconds, seconds) if self.measured else seconds
+        self.measured = True
 
     def reason(self) -> str | None:
         """Called at every step boundary: why to stop now, if so."""

@@ -17,13 +17,15 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from trainer.utils.outcomes import ExitCode
+
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 ECHO_SECONDS = 1.0  # a terminal and a wrapper may each pass on the same key press
-STOPPED = 75  # exit code: before the end, and can be resumed (EX_TEMPFAIL)
+STOPPED = ExitCode.STOPPED
 LAUNCHED = "ISOFLOP_LAUNCHED"  # variable: process id of the agent that started this rank
 STOP_FILE = "ISOFLOP_STOP_FILE"  # variable: where the agent of this rank writes the signal that it was sent
 

@@ -13,16 +13,21 @@ from statistics import median, median_low
 
 from trainer.config import FaultsConfig
 from trainer.training.distributed import World
+from trainer.training.hooks import Hook, StepResult
 
 LEAST_SECONDS = 0.005  # less than this a step is no news
 
 
-class Stragglers:
-    def __init__(self, config: FaultsConfig, world: World) -> None:
-        self.config, self.world = config, world
+class Stragglers(Hook):
+    def __init__(self, config: FaultsConfig, world: World, report: Callable[[str, int, str], None]) -> None:
+        """`report(event, step, text)` writes to the logbook."""
+        self.config, self.world, self.report = config, world, report
         self._seconds: list[float] = []
 
-    def step(self, alone_seconds: float, tell: Callable[..., None]) -> None:
+    def step_ended(self, result: StepResult) -> None:
+        self.compare(result.alone_seconds, result.step)
+
+    def compare(self, alone_seconds: float, step: int) -> None:
         """A step has ended in which this rank worked alone for so long. Collective, once in a while."""
         if self.world.size == 1:
             return
@@ -34,4 +39,4 @@ class Stragglers:
             for rank, (seconds, host) in enumerate(ranks):
                 if seconds > usual * self.config.straggler_factor and seconds > usual + LEAST_SECONDS:
                     late = f"{1e3 * (seconds - usual):.0f} ms a step later than the median rank's {1e3 * usual:.0f} ms"
-                    tell("straggler", text=f"rank {rank} on {host} is {late}")
+                    self.report("straggler", step, f"rank {rank} on {host} is {late}")

@@ -28,10 +28,12 @@ from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import Event
 from trainer.training.distributed import World, meet
 from trainer.training.faults.reporting import tell_failure
+from trainer.training.hooks import Hook
+from trainer.utils.outcomes import ExitCode
 
+TIMED_PHASES = ("evaluation", "checkpoint", "verification")  # beside steps, whose own phases are not told apart
 KNOWN = 3  # times that something was done before its median is trusted
 ANSWER_SECONDS = 10.0  # that ranks have to say where they are
-FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Doing:
     since: float  # monotonic
 
 
-class Watchdog:
-    """Told of what begins; costs two assignments a step."""
+class Watchdog(Hook):
+    """Hears of steps, evaluations and checkpoints as they begin; costs two assignments a step."""
 
     def __init__(self, config: Config, world: World, run: Path, attempt: int, position: Callable[[], int]) -> None:
         """`position` counts the places that every rank passes in the same order."""
@@ -54,11 +56,21 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
-    def begin(self, what: str, step: int) -> None:
+    def step_began(self, step: int) -> None:
+        self._begin("step", step + 1)
+
+    def phase(self, name: str, step: int) -> None:
+        if name in TIMED_PHASES:
+            self._begin(name, step)
+
+    def _begin(self, what: str, step: int) -> None:
         """From now on the ranks do this."""
         now, before = time.monotonic(), self._doing
         self._taken.setdefault(before.what, deque(maxlen=64)).append(now - before.since)
         self._doing = Doing(what, step, now)
+
+    def closed(self, status: str, step: int, text: str) -> None:
+        self.close()
 
     def close(self) -> None:
         self._closed.set()
@@ -96,7 +108,7 @@ class Watchdog:
             data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
             append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
         tell_failure(text, user=True)
-        os._exit(FAILED)
+        os._exit(ExitCode.FAILED)
 
     def _exchange(self, mine: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """What every rank answers in time, by rank."""

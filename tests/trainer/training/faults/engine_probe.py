@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from trainer.config import Config
-from trainer.training.checkpoint import newest_intact, snapshot, write
+from trainer.training.checkpoint import latest_valid_checkpoint, snapshot, write
 from trainer.training.distributed import World, join
 from trainer.training.engine import Engine
 
@@ -69,26 +69,30 @@ def main() -> None:
     found = {}
     start = digest(engine)
     gradients(0)
-    engine.discard()
+    engine.skip_update()
     found["first step discarded"] = digest(engine) == start
+    torch.manual_seed(1)
+    bits = torch.get_rng_state()
+    engine.dry_run(batch(world, engine.config, 0))
+    found["dry run"] = digest(engine) == start and bool(torch.equal(torch.get_rng_state(), bits))
     train(range(3))
     before = digest(engine)
     norm = gradients(3)
-    engine.discard()
+    engine.skip_update()
     found["discarded"] = digest(engine) == before
     found["same norm again"] = gradients(3) == norm
-    engine.discard()
+    engine.skip_update()
     found["not finite"] = not np.isfinite(gradients(3, float("nan")))
-    engine.discard()
+    engine.skip_update()
     found["nan discarded"] = digest(engine) == before
     write(snapshot(engine, world, 3), world, checkpoints, {"best": {}})
 
     train(range(3, 5))
     straight = digest(engine)
     gradients(5, 1e6)
-    engine.discard()
+    engine.skip_update()
     found["discarded later"] = digest(engine) == straight
-    checkpoint, _ = newest_intact(checkpoints, world)
+    checkpoint, _ = latest_valid_checkpoint(checkpoints, world)
     assert checkpoint is not None
     engine.load(3, checkpoint.reader())
     found["loaded in mid-run"] = digest(engine) == before

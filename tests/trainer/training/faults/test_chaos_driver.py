@@ -19,7 +19,7 @@ from scripts.chaos_driver.phases import Watch
 from scripts.chaos_driver.plan import KINDS, PHASES, RANKS, Fault, Layout, plan, targets
 from scripts.chaos_driver.report import table
 from scripts.chaos_driver.strike import Struck, codes
-from trainer.training.checkpoint import Damaged, open_checkpoint, save_weights
+from trainer.training.checkpoint import CorruptCheckpoint, open_checkpoint, save_weights
 from trainer.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_no_longer_intact(how: str, where: float, tmp_pa
     open_checkpoint(checkpoint)
     damage(checkpoint, how, where)
     assert not is_intact(checkpoint)
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptCheckpoint):
         open_checkpoint(checkpoint)
 
 

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from trainer.data.verification import Verification
 from trainer.run.start import ready
 from trainer.run_folder import RunFolder
 from trainer.trackers import read_events, read_metrics
+from trainer.training.checkpoint import steps_in
 from trainer.training.distributed import World
 from trainer.training.faults.damaged_data import DataWatch
 
@@ -32,7 +32,8 @@ LARGE = "verification.OPENED_BYTES = 0\n"  # as if every file were too large to 
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from trainer import loop, worker
+from trainer import worker
+from trainer.training import loop
 from trainer.data import verification
 from trainer.training.faults import damaged_data
 """
@@ -228,10 +229,30 @@ def test_who_is_asked_to_stop_does_not_wait(prepared: Prepared, tmp_path: Path, 
     watch = DataWatch(prepared, World(0, 1, 0, torch.device("cpu")), tmp_path)
     told: list[str] = []
     wishes = iter([None, None, "SIGTERM"])
-    reason = watch.wait(3, lambda: next(wishes), lambda name, *_, **__: told.append(name), SimpleNamespace(begin=print))
+    reason = watch.wait(3, lambda: next(wishes), lambda name, *_, **__: told.append(name), lambda: None)
     assert (reason, told, watch.damaged) == ("SIGTERM", [], False)
     watch.close()
     gate.set()
+
+
+@pytest.mark.parametrize(("trusted", "kept"), [(6, [4]), (0, []), (8, [4, 8])])
+def test_checkpoints_after_the_trusted_step_are_set_aside(
+    trusted: int, kept: list[int], prepared: Prepared, tmp_path: Path
+) -> None:
+    """Nothing goes on from them, and nothing is deleted."""
+    checkpoints = tmp_path / "checkpoints"
+    for step in (4, 8, 12):
+        (checkpoints / f"step-{step:08d}").mkdir(parents=True)
+    flip(prepared.folder / "train-00000.tokens", 4097)
+    watch, told = DataWatch(prepared, World(0, 1, 0, torch.device("cpu")), tmp_path), []
+    watch.begin(12, trusted)
+    assert watch.wait(12, lambda: None, lambda *_, **__: None, lambda: None) is None and watch.damaged
+    text = watch.conclude(12, checkpoints, lambda name, step, text, **data: told.append((name, step, data)))
+    assert steps_in(checkpoints) == kept
+    gone = [f"untrusted-step-{step:08d}" for step in (4, 8, 12) if step not in kept]
+    assert sorted(path.name for path in checkpoints.glob("untrusted-*")) == gone
+    assert text.endswith(f"a resume goes on from {f'step {kept[-1]}' if kept else 'the beginning'}")
+    assert told[0][:2] == ("damage", 12) and told[0][2]["set_aside"] == gone
 
 
 def test_eval_hashes_the_held_out_text_before_it_tells_a_number(

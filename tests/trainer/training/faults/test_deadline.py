@@ -41,10 +41,9 @@ def test_there_is_time_left_for_one_more_step_and_the_save(step: float, save: fl
 
 def test_what_was_measured_takes_the_place_of_the_guess(clock: dict[str, float]) -> None:
     deadline = Deadline(3600.0, 2000.0, {})
-    deadline.saved(None)
     assert deadline.save_seconds == 2000.0
-    deadline.saved(3.0)
-    deadline.saved(2.0)
+    deadline.saved(1, 3.0)
+    deadline.saved(2, 2.0)
     assert deadline.save_seconds == 3.0
 
 

@@ -27,7 +27,7 @@ def feed(judge: Guard, *values: tuple[float, float]) -> tuple[str, list[str], in
     told: list[str] = []
     discarded = []
     compute: Callable[[], Gradients] = lambda: Gradients(*next(passes), {})  # noqa: E731
-    _, verdict = judge.judge(compute, lambda: discarded.append(1), lambda name, text: told.append(name))
+    _, verdict = judge.decide(compute, lambda: discarded.append(1), lambda name, text: told.append(name))
     assert next(passes, None) is None, "not every pass was asked for"
     return verdict, told, len(discarded)
 
@@ -73,11 +73,11 @@ def test_falling_and_the_first_steps_are_never_odd() -> None:
     recent = Recent(AnomaliesConfig())
     for step in range(ENOUGH - 1):
         recent.keep(10.0, 1.0)
-        assert recent.odd(1e6, 1e6) is None, step
+        assert recent.check(1e6, 1e6) is None, step
     recent.keep(10.0, 1.0)
-    assert recent.odd(0.1, 0.001) is None
-    assert recent.odd(10.5, 1.0) is None  # a plateau has no spread, but 5% is no spike
-    assert recent.odd(1e6, 1.0) is not None
+    assert recent.check(0.1, 0.001) is None
+    assert recent.check(10.5, 1.0) is None  # a plateau has no spread, but 5% is no spike
+    assert recent.check(1e6, 1.0) is not None
 
 
 def test_one_more_than_the_limit_stops() -> None:
@@ -96,11 +96,11 @@ def test_a_resume_judges_alike() -> None:
     for number, draw in enumerate(draws):
         if number == 200:
             state = json.loads(json.dumps(whole.state()))  # as the manifest keeps it
-        odd = whole.recent.odd(*draw) is not None
+        odd = whole.recent.check(*draw) is not None
         verdicts.append(feed(whole, *([draw] * (2 if odd else 1)))[0])
     again = guard(state, **rules)
     for draw, verdict in zip(draws[200:], verdicts[200:], strict=True):
-        odd = again.recent.odd(*draw) is not None
+        odd = again.recent.check(*draw) is not None
         assert feed(again, *([draw] * (2 if odd else 1)))[0] == verdict
     assert again.state() == whole.state()
 
@@ -113,6 +113,6 @@ def test_holes_move_the_next_batch_and_nothing_else() -> None:
     saved = json.loads(json.dumps(judge.state()))
     judge.skip(12)
     judge.roll_back(10, saved, 13)  # batches 11, 12 and 13 had been read since
-    assert judge.holes == [(7, 8), (11, 14)]
+    assert judge.skipped_batches == [(7, 8), (11, 14)]
     assert judge.batch(10) == 14
     assert guard(json.loads(json.dumps(judge.state()))).batch(10) == 14

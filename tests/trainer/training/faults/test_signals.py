@@ -174,12 +174,12 @@ def test_a_signal_while_the_corpus_is_read(endless: list[str], corpus: Path, tmp
     assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} <= {".lock"}
 
 
-# Stands in for ssh: every host is this one, after a while.
+# Stands in for ssh: every host is this one, after a while; what runs there is in a session of its own.
 SSH = """#!/bin/bash
 while [ "$1" = -o ]; do shift 2; done
 [ "$1" = -- ] || exit 9
 sleep 0.5
-exec bash -c "${*:3}"
+setsid --wait bash -c "${*:3}"
 """
 
 

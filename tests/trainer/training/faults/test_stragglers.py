@@ -36,16 +36,18 @@ class Ranks:
 )
 def test_medians_of_ranks_are_compared(others: tuple[float, float], mine: list[float], told: str | None) -> None:
     lines: list[str] = []
-    looks = Stragglers(FaultsConfig(straggler_steps=5), Ranks(*others))  # type: ignore[arg-type]
+    report = lambda name, step, text: lines.append(f"{name}: {text}")  # noqa: E731
+    looks = Stragglers(FaultsConfig(straggler_steps=5), Ranks(*others), report)  # type: ignore[arg-type]
     for seconds in mine:
         assert lines == []
-        looks.step(seconds, lambda name, text: lines.append(f"{name}: {text}"))
+        looks.compare(seconds, 1)
     assert lines == ([f"straggler: {told.replace('HERE', socket.gethostname())}"] if told else [])
 
 
 def test_every_window_is_judged_anew() -> None:
     lines: list[str] = []
-    looks = Stragglers(FaultsConfig(straggler_steps=2), Ranks(0.1, 0.1))  # type: ignore[arg-type]
+    report = lambda name, step, text: lines.append(text)  # noqa: E731
+    looks = Stragglers(FaultsConfig(straggler_steps=2), Ranks(0.1, 0.1), report)  # type: ignore[arg-type]
     for seconds in (0.2, 0.2, 0.1, 0.1, 0.4, 0.4):
-        looks.step(seconds, lambda _, text: lines.append(text))
+        looks.compare(seconds, 1)
     assert [re.findall(r"is (\d+) ms", line) for line in lines] == [["100"], ["300"]]

@@ -3,18 +3,60 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.data import Examples, Prepared, Samples
+from trainer.models import NOT_A_TARGET
+from trainer.trackers.records import EvaluationRecord
 from trainer.training.dataset import Source, examples
+from trainer.training.distributed import World
+from trainer.training.engine import Engine
 
 Sums = tuple[float, float]  # nats, targets
 
 
-def parts(source: Source, config: Config) -> dict[str, Examples]:
+class Validation:
+    """The held-out samples of a run, divided over its ranks."""
+
+    def __init__(self, config: Config, source: Source, world: World) -> None:
+        self.config, self.source, self.world = config, source, world
+        self.splits = validation_splits(source, config)
+
+    def measure(self, engine: Engine, step: int, attempt: int) -> EvaluationRecord:
+        """The loss over `evaluation.samples` of them after `step` updates, split by split. Collective."""
+        began = time.monotonic()
+        total = sum(map(len, self.splits.values()))
+        most = self.config.evaluation.samples or total
+        sums = {}
+        for name, samples in self.splits.items():
+            count = min(len(samples), -(-most * len(samples) // total))
+            sums[name] = engine.evaluate(self._batches(samples, count))
+        return EvaluationRecord(
+            step=step,
+            tokens=self.config.curriculum.tokens(step),
+            seconds=time.monotonic() - began,
+            attempt=attempt,
+            **validation_metrics(self.source, self.config, sums),
+        )
+
+    def _batches(self, samples: Examples, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """This rank's micro-batches: equally many and equally large on every rank; past the end, without targets."""
+        size = micro_batch(self.config)
+        for start in range(0, count, size * self.world.size):
+            first = start + self.world.rank * size
+            batch = samples.batch(first, first + size)
+            batch["targets"][max(0, count - first) :] = NOT_A_TARGET
+            yield batch
+
+
+def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
     """The held-out samples, those of each source of a mixture for themselves."""
     if not isinstance(source, Prepared) or config.data.name != "mixture":
         return {config.data.name: examples(source, config, "held_out")}
@@ -22,7 +64,7 @@ def parts(source: Source, config: Config) -> dict[str, Examples]:
     return {name: Samples(source, config, "held_out", name) for name, sizes in origins.items() if sizes["documents"]}
 
 
-def accounts(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
+def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
     """loss (nats per target), targets, bits_per_byte and its unigram yardstick; for a mixture the same by `sources`
     and, where they state theirs, by `languages`.
 
@@ -40,10 +82,10 @@ def accounts(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[s
             for group, names in groups.items()
         }
 
-    return found | {part: by(groups) for part, groups in told_apart(config, sums).items()}
+    return found | {part: by(groups) for part, groups in group_by_source(config, sums).items()}
 
 
-def told_apart(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+def group_by_source(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
     """The sources of a mixture among these names, by `sources` and, where they state theirs, by `languages`."""
     mixed = [name for name in names if name in config.data.sources]
     languages: dict[str, list[str]] = {}

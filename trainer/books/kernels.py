@@ -1,0 +1,55 @@
+"""Which backend will compute what, where the plan's ranks run: `kernels/choice.py` decides, for the books as for the
+run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from trainer.books.step_flops import AttentionBackward
+from trainer.config import Config
+
+
+def _choice() -> Any:
+    """kernels/choice.py by itself: the package around it would bring torch, and a plan needs none."""
+    package = importlib.util.find_spec("kernels")
+    assert package is not None and package.origin is not None
+    spec = importlib.util.spec_from_file_location("kernels_choice", Path(package.origin).with_name("choice.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+choice = _choice()
+
+# What models ask of `kernels.attention` beyond what every backend has: nothing (tests/trainer/books/test_backends.py).
+ATTENTION_FIELDS: tuple[str, ...] = ()
+
+
+def device(config: Config) -> str:
+    """The type of device that is planned for: an accelerator where a machine is named and the device is not the CPU."""
+    on_gpu = config.engine.device == "cuda" or (config.engine.device == "auto" and config.machine.name != "unstated")
+    return "cuda" if on_gpu else "cpu"
+
+
+def attention(config: Config) -> str:
+    """The backend of attention."""
+    return str(choice.attention_backend(config.kernels.attention, device(config), ATTENTION_FIELDS).backend)
+
+
+def norm(config: Config) -> str:
+    """The backend of norms."""
+    return str(choice.backend(config.kernels.norm, device(config)).backend)
+
+
+def output_layer(config: Config) -> str | None:
+    """The backend of the output layer fused with its loss, None where all logits are made."""
+    return choice.output_layer_backend(config.kernels.loss, device(config))
+
+
+def attention_backward(config: Config) -> AttentionBackward:
+    """Whether the backward pass computes the scores again: on a GPU Triton's kernels and SDPA's do."""
+    again = attention(config) == "triton" or (device(config) == "cuda" and attention(config) == "sdpa")
+    return "fused" if again else "composed"

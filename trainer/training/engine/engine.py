@@ -1,0 +1,211 @@
+"""A model in training: weights, gradients and optimizer states are fp32 at every stage; bf16 is autocast inside the
+forward pass. So the same science gives the same curve at every stage, and a checkpoint needs no second copy of the
+weights.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.books.layout import zero_stage
+from trainer.config import Config
+from trainer.config.host import precision
+from trainer.meter.stopwatch import Stopwatch
+from trainer.models import build, initialize
+from trainer.training.distributed import World
+from trainer.training.engine.layouts import Fragment, Read, layout_of
+from trainer.training.engine.library import import_deepspeed
+from trainer.training.engine.settings import deepspeed_settings
+from trainer.training.optimizer import adamw, set_learning_rate
+
+MicroBatch = Mapping[str, np.ndarray]
+
+
+def host_memory_peak() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Engine:
+    """A model in training. All methods are collective: every rank calls them alike."""
+
+    def __init__(self, config: Config, world: World, known: Callable[[str], Tensor | None] = lambda name: None) -> None:
+        """known: values of the parameters that begin where another run ended, by name."""
+        self.config, self.world = config, world
+        self.device = world.device
+        self.stage = zero_stage(config)
+        self._deepspeed = import_deepspeed(self.device.type)
+        self._layout = layout_of(self.stage)(self._deepspeed, world, config.optim.clip)
+        settings = deepspeed_settings(config)
+        self.accumulation = settings["gradient_accumulation_steps"]
+        os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone
+        self._deepspeed.init_distributed(dist_backend="nccl" if self.device.type == "cuda" else "gloo", verbose=False)
+
+        self.model = self._build(settings, known)
+        self._autocast()
+        # Any: DeepSpeed hangs attributes of its own on them
+        self.parameters: dict[str, Any] = {
+            name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
+        }
+        self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
+            model=self.model, optimizer=adamw(self.model, config.optim), config=settings, dist_init_required=False
+        )
+        if config.engine.compile:
+            self._engine.compile()
+        self._layout.attach(self._optimizer, self.parameters)
+        self.passes = 0  # forward and backward passes of this rank so far
+        self._forwards = Stopwatch(self.device)
+
+    # --- building ---
+
+    def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> nn.Module:
+        with self._layout.building(settings):
+            model = build(self.config)
+        initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
+        model.recompute = self.config.engine.activation_checkpointing
+        return model
+
+    def _autocast(self) -> None:
+        """bf16 inside the forward pass. DeepSpeed's own autocast would also round the reduced gradients."""
+        if precision(self.config) == "bf16":
+            inner, device_type = self.model.forward, self.device.type
+            # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
+            keep = not self.config.engine.activation_checkpointing
+
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=keep):
+                    return inner(*args, **kwargs)
+
+            self.model.forward = forward  # type: ignore[method-assign]
+
+    # --- stepping ---
+
+    def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}
+
+    def forward_backward(
+        self, micro_batches: Sequence[MicroBatch], global_targets: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the mean loss over the step's global targets. Returns this rank's loss sum and side sums."""
+        assert len(micro_batches) == self.accumulation, (len(micro_batches), self.accumulation)
+        # DeepSpeed divides by the accumulation steps and averages over ranks; undo both and divide by the true count.
+        scale = self.world.size * self.accumulation / max(global_targets, 1.0)
+        total = torch.zeros((), device=self.device)
+        sums: dict[str, Tensor] = {}
+        self._forwards.clear()
+        for index, batch in enumerate(micro_batches):
+            tensors = self.tensors(batch)
+            with self._forwards:
+                loss, _, side = self._engine(**tensors)
+            self.passes += 1
+            self._engine.backward(loss * scale)
+            self.passes += 1
+            total += loss.detach()
+            for name, value in side.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+            if index + 1 < len(micro_batches):
+                self._engine.step()  # counts the micro-batch; the update waits for the last one
+        return total, sums
+
+    @property
+    def forward_seconds(self) -> float:
+        """Of the last step's forward passes, which wait for no other rank; 0 at stage 3, where they gather weights."""
+        return 0.0 if self._layout.forward_waits else self._forwards.seconds()
+
+    def gradient_norm(self) -> float:
+        """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
+        return self._layout.gradient_norm()
+
+    def update(self, lr: float) -> None:
+        """One optimizer step with the gradients that `gradient_norm` measured."""
+        set_learning_rate(self._optimizer, lr)
+        self._layout.before_update()
+        self._engine.step()
+
+    def skip_update(self) -> None:
+        """Forget the step's gradients, whatever they hold: weights and optimizer stay as they are, to the bit."""
+        for _ in self.moments():  # DeepSpeed links the optimizer's state after a step, so it must be there
+            pass
+        inner: Any = self._layout.inner
+        inner.step = lambda *_: None
+        try:
+            self._engine.step()
+        finally:
+            del inner.step
+
+    def dry_run(self, micro_batches: Sequence[MicroBatch]) -> int:
+        """A step that leaves no trace: gradients of these micro-batches, and no update. Returns the peak of memory in
+        bytes, with the optimizer's state. Weights, moments and random numbers stay as they are, to the bit."""
+        for _ in self.moments():  # an update would create them
+            pass
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            self.forward_backward(micro_batches, 1.0)
+            self.gradient_norm()
+            self.skip_update()
+        self.synchronize()
+        return self.memory_peak_bytes()
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterator[MicroBatch]) -> tuple[float, float]:
+        """Loss sum and target count over all ranks' batches; every rank brings equally many."""
+        self._engine.eval()
+        loss_sum, targets = 0.0, 0.0
+        for batch in batches:
+            loss, count, _ = self._engine(**self.tensors(batch))
+            loss_sum, targets = loss_sum + float(loss), targets + float(count)
+        self._engine.train()
+        total = self.world.sum(loss_sum, targets)
+        return total[0], total[1]
+
+    def memory_peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else host_memory_peak()
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    # --- state, for checkpoints ---
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, whole, one after the other."""
+        for name, parameter in self.parameters.items():
+            with self._layout.whole(parameter):
+                yield name, parameter.data
+
+    def moments(self, *, to_save: bool = False) -> Iterator[Fragment]:
+        """This rank's fragments of AdamW's moments, created as zeros where no step was taken yet. At stage 0 every rank
+        holds everything; `to_save` then yields only an equal share of it."""
+        return self._layout.fragments(to_save=to_save)
+
+    @torch.no_grad()
+    def load(self, step: int, read: Read) -> None:
+        """Take over the state after `step` updates; `read(name, kind, start, numel)` gives fp32 stretches of a
+        flattened parameter, kind "weight" or one of MOMENTS."""
+        for fragment in self.moments():
+            fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
+        for name, parameter in self.parameters.items():
+            self._layout.load_weight(name, parameter, read)
+        self._layout.loaded()
+        for state in self._layout.inner.state.values():
+            state["step"].fill_(step)
+
+    def close(self) -> None:
+        """Before the process group goes: an engine that outlives it can abort the process."""
+        if "comms_logger" in self.config.engine.deepspeed:
+            self._deepspeed.comm.log_summary()
+        self._engine.destroy()
+        torch.distributed.destroy_process_group()
