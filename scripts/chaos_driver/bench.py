@@ -107,7 +107,10 @@ class Bench:
         try:
             yield attempt, watch
         finally:
+            killed_here = attempt.code is None
             attempt.end()
+            if killed_here:
+                self.leftovers()  # of the driver's making
 
     def _words(self) -> list[str]:
         return [

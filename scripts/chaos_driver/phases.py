@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainer.run_folder import LAST_WORDS
+ENDS = ("finished", "stopped", "halted", "failed")  # not `lost`, which is also told of the attempt before
 
 
 class Lines:
@@ -63,7 +63,7 @@ class Watch:
             return "encoding"
         if self._stage != "training":
             return self._stage
-        if self.event(*LAST_WORDS) is not None:
+        if self.event(*ENDS) is not None:
             return "report"
         last, saving = self.made[-1] if self.made else 0, self.is_saving()
         if last > self._evaluated and (last % self.evaluate_every == 0 or (last == self.steps and not saving)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 ALONE = ("setup", "tokenizer", "encoding", "report")  # phases in which only the launcher is there
@@ -12,6 +12,7 @@ RANKS = ("loading", "steps", "evaluation", "saving")
 PHASES = ("setup", "tokenizer", "encoding", "loading", "steps", "evaluation", "saving", "report", "between")
 SIGNALS = ("HUP", "QUIT", "TERM", "INT")
 KINDS = ("kill", *SIGNALS, "pause", "disk", "damage")
+WEIGHT = {"kill": 3}  # as often as three other kinds
 DISKS = {
     "tokenizer": ("cache",),
     "encoding": ("cache",),
@@ -92,30 +93,23 @@ def plan(
     phases = [phase for phase in phases if any(targets(phase, kind) for kind in kinds)]
     if not phases:
         raise ValueError("none of these kinds can strike in these phases")
-    used: Counter[str] = Counter()
-    used_with: Counter[tuple[str, str]] = Counter()
+    used: Counter[tuple[str, ...]] = Counter()  # by kind, phase and kind, kind and target, phase and kind and target
     waiting: list[str] = []
     faults = []
     for number in range(1, count + 1):
         if not waiting:
             waiting = chance.sample(phases, len(phases))
         phase = waiting.pop()
-        possible = chance.sample(kinds, len(kinds))
-        kind = min((one for one in possible if targets(phase, one)), key=lambda one: (used_with[phase, one], used[one]))
-        used[kind] += 1
-        target = chance.choice(_least_used(targets(phase, kind), used))
-        used[target] += 1
-        used_with[phase, kind] += 1
+        possible = [kind for kind in chance.sample(kinds, len(kinds)) if targets(phase, kind)]
+        kind = min(possible, key=lambda one: (used[phase, one] / WEIGHT.get(one, 1), used[one,] / WEIGHT.get(one, 1)))
+        aims = targets(phase, kind)
+        target = min(chance.sample(aims, len(aims)), key=lambda one: (used[phase, kind, one], used[kind, one]))
+        used.update([(kind,), (phase, kind), (kind, target), (phase, kind, target)])
         least = 2 if target in ("rank 0", "other rank") else 1
         layout = draw_layout(chance, least, 2 if phase == "report" else 3)  # all steps come before a report
         moment, steps, by_name = chance.random(), chance.randrange(3), chance.random() < 0.5
         faults.append(Fault(number, phase, kind, target, moment, steps, layout, by_name))
     return faults
-
-
-def _least_used(names: Sequence[str], used: Counter[str]) -> list[str]:
-    least = min(used[name] for name in names)
-    return [name for name in names if used[name] == least]
 
 
 def draw_layout(chance: random.Random, least: int, most: int) -> Layout:

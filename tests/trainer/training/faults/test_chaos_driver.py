@@ -16,7 +16,7 @@ from scripts.chaos_driver.bench import is_intact
 from scripts.chaos_driver.disks import damage
 from scripts.chaos_driver.history import History, differences, read_history, repeated
 from scripts.chaos_driver.phases import Watch
-from scripts.chaos_driver.plan import KINDS, PHASES, Fault, Layout, plan, targets
+from scripts.chaos_driver.plan import KINDS, PHASES, RANKS, Fault, Layout, plan, targets
 from scripts.chaos_driver.report import table
 from scripts.chaos_driver.strike import Struck, codes
 from trainer.training.checkpoint import CorruptCheckpoint, open_checkpoint, save_weights
@@ -35,6 +35,8 @@ def test_a_plan_is_a_function_of_its_seed_and_covers_everything() -> None:
     assert set(kinds) == set(KINDS)
     assert min(phases.values()) >= 3
     assert min(kinds.values()) >= 3
+    killed = Counter(fault.target for fault in faults if fault.kind == "kill" and fault.phase in RANKS)
+    assert set(killed) == {"launcher", "rank 0", "other rank", "all"}
     assert {fault.layout.processes for fault in faults} == {1, 2, 3}
     assert {fault.layout.zero_stage for fault in faults} == {0, 1, 2, 3}
     for fault in faults:
@@ -123,6 +125,7 @@ def test_phases_are_told_apart_by_what_a_run_writes(tmp_path: Path) -> None:
     assert add(console, "training tokenizer: done in 0.5 s") == "reading"
     assert add(cache / "tokens" / "key.lock", "") == "encoding"
     assert add(console, str(run)) == "loading"
+    assert add(run / "events.jsonl", '{"name": "lost", "step": 1}') == "loading"  # of the attempt before
     assert add(run / "events.jsonl", '{"name": "resume", "step": 1}') == "steps"
     aside = run / "checkpoints" / ".step-00000002.partial"
     aside.mkdir()
