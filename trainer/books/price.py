@@ -57,19 +57,7 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
 
     drawn = (of("kwh"), of("total_watts") * wall / 1000, of("watts") * device_hours / 1000)
     device_kwh = _agree("kwh", "kwh, or watts and gpu_hours", *drawn)
-    facility = of("facility_kwh") if "facility_kwh" in stated else device_kwh
-    if facility.value is not None and device_kwh.value is not None and facility.value < device_kwh.value:
-        raise UserError(
-            f"facility_kwh: {facility.value:g} kWh of the facility are less than its devices' {device_kwh.value:g} kWh "
-            f"by {device_kwh.source}"
-        )
-    if facility.value is not None and "facility_kwh" not in stated:
-        if "pue" in stated:
-            facility = device_kwh * of("pue")
-        else:
-            why = f"{device_kwh.source}; without the facility's overhead (pue is not stated)"
-            facility = Quantity(device_kwh.value, device_kwh.provenance, why, device_kwh.value, None)
-
+    facility = _facility(of, device_kwh)
     amount = device_hours * of("price_per_device_hour")
     if amount.value is None and "price_per_kwh" in stated:
         amount = facility * of("price_per_kwh")
@@ -144,6 +132,25 @@ def _flop_per_token(of: Callable[[str], Quantity]) -> Quantity:
     if weights.value is None or term.value is None:
         return weights
     return Quantity(weights.value + term.value, "stated", "6 N + 12 L H Q T")
+
+
+def _facility(of: Callable[[str], Quantity], device_kwh: Quantity) -> Quantity:
+    """Energy of the facility: as stated, else that of the devices with its overhead. Raises UserError where the
+    facility's is the smaller one."""
+    stated = of("facility_kwh")
+    if stated.value is not None:
+        if device_kwh.value is not None and stated.value < device_kwh.value:
+            raise UserError(
+                f"facility_kwh: {stated.value:g} kWh of the facility are less than its devices' {device_kwh.value:g} "
+                f"kWh by {device_kwh.source}"
+            )
+        return stated
+    if device_kwh.value is None:
+        return device_kwh
+    if of("pue").value is not None:
+        return device_kwh * of("pue")
+    why = f"{device_kwh.source}; without the facility's overhead (pue is not stated)"
+    return Quantity(device_kwh.value, device_kwh.provenance, why, device_kwh.value, None)
 
 
 def _utilisation(

@@ -135,34 +135,7 @@ def format_card(found: dict[str, Any]) -> str:
         f"Held out: {found['held_out']}.",
         "",
         "## Sources",
-        *_table(
-            (
-                "source",
-                "language",
-                "licence",
-                "files",
-                "documents",
-                "tokens",
-                "share",
-                "weight",
-                "tokens/word",
-                "bytes/token",
-            ),
-            [
-                (
-                    *(
-                        s["name"],
-                        s["language"],
-                        s["licence"],
-                        s["files"],
-                        s["train"]["documents"],
-                        s["train"]["tokens"],
-                    ),
-                    *(f"{s['share_of_tokens']:.1%}", s["weight"], s["tokens_per_word"], s["bytes_per_token"]),
-                )
-                for s in found["sources"]
-            ],
-        ),
+        *_sources(found["sources"]),
         "",
         *_mixture(found.get("mixture", [])),
         "## Cleaning",
@@ -186,6 +159,18 @@ def format_card(found: dict[str, Any]) -> str:
         *(f"- {what}" for what in found["not_stated"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sources(sources: list[dict[str, Any]]) -> list[str]:
+    """A row for each text: what is known of it, and its share."""
+    described = ("source", "language", "licence", "files", "documents", "tokens")
+    shared = ("share", "weight", "tokens/word", "bytes/token")
+    rows = []
+    for one in sources:
+        size = (one["files"], one["train"]["documents"], one["train"]["tokens"])
+        share = (f"{one['share_of_tokens']:.1%}", one["weight"], one["tokens_per_word"], one["bytes_per_token"])
+        rows.append((one["name"], one["language"], one["licence"], *size, *share))
+    return _table((*described, *shared), rows)
 
 
 def _mixture(readings: list[dict[str, Any]]) -> list[str]:
