@@ -259,7 +259,7 @@ def load(path: Path) -> Config:
     try:
         plain = yaml.safe_load(path.read_text())
         if not isinstance(plain, dict):
-            raise UserError("keys with values wanted")
+            raise UserError("not a configuration of this version: keys with values wanted")
         return Config.model_validate(upgraded(plain, Config))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

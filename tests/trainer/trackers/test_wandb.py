@@ -17,6 +17,7 @@ import pytest
 
 from trainer.books import flops
 from trainer.books.budget import price_of
+from trainer.books.run_length import run_tokens
 from trainer.config import Config
 from trainer.trackers.wandb import cost_metrics, evaluation_metrics, run_id, step_metrics
 
@@ -112,7 +113,7 @@ def test_online_run(run, loop, wandb_server):
     assert wandb_server.configs[0]["parameters"]["value"] == 4_200_000
     planned = Config.model_validate({"budget": {"steps": 50}})
     assert wandb_server.configs[0]["planned_flop"]["value"] == flops(planned).total
-    assert wandb_server.configs[0]["planned_tokens"]["value"] == planned.tokens
+    assert wandb_server.configs[0]["planned_tokens"]["value"] == run_tokens(planned)
     axes = {metric.get("1") or metric["2"]: metric for metric in wandb_server.configs[-1]["_wandb"]["value"]["m"]}
     assert {"tokens", "flop", "samples", "kwh", "gco2e", "train/*", "val/*", "val/loss"} <= axes.keys()
     assert f"W&B run {wandb_server.url}" in done.stdout

@@ -17,6 +17,7 @@ import pytest
 
 from trainer.trackers import read_events, read_metrics
 
+QUIET = ("read", "spike", "verified")  # events that say nothing of how a run ends
 ROOT = Path(__file__).resolve().parents[4]
 ENDLESS = ["budget.steps=100000", "checkpoint.every_steps=null", "evaluation.every_steps=null", "evaluation.samples=1"]
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
@@ -95,7 +96,7 @@ def assert_saved(run: Path, signalled: str) -> None:
     """One checkpoint of the last step that was made, the stop told, and nothing started again."""
     (saved,) = (run / "checkpoints").glob("step-*")
     last = max(record["step"] for record in read_metrics(run) if record["kind"] == "step")
-    events = [(event["name"], event["text"]) for event in read_events(run) if event["name"] not in ("read", "spike")]
+    events = [(event["name"], event["text"]) for event in read_events(run) if event["name"] not in QUIET]
     assert int(saved.name.removeprefix("step-")) == last
     assert [name for name, _ in events] == ["start", "checkpoint", "stopped"], events
     assert events[-1][1] in (f"stopped: {signalled}", "stopped: another rank was asked to stop")
@@ -210,7 +211,7 @@ def test_a_signal_while_a_node_waits_for_the_first_one(number: signal.Signals, t
     """Native code connects for ten minutes and lets no Python run, which would be deaf."""
     program = """
 import sys
-from launch.agent import Meeting, run_agent
+from launch.agent import Rendezvous, run_agent
 from pathlib import Path
 from trainer.compose import compose
 from trainer.training.faults.signals import interrupt_on_signals, interrupted
@@ -219,14 +220,14 @@ config = compose(["launch=torchrun", "launch.nodes=2", "launch.hosts=[127.0.0.1,
 import torch.distributed.launcher.api
 print("ready", flush=True)
 try:
-    run_agent(config, Path.cwd(), Meeting("127.0.0.1", int(sys.argv[1]), node=1))
+    run_agent(config, Path.cwd(), Rendezvous("127.0.0.1", int(sys.argv[1]), node=1))
 except KeyboardInterrupt as error:
     sys.exit(75)
 """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    with started(tmp_path, port, program=("-c", program)) as node:
+    with started(tmp_path, port, program=("-c", program), ISOFLOP_RENDEZVOUS_SECRET="s" * 64) as node:
         node.wait_for("ready")
         time.sleep(1)
         node.signal(number)
