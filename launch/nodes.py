@@ -16,7 +16,7 @@ from pathlib import Path
 
 from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import printable, quote, quote_secret
-from launch.secret import MAKE, VARIABLE, given_or_drawn, is_needed
+from launch.secret import MAKE, VARIABLE, is_needed, launch_secret
 from trainer.config import Config, LaunchConfig
 from trainer.training.faults.signals import heeded
 from trainer.utils.errors import UserError
@@ -80,7 +80,7 @@ def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
         raise UserError("launch.ssh: there is no ssh on the path")
     if missing := [name for name in launch.pass_environment if name not in os.environ]:
         raise UserError(f"launch.pass_environment: {' and '.join(missing)}: not set here")
-    secrets = {name: os.environ[name] for name in launch.pass_environment} | {VARIABLE: given_or_drawn(os.environ)}
+    secrets = {name: os.environ[name] for name in launch.pass_environment} | {VARIABLE: launch_secret(os.environ)}
     exports = "".join(
         f"export {name}={quote_secret(value, f'launch.pass_environment: {name}')}\n" for name, value in secrets.items()
     )

@@ -19,7 +19,7 @@ def is_needed(launch: LaunchConfig) -> bool:
     return launch.nodes > 1 and launch.rendezvous == "c10d"
 
 
-def given_or_drawn(environment: Mapping[str, str]) -> str:
+def launch_secret(environment: Mapping[str, str]) -> str:
     """The secret of this launch: the one in the environment, if any, so that a node can be started by hand later."""
     return environment.get(VARIABLE) or secrets.token_hex(32)
 

@@ -6,6 +6,7 @@ tests/trainer/training/engine/test_contract.py holds that the installed version 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Fragment:
     tensor: Tensor  # 1-D fp32 view; writing into it changes the state
 
 
-class Layout:
+class Layout(ABC):
     """What the stages have in common. `attach` is called once DeepSpeed has made its optimizer, before all but
     `building`, `whole` and the class attributes."""
 
@@ -80,23 +81,23 @@ class Layout:
     def attach(self, optimizer: Any, parameters: Mapping[str, Any]) -> None:
         self.optimizer, self.parameters = optimizer, parameters
 
+    @abstractmethod
     def gradient_norm(self) -> float:
         """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
-        raise NotImplementedError
 
-    def before_update(self) -> None:
+    def before_update(self) -> None:  # noqa: B027 - not every stage has something to do here
         """Called once the norm is known and the update is decided."""
 
+    @abstractmethod
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
         """This rank's slices of AdamW's moments, created as zeros where no step was taken yet; `to_save`: every element
         on one rank only."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
         """Take over a parameter, and the fp32 copy that the optimizer steps on."""
-        raise NotImplementedError
 
-    def loaded(self) -> None:
+    def loaded(self) -> None:  # noqa: B027
         """All weights were loaded."""
 
     @property
