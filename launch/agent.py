@@ -172,7 +172,7 @@ def main(arguments: list[str]) -> int:
         address = given.address or own_address(given.host, given.port)
         here = Rendezvous(given.host, given.port, given.node, address)
         if config.launch.hosts:  # complaints call a node as the person does
-            os.environ.setdefault("ISOFLOP_NODE", config.launch.hosts[given.node])
+            os.environ["ISOFLOP_NODE"] = config.launch.hosts[given.node]
         if config.launch.preflight or given.only_preflight:
             code = check_nodes(config, given.run, here)
             if code != DONE or given.only_preflight:
