@@ -31,6 +31,7 @@ LEVELS = (
     ("models", "objectives", "run_folder", "compose"),
     ("books",),
     ("config",),
+    ("descriptions",),
     ("kernels",),
     ("utils", "conf"),
 )

@@ -7,6 +7,8 @@ import os
 import sys
 
 from trainer.training.faults.signals import interrupt_on_signals, interrupted
+from trainer.utils.errors import UserError
+from trainer.utils.outcomes import ExitCode
 
 
 def run() -> None:
@@ -16,6 +18,10 @@ def run() -> None:
         from trainer.cli.main import main  # not above: a signal may come while this is read
 
         code = main()
+    except UserError as error:  # what stands in trainer/descriptions does not fit together
+        for line in str(error).splitlines():
+            print(f"isoflop: {line}", file=sys.stderr)
+        code = ExitCode.BAD_INPUT
     except KeyboardInterrupt as error:
         code = interrupted(error)
     with contextlib.suppress(OSError):  # nobody reads it any more

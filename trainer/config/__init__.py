@@ -26,7 +26,6 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
-from trainer.config.schema import CONTROL, Count, Paths, Section, key
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,
@@ -39,6 +38,7 @@ from trainer.config.science import (
 )
 from trainer.config.task import TaskConfig
 from trainer.config.whole import MACHINERY, SCIENCE, Config, load
+from trainer.utils.schema import CONTROL, Count, Paths, Section, key
 
 __all__ = [
     "CONTROL",

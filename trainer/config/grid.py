@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key
+from trainer.utils.schema import Count, Paths, Section, key
 
 
 def _listed(value: Any) -> Any:

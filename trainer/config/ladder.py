@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key
+from trainer.utils.schema import Count, Paths, Section, key
 
 
 def _listed(value: Any) -> Any:

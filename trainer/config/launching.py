@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
-from trainer.config.schema import CONTROL, Paths, Section, key
+from trainer.utils.schema import CONTROL, Paths, Section, key
 
 # TOKENIZERS_PARALLELISM is no secret, HF_TOKEN and WANDB_API_KEY are.
 SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)($|_)", re.IGNORECASE)

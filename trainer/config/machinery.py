@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, folder_path, key, plain_name
 from trainer.utils.errors import nearest
+from trainer.utils.schema import Count, Paths, Section, folder_path, key, plain_name
 
 
 class EngineConfig(Section):

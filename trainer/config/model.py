@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from trainer.config.schema import Count, Section, key, plain_name
+from trainer.utils.schema import Count, Section, key, plain_name
 
 
 class ModelConfig(Section):

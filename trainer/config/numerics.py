@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from trainer.config.host import precision
-from trainer.config.schema import Section
 from trainer.config.whole import MACHINERY, SCIENCE, Config
+from trainer.utils.schema import Section
 
 Kind = Literal["science", "numerics", "machinery"]
 UNKNOWN = "not stated"  # of a run that no file tells of

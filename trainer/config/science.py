@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key
 from trainer.utils.errors import nearest
+from trainer.utils.schema import Count, Paths, Section, key
 
 
 class ObjectiveConfig(Section):

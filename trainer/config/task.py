@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from trainer.config.schema import Count, Paths, Section, key, plain_name
+from trainer.utils.schema import Count, Paths, Section, key, plain_name
 
 Kind = Literal["sequence", "token", "span", "text", "reward", "preference"]
 Shipped = Literal["packages", "line_order", "swapped", "swapped_words", "arguments", "docstrings", "continuations"]

@@ -4,7 +4,7 @@
 
 A configuration is written whole, so a default that changes later moves no run that exists. Three things are left to do
 when an older one is read: keys that were renamed get their new names, keys that did not exist get the value they were
-introduced with (trainer/config/schema.py), and what a format meant by a value is written out by its step below.
+introduced with (trainer/utils/schema.py), and what a format meant by a value is written out by its step below.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainer.config.schema import Section, section_in
 from trainer.utils.errors import UserError
+from trainer.utils.schema import Section, section_in
 
 FORMAT = 2
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from trainer.config import Config
-from trainer.config.schema import section_in
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.schema import section_in
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

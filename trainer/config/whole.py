@@ -25,7 +25,6 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
-from trainer.config.schema import Section, identity, key
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,
@@ -37,6 +36,7 @@ from trainer.config.science import (
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
 from trainer.utils.errors import UserError
+from trainer.utils.schema import Section, identity, key
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
 MACHINERY = (

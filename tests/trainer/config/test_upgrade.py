@@ -11,8 +11,8 @@ import yaml
 from trainer.cli.main import main
 from trainer.compose import compose
 from trainer.config import Config, load, upgrade
-from trainer.config.schema import Section, identity, key
 from trainer.utils.errors import UserError
+from trainer.utils.schema import Section, identity, key
 
 
 class Part(Section):

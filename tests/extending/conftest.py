@@ -1,0 +1,46 @@
+"""A copy of the project to which files were added, and nothing changed: what a person does who adds a thing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDED = Path(__file__).parent / "files"  # laid over the project's own; docs/extending.md shows them
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's packages with the added files among them."""
+    folder = tmp_path_factory.mktemp("extended")
+    for package in ("trainer", "kernels", "launch", "conf"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    taken = [file for file in ADDED.rglob("*.py") if (folder / file.relative_to(ADDED)).exists()]
+    assert not taken, f"these would change a file instead of adding one: {taken}"
+    shutil.copytree(ADDED, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def isoflop(project: Path, tmp_path: Path) -> Run:
+    """The command of that copy, in an empty folder."""
+
+    def run(*words: str, timeout: float = 300, project: Path = project) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "trainer", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run

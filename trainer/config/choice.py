@@ -1,0 +1,67 @@
+"""Groups of the configuration in which a key chooses a thing, and the thing says what other keys are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from pydantic import create_model, model_validator
+
+from trainer.descriptions.registry import Description, Registry
+from trainer.utils.errors import UserError
+from trainer.utils.schema import Section
+
+
+class Choosing(Section):
+    """A group with keys that choose: each names a description, whose keys join the group (`with_keys`)."""
+
+    CHOICES: ClassVar[Mapping[str, Registry[Any]]]  # by the key that chooses
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, key: str) -> Any:
+            """The keys of what is chosen: a type checker sees the group's own only."""
+
+    @property
+    def chosen(self) -> list[Description]:
+        """The descriptions that this group's values name; null chooses nothing."""
+        named = {key: getattr(self, key) for key in self.CHOICES}
+        return [self.CHOICES[key][name] for key, name in named.items() if name is not None]
+
+    @model_validator(mode="after")
+    def _keys_are_read(self) -> Choosing:
+        """A key that is given has an effect, and its value is one that what reads it can use."""
+        wrong = []
+        for choice, registry in self.CHOICES.items():
+            name = getattr(self, choice)
+            read = registry[name].Keys.model_fields if name is not None else {}
+            for key in registry.keys_read:
+                if key not in read and getattr(self, key) != type(self).model_fields[key].default:
+                    readers = registry.readers(key)
+                    do = "do" if len(readers) > 1 else "does"
+                    wrong.append(f"{key}: {registry.kind}={name} does not read it; {', '.join(readers)} {do}")
+        wrong += [line for description in self.chosen for line in description.misfits(self)]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+Group = TypeVar("Group", bound=Choosing)
+
+
+def with_keys(group: type[Group]) -> type[Group]:
+    """The group with the keys of all descriptions it chooses from; what chooses takes their names only.
+
+    Raises UserError where a description has a key of the group's own, and as the registries do.
+    """
+    fields: dict[str, Any] = {}
+    own = group.model_fields
+    for registry in group.CHOICES.values():
+        if taken := [key for key in registry.keys_read if key in fields or hasattr(Section, key) or key in own]:
+            readers = ", ".join(registry.readers(taken[0]))
+            raise UserError(f"{registry.kind} {readers}: the key {taken[0]!r} is another key of the same group already")
+        fields |= {name: (field.annotation, field) for name, field in registry.keys_read.items()}
+    for choice, registry in group.CHOICES.items():
+        names = Literal[tuple(registry)]  # type: ignore[misc]
+        fields[choice] = (names | None if own[choice].default is None else names, own[choice])
+    return create_model(group.__name__, __base__=group, __doc__=group.__doc__, __module__=group.__module__, **fields)

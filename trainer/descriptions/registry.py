@@ -1,0 +1,137 @@
+"""Descriptions of one kind by name, found in the files of a folder."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+from trainer.utils.errors import UserError, nearest
+from trainer.utils.schema import Section
+
+
+class Description:
+    """What is known of a thing before its implementation is imported.
+
+    A kind of thing derives a class from this, with the members that a description of the kind must have: annotations
+    without a value. Its descriptions are classes derived from that one, each with a `name` of its own.
+    """
+
+    name: ClassVar[str]
+    implementation: ClassVar[str]  # "module:attribute", imported on first use
+    help: ClassVar[str]
+
+    class Keys(Section):
+        """The configuration keys that this thing reads; those that several things read are inherited by all of them."""
+
+    def misfits(self, group: Any) -> list[str]:
+        """What does not fit among the values of the group that chose this thing: `key: what is wrong`, one a line."""
+        return []
+
+
+D = TypeVar("D", bound=Description)
+
+
+class Registry(Mapping[str, D], Generic[D]):
+    """The descriptions of one kind, by name, in alphabetical order.
+
+    `package` is scanned at the first question: every class of its modules that is derived from `base` and has a name.
+    Reading it raises UserError, with a line for each thing that is wrong, where a description lacks a member, two have
+    one name, or a key of two of them is not the same key.
+    """
+
+    def __init__(self, kind: str, package: str, base: type[D]) -> None:
+        self.kind, self.package, self.base = kind, package, base
+
+    def __getitem__(self, name: str) -> D:
+        """Raises UserError for a name that nothing of this kind has."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            known = ", ".join(self)
+            raise UserError(f"{self.kind}: no {name!r}{nearest(name, self)}; there are {known}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def implementation(self, name: str) -> Any:
+        """What the description of this name says implements it. Raises UserError where that cannot be imported."""
+        description = self[name]
+        module, _, attribute = description.implementation.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"{self.kind} {name}: no implementation at {description.implementation} ({error})"
+            ) from error
+
+    def readers(self, key: str) -> list[str]:
+        """Names of the things that read this configuration key."""
+        return [name for name, description in self.items() if key in description.Keys.model_fields]
+
+    @cached_property
+    def keys_read(self) -> dict[str, Any]:
+        """Field of every key that any description reads, by name, in the order of their first readers."""
+        return {name: field for one in self.values() for name, field in one.Keys.model_fields.items()}
+
+    @cached_property
+    def _by_name(self) -> dict[str, D]:
+        package = importlib.import_module(self.package)
+        modules = [
+            importlib.import_module(f"{self.package}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
+        ]
+        found = [
+            one for module in modules for one in vars(module).values() if self._is_description(one, module.__name__)
+        ]
+        found.sort(key=lambda one: (getattr(one, "name", ""), one.__module__))
+        if wrong := [*self._incomplete(found), *self._same_names(found), *self._colliding_keys(found)]:
+            raise UserError("\n".join(wrong))
+        return {one.name: one() for one in found}
+
+    def _is_description(self, one: Any, module: str) -> bool:
+        """Imported classes are somebody else's; those that begin with _ are shared by several descriptions."""
+        return (
+            isinstance(one, type)
+            and issubclass(one, self.base)
+            and one.__module__ == module
+            and not one.__name__.startswith("_")
+        )
+
+    def _incomplete(self, found: list[type[D]]) -> Iterator[str]:
+        required = [name for one in reversed(self.base.__mro__) for name in inspect.get_annotations(one)]
+        for one in found:
+            if missing := [name for name in dict.fromkeys(required) if not hasattr(one, name)]:
+                yield f"{_place(one)} lacks {', '.join(missing)}: every {self.kind} states it"
+
+    def _same_names(self, found: list[type[D]]) -> Iterator[str]:
+        first: dict[str, type[D]] = {}
+        for one in found:
+            name = getattr(one, "name", None)
+            if name in first:
+                yield f"{_place(one)}: {_place(first[name])} is the {self.kind} {name!r} already; choose another name"
+            elif name is not None:
+                first[name] = one
+
+    def _colliding_keys(self, found: list[type[D]]) -> Iterator[str]:
+        first: dict[str, type[D]] = {}
+        for one in found:
+            for key, field in one.Keys.model_fields.items():
+                other = first.setdefault(key, one)
+                if repr(other.Keys.model_fields[key]) != repr(field):
+                    yield (
+                        f"{_place(one)}: the key {key!r} is another one than that of {_place(other)}; "
+                        "inherit it from there, or choose another name"
+                    )
+
+
+def _place(one: type[Description]) -> str:
+    return f"{one.__module__}.{one.__qualname__}"
