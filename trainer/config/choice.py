@@ -62,6 +62,6 @@ def with_keys(group: type[Group]) -> type[Group]:
             raise UserError(f"{registry.kind} {readers}: the key {taken[0]!r} is another key of the same group already")
         fields |= {name: (field.annotation, field) for name, field in registry.keys_read.items()}
     for choice, registry in group.CHOICES.items():
-        names = Literal[tuple(registry)]  # type: ignore[misc]
+        names: Any = Literal[tuple(registry)]  # type: ignore[valid-type]
         fields[choice] = (names | None if own[choice].default is None else names, own[choice])
     return create_model(group.__name__, __base__=group, __doc__=group.__doc__, __module__=group.__module__, **fields)

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from trainer.utils.errors import UserError, nearest
@@ -86,23 +87,19 @@ class Registry(Mapping[str, D], Generic[D]):
     @cached_property
     def _by_name(self) -> dict[str, D]:
         package = importlib.import_module(self.package)
-        modules = [
-            importlib.import_module(f"{self.package}.{one.name}") for one in pkgutil.iter_modules(package.__path__)
-        ]
-        found = [
-            one for module in modules for one in vars(module).values() if self._is_description(one, module.__name__)
-        ]
+        modules = [_imported(f"{self.package}.{one.name}") for one in pkgutil.iter_modules(package.__path__)]
+        found = [one for module in modules for one in vars(module).values() if self._describes(one, module)]
         found.sort(key=lambda one: (getattr(one, "name", ""), one.__module__))
         if wrong := [*self._incomplete(found), *self._same_names(found), *self._colliding_keys(found)]:
             raise UserError("\n".join(wrong))
         return {one.name: one() for one in found}
 
-    def _is_description(self, one: Any, module: str) -> bool:
+    def _describes(self, one: Any, module: ModuleType) -> bool:
         """Imported classes are somebody else's; those that begin with _ are shared by several descriptions."""
         return (
             isinstance(one, type)
             and issubclass(one, self.base)
-            and one.__module__ == module
+            and one.__module__ == module.__name__
             and not one.__name__.startswith("_")
         )
 
@@ -131,6 +128,15 @@ class Registry(Mapping[str, D], Generic[D]):
                         f"{_place(one)}: the key {key!r} is another one than that of {_place(other)}; "
                         "inherit it from there, or choose another name"
                     )
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _place(one: type[Description]) -> str:

@@ -106,6 +106,7 @@ def test_its_keys_join_the_group_with_their_types_and_bounds(registry: Any) -> N
             "b.Plum lacks implementation, seeds: every fruit states it",
         ),
         (APPLE.replace("Apple(", "Apfel("), "the fruit 'apple' already; choose another name"),
+        ("class Plum(Fruit:", "b cannot be read: SyntaxError"),
         (
             APPLE.replace('"apple"', '"pear"').replace("ge=1", "ge=2"),
             "b.Apple: the key 'ripe' is another one than that of",
