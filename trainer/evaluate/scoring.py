@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.generation.infilling import MASK, SENTINELS, predictions
+from trainer.generation.infilling import MASK, predictions
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import enclosed
 from trainer.models import Decoder, EncoderDecoder
@@ -68,10 +68,10 @@ def score_encoded(trained: Trained, encoded: Sequence[Encoded], progress: Progre
 
 def has_measure(trained: Trained) -> bool:
     """Whether texts can be scored: by encoders that have a <mask>, by encoder-decoders trained to fill a gap."""
-    objective = trained.config.objective.name
-    if trained.family == "encoder" or objective in ("bart", "mbart"):
+    infills = trained.config.objective.description.infills
+    if trained.family == "encoder" or infills == "rewriting":
         return MASK in trained.tokenizer.specials
-    return trained.family == "decoder" or objective in SENTINELS
+    return trained.family == "decoder" or infills == "sentinels"
 
 
 def encode_pair(trained: Trained, context: str, continuation: str) -> Encoded:
@@ -199,7 +199,8 @@ def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Scor
 
 def _gaps(trained: Trained, pairs: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]], list[int]]:
     """What is read and what is written of each pair, and how many tokens of its context found no room."""
-    room, behind_sentinel = trained.config.max_length, trained.config.objective.name in SENTINELS
+    room = trained.config.max_length
+    behind_sentinel = trained.config.objective.description.infills == "sentinels"
     gap = trained.special("<extra_id_0>" if behind_sentinel else MASK)
     overhead = len(enclosed(trained, [gap]))
     sources, targets, dropped = [], [], []

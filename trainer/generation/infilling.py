@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from trainer.descriptions.objectives import Infilling
 from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import Written, enclosed, generate
@@ -21,7 +22,6 @@ from trainer.models.stack import places
 from trainer.utils.errors import UserError
 
 MASK = "<mask>"
-SENTINELS = ("span_corruption", "ul2")
 
 
 def fill_texts(trained: Trained, prompts: list[str], decoding: Decoding) -> list[Written]:
@@ -48,18 +48,19 @@ Filler = Callable[[Trained, Parts, Decoding], tuple[list[int], int]]
 
 def _filler(trained: Trained) -> Filler:
     """The way of filling of this model: parts and decoding to (tokens of the whole text, tokens written)."""
-    objective = trained.config.objective.name
-    if trained.family == "encoder":
-        return _by_encoder
-    if trained.family == "encoder_decoder" and objective in SENTINELS:
-        return _by_sentinels
-    if objective == "mass":
-        return _by_fragments
-    if objective in ("bart", "mbart"):
-        return _by_rewriting
-    if objective == "fim":
-        return _in_the_middle
-    raise UserError(f"{trained.run.name}: objective={objective} trains no filling of {MASK}; it continues a prompt")
+    fillers: dict[Infilling, Filler] = {
+        "mask_by_mask": _by_encoder,
+        "fragments": _by_fragments,
+        "sentinels": _by_sentinels,
+        "rewriting": _by_rewriting,
+        "middle": _in_the_middle,
+    }
+    objective = trained.config.objective.description
+    if objective.infills is None or trained.family not in objective.families:
+        raise UserError(
+            f"{trained.run.name}: objective={objective.name} trains no filling of {MASK}; it continues a prompt"
+        )
+    return fillers[objective.infills]
 
 
 def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
@@ -85,14 +86,14 @@ def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[lis
 def predictions(trained: Trained, tokens: Tensor, hidden: Tensor) -> Tensor:
     """An encoder's logits [places, vocabulary] in fp32 for the hidden places (bool [B, S]) of texts [B, S], row by row.
 
-    The content at the hidden places is not looked at where the model was trained without masks (permuted_lm).
+    The content at the hidden places is not looked at where the model was trained without masks (two streams).
     """
     model = trained.model
     assert isinstance(model, Encoder)
     positions = places(tokens)
     if model.replaced is not None:
         return model.replaced.generate(tokens, positions, None)[hidden].float()
-    order = hidden.long() if trained.config.objective.name == "permuted_lm" else None
+    order = hidden.long() if trained.config.objective.description.two_stream else None
     return model.logits(tokens, positions, order=order)[hidden].float()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import Config
 from trainer.data import Tokenizer
+from trainer.descriptions.objectives import OBJECTIVES
 from trainer.models import build
 from trainer.models.heads import DPO
 from trainer.run_folder import RunFolder
@@ -78,8 +79,8 @@ class Trained:
 
     @property
     def told_language(self) -> bool:
-        """Whether its texts have a token of their language (mBART's, before it is tuned)."""
-        return self.config.objective.name == "mbart" and self.config.task.kind is None
+        """Whether its texts have a token of their language (pre-training in many languages, before it is tuned)."""
+        return self.config.objective.description.reads_languages and self.config.task.kind is None
 
     def speaking(self, language: str | None) -> Trained:
         """The same for texts of a language; null: of the only one that the run's sources state, if it has to be told.
@@ -88,7 +89,8 @@ class Trained:
         known = sorted({one.language for one in self.config.data.sources.values() if one.language})
         if not self.told_language:
             if language is not None:
-                raise UserError(f"language: only objective=mbart reads one, {self.run.name} is no such run")
+                readers = " and ".join(name for name, one in OBJECTIVES.items() if one.reads_languages)
+                raise UserError(f"language: only objective={readers} reads one, {self.run.name} is no such run")
             return self
         if language is None and len(known) == 1:
             return replace(self, language=known[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.descriptions.objectives import LANGUAGE, TEXT, ObjectiveDescription
 from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.reader import Reader
@@ -68,14 +69,13 @@ def prompt_ids(trained: Trained, prompt: str) -> list[int]:
 
 def enclosed(trained: Trained, ids: list[int]) -> list[int]:
     """A whole text as the encoder was trained to read it."""
-    objective = trained.config.objective.name
-    if objective == "span_corruption":
-        return [*ids, trained.special("</s>")]
-    if objective == "ul2":
-        return [trained.special("<NLU>"), *ids, trained.special("</s>")]
-    if trained.told_language:
-        return [*ids, trained.special("</s>"), trained.opening]
-    return [trained.special("<s>"), *ids, trained.special("</s>")]
+    form = trained.config.objective.description.encoder_input
+    if LANGUAGE in form and not trained.told_language:
+        form = ObjectiveDescription.encoder_input
+    row = []
+    for part in form:
+        row += ids if part == TEXT else [trained.opening if part == LANGUAGE else trained.special(part)]
+    return row
 
 
 def generate(
@@ -122,7 +122,7 @@ def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -
     padded = segments if bool((segments < 0).any()) else None
     vocabulary = trained.tokenizer.vocabulary
     if decodes:
-        sees_prompt = trained.config.objective.name == "prefix_lm" and trained.config.task.kind is None
+        sees_prompt = len(trained.config.objective.description.parts) == 2 and trained.config.task.kind is None
         return Reader(model, vocabulary, room, cached=cached, sees_prompt=sees_prompt), tokens, padded
     start = torch.full((len(rows), 1), trained.opening, device=trained.device)
     return Reader(model, vocabulary, room, source=tokens, source_segments=padded, cached=cached), start, None

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from trainer.objectives.base import PADDING, Batch, Layout, Window, chosen, enclose, pack_left, side, teacher
+from trainer.config import Config
+from trainer.descriptions.objectives.bart import NOISES
+from trainer.objectives.base import (
+    PADDING,
+    Batch,
+    Layout,
+    Window,
+    chosen,
+    enclose,
+    pack_left,
+    side,
+    teacher,
+    text_layout,
+)
 from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.ranges import numbers, without
 from trainer.objectives.vocabulary import Vocabulary
@@ -17,15 +31,11 @@ Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengt
 class Denoising:
     """The encoder reads <s> noised text </s>, the decoder writes the whole text and </s>.
 
-    noises, in the order in which they are applied whatever the order in which they are named: sentence_permutation;
-    token_masking, token_deletion, text_infilling; document_rotation. `rate` is the share of tokens that masking hides
-    and deletion drops, and the share of words that infilling covers with spans of Poisson(mean_span) words.
+    noises: some of `NOISES`, applied in the order of that. `rate` is the share of tokens that masking hides and
+    deletion drops, and the share of words that infilling covers with spans of Poisson(mean_span) words.
     """
 
-    families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
-    languages = False
-    ORDER = ("sentence_permutation", "token_masking", "token_deletion", "text_infilling", "document_rotation")
 
     def __init__(
         self,
@@ -43,7 +53,7 @@ class Denoising:
         self.shared = layout == "best_fit"  # other examples need the rest of the sample
         self.stride = self.length = sequence_length - 2  # beside <s> and </s>
         self.width = sequence_length
-        self.noises = [name for name in self.ORDER if name in noises]
+        self.noises = [name for name in NOISES if name in noises]
         self.rate, self.mean_span, self.random_share, self.whole_words = rate, mean_span, random_share, whole_words
         self.bos, self.eos, self.pad, self.mask = (vocabulary.id(p, "bart") for p in ("<s>", "</s>", "<pad>", "<mask>"))
 
@@ -178,8 +188,6 @@ class MultilingualDenoising(Denoising):
     The encoder reads noised text </s> <language>, the decoder begins with <language> and writes the text and </s>.
     """
 
-    languages = True
-
     def apply(self, window: Window) -> Batch:
         """As Denoising."""
         batch = super().apply(window)
@@ -192,3 +200,23 @@ class MultilingualDenoising(Denoising):
         source[some, lengths - 1] = language
         batch["tokens"][some, 0] = language
         return batch
+
+
+def bart(config: Config, vocabulary: Vocabulary) -> Denoising:
+    return Denoising(config.data.sequence_length, vocabulary, **_arguments(config))
+
+
+def mbart(config: Config, vocabulary: Vocabulary) -> MultilingualDenoising:
+    return MultilingualDenoising(config.data.sequence_length, vocabulary, **_arguments(config))
+
+
+def _arguments(config: Config) -> dict[str, Any]:
+    keys = config.objective
+    return {
+        "layout": text_layout(config),
+        "noises": keys.noises,
+        "rate": keys.rate,
+        "mean_span": keys.mean_span,
+        "random_share": keys.random_share,
+        "whole_words": keys.unit == "word",
+    }

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from trainer.config import Config
 from trainer.objectives import noise
 from trainer.utils.targets import NOT_A_TARGET as NO_TARGET
 
@@ -15,6 +16,7 @@ Batch = dict[str, np.ndarray]
 PADDING = -1
 # How windows are cut out of a corpus, see trainer.data.layouts.
 Layout = Literal["stream", "documents", "text", "pieces", "best_fit"]
+TEXT_LAYOUTS: dict[str, Layout] = {"packed": "text", "padded": "pieces", "best_fit": "best_fit"}  # by data.packing
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,24 @@ class Window:
 class Objective(Protocol):
     """How text becomes a training example."""
 
-    families: tuple[str, ...]  # the model families it can train
     layout: Layout
     stride: int  # tokens from one sample's beginning to the next one's
     length: int  # tokens a window needs, at least `stride`
     partner: bool  # whether it wants a second window for each
-    languages: bool  # whether it wants the language token of each
 
     def apply(self, window: Window) -> Batch:
         """The batch of these windows; pure, and each row depends on its own window and index alone."""
         ...
+
+
+def text_layout(config: Config) -> Layout:
+    """Of objectives that add their special tokens to windows of text."""
+    return TEXT_LAYOUTS[config.data.packing]
+
+
+def stream_layout(config: Config) -> Layout:
+    """Of objectives that read the corpus with the special tokens that are in it."""
+    return "documents" if config.data.packing == "padded" else "stream"
 
 
 def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window
+from trainer.config import Config
+from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, stream_layout
 from trainer.objectives.noise import below, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -16,9 +17,7 @@ from trainer.objectives.vocabulary import Vocabulary
 class Causal:
     """Predict each token from those before it (Radford et al. 2018). Windows hold one token more than a sample."""
 
-    families: tuple[str, ...] = ("decoder",)
     partner = False
-    languages = False
 
     def __init__(self, sequence_length: int, *, layout: Layout = "stream") -> None:
         self.layout = layout
@@ -41,6 +40,10 @@ class Causal:
         }
 
 
+def causal(config: Config, vocabulary: Vocabulary) -> Causal:
+    return Causal(config.data.sequence_length, layout=stream_layout(config))
+
+
 class PrefixLM(Causal):
     """A prefix of each document is read in both directions, the rest is predicted (Raffel et al. 2020, section 3.2).
 
@@ -59,6 +62,10 @@ class PrefixLM(Causal):
         batch["targets"][inside[:, 1:]] = NO_TARGET
         batch["order"] = np.where(inside, 0, window.positions)[:, :-1].astype(np.int32)
         return batch
+
+
+def prefix_lm(config: Config, vocabulary: Vocabulary) -> PrefixLM:
+    return PrefixLM(config.data.sequence_length, layout=stream_layout(config))
 
 
 class FillInTheMiddle(Causal):
@@ -105,3 +112,8 @@ class FillInTheMiddle(Causal):
         else:
             parts = [[self.prefix], prefix, [self.suffix], suffix, [self.middle], middle]
         return np.concatenate(parts)
+
+
+def fill_in_the_middle(config: Config, vocabulary: Vocabulary) -> FillInTheMiddle:
+    keys, length = config.objective, config.data.sequence_length
+    return FillInTheMiddle(length, vocabulary, layout=stream_layout(config), rate=keys.rate, spm_rate=keys.spm_rate)

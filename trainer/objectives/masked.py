@@ -6,10 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.config import Config
 from trainer.objectives import noise
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, enclose, side
+from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, enclose, side, text_layout
 from trainer.objectives.noise import choose, harmonic, low, middle, round_randomly, uniform
 from trainer.objectives.vocabulary import Vocabulary
+
+Unit = Literal["token", "word", "ngram"]
 
 
 class Masking:
@@ -27,7 +30,7 @@ class Masking:
         vocabulary: Vocabulary,
         *,
         rate: float,
-        unit: Literal["token", "word", "ngram"],
+        unit: Unit,
         longest: int,
         mask_share: float,
         random_share: float,
@@ -38,6 +41,21 @@ class Masking:
         self.mask = vocabulary.id("<mask>", name)
         self.special = np.zeros(vocabulary.size, bool)
         self.special[list(vocabulary.specials.values())] = True
+
+    @classmethod
+    def of(cls, config: Config, vocabulary: Vocabulary, unit: Unit | None = None) -> Masking:
+        """As the configuration asks for. unit: another one than it states."""
+        keys = config.objective
+        return cls(
+            keys.name,
+            vocabulary,
+            rate=keys.rate,
+            unit=unit or keys.unit,
+            longest=keys.longest,
+            mask_share=keys.mask_share,
+            random_share=keys.random_share,
+            at_least_one=keys.masks == "static",
+        )
 
     def draws(self, length: int) -> int:
         """How many random numbers a row of this length takes: per token, per word, and one for the count."""
@@ -104,9 +122,7 @@ class MaskedLM:
     corpus keeps `copies` sets of masks that take turns over the epochs (BERT's duplicated data).
     """
 
-    families: tuple[str, ...] = ("encoder",)
     partner = False
-    languages = False
 
     def __init__(
         self,
@@ -148,7 +164,6 @@ class PairedLM:
     single token has no second half: it takes a random one under nsp and has no label (-100) under sop.
     """
 
-    families: tuple[str, ...] = ("encoder",)
     layout: Layout = "pieces"
 
     def __init__(
@@ -163,7 +178,7 @@ class PairedLM:
         copies: int | None,
     ) -> None:
         self.question, self.masking, self.copies, self.short_rate = question, masking, copies, short_rate
-        self.partner, self.languages = question == "nsp", False
+        self.partner = question == "nsp"
         self.stride = self.length = sequence_length - 3
         self.width, self.vocabulary = sequence_length, vocabulary
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
@@ -208,6 +223,16 @@ class PairedLM:
         return first, other[begin : begin + max(room, 1)], 1
 
 
+def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:
+    """Also what ELECTRA's generator and discriminator read."""
+    keys, length, masking = config.objective, config.data.sequence_length, Masking.of(config, vocabulary)
+    copies = keys.copies if keys.masks == "static" else None
+    if keys.question is None:
+        return MaskedLM(keys.name, length, vocabulary, masking, layout=text_layout(config), copies=copies)
+    pairs = {"question": keys.question, "short_rate": keys.short_rate}
+    return PairedLM(keys.name, length, vocabulary, masking, copies=copies, **pairs)
+
+
 def split_point(text: np.ndarray, vocabulary: Vocabulary, chance: float) -> int:
     """Where A ends: behind a random sentence end inside the text, or behind any token where there is none."""
     ends = np.flatnonzero(vocabulary.ends_sentence[text[:-1]]) + 1
@@ -226,10 +251,8 @@ class UniLM:
     in five words in runs of up to three.
     """
 
-    families: tuple[str, ...] = ("encoder",)
     layout: Layout = "pieces"
     partner = False
-    languages = False
     SHARES = np.cumsum([1 / 3, 1 / 3, 1 / 6])
 
     def __init__(self, sequence_length: int, vocabulary: Vocabulary, single: Masking, runs: Masking) -> None:
@@ -269,3 +292,8 @@ class UniLM:
             np.where(behind, self.width - positions, 0),
         ]
         return np.choose(kind[:, None], orders).astype(np.int32)
+
+
+def unilm(config: Config, vocabulary: Vocabulary) -> UniLM:
+    single, runs = Masking.of(config, vocabulary, "token"), Masking.of(config, vocabulary, "ngram")
+    return UniLM(config.data.sequence_length, vocabulary, single, runs)

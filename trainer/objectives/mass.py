@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side
+from trainer.config import Config
+from trainer.descriptions.objectives.mass import BLOCK, hidden_tokens
+from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side, text_layout
 from trainer.objectives.masked import Masking
 from trainer.objectives.noise import below
 from trainer.objectives.vocabulary import Vocabulary
-
-BLOCK = 64  # tokens that one fragment is cut out of
 
 
 class MaskedSequence:
@@ -20,9 +20,7 @@ class MaskedSequence:
     without targets.
     """
 
-    families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
-    languages = False
 
     def __init__(
         self, sequence_length: int, vocabulary: Vocabulary, masking: Masking, *, layout: Layout, rate: float
@@ -30,15 +28,12 @@ class MaskedSequence:
         self.layout, self.masking, self.rate = layout, masking, rate
         self.stride = self.length = sequence_length - 2
         self.bos, self.eos, self.pad = (vocabulary.id(piece, "mass") for piece in ("<s>", "</s>", "<pad>"))
-        blocks = [min(BLOCK, self.length - begin) for begin in range(0, self.length, BLOCK)]
-        self.target_width = sum(max(1, int(block * rate)) for block in blocks)
+        self.target_width = hidden_tokens(self.length, rate)
         self.width = sequence_length
 
     def room(self, length: int) -> int:
         """Beside the text <s> and </s>; or the fragments, in proportion."""
-        blocks = [min(BLOCK, length - begin) for begin in range(0, length, BLOCK)]
-        hidden = sum(max(1, int(block * self.rate)) for block in blocks)
-        return max(length + 2, -(-hidden * self.width // self.target_width))
+        return max(length + 2, -(-hidden_tokens(length, self.rate) * self.width // self.target_width))
 
     def apply(self, window: Window) -> Batch:
         """source_* [B, S]; tokens, targets, segments, positions [B, T], T constant."""
@@ -64,3 +59,9 @@ class MaskedSequence:
         decoder["tokens"][row, place] = whole[row, column]  # one behind: <s> stands before the text
         decoder["positions"][row, place] = column
         return {**side(source, lengths, "source_"), **decoder, "targets": targets}
+
+
+def mass(config: Config, vocabulary: Vocabulary) -> MaskedSequence:
+    masking = Masking.of(config, vocabulary)
+    length, rate = config.data.sequence_length, config.objective.rate
+    return MaskedSequence(length, vocabulary, masking, layout=text_layout(config), rate=rate)

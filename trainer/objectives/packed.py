@@ -27,7 +27,6 @@ class Packed:
 
     def __init__(self, inner: Fitting, pad: int) -> None:
         self.inner, self.pad = inner, pad
-        self.families, self.languages = inner.families, inner.languages
         self.stride, self.length = inner.stride, inner.length
 
     def rooms(self, sequence_length: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side
+from trainer.config import Config
+from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side, text_layout
 from trainer.objectives.noise import LARGEST, harmonic, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -23,9 +24,7 @@ class PermutedLM:
     function of its number all the same, and no permutation can leak out of it.
     """
 
-    families: tuple[str, ...] = ("encoder",)
     partner = False
-    languages = False
 
     def __init__(
         self,
@@ -86,3 +85,9 @@ class PermutedLM:
                 at = max(at + stretch, int(starts[last]))
             else:
                 at += stretch
+
+
+def permuted_lm(config: Config, vocabulary: Vocabulary) -> PermutedLM:
+    keys, length = config.objective, config.data.sequence_length
+    own = {"rate": keys.rate, "longest": keys.longest, "memory": keys.memory}
+    return PermutedLM(length, vocabulary, layout=text_layout(config), **own)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainer.data import Tokenizer
+from trainer.descriptions.objectives.span_corruption import Denoiser
 from trainer.generation import Decoding, fill_texts
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import reader_of
@@ -18,7 +19,7 @@ from trainer.objectives.base import Window
 from trainer.objectives.causal import FillInTheMiddle
 from trainer.objectives.masked import Masking
 from trainer.objectives.mass import MaskedSequence
-from trainer.objectives.spans import Denoiser, SpanCorruption
+from trainer.objectives.spans import SpanCorruption
 from trainer.utils.errors import UserError
 
 TEXT = "def area(width, height):\n    return width * height  # of a rectangle, in square metres\n"
