@@ -35,6 +35,7 @@ class Denoising:
     deletion drops, and the share of words that infilling covers with spans of Poisson(mean_span) words.
     """
 
+    name = "bart"
     partner = False
 
     def __init__(
@@ -55,7 +56,9 @@ class Denoising:
         self.width = sequence_length
         self.noises = [name for name in NOISES if name in noises]
         self.rate, self.mean_span, self.random_share, self.whole_words = rate, mean_span, random_share, whole_words
-        self.bos, self.eos, self.pad, self.mask = (vocabulary.id(p, "bart") for p in ("<s>", "</s>", "<pad>", "<mask>"))
+        self.bos, self.eos, self.pad, self.mask = (
+            vocabulary.id(p, self.name) for p in ("<s>", "</s>", "<pad>", "<mask>")
+        )
 
     def room(self, length: int) -> int:
         """Beside the text: <s> and </s>."""
@@ -187,6 +190,8 @@ class MultilingualDenoising(Denoising):
 
     The encoder reads noised text </s> <language>, the decoder begins with <language> and writes the text and </s>.
     """
+
+    name = "mbart"
 
     def apply(self, window: Window) -> Batch:
         """As Denoising."""
