@@ -1,4 +1,4 @@
-"""What belongs at the <mask>s of a prompt, by models that were trained to tell.
+"""Filling the <mask>s of a prompt, in the way in which the model was trained.
 
 Encoders and MASS put one token at each <mask>. Other encoder-decoders put any number of tokens there: T5's kind writes
 them behind its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one
@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.descriptions.objectives import Infilling
 from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
-from trainer.generation.text import Written, enclosed, generate
+from trainer.generation.text import Written, encoder_input, generate
 from trainer.models import Encoder, EncoderDecoder
 from trainer.models.cache import Cache
 from trainer.models.stack import places
@@ -66,7 +66,7 @@ def _filler(trained: Trained) -> Filler:
 def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """The mask of which the encoder is surest first, then the next with that one filled (Ghazvininejad et al. 2019)."""
     mask = trained.special(MASK)
-    ids = enclosed(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
+    ids = encoder_input(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
     _fits(trained, len(ids))
     tokens = torch.tensor([ids], device=trained.device)
     open_places = [place for place, token in enumerate(ids) if token == mask]
@@ -109,7 +109,7 @@ def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
     """MASS: from left to right; at each mask the decoder reads the token before it, at its place in the text."""
     model, mask = trained.model, trained.special(MASK)
     assert isinstance(model, EncoderDecoder)
-    ids = enclosed(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
+    ids = encoder_input(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
     _fits(trained, len(ids))
     tokens = torch.tensor([ids], device=trained.device)
     source, cache = model.encode(tokens), Cache(model.config, model.decoder.depth)
@@ -125,7 +125,7 @@ def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
 def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """T5: the text with a sentinel in each gap goes in, sentinels with what they hide come out."""
     sentinels = [trained.special(f"<extra_id_{number}>") for number in range(len(parts) - 1)]
-    source = enclosed(trained, _joined(parts, [[sentinel] for sentinel in sentinels]))
+    source = encoder_input(trained, _joined(parts, [[sentinel] for sentinel in sentinels]))
     _fits(trained, len(source))
     [target] = generate(trained, [source], decoding)
     gaps = []
@@ -139,7 +139,7 @@ def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
 
 def _by_rewriting(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """BART: the whole text comes out."""
-    source = enclosed(trained, _joined(parts, [[trained.special(MASK)]] * (len(parts) - 1)))
+    source = encoder_input(trained, _joined(parts, [[trained.special(MASK)]] * (len(parts) - 1)))
     _fits(trained, len(source))
     [target] = generate(trained, [source], decoding)
     return target, len(target)
@@ -164,6 +164,8 @@ def _joined(parts: Parts, gaps: Parts) -> list[int]:
 
 
 def _fits(trained: Trained, length: int) -> None:
-    room = trained.config.max_length
-    if length > room:
-        raise UserError(f"a prompt of {length} tokens with its masks, and {trained.run.name} reads {room} at most")
+    max_length = trained.config.max_length
+    if length > max_length:
+        raise UserError(
+            f"a prompt of {length} tokens with its masks, and {trained.run.name} reads {max_length} at most"
+        )

@@ -22,7 +22,7 @@ TORN = "\ufffd"  # what an unfinished character decodes to
 
 @dataclass(frozen=True)
 class Written:
-    """What came of one prompt. dropped: tokens of the prompt, from the left, that the model has no room for."""
+    """The answer to one prompt. dropped: tokens of the prompt, from the left, beyond the most that the model reads."""
 
     prompt: str
     text: str
@@ -49,8 +49,8 @@ def continue_texts(
     if trained.family == "encoder_decoder" and not all(prompts):
         raise UserError(f"{trained.run.name} is an encoder-decoder: it needs a prompt to read, and one is empty")
     heads = [prompt_ids(trained, prompt) for prompt in prompts]
-    room = trained.config.max_length
-    ids = [head[-room:] for head in heads]
+    max_length = trained.config.max_length
+    ids = [head[-max_length:] for head in heads]
     written = generate(trained, ids, decoding, stop=stop, tell=tell, cached=cached)
     return [
         Written(prompt, cut_at(trained.tokenizer.decode(tokens), stop), len(tokens), len(head) - len(kept))
@@ -64,13 +64,13 @@ def prompt_ids(trained: Trained, prompt: str) -> list[int]:
     tuned, ids = trained.config.task.kind is not None, trained.tokenizer.encode(prompt)
     if trained.family == "decoder":
         return Rows(trained.config, trained.tokenizer).prompt(prompt) if tuned else [trained.special("<s>"), *ids]
-    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else enclosed(trained, ids)
+    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else encoder_input(trained, ids)
 
 
-def enclosed(trained: Trained, ids: list[int]) -> list[int]:
+def encoder_input(trained: Trained, ids: list[int]) -> list[int]:
     """A whole text as the encoder was trained to read it."""
     form = trained.config.objective.description.encoder_input
-    if LANGUAGE in form and not trained.told_language:
+    if LANGUAGE in form and not trained.reads_language:
         form = ObjectiveDescription.encoder_input
     row = []
     for part in form:
@@ -115,7 +115,7 @@ def generate(
 
 def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -> tuple[Reader, Tensor, Tensor | None]:
     """A reader, and the prompt and segments that it shall read first."""
-    model, room = trained.model, trained.config.max_length
+    model, max_length = trained.model, trained.config.max_length
     assert isinstance(model, Decoder | EncoderDecoder)
     decodes = isinstance(model, Decoder)
     tokens, segments = trained.rows(rows, left=decodes)
@@ -123,9 +123,9 @@ def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -
     vocabulary = trained.tokenizer.vocabulary
     if decodes:
         sees_prompt = len(trained.config.objective.description.parts) == 2 and trained.config.task.kind is None
-        return Reader(model, vocabulary, room, cached=cached, sees_prompt=sees_prompt), tokens, padded
+        return Reader(model, vocabulary, max_length, cached=cached, sees_prompt=sees_prompt), tokens, padded
     start = torch.full((len(rows), 1), trained.opening, device=trained.device)
-    return Reader(model, vocabulary, room, source=tokens, source_segments=padded, cached=cached), start, None
+    return Reader(model, vocabulary, max_length, source=tokens, source_segments=padded, cached=cached), start, None
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:

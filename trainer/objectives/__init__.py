@@ -38,7 +38,7 @@ def objective(config: Config, vocabulary: Vocabulary) -> Objective:
 
 
 def check_family(config: Config) -> None:
-    """Raise UserError when the model is of a family that the objective cannot train. Tuning asks none of it."""
+    """Raise UserError when the model is of a family that the objective cannot train; fine-tuning does not use it."""
     if config.task.kind is not None:
         return
     families = config.objective.description.families

@@ -1,4 +1,4 @@
-"""What every objective is: a function from windows of text to a batch."""
+"""The interface of objectives: functions from windows of text to batches; and what several of them use."""
 
 from __future__ import annotations
 
@@ -101,24 +101,24 @@ def chosen(tokens: np.ndarray, which: np.ndarray) -> np.ndarray:
     return tokens.ravel().take(np.flatnonzero(which))
 
 
-def enclose(
+def add_special_tokens(
     tokens: np.ndarray, lengths: np.ndarray, first: int, last: int, pad: int, some: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`first`, the row's tokens, `last`, padding: [B, L + 2], and the new lengths; rows that hold nothing stay empty.
+    """Rows with `first` before their tokens and `last` behind them: int64 [B, L + 2], padded, and their lengths [B].
 
-    some: bool [B], rows that hold something, be it nothing but the two; by default those with tokens.
+    some: bool [B], the rows that get the two tokens, by default those that have tokens; the others stay empty.
     """
     count, length = tokens.shape
-    enclosed = np.full((count, length + 2), pad, np.int64)
-    enclosed[:, 1:-1] = tokens
-    _fill_behind(enclosed, lengths + 1, pad)
+    framed = np.full((count, length + 2), pad, np.int64)
+    framed[:, 1:-1] = tokens
+    _fill_behind(framed, lengths + 1, pad)
     some = lengths > 0 if some is None else some
-    enclosed[some, 0] = first
-    enclosed[some, lengths[some] + 1] = last
-    return enclosed, np.where(some, lengths + 2, 0)
+    framed[some, 0] = first
+    framed[some, lengths[some] + 1] = last
+    return framed, np.where(some, lengths + 2, 0)
 
 
-def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
+def as_one_document(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     """tokens, segments (0, padding -1) and positions of rows that are one document each."""
     segments = np.zeros(tokens.shape, np.int32)
     positions = np.empty(tokens.shape, np.int64)
@@ -128,14 +128,14 @@ def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     return {f"{prefix}tokens": tokens, f"{prefix}segments": segments, f"{prefix}positions": positions}
 
 
-def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
-    """A decoder's side: it reads `start` and then its own targets, one behind (teacher forcing). Uses `targets` up."""
+def shift_right(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
+    """A decoder's arrays under teacher forcing: it reads `start` and then its targets. Changes `targets` in place."""
     tokens = np.empty_like(targets)
     tokens[:, 1:] = targets[:, :-1]
     tokens[:, 0] = start
     _fill_behind(tokens, lengths, pad)
     _fill_behind(targets, lengths, NO_TARGET)
-    return {**side(tokens, lengths), "targets": targets}
+    return {**as_one_document(tokens, lengths), "targets": targets}
 
 
 def _fill_behind(rows: np.ndarray, lengths: np.ndarray, value: int) -> None:

@@ -31,7 +31,7 @@ class Causal:
         targets[row, column - 1] = NO_TARGET
         if window.segments[:, -1].min(initial=0) == PADDING:
             targets[window.segments[:, 1:] == PADDING] = NO_TARGET
-        # Views, not copies: the window belongs to this batch alone.
+        # Views, not copies: no other batch has this window.
         return {
             "tokens": window.tokens[:, :-1],
             "targets": targets,
@@ -74,8 +74,8 @@ class FillInTheMiddle(Causal):
     With probability `rate` a document's stretch becomes, with equal chances for its two cuts between tokens,
         <fim_prefix> prefix <fim_suffix> suffix <fim_middle> middle          (PSM), or, with probability `spm_rate`,
         <fim_prefix> <fim_suffix> suffix <fim_middle> prefix middle          (SPM).
-    Three tokens come in, so the last three of the stretch go out before it is cut: nothing of what remains is torn,
-    and the sample keeps its length. <s> and </s> stay where they are.
+    Three tokens are added, so the last three of the stretch are left out before it is cut, and the sample keeps its
+    length. <s> and </s> stay where they are.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class FillInTheMiddle(Causal):
 
     def apply(self, window: Window) -> Batch:
         tokens = window.tokens.copy()
-        drawn = uniform(window.bits(4 * self.length)).reshape(len(tokens), self.length, 4)
-        for row, segments, draws in zip(tokens, window.segments, drawn, strict=True):
+        chances = uniform(window.bits(4 * self.length)).reshape(len(tokens), self.length, 4)
+        for row, segments, chance in zip(tokens, window.segments, chances, strict=True):
             edges = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(row)]
             for number, (begin, end) in enumerate(pairwise(edges)):
-                if segments[begin] != PADDING and draws[number, 0] < self.rate:
+                if segments[begin] != PADDING and chance[number, 0] < self.rate:
                     begin += row[begin] == self.edges[0]
                     end -= row[end - 1] == self.edges[1]
-                    row[begin:end] = self.rearrange(row[begin:end], *draws[number, 1:])
+                    row[begin:end] = self.rearrange(row[begin:end], *chance[number, 1:])
         return super().apply(replace(window, tokens=tokens))
 
     def rearrange(self, text: np.ndarray, mode: float, one: float, other: float) -> np.ndarray:

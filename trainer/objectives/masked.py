@@ -1,4 +1,4 @@
-"""Masked language modelling: hide some tokens, predict them from both sides (Devlin et al. 2019); and its offspring."""
+"""Masked language modelling: hide some tokens, predict them from both sides (Devlin et al. 2019), also of pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.objectives import noise
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, enclose, side, text_layout
+from trainer.objectives.base import (
+    NO_TARGET,
+    PADDING,
+    Batch,
+    Layout,
+    Window,
+    add_special_tokens,
+    as_one_document,
+    text_layout,
+)
 from trainer.objectives.noise import choose, harmonic, low, middle, round_randomly, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -61,44 +70,44 @@ class Masking:
         """How many random numbers a row of this length takes: per token, per word, and one for the count."""
         return (1 if self.unit == "token" else 2) * length + 1
 
-    def __call__(self, tokens: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(noised tokens, targets), [B, S] each; raw: uint64 [B, draws(S)]. Special tokens are never hidden."""
+    def __call__(self, tokens: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(noised tokens, targets), [B, S] each; bits: uint64 [B, draws(S)]. Special tokens are never hidden."""
         length = tokens.shape[1]
         eligible = ~self.special[tokens]
         wanted = eligible.sum(axis=1) * self.rate
         if self.at_least_one:  # BERT: round, but hide one
             count = np.minimum(np.maximum(np.round(wanted).astype(np.int64), 1), eligible.sum(axis=1))
         else:  # RoBERTa: round up or down at random
-            count = round_randomly(raw[:, -1], wanted)
+            count = round_randomly(bits[:, -1], wanted)
         if self.unit == "token":
-            hidden = choose(raw[:, :length], eligible, count)
+            hidden = choose(bits[:, :length], eligible, count)
         else:
-            hidden = self._whole_words(tokens, eligible, count, raw[:, length : 2 * length])
-        return self.replace(tokens, hidden, raw), np.where(hidden, tokens, NO_TARGET)
+            hidden = self._whole_words(tokens, eligible, count, bits[:, length : 2 * length])
+        return self.replace(tokens, hidden, bits), np.where(hidden, tokens, NO_TARGET)
 
-    def replace(self, tokens: np.ndarray, hidden: np.ndarray, raw: np.ndarray) -> np.ndarray:
-        """The tokens with the hidden ones replaced. raw: uint64 [B, S or more], whose lower bits decide."""
-        drawn = raw[:, : tokens.shape[1]][hidden]
-        chance, ordinary = low(drawn), self.vocabulary.ordinary
+    def replace(self, tokens: np.ndarray, hidden: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        """The tokens with the hidden ones replaced. bits: uint64 [B, S or more], whose lower bits decide."""
+        hidden_bits = bits[:, : tokens.shape[1]][hidden]
+        chance, ordinary = low(hidden_bits), self.vocabulary.ordinary
         new = np.where(
-            chance < self.mask_share + self.random_share, ordinary[middle(drawn, len(ordinary))], tokens[hidden]
+            chance < self.mask_share + self.random_share, ordinary[middle(hidden_bits, len(ordinary))], tokens[hidden]
         )
         new[chance < self.mask_share] = self.mask
         noised = tokens.copy()
         noised[hidden] = new
         return noised
 
-    def _whole_words(self, tokens: np.ndarray, eligible: np.ndarray, count: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    def _whole_words(self, tokens: np.ndarray, eligible: np.ndarray, count: np.ndarray, bits: np.ndarray) -> np.ndarray:
         hidden = np.zeros(tokens.shape, bool)
         begins = self.vocabulary.word_starts(tokens) | ~eligible
         begins[:, 1:] |= ~eligible[:, :-1]
-        grams = harmonic(raw << np.uint64(32), self.longest) if self.unit == "ngram" else np.ones(raw.shape, np.int64)
+        grams = harmonic(bits << np.uint64(32), self.longest) if self.unit == "ngram" else np.ones(bits.shape, np.int64)
         for row in range(len(tokens)):
             starts = np.flatnonzero(begins[row])
             ends = np.append(starts[1:], tokens.shape[1])
             words = eligible[row, starts]
             self._fill(
-                hidden[row], starts, ends, words, np.argsort(raw[row, : len(starts)]), grams[row], int(count[row])
+                hidden[row], starts, ends, words, np.argsort(bits[row, : len(starts)]), grams[row], int(count[row])
             )
         return hidden
 
@@ -138,15 +147,15 @@ class MaskedLM:
         self.stride = self.length = sequence_length - 2
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
 
-    def room(self, length: int) -> int:
+    def packed_length(self, length: int) -> int:
         """Beside the text: <s> and </s>."""
         return length + 2
 
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions: [B, S]; a target is predicted at its own place."""
-        tokens, lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
+        tokens, lengths = add_special_tokens(window.tokens, window.lengths, self.bos, self.eos, self.pad)
         noised, targets = self.masking(tokens, mask_bits(window, self.masking.draws(tokens.shape[1]), self.copies))
-        return {**side(noised, lengths), "targets": targets}
+        return {**as_one_document(noised, lengths), "targets": targets}
 
 
 def mask_bits(window: Window, count: int, copies: int | None) -> np.ndarray:
@@ -190,22 +199,22 @@ class PairedLM:
         types = np.zeros((count, self.width), np.int64)
         lengths = np.zeros(count, np.int64)
         labels = np.full(count, NO_TARGET, np.int64)
-        raw = mask_bits(window, self.masking.draws(self.width) + 8, self.copies)
+        bits = mask_bits(window, self.masking.draws(self.width) + 8, self.copies)
         for row, length in enumerate(window.lengths.tolist()):
             if length:
-                first, second, labels[row] = self._pair(window, row, length, raw[row, -8:])
+                first, second, labels[row] = self._pair(window, row, length, bits[row, -8:])
                 closed = (
                     [self.bos, *first, self.eos, *second, self.eos] if len(second) else [self.bos, *first, self.eos]
                 )
                 lengths[row] = len(closed)
                 tokens[row, : len(closed)] = closed
                 types[row, len(first) + 2 : len(closed)] = 1
-        noised, targets = self.masking(tokens, raw[:, :-8])
-        return {**side(noised, lengths), "targets": targets, "token_types": types, "sentence_label": labels}
+        noised, targets = self.masking(tokens, bits[:, :-8])
+        return {**as_one_document(noised, lengths), "targets": targets, "token_types": types, "sentence_label": labels}
 
-    def _pair(self, window: Window, row: int, length: int, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        draws = uniform(raw)
-        if draws[0] < self.short_rate:  # some short samples, so that short inputs are no surprise
+    def _pair(self, window: Window, row: int, length: int, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        draws = uniform(bits)
+        if draws[0] < self.short_rate:  # so that the model is trained on short inputs too
             length = min(length, 2 + int(draws[1] * (self.length - 1)))
         text = window.tokens[row, :length]
         cut = split_point(text, self.vocabulary, draws[2])
@@ -217,10 +226,10 @@ class PairedLM:
         assert window.partner is not None and window.other_document is not None
         if not window.other_document[row] or (len(second) and draws[3] < 0.5):
             return first, second, 0 if len(second) else NO_TARGET
-        room = min(self.length, max(length, 2)) - len(first)
+        available = min(self.length, max(length, 2)) - len(first)
         other = window.partner.tokens[row, : int(window.partner.lengths[row])]
-        begin = int(draws[4] * (max(0, len(other) - room) + 1))
-        return first, other[begin : begin + max(room, 1)], 1
+        begin = int(draws[4] * (max(0, len(other) - available) + 1))
+        return first, other[begin : begin + max(available, 1)], 1
 
 
 def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:
@@ -242,13 +251,12 @@ def split_point(text: np.ndarray, vocabulary: Vocabulary, chance: float) -> int:
 
 
 class UniLM:
-    """One model, four ways of seeing (Dong et al. 2019, arXiv 1905.03197, section 2.3): <s> A </s> B </s> with hidden
-    tokens.
+    """<s> A </s> B </s> with hidden tokens, under four masks of attention (Dong et al. 2019, arXiv 1905.03197, 2.3).
 
     A third of the samples is read in both directions, a third as a sequence-to-sequence task (B sees A and itself to
-    the left), a sixth from left to right and a sixth from right to left. `order` int32 [B, S] says who sees whom: a
-    token sees those whose order is at most its own. token_types: 0 for A, 1 for B. Hidden: single tokens, one sample
-    in five words in runs of up to three.
+    the left), a sixth from left to right and a sixth from right to left: with `order` int32 [B, S] a token sees those
+    whose order is at most its own. token_types: 0 for A, 1 for B. Hidden: single tokens, in one sample of five words in
+    runs of up to three.
     """
 
     layout: Layout = "pieces"
@@ -265,8 +273,8 @@ class UniLM:
         tokens = np.full((count, self.width), self.pad, np.int64)
         types = np.zeros((count, self.width), np.int64)
         lengths = np.zeros(count, np.int64)
-        raw = window.bits(self.runs.draws(self.width) + 3)
-        draws = uniform(raw[:, -3:])
+        bits = window.bits(self.runs.draws(self.width) + 3)
+        draws = uniform(bits[:, -3:])
         for row, length in enumerate(window.lengths.tolist()):
             if length:
                 text = window.tokens[row, :length]
@@ -275,10 +283,10 @@ class UniLM:
                 lengths[row] = len(closed)
                 tokens[row, : len(closed)] = closed
                 types[row, cut + 2 : len(closed)] = 1
-        one = self.single(tokens, raw[:, : self.single.draws(self.width)])
-        several = self.runs(tokens, raw[:, :-3])
+        one = self.single(tokens, bits[:, : self.single.draws(self.width)])
+        several = self.runs(tokens, bits[:, :-3])
         noised, targets = (np.where(draws[:, 2:] < 0.2, b, a) for a, b in zip(one, several, strict=True))
-        batch = {**side(noised, lengths), "targets": targets, "token_types": types}
+        batch = {**as_one_document(noised, lengths), "targets": targets, "token_types": types}
         return {**batch, "order": self._order(batch, np.searchsorted(self.SHARES, draws[:, 0], side="right"))}
 
     def _order(self, batch: Batch, kind: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from trainer.config import Config
 from trainer.descriptions.objectives.span_corruption import Denoiser, text_length
 from trainer.objectives import noise
-from trainer.objectives.base import Batch, Layout, Window, side, teacher, text_layout
+from trainer.objectives.base import Batch, Layout, Window, as_one_document, shift_right, text_layout
 from trainer.objectives.noise import Draw, below, choose_few
 from trainer.objectives.ranges import numbers
 from trainer.objectives.vocabulary import Vocabulary
@@ -68,8 +68,8 @@ class SpanCorruption:
         self.target_width = max(denoiser.target_length(self.length) for denoiser in denoisers)
         self.sentinels = vocabulary.sentinels(max(denoiser.counts(self.length)[1] for denoiser in denoisers), name)
 
-    def room(self, length: int) -> int:
-        """What the greediest denoiser takes."""
+    def packed_length(self, length: int) -> int:
+        """What the denoiser takes that needs the most tokens."""
         return max(
             max(one.source_length(length), -(-one.target_length(length) * self.width // self.target_width))
             for one in self.denoisers
@@ -94,7 +94,10 @@ class SpanCorruption:
             sources[members, : source.shape[1]] = source
             targets[members, : target.shape[1]] = target
             source_lengths[members], target_lengths[members] = source.shape[1], target.shape[1]
-        return {**side(sources, source_lengths, "source_"), **teacher(targets, target_lengths, self.bos, self.pad)}
+        return {
+            **as_one_document(sources, source_lengths, "source_"),
+            **shift_right(targets, target_lengths, self.bos, self.pad),
+        }
 
     def corrupt(self, text: np.ndarray, draw: Draw, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, targets) of rows of one length by one denoiser; nothing is padded, for the counts are constants."""

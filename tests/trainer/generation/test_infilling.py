@@ -186,7 +186,7 @@ def test_many_languages(untrained, monkeypatch):
     source = batch["source_tokens"][0][batch["source_segments"][0] >= 0].tolist()
 
     read = fake(monkeypatch, ids[0].tolist())
-    [filled] = fill_texts(trained.speaking("fr"), [SENTENCE.replace("old", "<mask>")], GREEDY)
+    [filled] = fill_texts(trained.for_language("fr"), [SENTENCE.replace("old", "<mask>")], GREEDY)
     assert filled.text == SENTENCE and read[0][-2:] == source[-2:] and read[0][0] == source[0]
-    _, begin, _ = reader_of(trained.speaking("fr"), [source])
+    _, begin, _ = reader_of(trained.for_language("fr"), [source])
     assert begin.tolist() == batch["tokens"][:, :1].tolist() == [[fr]]

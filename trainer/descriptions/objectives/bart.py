@@ -40,7 +40,7 @@ class Denoising(ObjectiveDescription):
 
 class MultilingualDenoising(Denoising):
     name = "mbart"
-    help = "BART's noises in many languages, of which the model is told (mBART)"
+    help = "BART's noises in many languages, with a token for the language of each text (mBART)"
     implementation = "trainer.objectives.bart:mbart"
     reads_languages = True
     encoder_input = (TEXT, "</s>", LANGUAGE)
