@@ -19,16 +19,17 @@ class ObjectiveDescription(Description):
     """
 
     families: ClassVar[tuple[str, ...]]  # of the models that it trains
-    # Of a document, by who sees whom: one part; or two, of which the first is read in both directions and the second
-    # is predicted from left to right; or none, where that is random in every sample.
+    # Of a document, by which tokens see which: one part; or two, of which the first is read in both directions and the
+    # second is predicted from left to right; or none, where that is random in every sample.
     parts: ClassVar[tuple[str, ...]]
 
-    likelihood: ClassVar[bool] = False  # its loss is one of the text: all tokens but one, given those predicted before
+    # Whether the loss is the negative log-likelihood of a text: all its tokens but one are targets, once each.
+    likelihood: ClassVar[bool] = False
     reads_languages: ClassVar[bool] = False  # each text comes with a token of its language
     two_stream: ClassVar[bool | None] = None  # what model.two_stream must be; None: either, and one stream is used
     generator: ClassVar[bool] = False  # it trains encoders with a generator, and no others
     infills: ClassVar[Infilling | None] = None
-    encoder_input: ClassVar[tuple[str, ...]] = ("<s>", TEXT, "</s>")  # a whole text without noise
+    encoder_input: ClassVar[tuple[str, ...]] = ("<s>", TEXT, "</s>")  # of a whole text, without noise
 
     def target_length(self, keys: Any, sequence_length: int) -> int:
         """Tokens that the decoder of an encoder-decoder reads per sample, padding included."""
