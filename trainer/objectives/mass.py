@@ -7,7 +7,7 @@ import numpy as np
 from trainer.config import Config
 from trainer.descriptions.objectives.mass import BLOCK, hidden_tokens
 from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, add_special_tokens, as_one_document, text_layout
-from trainer.objectives.masked import Masking
+from trainer.objectives.masking import Masking
 from trainer.objectives.noise import below
 from trainer.objectives.vocabulary import Vocabulary
 

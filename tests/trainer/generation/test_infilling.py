@@ -17,7 +17,7 @@ from trainer.objectives import noise
 from trainer.objectives.bart import MultilingualDenoising
 from trainer.objectives.base import Window
 from trainer.objectives.causal import FillInTheMiddle
-from trainer.objectives.masked import Masking
+from trainer.objectives.masking import Masking
 from trainer.objectives.mass import MaskedSequence
 from trainer.objectives.spans import SpanCorruption
 from trainer.utils.errors import UserError

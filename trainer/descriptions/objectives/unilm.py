@@ -11,7 +11,7 @@ from trainer.descriptions.objectives.keys import Longest, MaskShare, Rate, share
 class UniLM(ObjectiveDescription):
     name = "unilm"
     help = "predict hidden tokens of a pair from both sides, from one side, or sequence to sequence (UniLM)"
-    implementation = "trainer.objectives.masked:unilm"
+    implementation = "trainer.objectives.pairs:unilm"
     families = ("encoder",)
     parts = ()
     two_stream = False
