@@ -89,7 +89,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
     model = config.body
     low = 2 if precision(config) == "bf16" else FP32
-    streams = 2 if model.two_stream and config.objective.name == "permuted_lm" else 1
+    streams = 2 if config.two_streams else 1
     stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
     if target:
         stacks.append((_Pass(config, model, rows, target, source), model.depth))

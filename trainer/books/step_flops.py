@@ -107,7 +107,7 @@ class _Work:
 def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
     model = config.body
     source, target = lengths(config)
-    two_streams = model.two_stream and config.objective.name == "permuted_lm" and config.task.kind is None
+    two_streams = config.two_streams
     work, forward_only = _Work(), _Work()
     work.add(_block(model, source), model.depth * (2 if two_streams else 1))
     if two_streams:  # the last block's content stream has no reader
@@ -205,7 +205,7 @@ def _head(config: Config, source: int, target: int) -> int:
     if model.generator is not None:  # a detector on every token
         return 2 * source * (model.width**2 + model.width)
     head = _token_head(config, model, target or source)
-    if config.objective.question is not None and model.sentence_head:
+    if model.sentence_head and config.objective.description.labels_pairs(config.objective):
         head += 2 * model.width**2 + 2 * model.width * 2
     return head
 

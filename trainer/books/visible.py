@@ -15,13 +15,9 @@ from trainer.config import Config
 from trainer.config.model import ModelConfig
 from trainer.utils.errors import UserError
 
-# One part a document, or two: what is read in both directions, and what is predicted from left to right.
-PARTS = {"prefix_lm": ("prefix", "rest"), "encoder_decoder": ("source", "target")}
-ONE_PART = ("causal", "fim", "masked_lm", "replaced_token")
-
 
 class Document(NamedTuple):
-    """Tokens of one document of a sample, in one part or in two (`PARTS`)."""
+    """Tokens of one document of a sample, in one part or in two (`ObjectiveDescription.parts`)."""
 
     first: int
     second: int = 0
@@ -88,12 +84,12 @@ def _check(config: Config, documents: Sequence[Document]) -> None:
         raise UserError(
             f"documents: model={model.name} scores the distances of all pairs, also of those that documents hide"
         )
-    parts = PARTS.get(model.family) or PARTS.get(objective)
-    if parts is None and objective not in ONE_PART:
+    parts = config.objective.description.parts
+    if not parts:
         raise UserError(f"documents: objective={objective} draws anew for every sample who sees whom")
     sides = ", ".join(f"{one.first}/{one.second}" if one.second else str(one.first) for one in documents) or "none"
-    if any(bool(one.second) != bool(parts) for one in documents):
-        form = "/".join(parts) if parts else "one length each"
+    if any(bool(one.second) != (len(parts) == 2) for one in documents):
+        form = "/".join(parts) if len(parts) == 2 else "one length each"
         raise UserError(f"documents: {objective} wants {form} of every document, got {sides}")
     room, target = lengths(config)
     firsts, seconds = sum(one.first for one in documents), sum(one.second for one in documents)

@@ -134,7 +134,7 @@ def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
     from trainer.utils.progress import progress_bar
 
     tasks = find_tasks(asked.names, asked.limit, asked.seed, RunFolder(run).load_config().data)
-    trained = Trained.load(run).speaking(asked.language)
+    trained = Trained.load(run).for_language(asked.language)
     found: list[dict[str, Any]] = []
     with progress_bar() as progress:
         for task in tasks:

@@ -48,7 +48,7 @@ def generate(arguments: list[str]) -> int:
     decoding = Decoding.parse("generate", chosen)
     _consistent(options)
     prompts = _prompts_of(Path(options["file"])) if "file" in options else None
-    trained = Trained.load(run).speaking(options.get("language"))
+    trained = Trained.load(run).for_language(options.get("language"))
     stop = [options["stop"].replace("\\n", "\n").replace("\\t", "\t")] if options.get("stop") else []
     if prompts is not None:
         found = []

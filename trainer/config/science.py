@@ -8,89 +8,24 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
+from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Paths, Section, key
 
 
-class ObjectiveConfig(Section):
+@with_keys
+class ObjectiveConfig(Choosing):
     """How text becomes a training example."""
 
-    name: Literal[
-        "causal",
-        "prefix_lm",
-        "fim",
-        "masked_lm",
-        "replaced_token",
-        "permuted_lm",
-        "unilm",
-        "mass",
-        "bart",
-        "mbart",
-        "span_corruption",
-        "ul2",
-    ] = key("causal", "pre-training objective")
-    rate: float = key(0.15, "share of the text that is noised; of the documents for fim", gt=0, lt=1)
-    unit: Literal["token", "word", "ngram"] = key("token", "what is hidden as a whole: tokens, words, or runs of words")
-    longest: int = key(3, "longest run of words", "words", ge=1, le=64)
-    mask_share: float = key(0.8, "share of the hidden tokens that become <mask>", ge=0, le=1)
-    random_share: float = key(0.1, "share of the hidden tokens that become a random token", ge=0, le=1)
-    masks: Literal["dynamic", "static"] = key("dynamic", "new masks every epoch, or fixed ones that take turns")
-    copies: int = key(10, "fixed masks for each text", "copies", ge=1)
-    question: Literal["nsp", "sop"] | None = key(
-        None, "about two halves: does one follow the other (nsp), are they in order (sop)"
-    )
-    short_rate: float = key(0.1, "share of the pairs that are shorter than a sample", ge=0, le=1)
-    mean_span: float = key(3.0, "mean length of a hidden span", "tokens or words", ge=1)
-    noises: Paths = key(
-        (), "noises of bart: sentence_permutation token_masking token_deletion text_infilling document_rotation"
-    )
-    memory: int = key(
-        0,
-        "the text before a sample that it reads as context and predicts nothing of (XLNet: 256 of 512)",
-        "tokens",
-        ge=0,
-    )
-    spm_rate: float = key(0.5, "share of the rearranged documents whose suffix stands first", ge=0, le=1)
+    CHOICES: ClassVar = {"name": OBJECTIVES}
 
-    READS: ClassVar[dict[str, str]] = {
-        "causal": "",
-        "prefix_lm": "",
-        "fim": "rate spm_rate",
-        "masked_lm": "rate unit longest mask_share random_share masks copies question short_rate",
-        "replaced_token": "rate unit longest mask_share random_share masks copies",
-        "permuted_lm": "rate longest memory",
-        "unilm": "rate longest mask_share random_share",
-        "mass": "rate mask_share random_share",
-        "bart": "rate unit random_share mean_span noises",
-        "mbart": "rate unit random_share mean_span noises",
-        "span_corruption": "rate mean_span",
-        "ul2": "",
-    }
-    NOISES: ClassVar[str] = "sentence_permutation token_masking token_deletion text_infilling document_rotation"
+    name: str = key("causal", "pre-training objective")
 
-    @model_validator(mode="after")
-    def _keys_fit(self) -> ObjectiveConfig:
-        wrong = []
-        for name, field in type(self).model_fields.items():
-            if name != "name" and getattr(self, name) != field.default and name not in self.READS[self.name].split():
-                readers = ", ".join(other for other, keys in self.READS.items() if name in keys.split())
-                wrong.append(f"{name}: objective={self.name} does not read it; {readers} do")
-        if self.mask_share + self.random_share > 1:
-            wrong.append(f"random_share: {self.random_share} and mask_share {self.mask_share} are more than 1 together")
-        if self.name in ("bart", "mbart"):
-            allowed = self.NOISES.split()
-            if not self.noises:
-                wrong.append(f"noises: {self.name} needs at least one of {', '.join(allowed)}")
-            wrong += [
-                f"noises: {noise!r} is none of {', '.join(allowed)}{nearest(noise, allowed)}"
-                for noise in self.noises
-                if noise not in allowed
-            ]
-            if self.unit == "ngram":
-                wrong.append(f"unit: {self.name} hides spans of tokens or of words, not ngram; choose token or word")
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
+    @property
+    def description(self) -> ObjectiveDescription:
+        """What is known of the objective that is chosen."""
+        return OBJECTIVES[self.name]
 
 
 class SourceConfig(Section):

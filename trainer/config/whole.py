@@ -86,7 +86,7 @@ class Config(Section):
                 f"model.vocabulary: {self.model.vocabulary} is smaller than tokenizer.vocabulary "
                 f"{self.tokenizer.vocabulary}"
             )
-        wrong += self._objective_misfits()
+        wrong += self.objective.description.config_misfits(self)
         families = TaskConfig.FAMILIES.get(self.task.kind or "", ())
         if families and self.model.family not in families:
             wrong.append(
@@ -154,45 +154,6 @@ class Config(Section):
             wrong.append("data.sources: epoch caps need a run of known length; state budget.steps too, as its end")
         return wrong
 
-    def _objective_misfits(self) -> list[str]:
-        """What the objective feeds and the model has no place for; families are the objective's own business."""
-        model, name = self.model, self.objective.name
-        given, wrong = f"objective={name}", []
-        shortest = min(self._stated_lengths().values())
-        if self.objective.memory and self.objective.memory > shortest - 8:
-            wrong.append(
-                f"objective.memory: {self.objective.memory} of {shortest} tokens leaves nothing to predict; "
-                f"take at most {shortest // 2}"
-            )
-        if self.objective.memory and self.data.packing != "packed":
-            wrong.append("objective.memory: it is the text before a sample, which only data.packing=packed has")
-        if self.data.packing == "best_fit":
-            if model.family == "decoder":
-                wrong.append(f"data.packing: {given} has no gaps to fill with best_fit; take packed")
-            elif name == "unilm" or self.objective.question:
-                wrong.append(f"data.packing: {given} reads pairs, which best_fit does not pack; take padded")
-        if model.family != "encoder":
-            return wrong
-        if name == "permuted_lm" and not model.two_stream:
-            wrong.append(
-                f"{given} needs model.two_stream=true, as in model=xlnet-base; model={model.name} has one stream"
-            )
-        if name == "unilm" and model.two_stream:
-            wrong.append(
-                f"{given} needs model.two_stream=false, as in model=bert-base; model={model.name} has two streams"
-            )
-        if name == "replaced_token" and model.generator_width is None:
-            wrong.append(f"{given} needs a generator, as in model=electra-small; model={model.name} has none")
-        if name in ("masked_lm", "unilm", "permuted_lm") and model.generator_width is not None:
-            wrong.append(f"{given}: model={model.name} is a discriminator; take objective=replaced_token")
-        if self.objective.question and not model.sentence_head:
-            wrong.append(
-                f"objective.question: {self.objective.question} needs model.sentence_head=true, as in model=bert-base"
-            )
-        if (self.objective.question or name == "unilm") and model.token_types == 1:
-            wrong.append(f"model.token_types: {given} marks two sentences; take 2, or 0 for none")
-        return wrong
-
     # Derived figures that several rooms need.
 
     @property
@@ -213,6 +174,16 @@ class Config(Section):
     def max_length(self) -> int:
         """Rows of a table of learned positions; without a stated number, as many as the longest sample has tokens."""
         return self.model.max_length or max(self._stated_lengths().values())
+
+    @property
+    def shortest_length(self) -> int:
+        """Tokens of the shortest sample."""
+        return min(self._stated_lengths().values())
+
+    @property
+    def two_streams(self) -> bool:
+        """Whether every layer computes a query stream beside the content (XLNet)."""
+        return self.body.two_stream and self.task.kind is None and bool(self.objective.description.two_stream)
 
     @property
     def curriculum(self) -> Curriculum:

@@ -1,6 +1,6 @@
 """Best-fit packing: whole documents share a sample, so that little of it is padding and none of them is cut in two.
 
-Best-fit decreasing (Johnson et al. 1974): the largest piece first, each into the fullest sample that has room for it.
+Best-fit decreasing (Johnson et al. 1974): the largest piece first, each into the fullest sample that it fits in.
 Only documents longer than a sample are cut. Ding et al. 2024, "Fewer truncations improve language modeling", section 3.
 """
 
@@ -12,11 +12,11 @@ from trainer.data.layouts import Pieces
 
 
 class BestFit:
-    """Pieces of documents, put together in samples. rooms: int64 [length + 1], what a piece of so many tokens takes."""
+    """Pieces of documents, put together in samples. packed_lengths: int64 [length + 1], see `Packed.packed_lengths`."""
 
-    def __init__(self, pieces: Pieces, rooms: np.ndarray, capacity: int) -> None:
+    def __init__(self, pieces: Pieces, packed_lengths: np.ndarray, capacity: int) -> None:
         self.pieces = pieces
-        sizes = rooms[pieces.lengths()]
+        sizes = packed_lengths[pieces.lengths()]
         sample = best_fit(sizes, capacity)
         self.samples = int(sample.max(initial=-1)) + 1
         members = np.argsort(sample, kind="stable")
@@ -39,18 +39,18 @@ def best_fit(sizes: np.ndarray, capacity: int) -> np.ndarray:
     """int64: the sample of each piece. Pieces of one size are placed together, so that millions take seconds."""
     sample = np.empty(len(sizes), np.int64)
     order = np.argsort(-sizes, kind="stable")
-    free: list[list[np.ndarray]] = [[] for _ in range(capacity + 1)]  # samples by the room that is left in them
+    free: list[list[np.ndarray]] = [[] for _ in range(capacity + 1)]  # samples by their tokens that are free
     opened = at = 0
     values, counts = np.unique(sizes, return_counts=True)
     for size, count in zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True):
         items, at = order[at : at + count], at + count
-        for room in range(size, capacity + 1):
+        for space in range(size, capacity + 1):
             if not len(items):
                 break
-            if free[room]:
-                candidates = np.concatenate(free[room])
-                items, left = _place(items, candidates, room, size, sample, free)
-                free[room] = [left] if len(left) else []
+            if free[space]:
+                candidates = np.concatenate(free[space])
+                items, left = _place(items, candidates, space, size, sample, free)
+                free[space] = [left] if len(left) else []
         if len(items):
             fresh = np.arange(opened, opened + -(-len(items) // (capacity // size)))
             opened += len(fresh)
@@ -59,15 +59,15 @@ def best_fit(sizes: np.ndarray, capacity: int) -> np.ndarray:
 
 
 def _place(
-    items: np.ndarray, samples: np.ndarray, room: int, size: int, sample: np.ndarray, free: list[list[np.ndarray]]
+    items: np.ndarray, samples: np.ndarray, space: int, size: int, sample: np.ndarray, free: list[list[np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill samples with items of one size, each as far as it goes; returns the items and samples that are left over."""
-    each = room // size
+    each = space // size
     used, rest = samples[: -(-len(items) // each)], samples[-(-len(items) // each) :]
     placed = min(len(items), len(used) * each)
     sample[items[:placed]] = np.repeat(used, each)[:placed]
     last = placed - (len(used) - 1) * each  # the last one may be filled in part
     if len(used) > 1:
-        free[room - each * size].append(used[:-1])
-    free[room - last * size].append(used[-1:])
+        free[space - each * size].append(used[:-1])
+    free[space - last * size].append(used[-1:])
     return items[placed:], rest

@@ -71,7 +71,7 @@ class Chunker:
         n, fit = cut.count(whole=order is not None), None
         if isinstance(cut, Pieces) and isinstance(self.objective, Packed):
             capacity = config.data.sequence_length
-            fit = BestFit(cut, self.objective.rooms(capacity), capacity)
+            fit = BestFit(cut, self.objective.packed_lengths(capacity), capacity)
             n = fit.samples
         if order is None:
             return SourceChunks(cut, max(1, n), None, first, stream.first_document, fit)

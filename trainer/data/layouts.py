@@ -142,12 +142,12 @@ class Text(ChunkLayout):
         # Each window as it stands in the stream, wide enough for the marks between documents, which are left out.
         row, document = crossings(self.starts, begin, self.length)
         marks = 2 * np.bincount(row, minlength=len(begin))
-        raw = begin + 2 * self.document(indices) + 1
+        places = begin + 2 * self.document(indices) + 1
         wide = np.empty((len(begin), self.length + int(marks.max(initial=0))), self.stream.dtype)
-        self.stream.read(raw, wide)
+        self.stream.read(places, wide)
         if len(row):
             first = np.arange(0, wide.size, wide.shape[1])
-            inner = first[row] + self.stream.starts[document] - raw[row]  # where their <s> are
+            inner = first[row] + self.stream.starts[document] - places[row]  # where their <s> are
             begins, ends = without(first, first + self.length + marks, inner - 1, inner + 1)
             flat, texts = wide.ravel(), zip(begins.tolist(), ends.tolist(), strict=True)
             wide = np.concatenate([flat[a:b] for a, b in texts])

@@ -57,7 +57,7 @@ class Samples:
         for number, length in enumerate(config.curriculum.sequence_lengths):
             one = config.at_length(length)
             how = objective(one, table)
-            languages = Languages(prepared, config, split) if how.languages else None
+            languages = Languages(prepared, config, split) if one.objective.description.reads_languages else None
             chunkers[length] = Chunker(one, how, streams, self.pad, languages, number if training else None)
         self.mixture: Mixture | None = None
         if mixed:

@@ -29,14 +29,14 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
         raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
     prepared = prepare(config, progress)
     tokenizer = Tokenizer(prepared.tokenizer_file)
-    drawn = Samples(prepared, config, "train")
+    train = Samples(prepared, config, "train")
     size = config.optim.batch_size
     first, count = step * size, max(1, min(samples, size))
-    window = drawn.window(first, first + count)
-    batch = drawn.batch(first, first + count)
+    window = train.window(first, first + count)
+    batch = train.batch(first, first + count)
     at = range(count) if window.owner is None else np.searchsorted(window.owner, np.arange(count)).tolist()
-    where = drawn.where(first, first + count)
-    names = None if drawn.mixture is None else [drawn.mixture.names[k] for k in drawn.mixture(first, first + count)[0]]
+    where = train.where(first, first + count)
+    names = None if train.mixture is None else [train.mixture.names[k] for k in train.mixture(first, first + count)[0]]
     stage = config.curriculum.stage(step)
     return {
         "step": step,
@@ -45,7 +45,7 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
         "reads": [first, first + size],
         "objective": config.objective.name,
         "data": prepared.fingerprint,
-        "mixture": None if drawn.mixture is None else drawn.mixture.realised(first, first + size),
+        "mixture": None if train.mixture is None else train.mixture.realised(first, first + size),
         "samples": [
             {
                 "sample": first + row,

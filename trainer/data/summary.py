@@ -1,4 +1,4 @@
-"""What the command line asks of this room."""
+"""What the command line asks of the data."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def score_passages(
         def tell(now: int, before: int = before) -> None:
             progress(measure, before + now, total)
 
-        scores[source] = _score(_told_language(trained, source), some, tell)
+        scores[source] = _score(_in_language(trained, source), some, tell)
         done += len(some)
     parts = {
         part: {name: PassageScore.of([scores[source] for source in of]) for name, of in groups.items()}
@@ -90,25 +90,25 @@ def score_passages(
 
 def held_out_passages(trained: Trained, prepared: Prepared) -> dict[str, list[list[int]]]:
     """By source, the beginnings of its held-out documents, evenly spaced: ids without special tokens."""
-    room, special = min(TOKENS, trained.config.max_length - OVERHEAD), set(prepared.specials.values())
+    longest, special = min(TOKENS, trained.config.max_length - OVERHEAD), set(prepared.specials.values())
     found: dict[str, list[list[int]]] = {}
     for source in prepared.manifest["splits"]["held_out"]["origins"]:
         stream = TokenStream(prepared, "held_out", source)
         ends = np.append(stream.starts[1:], len(stream))
         chosen = np.unique(np.linspace(0, len(stream.starts) - 1, min(PASSAGES, len(stream.starts))).astype(int))
         for begin, end in zip(stream.starts[chosen], ends[chosen], strict=True):
-            row = np.zeros((1, min(int(end - begin), room + 1)), np.int64)
+            row = np.zeros((1, min(int(end - begin), longest + 1)), np.int64)
             stream.read(np.array([begin]), row)
-            passage = [token for token in row[0].tolist() if token not in special][:room]
+            passage = [token for token in row[0].tolist() if token not in special][:longest]
             if len(passage) >= SHARE:
                 found.setdefault(source, []).append(passage)
     return found
 
 
-def _told_language(trained: Trained, source: str) -> Trained:
+def _in_language(trained: Trained, source: str) -> Trained:
     """For the texts of this source."""
     stated = trained.config.data.sources.get(source)
-    return trained.speaking(stated.language if stated and trained.told_language else None)
+    return trained.for_language(stated.language if stated and trained.reads_language else None)
 
 
 def _score(trained: Trained, passages: list[list[int]], tell: Callable[[int], None]) -> PassageScore:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.generation.infilling import MASK, SENTINELS, predictions
+from trainer.generation.infilling import MASK, predictions
 from trainer.generation.loaded_model import Trained
-from trainer.generation.text import enclosed
+from trainer.generation.text import encoder_input
 from trainer.models import Decoder, EncoderDecoder
 from trainer.utils.errors import UserError
 
@@ -30,7 +30,7 @@ BATCH = 16  # rows that are scored together
 @dataclass(frozen=True)
 class Score:
     """Of one continuation. nats: natural logarithm; greedy: every token was the likeliest; dropped: tokens of the
-    context that found no room, from the left."""
+    context that were cut off, from the left."""
 
     nats: float
     greedy: bool
@@ -68,10 +68,10 @@ def score_encoded(trained: Trained, encoded: Sequence[Encoded], progress: Progre
 
 def has_measure(trained: Trained) -> bool:
     """Whether texts can be scored: by encoders that have a <mask>, by encoder-decoders trained to fill a gap."""
-    objective = trained.config.objective.name
-    if trained.family == "encoder" or objective in ("bart", "mbart"):
+    infills = trained.config.objective.description.infills
+    if trained.family == "encoder" or infills == "rewriting":
         return MASK in trained.tokenizer.specials
-    return trained.family == "decoder" or objective in SENTINELS
+    return trained.family == "decoder" or infills == "sentinels"
 
 
 def encode_pair(trained: Trained, context: str, continuation: str) -> Encoded:
@@ -110,16 +110,18 @@ def score_tokens(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
     ]
 
 
-def _within(room: int, pairs: Iterable[Encoded], least: int = 0) -> tuple[list[list[int]], list[int]]:
-    """Each pair as one row of at most `room` tokens, cut on the left, and the tokens cut off; `least` of the context
-    have to remain."""
+def _within(max_length: int, pairs: Iterable[Encoded], least: int = 0) -> tuple[list[list[int]], list[int]]:
+    """Each pair as one row of at most `max_length` tokens, cut on the left, and how many tokens were cut off.
+
+    least: tokens of the context that have to remain, else UserError.
+    """
     rows, dropped = [], []
     for head, tail in pairs:
-        if len(tail) > room - least:
-            raise UserError(f"an answer of {len(tail)} tokens, and the model reads {room - least} at most")
+        if len(tail) > max_length - least:
+            raise UserError(f"an answer of {len(tail)} tokens, and the model reads {max_length - least} at most")
         whole = [*head, *tail]
-        rows.append(whole[-room:])
-        dropped.append(max(0, len(whole) - room))
+        rows.append(whole[-max_length:])
+        dropped.append(max(0, len(whole) - max_length))
     return rows, dropped
 
 
@@ -140,11 +142,11 @@ def rolling(trained: Trained, text: str) -> Score:
     ids = trained.tokenizer.encode(text)
     if not ids:
         raise UserError("a text of zero tokens cannot be scored")
-    whole, room = [trained.special("<s>"), *ids], trained.config.max_length
+    whole, max_length = [trained.special("<s>"), *ids], trained.config.max_length
     windows = []
-    for start in range(0, len(ids), room):
-        stop = min(len(ids), start + room)
-        windows.append((whole[max(0, stop - room) : start + 1], whole[start + 1 : stop + 1]))
+    for start in range(0, len(ids), max_length):
+        stop = min(len(ids), start + max_length)
+        windows.append((whole[max(0, stop - max_length) : start + 1], whole[start + 1 : stop + 1]))
     scores = [
         found
         for first in range(0, len(windows), BATCH)
@@ -161,10 +163,10 @@ def _by_encoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
 
 
 def _pseudo(trained: Trained, pair: Encoded) -> Score:
-    mask, [empty] = trained.special(MASK), [len(enclosed(trained, []))]
+    mask, [empty] = trained.special(MASK), [len(encoder_input(trained, []))]
     [ids], [dropped] = _within(trained.config.max_length - empty, [pair])
     tail = pair[1]
-    whole = enclosed(trained, ids)
+    whole = encoder_input(trained, ids)
     first = len(whole) - 1 - len(tail)
     hidden = torch.zeros(len(tail), len(whole), dtype=torch.bool, device=trained.device)
     hidden[torch.arange(len(tail)), torch.arange(first, first + len(tail))] = True  # a token a row
@@ -198,17 +200,18 @@ def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Scor
 
 
 def _gaps(trained: Trained, pairs: Sequence[Encoded]) -> tuple[list[list[int]], list[list[int]], list[int]]:
-    """What is read and what is written of each pair, and how many tokens of its context found no room."""
-    room, behind_sentinel = trained.config.max_length, trained.config.objective.name in SENTINELS
+    """What is read and what is written of each pair, and how many tokens of its context were cut off."""
+    max_length = trained.config.max_length
+    behind_sentinel = trained.config.objective.description.infills == "sentinels"
     gap = trained.special("<extra_id_0>" if behind_sentinel else MASK)
-    overhead = len(enclosed(trained, [gap]))
+    overhead = len(encoder_input(trained, [gap]))
     sources, targets, dropped = [], [], []
     for head, tail in pairs:
-        most = room - overhead if behind_sentinel else min(room - overhead, room - len(tail))
-        if (room - 1 if behind_sentinel else room) < len(tail):
-            raise UserError(f"an answer of {len(tail)} tokens, and the model writes {room} at most")
+        most = max_length - overhead if behind_sentinel else min(max_length - overhead, max_length - len(tail))
+        if (max_length - 1 if behind_sentinel else max_length) < len(tail):
+            raise UserError(f"an answer of {len(tail)} tokens, and the model writes {max_length} at most")
         kept = head[max(0, len(head) - most) :]
-        sources.append(enclosed(trained, [*kept, gap]))
+        sources.append(encoder_input(trained, [*kept, gap]))
         targets.append([trained.opening, *([gap] if behind_sentinel else kept), *tail])
         dropped.append(len(head) - len(kept))
     return sources, targets, dropped

@@ -1,4 +1,4 @@
-"""What belongs at the <mask>s of a prompt, by models that were trained to tell.
+"""Filling the <mask>s of a prompt, in the way in which the model was trained.
 
 Encoders and MASS put one token at each <mask>. Other encoder-decoders put any number of tokens there: T5's kind writes
 them behind its sentinels, BART's kind writes the whole text anew. A decoder trained with objective=fim fills one
@@ -12,16 +12,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from trainer.descriptions.objectives import Infilling
 from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
-from trainer.generation.text import Written, enclosed, generate
+from trainer.generation.text import Written, encoder_input, generate
 from trainer.models import Encoder, EncoderDecoder
 from trainer.models.cache import Cache
 from trainer.models.stack import places
 from trainer.utils.errors import UserError
 
 MASK = "<mask>"
-SENTINELS = ("span_corruption", "ul2")
 
 
 def fill_texts(trained: Trained, prompts: list[str], decoding: Decoding) -> list[Written]:
@@ -48,24 +48,25 @@ Filler = Callable[[Trained, Parts, Decoding], tuple[list[int], int]]
 
 def _filler(trained: Trained) -> Filler:
     """The way of filling of this model: parts and decoding to (tokens of the whole text, tokens written)."""
-    objective = trained.config.objective.name
-    if trained.family == "encoder":
-        return _by_encoder
-    if trained.family == "encoder_decoder" and objective in SENTINELS:
-        return _by_sentinels
-    if objective == "mass":
-        return _by_fragments
-    if objective in ("bart", "mbart"):
-        return _by_rewriting
-    if objective == "fim":
-        return _in_the_middle
-    raise UserError(f"{trained.run.name}: objective={objective} trains no filling of {MASK}; it continues a prompt")
+    fillers: dict[Infilling, Filler] = {
+        "mask_by_mask": _by_encoder,
+        "fragments": _by_fragments,
+        "sentinels": _by_sentinels,
+        "rewriting": _by_rewriting,
+        "middle": _in_the_middle,
+    }
+    objective = trained.config.objective.description
+    if objective.infills is None or trained.family not in objective.families:
+        raise UserError(
+            f"{trained.run.name}: objective={objective.name} trains no filling of {MASK}; it continues a prompt"
+        )
+    return fillers[objective.infills]
 
 
 def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """The mask of which the encoder is surest first, then the next with that one filled (Ghazvininejad et al. 2019)."""
     mask = trained.special(MASK)
-    ids = enclosed(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
+    ids = encoder_input(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
     _fits(trained, len(ids))
     tokens = torch.tensor([ids], device=trained.device)
     open_places = [place for place, token in enumerate(ids) if token == mask]
@@ -85,14 +86,14 @@ def _by_encoder(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[lis
 def predictions(trained: Trained, tokens: Tensor, hidden: Tensor) -> Tensor:
     """An encoder's logits [places, vocabulary] in fp32 for the hidden places (bool [B, S]) of texts [B, S], row by row.
 
-    The content at the hidden places is not looked at where the model was trained without masks (permuted_lm).
+    The content at the hidden places is not looked at where the model was trained without masks (two streams).
     """
     model = trained.model
     assert isinstance(model, Encoder)
     positions = places(tokens)
     if model.replaced is not None:
         return model.replaced.generate(tokens, positions, None)[hidden].float()
-    order = hidden.long() if trained.config.objective.name == "permuted_lm" else None
+    order = hidden.long() if trained.config.objective.description.two_stream else None
     return model.logits(tokens, positions, order=order)[hidden].float()
 
 
@@ -108,7 +109,7 @@ def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
     """MASS: from left to right; at each mask the decoder reads the token before it, at its place in the text."""
     model, mask = trained.model, trained.special(MASK)
     assert isinstance(model, EncoderDecoder)
-    ids = enclosed(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
+    ids = encoder_input(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
     _fits(trained, len(ids))
     tokens = torch.tensor([ids], device=trained.device)
     source, cache = model.encode(tokens), Cache(model.config, model.decoder.depth)
@@ -124,7 +125,7 @@ def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
 def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """T5: the text with a sentinel in each gap goes in, sentinels with what they hide come out."""
     sentinels = [trained.special(f"<extra_id_{number}>") for number in range(len(parts) - 1)]
-    source = enclosed(trained, _joined(parts, [[sentinel] for sentinel in sentinels]))
+    source = encoder_input(trained, _joined(parts, [[sentinel] for sentinel in sentinels]))
     _fits(trained, len(source))
     [target] = generate(trained, [source], decoding)
     gaps = []
@@ -138,7 +139,7 @@ def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
 
 def _by_rewriting(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """BART: the whole text comes out."""
-    source = enclosed(trained, _joined(parts, [[trained.special(MASK)]] * (len(parts) - 1)))
+    source = encoder_input(trained, _joined(parts, [[trained.special(MASK)]] * (len(parts) - 1)))
     _fits(trained, len(source))
     [target] = generate(trained, [source], decoding)
     return target, len(target)
@@ -163,6 +164,8 @@ def _joined(parts: Parts, gaps: Parts) -> list[int]:
 
 
 def _fits(trained: Trained, length: int) -> None:
-    room = trained.config.max_length
-    if length > room:
-        raise UserError(f"a prompt of {length} tokens with its masks, and {trained.run.name} reads {room} at most")
+    max_length = trained.config.max_length
+    if length > max_length:
+        raise UserError(
+            f"a prompt of {length} tokens with its masks, and {trained.run.name} reads {max_length} at most"
+        )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import Config
 from trainer.data import Tokenizer
+from trainer.descriptions.objectives import OBJECTIVES
 from trainer.models import build
 from trainer.models.heads import DPO
 from trainer.run_folder import RunFolder
@@ -53,7 +54,7 @@ class Trained:
     config: Config
     model: nn.Module
     tokenizer: Tokenizer
-    language: str | None = None  # of its texts, where the model is told it
+    language: str | None = None  # of its texts, where the model reads a token of it
 
     @classmethod
     def load(cls, run: Path) -> Trained:
@@ -77,18 +78,21 @@ class Trained:
         return next(self.model.parameters()).device
 
     @property
-    def told_language(self) -> bool:
-        """Whether its texts have a token of their language (mBART's, before it is tuned)."""
-        return self.config.objective.name == "mbart" and self.config.task.kind is None
+    def reads_language(self) -> bool:
+        """Whether its texts have a token of their language: after pre-training on many languages, not after tuning."""
+        return self.config.objective.description.reads_languages and self.config.task.kind is None
 
-    def speaking(self, language: str | None) -> Trained:
-        """The same for texts of a language; null: of the only one that the run's sources state, if it has to be told.
+    def for_language(self, language: str | None) -> Trained:
+        """The same for texts of a language. None: of the one language of the run's sources, where the model reads one.
 
-        Raises UserError where a language has to be named, is none of the run's, or is told to no model."""
+        Raises UserError where the sources have several languages and none is named, where they do not have the named
+        one, and where the model reads none.
+        """
         known = sorted({one.language for one in self.config.data.sources.values() if one.language})
-        if not self.told_language:
+        if not self.reads_language:
             if language is not None:
-                raise UserError(f"language: only objective=mbart reads one, {self.run.name} is no such run")
+                readers = " and ".join(name for name, one in OBJECTIVES.items() if one.reads_languages)
+                raise UserError(f"language: only objective={readers} reads one, {self.run.name} is no such run")
             return self
         if language is None and len(known) == 1:
             return replace(self, language=known[0])
@@ -101,7 +105,7 @@ class Trained:
     @property
     def opening(self) -> int:
         """The token that a decoder reads first: <s>, or its language."""
-        return self.special(f"<{self.speaking(self.language).language}>" if self.told_language else "<s>")
+        return self.special(f"<{self.for_language(self.language).language}>" if self.reads_language else "<s>")
 
     def special(self, piece: str) -> int:
         """The id of a special token. Raises UserError when the tokenizer has none."""

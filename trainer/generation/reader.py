@@ -1,4 +1,4 @@
-"""A model as something that reads tokens and says what may come next, with or without a cache."""
+"""Logits of the next token, from tokens that are read a few at a time, with or without a cache."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reader:
                 self.source = model.encode(source, positions, source_segments)
         self.tokens: Tensor | None = None  # [B, n], all that was read
         self.segments: Tensor | None = None
-        self.first = 0  # what stands before is forgotten
+        self.first = 0  # column of the first token that is attended to
         self.prompt = 0  # tokens of the first reading
         self.cache = self._new_cache()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -68,8 +69,8 @@ def search(
     logits = reader.read(prompt, segments)
     reader.select(torch.arange(count, device=prompt.device).repeat_interleave(width))
     logits = logits.repeat_interleave(width, dim=0)
-    unborn = float("-inf")  # all beams begin as one
-    searches = [_Beams([(unborn if beam else 0.0, []) for beam in range(width)]) for _ in range(count)]
+    # All beams begin alike: the first alone may be continued in the first step.
+    searches = [_Beams([(-math.inf if beam else 0.0, []) for beam in range(width)]) for _ in range(count)]
     for length in range(1, decoding.tokens + 1):
         assert reader.tokens is not None
         scores = decoding.penalised(logits.log_softmax(dim=-1), reader.tokens)
@@ -98,7 +99,7 @@ def _grow(
     decoding: Decoding,
     eos: int | None,
 ) -> list[int]:
-    """One step of one row's search; returns the beams that those which grow on come from."""
+    """One step of one row's search; returns, for every beam that goes on, the beam that it continues."""
     width, penalty = decoding.beams, 1.0 if decoding.length_penalty is None else decoding.length_penalty
     growing: list[tuple[float, list[int]]] = []
     parents = []

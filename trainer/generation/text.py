@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.descriptions.objectives import LANGUAGE, TEXT, ObjectiveDescription
 from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.reader import Reader
@@ -21,7 +22,7 @@ TORN = "\ufffd"  # what an unfinished character decodes to
 
 @dataclass(frozen=True)
 class Written:
-    """What came of one prompt. dropped: tokens of the prompt, from the left, that the model has no room for."""
+    """The answer to one prompt. dropped: tokens of the prompt, from the left, beyond the most that the model reads."""
 
     prompt: str
     text: str
@@ -48,8 +49,8 @@ def continue_texts(
     if trained.family == "encoder_decoder" and not all(prompts):
         raise UserError(f"{trained.run.name} is an encoder-decoder: it needs a prompt to read, and one is empty")
     heads = [prompt_ids(trained, prompt) for prompt in prompts]
-    room = trained.config.max_length
-    ids = [head[-room:] for head in heads]
+    max_length = trained.config.max_length
+    ids = [head[-max_length:] for head in heads]
     written = generate(trained, ids, decoding, stop=stop, tell=tell, cached=cached)
     return [
         Written(prompt, cut_at(trained.tokenizer.decode(tokens), stop), len(tokens), len(head) - len(kept))
@@ -63,19 +64,18 @@ def prompt_ids(trained: Trained, prompt: str) -> list[int]:
     tuned, ids = trained.config.task.kind is not None, trained.tokenizer.encode(prompt)
     if trained.family == "decoder":
         return Rows(trained.config, trained.tokenizer).prompt(prompt) if tuned else [trained.special("<s>"), *ids]
-    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else enclosed(trained, ids)
+    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else encoder_input(trained, ids)
 
 
-def enclosed(trained: Trained, ids: list[int]) -> list[int]:
+def encoder_input(trained: Trained, ids: list[int]) -> list[int]:
     """A whole text as the encoder was trained to read it."""
-    objective = trained.config.objective.name
-    if objective == "span_corruption":
-        return [*ids, trained.special("</s>")]
-    if objective == "ul2":
-        return [trained.special("<NLU>"), *ids, trained.special("</s>")]
-    if trained.told_language:
-        return [*ids, trained.special("</s>"), trained.opening]
-    return [trained.special("<s>"), *ids, trained.special("</s>")]
+    form = trained.config.objective.description.encoder_input
+    if LANGUAGE in form and not trained.reads_language:
+        form = ObjectiveDescription.encoder_input
+    row = []
+    for part in form:
+        row += ids if part == TEXT else [trained.opening if part == LANGUAGE else trained.special(part)]
+    return row
 
 
 def generate(
@@ -115,17 +115,17 @@ def generate(
 
 def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -> tuple[Reader, Tensor, Tensor | None]:
     """A reader, and the prompt and segments that it shall read first."""
-    model, room = trained.model, trained.config.max_length
+    model, max_length = trained.model, trained.config.max_length
     assert isinstance(model, Decoder | EncoderDecoder)
     decodes = isinstance(model, Decoder)
     tokens, segments = trained.rows(rows, left=decodes)
     padded = segments if bool((segments < 0).any()) else None
     vocabulary = trained.tokenizer.vocabulary
     if decodes:
-        sees_prompt = trained.config.objective.name == "prefix_lm" and trained.config.task.kind is None
-        return Reader(model, vocabulary, room, cached=cached, sees_prompt=sees_prompt), tokens, padded
+        sees_prompt = len(trained.config.objective.description.parts) == 2 and trained.config.task.kind is None
+        return Reader(model, vocabulary, max_length, cached=cached, sees_prompt=sees_prompt), tokens, padded
     start = torch.full((len(rows), 1), trained.opening, device=trained.device)
-    return Reader(model, vocabulary, room, source=tokens, source_segments=padded, cached=cached), start, None
+    return Reader(model, vocabulary, max_length, source=tokens, source_segments=padded, cached=cached), start, None
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:

@@ -52,23 +52,27 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
 
 def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
     model = imported.model
-    objective = {"decoder": "causal", "encoder": "masked_lm", "encoder_decoder": "span_corruption"}[model.family]
-    if model.two_stream:
-        objective = "permuted_lm"
-    elif model.generator_width:
-        objective = "replaced_token"
-    elif type_of(model).type == "bart":
-        objective = "bart"
     vocabulary = min(TokenizerConfig().vocabulary, model.vocabulary or 0)
     own: dict[str, Any] = {"vocabulary": vocabulary} if vocabulary >= 300 else {"path": "not-given.model"}
     return Config.model_validate(
         {
             "model": model.model_dump(mode="json"),
-            "objective": {"name": objective, **({"noises": ["text_infilling"]} if objective == "bart" else {})},
+            "objective": _objective_of(model),
             "tokenizer": {"path": str(tokenizer)} if tokenizer else own,
             "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
         }
     )
+
+
+def _objective_of(model: ModelConfig) -> dict[str, Any]:
+    """What transformers' models of this kind are pre-trained with, for runs that go on with one."""
+    if model.two_stream:
+        return {"name": "permuted_lm"}
+    if model.generator_width:
+        return {"name": "replaced_token"}
+    if type_of(model).type == "bart":
+        return {"name": "bart", "noises": ["text_infilling"]}
+    return {"name": {"decoder": "causal", "encoder": "masked_lm", "encoder_decoder": "span_corruption"}[model.family]}
 
 
 def _beside_the_pad(

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from trainer.objectives.base import PADDING, Batch, Layout, Window, chosen, enclose, pack_left, side, teacher
+from trainer.config import Config
+from trainer.descriptions.objectives.bart import NOISES
+from trainer.objectives.base import (
+    PADDING,
+    Batch,
+    Layout,
+    Window,
+    add_special_tokens,
+    as_one_document,
+    chosen,
+    pack_left,
+    shift_right,
+    text_layout,
+)
 from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.ranges import numbers, without
 from trainer.objectives.vocabulary import Vocabulary
@@ -17,15 +31,12 @@ Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengt
 class Denoising:
     """The encoder reads <s> noised text </s>, the decoder writes the whole text and </s>.
 
-    noises, in the order in which they are applied whatever the order in which they are named: sentence_permutation;
-    token_masking, token_deletion, text_infilling; document_rotation. `rate` is the share of tokens that masking hides
-    and deletion drops, and the share of words that infilling covers with spans of Poisson(mean_span) words.
+    noises: some of `NOISES`, applied in the order of that. `rate` is the share of tokens that masking hides and
+    deletion drops, and the share of words that infilling covers with spans of Poisson(mean_span) words.
     """
 
-    families: tuple[str, ...] = ("encoder_decoder",)
+    name = "bart"
     partner = False
-    languages = False
-    ORDER = ("sentence_permutation", "token_masking", "token_deletion", "text_infilling", "document_rotation")
 
     def __init__(
         self,
@@ -43,11 +54,13 @@ class Denoising:
         self.shared = layout == "best_fit"  # other examples need the rest of the sample
         self.stride = self.length = sequence_length - 2  # beside <s> and </s>
         self.width = sequence_length
-        self.noises = [name for name in self.ORDER if name in noises]
+        self.noises = [name for name in NOISES if name in noises]
         self.rate, self.mean_span, self.random_share, self.whole_words = rate, mean_span, random_share, whole_words
-        self.bos, self.eos, self.pad, self.mask = (vocabulary.id(p, "bart") for p in ("<s>", "</s>", "<pad>", "<mask>"))
+        self.bos, self.eos, self.pad, self.mask = (
+            vocabulary.id(p, self.name) for p in ("<s>", "</s>", "<pad>", "<mask>")
+        )
 
-    def room(self, length: int) -> int:
+    def packed_length(self, length: int) -> int:
         """Beside the text: <s> and </s>."""
         return length + 2
 
@@ -56,13 +69,13 @@ class Denoising:
         rows: Rows = window.tokens, window.lengths
         for number, name in enumerate(self.noises):
             rows = getattr(self, f"_{name}")(*rows, partial(self._draw, window, 8 * number))
-        source, lengths = enclose(*rows, self.bos, self.eos, self.pad, window.lengths > 0)
+        source, lengths = add_special_tokens(*rows, self.bos, self.eos, self.pad, window.lengths > 0)
         some = np.flatnonzero(window.lengths)
         targets = np.full(source.shape, self.pad)
         targets[:, :-2] = window.tokens
         targets[some, window.lengths[some]] = self.eos
         written = np.where(window.lengths > 0, window.lengths + 1, 0)
-        return {**side(source, lengths, "source_"), **teacher(targets, written, self.bos, self.pad)}
+        return {**as_one_document(source, lengths, "source_"), **shift_right(targets, written, self.bos, self.pad)}
 
     def _draw(self, window: Window, first: int, count: int, part: int) -> np.ndarray:
         """Every noise has eight parts of the sample's stream to itself."""
@@ -82,10 +95,10 @@ class Denoising:
         return np.take_along_axis(tokens, order, axis=1), lengths
 
     def _token_masking(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
-        raw = draw(tokens.shape[1], 0)
-        hidden = choose(raw, _inside(tokens, lengths), round_randomly(draw(1, 1)[:, 0], lengths * self.rate))
+        bits = draw(tokens.shape[1], 0)
+        hidden = choose(bits, _inside(tokens, lengths), round_randomly(draw(1, 1)[:, 0], lengths * self.rate))
         tokens = tokens.copy()
-        tokens[hidden] = self._masks(raw[hidden])
+        tokens[hidden] = self._masks(bits[hidden])
         return tokens, lengths
 
     def _token_deletion(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
@@ -127,9 +140,9 @@ class Denoising:
         flat = tokens.flatten()
         flat[masked] = self._masks(draw(width, 3).ravel()[masked]) if self.random_share else self.mask
         kept = numbers(*without(first, first + lengths, masked + 1, resumed))
-        room = lengths if self.shared else np.where(lengths > 0, width, 0)
+        longest = lengths if self.shared else np.where(lengths > 0, width, 0)
         lengths = kept.searchsorted(first + width) - kept.searchsorted(first)
-        return self._insert(flat[kept], lengths, np.minimum(lengths + inserted, room), width, draw)
+        return self._insert(flat[kept], lengths, np.minimum(lengths + inserted, longest), width, draw)
 
     def _span_lengths(self, budget: np.ndarray, width: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
         """(lengths of spans in words, 0 behind the last, [B, N]; number of empty spans [B]): they sum to the budget."""
@@ -140,9 +153,9 @@ class Denoising:
             if (ends[:, -1] >= budget).all():
                 break
         before = ends - spans
-        drawn = before < budget[:, None]
-        spans = np.where(drawn, np.minimum(spans, budget[:, None] - before), 0)
-        return spans, (drawn & (spans == 0)).sum(axis=1)
+        used = before < budget[:, None]
+        spans = np.where(used, np.minimum(spans, budget[:, None] - before), 0)
+        return spans, (used & (spans == 0)).sum(axis=1)
 
     def _insert(self, flat: np.ndarray, lengths: np.ndarray, longer: np.ndarray, width: int, draw: Draw) -> Rows:
         """Rows of `width` from their tokens end to end, made longer by masks at random places between them."""
@@ -160,12 +173,12 @@ class Denoising:
         turned = (columns + offset) % np.maximum(lengths, 1)[:, None]
         return np.take_along_axis(tokens, np.where(_inside(tokens, lengths), turned, columns), axis=1), lengths
 
-    def _masks(self, raw: np.ndarray) -> np.ndarray:
+    def _masks(self, bits: np.ndarray) -> np.ndarray:
         """<mask>, or with probability random_share a random token."""
         if not self.random_share:
-            return np.full(raw.shape, self.mask)
+            return np.full(bits.shape, self.mask)
         ordinary = self.vocabulary.ordinary
-        return np.where(low(raw) < self.random_share, ordinary[middle(raw, len(ordinary))], self.mask)
+        return np.where(low(bits) < self.random_share, ordinary[middle(bits, len(ordinary))], self.mask)
 
 
 def _inside(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -178,7 +191,7 @@ class MultilingualDenoising(Denoising):
     The encoder reads noised text </s> <language>, the decoder begins with <language> and writes the text and </s>.
     """
 
-    languages = True
+    name = "mbart"
 
     def apply(self, window: Window) -> Batch:
         """As Denoising."""
@@ -192,3 +205,23 @@ class MultilingualDenoising(Denoising):
         source[some, lengths - 1] = language
         batch["tokens"][some, 0] = language
         return batch
+
+
+def bart(config: Config, vocabulary: Vocabulary) -> Denoising:
+    return Denoising(config.data.sequence_length, vocabulary, **_arguments(config))
+
+
+def mbart(config: Config, vocabulary: Vocabulary) -> MultilingualDenoising:
+    return MultilingualDenoising(config.data.sequence_length, vocabulary, **_arguments(config))
+
+
+def _arguments(config: Config) -> dict[str, Any]:
+    keys = config.objective
+    return {
+        "layout": text_layout(config),
+        "noises": keys.noises,
+        "rate": keys.rate,
+        "mean_span": keys.mean_span,
+        "random_share": keys.random_share,
+        "whole_words": keys.unit == "word",
+    }

@@ -1,4 +1,4 @@
-"""What every objective is: a function from windows of text to a batch."""
+"""The interface of objectives: functions from windows of text to batches; and what several of them use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from trainer.config import Config
 from trainer.objectives import noise
 from trainer.utils.targets import NOT_A_TARGET as NO_TARGET
 
@@ -15,6 +16,7 @@ Batch = dict[str, np.ndarray]
 PADDING = -1
 # How windows are cut out of a corpus, see trainer.data.layouts.
 Layout = Literal["stream", "documents", "text", "pieces", "best_fit"]
+TEXT_LAYOUTS: dict[str, Layout] = {"packed": "text", "padded": "pieces", "best_fit": "best_fit"}  # by data.packing
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,24 @@ class Window:
 class Objective(Protocol):
     """How text becomes a training example."""
 
-    families: tuple[str, ...]  # the model families it can train
     layout: Layout
     stride: int  # tokens from one sample's beginning to the next one's
     length: int  # tokens a window needs, at least `stride`
     partner: bool  # whether it wants a second window for each
-    languages: bool  # whether it wants the language token of each
 
     def apply(self, window: Window) -> Batch:
         """The batch of these windows; pure, and each row depends on its own window and index alone."""
         ...
+
+
+def text_layout(config: Config) -> Layout:
+    """Of objectives that add their special tokens to windows of text."""
+    return TEXT_LAYOUTS[config.data.packing]
+
+
+def stream_layout(config: Config) -> Layout:
+    """Of objectives that read the corpus with the special tokens that are in it."""
+    return "documents" if config.data.packing == "padded" else "stream"
 
 
 def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,24 +101,24 @@ def chosen(tokens: np.ndarray, which: np.ndarray) -> np.ndarray:
     return tokens.ravel().take(np.flatnonzero(which))
 
 
-def enclose(
+def add_special_tokens(
     tokens: np.ndarray, lengths: np.ndarray, first: int, last: int, pad: int, some: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`first`, the row's tokens, `last`, padding: [B, L + 2], and the new lengths; rows that hold nothing stay empty.
+    """Rows with `first` before their tokens and `last` behind them: int64 [B, L + 2], padded, and their lengths [B].
 
-    some: bool [B], rows that hold something, be it nothing but the two; by default those with tokens.
+    some: bool [B], the rows that get the two tokens, by default those that have tokens; the others stay empty.
     """
     count, length = tokens.shape
-    enclosed = np.full((count, length + 2), pad, np.int64)
-    enclosed[:, 1:-1] = tokens
-    _fill_behind(enclosed, lengths + 1, pad)
+    framed = np.full((count, length + 2), pad, np.int64)
+    framed[:, 1:-1] = tokens
+    _fill_behind(framed, lengths + 1, pad)
     some = lengths > 0 if some is None else some
-    enclosed[some, 0] = first
-    enclosed[some, lengths[some] + 1] = last
-    return enclosed, np.where(some, lengths + 2, 0)
+    framed[some, 0] = first
+    framed[some, lengths[some] + 1] = last
+    return framed, np.where(some, lengths + 2, 0)
 
 
-def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
+def as_one_document(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     """tokens, segments (0, padding -1) and positions of rows that are one document each."""
     segments = np.zeros(tokens.shape, np.int32)
     positions = np.empty(tokens.shape, np.int64)
@@ -118,14 +128,14 @@ def side(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -> Batch:
     return {f"{prefix}tokens": tokens, f"{prefix}segments": segments, f"{prefix}positions": positions}
 
 
-def teacher(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
-    """A decoder's side: it reads `start` and then its own targets, one behind (teacher forcing). Uses `targets` up."""
+def shift_right(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
+    """A decoder's arrays under teacher forcing: it reads `start` and then its targets. Changes `targets` in place."""
     tokens = np.empty_like(targets)
     tokens[:, 1:] = targets[:, :-1]
     tokens[:, 0] = start
     _fill_behind(tokens, lengths, pad)
     _fill_behind(targets, lengths, NO_TARGET)
-    return {**side(tokens, lengths), "targets": targets}
+    return {**as_one_document(tokens, lengths), "targets": targets}
 
 
 def _fill_behind(rows: np.ndarray, lengths: np.ndarray, value: int) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window
+from trainer.config import Config
+from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, stream_layout
 from trainer.objectives.noise import below, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -16,9 +17,7 @@ from trainer.objectives.vocabulary import Vocabulary
 class Causal:
     """Predict each token from those before it (Radford et al. 2018). Windows hold one token more than a sample."""
 
-    families: tuple[str, ...] = ("decoder",)
     partner = False
-    languages = False
 
     def __init__(self, sequence_length: int, *, layout: Layout = "stream") -> None:
         self.layout = layout
@@ -32,13 +31,17 @@ class Causal:
         targets[row, column - 1] = NO_TARGET
         if window.segments[:, -1].min(initial=0) == PADDING:
             targets[window.segments[:, 1:] == PADDING] = NO_TARGET
-        # Views, not copies: the window belongs to this batch alone.
+        # Views, not copies: no other batch has this window.
         return {
             "tokens": window.tokens[:, :-1],
             "targets": targets,
             "segments": window.segments[:, :-1],
             "positions": window.positions[:, :-1],
         }
+
+
+def causal(config: Config, vocabulary: Vocabulary) -> Causal:
+    return Causal(config.data.sequence_length, layout=stream_layout(config))
 
 
 class PrefixLM(Causal):
@@ -61,14 +64,18 @@ class PrefixLM(Causal):
         return batch
 
 
+def prefix_lm(config: Config, vocabulary: Vocabulary) -> PrefixLM:
+    return PrefixLM(config.data.sequence_length, layout=stream_layout(config))
+
+
 class FillInTheMiddle(Causal):
     """Move the middle of a document behind its end (Bavarian et al. 2022, arXiv 2207.14255).
 
     With probability `rate` a document's stretch becomes, with equal chances for its two cuts between tokens,
         <fim_prefix> prefix <fim_suffix> suffix <fim_middle> middle          (PSM), or, with probability `spm_rate`,
         <fim_prefix> <fim_suffix> suffix <fim_middle> prefix middle          (SPM).
-    Three tokens come in, so the last three of the stretch go out before it is cut: nothing of what remains is torn,
-    and the sample keeps its length. <s> and </s> stay where they are.
+    Three tokens are added, so the last three of the stretch are left out before it is cut, and the sample keeps its
+    length. <s> and </s> stay where they are.
     """
 
     def __init__(
@@ -83,14 +90,14 @@ class FillInTheMiddle(Causal):
 
     def apply(self, window: Window) -> Batch:
         tokens = window.tokens.copy()
-        drawn = uniform(window.bits(4 * self.length)).reshape(len(tokens), self.length, 4)
-        for row, segments, draws in zip(tokens, window.segments, drawn, strict=True):
+        chances = uniform(window.bits(4 * self.length)).reshape(len(tokens), self.length, 4)
+        for row, segments, chance in zip(tokens, window.segments, chances, strict=True):
             edges = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(row)]
             for number, (begin, end) in enumerate(pairwise(edges)):
-                if segments[begin] != PADDING and draws[number, 0] < self.rate:
+                if segments[begin] != PADDING and chance[number, 0] < self.rate:
                     begin += row[begin] == self.edges[0]
                     end -= row[end - 1] == self.edges[1]
-                    row[begin:end] = self.rearrange(row[begin:end], *draws[number, 1:])
+                    row[begin:end] = self.rearrange(row[begin:end], *chance[number, 1:])
         return super().apply(replace(window, tokens=tokens))
 
     def rearrange(self, text: np.ndarray, mode: float, one: float, other: float) -> np.ndarray:
@@ -105,3 +112,8 @@ class FillInTheMiddle(Causal):
         else:
             parts = [[self.prefix], prefix, [self.suffix], suffix, [self.middle], middle]
         return np.concatenate(parts)
+
+
+def fill_in_the_middle(config: Config, vocabulary: Vocabulary) -> FillInTheMiddle:
+    keys, length = config.objective, config.data.sequence_length
+    return FillInTheMiddle(length, vocabulary, layout=stream_layout(config), rate=keys.rate, spm_rate=keys.spm_rate)

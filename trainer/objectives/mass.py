@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side
-from trainer.objectives.masked import Masking
+from trainer.config import Config
+from trainer.descriptions.objectives.mass import BLOCK, hidden_tokens
+from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, add_special_tokens, as_one_document, text_layout
+from trainer.objectives.masking import Masking
 from trainer.objectives.noise import below
 from trainer.objectives.vocabulary import Vocabulary
-
-BLOCK = 64  # tokens that one fragment is cut out of
 
 
 class MaskedSequence:
     """In every block of 64 tokens one run of `rate` of them is hidden: 80% <mask>, 10% random, 10% as they were.
 
-    The decoder writes the hidden tokens. What it reads at each is the true token before it, at its position in the
-    text, and nothing of what the encoder sees. A short last block hides at least one token, so that no sample is
-    without targets.
+    The decoder writes the hidden tokens. At each it reads the true token before it, at its position in the text. A
+    short last block hides at least one token, so that no sample is without targets.
     """
 
-    families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
-    languages = False
 
     def __init__(
         self, sequence_length: int, vocabulary: Vocabulary, masking: Masking, *, layout: Layout, rate: float
@@ -30,37 +27,40 @@ class MaskedSequence:
         self.layout, self.masking, self.rate = layout, masking, rate
         self.stride = self.length = sequence_length - 2
         self.bos, self.eos, self.pad = (vocabulary.id(piece, "mass") for piece in ("<s>", "</s>", "<pad>"))
-        blocks = [min(BLOCK, self.length - begin) for begin in range(0, self.length, BLOCK)]
-        self.target_width = sum(max(1, int(block * rate)) for block in blocks)
+        self.target_width = hidden_tokens(self.length, rate)
         self.width = sequence_length
 
-    def room(self, length: int) -> int:
+    def packed_length(self, length: int) -> int:
         """Beside the text <s> and </s>; or the fragments, in proportion."""
-        blocks = [min(BLOCK, length - begin) for begin in range(0, length, BLOCK)]
-        hidden = sum(max(1, int(block * self.rate)) for block in blocks)
-        return max(length + 2, -(-hidden * self.width // self.target_width))
+        return max(length + 2, -(-hidden_tokens(length, self.rate) * self.width // self.target_width))
 
     def apply(self, window: Window) -> Batch:
         """source_* [B, S]; tokens, targets, segments, positions [B, T], T constant."""
         rows, length = window.tokens.shape
         blocks = -(-length // BLOCK)
-        raw = window.bits(length + blocks)
+        bits = window.bits(length + blocks)
         begin = np.arange(blocks) * BLOCK
         size = np.clip(window.lengths[:, None] - begin, 0, BLOCK)
         count = np.where(size > 0, np.maximum(1, (size * self.rate).astype(np.int64)), 0)
-        first = begin + below(raw[:, length:], size - count + 1)
+        first = begin + below(bits[:, length:], size - count + 1)
         columns = np.arange(length)
         block = columns // BLOCK
         hidden = (columns >= first[:, block]) & (columns < (first + count)[:, block])
 
-        noised = self.masking.replace(window.tokens, hidden, raw[:, :length])
-        source, lengths = enclose(noised, window.lengths, self.bos, self.eos, self.pad)
-        whole, _ = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
+        noised = self.masking.replace(window.tokens, hidden, bits[:, :length])
+        source, lengths = add_special_tokens(noised, window.lengths, self.bos, self.eos, self.pad)
+        whole, _ = add_special_tokens(window.tokens, window.lengths, self.bos, self.eos, self.pad)
         row, column = np.nonzero(hidden)
         place = (np.cumsum(hidden, axis=1) - 1)[row, column]
-        decoder = side(np.full((rows, self.target_width), self.pad, np.int64), count.sum(axis=1))
+        decoder = as_one_document(np.full((rows, self.target_width), self.pad, np.int64), count.sum(axis=1))
         targets = np.full((rows, self.target_width), NO_TARGET, np.int64)
         targets[row, place] = window.tokens[row, column]
         decoder["tokens"][row, place] = whole[row, column]  # one behind: <s> stands before the text
         decoder["positions"][row, place] = column
-        return {**side(source, lengths, "source_"), **decoder, "targets": targets}
+        return {**as_one_document(source, lengths, "source_"), **decoder, "targets": targets}
+
+
+def mass(config: Config, vocabulary: Vocabulary) -> MaskedSequence:
+    masking = Masking.of(config, vocabulary)
+    length, rate = config.data.sequence_length, config.objective.rate
+    return MaskedSequence(length, vocabulary, masking, layout=text_layout(config), rate=rate)

@@ -40,44 +40,44 @@ def bits(seed: int, purpose: str, index: int, count: int, part: int = 0) -> np.n
 
 def rows(seed: int, purpose: str, index: np.ndarray, count: int, part: int = 0) -> np.ndarray:
     """uint64 [len(index), count]: one stream per row."""
-    drawn = np.empty((len(index), count), np.uint64)
+    bits = np.empty((len(index), count), np.uint64)
     philox, state, counter = _local.philox, _local.state, [0, 0, part, 0]
     state["state"] = {"key": (seed, PURPOSES[purpose]), "counter": counter}
     for row, number in enumerate(index.tolist()):
         counter[3] = number
         philox.state = state
-        drawn[row] = philox.random_raw(count)
-    return drawn
+        bits[row] = philox.random_raw(count)
+    return bits
 
 
-def uniform(raw: np.ndarray) -> np.ndarray:
+def uniform(bits: np.ndarray) -> np.ndarray:
     """float64 in [0, 1) from the upper 53 of 64 bits."""
-    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def low(raw: np.ndarray) -> np.ndarray:
+def low(bits: np.ndarray) -> np.ndarray:
     """float64 in [0, 1) from the lowest 24 bits: still uniform where the number itself was chosen for being small."""
-    return (raw & np.uint64(0xFFFFFF)).astype(np.float64) * 2.0**-24
+    return (bits & np.uint64(0xFFFFFF)).astype(np.float64) * 2.0**-24
 
 
-def middle(raw: np.ndarray, bound: int) -> np.ndarray:
+def middle(bits: np.ndarray, bound: int) -> np.ndarray:
     """int64 uniform in [0, bound) from the 32 bits above those of `low`."""
-    return ((raw >> np.uint64(24) & np.uint64(0xFFFFFFFF)).astype(np.float64) * (bound * 2.0**-32)).astype(np.int64)
+    return ((bits >> np.uint64(24) & np.uint64(0xFFFFFFFF)).astype(np.float64) * (bound * 2.0**-32)).astype(np.int64)
 
 
-def below(raw: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
+def below(bits: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
     """int64 uniform in [0, bound); 0 where bound is 0."""
-    return (uniform(raw) * bound).astype(np.int64)
+    return (uniform(bits) * bound).astype(np.int64)
 
 
-def round_randomly(raw: np.ndarray, value: np.ndarray) -> np.ndarray:
+def round_randomly(bits: np.ndarray, value: np.ndarray) -> np.ndarray:
     """int64, up or down so that the expectation is `value` exactly (RoBERTa's count of masked tokens)."""
-    return np.floor(value + uniform(raw)).astype(np.int64)
+    return np.floor(value + uniform(bits)).astype(np.int64)
 
 
-def choose(raw: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarray:
+def choose(bits: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarray:
     """bool [B, S]: in every row, `count` of the eligible places, each set of them equally likely."""
-    scores = np.where(eligible, raw, LARGEST)
+    scores = np.where(eligible, bits, LARGEST)
     count = np.minimum(count, eligible.sum(axis=1))
     return eligible & (scores <= _smallest(scores, count)) & (count > 0)[:, None]
 
@@ -121,17 +121,17 @@ def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:
     return ranked[np.arange(len(scores)), wanted][:, None]
 
 
-def poisson(raw: np.ndarray, mean: float) -> np.ndarray:
+def poisson(bits: np.ndarray, mean: float) -> np.ndarray:
     """int64, Poisson distributed, by inversion of its table.
 
     A guide holds the answer for most of equal cells of [0, 1) (Chen and Asau 1974); the others are searched.
     """
     table, guide = _poisson_table(mean)
-    chance = uniform(raw).ravel()
+    chance = uniform(bits).ravel()
     counts = guide[(chance * len(guide)).astype(np.int64)]
     unsure = np.flatnonzero(counts < 0)
     counts[unsure] = table.searchsorted(chance[unsure], side="right")
-    return counts.reshape(raw.shape)
+    return counts.reshape(bits.shape)
 
 
 @cache
@@ -145,7 +145,7 @@ def _poisson_table(mean: float) -> tuple[np.ndarray, np.ndarray]:
     return table, np.where(least == most, least, -1)
 
 
-def harmonic(raw: np.ndarray, longest: int) -> np.ndarray:
+def harmonic(bits: np.ndarray, longest: int) -> np.ndarray:
     """int64 in 1..longest with probability proportional to 1/n (the n-grams of ALBERT and XLNet)."""
     weights = 1 / np.arange(1, longest + 1)
-    return 1 + np.searchsorted(np.cumsum(weights / weights.sum())[:-1], uniform(raw), side="right")
+    return 1 + np.searchsorted(np.cumsum(weights / weights.sum())[:-1], uniform(bits), side="right")

@@ -12,28 +12,27 @@ from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Objective
 class Fitting(Objective, Protocol):
     """An objective whose examples can share a sample."""
 
-    def room(self, length: int) -> int:
-        """Tokens of a sample's source that an example of so much text takes at most, its target's tokens in proportion
-        to the target's width: as long as the rooms of some examples fit, both of their sides do."""
+    def packed_length(self, length: int) -> int:
+        """The most tokens of a sample that an example of `length` tokens of text takes: of its source, or of its target
+        scaled to the source's width. Examples whose packed lengths fit in a sample fit in it with both."""
         ...
 
 
 class Packed:
-    """Examples of the inner objective, those of one sample end to end. Both sides number their segments alike, so that
-    a decoder sees the source of its own example."""
+    """Examples of the inner objective, those of one sample end to end. Encoder and decoder number their segments alike,
+    so that the decoder sees the source of its own example."""
 
     layout: Layout = "best_fit"
     partner = False
 
     def __init__(self, inner: Fitting, pad: int) -> None:
         self.inner, self.pad = inner, pad
-        self.families, self.languages = inner.families, inner.languages
         self.stride, self.length = inner.stride, inner.length
 
-    def rooms(self, sequence_length: int) -> np.ndarray:
-        """int64 [length + 1]: room of a text of 0, 1, 2 ... tokens."""
-        rooms = np.array([0, *(self.inner.room(length) for length in range(1, self.length + 1))])
-        return np.minimum(rooms, sequence_length)
+    def packed_lengths(self, sequence_length: int) -> np.ndarray:
+        """int64 [length + 1]: the packed length of a text of 0, 1, 2 ... tokens, at most that of a sample."""
+        lengths = np.array([0, *(self.inner.packed_length(length) for length in range(1, self.length + 1))])
+        return np.minimum(lengths, sequence_length)
 
     def apply(self, window: Window) -> Batch:
         """The inner objective's arrays, one row for each sample. window: a row for each document, see Window.owner."""
@@ -41,11 +40,11 @@ class Packed:
         batch = self.inner.apply(window)
         packed: Batch = {}
         for prefix in ("source_", "") if "source_tokens" in batch else ("",):
-            side = {name: a for name, a in batch.items() if name.startswith("source_") == bool(prefix)}
-            packed |= self._side_by_side(side, side[f"{prefix}segments"] != PADDING, window.owner)
+            arrays = {name: a for name, a in batch.items() if name.startswith("source_") == bool(prefix)}
+            packed |= self._side_by_side(arrays, arrays[f"{prefix}segments"] != PADDING, window.owner)
         return packed
 
-    def _side_by_side(self, side: Batch, inside: np.ndarray, owner: np.ndarray) -> Batch:
+    def _side_by_side(self, arrays: Batch, inside: np.ndarray, owner: np.ndarray) -> Batch:
         """inside: bool [documents, width], what is no padding. owner: [documents], the sample of each, ascending."""
         documents, width = inside.shape
         rows = int(owner[-1]) + 1
@@ -56,7 +55,7 @@ class Packed:
         place = np.repeat(owner, counts) * width + column
         number = np.arange(documents) - first[owner]
         packed: Batch = {}
-        for name, array in side.items():
+        for name, array in arrays.items():
             fill = {"tokens": self.pad, "segments": PADDING, "targets": NO_TARGET}.get(name.removeprefix("source_"), 0)
             flat = np.full(rows * width, fill, array.dtype)
             flat[place] = np.repeat(number, counts) if name.endswith("segments") else array[inside]

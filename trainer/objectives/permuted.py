@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, enclose, side
+from trainer.config import Config
+from trainer.objectives.base import NO_TARGET, Batch, Layout, Window, add_special_tokens, as_one_document, text_layout
 from trainer.objectives.noise import LARGEST, harmonic, uniform
 from trainer.objectives.vocabulary import Vocabulary
 
@@ -19,13 +20,11 @@ class PermutedLM:
     target never sees itself. Targets stand at their own place.
 
     The first `memory` tokens are those before the sample's own text, which the sample before it predicted: they have
-    order 0 and are no targets. So a sample carries what XLNet's memory of the last segment holds (reuse_len), is a
-    function of its number all the same, and no permutation can leak out of it.
+    order 0 and are no targets. They stand for XLNet's memory of the last segment (reuse_len), and a sample remains a
+    function of its number alone.
     """
 
-    families: tuple[str, ...] = ("encoder",)
     partner = False
-    languages = False
 
     def __init__(
         self,
@@ -42,32 +41,32 @@ class PermutedLM:
         self.stride = self.length - memory
         self.bos, self.eos, self.pad = (vocabulary.id(piece, "permuted_lm") for piece in ("<s>", "</s>", "<pad>"))
 
-    def room(self, length: int) -> int:
+    def packed_length(self, length: int) -> int:
         """Beside the text: <s> and </s>."""
         return length + 2
 
     def apply(self, window: Window) -> Batch:
         """tokens, targets, segments, positions, order: [B, S]."""
         rows, length = window.tokens.shape
-        raw = window.bits(3 * length)
+        bits = window.bits(3 * length)
         begins = self.vocabulary.word_starts(window.tokens)
-        sizes = harmonic(raw[:, :length], self.longest)
-        places = uniform(raw[:, length : 2 * length])
+        sizes = harmonic(bits[:, :length], self.longest)
+        places = uniform(bits[:, length : 2 * length])
         hidden = np.zeros((rows, length), bool)
         own = slice(self.memory, None)
         for row, count in enumerate((window.lengths - self.memory).tolist()):
             if count > 0:
                 starts = np.append(np.flatnonzero(begins[row, own][:count]), count)
                 self._spans(hidden[row, own], starts, sizes[row].tolist(), places[row].tolist())
-        keys = np.where(hidden, raw[:, 2 * length :], LARGEST)
+        keys = np.where(hidden, bits[:, 2 * length :], LARGEST)
         rank = np.empty((rows, length), np.int64)
         np.put_along_axis(rank, np.argsort(keys, axis=1), np.arange(1, length + 1)[None], axis=1)
-        tokens, lengths = enclose(window.tokens, window.lengths, self.bos, self.eos, self.pad)
+        tokens, lengths = add_special_tokens(window.tokens, window.lengths, self.bos, self.eos, self.pad)
         order = np.zeros(tokens.shape, np.int32)
         order[:, 1:-1] = np.where(hidden, rank, 0)
         targets = np.full(tokens.shape, NO_TARGET, np.int64)
         targets[:, 1:-1] = np.where(hidden, window.tokens, NO_TARGET)
-        return {**side(tokens, lengths), "targets": targets, "order": order}
+        return {**as_one_document(tokens, lengths), "targets": targets, "order": order}
 
     def _spans(self, hidden: np.ndarray, starts: np.ndarray, sizes: list[int], places: list[float]) -> None:
         """Walk over the row, a stretch at a time. starts: where words begin, and the row's end."""
@@ -86,3 +85,9 @@ class PermutedLM:
                 at = max(at + stretch, int(starts[last]))
             else:
                 at += stretch
+
+
+def permuted_lm(config: Config, vocabulary: Vocabulary) -> PermutedLM:
+    keys, length = config.objective, config.data.sequence_length
+    own = {"rate": keys.rate, "longest": keys.longest, "memory": keys.memory}
+    return PermutedLM(length, vocabulary, layout=text_layout(config), **own)

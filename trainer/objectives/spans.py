@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from trainer.config import Config
+from trainer.descriptions.objectives.span_corruption import Denoiser, text_length
 from trainer.objectives import noise
-from trainer.objectives.base import Batch, Layout, Window, side, teacher
+from trainer.objectives.base import Batch, Layout, Window, as_one_document, shift_right, text_layout
 from trainer.objectives.noise import Draw, below, choose_few
 from trainer.objectives.ranges import numbers
 from trainer.objectives.vocabulary import Vocabulary
@@ -29,52 +30,18 @@ def _segmentations(draw: Draw, lengths: tuple[int, int], parts: int, rows: int) 
     return edges[..., 1:] - edges[..., :-1]
 
 
-@dataclass(frozen=True)
-class Denoiser:
-    """One way to corrupt. A mean_span of None: the end of the text is hidden, as one span (UL2's S)."""
+def runs(denoiser: Denoiser, draw: Draw, rows: int, length: int) -> np.ndarray:
+    """int64 [B, 2 spans + 2]: tokens hidden, kept, hidden, kept ...; the first run and the last are empty.
 
-    rate: float
-    mean_span: float | None
-    mode: str | None = None
-
-    def counts(self, length: int) -> tuple[int, int]:
-        """(hidden tokens, spans) of a text: constants, not draws; T5's rules, ties rounded to even."""
-        hidden = min(max(round(length * self.rate), 1), length - 1)
-        if hidden < 1:
-            return 0, 0
-        return hidden, min(max(round(hidden / (self.mean_span or hidden)), 1), hidden, length - hidden)
-
-    def source_length(self, length: int) -> int:
-        """Tokens that the encoder reads: the mode, what remains, a sentinel for each span, </s>."""
-        hidden, spans = self.counts(length)
-        return bool(self.mode) + length - hidden + spans + 1
-
-    def target_length(self, length: int) -> int:
-        """Tokens that the decoder writes: the spans, a sentinel before each, </s>."""
-        return sum(self.counts(length)) + 1
-
-    def raw_length(self, sequence_length: int) -> int:
-        """The most text whose source fits in `sequence_length` tokens: 568 for 512 at 15% and 3."""
-        length = sequence_length
-        while self.source_length(length + 1) <= sequence_length:
-            length += 1
-        while self.source_length(length) > sequence_length:
-            length -= 1
-        # T5's own exception: at one half the targets shall not be longer than the source.
-        return length - (self.rate == 0.5 and self.target_length(length) > sequence_length)
-
-    def runs(self, draw: Draw, rows: int, length: int) -> np.ndarray:
-        """int64 [B, 2 spans + 2]: tokens hidden, kept, hidden, kept ...; the first run and the last are empty.
-
-        Text and spans alternate: text begins, a span ends. Text without a span is [0, length].
-        """
-        hidden, spans = self.counts(length)
-        runs = np.zeros((rows, 2 * spans + 2), np.int64)
-        if spans:
-            runs[:, 1:-1:2], runs[:, 2::2] = _segmentations(draw, (length - hidden, hidden), spans, rows)
-        else:
-            runs[:, 1] = length
-        return runs
+    Text and spans alternate: text begins, a span ends. Text without a span is [0, length].
+    """
+    hidden, spans = denoiser.counts(length)
+    sizes = np.zeros((rows, 2 * spans + 2), np.int64)
+    if spans:
+        sizes[:, 1:-1:2], sizes[:, 2::2] = _segmentations(draw, (length - hidden, hidden), spans, rows)
+    else:
+        sizes[:, 1] = length
+    return sizes
 
 
 class SpanCorruption:
@@ -83,9 +50,7 @@ class SpanCorruption:
     data.sequence_length is what the encoder reads at most. A sample is as much text as every denoiser can make fit.
     """
 
-    families: tuple[str, ...] = ("encoder_decoder",)
     partner = False
-    languages = False
 
     def __init__(
         self,
@@ -99,12 +64,12 @@ class SpanCorruption:
         self.layout, self.width, self.denoisers = layout, sequence_length, denoisers
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
         self.modes = np.array([vocabulary.id(d.mode, name) if d.mode else -1 for d in denoisers])
-        self.stride = self.length = min(denoiser.raw_length(sequence_length) for denoiser in denoisers)
+        self.stride = self.length = text_length(denoisers, sequence_length)
         self.target_width = max(denoiser.target_length(self.length) for denoiser in denoisers)
         self.sentinels = vocabulary.sentinels(max(denoiser.counts(self.length)[1] for denoiser in denoisers), name)
 
-    def room(self, length: int) -> int:
-        """What the greediest denoiser takes."""
+    def packed_length(self, length: int) -> int:
+        """What the denoiser takes that needs the most tokens."""
         return max(
             max(one.source_length(length), -(-one.target_length(length) * self.width // self.target_width))
             for one in self.denoisers
@@ -129,20 +94,23 @@ class SpanCorruption:
             sources[members, : source.shape[1]] = source
             targets[members, : target.shape[1]] = target
             source_lengths[members], target_lengths[members] = source.shape[1], target.shape[1]
-        return {**side(sources, source_lengths, "source_"), **teacher(targets, target_lengths, self.bos, self.pad)}
+        return {
+            **as_one_document(sources, source_lengths, "source_"),
+            **shift_right(targets, target_lengths, self.bos, self.pad),
+        }
 
     def corrupt(self, text: np.ndarray, draw: Draw, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(source, targets) of rows of one length by one denoiser; nothing is padded, for the counts are constants."""
         rows, length = text.shape
-        runs = self.denoisers[number].runs(draw, rows, length)
-        begins = np.cumsum(runs, axis=1) - runs + length * np.arange(rows)[:, None]
+        sizes = runs(self.denoisers[number], draw, rows, length)
+        begins = np.cumsum(sizes, axis=1) - sizes + length * np.arange(rows)[:, None]
         # Source: the kept runs; targets: the hidden ones; the same marks behind either's.
-        runs, begins = (np.concatenate([a[:, 1::2], a[:, 0::2]], axis=1) for a in (runs, begins))
-        spans = runs.shape[1] // 2 - 1
+        sizes, begins = (np.concatenate([a[:, 1::2], a[:, 0::2]], axis=1) for a in (sizes, begins))
+        spans = sizes.shape[1] // 2 - 1
         marks = np.concatenate([self.sentinels[:spans], [self.eos]] * 2)
-        places = numbers(begins.ravel(), (begins + runs + 1).ravel())
+        places = numbers(begins.ravel(), (begins + sizes + 1).ravel())
         both = text.ravel().take(places, mode="clip").reshape(rows, -1)  # the last mark's place is behind the text
-        ends = np.cumsum(runs + 1, axis=1)
+        ends = np.cumsum(sizes + 1, axis=1)
         both[np.arange(rows)[:, None], ends - 1] = marks
         source, targets = both[:, : ends[0, spans]], both[:, ends[0, spans] :]
         if (mode := self.modes[number]) >= 0:
@@ -150,8 +118,8 @@ class SpanCorruption:
         return source, targets
 
 
-def ul2() -> tuple[Denoiser, ...]:
-    """UL2's seven denoisers, equally likely (arXiv 2205.05131, table 1): R and X corrupt spans, S the end."""
-    regular = [Denoiser(0.15, 3, "<NLU>"), Denoiser(0.15, 8, "<NLU>")]
-    extreme = [Denoiser(rate, span, "<NLG>") for rate, span in ((0.5, 3), (0.5, 8), (0.15, 64), (0.5, 64))]
-    return (*regular, *extreme, Denoiser(0.25, None, "<S2S>"))
+def span_corruption(config: Config, vocabulary: Vocabulary) -> SpanCorruption:
+    """Also UL2: the denoisers are those of the description."""
+    keys, description = config.objective, config.objective.description
+    denoisers = description.denoisers(keys)  # type: ignore[attr-defined]
+    return SpanCorruption(keys.name, config.data.sequence_length, vocabulary, denoisers, layout=text_layout(config))

@@ -1,4 +1,4 @@
-"""What an objective knows about tokens: which are special, where words begin and where sentences end."""
+"""Tables over token ids: which are special, which begin a word and which end a sentence."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from trainer.config import Config
 from trainer.config.task import class_name
 from trainer.data.tokenizer import Tokenizer
 from trainer.objectives import NO_TARGET, Batch
-from trainer.objectives.base import side
+from trainer.objectives.base import as_one_document
 from trainer.tasks.records import Record
 from trainer.utils.errors import UserError, nearest
 
@@ -76,7 +76,7 @@ class Rows:
         return batch
 
     def _places(self, size: int) -> Batch:
-        rows = side(np.zeros((1, self.length), np.int64), np.array([size]))
+        rows = as_one_document(np.zeros((1, self.length), np.int64), np.array([size]))
         return {name: rows[name][0] for name in ("segments", "positions")}
 
     def _padded(self, values: Sequence[int], fill: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums])
     Bits per byte are comparable over tokenizers, and null where the loss is no likelihood of the text: only a causal
     model predicts every token of a document but its first.
     """
-    text = source.held_out if isinstance(source, Prepared) and config.objective.name == "causal" else None
+    text = source.held_out if isinstance(source, Prepared) and config.objective.description.likelihood else None
     sizes = source.manifest["splits"]["held_out"]["origins"] if isinstance(source, Prepared) else {}
     whole = _account(sums.values(), [vars(text)] if text else [])
     found = {**whole, "unigram_bits_per_byte": text.unigram_bits_per_byte if text else None}

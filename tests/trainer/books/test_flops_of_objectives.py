@@ -68,7 +68,7 @@ def test_equal_to_the_counter(preset: Path, recomputed: bool) -> None:
     given = window(how.length, seed=0)
     if how.partner:
         given = replace(given, partner=window(how.length, seed=1), other_document=np.ones(ROWS, bool))
-    if how.languages:
+    if made.objective.description.reads_languages:
         given = replace(given, language=np.arange(ROWS) + 200)
     batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in how.apply(given).items()}
     torch.manual_seed(0)

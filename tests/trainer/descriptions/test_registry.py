@@ -119,7 +119,8 @@ def test_what_is_wrong_with_a_description_is_one_line(registry: Any, second: str
     assert line in str(told.value) and "\n" not in str(told.value)
 
 
-def test_a_key_that_the_group_has_already(registry: Any) -> None:
-    taken = APPLE.replace("ripe:", "size:")
-    with pytest.raises(UserError, match="fruit apple: the key 'size' is another key of the same group already"):
+@pytest.mark.parametrize("name", ["size", "chosen"])
+def test_a_key_that_the_group_has_already(name: str, registry: Any) -> None:
+    taken = APPLE.replace("ripe:", f"{name}:")
+    with pytest.raises(UserError, match=f"fruit apple: the key '{name}' is another key of the same group already"):
         group(registry(a=taken))

@@ -9,7 +9,7 @@ import torch
 
 from trainer.evaluate.scoring import encode_pair, rolling, score
 from trainer.generation.loaded_model import Trained
-from trainer.generation.text import enclosed
+from trainer.generation.text import encoder_input
 from trainer.utils.errors import UserError
 
 PAIRS = [("def area(width):\n    return", " width * 2"), ("import os, ", "sys"), ("", "class Shape:"), ("x = ", "1")]
@@ -56,7 +56,7 @@ def test_pseudo_likelihood_hides_one_token_at_a_time(untrained):
     mask = trained.special("<mask>")
     for (context, continuation), one in zip(PAIRS, score(trained, PAIRS), strict=True):
         head, tail = encode_pair(trained, context, continuation)
-        whole = enclosed(trained, [*head, *tail])
+        whole = encoder_input(trained, [*head, *tail])
         total = 0.0
         for place in range(1 + len(head), 1 + len(head) + len(tail)):
             hidden = [mask if at == place else token for at, token in enumerate(whole)]

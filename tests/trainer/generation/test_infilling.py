@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainer.data import Tokenizer
+from trainer.descriptions.objectives.span_corruption import Denoiser
 from trainer.generation import Decoding, fill_texts
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import reader_of
@@ -16,9 +17,9 @@ from trainer.objectives import noise
 from trainer.objectives.bart import MultilingualDenoising
 from trainer.objectives.base import Window
 from trainer.objectives.causal import FillInTheMiddle
-from trainer.objectives.masked import Masking
+from trainer.objectives.masking import Masking
 from trainer.objectives.mass import MaskedSequence
-from trainer.objectives.spans import Denoiser, SpanCorruption
+from trainer.objectives.spans import SpanCorruption
 from trainer.utils.errors import UserError
 
 TEXT = "def area(width, height):\n    return width * height  # of a rectangle, in square metres\n"
@@ -185,7 +186,7 @@ def test_many_languages(untrained, monkeypatch):
     source = batch["source_tokens"][0][batch["source_segments"][0] >= 0].tolist()
 
     read = fake(monkeypatch, ids[0].tolist())
-    [filled] = fill_texts(trained.speaking("fr"), [SENTENCE.replace("old", "<mask>")], GREEDY)
+    [filled] = fill_texts(trained.for_language("fr"), [SENTENCE.replace("old", "<mask>")], GREEDY)
     assert filled.text == SENTENCE and read[0][-2:] == source[-2:] and read[0][0] == source[0]
-    _, begin, _ = reader_of(trained.speaking("fr"), [source])
+    _, begin, _ = reader_of(trained.for_language("fr"), [source])
     assert begin.tolist() == batch["tokens"][:, :1].tolist() == [[fr]]

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainer.config import Config
+from trainer.descriptions.objectives import OBJECTIVES
 from trainer.objectives import Vocabulary, objective
 from trainer.utils.errors import UserError
 
@@ -100,6 +101,30 @@ GOLDEN = {
 }
 
 
+@pytest.mark.parametrize("length", [16, 96, 97])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"name": "span_corruption"},
+        {"name": "span_corruption", "rate": 0.5},  # where T5 takes one token of text less
+        {"name": "span_corruption", "rate": 0.5, "mean_span": 8.0},
+        {"name": "ul2"},
+        {"name": "mass", "rate": 0.3},
+        {"name": "bart", "noises": ("text_infilling",)},
+    ],
+)
+def test_the_description_knows_how_much_the_decoder_reads(keys, length, make, window, text):
+    built = make(length, **keys)
+    width = built.apply(window(text(3, built.length)))["tokens"].shape[1]
+    group = Config.model_validate({"objective": keys}).objective
+    assert group.description.target_length(group, length) == width
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_description_has_its_implementation(name):
+    assert callable(OBJECTIVES.implementation(name))
+
+
 def test_a_model_of_another_family_is_refused(vocabulary):
     for keys, families in (({"name": "masked_lm"}, "encoder"), ({"name": "ul2"}, "encoder_decoder")):
         config = Config.model_validate({"objective": keys, "budget": {"steps": 60}})
@@ -119,7 +144,7 @@ def test_a_tokenizer_without_the_special_tokens_is_refused():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"name": "causal", "rate": 0.3}, "rate: objective=causal does not read it; fim, masked_lm"),
+        ({"name": "causal", "rate": 0.3}, "rate: objective=causal does not read it; bart, fim, masked_lm"),
         ({"name": "bart"}, "noises: bart needs at least one of sentence_permutation"),
         ({"name": "bart", "noises": ("infilling",)}, r"'infilling' is none of .*\(did you mean 'text_infilling'\?\)"),
         ({"name": "masked_lm", "mask_share": 0.95}, "random_share: 0.1 and mask_share 0.95 are more than 1 together"),
@@ -150,7 +175,7 @@ def test_the_shortest_texts(recipe, make, window, text, specials):
             read = batch["source_segments"] != -1
             assert not read[0].any() and read[1:].any(axis=1).all()
             assert (batch["source_tokens"][~read] == specials["<pad>"]).all()
-        elif built.families == ("encoder",):
+        elif OBJECTIVES[RECIPES[recipe]["name"]].families == ("encoder",):
             hidden = targets != -100
             assert not np.isin(targets[hidden], list(specials.values())).any()
             restored = np.where(hidden, targets, batch["tokens"])

@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from trainer.descriptions.objectives.span_corruption import UL2_DENOISERS, Denoiser
 from trainer.objectives import noise
-from trainer.objectives.spans import Denoiser, ul2
+from trainer.objectives.spans import runs
 from trainer.utils.errors import UserError
 
 
@@ -21,7 +22,7 @@ def draws(rows):
 def test_lengths_of_t5(inputs, raw, targets):
     """Raffel et al. 2020: random_spans_helper's table for 15% and mean span 3."""
     denoiser = Denoiser(0.15, 3)
-    assert denoiser.raw_length(inputs) == raw and denoiser.target_length(raw) == targets
+    assert denoiser.text_length(inputs) == raw and denoiser.target_length(raw) == targets
     assert denoiser.source_length(raw) <= inputs < denoiser.source_length(raw + 1)
 
 
@@ -38,22 +39,22 @@ def test_lengths_of_t5(inputs, raw, targets):
 )
 def test_lengths_of_ul2(rate, span, raw, targets):
     denoiser = Denoiser(rate, span)
-    assert denoiser.raw_length(512) == raw and denoiser.target_length(raw) == targets
+    assert denoiser.text_length(512) == raw and denoiser.target_length(raw) == targets
 
 
 def test_the_number_of_hidden_tokens_is_a_constant_of_the_length():
-    runs = Denoiser(0.15, 3).runs(draws(200), 200, 568)
-    kept, hidden = runs[:, 1:-1:2], runs[:, 2::2]
+    sizes = runs(Denoiser(0.15, 3), draws(200), 200, 568)
+    kept, hidden = sizes[:, 1:-1:2], sizes[:, 2::2]
     assert kept.shape == hidden.shape == (200, 28) and (kept > 0).all() and (hidden > 0).all()
     assert (hidden.sum(axis=1) == 85).all() and (kept.sum(axis=1) == 568 - 85).all()
-    assert not runs[:, [0, -1]].any()  # the text begins, a span ends
+    assert not sizes[:, [0, -1]].any()  # the text begins, a span ends
 
 
 def test_span_lengths_follow_the_law_of_random_segmentation():
     """A uniform composition of 85 into 28: P(length = k) = C(84 - k, 26) / C(84, 27); variance 5.8, P(1) = .32."""
     from math import comb
 
-    lengths = Denoiser(0.15, 3).runs(draws(4000), 4000, 568)[:, 2::2].ravel()
+    lengths = runs(Denoiser(0.15, 3), draws(4000), 4000, 568)[:, 2::2].ravel()
     assert lengths.mean() == pytest.approx(85 / 28) and lengths.var() == pytest.approx(5.8, abs=0.2)
     for k in range(1, 8):
         p = comb(84 - k, 26) / comb(84, 27)
@@ -105,7 +106,7 @@ def test_the_text_can_be_put_together_again(make, window, text, specials, keys, 
 
 def test_the_worked_example_of_t5(make, window, specials, monkeypatch):
     """x0..x7, hidden {3, 4, 7}: x0 x1 x2 <0> x5 x6 <1> </s>, targets <0> x3 x4 <1> x7 </s>."""
-    monkeypatch.setattr(Denoiser, "runs", lambda self, draw, rows, length: np.array([[0, 3, 2, 2, 1, 0]]))
+    monkeypatch.setattr("trainer.objectives.spans.runs", lambda *given: np.array([[0, 3, 2, 2, 1, 0]]))
     objective = make(16, name="span_corruption", rate=0.375, mean_span=1.5)
     x = 500 + np.arange(8)
     source, targets = objective.corrupt(x[None], draws(1), 0)
@@ -129,7 +130,7 @@ def test_ul2_takes_every_denoiser_equally_often(make, window, text):
     assert len(mode) == 3
     for count, share in zip(counts, (2 / 7, 4 / 7, 1 / 7), strict=True):
         assert count / 7000 == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / 7000))
-    assert len(ul2()) == 7
+    assert len(UL2_DENOISERS) == 7
 
 
 def test_more_spans_than_sentinels(make):

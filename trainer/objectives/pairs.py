@@ -1,0 +1,145 @@
+"""Masked language modelling of pairs: with a question about the two (BERT, ALBERT), or under several masks (UniLM)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, as_one_document
+from trainer.objectives.masking import Masking, mask_bits
+from trainer.objectives.noise import uniform
+from trainer.objectives.vocabulary import Vocabulary
+
+
+class PairedLM:
+    """<s> A </s> B </s> with hidden tokens and a question about the pair.
+
+    question nsp: B follows A in its document (0) or comes from another one (1), half and half (BERT). question sop: A
+    and B are in order (0) or swapped (1) (ALBERT). A and B are cut where a sentence ends, if one does. A piece of a
+    single token has no second half: it takes a random one under nsp and has no label (-100) under sop.
+    """
+
+    layout: Layout = "pieces"
+
+    def __init__(
+        self,
+        name: str,
+        sequence_length: int,
+        vocabulary: Vocabulary,
+        masking: Masking,
+        *,
+        question: Literal["nsp", "sop"],
+        short_rate: float,
+        copies: int | None,
+    ) -> None:
+        self.question, self.masking, self.copies, self.short_rate = question, masking, copies, short_rate
+        self.partner = question == "nsp"
+        self.stride = self.length = sequence_length - 3
+        self.width, self.vocabulary = sequence_length, vocabulary
+        self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
+
+    def apply(self, window: Window) -> Batch:
+        """As MaskedLM, with token_types int64 [B, S] (0 for A, 1 for B) and sentence_label int64 [B]."""
+        count = len(window.tokens)
+        tokens = np.full((count, self.width), self.pad, np.int64)
+        types = np.zeros((count, self.width), np.int64)
+        lengths = np.zeros(count, np.int64)
+        labels = np.full(count, NO_TARGET, np.int64)
+        bits = mask_bits(window, self.masking.draws(self.width) + 8, self.copies)
+        for row, length in enumerate(window.lengths.tolist()):
+            if length:
+                first, second, labels[row] = self._pair(window, row, length, bits[row, -8:])
+                closed = (
+                    [self.bos, *first, self.eos, *second, self.eos] if len(second) else [self.bos, *first, self.eos]
+                )
+                lengths[row] = len(closed)
+                tokens[row, : len(closed)] = closed
+                types[row, len(first) + 2 : len(closed)] = 1
+        noised, targets = self.masking(tokens, bits[:, :-8])
+        return {**as_one_document(noised, lengths), "targets": targets, "token_types": types, "sentence_label": labels}
+
+    def _pair(self, window: Window, row: int, length: int, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        draws = uniform(bits)
+        if draws[0] < self.short_rate:  # so that the model is trained on short inputs too
+            length = min(length, 2 + int(draws[1] * (self.length - 1)))
+        text = window.tokens[row, :length]
+        cut = split_point(text, self.vocabulary, draws[2])
+        first, second = text[:cut], text[cut:]
+        if self.question == "sop":
+            if not len(second):
+                return first, second, NO_TARGET
+            return (second, first, 1) if draws[3] < 0.5 else (first, second, 0)
+        assert window.partner is not None and window.other_document is not None
+        if not window.other_document[row] or (len(second) and draws[3] < 0.5):
+            return first, second, 0 if len(second) else NO_TARGET
+        available = min(self.length, max(length, 2)) - len(first)
+        other = window.partner.tokens[row, : int(window.partner.lengths[row])]
+        begin = int(draws[4] * (max(0, len(other) - available) + 1))
+        return first, other[begin : begin + max(available, 1)], 1
+
+
+def split_point(text: np.ndarray, vocabulary: Vocabulary, chance: float) -> int:
+    """Where A ends: behind a random sentence end inside the text, or behind any token where there is none."""
+    ends = np.flatnonzero(vocabulary.ends_sentence[text[:-1]]) + 1
+    if len(ends):
+        return int(ends[int(chance * len(ends))])
+    return 1 + int(chance * (len(text) - 1)) if len(text) > 1 else len(text)
+
+
+class UniLM:
+    """<s> A </s> B </s> with hidden tokens, under four masks of attention (Dong et al. 2019, arXiv 1905.03197, 2.3).
+
+    A third of the samples is read in both directions, a third as a sequence-to-sequence task (B sees A and itself to
+    the left), a sixth from left to right and a sixth from right to left: with `order` int32 [B, S] a token sees those
+    whose order is at most its own. token_types: 0 for A, 1 for B. Hidden: single tokens, in one sample of five words in
+    runs of up to three.
+    """
+
+    layout: Layout = "pieces"
+    partner = False
+    SHARES = np.cumsum([1 / 3, 1 / 3, 1 / 6])
+
+    def __init__(self, sequence_length: int, vocabulary: Vocabulary, single: Masking, runs: Masking) -> None:
+        self.stride = self.length = sequence_length - 3
+        self.width, self.vocabulary, self.single, self.runs = sequence_length, vocabulary, single, runs
+        self.bos, self.eos, self.pad = (vocabulary.id(piece, "unilm") for piece in ("<s>", "</s>", "<pad>"))
+
+    def apply(self, window: Window) -> Batch:
+        count = len(window.tokens)
+        tokens = np.full((count, self.width), self.pad, np.int64)
+        types = np.zeros((count, self.width), np.int64)
+        lengths = np.zeros(count, np.int64)
+        bits = window.bits(self.runs.draws(self.width) + 3)
+        draws = uniform(bits[:, -3:])
+        for row, length in enumerate(window.lengths.tolist()):
+            if length:
+                text = window.tokens[row, :length]
+                cut = split_point(text, self.vocabulary, draws[row, 1])
+                closed = [self.bos, *text[:cut], self.eos, *text[cut:], self.eos]
+                lengths[row] = len(closed)
+                tokens[row, : len(closed)] = closed
+                types[row, cut + 2 : len(closed)] = 1
+        one = self.single(tokens, bits[:, : self.single.draws(self.width)])
+        several = self.runs(tokens, bits[:, :-3])
+        noised, targets = (np.where(draws[:, 2:] < 0.2, b, a) for a, b in zip(one, several, strict=True))
+        batch = {**as_one_document(noised, lengths), "targets": targets, "token_types": types}
+        return {**batch, "order": self._order(batch, np.searchsorted(self.SHARES, draws[:, 0], side="right"))}
+
+    def _order(self, batch: Batch, kind: np.ndarray) -> np.ndarray:
+        """kind: 0 both directions, 1 sequence to sequence, 2 left to right, 3 right to left."""
+        positions = batch["positions"]
+        behind = batch["segments"] != PADDING
+        orders = [
+            np.zeros_like(positions),
+            np.where(batch["token_types"] == 1, positions, 0),
+            positions,
+            np.where(behind, self.width - positions, 0),
+        ]
+        return np.choose(kind[:, None], orders).astype(np.int32)
+
+
+def unilm(config: Config, vocabulary: Vocabulary) -> UniLM:
+    single, runs = Masking.of(config, vocabulary, "token"), Masking.of(config, vocabulary, "ngram")
+    return UniLM(config.data.sequence_length, vocabulary, single, runs)
