@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import analysis, data, evaluate, finetune, generate, hub, launch, price, report, sweep, train
+from trainer.cli.arguments import take_config_options
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest
 
@@ -46,7 +47,10 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
 
   isoflop --version                     the version, and those of Python, torch and DeepSpeed
-  --help after a verb lists the groups and keys; --cfg prints the configuration; --json prints figures as JSON
+  --help after a verb lists the groups and keys; --json prints figures as JSON
+  --cfg prints the configuration; --info prints every key with its value and who set it
+  --config-dir DIR (or ISOFLOP_CONFIG_DIR) holds files of yours: DIR/model/mine.yaml is model=mine, as for any group;
+  so is model=path/to/mine.yaml; DIR/experiment/name.yaml is a file of overrides, experiment=name
 """
 
 
@@ -61,11 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] == "--version":
             print(version())
             return 0
+        words, settings = take_config_options(words)
         verb, arguments = words[0], words[1:]
         if verb not in VERBS:
             hint = "; overrides follow a verb: isoflop train " + verb if "=" in verb else ""
             raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
-        return VERBS[verb](arguments)
+        if not settings:
+            return VERBS[verb](arguments)
+        from trainer.compose import searching
+
+        with searching(**settings):
+            return VERBS[verb](arguments)
     except UserError as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
