@@ -92,10 +92,8 @@ def _hydra(overrides: Sequence[Override]) -> Iterator[tuple[list[str], dict[str,
     _register()
     texts, named = [], {}
     with tempfile.TemporaryDirectory(prefix="isoflop-config-") as folder:
-        for override in overrides:
+        for override in _last_choices(overrides):
             option = None
-            if override.is_group and override.key in NONE_CHOSEN and override.forced().startswith("~"):
-                continue
             if override.file is not None:
                 option = _unused_name(override.file, groups().get(override.key, []))
                 (Path(folder) / override.key).mkdir(exist_ok=True)
@@ -118,6 +116,13 @@ def _hydra(overrides: Sequence[Override]) -> Iterator[tuple[list[str], dict[str,
             raise UserError(_yaml_words(error, links)) from None
         finally:
             _FOLDERS.reset(token)
+
+
+def _last_choices(overrides: Sequence[Override]) -> list[Override]:
+    """Without choices of a group that a later one replaces, and without those that choose nothing where nothing is."""
+    last = {override.full_key.lstrip("+~"): override for override in overrides if override.is_group}
+    kept = [one for one in overrides if not one.is_group or last[one.full_key.lstrip("+~")] is one]
+    return [one for one in kept if one.key not in NONE_CHOSEN or not one.is_group or one.forced()[0] != "~"]
 
 
 @cache
