@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import analysis, data, evaluate, finetune, generate, hub, launch, price, report, sweep, train
 from trainer.cli.arguments import take_config_options
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Bad input is one line per error and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        _own_packages()
+        require_own_packages()
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
             return 0
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with searching(**settings):
             return VERBS[verb](arguments)
-    except UserError as error:
+    except (UserError, ForeignPackage) as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
         return 2
@@ -89,19 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:
         return interrupted(error)
-
-
-def _own_packages() -> None:
-    """Other distributions carry packages of these names; a foreign one would fail later, where nobody sees why."""
-    home = Path(__file__).resolve().parents[2]
-    for name in ("kernels", "launch", "conf"):
-        spec = importlib.util.find_spec(name)
-        found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
-        if found != home:
-            where = spec.origin if spec and spec.origin else "missing"
-            raise UserError(
-                f"the package {name!r} is not ours ({where}); uninstall the foreign one or start in another folder"
-            )
 
 
 def version() -> str:
