@@ -20,6 +20,8 @@ if os.environ.get("CI"):
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # no configuration of whoever runs the tests
+os.environ.pop("ISOFLOP_CONFIG_DIR", None)
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("trainer", "kernels", "launch", "conf")
+OURS = ("isoflop", "trainer", "kernels", "launch", "conf")
 
 # From the top down: a package imports those on lower lines only, and others on its own line where no circle comes of
 # it. `launch` lies between the command of a run and its ranks.
 LEVELS = (
+    ("isoflop",),
     ("__main__",),
     ("cli",),
     ("scaling",),
@@ -163,6 +164,7 @@ def test_only_one_place_knows_deepspeed_and_one_knows_hydra() -> None:
         ("trainer.config", ("torch", "numpy", "deepspeed", "hydra")),
         ("trainer.books", ("torch", "numpy", "deepspeed", "hydra")),
         ("trainer.compose", ("torch", "deepspeed")),
+        ("isoflop", ("torch", "numpy", "deepspeed", "hydra")),
         ("trainer.data", ("torch", "deepspeed")),
         ("trainer.cli.main", ("torch", "numpy", "deepspeed", "hydra")),
     ],

@@ -8,17 +8,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.hydra_names import refuse_flags
 
 if TYPE_CHECKING:
     from trainer.books.visible import Document
 
 
+VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p")  # flags that may have a value, after =
+
+
 def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]:
     """Split words into overrides and flags. Raises UserError for a flag this verb does not have."""
-    flags = {word for word in arguments if word.startswith("-") and "=" not in word}
-    for flag in sorted(flags - {*known, "--help", "-h"}):
+    flags = {word for word in arguments if word.startswith("-") and (_flag(word) in VALUED or "=" not in word)}
+    for flag in sorted(flag for flag in flags if _flag(flag) not in {*known, "--help", "-h"}):
         raise UserError(f"{flag}: no such option{nearest(flag, known)}; there is {', '.join(known) or 'none'}")
     return [word for word in arguments if word not in flags], flags
+
+
+def _flag(word: str) -> str:
+    return word.partition("=")[0]
+
+
+def take_config_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Take `--config-dir DIR` and `--config-name NAME`, spelled as Hydra does, out of the words.
+
+    Raises UserError for flags of Hydra's that are called otherwise here.
+    """
+    refuse_flags(words)
+    found: dict[str, str] = {}
+    for name, flag, short in (("directory", "config-dir", "-cd"), ("primary", "config-name", "-cn")):
+        long = [f"--{flag}{word.removeprefix(short)}" if word.partition("=")[0] == short else word for word in words]
+        words = option_as_key(long, flag)
+        if given := [word for word in words if word.startswith(f"{flag}=")]:
+            found[name] = given[-1].partition("=")[2]
+        words = [word for word in words if word not in given]
+    return words, found
 
 
 def option_as_key(arguments: list[str], name: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import run_and_overrides, split_flags
 from trainer.utils.errors import UserError
@@ -41,6 +41,7 @@ def generate(arguments: list[str]) -> int:
         print(HELP)
         return 0
     run, words = run_and_overrides("generate", words)
+    from trainer.generation import answer_prompts
     from trainer.generation.decoding import Decoding, split_options
     from trainer.generation.loaded_model import Trained
 
@@ -53,7 +54,7 @@ def generate(arguments: list[str]) -> int:
     if prompts is not None:
         found = []
         for first in range(0, len(prompts), BATCH):
-            found += _answers(trained, prompts[first : first + BATCH], decoding, stop)
+            found += answer_prompts(trained, prompts[first : first + BATCH], decoding, stop)
         _tell_of_dropped(found)
         lines = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
         if "out" in options:
@@ -96,31 +97,19 @@ def _prompts_of(file: Path) -> list[str]:
     return prompts
 
 
-def _answers(trained: Trained, prompts: list[str], decoding: Decoding, stop: list[str], **tell: Any) -> list[Written]:
-    """Filled where a prompt has a <mask>, else continued."""
-    from trainer.generation import MASK, continue_texts, fill_texts
-
-    if trained.family == "encoder" or any(MASK in prompt for prompt in prompts):
-        if stop:
-            raise UserError(f"generate: stop and {MASK} contradict: only what continues a prompt is stopped")
-        plain = decoding.temperature is None and decoding.beams == 1 and decoding.top_k is decoding.top_p is None
-        return fill_texts(trained, prompts, replace(decoding, temperature=0.0) if plain else decoding)
-    return continue_texts(trained, prompts, decoding, stop=stop, **tell)
-
-
 def _one(trained: Trained, prompt: str, decoding: Decoding, stop: list[str], *, as_json: bool) -> None:
-    from trainer.generation import MASK
+    from trainer.generation import MASK, answer_prompts
 
     filled = trained.family == "encoder" or MASK in prompt
     if as_json or filled or decoding.beams > 1:
-        [found] = _answers(trained, [prompt], decoding, stop)
+        [found] = answer_prompts(trained, [prompt], decoding, stop)
         if as_json:
             print(json.dumps({"run": str(trained.run), "step": trained.step, **asdict(found)}, indent=1))
         else:
             print(found.text if filled or trained.family == "encoder_decoder" else prompt + found.text)
     else:
         print(prompt if trained.family == "decoder" else "", end="", flush=True)
-        [found] = _answers(trained, [prompt], decoding, stop, tell=lambda text: print(text, end="", flush=True))
+        [found] = answer_prompts(trained, [prompt], decoding, stop, tell=lambda text: print(text, end="", flush=True))
         print()
     _tell_of_dropped([found])
 

@@ -6,19 +6,21 @@ import json
 from pathlib import Path
 
 from trainer.cli.arguments import split_flags, wants_help
+from trainer.cli.show_config import FLAGS, shown, take_values
 from trainer.utils.errors import UserError
 
 
 def launch(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--dry-run", "--cfg", "-m", "--multirun")
-    if wants_help(flags, "isoflop launch [key=value ...] launch=local|torchrun|slurm [--dry-run] [-m] [--cfg]\n"):
+    words, flags = split_flags(take_values(arguments), "--dry-run", "-m", "--multirun", *FLAGS)
+    if wants_help(
+        flags, "isoflop launch [key=value ...] launch=local|torchrun|slurm [--dry-run] [-m] [--cfg|--info]\n"
+    ):
         return 0
-    from trainer.cli.train import show_config
     from trainer.run.start import launch as launch_one
     from trainer.run.start import launch_many
 
-    if "--cfg" in flags:
-        return show_config(words, flags)
+    if shown(words, flags):
+        return 0
     start = launch_many if flags & {"-m", "--multirun"} else launch_one
     return start(words, dry_run="--dry-run" in flags)
 

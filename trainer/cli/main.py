@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import analysis, data, evaluate, finetune, generate, hub, launch, price, report, sweep, train
+from trainer.cli.arguments import take_config_options
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
@@ -46,7 +46,10 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
 
   isoflop --version                     the version, and those of Python, torch and DeepSpeed
-  --help after a verb lists the groups and keys; --cfg prints the configuration; --json prints figures as JSON
+  --help after a verb lists the groups and keys; --json prints figures as JSON
+  --cfg prints the configuration; --info prints every key with its value and who set it
+  --config-dir DIR (or ISOFLOP_CONFIG_DIR) holds files of yours: DIR/model/mine.yaml is model=mine, as for any group;
+  so is model=path/to/mine.yaml; DIR/experiment/name.yaml is a file of overrides, experiment=name
 """
 
 
@@ -54,19 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Bad input is one line per error and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        _own_packages()
+        require_own_packages()
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
             return 0
         if words[0] == "--version":
             print(version())
             return 0
+        words, settings = take_config_options(words)
         verb, arguments = words[0], words[1:]
         if verb not in VERBS:
             hint = "; overrides follow a verb: isoflop train " + verb if "=" in verb else ""
             raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
-        return VERBS[verb](arguments)
-    except UserError as error:
+        if not settings:
+            return VERBS[verb](arguments)
+        from trainer.compose import searching
+
+        with searching(**settings):
+            return VERBS[verb](arguments)
+    except (UserError, ForeignPackage) as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
         return 2
@@ -79,19 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:
         return interrupted(error)
-
-
-def _own_packages() -> None:
-    """Other distributions carry packages of these names; a foreign one would fail later, where nobody sees why."""
-    home = Path(__file__).resolve().parents[2]
-    for name in ("kernels", "launch", "conf"):
-        spec = importlib.util.find_spec(name)
-        found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
-        if found != home:
-            where = spec.origin if spec and spec.origin else "missing"
-            raise UserError(
-                f"the package {name!r} is not ours ({where}); uninstall the foreign one or start in another folder"
-            )
 
 
 def version() -> str:

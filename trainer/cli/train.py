@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import split_flags, take_documents, take_number, wants_help
+from trainer.cli.show_config import FLAGS, shown, take_values
 from trainer.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def train(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--cfg", "--json", "-m", "--multirun")
-    if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--json]\n"):
+    words, flags = split_flags(take_values(arguments), "--json", "-m", "--multirun", "-r", "--run", *FLAGS)
+    if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--info] [--json]\n"):
         return 0
     from trainer.run.start import start
 
-    if "--cfg" in flags:
-        return show_config(words, flags)
+    if shown(words, flags):
+        return 0
     if flags & {"-m", "--multirun"}:
         from trainer.scaling.ladder import planned_runs
         from trainer.scaling.sweep import train_all
@@ -28,30 +29,21 @@ def train(arguments: list[str]) -> int:
     return start(words, as_json="--json" in flags)
 
 
-def show_config(words: list[str], flags: set[str]) -> int:
-    from trainer.run.start import composed
-
-    if flags & {"-m", "--multirun"}:
-        raise UserError("--cfg: it shows the configuration of one run; leave -m out, and give each key one value")
-    print(composed(words)[0].to_yaml(), end="")
-    return 0
-
-
 PLAN_USAGE = """\
-isoflop plan [key=value ...] [documents=600,424] [-m] [--largest [tokens_per_parameter=20]] [--json] [--cfg]
+isoflop plan [key=value ...] [documents=600,424] [-m] [--largest [tokens_per_parameter=20]] [--json] [--cfg] [--info]
 
   --largest  the largest model of the preset's kind that the budget trains; of budget.flop, on enough tokens a parameter
 """
 
 
 def plan(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json", "--cfg", "-m", "--multirun", "--largest")
+    words, flags = split_flags(take_values(arguments), "--json", "-m", "--multirun", "--largest", *FLAGS)
     if wants_help(flags, PLAN_USAGE):
         return 0
     words, documents = take_documents(words)
     words, ratio = take_number(words, "tokens_per_parameter")
-    if "--cfg" in flags:
-        return show_config(words, flags)
+    if shown(words, flags):
+        return 0
     from trainer.books import format_plans, format_price_tag, plans_json
     from trainer.books import plan as price_tag
     from trainer.books.largest import largest, size_of
@@ -83,12 +75,12 @@ def plan(arguments: list[str]) -> int:
 
 
 def model(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json", "--cfg")
+    words, flags = split_flags(take_values(arguments), "--json", *FLAGS)
     if wants_help(flags, "isoflop model [key=value ...] [documents=600,424] [--json]\n"):
         return 0
     words, documents = take_documents(words)
-    if "--cfg" in flags:
-        return show_config(words, flags)
+    if shown(words, flags):
+        return 0
     from trainer.books import format_model, model_account
     from trainer.compose import compose
 

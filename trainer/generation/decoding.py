@@ -45,10 +45,26 @@ class Decoding:
                 whole = "whole " if kinds[name] is int else ""
                 wrong.append(f"{verb}: {name}: {text!r} given, a {whole}number wanted")
         decoding = cls(**values)
-        wrong += [f"{verb}: {line}" for line in decoding._out_of_range() + decoding._contradictions()]
+        wrong += decoding._misfits(verb)
         if wrong:
             raise UserError("\n".join(wrong))
         return decoding
+
+    @classmethod
+    def of(cls, verb: str, **values: Any) -> Decoding:
+        """From values. Raises UserError naming every wrong one, and every contradiction."""
+        known = [field.name for field in fields(cls)]
+        wrong = [f"{verb}: {name}: no such option{nearest(name, known)}" for name in values if name not in known]
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                wrong.append(f"{verb}: {name}: {value!r} given, a number wanted")
+        wrong = wrong or cls(**values)._misfits(verb)
+        if wrong:
+            raise UserError("\n".join(wrong))
+        return cls(**values)
+
+    def _misfits(self, verb: str) -> list[str]:
+        return [f"{verb}: {line}" for line in self._out_of_range() + self._contradictions()]
 
     def _out_of_range(self) -> list[str]:
         lines = []

@@ -162,6 +162,16 @@ def ready(
     return config, folder
 
 
+def ready_config(config: Config) -> RunFolder:
+    """As `ready`, of a configuration that was composed before; its folder, by `run.id` or a new one."""
+    folder = _new_folder(config)
+    if folder.config.is_file():
+        same_science(folder.load_config(), config, folder)
+    check_run(config)
+    make_ready(config, folder, [])
+    return folder
+
+
 def _started_here(config: Config, launchers: tuple[str, ...]) -> None:
     """Raise UserError where another verb starts such runs."""
     name = config.launch.name

@@ -1,0 +1,52 @@
+"""Configurations and what they cost, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from trainer.books import PriceTag, format_price_tag
+from trainer.config import Config
+
+__all__ = ["Config", "Price", "change", "compose", "plan"]
+
+
+def compose(overrides: Iterable[str] = (), *, config_dir: str | os.PathLike[str] | None = None) -> Config:
+    """The configuration that overrides describe, as on the command line: `compose(["model=gpt-mini", "seed=1"])`.
+
+    config_dir: a directory with files of your own, as `--config-dir`. Raises UserError with every error at once.
+    """
+    from trainer.compose import compose as composed
+    from trainer.compose import searching
+
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    with searching(config_dir if config_dir is None else os.fspath(config_dir)):
+        return composed(overrides)
+
+
+def change(config: Config, overrides: Iterable[str]) -> Config:
+    """The configuration with overrides on top, checked anew: `change(config, ["seed=2"])`. Raises UserError."""
+    from trainer.compose import change as changed
+
+    return changed(config, [overrides] if isinstance(overrides, str) else overrides)
+
+
+def plan(config: Config) -> Price:
+    """The price of exactly this run before it starts: `print(plan(config))`, `plan(config)["flop.total"].planned`."""
+    from trainer.books import plan as planned
+
+    return Price.of(planned(config))
+
+
+class Price(PriceTag):
+    """A price tag that shows itself as the table which `isoflop plan` prints; its rows have the keys of its JSON."""
+
+    @classmethod
+    def of(cls, tag: PriceTag) -> Price:
+        return cls(tag.title, tag.rows, tag.notes, tag.fit)
+
+    def __str__(self) -> str:
+        return format_price_tag(self)
+
+    __repr__ = __str__

@@ -1,0 +1,26 @@
+"""From the command line to a checked configuration: the only package that imports Hydra. Ranks never do."""
+
+from __future__ import annotations
+
+from trainer.compose.composition import change, compose, compose_grid, compose_ladder, differences, explained
+from trainer.compose.help import describe_grid, describe_keys, describe_ladder
+from trainer.compose.overrides import Override, parse, sweep
+from trainer.compose.sources import CONF, groups, searching
+
+__all__ = [
+    "CONF",
+    "Override",
+    "change",
+    "compose",
+    "compose_grid",
+    "compose_ladder",
+    "describe_grid",
+    "describe_keys",
+    "describe_ladder",
+    "differences",
+    "explained",
+    "groups",
+    "parse",
+    "searching",
+    "sweep",
+]

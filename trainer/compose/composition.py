@@ -1,0 +1,215 @@
+"""From the command line to a checked configuration. Ranks never compose: they read what was frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_origin
+
+from trainer.books.run_length import length_misfits
+from trainer.books.size_dial import sized
+from trainer.compose.overrides import Override, by_new_name, parse
+from trainer.compose.reading import Origin, origins, read
+from trainer.compose.sources import EXPERIMENT, PACKAGE, groups, sources
+from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
+from trainer.config.validate import section_of, validate
+from trainer.utils.errors import UserError
+from trainer.utils.hydra_names import hydras_own
+
+
+def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
+    """The configuration that these overrides describe, checked in full. Raises UserError with every error at once."""
+    texts = list(texts)
+    wrong: list[str] = []
+    try:
+        overrides = parse(texts)
+    except UserError as error:  # remember, and look for more in the rest
+        wrong += str(error).splitlines()
+        overrides = [one for one in map(_parsed, map(by_new_name, texts)) if one is not None and not one.check()]
+    wrong += [_one_wanted(override) for override in overrides if override.is_sweep and not swept]
+    wrong += [f"{o.text}: this is many runs; isoflop {o.of_many} takes it" for o in overrides if o.of_many]
+    overrides = [override for override in overrides if not override.of_many]
+    overrides = [override for override in overrides if not override.is_sweep]
+    try:
+        data = read(overrides)
+        said = origins(overrides) if _own_files(overrides) else {}
+        wrong += _misplaced(said)
+        data.pop(EXPERIMENT, None)
+    except UserError as error:
+        raise UserError("\n".join([*wrong, str(error)])) from None
+    given, stated = {override.key for override in overrides}, {o.key for o in overrides}
+    stated |= {key for key, origin in said.items() if origin.layer == EXPERIMENT}
+    _one_budget(data, given if any(key.startswith("budget.") for key in given) else stated)
+    try:
+        return _checked(data, wrong + _size_alone(stated) + _ranks_once(stated))
+    except UserError as error:
+        raise UserError("\n".join(_by_place(str(error).splitlines(), said))) from None
+
+
+def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
+    """Every key of the configuration that these overrides describe, with its value and who said it.
+
+    Raises UserError as `compose`.
+    """
+    texts = list(texts)
+    plain, said = compose(texts).model_dump(mode="json"), origins(parse(texts))
+    composed = flat(read(parse(texts)))
+    rows = []
+    for key, value in flat(plain).items():
+        origin = next((said[part] for part in _prefixes(key) if part in said), None)
+        if origin is None:
+            rows.append((key, value, "default"))
+        elif key in composed and composed[key] != value and value is None:
+            rows.append((key, value, "left out: another key stands in its place"))
+        else:
+            rows.append((key, value, str(origin)))
+    return rows
+
+
+def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value; an empty mapping is a value."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _prefixes(key: str) -> list[str]:
+    """The key and what it is part of, longest first."""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _own_files(overrides: Sequence[Override]) -> bool:
+    """Whether a file beside the package's may be part of the configuration."""
+    return len(sources()) > 1 or any(one.file is not None or one.key == EXPERIMENT for one in overrides)
+
+
+def _misplaced(said: Mapping[str, Origin]) -> list[str]:
+    """Keys of files that would have no effect: Hydra's own, and those of an experiment that forgot its first line."""
+    wrong = []
+    for key, origin in said.items():
+        if key.startswith("hydra."):
+            wrong.append(f"{origin.place}: {hydras_own(key, key)}")
+        if key.startswith(f"{EXPERIMENT}."):
+            wrong.append(
+                f"{origin.file}: begin it with the line `# @package _global_`: its keys are those of all groups"
+            )
+    return list(dict.fromkeys(wrong))
+
+
+def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
+    """A line about a key that a file of the user's sets, with that file and its line before it."""
+    placed = []
+    for line in lines:
+        origin = next((said[part] for part in _prefixes(line.partition(":")[0]) if part in said), None)
+        theirs = origin is not None and origin.file is not None and origin.layer != PACKAGE
+        placed.append(f"{origin.place}: {line}" if theirs and origin else line)
+    return placed
+
+
+def _checked(plain: Mapping[str, Any], wrong: Iterable[str]) -> Config:
+    """The configuration, with the shape that `model.size` asks for. Raises UserError with every error at once."""
+    return sized(validate(plain, wrong, rules=_countable))
+
+
+def _countable(config: Config) -> list[str]:
+    """What is wrong with a size or a length that has to be counted."""
+    try:
+        return length_misfits(sized(config))
+    except ValueError as error:
+        return str(error).splitlines()
+
+
+def compose_ladder(texts: Iterable[str]) -> LadderConfig:
+    """The ladder that `ladder=...` and `ladder.key=...` describe. Raises UserError with every error at once."""
+    rules = ("tokens_per_parameter", "tokens", "flops")
+    return validate({"ladder": _composed_many("ladder", texts, rules)}, schema=LadderRoot).ladder
+
+
+def compose_grid(texts: Iterable[str]) -> GridConfig:
+    """The grid that `grid=...` and `grid.key=...` describe. Raises UserError with every error at once."""
+    return validate({"grid": _composed_many("grid", texts, GridConfig.BUDGETS)}, schema=GridRoot).grid
+
+
+def _composed_many(group: str, texts: Iterable[str], one_of: tuple[str, ...]) -> dict[str, Any]:
+    """A group that describes many runs; a key of `one_of` that is given takes the place of the file's own."""
+    overrides = parse(texts)
+    if not any(override.is_group for override in overrides):
+        allowed = ", ".join(groups().get(group, []))
+        raise UserError(f"{group}.*: name the {group} too, with {group}=...; there is {allowed}")
+    section: dict[str, Any] = read(overrides)[group]
+    given = {override.key.removeprefix(f"{group}.") for override in overrides} & {*one_of}
+    return {name: value for name, value in section.items() if not given or name in given or name not in one_of}
+
+
+def _parsed(text: str) -> Override | None:
+    try:
+        return Override(text)
+    except UserError:
+        return None
+
+
+def _one_wanted(override: Override) -> str:
+    """What to write in place of several values."""
+    *path, name = override.key.split(".")
+    field = section.model_fields.get(name) if path and (section := section_of(path, Config)) else None
+    if field is not None and get_origin(field.annotation) is tuple:
+        return f"{override.text}: a list is written in brackets: {override.key}=[{override.text.partition('=')[2]}]"
+    return f"{override.text}: several values need -m (one run each)"
+
+
+def _size_alone(given: set[str]) -> list[str]:
+    """The size dial sets the shape: a shape beside it would be lost without a word."""
+    if "model.size" not in given:
+        return []
+    shape = [f"model.{name}" for name in ("depth", "width", "heads", "kv_heads", "ffn_width", "generator_width")]
+    return [f"{key}: model.size sets it; give one of the two" for key in shape if key in given]
+
+
+def _ranks_once(given: set[str]) -> list[str]:
+    if {"launch.processes", "launch.gpus_per_node"} <= given:
+        return ["launch.processes: launch.gpus_per_node sets it; give one of the two"]
+    return []
+
+
+def _one_budget(plain: dict[str, Any], given: set[str]) -> None:
+    """A budget on the command line takes the place of the default one."""
+    stated = {key.removeprefix("budget.") for key in given if key.startswith("budget.")}
+    if stated:
+        plain["budget"] = {name: value for name, value in plain["budget"].items() if name in stated}
+
+
+def change(base: Config, texts: Iterable[str]) -> Config:
+    """An existing run's configuration with overrides on top. Raises UserError."""
+    from omegaconf import OmegaConf
+
+    overrides = parse(texts)
+    plain = OmegaConf.create(base.model_dump(mode="json"))
+    for override in overrides:
+        if override.is_sweep:
+            raise UserError(f"{override.text}: one run can be resumed with one value only")
+        if override.is_group:
+            OmegaConf.update(plain, override.key, read([override])[override.key], merge=False)
+        else:
+            OmegaConf.update(plain, override.key, override.value(), force_add=True)
+    data: dict[str, Any] = dict(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
+    given = {override.key for override in overrides}
+    _one_budget(data, given)
+    if "launch.processes" in given and "launch.gpus_per_node" not in given:
+        data["launch"]["gpus_per_node"] = None  # it would set the number again
+    return _checked(data, _ranks_once(given))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both values."""
+    result: dict[str, tuple[Any, Any]] = {}
+    for name in {**old, **new}:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            result |= differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            result[prefix + name] = (before, after)
+    return result

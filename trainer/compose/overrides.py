@@ -1,0 +1,162 @@
+"""The words of a command line, in Hydra's grammar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sources
+from trainer.config import Config
+from trainer.config.upgrade import RENAMED
+from trainer.config.validate import keys
+from trainer.utils.errors import UserError, nearest
+from trainer.utils.hydra_names import hydras_own
+
+
+class Override:
+    """One `key=value` or `group=option` of the command line, in Hydra's grammar."""
+
+    def __init__(self, text: str) -> None:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import HydraException
+
+        if text.startswith("-") and "=" in text:
+            raise UserError(f"{text}: overrides are written without dashes: {text.lstrip('-')}")
+        try:
+            parsed = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            first = next((line for line in str(error).splitlines() if line.strip()), "not understood")
+            hint = f"; put the value in quotes: {text.partition('=')[0]}='...'" if "=" in text else "; write key=value"
+            raise UserError(f"{text}: not an override in Hydra's grammar ({first.strip()}){hint}") from None
+        if not parsed.key_or_group:
+            raise UserError(f"{text}: no key; write key=value")
+        self.text, self.key, self.parsed = text, parsed.key_or_group, parsed
+
+    @property
+    def is_group(self) -> bool:
+        return "." not in self.key and self.key in {*groups(), EXPERIMENT}
+
+    @property
+    def file(self) -> Path | None:
+        """The file that stands for an option of the group, as in `model=path/to/mine.yaml`."""
+        named = None if not self.is_group or self.is_sweep else self.value()
+        return Path(named).expanduser() if isinstance(named, str) and named.endswith(FILE_ENDINGS) else None
+
+    @property
+    def of_many(self) -> str:
+        """The verb that takes it, where it describes many runs."""
+        return {"ladder": "sweep", "grid": "grid"}.get(self.key.split(".")[0], "")
+
+    @property
+    def is_sweep(self) -> bool:
+        return bool(self.parsed.is_sweep_override())
+
+    @property
+    def is_interval(self) -> bool:
+        """Whether it sweeps all numbers between two."""
+        return bool(self.parsed.is_interval_sweep())
+
+    @property
+    def full_key(self) -> str:
+        """With its `+` or `~` and its package."""
+        return str(self.parsed.get_key_element())
+
+    def value(self) -> Any:
+        return self.parsed.value()
+
+    def values(self) -> list[Any]:
+        """Every value of a sweep that lists them."""
+        return list(self.parsed.sweep_iterator())
+
+    def texts(self) -> list[str]:
+        """The same as they are written in an override."""
+        return list(self.parsed.sweep_string_iterator())
+
+    def check(self) -> str | None:
+        """What is wrong with the name of the group or of its option, if anything."""
+        if self.key.split(".")[0].split("/")[0] == "hydra":
+            return hydras_own(self.text, self.key)
+        if self.file is not None:
+            return None if self.file.is_file() else f"{self.text}: there is no such file"
+        if self.is_group and not self.is_sweep and not self.deletes:
+            for option in self.value() if isinstance(self.value(), list) else [self.value()]:
+                if option is not None and (wrong := _no_option(self.key, str(option))):
+                    return wrong
+        if self.is_sweep and hasattr(self.value(), "exclude"):
+            return f"{self.text}: glob is not taken; name the options, with commas between them"
+        known = [*groups(), EXPERIMENT, *Config.model_fields]
+        if self.key.split(".")[0].split("@")[0] not in known:
+            return f"{self.key}: no such key{nearest(self.key, [*known, *keys()])}"
+        return None
+
+    @property
+    def deletes(self) -> bool:
+        """`~key`: what the files say of it is left out, so that the schema's default holds."""
+        return bool(self.parsed.is_delete())
+
+    def forced(self, option: str | None = None) -> str:
+        """The same override, allowed also where the YAML files are silent: our schema is the judge of keys.
+
+        option: the name under which the file of the override is found.
+        """
+        if self.is_group and not self.deletes and not self.is_sweep and self.value() is None:
+            return f"~{self.key}"
+        text = self.text if option is None else f"{self.full_key}={option}"
+        if self.is_group:  # a group that the defaults know may be added again: it is the same group
+            return f"+{text.removeprefix('+')}" if self.key in MANY else text.removeprefix("+")
+        return text if text[0] in "+~" else f"++{text}"
+
+
+def _no_option(group: str, option: str) -> str | None:
+    """The line about a name that no file of the group has."""
+    options = groups().get(group, [])
+    if option in options:
+        return None
+    if group == EXPERIMENT and not options:
+        folders = " or ".join(str(source.folder / EXPERIMENT) for source in sources()[:-1])
+        where = f"write {folders}/{option}.yaml" if folders else f"name a folder with {EXPERIMENT}/{option}.yaml"
+        return f"{group}={option}: no such option; there is none yet: {where}" + ("" if folders else " by --config-dir")
+    allowed = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "")
+    return f"{group}={option}: no such option{nearest(option, options)}; there is {allowed}"
+
+
+def parse(texts: Iterable[str]) -> list[Override]:
+    """All overrides, or a UserError that names every one that is wrong."""
+    overrides, wrong = [], []
+    for text in texts:
+        try:
+            overrides.append(Override(by_new_name(text)))
+        except UserError as error:
+            wrong.append(str(error))
+    wrong += [line for override in overrides if (line := override.check())]
+    if wrong:
+        raise UserError("\n".join(wrong))
+    return overrides
+
+
+def by_new_name(text: str) -> str:
+    """An override of a key that was renamed, by its name now; says so on standard error."""
+    mark = text[: len(text) - len(text.lstrip("+~"))]
+    key, equals, value = text[len(mark) :].partition("=")
+    if key not in RENAMED:
+        return text
+    print(f"isoflop: {key} is {RENAMED[key]} now; the old name is read in this release only", file=sys.stderr)
+    return f"{mark}{RENAMED[key]}{equals}{value}"
+
+
+def sweep(texts: list[str]) -> list[list[str]]:
+    """The runs of a multirun: the product of all sweeps in the overrides, in Hydra's order."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    endless = [
+        f"{one.text}: an interval lists no values; search=optuna draws from it"
+        for one in parse(texts)
+        if one.is_interval
+    ]
+    if endless:
+        raise UserError("\n".join(endless))
+    batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
+    return [list(run) for batch in batches for run in batch]

@@ -1,0 +1,210 @@
+"""Hydra's part: files and overrides to plain data, and which of them said what."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.compose.overrides import Override
+from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, groups, search, sources
+from trainer.utils.errors import UserError, nearest
+
+NONE_CHOSEN = (EXPERIMENT, "task")  # groups of which the defaults choose nothing: Hydra cannot delete them
+# Folders before the package's own, for Hydra's search path.
+_FOLDERS: ContextVar[tuple[str, ...]] = ContextVar("folders", default=())
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who said a value: one of sources.PRECEDENCE, and where."""
+
+    layer: str
+    file: Path | None = None
+    line: int | None = None  # from 1; null where nothing but an interpolation put it there
+
+    def __str__(self) -> str:
+        return self.layer if self.file is None else f"{self.layer} ({self.place})"
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else str(self.file)
+
+
+def read(overrides: Sequence[Override]) -> dict[str, Any]:
+    """What the files say with these overrides on top, as plain data. Raises UserError in Hydra's words."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    with _hydra(overrides) as (texts, _):
+        return dict(OmegaConf.to_container(compose(search().primary, texts), resolve=True))  # type: ignore[arg-type]
+
+
+def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
+    """Who said the value of every dotted key that a file or an override names. Raises UserError as `read`."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    found: dict[str, Origin] = {}
+    with _hydra(overrides) as (texts, named):
+        loader = GlobalHydra.instance().config_loader()
+        for default in loader.compute_defaults_list(search().primary, texts, RunMode.RUN).defaults:
+            path = str(default.config_path)
+            if path.startswith("hydra/") or (default.package or "").startswith("hydra"):
+                continue
+            layer, file = named.get(path) or _found(path)
+            if file is None:
+                continue
+            lines = _key_lines(file)
+            prefix = f"{default.package}." if default.package else ""
+            for key, line in lines.items():
+                found = {other: said for other, said in found.items() if not other.startswith(f"{prefix}{key}.")}
+                found[(prefix + key).rstrip(".")] = Origin(
+                    EXPERIMENT if path.startswith(f"{EXPERIMENT}/") else layer, file, line
+                )
+    for override in overrides:
+        if not override.is_group:
+            found = {key: said for key, said in found.items() if not f"{key}.".startswith(f"{override.key}.")}
+            if not override.deletes:
+                found[override.key] = Origin(COMMAND_LINE)
+    return found
+
+
+@contextlib.contextmanager
+def _hydra(overrides: Sequence[Override]) -> Iterator[tuple[list[str], dict[str, tuple[str, Path]]]]:
+    """Hydra at its work: the overrides as it takes them, and the files that stand for an option, by their path in it.
+
+    Raises UserError for what Hydra, OmegaConf and YAML refuse, also inside.
+    """
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    _register()
+    texts, named = [], {}
+    with tempfile.TemporaryDirectory(prefix="isoflop-config-") as folder:
+        for override in _last_choices(overrides):
+            option = None
+            if override.file is not None:
+                option = _unused_name(override.file, groups().get(override.key, []))
+                (Path(folder) / override.key).mkdir(exist_ok=True)
+                (Path(folder) / override.key / f"{option}.yaml").symlink_to(override.file.absolute())
+                named[f"{override.key}/{option}"] = (FILE, override.file)
+            texts.append(override.forced(option))
+        before = [str(source.folder) for source in sources() if source.layer != PACKAGE]
+        token = _FOLDERS.set((folder, *before) if named else tuple(before))
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3", job_name="isoflop"):
+                yield texts, named
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_own_words(error, overrides)) from None
+        except UnicodeDecodeError as error:
+            files = filter(None, map(_file_of, overrides))
+            which = next((str(file) for file in files if not _is_text(file)), "a file of the configuration")
+            raise UserError(f"{which}: no text in UTF-8 ({error.reason})") from None
+        except yaml.YAMLError as error:
+            links = {f"{Path(folder) / path}.yaml": file for path, (_, file) in named.items()}
+            raise UserError(_yaml_words(error, links)) from None
+        finally:
+            _FOLDERS.reset(token)
+
+
+def _last_choices(overrides: Sequence[Override]) -> list[Override]:
+    """Without choices of a group that a later one replaces, and without those that choose nothing where nothing is."""
+    last = {override.full_key.lstrip("+~"): override for override in overrides if override.is_group}
+    kept = [one for one in overrides if not one.is_group or last[one.full_key.lstrip("+~")] is one]
+    return [one for one in kept if one.key not in NONE_CHOSEN or not one.is_group or one.forced()[0] != "~"]
+
+
+@cache
+def _register() -> None:
+    """Make our folders known to Hydra, which asks its plugins for its search path."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class Folders(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in reversed(_FOLDERS.get()):
+                search_path.prepend(provider="isoflop", path=f"file://{folder}")
+
+    Plugins.instance().register(Folders)
+
+
+def _unused_name(file: Path, options: Sequence[str]) -> str:
+    """How a file that the command line names is called as an option: by its stem, if nothing else is."""
+    return file.stem if file.stem not in options else f"{file.stem}-{sha256(str(file).encode()).hexdigest()[:6]}"
+
+
+def _found(path: str) -> tuple[str, Path | None]:
+    found = ((source.layer, source.folder / f"{path}.yaml") for source in sources())
+    return next(((layer, file) for layer, file in found if file.is_file()), (PACKAGE, None))
+
+
+def _key_lines(file: Path) -> dict[str, int]:
+    """Line of every leaf of a YAML file by its dotted key, but of its defaults list; of what is no mapping, by ""."""
+    node = yaml.compose(file.read_text())
+    found: dict[str, int] = {}
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        return {"": node.start_mark.line + 1}
+
+    def walk(node: yaml.Node | None, prefix: str) -> None:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            name = f"{prefix}{key.value}"
+            if isinstance(value, yaml.MappingNode) and value.value:
+                walk(value, f"{name}.")
+            elif name != "defaults":
+                found[name] = key.start_mark.line + 1
+
+    walk(node, "")
+    return found
+
+
+def _file_of(override: Override) -> Path | None:
+    """The file that a choice of the command line reads."""
+    if not override.is_group or override.deletes or override.is_sweep:
+        return None
+    return override.file or _found(f"{override.key}/{override.value()}")[1]
+
+
+def _is_text(file: Path) -> bool:
+    try:
+        file.read_text()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _own_words(error: Exception, overrides: Sequence[Override]) -> str:
+    """On one line. Of a list for a mapping, or the reverse, Hydra itself does not say which of the two is wanted."""
+    swapped = re.search(r"Cannot merge \w+ with \w+\s+full_key: (\S+)\s+object_type=(list|dict)", str(error.__cause__))
+    if swapped:
+        kinds = ["[a list]", "{name: value}"]
+        wanted, given = kinds if swapped[2] == "list" else reversed(kinds)
+        return f"{swapped[1]}: {given} given, {wanted} wanted"
+    text = " ".join(str(error).split())
+    missing = re.search(r"In '([^']+)': Could not (?:find|load) '(\w+)/([^']+)'", text)
+    experiments = [one.text for one in overrides if one.key == EXPERIMENT]
+    where = _found(missing[1])[1] if missing and "/" in missing[1] else None
+    place = f"{where}: " if where else f"{experiments[0]}: " if experiments else ""
+    if missing:
+        group, option = missing[2], missing[3]
+        return f"{place}{group}: there is no file {group}/{option}.yaml{nearest(option, groups().get(group, []))}"
+    return place + text
+
+
+def _yaml_words(error: yaml.YAMLError, links: dict[str, Path]) -> str:
+    """What is wrong with a YAML file, and where."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"{links.get(mark.name, mark.name)}:{mark.line + 1}: no YAML: {problem}"
