@@ -154,7 +154,7 @@ class Run:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         chosen = Decoding.of("generate", **decoding)
         ends = [stop] if isinstance(stop, str) else list(stop)
-        texts = [one.text for one in answer_prompts(self._trained.speaking(language), prompts, chosen, ends)]
+        texts = [one.text for one in answer_prompts(self._trained.for_language(language), prompts, chosen, ends)]
         return texts[0] if isinstance(prompt, str) else texts
 
 
