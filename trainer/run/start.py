@@ -16,6 +16,7 @@ from pathlib import Path
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.config.numerics import asked, numerics
+from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.objectives import check_family
 from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
@@ -202,6 +203,7 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
         same_science(before, config, folder, new_science)
+        _states_fit(before, config)
         if before.model != config.model:
             _weights_fit(config, folder)
     return config, folder, words
@@ -268,6 +270,16 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
 
 def _is_place(key: str) -> bool:
     return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
+
+
+def _states_fit(before: Config, config: Config) -> None:
+    """Raise UserError where new science asks for an optimizer that keeps other states than the run's checkpoint has."""
+    kept, wanted = OPTIMIZERS[before.optim.name].states, OPTIMIZERS[config.optim.name].states
+    if kept != wanted:
+        raise UserError(
+            f"new_science: {config.optim.name} cannot go on from the checkpoint of {before.optim.name}: it keeps "
+            f"{', '.join(wanted) or 'nothing'}, the checkpoint has {', '.join(kept) or 'nothing'}; start a new run"
+        )
 
 
 def _weights_fit(config: Config, folder: RunFolder) -> None:
