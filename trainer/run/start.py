@@ -17,10 +17,12 @@ from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.config.numerics import asked, numerics
 from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
 from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
+from trainer.trackers import check as check_trackers
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
@@ -218,10 +220,7 @@ def check_run(config: Config) -> None:
     check_family(config)
     if config.launch.is_here:
         _device_exists(config)
-    if config.tracker.wandb == "online":
-        from trainer.trackers import check as check_wandb
-
-        check_wandb(config)
+    check_trackers(config)
 
 
 def _runs_named(words: list[str], key: str) -> str | None:
@@ -352,7 +351,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             write_atomic(folder.config, config.to_yaml(numerics=known))
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
-    if config.tracker.console != "none":
+    if any(tracker.prints for tracker in trackers_on(config.tracker)):
         print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
 
 
