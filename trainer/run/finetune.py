@@ -29,7 +29,7 @@ def finetune(
     words = [f"from={run}", *words_off(), *UNINTERRUPTED, *([] if task is None else [f"task={task}"])]
     words += [] if steps is None else [f"budget.steps={steps}"]
     words += [] if seed is None else [f"seed={seed}"]
-    config, folder = ready([*words, *overrides], launchers=("local",))
+    config, folder = ready([*words, *overrides], to_train=True)
 
     def work() -> int:
         from launch import run_local

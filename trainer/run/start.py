@@ -16,6 +16,7 @@ from pathlib import Path
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.config.numerics import asked, numerics
+from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
@@ -42,7 +43,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
 
     with _aside() if as_json else contextlib.nullcontext():
         config, folder, given = described(words)
-        _started_here(config, ("local",))
+        _trained_here(config)
         with resumable(folder):
             make_ready(config, folder, given)
             code = run_local(config, folder.path)
@@ -84,11 +85,12 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         return 0
     outlive_readers()
     config, folder, given = described(words)
-    verb = "train" if config.launch.name == "local" else "launch"
-    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder, verb):
+    launcher = LAUNCHERS[config.launch.name]
+    verb = "train" if launcher.trains else "launch"
+    with contextlib.nullcontext() if launcher.queues else resumable(folder, verb):
         make_ready(config, folder, given)
         code = run_launch(config, folder.path)
-    if config.launch.is_here and code in TRAINED:
+    if config.launch.is_here and not launcher.queues and code in TRAINED:
         from trainer.report import report_attempt
 
         report_attempt(folder.path)
@@ -98,11 +100,11 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
 
 def launch_many(words: list[str], *, dry_run: bool = False) -> int:
-    """A sweep: under SLURM one job array, elsewhere one run after the other."""
+    """A sweep: one job array where the launcher has such, elsewhere one run after the other."""
     from launch import Resources, plan_array, show, submit_array
 
     runs = _checked_sweep(words)
-    if described(runs[0])[0].launch.name != "slurm":
+    if not LAUNCHERS[described(runs[0])[0].launch.name].arrays:
         return _one_after_the_other(runs, partial(launch, dry_run=dry_run))
     now = f"{datetime.now():%Y%m%d-%H%M%S}"
     if not any(word.startswith("run.id=") for word in words):  # runs that differ in machinery alone have one hash
@@ -154,22 +156,25 @@ def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int])
     return max((abs(code) for code in codes), default=0)
 
 
-def ready(
-    words: list[str], processes: int | None = None, launchers: tuple[str, ...] = ("local", "torchrun", "slurm")
-) -> tuple[Config, RunFolder]:
-    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
+def ready(words: list[str], processes: int | None = None, *, to_train: bool = False) -> tuple[Config, RunFolder]:
+    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return.
+
+    to_train: the run is to start in here, so a configuration that another verb starts is refused.
+    """
     ranks = [] if processes is None else [f"launch.processes={processes}"]
     config, folder, given = described([*words, *ranks])
-    _started_here(config, launchers)
+    if to_train:
+        _trained_here(config)
     make_ready(config, folder, given)
     return config, folder
 
 
-def _started_here(config: Config, launchers: tuple[str, ...]) -> None:
+def _trained_here(config: Config) -> None:
     """Raise UserError where another verb starts such runs."""
     name = config.launch.name
-    if name not in launchers:
-        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
+    if not LAUNCHERS[name].trains:
+        ways = " or ".join(f"launch={one.name}" for one in LAUNCHERS.values() if one.trains)
+        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with {ways}")
 
 
 def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
