@@ -11,6 +11,7 @@ from launch.plan import LaunchPlan, Resources
 from launch.records import refuse_secrets
 from trainer.config import Config
 from trainer.descriptions.launchers import LAUNCHERS
+from trainer.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ class Launcher(ABC):
 
 
 def launcher_of(name: str) -> Launcher:
-    """The launcher of this name. Raises UserError where there is none."""
-    made: Launcher = LAUNCHERS.implementation(name)()
+    """The launcher of this name. Raises UserError where there is none, or where it lacks a method."""
+    implementation = LAUNCHERS.implementation(name)
+    if missing := sorted(getattr(implementation, "__abstractmethods__", ())):
+        raise UserError(f"launcher {name}: {LAUNCHERS[name].implementation} lacks {', '.join(missing)}")
+    made: Launcher = implementation()
     return made
 
 

@@ -72,7 +72,7 @@ def with_keys(group: type[Group]) -> type[Group]:
     fields: dict[str, Any] = {}
     own = group.model_fields
     for registry in [*group.CHOICES.values(), *([] if group.ALL is None else [group.ALL])]:
-        if taken := [key for key in registry.keys_read if key in fields or hasattr(Section, key) or key in own]:
+        if taken := [key for key in registry.keys_read if key in fields or hasattr(group, key) or key in own]:
             readers = ", ".join(registry.readers(taken[0]))
             raise UserError(f"{registry.kind} {readers}: the key {taken[0]!r} is another key of the same group already")
         fields |= {name: (field.annotation, field) for name, field in registry.keys_read.items()}

@@ -28,6 +28,11 @@ class Description:
     class Keys(Section):
         """The configuration keys that this thing reads; those that several things read are inherited by all of them."""
 
+    @classmethod
+    def faults(cls) -> list[str]:
+        """What is wrong with the description itself, beyond members that it lacks: a line for each."""
+        return []
+
     def misfits(self, group: Any) -> list[str]:
         """What does not fit among the values of the group that chose this thing: `key: what is wrong`, one a line."""
         return []
@@ -89,6 +94,8 @@ class Registry(Mapping[str, D], Generic[D]):
         found = [one for module in modules for one in vars(module).values() if self._describes(one, module)]
         found.sort(key=lambda one: (getattr(one, "name", ""), one.__module__))
         if wrong := [*self._incomplete(found), *self._same_names(found), *self._colliding_keys(found)]:
+            raise UserError("\n".join(wrong))
+        if wrong := [f"{_place(one)}: {line}" for one in found for line in one.faults()]:
             raise UserError("\n".join(wrong))
         return {one.name: one() for one in found}
 

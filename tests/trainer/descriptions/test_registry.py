@@ -141,6 +141,12 @@ def test_what_is_wrong_with_a_description_is_one_line(registry: Any, second: str
     assert line in str(told.value) and "\n" not in str(told.value)
 
 
+def test_a_description_says_itself_what_is_wrong_with_it(registry: Any) -> None:
+    faulty = APPLE + '    @classmethod\n    def faults(cls):\n        return ["it is round"]\n'
+    with pytest.raises(UserError, match=r"^fruits\d+\.a\.Apple: it is round$"):
+        list(registry(a=faulty))
+
+
 def test_a_key_that_the_group_has_already(registry: Any) -> None:
     taken = APPLE.replace("ripe:", "size:")
     with pytest.raises(UserError, match="fruit apple: the key 'size' is another key of the same group already"):

@@ -50,9 +50,6 @@ class Slurm(NodesDescription):
         image: str | None = key(None, "container image")
         mounts: Paths = key((), "container mounts, host:container[:options]")
 
-    def runs_here(self, group: Any) -> bool:
-        return False
-
     def misfits(self, group: Any) -> list[str]:
         wrong = super().misfits(group)
         if group.container and not group.image:

@@ -18,6 +18,12 @@ class TrackerDescription(Description):
     check: ClassVar[str | None] = None  # "module:function", called with the Config before a run starts: UserError
     publish: ClassVar[str | None] = None  # "module:function", called with the RunData once its report is written
 
+    @classmethod
+    def faults(cls) -> list[str]:
+        if cls.off is None or cls.off[0] in cls.Keys.model_fields:
+            return []
+        return [f"its Keys have no {cls.off[0]!r}, which `off` says switches it off"]
+
     def is_on(self, group: Any) -> bool:
         """Whether the values of the group `tracker` ask for it."""
         return self.off is None or getattr(group, self.off[0]) != self.off[1]

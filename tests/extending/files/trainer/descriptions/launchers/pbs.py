@@ -18,8 +18,5 @@ class Pbs(LauncherDescription):
     class Keys(LauncherDescription.Keys):
         pbs: Options = key((), "options of qsub, e.g. ['-q gpu','-l walltime=1:00:00']")
 
-    def runs_here(self, group: Any) -> bool:
-        return False
-
     def misfits(self, group: Any) -> list[str]:
         return [] if group.nodes == 1 else [f"nodes: {group.nodes} given, and launch=pbs is one node"]
