@@ -1,31 +1,28 @@
 """From (config, resources) to processes: on this host, over torchrun's nodes, or under SLURM.
 
 `plan_launch` and `plan_array` say what would be written and run, and touch nothing; `run_launch` and `submit_array`
-do it.
+do it. What a launcher does itself is in its own file, behind one interface (launch/launcher.py).
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.launcher import launcher_of, show
 from launch.local import run_local
-from launch.nodes import plan_nodes, start_over_ssh
 from launch.plan import Command, LaunchPlan, Resources
-from launch.records import keep_state, new_launch, refuse_secrets, write_launch
-from launch.slurm import plan_array, plan_job
-from launch.submit import require_slurm, submit
+from launch.records import keep_state, new_launch, refuse_secrets
 from trainer.config import Config
-from trainer.utils.files import write_atomic
+from trainer.utils.errors import UserError
 
 __all__ = [
     "Command",
     "LaunchPlan",
     "Resources",
+    "launcher_of",
     "plan_array",
     "plan_launch",
-    "require_slurm",
     "run_launch",
     "run_local",
     "show",
@@ -35,43 +32,31 @@ __all__ = [
 
 def plan_launch(config: Config, run: Path, place: Resources | None = None) -> LaunchPlan:
     """What a launch of `config` in the folder `run` would write and run. `run` need not exist."""
-    place = place or Resources()
-    if config.launch.name == "slurm":
-        return plan_job(config, run, place, new_launch(run) / "job.sh")
-    if config.launch.name == "torchrun":
-        return plan_nodes(config, run, place)
-    return LaunchPlan((Command((place.python, "-m", "trainer", "train", f"resume={run}")),))
-
-
-def show(plan: LaunchPlan) -> None:
-    """Print what would be written and run. Raises UserError where a secret would be written down."""
-    refuse_secrets({"the launch": plan.text})
-    print(plan.text, end="")
+    return launcher_of(config.launch.name).plan(config, run, place or Resources(), new_launch(run))
 
 
 def run_launch(config: Config, run: Path) -> int:
     """Launch a run whose folder is frozen. Waits where the run is here or behind ssh; returns an exit code.
 
-    Raises UserError where SLURM refuses, in its own words, or where a secret would be written down.
+    Raises UserError where a queue refuses, in its own words, or where a secret would be written down.
     """
-    folder, plan, launcher = new_launch(run), plan_launch(config, run), config.launch.name
+    folder, plan = new_launch(run), plan_launch(config, run)
     refuse_secrets({"the launch": plan.text})
     keep_state(folder, config.to_yaml())
-    if launcher == "slurm":
-        (run / "logs").mkdir(exist_ok=True)
-        jobs = submit(plan)
-        write_launch(folder, launcher, jobs=jobs)
-        print(f"submitted job {' '.join(jobs)}; isoflop status {shlex.quote(str(run.parent.parent))}")
-        return 0
-    if config.launch.is_here:
-        write_launch(folder, launcher, stays=True)
-        return run_local(config, run)
-    if config.launch.ssh:
-        write_launch(folder, launcher, stays=True)
-        return start_over_ssh(plan, config.launch)
-    write_launch(folder, launcher)
-    show(plan)
-    return 0
+    return launcher_of(config.launch.name).start(config, run, plan, folder)
+
+
+def plan_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
+    """A sweep as one job array, one run folder a task. Raises UserError where runs ask for different resources.
+
+    The script and the logs of the batch shells go to `folder`; a rank's log goes to its run folder.
+    """
+    different = [str(run) for config, run in zip(configs, runs, strict=True) if config.launch != configs[0].launch]
+    if different:
+        raise UserError(
+            f"launch: an array's runs share their resources, and {different[0]} asks for others than {runs[0]}"
+        )
+    return launcher_of(configs[0].launch.name).plan_array(configs, runs, folder, place)
 
 
 def submit_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path) -> str:
@@ -80,10 +65,4 @@ def submit_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path) 
     refuse_secrets({"the launch": plan.text})
     for run in runs:
         (run / "logs").mkdir(exist_ok=True)
-    (job,) = submit(plan)
-    for number, (config, run) in enumerate(zip(configs, runs, strict=True)):
-        kept = new_launch(run)
-        keep_state(kept, config.to_yaml())
-        write_atomic(kept / "job.sh", plan.files[folder / "job.sh"])
-        write_launch(kept, "slurm", jobs=(f"{job}_{number}" if len(runs) > 1 else job,))
-    return job
+    return launcher_of(configs[0].launch.name).submit_array(configs, runs, plan, folder)

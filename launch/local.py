@@ -5,8 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from launch.launcher import Launcher
+from launch.plan import Command, LaunchPlan, Resources
+from launch.records import write_launch
 from trainer.config import Config
 from trainer.worker import DONE, work
+
+
+class LocalLauncher(Launcher):
+    """launch=local."""
+
+    def plan(self, config: Config, run: Path, place: Resources, folder: Path) -> LaunchPlan:
+        return LaunchPlan((Command((place.python, "-m", "trainer", "train", f"resume={run}")),))
+
+    def start(self, config: Config, run: Path, plan: LaunchPlan, folder: Path) -> int:
+        write_launch(folder, config.launch.name, stays=True)
+        return run_local(config, run)
+
+    def preflight(self, config: Config, run: Path) -> int:
+        return check_local(config, run)
 
 
 def run_local(config: Config, run: Path) -> int:
@@ -19,9 +36,16 @@ def run_local(config: Config, run: Path) -> int:
         run_agent,
     )
 
-    if config.launch.preflight and (code := run_agent(config, run, Rendezvous(), "launch.preflight")) != DONE:
+    if config.launch.preflight and (code := check_local(config, run)) != DONE:
         return code
     if config.launch.processes == 1 and not config.launch.restarts:
         os.environ.update(config.launch.environment)
         return work(run)
     return run_agent(config, run, Rendezvous(), restarts=config.launch.restarts)
+
+
+def check_local(config: Config, run: Path) -> int:
+    """Preflight of this host; returns the exit code."""
+    from launch.agent import Rendezvous, run_agent
+
+    return run_agent(config, run, Rendezvous(), "launch.preflight")

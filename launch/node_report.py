@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from trainer.books import parameters
 from trainer.books.formatting import format_amount
+from trainer.books.layout import checkpoint_bytes
 from trainer.config import Config
 from trainer.config.host import precision
 
-CHECKPOINT_BYTES_PER_PARAMETER = 12  # fp32 weight and AdamW's two moments
 SLOW = 3.0  # a rank that is so many times slower than the median one
 CLOCK_SECONDS = 30.0  # clocks that differ by more make a logbook that nobody can read
 PLAUSIBLE_SHARE = 0.1  # of the stated peak or bandwidth
@@ -65,7 +64,7 @@ def evaluate(reports: Sequence[RankReport], config: Config) -> list[Problem]:
     found += _outliers(here, "config.yaml", lambda report: report.config[:12])
     found += _outliers(here, "the device", lambda report: report.device)
     wanted = config.launch.processes
-    need = CHECKPOINT_BYTES_PER_PARAMETER * parameters(config).total * (config.checkpoint.keep_last + 1)
+    need = checkpoint_bytes(config) * (config.checkpoint.keep_last + 1)
     peak = config.machine.peak_flops.get(precision(config))
     typical = median([report.matmul_flop_per_second for report in here]) if here else 0.0
     for report in here:

@@ -14,8 +14,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.launcher import Launcher, show
+from launch.local import check_local, run_local
 from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import printable, quote, quote_secret
+from launch.records import write_launch
 from launch.secret import MAKE, VARIABLE, is_needed, launch_secret
 from trainer.config import Config, LaunchConfig
 from trainer.training.faults.signals import heeded
@@ -24,6 +27,35 @@ from trainer.worker import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
 SILENT_SECONDS = 15  # after which ssh asks a host whether it is still there
+
+
+class TorchrunLauncher(Launcher):
+    """launch=torchrun: here where no hosts are named, else over ssh or by commands to paste."""
+
+    def plan(self, config: Config, run: Path, place: Resources, folder: Path) -> LaunchPlan:
+        return plan_nodes(config, run, place)
+
+    def start(self, config: Config, run: Path, plan: LaunchPlan, folder: Path) -> int:
+        launch = config.launch
+        write_launch(folder, launch.name, stays=launch.is_here or launch.ssh)
+        if launch.is_here:
+            return run_local(config, run)
+        if launch.ssh:
+            return start_over_ssh(plan, launch)
+        show(plan)
+        return DONE
+
+    def require_reach(self, config: Config) -> None:
+        if config.launch.hosts and not config.launch.ssh:
+            raise UserError(
+                "preflight reaches other hosts over ssh: add launch.ssh=true; without ssh, a launch checks every node "
+                "before it trains"
+            )
+
+    def preflight(self, config: Config, run: Path) -> int:
+        if config.launch.hosts:
+            return start_over_ssh(plan_nodes(config, run, Resources(), only_preflight=True), config.launch)
+        return check_local(config, run)
 
 
 def plan_nodes(config: Config, run: Path, place: Resources, *, only_preflight: bool = False) -> LaunchPlan:

@@ -11,21 +11,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch.plan import HOME
-from launch.submit import JOB
 from trainer.config import SECRET_NAME
+from trainer.descriptions.launchers import LAUNCHERS
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
 
 @dataclass(frozen=True)
 class LaunchRecord:
-    """Who holds the run now: a process of the launching host, or jobs of SLURM."""
+    """Who holds the run now: a process of the launching host, or jobs in a queue."""
 
-    launcher: str  # local, torchrun or slurm
+    launcher: str  # its name
     time: float  # seconds since the epoch
     host: str  # where the command ran
     process: int | None = None  # the launcher's process id, where it stays
-    jobs: tuple[str, ...] = ()  # SLURM's job ids; 12_3 for a task of an array
+    jobs: tuple[str, ...] = ()  # ids of jobs in its queue; of SLURM 12, or 12_3 for a task of an array
 
 
 def new_launch(run: Path) -> Path:
@@ -53,9 +53,10 @@ def read_launch(run: Path) -> LaunchRecord | None:
 def _sound(record: LaunchRecord) -> bool:
     """Whether a file that anybody can edit names jobs and a process as they are written: these are ended by name."""
     process = record.process
-    return all(isinstance(job, str) and JOB.fullmatch(job) for job in record.jobs) and (
-        process is None or (type(process) is int and process > 1)
-    )
+    if record.launcher not in LAUNCHERS or not (process is None or (type(process) is int and process > 1)):
+        return False
+    launcher = LAUNCHERS.implementation(record.launcher)()
+    return all(isinstance(job, str) and launcher.is_job(job) for job in record.jobs)
 
 
 def write_launch(folder: Path, launcher: str, *, jobs: tuple[str, ...] = (), stays: bool = False) -> None:

@@ -8,22 +8,92 @@ neither another job nor the attempt before is met there.
 from __future__ import annotations
 
 import re
+import shlex
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.launcher import JobState, Launcher
 from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import file_pattern, printable, quote, sbatch_word
+from launch.records import keep_state, new_launch, write_launch
 from launch.secret import VARIABLE, is_needed
+from launch.submit import JOB, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
 from trainer.config import Config, LaunchConfig
 from trainer.utils.errors import UserError
-from trainer.worker import BAD_INPUT, HALTED, STOPPED
+from trainer.utils.files import write_atomic
+from trainer.worker import BAD_INPUT, DONE, HALTED, STOPPED
 
 WAIT_FOR_RANKS_SECONDS = (
     60  # after the first rank has ended: the others end by themselves, the first one writes the report
 )
+JOB_MINUTES = "15"  # of a preflight, so that it need not wait for a place in the queue as long as the run will
 SIGNALLED = 128 + signal.SIGUSR2  # the end was near before a rank could listen
 FIRST_PORT, PORTS, PORTS_PER_JOB = 10_000, 20_000, 64  # below the range from which systems give out ports
+
+
+class SlurmLauncher(Launcher):
+    """launch=slurm: a batch job, a chain of them, or an array."""
+
+    def require(self) -> None:
+        require_slurm()
+
+    def plan(self, config: Config, run: Path, place: Resources, folder: Path) -> LaunchPlan:
+        return plan_job(config, run, place, folder / "job.sh")
+
+    def start(self, config: Config, run: Path, plan: LaunchPlan, folder: Path) -> int:
+        (run / "logs").mkdir(exist_ok=True)
+        jobs = submit(plan)
+        write_launch(folder, config.launch.name, jobs=jobs)
+        print(f"submitted job {' '.join(jobs)}; isoflop status {shlex.quote(str(run.parent.parent))}")
+        return DONE
+
+    def plan_array(self, configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
+        if configs[0].launch.chain > 1:
+            raise UserError("launch.chain: a sweep is an array; its jobs are put back into the queue (launch.requeues)")
+        script = folder / "job.sh"
+        text = batch_script(configs, runs, place, folder)
+        return LaunchPlan((Command(("sbatch", "--parsable", str(script))),), {script: text})
+
+    def submit_array(self, configs: Sequence[Config], runs: Sequence[Path], plan: LaunchPlan, folder: Path) -> str:
+        (job,) = submit(plan)
+        for number, (config, run) in enumerate(zip(configs, runs, strict=True)):
+            kept = new_launch(run)
+            keep_state(kept, config.to_yaml())
+            write_atomic(kept / "job.sh", plan.files[folder / "job.sh"])
+            write_launch(kept, config.launch.name, jobs=(f"{job}_{number}" if len(runs) > 1 else job,))
+        return job
+
+    def is_job(self, word: str) -> bool:
+        return JOB.fullmatch(word) is not None
+
+    def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
+        return {job: JobState(state, is_live(state)) for job, state in job_states(jobs).items()}
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        cancel_jobs(jobs)
+
+    def preflight(self, config: Config, run: Path) -> int:
+        """As a batch job with the partition, container and set-up lines of the run; waits for its end."""
+        short = {"time": JOB_MINUTES, "chain": 1, "requeues": 0}
+        config = config.model_copy(update={"launch": config.launch.model_copy(update=short)})
+        (run / "logs").mkdir()
+        (job,) = submit(plan_job(config, run, Resources(), run / "job.sh", only_preflight=True))
+        nodes = f"{config.launch.nodes} node{'s' * (config.launch.nodes > 1)}"
+        print(f"job {job} checks {nodes} as soon as SLURM starts it; Ctrl-C cancels it", file=sys.stderr)
+        try:
+            wait_for(job)
+        except KeyboardInterrupt:
+            cancel_jobs([job])
+            raise
+        said = "".join(log.read_text(errors="replace") for log in sorted((run / "logs").glob("*.out"))).splitlines()
+        problems = [line for line in said if line.startswith("isoflop: ")]
+        if not problems and (run / "preflight.json").is_file():
+            return DONE
+        ended = f"isoflop: job {job} ended before it had checked its nodes"
+        print("\n".join(problems or [ended, *said]), file=sys.stderr)
+        return BAD_INPUT
 
 
 def plan_job(config: Config, run: Path, place: Resources, script: Path, *, only_preflight: bool = False) -> LaunchPlan:
@@ -31,23 +101,6 @@ def plan_job(config: Config, run: Path, place: Resources, script: Path, *, only_
     text = batch_script([config], [run], place, run / "logs", only_preflight=only_preflight)
     submit = Command(("sbatch", "--parsable", str(script)))
     return LaunchPlan((submit,) * config.launch.chain, {script: text})
-
-
-def plan_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
-    """A sweep as one job array, one run folder a task. Raises UserError where runs ask for different resources.
-
-    The script and the logs of the batch shells go to `folder`; a rank's log goes to its run folder.
-    """
-    different = [str(run) for config, run in zip(configs, runs, strict=True) if config.launch != configs[0].launch]
-    if different:
-        raise UserError(
-            f"launch: an array's runs share their resources, and {different[0]} asks for others than {runs[0]}"
-        )
-    if configs[0].launch.chain > 1:
-        raise UserError("launch.chain: a sweep is an array; its jobs are put back into the queue (launch.requeues)")
-    script = folder / "job.sh"
-    text = batch_script(configs, runs, place, folder)
-    return LaunchPlan((Command(("sbatch", "--parsable", str(script))),), {script: text})
 
 
 def batch_script(

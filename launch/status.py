@@ -1,4 +1,4 @@
-"""What the runs of a root are doing, read from their folders and from SLURM's queue."""
+"""What the runs of a root are doing, read from their folders and from the queues of their launchers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.launcher import JobState, launcher_of
 from launch.records import LaunchRecord, read_launch
-from launch.submit import cancel_jobs, is_live, job_states
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import known_steps
 from trainer.report import RunData, read_run
@@ -25,9 +26,9 @@ class RunStatus:
     """One run at this moment; null where nothing is known."""
 
     run: str  # <experiment>/<run id>
-    state: str  # SLURM's, or: running, finished, stopped, failed, interrupted, not started
+    state: str  # the queue's, or: running, finished, stopped, failed, interrupted, not started
     launcher: str
-    jobs: tuple[str, ...]  # those that SLURM still knows, or all of them where none is known
+    jobs: tuple[str, ...]  # those that the queue still knows, or all of them where none is known
     step: int
     steps: int | None  # null where a measured budget ends the run
     tokens_per_second: float | None
@@ -42,7 +43,7 @@ def read_status(root: Path) -> list[RunStatus]:
     if not runs:
         raise UserError(f"status: no runs under {root}; name the root of some runs")
     launches = {run: read_launch(run) for run in runs}
-    states = job_states([job for launch in launches.values() if launch for job in launch.jobs])
+    states = _states([launch for launch in launches.values() if launch])
     readable = []
     for run in sorted(runs, key=lambda run: launches[run].time if launches[run] else 0.0):  # type: ignore[union-attr]
         try:
@@ -52,7 +53,15 @@ def read_status(root: Path) -> list[RunStatus]:
     return readable
 
 
-def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> RunStatus:
+def _states(launches: Sequence[LaunchRecord]) -> dict[str, JobState]:
+    """The state of every job that its queue still knows; each queue is asked once."""
+    jobs: dict[str, list[str]] = {}
+    for launch in launches:
+        jobs.setdefault(launch.launcher, []).extend(launch.jobs)
+    return {job: state for name, own in jobs.items() for job, state in launcher_of(name).states(own).items()}
+
+
+def _status(run: Path, launch: LaunchRecord | None, states: dict[str, JobState]) -> RunStatus:
     run_data = read_run(run)
     last = run_data.steps.kept[-1] if run_data.steps.kept else {}
     event = run_data.events[-1] if run_data.events else {}
@@ -72,15 +81,15 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, str]) -> R
     )
 
 
-def _state(run_data: RunData, jobs: list[str]) -> str:
-    """A live job's state is SLURM's; an ended one's is what the run itself wrote down."""
-    live = [state for state in jobs if is_live(state)]
+def _state(run_data: RunData, jobs: list[JobState]) -> str:
+    """A live job's state is its queue's; an ended one's is what the run itself wrote down."""
+    live = [job.text for job in jobs if job.live]
     if live:
         return next((state for state in live if state.startswith("running")), live[0])
     if RunFolder(run_data.run).holder() is not None:
         return "running"
     if not run_data.events:
-        return jobs[0] if jobs else "not started"
+        return jobs[0].text if jobs else "not started"
     return run_data.status
 
 
@@ -134,17 +143,18 @@ def _event_text(run: RunStatus) -> str:
 
 
 def cancel(run: Path) -> str:
-    """End a run: its SLURM jobs, or the process here that holds it, which saves first. Returns what was done.
+    """End a run: its jobs in a queue, or the process here that holds it, which saves first. Returns what was done.
 
     Raises UserError where nothing runs or where it runs out of reach.
     """
     launch = read_launch(run)
     if launch and launch.jobs:
-        states = job_states(list(launch.jobs))
-        live = [job for job in launch.jobs if is_live(states.get(job, ""))]
+        launcher = launcher_of(launch.launcher)
+        states = launcher.states(launch.jobs)
+        live = [job for job in launch.jobs if job in states and states[job].live]
         if not live:
             raise UserError(f"cancel: {run}: no job of it is in the queue ({' '.join(launch.jobs)})")
-        cancel_jobs(live)
+        launcher.cancel(live)
         return f"cancelled job {' '.join(live)}"
     holder = RunFolder(run).holder()
     if holder is None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Sequence
 
 from launch.plan import LaunchPlan
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
+POLL_SECONDS = 2.0  # between two queries of the queue
+ABSENT_POLLS = 3  # queries in a row that did not find the job: it has ended
 JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # 12, or 12_3 for a task of an array
 
 
@@ -49,7 +53,7 @@ def is_live(state: str) -> bool:
     return state.startswith(LIVE)
 
 
-def job_states(jobs: list[str]) -> dict[str, str]:
+def job_states(jobs: Sequence[str]) -> dict[str, str]:
     """SLURM's word for the state of each job that it still knows. Empty where there is no SLURM."""
     if not jobs or shutil.which("squeue") is None:
         return {}
@@ -65,7 +69,18 @@ def job_states(jobs: list[str]) -> dict[str, str]:
     return {job: found[job] for job in jobs if job in found}
 
 
-def cancel_jobs(jobs: list[str]) -> None:
+def wait_for(job: str) -> None:
+    """Return once a job has ended."""
+    absent = 0
+    while absent < ABSENT_POLLS:
+        time.sleep(POLL_SECONDS)
+        state = job_states([job]).get(job)
+        if state is not None and not is_live(state):
+            return
+        absent = absent + 1 if state is None else 0
+
+
+def cancel_jobs(jobs: Sequence[str]) -> None:
     """Cancel SLURM jobs. Raises UserError in scancel's own words."""
     if shutil.which("scancel") is None:
         raise UserError("cancel: there is no scancel on the path; log in to a host of the cluster")

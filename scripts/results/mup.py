@@ -32,7 +32,7 @@ from trainer.data import Samples, prepare
 from trainer.models import NOT_A_TARGET, build, initialize
 from trainer.scaling.coordinates import Coordinates, coordinate_check
 from trainer.training.lr_schedule import learning_rate
-from trainer.training.optimizer import adamw, set_learning_rate
+from trainer.training.optimizers import make_optimizer, set_learning_rate
 from trainer.utils.files import write_atomic
 from trainer.utils.progress import progress_bar
 
@@ -72,7 +72,7 @@ def held_out_loss(config: Config) -> float:
     samples, held_out = Samples(prepared, config, "train"), Samples(prepared, config, "held_out")
     model = build(config)
     initialize(model, config.seed)
-    optimizer, size = adamw(model, config.optim), config.optim.batch_size
+    optimizer, size = make_optimizer(model, config.optim), config.optim.batch_size
 
     def loss_of(source: Samples, first: int, count: int) -> Any:
         batch = {name: torch.from_numpy(array) for name, array in source.batch(first, first + count).items()}

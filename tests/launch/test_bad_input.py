@@ -52,7 +52,7 @@ WRONG: list[tuple[str, str]] = [
     ("launch.processes=2 launch.gpus_per_node=2", "launch.processes: launch.gpus_per_node sets it"),
     ("launch=torchrun launch.hosts=a,b", "launch.hosts=a,b: a list is written in brackets: launch.hosts=[a,b]"),
     ("launch=torchrun launch.ssh=true", "launch.ssh: name the hosts, e.g. launch.hosts=[node1,node2]"),
-    ("launch=slurm launch.hosts=[a]", "launch.hosts: launch=slurm does not read them; launch=torchrun does"),
+    ("launch=slurm launch.hosts=[a]", "launch.hosts: launch=slurm does not read it; torchrun does"),
     ("launch=slurm launch.sbatch=[exclusive]", "launch.sbatch: 'exclusive' is no option; they begin with dashes"),
     ("launch=slurm launch.srun=[exact]", "launch.srun: 'exact' is no option; they begin with dashes"),
     ("launch=slurm launch.nodes=two", "launch.nodes: 'two' given, a valid integer [nodes] wanted"),

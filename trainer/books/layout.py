@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.books.parameters import parameters
 from trainer.config import Config
+from trainer.descriptions.optimizers import OPTIMIZERS
 
 
 def world_size(config: Config) -> int:
@@ -16,6 +17,12 @@ def zero_stage(config: Config) -> int:
     if config.engine.zero_stage is not None:
         return config.engine.zero_stage
     return 0 if world_size(config) == 1 else 1
+
+
+def checkpoint_bytes(config: Config) -> int:
+    """Of a checkpoint: fp32 weights and states of the optimizer."""
+    count = parameters(config).total
+    return 4 * (count + OPTIMIZERS[config.optim.name].state_numbers(count))
 
 
 def micro_batch(config: Config) -> int:

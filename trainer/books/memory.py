@@ -1,7 +1,8 @@
 """Memory of one rank at its peak, by purpose.
 
 States as ZeRO divides them (Rajbhandari et al. 2020, section 3) and DeepSpeed holds them: fp32 weights, gradients and
-two moments, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, and the buckets.
+the optimizer's states, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, and
+the buckets.
 The peak is the largest of four moments: the end of the forward pass, the loss, the first gradients, the optimizer step.
 """
 
@@ -15,6 +16,7 @@ from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, worl
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.config import Config
+from trainer.descriptions.optimizers import OPTIMIZERS
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 
@@ -50,7 +52,7 @@ def memory(config: Config) -> MemoryAccount:
     weights = count if stage < 3 else share + (min(count, MAX_LIVE) if ranks > 1 else 0)
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
     weights += count if config.task.kind == "preference" else 0  # the reference
-    optimizer = 2 * (share if stage else count)
+    optimizer = OPTIMIZERS[config.optim.name].state_numbers(share if stage else count)
     gradients = share if stage else count
     bucket = _bucket(config) if stage else 0
     host = 0

@@ -12,6 +12,7 @@ from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.wire import wire
 from trainer.config import Config
+from trainer.descriptions.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,16 @@ def work(config: Config) -> Work:
     kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
     again = 4 / 3 if config.engine.activation_checkpointing else 1.0
     count = parameters(config).total
+    states = OPTIMIZERS[config.optim.name].state_numbers(count)
     return Work(
         product_flop=products,
         score_flop=scores + recomputed * share,
         # What is kept is written once and read twice, its gradient written and read.
         activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies),
         loss_bytes=passes * kept.logits,
-        # Weights, gradients and two moments are read, all but the gradients written (fused AdamW), and one more pass
-        # over the gradients for their norm; gradients are added up once a micro-batch.
-        optimizer_bytes=FP32 * (9 * count / (ranks if zero_stage(config) else 1) + 3 * passes * count),
+        # Weights, gradients and states are read, all but the gradients written (a fused update), and one more pass over
+        # the gradients for their norm; gradients are added up once a micro-batch.
+        optimizer_bytes=FP32 * ((5 * count + 2 * states) / (ranks if zero_stage(config) else 1) + 3 * passes * count),
         wire_bytes=wire(config).total,
         layers=passes * model.depth * (2 if model.family == "encoder_decoder" else 1),
     )

@@ -19,7 +19,7 @@ def report(arguments: list[str]) -> int:
     if strange:
         raise UserError(f"{strange[0]}: report takes a run, and a site to price it at (site=..., site.pue=...)")
     site = change(RunFolder(run).load_config(), overrides).site if overrides else None
-    finish_report(run, site=site, as_json="--json" in flags, to_wandb=False)
+    finish_report(run, site=site, as_json="--json" in flags, publish=False)
     return 0
 
 

@@ -11,6 +11,7 @@ from trainer.compose.overrides import Override, by_new_name, parse
 from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE, groups, sources
 from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
+from trainer.config.choice import UNREAD_TAKEN
 from trainer.config.validate import section_of, validate
 from trainer.utils.errors import UserError
 from trainer.utils.hydra_names import hydras_own
@@ -40,7 +41,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     stated |= {key for key, origin in said.items() if origin.layer == EXPERIMENT}
     _one_budget(data, given if any(key.startswith("budget.") for key in given) else stated)
     try:
-        return _checked(data, wrong + _size_alone(stated) + _ranks_once(stated))
+        return sized(validate(data, wrong + _size_alone(stated) + _ranks_once(stated), rules=_countable))
     except UserError as error:
         raise UserError("\n".join(_by_place(str(error).splitlines(), said))) from None
 
@@ -108,11 +109,6 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
         theirs = origin is not None and origin.file is not None and origin.layer != PACKAGE
         placed.append(f"{origin.place}: {line}" if theirs and origin else line)
     return placed
-
-
-def _checked(plain: Mapping[str, Any], wrong: Iterable[str]) -> Config:
-    """The configuration, with the shape that `model.size` asks for. Raises UserError with every error at once."""
-    return sized(validate(plain, wrong, rules=_countable))
 
 
 def _countable(config: Config) -> list[str]:
@@ -200,7 +196,13 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     _one_budget(data, given)
     if "launch.processes" in given and "launch.gpus_per_node" not in given:
         data["launch"]["gpus_per_node"] = None  # it would set the number again
-    return _checked(data, _ranks_once(given))
+
+    def rules(config: Config) -> list[str]:
+        """What the run began with may be left unread, what is given now may not."""
+        found = config.unread().items()
+        return [*_countable(config), *(line for key, line in found if key in given or key.split(".")[0] in given)]
+
+    return sized(validate(data, _ranks_once(given), rules=rules, context=UNREAD_TAKEN))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from trainer.config.curriculum import Curriculum, Stage
 from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
-from trainer.config.launching import SECRET_NAME, LaunchConfig
+from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
     SPARSE_PEAKS,
     CheckpointConfig,
@@ -39,6 +39,7 @@ from trainer.config.science import (
 from trainer.config.task import TaskConfig
 from trainer.config.whole import MACHINERY, SCIENCE, Config, load
 from trainer.utils.schema import CONTROL, Count, Paths, Section, key
+from trainer.utils.shell_values import SECRET_NAME
 
 __all__ = [
     "CONTROL",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
+from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, Paths, Section, folder_path, key, plain_name
+from trainer.utils.schema import Count, Section, folder_path, key, plain_name
 
 
 class EngineConfig(Section):
@@ -186,19 +188,13 @@ class MeterConfig(Section):
         return self
 
 
-class TrackerConfig(Section):
+@with_keys
+class TrackerConfig(Choosing):
     """Who hears of the steps: the terminal, metrics.jsonl, Weights & Biases."""
 
-    console: Literal["auto", "live", "plain", "none"] = key(
-        "auto", "progress: live on a terminal, plain lines otherwise"
-    )
+    ALL: ClassVar = TRACKERS
+
     every_steps: int = key(10, "steps between two plain lines and two W&B log calls", "steps", ge=1)
-    wandb: Literal["auto", "online", "offline", "disabled"] = key(
-        "disabled", "auto: online with a key and a server that answers, else offline"
-    )
-    project: str = key("isoflop", "W&B project")
-    entity: str | None = key(None, "W&B entity")
-    tags: Paths = key((), "W&B tags")
 
 
 class CheckpointConfig(Section):

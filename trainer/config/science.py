@@ -10,6 +10,8 @@ from pydantic import field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
+from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Paths, Section, key
 
@@ -135,19 +137,16 @@ class TokenizerConfig(Section):
     )
 
 
-class OptimConfig(Section):
-    """AdamW with decay on matrices only, and its schedule."""
+@with_keys
+class OptimConfig(Choosing):
+    """The optimizer, with decay on matrices only, and its schedule."""
 
+    CHOICES: ClassVar = {"name": OPTIMIZERS, "schedule": SCHEDULES}
+
+    name: str = key("adamw", "optimizer", introduced="adamw")
     lr: float = key(3e-3, "peak learning rate", gt=0)
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = key(
-        "cosine", "shape after warm-up (wsd: warm-up, stable, decay)"
-    )
+    schedule: str = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay)")
     warmup_steps: int | None = key(None, "linear warm-up; null: a tenth of the run, 2000 at most", "steps", ge=0)
-    decay_fraction: float = key(0.2, "share of the steps that the final decay of wsd takes", gt=0, le=1)
-    min_lr_ratio: float = key(0.1, "final over peak learning rate", ge=0, le=1)
-    beta1: float = key(0.9, "decay of the first moment", ge=0, lt=1)
-    beta2: float = key(0.95, "decay of the second moment", ge=0, lt=1)
-    epsilon: float = key(1e-8, "added to the root of the second moment", gt=0)
     weight_decay: float = key(0.1, "decoupled decay of matrices; norms and biases are not decayed", ge=0)
     clip: float | None = key(1.0, "largest global gradient norm; null: no clipping", gt=0)
     batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1)

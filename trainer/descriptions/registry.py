@@ -28,6 +28,11 @@ class Description:
     class Keys(Section):
         """The configuration keys that this thing reads; those that several things read are inherited by all of them."""
 
+    @classmethod
+    def faults(cls) -> list[str]:
+        """What is wrong with the description itself, beyond members that it lacks: a line for each."""
+        return []
+
     def misfits(self, group: Any) -> list[str]:
         """What does not fit among the values of the group that chose this thing: `key: what is wrong`, one a line."""
         return []
@@ -44,8 +49,9 @@ class Registry(Mapping[str, D], Generic[D]):
     one name, or a key of two of them is not the same key.
     """
 
-    def __init__(self, kind: str, package: str, base: type[D]) -> None:
-        self.kind, self.package, self.base = kind, package, base
+    def __init__(self, kind: str, package: str, base: type[D], chosen_by: str | None = None) -> None:
+        """chosen_by: the key or the group of the command line that chooses one; null: called as the kind."""
+        self.kind, self.package, self.base, self.chosen_by = kind, package, base, chosen_by or kind
 
     def __getitem__(self, name: str) -> D:
         """Raises UserError for a name that nothing of this kind has."""
@@ -66,14 +72,11 @@ class Registry(Mapping[str, D], Generic[D]):
 
     def implementation(self, name: str) -> Any:
         """What the description of this name says implements it. Raises UserError where that cannot be imported."""
-        description = self[name]
-        module, _, attribute = description.implementation.partition(":")
+        place = self[name].implementation
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return imported(place)
         except (ImportError, AttributeError) as error:
-            raise UserError(
-                f"{self.kind} {name}: no implementation at {description.implementation} ({error})"
-            ) from error
+            raise UserError(f"{self.kind} {name}: no implementation at {place} ({error})") from error
 
     def readers(self, key: str) -> list[str]:
         """Names of the things that read this configuration key."""
@@ -91,6 +94,8 @@ class Registry(Mapping[str, D], Generic[D]):
         found = [one for module in modules for one in vars(module).values() if self._describes(one, module)]
         found.sort(key=lambda one: (getattr(one, "name", ""), one.__module__))
         if wrong := [*self._incomplete(found), *self._same_names(found), *self._colliding_keys(found)]:
+            raise UserError("\n".join(wrong))
+        if wrong := [f"{_place(one)}: {line}" for one in found for line in one.faults()]:
             raise UserError("\n".join(wrong))
         return {one.name: one() for one in found}
 
@@ -128,6 +133,12 @@ class Registry(Mapping[str, D], Generic[D]):
                         f"{_place(one)}: the key {key!r} is another one than that of {_place(other)}; "
                         "inherit it from there, or choose another name"
                     )
+
+
+def imported(place: str) -> Any:
+    """What "module:attribute" names. Raises ImportError and AttributeError."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _imported(name: str) -> ModuleType:

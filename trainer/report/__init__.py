@@ -8,10 +8,12 @@ from pathlib import Path
 
 from trainer.books import format_price_tag
 from trainer.config import SiteConfig
+from trainer.descriptions.registry import imported
+from trainer.descriptions.trackers import trackers_on
 from trainer.report.card import card
 from trainer.report.html_page import run_page
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
-from trainer.report.publishing import publish, write_data_card
+from trainer.report.publishing import write_data_card
 from trainer.report.run_data import RunData, read_run
 from trainer.utils.files import write_atomic
 
@@ -39,16 +41,18 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
     write_atomic(run / "report.html", run_page(run_data))
 
 
-def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False, to_wandb: bool = True) -> None:
+def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False, publish: bool = True) -> None:
     """Write the run's report, add its line to the ledger of its root, and print its price tag. With `site` the run is
-    priced as if it had run there, and the ledger and W&B stay as they are."""
+    priced as if it had run there, and the ledger stays as it is. publish: trackers publish it where they do so."""
     write_report(run, site)
     run_data = read_run(run, site)
     if site is None:
         append_ledger(run)
-        if to_wandb and run_data.config.tracker.wandb != "disabled":
+        places = [one.publish for one in trackers_on(run_data.config.tracker) if one.publish is not None]
+        if publish and places:
             write_data_card(run_data)
-            publish(run_data)
+            for place in places:
+                imported(place)(run_data)
     tag = run_data.tag
     if as_json:
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))

@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainer.descriptions.trackers import words_off
 from trainer.run.child_process import apart
 from trainer.run.start import ready
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError
 
-QUIET = ("tracker.console=none", "tracker.wandb=disabled", "evaluation.every_steps=null", "checkpoint.every_steps=null")
+UNINTERRUPTED = ("evaluation.every_steps=null", "checkpoint.every_steps=null")
 
 
 def finetune(
@@ -25,10 +26,10 @@ def finetune(
     task: an option of the group `task`; null: the overrides describe one, as on the command line. The checks before
     the run raise UserError; a run that fails raises RuntimeError.
     """
-    words = [f"from={run}", *QUIET, *([] if task is None else [f"task={task}"])]
+    words = [f"from={run}", *words_off(), *UNINTERRUPTED, *([] if task is None else [f"task={task}"])]
     words += [] if steps is None else [f"budget.steps={steps}"]
     words += [] if seed is None else [f"seed={seed}"]
-    config, folder = ready([*words, *overrides], launchers=("local",))
+    config, folder = ready([*words, *overrides], to_train=True)
 
     def work() -> int:
         from launch import run_local

@@ -9,6 +9,7 @@ from trainer.tasks import Examples, classes, longest, open_task
 from trainer.utils.errors import UserError
 
 ROUND = 8  # rows are a multiple of so many tokens long: what tensor cores take whole
+OPTIM = {"lr": 5e-4, "schedule": "linear", "min_lr_ratio": 0.0, "weight_decay": 0.01}
 EPOCHS = 3  # of a tuning run without a budget (Devlin et al. 2019, appendix A.3: 2 to 4)
 
 
@@ -27,7 +28,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "model": before.model.model_copy(update={"vocabulary": before.vocabulary, "max_length": before.max_length}),
             "data": before.data.model_copy(update={"stages": ()}),
             "tokenizer": TokenizerConfig(path=str(parent.tokenizer.absolute())),
-            "optim": OptimConfig(lr=5e-4, schedule="linear", min_lr_ratio=0.0, weight_decay=0.01),
+            "optim": OptimConfig.model_validate(OPTIM),
             "budget": BudgetConfig(steps=1),
             "run": RunConfig(root=before.run.root, cache=before.run.cache),
             "task": TaskConfig(),

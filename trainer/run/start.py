@@ -16,10 +16,14 @@ from pathlib import Path
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
 from trainer.config.numerics import asked, numerics
+from trainer.descriptions.launchers import LAUNCHERS
+from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
 from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
+from trainer.trackers import check as check_trackers
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
@@ -39,7 +43,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
 
     with _aside() if as_json else contextlib.nullcontext():
         config, folder, given = described(words)
-        _started_here(config, ("local",))
+        _trained_here(config)
         with resumable(folder):
             make_ready(config, folder, given)
             code = run_local(config, folder.path)
@@ -81,11 +85,12 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         return 0
     outlive_readers()
     config, folder, given = described(words)
-    verb = "train" if config.launch.name == "local" else "launch"
-    with contextlib.nullcontext() if config.launch.name == "slurm" else resumable(folder, verb):
+    launcher = LAUNCHERS[config.launch.name]
+    verb = "train" if launcher.trains else "launch"
+    with contextlib.nullcontext() if launcher.queues else resumable(folder, verb):
         make_ready(config, folder, given)
         code = run_launch(config, folder.path)
-    if config.launch.is_here and code in TRAINED:
+    if config.launch.is_here and not launcher.queues and code in TRAINED:
         from trainer.report import report_attempt
 
         report_attempt(folder.path)
@@ -95,11 +100,11 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
 
 def launch_many(words: list[str], *, dry_run: bool = False) -> int:
-    """A sweep: under SLURM one job array, elsewhere one run after the other."""
+    """A sweep: one job array where the launcher has such, elsewhere one run after the other."""
     from launch import Resources, plan_array, show, submit_array
 
     runs = _checked_sweep(words)
-    if described(runs[0])[0].launch.name != "slurm":
+    if not LAUNCHERS[described(runs[0])[0].launch.name].arrays:
         return _one_after_the_other(runs, partial(launch, dry_run=dry_run))
     now = f"{datetime.now():%Y%m%d-%H%M%S}"
     if not any(word.startswith("run.id=") for word in words):  # runs that differ in machinery alone have one hash
@@ -151,13 +156,15 @@ def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int])
     return max((abs(code) for code in codes), default=0)
 
 
-def ready(
-    words: list[str], processes: int | None = None, launchers: tuple[str, ...] = ("local", "torchrun", "slurm")
-) -> tuple[Config, RunFolder]:
-    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
+def ready(words: list[str], processes: int | None = None, *, to_train: bool = False) -> tuple[Config, RunFolder]:
+    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return.
+
+    to_train: the run is to start in here, so a configuration that another verb starts is refused.
+    """
     ranks = [] if processes is None else [f"launch.processes={processes}"]
     config, folder, given = described([*words, *ranks])
-    _started_here(config, launchers)
+    if to_train:
+        _trained_here(config)
     make_ready(config, folder, given)
     return config, folder
 
@@ -172,11 +179,12 @@ def ready_config(config: Config) -> RunFolder:
     return folder
 
 
-def _started_here(config: Config, launchers: tuple[str, ...]) -> None:
+def _trained_here(config: Config) -> None:
     """Raise UserError where another verb starts such runs."""
     name = config.launch.name
-    if name not in launchers:
-        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with launch=local")
+    if not LAUNCHERS[name].trains:
+        ways = " or ".join(f"launch={one.name}" for one in LAUNCHERS.values() if one.trains)
+        raise UserError(f"launch={name}: isoflop launch starts it; isoflop train runs on this host, with {ways}")
 
 
 def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
@@ -212,6 +220,7 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
         same_science(before, config, folder, new_science)
+        _states_fit(before, config)
         if before.model != config.model:
             _weights_fit(config, folder)
     return config, folder, words
@@ -226,10 +235,7 @@ def check_run(config: Config) -> None:
     check_family(config)
     if config.launch.is_here:
         _device_exists(config)
-    if config.tracker.wandb == "online":
-        from trainer.trackers import check as check_wandb
-
-        check_wandb(config)
+    check_trackers(config)
 
 
 def _runs_named(words: list[str], key: str) -> str | None:
@@ -278,6 +284,16 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
 
 def _is_place(key: str) -> bool:
     return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
+
+
+def _states_fit(before: Config, config: Config) -> None:
+    """Raise UserError where new science asks for an optimizer that keeps other states than the run's checkpoint has."""
+    kept, wanted = OPTIMIZERS[before.optim.name].states, OPTIMIZERS[config.optim.name].states
+    if kept != wanted:
+        raise UserError(
+            f"new_science: {config.optim.name} cannot go on from the checkpoint of {before.optim.name}: it keeps "
+            f"{', '.join(wanted) or 'nothing'}, the checkpoint has {', '.join(kept) or 'nothing'}; start a new run"
+        )
 
 
 def _weights_fit(config: Config, folder: RunFolder) -> None:
@@ -350,7 +366,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             write_atomic(folder.config, config.to_yaml(numerics=known))
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
-    if config.tracker.console != "none":
+    if any(tracker.prints for tracker in trackers_on(config.tracker)):
         print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
 
 

@@ -14,7 +14,7 @@ from trainer.config import Config
 from trainer.models import build, initialize
 from trainer.models.parts import Head
 from trainer.models.stack import Stack
-from trainer.training.optimizer import adamw
+from trainer.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def coordinate_check(config_of: Callable[[int], Config], widths: Sequence[int], 
 def _changes(config: Config, updates: int) -> dict[str, list[float]]:
     model = build(config)
     initialize(model, config.seed)
-    optimizer, batch = adamw(model, config.optim), _random_batch(config)
+    optimizer, batch = make_optimizer(model, config.optim), _random_batch(config)
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, module: nn.Module) -> None:

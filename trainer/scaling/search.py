@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.compose import Override, compose, parse
+from trainer.descriptions.launchers import LAUNCHERS
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each, short_name, value_names
 from trainer.scaling.sweep import WorkerPool, finished, lock_folders, make_ready, print_summary
@@ -48,8 +49,10 @@ class Space:
         """The first trials as they would be without any result. Raises UserError with what is wrong in any of them."""
         drawn = propose(self.ranges, [], min(trials, SAMPLE))
         runs = each(enumerate(drawn), lambda numbered: self.run(*numbered))
-        if any(run.config.launch.name == "slurm" for run in runs):
-            raise UserError("launch=slurm: a search waits for the losses of its runs; start it inside of an allocation")
+        if queues := [name for run in runs if LAUNCHERS[name := run.config.launch.name].queues]:
+            raise UserError(
+                f"launch={queues[0]}: a search waits for the losses of its runs; start it inside of an allocation"
+            )
         return runs
 
 

@@ -17,6 +17,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from trainer.config.host import threads
+from trainer.descriptions.launchers import LAUNCHERS
 from trainer.report.run_data import read_run
 from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
@@ -52,7 +53,7 @@ def train_all(runs: Sequence[PlannedRun], *, jobs: int = 1, retries: int = 1, as
     code of the whole: 1 where a run failed, 75 where a signal stopped them."""
     from trainer.run.start import start
 
-    if runs[0].config.launch.name == "slurm":
+    if LAUNCHERS[runs[0].config.launch.name].arrays:
         check(runs, jobs=jobs)
         return _submit([run for run in runs if not finished(run)])
     make_ready(runs, jobs=jobs)
@@ -106,14 +107,14 @@ def print_summary(
 
 
 def _submit(runs: Sequence[PlannedRun]) -> int:
-    """The runs as one SLURM job array."""
-    from launch import require_slurm, submit_array
+    """The runs as one job array."""
+    from launch import launcher_of, submit_array
     from trainer.run.start import ready
 
     if not runs:
         print("all runs are finished")
         return 0
-    require_slurm()  # before any folder is made
+    launcher_of(runs[0].config.launch.name).require()  # before any folder is made
     frozen = [ready(list(run.words)) for run in runs]
     folder = runs[0].folder.path.parent
     job = submit_array([config for config, _ in frozen], [run.path for _, run in frozen], folder / ".array")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
-from trainer.trackers.console import ConsoleTracker
-from trainer.trackers.jsonl import JsonlTracker, read_events, read_metrics
+from trainer.descriptions.registry import imported
+from trainer.descriptions.trackers import TRACKERS, trackers_on
+from trainer.trackers.jsonl import read_events, read_metrics
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, Tracker, warn
-from trainer.trackers.wandb_server import check
 
 __all__ = ["RunContext", "Tracker", "Trackers", "check", "make_trackers", "read_events", "read_metrics"]
 
@@ -24,14 +24,15 @@ def make_trackers(config: Config, run: Path, *, rank: int, resumed_from: int = 0
     """The trackers that the configuration asks for; none on ranks other than 0."""
     if rank != 0:
         return Trackers(())
-    trackers: list[Tracker] = [JsonlTracker(run)]
-    if config.tracker.console != "none":
-        trackers.append(ConsoleTracker(config.tracker))
-    if config.tracker.wandb != "disabled":
-        from trainer.trackers.wandb import WandbTracker
+    makers = [TRACKERS.implementation(one.name) for one in trackers_on(config.tracker)]
+    return Trackers([make(config, run, resumed_from) for make in makers])
 
-        trackers.append(WandbTracker(config, run, resumed_from=resumed_from))
-    return Trackers(trackers)
+
+def check(config: Config) -> None:
+    """Before a run starts: raise UserError where a tracker that is asked for cannot do what it promises."""
+    for one in trackers_on(config.tracker):
+        if one.check is not None:
+            imported(one.check)(config)
 
 
 class Trackers:

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections import deque
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.books.run_length import known_steps, run_tokens
-from trainer.config import TrackerConfig
+from trainer.config import Config, TrackerConfig
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due
 
@@ -166,6 +167,10 @@ class ConsoleTracker:
             self._live.console.print(Text(text))
         else:
             print(text, file=self._stream, flush=True)
+
+
+def make(config: Config, run: Path, resumed_from: int) -> ConsoleTracker:
+    return ConsoleTracker(config.tracker)
 
 
 def _held_out(record: EvaluationRecord) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books.records import read_lines
+from trainer.config import Config
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext
 
@@ -83,6 +84,10 @@ class JsonlTracker:
     def finish(self, status: str, summary: dict[str, Any]) -> None:
         self._metrics.close()
         self._events.close()
+
+
+def make(config: Config, run: Path, resumed_from: int) -> JsonlTracker:
+    return JsonlTracker(run)
 
 
 def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]:

@@ -154,6 +154,10 @@ class WandbTracker:
             warn(f"wandb: the server did not take everything in {self._finish_seconds:.0f} s; the data is safe on disk")
 
 
+def make(config: Config, run: Path, resumed_from: int) -> WandbTracker:
+    return WandbTracker(config, run, resumed_from=resumed_from)
+
+
 def begin(
     folder: Path,
     config: Config,

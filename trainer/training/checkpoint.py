@@ -2,7 +2,7 @@
 
     checkpoints/step-00000200/
       model-00001-of-00002.safetensors      whole fp32 weights, a share of the parameters per rank
-      moments-00001-of-00002.safetensors    fp32 slices of AdamW's moments, keys `<kind>/<parameter>@<first element>`
+      moments-00001-of-00002.safetensors    fp32 slices of the optimizer's states, `<kind>/<parameter>@<first element>`
       manifest.json                         step, tensors, where each slice is, a sha256 of every file and of itself
 
 A rank that resumes asks for slices of flattened parameters, whatever the layout that wrote them.
@@ -60,8 +60,8 @@ class Snapshot:
     zero_stage: int
     shapes: dict[str, tuple[int, ...]]
     weights: dict[str, Tensor]  # whole, fp32
-    moments: dict[str, Tensor]  # `<kind>/<parameter>@<first element>` -> fp32 slice
-    slices: list[dict[str, Any]]  # what the moments are: name, kind, start, numel
+    states: dict[str, Tensor]  # `<kind>/<parameter>@<first element>` -> fp32 slice
+    slices: list[dict[str, Any]]  # what the states are: name, kind, start, numel
 
 
 def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor] | None = None) -> Snapshot:
@@ -75,15 +75,15 @@ def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor]
         for index, (name, weight) in enumerate(engine.weights())
         if index % world.size == world.rank
     }
-    moments: dict[str, Tensor] = {}
+    states: dict[str, Tensor] = {}
     slices = []
-    for fragment in engine.moments(to_save=True):
+    for fragment in engine.optimizer_states(to_save=True):
         key = f"{fragment.kind}/{fragment.name}@{fragment.start}"
-        moments[key] = _copied(key, fragment.tensor, buffers)
+        states[key] = _copied(key, fragment.tensor, buffers)
         metadata = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start}
         slices.append(metadata | {"numel": fragment.tensor.numel()})
     engine.synchronize()
-    return Snapshot(step, engine.stage, engine.shapes(), weights, moments, slices)
+    return Snapshot(step, engine.stage, engine.shapes(), weights, states, slices)
 
 
 def _copied(name: str, tensor: Tensor, buffers: dict[str, Tensor]) -> Tensor:
@@ -134,12 +134,12 @@ def _write_share(saved: Snapshot, world: World, staging: Path) -> dict[str, Any]
     """This rank's two files."""
     suffix = f"{world.rank + 1:05d}-of-{world.size:05d}.safetensors"
     model_file = "model.safetensors" if world.size == 1 else f"model-{suffix}"
-    moments_file = f"moments-{suffix}"
+    states_file = f"moments-{suffix}"
     files = {
         model_file: _write_tensors(staging / model_file, saved.weights),
-        moments_file: _write_tensors(staging / moments_file, saved.moments),
+        states_file: _write_tensors(staging / states_file, saved.states),
     }
-    slices = [slice_ | {"file": moments_file} for slice_ in saved.slices]
+    slices = [slice_ | {"file": states_file} for slice_ in saved.slices]
     return {"files": files, "weights": dict.fromkeys(saved.weights, model_file), "moments": slices}
 
 
@@ -183,7 +183,7 @@ def _publish(
 
 
 def save_weights(checkpoints: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
-    """A checkpoint of step 0 from weights alone, as of an imported model; its moments read as zeros."""
+    """A checkpoint of step 0 from weights alone, as of an imported model; its optimizer states read as zeros."""
     target, staging = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
     _clear(staging)
     whole = {name: value.float().contiguous() for name, value in weights.items()}
@@ -269,7 +269,7 @@ class Checkpoint:
         return int(self.manifest["step"])
 
     def reader(self) -> Callable[[str, str, int, int], Tensor]:
-        """read(name, kind, start, numel): fp32 elements [start, start + numel) of a flattened parameter or moment."""
+        """read(name, kind, start, numel): fp32 elements [start, start + numel) of a flattened parameter or state."""
         slices: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for slice_ in self.manifest["moments"]:
             slices.setdefault((slice_["name"], slice_["kind"]), []).append(slice_)

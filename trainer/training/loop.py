@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trainer.books import memory, parameters
-from trainer.books.layout import micro_batch
+from trainer.books.layout import checkpoint_bytes, micro_batch
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 from trainer.config.host import precision
@@ -152,7 +152,7 @@ class Trainer:
             step if checkpoint else None,
             self._saved,
         )
-        self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(parameters(config).total))
+        self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(checkpoint_bytes(config)))
         stragglers = Stragglers(config.faults, world, self.metrics.event)
         self.data_watch.begin(step, manifest.get("trusted", 0) if manifest else 0)
         engine = self.engine

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from trainer.cli.main import main
-from trainer.compose import compose
+from trainer.compose import change, compose
 from trainer.config import Config, load, upgrade
 from trainer.utils.errors import UserError
 from trainer.utils.schema import Section, identity, key
@@ -116,6 +116,25 @@ def test_a_renamed_key_is_read_by_its_old_name(
     file.write_text(yaml.safe_dump(plain))
     assert load(file) == config
     assert isinstance(config, Config)
+
+
+def test_a_key_that_nothing_reads_is_kept_where_it_was_frozen_and_refused_where_it_is_given(tmp_path: Path) -> None:
+    """0.1.0 took optim.decay_fraction beside any schedule, and its value is part of the science hash."""
+    plain = Config().model_dump(mode="json")
+    plain["optim"] |= {"decay_fraction": 0.5}
+    del plain["optim"]["name"]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(plain))
+    before = load(file)
+    assert (before.optim.name, before.optim.decay_fraction) == ("adamw", 0.5)
+    assert change(before, ["seed=3"]).optim == before.optim
+    assert before.science_hash() != Config().science_hash()
+    refused = "^optim.decay_fraction: optim.schedule=linear does not read it; wsd does$"
+    with pytest.raises(UserError, match=refused):
+        change(before, ["optim.schedule=linear", "optim.decay_fraction=0.3"])
+    with pytest.raises(UserError, match=refused):
+        compose(["optim.schedule=linear", "optim.decay_fraction=0.3"])
+    assert change(before, ["optim.schedule=wsd", "optim.decay_fraction=0.3"]).optim.decay_fraction == 0.3
 
 
 @pytest.mark.parametrize("verb", ["ledger", "status"])

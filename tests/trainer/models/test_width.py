@@ -8,7 +8,7 @@ import torch
 from trainer.compose import compose
 from trainer.models import build, initialize, learning_rate_scales
 from trainer.models.parts import Head
-from trainer.training.optimizer import adamw, set_learning_rate
+from trainer.training.optimizers import make_optimizer, set_learning_rate
 from trainer.utils.errors import UserError
 
 PRESETS = ["llama-mini", "gpt-mini", "bert-base", "t5-small", "mbart-large-cc25"]
@@ -85,7 +85,7 @@ def test_the_first_update_moves_hidden_weights_less_and_decays_all_alike():
     model, config = wide("llama-mini", 256, "model.mup_base_width=64", "optim.weight_decay=0")
     decayed, decaying = wide("llama-mini", 256, "model.mup_base_width=64", "optim.weight_decay=0.5")
     for one, settings in ((model, config), (decayed, decaying)):
-        optimizer = adamw(one, settings.optim)
+        optimizer = make_optimizer(one, settings.optim)
         set_learning_rate(optimizer, 1e-2)
         before = {name: parameter.detach().clone() for name, parameter in one.named_parameters()}
         for parameter in one.parameters():
@@ -103,7 +103,7 @@ def test_the_first_update_moves_hidden_weights_less_and_decays_all_alike():
 
 def test_learning_rate_groups_leave_no_parameter_out():
     model, config = wide("t5-small", 128, "model.mup_base_width=64")
-    members = [p for group in adamw(model, config.optim).param_groups for p in group["params"]]
+    members = [p for group in make_optimizer(model, config.optim).param_groups for p in group["params"]]
     assert len(members) == len({id(p) for p in members}) == len(list(model.parameters()))
 
 

@@ -24,7 +24,7 @@ from trainer.training.distributed import World
 from trainer.training.engine.layouts import Fragment, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
-from trainer.training.optimizer import adamw, set_learning_rate
+from trainer.training.optimizers import make_optimizer, set_learning_rate
 
 MicroBatch = Mapping[str, np.ndarray]
 
@@ -44,7 +44,7 @@ class Engine:
         self.device = world.device
         self.stage = zero_stage(config)
         self._deepspeed = import_deepspeed(self.device.type)
-        self._layout = layout_of(self.stage)(self._deepspeed, world, config.optim.clip)
+        self._layout = layout_of(self.stage)(self._deepspeed, world, config.optim)
         settings = deepspeed_settings(config)
         self.accumulation = settings["gradient_accumulation_steps"]
         os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone
@@ -57,7 +57,10 @@ class Engine:
             name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
         }
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
-            model=self.model, optimizer=adamw(self.model, config.optim), config=settings, dist_init_required=False
+            model=self.model,
+            optimizer=make_optimizer(self.model, config.optim),
+            config=settings,
+            dist_init_required=False,
         )
         if config.engine.compile:
             self._engine.compile()
@@ -133,7 +136,7 @@ class Engine:
 
     def skip_update(self) -> None:
         """Forget the step's gradients, whatever they hold: weights and optimizer stay as they are, to the bit."""
-        for _ in self.moments():  # DeepSpeed links the optimizer's state after a step, so it must be there
+        for _ in self.optimizer_states():  # DeepSpeed links the optimizer's state after a step, so it must be there
             pass
         inner: Any = self._layout.inner
         inner.step = lambda *_: None
@@ -144,8 +147,8 @@ class Engine:
 
     def dry_run(self, micro_batches: Sequence[MicroBatch]) -> int:
         """A step that leaves no trace: gradients of these micro-batches, and no update. Returns the peak of memory in
-        bytes, with the optimizer's state. Weights, moments and random numbers stay as they are, to the bit."""
-        for _ in self.moments():  # an update would create them
+        bytes, with the optimizer's state. Weights, states and random numbers stay as they are, to the bit."""
+        for _ in self.optimizer_states():  # an update would create them
             pass
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -186,22 +189,23 @@ class Engine:
             with self._layout.whole(parameter):
                 yield name, parameter.data
 
-    def moments(self, *, to_save: bool = False) -> Iterator[Fragment]:
-        """This rank's fragments of AdamW's moments, created as zeros where no step was taken yet. At stage 0 every rank
-        holds everything; `to_save` then yields only an equal share of it."""
+    def optimizer_states(self, *, to_save: bool = False) -> Iterator[Fragment]:
+        """This rank's fragments of the optimizer's states, created as zeros where no step was taken yet. At stage 0
+        every rank holds everything; `to_save` then yields only an equal share of it."""
         return self._layout.fragments(to_save=to_save)
 
     @torch.no_grad()
     def load(self, step: int, read: Read) -> None:
         """Take over the state after `step` updates; `read(name, kind, start, numel)` gives fp32 stretches of a
-        flattened parameter, kind "weight" or one of MOMENTS."""
-        for fragment in self.moments():
+        flattened parameter, kind "weight" or one of the optimizer's states."""
+        for fragment in self.optimizer_states():
             fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
         for name, parameter in self.parameters.items():
             self._layout.load_weight(name, parameter, read)
         self._layout.loaded()
         for state in self._layout.inner.state.values():
-            state["step"].fill_(step)
+            if "step" in state:
+                state["step"].fill_(step)
 
     def close(self) -> None:
         """Before the process group goes: an engine that outlives it can abort the process."""

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.config import OptimConfig
+from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.training.distributed import World
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
 
 # What is used of DeepSpeed beside its documented calls -> the file of the package that defines it.
@@ -54,7 +55,7 @@ class Fragment:
     """A slice of a parameter's optimizer state on this rank: elements [start, start + numel) of `name`."""
 
     name: str
-    kind: str  # one of MOMENTS
+    kind: str  # one of the optimizer's `states`
     start: int
     tensor: Tensor  # 1-D fp32 view; writing into it changes the state
 
@@ -65,9 +66,10 @@ class Layout(ABC):
 
     forward_waits = False  # whether a forward pass waits for other ranks
 
-    def __init__(self, deepspeed: Any, world: World, clip: float | None) -> None:
-        """clip: the largest norm of the gradients; null: none."""
-        self.deepspeed, self.world, self.clip = deepspeed, world, clip
+    def __init__(self, deepspeed: Any, world: World, optim: OptimConfig) -> None:
+        self.deepspeed, self.world, self.clip = deepspeed, world, optim.clip
+        self.description = OPTIMIZERS[optim.name]
+        self.kinds = self.description.states
 
     def building(self, settings: dict[str, Any]) -> AbstractContextManager[Any]:
         """The context in which the model is built."""
@@ -90,8 +92,8 @@ class Layout(ABC):
 
     @abstractmethod
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
-        """This rank's slices of AdamW's moments, created as zeros where no step was taken yet; `to_save`: every element
-        on one rank only."""
+        """This rank's slices of the optimizer's states, created as zeros where no step was taken yet; `to_save`: every
+        element on one rank only."""
 
     @abstractmethod
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
@@ -106,12 +108,13 @@ class Layout(ABC):
         found: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return found
 
-    def moments_of(self, parameter: Tensor) -> dict[str, Tensor]:
+    def states_of(self, parameter: Tensor) -> dict[str, Tensor]:
         """The inner optimizer's state of one of its own parameters, created where there is none yet."""
         state: dict[str, Tensor] = self.inner.state[parameter]
-        if "step" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            for kind in MOMENTS:
+        if not state:
+            if self.description.counts_steps:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            for kind in self.kinds:
                 state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format).detach()
         return state
 
@@ -131,11 +134,11 @@ class Replicated(Layout):
 
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
         for name, parameter in self.parameters.items():
-            state = self.moments_of(parameter)
+            state = self.states_of(parameter)
             share = -(-parameter.numel() // self.world.size) if to_save else parameter.numel()
             start = min(share * self.world.rank, parameter.numel()) if to_save else 0
             numel = min(share, parameter.numel() - start)
-            for kind in MOMENTS if numel else ():
+            for kind in self.kinds if numel else ():
                 yield Fragment(name, kind, start, state[kind].view(-1).narrow(0, start, numel))
 
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
@@ -143,7 +146,7 @@ class Replicated(Layout):
 
 
 class PartitionedStates(Layout):
-    """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the moments."""
+    """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the states."""
 
     def attach(self, optimizer: Any, parameters: Mapping[str, Any]) -> None:
         """The norm is wanted before the step; DeepSpeed, which measures it inside, is given what was measured."""
@@ -162,8 +165,8 @@ class PartitionedStates(Layout):
             if mapping is None:  # this rank holds nothing of it
                 continue
             flat = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-            state, address = self.moments_of(flat), mapping.hp_fragment_address
-            for kind in MOMENTS:
+            state, address = self.states_of(flat), mapping.hp_fragment_address
+            for kind in self.kinds:
                 tensor = state[kind].narrow(0, address.start, address.numel)
                 yield Fragment(name, kind, mapping.lp_fragment_address.start, tensor)
 
@@ -206,8 +209,8 @@ class PartitionedParameters(Layout):
         # DeepSpeed's safe_get_local_optimizer_state gives a copy where states are offloaded; these are views.
         for name, parameter in self.parameters.items():
             group, offset, start, numel = self._place(parameter)
-            state = self.moments_of(self.optimizer.fp32_partitioned_groups_flat[group])
-            for kind in MOMENTS if numel else ():
+            state = self.states_of(self.optimizer.fp32_partitioned_groups_flat[group])
+            for kind in self.kinds if numel else ():
                 yield Fragment(name, kind, start, state[kind].narrow(0, offset, numel))
 
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:

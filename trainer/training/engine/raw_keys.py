@@ -47,7 +47,7 @@ REFUSED = {
     "optimizer": "set optim.* instead",
     "scheduler": "set optim.schedule instead",
     "zero_allow_untested_optimizer": "set optim.* instead",
-    "zero_force_ds_cpu_optimizer": "set engine.offload_optimizer instead, which steps with torch's AdamW",
+    "zero_force_ds_cpu_optimizer": "set engine.offload_optimizer instead, which steps with torch's optimizer",
     "gradient_clipping": "set optim.clip instead",
     "gradient_allreduce_op": "gradients are averaged over all targets of a step, whatever the number of ranks",
     "train_batch_size": "set optim.batch_size instead",

@@ -24,7 +24,8 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
         "gradient_accumulation_steps": micro_batches(config),
         "zero_optimization": zero,
         "gradient_clipping": (config.optim.clip or 0.0) if stage else 0.0,  # stage 0 is clipped here, with its norm
-        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW also when offloaded: DeepSpeed's own needs a compiler
+        "zero_force_ds_cpu_optimizer": False,  # torch's optimizer also when offloaded: DeepSpeed's own need a compiler
+        "zero_allow_untested_optimizer": True,  # DeepSpeed knows AdamW and few others; the update is element-wise
         "steps_per_print": 2**62,
     }
     if SHOWN.intersection(config.engine.deepspeed):

@@ -13,9 +13,9 @@ FACTOR = 1.5  # by which the slowest step and save so far may be exceeded
 BYTES_PER_SECOND = 100e6  # of a disk that was not measured yet
 
 
-def guessed_seconds(parameters: int) -> float:
-    """Time to write weights and both moments in fp32, before it was measured."""
-    return 12 * parameters / BYTES_PER_SECOND
+def guessed_seconds(checkpoint_bytes: int) -> float:
+    """Time to write a checkpoint, before it was measured."""
+    return checkpoint_bytes / BYTES_PER_SECOND
 
 
 class Deadline(Hook):

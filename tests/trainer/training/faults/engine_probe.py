@@ -34,7 +34,7 @@ def digest(engine: Engine) -> str:
     content = hashlib.sha256()
     for _, weight in engine.weights():
         content.update(weight.detach().numpy().tobytes())
-    for fragment in engine.moments():
+    for fragment in engine.optimizer_states():
         content.update(fragment.tensor.numpy().tobytes())
     inner = getattr(engine._optimizer, "optimizer", engine._optimizer)
     content.update(str([float(state["step"]) for state in inner.state.values()]).encode())

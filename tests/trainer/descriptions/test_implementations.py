@@ -1,0 +1,55 @@
+"""Every description names an implementation that is there, and takes part in no import of torch or numpy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from launch import launcher_of
+from trainer.descriptions.launchers import LAUNCHERS
+from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.registry import Registry, imported
+from trainer.descriptions.schedules import SCHEDULES
+from trainer.descriptions.trackers import TRACKERS, TrackerDescription
+from trainer.utils.errors import UserError
+
+REGISTRIES: list[Registry[Any]] = [OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS]
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_it_is_there(registry: Registry[Any]) -> None:
+    assert len(registry) > 0
+    for name, description in registry.items():
+        assert callable(registry.implementation(name)), name
+        assert description.help
+
+
+def test_what_else_a_tracker_names() -> None:
+    for tracker in TRACKERS.values():
+        for place in filter(None, (tracker.check, tracker.publish)):
+            assert callable(imported(place))
+        assert tracker.off is None or tracker.off[0] in tracker.Keys.model_fields
+
+
+def test_a_tracker_whose_switch_is_no_key_of_its() -> None:
+    class Silent(TrackerDescription):
+        off = ("silent", True)
+
+    assert Silent.faults() == ["its Keys have no 'silent', which `off` says switches it off"]
+
+
+def test_a_launcher_that_lacks_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LAUNCHERS["local"], "implementation", "launch.launcher:Launcher")
+    with pytest.raises(UserError, match=r"^launcher local: launch.launcher:Launcher lacks plan, preflight, start$"):
+        launcher_of("local")
+
+
+def test_descriptions_are_read_without_what_they_describe() -> None:
+    read = [f"from {one.package} import {one.kind.upper()}S as found; list(found)" for one in REGISTRIES]
+    heavy = ("torch", "numpy", "launch", "trainer.training", "trainer.config")
+    program = "\n".join([*read, "import sys", f"print([name for name in {heavy} if name in sys.modules])"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,44 @@
+"""The trackers: who hears of a run's steps. Any number of them may be on."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from trainer.descriptions.registry import Description, Registry
+
+
+class TrackerDescription(Description):
+    """Its implementation is called as `(config, run, resumed_from)` with the Config, the run's folder and the step that
+    the attempt goes on from, and returns a `trainer.trackers.Tracker`."""
+
+    off: ClassVar[
+        tuple[str, Any] | None
+    ]  # the key of its own, and the value of it that switches it off; null: always on
+    prints: ClassVar[bool] = False  # whether it tells the person at the terminal how the run goes
+    check: ClassVar[str | None] = None  # "module:function", called with the Config before a run starts: UserError
+    publish: ClassVar[str | None] = None  # "module:function", called with the RunData once its report is written
+
+    @classmethod
+    def faults(cls) -> list[str]:
+        if cls.off is None or cls.off[0] in cls.Keys.model_fields:
+            return []
+        return [f"its Keys have no {cls.off[0]!r}, which `off` says switches it off"]
+
+    def is_on(self, group: Any) -> bool:
+        """Whether the values of the group `tracker` ask for it."""
+        return self.off is None or getattr(group, self.off[0]) != self.off[1]
+
+
+TRACKERS: Registry[TrackerDescription] = Registry("tracker", "trainer.descriptions.trackers", TrackerDescription)
+
+
+def trackers_on(group: Any) -> list[TrackerDescription]:
+    """The trackers that the values of the group `tracker` ask for. Those that are always on come first: what another
+    one shows is in the run's folder by then."""
+    return sorted((one for one in TRACKERS.values() if one.is_on(group)), key=lambda one: one.off is not None)
+
+
+def words_off() -> list[str]:
+    """The overrides that switch every tracker off that can be."""
+    pairs = [one.off for one in TRACKERS.values() if one.off is not None]
+    return [f"tracker.{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in pairs]
