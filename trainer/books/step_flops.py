@@ -105,7 +105,7 @@ class _Work:
 
 
 def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
-    model = config.body
+    model = config.backbone
     source, target = lengths(config)
     two_streams = model.two_stream and config.objective.name == "permuted_lm" and config.task.kind is None
     work, forward_only = _Work(), _Work()

@@ -201,8 +201,8 @@ class Config(Section):
         return self.model.vocabulary or -(-self.tokenizer.vocabulary // 64) * 64
 
     @property
-    def body(self) -> ModelConfig:
-        """The model that reads; under a new head without what only pre-training used. A pooler serves whole rows."""
+    def backbone(self) -> ModelConfig:
+        """The model under its head; under a new one without what only pre-training used. A pooler serves whole rows."""
         if not self.task.outputs:
             return self.model
         gone: dict[str, Any] = dict.fromkeys(("head_transform", "head_bias", "head_scale", "sentence_head"), False)

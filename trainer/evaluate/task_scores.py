@@ -15,8 +15,8 @@ from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.evaluate.answers import score_answers
 from trainer.evaluate.baseline import bag_of_words, most_frequent
-from trainer.generation.loaded_model import Trained, load_model
-from trainer.models.heads import DPO
+from trainer.generation.loaded_model import Trained, load_model, writer_of
+from trainer.models.preference import PreferenceModel
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
@@ -35,7 +35,7 @@ def score_task(run: Path) -> dict[str, Any]:
     task = open_task(config)
     examples = Examples(task, config, "held_out")
     if config.task.kind == "text":
-        scores = score_answers(Trained(run, step, config, model, Tokenizer(task.tokenizer_file)), task)
+        scores = score_answers(Trained(run, step, config, writer_of(model), Tokenizer(task.tokenizer_file)), task)
     else:
         scores = SCORERS[str(config.task.kind)](model, config, task, examples)
     result = {
@@ -174,13 +174,13 @@ def _reward(model: Any, config: Config, task: Task, examples: Examples) -> dict[
     margins = []
     for batch in _batches(model, examples):
         del batch["targets"]
-        chosen, rejected = model.scores(**batch).unbind(dim=1)
+        chosen, rejected = model.logits(**batch).squeeze(-1).unbind(dim=1)
         margins.append((chosen - rejected).cpu().numpy())
     return _preferred(np.concatenate(margins))
 
 
 @torch.no_grad()
-def _preference(model: DPO, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+def _preference(model: PreferenceModel, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
     margins = []
     for batch in _batches(model, examples):
         del batch["targets"]

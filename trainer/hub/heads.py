@@ -29,7 +29,7 @@ CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a tuned model by the names of its body's pre-training; new heads keep theirs."""
+    """Weights of a tuned model by the names of its backbone's pre-training; new heads keep theirs."""
     return {name.removeprefix("body."): value for name, value in weights.items()}
 
 
@@ -43,7 +43,7 @@ class Head:
 
 
 def new_head(config: Config, kind: str) -> Head | None:
-    """The head of a tuned run whose body is of that model_type; null where the pre-trained head goes on.
+    """The head of a tuned run whose backbone is of that model_type; null where the pre-trained head goes on.
 
     Raises UserError where transformers has no such head.
     """

@@ -6,7 +6,7 @@ from torch import nn
 
 from trainer.config.machinery import KernelsConfig
 from trainer.models.attention import Attention
-from trainer.models.parts import FeedForward, Head, LayerNorm, RMSNorm
+from trainer.models.parts import FeedForward, LayerNorm, OutputLayer, RMSNorm
 
 
 def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
@@ -18,5 +18,5 @@ def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
             module.rotary_backend = kernels.rotary
         elif isinstance(module, FeedForward):
             module.backend = kernels.gated
-        elif isinstance(module, Head):
+        elif isinstance(module, OutputLayer):
             module.backend = kernels.loss

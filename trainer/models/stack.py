@@ -1,4 +1,4 @@
-"""The stack: an embedding, blocks, and what all blocks of a forward pass share. Decoders and encoders are stacks."""
+"""The stack: an embedding, blocks, and what all blocks of a forward pass share. Backbones are stacks, one or two."""
 
 from __future__ import annotations
 
