@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from trainer.books.run_length import length_misfits
 from trainer.books.size_dial import sized
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, GridRoot, LadderConfig, LadderRoot
+from trainer.config.choice import UNREAD_TAKEN
 from trainer.config.numerics import RAW_NUMERICS, numerics_keys
 from trainer.config.upgrade import RENAMED
 from trainer.config.validate import keys, section_of, validate
@@ -149,12 +150,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         raise UserError("\n".join([*wrong, str(error)])) from None
     given = {override.key for override in overrides}
     _one_budget(data, given)
-    return _checked(data, wrong + _size_alone(given) + _ranks_once(given))
-
-
-def _checked(plain: Mapping[str, Any], wrong: Iterable[str]) -> Config:
-    """The configuration, with the shape that `model.size` asks for. Raises UserError with every error at once."""
-    return sized(validate(plain, wrong, rules=_countable))
+    return sized(validate(data, wrong + _size_alone(given) + _ranks_once(given), rules=_countable))
 
 
 def _countable(config: Config) -> list[str]:
@@ -269,7 +265,17 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     _one_budget(data, given)
     if "launch.processes" in given and "launch.gpus_per_node" not in given:
         data["launch"]["gpus_per_node"] = None  # it would set the number again
-    return _checked(data, _ranks_once(given))
+
+    def unread(config: Config) -> list[str]:
+        """What the run began with may be left unread, what is given now may not."""
+        found = config.unread().items()
+        return [line for key, line in found if key in given or key.split(".")[0] in given]
+
+    return sized(
+        validate(
+            data, _ranks_once(given), rules=lambda config: [*_countable(config), *unread(config)], context=UNREAD_TAKEN
+        )
+    )
 
 
 def sweep(texts: list[str]) -> list[list[str]]:

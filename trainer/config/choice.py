@@ -1,21 +1,28 @@
-"""Groups of the configuration in which a key chooses a thing, and the thing says what other keys are read."""
+"""Groups of the configuration whose keys come from descriptions: of what a key chooses, or of all that take part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pydantic import create_model, model_validator
+from pydantic import ValidationInfo, create_model, model_validator
 
 from trainer.descriptions.registry import Description, Registry
 from trainer.utils.errors import UserError
 from trainer.utils.schema import Section
 
+# Context for `model_validate`: keys that nothing reads are taken too. For configurations that were written before.
+UNREAD_TAKEN = {"unread_taken": True}
+
 
 class Choosing(Section):
-    """A group with keys that choose: each names a description, whose keys join the group (`with_keys`)."""
+    """A group with keys that choose: each names a description, whose keys join the group (`with_keys`).
 
-    CHOICES: ClassVar[Mapping[str, Registry[Any]]]  # by the key that chooses
+    So do the keys of all descriptions in `ALL`, of which several may take part in a run.
+    """
+
+    CHOICES: ClassVar[Mapping[str, Registry[Any]]] = {}  # by the key that chooses
+    ALL: ClassVar[Registry[Any] | None] = None
 
     if TYPE_CHECKING:
 
@@ -28,10 +35,10 @@ class Choosing(Section):
         named = {key: getattr(self, key) for key in self.CHOICES}
         return [self.CHOICES[key][name] for key, name in named.items() if name is not None]
 
-    @model_validator(mode="after")
-    def _keys_are_read(self) -> Choosing:
-        """A key that is given has an effect, and its value is one that what reads it can use."""
-        wrong = []
+    @property
+    def unread(self) -> dict[str, str]:
+        """Keys with another value than their default that what is chosen does not read -> a line that says so."""
+        found = {}
         for choice, registry in self.CHOICES.items():
             name = getattr(self, choice)
             read = registry[name].Keys.model_fields if name is not None else {}
@@ -39,8 +46,16 @@ class Choosing(Section):
                 if key not in read and getattr(self, key) != type(self).model_fields[key].default:
                     readers = registry.readers(key)
                     do = "do" if len(readers) > 1 else "does"
-                    wrong.append(f"{key}: {registry.kind}={name} does not read it; {', '.join(readers)} {do}")
-        wrong += [line for description in self.chosen for line in description.misfits(self)]
+                    found[key] = f"{key}: {registry.chosen_by}={name} does not read it; {', '.join(readers)} {do}"
+        return found
+
+    @model_validator(mode="after")
+    def _keys_are_read(self, info: ValidationInfo) -> Choosing:
+        """A key that is given has an effect, and its value is one that what reads it can use."""
+        wrong = [] if info.context == UNREAD_TAKEN else [*self.unread.values()]
+        wrong += [
+            line for description in [*self.chosen, *(self.ALL or {}).values()] for line in description.misfits(self)
+        ]
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -56,7 +71,7 @@ def with_keys(group: type[Group]) -> type[Group]:
     """
     fields: dict[str, Any] = {}
     own = group.model_fields
-    for registry in group.CHOICES.values():
+    for registry in [*group.CHOICES.values(), *([] if group.ALL is None else [group.ALL])]:
         if taken := [key for key in registry.keys_read if key in fields or hasattr(Section, key) or key in own]:
             readers = ", ".join(registry.readers(taken[0]))
             raise UserError(f"{registry.kind} {readers}: the key {taken[0]!r} is another key of the same group already")

@@ -31,8 +31,10 @@ def validate(
     wrong: Iterable[str] = (),
     schema: type[Schema] = Config,  # type: ignore[assignment]
     rules: Callable[[Schema], list[str]] = lambda config: [],
+    context: Mapping[str, Any] | None = None,
 ) -> Schema:
     """Check plain data against the schema, then by `rules`, which say a line for each thing that is wrong.
+    `context` is pydantic's.
 
     Raises UserError with every wrong key, what was given, what is allowed.
     """
@@ -42,7 +44,7 @@ def validate(
     config: Schema | None = None
     while True:
         try:
-            config = schema.model_validate(data)
+            config = schema.model_validate(data, context=context)
             break
         except ValidationError as error:
             found = error.errors(include_url=False)

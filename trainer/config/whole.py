@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
+from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
@@ -236,6 +237,14 @@ class Config(Section):
         learned = self.data.name if self.task.kind is None else self.task.name
         return self.run.experiment or f"{self.model.name}-{self.objective.name}-{learned}"
 
+    def unread(self) -> dict[str, str]:
+        """Dotted keys with another value than their default that nothing of this configuration reads, and a line for
+        each that says so."""
+        groups = {name: value for name, value in self if isinstance(value, Choosing)}
+        return {
+            f"{name}.{key}": f"{name}.{line}" for name, group in groups.items() for key, line in group.unread.items()
+        }
+
     def science(self) -> dict[str, Any]:
         """The part that decides the outcome, as plain data. Pre-training does not speak of tasks."""
         return self.model_dump(mode="json", include=set(SCIENCE) - ({"task"} if self.task.kind is None else set()))
@@ -260,7 +269,7 @@ def load(path: Path) -> Config:
         plain = yaml.safe_load(path.read_text())
         if not isinstance(plain, dict):
             raise UserError("not a configuration of this version: keys with values wanted")
-        return Config.model_validate(upgraded(plain, Config))
+        return Config.model_validate(upgraded(plain, Config), context=UNREAD_TAKEN)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except ValidationError as error:

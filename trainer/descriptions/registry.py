@@ -44,8 +44,9 @@ class Registry(Mapping[str, D], Generic[D]):
     one name, or a key of two of them is not the same key.
     """
 
-    def __init__(self, kind: str, package: str, base: type[D]) -> None:
-        self.kind, self.package, self.base = kind, package, base
+    def __init__(self, kind: str, package: str, base: type[D], chosen_by: str | None = None) -> None:
+        """chosen_by: the key or the group of the command line that chooses one; null: called as the kind."""
+        self.kind, self.package, self.base, self.chosen_by = kind, package, base, chosen_by or kind
 
     def __getitem__(self, name: str) -> D:
         """Raises UserError for a name that nothing of this kind has."""
@@ -66,14 +67,11 @@ class Registry(Mapping[str, D], Generic[D]):
 
     def implementation(self, name: str) -> Any:
         """What the description of this name says implements it. Raises UserError where that cannot be imported."""
-        description = self[name]
-        module, _, attribute = description.implementation.partition(":")
+        place = self[name].implementation
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return imported(place)
         except (ImportError, AttributeError) as error:
-            raise UserError(
-                f"{self.kind} {name}: no implementation at {description.implementation} ({error})"
-            ) from error
+            raise UserError(f"{self.kind} {name}: no implementation at {place} ({error})") from error
 
     def readers(self, key: str) -> list[str]:
         """Names of the things that read this configuration key."""
@@ -128,6 +126,12 @@ class Registry(Mapping[str, D], Generic[D]):
                         f"{_place(one)}: the key {key!r} is another one than that of {_place(other)}; "
                         "inherit it from there, or choose another name"
                     )
+
+
+def imported(place: str) -> Any:
+    """What "module:attribute" names. Raises ImportError and AttributeError."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _imported(name: str) -> ModuleType:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from trainer.config.choice import Choosing, with_keys
+from trainer.config.choice import UNREAD_TAKEN, Choosing, with_keys
 from trainer.descriptions.registry import Description, Registry
 from trainer.utils.errors import UserError
 from trainer.utils.schema import key
@@ -96,6 +96,28 @@ def test_its_keys_join_the_group_with_their_types_and_bounds(registry: Any) -> N
     with pytest.raises(ValidationError, match="stone: a plum that is not ripe keeps its stone"):
         bowl(name="plum", ripe=10, stone=False)
     assert not bowl(name="plum", stone=False).stone
+
+
+def test_a_configuration_of_before_keeps_what_nothing_reads(registry: Any) -> None:
+    bowl = group(registry(a=APPLE, b=PLUM))
+    kept = bowl.model_validate({"stone": False}, context=UNREAD_TAKEN)
+    assert not kept.stone and kept.unread == {"stone": "stone: fruit=apple does not read it; plum does"}
+    assert bowl(name="plum", stone=False).unread == {}
+    with pytest.raises(ValidationError, match="keeps its stone"):  # a value that does not fit is none to keep
+        bowl.model_validate({"name": "plum", "ripe": 10, "stone": False}, context=UNREAD_TAKEN)
+
+
+def test_a_group_in_which_all_take_part(registry: Any) -> None:
+    class Salad(Choosing):
+        """A salad."""
+
+        ALL: ClassVar = registry(a=APPLE, b=PLUM)
+        size: int = key(1, "how many fit")
+
+    salad = with_keys(Salad)
+    assert salad(stone=False, ripe=4).model_dump() == {"size": 1, "ripe": 4, "names": (), "stone": False}
+    with pytest.raises(ValidationError, match="stone: a plum that is not ripe"):
+        salad(stone=False, ripe=10)
 
 
 @pytest.mark.parametrize(
