@@ -158,7 +158,7 @@ def save_run(
 
     Raises UserError where the folder exists."""
     config = trained.config
-    if config.task.kind == "preference":  # the policy is a plain decoder: the reference of DPO is gone
+    if config.task.reference:  # the policy is a plain decoder: the reference of DPO is gone
         config = config.model_copy(update={"task": TaskConfig()})
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)

@@ -31,8 +31,8 @@ def lengths(config: Config) -> Lengths:
     width, objective = config.data.sequence_length, config.objective
     if config.model.family != "encoder_decoder":
         return Lengths(width)
-    if config.task.kind is not None:
-        return Lengths(width, config.task.answer_length if config.task.kind == "text" else width)
+    if (task := config.task.description) is not None:
+        return Lengths(width, task.target_length(config.task, width))
     if objective.name == "span_corruption":
         return Lengths(width, _spans(width, ((objective.rate, objective.mean_span, False),)))
     if objective.name == "ul2":

@@ -88,11 +88,11 @@ class Config(Section):
                 f"{self.tokenizer.vocabulary}"
             )
         wrong += self._objective_misfits()
-        families = TaskConfig.FAMILIES.get(self.task.kind or "", ())
-        if families and self.model.family not in families:
+        tuned = self.task.description
+        if tuned is not None and self.model.family not in tuned.families:
             wrong.append(
-                f"task.kind: {self.task.kind} tunes {' and '.join(families)} models, model={self.model.name} is of the "
-                f"family {self.model.family}"
+                f"task.kind: {tuned.name} tunes {' and '.join(tuned.families)} models, model={self.model.name} is of "
+                f"the family {self.model.family}"
             )
         if self.task.kind is not None and self.data.stages:
             wrong.append(f"data.stages: only pre-training has stages; task={self.task.name} reads its own records")

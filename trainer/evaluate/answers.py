@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from trainer.data import Tokenizer
+from trainer.evaluate.task_scores import Tuned
 from trainer.generation import GREEDY
-from trainer.generation.loaded_model import Trained
+from trainer.generation.loaded_model import Trained, writer_of
 from trainer.generation.text import generate
 from trainer.models import NOT_A_TARGET, Model
 from trainer.tasks import Task, metrics
@@ -22,6 +24,12 @@ from trainer.tasks.templates import TemplateSet
 
 BATCH = 32
 WRITTEN = 256  # answers that are written out at most, token by token
+
+
+def score_texts(tuned: Tuned) -> dict[str, Any]:
+    """As `score_answers`."""
+    tokenizer, writer = Tokenizer(tuned.task.tokenizer_file), writer_of(tuned.model)
+    return score_answers(Trained(tuned.run, tuned.step, tuned.config, writer, tokenizer), tuned.task)
 
 
 @torch.no_grad()

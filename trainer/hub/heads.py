@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.config import Config
+from trainer.descriptions.tasks import TASKS
 from trainer.hub.family import Entry, both
 from trainer.utils.errors import UserError
 
@@ -48,12 +49,14 @@ def new_head(config: Config, kind: str) -> Head | None:
     Raises UserError where transformers has no such head.
     """
     task = config.task
-    if not task.outputs:
+    if task.description is None or task.description.head is None:
         return None
     if not task.pools or kind not in CLASSIFIERS:
+        pooled = " and ".join(name for name, one in TASKS.items() if one.pools)
+        written = " and ".join(name for name, one in TASKS.items() if one.head is None)
         raise UserError(
             f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
-            f"task.kind=sequence and reward over {', '.join(CLASSIFIERS)}, and for all of task.kind=text and preference"
+            f"task.kind={pooled} over {', '.join(CLASSIFIERS)}, and for all of task.kind={written}"
         )
     if kind == "opt" and config.model.embedding_channels != config.model.width:
         raise UserError(
@@ -61,10 +64,10 @@ def new_head(config: Config, kind: str) -> Head | None:
             f"{config.model.embedding_channels}, ours are read before it; there is no counterpart"
         )
     architecture, entries = CLASSIFIERS[kind]
-    names = task.labels or ("reward",)
+    names = task.labels or (str(task.kind),)
     keys = {
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
-        "problem_type": "single_label_classification" if task.kind == "sequence" else "regression",
+        "problem_type": "single_label_classification" if task.description.classes else "regression",
     }
     return Head(architecture, entries, keys)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from trainer.config import Config
 from trainer.config.model import ModelConfig
+from trainer.descriptions.tasks import TASKS
 from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
@@ -16,7 +15,6 @@ from trainer.models.losses import NOT_A_TARGET
 from trainer.models.model import Backbone, Head, Model, load_weights
 from trainer.models.preference import PreferenceModel
 from trainer.models.replaced_token import ReplacedTokenHead, ReplacedTokenModel
-from trainer.models.task_heads import QuestionAnswering, RewardHead, SequenceClassifier, TokenClassifier
 from trainer.models.width import learning_rate_scales
 
 __all__ = [
@@ -46,20 +44,15 @@ NAMES = {
 }
 POOLER = {"head.dense.": "body.pooler."}  # of a tuned encoder, where it was trained before
 BACKBONES = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
-HEADS: dict[str, Callable[[Config], Head]] = {
-    "sequence": SequenceClassifier,
-    "token": TokenClassifier,
-    "span": QuestionAnswering,
-    "reward": RewardHead,
-}
 
 
 def build(config: Config) -> Model | PreferenceModel:
     """The model of this configuration on the current default device, its parameters not yet initialised."""
-    task = config.task
-    if task.kind in HEADS:
-        model: Model | PreferenceModel = _tuned(config, HEADS[task.kind](config))
-    elif task.kind == "preference":
+    kind = config.task.kind
+    model: Model | PreferenceModel
+    if kind is not None and TASKS[kind].head is not None:
+        model = _tuned(config, TASKS.implementation(kind, "head")(config))
+    elif config.task.reference:
         model = PreferenceModel(config, _pretrained(config), reference=_pretrained(config))
     else:
         model = _pretrained(config)

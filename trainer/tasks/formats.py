@@ -105,6 +105,11 @@ class Format(Rows, ABC):
     def __call__(self, record: Record) -> Formatted:
         """The record as arrays. Raises UserError naming its file, line and field."""
 
+    @staticmethod
+    def classes(record: Record, field: str) -> list[str]:
+        """The classes that the field names; [] where answers are none. Raises UserError as above."""
+        return []
+
 
 class Sequences(Format):
     """One class for one or several texts."""
@@ -115,6 +120,10 @@ class Sequences(Format):
         field = self.task.answer[0]
         label = self.label(record, record.get(field), field)
         return Formatted(self.arrays(tokens, types) | {"targets": np.array(label)}, cut)
+
+    @staticmethod
+    def classes(record: Record, field: str) -> list[str]:
+        return [class_name(record.get(field))]
 
 
 class Words(Format):
@@ -136,6 +145,10 @@ class Words(Format):
             kept += 1
         tokens.append(self.eos)
         return Formatted(self.arrays(tokens, [0] * len(tokens)) | {"targets": targets}, kept < len(words))
+
+    @staticmethod
+    def classes(record: Record, field: str) -> list[str]:
+        return words_of(record, field)
 
 
 def words_of(record: Record, field: str) -> list[str]:
@@ -242,12 +255,3 @@ def continued(prompt: list[int], answer: list[int], length: int) -> Continued:
     head = prompt if len(prompt) <= room else [prompt[0], *prompt[len(prompt) - room + 1 :]]
     cut = len(kept) < len(answer) or len(head) < len(prompt)
     return Continued([*head, *kept], [*[NO_TARGET] * len(head), *kept], cut)
-
-
-FORMATS: dict[str, type[Format]] = {
-    "sequence": Sequences,
-    "token": Words,
-    "span": Spans,
-    "reward": Scored,
-    "preference": Preferred,
-}

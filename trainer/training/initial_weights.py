@@ -22,7 +22,7 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
 
     Raises UserError where the parent has no such weights.
     """
-    if not config.task.begins_from_parent or not (beginning or config.task.kind == "preference"):
+    if not config.task.begins_from_parent or not (beginning or config.task.reference):
         return lambda name: None
     parent = Path(str(config.task.parent))
     checkpoint = next(valid_checkpoints(RunFolder(parent).checkpoints), None)
