@@ -1,4 +1,4 @@
-"""Models, assembled from typed configuration: a backbone under a head. They know nothing of ranks or engines."""
+"""Models, assembled from typed configuration: a backbone under a head. Ranks and engines are left to training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "pretraining_model",
 ]
 
-# Beginnings of names in the tree, and in checkpoints; of 0.1.0, and of all since.
+# Beginnings of names in the tree of modules -> in checkpoints, where they stay what they were in 0.1.0.
 NAMES = {
     "decoder": {"backbone.": "", "head.output.": "head.", "head.": ""},
     "encoder": {"backbone.": "", "head.language.": "head.", "head.": ""},

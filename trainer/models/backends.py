@@ -1,4 +1,4 @@
-"""Which implementation computes each layer: machinery, which changes speed and never the outcome."""
+"""Which implementation computes each layer: a choice of speed, which does not change the outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer.models.parts import FeedForward, LayerNorm, OutputLayer, RMSNorm
 
 
 def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
-    """Tell every layer; attention itself hears of its backend when the model is built, with its masks."""
+    """Set the backend of every layer but attention, whose backend its backbone is built with, for its masks."""
     for module in model.modules():
         if isinstance(module, RMSNorm | LayerNorm):
             module.backend = kernels.norm

@@ -37,7 +37,7 @@ class EncoderDecoder(Backbone):
 
     @property
     def recompute(self) -> bool:
-        """Activation checkpointing, a matter of the engine."""
+        """Activation checkpointing; the engine sets it."""
         return self.encoder.recompute
 
     @recompute.setter

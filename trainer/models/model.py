@@ -16,7 +16,7 @@ Output = tuple[Tensor, Tensor, dict[str, Tensor]]  # sum of the loss (fp32), num
 
 
 class Backbone(nn.Module):
-    """Tokens in, hidden states out; knows nothing of what is predicted from them.
+    """From tokens to hidden states, whatever is predicted from those.
 
     `forward` takes the tensors of a batch that are named in `inputs`, [B, S] each, and returns the hidden states after
     the last norm, [B, S, width].
@@ -25,11 +25,11 @@ class Backbone(nn.Module):
     inputs: ClassVar[tuple[str, ...]]
     tokens: Embedding
     depth: int  # layers of the stack whose hidden states are returned
-    recompute: bool  # activation checkpointing, a matter of the engine
+    recompute: bool  # activation checkpointing; the engine sets it
 
 
 class Head(nn.Module, ABC):
-    """Hidden states in, logits or a loss out. It is given the whole batch and reads what it names."""
+    """From hidden states to logits and to a loss. It is given the whole batch, and reads the tensors that it names."""
 
     @abstractmethod
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class NamedAsStored(nn.Module):
 
 
 class Model(NamedAsStored):
-    """A backbone under a head, which fine-tuning puts another one in the place of."""
+    """A backbone under a head; tuning puts another head on the same backbone."""
 
     def __init__(self, config: ModelConfig, backbone: Backbone, head: Head, names: Mapping[str, str]) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Model(NamedAsStored):
 
     @property
     def recompute(self) -> bool:
-        """Activation checkpointing, a matter of the engine."""
+        """Activation checkpointing; the engine sets it."""
         return self.backbone.recompute
 
     @recompute.setter

@@ -26,7 +26,7 @@ class PreferenceModel(NamedAsStored):
 
     @property
     def recompute(self) -> bool:
-        """Activation checkpointing, a matter of the engine."""
+        """Activation checkpointing; the engine sets it."""
         return self.policy.recompute
 
     @recompute.setter

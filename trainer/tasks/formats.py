@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Formatted:
-    """One record as arrays without a batch axis, and whether some of its text found no room."""
+    """One record as arrays without a batch axis, and whether some of its text was cut."""
 
     arrays: Batch
     cut: bool
@@ -47,11 +47,11 @@ class Rows:
     def row(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int], bool]:
         """Tokens of a row, the text that each belongs to, and whether something was cut: the longest text, behind."""
         sizes = [len(text) for text in texts]
-        room = self.length - 1 - len(texts)
-        while sum(sizes) > room:
+        available = self.length - 1 - len(texts)
+        while sum(sizes) > available:
             longest = int(np.argmax(sizes))
             second = max([size for index, size in enumerate(sizes) if index != longest], default=0)
-            sizes[longest] -= min(sum(sizes) - room, max(1, sizes[longest] - second))
+            sizes[longest] -= min(sum(sizes) - available, max(1, sizes[longest] - second))
         tokens, types = [self.bos], [0]
         for number, (text, size) in enumerate(zip(texts, sizes, strict=True)):
             tokens += [*text[:size], self.eos]
@@ -251,7 +251,7 @@ def continued(prompt: list[int], answer: list[int], length: int) -> Continued:
     """At most length + 1 tokens: a prompt that is too long loses its beginning (behind <s>), an answer its end."""
     most = length + 1
     kept = answer[: most - 2]
-    room = most - len(kept)
-    head = prompt if len(prompt) <= room else [prompt[0], *prompt[len(prompt) - room + 1 :]]
+    available = most - len(kept)
+    head = prompt if len(prompt) <= available else [prompt[0], *prompt[len(prompt) - available + 1 :]]
     cut = len(kept) < len(answer) or len(head) < len(prompt)
     return Continued([*head, *kept], [*[NO_TARGET] * len(head), *kept], cut)

@@ -88,7 +88,7 @@ def classes(config: Config, task: Task) -> tuple[str, ...]:
 class Rows(Protocol):
     """What the examples of an epoch are made of."""
 
-    cut: int  # records of which some text found no room
+    cut: int  # records of which some text was cut
 
     def __len__(self) -> int: ...
 
@@ -125,7 +125,7 @@ class Examples:
 
     @property
     def cut(self) -> int:
-        """Records of which some text found no room."""
+        """Records of which some text was cut."""
         return self.rows.cut
 
     def batch(self, start: int, stop: int) -> Batch:
