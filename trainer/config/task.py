@@ -44,6 +44,10 @@ class TaskConfig(Choosing):
         """What is known of this kind of task; null: pre-training."""
         return None if self.kind is None else TASKS[self.kind]
 
+    def part(self, member: str = "implementation") -> Any:
+        """What a member of the description names: the format of records, the `head`, the `scorer`. Raises UserError."""
+        return TASKS.implementation(str(self.kind), member)
+
     @property
     def rows(self) -> int:
         """Sequences that the model reads for one record."""
@@ -58,6 +62,11 @@ class TaskConfig(Choosing):
     def pools(self) -> bool:
         """Whether the new head reads one vector a row."""
         return self.description is not None and self.description.pools
+
+    @property
+    def packs(self) -> bool:
+        """Whether records share rows."""
+        return self.description is not None and self.description.packs
 
     @property
     def reference(self) -> bool:

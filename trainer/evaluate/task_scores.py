@@ -14,7 +14,6 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.data import Tokenizer
-from trainer.descriptions.tasks import TASKS
 from trainer.evaluate.baseline import bag_of_words, most_frequent
 from trainer.generation.loaded_model import load_model
 from trainer.run_folder import RunFolder
@@ -55,7 +54,7 @@ def score_task(run: Path) -> dict[str, Any]:
     task = open_task(config)
     examples = Examples(task, config, "held_out")
     tuned = Tuned(run, step, config, model, task, examples)
-    scores = TASKS.implementation(str(config.task.kind), "scorer")(tuned)
+    scores = config.task.part("scorer")(tuned)
     result = {
         "run": str(run),
         "step": step,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from trainer.config import Config
 from trainer.config.model import ModelConfig
-from trainer.descriptions.tasks import TASKS
 from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
@@ -48,11 +47,11 @@ BACKBONES = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderD
 
 def build(config: Config) -> Model | PreferenceModel:
     """The model of this configuration on the current default device, its parameters not yet initialised."""
-    kind = config.task.kind
+    task = config.task
     model: Model | PreferenceModel
-    if kind is not None and TASKS[kind].head is not None:
-        model = _tuned(config, TASKS.implementation(kind, "head")(config))
-    elif config.task.reference:
+    if task.description is not None and task.description.head is not None:
+        model = _tuned(config, task.part("head")(config))
+    elif task.reference:
         model = PreferenceModel(config, _pretrained(config), reference=_pretrained(config))
     else:
         model = _pretrained(config)

@@ -15,7 +15,6 @@ from trainer.data.order import Order
 from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.usage import DataUsage
-from trainer.descriptions.tasks import TASKS
 from trainer.objectives import PADDING, Batch
 from trainer.tasks.records import Record, each, read_records, split
 from trainer.tasks.shipped import make_records
@@ -66,7 +65,7 @@ def open_task(config: Config) -> Task:
 
 def longest(config: Config, task: Task) -> int:
     """Tokens of the longest record, as rows of data.sequence_length have it; all of them for rows that hold several."""
-    if TASKS[str(config.task.kind)].packs:
+    if config.task.packs:
         return config.data.sequence_length
     tokenizer = Tokenizer(task.tokenizer_file)
     both = ([one.record for one in part] for part in (task.train, task.held_out))
@@ -75,10 +74,10 @@ def longest(config: Config, task: Task) -> int:
 
 def classes(config: Config, task: Task) -> tuple[str, ...]:
     """The classes that the training records name, sorted; () for tasks without classes. Raises UserError for one."""
-    kind, name = str(config.task.kind), config.task.answer[0]
-    if not TASKS[kind].classes:
+    name = config.task.answer[0]
+    if config.task.description is None or not config.task.description.classes:
         return ()
-    named = TASKS.implementation(kind).classes
+    named = config.task.part().classes
     found = {one_class for one in task.train for one_class in named(one.record, name)}
     if len(found) < 2:
         raise UserError(f"task.train: {name}: all records are of the class {found.pop()!r}; two or more wanted")
@@ -111,10 +110,8 @@ class Examples:
         self.records = len(asked)
         self.name, self.tokens = config.task.name, config.data.sequence_length * config.task.rows
         self.rows: Rows
-        kind = str(config.task.kind)
-        if TASKS[kind].packs:
-            make = TASKS.implementation(kind)
-            self.rows = make([(one.record, one.templates) for one in asked], config, tokenizer)
+        if config.task.packs:
+            self.rows = config.task.part()([(one.record, one.templates) for one in asked], config, tokenizer)
         else:
             self.rows = Records([one.record for one in asked], config, tokenizer)
         self.order = Order(len(self.rows), config.seed) if which == "train" else None
@@ -155,7 +152,7 @@ class Records:
     """One record a row. All are formatted once, so that everything that is wrong with one is found before the run."""
 
     def __init__(self, records: list[Record], config: Config, tokenizer: Tokenizer) -> None:
-        formatted = each(TASKS.implementation(str(config.task.kind))(config, tokenizer), records)
+        formatted = each(config.task.part()(config, tokenizer), records)
         self.cut = sum(one.cut for one in formatted)
         self.rows = [one.arrays for one in formatted]
         self.longest = max((int((row["segments"] != PADDING).sum(-1).max()) for row in self.rows), default=0)
