@@ -17,10 +17,9 @@ class PreferenceModel(NamedAsStored):
     All tensors are [B, 2, S], chosen before rejected; answers holds the next tokens of the answer, -100 elsewhere.
     """
 
-    names = {"policy.": "body."}  # noqa: RUF012
-
     def __init__(self, config: Config, policy: Model, reference: Model) -> None:
         super().__init__()
+        self.names = {"policy.": "body."}
         self.config, self.beta, self.policy = config.model, config.task.beta, policy
         self.reference = reference.requires_grad_(False)
 
