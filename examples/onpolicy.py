@@ -31,8 +31,9 @@ from trainer.data import Tokenizer
 from trainer.generation.loaded_model import Trained, load_model
 from trainer.generation.text import prompt_ids
 from trainer.hub.files import new_folder
-from trainer.models import NOT_A_TARGET, Decoder
-from trainer.models.heads import RewardModel, answer_likelihood
+from trainer.models import NOT_A_TARGET, Model
+from trainer.models.preference import answer_likelihood
+from trainer.models.task_heads import RewardHead
 from trainer.run_folder import RunFolder, find_run
 from trainer.tasks.formats import Rows
 from trainer.training.checkpoint import save_weights
@@ -62,7 +63,7 @@ class Progress:
 
 
 def reinforce(
-    policy: Decoder, prompts: Sequence[list[int]], reward: Reward, settings: OnPolicy, *, end: int, pad: int, room: int
+    policy: Model, prompts: Sequence[list[int]], reward: Reward, settings: OnPolicy, *, end: int, pad: int, room: int
 ) -> list[Progress]:
     """Teach `policy` in place; returns what every step saw. prompts: token ids with <s>; end: the id of </s>; room:
     tokens that the model can read."""
@@ -92,7 +93,7 @@ def reinforce(
 
 @torch.no_grad()
 def sample(
-    policy: Decoder, prompt: list[int], settings: OnPolicy, generator: torch.Generator, *, end: int, room: int
+    policy: Model, prompt: list[int], settings: OnPolicy, generator: torch.Generator, *, end: int, room: int
 ) -> list[list[int]]:
     """Answers to one prompt at temperature 1, each with its </s> where it came to an end."""
     device = next(policy.parameters()).device
@@ -128,7 +129,7 @@ def rows(
 def learned(run: Path, prompt: str, own: Tokenizer) -> Reward:
     """The score of a reward model for prompt and answer, as it was trained to read them. own: of the policy."""
     model, config, _ = load_model(run)
-    if not isinstance(model, RewardModel):
+    if not isinstance(getattr(model, "head", None), RewardHead):
         raise UserError(f"{run}: a reward model wanted, as isoflop finetune <run> task=reward makes it")
     tokenizer, end = Tokenizer(RunFolder(run).tokenizer), own.specials["</s>"]
     if tokenizer.sha256 != own.sha256:
@@ -157,7 +158,7 @@ def save_run(
 
     Raises UserError where the folder exists."""
     config = trained.config
-    if config.task.kind == "preference":  # the policy is a plain decoder: the reference of DPO is gone
+    if config.task.reference:  # the policy is a plain decoder: the reference of DPO is gone
         config = config.model_copy(update={"task": TaskConfig()})
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)
@@ -180,7 +181,7 @@ def main(words: list[str]) -> None:
         raise UserError(f"onpolicy: to: {target} exists; name another folder")
     trained = Trained.load(runs[0])
     policy, own, room = trained.model, trained.tokenizer, trained.config.max_length
-    if not isinstance(policy, Decoder):
+    if trained.family != "decoder":
         raise UserError(f"{runs[0]}: a decoder wanted, this is an {trained.family.replace('_', '-')}")
     ids = prompt_ids(trained, prompt)
     if len(ids) >= room:

@@ -18,7 +18,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder: it ha
 
 from trainer.compose import compose  # noqa: E402
 from trainer.generation import GREEDY, Reader, write  # noqa: E402
-from trainer.models import EncoderDecoder, build, initialize  # noqa: E402
+from trainer.models import build, initialize  # noqa: E402
 
 MODELS = {
     "llama-mini": ["model=llama-mini"],
@@ -31,7 +31,7 @@ MODELS = {
 def seconds(model: torch.nn.Module, vocabulary: int, tokens: int, cached: bool) -> float:
     """Time to write so many tokens behind a prompt of 16, greedily, one row."""
     prompt = torch.randint(300, vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
-    source = prompt if isinstance(model, EncoderDecoder) else None
+    source = prompt if model.config.family == "encoder_decoder" else None
     reader = Reader(model, vocabulary, tokens + 16, source=source, cached=cached)  # type: ignore[arg-type]
     began = time.process_time()
     decoding = type(GREEDY)(temperature=0, tokens=tokens)

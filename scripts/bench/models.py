@@ -20,7 +20,7 @@ import torch
 sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder: it has modules of our packages' names
 
 from trainer.hub import read_checkpoint  # noqa: E402
-from trainer.models import ASSEMBLIES  # noqa: E402
+from trainer.models import pretraining_model  # noqa: E402
 
 CLASSES = {
     "gpt2": ("GPT2LMHeadModel", "GPT2Config"),
@@ -52,7 +52,7 @@ def ours_of(theirs: Any) -> Any:
         theirs.save_pretrained(folder)
         imported = read_checkpoint(Path(folder))
     model = imported.model
-    net = ASSEMBLIES[model.family](model, model.vocabulary or 0, model.max_length or 0).train()
+    net = pretraining_model(model, model.vocabulary or 0, model.max_length or 0).train()
     names = dict(net.named_parameters())
     with torch.no_grad():
         for part, value in imported.weights.items():

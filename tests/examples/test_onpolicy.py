@@ -19,7 +19,7 @@ from trainer.data import Tokenizer
 from trainer.generation.loaded_model import Trained, load_model
 from trainer.generation.text import prompt_ids
 from trainer.models import build, initialize
-from trainer.models.heads import answer_likelihood
+from trainer.models.preference import answer_likelihood
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import Scored
 from trainer.tasks.records import Record
@@ -151,7 +151,8 @@ def test_a_learned_reward_reads_as_in_training(untrained, reward_run):
     own = Tokenizer(RunFolder(policy).tokenizer)
     texts = {"text": "def f(", "good": "x): return x\n", "bad": "import os"}
     batch = Scored(config, own)(Record(texts, "here")).arrays
-    scores = model.scores(**{name: torch.from_numpy(one)[None] for name, one in batch.items() if name != "targets"})
+    rows = {name: torch.from_numpy(one)[None] for name, one in batch.items() if name != "targets"}
+    scores = model.logits(**rows).squeeze(-1)
     answers = [[*own.encode(texts["good"]), own.specials["</s>"]], own.encode(texts["bad"])]
     torch.testing.assert_close(learned(run, texts["text"], own)(answers), scores[0].detach())
 

@@ -87,7 +87,7 @@ def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
 
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
-    model = config.body
+    model = config.backbone
     low = 2 if precision(config) == "bf16" else FP32
     streams = 2 if config.two_streams else 1
     stacks = [(_Pass(config, model, rows, source), model.depth * streams)]

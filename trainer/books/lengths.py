@@ -19,6 +19,6 @@ def lengths(config: Config) -> Lengths:
     width, objective = config.data.sequence_length, config.objective
     if config.model.family != "encoder_decoder":
         return Lengths(width)
-    if config.task.kind is not None:
-        return Lengths(width, config.task.answer_length if config.task.kind == "text" else width)
+    if (task := config.task.description) is not None:
+        return Lengths(width, task.target_length(config.task, width))
     return Lengths(width, objective.description.target_length(objective, width))

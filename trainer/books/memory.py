@@ -51,7 +51,7 @@ def memory(config: Config) -> MemoryAccount:
     # On one rank a partition is the parameter itself, nothing is gathered.
     weights = count if stage < 3 else share + (min(count, MAX_LIVE) if ranks > 1 else 0)
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
-    weights += count if config.task.kind == "preference" else 0  # the reference
+    weights += count if config.task.reference else 0  # the reference
     optimizer = OPTIMIZERS[config.optim.name].state_numbers(share if stage else count)
     gradients = share if stage else count
     bucket = _bucket(config) if stage else 0

@@ -64,13 +64,13 @@ def parameters(config: Config) -> ParameterAccount:
     """Count the parameters of `config.model` exactly; of a tuned model with its new head."""
     if not config.task.outputs:
         return count(config.model, config.vocabulary, config.max_length)
-    body = count(config.body, config.vocabulary, config.max_length)
-    projection = _token_head(config.body, config.vocabulary)[0]  # went with the old head
-    return replace(body, head=body.head - projection + _new_head(config), shared=0)
+    backbone = count(config.backbone, config.vocabulary, config.max_length)
+    projection = _token_head(config.backbone, config.vocabulary)[0]  # went with the old head
+    return replace(backbone, head=backbone.head - projection + _new_head(config), shared=0)
 
 
 def _new_head(config: Config) -> int:
-    """What tuning puts on top: see `trainer.models.heads`."""
+    """What tuning puts on top: see `trainer.models.task_heads`."""
     width, outputs, family = config.model.width, config.task.outputs, config.model.family
     pools = config.task.pools
     layer = pools and family != "decoder" and not (family == "encoder" and config.model.pooler == "pretraining")

@@ -105,7 +105,7 @@ class _Work:
 
 
 def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAccount:
-    model = config.body
+    model = config.backbone
     source, target = lengths(config)
     two_streams = config.two_streams
     work, forward_only = _Work(), _Work()
@@ -114,7 +114,7 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         forward_only = _block(model, source)
     if target:
         work.add(_block(model, target, source), model.depth)
-    reference = config.task.kind == "preference"  # reads all that the policy reads, and learns nothing
+    reference = config.task.reference  # reads all that the policy reads, and learns nothing
     if reference:
         work.add(forward_only := work.copy())
     generator, generator_work = 0, _Work()

@@ -91,11 +91,11 @@ def _check(config: Config, documents: Sequence[Document]) -> None:
     if any(bool(one.second) != (len(parts) == 2) for one in documents):
         form = "/".join(parts) if len(parts) == 2 else "one length each"
         raise UserError(f"documents: {objective} wants {form} of every document, got {sides}")
-    room, target = lengths(config)
+    length, target = lengths(config)
     firsts, seconds = sum(one.first for one in documents), sum(one.second for one in documents)
-    fit = firsts <= room and seconds <= target if target else firsts + seconds <= room
+    fit = firsts <= length and seconds <= target if target else firsts + seconds <= length
     if not fit or min((min(one.first, one.second or 1) for one in documents), default=0) < 1:
-        sample = f"{room}/{target}" if target else str(room)
+        sample = f"{length}/{target}" if target else str(length)
         raise UserError(
             f"documents: lengths of 1 and more are wanted that make up a sample of {sample} tokens, got {sides}"
         )

@@ -32,7 +32,7 @@ def fit(arguments: list[str]) -> int:
     if flags & {"--help", "-h"}:
         print(FIT_HELP)
         return 0
-    from trainer.scaling import fit as room
+    from trainer.scaling import fit as fitting
     from trainer.utils.progress import progress_bar
 
     columns = {
@@ -42,23 +42,23 @@ def fit(arguments: list[str]) -> int:
     known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
-    count = _choice("fit", options, "parameters", tuple(room.COUNTS))
+    count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
     replicates, seed = _number("fit", options, "replicates", 400, 20), _number("fit", options, "seed", 0, 0)
     if optimal:
-        table = room.read_csv(source, columns, optimal=True)
-        print(json.dumps(room.fit_optima(table), indent=1) if "--json" in flags else room.format_optima(table))
+        table = fitting.read_csv(source, columns, optimal=True)
+        print(json.dumps(fitting.fit_optima(table), indent=1) if "--json" in flags else fitting.format_optima(table))
         return 0
-    table = room.read_table(source, count=count, columns=columns, mixed=mixed)
+    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
-        found = room.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
+        found = fitting.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
     default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
     folder = Path(options.get("out") or default)
-    facts = room.write_fit(found, folder, source.name)
+    facts = fitting.write_fit(found, folder, source.name)
     print(
         json.dumps(facts, indent=1)
         if "--json" in flags
-        else f"{room.format_findings(found)}\n\npage      {folder}/fit.html"
+        else f"{fitting.format_findings(found)}\n\npage      {folder}/fit.html"
     )
     return 0
 
@@ -76,22 +76,22 @@ def compare(arguments: list[str]) -> int:
     if flags & {"--help", "-h"}:
         print(COMPARE_HELP)
         return 0
-    from trainer.scaling import compare as room
+    from trainer.scaling import compare as comparing
 
     names = [word for word in words if "=" not in word or Path(word).exists()]
     options = dict(word.split("=", 1) for word in words if word not in names)
     for name in sorted(set(options) - {"axis", "out"}):
         raise UserError(f"compare: {name}: no such option{nearest(name, ('axis', 'out'))}; there is axis, out")
-    axis = _choice("compare", options, "axis", tuple(room.AXES))
-    groups = room.read_groups(names)
-    found = room.compare(groups)
+    axis = _choice("compare", options, "axis", tuple(comparing.AXES))
+    groups = comparing.read_groups(names)
+    found = comparing.compare(groups)
     parents = [str(run.run.parent.resolve()) for group in groups for run in group.runs]
     folder = Path(options.get("out") or Path(os.path.commonpath(parents)) / "comparison")
-    facts = room.write_comparison(found, axis, folder)
+    facts = comparing.write_comparison(found, axis, folder)
     print(
         json.dumps(facts, indent=1)
         if "--json" in flags
-        else f"{room.format_comparison(found)}\n\npage  {folder}/compare.html"
+        else f"{comparing.format_comparison(found)}\n\npage  {folder}/compare.html"
     )
     return 0
 
@@ -129,12 +129,12 @@ def grid(arguments: list[str]) -> int:
 
         print(GRID_HELP + describe_grid())
         return 0
-    from trainer.scaling import grid as room
+    from trainer.scaling import grid as grids
 
     words, numbers = whole_numbers("grid", words, jobs=1)
     out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
     words = [word for word in words if not word.startswith("out=")]
     if "--plan" in flags:
-        print(room.format_plan(*room.planned_grid(words)))
+        print(grids.format_plan(*grids.planned_grid(words)))
         return 0
-    return room.run_grid(words, jobs=numbers["jobs"], out=Path(out[-1]) if out else None, as_json="--json" in flags)
+    return grids.run_grid(words, jobs=numbers["jobs"], out=Path(out[-1]) if out else None, as_json="--json" in flags)

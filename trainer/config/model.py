@@ -201,6 +201,7 @@ class ModelConfig(Section):
             "heads": self.generator_heads or max(1, round(self.heads * ratio)),
             "ffn_width": round(self.ffn_channels * ratio),
             "embedding_width": self.embedding_channels,
+            "two_stream": False,
             "generator_width": None,
             "generator_heads": None,
         }

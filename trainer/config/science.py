@@ -11,6 +11,7 @@ from pydantic import field_validator, model_validator
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Paths, Section, key
@@ -56,15 +57,16 @@ class StageConfig(Section):
     )
 
 
-class DataConfig(Section):
+@with_keys
+class DataConfig(Choosing):
     """Which text, and how much of it a sample holds."""
+
+    ALL: ClassVar = READERS
 
     name: Literal["stdlib", "text", "mixture"] = key(
         "stdlib", "corpus: Python's own standard library, text files of yours, or a mixture of such"
     )
     path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst; for data=text")
-    field: str = key("text", "JSONL field or Parquet column that holds a document's text")
-    document: Literal["file", "paragraph", "line"] = key("file", "what one document is in a plain text file")
     sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
     packing: Literal["packed", "padded", "best_fit"] = key(
         "packed",

@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from trainer.utils.schema import Count, Paths, Section, key, plain_name
+from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.tasks import TASKS, TaskDescription
+from trainer.utils.schema import Count, Paths, key, plain_name
 
-Kind = Literal["sequence", "token", "span", "text", "reward", "preference"]
 Shipped = Literal["packages", "line_order", "swapped", "swapped_words", "arguments", "docstrings", "continuations"]
 
 
@@ -17,11 +18,14 @@ def class_name(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class TaskConfig(Section):
+@with_keys
+class TaskConfig(Choosing):
     """What a trained model is tuned on; kind=null: pre-training."""
 
+    CHOICES: ClassVar = {"kind": TASKS}
+
     name: str = key("none", "name of the task, shown in reports")
-    kind: Kind | None = key(
+    kind: str | None = key(
         None,
         "a class of the text(s), of every word, a span of the last text, a text; a score or a policy from preferences",
     )
@@ -31,40 +35,48 @@ class TaskConfig(Section):
     text: Paths = key(("text",), "fields that hold a record's text: one, or several in a row")
     answer: Paths = key(("label",), "field of the answer; of preferences two: the chosen and the rejected text")
     labels: Paths = key((), "classes in their order; (): those of the training records, sorted")
-    templates: str | None = key(
-        None, "datasets with prompt templates, one drawn for every record and epoch: a shipped set, or a YAML file"
-    )
-    chat: bool = key(
-        True, "a prompt ends with <sep>, as the exported chat template writes it; false: the answer goes on"
-    )
     records: Count = key(4000, "most training records; a quarter as many held-out ones", "records", ge=1)
-    answer_length: int = key(64, "most tokens of an answer (kind=text; an encoder-decoder's target)", "tokens", ge=2)
-    label_smoothing: float = key(0.0, "share of the target that is spread over all tokens or classes", ge=0, lt=1)
-    beta: float = key(0.1, "strength of the pull towards the reference (kind=preference)", gt=0)
     parent: str | None = key(None, "folder of the run whose newest weights it begins from")
     from_scratch: bool = key(False, "begin from random weights instead, to compare")
 
-    FAMILIES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "text": ("decoder", "encoder_decoder"),
-        "preference": ("decoder",),
-    }
+    @property
+    def description(self) -> TaskDescription | None:
+        """What is known of this kind of task; null: pre-training."""
+        return None if self.kind is None else TASKS[self.kind]
+
+    def part(self, member: str = "implementation") -> Any:
+        """What a member of the description names: the format of records, the `head`, the `scorer`. Raises UserError."""
+        return TASKS.implementation(str(self.kind), member)
 
     @property
     def rows(self) -> int:
         """Sequences that the model reads for one record."""
-        return 2 if self.kind in ("reward", "preference") else 1
+        return self.description.rows if self.description else 1
 
     @property
     def outputs(self) -> int:
         """Columns of the new head; 0 where the pre-trained head goes on."""
-        if self.kind in ("sequence", "token"):
-            return len(self.labels)
-        return {"span": 2, "reward": 1}.get(self.kind or "", 0)
+        return self.description.outputs(self) if self.description else 0
 
     @property
     def pools(self) -> bool:
         """Whether the new head reads one vector a row."""
-        return self.kind in ("sequence", "reward")
+        return self.description is not None and self.description.pools
+
+    @property
+    def packs(self) -> bool:
+        """Whether records share rows."""
+        return self.description is not None and self.description.packs
+
+    @property
+    def reference(self) -> bool:
+        """Whether a frozen copy of the parent is read beside the model."""
+        return self.description is not None and self.description.reference
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """As of every group; pre-training reads none of its keys, which `_fits` says in one line."""
+        return {} if self.kind is None else super().unread
 
     @property
     def begins_from_parent(self) -> bool:
@@ -92,15 +104,15 @@ class TaskConfig(Section):
             wrong.append(f"train: task={self.name} is made of the corpus; add task.source=files to read files")
         if self.kind is not None and not self.text and not self.templates:
             wrong.append("text: name at least one field")
-        if self.kind is not None and len(self.answer) != self.rows:
-            wants = "two fields, the chosen and the rejected text" if self.rows == 2 else "one field"
-            wrong.append(f"answer: kind={self.kind} wants {wants}, got {', '.join(self.answer) or 'none'}")
-        if self.templates is not None and self.kind != "text":
-            wrong.append(f"templates: only kind=text reads them, this is kind={self.kind}")
-        if self.label_smoothing and self.kind not in ("text", "sequence", "token"):
-            wrong.append(f"label_smoothing: kind={self.kind} does not read it; text, sequence and token do")
-        if self.from_scratch and self.kind == "preference":
-            wrong.append("from_scratch: preferences are learned against a reference, the parent run")
+        if self.description is not None and len(self.answer) != self.rows:
+            wants, given = _fields(self.description.answers), ", ".join(self.answer) or "none"
+            wrong.append(f"answer: kind={self.kind} wants {wants}, got {given}")
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
+
+
+def _fields(held: tuple[str, ...]) -> str:
+    """How many fields of a record hold what is to be learned and, of several, which."""
+    many = {2: "two", 3: "three"}.get(len(held), str(len(held)))
+    return "one field" if len(held) == 1 else f"{many} fields, {' and '.join(held)}"

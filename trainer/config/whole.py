@@ -88,11 +88,11 @@ class Config(Section):
                 f"{self.tokenizer.vocabulary}"
             )
         wrong += self.objective.description.config_misfits(self)
-        families = TaskConfig.FAMILIES.get(self.task.kind or "", ())
-        if families and self.model.family not in families:
+        tuned = self.task.description
+        if tuned is not None and self.model.family not in tuned.families:
             wrong.append(
-                f"task.kind: {self.task.kind} tunes {' and '.join(families)} models, model={self.model.name} is of the "
-                f"family {self.model.family}"
+                f"task.kind: {tuned.name} tunes {' and '.join(tuned.families)} models, model={self.model.name} is of "
+                f"the family {self.model.family}"
             )
         if self.task.kind is not None and self.data.stages:
             wrong.append(f"data.stages: only pre-training has stages; task={self.task.name} reads its own records")
@@ -163,8 +163,8 @@ class Config(Section):
         return self.model.vocabulary or -(-self.tokenizer.vocabulary // 64) * 64
 
     @property
-    def body(self) -> ModelConfig:
-        """The model that reads; under a new head without what only pre-training used. A pooler serves whole rows."""
+    def backbone(self) -> ModelConfig:
+        """The model under its head; under a new one without what only pre-training used. A pooler serves whole rows."""
         if not self.task.outputs:
             return self.model
         gone: dict[str, Any] = dict.fromkeys(("head_transform", "head_bias", "head_scale", "sentence_head"), False)
@@ -184,7 +184,7 @@ class Config(Section):
     @property
     def two_streams(self) -> bool:
         """Whether every layer computes a query stream beside the content (XLNet)."""
-        return self.body.two_stream and self.task.kind is None and bool(self.objective.description.two_stream)
+        return self.backbone.two_stream and self.task.kind is None and bool(self.objective.description.two_stream)
 
     @property
     def curriculum(self) -> Curriculum:

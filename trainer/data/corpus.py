@@ -9,16 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer.config import DataConfig
-from trainer.data import megatron
 from trainer.data.document import Part, Source
+from trainer.data.files import library
 from trainer.data.huggingface_dataset import SCHEME
-from trainer.data.readers import JSON_SUFFIXES, PARQUET_SUFFIX, kind, read
+from trainer.descriptions.readers import READERS, reader_of, readers_by_suffix, suffix_of
 from trainer.utils.errors import UserError, nearest
 
-TEXT_SUFFIXES = (
-    ".txt .text .md .rst .tex .org .html .htm .xml .csv .tsv .log .srt .yaml .yml .toml .ini .cfg "
-    ".py .pyi .c .h .cc .cpp .hpp .cu .java .js .ts .go .rs .rb .php .pl .sh .sql .r .jl .lua .swift .kt .scala .hs .ml"
-)
 # Packages that some installations of Python lack, folders that are no library text, and generated tables: what repeats
 # is learned first, and a small model trained on character maps writes character maps.
 STDLIB_SKIPPED = (
@@ -44,10 +40,18 @@ def parts(data: DataConfig, files: list[Source]) -> Iterator[tuple[str, Part]]:
     """(origin, part): all documents of all files, part by part. Empty documents come as one empty part."""
     for source in files:
         try:
-            for part in read(source, data):
+            for part in _documents(source, data):
                 yield source.origin, part
         except OSError as error:
             raise UserError(f"data: cannot read {source.path}: {error.strerror or error}") from None
+
+
+def _documents(source: Source, data: DataConfig) -> Iterator[Part]:
+    reader = reader_of(source.path.name)
+    if reader.library is not None:
+        library(reader.library, source)
+    documents: Iterator[Part] = READERS.implementation(reader.name)(source, data)
+    return documents
 
 
 # --- which files -----------------------------------------------------------------------------------------------------
@@ -90,29 +94,35 @@ def _at(origin: str, key: str, path: Path) -> list[Source]:
     if path.is_file():
         return [_source(origin, path, path.parent)]
     if not path.is_dir():
-        if (index := Path(f"{path}{megatron.SUFFIX}")).is_file():  # Megatron-LM names both files by their prefix
-            return [_source(origin, index, path.parent)]
+        if (first := _first_of_pair(path)) is not None:
+            return [_source(origin, first, path.parent)]
         if path.exists():
             raise UserError(f"{key}: {path} is neither a file nor a folder")
         beside = path.parent if path.parent.is_dir() else Path()
         names = [entry.name for entry in beside.iterdir()]
         near = nearest(path.name, names) or ("" if path.is_absolute() else f" (seen from {Path.cwd()})")
         raise UserError(f"{key}: no such file or folder: {path}{near}")
-    suffixes = (*TEXT_SUFFIXES.split(), *JSON_SUFFIXES, PARQUET_SUFFIX, megatron.SUFFIX)
-    found = []
+    suffixes, found = readers_by_suffix(), []
     for folder, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if kind(name) in suffixes and not name.startswith("."):
+            if suffix_of(name) in suffixes and not name.startswith("."):
                 found.append(_source(origin, Path(folder, name), path))
     if not found:
         raise UserError(f"{key}: {path} holds no text files (.txt, .md, .py, .jsonl ...); name others one by one")
     return found
 
 
+def _first_of_pair(prefix: Path) -> Path | None:
+    """The file that is read where two belong together and are named by their prefix."""
+    firsts = (Path(f"{prefix}{suffix}") for one in READERS.values() if one.beside for suffix in one.suffixes)
+    return next((first for first in firsts if first.is_file()), None)
+
+
 def _source(origin: str, path: Path, root: Path) -> Source:
     status = path.stat()
     size, changed = status.st_size, status.st_mtime_ns
-    if path.suffix == megatron.SUFFIX and (tokens := path.with_suffix(".bin")).is_file():
-        size, changed = size + tokens.stat().st_size, max(changed, tokens.stat().st_mtime_ns)
+    beside = reader_of(path.name).beside
+    if beside is not None and (second := path.with_suffix(beside)).is_file():
+        size, changed = size + second.stat().st_size, max(changed, second.stat().st_mtime_ns)
     return Source(origin, path.relative_to(root).as_posix(), path, size, changed)

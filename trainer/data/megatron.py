@@ -12,19 +12,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainer.config import Config
+from trainer.config import Config, DataConfig
 from trainer.data.document import Part, Source
 from trainer.data.tokenizer import Tokenizer, tokenizer_file
 from trainer.utils.errors import UserError
 
-SUFFIX = ".idx"
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
 DTYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}  # codes of the format; 6 and 7 are floats
 
 
-def documents(source: Source) -> Iterator[tuple[str, np.ndarray, int]]:
-    """(name, tokens as int64, file bytes) of every document. Raises UserError when a file is missing or torn."""
+def token_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+    """Every document as tokens; `with_text` puts in their text. Raises UserError when a file is missing or torn."""
     lengths, offsets, edges, dtype = _index(source)
     bin_path = source.path.with_suffix(".bin")
     if not bin_path.is_file():
@@ -38,7 +37,7 @@ def documents(source: Source) -> Iterator[tuple[str, np.ndarray, int]]:
     for number, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         pieces = [tokens[begins[k] : begins[k] + lengths[k]] for k in range(first, last)]
         whole = np.concatenate(pieces).astype(np.int64) if pieces else np.empty(0, np.int64)
-        yield f"{source.name}:{number}", whole, share
+        yield Part(f"{source.name}:{number}", "", True, True, share, whole)
 
 
 def _index(source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:

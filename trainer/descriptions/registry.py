@@ -70,13 +70,16 @@ class Registry(Mapping[str, D], Generic[D]):
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def implementation(self, name: str) -> Any:
-        """What the description of this name says implements it. Raises UserError where that cannot be imported."""
-        place = self[name].implementation
+    def implementation(self, name: str, part: str = "implementation") -> Any:
+        """What the description of this name says implements it, or a part of it that another member names.
+
+        Raises UserError where that cannot be imported.
+        """
+        place = getattr(self[name], part)
         try:
             return imported(place)
         except (ImportError, AttributeError) as error:
-            raise UserError(f"{self.kind} {name}: no implementation at {place} ({error})") from error
+            raise UserError(f"{self.kind} {name}: no {part} at {place} ({error})") from error
 
     def readers(self, key: str) -> list[str]:
         """Names of the things that read this configuration key."""

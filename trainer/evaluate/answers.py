@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.data import Tokenizer
+from trainer.evaluate.task_scores import Tuned
 from trainer.generation import GREEDY
-from trainer.generation.loaded_model import Trained
+from trainer.generation.loaded_model import Trained, writer_of
 from trainer.generation.text import generate
-from trainer.models import NOT_A_TARGET, Decoder, EncoderDecoder
+from trainer.models import NOT_A_TARGET, Model
 from trainer.tasks import Task, metrics
 from trainer.tasks.answers import Answers
 from trainer.tasks.records import Record
@@ -24,7 +25,11 @@ from trainer.tasks.templates import TemplateSet
 BATCH = 32
 WRITTEN = 256  # answers that are written out at most, token by token
 
-Text = Decoder | EncoderDecoder
+
+def score_texts(tuned: Tuned) -> dict[str, Any]:
+    """As `score_answers`."""
+    tokenizer, writer = Tokenizer(tuned.task.tokenizer_file), writer_of(tuned.model)
+    return score_answers(Trained(tuned.run, tuned.step, tuned.config, writer, tokenizer), tuned.task)
 
 
 @torch.no_grad()
@@ -33,7 +38,6 @@ def score_answers(trained: Trained, task: Task) -> dict[str, Any]:
     others that a template offers, and tokens predicted from those before them; and how near what greedy decoding
     writes for some of them comes to the right answers, where the packages for that are installed."""
     model = trained.model
-    assert isinstance(model, Decoder | EncoderDecoder)
     rows = Answers([], trained.config, trained.tokenizer)
     asked = [(one.record, one.templates, number) for number, one in enumerate(task.held_out)]
     exchanges = [templates.render(record, number) for record, templates, number in asked]
@@ -60,7 +64,7 @@ def score_answers(trained: Trained, task: Task) -> dict[str, Any]:
 Choices = tuple[list[tuple[str, str]], int]  # the prompt with every answer that is offered, and which one is right
 
 
-def _right_choices(model: Text, rows: Answers, choices: Sequence[Choices]) -> list[bool]:
+def _right_choices(model: Model, rows: Answers, choices: Sequence[Choices]) -> list[bool]:
     """Whether the likeliest of the offered answers is the right one."""
     likelihoods = (row[0] for row in _scores(model, rows, (one for offered, _ in choices for one in offered)))
     return [int(np.argmax([next(likelihoods) for _ in offered])) == right for offered, right in choices]
@@ -84,7 +88,9 @@ def _candidates(record: Record, templates: TemplateSet, number: int) -> Choices:
     return [templates.render(one, number) for one in other], right
 
 
-def _scores(model: Text, rows: Answers, exchanges: Iterator[tuple[str, str]]) -> Iterator[tuple[float, bool, int, int]]:
+def _scores(
+    model: Model, rows: Answers, exchanges: Iterator[tuple[str, str]]
+) -> Iterator[tuple[float, bool, int, int]]:
     """Of each (prompt, answer): log-probability of the answer in nats; whether its every token is the likeliest, so
     that greedy decoding writes just it; how many are; and of how many."""
     device = next(model.parameters()).device
@@ -92,18 +98,9 @@ def _scores(model: Text, rows: Answers, exchanges: Iterator[tuple[str, str]]) ->
         each = [rows.alone(prompt, answer) for prompt, answer in some]
         batch = {name: torch.from_numpy(np.stack([one[name] for one in each])).to(device) for name in each[0]}
         targets = batch.pop("targets")
-        logits = _logits(model, batch)
+        logits = model.logits(**batch).float()
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NOT_A_TARGET, reduction="none")
         marked, right = targets != NOT_A_TARGET, logits.argmax(dim=-1) == targets
         sums = (-loss.view(targets.shape).sum(dim=1), (right | ~marked).all(dim=1), right.sum(dim=1), marked.sum(dim=1))
         for likelihood, all_right, hits, tokens in zip(*sums, strict=True):
             yield float(likelihood), bool(all_right), int(hits), int(tokens)
-
-
-def _logits(model: Text, batch: dict[str, Tensor]) -> Tensor:
-    """Next-token logits, fp32."""
-    if isinstance(model, Decoder):
-        return model.logits(**batch).float()
-    source = model.encode(batch.pop("source_tokens"), batch.pop("source_positions"), batch["source_segments"])
-    tokens, positions, segments = (batch[name] for name in ("tokens", "positions", "segments"))
-    return model.decode(source, tokens, positions, segments, batch["source_segments"]).float()

@@ -11,7 +11,7 @@ import torch
 from trainer.compose import change
 from trainer.data import Examples, Prepared, Tokenizer
 from trainer.evaluate.passages import Progress, score_passages
-from trainer.generation.loaded_model import Trained, load_model
+from trainer.generation.loaded_model import Trained, load_model, writer_of
 from trainer.run_folder import RunFolder
 from trainer.training.dataset import prepare
 from trainer.training.validation import Sums, validation_metrics, validation_splits
@@ -35,7 +35,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):
-        trained = Trained(run, step, config, model, Tokenizer(prepared.tokenizer_file))
+        trained = Trained(run, step, config, writer_of(model), Tokenizer(prepared.tokenizer_file))
         passages = score_passages(trained, prepared, progress)
     return {
         "run": str(run),

@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer.generation.infilling import MASK, predictions
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import encoder_input
-from trainer.models import Decoder, EncoderDecoder
+from trainer.models import EncoderDecoder
 from trainer.utils.errors import UserError
 
 MEASURES = {
@@ -97,13 +97,12 @@ def _by_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
 def score_tokens(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
     """Log-likelihoods of tokens behind tokens that are read as they are, <s> included or not; decoders only."""
     model = trained.model
-    assert isinstance(model, Decoder)
     rows, dropped = _within(trained.config.max_length + 1, pairs, least=1)
     most = max(len(tail) for _, tail in pairs)
     tokens, segments = trained.rows([row[:-1] for row in rows], left=True)  # so that continuations end together
     positions = ((segments >= 0).cumsum(dim=1) - 1).clamp(min=0)
-    hidden = model.hidden(tokens, positions, segments if bool((segments < 0).any()) else None)
-    logits = model.predict(hidden[:, -most:])[..., : trained.tokenizer.vocabulary].float()
+    hidden = model.backbone(tokens, positions, segments if bool((segments < 0).any()) else None)
+    logits = model.head.logits(hidden[:, -most:])[..., : trained.tokenizer.vocabulary].float()
     return [
         _score(logits[row, logits.shape[1] - len(tail) :], tail, lost)
         for row, ((_, tail), lost) in enumerate(zip(pairs, dropped, strict=True))
@@ -179,8 +178,8 @@ def _pseudo(trained: Trained, pair: Encoded) -> Score:
 def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Score]:
     """T5's kind: the context with a sentinel behind it is read, the span behind the sentinel scored. BART's kind: the
     context with a <mask> behind it is read, and the span scored behind the context written anew."""
-    model = trained.model
-    assert isinstance(model, EncoderDecoder)
+    model, backbone = trained.model, trained.model.backbone
+    assert isinstance(backbone, EncoderDecoder)
     objective = trained.config.objective.name
     if not has_measure(trained):
         raise UserError(
@@ -190,8 +189,9 @@ def _by_encoder_decoder(trained: Trained, pairs: Sequence[Encoded]) -> list[Scor
     source, source_segments = trained.rows(sources)
     tokens, segments = trained.rows([target[:-1] for target in targets])
     positions = torch.arange(source.shape[1], device=source.device).expand(source.shape)
-    encoded = model.encode(source, positions, source_segments)
-    logits = model.decode(encoded, tokens, None, segments, source_segments)[..., : trained.tokenizer.vocabulary].float()
+    encoded = backbone.encode(source, positions, source_segments)
+    written = backbone.decode(encoded, tokens, None, segments, source_segments)
+    logits = model.head.logits(written)[..., : trained.tokenizer.vocabulary].float()
     found = []
     for row, ((_, tail), target, lost) in enumerate(zip(pairs, targets, dropped, strict=True)):
         end = len(target) - 1

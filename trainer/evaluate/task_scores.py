@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,8 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.data import Tokenizer
-from trainer.evaluate.answers import score_answers
 from trainer.evaluate.baseline import bag_of_words, most_frequent
-from trainer.generation.loaded_model import Trained, load_model
-from trainer.models.heads import DPO
+from trainer.generation.loaded_model import load_model
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
@@ -28,16 +27,34 @@ LONGEST_ANSWER = 30  # tokens of a span
 Scores = dict[str, float | None]
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned model, and the held-out records that it is asked."""
+
+    run: Path
+    step: int  # of its checkpoint
+    config: Config
+    model: Any
+    task: Task
+    examples: Examples  # held out, in order
+
+    @torch.no_grad()
+    def batches(self) -> Iterator[dict[str, Tensor]]:
+        """All held-out rows on the model's device."""
+        device = next(self.model.parameters()).device
+        for first in range(0, len(self.examples), BATCH):
+            batch = self.examples.batch(first, min(first + BATCH, len(self.examples)))
+            yield {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+
+
 def score_task(run: Path) -> dict[str, Any]:
     """Metrics of the newest intact checkpoint on the held-out records; also written to the run's task.json."""
     folder = RunFolder(run)
     model, config, step = load_model(run)
     task = open_task(config)
     examples = Examples(task, config, "held_out")
-    if config.task.kind == "text":
-        scores = score_answers(Trained(run, step, config, model, Tokenizer(task.tokenizer_file)), task)
-    else:
-        scores = SCORERS[str(config.task.kind)](model, config, task, examples)
+    tuned = Tuned(run, step, config, model, task, examples)
+    scores = config.task.part("scorer")(tuned)
     result = {
         "run": str(run),
         "step": step,
@@ -68,14 +85,6 @@ def format_scores(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@torch.no_grad()
-def _batches(model: Any, examples: Examples) -> Iterator[dict[str, Tensor]]:
-    device = next(model.parameters()).device
-    for first in range(0, len(examples), BATCH):
-        batch = examples.batch(first, min(first + BATCH, len(examples)))
-        yield {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-
-
 def _labels(values: np.ndarray, true: np.ndarray) -> Scores:
     binary = {"f1": metrics.f1(values, true, 1)} if max(values.max(), true.max()) <= 1 else {}
     return {
@@ -87,18 +96,20 @@ def _labels(values: np.ndarray, true: np.ndarray) -> Scores:
 
 
 @torch.no_grad()
-def _sequence(model: Any, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+def score_sequences(tuned: Tuned) -> dict[str, Any]:
+    """Right classes of rows, beside those of a bag of words."""
     predicted, true = [], []
-    for batch in _batches(model, examples):
+    for batch in tuned.batches():
         true.append(batch.pop("targets").cpu().numpy())
-        predicted.append(model.logits(**batch).argmax(dim=-1).cpu().numpy())
+        predicted.append(tuned.model.logits(**batch).argmax(dim=-1).cpu().numpy())
     values, wanted = np.concatenate(predicted), np.concatenate(true)
-    learned = Examples(task, config, "train")
+    learned = Examples(tuned.task, tuned.config, "train")
     labels = np.array([int(learned.rows.row(place, None)["targets"]) for place in range(len(learned))])
     train, held = (
-        [[one.record.text(n) for n in config.task.text] for one in part] for part in (task.train, task.held_out)
+        [[one.record.text(n) for n in tuned.config.task.text] for one in part]
+        for part in (tuned.task.train, tuned.task.held_out)
     )
-    bag = bag_of_words(train, labels, held, len(config.task.labels))
+    bag = bag_of_words(train, labels, held, len(tuned.config.task.labels))
     scores = _labels(values, wanted)
     return {
         "metrics": scores,
@@ -111,18 +122,19 @@ def _sequence(model: Any, config: Config, task: Task, examples: Examples) -> dic
 
 
 @torch.no_grad()
-def _token(model: Any, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+def score_words(tuned: Tuned) -> dict[str, Any]:
+    """Right classes of words and, of names in B-I-O tags, right names."""
     said, there = [], []
-    for batch in _batches(model, examples):
+    for batch in tuned.batches():
         targets = batch.pop("targets")
-        best = model.logits(**batch).argmax(dim=-1)
+        best = tuned.model.logits(**batch).argmax(dim=-1)
         for row, wanted in zip(best, targets, strict=True):
             marked = wanted >= 0
             said.append(row[marked].cpu().numpy())
             there.append(wanted[marked].cpu().numpy())
     values, true = np.concatenate(said), np.concatenate(there)
     scores = _labels(values, true)
-    names = config.task.labels
+    names = tuned.config.task.labels
     if any(name.startswith("B-") for name in names):
         named = [[[names[i] for i in row] for row in rows] for rows in (said, there)]
         scores["entity_f1"] = metrics.entity_f1(named[0], named[1])
@@ -135,20 +147,21 @@ def _token(model: Any, config: Config, task: Task, examples: Examples) -> dict[s
 
 
 @torch.no_grad()
-def _span(model: Any, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
-    tokenizer, scores = Tokenizer(task.tokenizer_file), []
-    records = iter([one.record for one in task.held_out])
-    for batch in _batches(model, examples):
+def score_spans(tuned: Tuned) -> dict[str, Any]:
+    """Right answers within texts, to the letter and by their words."""
+    tokenizer, scores = Tokenizer(tuned.task.tokenizer_file), []
+    records = iter([one.record for one in tuned.task.held_out])
+    for batch in tuned.batches():
         del batch["targets"]
         inside = batch["inside"]
-        for logits, within in zip(model.logits(**batch).cpu(), inside.cpu(), strict=True):
+        for logits, within in zip(tuned.model.logits(**batch).cpu(), inside.cpu(), strict=True):
             record = next(records)
-            context = record.text(config.task.text[-1])
+            context = record.text(tuned.config.task.text[-1])
             begin, end = best_span(logits[:, 0], logits[:, 1])
             places = tokenizer.places(context)
             start = int(within[1:].argmax()) + 1  # where the context begins
             text = context[places[begin - start][0] : places[end - start][1]] if begin else ""
-            accepted = [answer for answer, _ in answers_of(record, config.task.answer[0], context)]
+            accepted = [answer for answer, _ in answers_of(record, tuned.config.task.answer[0], context)]
             scores.append(metrics.answer_scores(text, accepted))
     both = np.array(scores)
     return {
@@ -170,21 +183,23 @@ def best_span(begins: Tensor, ends: Tensor) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _reward(model: Any, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+def score_rewards(tuned: Tuned) -> dict[str, Any]:
+    """Pairs in the right order."""
     margins = []
-    for batch in _batches(model, examples):
+    for batch in tuned.batches():
         del batch["targets"]
-        chosen, rejected = model.scores(**batch).unbind(dim=1)
+        chosen, rejected = tuned.model.logits(**batch).squeeze(-1).unbind(dim=1)
         margins.append((chosen - rejected).cpu().numpy())
     return _preferred(np.concatenate(margins))
 
 
 @torch.no_grad()
-def _preference(model: DPO, config: Config, task: Task, examples: Examples) -> dict[str, Any]:
+def score_preferences(tuned: Tuned) -> dict[str, Any]:
+    """Pairs in which the policy prefers the chosen answer more than its reference does."""
     margins = []
-    for batch in _batches(model, examples):
+    for batch in tuned.batches():
         del batch["targets"]
-        margins.append(model.margins(**batch).cpu().numpy())
+        margins.append(tuned.model.margins(**batch).cpu().numpy())
     return _preferred(np.concatenate(margins))
 
 
@@ -195,12 +210,3 @@ def _preferred(margins: np.ndarray) -> dict[str, Any]:
         "metrics": {"accuracy": share, "margin": float(margins.mean())},
         "intervals": {"accuracy": metrics.wilson(share, len(margins)), "margin": metrics.mean_interval(margins)},
     }
-
-
-SCORERS = {
-    "sequence": _sequence,
-    "token": _token,
-    "span": _span,
-    "reward": _reward,
-    "preference": _preference,
-}

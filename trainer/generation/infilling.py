@@ -16,8 +16,9 @@ from trainer.descriptions.objectives import Infilling
 from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import Written, encoder_input, generate
-from trainer.models import Encoder, EncoderDecoder
+from trainer.models import EncoderDecoder
 from trainer.models.cache import Cache
+from trainer.models.replaced_token import ReplacedTokenModel
 from trainer.models.stack import places
 from trainer.utils.errors import UserError
 
@@ -89,10 +90,9 @@ def predictions(trained: Trained, tokens: Tensor, hidden: Tensor) -> Tensor:
     The content at the hidden places is not looked at where the model was trained without masks (two streams).
     """
     model = trained.model
-    assert isinstance(model, Encoder)
     positions = places(tokens)
-    if model.replaced is not None:
-        return model.replaced.generate(tokens, positions, None)[hidden].float()
+    if isinstance(model, ReplacedTokenModel):
+        return model.head.generator.logits(tokens, positions)[hidden].float()
     order = hidden.long() if trained.config.objective.description.two_stream else None
     return model.logits(tokens, positions, order=order)[hidden].float()
 
@@ -107,17 +107,18 @@ def _of_text(trained: Trained, logits: Tensor) -> Tensor:
 @torch.no_grad()
 def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """MASS: from left to right; at each mask the decoder reads the token before it, at its place in the text."""
-    model, mask = trained.model, trained.special(MASK)
-    assert isinstance(model, EncoderDecoder)
+    backbone, mask = trained.model.backbone, trained.special(MASK)
+    assert isinstance(backbone, EncoderDecoder)
     ids = encoder_input(trained, _joined(parts, [[mask]] * (len(parts) - 1)))
     _fits(trained, len(ids))
     tokens = torch.tensor([ids], device=trained.device)
-    source, cache = model.encode(tokens), Cache(model.config, model.decoder.depth)
+    source, cache = backbone.encode(tokens), Cache(backbone.config, backbone.depth)
     generator = torch.Generator(trained.device).manual_seed(decoding.seed)
     masks = [place for place, token in enumerate(ids) if token == mask]
     for place in masks:
         position = torch.tensor([[place - 1]], device=trained.device)  # in the text, which <s> is no part of
-        logits = model.decode(source, tokens[:, place - 1 : place], position, cache=cache)[:, -1].float()
+        written = backbone.decode(source, tokens[:, place - 1 : place], position, cache=cache)
+        logits = trained.model.head.logits(written)[:, -1].float()
         tokens[0, place] = decoding.choose(_of_text(trained, logits), tokens, generator)[0]
     return tokens[0].tolist(), len(masks)
 

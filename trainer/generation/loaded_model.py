@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.descriptions.objectives import OBJECTIVES
-from trainer.models import build
-from trainer.models.heads import DPO
+from trainer.models import Model, build, load_weights
+from trainer.models.preference import PreferenceModel
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import valid_checkpoints
 from trainer.training.initial_weights import parent_weights
 from trainer.utils.errors import UserError, nearest
 
 
-def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Config, int]:
+def load_model(run: Path, config: Config | None = None) -> tuple[Model | PreferenceModel, Config, int]:
     """The model of the newest intact checkpoint in evaluation mode, the run's configuration and the checkpoint's step.
 
     Raises UserError when there is no intact checkpoint."""
@@ -34,15 +34,23 @@ def load_model(run: Path, config: Config | None = None) -> tuple[nn.Module, Conf
         device = "cuda"
     with torch.device(device):
         model = build(config)
-    model.load_state_dict(checkpoint.weights(), strict=False)
-    missing = {name for name, one in model.named_parameters() if one.requires_grad} - set(checkpoint.manifest["shapes"])
+    frozen = [name for name, one in model.named_parameters() if not one.requires_grad]
+    missing = {name for name, _ in model.named_parameters()} - set(frozen) - set(checkpoint.manifest["shapes"])
     if missing:
         raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
-    if isinstance(model, DPO):  # its reference is the parent
-        known = parent_weights(config, beginning=False)
-        values = {name: known(f"reference.{name}") for name, _ in model.reference.named_parameters()}
-        model.reference.load_state_dict(values, strict=False)  # tied parameters have one name here and two there
+    known = parent_weights(config, beginning=False)  # what is not learned is the parent's
+    load_weights(model, {**checkpoint.weights(), **{name: _given(known(name)) for name in frozen}})
     return model.eval().to(device), config, checkpoint.step
+
+
+def _given(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
+
+
+def writer_of(model: Model | PreferenceModel) -> Model:
+    """What writes and scores texts."""
+    return model.policy if isinstance(model, PreferenceModel) else model
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Trained:
     run: Path
     step: int  # of its checkpoint
     config: Config
-    model: nn.Module
+    model: Model
     tokenizer: Tokenizer
     language: str | None = None  # of its texts, where the model reads a token of it
 
@@ -65,8 +73,7 @@ class Trained:
         model, config, step = load_model(run)
         if config.task.outputs:
             raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
-        model = model.body if isinstance(model, DPO) else model
-        return cls(run, step, config, model, Tokenizer(folder.tokenizer))
+        return cls(run, step, config, writer_of(model), Tokenizer(folder.tokenizer))
 
     @property
     def family(self) -> str:

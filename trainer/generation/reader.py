@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainer.models import Decoder, EncoderDecoder
+from trainer.models import EncoderDecoder, Model
 from trainer.models.cache import Cache
 from trainer.models.stack import places
 
@@ -19,7 +19,7 @@ class Reader:
 
     def __init__(
         self,
-        model: Decoder | EncoderDecoder,
+        model: Model,
         vocabulary: int,
         max_length: int,
         *,
@@ -36,11 +36,11 @@ class Reader:
         self.model, self.vocabulary, self.max_length, self.cached = model, vocabulary, max_length, cached
         self.sees_prompt = sees_prompt
         self.source, self.source_segments = None, source_segments
-        if isinstance(model, EncoderDecoder):
+        if isinstance(model.backbone, EncoderDecoder):
             assert source is not None
             positions = None if source_segments is None else _positions(source_segments)
             with torch.no_grad():
-                self.source = model.encode(source, positions, source_segments)
+                self.source = model.backbone.encode(source, positions, source_segments)
         self.tokens: Tensor | None = None  # [B, n], all that was read
         self.segments: Tensor | None = None
         self.first = 0  # column of the first token that is attended to
@@ -48,8 +48,7 @@ class Reader:
         self.cache = self._new_cache()
 
     def _new_cache(self) -> Cache:
-        stack = self.model.decoder if isinstance(self.model, EncoderDecoder) else self.model
-        return Cache(self.model.config, stack.depth)
+        return Cache(self.model.config, self.model.backbone.depth)
 
     @torch.no_grad()
     def read(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
@@ -84,15 +83,13 @@ class Reader:
             column = torch.arange(self.first, self.tokens.shape[1], device=kept.device)
             order = (column - self.prompt + 1).clamp(min=0).expand(kept.shape)
         now = None if segments is None else segments[:, unread]
-        if isinstance(self.model, EncoderDecoder):
+        tokens, positions, backbone = kept[:, unread], positions[:, unread], self.model.backbone
+        if isinstance(backbone, EncoderDecoder):
             assert self.source is not None
-            logits = self.model.decode(
-                self.source, kept[:, unread], positions[:, unread], now, self.source_segments, self.cache
-            )[:, -1]
+            hidden = backbone.decode(self.source, tokens, positions, now, self.source_segments, self.cache)
         else:
-            hidden = self.model.hidden(kept[:, unread], positions[:, unread], now, order, self.cache)
-            logits = self.model.predict(hidden[:, -1:])[:, 0]
-        return logits[:, : self.vocabulary].float()
+            hidden = backbone(tokens, positions, now, order, cache=self.cache)
+        return self.model.head.logits(hidden[:, -1:])[:, 0, : self.vocabulary].float()
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows of the batch, in this order; rows may repeat."""

@@ -13,7 +13,6 @@ from trainer.generation.decoding import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.reader import Reader
 from trainer.generation.search import search, write
-from trainer.models import Decoder, EncoderDecoder
 from trainer.tasks.formats import Rows
 from trainer.utils.errors import UserError
 
@@ -115,9 +114,7 @@ def generate(
 
 def reader_of(trained: Trained, rows: list[list[int]], *, cached: bool = True) -> tuple[Reader, Tensor, Tensor | None]:
     """A reader, and the prompt and segments that it shall read first."""
-    model, max_length = trained.model, trained.config.max_length
-    assert isinstance(model, Decoder | EncoderDecoder)
-    decodes = isinstance(model, Decoder)
+    model, max_length, decodes = trained.model, trained.config.max_length, trained.family == "decoder"
     tokens, segments = trained.rows(rows, left=decodes)
     padded = segments if bool((segments < 0).any()) else None
     vocabulary = trained.tokenizer.vocabulary

@@ -22,7 +22,7 @@ from trainer.hub.llama import LLAMA, OLMO2
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
-from trainer.models import ASSEMBLIES
+from trainer.models import pretraining_model
 from trainer.utils.errors import UserError, nearest
 
 FAMILIES = {
@@ -110,7 +110,7 @@ def _modern_names(names: Iterable[str], family: Family) -> dict[str, str]:
 def _skeleton(model: ModelConfig) -> dict[str, Tensor]:
     """Our parameters by name, without values; names of shared tensors once."""
     with torch.device("meta"):
-        net = ASSEMBLIES[model.family](model, model.vocabulary or 1, model.max_length or 1)
+        net = pretraining_model(model, model.vocabulary or 1, model.max_length or 1)
     return dict(net.named_parameters())
 
 

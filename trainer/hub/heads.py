@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.config import Config
+from trainer.descriptions.tasks import TASKS
 from trainer.hub.family import Entry, both
 from trainer.utils.errors import UserError
 
@@ -29,7 +30,7 @@ CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a tuned model by the names of its body's pre-training; new heads keep theirs."""
+    """Weights of a tuned model by the names of its backbone's pre-training; new heads keep theirs."""
     return {name.removeprefix("body."): value for name, value in weights.items()}
 
 
@@ -43,17 +44,19 @@ class Head:
 
 
 def new_head(config: Config, kind: str) -> Head | None:
-    """The head of a tuned run whose body is of that model_type; null where the pre-trained head goes on.
+    """The head of a tuned run whose backbone is of that model_type; null where the pre-trained head goes on.
 
     Raises UserError where transformers has no such head.
     """
     task = config.task
-    if not task.outputs:
+    if task.description is None or task.description.head is None:
         return None
     if not task.pools or kind not in CLASSIFIERS:
+        pooled = " and ".join(name for name, one in TASKS.items() if one.pools)
+        written = " and ".join(name for name, one in TASKS.items() if one.head is None)
         raise UserError(
             f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
-            f"task.kind=sequence and reward over {', '.join(CLASSIFIERS)}, and for all of task.kind=text and preference"
+            f"task.kind={pooled} over {', '.join(CLASSIFIERS)}, and for all of task.kind={written}"
         )
     if kind == "opt" and config.model.embedding_channels != config.model.width:
         raise UserError(
@@ -61,10 +64,10 @@ def new_head(config: Config, kind: str) -> Head | None:
             f"{config.model.embedding_channels}, ours are read before it; there is no counterpart"
         )
     architecture, entries = CLASSIFIERS[kind]
-    names = task.labels or ("reward",)
+    names = task.labels or (str(task.kind),)
     keys = {
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
-        "problem_type": "single_label_classification" if task.kind == "sequence" else "regression",
+        "problem_type": "single_label_classification" if task.description.classes else "regression",
     }
     return Head(architecture, entries, keys)

@@ -108,7 +108,8 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
             special["decoder_start_token_id"] = special["bos_token_id"]
     head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
-    chat = CHAT_TEMPLATE if config.task.kind == "text" and config.task.chat and "<sep>" in pieces else None
+    converses = config.task.description is not None and config.task.description.converses and config.task.chat
+    chat = CHAT_TEMPLATE if converses and "<sep>" in pieces else None
     with new_folder(target.absolute()) as aside:
         write_checkpoint(aside, model, weights, special, head)
         if with_tokenizer:

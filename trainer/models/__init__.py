@@ -1,50 +1,92 @@
-"""The zoo: models are assembled here from typed configuration; they know nothing of ranks or engines."""
+"""Models, assembled from typed configuration: a backbone under a head. Ranks and engines are left to training."""
 
 from __future__ import annotations
 
 from trainer.config import Config
+from trainer.config.model import ModelConfig
 from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
 from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
-from trainer.models.heads import DPO, HEADS, TaskModel
 from trainer.models.initialization import initialize
+from trainer.models.language_heads import EncoderHead, LanguageHead
 from trainer.models.losses import NOT_A_TARGET
+from trainer.models.model import Backbone, Head, Model, load_weights
+from trainer.models.preference import PreferenceModel
+from trainer.models.replaced_token import ReplacedTokenHead, ReplacedTokenModel
 from trainer.models.width import learning_rate_scales
 
 __all__ = [
     "NOT_A_TARGET",
+    "Backbone",
     "Decoder",
     "Encoder",
     "EncoderDecoder",
+    "Head",
     "Model",
+    "PreferenceModel",
     "build",
     "initialize",
     "learning_rate_scales",
+    "load_weights",
+    "pretraining_model",
 ]
 
-Model = Decoder | Encoder | EncoderDecoder | TaskModel | DPO
-ASSEMBLIES: dict[str, type[Decoder] | type[Encoder] | type[EncoderDecoder]] = {
-    "decoder": Decoder,
-    "encoder": Encoder,
-    "encoder_decoder": EncoderDecoder,
+# Beginnings of names in the tree of modules -> in checkpoints, where they stay what they were in 0.1.0.
+NAMES = {
+    "decoder": {"backbone.": "", "head.output.": "head.", "head.": ""},
+    "encoder": {"backbone.": "", "head.language.": "head.", "head.": ""},
+    "encoder_decoder": {"backbone.": "", "head.output.": "head.", "head.": ""},
+    "generator": {"backbone.": ""},
+    "discriminator": {"backbone.": "", "head.generator.head.": "replaced.token_head.", "head.": "replaced."},
+    "tuned": {"backbone.": "body.", "head.": ""},
 }
+POOLER = {"head.dense.": "body.pooler."}  # of a tuned encoder, where it was trained before
+BACKBONES = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
 
 
-def build(config: Config) -> Model:
+def build(config: Config) -> Model | PreferenceModel:
     """The model of this configuration on the current default device, its parameters not yet initialised."""
-    task, model = config.task, _assembled(config)
-    if task.kind in HEADS:
-        return HEADS[task.kind](config, model)
-    if task.kind == "preference":
-        return DPO(config, model, reference=_assembled(config))  # type: ignore[arg-type]
-    if not isinstance(model, Encoder):
-        model.label_smoothing = task.label_smoothing
-    return model
-
-
-def _assembled(config: Config) -> Decoder | Encoder | EncoderDecoder:
-    assembly = ASSEMBLIES[config.body.family]
-    model = assembly(config.body, config.vocabulary, config.max_length, backend=config.kernels.attention)
+    task = config.task
+    model: Model | PreferenceModel
+    if task.description is not None and task.description.head is not None:
+        model = _tuned(config, task.part("head")(config))
+    elif task.reference:
+        model = PreferenceModel(config, _pretrained(config), reference=_pretrained(config))
+    else:
+        model = _pretrained(config)
     use_kernels(model, config.kernels)
     return model
+
+
+def pretraining_model(
+    config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto", label_smoothing: float = 0.0
+) -> Model:
+    """A backbone under the head of its pre-training. backend: of attention. label_smoothing: of decoders' losses."""
+    backbone = BACKBONES[config.family](config, vocabulary, max_length, backend=backend)
+    if config.family != "encoder":
+        head = LanguageHead(config, vocabulary, backbone.tokens, label_smoothing=label_smoothing)
+        return Model(config, backbone, head, NAMES[config.family])
+    if config.generator is None:
+        return Model(config, backbone, EncoderHead(config, vocabulary, backbone.tokens), NAMES["encoder"])
+    small = config.generator
+    reader = Encoder(small, vocabulary, max_length, embedded_by=backbone, backend=backend)
+    generator = Model(small, reader, LanguageHead(small, vocabulary, backbone.tokens), NAMES["generator"])
+    return ReplacedTokenModel(config, backbone, ReplacedTokenHead(config, generator), NAMES["discriminator"])
+
+
+def _pretrained(config: Config) -> Model:
+    return pretraining_model(
+        config.model,
+        config.vocabulary,
+        config.max_length,
+        backend=config.kernels.attention,
+        label_smoothing=config.task.label_smoothing,
+    )
+
+
+def _tuned(config: Config, head: Head) -> Model:
+    model = config.backbone
+    backbone = BACKBONES[model.family](model, config.vocabulary, config.max_length, backend=config.kernels.attention)
+    pooler = POOLER if model.family == "encoder" and model.pooler == "pretraining" else {}
+    return Model(config.model, backbone, head, NAMES["tuned"] | pooler)

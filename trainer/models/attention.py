@@ -1,4 +1,4 @@
-"""Attention over the residual stream, to itself or to another sequence. Masks and biases are the kernel's business."""
+"""Attention over the residual stream, to itself or to another sequence. The kernels apply masks and biases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Context(NamedTuple):
     masks: tuple[PreparedMask, PreparedMask | None]  # who sees whom
     rotary: tuple[Rotary, Rotary] | None
     backend: str  # of kernels.attention
-    source: Tensor | None = None  # what the encoder made, [B, source length, width]
+    source: Tensor | None = None  # hidden states of the encoder, [B, source length, width]
     source_mask: PreparedMask | None = None
     distances: Tensor | None = None  # sinusoids of the relative positions, [keys + queries, width] (XLNet)
     other_type: Tensor | None = None  # [B, queries, keys], whether a key is of another token type (XLNet)
@@ -91,7 +91,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(Attention):
-    """Attention from the decoder to what the encoder made; no positions enter here."""
+    """Attention from the decoder to the encoder's hidden states, without positions."""
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         assert context.source is not None and context.source_mask is not None

@@ -1,4 +1,4 @@
-"""Which implementation computes each layer: machinery, which changes speed and never the outcome."""
+"""Which implementation computes each layer: a choice of speed, which does not change the outcome."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from torch import nn
 
 from trainer.config.machinery import KernelsConfig
 from trainer.models.attention import Attention
-from trainer.models.parts import FeedForward, Head, LayerNorm, RMSNorm
+from trainer.models.parts import FeedForward, LayerNorm, OutputLayer, RMSNorm
 
 
 def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
-    """Tell every layer; attention itself hears of its backend when the model is built, with its masks."""
+    """Set the backend of every layer but attention, whose backend its backbone is built with, for its masks."""
     for module in model.modules():
         if isinstance(module, RMSNorm | LayerNorm):
             module.backend = kernels.norm
@@ -18,5 +18,5 @@ def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
             module.rotary_backend = kernels.rotary
         elif isinstance(module, FeedForward):
             module.backend = kernels.gated
-        elif isinstance(module, Head):
+        elif isinstance(module, OutputLayer):
             module.backend = kernels.loss

@@ -17,7 +17,7 @@ class LayerCache:
 
     def __init__(self, window: int | None = None) -> None:
         self.window, self.length = window, 0
-        self.stored: Tensor | None = None  # [2, B, room, key heads, channels]; room doubles when it is full
+        self.stored: Tensor | None = None  # [2, B, capacity, key heads, channels]; doubled when it is full
         self.source: tuple[Tensor, Tensor] | None = None
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

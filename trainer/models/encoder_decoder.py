@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
-from trainer.models.initialization import initial_stds
-from trainer.models.parts import Head, computing_dtype
+from trainer.models.model import Backbone
+from trainer.models.parts import Embedding, computing_dtype
 from trainer.models.stack import Stack, places
 
 
-class EncoderDecoder(nn.Module):
-    """Reads the source in both directions, predicts the target from left to right (Vaswani et al. 2017)."""
+class EncoderDecoder(Backbone):
+    """Reads the source in both directions and the target from left to right (Vaswani et al. 2017)."""
 
-    label_smoothing = 0.0  # of the loss in training, a matter of tuning
+    inputs = ("source_tokens", "source_positions", "source_segments", "tokens", "positions", "segments")
 
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         super().__init__()
@@ -24,14 +24,20 @@ class EncoderDecoder(nn.Module):
         self.encoder = Stack(config, vocabulary, max_length, causal=False, backend=backend)
         tokens = self.encoder.tokens
         self.decoder = Stack(config, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend)
-        std = initial_stds(config).head
-        self.head = Head(config.width, vocabulary, bias=config.head_bias, std=std, scale=config.head_factor)
-        if config.tied:
-            self.head.weight = self.encoder.tokens.weight
+
+    @property
+    def tokens(self) -> Embedding:  # type: ignore[override]
+        """The embedding that both sides use."""
+        return self.encoder.tokens
+
+    @property
+    def depth(self) -> int:  # type: ignore[override]
+        """Layers of the decoder."""
+        return self.decoder.depth
 
     @property
     def recompute(self) -> bool:
-        """Activation checkpointing, a matter of the engine."""
+        """Activation checkpointing; the engine sets it."""
         return self.encoder.recompute
 
     @recompute.setter
@@ -53,19 +59,7 @@ class EncoderDecoder(nn.Module):
         source_segments: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Next-token logits [B, S, vocabulary] of the decoder over an encoded source; arguments as in `decoded`."""
-        return self.head(self.decoded(source, tokens, positions, segments, source_segments, cache))
-
-    def decoded(
-        self,
-        source: Tensor,
-        tokens: Tensor,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        source_segments: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """The decoder's residual stream [B, S, width] over an encoded source [B, source length, width].
+        """The decoder's hidden states [B, S, width] over an encoded source [B, source length, width].
 
         A decoder token sees the source tokens of its own segment number; without `segments` all are of segment 0.
         cache: of the decoder tokens before these, which are added to it, and of the source.
@@ -88,16 +82,13 @@ class EncoderDecoder(nn.Module):
 
     def forward(
         self,
-        source_tokens: Tensor,
-        source_segments: Tensor,
-        source_positions: Tensor,
         tokens: Tensor,
-        targets: Tensor,
-        segments: Tensor,
-        positions: Tensor,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Sum of the loss in nats over the targets (fp32), their count, and named side sums (none here)."""
+        source_tokens: Tensor,
+        source_positions: Tensor | None = None,
+        source_segments: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """The decoder's hidden states [B, S, width] over the source, which is read first."""
         source = self.encode(source_tokens, source_positions, source_segments)
-        hidden = self.decoded(source, tokens, positions, segments, source_segments)
-        loss, count = self.head(hidden, targets, self.label_smoothing * self.training)
-        return loss, count, {}
+        return self.decode(source, tokens, positions, segments, source_segments)

@@ -30,3 +30,11 @@ def per_row(loss: Tensor, targets: Tensor) -> Tensor:
 def mean_where(values: Tensor, where: Tensor) -> Tensor:
     """Row means [B] of values [B, S] at the places that are true; 0 for a row without any."""
     return torch.where(where, values, 0.0).sum(dim=1) / where.sum(dim=1).clamp(min=1)
+
+
+def pair_loss(margin: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Sum of -log sigmoid(margin) over the pairs [B] whose target is not NOT_A_TARGET, fp32, their number, and
+    `correct`: how many margins are above 0."""
+    pairs = targets != NOT_A_TARGET
+    loss = torch.where(pairs, -F.logsigmoid(margin.float()), 0.0).sum()
+    return loss, pairs.sum(), {"correct": ((margin > 0) & pairs).sum().detach()}

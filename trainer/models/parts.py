@@ -19,10 +19,10 @@ __all__ = [
     "ACTIVATIONS",
     "Embedding",
     "FeedForward",
-    "Head",
     "HeadTransform",
     "LayerNorm",
     "Linear",
+    "OutputLayer",
     "RMSNorm",
     "initialize",
     "norm",
@@ -46,7 +46,7 @@ class Linear(nn.Linear):
         """Left to `initialize`, which draws every parameter from its own stream."""
 
 
-class Head(Linear):
+class OutputLayer(Linear):
     """From the residual stream to logits, whose number does not grow with the width. `scale` multiplies the input.
 
     backend: of the loss, as `kernels.loss` in the configuration.

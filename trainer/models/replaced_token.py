@@ -2,77 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.attention.dropout import philox
 from trainer.config.model import ModelConfig
 from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
+from trainer.models.model import Head, Model, Output
 from trainer.models.parts import ACTIVATIONS, Linear
-from trainer.models.stack import Stack
-from trainer.models.token_head import TokenHead
-
-Hidden = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
-class ReplacedTokens(nn.Module):
-    """The generator and the discriminator's head; the discriminator itself is the encoder that holds this."""
+class ReplacedTokenHead(Head):
+    """One logit a token, of having been replaced by what the generator guesses; and the generator, a model by itself
+    over the same embedding."""
 
-    def __init__(self, config: ModelConfig, generator: Stack, token_head: TokenHead) -> None:
+    def __init__(self, config: ModelConfig, generator: Model) -> None:
         super().__init__()
         std = initial_stds(config).other
-        self.generator, self.token_head = generator, token_head
+        self.generator = generator
         self.dense = Linear(config.width, config.width, bias=True, std=std)
         self.activation = ACTIVATIONS[config.activation]
         self.output = Linear(config.width, 1, bias=True, std=std)
-        self.weight = config.generator_weight
 
-    def generate(
-        self, tokens: Tensor, positions: Tensor, segments: Tensor | None, token_types: Tensor | None = None
-    ) -> Tensor:
-        """The generator's logits [B, S, vocabulary]."""
-        x = self.generator.embed(tokens, positions, token_types)
-        return self.token_head(self.generator.run(x, self.generator.context(x, positions, segments)))
+    def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
+        """[B, S]."""
+        return self.output(self.activation(self.dense(hidden_states))).squeeze(-1)
 
-    def detect(self, hidden: Tensor) -> Tensor:
-        """Logits [B, S] of having been replaced, from the discriminator's residual stream."""
-        return self.output(self.activation(self.dense(hidden))).squeeze(-1)
-
-    def forward(
-        self,
-        hidden: Hidden,
-        tokens: Tensor,
-        targets: Tensor,
-        segments: Tensor,
-        positions: Tensor,
-        token_types: Tensor | None,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens.
-
-        `hidden`: the discriminator's residual stream [B, S, width] of tokens, positions, segments and token types.
-        """
-        logits = self.generate(tokens, positions, segments, token_types)
-        loss, count = token_loss(logits, targets)
-        chosen = targets != NOT_A_TARGET
-        drawn = sample(logits.detach(), row_noise(tokens, targets))
-        replaced = chosen & (drawn != targets)  # a lucky draw is an original
-        filled = torch.where(chosen, drawn, tokens)
-        found = self.detect(hidden(filled, positions, segments, token_types)).float()
-        real = segments >= 0
+    def forward(self, hidden_states: Tensor, targets: Tensor, **batch: Tensor) -> Output:
+        """Mean over each row's tokens of the loss of `replaced` [B, S], true for replaced tokens; a row weighs as much
+        as it has targets, those of the generator. Padding, of negative `segments`, counts for nothing."""
+        replaced, real = batch["replaced"], batch["segments"] >= 0
+        found = self.logits(hidden_states).float()
         each = F.binary_cross_entropy_with_logits(found, replaced.float(), reduction="none")
         sums = {
-            "generator_loss": loss,
             "discriminator_loss": (each * real).sum(),
             "discriminator_correct": (((found > 0) == replaced) & real).sum(),
             "discriminated": real.sum(),
             "replaced": replaced.sum(),
         }
-        total = loss + self.weight * per_row(mean_where(each, real), targets)
-        return total, count, {name: value.detach() for name, value in sums.items()}
+        return per_row(mean_where(each, real), targets), (targets != NOT_A_TARGET).sum(), sums
+
+
+class ReplacedTokenModel(Model):
+    """The discriminator, whose backbone reads what its head's generator has written."""
+
+    head: ReplacedTokenHead
+
+    def forward(self, targets: Tensor, **batch: Tensor) -> Output:
+        """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens."""
+        tokens = batch["tokens"]
+        logits = self.head.generator.logits(**batch)
+        loss, count = token_loss(logits, targets)
+        chosen = targets != NOT_A_TARGET
+        drawn = sample(logits.detach(), row_noise(tokens, targets))
+        batch |= {"tokens": torch.where(chosen, drawn, tokens), "replaced": chosen & (drawn != targets)}
+        found, _, sums = super().forward(targets, **batch)
+        sums = {"generator_loss": loss, **sums}
+        return loss + self.config.generator_weight * found, count, {name: one.detach() for name, one in sums.items()}
 
 
 def row_noise(tokens: Tensor, targets: Tensor) -> Tensor:

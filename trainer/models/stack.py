@@ -1,4 +1,4 @@
-"""The stack: an embedding, blocks, and what all blocks of a forward pass share. Decoders and encoders are stacks."""
+"""The stack: an embedding, blocks, and what all blocks of a forward pass share. Backbones are stacks, one or two."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stack(nn.Module):
         super().__init__()
         self.config, self.causal, self.backend = config, causal, backend
         self.depth = depth or config.depth
-        self.recompute = False  # activation checkpointing, a matter of the engine
+        self.recompute = False  # activation checkpointing; the engine sets it
         std = initial_stds(config)
         self._embedding(config, vocabulary, max_length, tokens, embedded_by)
         factorised = config.embedding_channels != config.width

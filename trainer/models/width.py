@@ -17,7 +17,7 @@ from __future__ import annotations
 from torch import nn
 
 from trainer.config.model import ModelConfig
-from trainer.models.parts import Head, Linear
+from trainer.models.parts import Linear, OutputLayer
 
 
 def learning_rate_scales(model: nn.Module) -> dict[str, float]:
@@ -27,6 +27,6 @@ def learning_rate_scales(model: nn.Module) -> dict[str, float]:
     hidden = {
         f"{name}.weight"
         for name, module in model.named_modules()
-        if isinstance(module, Linear) and not isinstance(module, Head)
+        if isinstance(module, Linear) and not isinstance(module, OutputLayer)
     }
     return {name: 1 / config.width_growth if name in hidden else 1.0 for name, _ in model.named_parameters()}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainer.config import Config
 from trainer.models import build, initialize
-from trainer.models.parts import Head
+from trainer.models.parts import OutputLayer
 from trainer.models.stack import Stack
 from trainer.training.optimizers import make_optimizer
 
@@ -46,7 +46,8 @@ def _changes(config: Config, updates: int) -> dict[str, list[float]]:
 
     def watch(name: str, module: nn.Module) -> None:
         def look(module: nn.Module, given: tuple[Tensor, ...], out: Any) -> None:
-            made = module.forward(given[0]) if isinstance(module, Head) else out  # a head may have made a loss of it
+            is_output = isinstance(module, OutputLayer)  # which may have made a loss of its logits
+            made = module.forward(given[0]) if is_output else out
             seen[name] = made.detach().float()
 
         module.register_forward_hook(look)
@@ -75,7 +76,7 @@ def watched(model: nn.Module) -> list[tuple[str, nn.Module]]:
         if isinstance(module, Stack):
             side = f"{name} " if name else ""
             parts += [(f"{side}block {number}", block) for number, block in enumerate(module.blocks, 1)]
-        elif isinstance(module, Head):
+        elif isinstance(module, OutputLayer):
             parts.append(("logits", module))
     return parts
 

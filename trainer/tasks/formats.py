@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Formatted:
-    """One record as arrays without a batch axis, and whether some of its text found no room."""
+    """One record as arrays without a batch axis, and whether some of its text was cut."""
 
     arrays: Batch
     cut: bool
@@ -47,11 +47,11 @@ class Rows:
     def row(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int], bool]:
         """Tokens of a row, the text that each belongs to, and whether something was cut: the longest text, behind."""
         sizes = [len(text) for text in texts]
-        room = self.length - 1 - len(texts)
-        while sum(sizes) > room:
+        available = self.length - 1 - len(texts)
+        while sum(sizes) > available:
             longest = int(np.argmax(sizes))
             second = max([size for index, size in enumerate(sizes) if index != longest], default=0)
-            sizes[longest] -= min(sum(sizes) - room, max(1, sizes[longest] - second))
+            sizes[longest] -= min(sum(sizes) - available, max(1, sizes[longest] - second))
         tokens, types = [self.bos], [0]
         for number, (text, size) in enumerate(zip(texts, sizes, strict=True)):
             tokens += [*text[:size], self.eos]
@@ -105,6 +105,11 @@ class Format(Rows, ABC):
     def __call__(self, record: Record) -> Formatted:
         """The record as arrays. Raises UserError naming its file, line and field."""
 
+    @staticmethod
+    def classes(record: Record, field: str) -> list[str]:
+        """The classes that the field names; [] where answers are none. Raises UserError as above."""
+        return []
+
 
 class Sequences(Format):
     """One class for one or several texts."""
@@ -115,6 +120,10 @@ class Sequences(Format):
         field = self.task.answer[0]
         label = self.label(record, record.get(field), field)
         return Formatted(self.arrays(tokens, types) | {"targets": np.array(label)}, cut)
+
+    @staticmethod
+    def classes(record: Record, field: str) -> list[str]:
+        return [class_name(record.get(field))]
 
 
 class Words(Format):
@@ -136,6 +145,10 @@ class Words(Format):
             kept += 1
         tokens.append(self.eos)
         return Formatted(self.arrays(tokens, [0] * len(tokens)) | {"targets": targets}, kept < len(words))
+
+    @staticmethod
+    def classes(record: Record, field: str) -> list[str]:
+        return words_of(record, field)
 
 
 def words_of(record: Record, field: str) -> list[str]:
@@ -238,16 +251,7 @@ def continued(prompt: list[int], answer: list[int], length: int) -> Continued:
     """At most length + 1 tokens: a prompt that is too long loses its beginning (behind <s>), an answer its end."""
     most = length + 1
     kept = answer[: most - 2]
-    room = most - len(kept)
-    head = prompt if len(prompt) <= room else [prompt[0], *prompt[len(prompt) - room + 1 :]]
+    available = most - len(kept)
+    head = prompt if len(prompt) <= available else [prompt[0], *prompt[len(prompt) - available + 1 :]]
     cut = len(kept) < len(answer) or len(head) < len(prompt)
     return Continued([*head, *kept], [*[NO_TARGET] * len(head), *kept], cut)
-
-
-FORMATS: dict[str, type[Format]] = {
-    "sequence": Sequences,
-    "token": Words,
-    "span": Spans,
-    "reward": Scored,
-    "preference": Preferred,
-}

@@ -11,14 +11,11 @@ from typing import Literal, Protocol
 import numpy as np
 
 from trainer.config import Config
-from trainer.config.task import class_name
 from trainer.data.order import Order
 from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.usage import DataUsage
 from trainer.objectives import PADDING, Batch
-from trainer.tasks.answers import Answers
-from trainer.tasks.formats import FORMATS, words_of
 from trainer.tasks.records import Record, each, read_records, split
 from trainer.tasks.shipped import make_records
 from trainer.tasks.templates import TemplateSet, plain, read_sets
@@ -68,7 +65,7 @@ def open_task(config: Config) -> Task:
 
 def longest(config: Config, task: Task) -> int:
     """Tokens of the longest record, as rows of data.sequence_length have it; all of them for rows that hold several."""
-    if config.task.kind == "text":
+    if config.task.packs:
         return config.data.sequence_length
     tokenizer = Tokenizer(task.tokenizer_file)
     both = ([one.record for one in part] for part in (task.train, task.held_out))
@@ -77,13 +74,11 @@ def longest(config: Config, task: Task) -> int:
 
 def classes(config: Config, task: Task) -> tuple[str, ...]:
     """The classes that the training records name, sorted; () for tasks without classes. Raises UserError for one."""
-    kind, name = config.task.kind, config.task.answer[0]
-    if kind == "sequence":
-        found = {class_name(one.record.get(name)) for one in task.train}
-    elif kind == "token":
-        found = {tag for one in task.train for tag in words_of(one.record, name)}
-    else:
+    name = config.task.answer[0]
+    if config.task.description is None or not config.task.description.classes:
         return ()
+    named = config.task.part().classes
+    found = {one_class for one in task.train for one_class in named(one.record, name)}
     if len(found) < 2:
         raise UserError(f"task.train: {name}: all records are of the class {found.pop()!r}; two or more wanted")
     return tuple(sorted(found))
@@ -92,7 +87,7 @@ def classes(config: Config, task: Task) -> tuple[str, ...]:
 class Rows(Protocol):
     """What the examples of an epoch are made of."""
 
-    cut: int  # records of which some text found no room
+    cut: int  # records of which some text was cut
 
     def __len__(self) -> int: ...
 
@@ -115,8 +110,8 @@ class Examples:
         self.records = len(asked)
         self.name, self.tokens = config.task.name, config.data.sequence_length * config.task.rows
         self.rows: Rows
-        if config.task.kind == "text":
-            self.rows = Answers([(one.record, one.templates) for one in asked], config, tokenizer)
+        if config.task.packs:
+            self.rows = config.task.part()([(one.record, one.templates) for one in asked], config, tokenizer)
         else:
             self.rows = Records([one.record for one in asked], config, tokenizer)
         self.order = Order(len(self.rows), config.seed) if which == "train" else None
@@ -127,7 +122,7 @@ class Examples:
 
     @property
     def cut(self) -> int:
-        """Records of which some text found no room."""
+        """Records of which some text was cut."""
         return self.rows.cut
 
     def batch(self, start: int, stop: int) -> Batch:
@@ -157,7 +152,7 @@ class Records:
     """One record a row. All are formatted once, so that everything that is wrong with one is found before the run."""
 
     def __init__(self, records: list[Record], config: Config, tokenizer: Tokenizer) -> None:
-        formatted = each(FORMATS[str(config.task.kind)](config, tokenizer), records)
+        formatted = each(config.task.part()(config, tokenizer), records)
         self.cut = sum(one.cut for one in formatted)
         self.rows = [one.arrays for one in formatted]
         self.longest = max((int((row["segments"] != PADDING).sum(-1).max()) for row in self.rows), default=0)

@@ -13,7 +13,7 @@ from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import valid_checkpoints
 from trainer.utils.errors import UserError
 
-BODIES = ("body.", "reference.")  # prefixes of a whole model inside a tuned one; what has none of them is a new head
+BACKBONES = ("body.", "reference.")  # how names of what was trained before begin in a tuned model; others are new heads
 
 
 def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor | None]:
@@ -22,7 +22,7 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
 
     Raises UserError where the parent has no such weights.
     """
-    if not config.task.begins_from_parent or not (beginning or config.task.kind == "preference"):
+    if not config.task.begins_from_parent or not (beginning or config.task.reference):
         return lambda name: None
     parent = Path(str(config.task.parent))
     checkpoint = next(valid_checkpoints(RunFolder(parent).checkpoints), None)
@@ -31,7 +31,7 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
     read, shapes = checkpoint.reader(), checkpoint.manifest["shapes"]
 
     def known(name: str) -> Tensor | None:
-        plain = next((name.removeprefix(prefix) for prefix in BODIES if name.startswith(prefix)), None)
+        plain = next((name.removeprefix(prefix) for prefix in BACKBONES if name.startswith(prefix)), None)
         if plain is None and config.task.outputs:
             return None
         own = [one for one in (plain or name, f"body.{plain or name}") if one in shapes]

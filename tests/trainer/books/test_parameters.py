@@ -19,7 +19,7 @@ def test_equal_to_the_model(name):
         net = build(made)
     account = parameters(made)
     assert account.total == sum(p.numel() for p in net.parameters())
-    stack = net.encoder if made.model.family == "encoder_decoder" else net
+    stack = net.backbone.encoder if made.model.family == "encoder_decoder" else net.backbone
     assert account.block == sum(p.numel() for p in stack.blocks[-1].parameters())
     norms = sum(p.numel() for part, p in net.named_parameters() if "norm" in part and "replaced" not in part)
     assert account.norm == norms

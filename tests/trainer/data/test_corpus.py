@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from trainer.config import DataConfig
-from trainer.data import readers
+from trainer.data import files
 from trainer.data.corpus import parts, sources
 from trainer.utils.errors import UserError
 
@@ -50,7 +50,7 @@ def test_bytes_survive_newlines_of_every_kind(tmp_path):
 
 
 def test_large_files_come_in_parts_cut_behind_newlines(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "PART_BYTES", 64)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
     text = "".join(f"line é {number}\n" for number in range(100)) + "no newline"
     (tmp_path / "a.txt").write_text(text)
     data = DataConfig(name="text", path=(str(tmp_path),))
@@ -84,7 +84,7 @@ def packed(suffix: str, content: bytes) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
 def test_compressed_files_read_like_plain_ones(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(readers, "PART_BYTES", 256)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 256)
     lines = "\n".join(json.dumps(row) for row in ROWS).encode()
     (tmp_path / f"a.jsonl.{suffix}").write_bytes(packed(suffix, lines))
     (tmp_path / f"b.txt.{suffix}").write_bytes(packed(suffix, b"first\n") + packed(suffix, b"second\n"))
@@ -118,7 +118,7 @@ def test_parquet(tmp_path):
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"x")
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"a\.parquet needs pyarrow; run pip install pyarrow"):
         documents(tmp_path)
 
@@ -154,7 +154,7 @@ def test_torn_json(tmp_path, content, message):
 
 
 def test_invalid_utf8_is_found_at_its_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "PART_BYTES", 64)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
     (tmp_path / "a.txt").write_bytes(b"x" * 50 + b"\n" + b"y" * 99 + b"\xe9 latin")
     for document in ("file", "line"):
         with pytest.raises(UserError, match=r"a.txt is not UTF-8 at byte 150 \(0xe9\)"):
@@ -162,7 +162,7 @@ def test_invalid_utf8_is_found_at_its_byte(tmp_path, monkeypatch):
 
 
 def test_a_line_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(files, "LONGEST_LINE", 1 << 20)
     (tmp_path / "a.txt").write_bytes(b"x" * (3 << 20))
     with pytest.raises(UserError, match=r"a\.txt has a line longer than 1 MiB"):
         documents(tmp_path)

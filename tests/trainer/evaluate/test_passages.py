@@ -62,8 +62,8 @@ def test_an_encoder_decoder_is_asked_for_the_last_quarter(untrained, words):
     total = tokens = size = 0.0
     for passage in held_out_passages(trained, prepared)["text"]:
         head, tail = passage[:45], passage[45:]
-        logits = trained.model.decode(
-            trained.model.encode(torch.tensor([[*head, gap, eos]])), torch.tensor([[bos, gap, *tail[:-1]]])
+        logits = trained.model.logits(
+            torch.tensor([[bos, gap, *tail[:-1]]]), source_tokens=torch.tensor([[*head, gap, eos]])
         )
         scores = logits[0, 1:, :800].double().log_softmax(-1)
         total += sum(float(scores[at, token]) for at, token in enumerate(tail))
@@ -137,8 +137,8 @@ def test_each_source_in_its_language(untrained, mixture, cache, tmp_path):
         cut = len(passage) - len(passage) // 4
         head, tail = passage[:cut], passage[cut:]
         with torch.no_grad():
-            read = trained.model.encode(torch.tensor([[*head, gap, eos, de]]))
-            logits = trained.model.decode(read, torch.tensor([[de, *head, *tail[:-1]]]))
+            read = torch.tensor([[*head, gap, eos, de]])
+            logits = trained.model.logits(torch.tensor([[de, *head, *tail[:-1]]]), source_tokens=read)
         scores = logits[0, cut:, : trained.tokenizer.vocabulary].double().log_softmax(-1)
         total += sum(float(scores[at, token]) for at, token in enumerate(tail))
     assert found.sources[source].nats == pytest.approx(total, rel=1e-5)

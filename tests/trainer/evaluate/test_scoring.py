@@ -78,9 +78,9 @@ def test_a_span_is_scored_as_the_objective_has_it(objective, untrained):
         else:
             gap = trained.special("<extra_id_0>")
             source, written = [*head, gap, eos], [bos, gap]
-        total, encoded = 0.0, trained.model.encode(torch.tensor([source]))
+        total, read = 0.0, torch.tensor([source])
         for token in tail:
-            logits = trained.model.decode(encoded, torch.tensor([written]))[0, -1, :800].double()
+            logits = trained.model.logits(torch.tensor([written]), source_tokens=read)[0, -1, :800].double()
             total += float(logits.log_softmax(-1)[token])
             written.append(token)
         assert one.nats == pytest.approx(total, abs=1e-4)

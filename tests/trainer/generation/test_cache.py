@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainer.config.model import ModelConfig
 from trainer.generation import Decoding, Reader, search, write
-from trainer.models import ASSEMBLIES, initialize
+from trainer.models import initialize, pretraining_model
 
 SIZE = {"depth": 3, "width": 32, "heads": 4, "vocabulary": 96, "max_length": 64}
 MODELS = {
@@ -31,7 +31,7 @@ MODELS = {
 
 def net_of(name: str):
     config = ModelConfig.model_validate(SIZE | MODELS[name])
-    net = ASSEMBLIES[config.family](config, 96, 64).eval()
+    net = pretraining_model(config, 96, 64).eval()
     initialize(net, 0)
     with torch.no_grad():
         for parameter in net.parameters():

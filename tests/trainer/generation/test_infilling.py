@@ -146,7 +146,7 @@ def test_mass_reads_what_it_was_trained_to_read(untrained, small_tokenizer):
         read.append((int(tokens), int(positions)))
         return torch.nn.functional.one_hot(torch.tensor([[hidden[len(read) - 1]]]), 832).float()
 
-    trained.model.decode = decode
+    trained.model.backbone.decode, trained.model.head.logits = decode, lambda scores: scores
     [filled] = fill_texts(trained, [pieces], GREEDY)
     assert filled.text == TEXT and filled.tokens == len(hidden)
     count = len(hidden)
@@ -166,7 +166,7 @@ def test_mass_fills_each_mask_with_its_likeliest_token(untrained):
     for count in range(1, len(places) + 1):  # all that was written is read anew
         tokens = torch.tensor([[whole[place - 1] for place in places[:count]]])
         positions = torch.tensor([places[:count]]) - 1
-        logits = trained.model.decode(trained.model.encode(torch.tensor([source])), tokens, positions)[0, -1, :800]
+        logits = trained.model.logits(tokens, positions, source_tokens=torch.tensor([source]))[0, -1, :800]
         logits[special] = float("-inf")
         whole[places[count - 1]] = int(logits.argmax())
     [filled] = fill_texts(trained, [prompt], GREEDY)

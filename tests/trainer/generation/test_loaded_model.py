@@ -39,9 +39,9 @@ def test_the_reference_of_a_policy_is_its_parent(policy, tied):
     tokens = torch.tensor([[1, 5, 6, 7]])
     with torch.no_grad():
         torch.testing.assert_close(found.reference.logits(tokens), parent.logits(tokens))
-        torch.testing.assert_close(found.body.logits(tokens), made.body.logits(tokens))
-        assert not torch.allclose(found.body.logits(tokens), parent.logits(tokens))
-    assert (found.reference.head.weight is found.reference.tokens.weight) == tied
+        torch.testing.assert_close(found.policy.logits(tokens), made.policy.logits(tokens))
+        assert not torch.allclose(found.policy.logits(tokens), parent.logits(tokens))
+    assert (found.reference.head.output.weight is found.reference.backbone.tokens.weight) == tied
     assert not any(parameter.requires_grad for parameter in found.reference.parameters())
 
 
@@ -49,4 +49,4 @@ def test_a_policy_writes_by_itself(policy):
     run, made, _ = policy(True)
     tokens = torch.tensor([[1, 5, 6, 7]])
     with torch.no_grad():
-        torch.testing.assert_close(Trained.load(run).model.logits(tokens), made.body.logits(tokens))
+        torch.testing.assert_close(Trained.load(run).model.logits(tokens), made.policy.logits(tokens))

@@ -56,7 +56,7 @@ def test_logits_with_padded_source(name, side, saved):
     targets = torch.randint(6, 96, (2, 9), generator=torch.Generator().manual_seed(2))
     want = tiny(name)(input_ids=tokens, attention_mask=mask, decoder_input_ids=targets).logits
     net = ours(read_checkpoint(saved(name)))
-    close(net.decode(net.encode(tokens, positions, segments), targets, source_segments=segments), want)
+    close(net.logits(targets, source_tokens=tokens, source_positions=positions, source_segments=segments), want)
 
 
 def batch_and_labels(name):
@@ -130,5 +130,4 @@ def test_greedy_generation(name, saved):
         assert torch.equal(greedy(net.logits, tokens, 12), model.generate(tokens, **settings))
     else:
         want = model.generate(tokens, decoder_start_token_id=2, **settings)
-        source = net.encode(tokens)
-        assert torch.equal(greedy(lambda t: net.decode(source, t), torch.full((2, 1), 2), 12), want)
+        assert torch.equal(greedy(lambda t: net.logits(t, source_tokens=tokens), torch.full((2, 1), 2), 12), want)

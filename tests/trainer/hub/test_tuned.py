@@ -102,7 +102,7 @@ def test_a_policy_is_a_language_model(run, tmp_path):
     export_run(folder.path, tmp_path / "out")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     tokens = torch.tensor([[1, 20, 30, 40]])
-    torch.testing.assert_close(theirs(tokens).logits, model.body.logits(tokens), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(theirs(tokens).logits, model.policy.logits(tokens), rtol=1e-4, atol=1e-5)
 
 
 def test_the_chat_template_gives_the_tokens_of_training(run, tmp_path):

@@ -47,10 +47,10 @@ def test_memory_of_the_segment_before(saved):
     settings = {"perm_mask": hidden, "target_mapping": everywhere, "use_mems": True}
     before = model(input_ids=first, **settings)
     want = model(input_ids=second, mems=before.mems, **settings).logits
-    _, memory = net.two_streams(first, places, None, order)
+    _, memory = net.backbone.two_streams(first, places, None, order)
     for mine, theirs in zip(memory, before.mems, strict=True):
         close(mine, theirs.transpose(0, 1) if theirs.shape[0] != 2 else theirs)
-    got = net.head(net.two_streams(second, places, None, order, memory=memory)[0])
+    got = net.head.logits(net.backbone.two_streams(second, places, None, order, memory=memory)[0])
     close(got, want, order > 0)
     without = net.logits(second, order=order)
     assert (without - want)[order > 0].abs().max() > 1e-2

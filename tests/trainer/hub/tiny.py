@@ -110,10 +110,10 @@ def tiny(name: str):
 
 def ours(imported):
     """Our module with the imported weights, and its ModelConfig."""
-    from trainer.models import ASSEMBLIES
+    from trainer.models import pretraining_model
 
     model = imported.model
-    net = ASSEMBLIES[model.family](model, model.vocabulary, model.max_length or 64).eval()
+    net = pretraining_model(model, model.vocabulary, model.max_length or 64).eval()
     names = dict(net.named_parameters())
     assert names.keys() == imported.weights.keys()
     with torch.no_grad():

@@ -97,14 +97,14 @@ def test_direct_preference_optimization_by_its_formula():
 
     expected = 0.0
     for row in range(3):
-        ratios = [probability(model.body, row, side) / probability(model.reference, row, side) for side in (0, 1)]
+        ratios = [probability(model.policy, row, side) / probability(model.reference, row, side) for side in (0, 1)]
         expected -= math.log(1 / (1 + math.exp(-0.3 * (math.log(ratios[0]) - math.log(ratios[1])))))
     assert float(loss) == pytest.approx(expected, rel=1e-4) and int(count) == 3
 
 
 def test_a_policy_that_is_its_reference_has_no_margin():
     model = model_of("preference")
-    model.reference.load_state_dict(model.body.state_dict())
+    model.reference.load_state_dict(model.policy.state_dict())
     pair = rows(3, 10, 1)
     batch = {name: torch.stack((value, value.flip(0)), dim=1) for name, value in pair.items()}
     assert model.margins(answers=batch["tokens"], **batch).abs().max() < 1e-4

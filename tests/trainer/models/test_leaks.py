@@ -33,7 +33,7 @@ def packed(length=12, prefix=""):
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoders_do_not_see_the_future(name):
     _, net = tiny(name)
-    watched = Watched(net.tokens)
+    watched = Watched(net.backbone.tokens)
     logits = net.logits(side(10)["tokens"])
     for place in range(10):
         seen = influence(logits[:, place] ** 2, watched.outputs[0])
@@ -43,8 +43,8 @@ def test_decoders_do_not_see_the_future(name):
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_decoders_with_a_source_do_not_see_the_future(name):
     _, net = tiny(name)
-    watched = Watched(net.encoder.tokens)
-    logits = net.decode(net.encode(side(7)["tokens"]), side(10, seed=1)["tokens"])
+    watched = Watched(net.backbone.tokens)
+    logits = net.logits(side(10, seed=1)["tokens"], source_tokens=side(7)["tokens"])
     source, target = watched.outputs
     for place in range(10):
         seen = influence(logits[:, place] ** 2, target)
@@ -56,7 +56,7 @@ def test_decoders_with_a_source_do_not_see_the_future(name):
 def test_a_prefix_sees_itself(name):
     """Ranks in place of causality: four tokens of one rank, then one rank each."""
     _, net = tiny(name)
-    watched = Watched(net.tokens)
+    watched = Watched(net.backbone.tokens)
     order = torch.tensor([[0, 0, 0, 0, 1, 2, 3, 4]] * 2)
     logits = net.logits(side(8)["tokens"], order=order)
     for place in range(8):
@@ -67,9 +67,9 @@ def test_a_prefix_sees_itself(name):
 @pytest.mark.parametrize("name", [*DECODERS, *ENCODERS])
 def test_documents_of_one_row_do_not_see_each_other(name):
     _, net = tiny(name)
-    watched = Watched(net.tokens)
+    watched = Watched(net.backbone.tokens)
     inputs, half = packed()
-    hidden = net.hidden(inputs["tokens"], inputs["positions"], inputs["segments"])
+    hidden = net.backbone(inputs["tokens"], inputs["positions"], inputs["segments"])
     for mine, other in ((slice(0, half), slice(half, None)), (slice(half, 2 * half), slice(0, half))):
         seen = influence(hidden[:, mine] ** 2, watched.outputs[0])
         assert (seen[other] == 0).all() and (seen[mine] > 0).all()
@@ -81,19 +81,18 @@ def test_documents_of_one_row_do_not_see_each_other(name):
 def test_a_packed_document_is_as_if_alone(name):
     _, net = tiny(name)
     inputs, half = packed()
-    together = net.hidden(inputs["tokens"], inputs["positions"], inputs["segments"])
-    alone = net.hidden(inputs["tokens"][:, half : 2 * half], inputs["positions"][:, half : 2 * half], None)
+    together = net.backbone(inputs["tokens"], inputs["positions"], inputs["segments"])
+    alone = net.backbone(inputs["tokens"][:, half : 2 * half], inputs["positions"][:, half : 2 * half], None)
     assert (together[:, half : 2 * half] - alone).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_packed_pairs_do_not_see_each_other(name):
     _, net = tiny(name)
-    watched = Watched(net.encoder.tokens)
+    watched = Watched(net.backbone.tokens)
     source, source_half = packed(16, "source_")
     target, half = packed(12)
-    encoded = net.encode(source["source_tokens"], source["source_positions"], source["source_segments"])
-    logits = net.decode(encoded, target["tokens"], target["positions"], target["segments"], source["source_segments"])
+    logits = net.logits(**source, **target)
     for mine, place in ((0, slice(0, half)), (1, slice(half, 2 * half))):
         for embedded, size in zip(watched.outputs, (source_half, half), strict=True):
             seen = influence(logits[:, place] ** 2, embedded)
@@ -104,9 +103,9 @@ def test_packed_pairs_do_not_see_each_other(name):
 
 def test_the_generator_keeps_documents_apart():
     _, net = tiny("electra-small")
-    watched = Watched(net.tokens)
+    watched = Watched(net.backbone.tokens)
     inputs, half = packed()
-    logits = net.replaced.generate(inputs["tokens"], inputs["positions"], inputs["segments"])
+    logits = net.head.generator.logits(inputs["tokens"], inputs["positions"], inputs["segments"])
     seen = influence(logits[:, :half] ** 2, watched.outputs[0])
     assert (seen[:half] > 0).all() and (seen[half:] == 0).all()
 
@@ -114,7 +113,7 @@ def test_the_generator_keeps_documents_apart():
 def test_the_query_stream_knows_no_content_of_its_own_or_later():
     """Yang et al. 2019, section 2.3: a target sees what comes before it in the order, not itself and not the rest."""
     _, net = tiny("xlnet-base")
-    watched = Watched(net.tokens)
+    watched = Watched(net.backbone.tokens)
     order = torch.tensor([0, 3, 0, 1, 4, 2, 0, 5]).expand(2, 8)
     logits = net.logits(side(8)["tokens"], order=order)
     for place in range(8):
@@ -125,10 +124,10 @@ def test_the_query_stream_knows_no_content_of_its_own_or_later():
 
 def test_permuted_documents_do_not_see_each_other():
     _, net = tiny("xlnet-base")
-    watched = Watched(net.tokens)
+    watched = Watched(net.backbone.tokens)
     inputs, half = packed()
     order = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 0]).expand(2, 12)
-    stream, _ = net.two_streams(inputs["tokens"], inputs["positions"], inputs["segments"], order)
+    stream, _ = net.backbone.two_streams(inputs["tokens"], inputs["positions"], inputs["segments"], order)
     seen = influence(stream[:, half : 2 * half] ** 2, watched.outputs[0])
     assert (seen[:half] == 0).all() and (seen[half : 2 * half - 1] > 0).all() and (seen[2 * half :] == 0).all()
 
@@ -136,12 +135,12 @@ def test_permuted_documents_do_not_see_each_other():
 def test_local_layers_see_their_window():
     """ModernBERT with all layers local: after one layer a token knows three to each side."""
     config, net = tiny("modernbert-base")
-    net.depth = 2
-    watched = Watched(net.tokens)
+    net.backbone.depth = 2
+    watched = Watched(net.backbone.tokens)
     local = net.config.model_copy(update={"global_every": 1})
-    x = net.embed(side(16)["tokens"], side(16)["positions"])
-    context = net.context(x, side(16)["positions"], None)
+    x = net.backbone.embed(side(16)["tokens"], side(16)["positions"])
+    context = net.backbone.context(x, side(16)["positions"], None)
     assert config.model.local(1) and local.local(0) and not config.model.local(0)
-    out = net.blocks[1](x, context)
+    out = net.backbone.blocks[1](x, context)
     seen = influence(out[:, 8] ** 2, watched.outputs[0]) > 0
     assert seen.tolist() == [abs(place - 8) <= 3 for place in range(16)]

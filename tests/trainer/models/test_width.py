@@ -7,7 +7,7 @@ import torch
 
 from trainer.compose import compose
 from trainer.models import build, initialize, learning_rate_scales
-from trainer.models.parts import Head
+from trainer.models.parts import OutputLayer
 from trainer.training.optimizers import make_optimizer, set_learning_rate
 from trainer.utils.errors import UserError
 
@@ -67,7 +67,9 @@ def test_four_times_wider_is_table_8(preset):
         if parameter.dim() == 2 and min(parameter.shape) > 2:
             ratio = float(parameter.detach().std() / before[name].detach().std())
             assert ratio == pytest.approx(0.5 if grows_in else 1.0, rel=0.15), name
-    heads = [[module.scale for module in model.modules() if isinstance(module, Head)] for model in (small, large)]
+    heads = [
+        [module.scale for module in model.modules() if isinstance(module, OutputLayer)] for model in (small, large)
+    ]
     assert heads[1] == pytest.approx([scale / 4 for scale in heads[0]]) and heads[0]
 
 

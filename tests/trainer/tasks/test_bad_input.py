@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from trainer.config import load
 from trainer.tasks import Examples, classes, open_task
 from trainer.utils.errors import UserError
 
@@ -143,7 +145,17 @@ def test_one_record_is_not_divided(configured, records):
         (
             "decoder",
             {"kind": "reward", "answer": ["a", "b"], "train": ["a"], "label_smoothing": 0.1},
-            "does not read it",
+            "label_smoothing: kind=reward does not read it; sequence, text, token do",
+        ),
+        (
+            "decoder",
+            {"kind": "sequence", "train": ["a"], "templates": "corpus"},
+            "templates: kind=sequence does not read it; text does",
+        ),
+        (
+            "decoder",
+            {"kind": "preference", "answer": ["a", "b"], "train": ["a"], "from_scratch": True},
+            "from_scratch: preferences are learned against a reference",
         ),
     ],
 )
@@ -151,6 +163,23 @@ def test_tasks(configured, family, task, wanted):
     with pytest.raises(ValidationError) as caught:
         configured(family, **task)
     assert wanted in str(caught.value)
+
+
+def test_a_run_of_before_keeps_keys_that_its_kind_does_not_read(configured, tmp_path):
+    """0.1.0 took any key of `task` for any kind; the run is the same run, and tells its hash."""
+    plain = configured(kind="sequence", train=["a"]).model_dump(mode="json")
+    plain["task"] |= {"beta": 0.3, "answer_length": 16, "chat": False}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(plain))
+    config = load(file)
+    assert (config.task.beta, config.task.answer_length, config.task.chat) == (0.3, 16, False)
+    again = tmp_path / "again.yaml"
+    again.write_text(config.to_yaml())
+    assert load(again) == config and load(again).science_hash() == config.science_hash()
+    plain["task"]["kind"] = "preference"  # a value that does not fit is refused all the same
+    file.write_text(yaml.safe_dump(plain))
+    with pytest.raises(UserError, match="wants two fields"):
+        load(file)
 
 
 def test_squad_and_tables_are_read(configured, tmp_path):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from trainer.compose import compose, parse
 from trainer.config import Config, GridConfig
-from trainer.config.task import TaskConfig
 from trainer.objectives import check_family
 from trainer.run.finetune_config import tuned
 from trainer.scaling.grid.records import files_of
@@ -76,8 +75,8 @@ def trials(grid: GridConfig, trained: Sequence[Cell], folder: Path) -> list[Tria
 
 def possible(config: Config, words: Sequence[str]) -> bool:
     """Whether a model of this family can be tuned so: an encoder writes no text."""
-    kind = compose(words).task.kind
-    return config.model.family in TaskConfig.FAMILIES.get(kind or "", (config.model.family,))
+    task = compose(words).task.description
+    return task is None or config.model.family in task.families
 
 
 def plain(name: str) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.books.layout import zero_stage
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.meter.stopwatch import Stopwatch
-from trainer.models import build, initialize
+from trainer.models import Model, PreferenceModel, build, initialize
 from trainer.training.distributed import World
 from trainer.training.engine.layouts import Fragment, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
@@ -70,7 +70,7 @@ class Engine:
 
     # --- building ---
 
-    def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> nn.Module:
+    def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> Model | PreferenceModel:
         with self._layout.building(settings):
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)

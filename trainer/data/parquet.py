@@ -1,0 +1,37 @@
+"""Documents of Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as arrow
+from pyarrow import parquet
+
+from trainer.config import DataConfig
+from trainer.data.document import Part, Source
+from trainer.utils.errors import UserError, nearest
+
+
+def parquet_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+    """Of every row the column `data.field`."""
+    field = data.field
+    try:
+        with parquet.ParquetFile(source.path) as file:
+            names = file.schema_arrow.names
+            if field not in names:
+                raise UserError(
+                    f"data: {source.path} has no column {field!r}{nearest(field, names)}; "
+                    f"set data.field to one of {', '.join(names)}"
+                )
+            rows = file.metadata.num_rows
+            number = 0
+            for batch in file.iter_batches(batch_size=256, columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    if not isinstance(text, str):
+                        raise UserError(f"data: {source.path} row {number}: {field!r} holds no text but {text!r:.40}")
+                    yield Part(f"{source.name}:{number}", text, True, True, source.size // max(rows, 1))
+            if not rows:
+                yield Part(source.name, "", True, True, source.size)
+    except arrow.ArrowException as error:
+        raise UserError(f"data: {source.path} is no whole Parquet file: {' '.join(str(error).split())}") from None

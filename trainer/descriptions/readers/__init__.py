@@ -1,0 +1,58 @@
+"""Kinds of files that a corpus is read from."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import PurePath
+from typing import ClassVar
+
+from trainer.descriptions.registry import Description, Registry
+from trainer.utils.errors import UserError
+from trainer.utils.schema import key
+
+COMPRESSED = (".gz", ".zst")  # what a file of any kind may be packed with
+DEFAULT = "text"  # reads files of other suffixes, where they are named one by one
+
+
+class ReaderDescription(Description):
+    """What must be known of a kind of files before one is opened.
+
+    `implementation` gives the documents of a file: (`trainer.data.document.Source`, `DataConfig`) -> iterator of
+    `trainer.data.document.Part`. All readers take part in a run; a file's suffix chooses among them.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]]  # in small letters, without that of a compression
+    library: ClassVar[str | None] = None  # package that must be installed
+    beside: ClassVar[str | None] = None  # suffix of a second file that belongs to each; both are named by their prefix
+
+
+READERS = Registry("reader", "trainer.descriptions.readers", ReaderDescription)
+
+
+class FieldKeys(ReaderDescription.Keys):
+    """Of files whose documents have fields."""
+
+    field: str = key("text", "JSONL field or Parquet column that holds a document's text")
+
+
+def suffix_of(name: str) -> str:
+    """What tells the kind of a file, below its compression: `.jsonl` of `a.jsonl.gz`."""
+    path = PurePath(name.lower())
+    return PurePath(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+
+
+def reader_of(name: str) -> ReaderDescription:
+    """The reader of a file of this name. Raises UserError where two readers claim a suffix."""
+    return readers_by_suffix().get(suffix_of(name), READERS[DEFAULT])
+
+
+@cache
+def readers_by_suffix() -> dict[str, ReaderDescription]:
+    """Files of these suffixes are read wherever they are in a folder. Raises UserError where two readers claim one."""
+    found: dict[str, ReaderDescription] = {}
+    for reader in READERS.values():
+        for suffix in reader.suffixes:
+            other = found.setdefault(suffix, reader)
+            if other is not reader:
+                raise UserError(f"reader {reader.name}: {suffix} files are read by {other.name}; take other suffixes")
+    return found
