@@ -60,7 +60,7 @@ def work(run: Path) -> int:
         return FAILED
     if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
-    return EXIT_CODES[Status(outcome.status)]
+    return EXIT_CODES[outcome.status]
 
 
 def as_found(config: Config) -> Config:

@@ -39,19 +39,20 @@ from trainer.training.numerics import numerics_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How the run ended."""
 
-    status: str  # finished, stopped, failed; halted: a policy found that going on is useless
+    status: Status
     step: int
     reason: str = ""
 
     @property
     def text(self) -> str:
-        return f"{self.status}: {self.reason}" if self.reason else self.status
+        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
 
 
 @dataclass
@@ -209,7 +210,7 @@ class Trainer:
         with contextlib.closing(batches), self.metrics.reporting_errors(lambda: self.state.step):
             while outcome is None and (self.total is None or self.state.step < self.total):
                 outcome = self.step(batches)
-        return self.finish(outcome or Outcome("finished", self.state.step))
+        return self.finish(outcome or Outcome(Status.FINISHED, self.state.step))
 
     def step(self, batches: Generator[StepBatch, None, None]) -> Outcome | None:
         """Train on the next batch, or leave it out where the guard says so; an outcome where the run ends here."""
@@ -226,7 +227,7 @@ class Trainer:
             partial(self._gradients, batch, targets), self.engine.skip_update, report
         )
         if decision == "stop":
-            return Outcome("halted", self.state.step, self.guard.reason)
+            return Outcome(Status.HALTED, self.state.step, self.guard.reason)
         if decision == "skip":
             self.guard.skip(batch.step)
         elif decision == "rollback":
@@ -254,13 +255,13 @@ class Trainer:
         targets, stops, used, *standing = self.world.sum(counted, asked, most, *self.data_watch.standing())
         outcome = None
         if self.data_watch.decide(step, standing, self.metrics.event):
-            outcome = Outcome("failed", step)
+            outcome = Outcome(Status.FAILED, step)
         elif stops:
-            outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
+            outcome = Outcome(Status.STOPPED, step, wish or "another rank was asked to stop")
         elif used >= 1:
             name = max(spent, key=lambda name: spent[name], default="")
             reason = f"budget.{name}={self.config.budget.measured.get(name)} is used up"
-            outcome = Outcome("finished", step, reason)
+            outcome = Outcome(Status.FINISHED, step, reason)
         return targets, used, outcome
 
     def _wish_to_stop(self) -> str | None:
@@ -343,9 +344,9 @@ class Trainer:
         """Evaluate and save what is not yet, and close everything; returns how the run ended after that."""
         outcome = self._complete(outcome)
         for hook in reversed(self.hooks):
-            hook.closed(outcome.status, self.state.step, outcome.text)
+            hook.closed(outcome.status.value, self.state.step, outcome.text)
         best = {f"best_{name}": value for name, value in self.state.best.items()}
-        self.trackers.finish(outcome.status, {"step": self.state.step, **best})
+        self.trackers.finish(outcome.status.value, {"step": self.state.step, **best})
         self.engine.close()
         return outcome
 
@@ -353,20 +354,20 @@ class Trainer:
         """The last evaluation, the last checkpoint and the last shards to verify; each may change the outcome."""
         step = self.state.step
         self.checkpoints.wait()
-        if outcome.status == "finished" and self.state.evaluated_step != step:
+        if outcome.status == Status.FINISHED and self.state.evaluated_step != step:
             self.evaluate()
-        if outcome.status in ("finished", "stopped") and self.checkpoints.saved_step != step:
+        if outcome.status in (Status.FINISHED, Status.STOPPED) and self.checkpoints.saved_step != step:
             self.save()
             self.checkpoints.wait()
-        if outcome.status == "finished":
+        if outcome.status == Status.FINISHED:
             self._phase("idle")
             progress = partial(self.watchdog.phase, "verification", step)
             if wish := self.data_watch.wait(step, self._wish_to_stop, self.metrics.event, progress):
-                outcome = Outcome("stopped", step, wish)
+                outcome = Outcome(Status.STOPPED, step, wish)
         failure = self.checkpoints.failure
-        if outcome.status != "halted" and failure is not None:
-            outcome = Outcome("failed", step, f"the last checkpoint could not be written ({failure.strerror})")
+        if outcome.status != Status.HALTED and failure is not None:
+            outcome = Outcome(Status.FAILED, step, f"the last checkpoint could not be written ({failure.strerror})")
         if self.data_watch.damaged:
             reason = self.data_watch.conclude(step, self.folder.checkpoints, self.metrics.event)
-            outcome = Outcome("failed", step, reason)
+            outcome = Outcome(Status.FAILED, step, reason)
         return outcome
