@@ -26,7 +26,7 @@ SUMMED = ("FLOPs", "visible FLOPs", "time", "device-hours", "energy", "carbon", 
 def format_plans(plans: Sequence[tuple[str, PriceTag]]) -> str:
     """Planned columns of several runs, aligned, with a total of what adds up.
 
-    A total over runs of which some state nothing says "at least"; columns that nobody states are left out. Runs that do
+    A total over runs of which some state nothing says "at least"; columns that no run states are left out. Runs that do
     not fit their machine follow by name.
     """
     stated = {

@@ -74,7 +74,7 @@ def _planned(runs: Sequence[PlannedRun], flags: set[str]) -> bool:
 
 
 def _ask(flop: float, runs: str, agreed: bool) -> None:
-    """Raise UserError unless this is little work, or somebody agrees to it."""
+    """Raise UserError unless this is little work, or the user agrees to it."""
     if flop <= ASK_ABOVE_FLOP or agreed:
         return
     amount = f"{runs} of {flop:.3g} FLOP in all"

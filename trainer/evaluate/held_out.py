@@ -33,7 +33,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
         prepared.verify("held_out", progress)
     sums = _sums(model, validation_splits(prepared, config), progress)
     found = validation_metrics(prepared, config, sums)
-    bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]
+    bits, baseline = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):
         trained = Trained(run, step, config, model, Tokenizer(prepared.tokenizer_file))
@@ -43,7 +43,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
         "step": step,
         "measure": "likelihood of the text" if bits is not None else f"objective={config.objective.name}",
         **found,
-        "below_unigram": 1 - bits / yardstick if bits is not None else None,
+        "below_unigram": 1 - bits / baseline if bits is not None else None,
         "passages": passages.to_json() if passages else None,
     }
 

@@ -65,15 +65,15 @@ class TrainState:
 
 
 def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) -> Outcome:
-    """Train until the budget is used up or somebody asks to stop. Every rank of the run calls this."""
+    """Train until the budget is used up or a stop is asked for. Every rank of the run calls this."""
     return Trainer(config, folder, world, stop).run()
 
 
 class Trainer:
     """One attempt at a run. All methods are collective: every rank calls them alike.
 
-    Whoever only listens is in `hooks`, a list that may be added to before `run`; the guard, the deadline and the watch
-    over the data also decide, and are asked by name.
+    What only observes is in `hooks`, a list that may be added to before `run`; the guard, the deadline and the data
+    watch also decide, and are called by name.
     """
 
     def __init__(self, config: Config, folder: RunFolder, world: World, stop: StopRequest) -> None:
@@ -285,7 +285,7 @@ class Trainer:
         state.step += 1
 
         self._phase("other")
-        readings = self.samples.readings(self.guard.batch(state.step) * config.optim.batch_size)
+        usage = self.samples.usage(self.guard.batch(state.step) * config.optim.batch_size)
         result = StepResult(
             step=state.step,
             targets=targets,
@@ -294,14 +294,14 @@ class Trainer:
             lr=lr,
             memory_peak_bytes=self.engine.memory_peak_bytes(),
             sums=gradients.sums,
-            sources=tokens_by_source(readings),
+            sources=tokens_by_source(usage),
             alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
         )
         for hook in self.hooks:
             hook.step_ended(result)
         if state.step == config.curriculum.stage(state.step - 1).last or state.step == self.total:
-            rows = [asdict(reading) for reading in readings]
-            self.metrics.event("read", state.step, describe(readings), readings=rows)
+            rows = [asdict(part) for part in usage]
+            self.metrics.event("read", state.step, describe(usage), readings=rows)
 
     # --- once in a while ---
 

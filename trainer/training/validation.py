@@ -94,7 +94,7 @@ def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
 
 
 def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
-    """loss (nats per target), targets, bits_per_byte and its unigram yardstick; for a mixture the same by `sources`
+    """loss (nats per target), targets, bits_per_byte and the unigram baseline; for a mixture the same by `sources`
     and, where they state theirs, by `languages`.
 
     Bits per byte are comparable over tokenizers, and null where the loss is no likelihood of the text: only a causal

@@ -61,7 +61,7 @@ class StopRequest:
 
     @property
     def signal(self) -> str | None:
-        """Name of the signal, or null where nobody asked to stop."""
+        """Name of the signal, or null where no stop was asked for."""
         if self._signal is None and self._file is not None:
             with contextlib.suppress(OSError):
                 self._signal = self._file.read_text() or None

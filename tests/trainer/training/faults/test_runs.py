@@ -163,7 +163,7 @@ def test_saving_in_the_background_writes_the_same_bytes(processes: int, tiny: li
 
 
 def test_a_rank_ends_whose_launcher_was_killed_before_it_could_listen() -> None:
-    """While a rank imports its modules nobody ends it with its launcher: it looks for itself when it has done so."""
+    """While a rank imports its modules it does not end with its launcher: it checks by itself when it has done so."""
     rank = (
         "import os, sys, time\n"
         "from trainer.training.faults.signals import LAUNCHED, die_with_parent\n"

@@ -69,7 +69,7 @@ class Started:
         return [int(pid) for pid in children.split()]
 
     def hang_up(self) -> None:
-        """Nobody reads the output any more."""
+        """The output has no reader any more."""
         assert self.process.stdout is not None
         self.process.stdout.close()
 
