@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
-from trainer.config.numerics import asked, numerics
+from trainer.config.numerics import known_before
 from trainer.objectives import check_family
 from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
@@ -336,8 +336,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             _same_data(folder, source)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
-            known = numerics(config) if config.launch.is_here else asked(config)
-            write_atomic(folder.config, config.to_yaml(numerics=known))
+            write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if config.tracker.console != "none":
