@@ -17,7 +17,7 @@ from trainer.books.formatting import format_amount
 from trainer.config import Config
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
-from trainer.worker import BAD_INPUT, DONE
+from trainer.utils.outcomes import BAD_INPUT, DONE
 
 JOB_MINUTES = "15"  # asked for, so that the check need not wait for a place in the queue as long as the run will
 POLL_SECONDS = 2.0  # between two queries of the queue

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from trainer.config import Config
-from trainer.worker import DONE, work
+from trainer.utils.outcomes import DONE
+from trainer.worker import work
 
 
 def run_local(config: Config, run: Path) -> int:

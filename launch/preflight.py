@@ -30,7 +30,7 @@ from trainer.training.faults.reporting import report_failure
 from trainer.training.faults.signals import LAUNCHED, die_with_parent, heeded
 from trainer.utils.errors import UserError
 from trainer.utils.files import sha256, write_atomic
-from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
+from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     import torch

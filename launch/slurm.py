@@ -17,7 +17,7 @@ from launch.quoting import file_pattern, printable, quote, sbatch_word
 from launch.secret import VARIABLE, is_needed
 from trainer.config import Config, LaunchConfig
 from trainer.utils.errors import UserError
-from trainer.worker import BAD_INPUT, HALTED, STOPPED
+from trainer.utils.outcomes import BAD_INPUT, HALTED, STOPPED
 
 WAIT_FOR_RANKS_SECONDS = (
     60  # after the first rank has ended: the others end by themselves, the first one writes the report

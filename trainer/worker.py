@@ -16,12 +16,11 @@ from trainer.config.host import threads as threads_of_rank
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import report_failure
-from trainer.training.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
+from trainer.training.faults.signals import LAUNCHED, StopRequest, die_with_parent
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
-from trainer.utils.outcomes import EXIT_CODES, ExitCode, Status
+from trainer.utils.outcomes import BAD_INPUT, DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
 
-DONE, FAILED, BAD_INPUT, HALTED = ExitCode.DONE, ExitCode.FAILED, ExitCode.BAD_INPUT, ExitCode.HALTED
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 

@@ -22,10 +22,10 @@ from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
-from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
+from trainer.training.faults.signals import Interrupted, go_on_with, resumable
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
-from trainer.utils.outcomes import TRAINED, ExitCode
+from trainer.utils.outcomes import STOPPED, TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
 
 

@@ -24,8 +24,7 @@ from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
 from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
 from trainer.utils.errors import UserError
-from trainer.utils.outcomes import Status
-from trainer.worker import BAD_INPUT, HALTED, STOPPED
+from trainer.utils.outcomes import BAD_INPUT, HALTED, STOPPED, Status
 
 FINAL = (BAD_INPUT, HALTED)  # to start again would end the same
 Start = Callable[[list[str]], int]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from trainer.utils.outcomes import ExitCode
+from trainer.utils.outcomes import STOPPED
 
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 ECHO_SECONDS = 1.0  # a terminal and a wrapper may each pass on the same key press
-STOPPED = ExitCode.STOPPED
 LAUNCHED = "ISOFLOP_LAUNCHED"  # variable: process id of the agent that started this rank
 STOP_FILE = "ISOFLOP_STOP_FILE"  # variable: where the agent of this rank writes the signal that it was sent
 

@@ -11,7 +11,8 @@ import pytest
 from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.training.faults.reporting import report_failure
-from trainer.worker import BAD_INPUT, work
+from trainer.utils.outcomes import BAD_INPUT
+from trainer.worker import work
 
 
 @pytest.mark.parametrize("launched", [True, False])
