@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
 def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     """A sweep: under SLURM one job array, elsewhere one run after the other."""
-    from launch import Resources, plan_array, show, submit_array
+    from launch import Resources, plan_array, show
 
     runs = _checked_sweep(words)
     if described(runs[0])[0].launch.name != "slurm":
@@ -113,8 +113,17 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     if dry_run:
         show(plan_array(configs, folders, folder, Resources()))
         return 0
-    job = submit_array(configs, folders, folder)
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent.parent))}")
+    return submit(made, folder, folder.parent.parent)
+
+
+def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) -> int:
+    """Submit runs whose folders are frozen as one SLURM job array; returns the exit code.
+
+    folder: of the array's script and logs. below: the folder of runs whose state `isoflop status` then shows."""
+    from launch import submit_array
+
+    job = submit_array([config for config, _ in made], [run.path for _, run in made], folder)
+    print(f"submitted array {job}: {len(made)} runs; isoflop status {shlex.quote(str(below))}")
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 import traceback
 from collections import deque
@@ -106,8 +105,8 @@ def print_summary(
 
 def _submit(runs: Sequence[PlannedRun]) -> int:
     """The runs as one SLURM job array."""
-    from launch import require_slurm, submit_array
-    from trainer.run.start import ready
+    from launch import require_slurm
+    from trainer.run.start import ready, submit
 
     if not runs:
         print("all runs are finished")
@@ -115,9 +114,7 @@ def _submit(runs: Sequence[PlannedRun]) -> int:
     require_slurm()  # before any folder is made
     frozen = [ready(list(run.words)) for run in runs]
     folder = runs[0].folder.path.parent
-    job = submit_array([config for config, _ in frozen], [run.path for _, run in frozen], folder / ".array")
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent))}")
-    return 0
+    return submit(frozen, folder / ".array", folder)
 
 
 def warm_up() -> None:
