@@ -248,24 +248,24 @@ class Trainer:
         step = self.state.step
         # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
         counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
-        wish = self._wish_to_stop()
+        reason_to_stop = self._reason_to_stop()
         spent = self.metrics.budget()  # of the first rank, so that all decide alike
         self._phase("idle")  # until the slowest rank has its batch
-        asked, most = float(wish is not None), max(spent.values(), default=0.0)
+        asked, most = float(reason_to_stop is not None), max(spent.values(), default=0.0)
         targets, stops, used, *standing = self.world.sum(counted, asked, most, *self.data_watch.standing())
         outcome = None
         if self.data_watch.decide(step, standing, self.metrics.event):
             outcome = Outcome(Status.FAILED, step)
         elif stops:
-            outcome = Outcome(Status.STOPPED, step, wish or "another rank was asked to stop")
+            outcome = Outcome(Status.STOPPED, step, reason_to_stop or "another rank was asked to stop")
         elif used >= 1:
             name = max(spent, key=lambda name: spent[name], default="")
             reason = f"budget.{name}={self.config.budget.measured.get(name)} is used up"
             outcome = Outcome(Status.FINISHED, step, reason)
         return targets, used, outcome
 
-    def _wish_to_stop(self) -> str | None:
-        """Why this rank wants to stop, if it does."""
+    def _reason_to_stop(self) -> str | None:
+        """Why this rank is to stop before the end, if it is."""
         return self.stop.signal or self.deadline.reason()
 
     def _gradients(self, batch: StepBatch, targets: float) -> Gradients:
@@ -362,8 +362,8 @@ class Trainer:
         if outcome.status == Status.FINISHED:
             self._phase("idle")
             progress = partial(self.watchdog.phase, "verification", step)
-            if wish := self.data_watch.wait(step, self._wish_to_stop, self.metrics.event, progress):
-                outcome = Outcome(Status.STOPPED, step, wish)
+            if reason_to_stop := self.data_watch.wait(step, self._reason_to_stop, self.metrics.event, progress):
+                outcome = Outcome(Status.STOPPED, step, reason_to_stop)
         failure = self.checkpoints.failure
         if outcome.status != Status.HALTED and failure is not None:
             outcome = Outcome(Status.FAILED, step, f"the last checkpoint could not be written ({failure.strerror})")

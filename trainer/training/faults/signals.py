@@ -1,4 +1,4 @@
-"""Signals become a wish that the loop grants at the next step boundary.
+"""Signals become a request to stop, which the loop obeys at the next step boundary.
 
 A signal that was ignored when the command started stays ignored: HUP under nohup, INT and QUIT of a background job.
 """
