@@ -8,7 +8,7 @@ from typing import Any
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import Shaped
-from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Only, Same, Several, Table, Written, sizes
+from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Only, Several, Table, Value, Written, sizes
 
 ATTENTION = (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "output"))
 COMMON = {"gated": False, "norm": "layernorm", "norm_epsilon": 1e-5, "position_offset": 2, "bias": True}
@@ -32,7 +32,7 @@ def _layers(theirs: str, ours: str, model: ModelConfig, *, cross: bool = False) 
 # --- OPT -------------------------------------------------------------------------------------------------------------
 
 
-class _PreNorm(Same):
+class _PreNorm(Value):
     """Our norm_position, of which OPT says whether it is "pre"."""
 
     def read(self, key: str, value: Any) -> str:

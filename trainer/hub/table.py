@@ -70,7 +70,7 @@ def write_table(table: Table, model: ModelConfig) -> Fields:
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-class Same:
+class Value:
     """A value that is the same on both sides."""
 
     def read(self, key: str, value: Any) -> Any:
@@ -81,7 +81,7 @@ class Same:
 
 
 @dataclass(frozen=True)
-class Words(Same):
+class Words(Value):
     """Names of things: theirs -> ours. Of several names for one thing the first is written."""
 
     meanings: Mapping[Any, Any]
@@ -97,7 +97,7 @@ class Words(Same):
         return next((name for name, meaning in self.meanings.items() if meaning == value), next(iter(self.meanings)))
 
 
-SAME = Same()
+SAME = Value()
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu", "silu": "silu"}
 ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 ACTIVATION = Words(ACTIVATIONS)
@@ -117,7 +117,7 @@ class Key(Row):
     ours: str
     theirs: str
     default: Any = REQUIRED
-    value: Same = SAME
+    value: Value = SAME
     also: str | None = None  # a second key of theirs with the same value; refused where it has another
     older: tuple[str, ...] = ()  # what earlier versions called theirs
     written: bool = True
@@ -151,7 +151,7 @@ class Written(Row):
 
     ours: str
     theirs: str
-    value: Same = SAME
+    value: Value = SAME
 
     def write(self, model: ModelConfig) -> Fields:
         return {self.theirs: self.value.write(getattr(model, self.ours))}
