@@ -23,7 +23,8 @@ from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import lost_a_peer
 from trainer.training.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
 from trainer.utils.errors import UserError
-from trainer.worker import BAD_INPUT, DONE, FAILED, HALTED, STOPPED, VERDICT
+from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, HALTED, STOPPED
+from trainer.worker import VERDICT
 
 
 @dataclass(frozen=True)

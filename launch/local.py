@@ -9,7 +9,8 @@ from launch.launcher import Launcher
 from launch.plan import Command, LaunchPlan, Resources
 from launch.records import write_launch
 from trainer.config import Config
-from trainer.worker import DONE, work
+from trainer.utils.outcomes import DONE
+from trainer.worker import work
 
 
 class LocalLauncher(Launcher):

@@ -23,7 +23,7 @@ from launch.secret import MAKE, VARIABLE, is_needed, launch_secret
 from trainer.config import Config, LaunchConfig
 from trainer.training.faults.signals import heeded
 from trainer.utils.errors import UserError
-from trainer.worker import DONE, FAILED, HALTED, STOPPED
+from trainer.utils.outcomes import DONE, FAILED, HALTED, STOPPED
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
 SILENT_SECONDS = 15  # after which ssh asks a host whether it is still there

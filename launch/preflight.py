@@ -26,11 +26,11 @@ from trainer.config import Config
 from trainer.config.host import precision
 from trainer.run_folder import RunFolder, environment
 from trainer.training.faults.output import outlive_readers
-from trainer.training.faults.reporting import tell_failure
+from trainer.training.faults.reporting import report_failure
 from trainer.training.faults.signals import LAUNCHED, die_with_parent, heeded
 from trainer.utils.errors import UserError
 from trainer.utils.files import sha256, write_atomic
-from trainer.worker import BAD_INPUT, DONE, FAILED, STOPPED
+from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, STOPPED
 
 if TYPE_CHECKING:
     import torch
@@ -263,13 +263,13 @@ def main(run: Path) -> int:
         take_place(run)
         problems = check_ranks(run)
     except UserError as error:
-        tell_failure(str(error), user=True)
+        report_failure(str(error), user=True)
         return BAD_INPUT
     except Unconnected as error:
-        tell_failure(f"preflight: {error}", user=True)
+        report_failure(f"preflight: {error}", user=True)
         return FAILED
     if problems and os.environ.get("RANK", "0") == "0":
-        tell_failure(format_problems(problems), user=True)
+        report_failure(format_problems(problems), user=True)
     return BAD_INPUT if problems else DONE
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.config.host import cores
 from trainer.training.faults.output import outlive_readers
-from trainer.worker import DONE, FAILED, HALTED, STOPPED, work
+from trainer.utils.outcomes import DONE, FAILED, HALTED, STOPPED
+from trainer.worker import work
 
 
 def place(environment: Mapping[str, str], processes: int) -> dict[str, str]:

@@ -23,7 +23,7 @@ from launch.submit import JOB, cancel_jobs, is_live, job_states, require_slurm, 
 from trainer.config import Config, LaunchConfig
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
-from trainer.worker import BAD_INPUT, DONE, HALTED, STOPPED
+from trainer.utils.outcomes import BAD_INPUT, DONE, HALTED, STOPPED
 
 WAIT_FOR_RANKS_SECONDS = (
     60  # after the first rank has ended: the others end by themselves, the first one writes the report

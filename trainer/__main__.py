@@ -24,7 +24,7 @@ def run() -> None:
         code = ExitCode.BAD_INPUT
     except KeyboardInterrupt as error:
         code = interrupted(error)
-    with contextlib.suppress(OSError):  # nobody reads it any more
+    with contextlib.suppress(OSError):  # its reader is gone
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

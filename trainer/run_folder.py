@@ -72,7 +72,7 @@ class RunFolder:
                     raise UserError(
                         f"{self.path}: in use by {holder}; wait for it, stop it, or choose another {instead}"
                     ) from None
-                time.sleep(0.2)  # somebody who only looks, or who is about to end
+                time.sleep(0.2)  # a process that only looks, or that is about to end
         file.truncate(0)
         job = f" (job {os.environ['SLURM_JOB_ID']})" if "SLURM_JOB_ID" in os.environ else ""
         file.write(f"process {os.getpid()} on {socket.gethostname()}{job}")
@@ -80,7 +80,7 @@ class RunFolder:
         return file
 
     def holder(self) -> str | None:
-        """Who holds the folder now, or nobody."""
+        """The process that holds the folder now, or null."""
         try:
             with open(self._lock) as file:
                 try:

@@ -15,13 +15,12 @@ from trainer.config import Config
 from trainer.config.host import threads as threads_of_rank
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
-from trainer.training.faults.reporting import tell_failure
-from trainer.training.faults.signals import LAUNCHED, STOPPED, StopRequest, die_with_parent
+from trainer.training.faults.reporting import report_failure
+from trainer.training.faults.signals import LAUNCHED, StopRequest, die_with_parent
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
-from trainer.utils.outcomes import EXIT_CODES, ExitCode, Status
+from trainer.utils.outcomes import BAD_INPUT, DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
 
-DONE, FAILED, BAD_INPUT, HALTED = ExitCode.DONE, ExitCode.FAILED, ExitCode.BAD_INPUT, ExitCode.HALTED
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
@@ -45,22 +44,22 @@ def work(run: Path) -> int:
             try:
                 world = join(config.engine.device, config.launch.timeout_seconds, config.launch.rendezvous_seconds)
             except Unconnected as error:
-                tell_failure(str(error), user=True)
+                report_failure(str(error), user=True)
                 return FAILED
             outcome = train(config, folder, world, stop)
     except UserError as error:
-        tell_failure(str(error), user=True)
+        report_failure(str(error), user=True)
         return BAD_INPUT
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in FULL:
             way = f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
-            tell_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
+            report_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
             return BAD_INPUT
-        tell_failure(traceback.format_exc())
+        report_failure(traceback.format_exc())
         return FAILED
     if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
-    return EXIT_CODES[Status(outcome.status)]
+    return EXIT_CODES[outcome.status]
 
 
 def as_found(config: Config) -> Config:

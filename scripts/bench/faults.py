@@ -33,7 +33,7 @@ from trainer.training.faults.watchdog import Watchdog
 
 
 class Silent:
-    """A book that nobody reads."""
+    """Metrics that are not read."""
 
     def event(self, name: str, step: int, text: str, **data: Any) -> None:
         assert name == "checkpoint", text
@@ -68,7 +68,7 @@ def checkpoints(engine: Engine, step: Callable[[], None], run: Path, rounds: int
 
 
 def looking_after(config: Config, engine: Engine, run: Path, rounds: int, calls: int = 1000) -> dict[str, list[float]]:
-    """Seconds a step of each of those who look after the run."""
+    """Seconds a step of each hook that watches over the run."""
     watchdog = Watchdog(config, engine.world, run, 0, lambda: engine.passes)
     guard, deadline = Guard(config.anomalies, {}), Deadline(1e6, 1.0, {})
     stragglers = Stragglers(config.faults, engine.world, lambda *_: None)

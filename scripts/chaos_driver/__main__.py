@@ -152,7 +152,7 @@ def chosen(given: argparse.Namespace, disks: bool) -> list[Fault]:
 
 
 def own_mounts() -> bool:
-    """Whether this process may mount what nobody else sees."""
+    """Whether this process may mount what no other process sees."""
     return os.environ.get("ISOFLOP_CHAOS_MOUNTS", "0") != "0"
 
 

@@ -54,7 +54,7 @@ class Attempt:
         return self.code is not None
 
     def members(self) -> list[psutil.Process]:
-        """Every living process that came of this attempt, whoever its parent is now."""
+        """Every living process that came of this attempt, whatever its parent is now."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

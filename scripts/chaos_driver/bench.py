@@ -68,7 +68,7 @@ def is_intact(checkpoint: Path) -> bool:
 
 
 class Bench:
-    """Everything in one folder. `own_memory`: nobody else uses this /dev/shm."""
+    """Everything in one folder. `own_memory`: no other process uses this /dev/shm."""
 
     def __init__(self, folder: Path, steps: int, own_memory: bool) -> None:
         self.folder, self.steps, self._own_memory = folder, steps, own_memory
@@ -144,7 +144,7 @@ class Bench:
             shutil.rmtree(self.cache / name, ignore_errors=True)
 
     def leftovers(self) -> list[str]:
-        """A line for what an attempt left where nobody will look for it; it is removed."""
+        """A line for what an attempt left where it would not be looked for; it is removed."""
         places = [self.temporary, *([SHARED_MEMORY] if self._own_memory else [])]
         found = [path for place in places for path in place.iterdir() if not any(map(path.match, CACHES))]
         for path in found:

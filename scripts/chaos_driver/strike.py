@@ -57,7 +57,7 @@ def strike(bench: Bench, run: Run, fault: Fault) -> Struck:
             disk = stack.enter_context(small_disk(_place(bench, run, fault))) if fault.kind == "disk" else None
             _attempt(bench, run, struck, lambda attempt, watch: _hit(attempt, watch, run, struck, disk))
     left = bench.leftovers()
-    if struck.code == -signal.SIGKILL:  # nobody was there to clear up
+    if struck.code == -signal.SIGKILL:  # no process was left to clear up
         struck.left = left
     else:
         struck.problems += left
@@ -220,7 +220,7 @@ def judge(struck: Struck, code: int | None, watch: Watch, run: Run) -> list[str]
             lines.append("exit code 75, and the logbook has no event `stopped`")
         elif not is_intact(run.checkpoints / f"step-{stopped['step']:08d}"):
             lines.append(f"stopped at step {stopped['step']} without a checkpoint of it")
-    # A signal to one rank alone, which nobody but this driver sends, may find it importing.
+    # A signal to one rank alone, which only this driver sends, may find it importing.
     alone = struck.fault.kind == "kill" or (struck.hit == "loading" and code == FAILED and struck.fault.kind in SIGNALS)
     if not alone and watch.says("Traceback (most recent"):
         lines.append(f"a traceback: {last_words(watch)}")

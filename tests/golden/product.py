@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer import worker
 from trainer.cli.main import VERBS, main
 from trainer.compose import CONF, compose
 from trainer.config import MACHINERY, SCIENCE, Config, GridRoot, LadderRoot
@@ -16,16 +15,17 @@ from trainer.data import Samples, prepare
 from trainer.scaling.grid import planned_grid
 from trainer.scaling.ladder import planned_runs
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository
 COMMAND = ("-m", "trainer")  # `python -m trainer train ...` is `isoflop train ...`
 MAIN = "from trainer.cli.main import main"  # the same in this process: main(words) returns the exit code
 EXIT_CODES = {
-    "finished": worker.DONE,
-    "failed": worker.FAILED,
-    "bad input": worker.BAD_INPUT,
-    "halted": worker.HALTED,
-    "stopped": worker.STOPPED,
+    "finished": ExitCode.DONE,
+    "failed": ExitCode.FAILED,
+    "bad input": ExitCode.BAD_INPUT,
+    "halted": ExitCode.HALTED,
+    "stopped": ExitCode.STOPPED,
 }
 
 __all__ = [

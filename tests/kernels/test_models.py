@@ -100,7 +100,7 @@ def test_under_autocast_the_error_is_that_of_autocast(name):
 
 @pytest.mark.parametrize(("name", "sums"), [("llama", 2), ("t5", 6), ("bert", 4), ("bart", 10), ("olmo2", 0)])
 def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
-    """Two layers a stack; in a block that normalises first its last sum is the next block's business."""
+    """Two layers a stack; in a block that normalises first its last sum belongs to the next block."""
     from kernels.norm import triton as norm_triton
 
     added = []

@@ -21,7 +21,8 @@ from tests.trainer.training.faults.history import losses, samples_expected, samp
 from trainer.books.layout import micro_batch, micro_batches
 from trainer.compose import compose
 from trainer.trackers import read_events
-from trainer.worker import DONE, FAILED, HALTED, STOPPED, as_found
+from trainer.utils.outcomes import DONE, FAILED, HALTED, STOPPED
+from trainer.worker import as_found
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12

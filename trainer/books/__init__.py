@@ -12,7 +12,7 @@ from trainer.books.plan import plan, reprice
 from trainer.books.price import price, price_json
 from trainer.books.quantity import PriceTag, Quantity, Row
 from trainer.books.step_flops import FlopAccount
-from trainer.books.table import format_plans, plans_json
+from trainer.books.table import format_plans, plan_row, plans_json
 
 __all__ = [
     "FlopAccount",
@@ -32,6 +32,7 @@ __all__ = [
     "model_account",
     "parameters",
     "plan",
+    "plan_row",
     "plans_json",
     "price",
     "price_json",

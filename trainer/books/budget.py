@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
-from trainer.books.quantity import Quantity, estimated, exact, measured_figure, not_stated
+from trainer.books.quantity import Quantity, estimated, exact, measured_quantity, not_stated
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 
@@ -30,7 +30,7 @@ def price_of(config: Config, joules: Mapping[str, float | None]) -> dict[str, fl
     if not read:
         return dict.fromkeys(("kwh", "gco2e", "money"))
     nothing = not_stated("")
-    spent = spending(config, nothing, nothing, measured_figure(sum(read) / JOULES_PER_KWH, "meter"))
+    spent = spending(config, nothing, nothing, measured_quantity(sum(read) / JOULES_PER_KWH, "meter"))
     kg = spent["kgco2e"].value
     money_spent = spent["money"].value if config.site.price_per_kwh is not None else None
     return {"kwh": spent["kwh"].value, "gco2e": None if kg is None else 1000 * kg, "money": money_spent}

@@ -160,7 +160,7 @@ class EnergyFold:
     # --- what the lines say ---
 
     def joules(self) -> dict[str, float | None]:
-        """By component since the run began; None for a component that nobody could measure."""
+        """By component since the run began; None for a component that could not be measured."""
         total: dict[str, float | None] = {}
         for segment in self.segments.values():
             for device in segment.devices:

@@ -1,4 +1,4 @@
-"""Yardsticks beside a price: what an emission equals, and the best result that so many runs may expect."""
+"""Comparisons beside a price: what an emission equals, and the best result that so many runs may expect."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import math
 from trainer.books.equivalents import STRUBELL, nearest_equivalents
 from trainer.books.quantity import PriceTag, Quantity
 
-LEAST = 1e-3  # of a yardstick: what is less is like none of them
+LEAST = 1e-3  # of an equivalent: an emission below it is compared with none
 _PREFIXES = (
     (1e24, "Y"),
     (1e21, "Z"),

@@ -11,7 +11,7 @@ from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
-from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_figure, not_stated
+from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_quantity, not_stated
 from trainer.books.records import STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
 
@@ -35,13 +35,13 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     def row(key: str, name: str, unit: str, quantity: Quantity) -> Row:
         return Row(key, name, unit, measured=quantity)
 
-    tokens, mfu = measured_figure(last.get("tokens"), "counted"), _median(steps, "mfu")
+    tokens, mfu = measured_quantity(last.get("tokens"), "counted"), _median(steps, "mfu")
     whole, *costs = cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured")
     rows = [
         row("data.tokens", "training tokens", "tokens", tokens),
-        row("data.steps", "optimizer steps", "steps", measured_figure(last.get("step"), "counted")),
-        row("flop.total", "model FLOPs", "FLOP", measured_figure(flop, "exact count x tokens trained on")),
-        row("flop.pf_days", "  in PF-days", "PF-days", measured_figure(flop / PF_DAY if flop else None, "")),
+        row("data.steps", "optimizer steps", "steps", measured_quantity(last.get("step"), "counted")),
+        row("flop.total", "model FLOPs", "FLOP", measured_quantity(flop, "exact count x tokens trained on")),
+        row("flop.pf_days", "  in PF-days", "PF-days", measured_quantity(flop / PF_DAY if flop else None, "")),
         row("machine.devices", "devices (ranks)", "", exact(_of_last(ranks, config))),
         row("memory.rank", "memory per rank", "bytes", _peak_memory(steps)),
         row("time.wall", "training time", "s", seconds),
@@ -57,7 +57,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     if steps.replayed:
         wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)
         source = f"{len(steps.replayed)} steps trained again after a restart"
-        rows.append(row("time.wasted", "time wasted", "s", measured_figure(wasted, source)))
+        rows.append(row("time.wasted", "time wasted", "s", measured_quantity(wasted, source)))
         if energy.segments:
             spent = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
             rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", spent))
@@ -71,7 +71,7 @@ def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[
     taken = steps.attempt_seconds
     device_seconds = sum(seconds * ranks.get(attempt, _of_last(ranks, config)) for attempt, seconds in taken.items())
     source = "clock, all attempts"
-    return measured_figure(sum(taken.values()), source), measured_figure(device_seconds / 3600, source)
+    return measured_quantity(sum(taken.values()), source), measured_quantity(device_seconds / 3600, source)
 
 
 def _of_last(ranks: dict[int, int], config: Config) -> int:
@@ -97,18 +97,18 @@ def _median(steps: Steps, name: str) -> Quantity:
     values = [record[name] for record in steps.kept if record.get(name) is not None]
     if not values:
         return not_stated("machine.peak_flops" if name == "mfu" and steps.kept else "no step yet")
-    return measured_figure(median(values), "median over steps")
+    return measured_quantity(median(values), "median over steps")
 
 
 def _step_seconds(steps: Steps) -> Quantity:
     values = [sum(record.get("seconds", {}).get(name, 0.0) for name in STEP_PHASES) for record in steps.kept]
-    return measured_figure(median(values), "median over steps") if values else not_stated("no step yet")
+    return measured_quantity(median(values), "median over steps") if values else not_stated("no step yet")
 
 
 def _peak_memory(steps: Steps) -> Quantity:
     values = [record["memory_peak_bytes"] for record in steps.kept if record.get("memory_peak_bytes")]
     return (
-        measured_figure(max(values), "rank 0: allocator's peak on a GPU, process on a CPU")
+        measured_quantity(max(values), "rank 0: allocator's peak on a GPU, process on a CPU")
         if values
         else not_stated("no step yet")
     )

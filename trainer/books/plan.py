@@ -25,7 +25,7 @@ PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D
 
 
 def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
-    """What `config` will cost: exact counts, estimates with their assumptions, and what nobody stated.
+    """What `config` will cost: exact counts, estimates with their assumptions, and what is not stated.
 
     Where a measured budget ends the run, every total is that of the steps it buys. With the documents of a sample, also
     what masks hide of its attention; raises UserError where they are not those of a sample.

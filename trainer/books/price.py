@@ -1,6 +1,6 @@
-"""The price of any work, also of work that somebody else did: from what is stated to FLOPs, energy, carbon and money.
+"""The price of any work, also of work done elsewhere: from what is stated to FLOPs, energy, carbon and money.
 
-Whatever can be derived from the inputs is derived; what two inputs say twice must agree; what nobody said stays
+Whatever can be derived from the inputs is derived; what two inputs say twice must agree; what is not given stays
 "not stated".
 """
 

@@ -98,11 +98,11 @@ def exact(value: float, source: str = "") -> Quantity:
 
 
 def stated(value: float | None, source: str) -> Quantity:
-    """`value` as somebody stated it, or "not stated" where nobody did."""
+    """`value` as stated, or "not stated" where it is null."""
     return not_stated(source) if value is None else Quantity(value, "stated", source)
 
 
-def measured_figure(value: float | None, source: str) -> Quantity:
+def measured_quantity(value: float | None, source: str) -> Quantity:
     return not_stated(source) if value is None else Quantity(value, "measured", source)
 
 
@@ -181,7 +181,7 @@ class PriceTag:
 
     @property
     def equivalents(self) -> dict[str, float]:
-        """How many of each yardstick of Strubell's table 1 the emission equals; empty where it is not known."""
+        """How many of each entry of Strubell's table 1 the emission equals; empty where it is not known."""
         emission = self.emission
         return {} if emission is None or emission.value is None else equivalents(emission.value)
 

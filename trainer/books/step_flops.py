@@ -32,7 +32,7 @@ class FlopAccount:
     head: int  # output matrix and everything else between the blocks and the loss
     embedding: int  # projection of a factorised embedding
     generator: int  # ELECTRA's, all of it
-    forward_only: int  # part of the above whose result nobody needs, so that it has no backward pass
+    forward_only: int  # part of the above whose result is not needed, so that it has no backward pass
     pass_forward: int  # per forward pass, whatever its number of samples
     pass_backward: int
     recomputed_sample: int

@@ -56,7 +56,7 @@ def data(arguments: list[str]) -> int:
         for name in ("train", "held_out"):
             split = getattr(prepared, name)
             print(f"{name:<9} {split.documents:>9,} documents  {split.bytes:>13,} bytes  {split.tokens:>13,} tokens")
-        print(f"yardstick {prepared.held_out.unigram_bits_per_byte:.3f} bits/byte (unigram entropy, held-out tokens)")
+        print(f"baseline  {prepared.held_out.unigram_bits_per_byte:.3f} bits/byte (unigram entropy, held-out tokens)")
         print(f"shards    {prepared.folder}")
     return 0
 

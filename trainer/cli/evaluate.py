@@ -92,7 +92,7 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
     else:
         below = result["below_unigram"]
         print(
-            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text (unigram yardstick "
+            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text (unigram baseline "
             f"{result['unigram_bits_per_byte']:.4f}, {abs(below):.1%} {'below' if below >= 0 else 'above'} it)"
         )
     passages = result["passages"]

@@ -27,7 +27,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop model [key=value ...]         parameters and FLOPs of a model, by part
   isoflop data [key=value ...]          prepare tokenizer and token shards, and say what they hold
   isoflop data show step=N [...]        what a step reads, decoded, with its noise marked
-  isoflop data card [...]               the data card: sources, sizes, hashes, and what nobody stated
+  isoflop data card [...]               the data card: sources, sizes, hashes, and what is not stated
   isoflop data verify [...]             hash the prepared files; of a run, of a folder, or --all of the cache
   isoflop tokenizer [out=file] [...]    train the tokenizer alone
   isoflop eval <run> [tasks=...]        held-out loss of a run's newest checkpoint, or zero- to few-shot tasks

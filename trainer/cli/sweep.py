@@ -63,18 +63,18 @@ def _search(words: list[str], numbers: dict[str, int], flags: set[str]) -> int:
 
 def _planned(runs: Sequence[PlannedRun], flags: set[str]) -> bool:
     """Print the table of prices; whether it was all that is wanted."""
-    from trainer.books import format_plans, plan, plans_json
+    from trainer.books import format_plans, plan_row, plans_json
 
-    tags = [(run.name, plan(run.config)) for run in runs]
+    rows = [plan_row(run.name, run.config) for run in runs]
     if "--plan" in flags:
-        print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
+        print(json.dumps(plans_json(rows), indent=1) if "--json" in flags else format_plans(rows))
         return True
-    print(format_plans(tags), file=sys.stderr)
+    print(format_plans(rows), file=sys.stderr)
     return False
 
 
 def _ask(flop: float, runs: str, agreed: bool) -> None:
-    """Raise UserError unless this is little work, or somebody agrees to it."""
+    """Raise UserError unless this is little work, or the user agrees to it."""
     if flop <= ASK_ABOVE_FLOP or agreed:
         return
     amount = f"{runs} of {flop:.3g} FLOP in all"

@@ -10,7 +10,7 @@ from trainer.cli.show_config import FLAGS, shown, take_values
 from trainer.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from trainer.books import PriceTag
+    from trainer.books.table import PlanRow
 
 
 def train(arguments: list[str]) -> int:
@@ -44,33 +44,32 @@ def plan(arguments: list[str]) -> int:
     words, ratio = take_number(words, "tokens_per_parameter")
     if shown(words, flags):
         return 0
-    from trainer.books import format_plans, format_price_tag, plans_json
-    from trainer.books import plan as price_tag
+    from trainer.books import format_plans, format_price_tag, plan_row, plans_json
     from trainer.books.largest import largest, size_of
     from trainer.compose import compose, sweep
 
     if ratio is not None and "--largest" not in flags:
         raise UserError("tokens_per_parameter: only plan --largest with budget.flop asks for it")
 
-    def planned(run: list[str]) -> tuple[list[str], PriceTag]:
-        """The words of a run and its price; with --largest the size that was found is the last word."""
+    def planned(run: list[str]) -> tuple[list[str], PlanRow]:
+        """The words of a run and its row of the table; with --largest the size that was found is the last word."""
         config = compose(run)
         if "--largest" in flags:
             config = largest(config, ratio)
             run = [*run, f"model.size={size_of(config)}"]
-        return run, price_tag(config, documents)
+        return run, plan_row(" ".join(run), config, documents)
 
     if flags & {"-m", "--multirun"}:
-        tags = [(" ".join(run), tag) for run, tag in map(planned, sweep(words))]
-        print(json.dumps(plans_json(tags), indent=1) if "--json" in flags else format_plans(tags))
+        rows = [row for _, row in map(planned, sweep(words))]
+        print(json.dumps(plans_json(rows), indent=1) if "--json" in flags else format_plans(rows))
         return 0
-    run, tag = planned(words)
+    run, row = planned(words)
     if "--json" in flags:
-        print(json.dumps({"overrides": run, **tag.to_json()}, indent=1))
+        print(json.dumps({"overrides": run, **row.tag.to_json()}, indent=1))
         return 0
     if "--largest" in flags:
         print(f"the largest model of its kind for this budget: {run[-1]}\n")
-    print(format_price_tag(tag))
+    print(format_price_tag(row.tag))
     return 0
 
 

@@ -96,7 +96,7 @@ def a_dtype(value: str) -> str:
 
 
 class MachineConfig(Section):
-    """What the datasheet says about one device; null where nobody stated it."""
+    """What the datasheet says about one device; null where it is not stated."""
 
     name: str = key("unstated", "name of the device")
     peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
@@ -139,7 +139,7 @@ def a_date(value: Any) -> str:
 
 
 class SiteConfig(Section):
-    """Where the energy comes from and what things cost there; null where nobody stated it."""
+    """Where the energy comes from and what things cost there; null where it is not stated."""
 
     name: str = key("unstated", "name of the site")
     pue: float | None = key(None, "power usage effectiveness: facility over IT energy", ge=1, le=10)

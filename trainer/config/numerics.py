@@ -59,6 +59,11 @@ def asked(config: Config) -> dict[str, Any]:
     return numerics(config) | {"engine.precision": config.engine.precision}
 
 
+def known_before(config: Config) -> dict[str, Any]:
+    """What is known of a run before it starts: resolved where it runs on this host, else as asked for."""
+    return numerics(config) if config.launch.is_here else asked(config)
+
+
 def tag(values: Mapping[str, Any]) -> str:
     """The numerics in a few words: the precision, and every raw key that says more."""
     words = [str(values.get("engine.precision", UNKNOWN))]

@@ -192,7 +192,7 @@ class BudgetConfig(Section):
 
 
 class AnomaliesConfig(Section):
-    """Which updates are not made: what happens when the loss or the gradients of a step are odd."""
+    """Which updates are not made: what happens when the loss or the gradients of a step are an anomaly."""
 
     nonfinite: Literal["stop", "skip", "rollback"] = key(
         "stop", "loss or gradients that are not finite, also when computed once more"

@@ -145,7 +145,7 @@ class Config(Section):
         ]
 
     def _budget_misfits(self) -> list[str]:
-        """An amount whose price nobody states, caps of a run without an end."""
+        """An amount whose price is not stated, caps of a run without an end."""
         wrong, site = [], self.site
         if self.budget.kgco2e is not None and site.gco2e_per_kwh is None:
             wrong.append("budget.kgco2e: needs the grid's intensity: site=... or site.gco2e_per_kwh")

@@ -1,6 +1,6 @@
 """The data card: what a corpus is, as far as anybody said or counted it (Gebru et al. 2021; Bender and Friedman 2018).
 
-Nothing is guessed. What nobody stated is null, listed and counted.
+Nothing is guessed. What is not stated is null, listed and counted.
 """
 
 from __future__ import annotations
@@ -173,9 +173,9 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
     return _table((*described, *shared), rows)
 
 
-def _mixture(readings: list[dict[str, Any]]) -> list[str]:
+def _mixture(usage: list[dict[str, Any]]) -> list[str]:
     """What a run reads of the sources, if the card is that of a run."""
-    rows = [(r["stage"], r["source"], r["samples"], r["tokens"], f"{r['epochs']:.3g}") for r in readings]
+    rows = [(r["stage"], r["source"], r["samples"], r["tokens"], f"{r['epochs']:.3g}") for r in usage]
     head = ("stage", "source", "samples", "tokens", "epochs")
     return ["## Mixture that the run reads", *_table(head, rows), ""] if rows else []
 

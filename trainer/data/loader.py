@@ -36,7 +36,7 @@ class Examples(Protocol):
         """Where each of these samples begins: its document, and the tokens of that which lie before."""
         ...
 
-    def readings(self, stop: int) -> list[DataUsage]:
+    def usage(self, stop: int) -> list[DataUsage]:
         """Where samples 0..stop-1 came from."""
         ...
 

@@ -94,7 +94,7 @@ class Samples:
         first = slice(None) if window.owner is None else np.searchsorted(window.owner, np.arange(stop - start))
         return self.sample_range(start).chunker.where(window.place[first])
 
-    def readings(self, stop: int) -> list[DataUsage]:
+    def usage(self, stop: int) -> list[DataUsage]:
         """Where samples 0..stop-1 came from, by stage and source: what a run has read is a function of its step."""
         reached = [sample_range for sample_range in self.sample_ranges if sample_range.first < stop]
         names = [self.corpus] if self.mixture is None else self.mixture.names
@@ -123,7 +123,7 @@ def _sample_ranges(config: Config, chunkers: dict[int, Chunker]) -> Iterator[Sam
 def check(prepared: Prepared, config: Config) -> None:
     """Raise UserError where this text cannot serve this run, before any worker starts.
 
-    Too few tokens for one sample, too few sentinels, epoch caps that starve a stage, a language that nobody stated.
+    Too few tokens for one sample, too few sentinels, epoch caps that starve a stage, a language that is not stated.
     """
     Samples(prepared, config, "train")
     Samples(prepared, config, "held_out")

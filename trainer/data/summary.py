@@ -30,8 +30,8 @@ def card(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     prepared = prepare(config, progress)
     found = describe(config, prepared)
     if config.data.name == "mixture":
-        readings = Samples(prepared, config, "train").readings(run_steps(config) * config.optim.batch_size)
-        found["mixture"] = [asdict(reading) for reading in readings]
+        usage = Samples(prepared, config, "train").usage(run_steps(config) * config.optim.batch_size)
+        found["mixture"] = [asdict(part) for part in usage]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Text to ids and back: a sentencepiece model that is trained here, or a tokenizer that somebody else made.
+"""Text to ids and back: a sentencepiece model that is trained here, or a tokenizer that was made elsewhere.
 
 Trained here, every text comes back exactly, byte for byte, and ids are fixed: the special tokens first (see SPECIALS
 and `tokenizer.sentinels`), then newline and tab, then the 256 bytes, then what training learned. Special tokens never

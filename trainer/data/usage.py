@@ -20,18 +20,18 @@ class DataUsage:
     epochs: float
 
 
-def tokens_by_source(readings: Sequence[DataUsage]) -> dict[str, int]:
+def tokens_by_source(usage: Sequence[DataUsage]) -> dict[str, int]:
     """Tokens of each source over all stages."""
     counts: Counter[str] = Counter()
-    for used in readings:
+    for used in usage:
         counts[used.source] += used.tokens
     return dict(counts)
 
 
-def describe(readings: Sequence[DataUsage]) -> str:
+def describe(usage: Sequence[DataUsage]) -> str:
     """One line: each source's tokens, share and epochs, over all stages."""
-    tokens = tokens_by_source(readings)
-    epochs = {name: sum(used.epochs for used in readings if used.source == name) for name in tokens}
+    tokens = tokens_by_source(usage)
+    epochs = {name: sum(used.epochs for used in usage if used.source == name) for name in tokens}
     whole = sum(tokens.values())
     parts = [
         f"{name} {format_amount(count, 'tokens')} ({count / whole:.1%}, {epochs[name]:.3g} epochs)"

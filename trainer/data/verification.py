@@ -1,6 +1,6 @@
 """Whether prepared files are still as they were made: what was damaged in the cache must not train.
 
-Whoever opens a corpus hashes its small files whole and looks at samples of the others (`check_opened`). A run hashes
+What opens a corpus hashes its small files whole and looks at samples of the others (`check_opened`). A run hashes
 all files beside the training (`Verification`) and does not end well before that is done.
 """
 

@@ -103,7 +103,7 @@ class Registry(Mapping[str, D], Generic[D]):
         return {one.name: one() for one in found}
 
     def _describes(self, one: Any, module: ModuleType) -> bool:
-        """Imported classes are somebody else's; those that begin with _ are shared by several descriptions."""
+        """Imported classes are not of this file; those that begin with _ are shared by several descriptions."""
         return (
             isinstance(one, type)
             and issubclass(one, self.base)

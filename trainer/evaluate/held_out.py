@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainer.compose import change
 from trainer.data import Examples, Prepared, Tokenizer
@@ -14,7 +15,7 @@ from trainer.evaluate.passages import Progress, score_passages
 from trainer.generation.loaded_model import Trained, load_model, writer_of
 from trainer.run_folder import RunFolder
 from trainer.training.dataset import prepare
-from trainer.training.validation import Sums, validation_metrics, validation_splits
+from trainer.training.validation import Batch, Sums, sums_by_split, validation_metrics, validation_splits
 
 BATCH = 16
 
@@ -32,7 +33,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
         prepared.verify("held_out", progress)
     sums = _sums(model, validation_splits(prepared, config), progress)
     found = validation_metrics(prepared, config, sums)
-    bits, yardstick = found["bits_per_byte"], found["unigram_bits_per_byte"]
+    bits, baseline = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):
         trained = Trained(run, step, config, writer_of(model), Tokenizer(prepared.tokenizer_file))
@@ -42,22 +43,29 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
         "step": step,
         "measure": "likelihood of the text" if bits is not None else f"objective={config.objective.name}",
         **found,
-        "below_unigram": 1 - bits / yardstick if bits is not None else None,
+        "below_unigram": 1 - bits / baseline if bits is not None else None,
         "passages": passages.to_json() if passages else None,
     }
 
 
 @torch.no_grad()
-def _sums(model: torch.nn.Module, parts: Mapping[str, Examples], progress: Progress) -> dict[str, Sums]:
+def _sums(model: torch.nn.Module, splits: Mapping[str, Examples], progress: Progress) -> dict[str, Sums]:
     device = next(model.parameters()).device
-    sums: dict[str, Sums] = dict.fromkeys(parts, (0.0, 0))
-    done, total = 0, sum(map(len, parts.values()))
-    progress("held-out loss", done, total)
-    for name, samples in parts.items():
-        for first in range(0, len(samples), BATCH):
-            batch = samples.batch(first, min(first + BATCH, len(samples)))
-            loss, count, _ = model(**{key: torch.from_numpy(array).to(device) for key, array in batch.items()})
-            sums[name] = sums[name][0] + float(loss), sums[name][1] + int(count)
-            done += len(batch["targets"])
-            progress("held-out loss", done, total)
-    return sums
+    done, total = 0, sum(map(len, splits.values()))
+
+    def forward(batch: Batch) -> tuple[Tensor, Tensor]:
+        loss, count, _ = model(**{key: torch.from_numpy(array).to(device) for key, array in batch.items()})
+        return loss, count
+
+    def tell(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress("held-out loss", done, total)
+
+    tell(0)
+    return sums_by_split({name: _batches(samples) for name, samples in splits.items()}, forward, tell)
+
+
+def _batches(samples: Examples) -> Iterator[Batch]:
+    for first in range(0, len(samples), BATCH):
+        yield samples.batch(first, min(first + BATCH, len(samples)))

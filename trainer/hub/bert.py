@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required
+from trainer.hub.family import Entry, Family, both
+from trainer.hub.table import ACTIVATION, Always, Fields, Given, HasTensor, Key, Only, Several, Table, Written, sizes
 
 BERT_LAYER = (
     ("attention.self.query", "attention.query"),
@@ -36,48 +36,37 @@ ALBERT_LAYER = (
 )
 
 
-def _fields(config: Json) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"
+def _write_places(model: ModelConfig) -> Fields:
+    return {"max_position_embeddings": (model.max_length or 0) + model.position_offset}
+
+
+def _read_places_behind_pad(given: Given) -> Fields:
+    """RoBERTa's position 0 stands in the row behind the pad token's id, which is 1 where config.json has none."""
+    offset = 1 + (given.config["pad_token_id"] if given.config.get("pad_token_id") is not None else 1)
+    return {"position_offset": offset, "max_length": given.config.get("max_position_embeddings", 512) - offset}
+
+
+def _write_places_behind_pad(model: ModelConfig) -> Fields:
+    return _write_places(model) | {"pad_token_id": model.position_offset - 1}
+
+
+PLACES = Several(lambda given: {"max_length": given.config.get("max_position_embeddings", 512)}, _write_places)
+PLACES_BEHIND_PAD = Several(_read_places_behind_pad, _write_places_behind_pad)
+
+
+def _table(*, activation: str = "gelu", epsilon: float = 1e-12) -> Table:
+    """What all have; the arguments are the defaults of transformers."""
+    always = {"family": "encoder", "gated": False, "norm": "layernorm", "norm_position": "post", "position": "learned"}
+    return (
+        Only({"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}),
+        Always(always | {"embedding_norm": True, "bias": True, "head_transform": True, "head_bias": True}),
+        *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+        Key("activation", "hidden_act", activation, ACTIVATION),
+        Key("norm_epsilon", "layer_norm_eps", epsilon),
+        Key("token_types", "type_vocab_size", 2),
+        Key("tied", "tie_word_embeddings", True),
+        Written("init_std", "initializer_range"),
     )
-    only(config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
-    return {
-        "family": "encoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("max_position_embeddings", 512),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "hidden_act", "gelu"),
-        "gated": False,
-        "norm": "layernorm",
-        "norm_epsilon": config.get("layer_norm_eps", 1e-12),
-        "norm_position": "post",
-        "position": "learned",
-        "embedding_norm": True,
-        "token_types": config.get("type_vocab_size", 2),
-        "bias": True,
-        "tied": bool(config.get("tie_word_embeddings", True)),
-        "head_transform": True,
-        "head_bias": True,
-    }
-
-
-def _config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "max_position_embeddings": (model.max_length or 0) + model.position_offset,
-        "hidden_size": model.width,
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": model.heads,
-        "intermediate_size": model.ffn_channels,
-        "hidden_act": ACTIVATIONS[model.activation],
-        "layer_norm_eps": model.norm_epsilon,
-        "type_vocab_size": model.token_types,
-        "tie_word_embeddings": model.tied,
-        "initializer_range": model.init_std,
-    }
 
 
 def _embeddings(prefix: str, model: ModelConfig, ours: str = "") -> Iterator[Entry]:
@@ -97,10 +86,12 @@ def _layers(prefix: str, model: ModelConfig, parts: tuple[tuple[str, str], ...],
 # --- BERT ------------------------------------------------------------------------------------------------------------
 
 
-def _bert_fields(config: Json, names: Names) -> dict[str, Any]:
-    sentence = names("cls.seq_relationship.weight") is not None
-    pooler = names("bert.pooler.dense.weight") is not None
-    return _fields(config) | {"sentence_head": sentence, "pooler": "pretraining" if pooler else "none"}
+BERT_TABLE = (
+    *_table(),
+    PLACES,
+    HasTensor("sentence_head", "cls.seq_relationship.weight"),
+    HasTensor("pooler", "bert.pooler.dense.weight", "none", "pretraining"),
+)
 
 
 def _bert_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -120,8 +111,7 @@ def _bert_entries(model: ModelConfig) -> Iterator[Entry]:
 BERT = Family(
     "bert",
     "BertForPreTraining",
-    _bert_fields,
-    _config,
+    BERT_TABLE,
     _bert_entries,
     aliases=(
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
@@ -135,19 +125,12 @@ BERT = Family(
 # --- RoBERTa and XLM-R -----------------------------------------------------------------------------------------------
 
 
-def _roberta_fields(config: Json, names: Names) -> dict[str, Any]:
-    fields = _fields(config)
-    offset = 1 + (config["pad_token_id"] if config.get("pad_token_id") is not None else 1)  # behind the pad token's id
-    return fields | {"position_offset": offset, "max_length": fields["max_length"] - offset, "pooler": "finetuning"}
-
-
-def _xl_fields(config: Json, names: Names) -> dict[str, Any]:
-    eps = {"norm_epsilon": config.get("layer_norm_eps", 1e-5)}
-    return _roberta_fields(config, names) | {"norm_position": "pre", "embedding_norm": False} | eps
-
-
-def _roberta_config(model: ModelConfig) -> dict[str, Any]:
-    return _config(model) | {"pad_token_id": model.position_offset - 1}
+ROBERTA_TABLE = (*_table(), PLACES_BEHIND_PAD, Always({"pooler": "finetuning"}))
+XL_TABLE = (
+    *_table(epsilon=1e-5),
+    PLACES_BEHIND_PAD,
+    Always({"pooler": "finetuning", "norm_position": "pre", "embedding_norm": False}),
+)
 
 
 def _roberta_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -171,17 +154,16 @@ ROBERTA, XLMR, XLMR_XL = (
     Family(
         kind,
         architecture,
-        fields,
-        _roberta_config,
+        table,
         _roberta_entries,
         aliases=_ROBERTA_ALIASES,
         prefix="roberta.",
         ignored=_ROBERTA_IGNORED,
     )
-    for kind, architecture, fields in (
-        ("roberta", "RobertaForMaskedLM", _roberta_fields),
-        ("xlm-roberta", "XLMRobertaForMaskedLM", _roberta_fields),
-        ("xlm-roberta-xl", "XLMRobertaXLForMaskedLM", _xl_fields),
+    for kind, architecture, table in (
+        ("roberta", "RobertaForMaskedLM", ROBERTA_TABLE),
+        ("xlm-roberta", "XLMRobertaForMaskedLM", ROBERTA_TABLE),
+        ("xlm-roberta-xl", "XLMRobertaXLForMaskedLM", XL_TABLE),
     )
 )
 
@@ -189,22 +171,16 @@ ROBERTA, XLMR, XLMR_XL = (
 # --- ALBERT ----------------------------------------------------------------------------------------------------------
 
 
-def _albert_fields(config: Json, names: Names) -> dict[str, Any]:
-    only(config, num_hidden_groups=1, inner_group_num=1)
-    sentence = names("sop_classifier.classifier.weight") is not None
-    pooler = names("albert.pooler.weight") is not None
-    return _fields(config) | {
-        "activation": activation(config, "hidden_act", "gelu_new"),
-        "embedding_width": config.get("embedding_size", 128),
-        "shared_layers": True,
-        "sentence_head": sentence,
-        "pooler": "pretraining" if pooler else "none",
-    }
-
-
-def _albert_config(model: ModelConfig) -> dict[str, Any]:
-    groups = {"num_hidden_groups": 1, "inner_group_num": 1}
-    return _config(model) | {"embedding_size": model.embedding_channels} | groups
+EMBEDDING_WIDTH = Key("embedding_width", "embedding_size", 128)
+ALBERT_TABLE = (
+    Only({"num_hidden_groups": 1, "inner_group_num": 1}, written=True),
+    *_table(activation="gelu_new"),
+    PLACES,
+    EMBEDDING_WIDTH,
+    Always({"shared_layers": True}),
+    HasTensor("sentence_head", "sop_classifier.classifier.weight"),
+    HasTensor("pooler", "albert.pooler.weight", "none", "pretraining"),
+)
 
 
 def _albert_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -226,8 +202,7 @@ def _albert_entries(model: ModelConfig) -> Iterator[Entry]:
 ALBERT = Family(
     "albert",
     "AlbertForPreTraining",
-    _albert_fields,
-    _albert_config,
+    ALBERT_TABLE,
     _albert_entries,
     aliases=(
         ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
@@ -239,14 +214,6 @@ ALBERT = Family(
 
 
 # --- ELECTRA ---------------------------------------------------------------------------------------------------------
-
-
-def _electra_fields(config: Json, names: Names) -> dict[str, Any]:
-    return _fields(config) | {"embedding_width": config.get("embedding_size", 128)}
-
-
-def _electra_config(model: ModelConfig) -> dict[str, Any]:
-    return _config(model) | {"embedding_size": model.embedding_channels}
 
 
 def _electra_body(model: ModelConfig, ours: str, embedding: str) -> Iterator[Entry]:
@@ -278,8 +245,7 @@ def electra_generator_entries(model: ModelConfig) -> Iterator[Entry]:
 ELECTRA = Family(
     "electra",
     "ElectraForMaskedLM",
-    _electra_fields,
-    _electra_config,
+    (*_table(), PLACES, EMBEDDING_WIDTH),
     electra_generator_entries,
     aliases=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),
     prefix="electra.",

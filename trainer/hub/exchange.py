@@ -21,6 +21,7 @@ from trainer.hub.heads import Head
 from trainer.hub.llama import LLAMA, OLMO2
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
+from trainer.hub.table import read_table, write_table
 from trainer.hub.xlnet import XLNET
 from trainer.models import pretraining_model
 from trainer.utils.errors import UserError, nearest
@@ -64,7 +65,7 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
         return files.read(renamed[name]) if name in renamed else None
 
     try:
-        fields = family.fields({"model_type": family.type} | config, tensor)
+        fields = read_table(family.table, config, tensor)
     except UserError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
@@ -218,13 +219,14 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
 
     if model.family == "encoder_decoder" and family not in (BART, MBART, T5, MT5):
         return list(ModelConfig.model_fields)
-    read = family.fields({"model_type": family.type, **family.config(model)}, names)
+    read = read_table(family.table, write_table(family.table, model), names)
     other = ModelConfig.model_validate({"name": model.name, **read})
     if family is ELECTRA:
         other = other.model_copy(
             update={"generator_width": model.generator_width, "generator_heads": model.generator_heads}
         )
-    return [name for name, value in _resolved(model).items() if value != _resolved(other)[name]]
+    found = _resolved(other)
+    return [name for name, value in _resolved(model).items() if value != found[name]]
 
 
 def _resolved(model: ModelConfig) -> dict[str, Any]:
@@ -292,7 +294,7 @@ def _write(
     tokens = {name: value for name, value in special_tokens.items() if name in SPECIAL_TOKENS}
     if model.family == "encoder_decoder":
         tokens.setdefault("decoder_start_token_id", tokens.get("pad_token_id", 0))
-    config = {"model_type": family.type, "architectures": [architecture], **tokens, **family.config(model)}
+    config = {"model_type": family.type, "architectures": [architecture], **tokens, **write_table(family.table, model)}
     write_json(folder / "config.json", {**config, **(more or {}), "dtype": "float32"})
     generation = {name: value for name, value in tokens.items()}
     write_json(folder / "generation_config.json", {"_from_model_config": True, **generation})

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required
+from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import Shaped
+from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Only, Several, Table, Value, Written, sizes
 
 ATTENTION = (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "output"))
 COMMON = {"gated": False, "norm": "layernorm", "norm_epsilon": 1e-5, "position_offset": 2, "bias": True}
@@ -31,43 +32,32 @@ def _layers(theirs: str, ours: str, model: ModelConfig, *, cross: bool = False) 
 # --- OPT -------------------------------------------------------------------------------------------------------------
 
 
-def _opt_fields(config: Json, names: Names) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "ffn_dim"
-    )
-    only(config, enable_bias=True, layer_norm_elementwise_affine=True, _remove_final_layer_norm=False)
-    columns = config.get("word_embed_proj_dim") or width
-    more = {} if columns == width else {"embedding_width": columns, "embedding_projection": "tokens"}
-    return COMMON | {
-        "family": "decoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("max_position_embeddings", 2048),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "activation_function", "relu"),
-        "norm_position": "pre" if config.get("do_layer_norm_before", True) else "post",
-        "position": "learned",
-        "tied": bool(config.get("tie_word_embeddings", True)),
-        **more,
-    }
+class _PreNorm(Value):
+    """Our norm_position, of which OPT says whether it is "pre"."""
+
+    def read(self, key: str, value: Any) -> str:
+        return "pre" if value else "post"
+
+    def write(self, value: str) -> bool:
+        return value == "pre"
 
 
-def _opt_config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "max_position_embeddings": model.max_length,
-        "hidden_size": model.width,
-        "word_embed_proj_dim": model.embedding_channels,
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": model.heads,
-        "ffn_dim": model.ffn_channels,
-        "activation_function": ACTIVATIONS[model.activation],
-        "do_layer_norm_before": model.norm_position == "pre",
-        "tie_word_embeddings": model.tied,
-        "init_std": model.init_std,
-    }
+def _read_projection(given: Given) -> Fields:
+    columns = given.config.get("word_embed_proj_dim") or given.fields["width"]
+    return {} if columns == given.fields["width"] else {"embedding_width": columns, "embedding_projection": "tokens"}
+
+
+OPT_TABLE = (
+    Only({"enable_bias": True, "layer_norm_elementwise_affine": True, "_remove_final_layer_norm": False}),
+    Always(COMMON | {"family": "decoder", "position": "learned"}),
+    *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "ffn_dim"),
+    Several(_read_projection, lambda model: {"word_embed_proj_dim": model.embedding_channels}),
+    Key("max_length", "max_position_embeddings", 2048),
+    Key("activation", "activation_function", "relu", ACTIVATION),
+    Key("norm_position", "do_layer_norm_before", True, _PreNorm()),
+    Key("tied", "tie_word_embeddings", True),
+    Written("init_std", "init_std"),
+)
 
 
 def _opt_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -86,8 +76,7 @@ def _opt_entries(model: ModelConfig) -> Iterator[Entry]:
 OPT = Family(
     "opt",
     "OPTForCausalLM",
-    _opt_fields,
-    _opt_config,
+    OPT_TABLE,
     _opt_entries,
     aliases=(("lm_head.weight", "model.decoder.embed_tokens.weight"),),
     prefix="model.",
@@ -97,38 +86,15 @@ OPT = Family(
 # --- XGLM ------------------------------------------------------------------------------------------------------------
 
 
-def _xglm_fields(config: Json, names: Names) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "d_model", "num_layers", "attention_heads", "ffn_dim"
-    )
-    return COMMON | {
-        "family": "decoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("max_position_embeddings", 2048),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "activation_function", "gelu"),
-        "position": "sinusoidal",
-        "embedding_scale": bool(config.get("scale_embedding", True)),
-        "tied": bool(config.get("tie_word_embeddings", True)),
-    }
-
-
-def _xglm_config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "max_position_embeddings": model.max_length,
-        "d_model": model.width,
-        "num_layers": model.depth,
-        "attention_heads": model.heads,
-        "ffn_dim": model.ffn_channels,
-        "activation_function": ACTIVATIONS[model.activation],
-        "scale_embedding": model.embedding_scale,
-        "tie_word_embeddings": model.tied,
-        "init_std": model.init_std,
-    }
+XGLM_TABLE = (
+    Always(COMMON | {"family": "decoder", "position": "sinusoidal"}),
+    *sizes("vocab_size", "d_model", "num_layers", "attention_heads", "ffn_dim"),
+    Key("max_length", "max_position_embeddings", 2048),
+    Key("activation", "activation_function", "gelu", ACTIVATION),
+    Key("embedding_scale", "scale_embedding", True),
+    Key("tied", "tie_word_embeddings", True),
+    Written("init_std", "init_std"),
+)
 
 
 def _xglm_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -142,8 +108,7 @@ def _xglm_entries(model: ModelConfig) -> Iterator[Entry]:
 XGLM = Family(
     "xglm",
     "XGLMForCausalLM",
-    _xglm_fields,
-    _xglm_config,
+    XGLM_TABLE,
     _xglm_entries,
     aliases=(("lm_head.weight", "model.embed_tokens.weight"),),
     prefix="model.",
@@ -154,43 +119,28 @@ XGLM = Family(
 # --- BART and mBART --------------------------------------------------------------------------------------------------
 
 
-def _bart_fields(config: Json, names: Names, *, norm_position: str) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim"
+def _read_head_bias(given: Given) -> Fields:
+    bias = given.tensors("final_logits_bias")
+    return {"head_bias": bias is not None and bool(bias.any())}
+
+
+def _bart_table(norm_position: str) -> Table:
+    always = {"family": "encoder_decoder", "norm_position": norm_position, "position": "learned"}
+    return (
+        Only({"tie_word_embeddings": True}),
+        Always(COMMON | always | {"embedding_norm": True}),
+        Key("vocabulary", "vocab_size"),
+        Key("width", "d_model"),
+        Key("depth", "encoder_layers", also="decoder_layers"),
+        Key("heads", "encoder_attention_heads", also="decoder_attention_heads"),
+        Key("ffn_width", "encoder_ffn_dim", also="decoder_ffn_dim"),
+        Key("max_length", "max_position_embeddings", 1024),
+        Key("activation", "activation_function", "gelu", ACTIVATION),
+        Key("embedding_scale", "scale_embedding", False),
+        Key("tied", "tie_word_embeddings", True),
+        Several(_read_head_bias),
+        Written("init_std", "init_std"),
     )
-    only(config, decoder_layers=depth, decoder_attention_heads=heads, decoder_ffn_dim=hidden, tie_word_embeddings=True)
-    bias = names("final_logits_bias")
-    return COMMON | {
-        "family": "encoder_decoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("max_position_embeddings", 1024),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "activation_function", "gelu"),
-        "norm_position": norm_position,
-        "position": "learned",
-        "embedding_norm": True,
-        "embedding_scale": bool(config.get("scale_embedding", False)),
-        "tied": True,
-        "head_bias": bias is not None and bool(bias.any()),
-    }
-
-
-def _bart_config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "max_position_embeddings": model.max_length,
-        "d_model": model.width,
-        **{f"{side}_layers": model.depth for side in ("encoder", "decoder")},
-        **{f"{side}_attention_heads": model.heads for side in ("encoder", "decoder")},
-        **{f"{side}_ffn_dim": model.ffn_channels for side in ("encoder", "decoder")},
-        "activation_function": ACTIVATIONS[model.activation],
-        "scale_embedding": model.embedding_scale,
-        "tie_word_embeddings": model.tied,
-        "init_std": model.init_std,
-    }
 
 
 def _bart_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -212,8 +162,7 @@ _BART_ALIASES = tuple(
 BART = Family(
     "bart",
     "BartForConditionalGeneration",
-    lambda config, names: _bart_fields(config, names, norm_position="post"),
-    _bart_config,
+    _bart_table("post"),
     _bart_entries,
     aliases=_BART_ALIASES,
     prefix="model.",
@@ -222,8 +171,7 @@ BART = Family(
 MBART = Family(
     "mbart",
     "MBartForConditionalGeneration",
-    lambda config, names: _bart_fields(config, names, norm_position="pre"),
-    _bart_config,
+    _bart_table("pre"),
     _bart_entries,
     aliases=_BART_ALIASES,
     prefix="model.",

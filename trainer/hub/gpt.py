@@ -6,58 +6,55 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required, rotary
-from trainer.hub.family import rope_parameters as rope
+from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import TRANSPOSED, ByHead
+from trainer.hub.table import (
+    ACTIVATION,
+    ACTIVATIONS,
+    Always,
+    Fields,
+    Given,
+    Key,
+    Only,
+    Several,
+    Table,
+    Words,
+    Written,
+    read_rotary,
+    rope_parameters,
+    sizes,
+)
 
 QKV = ("query", "key", "value")
 
 
-def _gpt_fields(config: Json, names: Names, *, norm_position: str, activation_key: str) -> dict[str, Any]:
-    vocabulary, width, depth, heads = required(config, "vocab_size", "n_embd", "n_layer", "n_head")
-    only(config, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-    given = dict(config)
-    if norm_position == "post" and given.get("afn", "gelu") == "gelu":
-        given["afn"] = "gelu_new"  # GPT's "gelu" is the tanh one
-    return {
-        "family": "decoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("n_positions", 1024),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "ffn_width": config.get("n_inner") or 4 * width,
-        "activation": activation(given, activation_key, "gelu_new"),
-        "gated": False,
-        "norm": "layernorm",
-        "norm_epsilon": config.get("layer_norm_epsilon", 1e-5),
-        "norm_position": norm_position,
-        "position": "learned",
-        "bias": True,
-        "tied": bool(config.get("tie_word_embeddings", True)),
-    }
+def _gpt_table(norm_position: str) -> Table:
+    always = {"family": "decoder", "gated": False, "norm": "layernorm", "norm_position": norm_position, "bias": True}
+    return (
+        Only({"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}),
+        Always(always | {"position": "learned"}),
+        *sizes("vocab_size", "n_embd", "n_layer", "n_head"),
+        Key("max_length", "n_positions", 1024),
+        Key("norm_epsilon", "layer_norm_epsilon", 1e-5),
+        Key("tied", "tie_word_embeddings", True),
+        Written("init_std", "initializer_range"),
+    )
 
 
-def _gpt_config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "n_positions": model.max_length,
-        "n_embd": model.width,
-        "n_layer": model.depth,
-        "n_head": model.heads,
-        "layer_norm_epsilon": model.norm_epsilon,
-        "tie_word_embeddings": model.tied,
-        "initializer_range": model.init_std,
-    }
+def _usual_hidden(fields: Fields) -> Any:
+    return 4 * fields["width"]
 
 
-def _gpt2_config(model: ModelConfig) -> dict[str, Any]:
-    more = {"n_inner": model.ffn_channels, "activation_function": ACTIVATIONS[model.activation]}
-    return _gpt_config(model) | more
-
-
-def _gpt1_config(model: ModelConfig) -> dict[str, Any]:
-    return _gpt_config(model) | {"afn": "gelu" if model.activation == "gelu_tanh" else ACTIVATIONS[model.activation]}
+GPT2_TABLE = (
+    *_gpt_table("pre"),
+    Key("ffn_width", "n_inner", _usual_hidden),
+    Key("activation", "activation_function", "gelu_new", ACTIVATION),
+)
+GPT_TABLE = (
+    *_gpt_table("post"),
+    Key("ffn_width", "n_inner", _usual_hidden, written=False),
+    Key("activation", "afn", "gelu_new", Words(ACTIVATIONS | {"gelu": "gelu_tanh"})),  # its "gelu" is the tanh one
+)
 
 
 def _gpt_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -82,8 +79,7 @@ def _gpt_entries(model: ModelConfig) -> Iterator[Entry]:
 GPT2 = Family(
     "gpt2",
     "GPT2LMHeadModel",
-    lambda config, names: _gpt_fields(config, names, norm_position="pre", activation_key="activation_function"),
-    _gpt2_config,
+    GPT2_TABLE,
     _gpt_entries,
     aliases=(("lm_head.weight", "transformer.wte.weight"),),
     prefix="transformer.",
@@ -92,8 +88,7 @@ GPT2 = Family(
 GPT = Family(
     "openai-gpt",
     "OpenAIGPTLMHeadModel",
-    lambda config, names: _gpt_fields(config, names, norm_position="post", activation_key="afn"),
-    _gpt1_config,
+    GPT_TABLE,
     _gpt_entries,
     aliases=(("lm_head.weight", "transformer.tokens_embed.weight"),),
     prefix="transformer.",
@@ -101,50 +96,29 @@ GPT = Family(
 )
 
 
-def _neox_fields(config: Json, names: Names) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"
-    )
-    only(config, attention_bias=True)
-    scheme = dict(config.get("rope_parameters") or {})
-    fraction = scheme.get("partial_rotary_factor") or config.get("rotary_pct") or 0.25
-    older = {"rope_theta": config.get("rotary_emb_base", 10_000.0)}
-    return {
-        "family": "decoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("max_position_embeddings", 2048),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "hidden_act", "gelu"),
-        "gated": False,
-        "norm": "layernorm",
-        "norm_epsilon": config.get("layer_norm_eps", 1e-5),
-        "parallel": bool(config.get("use_parallel_residual", True)),
-        "position": "rotary",
-        "rotary_fraction": float(fraction),
-        **rotary(older | dict(config)),
-        "bias": True,
-        "tied": bool(config.get("tie_word_embeddings", False)),
-    }
+def _read_partly_rotary(given: Given) -> Fields:
+    rope = dict(given.config.get("rope_parameters") or {})
+    fraction = rope.get("partial_rotary_factor") or given.config.get("rotary_pct") or 0.25
+    older = {"rope_theta": given.config.get("rotary_emb_base", 10_000.0)}
+    return {"rotary_fraction": float(fraction), **read_rotary(older | dict(given.config))}
 
 
-def _neox_config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "max_position_embeddings": model.max_length,
-        "hidden_size": model.width,
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": model.heads,
-        "intermediate_size": model.ffn_channels,
-        "hidden_act": ACTIVATIONS[model.activation],
-        "layer_norm_eps": model.norm_epsilon,
-        "use_parallel_residual": model.parallel,
-        "rope_parameters": rope(model) | {"partial_rotary_factor": model.rotary_fraction},
-        "tie_word_embeddings": model.tied,
-        "initializer_range": model.init_std,
-    }
+def _write_partly_rotary(model: ModelConfig) -> Fields:
+    return {"rope_parameters": rope_parameters(model) | {"partial_rotary_factor": model.rotary_fraction}}
+
+
+NEOX_TABLE = (
+    Only({"attention_bias": True}),
+    Always({"family": "decoder", "gated": False, "norm": "layernorm", "position": "rotary", "bias": True}),
+    *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    Key("max_length", "max_position_embeddings", 2048),
+    Several(_read_partly_rotary, _write_partly_rotary),
+    Key("activation", "hidden_act", "gelu", ACTIVATION),
+    Key("norm_epsilon", "layer_norm_eps", 1e-5),
+    Key("parallel", "use_parallel_residual", True),
+    Key("tied", "tie_word_embeddings", False),
+    Written("init_std", "initializer_range"),
+)
 
 
 def _megatron_layers(model: ModelConfig, layers: str, attention: str) -> Iterator[Entry]:
@@ -172,8 +146,7 @@ def _neox_entries(model: ModelConfig) -> Iterator[Entry]:
 NEOX = Family(
     "gpt_neox",
     "GPTNeoXForCausalLM",
-    _neox_fields,
-    _neox_config,
+    NEOX_TABLE,
     _neox_entries,
     aliases=(("embed_out.weight", "gpt_neox.embed_in.weight"),),
     prefix="gpt_neox.",
@@ -181,38 +154,19 @@ NEOX = Family(
 )
 
 
-def _bloom_fields(config: Json, names: Names) -> dict[str, Any]:
-    (vocabulary,) = required(config, "vocab_size")
-    only(config, apply_residual_connection_post_layernorm=False)
-    width = config.get("hidden_size", config.get("n_embed", 64))
-    return {
-        "family": "decoder",
-        "vocabulary": vocabulary,
-        "depth": config.get("n_layer", config.get("num_hidden_layers", 2)),
-        "width": width,
-        "heads": config.get("n_head", config.get("num_attention_heads", 8)),
-        "ffn_width": 4 * width,
-        "activation": "gelu_tanh",
-        "gated": False,
-        "norm": "layernorm",
-        "norm_epsilon": config.get("layer_norm_epsilon", 1e-5),
-        "position": "alibi",
-        "embedding_norm": True,
-        "bias": True,
-        "tied": bool(config.get("tie_word_embeddings", True)),
-    }
-
-
-def _bloom_config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "hidden_size": model.width,
-        "n_layer": model.depth,
-        "n_head": model.heads,
-        "layer_norm_epsilon": model.norm_epsilon,
-        "tie_word_embeddings": model.tied,
-        "initializer_range": model.init_std,
-    }
+BLOOM_TABLE = (
+    Only({"apply_residual_connection_post_layernorm": False}),
+    Always({"family": "decoder", "activation": "gelu_tanh", "gated": False, "norm": "layernorm"}),
+    Always({"position": "alibi", "embedding_norm": True, "bias": True}),
+    Key("vocabulary", "vocab_size"),
+    Key("width", "hidden_size", 64, older=("n_embed",)),
+    Key("depth", "n_layer", 2, older=("num_hidden_layers",)),
+    Key("heads", "n_head", 8, older=("num_attention_heads",)),
+    Several(lambda given: {"ffn_width": _usual_hidden(given.fields)}),
+    Key("norm_epsilon", "layer_norm_epsilon", 1e-5),
+    Key("tied", "tie_word_embeddings", True),
+    Written("init_std", "initializer_range"),
+)
 
 
 def _bloom_entries(model: ModelConfig) -> Iterator[Entry]:
@@ -227,8 +181,7 @@ def _bloom_entries(model: ModelConfig) -> Iterator[Entry]:
 BLOOM = Family(
     "bloom",
     "BloomForCausalLM",
-    _bloom_fields,
-    _bloom_config,
+    BLOOM_TABLE,
     _bloom_entries,
     aliases=(("lm_head.weight", "transformer.word_embeddings.weight"),),
     prefix="transformer.",

@@ -3,66 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required, rotary
-from trainer.hub.family import rope_parameters as rope
+from trainer.hub.family import Entry, Family, both
+from trainer.hub.table import ACTIVATION, ROTARY, Always, Key, Only, Table, Written, sizes
 
 
-def _fields(config: Json, names: Names) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"
+def _table(*, epsilon: float, head_size_written: bool) -> Table:
+    """epsilon: the default of transformers."""
+    return (
+        Only({"attention_bias": False, "mlp_bias": False}),
+        Always({"family": "decoder", "gated": True, "norm": "rmsnorm", "position": "rotary", "bias": False}),
+        *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+        Key("max_length", "max_position_embeddings", 2048),
+        Key("kv_heads", "num_key_value_heads", lambda fields: fields["heads"]),
+        Key("head_size", "head_dim", lambda fields: fields["width"] // fields["heads"], written=head_size_written),
+        Key("activation", "hidden_act", "silu", ACTIVATION),
+        Key("norm_epsilon", "rms_norm_eps", epsilon),
+        ROTARY,
+        Key("tied", "tie_word_embeddings", False),
+        Written("init_std", "initializer_range"),
     )
-    only(config, attention_bias=False, mlp_bias=False)
-    return {
-        "family": "decoder",
-        "vocabulary": vocabulary,
-        "max_length": config.get("max_position_embeddings", 2048),
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "kv_heads": config.get("num_key_value_heads") or heads,
-        "head_size": config.get("head_dim") or width // heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "hidden_act", "silu"),
-        "gated": True,
-        "norm": "rmsnorm",
-        "position": "rotary",
-        **rotary(config),
-        "bias": False,
-        "tied": bool(config.get("tie_word_embeddings", False)),
-    }
 
 
-def _llama_fields(config: Json, names: Names) -> dict[str, Any]:
-    return _fields(config, names) | {"norm_epsilon": config.get("rms_norm_eps", 1e-6)}
-
-
-def _olmo2_fields(config: Json, names: Names) -> dict[str, Any]:
-    more = {"norm_epsilon": config.get("rms_norm_eps", 1e-5), "norm_position": "reordered", "qk_norm": "projection"}
-    return _fields(config, names) | more
-
-
-def _config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "max_position_embeddings": model.max_length,
-        "hidden_size": model.width,
-        "num_hidden_layers": model.depth,
-        "num_attention_heads": model.heads,
-        "num_key_value_heads": model.key_heads,
-        "intermediate_size": model.ffn_channels,
-        "hidden_act": ACTIVATIONS[model.activation],
-        "rms_norm_eps": model.norm_epsilon,
-        "rope_parameters": rope(model),
-        "tie_word_embeddings": model.tied,
-        "initializer_range": model.init_std,
-    }
-
-
-def _llama_config(model: ModelConfig) -> dict[str, Any]:
-    return _config(model) | {"head_dim": model.head_channels}
+LLAMA_TABLE = _table(epsilon=1e-6, head_size_written=True)
+OLMO2_TABLE = (
+    *_table(epsilon=1e-5, head_size_written=False),
+    Always({"norm_position": "reordered", "qk_norm": "projection"}),
+)
 
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
@@ -88,9 +56,5 @@ def _entries(model: ModelConfig) -> Iterator[Entry]:
 
 _TIED = (("lm_head.weight", "model.embed_tokens.weight"),)
 _OLD = (r"rotary_emb\.inv_freq$",)
-LLAMA = Family(
-    "llama", "LlamaForCausalLM", _llama_fields, _llama_config, _entries, aliases=_TIED, prefix="model.", ignored=_OLD
-)
-OLMO2 = Family(
-    "olmo2", "Olmo2ForCausalLM", _olmo2_fields, _config, _entries, aliases=_TIED, prefix="model.", ignored=_OLD
-)
+LLAMA = Family("llama", "LlamaForCausalLM", LLAMA_TABLE, _entries, aliases=_TIED, prefix="model.", ignored=_OLD)
+OLMO2 = Family("olmo2", "Olmo2ForCausalLM", OLMO2_TABLE, _entries, aliases=_TIED, prefix="model.", ignored=_OLD)

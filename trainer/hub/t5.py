@@ -3,72 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import Entry, Family, Json, Names, both, one_of, only, required
+from trainer.hub.family import Entry, Family, both
+from trainer.hub.table import Always, Fields, Given, Key, Several, Words
 
-PROJECTIONS = {
-    "relu": ("relu", False),
-    "gelu": ("gelu", False),
-    "gated-gelu": ("gelu_tanh", True),
-    "gated-relu": ("relu", True),
-    "gated-silu": ("silu", True),
-}
+PROJECTIONS = Words(
+    {
+        "relu": ("relu", False),
+        "gelu": ("gelu", False),
+        "gated-gelu": ("gelu_tanh", True),
+        "gated-relu": ("relu", True),
+        "gated-silu": ("silu", True),
+    }
+)
 ATTENTION = (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output"))
 
 
-def _fields(config: Json, names: Names) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(
-        config, "vocab_size", "d_model", "num_layers", "num_heads", "d_ff"
-    )
-    only(config, num_decoder_layers=depth)
-    kind, gated = one_of(config, "feed_forward_proj", "relu", PROJECTIONS)
-    head, table = names("lm_head.weight"), names("shared.weight")
+def _read_projection(given: Given) -> Fields:
+    kind, gated = PROJECTIONS.read("feed_forward_proj", given.config.get("feed_forward_proj", "relu"))
+    return {"activation": kind, "gated": gated}
+
+
+def _write_projection(model: ModelConfig) -> Fields:
+    return {"feed_forward_proj": PROJECTIONS.write((model.activation, model.gated))}
+
+
+def _read_tied(given: Given) -> Fields:
+    """Tied is what the tensors are; without scale_decoder_outputs, tie_word_embeddings tells the head's scale."""
+    head, table = given.tensors("lm_head.weight"), given.tensors("shared.weight")
     untied = head is not None and (table is None or not torch.equal(head, table))
-    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings") is not False)
-    return {
-        "family": "encoder_decoder",
-        "vocabulary": vocabulary,
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "head_size": config.get("d_kv", 64),
-        "ffn_width": hidden,
-        "activation": kind,
-        "gated": gated,
-        "norm": "rmsnorm",
-        "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
-        "position": "buckets",
-        "relative_buckets": config.get("relative_attention_num_buckets", 32),
-        "relative_distance": config.get("relative_attention_max_distance", 128),
-        "attention_scale": 1.0,
-        "bias": False,
-        "tied": not untied,
-        "head_scale": bool(scaled) and config.get("model_type") != "mt5",
-        "init": "t5",
-    }
+    scaled = given.config.get("scale_decoder_outputs", given.config.get("tie_word_embeddings") is not False)
+    return {"tied": not untied, "head_scale": bool(scaled)}
 
 
-def _config(model: ModelConfig) -> dict[str, Any]:
-    kinds = {value: name for name, value in PROJECTIONS.items()}
-    return {
-        "vocab_size": model.vocabulary,
-        "d_model": model.width,
-        "num_layers": model.depth,
-        "num_decoder_layers": model.depth,
-        "num_heads": model.heads,
-        "d_kv": model.head_channels,
-        "d_ff": model.ffn_channels,
-        "feed_forward_proj": kinds.get((model.activation, model.gated), "relu"),
-        "layer_norm_epsilon": model.norm_epsilon,
-        "relative_attention_num_buckets": model.relative_buckets,
-        "relative_attention_max_distance": model.relative_distance,
-        "scale_decoder_outputs": model.head_scale,
-        "tie_word_embeddings": model.tied,
-    }
+def _write_tied(model: ModelConfig) -> Fields:
+    return {"tie_word_embeddings": model.tied, "scale_decoder_outputs": model.head_scale}
+
+
+ALWAYS = {"family": "encoder_decoder", "norm": "rmsnorm", "position": "buckets", "attention_scale": 1.0, "bias": False}
+TABLE = (
+    Always(ALWAYS | {"init": "t5"}),
+    Key("vocabulary", "vocab_size"),
+    Key("width", "d_model"),
+    Key("depth", "num_layers", also="num_decoder_layers"),
+    Key("heads", "num_heads"),
+    Key("ffn_width", "d_ff"),
+    Several(_read_projection, _write_projection),
+    Key("head_size", "d_kv", 64),
+    Key("norm_epsilon", "layer_norm_epsilon", 1e-6),
+    Key("relative_buckets", "relative_attention_num_buckets", 32),
+    Key("relative_distance", "relative_attention_max_distance", 128),
+    Several(_read_tied, _write_tied),
+)
+MT5_TABLE = (*TABLE, Always({"head_scale": False}))  # whatever its config.json says
 
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
@@ -102,5 +92,5 @@ _ALIASES = tuple(
     (name, "shared.weight") for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 )
 _IGNORED = (r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias",)  # unused, in old checkpoints
-T5 = Family("t5", "T5ForConditionalGeneration", _fields, _config, _entries, aliases=_ALIASES, ignored=_IGNORED)
-MT5 = Family("mt5", "MT5ForConditionalGeneration", _fields, _config, _entries, aliases=_ALIASES, ignored=_IGNORED)
+T5 = Family("t5", "T5ForConditionalGeneration", TABLE, _entries, aliases=_ALIASES, ignored=_IGNORED)
+MT5 = Family("mt5", "MT5ForConditionalGeneration", MT5_TABLE, _entries, aliases=_ALIASES, ignored=_IGNORED)

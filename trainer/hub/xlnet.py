@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import ACTIVATIONS, Entry, Family, Json, Names, activation, both, only, required
+from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import Shaped
+from trainer.hub.table import ACTIVATION, Always, Key, Only, Written, sizes
 
 BIASES = (
     ("r_w_bias", "content_bias"),
@@ -17,44 +17,18 @@ BIASES = (
 )
 
 
-def _fields(config: Json, names: Names) -> dict[str, Any]:
-    vocabulary, width, depth, heads, hidden = required(config, "vocab_size", "d_model", "n_layer", "n_head", "d_inner")
-    only(config, attn_type="bi", untie_r=True, bi_data=False, clamp_len=-1, same_length=False)
-    return {
-        "family": "encoder",
-        "vocabulary": vocabulary,
-        "depth": depth,
-        "width": width,
-        "heads": heads,
-        "head_size": config.get("d_head") or width // heads,
-        "ffn_width": hidden,
-        "activation": activation(config, "ff_activation", "gelu"),
-        "gated": False,
-        "norm": "layernorm",
-        "norm_epsilon": config.get("layer_norm_eps", 1e-12),
-        "norm_position": "post",
-        "position": "relative",
-        "two_stream": True,
-        "bias": True,
-        "tied": bool(config.get("tie_word_embeddings", True)),
-        "head_bias": True,
-    }
-
-
-def _config(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": model.vocabulary,
-        "d_model": model.width,
-        "n_layer": model.depth,
-        "n_head": model.heads,
-        "d_head": model.head_channels,
-        "d_inner": model.ffn_channels,
-        "ff_activation": ACTIVATIONS[model.activation],
-        "layer_norm_eps": model.norm_epsilon,
-        "attn_type": "bi",
-        "tie_word_embeddings": model.tied,
-        "initializer_range": model.init_std,
-    }
+TABLE = (
+    Only({"attn_type": "bi"}, written=True),
+    Only({"untie_r": True, "bi_data": False, "clamp_len": -1, "same_length": False}),
+    Always({"family": "encoder", "gated": False, "norm": "layernorm", "norm_position": "post", "position": "relative"}),
+    Always({"two_stream": True, "bias": True, "head_bias": True}),
+    *sizes("vocab_size", "d_model", "n_layer", "n_head", "d_inner"),
+    Key("head_size", "d_head", lambda fields: fields["width"] // fields["heads"]),
+    Key("activation", "ff_activation", "gelu", ACTIVATION),
+    Key("norm_epsilon", "layer_norm_eps", 1e-12),
+    Key("tied", "tie_word_embeddings", True),
+    Written("init_std", "initializer_range"),
+)
 
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
@@ -80,8 +54,7 @@ def _entries(model: ModelConfig) -> Iterator[Entry]:
 XLNET = Family(
     "xlnet",
     "XLNetLMHeadModel",
-    _fields,
-    _config,
+    TABLE,
     _entries,
     aliases=(("lm_loss.weight", "transformer.word_embedding.weight"),),
     prefix="transformer.",

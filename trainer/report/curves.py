@@ -66,10 +66,10 @@ def _bits_per_byte(run_data: RunData) -> Plot:
     x, y = pairs(run_data.steps.evaluations, "tokens", "bits_per_byte")
     if not x:
         return Plot("", "", "")
-    yardstick = pairs(run_data.steps.evaluations, "tokens", "unigram_bits_per_byte")
+    baseline = pairs(run_data.steps.evaluations, "tokens", "unigram_bits_per_byte")
     curves = [
         Curve("model", x, y, ORANGE, marker="o"),
-        Curve("the same tokens without context", *yardstick, colour=GREY, style="--"),
+        Curve("the same tokens without context", *baseline, colour=GREY, style="--"),
     ]
     return Plot("Held-out bits per byte", "tokens", "bits per byte", curves)
 

@@ -29,7 +29,7 @@ def append_ledger(run: Path) -> None:
     """
     ledger = run.parent.parent / "ledger.jsonl"
     text = json.dumps(_line(run), ensure_ascii=False, allow_nan=False) + "\n"
-    # A crash of somebody else may have left half a line: begin a new one.
+    # A crash of another process may have left half a line: begin a new one.
     if ledger.is_file() and ledger.stat().st_size and not ledger.read_bytes().endswith(b"\n"):
         text = "\n" + text
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

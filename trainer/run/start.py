@@ -8,14 +8,14 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from trainer.compose import change, compose, differences, sweep
 from trainer.config import Config
-from trainer.config.numerics import asked, numerics
+from trainer.config.numerics import known_before
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
@@ -26,10 +26,10 @@ from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
-from trainer.training.faults.signals import STOPPED, Interrupted, go_on_with, resumable
+from trainer.training.faults.signals import Interrupted, go_on_with, resumable
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
-from trainer.utils.outcomes import TRAINED, ExitCode
+from trainer.utils.outcomes import STOPPED, TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
 
 
@@ -101,7 +101,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
 def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     """A sweep: one job array where the launcher has such, elsewhere one run after the other."""
-    from launch import Resources, plan_array, show, submit_array
+    from launch import Resources, plan_array, show
 
     runs = _checked_sweep(words)
     if not LAUNCHERS[described(runs[0])[0].launch.name].arrays:
@@ -118,8 +118,17 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     if dry_run:
         show(plan_array(configs, folders, folder, Resources()))
         return 0
-    job = submit_array(configs, folders, folder)
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent.parent))}")
+    return submit(made, folder, folder.parent.parent)
+
+
+def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) -> int:
+    """Submit runs whose folders are frozen as one SLURM job array; returns the exit code.
+
+    folder: of the array's script and logs. below: the folder of runs whose state `isoflop status` then shows."""
+    from launch import submit_array
+
+    job = submit_array([config for config, _ in made], [run.path for _, run in made], folder)
+    print(f"submitted array {job}: {len(made)} runs; isoflop status {shlex.quote(str(below))}")
     return 0
 
 
@@ -362,8 +371,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             _same_data(folder, source)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
-            known = numerics(config) if config.launch.is_here else asked(config)
-            write_atomic(folder.config, config.to_yaml(numerics=known))
+            write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))
     except OSError as error:
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if any(tracker.prints for tracker in trackers_on(config.tracker)):

@@ -28,7 +28,7 @@ SHOWN = {
 
 
 def rows(runs: Sequence[PlannedRun]) -> list[Row]:
-    """One row for each run, in the order planned; what nobody measured or stated is None."""
+    """One row for each run, in the order planned; what was neither measured nor stated is None."""
     return [_row(run) for run in runs]
 
 

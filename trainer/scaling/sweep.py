@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 import traceback
 from collections import deque
@@ -25,8 +24,7 @@ from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
 from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
 from trainer.utils.errors import UserError
-from trainer.utils.outcomes import Status
-from trainer.worker import BAD_INPUT, HALTED, STOPPED
+from trainer.utils.outcomes import BAD_INPUT, HALTED, STOPPED, Status
 
 FINAL = (BAD_INPUT, HALTED)  # to start again would end the same
 Start = Callable[[list[str]], int]
@@ -108,8 +106,8 @@ def print_summary(
 
 def _submit(runs: Sequence[PlannedRun]) -> int:
     """The runs as one job array."""
-    from launch import launcher_of, submit_array
-    from trainer.run.start import ready
+    from launch import launcher_of
+    from trainer.run.start import ready, submit
 
     if not runs:
         print("all runs are finished")
@@ -117,9 +115,7 @@ def _submit(runs: Sequence[PlannedRun]) -> int:
     launcher_of(runs[0].config.launch.name).require()  # before any folder is made
     frozen = [ready(list(run.words)) for run in runs]
     folder = runs[0].folder.path.parent
-    job = submit_array([config for config, _ in frozen], [run.path for _, run in frozen], folder / ".array")
-    print(f"submitted array {job}: {len(runs)} runs; isoflop status {shlex.quote(str(folder.parent))}")
-    return 0
+    return submit(frozen, folder / ".array", folder)
 
 
 def warm_up() -> None:

@@ -50,10 +50,16 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
+def standard_error(values: np.ndarray) -> float | None:
+    """Of the mean: sample standard deviation / sqrt(n); null for a single value."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % interval of a mean, by its standard error."""
-    error = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return float(values.mean()) - error, float(values.mean()) + error
+    error = standard_error(values)
+    half = math.inf if error is None else Z95 * error
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:

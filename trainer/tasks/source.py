@@ -143,7 +143,7 @@ class Examples:
         rows = range(start, stop) if self.order is None else self.order(start, stop).tolist()
         return [(row, 0) for row in rows]
 
-    def readings(self, stop: int) -> list[DataUsage]:
+    def usage(self, stop: int) -> list[DataUsage]:
         """How much of the task samples 0..stop-1 were."""
         return [DataUsage(0, self.name, stop, stop * self.tokens, stop / len(self))]
 

@@ -56,7 +56,7 @@ class ConsoleTracker:
             console = Console(file=self._stream, force_terminal=True, highlight=False)
             self._live = Live(console=console, get_renderable=self._bar, refresh_per_second=REFRESH_PER_SECOND)
             self._live.start()
-            atexit.register(self._live.stop)  # gives the terminal its cursor back even if nobody calls finish
+            atexit.register(self._live.stop)  # gives the terminal its cursor back even if finish is never called
 
     def step(self, record: StepRecord) -> None:
         self._first = self._first or record

@@ -44,7 +44,7 @@ class EvaluationRecord:
     tokens: int  # trained on so far
     loss: float  # nats per target
     bits_per_byte: float | None  # comparable over tokenizers; null where the loss is no likelihood of the text
-    unigram_bits_per_byte: float | None  # yardstick: the entropy of the same tokens without context
+    unigram_bits_per_byte: float | None  # baseline: the entropy of the same tokens without context
     targets: int
     seconds: float
     attempt: int = 0

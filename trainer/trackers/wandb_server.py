@@ -25,7 +25,7 @@ SAAS_HOST = "api.wandb.ai"  # `wandb login` has long stored keys under this name
 def tidy_environment() -> None:
     """Spare the client what it stumbles over: empty variables, and the line break at the end of a mounted secret.
 
-    Its crash reports to a third party are switched off unless the user has a wish.
+    Its crash reports to a third party are switched off unless the user has set them.
     """
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         if value := os.environ[name].strip():

@@ -16,8 +16,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ def write(saved: Snapshot, world: World, checkpoints: Path, metadata: dict[str, 
     try:
         _together(world, lambda: _clear(staging) if world.is_first else None)
         shares = _together(world, lambda: _write_share(saved, world, staging))
-        _together(world, lambda: _publish(saved, world, staging, target, metadata, shares) if world.is_first else None)
+        facts = {"step": step, "world_size": world.size, **metadata, "zero_stage": saved.zero_stage}
+        publish = partial(_publish, staging, target, facts, saved.shapes, shares)
+        _together(world, lambda: publish() if world.is_first else None)
     except OSError:
         if world.is_first:
             shutil.rmtree(staging, ignore_errors=True)
@@ -161,20 +164,24 @@ def _os_error(error: SafetensorError) -> OSError:
 
 
 def _publish(
-    saved: Snapshot, world: World, staging: Path, target: Path, metadata: dict[str, Any], shares: list[dict[str, Any]]
+    staging: Path,
+    target: Path,
+    facts: dict[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    shares: list[dict[str, Any]],
 ) -> None:
+    """Write the manifest, the last file of a staging folder, and rename the folder to what it is from then on."""
     manifest = {
         "format": FORMAT,
-        "step": saved.step,
-        "world_size": world.size,
-        **metadata,
-        "zero_stage": saved.zero_stage,
-        "shapes": saved.shapes,
+        **facts,
+        "shapes": shapes,
         "weights": {name: file for share in shares for name, file in share["weights"].items()},
         "moments": [slice_ for share in shares for slice_ in share["moments"]],
         "files": {name: file for share in shares for name, file in share["files"].items()},
     }
-    _write_manifest(staging, manifest)
+    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
+    write_synced(staging / "manifest.json", json.dumps(manifest, indent=1).encode())
+    fsync_folder(staging)
     if target.exists():  # the same step saved again, by a run that went back before it
         os.rename(target, target.with_name(f".{target.name}.old.partial"))
     os.rename(staging, target)
@@ -186,28 +193,13 @@ def save_weights(checkpoints: Path, weights: dict[str, Tensor], metadata: dict[s
     """A checkpoint of step 0 from weights alone, as of an imported model; its optimizer states read as zeros."""
     target, staging = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
     _clear(staging)
-    whole = {name: value.float().contiguous() for name, value in weights.items()}
-    manifest = {
-        "format": FORMAT,
-        "step": 0,
-        "world_size": 1,
-        **metadata,
-        "shapes": {name: tuple(value.shape) for name, value in weights.items()},
-        "weights": dict.fromkeys(weights, "model.safetensors"),
-        "moments": [],
-        "files": {"model.safetensors": _write_tensors(staging / "model.safetensors", whole)},
-    }
-    _write_manifest(staging, manifest)
-    os.rename(staging, target)
-    fsync_folder(checkpoints)
+    name = "model.safetensors"
+    whole = {parameter: value.float().contiguous() for parameter, value in weights.items()}
+    files = {name: _write_tensors(staging / name, whole)}
+    share = {"files": files, "weights": dict.fromkeys(weights, name), "moments": []}
+    shapes = {parameter: tuple(value.shape) for parameter, value in weights.items()}
+    _publish(staging, target, {"step": 0, "world_size": 1, **metadata}, shapes, [share])
     return target
-
-
-def _write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
-    """The last file of a staging folder; afterwards only the rename is left."""
-    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
-    write_synced(staging / "manifest.json", json.dumps(manifest, indent=1).encode())
-    fsync_folder(staging)
 
 
 def _digest(manifest: dict[str, Any]) -> str:

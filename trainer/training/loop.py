@@ -39,19 +39,20 @@ from trainer.training.numerics import numerics_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How the run ended."""
 
-    status: str  # finished, stopped, failed; halted: a policy found that going on is useless
+    status: Status
     step: int
     reason: str = ""
 
     @property
     def text(self) -> str:
-        return f"{self.status}: {self.reason}" if self.reason else self.status
+        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
 
 
 @dataclass
@@ -64,15 +65,15 @@ class TrainState:
 
 
 def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) -> Outcome:
-    """Train until the budget is used up or somebody asks to stop. Every rank of the run calls this."""
+    """Train until the budget is used up or a stop is asked for. Every rank of the run calls this."""
     return Trainer(config, folder, world, stop).run()
 
 
 class Trainer:
     """One attempt at a run. All methods are collective: every rank calls them alike.
 
-    Whoever only listens is in `hooks`, a list that may be added to before `run`; the guard, the deadline and the watch
-    over the data also decide, and are asked by name.
+    What only observes is in `hooks`, a list that may be added to before `run`; the guard, the deadline and the data
+    watch also decide, and are called by name.
     """
 
     def __init__(self, config: Config, folder: RunFolder, world: World, stop: StopRequest) -> None:
@@ -209,7 +210,7 @@ class Trainer:
         with contextlib.closing(batches), self.metrics.reporting_errors(lambda: self.state.step):
             while outcome is None and (self.total is None or self.state.step < self.total):
                 outcome = self.step(batches)
-        return self.finish(outcome or Outcome("finished", self.state.step))
+        return self.finish(outcome or Outcome(Status.FINISHED, self.state.step))
 
     def step(self, batches: Generator[StepBatch, None, None]) -> Outcome | None:
         """Train on the next batch, or leave it out where the guard says so; an outcome where the run ends here."""
@@ -226,7 +227,7 @@ class Trainer:
             partial(self._gradients, batch, targets), self.engine.skip_update, report
         )
         if decision == "stop":
-            return Outcome("halted", self.state.step, self.guard.reason)
+            return Outcome(Status.HALTED, self.state.step, self.guard.reason)
         if decision == "skip":
             self.guard.skip(batch.step)
         elif decision == "rollback":
@@ -247,24 +248,24 @@ class Trainer:
         step = self.state.step
         # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
         counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
-        wish = self._wish_to_stop()
+        reason_to_stop = self._reason_to_stop()
         spent = self.metrics.budget()  # of the first rank, so that all decide alike
         self._phase("idle")  # until the slowest rank has its batch
-        asked, most = float(wish is not None), max(spent.values(), default=0.0)
+        asked, most = float(reason_to_stop is not None), max(spent.values(), default=0.0)
         targets, stops, used, *standing = self.world.sum(counted, asked, most, *self.data_watch.standing())
         outcome = None
         if self.data_watch.decide(step, standing, self.metrics.event):
-            outcome = Outcome("failed", step)
+            outcome = Outcome(Status.FAILED, step)
         elif stops:
-            outcome = Outcome("stopped", step, wish or "another rank was asked to stop")
+            outcome = Outcome(Status.STOPPED, step, reason_to_stop or "another rank was asked to stop")
         elif used >= 1:
             name = max(spent, key=lambda name: spent[name], default="")
             reason = f"budget.{name}={self.config.budget.measured.get(name)} is used up"
-            outcome = Outcome("finished", step, reason)
+            outcome = Outcome(Status.FINISHED, step, reason)
         return targets, used, outcome
 
-    def _wish_to_stop(self) -> str | None:
-        """Why this rank wants to stop, if it does."""
+    def _reason_to_stop(self) -> str | None:
+        """Why this rank is to stop before the end, if it is."""
         return self.stop.signal or self.deadline.reason()
 
     def _gradients(self, batch: StepBatch, targets: float) -> Gradients:
@@ -284,7 +285,7 @@ class Trainer:
         state.step += 1
 
         self._phase("other")
-        readings = self.samples.readings(self.guard.batch(state.step) * config.optim.batch_size)
+        usage = self.samples.usage(self.guard.batch(state.step) * config.optim.batch_size)
         result = StepResult(
             step=state.step,
             targets=targets,
@@ -293,14 +294,14 @@ class Trainer:
             lr=lr,
             memory_peak_bytes=self.engine.memory_peak_bytes(),
             sums=gradients.sums,
-            sources=tokens_by_source(readings),
+            sources=tokens_by_source(usage),
             alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
         )
         for hook in self.hooks:
             hook.step_ended(result)
         if state.step == config.curriculum.stage(state.step - 1).last or state.step == self.total:
-            rows = [asdict(reading) for reading in readings]
-            self.metrics.event("read", state.step, describe(readings), readings=rows)
+            rows = [asdict(part) for part in usage]
+            self.metrics.event("read", state.step, describe(usage), readings=rows)
 
     # --- once in a while ---
 
@@ -343,9 +344,9 @@ class Trainer:
         """Evaluate and save what is not yet, and close everything; returns how the run ended after that."""
         outcome = self._complete(outcome)
         for hook in reversed(self.hooks):
-            hook.closed(outcome.status, self.state.step, outcome.text)
+            hook.closed(outcome.status.value, self.state.step, outcome.text)
         best = {f"best_{name}": value for name, value in self.state.best.items()}
-        self.trackers.finish(outcome.status, {"step": self.state.step, **best})
+        self.trackers.finish(outcome.status.value, {"step": self.state.step, **best})
         self.engine.close()
         return outcome
 
@@ -353,20 +354,20 @@ class Trainer:
         """The last evaluation, the last checkpoint and the last shards to verify; each may change the outcome."""
         step = self.state.step
         self.checkpoints.wait()
-        if outcome.status == "finished" and self.state.evaluated_step != step:
+        if outcome.status == Status.FINISHED and self.state.evaluated_step != step:
             self.evaluate()
-        if outcome.status in ("finished", "stopped") and self.checkpoints.saved_step != step:
+        if outcome.status in (Status.FINISHED, Status.STOPPED) and self.checkpoints.saved_step != step:
             self.save()
             self.checkpoints.wait()
-        if outcome.status == "finished":
+        if outcome.status == Status.FINISHED:
             self._phase("idle")
             progress = partial(self.watchdog.phase, "verification", step)
-            if wish := self.data_watch.wait(step, self._wish_to_stop, self.metrics.event, progress):
-                outcome = Outcome("stopped", step, wish)
+            if reason_to_stop := self.data_watch.wait(step, self._reason_to_stop, self.metrics.event, progress):
+                outcome = Outcome(Status.STOPPED, step, reason_to_stop)
         failure = self.checkpoints.failure
-        if outcome.status != "halted" and failure is not None:
-            outcome = Outcome("failed", step, f"the last checkpoint could not be written ({failure.strerror})")
+        if outcome.status != Status.HALTED and failure is not None:
+            outcome = Outcome(Status.FAILED, step, f"the last checkpoint could not be written ({failure.strerror})")
         if self.data_watch.damaged:
             reason = self.data_watch.conclude(step, self.folder.checkpoints, self.metrics.event)
-            outcome = Outcome("failed", step, reason)
+            outcome = Outcome(Status.FAILED, step, reason)
         return outcome

@@ -15,7 +15,7 @@ def numerics_of_attempt(
 ) -> dict[str, Any]:
     """The values of the numerics keys on this host, for environment.json.
 
-    Where the run was in other numerics before, because somebody said so or because this is another host, the logbook
+    Where the run was in other numerics before, by its configuration or on another host, the logbook
     and the terminal have a line that says so, and the run goes on.
     """
     values = numerics(config)

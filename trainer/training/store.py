@@ -35,8 +35,8 @@ def keep_on_loopback(environment: MutableMapping[str, str]) -> None:
 def open_store(host: str, port: int, size: int, seconds: float, *, holds: bool, wait_for_all: bool = True) -> TCPStore:
     """The store at host:port, held by this process or by another one; port 0: any free one.
 
-    Raises OSError where its holder cannot listen there, DistError where not all `size` processes come or nobody
-    answers within so many seconds.
+    Raises OSError where its holder cannot listen there, DistError where not all `size` processes come, or none
+    answers, within so many seconds.
     """
     listener = _listener(host, port) if holds else None
     port = listener.getsockname()[1] if listener else port

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from trainer.books.layout import micro_batch
 from trainer.config import Config
@@ -19,6 +20,7 @@ from trainer.training.dataset import Source, examples
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
 
+Batch = Mapping[str, np.ndarray]
 Sums = tuple[float, float]  # nats, targets
 
 
@@ -34,10 +36,13 @@ class Validation:
         began = time.monotonic()
         total = sum(map(len, self.splits.values()))
         most = self.config.evaluation.samples or total
-        sums = {}
-        for name, samples in self.splits.items():
-            count = min(len(samples), -(-most * len(samples) // total))
-            sums[name] = engine.evaluate(self._batches(samples, count))
+        shares = {
+            name: self._batches(samples, min(len(samples), -(-most * len(samples) // total)))
+            for name, samples in self.splits.items()
+        }
+        with engine.evaluation() as forward:
+            own = sums_by_split(shares, forward)
+        sums = {name: self._over_ranks(one) for name, one in own.items()}
         return EvaluationRecord(
             step=step,
             tokens=self.config.curriculum.tokens(step),
@@ -45,6 +50,10 @@ class Validation:
             attempt=attempt,
             **validation_metrics(self.source, self.config, sums),
         )
+
+    def _over_ranks(self, sums: Sums) -> Sums:
+        nats, targets = self.world.sum(*sums)
+        return nats, targets
 
     def _batches(self, samples: Examples, count: int) -> Iterator[dict[str, np.ndarray]]:
         """This rank's micro-batches: equally many and equally large on every rank; past the end, without targets."""
@@ -56,6 +65,26 @@ class Validation:
             yield batch
 
 
+def sums_by_split(
+    batches: Mapping[str, Iterable[Batch]],
+    forward: Callable[[Batch], tuple[Tensor, Tensor]],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> dict[str, Sums]:
+    """nats and targets over the held-out batches of each split.
+
+    forward: the loss sum and the target count of a batch. progress: told the rows of each batch that is done.
+    """
+    sums = {}
+    for name, of_split in batches.items():
+        nats, targets = 0.0, 0.0
+        for batch in of_split:
+            loss, count = forward(batch)
+            nats, targets = nats + float(loss), targets + float(count)
+            progress(len(batch["targets"]))
+        sums[name] = nats, targets
+    return sums
+
+
 def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
     """The held-out samples, those of each source of a mixture for themselves."""
     if not isinstance(source, Prepared) or config.data.name != "mixture":
@@ -65,7 +94,7 @@ def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
 
 
 def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
-    """loss (nats per target), targets, bits_per_byte and its unigram yardstick; for a mixture the same by `sources`
+    """loss (nats per target), targets, bits_per_byte and the unigram baseline; for a mixture the same by `sources`
     and, where they state theirs, by `languages`.
 
     Bits per byte are comparable over tokenizers, and null where the loss is no likelihood of the text: only a causal

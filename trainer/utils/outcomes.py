@@ -15,6 +15,9 @@ class ExitCode(IntEnum):
     STOPPED = 75  # before the end, and can be resumed (EX_TEMPFAIL)
 
 
+DONE, FAILED, BAD_INPUT, HALTED, STOPPED = ExitCode
+
+
 class Status(StrEnum):
     """What events, ledger and tables call the end of a run."""
 

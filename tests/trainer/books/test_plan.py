@@ -19,6 +19,7 @@ from trainer.books import (
     format_quantity,
     measured,
     plan,
+    plan_row,
     plans_json,
 )
 from trainer.books.clock import step_seconds
@@ -181,18 +182,21 @@ def test_several_runs_in_one_table(preset, monkeypatch, tmp_path):
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))  # without a calibration
     made = large(preset)
     half = made.model_copy(update={"budget": made.budget.model_copy(update={"steps": run_steps(made) // 2})})
-    plans = [("whole", plan(made)), ("half", plan(half))]
+    plans = [plan_row("whole", made), plan_row("half", half)]
     lines = format_plans(plans).splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["run", "whole", "half", "total"]
     assert [line.split(":")[:2] for line in lines[4:]] == [
         [f"  * {name}", " does not fit"] for name in ("whole", "half")
     ]
     total = plans_json(plans)["total"]
-    assert total["flop.total"]["value"] == 1.5 * plans[0][1]["flop.total"].planned.value
+    assert total["flop.total"]["value"] == 1.5 * plans[0].tag["flop.total"].planned.value
     assert total["carbon.kgco2e"] == {"value": None, "known": 0, "runs": 2}
     assert "carbon" not in lines[0]
-    unstated = [*plans, ("unstated", plan(Config()))]
+    assert "numerics" not in lines[0]
+    unstated = [*plans, plan_row("unstated", Config.model_validate({"engine": {"precision": "fp32"}}))]
     assert "at least" in format_plans(unstated)
+    assert [row["numerics"] for row in plans_json(unstated)["runs"]] == ["bf16", "bf16", "fp32"]
+    assert [line.split()[1] for line in format_plans(unstated).splitlines()[:4]] == ["numerics", "bf16", "bf16", "fp32"]
 
 
 def test_a_lower_bound_is_told_by_its_low_end() -> None:

@@ -153,9 +153,9 @@ def test_stages_that_cannot_be(groups, message):
 def test_what_was_read_is_a_function_of_the_step(config, prepared):
     drawn = Samples(prepared, staged(config), "train")
     for step in (1, 5, 7, 9, 12, 19):
-        read = drawn.readings(4 * step)
-        assert [reading.stage for reading in read] == list(range(staged(config).curriculum.stage(step - 1).number + 1))
-        assert sum(reading.samples for reading in read) == 4 * step
+        read = drawn.usage(4 * step)
+        assert [part.stage for part in read] == list(range(staged(config).curriculum.stage(step - 1).number + 1))
+        assert sum(part.samples for part in read) == 4 * step
         assert tokens_by_source(read) == {"text": staged(config).curriculum.tokens(step)}
     n = drawn.sample_range(0).chunker.n
     assert read[0].epochs == 20 / n and read[2].epochs == 12 / n

@@ -190,15 +190,15 @@ def test_the_realised_mixture_is_counted_from_the_samples(files):
     samples = Samples(prepare(config), config, "train")
     for stop in (10, 64, 90, 128, 200):
         source, _ = samples.mixture(0, stop)
-        readings = samples.readings(stop)
+        usage = samples.usage(stop)
         for stage in config.curriculum.stages:
             first, last = 32 * stage.first, int(min(stop, 32 * stage.last))
             if first < stop:
                 counted = np.bincount(source[first:last], minlength=2).tolist()
-                mine = [reading for reading in readings if reading.stage == stage.number]
-                assert [reading.samples for reading in mine] == counted
-                assert [reading.tokens for reading in mine] == [stage.sequence_length * count for count in counted]
-                assert [reading.source for reading in mine] == ["big", "small"]
+                mine = [part for part in usage if part.stage == stage.number]
+                assert [part.samples for part in mine] == counted
+                assert [part.tokens for part in mine] == [stage.sequence_length * count for count in counted]
+                assert [part.source for part in mine] == ["big", "small"]
     said = card(config)
     assert [(r["stage"], r["source"]) for r in said["mixture"]] == [
         *((0, "big"), (0, "small"), (1, "big"), (1, "small"), (2, "big"), (2, "small"))

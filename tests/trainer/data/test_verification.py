@@ -219,7 +219,7 @@ def test_a_file_that_is_cut_short_or_touched(copy, watched):
 
 
 def test_a_file_that_is_replaced(copy, watched, monkeypatch):
-    """Before it was hashed nobody knows what the run reads; after that it is what was hashed, whatever has its name."""
+    """Before it was hashed it is not known what the run reads; after that it is what was hashed, whatever its name."""
     file = copy.folder / "train-00000.tokens"
     gate, digest = threading.Event(), Verification._digest
     monkeypatch.setattr(Verification, "_digest", lambda self, path: (gate.wait(60), digest(self, path))[1])

@@ -61,7 +61,7 @@ def test_price_tag_has_both_columns(tmp_path):
     assert tag["planned"]["data"]["tokens"] == tag["measured"]["data"]["tokens"] == 20 * 4 * 64
     assert tag["planned"]["flop"]["total"] == tag["measured"]["flop"]["total"]
     assert tag["measured"]["time"]["wall"] == pytest.approx(13.0)
-    for column in ("planned", "measured"):  # nobody stated or measured them: null, not zero
+    for column in ("planned", "measured"):  # neither stated nor measured: null, not zero
         assert tag[column]["carbon"]["kgco2e"] is None
         assert tag[column]["cost"]["amount"] is None
 

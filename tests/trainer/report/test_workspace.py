@@ -45,7 +45,7 @@ def test_it_shows_one_experiment_against_size_and_cost():
 
 def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch):
     pytest.importorskip("wandb_workspaces")
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert "no run" in refusal(["workspace", str(tmp_path)], capsys)
     run_below(tmp_path, "one")

@@ -54,7 +54,7 @@ def test_plain_lines_say_every_field_and_always_the_first_and_the_last_step(make
     assert lines[-3:] == ["  tokens  20000", "  kWh     not stated", "  hours   0.123457"]
 
 
-def test_a_loss_above_the_yardstick_is_not_told_as_a_negative_gain(make_context, make_step, make_evaluation):
+def test_a_loss_above_the_baseline_is_not_told_as_a_negative_gain(make_context, make_step, make_evaluation):
     def worse(step: int) -> EvaluationRecord:
         return replace(make_evaluation(step), bits_per_byte=3.75)
 

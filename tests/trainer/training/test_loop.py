@@ -14,6 +14,7 @@ from trainer.training.faults.guard import Guard
 from trainer.training.hooks import Hook
 from trainer.training.loop import Outcome, Trainer, TrainState
 from trainer.utils.errors import UserError
+from trainer.utils.outcomes import Status
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -59,7 +60,7 @@ def test_hooks_hear_in_order_and_are_closed_in_reverse(monkeypatch: pytest.Monke
     trainer.hooks.append(Named("b"))
     monkeypatch.setattr(Trainer, "_complete", lambda self, outcome: outcome)
     trainer._phase("data")
-    trainer.finish(Outcome("halted", 7, "of no use"))
+    trainer.finish(Outcome(Status.HALTED, 7, "of no use"))
     assert heard == ["a data 7", "b data 7", "b halted: of no use", "a halted: of no use"]
 
 

@@ -1,6 +1,6 @@
 """Tasks that only their examples define: the same letters are to be copied, turned around, or looked up.
 
-Without examples in the context nobody could know which; so the score over the number of examples is the in-context
+Without examples in the context it cannot be known which; so the score over the number of examples is the in-context
 curve (Brown et al. 2020, figure 1.2, has such tasks of symbols). Sixteen examples and a question fit into 256 tokens
 where every sign is one.
 """

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from trainer.evaluate.tasks.task import Item, Metric
-from trainer.tasks.metrics import answer_scores, f1, macro_f1, matthews
+from trainer.tasks.metrics import answer_scores, f1, macro_f1, matthews, standard_error
 
 RESAMPLES = 200  # of the bootstrap
 
@@ -62,10 +62,8 @@ def measure(metric: Metric, answers: Sequence[Answer]) -> Value:
 
 
 def _mean(values: Sequence[float]) -> Value:
-    """Mean and standard error (sample standard deviation / sqrt(n)); no error for a single value."""
     many = np.asarray(values, float)
-    error = float(many.std(ddof=1) / math.sqrt(len(many))) if len(many) > 1 else None
-    return Value(float(many.mean()), error)
+    return Value(float(many.mean()), standard_error(many))
 
 
 def _bootstrapped(of: OverAll, chosen: np.ndarray, truth: np.ndarray) -> float | None:

@@ -42,5 +42,5 @@ def shipped_names(data: DataConfig) -> list[str]:
 
 
 def own_shots(name: str) -> tuple[int, ...] | None:
-    """How many examples a task of the suite is shown one after the other, if nobody says; None: as its task says."""
+    """How many examples a task of the suite is shown one after the other by default; None: as its task says."""
     return IN_CONTEXT_SHOTS if name in IN_CONTEXT else None

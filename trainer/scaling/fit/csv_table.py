@@ -1,4 +1,4 @@
-"""A table of runs from a CSV file: also of runs that somebody else made."""
+"""A table of runs from a CSV file: also of runs that were made elsewhere."""
 
 from __future__ import annotations
 

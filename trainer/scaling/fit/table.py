@@ -1,4 +1,4 @@
-"""One table of runs, whoever made it: what each run was, what it reached, what it cost."""
+"""One table of runs, wherever they were made: what each run was, what it reached, what it cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run. Amounts that nobody measured or stated are None."""
+    """One finished run. Amounts that were neither measured nor stated are None."""
 
     name: str
     parameters: float

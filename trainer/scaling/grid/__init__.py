@@ -13,8 +13,9 @@ from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
-from trainer.scaling.sweep import STOPPED, check_folders, check_jobs, finished, run_all, warm_up
+from trainer.scaling.sweep import check_folders, check_jobs, finished, run_all, warm_up
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import STOPPED
 
 __all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
 

@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -158,17 +159,16 @@ class Engine:
         self.synchronize()
         return self.memory_peak_bytes()
 
-    @torch.no_grad()
-    def evaluate(self, batches: Iterator[MicroBatch]) -> tuple[float, float]:
-        """Loss sum and target count over all ranks' batches; every rank brings equally many."""
+    @contextmanager
+    def evaluation(self) -> Iterator[Callable[[MicroBatch], tuple[Tensor, Tensor]]]:
+        """The model in evaluation mode, without gradients: a function that gives the loss sum and the target count of a
+        batch. Every rank calls it equally often."""
         self._engine.eval()
-        loss_sum, targets = 0.0, 0.0
-        for batch in batches:
-            loss, count, _ = self._engine(**self.tensors(batch))
-            loss_sum, targets = loss_sum + float(loss), targets + float(count)
-        self._engine.train()
-        total = self.world.sum(loss_sum, targets)
-        return total[0], total[1]
+        try:
+            with torch.no_grad():
+                yield lambda batch: self._engine(**self.tensors(batch))[:2]
+        finally:
+            self._engine.train()
 
     def memory_peak_bytes(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else host_memory_peak()

@@ -113,7 +113,7 @@ ZERO_REFUSED = {
 
 
 def check(config: Config) -> None:
-    """Judge raw keys before any worker starts: by the table first, then by DeepSpeed itself. Raises UserError, a line
+    """Check raw keys before any worker starts: by the table first, then by DeepSpeed itself. Raises UserError, a line
     per key."""
     raw = config.engine.deepspeed
     if not raw:

@@ -25,8 +25,10 @@ class Anomaly:
 
 
 class Recent:
-    """The losses and gradient norms of the last good steps. Its state goes into checkpoints, so that a resume judges
-    alike; what it judges are sums over ranks, so that all ranks judge alike."""
+    """The losses and gradient norms of the last good steps.
+
+    Its state goes into checkpoints, so that a resumed run decides as the run would have; its values are sums over
+    ranks, so that all ranks decide alike."""
 
     def __init__(self, config: AnomaliesConfig) -> None:
         self.threshold = config.threshold

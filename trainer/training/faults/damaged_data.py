@@ -68,14 +68,14 @@ class DataWatch(Hook):
         return self.damaged
 
     def wait(
-        self, step: int, wish: Callable[[], str | None], report: Report, progress: Callable[[], None]
+        self, step: int, reason_to_stop: Callable[[], str | None], report: Report, progress: Callable[[], None]
     ) -> str | None:
         """Until all files were hashed, or until some rank is asked to stop: then why. `progress` is called whenever
         some were read. Collective."""
         self._background.hurry()
         background, before, word = self._background, -1.0, time.monotonic() + FIRST_WORD_SECONDS
         while True:
-            reason, now = wish(), time.monotonic()
+            reason, now = reason_to_stop(), time.monotonic()
             running, read, stops, *standing = self.world.sum(
                 float(background.running), background.bytes, float(reason is not None), *self.standing()
             )

@@ -12,7 +12,7 @@ GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader; a terminal that was 
 
 
 class _Output(io.FileIO):
-    """A file descriptor that becomes /dev/null when nobody reads it any more."""
+    """A file descriptor that becomes /dev/null when its reader is gone."""
 
     def write(self, content: Any) -> int:
         try:
@@ -32,7 +32,7 @@ def outlive_readers() -> None:
 
 
 def _lasting(stream: TextIO, original: TextIO | None) -> TextIO:
-    """The stream on the same descriptor; as it is where somebody has put another one in its place."""
+    """The stream on the same descriptor; unchanged where it was replaced by another one."""
     if stream is None or stream is not original:
         return stream
     stream.flush()

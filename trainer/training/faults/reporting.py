@@ -1,4 +1,4 @@
-"""A failure is shown once, by whoever started the rank."""
+"""A failure is shown once, by the process that started the rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.training.faults.signals import LAUNCHED
 FAR = 3600  # seconds
 
 
-def tell_failure(text: str, *, user: bool = False) -> None:
+def report_failure(text: str, *, user: bool = False) -> None:
     """Tell the launcher, if there is one, else the terminal; the latter too where a full disk takes no file for it.
     `user`: the text is meant as it is, a line per error."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")

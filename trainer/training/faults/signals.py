@@ -1,4 +1,4 @@
-"""Signals become a wish that the loop grants at the next step boundary.
+"""Signals become a request to stop, which the loop obeys at the next step boundary.
 
 A signal that was ignored when the command started stays ignored: HUP under nohup, INT and QUIT of a background job.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from trainer.utils.outcomes import ExitCode
+from trainer.utils.outcomes import STOPPED
 
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 ECHO_SECONDS = 1.0  # a terminal and a wrapper may each pass on the same key press
-STOPPED = ExitCode.STOPPED
 LAUNCHED = "ISOFLOP_LAUNCHED"  # variable: process id of the agent that started this rank
 STOP_FILE = "ISOFLOP_STOP_FILE"  # variable: where the agent of this rank writes the signal that it was sent
 
@@ -61,7 +60,7 @@ class StopRequest:
 
     @property
     def signal(self) -> str | None:
-        """Name of the signal, or null where nobody asked to stop."""
+        """Name of the signal, or null where no stop was asked for."""
         if self._signal is None and self._file is not None:
             with contextlib.suppress(OSError):
                 self._signal = self._file.read_text() or None

@@ -27,7 +27,7 @@ from trainer.config import Config
 from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import Event
 from trainer.training.distributed import World, meet
-from trainer.training.faults.reporting import tell_failure
+from trainer.training.faults.reporting import report_failure
 from trainer.training.hooks import Hook
 from trainer.utils.outcomes import ExitCode
 
@@ -107,7 +107,7 @@ class Watchdog(Hook):
         if self.world.rank == min(answers):
             data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
             append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
-        tell_failure(text, user=True)
+        report_failure(text, user=True)
         os._exit(ExitCode.FAILED)
 
     def _exchange(self, mine: dict[str, Any]) -> dict[int, dict[str, Any]]:

@@ -228,8 +228,8 @@ def test_who_is_asked_to_stop_does_not_wait(prepared: Prepared, tmp_path: Path, 
     monkeypatch.setattr(Verification, "_digest", lambda self, path: (gate.wait(60), "")[1])
     watch = DataWatch(prepared, World(0, 1, 0, torch.device("cpu")), tmp_path)
     told: list[str] = []
-    wishes = iter([None, None, "SIGTERM"])
-    reason = watch.wait(3, lambda: next(wishes), lambda name, *_, **__: told.append(name), lambda: None)
+    reasons = iter([None, None, "SIGTERM"])
+    reason = watch.wait(3, lambda: next(reasons), lambda name, *_, **__: told.append(name), lambda: None)
     assert (reason, told, watch.damaged) == ("SIGTERM", [], False)
     watch.close()
     gate.set()

@@ -10,8 +10,9 @@ import pytest
 
 from trainer.config import Config
 from trainer.run_folder import RunFolder
-from trainer.training.faults.reporting import tell_failure
-from trainer.worker import BAD_INPUT, work
+from trainer.training.faults.reporting import report_failure
+from trainer.utils.outcomes import BAD_INPUT
+from trainer.worker import work
 
 
 @pytest.mark.parametrize("launched", [True, False])
@@ -41,6 +42,6 @@ def test_a_failure_that_the_launcher_is_told_of_is_not_shown_twice(
 ) -> None:
     monkeypatch.setenv("ISOFLOP_LAUNCHED", "1")
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
-    tell_failure("wrong", user=True)
+    report_failure("wrong", user=True)
     assert '"message": "wrong"' in (tmp_path / "error.json").read_text()
     assert capsys.readouterr().err == ""

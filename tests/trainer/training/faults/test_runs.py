@@ -103,8 +103,8 @@ def test_a_wall_limit_saves_and_stops_and_is_not_started_again(tiny: list[str], 
 
 
 def test_a_key_pressed_twice_ends_at_once_and_other_signals_do_not() -> None:
-    """The first is a wish for a checkpoint; who presses the key again has no time for that. A scheduler that repeats
-    TERM before it kills has not said so."""
+    """The first asks for a checkpoint; pressed again, the key says that there is no time for one. A scheduler that
+    repeats TERM before it kills has not said so."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     program = (
         "import signal, sys, time\n"
@@ -163,7 +163,7 @@ def test_saving_in_the_background_writes_the_same_bytes(processes: int, tiny: li
 
 
 def test_a_rank_ends_whose_launcher_was_killed_before_it_could_listen() -> None:
-    """While a rank imports its modules nobody ends it with its launcher: it looks for itself when it has done so."""
+    """While a rank imports its modules it does not end with its launcher: it checks by itself when it has done so."""
     rank = (
         "import os, sys, time\n"
         "from trainer.training.faults.signals import LAUNCHED, die_with_parent\n"

@@ -69,7 +69,7 @@ class Started:
         return [int(pid) for pid in children.split()]
 
     def hang_up(self) -> None:
-        """Nobody reads the output any more."""
+        """The output has no reader any more."""
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -120,7 +120,7 @@ def test_a_terminal_that_closes_stops_one_rank(endless: list[str], tmp_path: Pat
     assert_saved(tmp_path / RUN, "SIGHUP")
 
 
-def test_several_signals_in_a_row_are_one_wish(endless: list[str], tmp_path: Path) -> None:
+def test_several_signals_in_a_row_are_one_request(endless: list[str], tmp_path: Path) -> None:
     """A session's end: HUP from the kernel and from the shell, then TERM and CONT, each to the whole group. The ranks
     share one checkpoint and none is started again."""
     with started(tmp_path, "train", *endless, "launch.processes=2", "launch.restarts=2") as run:

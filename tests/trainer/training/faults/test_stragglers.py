@@ -31,7 +31,7 @@ class Ranks:
         ((0.300, 0.102), [0.100] * 5, "rank 0 on n0 is 198 ms a step later than the median rank's 102 ms"),
         ((0.100, 0.102), [0.100, 0.100, 9.0, 9.0, 0.101], None),  # hiccups
         ((0.100, 0.102), [0.120] * 5, None),  # less than 1.3 times the median rank's
-        ((0.001, 0.001), [0.005] * 5, None),  # nobody waits long for that
+        ((0.001, 0.001), [0.005] * 5, None),  # no rank waits long for that
     ],
 )
 def test_medians_of_ranks_are_compared(others: tuple[float, float], mine: list[float], told: str | None) -> None:

@@ -1,0 +1,250 @@
+"""The keys of a model beside those of config.json, row by row; reading and writing both go through the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from trainer.config.model import ModelConfig
+from trainer.utils.errors import UserError
+
+Json = Mapping[str, Any]
+Fields = dict[str, Any]  # keys with values: ours of a ModelConfig, or theirs of config.json
+
+REQUIRED: Any = object()
+# Keys of ours that are null by default, and the property that says what null comes to.
+RESOLVED = {
+    "kv_heads": "key_heads",
+    "head_size": "head_channels",
+    "ffn_width": "ffn_channels",
+    "embedding_width": "embedding_channels",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a row reads from."""
+
+    config: Json  # config.json
+    tensors: Callable[[str], Tensor | None]  # a tensor of the checkpoint by name, None where there is none
+    fields: Fields  # our keys of the rows before
+
+
+class Row:
+    """Keys of ours and of config.json that belong together."""
+
+    def read(self, given: Given) -> Fields:
+        """Our keys. Raises UserError for what the zoo has not."""
+        return {}
+
+    def write(self, model: ModelConfig) -> Fields:
+        """Their keys."""
+        return {}
+
+
+Table = tuple[Row, ...]
+
+
+def read_table(table: Table, config: Json, tensors: Callable[[str], Tensor | None]) -> Fields:
+    """Our keys of the model that config.json describes; of a key in two rows, the later row's value.
+
+    Raises UserError naming all required keys that are missing, or the first value that the zoo has not."""
+    required = [row.theirs for row in table if isinstance(row, Key) and row.default is REQUIRED]
+    missing = [key for key in required if config.get(key) is None]
+    if missing:
+        raise UserError(f"config.json: {', '.join(missing)} missing")
+    fields: Fields = {}
+    for row in table:
+        fields |= row.read(Given(config, tensors, fields))
+    return fields
+
+
+def write_table(table: Table, model: ModelConfig) -> Fields:
+    """The keys of config.json that describe the model. What they cannot say is lost: `type_of` looks for that."""
+    return {key: value for row in table for key, value in row.write(model).items()}
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+class Value:
+    """A value that is the same on both sides."""
+
+    def read(self, key: str, value: Any) -> Any:
+        return value
+
+    def write(self, value: Any) -> Any:
+        return value
+
+
+@dataclass(frozen=True)
+class Words(Value):
+    """Names of things: theirs -> ours. Of several names for one thing the first is written."""
+
+    meanings: Mapping[Any, Any]
+
+    def read(self, key: str, value: Any) -> Any:
+        if value not in self.meanings:
+            allowed = ", ".join(map(repr, self.meanings))
+            raise UserError(f"config.json: {key}={value!r} is not supported; {allowed} are")
+        return self.meanings[value]
+
+    def write(self, value: Any) -> Any:
+        """Their name; the first of all for a thing that has none."""
+        return next((name for name, meaning in self.meanings.items() if meaning == value), next(iter(self.meanings)))
+
+
+SAME = Value()
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu", "silu": "silu"}
+ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
+ACTIVATION = Words(ACTIVATIONS)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Key(Row):
+    """One key of ours that is one key of theirs.
+
+    default: what theirs means where it is absent. A function of our keys of the rows before also stands for null and 0.
+    Where the default is yes or no, theirs is read as yes or no; a number or null in its place is one, too.
+    """
+
+    ours: str
+    theirs: str
+    default: Any = REQUIRED
+    value: Value = SAME
+    also: str | None = None  # a second key of theirs with the same value; refused where it has another
+    older: tuple[str, ...] = ()  # what earlier versions called theirs
+    written: bool = True
+
+    def read(self, given: Given) -> Fields:
+        name = next((name for name in (self.theirs, *self.older) if name in given.config), self.theirs)
+        if callable(self.default):
+            found = given.config.get(name) or self.default(given.fields)
+        else:
+            found = given.config.get(name, self.default)
+        if isinstance(self.default, bool):
+            found = bool(found)
+        if self.also is not None:
+            only(given.config, self.also, found)
+        return {self.ours: self.value.read(self.theirs, found)}
+
+    def write(self, model: ModelConfig) -> Fields:
+        value = self.value.write(getattr(model, RESOLVED.get(self.ours, self.ours)))
+        return {name: value for name in (self.theirs, self.also) if name is not None and self.written}
+
+
+def sizes(vocabulary: str, width: str, depth: str, heads: str, ffn_width: str | None = None) -> Table:
+    """Rows of the sizes, which config.json must have, by their names."""
+    theirs = {"vocabulary": vocabulary, "width": width, "depth": depth, "heads": heads, "ffn_width": ffn_width}
+    return tuple(Key(ours, name) for ours, name in theirs.items() if name is not None)
+
+
+@dataclass(frozen=True)
+class Written(Row):
+    """A key of ours that config.json is told and is never read from it, such as how weights were drawn."""
+
+    ours: str
+    theirs: str
+    value: Value = SAME
+
+    def write(self, model: ModelConfig) -> Fields:
+        return {self.theirs: self.value.write(getattr(model, self.ours))}
+
+
+@dataclass(frozen=True)
+class Always(Row):
+    """Keys of ours that every model of the type has."""
+
+    ours: Fields
+
+    def read(self, given: Given) -> Fields:
+        return self.ours
+
+
+@dataclass(frozen=True)
+class Only(Row):
+    """Keys of theirs that have the one value that the zoo can do, or are absent."""
+
+    theirs: Fields
+    written: bool = False
+
+    def read(self, given: Given) -> Fields:
+        for key, value in self.theirs.items():
+            only(given.config, key, value)
+        return {}
+
+    def write(self, model: ModelConfig) -> Fields:
+        return self.theirs if self.written else {}
+
+
+@dataclass(frozen=True)
+class HasTensor(Row):
+    """A key of ours that the checkpoint tells by having a tensor or not."""
+
+    ours: str
+    tensor: str
+    absent: Any = False
+    there: Any = True
+
+    def read(self, given: Given) -> Fields:
+        return {self.ours: self.absent if given.tensors(self.tensor) is None else self.there}
+
+
+@dataclass(frozen=True)
+class Several(Row):
+    """Keys that only make sense together, or whose values are computed."""
+
+    reader: Callable[[Given], Fields]
+    writer: Callable[[ModelConfig], Fields] = lambda model: {}
+
+    def read(self, given: Given) -> Fields:
+        return self.reader(given)
+
+    def write(self, model: ModelConfig) -> Fields:
+        return self.writer(model)
+
+
+def only(config: Json, key: str, value: Any) -> None:
+    """Raise UserError where config.json asks for something that the zoo has not. A key that is absent is as wanted."""
+    if config.get(key, value) != value:
+        raise UserError(f"config.json: {key}={config[key]!r} is not supported; {value!r} is")
+
+
+# --- rotary positions ------------------------------------------------------------------------------------------------
+
+
+def read_rotary(config: Json) -> Fields:
+    """Our keys for the rotary positions of config.json, in the form of transformers 5 (rope_parameters) or older."""
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    fields: Fields = {"rotary_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)}
+    if kind == "default":
+        return fields
+    if kind not in ("linear", "llama3"):
+        raise UserError(f"config.json: rope_type={kind!r} is not supported; 'default', 'linear', 'llama3' are")
+    fields |= {"rotary_scaling": kind, "rotary_factor": float(rope["factor"])}
+    if kind == "llama3":
+        only(rope, "low_freq_factor", 1.0)
+        only(rope, "high_freq_factor", 4.0)
+        fields["rotary_original_length"] = int(rope["original_max_position_embeddings"])
+    return fields
+
+
+def rope_parameters(model: ModelConfig) -> Fields:
+    """The reverse of `read_rotary`, in the form of transformers 5."""
+    rope: Fields = {"rope_theta": model.rotary_base, "rope_type": "default"}
+    if model.rotary_scaling != "none":
+        rope |= {"rope_type": model.rotary_scaling, "factor": model.rotary_factor}
+    if model.rotary_scaling == "llama3":
+        rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        rope["original_max_position_embeddings"] = model.rotary_original_length
+    return rope
+
+
+ROTARY = Several(lambda given: read_rotary(given.config), lambda model: {"rope_parameters": rope_parameters(model)})
