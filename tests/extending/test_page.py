@@ -1,0 +1,37 @@
+"""docs/extending.md shows what stands in the files that these tests use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.extending.conftest import ADDED, ROOT
+from trainer.descriptions.launchers import LAUNCHERS
+from trainer.descriptions.objectives import OBJECTIVES
+from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.readers import READERS
+from trainer.descriptions.schedules import SCHEDULES
+from trainer.descriptions.tasks import TASKS
+from trainer.descriptions.trackers import TRACKERS
+
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+KINDS = (OBJECTIVES, OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS, READERS, TASKS)
+
+
+def test_every_line_of_code_stands_in_an_example() -> None:
+    there = {line.strip() for file in ADDED.rglob("*.py") for line in file.read_text().splitlines()}
+    shown = [
+        line.strip() for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
+    ]
+    assert len(shown) > 80
+    assert [line for line in shown if line and line != "..." and line not in there] == []
+
+
+def test_every_kind_is_on_the_page_with_an_example() -> None:
+    folders = {Path(*kind.package.split(".")) for kind in KINDS}
+    assert folders == {
+        folder.relative_to(ROOT) for folder in (ROOT / "trainer/descriptions").iterdir() if folder.is_dir()
+    } - {Path("trainer/descriptions/__pycache__")}
+    for folder in folders:
+        (example,) = (ADDED / folder).glob("*.py")
+        assert str(folder) in PAGE and example.stem in PAGE
