@@ -7,10 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from trainer.training.faults.signals import Interrupted, die_with_parent, interrupt_on_signals, interrupted, passed_on
 from trainer.utils.errors import UserError
-from trainer.utils.outcomes import ExitCode
+from trainer.utils.outcomes import BAD_INPUT, FAILED
 
 
 def apart(one: Callable[[], int]) -> int:
@@ -22,24 +23,33 @@ def apart(one: Callable[[], int]) -> int:
     if pid == 0:
         os.setsid()  # what a terminal sends goes to the parent, which passes it on
         die_with_parent()
-        code: int = ExitCode.FAILED
-        try:
+
+        def work() -> int:
             interrupt_on_signals()
-            code = one()
-        except UserError as error:
-            print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
-            code = ExitCode.BAD_INPUT
-        except KeyboardInterrupt as error:
-            code = interrupted(error)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+            return one()
+
+        exit_with(work)
     with passed_on(pid) as heard:
         status = os.waitpid(pid, 0)[1]
     if heard:
         raise Interrupted(heard[0])
     return os.waitstatus_to_exitcode(status)
+
+
+def exit_with(one: Callable[[], int]) -> NoReturn:
+    """End this process with the exit code that `one` returns, or that stands for what it raises and is shown here."""
+    code: int = FAILED
+    try:
+        code = one()
+    except UserError as error:
+        print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        code = BAD_INPUT
+    except KeyboardInterrupt as error:
+        code = interrupted(error)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)  # library threads must not turn a finished run into an abort

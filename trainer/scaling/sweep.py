@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing import connection, get_context
 from multiprocessing.context import ForkProcess
@@ -18,6 +18,7 @@ from pathlib import Path
 from trainer.config.host import threads
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.report.run_data import read_run
+from trainer.run.child_process import exit_with
 from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each
@@ -242,18 +243,7 @@ def _train(start: Start, words: list[str], log: Path) -> None:
     sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115 - open until the process ends
     for descriptor in (1, 2):
         os.dup2(sys.stdout.fileno(), descriptor)
-    code = 1
-    try:
-        code = start(words)
-    except UserError as error:
-        print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        code = BAD_INPUT
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # library threads must not turn a finished run into an abort
+    exit_with(partial(start, words))
 
 
 def _last_words(log: Path) -> str:

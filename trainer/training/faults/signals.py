@@ -100,7 +100,7 @@ def resumable(folder: RunFolder, verb: str = "train") -> Iterator[None]:
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
-    """Say in one line that the command was interrupted, if anybody still listens; returns its exit code."""
+    """Say in one line that the command was interrupted, where the terminal still takes it; returns its exit code."""
     number = getattr(error, "number", signal.SIGINT)
     advice = getattr(error, "advice", "")
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
