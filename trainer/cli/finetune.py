@@ -9,7 +9,8 @@ def finetune(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "-m", "--multirun")
     if wants_help(flags, "isoflop finetune <run> task=... [key=value ...] [-m] [--json]\n"):
         return 0
-    from trainer.run.start import start, start_many
+    from trainer.run.many_runs import start_many
+    from trainer.run.start import start
 
     run, overrides = run_and_overrides("finetune", words)
     begin = start_many if flags & {"-m", "--multirun"} else start

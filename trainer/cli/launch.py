@@ -16,8 +16,8 @@ def launch(arguments: list[str]) -> int:
         flags, "isoflop launch [key=value ...] launch=local|torchrun|slurm [--dry-run] [-m] [--cfg|--info]\n"
     ):
         return 0
+    from trainer.run.many_runs import launch_many
     from trainer.run.start import launch as launch_one
-    from trainer.run.start import launch_many
 
     if shown(words, flags):
         return 0

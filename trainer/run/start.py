@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
-from trainer.compose import change, compose, differences, sweep
+from trainer.compose import change, compose, differences
 from trainer.config import Config
 from trainer.config.numerics import known_before
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
-from trainer.run.child_process import apart
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
-from trainer.training.faults.signals import Interrupted, go_on_with, resumable
+from trainer.training.faults.signals import go_on_with, resumable
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED, TRAINED, ExitCode
@@ -97,72 +94,6 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
     return code
-
-
-def launch_many(words: list[str], *, dry_run: bool = False) -> int:
-    """A sweep: one job array where the launcher has such, elsewhere one run after the other."""
-    from launch import Resources, plan_array, show
-
-    runs = _checked_sweep(words)
-    if not LAUNCHERS[described(runs[0])[0].launch.name].arrays:
-        return _one_after_the_other(runs, partial(launch, dry_run=dry_run))
-    now = f"{datetime.now():%Y%m%d-%H%M%S}"
-    if not any(word.startswith("run.id=") for word in words):  # runs that differ in machinery alone have one hash
-        runs = [[*run, f"run.id={now}-{number:03}"] for number, run in enumerate(runs)]
-    taken = [str(described(run)[1].path) for run in runs]
-    if len(set(taken)) < len(taken):
-        raise UserError(f"run.id: {len(taken)} runs of the sweep would share {taken[0]}; leave it out, or sweep it too")
-    made = [described(run)[:2] if dry_run else ready(run) for run in runs]
-    configs, folders = [config for config, _ in made], [folder.path for _, folder in made]
-    folder = folders[0].parent.parent / "sweeps" / now
-    if dry_run:
-        show(plan_array(configs, folders, folder, Resources()))
-        return 0
-    return submit(made, folder, folder.parent.parent)
-
-
-def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) -> int:
-    """Submit runs whose folders are frozen as one SLURM job array; returns the exit code.
-
-    folder: of the array's script and logs. below: the folder of runs whose state `isoflop status` then shows."""
-    from launch import submit_array
-
-    job = submit_array([config for config, _ in made], [run.path for _, run in made], folder)
-    print(f"submitted array {job}: {len(made)} runs; isoflop status {shlex.quote(str(below))}")
-    return 0
-
-
-def start_many(words: list[str], *, as_json: bool = False) -> int:
-    """One run after the other for every combination of swept values; all are checked before the first starts."""
-    return _one_after_the_other(_checked_sweep(words), partial(start, as_json=as_json))
-
-
-def _checked_sweep(words: list[str]) -> list[list[str]]:
-    parent = [word for word in words if word.startswith("from=")]
-    runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
-    wrong = []
-    for run in runs:
-        try:
-            described(run)
-        except UserError as error:
-            wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
-    if wrong:
-        raise UserError("\n".join(wrong))
-    return runs
-
-
-def _one_after_the_other(runs: list[list[str]], one: Callable[[list[str]], int]) -> int:
-    outlive_readers()
-    codes = []
-    for number, run in enumerate(runs, 1):
-        print(f"run {number}/{len(runs)}: {' '.join(run)}", file=sys.stderr, flush=True)
-        try:
-            codes.append(apart(partial(one, run)))
-        except Interrupted:
-            rest = len(runs) - number
-            print(f"isoflop: stopped in run {number}/{len(runs)}; {rest} more were not started", file=sys.stderr)
-            return STOPPED
-    return max((abs(code) for code in codes), default=0)
 
 
 def ready(words: list[str], processes: int | None = None, *, to_train: bool = False) -> tuple[Config, RunFolder]:

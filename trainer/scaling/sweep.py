@@ -108,7 +108,8 @@ def print_summary(
 def _submit(runs: Sequence[PlannedRun]) -> int:
     """The runs as one job array."""
     from launch import launcher_of
-    from trainer.run.start import ready, submit
+    from trainer.run.many_runs import submit
+    from trainer.run.start import ready
 
     if not runs:
         print("all runs are finished")
