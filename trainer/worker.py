@@ -1,4 +1,4 @@
-"""One rank of a run: reads the frozen configuration and trains. It knows neither Hydra nor who started it."""
+"""One rank of a run: reads the frozen configuration and trains. It knows nothing of Hydra, nor of what started it."""
 
 from __future__ import annotations
 

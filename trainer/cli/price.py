@@ -1,4 +1,4 @@
-"""Verbs about cost: of many runs, of anybody's work, of this machine's time."""
+"""Verbs about cost: of many runs, of any work, of this machine's time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data card: what a corpus is, as far as anybody said or counted it (Gebru et al. 2021; Bender and Friedman 2018).
+"""The data card: what a corpus is, as far as it was stated or counted (Gebru et al. 2021; Bender and Friedman 2018).
 
 Nothing is guessed. What is not stated is null, listed and counted.
 """

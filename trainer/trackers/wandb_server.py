@@ -1,4 +1,4 @@
-"""Which W&B server, is there a key for it, and does it answer: decided without asking anybody anything.
+"""Which W&B server, is there a key for it, and does it answer: decided without asking the user.
 
 Left to itself the client asks for a key on a terminal, raises without one elsewhere, and waits minutes for a dead
 network.

@@ -19,7 +19,7 @@ def report_failure(text: str, *, user: bool = False) -> None:
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     launched = LAUNCHED in os.environ
     if file:
-        # The agent takes the earliest failure for the cause, by whole seconds: who merely lost a peer says so later.
+        # The agent takes the earliest failure for the cause, by whole seconds: one that lost a peer is dated later.
         timestamp = int(time.time()) + (FAR if lost_a_peer(text) else 0)
         try:
             Path(file).write_text(json.dumps({"message": text, "timestamp": timestamp}))
