@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from trainer.config import DataConfig
-from trainer.data.document import Part
+from trainer.data.document import DocumentPart
 
 # Why a document is left out.
 EMPTY, DUPLICATE, SHORT, LONG = "empty", "duplicate", "short", "long"
 
 
-def normalised(parts: Iterator[tuple[str, Part]], data: DataConfig) -> Iterator[tuple[str, Part]]:
+def normalised(parts: Iterator[tuple[str, DocumentPart]], data: DataConfig) -> Iterator[tuple[str, DocumentPart]]:
     """The same (origin, part)s in one Unicode form. A part ends behind a newline, which no form joins to anything."""
     if data.normalize == "none":
         yield from parts

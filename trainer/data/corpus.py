@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer.config import DataConfig
-from trainer.data.document import Part, Source
+from trainer.data.document import DocumentPart, Source
 from trainer.data.files import library
 from trainer.data.huggingface_dataset import SCHEME
 from trainer.descriptions.readers import READERS, reader_of, readers_by_suffix, suffix_of
@@ -36,7 +36,7 @@ def sources(data: DataConfig, fetch: Callable[[str], Path] | None = None) -> lis
     return sorted(found, key=lambda file: (file.origin, file.name))
 
 
-def parts(data: DataConfig, files: list[Source]) -> Iterator[tuple[str, Part]]:
+def parts(data: DataConfig, files: list[Source]) -> Iterator[tuple[str, DocumentPart]]:
     """(origin, part): all documents of all files, part by part. Empty documents come as one empty part."""
     for source in files:
         try:
@@ -46,11 +46,11 @@ def parts(data: DataConfig, files: list[Source]) -> Iterator[tuple[str, Part]]:
             raise UserError(f"data: cannot read {source.path}: {error.strerror or error}") from None
 
 
-def _documents(source: Source, data: DataConfig) -> Iterator[Part]:
+def _documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     reader = reader_of(source.path.name)
     if reader.library is not None:
         library(reader.library, source)
-    documents: Iterator[Part] = READERS.implementation(reader.name)(source, data)
+    documents: Iterator[DocumentPart] = READERS.implementation(reader.name)(source, data)
     return documents
 
 

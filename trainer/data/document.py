@@ -20,7 +20,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Part:
+class DocumentPart:
     """A piece of a document. `first` and `last` mark the document's edges; `read` is how many file bytes it took.
 
     tokens: int64, of a document that came tokenised; its text is read out of them later.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainer.config.host import cores
-from trainer.data.document import Part
+from trainer.data.document import DocumentPart
 from trainer.data.shards import FORMAT, MANIFEST, SPLITS, SplitWriter, write_file, write_whole
 from trainer.data.tokenizer import Tokenizer, tokens_of
 from trainer.utils.files import fsync_folder
@@ -21,7 +21,7 @@ BATCH_BYTES = 1 << 22  # text that is encoded at a time
 CHECKPOINT_BATCHES = 64  # part of the format: shards end at checkpoints
 STATE = "encoding.npz"
 
-Kept = tuple[str, Part, bool]  # origin, part of a document, whether it is held out
+Kept = tuple[str, DocumentPart, bool]  # origin, part of a document, whether it is held out
 
 
 def encode(
@@ -60,7 +60,7 @@ def encode(
     fsync_folder(folder)
 
 
-def _encoded(parts: list[Part], tokenizer: Tokenizer, threads: int) -> Iterator[list[int]]:
+def _encoded(parts: list[DocumentPart], tokenizer: Tokenizer, threads: int) -> Iterator[list[int]]:
     """The ids of every part; those that came as tokens keep them."""
     fresh = iter(tokenizer.encode_all([part.text for part in parts if part.tokens is None], threads))
     return (next(fresh) if part.tokens is None else part.tokens.tolist() for part in parts)

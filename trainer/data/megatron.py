@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from trainer.config import Config, DataConfig
-from trainer.data.document import Part, Source
+from trainer.data.document import DocumentPart, Source
 from trainer.data.tokenizer import Tokenizer, tokenizer_file
 from trainer.utils.errors import UserError
 
@@ -22,7 +22,7 @@ HEADER = struct.Struct("<9sQBQQ")
 DTYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}  # codes of the format; 6 and 7 are floats
 
 
-def token_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+def token_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     """Every document as tokens; `with_text` puts in their text. Raises UserError when a file is missing or torn."""
     lengths, offsets, edges, dtype = _index(source)
     bin_path = source.path.with_suffix(".bin")
@@ -37,7 +37,7 @@ def token_documents(source: Source, data: DataConfig) -> Iterator[Part]:
     for number, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         pieces = [tokens[begins[k] : begins[k] + lengths[k]] for k in range(first, last)]
         whole = np.concatenate(pieces).astype(np.int64) if pieces else np.empty(0, np.int64)
-        yield Part(f"{source.name}:{number}", "", True, True, share, whole)
+        yield DocumentPart(f"{source.name}:{number}", "", True, True, share, whole)
 
 
 def _index(source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
@@ -60,7 +60,7 @@ def _index(source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype
     return lengths, offsets, edges, np.dtype(DTYPES[code])
 
 
-def with_text(parts: Iterator[tuple[str, Part]], config: Config) -> Iterator[tuple[str, Part]]:
+def with_text(parts: Iterator[tuple[str, DocumentPart]], config: Config) -> Iterator[tuple[str, DocumentPart]]:
     """The same parts; those that came as tokens get the text that the configured tokenizer reads in them.
 
     The marks that Megatron-LM puts around a document (--append-eod) are taken off; ours are put on later.

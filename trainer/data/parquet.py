@@ -8,11 +8,11 @@ import pyarrow as arrow
 from pyarrow import parquet
 
 from trainer.config import DataConfig
-from trainer.data.document import Part, Source
+from trainer.data.document import DocumentPart, Source
 from trainer.utils.errors import UserError, nearest
 
 
-def parquet_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+def parquet_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     """Of every row the column `data.field`."""
     field = data.field
     try:
@@ -30,8 +30,8 @@ def parquet_documents(source: Source, data: DataConfig) -> Iterator[Part]:
                     number += 1
                     if not isinstance(text, str):
                         raise UserError(f"data: {source.path} row {number}: {field!r} holds no text but {text!r:.40}")
-                    yield Part(f"{source.name}:{number}", text, True, True, source.size // max(rows, 1))
+                    yield DocumentPart(f"{source.name}:{number}", text, True, True, source.size // max(rows, 1))
             if not rows:
-                yield Part(source.name, "", True, True, source.size)
+                yield DocumentPart(source.name, "", True, True, source.size)
     except arrow.ArrowException as error:
         raise UserError(f"data: {source.path} is no whole Parquet file: {' '.join(str(error).split())}") from None

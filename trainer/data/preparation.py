@@ -29,7 +29,7 @@ from trainer.config.host import cache_root
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
-from trainer.data.document import Part, Source
+from trainer.data.document import DocumentPart, Source
 from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
@@ -230,7 +230,7 @@ def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
     return Corpus(overall.hexdigest(), fate, dict(train_bytes), read, cleaner.dropped)
 
 
-def _documents(config: Config, files: list[Source]) -> Iterator[tuple[str, Part]]:
+def _documents(config: Config, files: list[Source]) -> Iterator[tuple[str, DocumentPart]]:
     return normalised(with_text(parts(config.data, files), config), config.data)
 
 
@@ -247,7 +247,7 @@ def _split(shares: np.ndarray, config: Config) -> np.ndarray:
     return held_out
 
 
-def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[str, Part, bool]]:
+def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[str, DocumentPart, bool]]:
     """Every part of a kept document, and whether the document is held out."""
     number = -1
     for origin, part in _documents(config, files):

@@ -10,32 +10,32 @@ import json
 from collections.abc import Iterator
 
 from trainer.config import DataConfig
-from trainer.data.document import Part, Source
+from trainer.data.document import DocumentPart, Source
 from trainer.data.files import blocks, decoded, lines
 from trainer.utils.errors import UserError, nearest
 
 
-def text_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+def text_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     """A text file as `data.document` has it: one document, or one for every paragraph or line."""
     return _whole_file(source) if data.document == "file" else _pieces_of_file(source, data.document)
 
 
-def _whole_file(source: Source) -> Iterator[Part]:
+def _whole_file(source: Source) -> Iterator[DocumentPart]:
     offset = 0
-    previous: Part | None = None
+    previous: DocumentPart | None = None
     for block in blocks(source):
         text = decoded(source, block, offset)
         if previous:
             yield previous
-        previous = Part(source.name, text, first=offset == 0, last=False, read=len(block))
+        previous = DocumentPart(source.name, text, first=offset == 0, last=False, read=len(block))
         offset += len(block)
     if previous:
-        yield Part(previous.name, previous.text, previous.first, True, previous.read)
+        yield DocumentPart(previous.name, previous.text, previous.first, True, previous.read)
     else:
-        yield Part(source.name, "", True, True, 0)
+        yield DocumentPart(source.name, "", True, True, 0)
 
 
-def _pieces_of_file(source: Source, document: str) -> Iterator[Part]:
+def _pieces_of_file(source: Source, document: str) -> Iterator[DocumentPart]:
     """Every line, or every run of lines between blank ones, as a document of its own."""
     gathered: list[str] = []
     read, empty = 0, True
@@ -45,13 +45,13 @@ def _pieces_of_file(source: Source, document: str) -> Iterator[Part]:
         if not blank:
             gathered.append(line)
         if gathered and (blank or document == "line"):
-            yield Part(f"{source.name}:{number}", "".join(gathered).rstrip("\r\n"), True, True, read)
+            yield DocumentPart(f"{source.name}:{number}", "".join(gathered).rstrip("\r\n"), True, True, read)
             gathered, read, empty = [], 0, False
     if gathered or empty:
-        yield Part(source.name, "".join(gathered).rstrip("\r\n"), True, True, read)
+        yield DocumentPart(source.name, "".join(gathered).rstrip("\r\n"), True, True, read)
 
 
-def json_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+def json_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     """Of every line's object the field `data.field`."""
     field, empty = data.field, True
     for number, line, size in lines(source):
@@ -79,6 +79,6 @@ def json_documents(source: Source, data: DataConfig) -> Iterator[Part]:
             text.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"data: {where}: half a surrogate pair at character {error.start} is no text") from None
-        yield Part(f"{source.name}:{number}", text, True, True, size)
+        yield DocumentPart(f"{source.name}:{number}", text, True, True, size)
     if empty:
-        yield Part(source.name, "", True, True, source.size)
+        yield DocumentPart(source.name, "", True, True, source.size)

@@ -18,7 +18,7 @@ class ReaderDescription(Description):
     """What must be known of a kind of files before one is opened.
 
     `implementation` gives the documents of a file: (`trainer.data.document.Source`, `DataConfig`) -> iterator of
-    `trainer.data.document.Part`. All readers take part in a run; a file's suffix chooses among them.
+    `trainer.data.document.DocumentPart`. All readers take part in a run; a file's suffix chooses among them.
     """
 
     suffixes: ClassVar[tuple[str, ...]]  # in small letters, without that of a compression

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 
 from trainer.config import DataConfig
-from trainer.data.document import Part, Source
+from trainer.data.document import DocumentPart, Source
 from trainer.data.files import blocks, decoded
 from trainer.utils.errors import UserError
 
 
-def notebook_documents(source: Source, data: DataConfig) -> Iterator[Part]:
+def notebook_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     """One document, of the cells that `data.cells` names."""
     content = decoded(source, b"".join(blocks(source)), 0)
     try:
@@ -19,4 +19,4 @@ def notebook_documents(source: Source, data: DataConfig) -> Iterator[Part]:
         texts = ["".join(cell["source"]) for cell in cells if data.cells in ("all", cell["cell_type"])]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"data: {source.path} is no notebook of nbformat 4") from None
-    yield Part(source.name, "\n\n".join(texts), first=True, last=True, read=len(content))
+    yield DocumentPart(source.name, "\n\n".join(texts), first=True, last=True, read=len(content))
