@@ -14,7 +14,7 @@ from trainer.config import Config
 from trainer.config.host import precision
 
 SLOW = 3.0  # a rank that is so many times slower than the median one
-CLOCK_SECONDS = 30.0  # clocks that differ by more make a logbook that nobody can read
+CLOCK_SECONDS = 30.0  # events of clocks that differ by more cannot be put in order
 PLAUSIBLE_SHARE = 0.1  # of the stated peak or bandwidth
 
 

@@ -127,8 +127,8 @@ def node_name() -> str:
 def code_hash() -> str:
     """Over every source file of the project, by name and content."""
     digest = hashlib.sha256()
-    for room in ("trainer", "kernels", "launch", "conf"):
-        for file in sorted([*(HOME / room).rglob("*.py"), *(HOME / room).rglob("*.yaml")]):
+    for package in ("trainer", "kernels", "launch", "conf"):
+        for file in sorted([*(HOME / package).rglob("*.py"), *(HOME / package).rglob("*.yaml")]):
             digest.update(str(file.relative_to(HOME)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 

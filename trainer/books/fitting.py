@@ -50,10 +50,10 @@ class Fit:
         """One line for a person."""
         if self.available is None:
             return "whether it fits is not stated: machine.memory_bytes"
-        need, room = self.needed.total / 1e9, self.available / 1e9
+        need, available = self.needed.total / 1e9, self.available / 1e9
         if self.fits:
-            return f"fits: {need:.1f} GB of {room:.1f} GB (after {RESERVE:.0%} reserve)"
-        line = f"does not fit: {need:.1f} GB of {room:.1f} GB; the largest part is {PARTS[self.largest_part]}"
+            return f"fits: {need:.1f} GB of {available:.1f} GB (after {RESERVE:.0%} reserve)"
+        line = f"does not fit: {need:.1f} GB of {available:.1f} GB; the largest part is {PARTS[self.largest_part]}"
         if self.proposed is None:
             return (
                 f"{line}; no setting of stage, micro-batch, checkpointing and offload fits: use more or larger devices"
@@ -82,17 +82,17 @@ def fit(config: Config) -> Fit:
     config = config.at_length(max(config.curriculum.sequence_lengths))
     size = config.machine.memory_bytes
     needed = memory(config)
-    room = None if size is None else size * (1 - RESERVE)
-    if room is None or needed.total <= room:
-        return Fit(needed, room)
+    available = None if size is None else size * (1 - RESERVE)
+    if available is None or needed.total <= available:
+        return Fit(needed, available)
     found: list[tuple[tuple[float, ...], dict[str, Any], MemoryAccount]] = []
     for change in _settings(config):
         changed = config.model_copy(update={"engine": config.engine.model_copy(update=change)})
         account = memory(changed)
-        if account.total <= room:
+        if account.total <= available:
             found.append((_price(changed), change, account))
     if not found:
-        return Fit(needed, room)
+        return Fit(needed, available)
     _, change, account = min(found, key=lambda item: item[0])
     now = {
         # An offload wants the stage to be said, also where it is what it would have been.
@@ -102,7 +102,7 @@ def fit(config: Config) -> Fit:
         "offload_optimizer": config.engine.offload_optimizer,
         "offload_parameters": config.engine.offload_parameters,
     }
-    return Fit(needed, room, {name: value for name, value in change.items() if value != now[name]}, account)
+    return Fit(needed, available, {name: value for name, value in change.items() if value != now[name]}, account)
 
 
 def _settings(config: Config) -> Iterator[dict[str, Any]]:

@@ -97,7 +97,7 @@ class Override:
         return bool(self.parsed.is_delete())
 
     def forced(self, option: str | None = None) -> str:
-        """The same override, allowed also where the YAML files are silent: our schema is the judge of keys.
+        """The same override, allowed also where the YAML files are silent: our schema says which keys there are.
 
         option: the name under which the file of the override is found.
         """

@@ -107,14 +107,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_tensors(folder: Path, tensors: Mapping[str, Tensor], largest: int = LARGEST_FILE) -> None:
     """model.safetensors, or several files with an index where one would be larger than `largest` bytes."""
     shares: list[dict[str, Tensor]] = [{}]
-    room = largest
+    left = largest
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
-        if shares[-1] and size > room:
+        if shares[-1] and size > left:
             shares.append({})
-            room = largest
+            left = largest
         shares[-1][name] = tensor.contiguous()
-        room -= size
+        left -= size
     names = ["model.safetensors"]
     if len(shares) > 1:
         names = [f"model-{i + 1:05d}-of-{len(shares):05d}.safetensors" for i in range(len(shares))]
