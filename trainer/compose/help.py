@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from trainer.compose.sources import EXPERIMENT, groups
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, LadderConfig
+from trainer.config.choice import Choosing
 from trainer.config.numerics import RAW_NUMERICS, numerics_keys
 
 
@@ -61,8 +62,12 @@ def _described(
 ) -> list[str]:
     doc = (section.__doc__ or "").split("\n")[0]
     lines = ["", f"  {name}={'|'.join(options[name])}    {doc}" if name in options else f"  {name}    {doc}"]
-    keys = section.model_fields.items()
-    return lines + [_described_key(name, one, field) for one, field in keys if f"{name}.{one}" not in leave_out]
+    for one, field in section.model_fields.items():
+        if f"{name}.{one}" not in leave_out:
+            lines.append(_described_key(name, one, field))
+        if issubclass(section, Choosing) and one in section.CHOICES:
+            lines += [f"      {choice:<30} {what.help}" for choice, what in section.CHOICES[one].items()]
+    return lines
 
 
 def _described_key(group: str, name: str, field: FieldInfo) -> str:
