@@ -196,7 +196,9 @@ def finetune(
 
 def _train(run: Run, quiet: bool) -> Run:
     """Let another process train a run whose folder is frozen. Raises RunFailed, and KeyboardInterrupt once it saved."""
-    verb = "train" if run.config.launch.name == "local" else "launch"
+    from trainer.descriptions.launchers import LAUNCHERS
+
+    verb = "train" if LAUNCHERS[run.config.launch.name].trains else "launch"
     path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", verb, f"resume={run.path}"],
