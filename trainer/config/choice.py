@@ -15,7 +15,7 @@ from trainer.utils.schema import Section
 UNREAD_TAKEN = {"unread_taken": True}
 
 
-class Choosing(Section):
+class Choosing(Section, defer_build=True):
     """A group with keys that choose: each names a description, whose keys join the group (`with_keys`).
 
     So do the keys of all descriptions in `ALL`, of which several may take part in a run.

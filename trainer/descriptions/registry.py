@@ -25,7 +25,7 @@ class Description:
     implementation: ClassVar[str]  # "module:attribute", imported on first use
     help: ClassVar[str]
 
-    class Keys(Section):
+    class Keys(Section, defer_build=True):
         """The configuration keys that this thing reads; those that several things read are inherited by all of them."""
 
     @classmethod
