@@ -41,10 +41,10 @@ class MaskedLM(_Masked):
 
     def config_misfits(self, config: Any) -> list[str]:
         model, question = config.model, config.objective.question
-        wrong = super().config_misfits(config)
+        wrong = []
         if question and model.family == "encoder" and not model.sentence_head:
             wrong.append(f"objective.question: {question} needs model.sentence_head=true, as in model=bert-base")
-        return wrong
+        return [*wrong, *super().config_misfits(config)]
 
 
 class ReplacedToken(_Masked):
