@@ -9,13 +9,18 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def require_own_packages() -> None:
-    """Raise ImportError in one line where one of our packages is hidden by a foreign one, or is missing."""
+    """Raise ImportError in one line where one of our packages is hidden by a foreign one, overwritten, or missing."""
     spec = importlib.util.find_spec("trainer")
-    if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != HOME:
-        where = (spec and spec.origin) or "missing"
+    origin = spec.origin if spec else None
+    if origin is None or Path(origin).resolve().parent.parent != HOME:
         raise ImportError(
-            f"the package 'trainer' is not isoflop's ({where}); rename or uninstall the foreign one, "
+            f"the package 'trainer' is not isoflop's ({origin or 'missing'}); rename or uninstall the foreign one, "
             "or start in another folder"
+        )
+    if '__distribution__ = "isoflop"' not in Path(origin).read_text(errors="replace").splitlines():
+        raise ImportError(
+            f"the package 'trainer' is not isoflop's any more ({origin} is overwritten); uninstall the foreign one, "
+            "then install isoflop again"
         )
     from trainer.utils.own_packages import require_own_packages as require_the_rest
 

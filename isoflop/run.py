@@ -18,6 +18,7 @@ from isoflop.planning import Config, Price
 from isoflop.table import Table
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import ExitCode
+from trainer.utils.own_packages import search_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from trainer.generation.loaded_model import Trained
     from trainer.run_folder import RunFolder
 
-HOME = Path(__file__).resolve().parents[1]  # where the packages of the project lie
 LINES_KEPT = 30  # of what a run says, for the text of RunFailed
 
 
@@ -199,10 +199,9 @@ def _train(run: Run, quiet: bool) -> Run:
     from trainer.descriptions.launchers import LAUNCHERS
 
     verb = "train" if LAUNCHERS[run.config.launch.name].trains else "launch"
-    path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", verb, f"resume={run.path}"],
-        env={**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-P", "-m", "trainer", verb, f"resume={run.path}"],
+        env={**os.environ, "PYTHONPATH": search_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -15,6 +15,8 @@ from kernels.rotary import rotary, rotary_tables
 
 compile_cache.tag()
 
+__distribution__ = "isoflop"
+
 __all__ = [
     "Alibi",
     "AttentionSpec",

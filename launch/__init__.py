@@ -16,6 +16,8 @@ from launch.records import keep_state, new_launch, refuse_secrets
 from trainer.config import Config
 from trainer.utils.errors import UserError
 
+__distribution__ = "isoflop"
+
 __all__ = [
     "Command",
     "LaunchPlan",

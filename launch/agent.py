@@ -24,6 +24,7 @@ from trainer.training.faults.reporting import lost_a_peer
 from trainer.training.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, HALTED, STOPPED
+from trainer.utils.own_packages import search_path
 from trainer.worker import VERDICT
 
 
@@ -40,7 +41,7 @@ class Rendezvous:
 def run_agent(
     config: Config, run: Path, rendezvous: Rendezvous, module: str = "trainer.worker", restarts: int = 0
 ) -> int:
-    """Start this node's ranks as `python -m module run` and wait for them; returns the exit code.
+    """Start this node's ranks as `python -P -m module run` and wait for them; returns the exit code.
 
     What a rank's failure says is shown once. A node's first rank has the terminal, the others write to logs/.
     Raises UserError where the port is taken, the first host cannot be reached, or this node lacks the launch's secret,
@@ -57,6 +58,7 @@ def run_agent(
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = str(os.getpid())
+    os.environ["PYTHONPATH"] = search_path()
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(launch.save_seconds)
     if launch.nodes > 1:  # the agents' own store would stay where it was in the first round, be that node gone or not
@@ -67,7 +69,7 @@ def run_agent(
         with stopping_ranks(None if module == "launch.preflight" else launch.save_seconds) as stop:
             os.environ[VERDICT] = str(stop.verdict)
             try:
-                elastic_launch(settings, sys.executable)("-m", module, str(run))
+                elastic_launch(settings, sys.executable)("-P", "-m", module, str(run))
             except Interrupted:
                 if not stop.verdict.read_text():
                     raise

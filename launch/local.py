@@ -17,7 +17,7 @@ class LocalLauncher(Launcher):
     """launch=local."""
 
     def plan(self, config: Config, run: Path, place: Resources, folder: Path) -> LaunchPlan:
-        return LaunchPlan((Command((place.python, "-m", "trainer", "train", f"resume={run}")),))
+        return LaunchPlan((Command((place.python, "-P", "-m", "trainer", "train", f"resume={run}")),))
 
     def start(self, config: Config, run: Path, plan: LaunchPlan, folder: Path) -> int:
         write_launch(folder, config.launch.name, stays=True)

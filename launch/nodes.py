@@ -90,7 +90,7 @@ def node_script(config: Config, run: Path, place: Resources, node: int, options:
     variables = {**({"ISOFLOP_CACHE": place.cache} if place.cache else {}), **launch.environment}
     exports = [f"export PYTHONPATH={quote(str(place.home), 'the folder of isoflop')}${{PYTHONPATH:+:$PYTHONPATH}}"]
     exports += [f"export {name}={quote(value, f'${name}')}" for name, value in variables.items()]
-    words = [launch.python or place.python, "-m", "launch.agent", str(run), *options]
+    words = [launch.python or place.python, "-P", "-m", "launch.agent", str(run), *options]
     if launch.hosts:
         words += ["--host", launch.hosts[0], "--port", str(launch.port), "--node", str(node)]
         words += ["--address", launch.hosts[node]]

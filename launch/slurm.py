@@ -302,4 +302,4 @@ def _srun(launch: LaunchConfig, module: str, *arguments: str) -> str:
         enter = ["apptainer", "exec", *(["--nv"] if launch.gpus_per_node or launch.gres else [])]
         enter += [word for mount in launch.mounts for word in ("--bind", quote(mount, "launch.mounts"))]
         enter += ['--pwd "$PWD"', quote(str(launch.image), "launch.image")]
-    return " ".join(["srun", *options, *enter, '"$python"', "-m", module, '"$run"', *arguments])
+    return " ".join(["srun", *options, *enter, '"$python"', "-P", "-m", module, '"$run"', *arguments])

@@ -1,3 +1,4 @@
 """isoflop: pre-training at many sizes, with the price tag attached."""
 
 __version__ = "0.1.0"
+__distribution__ = "isoflop"

@@ -31,7 +31,7 @@ from tests.golden.product import (
 
 FILE = HERE / "interface.txt"
 OURS = ("trainer", "kernels", "launch")  # folders of the product's packages
-PLACEHOLDERS = {"key", "name", "objective"}  # of help texts, before a `=` that is no word of the verb's own
+PLACEHOLDERS = {"key", "name", "objective", "schema"}  # of help texts, before a `=` that is no word of the verb's own
 # Words that no help text lists, and what to say to hear of them.
 UNLISTED = (
     ("train", "resume="),
@@ -139,7 +139,7 @@ def keys_of(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "
 
 def keys() -> Iterator[str]:
     for root in (Config, LadderRoot, GridRoot):
-        schema = root.model_json_schema()
+        schema = root.model_json_schema(mode="serialization")  # what a key holds; a file may say it otherwise
         for name, kind in keys_of(schema, schema.get("$defs", {})):
             group = name.split(".")[0].split("[")[0]
             part = kind_of_key(name) if group in (*SCIENCE, *MACHINERY) else "many runs"

@@ -170,8 +170,8 @@ def test_one_command_a_node() -> None:
         assert (shell, flag) == ("bash", "-c")
         assert "export X='a b'" in text
         words = shlex.split(text.rpartition("exec ")[2])
-        assert words[:4] == ["/opt/isoflop/bin/python", "-m", "launch.agent", "/data/my runs/r1"]
-        assert words[4:] == [
+        assert words[:5] == ["/opt/isoflop/bin/python", "-P", "-m", "launch.agent", "/data/my runs/r1"]
+        assert words[5:] == [
             "--host",
             "alpha",
             "--port",

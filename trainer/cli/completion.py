@@ -29,12 +29,15 @@ PARTS = {"data": ("show", "card", "verify")}  # of verbs that have some
 def candidates(words: list[str], verbs: list[str]) -> list[str]:
     """What the last word may become."""
     from trainer.compose import groups
+    from trainer.compose.json_schema import schemas
     from trainer.config.validate import keys
 
     word = words[-1] if words else ""
     if len(words) <= 1:
         return [verb for verb in verbs if verb.startswith(word)]
     group, equals, start = word.partition("=")
+    if words[0] == "schema":
+        return [name for name in [*schemas(), "out="] if name.startswith(word)]
     if equals:
         return [f"{group}={option}" for option in groups().get(group, []) if option.startswith(start)]
     names = [f"{name}=" for name in [*groups(), *keys(), "resume"]]

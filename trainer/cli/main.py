@@ -8,7 +8,21 @@ import sys
 from collections.abc import Callable, Sequence
 
 from trainer import __version__
-from trainer.cli import analysis, data, evaluate, finetune, generate, hub, launch, price, report, sweep, train
+from trainer.cli import (
+    analysis,
+    data,
+    evaluate,
+    finetune,
+    generate,
+    hub,
+    launch,
+    new,
+    price,
+    report,
+    schema,
+    sweep,
+    train,
+)
 from trainer.cli.arguments import take_config_options
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest
@@ -43,6 +57,8 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
+  isoflop new <folder>                  a project of yours: configs with a model and an experiment, README, a test
+  isoflop schema [group] [out=file]     a JSON Schema of a group's files, so that an editor completes and checks them
   isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
 
   isoflop --version                     the version, and those of Python, torch and DeepSpeed
@@ -130,5 +146,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "calibrate": price.calibrate,
     "import": hub.import_,
     "export": hub.export,
+    "new": new.new,
+    "schema": schema.schema,
     "completion": completion,
 }

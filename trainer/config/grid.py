@@ -15,6 +15,7 @@ def _listed(value: Any) -> Any:
 
 
 Score = Literal["accuracy", "f1", "macro_f1", "matthews", "exact_match", "perplexity"]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_listed, json_schema_input_type=int | list[int])]
 
 
 class GridTaskConfig(Section):
@@ -37,7 +38,7 @@ class GridConfig(Section):
     objectives: dict[str, Paths] = key({}, "rows: name -> overrides, e.g. [model.family=encoder, objective=masked_lm]")
     tasks: dict[str, GridTaskConfig] = key({}, "columns: name -> {words, score}")
     tuning: Paths = key((), "overrides of every tuning run, e.g. budget.steps=50")
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_listed)] = key((0, 1, 2), "of every objective")
+    seeds: Seeds = key((0, 1, 2), "of every objective")
 
     # The budget of each pre-training run: exactly one.
     flop: Count | None = key(None, "model FLOPs by the books", "FLOP", ge=1)

@@ -7,16 +7,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from trainer.utils.schema import Count, Paths, Section, key
+from trainer.utils.schema import Count, CountWord, Paths, Section, key
 
 
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-Counts = Annotated[tuple[Count, ...], BeforeValidator(_listed)]
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_listed)]
-Sizes = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(str(size) for size in _listed(value)))]
+Number = int | CountWord  # as a file says it
+Size = int | float | str
+Counts = Annotated[tuple[Count, ...], BeforeValidator(_listed, json_schema_input_type=Number | list[Number])]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_listed, json_schema_input_type=int | list[int])]
+Sizes = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        lambda value: tuple(str(size) for size in _listed(value)), json_schema_input_type=Size | list[Size]
+    ),
+]
 Pair = Annotated[tuple[float, float] | None, BeforeValidator(lambda v: tuple(map(float, v)) if v is not None else None)]
 
 

@@ -87,7 +87,7 @@ class TaskConfig(Choosing):
     def _plain_name(cls, value: str) -> str:
         return plain_name(value)  # of the run's folder too
 
-    @field_validator("labels", mode="before")
+    @field_validator("labels", mode="before", json_schema_input_type=list[str | bool | int])
     @classmethod
     def _named(cls, value: Any) -> Any:
         return tuple(map(class_name, value)) if isinstance(value, list | tuple) else value

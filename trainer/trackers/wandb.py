@@ -281,7 +281,7 @@ def last_logged_step(folder: Path) -> int:
     `wandb sync` sends the folders of all attempts one after another, and moves a step that it has already sent to the
     next free number: so no attempt may log a step again.
     """
-    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]
+    tool = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--summary", "--json"]
     written = [path.parent for path in (folder / "wandb").glob("*run-*/*.wandb")]
     for attempt in sorted(written, key=lambda path: path.stat().st_mtime, reverse=True):
         done = subprocess.run([*tool, str(attempt)], capture_output=True, text=True, timeout=60, check=False)

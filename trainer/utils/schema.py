@@ -43,8 +43,11 @@ def folder_path(value: str) -> str:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_count)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
+# What a file may say for each is the input type: a JSON Schema is made of it (trainer/compose/json_schema.py).
+COUNT_WORD = r"^\s*([0-9]*\.?[0-9]+([eE][0-9]+)?)\s*([kmbtKMBT]?)\s*$"
+CountWord = Annotated[str, Field(pattern=COUNT_WORD)]
+Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | CountWord)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_paths, json_schema_input_type=str | list[str])]
 
 
 def key(default: Any, help: str, unit: str | None = None, **bounds: Any) -> Any:

@@ -38,7 +38,12 @@ def _names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
+Text = Annotated[
+    str,
+    BeforeValidator(
+        lambda value: str(value) if type(value) in (int, float) else value, json_schema_input_type=str | int | float
+    ),
+]
 ShellLines = Annotated[Paths, AfterValidator(_without_secrets)]
 Options = Annotated[Paths, AfterValidator(_without_secrets), AfterValidator(_options)]
 VariableNames = Annotated[Paths, AfterValidator(_names)]

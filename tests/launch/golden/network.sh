@@ -58,13 +58,13 @@ finish() {
 # Every node is checked before any trains.
 MASTER_PORT=$(port 0)
 export MASTER_PORT
-srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=cores "$python" -m launch.preflight "$run" || finish $?
+srun --kill-on-bad-exit=0 --wait=60 --cpu-bind=cores "$python" -P -m launch.preflight "$run" || finish $?
 
 for ((start = 1; start <= 2; start++)); do
     MASTER_PORT=$(port "$start")
     export MASTER_PORT
     if [ "$start" -gt 1 ]; then echo "isoflop: ranks were lost (exit code $code); start $start" >&2; fi
-    srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" --cpu-bind=cores "$python" -m launch.rank "$run"
+    srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" --cpu-bind=cores "$python" -P -m launch.rank "$run"
     code=$?
     case "$code" in 0 | 2 | 3 | 75 | 140) break ;; esac
     all_nodes_answer || break

@@ -57,5 +57,5 @@ ISOFLOP_RENDEZVOUS_SECRET=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
 export ISOFLOP_RENDEZVOUS_SECRET
 MASTER_PORT=$(port 0)
 export MASTER_PORT
-srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" --cpus-per-task=32 "$python" -m launch.agent "$run" --host "$MASTER_ADDR" --port "$MASTER_PORT"
+srun --kill-on-bad-exit=0 --wait=60 --open-mode=append --output="${run//%/%%}/logs/%j-%t.out" --cpus-per-task=32 "$python" -P -m launch.agent "$run" --host "$MASTER_ADDR" --port "$MASTER_PORT"
 finish $?

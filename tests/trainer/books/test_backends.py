@@ -77,7 +77,7 @@ def test_what_is_planned_for_a_model_is_what_its_calls_choose(
 @pytest.mark.parametrize("asked", ["auto", "triton", "chunked", "torch", "reference"])
 def test_the_output_layer_runs_as_planned(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = importlib.import_module("trainer.models.parts")
-    head = parts.Head(8, 16, bias=False, std=0.02)
+    head = parts.OutputLayer(8, 16, bias=False, std=0.02)
     head.backend = asked
     ran: list[str] = []
 

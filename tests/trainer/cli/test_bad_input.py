@@ -326,5 +326,5 @@ def test_a_foreign_package_of_our_name_is_named(isoflop: Any) -> None:
     result = isoflop("plan")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert "the package 'kernels' is not ours" in result.stderr
+    assert "the package 'kernels' is not isoflop's" in result.stderr
     assert str(foreign) in result.stderr

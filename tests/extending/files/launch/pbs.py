@@ -29,7 +29,7 @@ class PbsLauncher(Launcher):
             *[f"#PBS {option}" for option in config.launch.pbs],
             f"export PYTHONPATH={quote(str(place.home), 'the folder of isoflop')}",
             f"cd {quote(str(place.folder), 'the working directory')} || exit 2",
-            shlex.join([place.python, "-m", "launch.agent", str(run)]),
+            shlex.join([place.python, "-P", "-m", "launch.agent", str(run)]),
         ]
         return LaunchPlan((Command(("qsub", str(script))),), {script: "\n".join(lines) + "\n"})
 
