@@ -21,12 +21,8 @@ KINDS = (OBJECTIVES, OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS, READERS, TASKS,
 
 
 def test_every_line_of_code_stands_in_an_example() -> None:
-    there = {
-        line.strip()
-        for folder in (ADDED, PLUGIN)
-        for file in folder.rglob("*.py")
-        for line in file.read_text().splitlines()
-    }
+    files = [file for folder in (ADDED, PLUGIN) for file in folder.rglob("*.py")]
+    there = {line.strip() for file in files for line in file.read_text().splitlines()}
     shown = [
         line.strip() for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
     ]

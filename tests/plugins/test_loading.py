@@ -22,9 +22,14 @@ plain = mine:Plain
 """
 HASH = """
 import sys, isoflop
+from pathlib import Path
+from trainer.config import load
 isoflop.use(*sys.argv[1:])
-config = isoflop.compose(["model.depth=2"])
-print(config.science_hash(), "dampening_of_mine" in config.to_yaml(), config.optim.name)
+config, frozen = isoflop.compose(["model.depth=2"]), Path("config.yaml")
+if frozen.exists():
+    assert load(frozen) == config
+frozen.write_text(config.to_yaml())
+print(config.science_hash(), "of_mine" in frozen.read_text(), config.optim.name)
 """
 
 
@@ -32,6 +37,12 @@ print(config.science_hash(), "dampening_of_mine" in config.to_yaml(), config.opt
 def test_a_file_beside_you(word: str, isoflop: Run, write: Any) -> None:
     write()
     assert isoflop("plan", word, *SHAPE, "optim.name=plain").returncode == 0
+
+
+def test_a_preset_that_nobody_wrote(isoflop: Run, write: Any) -> None:
+    write()
+    done = isoflop("plan", "plugins=mine", "optim=plain")
+    assert done.stderr == "isoflop: optim=plain: there is no file optim/plain.yaml; optim.name=plain chooses it\n"
 
 
 def test_a_file_of_another_folder_and_of_the_environment(
@@ -54,9 +65,11 @@ def test_an_installed_distribution_needs_no_word(isoflop: Run, installed: Any) -
 
 
 def test_a_run_that_does_not_use_it_is_what_it_was(isoflop: Run, write: Any) -> None:
-    write()
-    without, beside = isoflop(program=HASH).stdout.split(), isoflop("mine", program=HASH).stdout.split()
-    assert without == beside and without[1:] == ["False", "adamw"]
+    more = '        names_of_mine: Paths = key(("a",), "not read")\n\ndef plain'
+    write(text=OPTIMIZER.replace("\ndef plain", more).replace("import key", "import Paths, key"))
+    without, beside, again = (isoflop(*words, program=HASH) for words in ([], ["mine"], []))
+    assert without.stdout.split()[1:] == ["False", "adamw"], without.stderr
+    assert without.stdout == beside.stdout == again.stdout, beside.stderr + again.stderr
 
 
 def test_it_is_loaded_into_a_running_python(isoflop: Run, write: Any) -> None:
@@ -110,6 +123,7 @@ def test_ranks_elsewhere_are_told(isoflop: Run, write: Any) -> None:
         shown = isoflop("launch", "plugins=mine", *SHAPE, f"launch={launcher}", "--dry-run")
         assert shown.returncode == 0, shown.stderr
         assert f"export ISOFLOP_PLUGINS={file}" in shown.stdout
+    assert f"'plugins=[{file}]'" in isoflop("launch", "plugins=mine", *SHAPE, "--dry-run").stdout
 
 
 def description(text: str) -> str:

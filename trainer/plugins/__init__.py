@@ -8,7 +8,7 @@ configuration. A run folder causes no import: it says in plugins.json what its r
 
 from __future__ import annotations
 
-from trainer.plugins.loading import LOADED, VARIABLE, Plugin, load, named_in, require_implementations
+from trainer.plugins.loading import LOADED, VARIABLE, Plugin, load, named_again, named_in, require_implementations
 from trainer.plugins.records import changed_sources, read_plugins, record, require, sources, write_plugins
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Plugin",
     "changed_sources",
     "load",
+    "named_again",
     "named_in",
     "read_plugins",
     "record",

@@ -80,6 +80,11 @@ def load(named: Iterable[str] = ()) -> None:
         os.environ[VARIABLE] = ",".join(places)
 
 
+def named_again() -> list[str]:
+    """The word by which another command names the plugins that this one was given, if any."""
+    return [f"plugins=[{named}]"] if (named := os.environ.get(VARIABLE)) else []
+
+
 @cache
 def _load_installed() -> None:
     """By module, so that several entry points into one are one plugin."""
