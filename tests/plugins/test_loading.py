@@ -82,6 +82,8 @@ config = isoflop.compose(["model.depth=2", "optim.name=plain", "optim.dampening_
 assert type(config.optim) is OptimConfig and config.optim.dampening_of_mine == 0.5
 assert Config().optim.dampening_of_mine == 0 and config.science_hash() != before.science_hash()
 assert isoflop.compose(["model.depth=2"]).science_hash() == before.science_hash()
+assert before.optim.dampening_of_mine == 0 and before.unread() == {} and "of_mine" not in before.to_yaml()
+assert not hasattr(before.optim, "of_nobody")
 isoflop.use("mine.py")
 for wrong in (["optim.dampening_of_mine=-1.0", "optim.name=plain"], ["optim.dampening_of_mine=0.5"]):
     try:
@@ -173,6 +175,12 @@ def test_what_is_wrong_is_one_line(wrong: str, write: Any) -> None:
     assert str(told.value).startswith(line.format(mine=file)) and "\n" not in str(told.value)
     assert dict(OPTIMIZERS).keys() == before.keys() and "plain" not in OPTIMIZERS and "mine" not in sys.modules
     assert Config.model_validate({"optim": {"name": "adamw", "beta1": 0.5}}).optim.beta1 == 0.5
+
+
+def test_what_was_imported_for_another_reason_stays() -> None:
+    with pytest.raises(UserError, match="json brings nothing"):
+        load(["json"])
+    assert sys.modules["json"] is json
 
 
 def test_the_command_says_it_before_anything_else(isoflop: Run, write: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ValidationInfo, create_model, model_validator
 
@@ -24,10 +24,14 @@ class Choosing(Section):
     CHOICES: ClassVar[Mapping[str, Registry[Any]]] = {}  # by the key that chooses
     ALL: ClassVar[Registry[Any] | None] = None
 
-    if TYPE_CHECKING:
+    def __getattr__(self, key: str) -> Any:
+        """A group that was made before a plugin was loaded has the plugin's keys at their defaults.
 
-        def __getattr__(self, key: str) -> Any:
-            """The keys of what is chosen: a type checker sees the group's own only."""
+        A type checker sees the group's own keys only, and takes those of what is chosen by this.
+        """
+        if (field := type(self).model_fields.get(key)) is not None:
+            return field.default
+        return super().__getattr__(key)  # type: ignore[misc]
 
     @property
     def chosen(self) -> list[Description]:

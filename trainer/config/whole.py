@@ -243,7 +243,7 @@ class Config(Section):
         for name, group in self:
             if isinstance(group, Choosing):
                 for key in group.unused_of_plugins:
-                    del plain[name][key]
+                    plain[name].pop(key, None)
         if not plain["hooks"]:
             del plain["hooks"]
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -125,6 +126,7 @@ def _load_points(points: Sequence[EntryPoint]) -> None:
 def _load_named(place: str) -> None:
     from trainer.plugins.kinds import KINDS, descriptions_in
 
+    before = {*sys.modules}
     module = module_at(place)
     there = LOADED.get(module.__name__)
     if there is not None and source_hash(there.source) != there.sha256:
@@ -133,13 +135,17 @@ def _load_named(place: str) -> None:
         return
     found = descriptions_in(vars(module).values())
     if not found:
-        forget(module.__name__)
+        forget(module.__name__, before)
         raise UserError(f"plugins: {place} brings nothing: it has no description of {', '.join(KINDS)}")
     if there is not None:
         name, version = there.distribution, there.version
     else:
         name, version = (None, None) if Path(place).is_absolute() else distribution_of(module.__name__)
-    _bring(module, found, name, version, place)
+    try:
+        _bring(module, found, name, version, place)
+    except UserError:
+        forget(module.__name__, before)
+        raise
 
 
 def require_implementations(taking_part: Iterable[Description]) -> None:
@@ -166,10 +172,9 @@ def _bring(
     there = {one for plugin in LOADED.values() for one in plugin.classes}
     try:
         add([(registry, one) for registry, one in found if one not in there])
+    except UserError:
+        raise
     except Exception as error:
-        forget(module.__name__)
-        if isinstance(error, UserError):
-            raise
         text = " ".join(str(error).split())
         raise UserError(f"plugin {module.__name__}: {type(error).__name__}: {text}") from error
     source = source_of(module)

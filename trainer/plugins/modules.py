@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -71,10 +72,12 @@ def _imported_file(path: Path) -> ModuleType:
     return module
 
 
-def forget(name: str) -> None:
-    """Take a module and what is inside it out of Python's, so that it can be imported anew."""
+def forget(name: str, before: Collection[str] = ()) -> None:
+    """Take a module and what is inside it out of Python's, so that it can be imported anew; but not what was there
+    before."""
     for one in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
-        del sys.modules[one]
+        if one not in before:
+            del sys.modules[one]
 
 
 def said(error: BaseException) -> str:
