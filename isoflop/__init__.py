@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isoflop.analysis import compare, fit
     from isoflop.planning import Config, Price, change, compose, plan
+    from isoflop.plugins import use
     from isoflop.run import Run, RunFailed, finetune, train
     from isoflop.table import Table
     from trainer import __version__
@@ -38,11 +39,13 @@ __all__ = [
     "fit",
     "plan",
     "train",
+    "use",
 ]
 
 _MODULES = {
     "isoflop.analysis": ("compare", "fit"),
     "isoflop.planning": ("Config", "Price", "change", "compose", "plan"),
+    "isoflop.plugins": ("use",),
     "isoflop.run": ("Run", "RunFailed", "finetune", "train"),
     "isoflop.table": ("Table",),
     "trainer": ("__version__",),

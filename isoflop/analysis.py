@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isoflop.plugins import use
 from trainer.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def fit(
     from trainer.scaling.fit import fit as fitted
     from trainer.scaling.fit import read_table, write_fit
 
+    use()
     table = read_table(Path(source), count=parameters, columns=dict(columns or {}), mixed=mixed)
     found = fitted(table, budgets=list(budgets), replicates=replicates, seed=seed, progress=_silent)
     if out is not None:
@@ -54,6 +56,7 @@ def compare(
     from trainer.scaling.compare import AXES, read_groups, write_comparison
     from trainer.scaling.compare import compare as compared
 
+    use()
     if axis not in AXES:
         raise UserError(f"compare: axis: {axis!r} given, {' or '.join(AXES)} wanted{nearest(axis, AXES)}")
     found = compared(read_groups([str(getattr(run, "path", run)) for run in runs]))

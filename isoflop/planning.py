@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from isoflop.plugins import use
 from trainer.books import PriceTag, format_price_tag
 from trainer.config import Config
 
 __all__ = ["Config", "Price", "change", "compose", "plan"]
 
 
-def compose(overrides: Iterable[str] = (), *, config_dir: str | os.PathLike[str] | None = None) -> Config:
+def compose(
+    overrides: Iterable[str] = (),
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    plugins: Iterable[str | os.PathLike[str]] = (),
+) -> Config:
     """The configuration that overrides describe, as on the command line: `compose(["model=gpt-mini", "seed=1"])`.
 
-    config_dir: a directory with files of your own, as `--config-dir`. Raises UserError with every error at once.
+    config_dir: a directory with files of your own, as `--config-dir`. plugins: modules or files with code of your own,
+    as `plugins=[...]`; they stay loaded. Raises UserError with every error at once.
     """
+    use(*([plugins] if isinstance(plugins, str) else plugins))
     from trainer.compose import compose as composed
     from trainer.compose import searching
 

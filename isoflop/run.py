@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from isoflop.planning import Config, Price
+from isoflop.plugins import use
 from isoflop.table import Table
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import ExitCode
@@ -45,6 +46,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        use()
         self.path = Path(path).absolute()
         self._folder.load_config()
 
@@ -186,6 +188,7 @@ def finetune(
     """
     from trainer.run.start import ready
 
+    use()
     words = [f"from={getattr(run, 'path', run)}", *([] if task is None else [f"task={task}"])]
     words += [] if steps is None else [f"budget.steps={steps}"]
     words += [] if seed is None else [f"seed={seed}"]

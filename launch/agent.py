@@ -19,6 +19,7 @@ from launch.secret import require_secret
 from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.config.host import threads
+from trainer.plugins import load as load_plugins
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import lost_a_peer
 from trainer.training.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
@@ -171,6 +172,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only-preflight", action="store_true")
     given = parser.parse_args(arguments)
     try:
+        load_plugins()
         config = RunFolder(given.run).load_config()
         address = given.address or own_address(given.host, given.port)
         here = Rendezvous(given.host, given.port, given.node, address)

@@ -9,6 +9,7 @@ from launch.launcher import Launcher
 from launch.plan import Command, LaunchPlan, Resources
 from launch.records import write_launch
 from trainer.config import Config
+from trainer.plugins import named_again
 from trainer.utils.outcomes import DONE
 from trainer.worker import work
 
@@ -17,7 +18,8 @@ class LocalLauncher(Launcher):
     """launch=local."""
 
     def plan(self, config: Config, run: Path, place: Resources, folder: Path) -> LaunchPlan:
-        return LaunchPlan((Command((place.python, "-P", "-m", "trainer", "train", f"resume={run}")),))
+        words = (place.python, "-P", "-m", "trainer", "train", f"resume={run}", *named_again())
+        return LaunchPlan((Command(words),))
 
     def start(self, config: Config, run: Path, plan: LaunchPlan, folder: Path) -> int:
         write_launch(folder, config.launch.name, stays=True)

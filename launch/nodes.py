@@ -87,7 +87,7 @@ def _nodes(config: Config) -> list[tuple[int, str | None]]:
 def node_script(config: Config, run: Path, place: Resources, node: int, options: Sequence[str] = ()) -> str:
     """What one node's shell does, on one line. Values of `launch.pass_environment` are no part of it."""
     launch = config.launch
-    variables = {**({"ISOFLOP_CACHE": place.cache} if place.cache else {}), **launch.environment}
+    variables = {**place.variables, **launch.environment}
     exports = [f"export PYTHONPATH={quote(str(place.home), 'the folder of isoflop')}${{PYTHONPATH:+:$PYTHONPATH}}"]
     exports += [f"export {name}={quote(value, f'${name}')}" for name, value in variables.items()]
     words = [launch.python or place.python, "-P", "-m", "launch.agent", str(run), *options]

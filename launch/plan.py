@@ -9,18 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.quoting import printable
+from trainer.plugins import VARIABLE as PLUGINS
 
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds trainer, kernels and launch
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a plan must know of the place where it is made. Of the environment, only what says where data lies."""
+    """What a plan must know of the place where it is made. Of the environment, only where data and plugins lie."""
 
     python: str = sys.executable
     home: Path = HOME
     folder: Path = field(default_factory=Path.cwd)  # relative paths of the configuration start here
     cache: str | None = field(default_factory=lambda: os.environ.get("ISOFLOP_CACHE"))
+    plugins: str | None = field(default_factory=lambda: os.environ.get(PLUGINS))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the ranks are to find in their environment."""
+        found = {"ISOFLOP_CACHE": self.cache, PLUGINS: self.plugins}
+        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.config.host import cores
+from trainer.plugins import load as load_plugins
 from trainer.training.faults.output import outlive_readers
-from trainer.utils.outcomes import DONE, FAILED, HALTED, STOPPED
+from trainer.training.faults.reporting import report_failure
+from trainer.utils.errors import UserError
+from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, HALTED, STOPPED
 from trainer.worker import work
 
 
@@ -25,9 +28,10 @@ def place(environment: Mapping[str, str], processes: int) -> dict[str, str]:
 
 
 def take_place(run: Path) -> None:
-    """Set them for this process, unless torchrun did."""
+    """Set them for this process, unless torchrun did. Raises UserError where a plugin or the run cannot be loaded."""
     from trainer.run_folder import RunFolder
 
+    load_plugins()
     if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
         processes = RunFolder(run).load_config().launch.processes
         os.environ.update(place(os.environ, processes))
@@ -38,7 +42,11 @@ def take_place(run: Path) -> None:
 def main(run: Path) -> int:
     """Train this task's share; the first one writes the report. Returns the exit code."""
     outlive_readers()
-    take_place(run)
+    try:
+        take_place(run)
+    except UserError as error:
+        report_failure(str(error), user=True)
+        return BAD_INPUT
     code = work(run)
     if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, HALTED, STOPPED):
         from trainer.report import report_attempt

@@ -191,13 +191,12 @@ def _run_word(run: Path) -> str:
 
 def _environment(launch: LaunchConfig, place: Resources) -> list[str]:
     """What every rank finds, in one place."""
-    cache = {"ISOFLOP_CACHE": place.cache} if place.cache else {}
     return [
         "# The environment of every rank; sbatch takes along what was exported where the job was submitted.",
         f"export PYTHONPATH={quote(str(place.home), 'the folder of isoflop')}${{PYTHONPATH:+:$PYTHONPATH}}",
         *[
             f"export {name}={quote(value, f'launch.environment.{name}' if name in launch.environment else f'${name}')}"
-            for name, value in {**cache, **launch.environment}.items()
+            for name, value in {**place.variables, **launch.environment}.items()
         ],
         *[printable(line, "launch.setup") for line in launch.setup],
     ]

@@ -32,6 +32,7 @@ LEVELS = (
     ("models", "objectives", "run_folder", "compose"),
     ("books",),
     ("config",),
+    ("plugins",),
     ("descriptions",),
     ("kernels",),
     ("utils", "conf"),

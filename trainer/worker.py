@@ -13,6 +13,7 @@ from typing import NoReturn
 from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.config.host import threads as threads_of_rank
+from trainer.plugins import load as load_plugins
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import report_failure
@@ -30,6 +31,7 @@ def work(run: Path) -> int:
     rank = int(os.environ.get("RANK", 0))
     stop = StopRequest()
     try:
+        load_plugins()
         config = as_found(folder.load_config())
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
         with lock:

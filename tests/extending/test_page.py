@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.extending.conftest import ADDED, ROOT
+from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.objectives import OBJECTIVES
 from trainer.descriptions.optimizers import OPTIMIZERS
@@ -14,12 +15,14 @@ from trainer.descriptions.schedules import SCHEDULES
 from trainer.descriptions.tasks import TASKS
 from trainer.descriptions.trackers import TRACKERS
 
+PLUGIN = ROOT / "examples" / "plugin"
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-KINDS = (OBJECTIVES, OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS, READERS, TASKS)
+KINDS = (OBJECTIVES, OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS, READERS, TASKS, HOOKS)
 
 
 def test_every_line_of_code_stands_in_an_example() -> None:
-    there = {line.strip() for file in ADDED.rglob("*.py") for line in file.read_text().splitlines()}
+    files = [file for folder in (ADDED, PLUGIN) for file in folder.rglob("*.py")]
+    there = {line.strip() for file in files for line in file.read_text().splitlines()}
     shown = [
         line.strip() for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
     ]

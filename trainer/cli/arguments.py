@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.plugins import named_in
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.hydra_names import refuse_flags
 
@@ -43,6 +44,13 @@ def take_config_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
             found[name] = given[-1].partition("=")[2]
         words = [word for word in words if word not in given]
     return words, found
+
+
+def take_plugins(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take `plugins=[my_module]` out of the words; the modules and paths that it names."""
+    given = [word for word in words if word.startswith("plugins=")]
+    named = [one for word in given for one in named_in(word.partition("=")[2])]
+    return [word for word in words if word not in given], named
 
 
 def option_as_key(arguments: list[str], name: str) -> list[str]:

@@ -23,7 +23,8 @@ from trainer.cli import (
     sweep,
     train,
 )
-from trainer.cli.arguments import take_config_options
+from trainer.cli.arguments import take_config_options, take_plugins
+from trainer.plugins import load
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
@@ -66,6 +67,8 @@ isoflop: pre-training at many sizes, with the price tag attached
   --cfg prints the configuration; --info prints every key with its value and who set it
   --config-dir DIR (or ISOFLOP_CONFIG_DIR) holds files of yours: DIR/model/mine.yaml is model=mine, as for any group;
   so is model=path/to/mine.yaml; DIR/experiment/name.yaml is a file of overrides, experiment=name
+  plugins=[my_module] (or ISOFLOP_PLUGINS) adds objectives, optimizers, trackers and more of yours: my_module.py here,
+  or plugins=[path/to/mine.py]; those of installed distributions are found without it
 """
 
 
@@ -81,10 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(version())
             return 0
         words, settings = take_config_options(words)
+        words, plugins = take_plugins(words)
+        if not words:
+            raise UserError(f"name a verb; there is {', '.join(VERBS)}")
         verb, arguments = words[0], words[1:]
         if verb not in VERBS:
             hint = "; overrides follow a verb: isoflop train " + verb if "=" in verb else ""
             raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
+        load(plugins)
         if not settings:
             return VERBS[verb](arguments)
         from trainer.compose import searching

@@ -52,7 +52,8 @@ def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
     Raises UserError as `compose`.
     """
     texts = list(texts)
-    plain, said = compose(texts).model_dump(mode="json"), origins(parse(texts))
+    groups_said, said = compose(texts).model_dump(mode="json"), origins(parse(texts))
+    plain = {name: part for name, part in groups_said.items() if part != {}}  # whose keys are all those of plugins
     composed = flat(read(parse(texts)))
     rows = []
     for key, value in flat(plain).items():

@@ -11,6 +11,7 @@ from trainer.compose.sources import EXPERIMENT, groups
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, LadderConfig
 from trainer.config.choice import Choosing
 from trainer.config.numerics import RAW_NUMERICS, numerics_keys
+from trainer.plugins import LOADED
 
 
 def describe_keys() -> str:
@@ -35,7 +36,7 @@ def describe_keys() -> str:
         lines += _described_group(name, options)
     experiments = "|".join(options.get(EXPERIMENT, []))
     lines += ["", f"  experiment={experiments}    a file of overrides; yours in <config directory>/experiment/"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_described_plugins()])
 
 
 def _described_group(name: str, options: Mapping[str, list[str]]) -> list[str]:
@@ -44,7 +45,19 @@ def _described_group(name: str, options: Mapping[str, list[str]]) -> list[str]:
     section = field.annotation
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return ["", f"  {name:<28} {field.default!s:<14} {field.description}"]
+    if not section.model_fields:  # all its keys are those of plugins
+        return []
     return _described(name, section, options, leave_out=numerics_keys())
+
+
+def _described_plugins() -> list[str]:
+    """What each loaded plugin brought, by name."""
+    lines = []
+    for plugin in LOADED.values():
+        whose = f"{plugin.distribution} {plugin.version}" if plugin.distribution else plugin.source
+        brought = ", ".join(f"{kind} {name}" for kind, names in plugin.brings.items() for name in names)
+        lines.append(f"  {plugin.module:<28} {brought} ({whose})")
+    return ["", "Plugins", *lines] if lines else []
 
 
 def describe_ladder() -> str:

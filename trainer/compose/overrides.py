@@ -9,8 +9,9 @@ from typing import Any
 
 from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sources
 from trainer.config import Config
+from trainer.config.choice import Choosing
 from trainer.config.upgrade import RENAMED
-from trainer.config.validate import keys
+from trainer.config.validate import keys, section_of
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.hydra_names import hydras_own
 
@@ -118,6 +119,10 @@ def _no_option(group: str, option: str) -> str | None:
         folders = " or ".join(str(source.folder / EXPERIMENT) for source in sources()[:-1])
         where = f"write {folders}/{option}.yaml" if folders else f"name a folder with {EXPERIMENT}/{option}.yaml"
         return f"{group}={option}: no such option; there is none yet: {where}" + ("" if folders else " by --config-dir")
+    section = section_of([group], Config)
+    for key, registry in section.CHOICES.items() if section and issubclass(section, Choosing) else ():
+        if option in registry:
+            return f"{group}={option}: there is no file {group}/{option}.yaml; {group}.{key}={option} chooses it"
     allowed = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "")
     return f"{group}={option}: no such option{nearest(option, options)}; there is {allowed}"
 

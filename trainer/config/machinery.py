@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Section, folder_path, key, plain_name
@@ -195,6 +196,13 @@ class TrackerConfig(Choosing):
     ALL: ClassVar = TRACKERS
 
     every_steps: int = key(10, "steps between two plain lines and two W&B log calls", "steps", ge=1)
+
+
+@with_keys
+class HooksConfig(Choosing):
+    """What observes a training from inside; the keys are those of plugins."""
+
+    ALL: ClassVar = HOOKS
 
 
 class CheckpointConfig(Section):

@@ -18,6 +18,7 @@ from trainer.config.machinery import (
     EngineConfig,
     EvaluationConfig,
     FaultsConfig,
+    HooksConfig,
     KernelsConfig,
     MachineConfig,
     MeterConfig,
@@ -36,13 +37,15 @@ from trainer.config.science import (
 )
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
+from trainer.descriptions.registry import Description
+from trainer.plugins import require
 from trainer.utils.errors import UserError
 from trainer.utils.schema import Section, identity, key
 
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
 MACHINERY = (
     *("engine", "kernels", "launch", "faults", "machine", "site"),
-    *("meter", "tracker", "checkpoint", "evaluation", "run"),
+    *("meter", "tracker", "hooks", "checkpoint", "evaluation", "run"),
 )
 
 
@@ -67,6 +70,7 @@ class Config(Section):
     site: SiteConfig = SiteConfig()
     meter: MeterConfig = MeterConfig()
     tracker: TrackerConfig = TrackerConfig()
+    hooks: HooksConfig = key(HooksConfig(), "what observes a training from inside", introduced={})
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
@@ -227,19 +231,32 @@ class Config(Section):
         text = json.dumps(science, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def taking_part(self) -> list[Description]:
+        """The descriptions of everything that the run uses, of all kinds."""
+        return [one for _, group in self if isinstance(group, Choosing) for one in group.taking_part]
+
     def to_yaml(self, **beside: Any) -> str:
-        """What `load` reads. beside: what else the file is to say."""
+        """What `load` reads. beside: what else the file is to say. It does not speak of plugins that the run does not
+        use, so that it is read where they are not."""
         plain = {"format": FORMAT, **beside, **self.model_dump(mode="json")}
+        for name, group in self:
+            if isinstance(group, Choosing):
+                for key in group.unused_of_plugins:
+                    plain[name].pop(key, None)
+        if not plain["hooks"]:
+            del plain["hooks"]
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path) -> Config:
     """Read a frozen `config.yaml` of a run folder, also one of an earlier version. Raises UserError, naming what it
-    cannot take."""
+    cannot take, and the plugins that the run uses and that are not loaded."""
     try:
         plain = yaml.safe_load(path.read_text())
         if not isinstance(plain, dict):
             raise UserError("not a configuration of this version: keys with values wanted")
+        require(path.parent)
         return Config.model_validate(upgraded(plain, Config), context=UNREAD_TAKEN)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -18,6 +18,7 @@ from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
+from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
@@ -174,6 +175,7 @@ def check_run(config: Config) -> None:
         check_engine(config)
     check_family(config)
     if config.launch.is_here:
+        require_implementations(config.taking_part)
         _device_exists(config)
     check_trackers(config)
 
@@ -295,11 +297,14 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
     from trainer.books import format_price_tag, plan
 
     refuse_secrets({"config.yaml": config.to_yaml(), "overrides.json": json.dumps(words)})
-    tag = plan(config)
+    tag, plugins = plan(config), record(config.taking_part)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with folder.lock():
             _same_data(folder, source)
+            for line in changed_sources(sources(read_plugins(folder.path)), sources(plugins)):
+                print(f"isoflop: {line}", file=sys.stderr)
+            write_plugins(folder.path, plugins)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
             write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))

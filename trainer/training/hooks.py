@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from trainer.config import Config
+from trainer.descriptions.hooks import HOOKS, hooks_on
 from trainer.trackers.records import EvaluationRecord
+from trainer.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,14 @@ class Hook:
 
     def closed(self, status: str, step: int, text: str) -> None:
         """The attempt ends with this status after `step` updates; `text` says why."""
+
+
+def hooks_of(config: Config, run: Path) -> list[Hook]:
+    """The hooks that the configuration asks for. Raises UserError where an implementation makes something else."""
+    made = []
+    for one in hooks_on(config.hooks):
+        hook = HOOKS.implementation(one.name)(config, run)
+        if not isinstance(hook, Hook):
+            raise UserError(f"hook {one.name}: {one.implementation} makes no trainer.training.hooks.Hook")
+        made.append(hook)
+    return made

@@ -32,10 +32,11 @@ from trainer.training.faults.guard import Gradients, Guard
 from trainer.training.faults.signals import StopRequest
 from trainer.training.faults.stragglers import Stragglers
 from trainer.training.faults.watchdog import Watchdog
-from trainer.training.hooks import Hook, StepResult
+from trainer.training.hooks import Hook, StepResult, hooks_of
 from trainer.training.initial_weights import parent_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.training.numerics import numerics_of_attempt
+from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
@@ -139,7 +140,9 @@ class Trainer:
         if world.is_first:
             numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
             host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
-            folder.write_environment(attempt, {**host, "numerics": numerics, "data": self.prepared.fingerprint})
+            plugins = plugins_of_attempt(config, folder, step, self.metrics.event)
+            said = {"numerics": numerics, "data": self.prepared.fingerprint, **plugins}
+            folder.write_environment(attempt, host | said)
 
     def _setup_hooks(self, checkpoint: Checkpoint | None) -> None:
         config, world, step, manifest = self.config, self.world, self.state.step, checkpoint and checkpoint.manifest
@@ -165,6 +168,7 @@ class Trainer:
             self.checkpoints,
             self.deadline,
             self.data_watch,
+            *hooks_of(config, self.folder.path),
         ]
 
     def _dry_run(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import PurePath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trainer.descriptions.registry import Description, Registry
 from trainer.utils.errors import UserError
@@ -24,6 +24,11 @@ class ReaderDescription(Description):
     suffixes: ClassVar[tuple[str, ...]]  # in small letters, without that of a compression
     library: ClassVar[str | None] = None  # package that must be installed
     beside: ClassVar[str | None] = None  # suffix of a second file that belongs to each; both are named by their prefix
+
+    def takes_part(self, group: Any) -> bool:
+        """Whether the group `data` names files of this kind; those in a folder that it names are not seen here."""
+        paths = [*group.path, *(path for source in group.sources.values() for path in source.path)]
+        return super().takes_part(group) or any(suffix_of(path) in self.suffixes for path in paths)
 
 
 READERS = Registry("reader", "trainer.descriptions.readers", ReaderDescription)
@@ -46,11 +51,15 @@ def reader_of(name: str) -> ReaderDescription:
     return readers_by_suffix().get(suffix_of(name), READERS[DEFAULT])
 
 
-@cache
 def readers_by_suffix() -> dict[str, ReaderDescription]:
     """Files of these suffixes are read wherever they are in a folder. Raises UserError where two readers claim one."""
+    return _by_suffix(tuple(READERS.values()))
+
+
+@cache
+def _by_suffix(readers: tuple[ReaderDescription, ...]) -> dict[str, ReaderDescription]:
     found: dict[str, ReaderDescription] = {}
-    for reader in READERS.values():
+    for reader in readers:
         for suffix in reader.suffixes:
             other = found.setdefault(suffix, reader)
             if other is not reader:

@@ -24,8 +24,7 @@ class TrackerDescription(Description):
             return []
         return [f"its Keys have no {cls.off[0]!r}, which `off` says switches it off"]
 
-    def is_on(self, group: Any) -> bool:
-        """Whether the values of the group `tracker` ask for it."""
+    def takes_part(self, group: Any) -> bool:
         return self.off is None or getattr(group, self.off[0]) != self.off[1]
 
 
@@ -35,7 +34,7 @@ TRACKERS: Registry[TrackerDescription] = Registry("tracker", "trainer.descriptio
 def trackers_on(group: Any) -> list[TrackerDescription]:
     """The trackers that the values of the group `tracker` ask for. Those that are always on come first: what another
     one shows is in the run's folder by then."""
-    return sorted((one for one in TRACKERS.values() if one.is_on(group)), key=lambda one: one.off is not None)
+    return sorted((one for one in TRACKERS.values() if one.takes_part(group)), key=lambda one: one.off is not None)
 
 
 def words_off() -> list[str]:

@@ -111,7 +111,10 @@ def interrupted(error: KeyboardInterrupt) -> int:
 
 def go_on_with(run: Path, verb: str = "train") -> str:
     """What to tell of a run that was stopped."""
-    return f"stopped before the end; go on with: isoflop {verb} resume={shlex.quote(str(run))}"
+    from trainer.plugins import named_again  # not above: this module is read before everything else
+
+    words = shlex.join([f"resume={run}", *named_again()])
+    return f"stopped before the end; go on with: isoflop {verb} {words}"
 
 
 @contextlib.contextmanager
