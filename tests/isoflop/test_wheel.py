@@ -100,6 +100,8 @@ def test_the_wheel_holds_every_configuration(run: Run) -> None:
     assert {f"{group}/{name}" for group, _, names in lines for name in names.split(", ")} == there
     assert "FLOP" in said(run("isoflop", "plan", "experiment=encoder-mini"))
     assert "instructions" in said(run("isoflop", "plan", "task=instructions", "--cfg"))
+    said(run("isoflop", "new", "study"))
+    assert "mine" in said(run("isoflop", "plan", "--config-dir", "study/configs", "experiment=small"))
 
 
 def test_the_wheel_has_the_sets_of_the_tasks_and_its_types(bin_folder: Path) -> None:
