@@ -115,13 +115,14 @@ def test_a_key_pressed_twice_ends_at_once_and_other_signals_do_not() -> None:
         "print(stop.signal, flush=True)\n"
         "time.sleep(60)\n"  # a long step
     )
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT):
+    heeded = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
+    for number in heeded:
         process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            preexec_fn=lambda: [signal.signal(key, signal.SIG_DFL) for key in (signal.SIGINT, signal.SIGQUIT)],
+            preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in heeded],  # also where the tests ignore it
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
