@@ -18,7 +18,6 @@ from trainer.compose.json_schema import json_schema, schemas
 from trainer.config import Config
 from trainer.utils.errors import UserError
 
-
 WITHOUT_FILES = {"hooks"}  # plugins alone bring some
 
 
