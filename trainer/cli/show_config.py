@@ -77,8 +77,9 @@ def _print_info(words: list[str], what: str) -> None:
         for group, options in groups().items():
             print(f"{group}: {', '.join(options)}")
     if what in ("", "keys", "all"):
-        named = ("resume=", "from=", "new_science=")
-        rows = explained([word for word in words if not word.startswith(named)])
+        if named := [word for word in words if word.startswith(("resume=", "from="))]:
+            raise UserError(f"--info: {named[0]}: the values come from that run; --cfg shows them")
+        rows = explained(words)
         wide = min(48, max(len(key) for key, _, _ in rows))
         print(f"# what counts, from the weakest to the strongest: default, {', '.join(PRECEDENCE)}")
         for key, value, who in rows:

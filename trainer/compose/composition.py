@@ -184,16 +184,17 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     from omegaconf import OmegaConf
 
     overrides = parse(texts)
-    plain = OmegaConf.create(base.model_dump(mode="json"))
+    plain, given = OmegaConf.create(base.model_dump(mode="json")), {override.key for override in overrides}
     for override in overrides:
         if override.is_sweep:
             raise UserError(f"{override.text}: one run can be resumed with one value only")
-        if override.is_group:
-            OmegaConf.update(plain, override.key, read([override])[override.key], merge=False)
-        else:
-            OmegaConf.update(plain, override.key, override.value(), force_add=True)
+        for key, value in _said_by(override).items():
+            OmegaConf.update(plain, key, value, merge=False, force_add=True)
+            given.add(key)
     data: dict[str, Any] = dict(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
-    given = {override.key for override in overrides}
+    for override in overrides:
+        if override.deletes:
+            _delete(data, override.key)
     _one_budget(data, given)
     if "launch.processes" in given and "launch.gpus_per_node" not in given:
         data["launch"]["gpus_per_node"] = None  # it would set the number again
@@ -204,6 +205,32 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         return [*_countable(config), *(line for key, line in found if key in given or key.split(".")[0] in given)]
 
     return sized(validate(data, _ranks_once(given), rules=rules, context=UNREAD_TAKEN))
+
+
+def _said_by(override: Override) -> dict[str, Any]:
+    """What an override puts into a configuration that is there: by its key a value or a whole group; of an experiment
+    the groups that it chooses, then its keys."""
+    if override.deletes:
+        return {}
+    if not override.is_group:
+        return {override.key: override.value()}
+    composed = read([override])
+    if override.key != EXPERIMENT:
+        return {override.key: composed.get(override.key, {})}
+    if override.value() is None:
+        return {}
+    usual, values = read([]), flat(composed)
+    keys = {key for key, origin in origins([override]).items() if origin.layer == EXPERIMENT}
+    chosen = {key.partition(".")[0] for key in differences(usual, composed) if key not in keys}
+    return {group: composed[group] for group in chosen} | {key: values[key] for key in keys if key in values}
+
+
+def _delete(plain: dict[str, Any], key: str) -> None:
+    """Take a key out of nested mappings, if it is there: the schema's default holds."""
+    *path, name = key.split(".")
+    for part in path:
+        plain = plain.get(part, {})
+    plain.pop(name, None)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

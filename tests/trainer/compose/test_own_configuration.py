@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from trainer.cli.main import main
-from trainer.compose import CONF, compose, explained, groups, searching
+from trainer.compose import CONF, change, compose, explained, groups, searching
+from trainer.config import Config
 from trainer.run_folder import RunFolder
 
 FILES = {
@@ -86,11 +87,22 @@ def test_a_file_stands_for_an_option(directory: Path, tmp_path: Path, monkeypatc
         "depth": 2,
         "width": 96,
     }
-    assert compose(["experiment=own/experiment/../../flat.yaml"] if _flat(tmp_path) else []).seed == 9
+    (tmp_path / "flat.yaml").write_text("# @package _global_\nseed: 9\n")
+    assert compose(["experiment=flat.yaml"]).seed == 9
 
 
-def _flat(folder: Path) -> bool:
-    return bool((folder / "flat.yaml").write_text("# @package _global_\nseed: 9\n"))
+def test_a_configuration_that_is_there_takes_experiments_and_takes_back(directory: Path) -> None:
+    base = compose(["model.depth=1", "optim.lr=1e-2", "kernels=torch", "data.sequence_length=64"])
+    with searching(directory):
+        config = change(base, ["experiment=small", "model.heads=8"])
+    assert (config.model.name, config.model.width, config.model.depth, config.model.heads) == ("mine", 96, 3, 8)
+    assert (config.seed, config.site.pue, config.budget.tokens, config.budget.steps) == (5, 1.3, 1_000_000, None)
+    assert config.optim == base.optim and config.kernels == base.kernels and config.data == base.data
+    assert change(base, ["~optim.lr"]).optim == compose(["~optim.lr"]).optim
+    for word in ("~kernels", "kernels=null"):
+        assert change(base, [word]).kernels == Config().kernels
+    for word in ("task=null", "~task", "experiment=null", "~experiment"):
+        assert change(base, [word]) == base
 
 
 def test_the_users_own_directory_is_weaker_than_a_named_one(
@@ -195,6 +207,7 @@ def test_a_wrong_file_is_one_line_with_its_place(
         (["--cfg", "-p", "modell"], "--package modell: no such group (did you mean 'model'?)"),
         (["--info=serchpath"], "--info serchpath: there is keys, searchpath, options (did you mean 'searchpath'?)"),
         (["--cfg", "-m"], "leave -m out"),
+        (["--info", "resume=runs/x/y"], "--info: resume=runs/x/y: the values come from that run; --cfg shows them"),
         (["-cp", "/x"], "-cp: Hydra's own flag; write --config-dir DIR"),
         (["--hydra-help"], "--hydra-help: Hydra's own flag; write isoflop train --help"),
         (["hydra.run.dir=x"], "hydra.run.dir=x: Hydra's own key: a run lives in <run.root>/<run.experiment>"),
