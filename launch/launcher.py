@@ -22,8 +22,13 @@ class JobState:
     live: bool  # whether it runs or will run
 
 
+# What a launcher has to do itself where its description says so.
+METHODS = {"arrays": ("plan_array", "submit_array"), "queues": ("is_job", "states", "cancel")}
+
+
 class Launcher(ABC):
-    """One way to start ranks. A launcher that hands runs to no queue has no jobs, and leaves the methods about them."""
+    """One way to start ranks. One without arrays leaves the methods about arrays, one without a queue those about jobs;
+    what their descriptions say is asked before these are called."""
 
     def require(self) -> None:  # noqa: B027 - most need nothing
         """Raise UserError where nothing can be started from this host. Called before any folder is made."""
@@ -39,11 +44,11 @@ class Launcher(ABC):
 
     def plan_array(self, configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
         """The same of a sweep's runs as one array, whose files go to `folder`. Of launchers with `arrays` only."""
-        raise NotImplementedError
+        raise UserError(f"{type(self).__name__} has no arrays")
 
     def submit_array(self, configs: Sequence[Config], runs: Sequence[Path], plan: LaunchPlan, folder: Path) -> str:
         """Do what `plan` says, and write a launch down in every run. Returns the job's id."""
-        raise NotImplementedError
+        raise UserError(f"{type(self).__name__} has no arrays")
 
     def is_job(self, word: str) -> bool:
         """Whether a word that was read from a file can be the id of a job."""
@@ -55,7 +60,7 @@ class Launcher(ABC):
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End these jobs. Raises UserError in the queue's own words."""
-        raise NotImplementedError
+        raise UserError(f"{type(self).__name__} has no jobs to end")
 
     def require_reach(self, config: Config) -> None:  # noqa: B027
         """Raise UserError where preflight cannot reach the nodes of such a launch from here."""
@@ -68,9 +73,11 @@ class Launcher(ABC):
 
 def launcher_of(name: str) -> Launcher:
     """The launcher of this name. Raises UserError where there is none, or where it lacks a method."""
-    implementation = LAUNCHERS.implementation(name)
-    if missing := sorted(getattr(implementation, "__abstractmethods__", ())):
-        raise UserError(f"launcher {name}: {LAUNCHERS[name].implementation} lacks {', '.join(missing)}")
+    implementation, description = LAUNCHERS.implementation(name), LAUNCHERS[name]
+    said = [method for flag, methods in METHODS.items() if getattr(description, flag) for method in methods]
+    left = [method for method in said if getattr(implementation, method, None) is getattr(Launcher, method)]
+    if missing := sorted({*getattr(implementation, "__abstractmethods__", ()), *left}):
+        raise UserError(f"launcher {name}: {description.implementation} lacks {', '.join(missing)}")
     made: Launcher = implementation()
     return made
 

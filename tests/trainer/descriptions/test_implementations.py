@@ -10,13 +10,12 @@ import pytest
 
 from launch import launcher_of
 from trainer.descriptions.launchers import LAUNCHERS
-from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import Registry, imported
-from trainer.descriptions.schedules import SCHEDULES
 from trainer.descriptions.trackers import TRACKERS, TrackerDescription
+from trainer.plugins.kinds import KINDS
 from trainer.utils.errors import UserError
 
-REGISTRIES: list[Registry[Any]] = [OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS]
+REGISTRIES = [registry for kind, registry in KINDS.items() if kind != "hooks"]  # of which the package has none
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
@@ -47,9 +46,16 @@ def test_a_launcher_that_lacks_a_method(monkeypatch: pytest.MonkeyPatch) -> None
         launcher_of("local")
 
 
+def test_a_launcher_that_lacks_what_its_description_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LAUNCHERS["slurm"], "implementation", "launch.local:LocalLauncher")
+    lacking = "cancel, is_job, plan_array, states, submit_array"
+    with pytest.raises(UserError, match=f"^launcher slurm: launch.local:LocalLauncher lacks {lacking}$"):
+        launcher_of("slurm")
+
+
 def test_descriptions_are_read_without_what_they_describe() -> None:
-    read = [f"from {one.package} import {one.kind.upper()}S as found; list(found)" for one in REGISTRIES]
+    read = "from trainer.plugins.kinds import KINDS; [list(one) for one in KINDS.values()]"
     heavy = ("torch", "numpy", "launch", "trainer.training", "trainer.config")
-    program = "\n".join([*read, "import sys", f"print([name for name in {heavy} if name in sys.modules])"])
+    program = f"{read}; import sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +65,15 @@ def text_length(denoisers: tuple[Denoiser, ...], sequence_length: int) -> int:
     return min(denoiser.text_length(sequence_length) for denoiser in denoisers)
 
 
-class _Spans(ObjectiveDescription):
+class _Spans(ObjectiveDescription, ABC):
     implementation = "trainer.objectives.spans:span_corruption"
     families = ("encoder_decoder",)
     parts = ("source", "target")
     infills = "sentinels"
 
+    @abstractmethod
     def denoisers(self, keys: Any) -> tuple[Denoiser, ...]:
         """The denoisers, of which every sample has one at random."""
-        raise NotImplementedError
 
     def target_length(self, keys: Any, sequence_length: int) -> int:
         denoisers = self.denoisers(keys)
