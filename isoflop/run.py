@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -95,10 +96,15 @@ class Run:
         return Price.of(read_run(self.path).tag)
 
     def scores(self) -> dict[str, Any]:
-        """Of a tuned run: its task's metrics with intervals and baselines. Raises UserError where there are none."""
-        from trainer.run.finetune import task_result
+        """Of a tuned run what `isoflop finetune --json` prints: metrics of its task, intervals, baselines, its folder.
 
-        return task_result(self._folder)
+        Raises UserError where there are none.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.path / "task.json").read_text())
+        except (OSError, ValueError):
+            raise UserError(f"{self.path}: no scores of a task; isoflop eval {self.path} makes them") from None
+        return found
 
     def resume(self, *overrides: str, quiet: bool = False) -> Run:
         """Go on from its newest checkpoint, with overrides such as "budget.steps=800"; returns when it has ended.

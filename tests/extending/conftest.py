@@ -13,6 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDED = Path(__file__).parent / "files"  # laid over the project's own; docs/extending.md shows them
+PLUGIN = ROOT / "examples" / "plugin" / "my_plugin"
+# An implementation is the same inside the package and outside: these are those of the plugin.
+SHARED = {
+    "trainer/objectives/reverse.py": PLUGIN / "objective.py",
+    "trainer/trackers/csv_file.py": PLUGIN / "tracker.py",
+}
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -23,9 +29,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended")
     for package in ("trainer", "kernels", "launch", "conf"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    taken = [file for file in ADDED.rglob("*.py") if (folder / file.relative_to(ADDED)).exists()]
+    added = {str(file.relative_to(ADDED)): file for file in ADDED.rglob("*.py")} | SHARED
+    taken = [name for name in added if (folder / name).exists()]
     assert not taken, f"these would change a file instead of adding one: {taken}"
-    shutil.copytree(ADDED, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, file in added.items():
+        shutil.copy(file, folder / name)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A new objective by its two files: files/trainer/{descriptions/objectives,objectives}/reverse.py."""
+"""A new objective by its two files: a description, and the implementation of examples/plugin."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.extending.conftest import SHARED
 from trainer.objectives import NO_TARGET, Window
 
-ADDED = Path(__file__).parent / "files"
 OBJECTIVES = "trainer/descriptions/objectives"
 
 
@@ -37,7 +37,7 @@ def test_it_is_composed_and_planned(isoflop: Any) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_documents_are_read_from_right_to_left(share: float) -> None:
-    spec = importlib.util.spec_from_file_location("reverse", ADDED / "trainer/objectives/reverse.py")
+    spec = importlib.util.spec_from_file_location("reverse", SHARED["trainer/objectives/reverse.py"])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

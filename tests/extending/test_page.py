@@ -5,19 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.extending.conftest import ADDED, ROOT
-from trainer.descriptions.hooks import HOOKS
-from trainer.descriptions.launchers import LAUNCHERS
-from trainer.descriptions.objectives import OBJECTIVES
-from trainer.descriptions.optimizers import OPTIMIZERS
-from trainer.descriptions.readers import READERS
-from trainer.descriptions.schedules import SCHEDULES
-from trainer.descriptions.tasks import TASKS
-from trainer.descriptions.trackers import TRACKERS
+from tests.extending.conftest import ADDED, PLUGIN, ROOT
+from trainer.plugins.kinds import KINDS
 
-PLUGIN = ROOT / "examples" / "plugin"
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-KINDS = (OBJECTIVES, OPTIMIZERS, SCHEDULES, TRACKERS, LAUNCHERS, READERS, TASKS, HOOKS)
 
 
 def test_every_line_of_code_stands_in_an_example() -> None:
@@ -31,7 +22,7 @@ def test_every_line_of_code_stands_in_an_example() -> None:
 
 
 def test_every_kind_is_on_the_page_with_an_example() -> None:
-    folders = {Path(*kind.package.split(".")) for kind in KINDS}
+    folders = {Path(*kind.package.split(".")) for kind in KINDS.values()}
     assert folders == {
         folder.relative_to(ROOT) for folder in (ROOT / "trainer/descriptions").iterdir() if folder.is_dir()
     } - {Path("trainer/descriptions/__pycache__")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.run.finetune import finetune
+import isoflop as isoflop_package
 from trainer.run.start import described
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import valid_checkpoints
@@ -104,7 +104,8 @@ def test_a_resumed_tuning_goes_on_as_if_never_stopped(isoflop, parent, records):
 
 
 def test_from_a_program(parent, records):
-    result = finetune(parent, None, *task(records), f"run.root={parent.parent.parent}", steps=2, seed=3)
+    words = [*task(records), f"run.root={parent.parent.parent}"]
+    result = isoflop_package.finetune(parent, None, *words, steps=2, seed=3, quiet=True).scores()
     assert set(result["baselines"]) == {"bag of words", "most frequent"}
     assert RunFolder(Path(result["run"])).load_config().seed == 3
 

@@ -35,9 +35,3 @@ def trackers_on(group: Any) -> list[TrackerDescription]:
     """The trackers that the values of the group `tracker` ask for. Those that are always on come first: what another
     one shows is in the run's folder by then."""
     return sorted((one for one in TRACKERS.values() if one.takes_part(group)), key=lambda one: one.off is not None)
-
-
-def words_off() -> list[str]:
-    """The overrides that switch every tracker off that can be."""
-    pairs = [one.off for one in TRACKERS.values() if one.off is not None]
-    return [f"tracker.{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in pairs]
