@@ -97,15 +97,10 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
     return code
 
 
-def ready(words: list[str], processes: int | None = None, *, to_train: bool = False) -> tuple[Config, RunFolder]:
-    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return.
-
-    to_train: the run is to start in here, so a configuration that another verb starts is refused.
-    """
+def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFolder]:
+    """Everything that can be wrong is found here, before any worker starts. The folder is frozen on return."""
     ranks = [] if processes is None else [f"launch.processes={processes}"]
     config, folder, given = described([*words, *ranks])
-    if to_train:
-        _trained_here(config)
     make_ready(config, folder, given)
     return config, folder
 
