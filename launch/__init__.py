@@ -12,9 +12,10 @@ from pathlib import Path
 from launch.launcher import launcher_of, show
 from launch.local import run_local
 from launch.plan import Command, LaunchPlan, Resources
-from launch.records import keep_state, new_launch, refuse_secrets
+from launch.records import keep_state, new_launch
 from trainer.config import Config
 from trainer.utils.errors import UserError
+from trainer.utils.secrets import refuse_secrets
 
 __distribution__ = "isoflop"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.plan import LaunchPlan, Resources
-from launch.records import refuse_secrets
 from trainer.config import Config
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.utils.errors import UserError
+from trainer.utils.secrets import refuse_secrets
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch.plan import HOME
-from trainer.config import SECRET_NAME
 from trainer.descriptions.launchers import LAUNCHERS
-from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.secrets import refuse_secrets, without_secrets
 
 
 @dataclass(frozen=True)
@@ -83,25 +82,3 @@ def _git(*words: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-
-
-def secrets() -> dict[str, str]:
-    """Variables of the environment that look secret by their names. Short values are words, not secrets."""
-    return {name: value for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) >= 8}
-
-
-def refuse_secrets(texts: dict[str, str]) -> None:
-    """Raise UserError where a text that is about to be written holds the value of a secret variable."""
-    for what, text in texts.items():
-        for name, value in secrets().items():
-            if value in text:
-                raise UserError(
-                    f"{what} would hold the value of ${name}; name the variable in launch.pass_environment instead"
-                )
-
-
-def without_secrets(text: str) -> str:
-    """The text with the variable's name in place of its value."""
-    for name, value in secrets().items():
-        text = text.replace(value, f"${name}")
-    return text

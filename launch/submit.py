@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -14,6 +16,14 @@ from trainer.utils.files import write_atomic
 
 POLL_SECONDS = 2.0  # between two queries of the queue
 ABSENT_POLLS = 3  # queries in a row that did not find the job: it has ended
+# Variables that sbatch takes in place of options of the script (sbatch(1), input environment variables).
+UNDOING = {
+    f"SBATCH_{name}"
+    for name in (
+        *("ARRAY_INX", "EXPORT", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "REQUEUE", "SIGNAL", "TIMELIMIT", "WAIT"),
+        *("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "GRES", "NODES", "NTASKS"),
+    )
+}
 JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # 12, or 12_3 for a task of an array
 
 
@@ -29,9 +39,12 @@ def submit(plan: LaunchPlan) -> tuple[str, ...]:
     for path, text in plan.files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
+    environment = {name: value for name, value in os.environ.items() if name not in UNDOING}
+    for name in sorted(UNDOING & os.environ.keys()):
+        print(f"isoflop: {name} is kept from sbatch: it would undo what the batch script says", file=sys.stderr)
     jobs = []
     for command in plan.commands:
-        done = subprocess.run(command.words, capture_output=True, text=True)
+        done = subprocess.run(command.words, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise UserError(" ".join(f"sbatch: {_own_words(done.stderr)}".split()))
         job = done.stdout.strip().split(";")[0]

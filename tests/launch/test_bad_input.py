@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,12 +18,14 @@ from launch.agent import Rendezvous, run_agent
 from launch.agent import main as agent
 from launch.nodes import plan_nodes, start_over_ssh
 from launch.plan import Command, LaunchPlan, Resources
-from launch.records import keep_state, secrets, without_secrets
+from launch.records import keep_state
 from launch.secret import CHARACTERS, VARIABLE
 from trainer.cli.main import main
 from trainer.compose import change, compose
 from trainer.training.faults.signals import STOP_SIGNALS
 from trainer.utils.errors import UserError
+from trainer.utils.secrets import is_secret_name, secrets, spellings, without_secrets
+from trainer.utils.slurm_options import gpus_of, minutes
 
 TWO = "launch=torchrun launch.nodes=2 launch.hosts=[a,b]"
 WRONG: list[tuple[str, str]] = [
@@ -55,6 +59,21 @@ WRONG: list[tuple[str, str]] = [
     ("launch=slurm launch.hosts=[a]", "launch.hosts: launch=slurm does not read it; torchrun does"),
     ("launch=slurm launch.sbatch=[exclusive]", "launch.sbatch: 'exclusive' is no option; they begin with dashes"),
     ("launch=slurm launch.srun=[exact]", "launch.srun: 'exact' is no option; they begin with dashes"),
+    ("launch=slurm launch.sbatch=['--signal=B:USR1@90']", "launch.save_seconds sets it: without this signal nothing"),
+    ("launch=slurm launch.sbatch=['--sig=USR1@90']", "launch.save_seconds sets it"),
+    ("launch=slurm launch.sbatch=['-N4']", "launch.sbatch: -N4: launch.nodes and launch.processes set it"),
+    ("launch=slurm launch.sbatch=['--ntasks=4']", "launch.nodes and launch.processes set it"),
+    ("launch=slurm launch.sbatch=['-t=5']", "launch.time sets it, which is held against launch.save_seconds"),
+    ("launch=slurm launch.sbatch=['--export=NONE']", "ranks would lack the job's variables; write --export=ALL,..."),
+    ("launch=slurm launch.sbatch=['--no-requeue']", "launch.requeues=0 says it"),
+    ("launch=slurm launch.sbatch=['--partition=b'] launch.partition=a", "launch.partition=a sets it; give one of the"),
+    ("launch=slurm launch.sbatch=['-dafterok:3'] launch.chain=2", "a chain has a dependency of its own, singleton"),
+    ("launch=slurm launch.srun=['-n3']", "launch.srun: -n3: launch.nodes and launch.processes set it"),
+    ("launch=slurm launch.gres=gpu:a100:4 launch.processes=8", "asks for 4 GPUs, fewer than launch.processes=8 ranks"),
+    ("launch=slurm launch.gres=gpu:4 launch.gpus_per_node=8", "asks for 4 GPUs, launch.gpus_per_node is 8"),
+    ("launch=slurm launch.time=2", "launch.time: 2 is over before launch.save_seconds=120 have begun"),
+    ("launch=slurm launch.time=1:30", "launch.time: 1:30 is over before launch.save_seconds=120 have begun"),
+    ("launch=slurm launch.environment={V:3.10}", "3.1 was read as a number, text wanted: put it in quotes"),
     ("launch=slurm launch.nodes=two", "launch.nodes: 'two' given, a valid integer [nodes] wanted"),
     ("launch=slurm launch.nodes=0", "launch.nodes: 0 given, greater than or equal to 1 [nodes] wanted"),
     ("launch=slurm launch.environment=abc", "launch.environment: 'abc' given, a valid dictionary wanted"),
@@ -127,8 +146,101 @@ def test_a_dry_run_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     assert main(["launch", "--dry-run", "launch=slurm", "launch.account=x0123456789abcdef"]) == 2
     out, err = capsys.readouterr()
-    assert "would hold the value of $WANDB_API_KEY" in err
+    assert "launch.account: holds the value of $WANDB_API_KEY" in err
     assert "0123456789abcdef" not in out + err
+
+
+@pytest.mark.parametrize("verb", ["launch --dry-run", "plan", "train"])
+@pytest.mark.parametrize(
+    ("variable", "value", "word"),
+    [
+        ("PGPASSWORD", "tiny", "tracker.entity=${oc.env:PGPASSWORD}"),
+        ("APIKEY", "0123456789", "tracker.entity=a0123456789"),
+        ("MYSQL_PWD", 'it\'s "quoted"', "run.root='/tmp/it\\'s \"quoted\"'"),
+        ("GITHUB_PAT", "first\na-second-line-of-this-secret", "run.root=/tmp/a-second-line-of-this-secret"),
+        ("DB_PASS", "p@ss/w ord+1", "data.path=/tmp/p%40ss%2Fw%20ord%2B1"),
+    ],
+)
+def test_a_secret_of_the_environment_is_refused_by_every_verb(
+    verb: str,
+    variable: str,
+    value: str,
+    word: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    said = answer(capsys, *verb.split(), word)
+    assert f"${variable}" in said and value not in said
+    assert list(here.iterdir()) == []
+
+
+def test_a_secret_in_a_configuration_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "tiny")
+    (here / "mine.yaml").write_text("name: wandb\nentity: ${oc.env:PGPASSWORD}\n")
+    assert "mine.yaml:2: tracker.entity: reads $PGPASSWORD" in answer(capsys, "plan", "tracker=mine.yaml")
+
+
+@pytest.mark.parametrize(
+    "word", ["tracker.entity=hf_" + 34 * "a", "tracker.entity=AKIA" + 16 * "B", "data.path=https://me:pass@host/x"]
+)
+def test_what_looks_secret_is_refused(word: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "this is written down" in answer(capsys, "plan", word)
+
+
+SECRET = "PGPASSWORD APIKEY MYSQL_PWD GITHUB_PAT HF_TOKEN WANDB_API_KEY GITHUBTOKEN SSHPASS DB_PASS NPM_AUTH KEY"
+PLAIN = "PWD OLDPWD PATH PATCH MONKEY KEYBOARD COMPASS MAX_TOKENS TOKENIZERS_PARALLELISM SSH_AUTH_SOCK NPM_TOKEN_FILE"
+
+
+def test_names_of_secrets() -> None:
+    assert [name for name in SECRET.split() if not is_secret_name(name)] == []
+    assert [name for name in PLAIN.split() if is_secret_name(name)] == []
+
+
+def test_a_secret_is_found_as_files_and_shells_spell_it() -> None:
+    value = 'it\'s a "pass\\word" with ümlaut\nand a second line & more'
+    written = [json.dumps(value), json.dumps(value, ensure_ascii=False), shlex.quote(value), repr(value)]
+    for text in written:
+        assert any(spelled in text for spelled in spellings(value)), text
+
+
+def test_text_that_looks_like_a_number_stays_text(here: Path) -> None:
+    launch = ["launch=slurm", "launch.environment.COMMIT=12e4567", "launch.environment.PYTHON=3.10"]
+    launch += ["launch.environment.RANK=007", "launch.environment.FLAG=true", "launch.memory=1e3", "run.id=45844855"]
+    config = compose(launch)
+    expected = {"COMMIT": "12e4567", "PYTHON": "3.10", "RANK": "007", "FLAG": "true"}
+    assert {name: config.launch.environment[name] for name in expected} == expected
+    assert (config.launch.memory, config.run.id) == ("1e3", "45844855")
+    (here / "mine.yaml").write_text("name: slurm\ntime: 1:30:00\nenvironment:\n  A: 3.10\n  B: 12e4567\n  C: 007\n")
+    config = compose(["launch=mine.yaml"])
+    assert config.launch.environment == {"A": "3.10", "B": "12e4567", "C": "007"}
+    assert config.launch.time == "1:30:00"
+    assert change(config, ["launch.environment.A=1_000"]).launch.environment["A"] == "1_000"
+
+
+def test_options_of_sbatch_that_undo_nothing_are_taken() -> None:
+    words = ["--exclusive", "--comment=a b", "--mail-type=END", "--nodelist=a", "-pgpu", "--export=ALL,A=1", "-Jname"]
+    config = compose(["launch=slurm", f"launch.sbatch={words}".replace("'--comment=a b'", "'--comment=a b'")])
+    assert config.launch.sbatch == tuple(words)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [("90", 90), ("1:30", 1.5), ("2:00:30", 120.5), ("1-0", 1440), ("1-2:03", 1563), ("1-2:03:30", 1563.5)],
+)
+def test_wall_times_as_slurm_reads_them(time: str, expected: float) -> None:
+    assert minutes(time) == expected
+
+
+@pytest.mark.parametrize(
+    ("gres", "expected"),
+    [("gpu:a100:8", 8), ("gpu:4", 4), ("gpu", 1), ("gpu:a100", 1), ("gpu:a:2,gpu:b:3", 5), ("shard:3", None)],
+)
+def test_gpus_of_a_gres(gres: str, expected: int | None) -> None:
+    assert gpus_of(gres) == expected
 
 
 @pytest.mark.parametrize("least", [1, 2])
@@ -285,6 +397,6 @@ def test_a_secret_on_the_command_line_leaves_no_trace(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     told = answer(capsys, "launch", *tiny, "run.id=leak", "tracker.project=my-0123456789abcdef")
-    assert "config.yaml would hold the value of $WANDB_API_KEY" in told
+    assert "tracker.project: holds the value of $WANDB_API_KEY" in told
     assert "0123456789abcdef" not in told
     assert list(here.iterdir()) == []

@@ -12,9 +12,10 @@ from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE, groups, sources
 from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.choice import UNREAD_TAKEN
-from trainer.config.validate import section_of, validate
+from trainer.config.validate import is_text, section_of, validate
 from trainer.utils.errors import UserError
 from trainer.utils.hydra_names import hydras_own
+from trainer.utils.secrets import secret_shape, secret_variables, secrets_in
 
 
 def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
@@ -35,6 +36,8 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         said = origins(overrides) if _own_files(overrides) else {}
         wrong += _misplaced(said)
         data.pop(EXPERIMENT, None)
+        _texts_as_written(data, said)
+        wrong += _secrets(overrides, data, said)
     except UserError as error:
         raise UserError("\n".join([*wrong, str(error)])) from None
     given, stated = {override.key for override in overrides}, {o.key for o in overrides}
@@ -100,6 +103,33 @@ def _misplaced(said: Mapping[str, Origin]) -> list[str]:
                 f"{origin.file}: begin it with the line `# @package _global_`: its keys are those of all groups"
             )
     return list(dict.fromkeys(wrong))
+
+
+def _texts_as_written(data: dict[str, Any], said: Mapping[str, Origin]) -> None:
+    """Put back, where text is wanted, what YAML read as another thing in a file: 3.10, 1:30:00, 007, 12e4567."""
+    for key, value in flat(data).items():
+        origin = said.get(key)
+        if isinstance(value, int | float) and origin is not None and origin.written is not None and is_text(key):
+            *path, name = key.split(".")
+            section = data
+            for part in path:
+                section = section[part]
+            section[name] = origin.written
+
+
+def _secrets(overrides: Sequence[Override], data: Mapping[str, Any], said: Mapping[str, Origin]) -> list[str]:
+    """A line for each key whose value is a secret: all of a configuration is written down."""
+    written = {one.key: one.text for one in overrides} | {k: one.written for k, one in said.items() if one.written}
+    way_out = "this is written down; export it where you launch, and name it in launch.pass_environment"
+    wrong = [f"{key}: reads ${name}, and {way_out}" for key, text in written.items() for name in secret_variables(text)]
+    named = {line.partition(":")[0] for line in wrong}
+    for key, value in flat(data).items():
+        texts = [text for text in (key, *(value if isinstance(value, list) else [value])) if isinstance(text, str)]
+        if key in named:
+            continue
+        wrong += [f"{key}: holds the value of ${name}, and {way_out}" for text in texts for name in secrets_in(text)]
+        wrong += [f"{key}: holds {shape}, and {way_out}" for text in texts if (shape := secret_shape(text))]
+    return wrong
 
 
 def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
@@ -204,7 +234,8 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         found = config.unread().items()
         return [*_countable(config), *(line for key, line in found if key in given or key.split(".")[0] in given)]
 
-    return sized(validate(data, _ranks_once(given), rules=rules, context=UNREAD_TAKEN))
+    wrong = _ranks_once(given) + _secrets(overrides, data, {})
+    return sized(validate(data, wrong, rules=rules, context=UNREAD_TAKEN))
 
 
 def _said_by(override: Override) -> dict[str, Any]:

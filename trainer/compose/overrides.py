@@ -11,7 +11,7 @@ from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sour
 from trainer.config import Config
 from trainer.config.choice import Choosing
 from trainer.config.upgrade import RENAMED
-from trainer.config.validate import keys, section_of
+from trainer.config.validate import is_text, keys, section_of
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.hydra_names import hydras_own
 
@@ -34,6 +34,8 @@ class Override:
         if not parsed.key_or_group:
             raise UserError(f"{text}: no key; write key=value")
         self.text, self.key, self.parsed = text, parsed.key_or_group, parsed
+        if not self.is_group and is_text(self.key) and (quoted := _quoted(text, parsed)):
+            self.text, self.parsed = quoted, OverridesParser.create().parse_override(quoted)
 
     @property
     def is_group(self) -> bool:
@@ -108,6 +110,19 @@ class Override:
         if self.is_group:  # a group that the defaults know may be added again: it is the same group
             return f"+{text.removeprefix('+')}" if self.key in MANY else text.removeprefix("+")
         return text if text[0] in "+~" else f"++{text}"
+
+
+def _quoted(text: str, parsed: Any) -> str | None:
+    """The override of a key that wants text with quotes around what the grammar would read as a number or a truth."""
+    key, _, written = text.partition("=")
+    values = list(parsed.sweep_iterator()) if parsed.is_choice_sweep() else [parsed.value()]
+    words = written.split(",")
+    if len(words) != len(values) or not any(isinstance(value, int | float) for value in values):
+        return None
+    return f"{key}=" + ",".join(
+        f"'{word.strip()}'" if isinstance(value, int | float) else word
+        for word, value in zip(words, values, strict=True)
+    )
 
 
 def _no_option(group: str, option: str) -> str | None:

@@ -31,6 +31,7 @@ class Origin:
     layer: str
     file: Path | None = None
     line: int | None = None  # from 1; null where nothing but an interpolation put it there
+    written: str | None = None  # in a file, a value that is no list and no mapping, before YAML reads it
 
     def __str__(self) -> str:
         return self.layer if self.file is None else f"{self.layer} ({self.place})"
@@ -66,10 +67,10 @@ def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
                 continue
             lines = _key_lines(file)
             prefix = f"{default.package}." if default.package else ""
-            for key, line in lines.items():
+            for key, (line, written) in lines.items():
                 found = {other: said for other, said in found.items() if not other.startswith(f"{prefix}{key}.")}
                 found[(prefix + key).rstrip(".")] = Origin(
-                    EXPERIMENT if path.startswith(f"{EXPERIMENT}/") else layer, file, line
+                    EXPERIMENT if path.startswith(f"{EXPERIMENT}/") else layer, file, line, written
                 )
     for override in overrides:
         if not override.is_group:
@@ -150,12 +151,13 @@ def _found(path: str) -> tuple[str, Path | None]:
     return next(((layer, file) for layer, file in found if file.is_file()), (PACKAGE, None))
 
 
-def _key_lines(file: Path) -> dict[str, int]:
-    """Line of every leaf of a YAML file by its dotted key, but of its defaults list; of what is no mapping, by ""."""
+def _key_lines(file: Path) -> dict[str, tuple[int, str | None]]:
+    """Line of every leaf of a YAML file by its dotted key, and how it is written there, but of its defaults list; of
+    what is no mapping, by ""."""
     node = yaml.compose(file.read_text())
-    found: dict[str, int] = {}
+    found: dict[str, tuple[int, str | None]] = {}
     if node is not None and not isinstance(node, yaml.MappingNode):
-        return {"": node.start_mark.line + 1}
+        return {"": (node.start_mark.line + 1, None)}
 
     def walk(node: yaml.Node | None, prefix: str) -> None:
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -163,7 +165,8 @@ def _key_lines(file: Path) -> dict[str, int]:
             if isinstance(value, yaml.MappingNode) and value.value:
                 walk(value, f"{name}.")
             elif name != "defaults":
-                found[name] = key.start_mark.line + 1
+                written = value.value if isinstance(value, yaml.ScalarNode) else None
+                found[name] = (key.start_mark.line + 1, written)
 
     walk(node, "")
     return found

@@ -40,13 +40,11 @@ from trainer.config.science import (
 from trainer.config.task import TaskConfig
 from trainer.config.whole import MACHINERY, SCIENCE, Config, load
 from trainer.utils.schema import CONTROL, Count, Paths, Section, key
-from trainer.utils.shell_values import SECRET_NAME
 
 __all__ = [
     "CONTROL",
     "MACHINERY",
     "SCIENCE",
-    "SECRET_NAME",
     "SPARSE_PEAKS",
     "AnomaliesConfig",
     "BudgetConfig",

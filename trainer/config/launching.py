@@ -9,7 +9,8 @@ from pydantic import field_validator, model_validator
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.utils.schema import CONTROL, key
-from trainer.utils.shell_values import SECRET_NAME, VARIABLE, Text
+from trainer.utils.secrets import is_secret_name
+from trainer.utils.shell_values import VARIABLE, Text
 
 
 @with_keys
@@ -47,7 +48,7 @@ class LaunchConfig(Choosing):
         for name in variables:
             if not VARIABLE.fullmatch(name):
                 raise ValueError(f"{name!r} is no name of a variable")
-            if SECRET_NAME.search(name):
+            if is_secret_name(name):
                 raise ValueError(
                     f"{name} looks like a secret, and this is written down; export it where you launch (SLURM takes "
                     f"it along) or name it in launch.pass_environment"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +12,7 @@ from trainer.config import Config
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.schema import section_in
 
+UNIONS = (Union, UnionType)
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -113,6 +115,28 @@ def section_of(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | Non
         field = getattr(model, "model_fields", {}).get(part)
         model = section_in(field.annotation) if field else None
     return model
+
+
+def is_text(key: str, schema: type[BaseModel] = Config) -> bool:
+    """Whether the schema wants text for this dotted key, so that 3.10 and 12e4567 are no numbers there."""
+    *path, name = key.split(".")
+    section = section_of(path, schema) if path else None
+    if section is not None:
+        field = section.model_fields.get(name)
+        return field is not None and _wants_text(field.annotation)
+    *path, table = path or [""]
+    section = section_of(path, schema) if path else None
+    field = section.model_fields.get(table) if section else None
+    kind = get_args(field.annotation) if field and get_origin(field.annotation) is dict else ()
+    return len(kind) == 2 and _wants_text(kind[1])
+
+
+def _wants_text(annotation: Any) -> bool:
+    """Text, or nothing at all; not text beside numbers."""
+    if get_origin(annotation) is Annotated:
+        return _wants_text(get_args(annotation)[0])
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return annotation is str or (bool(kinds) and get_origin(annotation) in UNIONS and all(map(_wants_text, kinds)))
 
 
 def _units(loc: list[str], schema: type[BaseModel]) -> str:

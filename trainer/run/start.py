@@ -29,6 +29,7 @@ from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED, TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
+from trainer.utils.secrets import refuse_secrets
 
 
 def start(words: list[str], *, as_json: bool = False) -> int:
@@ -288,7 +289,6 @@ def prepare_with_progress(config: Config) -> Source:
 
 def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source, notes: list[str]) -> None:
     """Write down what was decided. The folder is locked for that moment: a live run in it is left alone."""
-    from launch.records import refuse_secrets
     from trainer.books import format_price_tag, plan
 
     refuse_secrets({"config.yaml": config.to_yaml(), "overrides.json": json.dumps(words)})

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
 from trainer.utils.schema import Paths
+from trainer.utils.secrets import is_secret_name
 
-# TOKENIZERS_PARALLELISM is no secret, HF_TOKEN and WANDB_API_KEY are.
-SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)($|_)", re.IGNORECASE)
 LITERAL = re.compile(r"""\b([A-Za-z_]\w*)=["']?[^\s"'$`]""")  # name=value, where no shell looks the value up
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _without_secrets(lines: tuple[str, ...]) -> tuple[str, ...]:
-    for name in (name for line in lines for name in LITERAL.findall(line) if SECRET_NAME.search(name)):
+    for name in (name for line in lines for name in LITERAL.findall(line) if is_secret_name(name)):
         raise ValueError(
             f"{name} looks like a secret, and this is written down; export it where you launch, or read it on the "
             f"nodes, e.g. {name}=$(cat file)"
@@ -38,12 +37,14 @@ def _names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Text = Annotated[
-    str,
-    BeforeValidator(
-        lambda value: str(value) if type(value) in (int, float) else value, json_schema_input_type=str | int | float
-    ),
-]
+def _text(value: Any) -> Any:
+    """A whole number as text. Of any other number it is no longer known how it was written: 3.10 is 3.1."""
+    if type(value) is float:
+        raise ValueError(f"{value!r} was read as a number, text wanted: put it in quotes")
+    return str(value) if type(value) is int else value
+
+
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int)]
 ShellLines = Annotated[Paths, AfterValidator(_without_secrets)]
 Options = Annotated[Paths, AfterValidator(_without_secrets), AfterValidator(_options)]
 VariableNames = Annotated[Paths, AfterValidator(_names)]

@@ -10,6 +10,17 @@ from pydantic import AfterValidator
 from trainer.descriptions.launchers import NodesDescription
 from trainer.utils.schema import Paths, key
 from trainer.utils.shell_values import Options, Text
+from trainer.utils.slurm_options import (
+    SBATCH,
+    SBATCH_LETTERS,
+    SRUN,
+    SRUN_LETTERS,
+    gpus_of,
+    minutes,
+    option_name,
+    twice,
+    undoing,
+)
 
 TIME = re.compile(r"\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d(:\d\d)?)?")
 
@@ -58,4 +69,27 @@ class Slurm(NodesDescription):
             wrong.append("image: say how to enter it, launch.container=pyxis or apptainer")
         if group.chain > 1 and group.array_limit is not None:
             wrong.append("array_limit: a chain is one run; a sweep is an array")
+        return wrong + self._undone(group)
+
+    @staticmethod
+    def _undone(group: Any) -> list[str]:
+        """Options that SLURM would take in place of what the script relies on, and what contradicts itself."""
+        wrong = [f"sbatch: {line}" for line in undoing(group.sbatch, SBATCH, SBATCH_LETTERS)]
+        wrong += [f"srun: {line}" for line in undoing(group.srun, SRUN, SRUN_LETTERS)]
+        wrong += [f"sbatch: {line}" for line in twice(group.sbatch, group.__dict__)]
+        if group.chain > 1:
+            named = [one for one in group.sbatch if option_name(one, SBATCH_LETTERS, ["dependency"])[0] == "dependency"]
+            wrong += [f"sbatch: {one}: a chain has a dependency of its own, singleton" for one in named]
+        gpus = gpus_of(group.gres) if group.gres else None
+        if gpus is not None and group.gpus_per_node not in (None, gpus):
+            wrong.append(f"gres: {group.gres} asks for {gpus} GPUs, launch.gpus_per_node is {group.gpus_per_node}")
+        elif gpus is not None and gpus < group.processes:
+            wrong.append(
+                f"gres: {group.gres} asks for {gpus} GPUs, fewer than launch.processes={group.processes} ranks"
+            )
+        if group.time and 0 < 60 * minutes(group.time) <= group.save_seconds:
+            wrong.append(
+                f"time: {group.time} is over before launch.save_seconds={group.save_seconds} have begun: "
+                f"nothing would be trained"
+            )
         return wrong
