@@ -109,6 +109,17 @@ def test_the_wheel_trains_goes_on_and_reports(run: Run, tiny: list[str], tmp_pat
     assert '"git": null' in "".join(file.read_text() for file in folder.rglob("*.json"))
 
 
+def test_torchrun_beside_foreign_packages(
+    run: Run, bin_folder: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    words = [*tiny, "model.depth=1", "budget.steps=2", "evaluation.every_steps=null", "run.id=there"]
+    torchrun = ("-P", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python")
+    said(run("python", *torchrun, str(bin_folder / "isoflop"), "train", *words))
+    (folder,) = (tmp_path / "project").glob("runs/*/there")
+    assert (folder / "report.html").is_file()
+    assert json.loads((folder / "environment.json").read_text())[0]["world_size"] == 2
+
+
 def test_an_installed_plugin_beside_the_wheel(run: Run, tiny: list[str], plugin: Path, tmp_path: Path) -> None:
     """Listed, planned, trained, and resumed on two processes after its directory of configurations has gone."""
     configs = shutil.copytree(plugin, tmp_path / "configs")
