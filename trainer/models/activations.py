@@ -12,13 +12,17 @@ from kernels import geglu
 from trainer.config.model import ModelConfig
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.registry import imported
+from trainer.utils.errors import UserError
 
 Activation = Callable[[Tensor], Tensor]
 
 
 def activation(config: ModelConfig) -> Activation:
-    """The nonlinearity that the model chooses."""
+    """The nonlinearity that the model chooses. Raises UserError where what it names makes no function."""
     made: Activation = ACTIVATIONS.implementation(config.activation)(config)
+    if not callable(made):
+        place = ACTIVATIONS[config.activation].implementation
+        raise UserError(f"activation {config.activation}: {place} makes no function of a tensor")
     return made
 
 

@@ -58,9 +58,11 @@ class LayerNorm(nn.LayerNorm):
 def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     """The norm that the model chooses, over `width` channels (default: the residual stream), in fp32.
 
-    Raises UserError where its parameters are not as many as its description says."""
+    Raises UserError where it is no module, or its parameters are not as many as its description says."""
     width = width or config.width
     made: nn.Module = NORMS.implementation(config.norm)(config, width)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"norm {config.norm}: {NORMS[config.norm].implementation} makes no torch.nn.Module")
     told = NORMS[config.norm].parameters(config, width)
     count = sum(getattr(one, "ds_numel", one.numel()) for one in made.parameters())  # ZeRO 3 has cut it by now
     if count != told:
