@@ -109,9 +109,7 @@ def test_the_wheel_trains_goes_on_and_reports(run: Run, tiny: list[str], tmp_pat
     assert '"git": null' in "".join(file.read_text() for file in folder.rglob("*.json"))
 
 
-def test_torchrun_beside_foreign_packages(
-    run: Run, bin_folder: Path, tiny: list[str], tmp_path: Path
-) -> None:
+def test_torchrun_beside_foreign_packages(run: Run, bin_folder: Path, tiny: list[str], tmp_path: Path) -> None:
     words = [*tiny, "model.depth=1", "budget.steps=2", "evaluation.every_steps=null", "run.id=there"]
     torchrun = ("-P", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python")
     said(run("python", *torchrun, str(bin_folder / "isoflop"), "train", *words))
