@@ -64,7 +64,7 @@ def test_its_files_fit_their_schemas_which_know_them(project: Path) -> None:
 
 def test_its_own_tests_pass_and_notice_a_wrong_file(project: Path) -> None:
     words = ("pytest", "-q", "-p", "no:cacheprovider")
-    assert "2 passed" in run(project, *words)
+    assert "4 passed" in run(project, *words)
     with (project / "configs" / "experiment" / "small.yaml").open("a") as file:
         file.write("sede: 3\n")
     with pytest.raises(AssertionError, match=r"small.yaml:\d+: sede: no such key"):
@@ -84,10 +84,10 @@ def test_the_commands_of_its_readme_that_train_nothing(project: Path) -> None:
 def test_the_commands_of_its_readme_that_train(project: Path, cache: Path) -> None:
     less = ["budget.steps=2", "evaluation.samples=8", "engine.precision=fp32", f"run.cache={cache}"]
     trained = [words for words in commands(project) if words[:2] == ["isoflop", "train"]]
-    assert len(trained) == 2
+    assert len(trained) == 3
     for words in trained:
         run(project, *words, *less)
-    assert len(list(project.glob("runs/mine-causal-stdlib/*/report.html"))) == 2
+    assert len(list(project.glob("runs/mine-causal-stdlib/*/report.html"))) == 3
     assert "mine" in run(project, "isoflop", "ledger")
 
 

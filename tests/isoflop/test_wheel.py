@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory, later: Path) -> Path:
     return environment / "bin"
 
 
+@pytest.fixture(scope="module")
+def plugin(bin_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the directory of configurations beside examples/plugin, which is installed as a distribution."""
+    place = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(ROOT / "examples" / "plugin", place / "tree", ignore=shutil.ignore_patterns("__pycache__", "build"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", bin_folder / "python"]
+    offline = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "install", *offline, place / "tree"], check=True)
+    configs = (place / "tree" / "configs").rename(place / "configs")
+    shutil.rmtree(place / "tree")
+    yield configs
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "my-plugin"], check=True)
+
+
 @pytest.fixture
 def run(bin_folder: Path, tmp_path: Path) -> Run:
     """A program of that environment, in the folder of a project with files of our packages' names."""
@@ -92,6 +107,40 @@ def test_the_wheel_trains_goes_on_and_reports(run: Run, tiny: list[str], tmp_pat
     assert "the price tag" in said(run("isoflop", "report", str(folder)))
     assert (folder / "report.html").is_file()
     assert '"git": null' in "".join(file.read_text() for file in folder.rglob("*.json"))
+
+
+def test_torchrun_beside_foreign_packages(run: Run, bin_folder: Path, tiny: list[str], tmp_path: Path) -> None:
+    words = [*tiny, "model.depth=1", "budget.steps=2", "evaluation.every_steps=null", "run.id=there"]
+    torchrun = ("-P", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python")
+    said(run("python", *torchrun, str(bin_folder / "isoflop"), "train", *words))
+    (folder,) = (tmp_path / "project").glob("runs/*/there")
+    assert (folder / "report.html").is_file()
+    assert json.loads((folder / "environment.json").read_text())[0]["world_size"] == 2
+
+
+def test_an_installed_plugin_beside_the_wheel(run: Run, tiny: list[str], plugin: Path, tmp_path: Path) -> None:
+    """Listed, planned, trained, and resumed on two processes after its directory of configurations has gone."""
+    configs = shutil.copytree(plugin, tmp_path / "configs")
+    words = [
+        *tiny,
+        "model.depth=1",
+        "evaluation.every_steps=null",
+        "--config-dir",
+        str(configs),
+        "experiment=backwards",
+    ]
+    helped = said(run("isoflop", "train", "--help"))
+    assert "optim.mean_share" in helped and "(my-plugin 0.1)" in helped.splitlines()[-1]
+    assert "FLOP" in said(run("isoflop", "plan", *words))
+    said(run("isoflop", "train", *words, "budget.steps=2", "run.id=mine"))
+    shutil.rmtree(configs)
+    (folder,) = (tmp_path / "project").glob("runs/*/mine")
+    said(run("isoflop", "train", f"resume={folder}", "budget.steps=4", "new_science=true", "launch.processes=2"))
+    assert [row.partition(",")[0] for row in (folder / "losses.csv").read_text().split()] == ["step", *"1234"]
+    assert (folder / "slow_steps.1.txt").is_file()
+    (entry,) = json.loads((folder / "plugins.json").read_text())
+    assert (entry["distribution"], entry["version"], entry["used"]) == ("my-plugin", "0.1", True)
+    assert "my-plugin 0.1" in (folder / "report.html").read_text()
 
 
 def test_the_wheel_holds_every_configuration(run: Run) -> None:

@@ -28,6 +28,27 @@ if "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_RESTART_COUNT", 0)
     schedule.learning_rate = slow
 """
 
+HOOK = """
+from trainer.descriptions.hooks import HookDescription
+from trainer.utils.schema import key
+
+class Mine(HookDescription):
+    name, help, implementation, off = "mine", "a file of each rank", "mine:hook", ("mine", False)
+
+    class Keys(HookDescription.Keys):
+        mine: bool = key(False, "a file of each rank")
+
+def hook(config, run):
+    import os
+    from trainer.training.hooks import Hook
+
+    class Said(Hook):
+        def closed(self, status, step, text):
+            (run / f"hook.{os.environ['RANK']}").write_text(f"{status} {step}")
+
+    return Said()
+"""
+
 
 class Runs:
     """Launches runs of one folder on the cluster, and reads what became of them."""
@@ -108,6 +129,16 @@ def test_two_nodes_train_as_this_host_does(runs: Runs, undisturbed: dict[int, fl
     assert [(one["run"], one["state"], one["step"]) for one in status] == [
         ("llama-mini-causal-text/two", "finished", STEPS)
     ]
+
+
+def test_both_nodes_import_a_plugin(runs: Runs, undisturbed: dict[int, float]) -> None:
+    """A hook that lies beside the user leaves a file of each rank, and changes no loss."""
+    (runs.isoflop.folder / "mine.py").write_text(HOOK)
+    job = runs.launch("hooked", "plugins=mine", "hooks.mine=true", "launch.starter=torchrun")
+    runs.wait_until_done("hooked", job, "COMPLETED")
+    assert runs.losses("hooked") == undisturbed
+    told = {file.name: file.read_text() for file in runs.folder("hooked").glob("hook.*")}
+    assert told == {f"hook.{rank}": f"finished {STEPS}" for rank in range(2)}, runs.log("hooked")
 
 
 @pytest.mark.parametrize("starter", ["srun", "torchrun"])

@@ -41,6 +41,9 @@ def test_it_trains_and_goes_on(isoflop: Any, words: list[str], tmp_path: Path) -
     (entry,) = json.loads((run / "plugins.json").read_text())
     assert entry["used"] and entry["source"] == str(plugin) and entry["brings"]["optimizer"] == ["sign_momentum"]
 
+    for page in ("report.html", "card.md"):
+        assert all(said in (run / page).read_text() for said in ("my_plugin", str(plugin), entry["sha256"][:12]))
+
     # Half-way again, on two ranks and without the directory of the configuration.
     half = run.with_name("half")
     shutil.copytree(run, half)

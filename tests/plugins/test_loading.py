@@ -128,6 +128,12 @@ def test_ranks_elsewhere_are_told(isoflop: Run, write: Any) -> None:
     assert f"'plugins=[{file}]'" in isoflop("launch", "plugins=mine", *SHAPE, "--dry-run").stdout
 
 
+def test_what_it_prints_stays_out_of_what_the_command_says(isoflop: Run, write: Any) -> None:
+    write(text=f"print('mine')\n{OPTIMIZER}")
+    done = isoflop("plan", "plugins=mine", *SHAPE, "optim.name=plain", "--json")
+    assert json.loads(done.stdout)["rows"] and done.stderr == "mine\n"
+
+
 def description(text: str) -> str:
     return OPTIMIZER.replace('name, help, implementation, states = "plain", "no state", "mine:plain", ()', text)
 
@@ -219,13 +225,14 @@ def test_names_that_are_taken_or_missing(words: str, line: str, isoflop: Run, wr
         (DECLARED.replace("optimizers", "optimisers"), OPTIMIZER, "no entry points 'isoflop.optimisers' (did you mean"),
         (DECLARED.replace(":Plain", ":Plane"), OPTIMIZER, "the entry point plain names Plane, which it does not have"),
         (DECLARED.replace("optimizers", "trackers"), OPTIMIZER, "plain leads to no description of trackers"),
+        (DECLARED.replace("mine:", "gone:"), "", "no module of this name; install mine-dist again, or uninstall it"),
         (DECLARED, "1 / 0", "cannot be imported: ZeroDivisionError: division by zero ("),
     ],
 )
 def test_what_is_wrong_with_an_installed_one(points: str, text: str, line: str, isoflop: Run, installed: Any) -> None:
     done = isoflop("plan", path=installed(points, {"mine.py": text}))
     (said,) = done.stderr.splitlines()
-    assert done.returncode == 2 and said.startswith("isoflop: mine, of the installed mine-dist 1.5: ") and line in said
+    assert done.returncode == 2 and ", of the installed mine-dist 1.5: " in said and line in said
 
 
 def test_an_implementation_is_missed_before_ranks_start(isoflop: Run, write: Any, tiny: list[str]) -> None:

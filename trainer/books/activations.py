@@ -15,6 +15,8 @@ from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
+from trainer.descriptions.activations import ACTIVATIONS
+from trainer.descriptions.norms import NORMS
 
 FP32 = 4
 CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time
@@ -119,21 +121,16 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
 
 
 def _norm(stack: _Pass) -> int:
-    """Bytes a norm keeps per token: its input and statistics; RMSNorm, where not fused, the normalised input too."""
-    width = stack.model.width
-    if stack.model.norm == "rmsnorm":
-        return FP32 * width * (1 if kernels.norm(stack.config) == "triton" else 2) + FP32
-    return (stack.low if stack.low_residual else FP32) * width + 2 * FP32
+    """Bytes that a norm of the residual stream keeps per token."""
+    stream, fused = stack.low if stack.low_residual else FP32, kernels.norm(stack.config) == "triton"
+    return NORMS[stack.model.norm].saved(stack.model.width, stream=stream, fused=fused)
 
 
 def _block(stack: _Pass) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width, hidden = model.width, model.ffn_channels
     copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else 2  # of the norms' outputs
-    if model.activation == "relu":  # keeps its result, which is the next layer's input
-        kept = 3 if model.gated else 1
-    else:
-        kept = 4 if model.gated else 2
+    kept = ACTIVATIONS[model.activation].saved + (3 if model.gated else 1)  # its result is the next layer's input
     norms = 2 * _norm(stack) - (FP32 * width if model.parallel else 0)  # both norms of a parallel block read the same
     total = tokens * (norms + low * (copies * width + kept * hidden))
     total += _attention(stack, stack.tokens)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from trainer.config import Config
 from trainer.config.model import ModelConfig
+from trainer.descriptions.norms import NORMS
 
 
 @dataclass(frozen=True)
@@ -168,4 +169,4 @@ def _token_head(model: ModelConfig, vocabulary: int) -> tuple[int, int]:
 
 
 def _norm(model: ModelConfig, width: int) -> int:
-    return width * (1 + (model.norm == "layernorm" and model.bias))
+    return NORMS[model.norm].parameters(model, width)

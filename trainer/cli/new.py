@@ -14,10 +14,12 @@ FILES = {  # of the project, and what stands in each
     ".gitignore": "gitignore.txt",
     "configs/model/mine.yaml": "model.yaml",
     "configs/experiment/small.yaml": "experiment.yaml",
+    "my_plugin.py": "my_plugin.txt",
     "tests/test_configs.py": "test_configs.txt",
+    "tests/test_my_plugin.py": "test_my_plugin.txt",
 }
 SCHEMAS = ("model", "experiment")
-HELP = "isoflop new <folder>: a project: configs/ with a model and an experiment, README.md, tests/, schemas/\n"
+HELP = "isoflop new <folder>: a project: configs/ with a model and an experiment, a plugin, tests, schemas, README.md\n"
 
 
 def new(arguments: list[str]) -> int:

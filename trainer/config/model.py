@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from trainer.utils.schema import Count, Section, key, plain_name
+from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.activations import ACTIVATIONS
+from trainer.descriptions.norms import NORMS
+from trainer.utils.schema import Count, key, plain_name
 
 
-class ModelConfig(Section):
+@with_keys
+class ModelConfig(Choosing):
     """A transformer, described in full; a published architecture is a file in conf/model."""
+
+    CHOICES: ClassVar = {"activation": ACTIVATIONS, "norm": NORMS}
 
     name: str = key("llama-mini", "name of the preset, shown in reports and used in the run's folder")
     family: Literal["decoder", "encoder", "encoder_decoder"] = key("decoder", "which assembly of blocks")
@@ -39,9 +45,9 @@ class ModelConfig(Section):
     shared_layers: bool = key(False, "all blocks are one block (ALBERT)")
 
     # Blocks.
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = key("silu", "nonlinearity of the feed-forward")
+    activation: str = key("silu", "nonlinearity of the feed-forward")
     gated: bool = key(True, "gated feed-forward (SwiGLU with silu, GeGLU with gelu)")
-    norm: Literal["layernorm", "rmsnorm"] = key("rmsnorm", "kind of normalisation")
+    norm: str = key("rmsnorm", "kind of normalisation")
     norm_epsilon: float = key(1e-5, "added to the variance", gt=0)
     norm_position: Literal["pre", "post", "reordered"] = key(
         "pre", "before each branch and at the end; after each sum (BERT); after each branch and at the end (OLMo-2)"

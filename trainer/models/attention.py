@@ -11,7 +11,8 @@ from kernels import Dense, PreparedMask, attention, rotary
 from trainer.config.model import ModelConfig
 from trainer.models.cache import LayerCache
 from trainer.models.initialization import InitialStds
-from trainer.models.parts import Linear, RMSNorm
+from trainer.models.norms import RMSNorm
+from trainer.models.parts import Linear
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
 

@@ -6,7 +6,8 @@ from torch import nn
 
 from trainer.config.machinery import KernelsConfig
 from trainer.models.attention import Attention
-from trainer.models.parts import FeedForward, LayerNorm, OutputLayer, RMSNorm
+from trainer.models.norms import LayerNorm, RMSNorm
+from trainer.models.parts import FeedForward, OutputLayer
 
 
 def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:

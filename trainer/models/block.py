@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Attention, Context, CrossAttention, RelativeAttention
 from trainer.models.initialization import initial_stds
-from trainer.models.parts import FeedForward, norm
+from trainer.models.norms import norm
+from trainer.models.parts import FeedForward
 
 Step = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a norm and a branch of the residual stream
 

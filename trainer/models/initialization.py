@@ -88,11 +88,12 @@ def initialize(
     not on the device, the number of ranks or the order of construction. `gathered` opens a partitioned parameter;
     `known` gives the values of those that begin where another run ended.
 
-    A module tells by `stds` (parameter name -> standard deviation) which of its parameters begin normal; of the others
-    weights begin at one (norms) and biases at zero."""
+    A module tells by `stds` (parameter name -> standard deviation) which of its parameters begin normal, and by
+    `starts` which at a number; of the others weights begin at one (norms) and biases at zero."""
     seen: set[int] = set()
     for module_name, module in model.named_modules():
         stds: dict[str, float] = getattr(module, "stds", {})
+        starts: dict[str, float] = getattr(module, "starts", {})
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in seen:  # tied
                 continue
@@ -105,4 +106,4 @@ def initialize(
                     stream = _stream(seed, f"{module_name}.{name}")
                     parameter.copy_(torch.empty(parameter.shape).normal_(0, stds[name], generator=stream))
                 else:
-                    parameter.fill_(1.0 if name == "weight" else 0.0)
+                    parameter.fill_(starts.get(name, 1.0 if name == "weight" else 0.0))

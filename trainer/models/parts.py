@@ -1,31 +1,26 @@
-"""Leaf modules: linear layers, embeddings, norms and the feed-forward. Each knows how its own parameters begin."""
+"""Leaf modules: linear layers, embeddings and the feed-forward. Each knows how its own parameters begin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from kernels import choice, geglu, layer_norm, linear_cross_entropy, rms_norm, swiglu
+from kernels import choice, linear_cross_entropy
 from trainer.config.model import ModelConfig
+from trainer.models.activations import activation, gated_product
 from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, token_loss
+from trainer.models.norms import norm
 
 __all__ = [
-    "ACTIVATIONS",
     "Embedding",
     "FeedForward",
     "HeadTransform",
-    "LayerNorm",
     "Linear",
     "OutputLayer",
-    "RMSNorm",
     "initialize",
-    "norm",
 ]
 
 
@@ -89,50 +84,6 @@ class Embedding(nn.Embedding):
         """Left to `initialize`."""
 
 
-class RMSNorm(nn.RMSNorm):
-    """norm(x) or, in one kernel, (norm(x + added), x + added); in the precision of its weight, also under autocast."""
-
-    backend = "auto"
-
-    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        wide = x.to(self.weight.dtype)
-        return rms_norm(wide, self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
-
-
-class LayerNorm(nn.LayerNorm):
-    """As `RMSNorm`; in fp32 or better, which PyTorch's own sees to under autocast."""
-
-    backend = "auto"
-
-    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        if choice.backend(self.backend, x.device.type).backend == "torch":
-            total = x if added is None else x + added
-            return super().forward(x) if added is None else (super().forward(total), total)
-        wide = x.to(self.weight.dtype)
-        return layer_norm(wide, self.weight, self.bias, eps=self.eps, residual=added, backend=self.backend)
-
-
-def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
-    """LayerNorm or RMSNorm over `width` channels (default: the residual stream), in fp32; weights begin at one."""
-    width = width or config.width
-    if config.norm == "rmsnorm":
-        return RMSNorm(width, eps=config.norm_epsilon)
-    return LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "silu": F.silu,
-}
-GATED: dict[str, Callable[..., Tensor]] = {
-    "gelu": geglu,
-    "gelu_tanh": partial(geglu, approximate=True),
-    "silu": swiglu,
-}
-
-
 class FeedForward(nn.Module):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer 2020, GLU variants)."""
 
@@ -141,7 +92,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig, std: InitialStds) -> None:
         super().__init__()
         width, hidden = config.width, config.ffn_channels
-        self.activation, self.gated = ACTIVATIONS[config.activation], GATED.get(config.activation)
+        self.activation, self.gated = activation(config), gated_product(config)
         self.gate = Linear(width, hidden, bias=config.bias, std=std.up) if config.gated else None
         self.up = Linear(width, hidden, bias=config.bias, std=std.up)
         self.down = Linear(hidden, width, bias=config.bias, std=std.down)
@@ -160,7 +111,7 @@ class HeadTransform(nn.Module):
     def __init__(self, config: ModelConfig, std: float) -> None:
         super().__init__()
         self.dense = Linear(config.width, config.embedding_channels, bias=config.bias, std=std)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = activation(config)
         self.norm = norm(config, config.embedding_channels)
 
     def forward(self, x: Tensor) -> Tensor:

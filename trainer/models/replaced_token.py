@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from kernels.attention.dropout import philox
 from trainer.config.model import ModelConfig
+from trainer.models.activations import activation
 from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
 from trainer.models.model import Head, Model, Output
-from trainer.models.parts import ACTIVATIONS, Linear
+from trainer.models.parts import Linear
 
 
 class ReplacedTokenHead(Head):
@@ -23,7 +24,7 @@ class ReplacedTokenHead(Head):
         std = initial_stds(config).other
         self.generator = generator
         self.dense = Linear(config.width, config.width, bias=True, std=std)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = activation(config)
         self.output = Linear(config.width, 1, bias=True, std=std)
 
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.cache import Cache, seen_before
 from trainer.models.initialization import initial_stds
-from trainer.models.parts import Embedding, Linear, computing_dtype, norm
+from trainer.models.norms import norm
+from trainer.models.parts import Embedding, Linear, computing_dtype
 from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
 
 

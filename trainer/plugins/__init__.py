@@ -9,7 +9,7 @@ configuration. A run folder causes no import: it says in plugins.json what its r
 from __future__ import annotations
 
 from trainer.plugins.loading import LOADED, VARIABLE, Plugin, load, named_again, named_in, require_implementations
-from trainer.plugins.records import changed_sources, read_plugins, record, require, sources, write_plugins
+from trainer.plugins.records import changed_sources, origin, read_plugins, record, require, sources, write_plugins
 
 __all__ = [
     "LOADED",
@@ -19,6 +19,7 @@ __all__ = [
     "load",
     "named_again",
     "named_in",
+    "origin",
     "read_plugins",
     "record",
     "require",

@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.launchers import LAUNCHERS
+from trainer.descriptions.norms import NORMS
 from trainer.descriptions.objectives import OBJECTIVES
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.readers import READERS, readers_by_suffix
@@ -23,6 +25,8 @@ KINDS: dict[str, Registry[Any]] = {
     "objectives": OBJECTIVES,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
+    "activations": ACTIVATIONS,
+    "norms": NORMS,
     "trackers": TRACKERS,
     "hooks": HOOKS,
     "readers": READERS,

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -105,7 +106,7 @@ def _load_points(points: Sequence[EntryPoint]) -> None:
     dist = points[0].dist
     name, version = (dist.name, dist.version) if dist else (None, None)
     of = f"{points[0].module}, of the installed {name} {version}"
-    module = imported(points[0].module, of)
+    module = imported(points[0].module, of, f"install {name} again, or uninstall it")
     found: Found = []
     for point in points:
         kind = point.group.removeprefix(PREFIX)
@@ -156,7 +157,8 @@ def require_implementations(taking_part: Iterable[Description]) -> None:
             if one not in classes:
                 continue
             try:
-                registry.implementation(one.name)
+                with redirect_stdout(sys.stderr):
+                    registry.implementation(one.name)
             except UserError:
                 raise
             except Exception as error:

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Collection
+from contextlib import redirect_stdout
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -30,16 +31,19 @@ def place_of(word: str) -> str:
 def module_at(place: str) -> ModuleType:
     """The module that `place_of` found. Raises UserError, in one line, for whatever its import raises."""
     path = Path(place)
-    return _imported_file(path) if path.is_absolute() else imported(place, f"plugins: {place}")
+    if path.is_absolute():
+        return _imported_file(path)
+    return imported(place, f"plugins: {place}", f"one that lies here is a file {place}.py")
 
 
-def imported(name: str, of: str) -> ModuleType:
-    """The module of this name. Raises UserError that begins with `of`."""
+def imported(name: str, of: str, way: str) -> ModuleType:
+    """The module of this name. Raises UserError that begins with `of`, and ends with `way` where there is none."""
     try:
-        return importlib.import_module(name)
+        with redirect_stdout(sys.stderr):  # what a command prints is its own, also as JSON
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise UserError(f"{of}: no module of this name; one that lies here is a file {name}.py") from None
+            raise UserError(f"{of}: no module of this name; {way}") from None
         raise UserError(f"{of}: {said(error)}") from error
 
 
@@ -65,7 +69,8 @@ def _imported_file(path: Path) -> ModuleType:
     assert made is not None and made.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(made)
     try:
-        made.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            made.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         forget(name)
         raise UserError(f"{of}: {said(error)}") from error

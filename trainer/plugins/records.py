@@ -58,6 +58,13 @@ def read_plugins(run: Path) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
+def origin(entry: dict[str, Any]) -> str:
+    """Where the plugin of an entry comes from: its distribution and version, or its file."""
+    if entry.get("distribution"):
+        return f"{entry['distribution']} {entry.get('version')}"
+    return str(entry.get("source"))
+
+
 def require(run: Path) -> None:
     """Raise UserError, with a line for each plugin that the run in this folder uses and that is not loaded."""
     missing = [one for one in read_plugins(run) if one.get("used") and one.get("module") not in LOADED]
@@ -66,11 +73,10 @@ def require(run: Path) -> None:
 
 
 def _way(entry: dict[str, Any]) -> str:
-    source, name = entry.get("source"), entry.get("name")
+    name, of = entry.get("name"), origin(entry)
     if entry.get("distribution"):
-        whose = f"{entry['distribution']} {entry.get('version')}"
-        return f"the run uses the plugin {name} of {whose}, which is not installed; install it, or add plugins=[{name}]"
-    return f"the run uses the plugin {name} ({source}), which is not loaded; add plugins=[{source}]"
+        return f"the run uses the plugin {name} of {of}, which is not installed; install it, or add plugins=[{name}]"
+    return f"the run uses the plugin {name} ({of}), which is not loaded; add plugins=[{of}]"
 
 
 def sources(entries: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import yaml
 
 from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_price_tag, format_quantity
+from trainer.plugins import origin
 from trainer.report.run_data import RunData
 
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
@@ -55,6 +56,8 @@ def card(run_data: RunData) -> str:
             f"- held-out {best['bits_per_byte']:.4f} bits per byte after {best['tokens']:,} tokens "
             f"(the same tokens without context: {best['unigram_bits_per_byte']:.4f})"
         )
+    for one in run_data.plugins:
+        facts.append(f"- plugin `{one.get('name')}`, {origin(one)}, sha256 `{str(one.get('sha256'))[:12]}`")
     sources = run_data.steps.kept[-1].get("sources") if run_data.steps.kept else None
     if sources and len(sources) > 1:
         whole = sum(sources.values())

@@ -9,6 +9,7 @@ from html import escape
 from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_quantity
 from trainer.books.quantity import Quantity
+from trainer.plugins import origin
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
 from trainer.report.html_template import html_document, images, preformatted, tiles
@@ -30,6 +31,7 @@ def run_page(run_data: RunData) -> str:
             "Curves": images({plot.title: svg(plot) for plot in plots(run_data)}),
             **({"Tasks": tasks} if tasks else {}),
             "Logbook": _logbook(run_data),
+            **({"Plugins": _plugins(run_data)} if run_data.plugins else {}),
             "Configuration": preformatted(config.to_yaml()),
             "Environment": preformatted(environment),
         },
@@ -84,6 +86,15 @@ def _source(quantity: Quantity) -> str:
     if quantity.value is None:
         return f"not stated: {quantity.source}" if quantity.source else ""
     return f"{quantity.provenance}: {quantity.source}" if quantity.source else quantity.provenance
+
+
+def _plugins(run_data: RunData) -> str:
+    lines = ["<table><tr><th>plugin</th><th>of</th><th>brings</th><th>sha256 of its source</th></tr>"]
+    for one in run_data.plugins:
+        brings = ", ".join(f"{kind} {name}" for kind, names in one.get("brings", {}).items() for name in names)
+        cells = (one.get("name"), origin(one), brings, one.get("sha256"))
+        lines.append(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>")
+    return "".join(lines) + "</table>"
 
 
 def _logbook(run_data: RunData) -> str:

@@ -13,6 +13,7 @@ from trainer.books.records import Steps, read_json, read_lines, read_steps
 from trainer.books.run_length import known_steps
 from trainer.config import Config, SiteConfig, load
 from trainer.config.numerics import UNKNOWN
+from trainer.plugins import read_plugins
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import SAID, Status
@@ -32,6 +33,7 @@ class RunData:
     environment: Any
     overrides: str  # of all attempts
     numerics: str = UNKNOWN  # the tag of its arithmetic, of several one after the other
+    plugins: tuple[dict[str, Any], ...] = ()  # those it used, as in plugins.json
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -93,6 +95,7 @@ def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
         events=read_lines(run / "events.jsonl"),
         environment=read_json(run / "environment.json"),
         overrides=_overrides(read_json(run / "overrides.json")),
+        plugins=tuple(one for one in read_plugins(run) if one.get("used")),
         numerics=", then ".join(RunFolder(run).numerics(config)) or UNKNOWN,
     )
 

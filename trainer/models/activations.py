@@ -1,0 +1,51 @@
+"""The nonlinearities of `trainer.descriptions.activations`, each made from a model's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import geglu
+from trainer.config.model import ModelConfig
+from trainer.descriptions.activations import ACTIVATIONS
+from trainer.descriptions.registry import imported
+from trainer.utils.errors import UserError
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def activation(config: ModelConfig) -> Activation:
+    """The nonlinearity that the model chooses. Raises UserError where what it names makes no function."""
+    made: Activation = ACTIVATIONS.implementation(config.activation)(config)
+    if not callable(made):
+        place = ACTIVATIONS[config.activation].implementation
+        raise UserError(f"activation {config.activation}: {place} makes no function of a tensor")
+    return made
+
+
+def gated_product(config: ModelConfig) -> Callable[..., Tensor] | None:
+    """The kernel for activation(gate) * up, called as (gate, up, backend=...); None where there is none."""
+    place = ACTIVATIONS[config.activation].gated
+    return None if place is None else imported(place)
+
+
+def gelu(config: ModelConfig) -> Activation:
+    return F.gelu
+
+
+def gelu_tanh(config: ModelConfig) -> Activation:
+    return partial(F.gelu, approximate="tanh")
+
+
+def relu(config: ModelConfig) -> Activation:
+    return F.relu
+
+
+def silu(config: ModelConfig) -> Activation:
+    return F.silu
+
+
+geglu_tanh = partial(geglu, approximate=True)

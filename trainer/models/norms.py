@@ -1,0 +1,78 @@
+"""The norms of `trainer.descriptions.norms`: each token by itself, weights that begin at one and biases at zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from kernels import choice, layer_norm, rms_norm
+from trainer.config.model import ModelConfig
+from trainer.descriptions.norms import NORMS
+from trainer.utils.errors import UserError
+
+
+class Norm(nn.Module):
+    """A norm of one's own has `normalized`; the name and the shape of its parameters are its own.
+
+    Parameters called weight begin at one and others at zero; `starts` (name -> number) says where one does not.
+    """
+
+    starts: dict[str, float]
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """x [..., width], normalised along its last dimension alone; fp32 of an fp32 x."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
+        """norm(x) or (norm(x + added), x + added); in the precision of its parameters, also under autocast."""
+        total = x if added is None else x + added
+        parameter = next(self.parameters(), None)
+        wide = total if parameter is None else total.to(parameter.dtype)
+        return self.normalized(wide) if added is None else (self.normalized(wide), total)
+
+
+class RMSNorm(nn.RMSNorm):
+    """norm(x) or, in one kernel, (norm(x + added), x + added); in the precision of its weight, also under autocast."""
+
+    backend = "auto"
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
+        wide = x.to(self.weight.dtype)
+        return rms_norm(wide, self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
+
+
+class LayerNorm(nn.LayerNorm):
+    """As `RMSNorm`; in fp32 or better, which PyTorch's own sees to under autocast."""
+
+    backend = "auto"
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
+        if choice.backend(self.backend, x.device.type).backend == "torch":
+            total = x if added is None else x + added
+            return super().forward(x) if added is None else (super().forward(total), total)
+        wide = x.to(self.weight.dtype)
+        return layer_norm(wide, self.weight, self.bias, eps=self.eps, residual=added, backend=self.backend)
+
+
+def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
+    """The norm that the model chooses, over `width` channels (default: the residual stream), in fp32.
+
+    Raises UserError where it is no module, or its parameters are not as many as its description says."""
+    width = width or config.width
+    made: nn.Module = NORMS.implementation(config.norm)(config, width)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"norm {config.norm}: {NORMS[config.norm].implementation} makes no torch.nn.Module")
+    told = NORMS[config.norm].parameters(config, width)
+    count = sum(getattr(one, "ds_numel", one.numel()) for one in made.parameters())  # ZeRO 3 has cut it by now
+    if count != told:
+        raise UserError(f"norm {config.norm}: {count} parameters over {width} channels, its description says {told}")
+    return made
+
+
+def make_rms_norm(config: ModelConfig, width: int) -> nn.Module:
+    return RMSNorm(width, eps=config.norm_epsilon)
+
+
+def make_layer_norm(config: ModelConfig, width: int) -> nn.Module:
+    return LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
