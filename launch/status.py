@@ -16,7 +16,7 @@ from launch.launcher import JobState, launcher_of
 from launch.records import LaunchRecord, read_launch
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import known_steps
-from trainer.report import RunData, read_run
+from trainer.report import NOT_STARTED, RunData, read_run, state_of
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, left_out
 
@@ -86,11 +86,8 @@ def _state(run_data: RunData, jobs: list[JobState]) -> str:
     live = [job.text for job in jobs if job.live]
     if live:
         return next((state for state in live if state.startswith("running")), live[0])
-    if RunFolder(run_data.run).holder() is not None:
-        return "running"
-    if not run_data.events:
-        return jobs[0].text if jobs else "not started"
-    return run_data.status
+    state = state_of(run_data)
+    return jobs[0].text if jobs and state == NOT_STARTED else state
 
 
 def _price(run_data: RunData) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from trainer.report.card import card
 from trainer.report.html_page import run_page
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
 from trainer.report.publishing import write_data_card
-from trainer.report.run_data import RunData, read_run
+from trainer.report.run_data import NOT_STARTED, RunData, read_run, state_of
 from trainer.utils.files import write_atomic
 
 __all__ = [
+    "NOT_STARTED",
     "RunData",
     "append_ledger",
     "finish_report",
@@ -26,6 +27,7 @@ __all__ = [
     "ledger_json",
     "read_run",
     "report_attempt",
+    "state_of",
     "write_report",
 ]
 

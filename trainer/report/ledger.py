@@ -1,6 +1,7 @@
 """runs/ledger.jsonl: every run of a root, also failed and killed ones: the true cost of the research.
 
-The last line of a run wins. Runs that could not write a line are found by their folders.
+The last line of a run wins. Runs that have not finished are read from their folders where these still lie there: one
+that was killed could write no line, one that runs again has an old one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from typing import Any
 from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
-from trainer.report.run_data import read_run
+from trainer.report.run_data import NOT_STARTED, RUNNING, read_run, state_of
 from trainer.utils.errors import left_out
 from trainer.utils.outcomes import Status
 
-KINDS = ("final", "tuning", "failed")  # the best finished run, the other finished ones, all others
+# The best finished run, the other finished ones, those that a process holds now, those that can be resumed, those that
+# an error or a policy ended, those whose process could say nothing any more, and those that have not begun.
+KINDS = ("final", "tuning", "running", "stopped", "failed", "lost", "not started")
+UNFINISHED: dict[Any, str] = {
+    Status.STOPPED: "stopped",
+    Status.FAILED: "failed",
+    Status.HALTED: "failed",
+    Status.INTERRUPTED: "lost",
+    RUNNING: "running",
+    NOT_STARTED: "not started",
+}
 
 
 def append_ledger(run: Path) -> None:
@@ -40,7 +51,8 @@ def append_ledger(run: Path) -> None:
         os.close(descriptor)
 
 
-def _line(run: Path) -> dict[str, Any]:
+def _line(run: Path, *, looked_at: bool = False) -> dict[str, Any]:
+    """looked_at: from outside, where whoever holds the folder runs; else its own process says how it ended."""
     run_data = read_run(run)
     best = run_data.best
     return {
@@ -48,7 +60,7 @@ def _line(run: Path) -> dict[str, Any]:
         "experiment": run.parent.name,
         "science_hash": run_data.config.science_hash(),
         "numerics": run_data.numerics,
-        "status": run_data.status,
+        "status": state_of(run_data) if looked_at else run_data.status,
         "time": run_data.events[-1].get("time") if run_data.events else None,
         "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
         "replayed_steps": len(run_data.steps.replayed),
@@ -124,20 +136,21 @@ def is_root(root: Path) -> bool:
 
 
 def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
-    """The last line of every run of a root, by `<experiment>/<run id>`; killed runs are read from their folders."""
+    """The last line of every run of a root, by `<experiment>/<run id>`; of unfinished runs what their folders say."""
     lines = {line["run"]: line for line in read_lines(root / "ledger.jsonl") if isinstance(line.get("run"), str)}
     for config in sorted(root.glob("*/*/config.yaml")):
         name = f"{config.parent.parent.name}/{config.parent.name}"
-        if name not in lines:
+        if lines.get(name, {}).get("status") != Status.FINISHED:
             try:
-                lines[name] = _line(config.parent)
+                lines[name] = _line(config.parent, looked_at=True)
             except (ValueError, OSError) as error:
                 left_out(name, error)
     return lines
 
 
 def ledger(root: Path) -> dict[str, Account]:
-    """What each experiment of a root cost: its best run, the others, the failed ones, and steps that were replayed."""
+    """What each experiment of a root cost: its best run, the others, the unfinished ones by what became of them, and
+    steps that were replayed."""
     by_experiment: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in read_ledger(root).values():
         by_experiment[str(line.get("experiment"))].append(line)
@@ -150,7 +163,7 @@ def ledger(root: Path) -> dict[str, Account]:
         account.scores = sorted(line["held_out_bits_per_byte"] for line in scored)
         final = min(scored, key=lambda line: line["held_out_bits_per_byte"], default=finished[-1] if finished else None)
         for line in lines:
-            kind = "final" if line is final else "tuning" if line in finished else "failed"
+            kind = "final" if line is final else "tuning" if line in finished else _unfinished(line)
             share = _new_share(line, seen)
             account.copies += share < 1
             _add(account, kind, line, share)
@@ -158,6 +171,11 @@ def ledger(root: Path) -> dict[str, Account]:
                 for name, (group, leaf) in QUANTITIES.items():
                     account.scored[name].add(((line.get("measured") or {}).get(group) or {}).get(leaf))
     return accounts
+
+
+def _unfinished(line: dict[str, Any]) -> str:
+    """The kind of a run that has not finished. What an old line calls running and has no folder any more is lost."""
+    return UNFINISHED.get(line.get("status"), "lost")
 
 
 def _new_share(line: dict[str, Any], seen: set[str]) -> float:
@@ -186,9 +204,15 @@ def ledger_json(accounts: dict[str, Account]) -> dict[str, Any]:
     def plain(part: Sum) -> dict[str, Any]:
         return {"value": part.value if part.known else None, "known": part.known, "runs": part.runs}
 
+    for account in accounts.values():
+        for name in QUANTITIES:  # who reads `failed` finds it, also where nothing failed
+            account.sums["failed"][name] = account.sums["failed"][name]
     return {
         experiment: {
-            **{kind: {name: plain(part) for name, part in sums.items()} for kind, sums in account.sums.items()},
+            **{
+                kind.replace(" ", "_"): {name: plain(part) for name, part in sums.items()}
+                for kind, sums in account.sums.items()
+            },
             "total": {name: plain(account.total(name)) for name in QUANTITIES},
             "expected_best_bits_per_byte": account.expected_best(),
             "copied_runs": account.copies,
@@ -210,7 +234,7 @@ def format_ledger(accounts: dict[str, Account]) -> str:
             runs = max((part.runs for part in sums.values()), default=0)
             if runs:
                 cells = [_cell(part, UNITS.get(name, name)) for name, part in sums.items()]
-                lines.append(f"  {kind:<7} {runs:>4} run{' ' if runs == 1 else 's'}  " + "  ".join(cells))
+                lines.append(f"  {kind:<11} {runs:>4} run{' ' if runs == 1 else 's'}  " + "  ".join(cells))
         if account.copies:
             lines.append(f"  {account.copies} run(s) are copies; what they brought along counts once")
         if len(account.scores) > 1:

@@ -76,6 +76,16 @@ class RunData:
         return Status.FINISHED if reached >= (known_steps(self.config) or math.inf) else Status.INTERRUPTED
 
 
+RUNNING, NOT_STARTED = "running", "not started"
+
+
+def state_of(run_data: RunData) -> str:
+    """A `Status`, or RUNNING where a process of this host holds the folder, or NOT_STARTED where nothing has begun."""
+    if RunFolder(run_data.run).holder() is not None:
+        return RUNNING
+    return run_data.status if run_data.events else NOT_STARTED
+
+
 def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
     """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
     if not (run / "config.yaml").is_file():

@@ -11,6 +11,7 @@ from run_folders import energy_lines, make_run, step_line, write_lines
 from trainer.cli.main import main
 from trainer.config import SiteConfig, load
 from trainer.report import append_ledger, format_ledger, ledger, ledger_json, read_run, write_report
+from trainer.run_folder import RunFolder
 
 FRANCE = SiteConfig(name="fr", pue=1.2, gco2e_per_kwh=56.0, intensity_year=2023, intensity_source="a grid report")
 
@@ -38,11 +39,11 @@ def test_final_tuning_failed_and_wasted(tmp_path):
     for run in runs.values():  # the killed one could not
         append_ledger(run)
     account = next(iter(ledger(tmp_path).values()))
-    kwh = {kind: account.sums[kind]["kwh"] for kind in ("final", "tuning", "failed")}
+    kwh = {kind: account.sums[kind]["kwh"] for kind in ("final", "tuning", "lost")}
     assert {kind: (part.value, part.runs) for kind, part in kwh.items()} == {
         "final": (pytest.approx(1), 1),
         "tuning": (pytest.approx(2), 2),
-        "failed": (pytest.approx(2), 1),
+        "lost": (pytest.approx(2), 1),
     }
     assert account.total("kwh").value == pytest.approx(5)
     assert account.scores[0] == 1.5
@@ -55,6 +56,30 @@ def test_final_tuning_failed_and_wasted(tmp_path):
     text = format_ledger(ledger(tmp_path))
     assert "expected best bits per byte against budget" in text
     assert text.splitlines()[-1].split() == ["3", "0.01444", "3", "1.6852", "1.5000"]
+
+
+def test_what_became_of_runs_that_have_not_finished(tmp_path):
+    runs = {name: make_run(tmp_path, name=name, steps=5) for name in ("held", "stopped", "halted", "failed", "killed")}
+    for name in ("stopped", "halted", "failed"):
+        with (runs[name] / "events.jsonl").open("a") as events:
+            events.write(json.dumps({"name": name, "time": 2e9, "step": 5, "data": {"status": name}}) + "\n")
+        append_ledger(runs[name])
+    (make_run(tmp_path, name="queued", steps=0) / "events.jsonl").unlink()
+    # Resumed after it had stopped, and killed then: its line in the ledger is old.
+    again = make_run(tmp_path, name="again", steps=5)
+    with (again / "events.jsonl").open("a") as events:
+        events.write(json.dumps({"name": "stopped", "time": 2e9, "step": 5, "data": {"status": "stopped"}}) + "\n")
+        append_ledger(again)
+        events.write(json.dumps({"name": "resume", "time": 3e9, "step": 5, "data": {}}) + "\n")
+    held = RunFolder(runs["held"]).lock()
+    account = next(iter(ledger(tmp_path).values()))
+    held.close()
+    counts = {kind: max((part.runs for part in sums.values()), default=0) for kind, sums in account.sums.items()}
+    expected = {"running": 1, "stopped": 1, "failed": 2, "lost": 2, "not started": 1}
+    assert {kind: count for kind, count in counts.items() if count} == expected
+    assert next(iter(ledger(tmp_path).values())).sums["lost"]["kwh"].runs == 3
+    shutil.rmtree(runs["stopped"])  # what its line says stays
+    assert next(iter(ledger(tmp_path).values())).sums["stopped"]["kwh"].runs == 1
 
 
 def test_nobody_measured_is_null_and_some_measured_says_how_many(tmp_path):
@@ -92,7 +117,7 @@ def test_damaged_run_folders_do_not_hide_the_others(tmp_path):
 def test_the_root_is_found_where_only_killed_runs_lie(tmp_path, capsys):
     run = make_run(tmp_path, steps=3)
     assert main(["ledger", str(tmp_path)]) == 0
-    assert "failed" in capsys.readouterr().out
+    assert "lost" in capsys.readouterr().out
     for wrong, hint in ((run.parent, f"did you mean {tmp_path}?"), (tmp_path / "none", f"did you mean {tmp_path}?")):
         assert main(["ledger", str(wrong)]) == 2
         assert hint in capsys.readouterr().err
