@@ -88,7 +88,9 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
                 write_whole(listing.with_suffix(".card.json"), json.dumps(described, indent=1).encode())
                 write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
     report = json.loads(listing.read_text())["report"]
-    prepared = replace(open_prepared(folder), report={**report, "card": str(listing.with_suffix(".card.md"))})
+    prepared = replace(
+        open_prepared(folder), report={**report, "notes": notes, "card": str(listing.with_suffix(".card.md"))}
+    )
     check_opened(prepared)
     if prepared.vocabulary > config.vocabulary:
         raise UserError(

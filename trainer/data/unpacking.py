@@ -34,7 +34,7 @@ BY_SUFFIX = {
 }
 # Packed bytes that are unpacked at a time: no more than about 100 MB come of them. zstd's size is part of what a
 # document's parts are, and with them of a trained tokenizer.
-STEP = {"gzip": 1 << 14, "zstd": 1 << 14, "xz": 1 << 12, "bzip2": 1 << 12}
+STEP = {"gzip": 1 << 13, "zstd": 1 << 14, "xz": 1 << 12, "bzip2": 1 << 12}
 
 
 class Readable(Protocol):
