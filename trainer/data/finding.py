@@ -16,7 +16,7 @@ from trainer.data.formats import OF_THE_SYSTEM, Kind, kind_of
 from trainer.data.huggingface_dataset import SCHEME
 from trainer.descriptions.readers import COMPRESSED, DEFAULT, READERS, readers_by_suffix, suffix_of
 from trainer.utils.errors import UserError, nearest
-from trainer.utils.urls import is_remote
+from trainer.utils.urls import SCHEMES, is_remote
 
 Fetch = Callable[[str, DataConfig, list[str]], Path]  # (URL, group of its source, notes) -> what it is on this disk
 KINDS = (
@@ -52,6 +52,10 @@ def files_of(origin: str, key: str, data: DataConfig, fetch: Fetch | None, notes
 
 
 def _matches(key: str, given: str, data: DataConfig, fetch: Fetch | None, notes: list[str]) -> list[Path]:
+    if "://" in given and not (given.startswith(SCHEME) or is_remote(given)):
+        raise UserError(
+            f"{key}: {given.partition('://')[0]}:// is no place to read from; there are hf, {', '.join(SCHEMES)}"
+        )
     if fetch is not None and (given.startswith(SCHEME) or is_remote(given)):
         return [fetch(given, data, notes)]
     pattern = str(Path(given).expanduser())

@@ -3,6 +3,7 @@
 <cache>/listings/<key>.json       these files, sizes and times were read before: the folder that came of it
         listings/<key>.card.md    their data card, also as JSON
         datasets/<key>/           data sets of the Hugging Face hub (see huggingface_dataset.py)
+        remote/<key>/             files of buckets and web servers (see remote.py)
         tokenizers/<key>.model    trained tokenizers
         tokens/<key>/             prepared corpora (see shards.py)
 """
@@ -35,12 +36,14 @@ from trainer.data.document import DocumentPart, Source
 from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
+from trainer.data.remote import fetched_remote, stored_remote
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
 from trainer.data.verification import check_opened
 from trainer.descriptions.readers import reader_of
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder
+from trainer.utils.urls import is_remote
 
 Progress = Callable[[str, int, int], None]
 PROGRESS_BYTES = 1 << 20  # between two words about progress
@@ -104,7 +107,7 @@ def prepared_folder(config: Config) -> Path | None:
     """Where the prepared corpus of a config lies; null where there is none. Nothing is made and nothing fetched."""
     root = cache_root(config)
     try:
-        files = sources(config.data, lambda uri, data, notes: stored(uri, data.field, root))
+        files = sources(config.data, lambda uri, data, notes: _stored(uri, data, root))
     except FileNotFoundError:
         return None
     return _remembered(root, _listing(config, root, files, _imported(config)))
@@ -120,10 +123,17 @@ def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
     return _trained(config, root, files, _survey(config, files, progress), progress)
 
 
+def _stored(uri: str, data: DataConfig, root: Path) -> Path:
+    return stored_remote(uri, root) if is_remote(uri) else stored(uri, data.field, root)
+
+
 def _files(config: Config, root: Path, progress: Progress, notes: list[str] | None = None) -> list[Source]:
     """The corpus's files; data sets of the hub are streamed into the cache first. notes: as `sources` takes them."""
 
     def fetch(uri: str, data: DataConfig, said: list[str]) -> Path:
+        if is_remote(uri):
+            with _lock(root / "remote" / _key({"uri": uri}), progress):
+                return fetched_remote(uri, data, root, progress, said)
         with _lock(root / "datasets" / _key({"uri": uri}), progress):
             return fetched(uri, data.field, root, progress)
 
