@@ -39,16 +39,19 @@ def data(arguments: list[str]) -> int:
     if what == "card":
         return _card([word for word in words if word != what], "--json" in flags)
     from trainer.compose import compose
-    from trainer.data import prepare
+    from trainer.data import prepare, said_unknown, unknown_share
     from trainer.utils.progress import progress_bar
 
     with progress_bar() as progress:
         prepared = prepare(compose(words), progress)
+    unknown = unknown_share(prepared, "held_out")
     facts = {
         "folder": str(prepared.folder),
         "fingerprint": prepared.fingerprint,
         "vocabulary": prepared.vocabulary,
         **{name: vars(getattr(prepared, name)) for name in ("train", "held_out")},
+        "unknown_share": unknown,
+        "notes": prepared.report.get("notes", []),
     }
     if "--json" in flags:
         print(json.dumps(facts, indent=1, default=str))
@@ -57,6 +60,10 @@ def data(arguments: list[str]) -> int:
             split = getattr(prepared, name)
             print(f"{name:<9} {split.documents:>9,} documents  {split.bytes:>13,} bytes  {split.tokens:>13,} tokens")
         print(f"baseline  {prepared.held_out.unigram_bits_per_byte:.3f} bits/byte (unigram entropy, held-out tokens)")
+        if line := said_unknown(unknown, "held-out"):
+            print(f"unknown   {line}")
+        for note in facts["notes"]:
+            print(f"note      {note}")
         print(f"shards    {prepared.folder}")
     return 0
 

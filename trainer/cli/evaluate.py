@@ -75,6 +75,7 @@ def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:
 
 
 def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
+    from trainer.data import said_unknown
     from trainer.evaluate.held_out import held_out
     from trainer.evaluate.results import keep_results, writing_to
     from trainer.utils.progress import progress_bar
@@ -95,6 +96,8 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
             f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text (unigram baseline "
             f"{result['unigram_bits_per_byte']:.4f}, {abs(below):.1%} {'below' if below >= 0 else 'above'} it)"
         )
+    if line := said_unknown(result["unknown_share"], "held-out"):
+        print(f"  {line}")
     passages = result["passages"]
     if passages:
         print(f"  {passages['measure']}: {_passages_line(passages)}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
@@ -15,6 +16,7 @@ from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Paths, Section, key
+from trainer.utils.urls import without_secrets
 
 
 @with_keys
@@ -31,14 +33,44 @@ class ObjectiveConfig(Choosing):
         return OBJECTIVES[self.name]
 
 
+def _encoding(name: str) -> str:
+    """The name of a text encoding, as Python spells it. Raises ValueError."""
+    try:
+        found = codecs.lookup(name)
+        if found._is_text_encoding and found.incrementaldecoder is not None and found.name not in NO_TEXT_OF_FILES:
+            return found.name
+    except (LookupError, ValueError):
+        pass
+    raise ValueError(f"{name!r} is no encoding of text; utf-8, latin-1, cp1252, utf-16-le, gb18030, shift_jis ... are")
+
+
+def _format(name: str | None) -> str | None:
+    if name is not None and name not in READERS:
+        raise ValueError(f"{name!r} is no kind of files{nearest(name, READERS)}; there are {', '.join(READERS)}")
+    return name
+
+
+OF_A_SOURCE = ("path", "field", "document", "encoding", "format")  # keys of the group that a source states for itself
+NO_TEXT_OF_FILES = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
+Encoding = Annotated[str, AfterValidator(_encoding)]
+Format = Annotated[str | None, AfterValidator(_format)]
+Places = Annotated[Paths, AfterValidator(without_secrets)]
+
+
 class SourceConfig(Section):
     """One of the texts that a mixture is made of."""
 
-    path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst")
+    path: Places = key((), "files, folders or globs of text, JSONL and Parquet, plain or compressed")
     weight: float | None = key(None, "share of the tokens, relative to the others; null: by size and data.alpha", ge=0)
     epochs: float | None = key(None, "most often that it is read, then the others take its share", "epochs", gt=0)
     language: str | None = key(None, "language, e.g. de; reported, never guessed")
     licence: str | None = key(None, "licence as its owner states it; reported, never guessed")
+    field: str | None = key(None, "field that holds its text; null: data.field", introduced=None)
+    document: Literal["file", "paragraph", "line"] | None = key(
+        None, "what one document is in its text files; null: data.document", introduced=None
+    )
+    encoding: Encoding | None = key(None, "encoding of its files; null: data.encoding", introduced=None)
+    format: Format = key(None, "kind of its files; null: data.format", introduced=None)
 
     @model_validator(mode="after")
     def _given(self) -> SourceConfig:
@@ -66,7 +98,13 @@ class DataConfig(Choosing):
     name: Literal["stdlib", "text", "mixture"] = key(
         "stdlib", "corpus: Python's own standard library, text files of yours, or a mixture of such"
     )
-    path: Paths = key((), "files, folders or globs of text, JSONL and Parquet, plain, .gz or .zst; for data=text")
+    path: Places = key((), "files, folders or globs of text, JSONL and Parquet, plain or compressed; for data=text")
+    encoding: Encoding = key(
+        "utf-8", "encoding of files that do not begin with a byte order mark, e.g. latin-1", introduced="utf-8"
+    )
+    format: Format = key(
+        None, "kind of the files (text, jsonl, parquet ...); null: their content and their names tell", introduced=None
+    )
     sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
     packing: Literal["packed", "padded", "best_fit"] = key(
         "packed",
@@ -79,12 +117,18 @@ class DataConfig(Choosing):
     longest: int | None = key(None, "longer documents are left out", "characters", ge=1)
     held_out: float = key(0.05, "share of the documents (chosen by hash) that is never trained on", gt=0, lt=0.5)
     sources: dict[str, SourceConfig] = key(
-        {}, "for data=mixture: name of a source -> path, weight, epochs, language, licence"
+        {}, "for data=mixture: name of a source -> path, weight, epochs, language, licence, field, document ..."
     )
     alpha: float = key(1.0, "sources without weights: their share is their size to this power (XLM-R 0.3)", ge=0, le=1)
     stages: tuple[StageConfig, ...] = key(
         (), "weights and sequence lengths that change along the run; the last stage holds to the end"
     )
+
+    def of_source(self, origin: str) -> DataConfig:
+        """The group as it holds for the files of this source of a mixture: its own keys where it states them."""
+        source = self.sources.get(origin)
+        own = {name: getattr(source, name, None) for name in OF_A_SOURCE}
+        return self.model_copy(update={name: value for name, value in own.items() if value is not None})
 
     @field_validator("stages", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.data.loader import Examples, StepBatch, StepLoader
 from trainer.data.preparation import prepare
 from trainer.data.samples import Samples, check
-from trainer.data.shards import Prepared, SplitInfo, open_prepared
+from trainer.data.shards import Prepared, SplitInfo, open_prepared, said_unknown, unknown_share
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.usage import DataUsage, describe, tokens_by_source
 
@@ -22,5 +22,7 @@ __all__ = [
     "describe",
     "open_prepared",
     "prepare",
+    "said_unknown",
     "tokens_by_source",
+    "unknown_share",
 ]

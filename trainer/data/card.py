@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainer.config import Config
-from trainer.data.shards import SPLITS, Prepared, TokenStream
+from trainer.data.shards import SPLITS, Prepared, TokenStream, unknown_share
 from trainer.data.tokenizer import Tokenizer
 
 # Questions of datasheets and data statements that no program can answer.
@@ -52,7 +52,9 @@ def card(config: Config, prepared: Prepared) -> dict[str, Any]:
             "kind": "imported" if config.tokenizer.path else config.tokenizer.name,
             "vocabulary": prepared.vocabulary,
             "sha256": tokenizer.sha256,
+            "unknown_share": {split: unknown_share(prepared, split) for split in SPLITS},
         },
+        "notes": report.get("notes", []),
         "sources": sources,
         "questions": dict.fromkeys(QUESTIONS),
         "files": [{"file": entry["file"], "sha256": entry["sha256"]} for entry in prepared.manifest["files"]],
@@ -151,7 +153,12 @@ def format_card(found: dict[str, Any]) -> str:
         "",
         "## Tokenizer",
         "{kind}, {vocabulary:,} pieces, sha256 `{sha256}`.".format(**found["tokenizer"]),
+        _unknown(found["tokenizer"]["unknown_share"]),
         "",
+        *(
+            ["## Not read, or not as it may be meant", *(f"- {note}" for note in found["notes"]), ""]
+            * bool(found["notes"])
+        ),
         "## Files",
         *(f"- `{entry['file']}` `{entry['sha256']}`" for entry in found["files"]),
         "",
@@ -159,6 +166,11 @@ def format_card(found: dict[str, Any]) -> str:
         *(f"- {what}" for what in found["not_stated"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _unknown(shares: dict[str, float | None]) -> str:
+    said = [f"{share:.4%} of {split}" for split, share in shares.items() if share is not None]
+    return f"Tokens that are `<unk>`: {', '.join(said)}." if said else "It has no `<unk>`."
 
 
 def _sources(sources: list[dict[str, Any]]) -> list[str]:

@@ -10,13 +10,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Source:
-    """One file of the corpus. `name` does not depend on where the corpus lies; `origin` is its part of a mixture."""
+    """One file of the corpus. `name` does not depend on where the corpus lies; `origin` is its part of a mixture.
+
+    reader: name of what reads it. encoding: of its bytes; utf-8-sig, utf-16 and utf-32 begin with a byte order mark.
+    """
 
     origin: str
     name: str
     path: Path
     size: int
     mtime_ns: int
+    reader: str = "text"
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True)

@@ -1,76 +1,57 @@
-"""The bytes of a corpus's files, unpacked; in blocks and in lines.
+"""The bytes of a corpus's files, unpacked and in UTF-8; in blocks and in lines.
 
 A file of any size is read in little memory: in blocks of about a mebibyte, cut behind a newline.
 """
 
 from __future__ import annotations
 
-import gzip
-import importlib
-import zlib
+import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
 
 from trainer.data.document import Source
+from trainer.data.unpacking import Readable, unpacked
 from trainer.utils.errors import UserError
 
 BLOCK_BYTES = 1 << 20
+LOOK_BYTES = 1 << 16  # first bytes that tell what a file is
 LONGEST_LINE = 1 << 26
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked; UserError when the packed file is torn."""
-    suffix = source.path.suffix.lower()
-    try:
-        if suffix == ".gz":
-            with gzip.open(source.path) as unpacked:
-                yield unpacked  # type: ignore[misc]
-        elif suffix == ".zst":
-            with source.path.open("rb") as packed:
-                yield _Zstd(packed, source)  # type: ignore[misc]
-        else:
-            with source.path.open("rb") as file:
-                yield file
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"data: {source.path} is no whole gzip file: {error}") from None
+def opened(source: Source) -> Iterator[Readable]:
+    """The file's bytes, unpacked and in UTF-8; UserError when the file is torn or in another encoding."""
+    with source.path.open("rb") as file:
+        head = file.read(LOOK_BYTES)
+        file.seek(0)
+        stream, _, _ = unpacked(file, source.path, head, BLOCK_BYTES)
+        yield stream if source.encoding == "utf-8" else Recoded(stream, source)
 
 
-class _Zstd:
-    """Unpacks frame after frame; the library's own stream takes a torn file for a whole one."""
+class Recoded:
+    """The bytes in UTF-8, without a byte order mark."""
 
-    def __init__(self, packed: IO[bytes], source: Source) -> None:
-        self.packed, self.source = packed, source
-        self.library = library("zstandard", source)
-        self.frame: Any = None
+    def __init__(self, stream: Readable, source: Source) -> None:
+        self.stream, self.source = stream, source
+        self._decoder = codecs.getincrementaldecoder(source.encoding)()
+        self._read = 0
 
     def read(self, size: int) -> bytes:
-        """Some bytes, none at the end."""
+        """Some bytes, none at the end; about as many as were asked for."""
         while True:
-            rest = self.frame.unused_data if self.frame is not None and self.frame.eof else b""
-            block = rest or self.packed.read(min(size, 1 << 14))
-            if not block:
-                if self.frame is not None and not self.frame.eof:
-                    raise UserError(f"data: {self.source.path} is no whole zstd file: it ends inside a frame")
-                return b""
-            if self.frame is None or self.frame.eof:
-                self.frame = self.library.ZstdDecompressor().decompressobj()
+            block = self.stream.read(size)
             try:
-                unpacked: bytes = self.frame.decompress(block)
-            except self.library.ZstdError as error:
-                raise UserError(f"data: {self.source.path} is no whole zstd file: {error}") from None
-            if unpacked:
-                return unpacked
-
-
-def library(name: str, source: Source) -> Any:
-    """A package that files like this one need. Raises UserError where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.split(".")[0]
-        raise UserError(f"data: {source.path} needs {package}; run pip install {package}") from None
+                text = self._decoder.decode(block, final=not block)
+            except UnicodeError as error:
+                before = self._read - len(getattr(error, "object", b"")) + len(block)
+                place = f" at byte {before + error.start:,}" if isinstance(error, UnicodeDecodeError) else ""
+                name = self.source.encoding.removesuffix("-sig").upper()
+                raise UserError(
+                    f"data: {self.source.path} is not {name}{place}: {getattr(error, 'reason', error)}"
+                ) from None
+            self._read += len(block)
+            if text or not block:
+                return text.encode(errors="surrogatepass")
 
 
 def blocks(source: Source) -> Iterator[bytes]:
@@ -115,5 +96,5 @@ def decoded(source: Source, content: bytes, offset: int) -> str:
     except UnicodeDecodeError as error:
         raise UserError(
             f"data: {source.path} is not UTF-8 at byte {offset + error.start:,} (0x{content[error.start]:02x}); "
-            "convert it, e.g. with iconv -f latin1 -t utf-8"
+            "name its encoding, e.g. data.encoding=latin-1 or cp1252"
         ) from None

@@ -33,6 +33,11 @@ def token_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
     wanted = int((begins + lengths).max(initial=0))
     if len(tokens) < wanted:
         raise UserError(f"data: {bin_path} is cut short: {len(tokens):,} tokens are there, its index lists {wanted:,}")
+    if len(tokens) * dtype.itemsize != bin_path.stat().st_size or len(tokens) > int(lengths.sum()):
+        raise UserError(
+            f"data: {source.path} is damaged, or not that of {bin_path.name}: it lists {int(lengths.sum()):,} tokens "
+            f"of {dtype.itemsize} bytes, {bin_path.stat().st_size:,} bytes are there"
+        )
     share = source.size // max(1, len(edges) - 1)
     for number, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         pieces = [tokens[begins[k] : begins[k] + lengths[k]] for k in range(first, last)]
@@ -55,9 +60,27 @@ def _index(source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype
     lengths = np.frombuffer(content, "<i4", sequences, HEADER.size).astype(np.int64)
     offsets = np.frombuffer(content, "<i8", sequences, HEADER.size + 4 * sequences)
     edges = np.frombuffer(content, "<i8", documents, HEADER.size + 12 * sequences)
-    if (np.diff(edges) < 0).any() or edges.max(initial=0) > sequences or (lengths < 0).any() or (offsets < 0).any():
-        raise UserError(f"data: {source.path} is damaged: its documents do not follow one another")
-    return lengths, offsets, edges, np.dtype(DTYPES[code])
+    dtype = np.dtype(DTYPES[code])
+    if wrong := _damage(lengths, offsets, edges, dtype):
+        raise UserError(f"data: {source.path} is damaged: {wrong}")
+    return lengths, offsets, edges, dtype
+
+
+def _damage(lengths: np.ndarray, offsets: np.ndarray, edges: np.ndarray, dtype: np.dtype) -> str | None:
+    """What of an index cannot be: its documents cover all sequences, and no two sequences share tokens."""
+    if (np.diff(edges) < 0).any() or edges.max(initial=0) > len(lengths):
+        return "its documents do not follow one another"
+    if not len(edges) or edges[0] != 0 or edges[-1] != len(lengths):
+        ends = f"{edges[0]} to {edges[-1]}" if len(edges) else "none"
+        return f"its document edges ({ends}) do not cover its {len(lengths):,} sequences"
+    if (lengths < 0).any() or (offsets < 0).any():
+        return "a sequence has a negative length or place"
+    if (offsets % dtype.itemsize).any():
+        return f"a sequence begins inside a token of {dtype.itemsize} bytes"
+    filled = lengths > 0
+    order = np.argsort(offsets[filled], kind="stable")
+    begins, ends_at = offsets[filled][order], (offsets + lengths * dtype.itemsize)[filled][order]
+    return "two sequences overlap" if (begins[1:] < ends_at[:-1]).any() else None
 
 
 def with_text(parts: Iterator[tuple[str, DocumentPart]], config: Config) -> Iterator[tuple[str, DocumentPart]]:

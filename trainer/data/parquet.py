@@ -9,6 +9,7 @@ from pyarrow import parquet
 
 from trainer.config import DataConfig
 from trainer.data.document import DocumentPart, Source
+from trainer.data.readers import value_at
 from trainer.utils.errors import UserError, nearest
 
 
@@ -18,6 +19,8 @@ def parquet_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart
     try:
         with parquet.ParquetFile(source.path) as file:
             names = file.schema_arrow.names
+            leaves = (file.schema.column(number).path for number in range(len(file.schema.names)))
+            names += [leaf for leaf in leaves if leaf not in names]
             if field not in names:
                 raise UserError(
                     f"data: {source.path} has no column {field!r}{nearest(field, names)}; "
@@ -26,8 +29,9 @@ def parquet_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart
             rows = file.metadata.num_rows
             number = 0
             for batch in file.iter_batches(batch_size=256, columns=[field]):
-                for text in batch.column(0).to_pylist():
+                for row in batch.to_pylist():
                     number += 1
+                    text = value_at(row, field, f"{source.path} row {number}")
                     if not isinstance(text, str):
                         raise UserError(f"data: {source.path} row {number}: {field!r} holds no text but {text!r:.40}")
                     yield DocumentPart(f"{source.name}:{number}", text, True, True, source.size // max(rows, 1))

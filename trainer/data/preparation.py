@@ -3,6 +3,7 @@
 <cache>/listings/<key>.json       these files, sizes and times were read before: the folder that came of it
         listings/<key>.card.md    their data card, also as JSON
         datasets/<key>/           data sets of the Hugging Face hub (see huggingface_dataset.py)
+        remote/<key>/             files of buckets and web servers (see remote.py)
         tokenizers/<key>.model    trained tokenizers
         tokens/<key>/             prepared corpora (see shards.py)
 """
@@ -15,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.config import Config
+from trainer.config import Config, DataConfig
 from trainer.config.host import cache_root
+from trainer.config.science import OF_A_SOURCE
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
@@ -33,11 +36,14 @@ from trainer.data.document import DocumentPart, Source
 from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
+from trainer.data.remote import fetched_remote, stored_remote
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
 from trainer.data.verification import check_opened
+from trainer.descriptions.readers import reader_of
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder
+from trainer.utils.urls import is_remote
 
 Progress = Callable[[str, int, int], None]
 PROGRESS_BYTES = 1 << 20  # between two words about progress
@@ -68,20 +74,26 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
 
 def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
     imported = _imported(config)
-    files = _files(config, root, progress)
+    notes: list[str] = []
+    files = _files(config, root, progress, notes)
     listing = _listing(config, root, files, imported)
     folder = _remembered(root, listing)
     if folder is None:
         with _lock(listing, progress):
             folder = _remembered(root, listing)
             if folder is None:
+                for note in notes:
+                    print(f"isoflop: {note}", file=sys.stderr)
                 folder, report = _build(config, root, files, imported, progress)
+                report["notes"] = notes
                 described = card(config, replace(open_prepared(folder), report=report))
                 write_whole(listing.with_suffix(".card.md"), format_card(described).encode())
                 write_whole(listing.with_suffix(".card.json"), json.dumps(described, indent=1).encode())
                 write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
     report = json.loads(listing.read_text())["report"]
-    prepared = replace(open_prepared(folder), report={**report, "card": str(listing.with_suffix(".card.md"))})
+    prepared = replace(
+        open_prepared(folder), report={**report, "notes": notes, "card": str(listing.with_suffix(".card.md"))}
+    )
     check_opened(prepared)
     if prepared.vocabulary > config.vocabulary:
         raise UserError(
@@ -95,7 +107,7 @@ def prepared_folder(config: Config) -> Path | None:
     """Where the prepared corpus of a config lies; null where there is none. Nothing is made and nothing fetched."""
     root = cache_root(config)
     try:
-        files = sources(config.data, lambda uri: stored(uri, config.data.field, root))
+        files = sources(config.data, lambda uri, data, notes: _stored(uri, data, root))
     except FileNotFoundError:
         return None
     return _remembered(root, _listing(config, root, files, _imported(config)))
@@ -111,14 +123,21 @@ def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
     return _trained(config, root, files, _survey(config, files, progress), progress)
 
 
-def _files(config: Config, root: Path, progress: Progress) -> list[Source]:
-    """The corpus's files; data sets of the hub are streamed into the cache first."""
+def _stored(uri: str, data: DataConfig, root: Path) -> Path:
+    return stored_remote(uri, root) if is_remote(uri) else stored(uri, data.field, root)
 
-    def fetch(uri: str) -> Path:
+
+def _files(config: Config, root: Path, progress: Progress, notes: list[str] | None = None) -> list[Source]:
+    """The corpus's files; data sets of the hub are streamed into the cache first. notes: as `sources` takes them."""
+
+    def fetch(uri: str, data: DataConfig, said: list[str]) -> Path:
+        if is_remote(uri):
+            with _lock(root / "remote" / _key({"uri": uri}), progress):
+                return fetched_remote(uri, data, root, progress, said)
         with _lock(root / "datasets" / _key({"uri": uri}), progress):
-            return fetched(uri, config.data.field, root, progress)
+            return fetched(uri, data.field, root, progress)
 
-    return sources(config.data, fetch)
+    return sources(config.data, fetch, notes)
 
 
 def _imported(config: Config) -> Tokenizer | None:
@@ -285,16 +304,30 @@ def _tokenizer_identity(config: Config) -> dict[str, Any]:
 
 
 def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None) -> str:
+    """Of what 0.1.0 read as it is read now, the key that it had then."""
+    data = config.data
+    unchanged = {name for name, value in data.introduced().items() if getattr(data, name) == value}
+    left_out = {"path", "sequence_length", "packing", "boundaries", "sources", "stages"} | unchanged
+    own = {
+        name: source.model_dump(mode="json", include=set(OF_A_SOURCE) - {"path"})
+        for name, source in data.sources.items()
+    }
     return _key(
         {
             "format": FORMAT,
-            "files": [[file.origin, file.name, str(file.path.absolute()), file.size, file.mtime_ns] for file in files],
-            "data": config.data.model_dump(
-                mode="json", exclude={"path", "sequence_length", "packing", "boundaries", "sources", "stages"}
-            ),
+            "files": [_file_identity(file) for file in files],
+            "data": data.model_dump(mode="json", exclude=left_out),
             "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
+            **({"sources": own} if any(any(keys.values()) for keys in own.values()) else {}),
         }
     )
+
+
+def _file_identity(file: Source) -> list[Any]:
+    """How it is read belongs to it where its name alone does not say that."""
+    named = file.reader == reader_of(file.path.name).name and file.encoding == "utf-8"
+    known = [file.origin, file.name, str(file.path.absolute()), file.size, file.mtime_ns]
+    return known if named else [*known, file.reader, file.encoding]
 
 
 def _key(identity: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Documents of text files and of JSON Lines, plain or packed with gzip or zstd.
+"""Documents of text files and of JSON Lines, plain or compressed.
 
 A document arrives in parts of about a mebibyte, so that a file of any size is read in little memory. An empty one comes
 as one empty part.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from trainer.config import DataConfig
 from trainer.data.document import DocumentPart, Source
@@ -67,12 +68,7 @@ def json_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
             raise UserError(f"data: {where} is JSON that cannot be read: {error}") from None
         if not isinstance(record, dict):
             raise UserError(f"data: {where} is a JSON {type(record).__name__}, not an object with a field {field!r}")
-        if field not in record:
-            raise UserError(
-                f"data: {where} has no field {field!r}{nearest(field, record)}; "
-                f"set data.field to one of {', '.join(record)}"
-            )
-        text = record[field]
+        text = value_at(record, field, where)
         if not isinstance(text, str):
             raise UserError(f"data: {where}: the field {field!r} holds no text but {json.dumps(text)[:40]}")
         try:
@@ -82,3 +78,23 @@ def json_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
         yield DocumentPart(f"{source.name}:{number}", text, True, True, size)
     if empty:
         yield DocumentPart(source.name, "", True, True, source.size)
+
+
+def value_at(record: dict[str, Any], field: str, where: str) -> Any:
+    """The field of a record; `a.b` is the field b of what a holds, unless a field is called so.
+
+    Raises UserError with the fields that are there.
+    """
+    if field in record:
+        return record[field]
+    found: Any = record
+    names = field.split(".")
+    for depth, name in enumerate(names):
+        if not isinstance(found, dict) or name not in found:
+            known = [".".join([*names[:depth], one]) for one in found] if isinstance(found, dict) else [*record]
+            raise UserError(
+                f"data: {where} has no field {field!r}{nearest(field, known)}; "
+                f"set data.field to one of {', '.join(known)}"
+            )
+        found = found[name]
+    return found

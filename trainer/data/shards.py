@@ -100,6 +100,29 @@ class Prepared:
             raise UserError("\n".join(damage.text for damage in found))
 
 
+UNKNOWN_IS_MUCH = 0.001  # share of <unk> from which on bits per byte are said to hide something
+
+
+def unknown_share(prepared: Prepared, split: str) -> float | None:
+    """Share of a split's tokens that are <unk>, of which the text is lost; null: the tokenizer has none."""
+    unknown = prepared.specials.get("<unk>", -1)
+    if unknown < 0:
+        return None
+    entry = prepared.manifest["splits"][split]
+    dtype = np.dtype(entry["dtype"]).newbyteorder("<")
+    shards = [_mapped(prepared.folder / name, dtype, in_order=True) for name in entry["shards"]]
+    step = 1 << 24
+    pieces = (shard[first : first + step] for shard in shards for first in range(0, len(shard), step))
+    return sum(int(np.count_nonzero(piece == unknown)) for piece in pieces) / max(1, sum(map(len, shards)))
+
+
+def said_unknown(share: float | None, what: str) -> str | None:
+    """A line where so many tokens are <unk> that bits per byte mislead; null: they do not."""
+    if share is None or share <= UNKNOWN_IS_MUCH:
+        return None
+    return f"{share:.2%} of {what} tokens are <unk>: what stands there is not predicted, so bits per byte are too low"
+
+
 @dataclass(frozen=True)
 class Damage:
     """A prepared file that is not as it was made. found: its sha256 now; null where it could not be read."""
@@ -222,13 +245,13 @@ class TokenStream:
                 number += 1
 
 
-def _mapped(file: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """A file's numbers, read where they are asked for, and no others beside them: samples lie in no order."""
+def _mapped(file: Path, dtype: np.dtype[Any], in_order: bool = False) -> np.ndarray:
+    """A file's numbers, read where they are asked for, and no others beside them where samples lie in no order."""
     if not file.stat().st_size:
         return np.empty(0, dtype)
     with file.open("rb") as opened:
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_RANDOM"):
+    if hasattr(mmap, "MADV_RANDOM") and not in_order:
         mapped.madvise(mmap.MADV_RANDOM)
     return np.frombuffer(mapped, dtype)
 

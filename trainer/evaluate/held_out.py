@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.compose import change
-from trainer.data import Examples, Prepared, Tokenizer
+from trainer.data import Examples, Prepared, Tokenizer, unknown_share
 from trainer.evaluate.passages import Progress, score_passages
 from trainer.generation.loaded_model import Trained, load_model, writer_of
 from trainer.run_folder import RunFolder
@@ -24,6 +24,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.training.validation`
     tells.
 
+    unknown_share: share of <unk> among its tokens, of which no text is predicted; null: there is none.
     measure: what the loss is one of. passages: what `trainer.evaluate.passages` tells of encoders and encoder-decoders.
     """
     config = change(RunFolder(run).load_config(), overrides)
@@ -44,6 +45,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
         "measure": "likelihood of the text" if bits is not None else f"objective={config.objective.name}",
         **found,
         "below_unigram": 1 - bits / baseline if bits is not None else None,
+        "unknown_share": unknown_share(prepared, "held_out") if isinstance(prepared, Prepared) else None,
         "passages": passages.to_json() if passages else None,
     }
 

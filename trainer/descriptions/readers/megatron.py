@@ -12,4 +12,6 @@ class Megatron(ReaderDescription):
     help = "tokens that Megatron-LM's preprocessing made: <prefix>.idx and <prefix>.bin"
     implementation = "trainer.data.megatron:token_documents"
     suffixes = (".idx",)
+    magic = (b"MMIDIDX\x00\x00",)
+    unpacks = False
     beside = ".bin"

@@ -24,6 +24,8 @@ class Parquet(ReaderDescription):
     help = "Parquet: a table, of which the column data.field is the text"
     implementation = "trainer.data.parquet:parquet_documents"
     suffixes = (".parquet",)
+    magic = (b"PAR1",)
+    unpacks = False
     library = "pyarrow"
 
     class Keys(FieldKeys):
