@@ -98,3 +98,6 @@ class HuggingFace:
 
     def piece(self, token: int) -> str:
         return self._pieces.get(int(token), "")
+
+    def id_of(self, piece: str) -> int | None:
+        return self._ids.get(piece)

@@ -278,7 +278,7 @@ def _share(text: str) -> float:
 
 def _tokenizer_identity(config: Config) -> dict[str, Any]:
     return {
-        "tokenizer": config.tokenizer.model_dump(mode="json"),
+        "tokenizer": config.tokenizer.model_dump(mode="json", exclude={"special_ids"}),
         "specials": SPECIALS,
         "alpha": config.data.alpha,
     }

@@ -83,3 +83,7 @@ class SentencePiece:
     def piece(self, token: int) -> str:
         piece: str = self._processor.id_to_piece(int(token))
         return piece
+
+    def id_of(self, piece: str) -> int | None:
+        token: int = self._processor.piece_to_id(piece)
+        return token if self._processor.id_to_piece(token) == piece else None

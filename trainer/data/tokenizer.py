@@ -55,6 +55,9 @@ class Engine(Protocol):
     def piece(self, token: int) -> str:
         """How the model itself spells an id."""
 
+    def id_of(self, piece: str) -> int | None:
+        """The id of what is spelled so; None where there is none."""
+
 
 def tokenizer_file(path: str | Path) -> Path:
     """The file itself, or the one in a folder that holds a tokenizer. Raises UserError when it holds none."""
@@ -112,6 +115,10 @@ class Tokenizer:
     def piece(self, token: int) -> str:
         """How the model itself spells a token."""
         return self._engine.piece(token)
+
+    def id_of(self, piece: str) -> int | None:
+        """The id that the model itself has for a piece; None where it has none."""
+        return self._engine.id_of(piece)
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:

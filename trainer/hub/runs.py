@@ -11,12 +11,14 @@ from torch import Tensor
 
 from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
+from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
 from trainer.data.tokenizer import FILES as TOKENIZER_FILES
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
-from trainer.hub.files import new_folder
+from trainer.hub.files import copy_beside, new_folder
 from trainer.hub.heads import new_head, plain_names
+from trainer.hub.special_ids import special_ids
 from trainer.hub.tokenizer import write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
@@ -33,12 +35,15 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
         raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, and downloads none itself")
     imported = read_checkpoint(source, generator)
     tokenizer = next((source / name for name in TOKENIZER_FILES if (source / name).is_file()), None)
-    config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None)
+    opened = Tokenizer(tokenizer) if tokenizer else None
+    ids = special_ids(source, opened, imported.model.vocabulary or 0, imported.model.family)
+    config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None, ids)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)
         folder.config.write_text(config.to_yaml())
         if tokenizer is not None:
             shutil.copyfile(tokenizer, folder.tokenizer)
+        copy_beside(source, folder.hub)
         facts = {"science": config.science_hash(), "data": "", "best": {}, "imported": str(source)}
         save_weights(folder.checkpoints, imported.weights, facts)
     return {
@@ -50,7 +55,7 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
     }
 
 
-def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
+def _config_of(imported: Imported, tokenizer: Path | None, ids: SpecialIdsConfig) -> Config:
     model = imported.model
     vocabulary = min(TokenizerConfig().vocabulary, model.vocabulary or 0)
     own: dict[str, Any] = {"vocabulary": vocabulary} if vocabulary >= 300 else {"path": "not-given.model"}
@@ -58,7 +63,10 @@ def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
         {
             "model": model.model_dump(mode="json"),
             "objective": _objective_of(model),
-            "tokenizer": {"path": str(tokenizer)} if tokenizer else own,
+            "tokenizer": {
+                **({"path": str(tokenizer)} if tokenizer else own),
+                "special_ids": ids.model_dump(mode="json"),
+            },
             "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
         }
     )
