@@ -35,6 +35,7 @@ from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
+from trainer.data.tokenizer_folder import content_of
 from trainer.data.verification import check_opened
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder
@@ -103,12 +104,24 @@ def prepared_folder(config: Config) -> Path | None:
 
 def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
     """The tokenizer of a config, trained if it is not there yet, and nothing encoded: a sentencepiece model file."""
-    if config.tokenizer.path:
-        return tokenizer_file(config.tokenizer.path)
     root = cache_root(config)
+    if config.tokenizer.path:
+        return _as_one_file(tokenizer_file(config.tokenizer.path), root)
     progress = progress or (lambda what, done, total: None)
     files = _files(config, root, progress)
     return _trained(config, root, files, _survey(config, files, progress), progress)
+
+
+def _as_one_file(file: Path, root: Path) -> Path:
+    """The file, or its copy in the cache where it says only half without the files beside it."""
+    content = content_of(file)
+    if content == file.read_bytes():
+        return file
+    copy = root / "tokenizers" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if not copy.exists():
+        write_whole(copy, content)
+    return copy
 
 
 def _files(config: Config, root: Path, progress: Progress) -> list[Source]:
@@ -122,7 +135,8 @@ def _files(config: Config, root: Path, progress: Progress) -> list[Source]:
 
 
 def _imported(config: Config) -> Tokenizer | None:
-    return Tokenizer(tokenizer_file(config.tokenizer.path)) if config.tokenizer.path else None
+    given = config.tokenizer
+    return Tokenizer(tokenizer_file(given.path), given.special_ids) if given.path else None
 
 
 def _listing(config: Config, root: Path, files: list[Source], imported: Tokenizer | None) -> Path:
@@ -152,7 +166,7 @@ def _build(
     """The folder, and what there is to report of these files beside it."""
     corpus = _survey(config, files, progress)
     tokenizer = imported or Tokenizer(_trained(config, root, files, corpus, progress))
-    key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.sha256})
+    key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.identity})
     folder = root / "tokens" / key
     with _lock(folder, progress):
         if not folder.exists():
@@ -292,7 +306,7 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
             "data": config.data.model_dump(
                 mode="json", exclude={"path", "sequence_length", "packing", "boundaries", "sources", "stages"}
             ),
-            "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
+            "tokenizer": imported.identity if imported else _tokenizer_identity(config),
         }
     )
 

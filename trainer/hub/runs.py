@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
-from trainer.data.tokenizer import FILES as TOKENIZER_FILES
+from trainer.data.tokenizer_folder import find_tokenizer
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.files import copy_beside, new_folder
@@ -34,15 +33,18 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, and downloads none itself")
     imported = read_checkpoint(source, generator)
-    tokenizer = next((source / name for name in TOKENIZER_FILES if (source / name).is_file()), None)
+    tokenizer = find_tokenizer(source)
     opened = Tokenizer(tokenizer) if tokenizer else None
-    ids = special_ids(source, opened, imported.model.vocabulary or 0, imported.model.family)
+    rows, pieces = imported.model.vocabulary or 0, opened.vocabulary if opened else 0
+    if pieces > rows:
+        raise UserError(f"{tokenizer}: {pieces} pieces, and vocab_size in config.json is {rows}: not of this model")
+    ids = special_ids(source, opened, rows, imported.model.family)
     config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None, ids)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)
         folder.config.write_text(config.to_yaml())
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, folder.tokenizer)
+        if opened is not None:
+            folder.tokenizer.write_bytes(opened.model)
         copy_beside(source, folder.hub)
         facts = {"science": config.science_hash(), "data": "", "best": {}, "imported": str(source)}
         save_weights(folder.checkpoints, imported.weights, facts)
@@ -52,6 +54,7 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
         "type": type_of(imported.model).type,
         "parameters": sum(value.numel() for value in imported.weights.values()),
         "tokenizer": str(tokenizer) if tokenizer else None,
+        **({"unused": f"{rows - pieces} rows of {rows} have no piece"} if opened and pieces < rows else {}),
     }
 
 

@@ -69,7 +69,7 @@ class Rows:
         """What the model is called with, [S] each: padded, and with an encoder's or a decoder's own side."""
         batch = {"tokens": self._padded(tokens, self.pad), **self._places(len(tokens))}
         if self.family == "encoder_decoder":
-            behind = self._padded([self.bos, *tokens[:-1]], self.pad)
+            behind = self._padded([self.tokenizer.start, *tokens[:-1]], self.pad)
             return {f"source_{name}": array for name, array in batch.items()} | batch | {"tokens": behind}
         if self.config.model.token_types > 1:
             batch["token_types"] = self._padded([min(which, 1) for which in types], 0)
