@@ -51,7 +51,7 @@ def content_of(file: Path) -> bytes:
     kind = class_of(folder)
     if file.name in LISTS:
         return _built(_LISTED.get(kind or ("BertTokenizer" if file.suffix == ".txt" else "GPT2Tokenizer")), kind, file)
-    if kind is None or kind == "LlamaTokenizer":  # the model itself has the ids
+    if kind is None:  # the model itself has the ids
         return content
     return _built(_CONVERTED.get(kind), kind, file)
 
@@ -138,13 +138,14 @@ def _add_tokens(tokenizer: Any, folder: Path) -> None:
 # --- sentencepiece models, by transformers' class ---------------------------------------------------------------------
 
 
-def _model(file: Path) -> Any:
+def _model(file: Path, kind: int = 1) -> Any:
+    """kind: 1 for unigram, 2 for BPE."""
     from sentencepiece import sentencepiece_model_pb2 as schema
 
     proto: Any = vars(schema)["ModelProto"]()  # made at run time
     proto.ParseFromString(file.read_bytes())
-    if proto.trainer_spec.model_type != 1:
-        raise UserError(f"{file}: a unigram model of sentencepiece wanted; this is none")
+    if proto.trainer_spec.model_type != kind:
+        raise UserError(f"{file}: a {'unigram' if kind == 1 else 'BPE'} model of sentencepiece wanted; this is none")
     return proto
 
 
@@ -261,6 +262,31 @@ def _xlnet(file: Path) -> Any:
     return _template(tokenizer, "$A:0 <sep>:0 <cls>:2", "$A:0 <sep>:0 $B:1 <sep>:1 <cls>:2")
 
 
+def _llama(file: Path) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    proto, stated, roles = _model(file, 2), settings(file.parent, "tokenizer_config.json"), roles_of(file.parent)
+    rank = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    halves = ((whole, whole[:cut], whole[cut:]) for whole in rank for cut in range(1, len(whole)))
+    pairs = [(rank[w], rank[a], rank[b], (a, b)) for w, a, b in halves if a in rank and b in rank]
+    merges = [pair for *_, pair in sorted(pairs)]
+    tokenizer: Any = Tokenizer(models.BPE(rank, merges, unk_token=roles.get("unk"), fuse_unk=True, byte_fallback=True))
+    prefix = stated.get("add_prefix_space") is not False
+    scheme = ("always" if stated.get("legacy", False) else "first") if prefix else "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, False)
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    tokenizer.decoder = decoders.Sequence(steps)
+    own = [(piece.piece, piece.type == 3) for piece in proto.pieces if piece.type in (3, 4)]
+    for piece, special in own:
+        token = AddedToken(piece, normalized=False, special=special)
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])
+    around = [f"{roles['bos']}:0"] if stated.get("add_bos_token", False) and roles.get("bos") in rank else []
+    behind = [f"{roles['eos']}:0"] if stated.get("add_eos_token", False) and roles.get("eos") in rank else []
+    single, pair = ([*around, "$A:0", *behind], [*around, "$A:0", *behind, *around, "$B:0", *behind])
+    return _template(tokenizer, " ".join(single), " ".join(pair)) if around or behind else tokenizer
+
+
 # --- lists of pieces --------------------------------------------------------------------------------------------------
 
 
@@ -289,7 +315,8 @@ def _word_pieces(file: Path) -> Any:
 def _byte_level(file: Path) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-    prefix = bool(settings(file.parent, "tokenizer_config.json").get("add_prefix_space", False))
+    stated = settings(file.parent, "tokenizer_config.json")
+    prefix = bool(stated.get("add_prefix_space", False))
     vocabulary = settings(file.parent, file.name)
     lines = (file.parent / "merges.txt").read_text(encoding="utf-8").split("\n")
     pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
@@ -305,6 +332,8 @@ def _byte_level(file: Path) -> Any:
         if sep not in ids or cls not in ids:
             raise UserError(f"{file}: has no {sep!r} or no {cls!r}, which {kind} puts around a text")
         tokenizer.post_processor = processors.RobertaProcessing((sep, ids[sep]), (cls, ids[cls]), True, prefix)
+    elif stated.get("add_bos_token", False) and roles.get("bos") in ids:
+        _template(tokenizer, f"{roles['bos']}:0 $A:0", f"{roles['bos']}:0 $A:0 {roles['bos']}:0 $B:0")
     return tokenizer
 
 
@@ -316,6 +345,7 @@ _CONVERTED: dict[str, Callable[[Path], Any]] = {
     "T5Tokenizer": _t5,
     "AlbertTokenizer": _albert,
     "XLNetTokenizer": _xlnet,
+    "LlamaTokenizer": _llama,
 }
 _LISTED: dict[str, Callable[[Path], Any]] = {
     **dict.fromkeys(("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer"), _word_pieces),

@@ -19,8 +19,8 @@ _HARD = [
         "é",
         "Å Å",
         "ﬁne ²³",
-    ),  # noqa: RUF001
-    *("1234567", "3.14,15", "don't it's", "``quoted''", "▁lower▁", "a\u00a0b\u2003c", "\u200bzero", "ｆｕｌｌ"),  # noqa: RUF001
+    ),
+    *("1234567", "3.14,15", "don't it's", "``quoted''", "▁lower▁", "a\u00a0b\u2003c", "\u200bzero", "ｆｕｌｌ"),
     *("x" * 2000, "word " * 500, "日" * 300, "A" * 3 + " " * 50 + "B", "def f(x):\n\treturn x ** 2\n"),
 ]
 
