@@ -28,10 +28,11 @@ REPLACEMENT = "\ufffd"  # what a part of a character decodes to
 
 @dataclass(frozen=True)
 class Template:
-    """Ids that a tokenizer's own settings put before and behind a text."""
+    """Ids that a tokenizer's own settings put before and behind a text, and between two."""
 
-    before: tuple[int, ...]
-    behind: tuple[int, ...]
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
 
 
 class HuggingFace:
@@ -89,10 +90,15 @@ class HuggingFace:
 
     def _template(self) -> Template | None:
         if self._tokenizer.post_processor is None:
-            return Template((), ())
-        found = self._tokenizer.encode("a", add_special_tokens=True)
-        text = [place for place, special in enumerate(found.special_tokens_mask) if not special]
-        return Template(tuple(found.ids[: text[0]]), tuple(found.ids[text[-1] + 1 :])) if text else None
+            return Template()
+        one, two = self._tokenizer.encode("a"), self._tokenizer.encode("a", "a")
+        text = [place for place, special in enumerate(one.special_tokens_mask) if not special]
+        if not text:
+            return None
+        before, behind = tuple(one.ids[: text[0]]), tuple(one.ids[text[-1] + 1 :])
+        second = [place for place, number in enumerate(two.sequence_ids) if number == 1]
+        between = two.ids[text[-1] + 1 : second[0]] if second else []
+        return Template(before, behind, tuple(between))
 
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """The library takes as many threads as RAYON_NUM_THREADS says, or all."""

@@ -66,7 +66,10 @@ def prompt_ids(trained: Trained, prompt: str) -> list[int]:
             return Rows(trained.config, trained.tokenizer).prompt(prompt)
         own = trained.tokenizer.template
         return [trained.special("<s>"), *ids] if own is None else [*own.before, *ids] or [trained.special("<s>")]
-    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else encoder_input(trained, ids)
+    own = trained.tokenizer.template
+    if tuned and own is None:
+        return [trained.special("<s>"), *ids, trained.special("</s>")]
+    return encoder_input(trained, ids)
 
 
 def encoder_input(trained: Trained, ids: list[int]) -> list[int]:
@@ -93,9 +96,10 @@ def generate(
 ) -> list[list[int]]:
     """Tokens that follow rows of tokens, or that an encoder-decoder writes having read them; </s> is left out."""
     reader, prompt, segments = reader_of(trained, rows, cached=cached)
-    first, last, ends = trained.tokenizer.forced_first, trained.tokenizer.forced_last, trained.tokenizer.ends
-    reader.forced = {} if last is None else {decoding.tokens - 1: last}
-    reader.forced |= {} if first is None else {0: first}
+    ends = trained.tokenizer.ends
+    if trained.config.task.kind is None:  # tuning learns answers without what is forced
+        forced = {decoding.tokens - 1: trained.tokenizer.forced_last, 0: trained.tokenizer.forced_first}
+        reader.forced = {place: token for place, token in forced.items() if token is not None}
     if decoding.beams > 1:
         return search(reader, prompt, segments, decoding, ends)
     decode, said = trained.tokenizer.decode, 0

@@ -12,6 +12,7 @@ from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
+from trainer.data.tokenizer import tokenizer_file
 from trainer.data.tokenizer_folder import find_tokenizer
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
@@ -23,6 +24,7 @@ from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
 from trainer.training.checkpoint import save_weights, valid_checkpoints
 from trainer.utils.errors import UserError
+from trainer.utils.files import write_synced
 
 
 def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:
@@ -56,6 +58,25 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
         "tokenizer": str(tokenizer) if tokenizer else None,
         **({"unused": f"{rows - pieces} rows of {rows} have no piece"} if opened and pieces < rows else {}),
     }
+
+
+def import_tokenizer(source: Path, target: Path) -> dict[str, Any]:
+    """Make the folder `target` of a tokenizer alone, a file or a folder without weights: what `tokenizer.path` takes.
+
+    Returns facts to print. Raises UserError where there is no tokenizer, or one that ends no documents.
+    """
+    opened = Tokenizer(tokenizer_file(source))
+    described = opened.model.lstrip()[:1] == b"{"
+    with new_folder(target.absolute()) as aside:
+        write_synced(aside / ("tokenizer.json" if described else "tokenizer.model"), opened.model)
+    return {"tokenizer": str(target), "pieces": opened.vocabulary, "use": f"tokenizer.path={target}"}
+
+
+def holds_weights(source: Path) -> bool:
+    """Whether a folder is meant as a model's: it has weights, or a configuration of a model and no tokenizer."""
+    weights = [file for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in source.glob(pattern)]
+    index = (source / "model.safetensors.index.json").is_file()
+    return bool(weights) or index or find_tokenizer(source) is None
 
 
 def _config_of(imported: Imported, tokenizer: Path | None, ids: SpecialIdsConfig) -> Config:

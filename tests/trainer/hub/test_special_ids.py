@@ -15,12 +15,14 @@ from test_tokenizer_folder import FAIRSEQ, trained
 from tiny import BART, ENCODER, T5
 
 from trainer.config import Config
-from trainer.data.tokenizer import Tokenizer
+from trainer.data.tokenizer import Tokenizer, tokenizer_file
 from trainer.generation import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import generate, prompt_ids
 from trainer.hub import import_run
+from trainer.hub.runs import holds_weights, import_tokenizer
 from trainer.run_folder import RunFolder
+from trainer.tasks.formats import Rows
 from trainer.utils.errors import UserError
 
 KINDS = {  # architecture, configuration, its keys, the tokenizer's class
@@ -141,3 +143,36 @@ def test_the_configuration_decides_what_a_decoder_begins_with(tmp_path):
 def test_keys_that_are_null_change_no_hash():
     assert Config().science_hash() == "f59e61c6fd2c"
     assert Config.model_validate({"tokenizer": {"special_ids": {"bos": 1}}}).science_hash() != Config().science_hash()
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_a_pair_is_framed_as_the_tokenizer_frames_it(kind, tmp_path):
+    """What a tuned encoder reads of two texts is what its tokenizer makes of them in transformers."""
+    file, how = ("vocab.txt", {}) if kind == "bert" else ("vocab.json", FAIRSEQ)
+    trained(tmp_path / file, how)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = {role: getattr(theirs, f"{role}_token_id") for role in ("cls", "sep", "pad")}
+    config = Config.model_validate({"model": {"family": "encoder"}, "tokenizer": {"special_ids": ids}})
+    rows = Rows(config, Tokenizer(tmp_path / file, config.tokenizer.special_ids))
+    tokens, types, cut = rows.row([rows.tokenizer.encode(text) for text in ("import os", "self")])
+    found = theirs("import os", "self", return_token_type_ids=kind == "bert")
+    assert tokens == found.input_ids and not cut
+    assert (
+        types == found.token_type_ids
+        if kind == "bert"
+        else theirs("import os").input_ids == rows.row([rows.tokenizer.encode("import os")])[0]
+    )
+
+
+def test_a_tokenizer_alone(tmp_path):
+    """The old files become what `tokenizer.path` takes, with the same ids; a folder of weights is a model's."""
+    (tmp_path / "old").mkdir()
+    trained(tmp_path / "old" / "vocab.json", FAIRSEQ)
+    (tmp_path / "old" / "config.json").write_text('{"model_type": "roberta"}')
+    assert not holds_weights(tmp_path / "old")
+    assert import_tokenizer(tmp_path / "old", tmp_path / "new")["pieces"] == 500
+    before, after = (Tokenizer(tokenizer_file(tmp_path / name)) for name in ("old", "new"))
+    assert before.encode("import os") == after.encode("import os") and before.specials == after.specials
+    (tmp_path / "old" / "model.safetensors").write_bytes(b"")
+    assert holds_weights(tmp_path / "old")
