@@ -40,6 +40,7 @@ class RunFolder:
         self.events = path / "events.jsonl"
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "tokenizer.model"
+        self.hub = path / "hub"  # of an imported model: what its folder held beside the weights
         self.logs = path / "logs"
         self._lock = path / ".lock"
 

@@ -11,12 +11,18 @@ from trainer.utils.errors import UserError
 
 def import_(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    usage = "isoflop import <folder of a Hugging Face checkpoint> to=<run folder> [generator=<folder>] [--json]\n"
+    usage = (
+        "isoflop import <folder of a Hugging Face checkpoint> to=<run folder> [generator=<folder>] [--json]\n"
+        "isoflop import <a tokenizer, file or folder without weights> to=<folder for tokenizer.path> [--json]\n"
+    )
     if wants_help(flags, usage):
         return 0
-    from trainer.hub import import_run
+    from trainer.hub.runs import holds_weights, import_run, import_tokenizer
 
     source, options = folder_and_options("import", words, ("to", "generator"))
+    if source.exists() and not (source.is_dir() and holds_weights(source)):
+        print_facts(import_tokenizer(source, Path(options.get("to") or f"tokenizers/{source.resolve().name}")), flags)
+        return 0
     generator = Path(options["generator"]) if "generator" in options else None
     print_facts(
         import_run(source, Path(options.get("to") or f"runs/imported/{source.resolve().name}"), generator), flags

@@ -34,6 +34,7 @@ from trainer.config.science import (
     ObjectiveConfig,
     OptimConfig,
     SourceConfig,
+    SpecialIdsConfig,
     StageConfig,
     TokenizerConfig,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "Section",
     "SiteConfig",
     "SourceConfig",
+    "SpecialIdsConfig",
     "Stage",
     "StageConfig",
     "TaskConfig",

@@ -15,7 +15,7 @@ from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, Paths, Section, key
+from trainer.utils.schema import Count, Id, Ids, Paths, Section, key
 from trainer.utils.urls import without_secrets
 
 
@@ -168,6 +168,28 @@ class DataConfig(Choosing):
         return self
 
 
+class SpecialIdsConfig(Section):
+    """Which ids the special tokens have; null: as the tokenizer's own names say. `isoflop import` fills them."""
+
+    bos: Id | None = key(None, "before a text", introduced=None)
+    eos: Ids | None = key(None, "behind a text; any one of several ends what is generated", introduced=None)
+    pad: Id | None = key(None, "padding", introduced=None)
+    unk: Id | None = key(None, "what no piece covers", introduced=None)
+    mask: Id | None = key(None, "a hidden token", introduced=None)
+    cls: Id | None = key(None, "before what an encoder reads", introduced=None)
+    sep: Id | None = key(None, "behind each text that an encoder reads", introduced=None)
+    decoder_start: Id | None = key(None, "what an encoder-decoder's decoder reads first", introduced=None)
+    forced_bos: Id | None = key(None, "what it writes first, whatever it predicts", introduced=None)
+    forced_eos: Id | None = key(None, "what it writes last, at the greatest length", introduced=None)
+
+    @field_validator("eos")
+    @classmethod
+    def _some(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value == ():
+            raise ValueError("an empty list given; leave it null for the tokenizer's own")
+        return value
+
+
 class TokenizerConfig(Section):
     """Sentencepiece, lossless, with byte fallback."""
 
@@ -181,6 +203,7 @@ class TokenizerConfig(Section):
     path: str | None = key(
         None, "an existing tokenizer instead of training one: sentencepiece model, tokenizer.json, or a folder with one"
     )
+    special_ids: SpecialIdsConfig = SpecialIdsConfig()
 
 
 @with_keys

@@ -24,7 +24,7 @@ READ_TOKENS = 1 << 18  # of each source, to count words in
 
 def card(config: Config, prepared: Prepared) -> dict[str, Any]:
     """The card as plain data. prepared: what `prepare(config)` gave."""
-    tokenizer = Tokenizer(prepared.tokenizer_file)
+    tokenizer = Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids)
     sources = [
         _source(config, prepared, tokenizer, origin) for origin in prepared.manifest["splits"]["train"]["origins"]
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def encode(
     progress: Callable[[str, int, int], None],
 ) -> None:
     """Write the shards and the manifest of these parts into a folder, which may hold an interrupted attempt."""
+    kept = kept if tokenizer.splits else _whole(kept)
     bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]
     writers = {split: SplitWriter(folder, split, tokenizer.vocabulary, bos) for split in SPLITS}
     first, done = _resume(folder, writers)
@@ -58,6 +60,17 @@ def encode(
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     (folder / STATE).unlink(missing_ok=True)
     fsync_folder(folder)
+
+
+def _whole(kept: Iterator[Kept]) -> Iterator[Kept]:
+    """The same documents, each in one part: for tokenizers that put a space before a text, or merge across lines."""
+    parts: list[DocumentPart] = []
+    for origin, part, held_out in kept:
+        parts.append(part)
+        if part.last:
+            text, read = "".join(one.text for one in parts), sum(one.read for one in parts)
+            yield origin, part if len(parts) == 1 else replace(part, text=text, first=True, read=read), held_out
+            parts = []
 
 
 def _encoded(parts: list[DocumentPart], tokenizer: Tokenizer, threads: int) -> Iterator[list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,19 @@ NAMES = {
 REPLACEMENT = "\ufffd"  # what a part of a character decodes to
 
 
+@dataclass(frozen=True)
+class Template:
+    """Ids that a tokenizer's own settings put before and behind a text, and between two."""
+
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
+
+
 class HuggingFace:
     """See `Engine`. Raises UserError when the file is none, has no end of text, or the library is missing."""
+
+    splits = False
 
     def __init__(self, content: bytes, file: Path) -> None:
         try:
@@ -36,55 +48,69 @@ class HuggingFace:
         try:
             described = json.loads(content)
             self._tokenizer: Any = Tokenizer.from_buffer(content)
+            self._own = {
+                token["content"]: token["id"] for token in described.get("added_tokens") or [] if token["special"]
+            }
         except Exception as error:  # the library raises plain Exception
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"tokenizer.path: {file} is no tokenizer.json of Hugging Face: {reason}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True  # text that spells their names is text
         self._ids: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        if not self._ids:
+            raise UserError(f"tokenizer.path: {file} has no pieces")
         self._pieces = {token: piece for piece, token in self._ids.items()}
         self.vocabulary = max(self._pieces) + 1
-        self._own = {token["content"]: token["id"] for token in described.get("added_tokens", []) if token["special"]}
+        self._own = {name: self._ids[name] for name in self._own if name in self._ids}  # one of no letters is none
         self.specials = self._special_tokens()
         if "</s>" not in self.specials:
             raise UserError(
                 f"tokenizer.path: {file} has no token that ends a document (one of {', '.join(NAMES['</s>'])})"
             )
-        self._markers = [token for name, token in self.specials.items() if name != "<unk>"]
+        marks = {self._pieces[token] for name, token in self.specials.items() if name != "<unk>"}
+        reachable, text = without_pieces(described, marks)
+        self._silent = set(self._own.values()) - {self._ids[piece] for piece in text}
+        self.specials = {name: token for name, token in self.specials.items() if name not in text}
+        self._encoder: Any = self._tokenizer if reachable is None else Tokenizer.from_str(reachable)
+        self._encoder.no_truncation()
+        self._encoder.no_padding()
+        self._encoder.encode_special_tokens = True  # text that spells their names is text
+        self.template = self._template()
         decoder = described.get("decoder") or {}
         self._prefix = decoder.get("prefix", "##") if decoder.get("type") == "WordPiece" else None
 
     def _special_tokens(self) -> dict[str, int]:
         found = dict(self._own)
         for ours, theirs in NAMES.items():
-            there = next((name for name in theirs if name in self._ids), None)
+            known = [name for name in theirs if name in self._ids]
+            there = next((name for name in known if name in self._own), next(iter(known), None))
             if there is not None:
                 found[ours] = self._ids[there]
         return found
 
+    def _template(self) -> Template | None:
+        if self._tokenizer.post_processor is None:
+            return Template()
+        one, two = self._tokenizer.encode("a"), self._tokenizer.encode("a", "a")
+        text = [place for place, special in enumerate(one.special_tokens_mask) if not special]
+        if not text:
+            return None
+        before, behind = tuple(one.ids[: text[0]]), tuple(one.ids[text[-1] + 1 :])
+        second = [place for place, number in enumerate(two.sequence_ids) if number == 1]
+        between = two.ids[text[-1] + 1 : second[0]] if second else []
+        return Template(before, behind, tuple(between))
+
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """The library takes as many threads as RAYON_NUM_THREADS says, or all."""
-        ids = [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        for number, text in enumerate(texts):
-            if not set(ids[number]).isdisjoint(self._markers):
-                ids[number] = self._encode_around_names(text)
-        return ids
-
-    def _encode_around_names(self, text: str) -> list[int]:
-        """Some models hold their special tokens among the pieces of text: cut their names in two."""
-        for name in (self._pieces[token] for token in self._markers):
-            head, found, tail = text.partition(name)
-            if found:
-                return [token for part in (head + name[:1], name[1:] + tail) for token in self.encode([part], 1)[0]]
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [found.ids for found in self._encoder.encode_batch_fast(texts, add_special_tokens=False)]
 
     def places(self, text: str) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        found: list[tuple[int, int]] = self._encoder.encode(text, add_special_tokens=False).offsets
         return found
 
     def decode(self, ids: Iterable[int]) -> str:
-        text: str = self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+        shown = [token for token in map(int, ids) if token not in self._silent]
+        text: str = self._tokenizer.decode(shown, skip_special_tokens=False)
         return text
 
     def text(self, token: int) -> str | None:
@@ -98,3 +124,41 @@ class HuggingFace:
 
     def piece(self, token: int) -> str:
         return self._pieces.get(int(token), "")
+
+    def id_of(self, piece: str) -> int | None:
+        return self._ids.get(piece)
+
+
+def without_pieces(described: dict[str, Any], names: set[str]) -> tuple[str | None, set[str]]:
+    """A tokenizer.json whose model makes none of these pieces out of text, and those of them that are text all the
+    same: of one character that nothing else could stand for. None where the model makes none as it is.
+
+    Some models hold their special tokens among the pieces of text. They keep their ids under names that no text has.
+    """
+    model = described.get("model") or {}
+    vocabulary, merges = model.get("vocab"), model.get("merges") or []
+    kind = model.get("type") or ("BPE" if "merges" in model else "Unigram" if isinstance(vocabulary, list) else "")
+    there = set(vocabulary) if isinstance(vocabulary, dict) else {entry[0] for entry in vocabulary or ()}
+    names, text = names & there - {model.get("unk_token")}, set()
+    if model.get("unk_token") is None and model.get("unk_id") is None and not model.get("byte_fallback"):
+        text = {name for name in names if len(name) == 1}
+    pairs = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    if kind == "BPE" and not model.get("ignore_merges"):
+        made = {"".join(pair) for pair in pairs}
+        names = {name for name in names if len(name) == 1 or name in made}
+    names -= text
+    if not names:
+        return None, text
+    hidden = {name: f" \ufdd0 {name}" for name in names}
+    new = dict(model)
+    if isinstance(vocabulary, dict):
+        new["vocab"] = {hidden.get(piece, piece): token for piece, token in vocabulary.items()}
+    else:
+        new["vocab"] = [[hidden.get(piece, piece), score] for piece, score in vocabulary or ()]
+    if kind == "BPE":
+        new["merges"] = [list(pair) for pair in pairs if names.isdisjoint((*pair, "".join(pair)))]
+    added = [
+        {**token, "content": hidden.get(token["content"], token["content"])}
+        for token in described.get("added_tokens") or []
+    ]
+    return json.dumps({**described, "model": new, "added_tokens": added, "post_processor": None}), text

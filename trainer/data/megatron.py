@@ -100,7 +100,7 @@ def with_text(parts: Iterator[tuple[str, DocumentPart]], config: Config) -> Iter
                 )
             if config.data.normalize != "none":
                 raise UserError(f"data.normalize: {part.name} holds tokens, which stay as they are; choose none")
-            tokenizer = Tokenizer(tokenizer_file(config.tokenizer.path))
+            tokenizer = Tokenizer(tokenizer_file(config.tokenizer.path), config.tokenizer.special_ids)
         tokens = _unmarked(part.tokens, tokenizer)
         if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < tokenizer.vocabulary:
             raise UserError(

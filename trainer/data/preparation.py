@@ -39,6 +39,7 @@ from trainer.data.megatron import with_text
 from trainer.data.remote import fetched_remote, stored_remote
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
 from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
+from trainer.data.tokenizer_folder import content_of
 from trainer.data.verification import check_opened
 from trainer.descriptions.readers import reader_of
 from trainer.utils.errors import UserError
@@ -115,9 +116,9 @@ def prepared_folder(config: Config) -> Path | None:
 
 def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
     """The tokenizer of a config, trained if it is not there yet, and nothing encoded: a sentencepiece model file."""
-    if config.tokenizer.path:
-        return tokenizer_file(config.tokenizer.path)
     root = cache_root(config)
+    if config.tokenizer.path:
+        return _as_one_file(tokenizer_file(config.tokenizer.path), root)
     progress = progress or (lambda what, done, total: None)
     files = _files(config, root, progress)
     return _trained(config, root, files, _survey(config, files, progress), progress)
@@ -125,6 +126,18 @@ def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
 
 def _stored(uri: str, data: DataConfig, root: Path) -> Path:
     return stored_remote(uri, root) if is_remote(uri) else stored(uri, data.field, root)
+
+
+def _as_one_file(file: Path, root: Path) -> Path:
+    """The file, or its copy in the cache where it says only half without the files beside it."""
+    content = content_of(file)
+    if content == file.read_bytes():
+        return file
+    copy = root / "tokenizers" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if not copy.exists():
+        write_whole(copy, content)
+    return copy
 
 
 def _files(config: Config, root: Path, progress: Progress, notes: list[str] | None = None) -> list[Source]:
@@ -141,7 +154,8 @@ def _files(config: Config, root: Path, progress: Progress, notes: list[str] | No
 
 
 def _imported(config: Config) -> Tokenizer | None:
-    return Tokenizer(tokenizer_file(config.tokenizer.path)) if config.tokenizer.path else None
+    given = config.tokenizer
+    return Tokenizer(tokenizer_file(given.path), given.special_ids) if given.path else None
 
 
 def _listing(config: Config, root: Path, files: list[Source], imported: Tokenizer | None) -> Path:
@@ -171,7 +185,7 @@ def _build(
     """The folder, and what there is to report of these files beside it."""
     corpus = _survey(config, files, progress)
     tokenizer = imported or Tokenizer(_trained(config, root, files, corpus, progress))
-    key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.sha256})
+    key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.identity})
     folder = root / "tokens" / key
     with _lock(folder, progress):
         if not folder.exists():
@@ -297,7 +311,7 @@ def _share(text: str) -> float:
 
 def _tokenizer_identity(config: Config) -> dict[str, Any]:
     return {
-        "tokenizer": config.tokenizer.model_dump(mode="json"),
+        "tokenizer": config.tokenizer.model_dump(mode="json", exclude={"special_ids"}),
         "specials": SPECIALS,
         "alpha": config.data.alpha,
     }
@@ -317,7 +331,7 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
             "format": FORMAT,
             "files": [_file_identity(file) for file in files],
             "data": data.model_dump(mode="json", exclude=left_out),
-            "tokenizer": imported.sha256 if imported else _tokenizer_identity(config),
+            "tokenizer": imported.identity if imported else _tokenizer_identity(config),
             **({"sources": own} if any(any(keys.values()) for keys in own.values()) else {}),
         }
     )

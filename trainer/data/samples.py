@@ -52,7 +52,7 @@ class Samples:
             streams = {f"data.sources.{origin}": TokenStream(prepared, split, origin) for origin in origins}
         else:
             streams = {"data": TokenStream(prepared, split, origin)}
-        table = Tokenizer(prepared.tokenizer_file).table()
+        table = Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids).table()
         chunkers: dict[int, Chunker] = {}
         for number, length in enumerate(config.curriculum.sequence_lengths):
             one = config.at_length(length)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from trainer.data.huggingface_model import Template
 from trainer.utils.errors import UserError
 
 SPACE = "\u2581"  # what sentencepiece writes for a space, and could not tell from the character itself
@@ -15,6 +16,8 @@ SPACE = "\u2581"  # what sentencepiece writes for a space, and could not tell fr
 
 class SentencePiece:
     """See `Engine`. Raises UserError when the file is none, or has no </s>."""
+
+    template: Template | None = None
 
     def __init__(self, content: bytes, file: Path) -> None:
         self._processor = sentencepiece.SentencePieceProcessor()
@@ -31,6 +34,8 @@ class SentencePiece:
                 f"tokenizer.path: {file} has no </s>, which every document ends with; train it with eos_id set"
             )
         own = self._processor
+        # Whether text is taken as it is, without a space before it, spaces left out or characters replaced.
+        self.splits = own.normalize(" \u212b  a") == f"{SPACE}\u212b{SPACE}{SPACE}a"
         space = [own.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
         self._space_bytes = space if all(map(own.is_byte, space)) else None
 
@@ -83,3 +88,7 @@ class SentencePiece:
     def piece(self, token: int) -> str:
         piece: str = self._processor.id_to_piece(int(token))
         return piece
+
+    def id_of(self, piece: str) -> int | None:
+        token: int = self._processor.piece_to_id(piece)
+        return token if self._processor.id_to_piece(token) == piece else None

@@ -28,7 +28,7 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
         last = "on" if steps is None else f"to {steps - 1}"
         raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
     prepared = prepare(config, progress)
-    tokenizer = Tokenizer(prepared.tokenizer_file)
+    tokenizer = Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids)
     train = Samples(prepared, config, "train")
     size = config.optim.batch_size
     first, count = step * size, max(1, min(samples, size))

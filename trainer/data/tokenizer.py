@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 import sentencepiece
 
-from trainer.config import TokenizerConfig
-from trainer.data.huggingface_model import HuggingFace
+from trainer.config import SpecialIdsConfig, TokenizerConfig
+from trainer.data.huggingface_model import HuggingFace, Template
 from trainer.data.sentencepiece_model import SentencePiece
+from trainer.data.tokenizer_folder import FILES, content_of, find_tokenizer
 from trainer.objectives import Vocabulary
 from trainer.utils.errors import UserError
 
@@ -31,7 +32,10 @@ SPECIALS = (
 OWN_PIECES = ("\n", "\t")
 LONGEST_LINE = 4096  # characters of one training sentence
 THREADS = 4  # fixed: part of the trained model, whatever the machine
-FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.json")
+
+
+# Role of a special token -> the name that it has here, whatever the tokenizer calls it.
+OUR_NAMES = {"bos": "<s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>", "cls": "<cls>", "sep": "<sep>"}
 
 
 class Engine(Protocol):
@@ -39,6 +43,8 @@ class Engine(Protocol):
 
     vocabulary: int
     specials: dict[str, int]
+    splits: bool  # whether a text may be encoded part by part, cut where lines end
+    template: Template | None  # what its own settings put around a text, where they say so
 
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """Ids of each text, without special tokens."""
@@ -55,39 +61,73 @@ class Engine(Protocol):
     def piece(self, token: int) -> str:
         """How the model itself spells an id."""
 
+    def id_of(self, piece: str) -> int | None:
+        """The id of what is spelled so; None where there is none."""
+
 
 def tokenizer_file(path: str | Path) -> Path:
     """The file itself, or the one in a folder that holds a tokenizer. Raises UserError when it holds none."""
     given = Path(path).expanduser()
     if not given.is_dir():
         return given
-    found = next((given / name for name in FILES if (given / name).is_file()), None)
+    found = find_tokenizer(given)
     if found is None:
         raise UserError(f"tokenizer.path: {given} holds none of {', '.join(FILES)}")
     return found
 
 
 class Tokenizer:
-    """Text to ids and back. Raises UserError when the file is no tokenizer that ends its documents."""
+    """Text to ids and back. Raises UserError when the file is no tokenizer that ends its documents, or where a special
+    id is none of its ids."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, ids: SpecialIdsConfig | None = None) -> None:
+        """ids: which tokens are special where the configuration says so; else the names of its pieces tell."""
         try:
-            self.model = file.read_bytes()
+            self.model = content_of(file)
         except FileNotFoundError:
             raise UserError(f"tokenizer.path: no such file: {file}") from None
         except OSError as error:
             raise UserError(f"tokenizer.path: cannot read {file}: {error.strerror}") from None
-        kind = HuggingFace if self.model.lstrip()[:1] == b"{" else SentencePiece
-        self._engine: Engine = kind(self.model, file)
+        described = self.model.lstrip()[:1] == b"{"
+        self._engine: Engine = HuggingFace(self.model, file) if described else SentencePiece(self.model, file)
         self.vocabulary = self._engine.vocabulary
         # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.
         self.specials = dict(self._engine.specials)
         self.specials.setdefault("<s>", self.specials["</s>"])
         self.specials.setdefault("<pad>", self.specials.get("<unk>", self.specials["</s>"]))
+        self._take(ids or SpecialIdsConfig())
+
+    def _take(self, ids: SpecialIdsConfig) -> None:
+        """Let the ids of the configuration win."""
+        given = {role: value for role, value in ids.model_dump().items() if value is not None}
+        self._given = bool(given)
+        self.template = self._engine.template if given else None
+        for role, name in OUR_NAMES.items():
+            if role in given:
+                self.specials[name] = given[role]
+        if "bos" not in given and "cls" in given:  # BERT's kind has no others
+            self.specials["<s>"] = given["cls"]
+        if "eos" in given or "sep" in given:
+            self.specials["</s>"] = given["eos"][0] if "eos" in given else given["sep"]
+        self.ends = frozenset(given.get("eos") or [self.specials["</s>"]])
+        self.start = given.get("decoder_start", self.specials["<s>"])
+        self.forced_first: int | None = given.get("forced_bos")
+        self.forced_last: int | None = given.get("forced_eos")
+
+    @property
+    def splits(self) -> bool:
+        """Whether a text may be encoded part by part, cut where lines end."""
+        return self._engine.splits
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.model).hexdigest()
+
+    @property
+    def identity(self) -> str:
+        """The sha256, and which ids begin, end and separate where the configuration says so: what shards depend on."""
+        marks = [self.specials[name] for name in ("<s>", "</s>", "<pad>")]
+        return f"{self.sha256} {marks}" if self._given else self.sha256
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text, without <s> and </s>."""
@@ -103,7 +143,7 @@ class Tokenizer:
 
     def table(self) -> Vocabulary:
         """What objectives know about the ids."""
-        return Vocabulary(self.vocabulary, self.specials, self._engine.text)
+        return Vocabulary(self.vocabulary, self.specials, self._engine.text, self.start)
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Where in the text each id of `encode` stands: its first character, and the one behind its last."""
@@ -112,6 +152,10 @@ class Tokenizer:
     def piece(self, token: int) -> str:
         """How the model itself spells a token."""
         return self._engine.piece(token)
+
+    def id_of(self, piece: str) -> int | None:
+        """The id that the model itself has for a piece; None where it has none."""
+        return self._engine.id_of(piece)
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:

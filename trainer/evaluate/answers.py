@@ -28,7 +28,7 @@ WRITTEN = 256  # answers that are written out at most, token by token
 
 def score_texts(tuned: Tuned) -> dict[str, Any]:
     """As `score_answers`."""
-    tokenizer, writer = Tokenizer(tuned.task.tokenizer_file), writer_of(tuned.model)
+    tokenizer, writer = Tokenizer(tuned.task.tokenizer_file, tuned.config.tokenizer.special_ids), writer_of(tuned.model)
     return score_answers(Trained(tuned.run, tuned.step, tuned.config, writer, tokenizer), tuned.task)
 
 

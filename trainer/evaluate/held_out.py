@@ -37,7 +37,9 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     bits, baseline = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):
-        trained = Trained(run, step, config, writer_of(model), Tokenizer(prepared.tokenizer_file))
+        trained = Trained(
+            run, step, config, writer_of(model), Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids)
+        )
         passages = score_passages(trained, prepared, progress)
     return {
         "run": str(run),

@@ -149,7 +149,7 @@ def score_words(tuned: Tuned) -> dict[str, Any]:
 @torch.no_grad()
 def score_spans(tuned: Tuned) -> dict[str, Any]:
     """Right answers within texts, to the letter and by their words."""
-    tokenizer, scores = Tokenizer(tuned.task.tokenizer_file), []
+    tokenizer, scores = Tokenizer(tuned.task.tokenizer_file, tuned.config.tokenizer.special_ids), []
     records = iter([one.record for one in tuned.task.held_out])
     for batch in tuned.batches():
         del batch["targets"]

@@ -73,7 +73,7 @@ class Trained:
         model, config, step = load_model(run)
         if config.task.outputs:
             raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
-        return cls(run, step, config, writer_of(model), Tokenizer(folder.tokenizer))
+        return cls(run, step, config, writer_of(model), Tokenizer(folder.tokenizer, config.tokenizer.special_ids))
 
     @property
     def family(self) -> str:
@@ -111,8 +111,10 @@ class Trained:
 
     @property
     def opening(self) -> int:
-        """The token that a decoder reads first: <s>, or its language."""
-        return self.special(f"<{self.for_language(self.language).language}>" if self.reads_language else "<s>")
+        """The token that a decoder reads first: its language, or what its tokenizer has for that."""
+        if self.reads_language:
+            return self.special(f"<{self.for_language(self.language).language}>")
+        return self.tokenizer.start if self.family == "encoder_decoder" else self.special("<s>")
 
     def special(self, piece: str) -> int:
         """The id of a special token. Raises UserError when the tokenizer has none."""

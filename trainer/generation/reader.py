@@ -41,6 +41,7 @@ class Reader:
             positions = None if source_segments is None else _positions(source_segments)
             with torch.no_grad():
                 self.source = model.backbone.encode(source, positions, source_segments)
+        self.forced: dict[int, int] = {}  # the token that comes after so many others, whatever is predicted
         self.tokens: Tensor | None = None  # [B, n], all that was read
         self.segments: Tensor | None = None
         self.first = 0  # column of the first token that is attended to
@@ -89,7 +90,13 @@ class Reader:
             hidden = backbone.decode(self.source, tokens, positions, now, self.source_segments, self.cache)
         else:
             hidden = backbone(tokens, positions, now, order, cache=self.cache)
-        return self.model.head.logits(hidden[:, -1:])[:, 0, : self.vocabulary].float()
+        logits = self.model.head.logits(hidden[:, -1:])[:, 0, : self.vocabulary].float()
+        only = self.forced.get(self.tokens.shape[1] - self.prompt)
+        if only is None:
+            return logits
+        forced = torch.full_like(logits, float("-inf"))
+        forced[:, only] = 0.0
+        return forced
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows of the batch, in this order; rows may repeat."""

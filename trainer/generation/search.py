@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,10 +18,11 @@ def write(
     prompt: Tensor,
     segments: Tensor | None,
     decoding: Decoding,
-    eos: int | None,
+    ends: Collection[int],
     ended: Callable[[int, list[int]], bool] | None = None,
 ) -> Iterator[list[int | None]]:
-    """The next token of every row of prompt [B, n], step by step; None for a row that has ended, without its eos.
+    """The next token of every row of prompt [B, n], step by step; None for a row that has ended, without the one
+    of `ends` that ended it.
 
     ended(row, its tokens so far) may end a row earlier; its last token is still given.
     """
@@ -34,7 +35,7 @@ def write(
         chosen = decoding.choose(logits, reader.tokens, generator)
         step: list[int | None] = [None] * len(rows)
         for row, token in enumerate(chosen.tolist()):
-            alive[row] = alive[row] and token != eos
+            alive[row] = alive[row] and token not in ends
             if alive[row]:
                 rows[row].append(token)
                 step[row] = token
@@ -56,9 +57,10 @@ class _Beams:
 
 
 def search(
-    reader: Reader, prompt: Tensor, segments: Tensor | None, decoding: Decoding, eos: int | None
+    reader: Reader, prompt: Tensor, segments: Tensor | None, decoding: Decoding, ends: Collection[int]
 ) -> list[list[int]]:
-    """The likeliest continuation of every row of prompt [B, n] that beams find, without its eos.
+    """The likeliest continuation of every row of prompt [B, n] that beams find, without the one
+    of `ends` that ended it.
 
     In every step each beam is continued by every token; of the 2 x beams best, those that end (with eos, or because
     there are enough tokens) may be kept if they are among the first `beams`, and the best others grow on. A row is
@@ -80,7 +82,7 @@ def search(
         parents: list[int] = []
         for row, one in enumerate(searches):
             candidates = list(zip(best.values[row].tolist(), best.indices[row].tolist(), strict=True))
-            parents += [row * width + beam for beam in _grow(one, candidates, scores.shape[1], length, decoding, eos)]
+            parents += [row * width + beam for beam in _grow(one, candidates, scores.shape[1], length, decoding, ends)]
             one.ended = sorted(one.ended, key=lambda entry: -entry[0])[:width]
             one.done |= len(one.ended) == width and one.growing[0][0] / length**penalty <= one.ended[-1][0]
         if length == decoding.tokens or all(one.done for one in searches):
@@ -97,7 +99,7 @@ def _grow(
     vocabulary: int,
     length: int,
     decoding: Decoding,
-    eos: int | None,
+    ends: Collection[int],
 ) -> list[int]:
     """One step of one row's search; returns, for every beam that goes on, the beam that it continues."""
     width, penalty = decoding.beams, 1.0 if decoding.length_penalty is None else decoding.length_penalty
@@ -106,9 +108,9 @@ def _grow(
     for rank, (score, place) in enumerate(candidates):
         beam, token = divmod(place, vocabulary)
         tokens = one.growing[beam][1]
-        if token == eos or length == decoding.tokens:
+        if token in ends or length == decoding.tokens:
             if rank < width and not one.done:
-                whole = tokens if token == eos else [*tokens, token]
+                whole = tokens if token in ends else [*tokens, token]
                 one.ended.append((score / length**penalty, whole))
         elif len(growing) < width:
             growing.append((score, [*tokens, token]))

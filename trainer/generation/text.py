@@ -62,12 +62,20 @@ def prompt_ids(trained: Trained, prompt: str) -> list[int]:
     encoder-decoders the form of their pre-training."""
     tuned, ids = trained.config.task.kind is not None, trained.tokenizer.encode(prompt)
     if trained.family == "decoder":
-        return Rows(trained.config, trained.tokenizer).prompt(prompt) if tuned else [trained.special("<s>"), *ids]
-    return [trained.special("<s>"), *ids, trained.special("</s>")] if tuned else encoder_input(trained, ids)
+        if tuned:
+            return Rows(trained.config, trained.tokenizer).prompt(prompt)
+        own = trained.tokenizer.template
+        return [trained.special("<s>"), *ids] if own is None else [*own.before, *ids] or [trained.special("<s>")]
+    own = trained.tokenizer.template
+    if tuned and own is None:
+        return [trained.special("<s>"), *ids, trained.special("</s>")]
+    return encoder_input(trained, ids)
 
 
 def encoder_input(trained: Trained, ids: list[int]) -> list[int]:
     """A whole text as the encoder was trained to read it."""
+    if (own := trained.tokenizer.template) is not None and not trained.reads_language:
+        return [*own.before, *ids, *own.behind]
     form = trained.config.objective.description.encoder_input
     if LANGUAGE in form and not trained.reads_language:
         form = ObjectiveDescription.encoder_input
@@ -88,9 +96,12 @@ def generate(
 ) -> list[list[int]]:
     """Tokens that follow rows of tokens, or that an encoder-decoder writes having read them; </s> is left out."""
     reader, prompt, segments = reader_of(trained, rows, cached=cached)
-    eos = trained.special("</s>")
+    ends = trained.tokenizer.ends
+    if trained.config.task.kind is None:  # tuning learns answers without what is forced
+        forced = {decoding.tokens - 1: trained.tokenizer.forced_last, 0: trained.tokenizer.forced_first}
+        reader.forced = {place: token for place, token in forced.items() if token is not None}
     if decoding.beams > 1:
-        return search(reader, prompt, segments, decoding, eos)
+        return search(reader, prompt, segments, decoding, ends)
     decode, said = trained.tokenizer.decode, 0
 
     def ended(row: int, tokens: list[int]) -> bool:
@@ -105,7 +116,7 @@ def generate(
                 said = ready
         return over
 
-    columns = list(write(reader, prompt, segments, decoding, eos, ended))
+    columns = list(write(reader, prompt, segments, decoding, ends, ended))
     found = [[token for column in columns if (token := column[row]) is not None] for row in range(len(rows))]
     if tell:
         tell(cut_at(decode(found[0]), stop)[said:])

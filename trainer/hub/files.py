@@ -20,6 +20,12 @@ from trainer.utils.files import fsync_folder, write_synced
 
 LARGEST_FILE = 5_000_000_000  # bytes of one file of weights
 
+# What a checkpoint's folder holds beside its weights: settings, templates and the files of its tokenizer.
+BESIDE = (
+    *("config.json", "generation_config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template*", "additional_chat_templates/*.jinja", "vocab.*", "merges.txt", "*.model", "*.spm"),
+)
+
 
 class TensorFiles:
     """The tensors of a folder by name; shapes are known before any value is read."""
@@ -77,6 +83,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: a JSON object wanted, {type(content).__name__} found")
     return content
+
+
+def copy_beside(source: Path, target: Path) -> None:
+    """Make the folder `target` with the files that lie beside the weights, as they are."""
+    target.mkdir()
+    for file in sorted({file for pattern in BESIDE for file in source.glob(pattern) if file.is_file()}):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 @contextmanager

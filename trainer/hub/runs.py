@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,21 @@ from torch import Tensor
 
 from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
+from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
-from trainer.data.tokenizer import FILES as TOKENIZER_FILES
+from trainer.data.tokenizer import tokenizer_file
+from trainer.data.tokenizer_folder import find_tokenizer
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
-from trainer.hub.files import new_folder
+from trainer.hub.files import copy_beside, new_folder
 from trainer.hub.heads import new_head, plain_names
+from trainer.hub.special_ids import special_ids
 from trainer.hub.tokenizer import write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
 from trainer.training.checkpoint import save_weights, valid_checkpoints
 from trainer.utils.errors import UserError
+from trainer.utils.files import write_synced
 
 
 def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:
@@ -32,13 +35,19 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, and downloads none itself")
     imported = read_checkpoint(source, generator)
-    tokenizer = next((source / name for name in TOKENIZER_FILES if (source / name).is_file()), None)
-    config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None)
+    tokenizer = find_tokenizer(source)
+    opened = Tokenizer(tokenizer) if tokenizer else None
+    rows, pieces = imported.model.vocabulary or 0, opened.vocabulary if opened else 0
+    if pieces > rows:
+        raise UserError(f"{tokenizer}: {pieces} pieces, and vocab_size in config.json is {rows}: not of this model")
+    ids = special_ids(source, opened, rows, imported.model.family)
+    config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None, ids)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)
         folder.config.write_text(config.to_yaml())
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, folder.tokenizer)
+        if opened is not None:
+            folder.tokenizer.write_bytes(opened.model)
+        copy_beside(source, folder.hub)
         facts = {"science": config.science_hash(), "data": "", "best": {}, "imported": str(source)}
         save_weights(folder.checkpoints, imported.weights, facts)
     return {
@@ -47,10 +56,30 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
         "type": type_of(imported.model).type,
         "parameters": sum(value.numel() for value in imported.weights.values()),
         "tokenizer": str(tokenizer) if tokenizer else None,
+        **({"unused": f"{rows - pieces} rows of {rows} have no piece"} if opened and pieces < rows else {}),
     }
 
 
-def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
+def import_tokenizer(source: Path, target: Path) -> dict[str, Any]:
+    """Make the folder `target` of a tokenizer alone, a file or a folder without weights: what `tokenizer.path` takes.
+
+    Returns facts to print. Raises UserError where there is no tokenizer, or one that ends no documents.
+    """
+    opened = Tokenizer(tokenizer_file(source))
+    described = opened.model.lstrip()[:1] == b"{"
+    with new_folder(target.absolute()) as aside:
+        write_synced(aside / ("tokenizer.json" if described else "tokenizer.model"), opened.model)
+    return {"tokenizer": str(target), "pieces": opened.vocabulary, "use": f"tokenizer.path={target}"}
+
+
+def holds_weights(source: Path) -> bool:
+    """Whether a folder is meant as a model's: it has weights, or a configuration of a model and no tokenizer."""
+    weights = [file for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in source.glob(pattern)]
+    index = (source / "model.safetensors.index.json").is_file()
+    return bool(weights) or index or find_tokenizer(source) is None
+
+
+def _config_of(imported: Imported, tokenizer: Path | None, ids: SpecialIdsConfig) -> Config:
     model = imported.model
     vocabulary = min(TokenizerConfig().vocabulary, model.vocabulary or 0)
     own: dict[str, Any] = {"vocabulary": vocabulary} if vocabulary >= 300 else {"path": "not-given.model"}
@@ -58,7 +87,10 @@ def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
         {
             "model": model.model_dump(mode="json"),
             "objective": _objective_of(model),
-            "tokenizer": {"path": str(tokenizer)} if tokenizer else own,
+            "tokenizer": {
+                **({"path": str(tokenizer)} if tokenizer else own),
+                "special_ids": ids.model_dump(mode="json"),
+            },
             "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
         }
     )

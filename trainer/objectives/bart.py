@@ -59,6 +59,7 @@ class Denoising:
         self.bos, self.eos, self.pad, self.mask = (
             vocabulary.id(p, self.name) for p in ("<s>", "</s>", "<pad>", "<mask>")
         )
+        self.start = vocabulary.start(self.name)
 
     def packed_length(self, length: int) -> int:
         """Beside the text: <s> and </s>."""
@@ -75,7 +76,7 @@ class Denoising:
         targets[:, :-2] = window.tokens
         targets[some, window.lengths[some]] = self.eos
         written = np.where(window.lengths > 0, window.lengths + 1, 0)
-        return {**as_one_document(source, lengths, "source_"), **shift_right(targets, written, self.bos, self.pad)}
+        return {**as_one_document(source, lengths, "source_"), **shift_right(targets, written, self.start, self.pad)}
 
     def _draw(self, window: Window, first: int, count: int, part: int) -> np.ndarray:
         """Every noise has eight parts of the sample's stream to itself."""

@@ -62,7 +62,11 @@ class SpanCorruption:
         layout: Layout,
     ) -> None:
         self.layout, self.width, self.denoisers = layout, sequence_length, denoisers
-        self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
+        self.start, self.eos, self.pad = (
+            vocabulary.start(name),
+            vocabulary.id("</s>", name),
+            vocabulary.id("<pad>", name),
+        )
         self.modes = np.array([vocabulary.id(d.mode, name) if d.mode else -1 for d in denoisers])
         self.stride = self.length = text_length(denoisers, sequence_length)
         self.target_width = max(denoiser.target_length(self.length) for denoiser in denoisers)
@@ -96,7 +100,7 @@ class SpanCorruption:
             source_lengths[members], target_lengths[members] = source.shape[1], target.shape[1]
         return {
             **as_one_document(sources, source_lengths, "source_"),
-            **shift_right(targets, target_lengths, self.bos, self.pad),
+            **shift_right(targets, target_lengths, self.start, self.pad),
         }
 
     def corrupt(self, text: np.ndarray, draw: Draw, number: int) -> tuple[np.ndarray, np.ndarray]:

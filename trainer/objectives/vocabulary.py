@@ -18,12 +18,14 @@ SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "\n")
 class Vocabulary:
     """Tables over the ids of a tokenizer, made when they are asked for: many objectives need none.
 
-    text(id): what the id stands for, None where that is a part of a character (a byte).
+    text(id): what the id stands for, None where that is a part of a character (a byte). decoder_start: what a decoder
+    beside an encoder reads first; None: <s>.
     """
 
     size: int
     specials: dict[str, int]
     text: Callable[[int], str | None]
+    decoder_start: int | None = None
 
     @cached_property
     def _texts(self) -> list[str]:
@@ -62,6 +64,10 @@ class Vocabulary:
                 f"objective={wanted_by}: the tokenizer has no {piece}; train one here, or add it to its control symbols"
             )
         return self.specials[piece]
+
+    def start(self, wanted_by: str) -> int:
+        """What a decoder beside an encoder reads first; UserError when the tokenizer has no such token."""
+        return self.id("<s>", wanted_by) if self.decoder_start is None else self.decoder_start
 
     def sentinels(self, count: int, wanted_by: str) -> np.ndarray:
         """Ids of <extra_id_0> ... <extra_id_{count - 1}>; UserError when there are fewer."""

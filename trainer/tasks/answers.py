@@ -52,8 +52,8 @@ class Answers:
         answered = [*form.tokenizer.encode(answer), form.eos]
         if not self.encodes:
             return Exchange([], continued(form.prompt(prompt), answered, self.width))
-        source, _, cut = form.row([form.tokenizer.encode(prompt)])
-        text = continued([form.bos], answered, self.width)
+        source, cut = form.source(prompt)
+        text = continued([form.tokenizer.start], answered, self.width)
         return Exchange(source, Continued(text.tokens, text.targets, text.cut or cut))
 
     def _bins(self) -> list[list[int]]:

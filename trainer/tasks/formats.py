@@ -1,7 +1,8 @@
 """From a record to what a model reads: one format a kind of task, the same for every family of models.
 
-A row is `<s> text </s>`, of several texts `<s> first </s> second </s>`, as the encoders were pre-trained on it. An
-encoder-decoder reads it on both sides, its decoder one token behind. Rows are as long as data.sequence_length.
+A row is `<s> text </s>`, of several texts `<s> first </s> second </s>`, as the encoders were pre-trained on it; what an
+imported encoder's tokenizer puts there stands in their place. An encoder-decoder reads it on both sides, its decoder
+one token behind. Rows are as long as data.sequence_length.
 """
 
 from __future__ import annotations
@@ -43,20 +44,32 @@ class Rows:
         self.config, self.task, self.tokenizer = config, config.task, tokenizer
         self.length, self.family = config.data.sequence_length, config.model.family
         self.bos, self.eos, self.pad = (tokenizer.specials[name] for name in ("<s>", "</s>", "<pad>"))
+        self.between = [self.eos]  # two texts
+        own = tokenizer.template
+        if self.family == "encoder" and own is not None and len(own.before) == len(own.behind) == 1:
+            [self.bos], [self.eos], self.between = own.before, own.behind, list(own.between)
 
     def row(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int], bool]:
         """Tokens of a row, the text that each belongs to, and whether something was cut: the longest text, behind."""
         sizes = [len(text) for text in texts]
-        available = self.length - 1 - len(texts)
+        available = self.length - 2 - len(self.between) * (len(texts) - 1)
         while sum(sizes) > available:
             longest = int(np.argmax(sizes))
             second = max([size for index, size in enumerate(sizes) if index != longest], default=0)
             sizes[longest] -= min(sum(sizes) - available, max(1, sizes[longest] - second))
         tokens, types = [self.bos], [0]
         for number, (text, size) in enumerate(zip(texts, sizes, strict=True)):
-            tokens += [*text[:size], self.eos]
-            types += [number] * (size + 1)
+            behind = [self.eos] if number == len(texts) - 1 else self.between
+            tokens += [*text[:size], *behind]
+            types += [number] * (size + len(behind))
         return tokens, types, sum(sizes) < sum(map(len, texts))
+
+    def source(self, text: str) -> tuple[list[int], bool]:
+        """What the encoder of an encoder-decoder reads of a prompt, and whether its end was cut."""
+        ids, own = self.tokenizer.encode(text), self.tokenizer.template
+        before, behind = ([self.bos], [self.eos]) if own is None else (own.before, own.behind)
+        most = self.length - len(before) - len(behind)
+        return [*before, *ids[:most], *behind], len(ids) > most
 
     def prompt(self, text: str) -> list[int]:
         """`<s> text <sep>`, what an answer follows; without <sep> where the tokenizer or `task.chat` has none."""
@@ -69,7 +82,7 @@ class Rows:
         """What the model is called with, [S] each: padded, and with an encoder's or a decoder's own side."""
         batch = {"tokens": self._padded(tokens, self.pad), **self._places(len(tokens))}
         if self.family == "encoder_decoder":
-            behind = self._padded([self.bos, *tokens[:-1]], self.pad)
+            behind = self._padded([self.tokenizer.start, *tokens[:-1]], self.pad)
             return {f"source_{name}": array for name, array in batch.items()} | batch | {"tokens": behind}
         if self.config.model.token_types > 1:
             batch["token_types"] = self._padded([min(which, 1) for which in types], 0)

@@ -67,7 +67,7 @@ def longest(config: Config, task: Task) -> int:
     """Tokens of the longest record, as rows of data.sequence_length have it; all of them for rows that hold several."""
     if config.task.packs:
         return config.data.sequence_length
-    tokenizer = Tokenizer(task.tokenizer_file)
+    tokenizer = Tokenizer(task.tokenizer_file, config.tokenizer.special_ids)
     both = ([one.record for one in part] for part in (task.train, task.held_out))
     return max(Records(part, config, tokenizer).longest for part in both)
 
@@ -104,7 +104,7 @@ class Examples:
     """
 
     def __init__(self, task: Task, config: Config, which: Split) -> None:
-        tokenizer = Tokenizer(task.tokenizer_file)
+        tokenizer = Tokenizer(task.tokenizer_file, config.tokenizer.special_ids)
         self.pad = tokenizer.specials["<pad>"]
         asked = task.train if which == "train" else task.held_out
         self.records = len(asked)

@@ -150,3 +150,61 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "endless.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match="no token that ends a document"):
         Tokenizer(tmp_path / "endless.json")
+
+
+def bytes_and(path: Path, specials: list[tuple[str, int]], more: dict[str, int]) -> Tokenizer:
+    """256 byte pieces, other pieces, and special tokens of these ids."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({piece: k for k, piece in enumerate(alphabet)}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    described = json.loads(made.to_str())
+    described["model"]["vocab"] |= more
+    how = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    described["added_tokens"] = [{"id": k, "content": name, **how, "special": True} for name, k in specials]
+    path.write_text(json.dumps(described))
+    return Tokenizer(path)
+
+
+def test_a_special_token_of_one_character_and_one_of_none(tmp_path):
+    """The character that a byte piece stands for is text: nothing else could be written for it."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    dollar = alphabet.index("$")
+    specials = [("$", dollar), ("", 300), ("<|endoftext|>", 256)]
+    made = bytes_and(tmp_path / "tokenizer.json", specials, {"<|endoftext|>": 256})
+    assert made.decode(made.encode("it is $5 <|endoftext|>")) == "it is $5 <|endoftext|>"
+    assert dollar in made.encode("$5") and 256 not in made.encode("<|endoftext|>" * 3)
+
+
+def test_an_ordinary_piece_named_like_a_special_one_ends_nothing(tmp_path):
+    specials = [("<|begin_of_text|>", 259), ("<|end_of_text|>", 260)]
+    more = {"<s>": 257, "</s>": 258, "<|begin_of_text|>": 259, "<|end_of_text|>": 260, "</": 256}
+    made = bytes_and(tmp_path / "tokenizer.json", specials, more)
+    assert (made.specials["<s>"], made.specials["</s>"]) == (259, 260)
+
+
+def test_any_number_of_special_tokens_spelled_in_text(tmp_path):
+    """Also where the pieces of text hold them: each is text, whatever stands around it."""
+    made = Tokenizer(unigram(tmp_path / "tokenizer.json"))
+    special = set(made.specials.values()) - {made.specials["<unk>"]}
+    once, often = made.encode("value </s>"), made.encode("value </s> " * 5000)
+    assert not special & set(often) and often[: len(once)] == once and len(often) == 5000 * len(once) + 1
+
+
+def test_a_long_document_has_one_space_before_it(tmp_path):
+    """Parts in which a file is read leave no trace in the tokens."""
+    file = unigram(tmp_path / "tokenizer.json")
+    text = TEXT[0] * 20_000  # more than a part
+    (tmp_path / "text").mkdir()
+    for name in ("long", "short"):
+        (tmp_path / "text" / f"{name}.txt").write_text(text if name == "long" else TEXT[1])
+    config = Config.model_validate(
+        {
+            "data": {"name": "text", "path": str(tmp_path / "text"), "held_out": 0.01},
+            "tokenizer": {"path": str(file)},
+            "run": {"cache": str(tmp_path / "cache")},
+        }
+    )
+    prepared, made = prepare(config), Tokenizer(file)
+    sizes = sum(prepared.manifest["splits"][split]["info"]["tokens"] for split in ("train", "held_out"))
+    assert len(text) > 1 << 20 and sizes == len(made.encode(text)) + len(made.encode(TEXT[1])) + 4

@@ -1,0 +1,353 @@
+"""The tokenizer of a folder as one file: its tokenizer.json, or what its older files come to with transformers' ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainer.data.tokenizer_roles import class_of, roles_of, settings
+from trainer.utils.errors import UserError
+
+JSON = "tokenizer.json"
+SENTENCEPIECE = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model", "source.spm")
+LISTS = ("vocab.json", "vocab.txt")
+FILES = (JSON, *SENTENCEPIECE, *LISTS)
+SPACE = "\u2581"
+# The languages of mBART; their tokens follow the pieces, in this order.
+LANGUAGES = (
+    *("ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX"),
+    *("kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN"),
+    "zh_CN",
+)
+Pieces = list[tuple[str, float]]
+FAIRSEQ: Pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+CAMEMBERT: Pieces = [
+    ("<s>NOTUSED", 0.0),
+    ("<pad>", 0.0),
+    ("</s>NOTUSED", 0.0),
+    ("<unk>", 0.0),
+    ("<unk>NOTUSED", -100.0),
+]
+
+
+def find_tokenizer(folder: Path) -> Path | None:
+    """The file of a folder that tells its tokenizer, a tokenizer.json before all others; None where there is none."""
+    found = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    return None if found is not None and found.name == "vocab.json" and not (folder / "merges.txt").is_file() else found
+
+
+def content_of(file: Path) -> bytes:
+    """A tokenizer as one file: a sentencepiece model or a tokenizer.json. Files that say only half of it are read with
+    what lies beside them.
+
+    Raises UserError where the class that the folder names is not known, with the way out, and OSError.
+    """
+    content = file.read_bytes()
+    folder = file.parent
+    if file.name == JSON:
+        return _completed(content, folder)
+    kind = class_of(folder)
+    if file.name in LISTS:
+        return _built(_LISTED.get(kind or ("BertTokenizer" if file.suffix == ".txt" else "GPT2Tokenizer")), kind, file)
+    if kind is None:  # the model itself has the ids
+        return content
+    return _built(_CONVERTED.get(kind), kind, file)
+
+
+def _built(build: Callable[[Path], Any] | None, kind: str | None, file: Path) -> bytes:
+    if build is None:
+        raise UserError(
+            f"{file}: the tokenizer of {kind} is read from a tokenizer.json, of which there is none; one is written by "
+            "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
+    try:
+        tokenizer = build(file)
+    except ImportError:
+        raise UserError(f"tokenizer.path: {file} needs the extra: pip install 'isoflop[hub]'") from None
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise plain Exception
+        raise UserError(f"{file}: not readable as a tokenizer ({' '.join(str(error).split())[:120]})") from None
+    _add_tokens(tokenizer, file.parent)
+    content: str = tokenizer.to_str()
+    return content.encode()
+
+
+def _completed(content: bytes, folder: Path) -> bytes:
+    """A tokenizer.json with the tokens that the files beside it add, if there are any; else as it is."""
+    stated = _added(folder)
+    if not stated:
+        return content
+    try:
+        there = {token["content"] for token in json.loads(content).get("added_tokens") or []}
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return content  # refused by who opens it
+    if not any(piece not in there for piece in stated):
+        return content
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except Exception:
+        return content
+    _add_tokens(tokenizer, folder)
+    whole: str = tokenizer.to_str()
+    return whole.encode()
+
+
+def _added(folder: Path) -> dict[str, tuple[int | None, dict[str, Any]]]:
+    """Piece -> (id, how it is found in text) of the tokens that tokenizer_config.json and added_tokens.json add."""
+    found: dict[str, tuple[int | None, dict[str, Any]]] = {}
+    for piece, token in settings(folder, "added_tokens.json").items():
+        found[piece] = (token if isinstance(token, int) else None, {})
+    stated = settings(folder, "tokenizer_config.json").get("added_tokens_decoder")
+    for token, keys in (stated if isinstance(stated, dict) else {}).items():
+        if not isinstance(keys, dict) or not isinstance(keys.get("content"), str) or not str(token).isdigit():
+            raise UserError(f"{folder / 'tokenizer_config.json'}: added_tokens_decoder: {token}: {keys!r} is no token")
+        how = {
+            name: keys[name] for name in ("special", "lstrip", "rstrip", "normalized", "single_word") if name in keys
+        }
+        found[keys["content"]] = (int(token), how)
+    return found
+
+
+def _add_tokens(tokenizer: Any, folder: Path) -> None:
+    """Add what the folder's settings add, in the order of its ids. Raises UserError where one gets another id."""
+    from tokenizers import AddedToken
+
+    roles = set(roles_of(folder).values())
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    added = sorted(_added(folder).items(), key=lambda item: -1 if item[1][0] is None else item[1][0])
+    for piece, (wanted, how) in added:
+        if not piece or piece in known:
+            continue
+        token = AddedToken(piece, **{"special": piece in roles, "normalized": False, **how})
+        (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+        if wanted is not None and tokenizer.token_to_id(piece) != wanted:
+            raise UserError(
+                f"{folder}: the added token {piece!r} shall have the id {wanted}, it would be "
+                f"{tokenizer.token_to_id(piece)}; write a tokenizer.json with transformers' save_pretrained"
+            )
+    for piece in sorted(roles - known - set(_added(folder))):
+        if tokenizer.token_to_id(piece) is not None:
+            tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False)])
+
+
+# --- sentencepiece models, by transformers' class ---------------------------------------------------------------------
+
+
+def _model(file: Path, kind: int = 1) -> Any:
+    """kind: 1 for unigram, 2 for BPE."""
+    from sentencepiece import sentencepiece_model_pb2 as schema
+
+    proto: Any = vars(schema)["ModelProto"]()  # made at run time
+    proto.ParseFromString(file.read_bytes())
+    if proto.trainer_spec.model_type != kind:
+        raise UserError(f"{file}: a {'unigram' if kind == 1 else 'BPE'} model of sentencepiece wanted; this is none")
+    return proto
+
+
+def _unigram(pieces: Pieces, unk: int, normalizers: list[Any], specials: list[str], *, split: bool = True) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import normalizers as rules
+
+    tokenizer = Tokenizer(models.Unigram(pieces, unk, byte_fallback=False))
+    if normalizers:
+        tokenizer.normalizer = rules.Sequence(normalizers)
+    space = pre_tokenizers.Metaspace(SPACE, "always")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), space]) if split else space
+    tokenizer.decoder = decoders.Metaspace(SPACE, "always")
+    tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in specials])
+    return tokenizer
+
+
+def _charsmap(proto: Any) -> list[Any]:
+    from tokenizers import normalizers
+
+    found = proto.normalizer_spec.precompiled_charsmap
+    return [normalizers.Precompiled(found)] if found else []
+
+
+def _template(tokenizer: Any, single: str, pair: str) -> Any:
+    """With what stands around one text and around two; `[X]` of the template are pieces."""
+    from tokenizers import processors
+
+    names = {word.rpartition(":")[0] for word in pair.split()} - {"$A", "$B"}
+    ids = [(name, tokenizer.token_to_id(name)) for name in sorted(names)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+    return tokenizer
+
+
+ROBERTA = ("<s>:0 $A:0 </s>:0", "<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0")
+BERT = ("[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
+
+
+def _scored(proto: Any, first: int = 0) -> Pieces:
+    return [(piece.piece, piece.score) for piece in proto.pieces[first:]]
+
+
+def _xlmr(file: Path) -> Any:
+    proto = _model(file)
+    pieces = [*FAIRSEQ, *_scored(proto, 3), ("<mask>", 0.0)]
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    return _template(_unigram(pieces, 3, _charsmap(proto), specials), *ROBERTA)
+
+
+def _camembert(file: Path) -> Any:
+    proto = _model(file)
+    pieces = [*CAMEMBERT, *_scored(proto, 1), ("<mask>", 0.0)]
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
+    return _template(_unigram(pieces, 3, _charsmap(proto), specials), *ROBERTA)
+
+
+def _mbart(file: Path) -> Any:
+    proto = _model(file)
+    pieces = [*FAIRSEQ, *_scored(proto, 3), *((name, 0.0) for name in LANGUAGES), ("<mask>", 0.0)]
+    specials = ["<s>", "<pad>", "</s>", "<unk>", *LANGUAGES, "<mask>"]
+    own = settings(file.parent, "tokenizer_config.json").get("src_lang") or "en_XX"
+    if own not in LANGUAGES:
+        raise UserError(f"{file.parent / 'tokenizer_config.json'}: src_lang: {own!r} is no language of mBART's")
+    behind = f"</s>:0 {own}:0"
+    return _template(_unigram(pieces, 3, [], specials), f"$A:0 {behind}", f"$A:0 $B:0 {behind}")
+
+
+def _xglm(file: Path) -> Any:
+    from tokenizers import Regex, normalizers
+
+    proto = _model(file)
+    made_up = [f"<madeupword{number}>" for number in range(7)]
+    pieces = [*FAIRSEQ, *_scored(proto, 3), *((name, 0.0) for name in made_up)]
+    rules = [*_charsmap(proto), normalizers.Replace(Regex(" {2,}"), " ")]
+    tokenizer = _unigram(pieces, 3, rules, ["<s>", "<pad>", "</s>", "<unk>", *made_up], split=False)
+    return _template(tokenizer, "</s>:0 $A:0", "</s>:0 $A:0 </s>:0 </s>:0 $B:0")
+
+
+def _t5(file: Path) -> Any:
+    proto = _model(file)
+    count = settings(file.parent, "tokenizer_config.json").get("extra_ids", 100)
+    if not isinstance(count, int) or not 0 <= count <= 10_000:
+        raise UserError(f"{file.parent / 'tokenizer_config.json'}: extra_ids: {count!r} is no number of sentinels")
+    sentinels = [f"<extra_id_{number}>" for number in reversed(range(count))]
+    pieces = [*_scored(proto), *((name, 0.0) for name in sentinels)]
+    tokenizer = _unigram(pieces, 2, _charsmap(proto), ["<pad>", "</s>", "<unk>", *sentinels])
+    return _template(tokenizer, "$A:0 </s>:0", "$A:0 </s>:0 $B:0 </s>:0")
+
+
+def _quotes(file: Path, lower: bool, accents: bool) -> list[Any]:
+    from tokenizers import normalizers
+
+    stated = settings(file.parent, "tokenizer_config.json")
+    rules: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if accents or not stated.get("keep_accents", False):
+        rules += [normalizers.NFKD(), normalizers.StripAccents()]
+    if stated.get("do_lower_case", lower):
+        rules.append(normalizers.Lowercase())
+    return rules
+
+
+def _albert(file: Path) -> Any:
+    proto = _model(file)
+    rules = [*_quotes(file, lower=True, accents=False), *_charsmap(proto)]
+    specials = ["[CLS]", "[SEP]", "<unk>", "<pad>", "[MASK]"]
+    return _template(_unigram(_scored(proto), 1, rules, specials), *BERT)
+
+
+def _xlnet(file: Path) -> Any:
+    proto = _model(file)
+    rules = [*_quotes(file, lower=False, accents=True), *_charsmap(proto)]
+    specials = ["<s>", "</s>", "<unk>", "<sep>", "<pad>", "<cls>", "<mask>", "<eop>", "<eod>"]
+    tokenizer = _unigram(_scored(proto), proto.trainer_spec.unk_id, rules, specials)
+    return _template(tokenizer, "$A:0 <sep>:0 <cls>:2", "$A:0 <sep>:0 $B:1 <sep>:1 <cls>:2")
+
+
+def _llama(file: Path) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    proto, stated, roles = _model(file, 2), settings(file.parent, "tokenizer_config.json"), roles_of(file.parent)
+    rank = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    halves = ((whole, whole[:cut], whole[cut:]) for whole in rank for cut in range(1, len(whole)))
+    pairs = [(rank[w], rank[a], rank[b], (a, b)) for w, a, b in halves if a in rank and b in rank]
+    merges = [pair for *_, pair in sorted(pairs)]
+    tokenizer: Any = Tokenizer(models.BPE(rank, merges, unk_token=roles.get("unk"), fuse_unk=True, byte_fallback=True))
+    prefix = stated.get("add_prefix_space") is not False
+    scheme = ("always" if stated.get("legacy", False) else "first") if prefix else "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, False)
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    tokenizer.decoder = decoders.Sequence(steps)
+    own = [(piece.piece, piece.type == 3) for piece in proto.pieces if piece.type in (3, 4)]
+    for piece, special in own:
+        token = AddedToken(piece, normalized=False, special=special)
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])
+    around = [f"{roles['bos']}:0"] if stated.get("add_bos_token", False) and roles.get("bos") in rank else []
+    behind = [f"{roles['eos']}:0"] if stated.get("add_eos_token", False) and roles.get("eos") in rank else []
+    single, pair = ([*around, "$A:0", *behind], [*around, "$A:0", *behind, *around, "$B:0", *behind])
+    return _template(tokenizer, " ".join(single), " ".join(pair)) if around or behind else tokenizer
+
+
+# --- lists of pieces --------------------------------------------------------------------------------------------------
+
+
+def _word_pieces(file: Path) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    stated, roles = settings(file.parent, "tokenizer_config.json"), roles_of(file.parent) or {}
+    lines = file.read_text(encoding="utf-8").split("\n")
+    vocabulary = {line.rstrip("\r"): number for number, line in enumerate(lines[: len(lines) - (not lines[-1])])}
+    tokenizer: Any = Tokenizer(models.WordPiece(vocabulary, unk_token=roles.get("unk", "[UNK]")))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=stated.get("tokenize_chinese_chars", True),
+        strip_accents=stated.get("strip_accents"),
+        lowercase=stated.get("do_lower_case", True),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    names = {"cls": "[CLS]", "sep": "[SEP]"} | roles
+    if missing := [name for name in ("cls", "sep") if names[name] not in vocabulary]:
+        raise UserError(f"{file}: has no piece {names[missing[0]]!r}, which is its {missing[0]}_token")
+    single, pair = (form.replace("[CLS]", names["cls"]).replace("[SEP]", names["sep"]) for form in BERT)
+    return _template(tokenizer, single, pair)
+
+
+def _byte_level(file: Path) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    stated = settings(file.parent, "tokenizer_config.json")
+    prefix = bool(stated.get("add_prefix_space", False))
+    vocabulary = settings(file.parent, file.name)
+    lines = (file.parent / "merges.txt").read_text(encoding="utf-8").split("\n")
+    pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
+    if wrong := next((pair for pair in pairs if len(pair) != 2), None):
+        raise UserError(f"{file.parent / 'merges.txt'}: two pieces a line wanted, {' '.join(wrong)[:40]!r} found")
+    merges = [(one, other) for one, other in pairs]
+    tokenizer: Any = Tokenizer(models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix=""))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    tokenizer.decoder = decoders.ByteLevel()
+    roles, ids = roles_of(file.parent), {piece: int(token) for piece, token in vocabulary.items()}
+    if (kind := class_of(file.parent)) in ("RobertaTokenizer", "BartTokenizer"):
+        sep, cls = roles["sep"], roles["cls"]
+        if sep not in ids or cls not in ids:
+            raise UserError(f"{file}: has no {sep!r} or no {cls!r}, which {kind} puts around a text")
+        tokenizer.post_processor = processors.RobertaProcessing((sep, ids[sep]), (cls, ids[cls]), True, prefix)
+    elif stated.get("add_bos_token", False) and roles.get("bos") in ids:
+        _template(tokenizer, f"{roles['bos']}:0 $A:0", f"{roles['bos']}:0 $A:0 {roles['bos']}:0 $B:0")
+    return tokenizer
+
+
+_CONVERTED: dict[str, Callable[[Path], Any]] = {
+    "XLMRobertaTokenizer": _xlmr,
+    "CamembertTokenizer": _camembert,
+    "MBartTokenizer": _mbart,
+    "XGLMTokenizer": _xglm,
+    "T5Tokenizer": _t5,
+    "AlbertTokenizer": _albert,
+    "XLNetTokenizer": _xlnet,
+    "LlamaTokenizer": _llama,
+}
+_LISTED: dict[str, Callable[[Path], Any]] = {
+    **dict.fromkeys(("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer"), _word_pieces),
+    **dict.fromkeys(("GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer"), _byte_level),
+}

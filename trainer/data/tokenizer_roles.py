@@ -1,0 +1,98 @@
+"""Which piece of a published tokenizer begins a text, ends it, pads, separates: by its settings, or by its class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.utils.errors import UserError
+
+ROLES = ("bos", "eos", "pad", "unk", "mask", "cls", "sep")
+_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+_FAIRSEQ = {"bos": "<s>", "eos": "</s>", "sep": "</s>", "cls": "<s>", "unk": "<unk>", "pad": "<pad>"}
+_MASKED = {**_FAIRSEQ, "mask": "<mask>"}
+_GPT2 = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+# What a class of transformers takes for a role that the folder does not state.
+BY_CLASS = {
+    "BertTokenizer": _BERT,
+    "ElectraTokenizer": _BERT,
+    "DistilBertTokenizer": _BERT,
+    "RobertaTokenizer": _MASKED,
+    "BartTokenizer": _MASKED,
+    "XLMRobertaTokenizer": _MASKED,
+    "CamembertTokenizer": _MASKED,
+    "MBartTokenizer": _MASKED,
+    "MBart50Tokenizer": _MASKED,
+    "BarthezTokenizer": _MASKED,
+    "XGLMTokenizer": _FAIRSEQ,
+    "AlbertTokenizer": {
+        **{"bos": "[CLS]", "eos": "[SEP]", "cls": "[CLS]", "sep": "[SEP]"},
+        **{"unk": "<unk>", "pad": "<pad>", "mask": "[MASK]"},
+    },
+    "XLNetTokenizer": {
+        **{"bos": "<s>", "eos": "</s>", "cls": "<cls>", "sep": "<sep>"},
+        **{"unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
+    },
+    "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
+    "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+    "GPT2Tokenizer": _GPT2,
+    "GPTNeoXTokenizer": _GPT2,
+    "OpenAIGPTTokenizer": {"unk": "<unk>"},
+}
+# The class that a model type has where the folder names none, or only the common one.
+BY_TYPE = {
+    **{"bert": "BertTokenizer", "electra": "BertTokenizer", "albert": "AlbertTokenizer", "xlnet": "XLNetTokenizer"},
+    **{"roberta": "RobertaTokenizer", "bart": "RobertaTokenizer", "camembert": "CamembertTokenizer"},
+    **{"xlm-roberta": "XLMRobertaTokenizer", "xlm-roberta-xl": "XLMRobertaTokenizer", "xglm": "XGLMTokenizer"},
+    **{"mbart": "MBartTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "llama": "LlamaTokenizer"},
+    **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer"},
+    **{"openai-gpt": "OpenAIGPTTokenizer"},
+}
+
+
+def settings(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object of that name in a folder; empty where there is no such file. Raises UserError for other JSON."""
+    file = folder / name
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a JSON object wanted, {type(content).__name__} found")
+    return content
+
+
+def class_of(folder: Path) -> str | None:
+    """The class of transformers that reads the folder's tokenizer, without `Fast`; None where only the common one."""
+    model = settings(folder, "config.json")
+    named = settings(folder, "tokenizer_config.json").get("tokenizer_class") or model.get("tokenizer_class")
+    name = named.removesuffix("Fast") if isinstance(named, str) else None
+    if name in BY_CLASS:
+        return name
+    kind = model.get("model_type")
+    return BY_TYPE.get(kind) if name is None and isinstance(kind, str) else None
+
+
+def roles_of(folder: Path) -> dict[str, str]:
+    """Role -> piece, as transformers takes them: tokenizer_config.json, special_tokens_map.json, the class's own.
+
+    Raises UserError where a file is no JSON object or a role no piece.
+    """
+    found = dict(BY_CLASS.get(class_of(folder) or "", {}))
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        stated = settings(folder, name)
+        for role in ROLES:
+            if f"{role}_token" not in stated:
+                continue
+            value = stated[f"{role}_token"]
+            piece = value.get("content") if isinstance(value, dict) else value
+            if piece is None:
+                found.pop(role, None)
+            elif isinstance(piece, str):
+                found[role] = piece
+            else:
+                raise UserError(f"{folder / name}: {role}_token: a piece wanted, {piece!r} found")
+    return found

@@ -1,0 +1,102 @@
+"""The special tokens of a checkpoint of transformers, as ids: what its three configurations say, and the classes'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.config.science import SpecialIdsConfig
+from trainer.data.tokenizer import Tokenizer
+from trainer.data.tokenizer_roles import ROLES, roles_of, settings
+from trainer.utils.errors import UserError
+
+GENERATED = {"decoder_start", "forced_bos", "forced_eos"}
+# What the configuration classes of transformers 5 take where config.json states none.
+_FAIRSEQ = {"bos": 0, "eos": 2, "pad": 1}
+DEFAULTS: dict[str, dict[str, int]] = {
+    "gpt2": {"bos": 50256, "eos": 50256},
+    "gpt_neox": {"bos": 0, "eos": 2},
+    "llama": {"bos": 1, "eos": 2},
+    "olmo2": {"eos": 50279, "pad": 1},
+    "opt": {"bos": 2, "eos": 2, "pad": 1},
+    "bloom": {"bos": 1, "eos": 2},
+    "xglm": {**_FAIRSEQ, "decoder_start": 2},
+    "bert": {"pad": 0},
+    "electra": {"pad": 0},
+    "roberta": _FAIRSEQ,
+    "xlm-roberta": _FAIRSEQ,
+    "xlm-roberta-xl": _FAIRSEQ,
+    "albert": {"bos": 2, "eos": 3, "pad": 0},
+    "xlnet": {"bos": 1, "eos": 2, "pad": 5},
+    "modernbert": {"bos": 50281, "eos": 50282, "pad": 50283, "sep": 50282, "cls": 50281},
+    "bart": {**_FAIRSEQ, "decoder_start": 2, "forced_eos": 2},
+    "mbart": {**_FAIRSEQ, "forced_eos": 2},
+    "t5": {"eos": 1, "pad": 0},
+    "mt5": {"eos": 1, "pad": 0, "decoder_start": 0},
+}
+
+
+def special_ids(folder: Path, tokenizer: Tokenizer | None, rows: int, family: str) -> SpecialIdsConfig:
+    """The ids of a checkpoint's folder. rows: of the model's table of embeddings; family: of the model.
+
+    Text is written as the tokenizer says (bos, pad, unk, mask, cls, sep); what is generated ends as
+    generation_config.json says, else config.json: any of its `eos`, of which the tokenizer's own stands first.
+    Raises UserError naming file and key of an id that is no id, or that the model has no row for.
+    """
+    found: dict[str, Any] = {}
+    stated = {name: settings(folder, name) for name in ("config.json", "generation_config.json")}
+    kind = stated["config.json"].get("model_type")
+    for role in (*ROLES, "decoder_start", "forced_bos", "forced_eos"):
+        key = f"{role}_token_id"
+        for name in ("generation_config.json", "config.json"):
+            if (name == "config.json" or role in GENERATED | {"eos"}) and stated[name].get(key) is not None:
+                found[role] = _ids(stated[name][key], rows, f"{folder / name}: {key}")
+                break
+        else:
+            default = DEFAULTS.get(str(kind), {}).get(role)
+            if default is not None and default < rows and key not in stated["config.json"]:
+                found[role] = [default]
+    ids = {role: several if role == "eos" else several[0] for role, several in found.items() if several}
+    if tokenizer is not None:
+        ids |= _of_text(folder, tokenizer, rows, ids.get("eos"))
+    if family != "encoder_decoder":
+        ids = {role: value for role, value in ids.items() if role not in GENERATED}
+    elif "decoder_start" not in ids and "bos" in ids:
+        ids["decoder_start"] = ids["bos"]
+    return SpecialIdsConfig.model_validate(ids)
+
+
+def _ids(value: Any, rows: int, where: str) -> list[int]:
+    """One id or several; none for those below 0, by which some say that there is none."""
+    several = value if isinstance(value, list) else [value]
+    for one in several:
+        if not isinstance(one, int) or isinstance(one, bool):
+            raise UserError(f"{where}: {one!r} is no id; a whole number wanted, or for eos a list of them")
+        if one >= rows:
+            raise UserError(f"{where}: {one} given, the model has {rows} rows (ids 0 to {rows - 1})")
+    return [one for one in several if one >= 0]
+
+
+def _of_text(folder: Path, tokenizer: Tokenizer, rows: int, ends: list[int] | None) -> dict[str, Any]:
+    """The ids that the tokenizer's settings name."""
+    found: dict[str, Any] = {}
+    for role, piece in roles_of(folder).items():
+        token = tokenizer.id_of(piece)
+        if token is None:
+            continue
+        if token >= rows:
+            raise UserError(f"{folder}: {role}_token {piece!r} has the id {token}, the model has {rows} rows")
+        found[role] = token
+    own = found.pop("eos", None)
+    if own is not None:
+        found["eos"] = [own] if ends is None else [own, *(one for one in ends if one != own)] if own in ends else ends
+    return found
+
+
+def stated_keys(ids: SpecialIdsConfig) -> Mapping[str, Any]:
+    """The ids by the names that config.json has for them; several of `eos` as a list."""
+    plain = {f"{role}_token_id": value for role, value in ids.model_dump(mode="json").items() if value is not None}
+    if len(plain.get("eos_token_id", [])) == 1:
+        plain["eos_token_id"] = plain["eos_token_id"][0]
+    return plain
