@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.config import Config, TokenizerConfig
@@ -14,9 +15,11 @@ from trainer.config.model import ModelConfig
 from trainer.data import Tokenizer
 from trainer.data.tokenizer import FILES as TOKENIZER_FILES
 from trainer.hub.card import model_card
-from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
+from trainer.hub.check import ALLOWED, compare
+from trainer.hub.exchange import type_of, write_checkpoint
 from trainer.hub.files import new_folder
 from trainer.hub.heads import new_head, plain_names
+from trainer.hub.reading import SEED, Imported, read_checkpoint
 from trainer.hub.tokenizer import write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
@@ -24,44 +27,67 @@ from trainer.training.checkpoint import save_weights, valid_checkpoints
 from trainer.utils.errors import UserError
 
 
-def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:
+def import_run(source: Path, target: Path, generator: Path | None = None, *, check: bool = False) -> dict[str, Any]:
     """Make the run folder `target` of a checkpoint of transformers: config.yaml, a checkpoint of step 0, the tokenizer.
 
-    The folder can be generated from, evaluated, exported, and trained on. Returns facts to print.
+    The folder can be generated from, evaluated, exported, and trained on. Returns facts to print; with `check` those of
+    a comparison with transformers too, see `trainer.hub.check`.
     """
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, and downloads none itself")
+        raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, or hub:<owner>/<name>")
     imported = read_checkpoint(source, generator)
     tokenizer = next((source / name for name in TOKENIZER_FILES if (source / name).is_file()), None)
-    config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None)
+    config = config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)
         folder.config.write_text(config.to_yaml())
         if tokenizer is not None:
             shutil.copyfile(tokenizer, folder.tokenizer)
         facts = {"science": config.science_hash(), "data": "", "best": {}, "imported": str(source)}
+        facts |= {"drawn": list(imported.drawn)} if imported.drawn else {}
         save_weights(folder.checkpoints, imported.weights, facts)
+    difference = compare(source, target, imported) if check else None
     return {
         "run": str(target),
         "model": config.model.name,
         "type": type_of(imported.model).type,
         "parameters": sum(value.numel() for value in imported.weights.values()),
         "tokenizer": str(tokenizer) if tokenizer else None,
+        **_told(imported),
+        **({"check": str(difference), "exact": difference.relative <= ALLOWED} if difference else {}),
     }
 
 
-def _config_of(imported: Imported, tokenizer: Path | None) -> Config:
+def _told(imported: Imported) -> dict[str, Any]:
+    """What of the model is not as any checkpoint of its type: parts that were drawn, a head of tuning."""
+    facts: dict[str, Any] = {}
+    if imported.drawn:
+        inside = [name for name in imported.drawn if name.startswith("replaced.generator")]
+        what = "an ELECTRA generator" if inside else f"the head of pre-training ({', '.join(imported.drawn)})"
+        facts["new"] = f"{what}: the folder has none, it is drawn with seed {SEED}; train before you use it"
+    if imported.task:
+        labels = ", ".join(imported.task.get("labels", ())) or "a score"
+        facts["task"] = f"{imported.task['kind']}: {labels}; to evaluate, name its records in config.yaml (task.train)"
+    return facts
+
+
+def config_of(imported: Imported, tokenizer: Path | None) -> Config:
+    """The configuration of an imported run. Raises UserError where the model is none that a run can have."""
     model = imported.model
     vocabulary = min(TokenizerConfig().vocabulary, model.vocabulary or 0)
     own: dict[str, Any] = {"vocabulary": vocabulary} if vocabulary >= 300 else {"path": "not-given.model"}
-    return Config.model_validate(
-        {
-            "model": model.model_dump(mode="json"),
-            "objective": _objective_of(model),
-            "tokenizer": {"path": str(tokenizer)} if tokenizer else own,
-            "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
-        }
-    )
+    plain = {
+        "model": model.model_dump(mode="json"),
+        "objective": _objective_of(model),
+        **({"task": imported.task} if imported.task else {}),
+        "tokenizer": {"path": str(tokenizer)} if tokenizer else own,
+        "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
+    }
+    try:
+        return Config.model_validate(plain)
+    except ValidationError as error:
+        lines = [f"{imported.folder / 'config.json'}: as a run: {one['msg']}" for one in error.errors()]
+        raise UserError("\n".join(lines)) from None
 
 
 def _objective_of(model: ModelConfig) -> dict[str, Any]:
