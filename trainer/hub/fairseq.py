@@ -166,23 +166,19 @@ _BART_SYNONYMS = {
     "hidden_size": "d_model",
     "num_hidden_layers": "encoder_layers",
 }
-BART = Family(
-    "bart",
-    "BartForConditionalGeneration",
-    _bart_table("post"),
-    _bart_entries,
-    aliases=_BART_ALIASES,
-    prefix="model.",
-    synonyms=_BART_SYNONYMS,
-    ignored=("^final_logits_bias$",),
-)
-MBART = Family(
-    "mbart",
-    "MBartForConditionalGeneration",
-    _bart_table("pre"),
-    _bart_entries,
-    aliases=_BART_ALIASES,
-    prefix="model.",
-    synonyms=_BART_SYNONYMS,
-    ignored=("^final_logits_bias$",),
+BART, MBART = (
+    Family(
+        kind,
+        architecture,
+        _bart_table(norm_position),
+        _bart_entries,
+        aliases=_BART_ALIASES,
+        prefix="model.",
+        synonyms=_BART_SYNONYMS,
+        ignored=("^final_logits_bias$",),
+    )
+    for kind, architecture, norm_position in (
+        ("bart", "BartForConditionalGeneration", "post"),
+        ("mbart", "MBartForConditionalGeneration", "pre"),
+    )
 )
