@@ -8,26 +8,37 @@ from pathlib import Path
 from trainer.cli.arguments import folder_and_options, split_flags, wants_help
 from trainer.utils.errors import UserError
 
+IMPORT = """\
+isoflop import <folder of a Hugging Face checkpoint> [to=<run folder>] [generator=<folder>] [--check] [--json]
+isoflop import hub:<owner>/<name>[@revision] [to=<run folder>] [--check] [--json]
+isoflop import <a tokenizer, file or folder without weights> to=<folder for tokenizer.path> [--json]
+
+  generator=<folder>  of an ELECTRA discriminator; default: the folder `generator` inside, or a new one
+  --check             compare with transformers (extra: hub); exit code 1 above 2e-5 of the logits' spread
+"""
+
 
 def import_(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json")
-    usage = (
-        "isoflop import <folder of a Hugging Face checkpoint> to=<run folder> [generator=<folder>] [--json]\n"
-        "isoflop import <a tokenizer, file or folder without weights> to=<folder for tokenizer.path> [--json]\n"
-    )
-    if wants_help(flags, usage):
+    words, flags = split_flags(arguments, "--check", "--json")
+    if wants_help(flags, IMPORT):
         return 0
+    from trainer.hub.download import HUB, download
     from trainer.hub.runs import holds_weights, import_run, import_tokenizer
 
+    names = [word for word in words if word.startswith(HUB)]
+    if names:
+        name, folder = names[0].removeprefix(HUB).partition("@")[0], str(download(names[0]))
+        words = [folder if word == names[0] else word for word in words]
     source, options = folder_and_options("import", words, ("to", "generator"))
     if source.exists() and not (source.is_dir() and holds_weights(source)):
         print_facts(import_tokenizer(source, Path(options.get("to") or f"tokenizers/{source.resolve().name}")), flags)
         return 0
     generator = Path(options["generator"]) if "generator" in options else None
-    print_facts(
-        import_run(source, Path(options.get("to") or f"runs/imported/{source.resolve().name}"), generator), flags
-    )
-    return 0
+    usual = name.rpartition("/")[2] if names else source.resolve().name
+    target = Path(options.get("to") or f"runs/imported/{usual}")
+    facts = import_run(source, target, generator, check="--check" in flags)
+    print_facts(facts, flags)
+    return 0 if facts.get("exact", True) else 1
 
 
 def export(arguments: list[str]) -> int:

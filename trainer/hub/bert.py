@@ -6,7 +6,22 @@ from collections.abc import Iterator
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
-from trainer.hub.table import ACTIVATION, Always, Fields, Given, HasTensor, Key, Only, Several, Table, Written, sizes
+from trainer.hub.table import (
+    ACTIVATION,
+    Always,
+    Fields,
+    Given,
+    HasTensor,
+    Key,
+    Only,
+    Several,
+    Table,
+    Written,
+    gelu_head,
+    sizes,
+    whole,
+)
+from trainer.utils.errors import UserError
 
 BERT_LAYER = (
     ("attention.self.query", "attention.query"),
@@ -40,21 +55,32 @@ def _write_places(model: ModelConfig) -> Fields:
     return {"max_position_embeddings": (model.max_length or 0) + model.position_offset}
 
 
+def _read_places(given: Given) -> Fields:
+    return {"max_length": whole(given.config, "max_position_embeddings", 512)}
+
+
 def _read_places_behind_pad(given: Given) -> Fields:
     """RoBERTa's position 0 stands in the row behind the pad token's id, which is 1 where config.json has none."""
-    offset = 1 + (given.config["pad_token_id"] if given.config.get("pad_token_id") is not None else 1)
-    return {"position_offset": offset, "max_length": given.config.get("max_position_embeddings", 512) - offset}
+    pad = given.config["pad_token_id"] if given.config.get("pad_token_id") is not None else 1
+    offset = 1 + whole({"pad_token_id": pad}, "pad_token_id", least=0)
+    places = whole(given.config, "max_position_embeddings", 512)
+    if places <= offset:
+        raise UserError(
+            f"config.json: max_position_embeddings={places} leaves no place behind pad_token_id={pad}; more than "
+            f"{offset} are wanted"
+        )
+    return {"position_offset": offset, "max_length": places - offset}
 
 
 def _write_places_behind_pad(model: ModelConfig) -> Fields:
     return _write_places(model) | {"pad_token_id": model.position_offset - 1}
 
 
-PLACES = Several(lambda given: {"max_length": given.config.get("max_position_embeddings", 512)}, _write_places)
+PLACES = Several(_read_places, _write_places)
 PLACES_BEHIND_PAD = Several(_read_places_behind_pad, _write_places_behind_pad)
 
 
-def _table(*, activation: str = "gelu", epsilon: float = 1e-12) -> Table:
+def _table(*, activation: str = "gelu", epsilon: float = 1e-12, types: int = 2) -> Table:
     """What all have; the arguments are the defaults of transformers."""
     always = {"family": "encoder", "gated": False, "norm": "layernorm", "norm_position": "post", "position": "learned"}
     return (
@@ -63,10 +89,23 @@ def _table(*, activation: str = "gelu", epsilon: float = 1e-12) -> Table:
         *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
         Key("activation", "hidden_act", activation, ACTIVATION),
         Key("norm_epsilon", "layer_norm_eps", epsilon),
-        Key("token_types", "type_vocab_size", 2),
+        Key("token_types", "type_vocab_size", types),
         Key("tied", "tie_word_embeddings", True),
         Written("init_std", "initializer_range"),
     )
+
+
+def _bias(model: ModelConfig) -> str:
+    """The bias of the output matrix; an untied matrix has one of its own, and the other goes unused."""
+    return "bias" if model.tied else "decoder.bias"
+
+
+def _read_mapping(given: Given) -> Fields:
+    """An ALBERT maps its embedding to its width even where the two are equal, which ours does not."""
+    width = given.fields["width"]
+    if given.fields["embedding_width"] == width:
+        raise UserError(f"config.json: embedding_size={width} is not supported beside hidden_size={width}; others are")
+    return {}
 
 
 def _embeddings(prefix: str, model: ModelConfig, ours: str = "") -> Iterator[Entry]:
@@ -103,7 +142,7 @@ def _bert_entries(model: ModelConfig) -> Iterator[Entry]:
         yield from both("cls.seq_relationship", "sentence")
     yield from both("cls.predictions.transform.dense", "head.transform.dense")
     yield from both("cls.predictions.transform.LayerNorm", "head.transform.norm")
-    yield Entry("cls.predictions.bias", ("head.output.bias",))
+    yield Entry(f"cls.predictions.{_bias(model)}", ("head.output.bias",))
     if not model.tied:
         yield Entry("cls.predictions.decoder.weight", ("head.output.weight",))
 
@@ -116,6 +155,7 @@ BERT = Family(
     aliases=(
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
     ),
     prefix="bert.",
     ignored=(r"position_ids$",),
@@ -125,9 +165,10 @@ BERT = Family(
 # --- RoBERTa and XLM-R -----------------------------------------------------------------------------------------------
 
 
-ROBERTA_TABLE = (*_table(), PLACES_BEHIND_PAD, Always({"pooler": "finetuning"}))
+ROBERTA_TABLE = (*_table(), gelu_head("hidden_act"), PLACES_BEHIND_PAD, Always({"pooler": "finetuning"}))
 XL_TABLE = (
-    *_table(epsilon=1e-5),
+    *_table(epsilon=1e-5, types=1),
+    gelu_head("hidden_act"),
     PLACES_BEHIND_PAD,
     Always({"pooler": "finetuning", "norm_position": "pre", "embedding_norm": False}),
 )
@@ -140,7 +181,7 @@ def _roberta_entries(model: ModelConfig) -> Iterator[Entry]:
         yield from both("roberta.encoder.LayerNorm", "norm")
     yield from both("lm_head.dense", "head.transform.dense")
     yield from both("lm_head.layer_norm", "head.transform.norm")
-    yield Entry("lm_head.bias", ("head.output.bias",))
+    yield Entry(f"lm_head.{_bias(model)}", ("head.output.bias",))
     if not model.tied:
         yield Entry("lm_head.decoder.weight", ("head.output.weight",))
 
@@ -148,6 +189,7 @@ def _roberta_entries(model: ModelConfig) -> Iterator[Entry]:
 _ROBERTA_ALIASES = (
     ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
     ("lm_head.decoder.bias", "lm_head.bias"),
+    ("lm_head.bias", "lm_head.decoder.bias"),
 )
 _ROBERTA_IGNORED = (r"position_ids$", r"^roberta\.pooler\.")
 ROBERTA, XLMR, XLMR_XL = (
@@ -177,6 +219,7 @@ ALBERT_TABLE = (
     *_table(activation="gelu_new"),
     PLACES,
     EMBEDDING_WIDTH,
+    Several(_read_mapping),
     Always({"shared_layers": True}),
     HasTensor("sentence_head", "sop_classifier.classifier.weight"),
     HasTensor("pooler", "albert.pooler.weight", "none", "pretraining"),
@@ -194,7 +237,7 @@ def _albert_entries(model: ModelConfig) -> Iterator[Entry]:
         yield from both("sop_classifier.classifier", "sentence")
     yield from both("predictions.dense", "head.transform.dense")
     yield from both("predictions.LayerNorm", "head.transform.norm")
-    yield Entry("predictions.bias", ("head.output.bias",))
+    yield Entry(f"predictions.{_bias(model)}", ("head.output.bias",))
     if not model.tied:
         yield Entry("predictions.decoder.weight", ("head.output.weight",))
 
@@ -207,6 +250,7 @@ ALBERT = Family(
     aliases=(
         ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
         ("predictions.decoder.bias", "predictions.bias"),
+        ("predictions.bias", "predictions.decoder.bias"),
     ),
     prefix="albert.",
     ignored=(r"position_ids$",),
@@ -245,7 +289,7 @@ def electra_generator_entries(model: ModelConfig) -> Iterator[Entry]:
 ELECTRA = Family(
     "electra",
     "ElectraForMaskedLM",
-    (*_table(), PLACES, EMBEDDING_WIDTH),
+    (*_table(), gelu_head("hidden_act"), PLACES, EMBEDDING_WIDTH),
     electra_generator_entries,
     aliases=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),
     prefix="electra.",

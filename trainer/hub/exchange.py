@@ -1,9 +1,8 @@
-"""Checkpoints of Hugging Face's transformers, in and out, as safetensors and config.json. No transformers is needed."""
+"""Models of ours as checkpoints of transformers: safetensors and config.json. No transformers is needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,181 +11,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
-from trainer.hub.bert import ALBERT, BERT, ELECTRA, ROBERTA, XLMR, XLMR_XL, electra_discriminator_entries
-from trainer.hub.fairseq import BART, MBART, OPT, XGLM
+from trainer.hub.bert import ELECTRA, electra_discriminator_entries
+from trainer.hub.fairseq import BART, MBART
+from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
 from trainer.hub.family import Entry, Family
-from trainer.hub.files import TensorFiles, read_json, write_json, write_tensors
-from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
+from trainer.hub.files import write_json, write_tensors
 from trainer.hub.heads import Head
-from trainer.hub.llama import LLAMA, OLMO2
-from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.table import read_table, write_table
-from trainer.hub.xlnet import XLNET
-from trainer.models import pretraining_model
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.errors import UserError
 
-FAMILIES = {
-    family.type: family
-    for family in (
-        *(GPT2, GPT, NEOX, LLAMA, OLMO2, OPT, BLOOM, XGLM),
-        *(BERT, ROBERTA, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
-        *(BART, MBART, T5, MT5),
-    )
-}
-SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 # What config.json does not say: names, initial weights and training.
 _NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight"}
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A model of the hub in our terms."""
-
-    model: ModelConfig  # with vocabulary and max_length stated
-    weights: dict[str, Tensor]  # fp32, by our names
-    special_tokens: dict[str, int] = field(default_factory=dict)  # as in config.json: bos_token_id, ...
-
-
-# --- in --------------------------------------------------------------------------------------------------------------
-
-
-def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
-    """Read a checkpoint of transformers. `generator`: for an ELECTRA discriminator, the folder of its generator.
-
-    Raises UserError naming every tensor that is missing, left over or of a wrong shape, before any value is read.
-    """
-    config = read_json(folder / "config.json")
-    family = _family(config, folder)
-    files = TensorFiles(folder)
-    renamed = _modern_names(files.shapes, family)
-
-    def tensor(name: str) -> Tensor | None:
-        return files.read(renamed[name]) if name in renamed else None
-
-    try:
-        fields = read_table(family.table, config, tensor)
-    except UserError:
-        raise
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        raise UserError(f"{folder / 'config.json'}: a value is of the wrong kind ({error})") from None
-    special = {name: int(config[name]) for name in SPECIAL_TOKENS if isinstance(config.get(name), int)}
-    if family is ELECTRA and any(name.startswith("discriminator_predictions.") for name in renamed):
-        return _electra(folder, fields, files, renamed, generator, special)
-    model = _model(fields, config.get("model_type"), folder)
-    return Imported(model, _load(model, list(family.entries(model)), family, files, renamed, folder), special)
-
-
-def _family(config: Mapping[str, Any], folder: Path) -> Family:
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        hint = nearest(str(kind), FAMILIES)
-        raise UserError(
-            f"{folder / 'config.json'}: model_type {kind!r} is not supported{hint}; there is {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[kind]
-
-
-def _model(fields: Mapping[str, Any], name: Any, folder: Path) -> ModelConfig:
-    try:
-        return ModelConfig.model_validate({"name": str(name), "init_residual": False, **fields})
-    except ValidationError as error:
-        lines = [f"{folder / 'config.json'}: {'.'.join(map(str, one['loc']))} {one['msg']}" for one in error.errors()]
-        raise UserError("\n".join(lines)) from None
-
-
-def _modern_names(names: Iterable[str], family: Family) -> dict[str, str]:
-    """Today's name -> the name in the file: older checkpoints lack the bare model's prefix or say gamma and beta."""
-    names = list(names)
-    bare = bool(family.prefix) and not any(name.startswith(family.prefix) for name in names)
-    result = {}
-    for name in names:
-        modern = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        result[family.prefix + modern if bare else modern] = name
-    if family is NEOX and "lm_head.weight" in result:
-        result["embed_out.weight"] = result.pop("lm_head.weight")
-    return result
-
-
-def _skeleton(model: ModelConfig) -> dict[str, Tensor]:
-    """Our parameters by name, without values; names of shared tensors once."""
-    with torch.device("meta"):
-        net = pretraining_model(model, model.vocabulary or 1, model.max_length or 1)
-    return dict(net.named_parameters())
-
-
-def _load(
-    model: ModelConfig,
-    entries: list[Entry],
-    family: Family,
-    files: TensorFiles,
-    renamed: Mapping[str, str],
-    folder: Path,
-) -> dict[str, Tensor]:
-    """Check all names and shapes, then read."""
-    ours = _skeleton(model)
-    held = {entry.theirs: entry for entry in entries}
-    wrong = []
-    for name, entry in held.items():
-        if not all(part in ours for part in entry.ours):
-            raise UserError(f"{folder}: {name}: {family.architecture} has it, config.json describes a model without")
-        wanted = tuple(entry.layout.join([ours[part] for part in entry.ours]).shape)
-        if name not in renamed:
-            wrong.append(f"{name}: missing, {list(wanted)} wanted")
-        elif (found := tuple(files.shapes[renamed[name]])) != wanted:
-            wrong.append(f"{name}: of shape {list(found)}, {list(wanted)} wanted")
-    repeated = {alias: name for alias, name in family.aliases if alias not in held and name in held}
-    for name in renamed:
-        if name not in held and name not in repeated and not family.ignores(name):
-            wrong.append(f"{name}: left over, {family.architecture} has no such tensor")
-    if wrong:
-        raise UserError("\n".join(f"{folder}: {line}" for line in wrong))
-    weights: dict[str, Tensor] = {}
-    for name, entry in held.items():
-        parts = entry.layout.split(files.read(renamed[name]), [ours[part].shape for part in entry.ours])
-        weights |= {part: value.contiguous() for part, value in zip(entry.ours, parts, strict=True)}
-    for alias, name in repeated.items():
-        if alias in renamed and not torch.equal(files.read(renamed[alias]), files.read(renamed[name])):
-            wrong.append(f"{folder}: {alias}: differs from {name}, but config.json ties the two")
-    if wrong:
-        raise UserError("\n".join(wrong))
-    return weights
-
-
-def _electra(
-    folder: Path,
-    fields: dict[str, Any],
-    files: TensorFiles,
-    renamed: Mapping[str, str],
-    generator: Path | None,
-    special: dict[str, int],
-) -> Imported:
-    """A discriminator with its generator; the two share one embedding."""
-    beside = generator or (folder / "generator" if (folder / "generator").is_dir() else None)
-    if beside is None:
-        raise UserError(
-            f"{folder}: an ELECTRA discriminator is trained beside a generator; give generator=<its folder>"
-        )
-    small = read_checkpoint(beside)
-    if small.model.depth != fields["depth"] or small.model.ffn_channels * fields["width"] != (
-        small.model.width * fields["ffn_width"]
-    ):
-        raise UserError(f"{beside}: this generator has another depth or feed-forward share than the discriminator")
-    model = _model(
-        {**fields, "generator_width": small.model.width, "generator_heads": small.model.heads}, "electra", folder
-    )
-    entries = list(electra_discriminator_entries(model))
-    weights = _load(model, entries, ELECTRA, files, renamed, folder)
-    for mine, theirs in zip(ELECTRA.entries(model), ELECTRA.entries(small.model), strict=True):
-        for ours, part in zip(mine.ours, theirs.ours, strict=True):
-            value = small.weights[part]
-            if ours in weights and not torch.equal(weights[ours], value):
-                raise UserError(f"{beside}: {theirs.theirs}: differs from the discriminator's, but the two share it")
-            weights[ours] = value
-    return Imported(model, weights, special)
-
-
-# --- out -------------------------------------------------------------------------------------------------------------
 
 
 def type_of(model: ModelConfig) -> Family:

@@ -87,6 +87,7 @@ OPT = Family(
 
 
 XGLM_TABLE = (
+    Only({"add_cross_attention": False}),
     Always(COMMON | {"family": "decoder", "position": "sinusoidal"}),
     *sizes("vocab_size", "d_model", "num_layers", "attention_heads", "ffn_dim"),
     Key("max_length", "max_position_embeddings", 2048),
@@ -112,6 +113,7 @@ XGLM = Family(
     _xglm_entries,
     aliases=(("lm_head.weight", "model.embed_tokens.weight"),),
     prefix="model.",
+    synonyms={"num_attention_heads": "attention_heads", "hidden_size": "d_model", "num_hidden_layers": "num_layers"},
     ignored=(r"embed_positions\.weights$",),
 )
 
@@ -159,21 +161,24 @@ _BART_ALIASES = tuple(
     (name, "model.shared.weight")
     for name in ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
 )
-BART = Family(
-    "bart",
-    "BartForConditionalGeneration",
-    _bart_table("post"),
-    _bart_entries,
-    aliases=_BART_ALIASES,
-    prefix="model.",
-    ignored=("^final_logits_bias$",),
-)
-MBART = Family(
-    "mbart",
-    "MBartForConditionalGeneration",
-    _bart_table("pre"),
-    _bart_entries,
-    aliases=_BART_ALIASES,
-    prefix="model.",
-    ignored=("^final_logits_bias$",),
+_BART_SYNONYMS = {
+    "num_attention_heads": "encoder_attention_heads",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+}
+BART, MBART = (
+    Family(
+        kind,
+        architecture,
+        _bart_table(norm_position),
+        _bart_entries,
+        aliases=_BART_ALIASES,
+        prefix="model.",
+        synonyms=_BART_SYNONYMS,
+        ignored=("^final_logits_bias$",),
+    )
+    for kind, architecture, norm_position in (
+        ("bart", "BartForConditionalGeneration", "post"),
+        ("mbart", "MBartForConditionalGeneration", "pre"),
+    )
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from trainer.config.model import ModelConfig
 from trainer.hub.layouts import SAME, Layout
@@ -30,6 +30,7 @@ class Family:
     entries: Callable[[ModelConfig], Iterable[Entry]]
     aliases: tuple[tuple[str, str], ...] = ()  # (repeated name, the name it repeats); may be absent
     prefix: str = ""  # of the bare model's tensors; older checkpoints lack it
+    synonyms: Mapping[str, str] = field(default_factory=dict)  # other names of keys in config.json -> the table's
     ignored: tuple[str, ...] = ()  # regular expressions: buffers of older versions, heads of fine-tuning
 
     def ignores(self, name: str) -> bool:

@@ -10,7 +10,6 @@ from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import TRANSPOSED, ByHead
 from trainer.hub.table import (
     ACTIVATION,
-    ACTIVATIONS,
     Always,
     Fields,
     Given,
@@ -20,25 +19,33 @@ from trainer.hub.table import (
     Table,
     Words,
     Written,
+    number,
     read_rotary,
     rope_parameters,
     sizes,
+    table_in,
+    usual_head_size,
 )
 
 QKV = ("query", "key", "value")
 
 
-def _gpt_table(norm_position: str) -> Table:
+def _gpt_table(norm_position: str, places: int) -> Table:
+    """places: the default of transformers."""
     always = {"family": "decoder", "gated": False, "norm": "layernorm", "norm_position": norm_position, "bias": True}
     return (
         Only({"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}),
         Always(always | {"position": "learned"}),
         *sizes("vocab_size", "n_embd", "n_layer", "n_head"),
-        Key("max_length", "n_positions", 1024),
+        Key("max_length", "n_positions", places),
         Key("norm_epsilon", "layer_norm_epsilon", 1e-5),
         Key("tied", "tie_word_embeddings", True),
         Written("init_std", "initializer_range"),
     )
+
+
+# Its "gelu" is the one by tanh, and it has no other names.
+AFN = Words({"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"})
 
 
 def _usual_hidden(fields: Fields) -> Any:
@@ -46,14 +53,14 @@ def _usual_hidden(fields: Fields) -> Any:
 
 
 GPT2_TABLE = (
-    *_gpt_table("pre"),
+    *_gpt_table("pre", 1024),
     Key("ffn_width", "n_inner", _usual_hidden),
     Key("activation", "activation_function", "gelu_new", ACTIVATION),
 )
 GPT_TABLE = (
-    *_gpt_table("post"),
-    Key("ffn_width", "n_inner", _usual_hidden, written=False),
-    Key("activation", "afn", "gelu_new", Words(ACTIVATIONS | {"gelu": "gelu_tanh"})),  # its "gelu" is the tanh one
+    *_gpt_table("post", 512),
+    Several(lambda given: {"ffn_width": _usual_hidden(given.fields)}),  # whatever n_inner says
+    Key("activation", "afn", "gelu", AFN),
 )
 
 
@@ -76,6 +83,12 @@ def _gpt_entries(model: ModelConfig) -> Iterator[Entry]:
         yield Entry("lm_head.weight", ("head.weight",))
 
 
+_SYNONYMS = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 GPT2 = Family(
     "gpt2",
     "GPT2LMHeadModel",
@@ -83,6 +96,7 @@ GPT2 = Family(
     _gpt_entries,
     aliases=(("lm_head.weight", "transformer.wte.weight"),),
     prefix="transformer.",
+    synonyms=_SYNONYMS,
     ignored=(r"\.attn\.(masked_)?bias$",),
 )
 GPT = Family(
@@ -92,15 +106,22 @@ GPT = Family(
     _gpt_entries,
     aliases=(("lm_head.weight", "transformer.tokens_embed.weight"),),
     prefix="transformer.",
+    synonyms=_SYNONYMS,
     ignored=(r"\.attn\.bias$", r"position_ids$"),
 )
 
 
 def _read_partly_rotary(given: Given) -> Fields:
-    rope = dict(given.config.get("rope_parameters") or {})
-    fraction = rope.get("partial_rotary_factor") or given.config.get("rotary_pct") or 0.25
-    older = {"rope_theta": given.config.get("rotary_emb_base", 10_000.0)}
-    return {"rotary_fraction": float(fraction), **read_rotary(older | dict(given.config))}
+    usual_head_size(given)
+    rope = table_in(given.config, "rope_scaling") or table_in(given.config, "rope_parameters")
+    share = rope.get("partial_rotary_factor", given.config.get("rotary_pct", 0.25))
+    base = number(given.config, "rotary_emb_base", 10_000.0)
+    return {"rotary_fraction": number({"rotary_pct": share}, "rotary_pct"), **_read_without_base(given, base)}
+
+
+def _read_without_base(given: Given, base: float) -> Fields:
+    """This type reads no rope_theta beside rope_parameters."""
+    return read_rotary({key: value for key, value in given.config.items() if key != "rope_theta"}, base)
 
 
 def _write_partly_rotary(model: ModelConfig) -> Fields:
@@ -108,7 +129,7 @@ def _write_partly_rotary(model: ModelConfig) -> Fields:
 
 
 NEOX_TABLE = (
-    Only({"attention_bias": True}),
+    Only({"attention_bias": True, "is_decoder": False}),
     Always({"family": "decoder", "gated": False, "norm": "layernorm", "position": "rotary", "bias": True}),
     *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     Key("max_length", "max_position_embeddings", 2048),
@@ -159,9 +180,9 @@ BLOOM_TABLE = (
     Always({"family": "decoder", "activation": "gelu_tanh", "gated": False, "norm": "layernorm"}),
     Always({"position": "alibi", "embedding_norm": True, "bias": True}),
     Key("vocabulary", "vocab_size"),
-    Key("width", "hidden_size", 64, older=("n_embed",)),
-    Key("depth", "n_layer", 2, older=("num_hidden_layers",)),
-    Key("heads", "n_head", 8, older=("num_attention_heads",)),
+    Key("width", "hidden_size", 64),
+    Key("depth", "n_layer", 2),
+    Key("heads", "n_head", 8),
     Several(lambda given: {"ffn_width": _usual_hidden(given.fields)}),
     Key("norm_epsilon", "layer_norm_epsilon", 1e-5),
     Key("tied", "tie_word_embeddings", True),
@@ -185,4 +206,5 @@ BLOOM = Family(
     _bloom_entries,
     aliases=(("lm_head.weight", "transformer.word_embeddings.weight"),),
     prefix="transformer.",
+    synonyms={"n_embed": "hidden_size", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
 )

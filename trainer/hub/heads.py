@@ -1,8 +1,8 @@
-"""Fine-tuned runs as checkpoints of transformers: classifiers, and DPO policies without their reference."""
+"""Fine-tuned runs as checkpoints of transformers and back: classifiers, and DPO policies without their reference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,83 @@ CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
     "roberta": ("RobertaForSequenceClassification", _TWO_LAYERS),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", _TWO_LAYERS),
 }
+TOKEN_CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
+    "bert": ("BertForTokenClassification", both("classifier", "output")),
+    "albert": ("AlbertForTokenClassification", both("classifier", "output")),
+    "roberta": ("RobertaForTokenClassification", both("classifier", "output")),
+    "xlm-roberta": ("XLMRobertaForTokenClassification", both("classifier", "output")),
+}
+_HEADS = {"ForSequenceClassification": CLASSIFIERS, "ForTokenClassification": TOKEN_CLASSIFIERS}
+# Beginnings of names, in transformers, of heads that pre-training has not.
+_NEW = ("score.", "classifier.", "classification_head.", "qa_outputs.", "sequence_summary.", "logits_proj.")
+NOT_GIVEN = "not-given.jsonl"  # stands for the records of a tuned model, which no checkpoint names
+
+
+def is_of_pretraining(part: str) -> bool:
+    """Whether a weight of ours, by its name, is of a head that tuning takes off."""
+    return part.startswith(("head.", "sentence."))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A head of transformers in our terms."""
+
+    architecture: str
+    entries: list[Entry]
+    task: dict[str, Any]  # keys of the group `task`
+
+
+def tuned_head(
+    kind: str, config: Mapping[str, Any], names: Collection[str], shapes: Mapping[str, Sequence[int]]
+) -> Tuned | None:
+    """The head of a checkpoint that was tuned; none where it has the head of pre-training, or no head at all.
+
+    names: of the tensors. Raises UserError for heads that there are none of here.
+    """
+    given = config.get("architectures")
+    architecture = str(given[0]) if isinstance(given, list) and given else ""
+    suffix = next((one for one in _HEADS if architecture.endswith(one)), None)
+    if suffix is None:
+        found = sorted(name for name in names if name.startswith(_NEW))
+        if found:
+            raise UserError(
+                f"config.json: architectures={given!r} beside a tensor {found[0]}: of tuned models, "
+                f"{' and '.join(f'*{one}' for one in _HEADS)} are read"
+            )
+        return None
+    if kind not in _HEADS[suffix] or _HEADS[suffix][kind][0] != architecture:
+        there = ", ".join(name for name, _ in _HEADS[suffix].values())
+        raise UserError(f"config.json: architectures={given!r} is not supported; of such heads, {there} are")
+    entries = _HEADS[suffix][kind][1]
+    last = next(one.theirs for one in entries if one.ours == ("output.weight",))
+    if last not in names:
+        raise UserError(f"config.json: architectures={given!r}, but there is no tensor {last}")
+    return Tuned(architecture, entries, _task(config, suffix, shapes.get(last) or shapes[_bare(last, shapes)]))
+
+
+def _bare(name: str, shapes: Mapping[str, Sequence[int]]) -> str:
+    return next(one for one in shapes if name.endswith(one))
+
+
+def _task(config: Mapping[str, Any], suffix: str, shape: Sequence[int]) -> dict[str, Any]:
+    """Keys of the group `task`: kind and classes."""
+    count = shape[0] if len(shape) == 2 else 0
+    if config.get("problem_type") == "multi_label_classification":
+        raise UserError("config.json: problem_type='multi_label_classification' is not supported; one class a text is")
+    common: dict[str, Any] = {"name": "imported", "train": (NOT_GIVEN,)}
+    if count == 1 and suffix == "ForSequenceClassification":
+        return common | {"kind": "reward", "answer": ("chosen", "rejected")}
+    names = config.get("id2label")
+    if names is None:
+        names = {str(number): f"LABEL_{number}" for number in range(count)}
+    if not isinstance(names, dict) or set(names) != {str(number) for number in range(count)}:
+        raise UserError(f"config.json: id2label: a name for each of 0 to {count - 1} wanted, the rows of the head")
+    labels = tuple(str(names[str(number)]) for number in range(count))
+    if len(set(labels)) < len(labels) or count < 2:
+        raise UserError(
+            f"config.json: id2label: {len(set(labels))} different names for {count} classes; two or more wanted"
+        )
+    return common | {"kind": "sequence" if suffix == "ForSequenceClassification" else "token", "labels": labels}
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -51,19 +128,21 @@ def new_head(config: Config, kind: str) -> Head | None:
     task = config.task
     if task.description is None or task.description.head is None:
         return None
-    if not task.pools or kind not in CLASSIFIERS:
+    heads = CLASSIFIERS if task.pools else TOKEN_CLASSIFIERS if task.kind == "token" else {}
+    if kind not in heads:
         pooled = " and ".join(name for name, one in TASKS.items() if one.pools)
         written = " and ".join(name for name, one in TASKS.items() if one.head is None)
         raise UserError(
             f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
-            f"task.kind={pooled} over {', '.join(CLASSIFIERS)}, and for all of task.kind={written}"
+            f"task.kind={pooled} over {', '.join(CLASSIFIERS)}, for task.kind=token over "
+            f"{', '.join(TOKEN_CLASSIFIERS)}, and for all of task.kind={written}"
         )
     if kind == "opt" and config.model.embedding_channels != config.model.width:
         raise UserError(
             "export: transformers reads the classes of an opt behind its projection to model.embedding_width="
             f"{config.model.embedding_channels}, ours are read before it; there is no counterpart"
         )
-    architecture, entries = CLASSIFIERS[kind]
+    architecture, entries = heads[kind]
     names = task.labels or (str(task.kind),)
     keys = {
         "id2label": {str(number): name for number, name in enumerate(names)},

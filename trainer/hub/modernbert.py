@@ -6,20 +6,38 @@ from collections.abc import Iterator
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
-from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Only, Several, Written, sizes
+from trainer.hub.table import (
+    ACTIVATION,
+    Always,
+    Fields,
+    Given,
+    Key,
+    Only,
+    Several,
+    Written,
+    number,
+    only,
+    sizes,
+    table_in,
+    usual_head_size,
+    whole,
+)
 from trainer.utils.errors import UserError
 
 
 def _read_windows(given: Given) -> Fields:
     kinds, depth = given.config.get("layer_types"), given.fields["depth"]
-    every = given.config.get("global_attn_every_n_layers", 3)
-    if kinds:
+    every = whole(given.config, "global_attn_every_n_layers", 3)
+    if kinds is not None:
+        if not isinstance(kinds, list) or len(kinds) != depth:
+            raise UserError(f"config.json: layer_types: a list of num_hidden_layers={depth!r} names wanted")
         rest = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
         every = rest[1] - rest[0] if len(rest) > 1 else max(depth, 2)
         if kinds != ["full_attention" if i % every == 0 else "sliding_attention" for i in range(depth)]:
             raise UserError("config.json: layer_types is not supported; every n-th layer, from the first on, is global")
-    window = None if every == 1 else given.config.get("local_attention", 128) // 2  # 1: no layer is local
-    return {"window": window, "global_every": every}
+    width = whole(given.config, "local_attention", 128, least=0 if every == 1 else 2)
+    only(given.config, "sliding_window", width // 2)
+    return {"window": None if every == 1 else width // 2, "global_every": every}  # 1: no layer is local
 
 
 def _write_windows(model: ModelConfig) -> Fields:
@@ -28,15 +46,33 @@ def _write_windows(model: ModelConfig) -> Fields:
 
 
 def _read_bases(given: Given) -> Fields:
-    ropes = given.config.get("rope_parameters") or {}
+    usual_head_size(given)
+    ropes = table_in(given.config, "rope_parameters")
+    older = table_in(given.config, "rope_scaling")
 
-    def base(kind: str, older: str, default: float) -> float:
-        return float((ropes.get(kind) or {}).get("rope_theta") or given.config.get(older) or default)
+    def base(kind: str, key: str, default: float) -> float:
+        rope = table_in(ropes, kind) | older
+        for name in ("rope_type", "type"):
+            only(rope, name, "default")
+        return number(
+            rope if rope.get("rope_theta") is not None else {"rope_theta": given.config.get(key, default)}, "rope_theta"
+        )
 
     return {
         "rotary_base": base("full_attention", "global_rope_theta", 160_000.0),
         "rotary_base_local": base("sliding_attention", "local_rope_theta", 10_000.0),
     }
+
+
+def _read_head(given: Given) -> Fields:
+    """The head has an activation of its own in transformers; ours is as the blocks are."""
+    name = given.config.get("classifier_activation", "gelu")
+    if ACTIVATION.read("classifier_activation", name) != given.fields["activation"]:
+        raise UserError(
+            f"config.json: classifier_activation={name!r} is not supported beside another hidden_activation, "
+            f"{given.config.get('hidden_activation', 'gelu')!r}; the head has that of the blocks here"
+        )
+    return {}
 
 
 def _write_bases(model: ModelConfig) -> Fields:
@@ -57,7 +93,7 @@ TABLE = (
     Key("activation", "hidden_activation", "gelu", ACTIVATION),
     Key("norm_epsilon", "norm_eps", 1e-5),
     Key("tied", "tie_word_embeddings", True),
-    Written("activation", "classifier_activation", ACTIVATION),
+    Several(_read_head, lambda model: {"classifier_activation": ACTIVATION.write(model.activation)}),
     Written("init_std", "initializer_range"),
 )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.config import Config, TokenizerConfig
@@ -15,9 +16,11 @@ from trainer.data import Tokenizer
 from trainer.data.tokenizer import tokenizer_file
 from trainer.data.tokenizer_folder import find_tokenizer
 from trainer.hub.card import model_card
-from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
+from trainer.hub.check import ALLOWED, compare
+from trainer.hub.exchange import type_of, write_checkpoint
 from trainer.hub.files import copy_beside, new_folder
 from trainer.hub.heads import new_head, plain_names
+from trainer.hub.reading import SEED, Imported, read_checkpoint
 from trainer.hub.special_ids import special_ids
 from trainer.hub.tokenizer import write_tokenizer
 from trainer.run_folder import RunFolder
@@ -27,13 +30,14 @@ from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
 
 
-def import_run(source: Path, target: Path, generator: Path | None = None) -> dict[str, Any]:
+def import_run(source: Path, target: Path, generator: Path | None = None, *, check: bool = False) -> dict[str, Any]:
     """Make the run folder `target` of a checkpoint of transformers: config.yaml, a checkpoint of step 0, the tokenizer.
 
-    The folder can be generated from, evaluated, exported, and trained on. Returns facts to print.
+    The folder can be generated from, evaluated, exported, and trained on. Returns facts to print; with `check` those of
+    a comparison with transformers too, see `trainer.hub.check`.
     """
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, and downloads none itself")
+        raise UserError(f"{source}: no such folder; import takes a downloaded checkpoint, or hub:<owner>/<name>")
     imported = read_checkpoint(source, generator)
     tokenizer = find_tokenizer(source)
     opened = Tokenizer(tokenizer) if tokenizer else None
@@ -41,7 +45,7 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
     if pieces > rows:
         raise UserError(f"{tokenizer}: {pieces} pieces, and vocab_size in config.json is {rows}: not of this model")
     ids = special_ids(source, opened, rows, imported.model.family)
-    config = _config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None, ids)
+    config = config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None, ids)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)
         folder.config.write_text(config.to_yaml())
@@ -49,7 +53,9 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
             folder.tokenizer.write_bytes(opened.model)
         copy_beside(source, folder.hub)
         facts = {"science": config.science_hash(), "data": "", "best": {}, "imported": str(source)}
+        facts |= {"drawn": list(imported.drawn)} if imported.drawn else {}
         save_weights(folder.checkpoints, imported.weights, facts)
+    difference = compare(source, target, imported) if check else None
     return {
         "run": str(target),
         "model": config.model.name,
@@ -57,6 +63,8 @@ def import_run(source: Path, target: Path, generator: Path | None = None) -> dic
         "parameters": sum(value.numel() for value in imported.weights.values()),
         "tokenizer": str(tokenizer) if tokenizer else None,
         **({"unused": f"{rows - pieces} rows of {rows} have no piece"} if opened and pieces < rows else {}),
+        **_told(imported),
+        **({"check": str(difference), "exact": difference.relative <= ALLOWED} if difference else {}),
     }
 
 
@@ -79,21 +87,39 @@ def holds_weights(source: Path) -> bool:
     return bool(weights) or index or find_tokenizer(source) is None
 
 
-def _config_of(imported: Imported, tokenizer: Path | None, ids: SpecialIdsConfig) -> Config:
+def _told(imported: Imported) -> dict[str, Any]:
+    """What of the model is not as any checkpoint of its type: parts that were drawn, a head of tuning."""
+    facts: dict[str, Any] = {}
+    if imported.drawn:
+        inside = [name for name in imported.drawn if name.startswith("replaced.generator")]
+        what = "an ELECTRA generator" if inside else f"the head of pre-training ({', '.join(imported.drawn)})"
+        facts["new"] = f"{what}: the folder has none, it is drawn with seed {SEED}; train before you use it"
+    if imported.task:
+        labels = ", ".join(imported.task.get("labels", ())) or "a score"
+        facts["task"] = f"{imported.task['kind']}: {labels}; to evaluate, name its records in config.yaml (task.train)"
+    return facts
+
+
+def config_of(imported: Imported, tokenizer: Path | None, ids: SpecialIdsConfig | None = None) -> Config:
+    """The configuration of an imported run. Raises UserError where the model is none that a run can have."""
     model = imported.model
     vocabulary = min(TokenizerConfig().vocabulary, model.vocabulary or 0)
     own: dict[str, Any] = {"vocabulary": vocabulary} if vocabulary >= 300 else {"path": "not-given.model"}
-    return Config.model_validate(
-        {
-            "model": model.model_dump(mode="json"),
-            "objective": _objective_of(model),
-            "tokenizer": {
-                **({"path": str(tokenizer)} if tokenizer else own),
-                "special_ids": ids.model_dump(mode="json"),
-            },
-            "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
-        }
-    )
+    plain = {
+        "model": model.model_dump(mode="json"),
+        "objective": _objective_of(model),
+        **({"task": imported.task} if imported.task else {}),
+        "tokenizer": {
+            **({"path": str(tokenizer)} if tokenizer else own),
+            **({"special_ids": ids.model_dump(mode="json")} if ids else {}),
+        },
+        "data": {"sequence_length": max(8, min(256, model.max_length or 256))},
+    }
+    try:
+        return Config.model_validate(plain)
+    except ValidationError as error:
+        lines = [f"{imported.folder / 'config.json'}: as a run: {one['msg']}" for one in error.errors()]
+        raise UserError("\n".join(lines)) from None
 
 
 def _objective_of(model: ModelConfig) -> dict[str, Any]:

@@ -8,27 +8,43 @@ import torch
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
-from trainer.hub.table import Always, Fields, Given, Key, Several, Words
+from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Several, Table, yes_or_no
+from trainer.utils.errors import UserError
 
-PROJECTIONS = Words(
-    {
-        "relu": ("relu", False),
-        "gelu": ("gelu", False),
-        "gated-gelu": ("gelu_tanh", True),
-        "gated-relu": ("relu", True),
-        "gated-silu": ("silu", True),
-    }
-)
 ATTENTION = (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output"))
 
 
-def _read_projection(given: Given) -> Fields:
-    kind, gated = PROJECTIONS.read("feed_forward_proj", given.config.get("feed_forward_proj", "relu"))
-    return {"activation": kind, "gated": gated}
+# (activation, gated) -> feed_forward_proj, where it is not its own name behind "gated-" or alone
+PROJECTIONS = {("gelu_tanh", True): "gated-gelu", ("gelu", True): "gated-gelu_python", ("gelu_tanh", False): "gelu_new"}
+
+
+def _projection(usual: str) -> Several:
+    """The row of the feed-forward. usual: what transformers takes where config.json says nothing.
+
+    As in transformers, gated-gelu is the one by tanh and gelu is not; dense_act_fn and is_gated_act have their way.
+    """
+
+    def read(given: Given) -> Fields:
+        kind = given.config.get("feed_forward_proj", usual)
+        words = kind.split("-") if isinstance(kind, str) else []
+        if len(words) not in (1, 2) or (len(words) == 2 and words[0] != "gated"):
+            raise UserError(
+                f"config.json: feed_forward_proj={kind!r} is not supported; an activation, or gated-<activation>, is"
+            )
+        act = "gelu_new" if kind == "gated-gelu" else words[-1]
+        key = "dense_act_fn" if "dense_act_fn" in given.config else "feed_forward_proj"
+        gated = given.config.get("is_gated_act", words[0] == "gated")
+        return {
+            "activation": ACTIVATION.read(key, given.config.get("dense_act_fn", act)),
+            "gated": yes_or_no("is_gated_act", gated),
+        }
+
+    return Several(read, _write_projection)
 
 
 def _write_projection(model: ModelConfig) -> Fields:
-    return {"feed_forward_proj": PROJECTIONS.write((model.activation, model.gated))}
+    plain = f"gated-{model.activation}" if model.gated else model.activation
+    return {"feed_forward_proj": PROJECTIONS.get((model.activation, model.gated), plain)}
 
 
 def _read_tied(given: Given) -> Fields:
@@ -36,7 +52,7 @@ def _read_tied(given: Given) -> Fields:
     head, table = given.tensors("lm_head.weight"), given.tensors("shared.weight")
     untied = head is not None and (table is None or not torch.equal(head, table))
     scaled = given.config.get("scale_decoder_outputs", given.config.get("tie_word_embeddings") is not False)
-    return {"tied": not untied, "head_scale": bool(scaled)}
+    return {"tied": not untied, "head_scale": yes_or_no("scale_decoder_outputs", scaled)}
 
 
 def _write_tied(model: ModelConfig) -> Fields:
@@ -44,21 +60,27 @@ def _write_tied(model: ModelConfig) -> Fields:
 
 
 ALWAYS = {"family": "encoder_decoder", "norm": "rmsnorm", "position": "buckets", "attention_scale": 1.0, "bias": False}
-TABLE = (
-    Always(ALWAYS | {"init": "t5"}),
-    Key("vocabulary", "vocab_size"),
-    Key("width", "d_model"),
-    Key("depth", "num_layers", also="num_decoder_layers"),
-    Key("heads", "num_heads"),
-    Key("ffn_width", "d_ff"),
-    Several(_read_projection, _write_projection),
-    Key("head_size", "d_kv", 64),
-    Key("norm_epsilon", "layer_norm_epsilon", 1e-6),
-    Key("relative_buckets", "relative_attention_num_buckets", 32),
-    Key("relative_distance", "relative_attention_max_distance", 128),
-    Several(_read_tied, _write_tied),
-)
-MT5_TABLE = (*TABLE, Always({"head_scale": False}))  # whatever its config.json says
+
+
+def _table(projection: str) -> Table:
+    return (
+        Always(ALWAYS | {"init": "t5"}),
+        Key("vocabulary", "vocab_size"),
+        Key("width", "d_model"),
+        Key("depth", "num_layers", also="num_decoder_layers"),
+        Key("heads", "num_heads"),
+        Key("ffn_width", "d_ff"),
+        _projection(projection),
+        Key("head_size", "d_kv", 64),
+        Key("norm_epsilon", "layer_norm_epsilon", 1e-6),
+        Key("relative_buckets", "relative_attention_num_buckets", 32),
+        Key("relative_distance", "relative_attention_max_distance", 128),
+        Several(_read_tied, _write_tied),
+    )
+
+
+TABLE = _table("relu")
+MT5_TABLE = (*_table("gated-gelu"), Always({"head_scale": False}))  # whatever its config.json says
 
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
@@ -92,5 +114,13 @@ _ALIASES = tuple(
     (name, "shared.weight") for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 )
 _IGNORED = (r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias",)  # unused, in old checkpoints
-T5 = Family("t5", "T5ForConditionalGeneration", TABLE, _entries, aliases=_ALIASES, ignored=_IGNORED)
-MT5 = Family("mt5", "MT5ForConditionalGeneration", MT5_TABLE, _entries, aliases=_ALIASES, ignored=_IGNORED)
+_SYNONYMS = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
+T5 = Family("t5", "T5ForConditionalGeneration", TABLE, _entries, aliases=_ALIASES, ignored=_IGNORED, synonyms=_SYNONYMS)
+MT5 = Family(
+    "mt5", "MT5ForConditionalGeneration", MT5_TABLE, _entries, aliases=_ALIASES, ignored=_IGNORED, synonyms=_SYNONYMS
+)

@@ -87,7 +87,7 @@ class Words(Value):
     meanings: Mapping[Any, Any]
 
     def read(self, key: str, value: Any) -> Any:
-        if value not in self.meanings:
+        if not isinstance(value, str | bool) or value not in self.meanings:
             allowed = ", ".join(map(repr, self.meanings))
             raise UserError(f"config.json: {key}={value!r} is not supported; {allowed} are")
         return self.meanings[value]
@@ -98,8 +98,10 @@ class Words(Value):
 
 
 SAME = Value()
+# The names of transformers' ACT2FN whose function is one of ours, to the last bits of fp32.
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu", "silu": "silu"}
-ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
+ACTIVATIONS |= dict.fromkeys(("gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_tanh")
+ACTIVATIONS |= {"gelu_python": "gelu", "swish": "silu"}
 ACTIVATION = Words(ACTIVATIONS)
 
 
@@ -119,19 +121,21 @@ class Key(Row):
     default: Any = REQUIRED
     value: Value = SAME
     also: str | None = None  # a second key of theirs with the same value; refused where it has another
-    older: tuple[str, ...] = ()  # what earlier versions called theirs
     written: bool = True
 
     def read(self, given: Given) -> Fields:
-        name = next((name for name in (self.theirs, *self.older) if name in given.config), self.theirs)
+        name = self.theirs
         if callable(self.default):
             found = given.config.get(name) or self.default(given.fields)
         else:
             found = given.config.get(name, self.default)
         if isinstance(self.default, bool):
-            found = bool(found)
-        if self.also is not None:
-            only(given.config, self.also, found)
+            found = yes_or_no(name, found)
+        if self.also is not None and given.config.get(self.also) not in (None, found):
+            raise UserError(
+                f"config.json: {self.also}={given.config[self.also]!r} is not supported beside {name}={found!r}: "
+                "the two sides of a model are of one size here"
+            )
         return {self.ours: self.value.read(self.theirs, found)}
 
     def write(self, model: ModelConfig) -> Fields:
@@ -216,23 +220,90 @@ def only(config: Json, key: str, value: Any) -> None:
         raise UserError(f"config.json: {key}={config[key]!r} is not supported; {value!r} is")
 
 
+def whole(config: Json, key: str, default: int | None = None, least: int = 1) -> int:
+    """A whole number of config.json. Raises UserError for anything else; without a default for nothing, too."""
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"config.json: {key}={value!r}: a whole number of {least} or more wanted")
+    return value
+
+
+def number(config: Json, key: str, default: float | None = None) -> float:
+    """As `whole`, any number above 0."""
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+        raise UserError(f"config.json: {key}={value!r}: a number above 0 wanted")
+    return float(value)
+
+
+def yes_or_no(key: str, value: Any) -> bool:
+    """True or false; 1, 0 and null stand for them. Raises UserError for anything else."""
+    if value is not None and value not in (0, 1):
+        raise UserError(f"config.json: {key}={value!r}: true or false wanted")
+    return bool(value)
+
+
+def table_in(config: Json, key: str) -> Fields:
+    """The object that a key of config.json holds; empty for null and where there is none."""
+    value = config.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise UserError(f"config.json: {key}={value!r}: an object wanted")
+    return dict(value or {})
+
+
+# --- activations of heads --------------------------------------------------------------------------------------------
+
+
+def gelu_head(key: str) -> Row:
+    """The head of the type is gelu in transformers whatever `key` says; ours has the activation of the blocks."""
+
+    def read(given: Given) -> Fields:
+        if given.fields["activation"] != "gelu":
+            raise UserError(
+                f"config.json: {key}={given.config[key]!r} is not supported: transformers' head of this type is gelu "
+                "all the same, ours is as the blocks are; 'gelu' is"
+            )
+        return {}
+
+    return Several(read)
+
+
 # --- rotary positions ------------------------------------------------------------------------------------------------
 
 
-def read_rotary(config: Json) -> Fields:
-    """Our keys for the rotary positions of config.json, in the form of transformers 5 (rope_parameters) or older."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+def read_rotary(config: Json, base: float = 10_000.0) -> Fields:
+    """Our keys for the rotary positions of config.json, in the form of transformers 5 (rope_parameters) or older.
+
+    base: of the frequencies, where config.json names none.
+    """
+    older = table_in(config, "rope_scaling")  # before the newer one in transformers, too
+    rope = older or table_in(config, "rope_parameters")
     kind = rope.get("rope_type", rope.get("type", "default"))
-    fields: Fields = {"rotary_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)}
+    theta = rope if rope.get("rope_theta") is not None else config
+    fields: Fields = {"rotary_base": number(theta, "rope_theta") if theta.get("rope_theta") is not None else base}
     if kind == "default":
         return fields
     if kind not in ("linear", "llama3"):
         raise UserError(f"config.json: rope_type={kind!r} is not supported; 'default', 'linear', 'llama3' are")
-    fields |= {"rotary_scaling": kind, "rotary_factor": float(rope["factor"])}
+    fields |= {"rotary_scaling": kind, "rotary_factor": number(rope, "factor")}
     if kind == "llama3":
-        only(rope, "low_freq_factor", 1.0)
-        only(rope, "high_freq_factor", 4.0)
-        fields["rotary_original_length"] = int(rope["original_max_position_embeddings"])
+        for key, wanted in (("low_freq_factor", 1.0), ("high_freq_factor", 4.0)):
+            if key not in rope:
+                raise UserError(f"config.json: rope_type='llama3' without {key}; {wanted} is supported")
+            only(rope, key, wanted)
+        places = whole(config, "max_position_embeddings", 2048)
+        length = whole(rope, "original_max_position_embeddings", places)
+        only(config, "original_max_position_embeddings", length)
+        fields["rotary_original_length"] = length
+    return fields
+
+
+def fully_rotary(given: Given) -> Fields:
+    """As `read_rotary`, of a type all of whose channels turn: by default whatever partial_rotary_factor says."""
+    fields = read_rotary(given.config)
+    if "rotary_scaling" in fields:
+        for place in (given.config, *(table_in(given.config, key) for key in ("rope_scaling", "rope_parameters"))):
+            only(place, "partial_rotary_factor", 1.0)
     return fields
 
 
@@ -247,4 +318,12 @@ def rope_parameters(model: ModelConfig) -> Fields:
     return rope
 
 
-ROTARY = Several(lambda given: read_rotary(given.config), lambda model: {"rope_parameters": rope_parameters(model)})
+def usual_head_size(given: Given) -> Fields:
+    """None; raises UserError where head_dim, which only the rotary positions of the type read, is another one."""
+    size = given.fields["width"] // given.fields["heads"]
+    if given.config.get("head_dim") not in (None, size):
+        raise UserError(f"config.json: head_dim={given.config['head_dim']!r} is not supported; {size} is")
+    return {}
+
+
+ROTARY = Several(fully_rotary, lambda model: {"rope_parameters": rope_parameters(model)})

@@ -58,4 +58,10 @@ XLNET = Family(
     _entries,
     aliases=(("lm_loss.weight", "transformer.word_embedding.weight"),),
     prefix="transformer.",
+    synonyms={
+        "n_token": "vocab_size",
+        "hidden_size": "d_model",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    },
 )

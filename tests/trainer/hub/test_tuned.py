@@ -122,7 +122,7 @@ def test_the_chat_template_gives_the_tokens_of_training(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("bert-base", "token", r"task\.kind=token has no counterpart"),
+        ("gpt2-124m", "token", r"task\.kind=token has no counterpart"),
         ("xglm-564m", "sequence", r"a xglm tuned with task\.kind=sequence has no counterpart"),
         ("opt-350m", "sequence", r"behind its projection to model\.embedding_width"),
     ],

@@ -1,0 +1,22 @@
+"""Every `model_type` that is exchanged, by its name."""
+
+from __future__ import annotations
+
+from trainer.hub.bert import ALBERT, BERT, ELECTRA, ROBERTA, XLMR, XLMR_XL
+from trainer.hub.fairseq import BART, MBART, OPT, XGLM
+from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
+from trainer.hub.llama import LLAMA, OLMO2
+from trainer.hub.modernbert import MODERNBERT
+from trainer.hub.t5 import MT5, T5
+from trainer.hub.xlnet import XLNET
+
+FAMILIES = {
+    family.type: family
+    for family in (
+        *(GPT2, GPT, NEOX, LLAMA, OLMO2, OPT, BLOOM, XGLM),
+        *(BERT, ROBERTA, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
+        *(BART, MBART, T5, MT5),
+    )
+}
+# Special tokens as config.json names them.
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
