@@ -13,8 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from trainer.config import Config, DataConfig
+from trainer.config.tokenizer_file import tokenizer_file
 from trainer.data.document import DocumentPart, Source
-from trainer.data.tokenizer import Tokenizer, tokenizer_file
+from trainer.data.tokenizer import Tokenizer
 from trainer.utils.errors import UserError
 
 MAGIC = b"MMIDIDX\x00\x00"

@@ -26,6 +26,7 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.config.host import cache_root
+from trainer.config.tokenizer_file import tokenizer_file
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
@@ -34,7 +35,7 @@ from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
-from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
+from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.data.verification import check_opened
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder

@@ -18,6 +18,7 @@ import numpy as np
 import sentencepiece
 
 from trainer.config import TokenizerConfig
+from trainer.config.tokenizer_file import is_json, read_file
 from trainer.data.huggingface_model import HuggingFace
 from trainer.data.sentencepiece_model import SentencePiece
 from trainer.objectives import Vocabulary
@@ -31,7 +32,6 @@ SPECIALS = (
 OWN_PIECES = ("\n", "\t")
 LONGEST_LINE = 4096  # characters of one training sentence
 THREADS = 4  # fixed: part of the trained model, whatever the machine
-FILES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.json")
 
 
 class Engine(Protocol):
@@ -56,28 +56,12 @@ class Engine(Protocol):
         """How the model itself spells an id."""
 
 
-def tokenizer_file(path: str | Path) -> Path:
-    """The file itself, or the one in a folder that holds a tokenizer. Raises UserError when it holds none."""
-    given = Path(path).expanduser()
-    if not given.is_dir():
-        return given
-    found = next((given / name for name in FILES if (given / name).is_file()), None)
-    if found is None:
-        raise UserError(f"tokenizer.path: {given} holds none of {', '.join(FILES)}")
-    return found
-
-
 class Tokenizer:
     """Text to ids and back. Raises UserError when the file is no tokenizer that ends its documents."""
 
     def __init__(self, file: Path) -> None:
-        try:
-            self.model = file.read_bytes()
-        except FileNotFoundError:
-            raise UserError(f"tokenizer.path: no such file: {file}") from None
-        except OSError as error:
-            raise UserError(f"tokenizer.path: cannot read {file}: {error.strerror}") from None
-        kind = HuggingFace if self.model.lstrip()[:1] == b"{" else SentencePiece
+        self.model = read_file(file)
+        kind = HuggingFace if is_json(self.model) else SentencePiece
         self._engine: Engine = kind(self.model, file)
         self.vocabulary = self._engine.vocabulary
         # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
+from trainer.config.tokenizer_file import FILES as TOKENIZER_FILES
 from trainer.data import Tokenizer
-from trainer.data.tokenizer import FILES as TOKENIZER_FILES
 from trainer.hub.card import model_card
 from trainer.hub.exchange import Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.files import new_folder
