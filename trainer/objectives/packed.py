@@ -1,4 +1,4 @@
-"""Several examples in one sample: each document becomes an example by itself, and the examples lie side by side."""
+"""Several examples in one sample: a stretch of a document becomes an example by itself, and they lie side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Objective, Window
+from trainer.objectives.base import NO_TARGET, PADDING, Batch, Objective, Window
 
 
 class Fitting(Objective, Protocol):
@@ -22,17 +22,16 @@ class Packed:
     """Examples of the inner objective, those of one sample end to end. Encoder and decoder number their segments alike,
     so that the decoder sees the source of its own example."""
 
-    layout: Layout = "best_fit"
     partner = False
 
     def __init__(self, inner: Fitting, pad: int) -> None:
-        self.inner, self.pad = inner, pad
+        self.inner, self.pad, self.layout = inner, pad, inner.layout
         self.stride, self.length = inner.stride, inner.length
 
     def packed_lengths(self, sequence_length: int) -> np.ndarray:
         """int64 [length + 1]: the packed length of a text of 0, 1, 2 ... tokens, at most that of a sample."""
         lengths = np.array([0, *(self.inner.packed_length(length) for length in range(1, self.length + 1))])
-        return np.minimum(lengths, sequence_length)
+        return np.minimum(np.maximum.accumulate(lengths), sequence_length)
 
     def apply(self, window: Window) -> Batch:
         """The inner objective's arrays, one row for each sample. window: a row for each document, see Window.owner."""
