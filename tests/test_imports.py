@@ -33,7 +33,7 @@ LEVELS = (
     ("books",),
     ("config",),
     ("plugins",),
-    ("descriptions",),
+    ("descriptions", "tokenizer_files"),
     ("kernels",),
     ("utils", "conf"),
 )

@@ -276,7 +276,7 @@ def ten_billion_tokens() -> dict[str, float]:
 def padding(prepared: Prepared) -> dict[str, float]:
     """Share of the positions of an epoch's samples that are padding, span corruption, by data.packing."""
     found = {}
-    for packing in ("padded", "best_fit"):
+    for packing in ("padded", "packed", "best_fit"):
         config = config_of("encoder_decoder", name="span_corruption")
         config = config.model_copy(update={"data": config.data.model_copy(update={"packing": packing})})
         samples = Samples(prepared, config, "train")

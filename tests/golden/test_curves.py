@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden import text
-from tests.golden.curves import FAMILIES, LAYOUTS, curve, difference, golden, tolerance, train
+from tests.golden.curves import FAMILIES, LAYOUTS, OF_FOLDERS, curve, difference, golden, tolerance, train
 from tests.golden.files import renewal
 from tests.golden.process import Commands
 
@@ -15,7 +15,7 @@ QUICK = [*((family, "zero0") for family in FAMILIES), ("decoder", "zero3")]
 CASES = [
     pytest.param(family, layout, marks=[] if (family, layout) in QUICK else pytest.mark.slow)
     for family in FAMILIES
-    for layout in LAYOUTS
+    for layout in dict.fromkeys((*LAYOUTS, OF_FOLDERS[family]))
 ]
 
 

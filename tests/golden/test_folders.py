@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.golden import folders
-from tests.golden.curves import FAMILIES, STEPS, curve, difference, golden, tolerance
+from tests.golden.curves import FAMILIES, STEPS, curve, difference, of_folders, tolerance
 from tests.golden.files import read_lines
 from tests.golden.process import Commands
 
@@ -33,7 +33,7 @@ def goes_on(commands: Commands, folder: Path, family: str, *layout: str, bits: b
     assert any(event["name"] == "resume" and saved in event["text"] for event in events), events
     assert events[-1]["name"] == "finished"
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{STEPS:08d}"]
-    found, wanted = curve(run), golden()[f"{family} zero0"]
+    found, wanted = curve(run), of_folders(family)
     assert len(found["loss"]) == STEPS
     for name in ("loss", "grad_norm"):
         told = difference(found[name], wanted[name], tolerance(1e-5) if bits else 1e-5)
@@ -77,7 +77,7 @@ def test_the_finished_run_scores_what_it_scored_at_its_end(
     found = json.loads(golden_commands.succeed(working_folder, "eval", str(run), "--json"))
     assert found["step"] == STEPS
     assert found["loss"] == pytest.approx(wanted, rel=1e-5)
-    assert wanted == golden()[f"{family} zero0"]["held_out"][-1] or tolerance(1) > 0
+    assert wanted == of_folders(family)["held_out"][-1] or tolerance(1) > 0
 
 
 @pytest.mark.parametrize("family", EACH)

@@ -20,6 +20,7 @@ from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
 from trainer.config import Config
 from trainer.config.host import precision, threads
+from trainer.config.tokenizer_file import unused_rows
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
 
@@ -74,7 +75,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
-    notes = () if fitted.available is None else (fitted.text,)
+    lines = (None if fitted.available is None else fitted.text, unused_rows(config))
+    notes = tuple(line for line in lines if line is not None)
     return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes, fitted.to_json())
 
 

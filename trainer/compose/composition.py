@@ -12,10 +12,13 @@ from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE, groups, sources
 from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.choice import UNREAD_TAKEN
+from trainer.config.tokenizer_file import with_rows
 from trainer.config.validate import is_text, section_of, validate
 from trainer.utils.errors import UserError
 from trainer.utils.hydra_names import hydras_own
 from trainer.utils.secrets import secret_shape, secret_variables, secrets_in
+
+ROWS = "model.vocabulary"
 
 
 def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
@@ -44,7 +47,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     stated |= {key for key, origin in said.items() if origin.layer == EXPERIMENT}
     _one_budget(data, given if any(key.startswith("budget.") for key in given) else stated)
     try:
-        return sized(validate(data, wrong + _size_alone(stated) + _ranks_once(stated), rules=_countable))
+        return sized(with_rows(validate(data, wrong + _size_alone(stated) + _ranks_once(stated), rules=_readable)))
     except UserError as error:
         raise UserError("\n".join(_by_place(str(error).splitlines(), said))) from None
 
@@ -61,7 +64,9 @@ def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
     rows = []
     for key, value in flat(plain).items():
         origin = next((said[part] for part in _prefixes(key) if part in said), None)
-        if origin is None:
+        if key == ROWS and value != composed.get(key):
+            rows.append((key, value, "null: the pieces of tokenizer.path, rounded up to 64"))
+        elif origin is None:
             rows.append((key, value, "default"))
         elif key in composed and composed[key] != value and value is None:
             rows.append((key, value, "left out: another key stands in its place"))
@@ -140,6 +145,14 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
         theirs = origin is not None and origin.file is not None and origin.layer != PACKAGE
         placed.append(f"{origin.place}: {line}" if theirs and origin else line)
     return placed
+
+
+def _readable(config: Config) -> list[str]:
+    """What is wrong with an existing tokenizer, or else with what has to be counted."""
+    try:
+        return _countable(with_rows(config))
+    except UserError as error:
+        return [str(error)]
 
 
 def _countable(config: Config) -> list[str]:

@@ -110,7 +110,7 @@ class DataConfig(Choosing):
         "packed",
         "samples without gaps; one stretch of one document each, padded; or whole documents side by side (no decoders)",
     )
-    boundaries: bool = key(True, "documents of one window do not see each other; false: read it as one text (decoders)")
+    boundaries: bool = key(True, "documents of one sample do not see each other; false: read it as one text")
     normalize: Literal["none", "nfc", "nfkc"] = key("none", "Unicode form that all text is brought into")
     deduplicate: bool = key(False, "keep only the first of documents of the same text")
     shortest: int = key(0, "shorter documents are left out", "characters", ge=0)

@@ -1,6 +1,6 @@
 """What earlier versions wrote means what it meant: the one place that knows their configurations.
 
-`config.yaml` says its format. 1: version 0.1.0, which wrote none. 2: this version.
+`config.yaml` says its format. 1: version 0.1.0, which wrote none. 2: texts of encoders lay end to end. 3: this version.
 
 A configuration is written whole, so a default that changes later moves no run that exists. Three things are left to do
 when an older one is read: keys that were renamed get their new names, keys that did not exist get the value they were
@@ -15,7 +15,7 @@ from typing import Any
 from trainer.utils.errors import UserError
 from trainer.utils.schema import Section, section_in
 
-FORMAT = 2
+FORMAT = 3
 
 # Old dotted key -> its name now. An old name is read for one release, here and on the command line.
 RENAMED: dict[str, str] = {}
@@ -26,7 +26,19 @@ def _as_format_2(plain: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _as_format_2}
+def _as_format_3(plain: dict[str, Any]) -> dict[str, Any]:
+    """`data.boundaries` was read by decoders alone: packed texts of all others lay end to end, whatever it said."""
+    model, data, objective, task = (plain.get(group) for group in ("model", "data", "objective", "task"))
+    if not (isinstance(model, dict) and isinstance(data, dict) and isinstance(objective, dict)):
+        return plain  # the schema says what is wrong
+    tunes = isinstance(task, dict) and task.get("kind") is not None
+    pairs = objective.get("question") is not None or objective.get("name") == "unilm"
+    if model.get("family") == "decoder" or data.get("packing") != "packed" or tunes or pairs:
+        return plain
+    return {**plain, "data": {**data, "boundaries": False}}
+
+
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _as_format_2, 2: _as_format_3}
 
 
 def upgraded(plain: dict[str, Any], schema: type[Section]) -> dict[str, Any]:

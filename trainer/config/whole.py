@@ -191,6 +191,12 @@ class Config(Section):
         return self.backbone.two_stream and self.task.kind is None and bool(self.objective.description.two_stream)
 
     @property
+    def packs_texts(self) -> bool:
+        """Whether samples hold stretches of several documents to which an objective adds its special tokens."""
+        pretrains = self.task.kind is None and self.model.family != "decoder" and self.data.packing == "packed"
+        return pretrains and not self.objective.description.reads_pairs(self.objective)
+
+    @property
     def curriculum(self) -> Curriculum:
         """Which sequence length every step has."""
         return Curriculum(self.data, self.optim.batch_size * self.task.rows)
@@ -228,6 +234,8 @@ class Config(Section):
         """Identity of the experiment: 12 hex digits over the science groups, without keys that change nothing yet."""
         groups = self.science().keys()
         science = {name: part for name, part in identity(self).items() if name in groups}
+        if self.packs_texts:  # true stood for texts end to end, until documents were kept apart there
+            science["data"]["boundaries"] = "apart" if self.data.boundaries else True
         text = json.dumps(science, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

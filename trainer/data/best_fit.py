@@ -9,30 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.data.layouts import Pieces
+from trainer.data.packing import Packing
 
 
-class BestFit:
+class BestFit(Packing):
     """Pieces of documents, put together in samples. packed_lengths: int64 [length + 1], see `Packed.packed_lengths`."""
 
     def __init__(self, pieces: Pieces, packed_lengths: np.ndarray, capacity: int) -> None:
-        self.pieces = pieces
         sizes = packed_lengths[pieces.lengths()]
-        sample = best_fit(sizes, capacity)
-        self.samples = int(sample.max(initial=-1)) + 1
-        members = np.argsort(sample, kind="stable")
-        self._first = np.searchsorted(sample[members], np.arange(self.samples + 1))
-        # A sample past the end has one piece past the end, which is all padding.
-        self._members = np.append(members, pieces.count(whole=True))
-        self._counts = np.append(np.diff(self._first), 1)
-        self.padding = 1 - sizes.sum() / max(1, self.samples * capacity)  # share of the samples that nothing fills
-
-    def members(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(pieces, owner): the pieces of these samples one after the other, and whose they are: 0, 1, 2 ..."""
-        samples = np.minimum(samples, self.samples)
-        counts = self._counts[samples]
-        owner = np.repeat(np.arange(len(samples)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self._members[self._first[samples][owner] + within], owner
+        super().__init__(best_fit(sizes, capacity), sizes, capacity)
 
 
 def best_fit(sizes: np.ndarray, capacity: int) -> np.ndarray:

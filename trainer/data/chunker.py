@@ -10,7 +10,9 @@ import numpy as np
 from trainer.config import Config
 from trainer.data.best_fit import BestFit
 from trainer.data.layouts import ChunkBatch, ChunkLayout, Pieces, chunk_layout
+from trainer.data.next_fit import NextFit
 from trainer.data.order import Order
+from trainer.data.packing import Packing
 from trainer.data.shards import Prepared, TokenStream
 from trainer.objectives import Objective, Packed, Window
 from trainer.objectives.noise import below, rows
@@ -28,7 +30,7 @@ class SourceChunks:
     order: Order | None
     first: int
     documents: int  # number of its first document among all of the split
-    fit: BestFit | None = None  # which chunks share a sample, if several do
+    fit: Packing | None = None  # which chunks share a sample, if several do
 
     def indices(self, start: int, stop: int) -> np.ndarray:
         """int64: the chunks, or groups of chunks, of samples start..stop-1 of this source."""
@@ -67,12 +69,10 @@ class Chunker:
         # Held-out text is always read document by document, so that its loss can be compared.
         boundaries = config.data.boundaries or order is None
         first = sum(part.chunks.count(whole=order is not None) for part in self.parts)
-        cut = chunk_layout(self.objective.layout, stream, stride, length, self.pad, boundaries)
-        n, fit = cut.count(whole=order is not None), None
-        if isinstance(cut, Pieces) and isinstance(self.objective, Packed):
-            capacity = config.data.sequence_length
-            fit = BestFit(cut, self.objective.packed_lengths(capacity), capacity)
-            n = fit.samples
+        cut, fit = self._packed(stream)
+        if cut is None:
+            cut = chunk_layout(self.objective.layout, stream, stride, length, self.pad, boundaries)
+        n = cut.count(whole=order is not None) if fit is None else fit.samples
         if order is None:
             return SourceChunks(cut, max(1, n), None, first, stream.first_document, fit)
         if n < 1:
@@ -88,6 +88,18 @@ class Chunker:
                 f"data.sequence_length={config.data.sequence_length} would be padded; lower it to {most}{packed}"
             )
         return SourceChunks(cut, n, Order(n, config.seed, ("order", order)), first, stream.first_document, fit)
+
+    def _packed(self, stream: TokenStream) -> tuple[ChunkLayout | None, Packing | None]:
+        """The pieces of a stream and how they share samples, where they do."""
+        objective, capacity = self.objective, self.config.data.sequence_length
+        if not isinstance(objective, Packed):
+            return None, None
+        sizes, stride, length = objective.packed_lengths(capacity), objective.stride, objective.length
+        if objective.layout == "next_fit":
+            after = NextFit(stream, sizes, capacity, length - stride, length, self.pad)
+            return after.pieces, after
+        pieces = Pieces(stream, stride, length, self.pad, edges=False)
+        return pieces, BestFit(pieces, sizes, capacity)
 
     def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
         """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
@@ -131,6 +143,7 @@ class Chunker:
             *(self.config.seed, partner, other, cut.begins),
             None if self.languages is None else self.languages.of(part.chunks.document(place) + part.documents),
             owner,
+            cut.context,
         )
 
     def _partners(self, part: SourceChunks, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
@@ -188,4 +201,5 @@ def _joined(pieces: list[Window], owner: np.ndarray) -> Window:
         None if pieces[0].other_document is None else join("other_document"),
         language=None if pieces[0].language is None else join("language"),
         owner=None if pieces[0].owner is None else owner[order],
+        context=None if pieces[0].context is None else join("context"),
     )

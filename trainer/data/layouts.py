@@ -5,6 +5,7 @@ documents  the same tokens, but every chunk inside one document, padded behind
 text       documents end to end without <s> and </s>; a chunk is one segment of text
 pieces     the same text, but every chunk inside one document, padded behind
 best_fit   several such pieces in a sample, put together so that little padding is needed
+next_fit   several in a sample, in their order, the last one cut where the sample is full (see next_fit.py)
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from trainer.objectives.ranges import numbers, without
 class ChunkBatch:
     """B chunks: tokens int64 [B, L], segments int32 [B, L] (-1 for padding), positions int64 [B, L].
 
-    begins: (rows, columns) where documents begin inside the chunks.
+    begins: (rows, columns) where documents begin inside the chunks. context: int64 [B], how many of a chunk's first
+    tokens an earlier chunk has too, where that is not the same for all.
     """
 
     tokens: np.ndarray
     segments: np.ndarray
     positions: np.ndarray
     begins: tuple[np.ndarray, np.ndarray] | None = None
+    context: np.ndarray | None = None
 
 
 def crossings(starts: np.ndarray, begin: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from trainer.config import Config, DataConfig
 from trainer.data.document import DocumentPart, Source
-from trainer.data.tokenizer import Tokenizer, tokenizer_file
+from trainer.data.tokenizer import Tokenizer
+from trainer.tokenizer_files import tokenizer_file
 from trainer.utils.errors import UserError
 
 MAGIC = b"MMIDIDX\x00\x00"

@@ -38,10 +38,10 @@ from trainer.data.huggingface_dataset import fetched, stored
 from trainer.data.megatron import with_text
 from trainer.data.remote import fetched_remote, stored_remote
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
-from trainer.data.tokenizer import SPECIALS, Tokenizer, tokenizer_file, train
-from trainer.data.tokenizer_folder import content_of
+from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.data.verification import check_opened
 from trainer.descriptions.readers import reader_of
+from trainer.tokenizer_files import content_of, tokenizer_file
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder
 from trainer.utils.urls import is_remote

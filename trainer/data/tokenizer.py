@@ -20,8 +20,8 @@ import sentencepiece
 from trainer.config import SpecialIdsConfig, TokenizerConfig
 from trainer.data.huggingface_model import HuggingFace, Template
 from trainer.data.sentencepiece_model import SentencePiece
-from trainer.data.tokenizer_folder import FILES, content_of, find_tokenizer
 from trainer.objectives import Vocabulary
+from trainer.tokenizer_files import is_json, read_file
 from trainer.utils.errors import UserError
 
 SPECIALS = (
@@ -65,31 +65,14 @@ class Engine(Protocol):
         """The id of what is spelled so; None where there is none."""
 
 
-def tokenizer_file(path: str | Path) -> Path:
-    """The file itself, or the one in a folder that holds a tokenizer. Raises UserError when it holds none."""
-    given = Path(path).expanduser()
-    if not given.is_dir():
-        return given
-    found = find_tokenizer(given)
-    if found is None:
-        raise UserError(f"tokenizer.path: {given} holds none of {', '.join(FILES)}")
-    return found
-
-
 class Tokenizer:
     """Text to ids and back. Raises UserError when the file is no tokenizer that ends its documents, or where a special
     id is none of its ids."""
 
     def __init__(self, file: Path, ids: SpecialIdsConfig | None = None) -> None:
         """ids: which tokens are special where the configuration says so; else the names of its pieces tell."""
-        try:
-            self.model = content_of(file)
-        except FileNotFoundError:
-            raise UserError(f"tokenizer.path: no such file: {file}") from None
-        except OSError as error:
-            raise UserError(f"tokenizer.path: cannot read {file}: {error.strerror}") from None
-        described = self.model.lstrip()[:1] == b"{"
-        self._engine: Engine = HuggingFace(self.model, file) if described else SentencePiece(self.model, file)
+        self.model = read_file(file)
+        self._engine: Engine = HuggingFace(self.model, file) if is_json(self.model) else SentencePiece(self.model, file)
         self.vocabulary = self._engine.vocabulary
         # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.
         self.specials = dict(self._engine.specials)

@@ -13,8 +13,6 @@ from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
-from trainer.data.tokenizer import tokenizer_file
-from trainer.data.tokenizer_folder import find_tokenizer
 from trainer.hub.card import model_card
 from trainer.hub.check import ALLOWED, compare
 from trainer.hub.exchange import type_of, write_checkpoint
@@ -25,6 +23,7 @@ from trainer.hub.special_ids import special_ids
 from trainer.hub.tokenizer import write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
+from trainer.tokenizer_files import find_tokenizer, is_json, tokenizer_file
 from trainer.training.checkpoint import save_weights, valid_checkpoints
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
@@ -74,7 +73,7 @@ def import_tokenizer(source: Path, target: Path) -> dict[str, Any]:
     Returns facts to print. Raises UserError where there is no tokenizer, or one that ends no documents.
     """
     opened = Tokenizer(tokenizer_file(source))
-    described = opened.model.lstrip()[:1] == b"{"
+    described = is_json(opened.model)
     with new_folder(target.absolute()) as aside:
         write_synced(aside / ("tokenizer.json" if described else "tokenizer.model"), opened.model)
     return {"tokenizer": str(target), "pieces": opened.vocabulary, "use": f"tokenizer.path={target}"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config.science import SpecialIdsConfig
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.tokenizer_roles import ROLES, roles_of, settings
+from trainer.tokenizer_files import ROLES, roles_of, settings
 from trainer.utils.errors import UserError
 
 GENERATED = {"decoder_start", "forced_bos", "forced_eos"}

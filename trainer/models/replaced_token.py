@@ -57,20 +57,23 @@ class ReplacedTokenModel(Model):
         logits = self.head.generator.logits(**batch)
         loss, count = token_loss(logits, targets)
         chosen = targets != NOT_A_TARGET
-        drawn = sample(logits.detach(), row_noise(tokens, targets))
+        drawn = sample(logits.detach(), row_noise(tokens, targets, batch["segments"]))
         batch |= {"tokens": torch.where(chosen, drawn, tokens), "replaced": chosen & (drawn != targets)}
         found, _, sums = super().forward(targets, **batch)
         sums = {"generator_loss": loss, **sums}
         return loss + self.config.generator_weight * found, count, {name: one.detach() for name, one in sums.items()}
 
 
-def row_noise(tokens: Tensor, targets: Tensor) -> Tensor:
-    """Uniform in [0, 1), float32 [B, S]: a pure function of each row's own content, so that it does not depend
-    on ranks, micro-batches or resumes."""
+def row_noise(tokens: Tensor, targets: Tensor, segments: Tensor) -> Tensor:
+    """Uniform in [0, 1), float32 [B, S]: a pure function of each document's own content and places, so that it does not
+    depend on ranks, micro-batches or resumes, nor on the documents beside it."""
     place = torch.arange(tokens.shape[1], device=tokens.device)[None]
     zero = torch.zeros_like(place)
     words = philox(torch.zeros_like(place), tokens, targets - NOT_A_TARGET, place, zero)
-    key = (words[0] + (words[1] << 31)).sum(dim=1, keepdim=True)  # wraps around
+    number = segments.long().clamp(min=-1) + 1  # of the document, 0 for padding
+    sums = torch.zeros(tokens.shape[0], tokens.shape[1] + 1, dtype=torch.int64, device=tokens.device)
+    sums.scatter_add_(1, number, words[0] + (words[1] << 31))  # wraps around
+    key = sums.gather(1, number) + sums[:, :1]  # what pads the row counts for every document
     return (philox(key, place, zero, zero, zero)[0] >> 8).float() * 2.0**-24
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.config import Config
 from trainer.descriptions.objectives import OBJECTIVES
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Objective, Window
+from trainer.objectives.base import NO_TARGET, PADDING, SHARED, Batch, Layout, Objective, Window
 from trainer.objectives.packed import Packed
 from trainer.objectives.vocabulary import Vocabulary
 from trainer.utils.errors import UserError
@@ -32,9 +32,14 @@ def objective(config: Config, vocabulary: Vocabulary) -> Objective:
     check_family(config)
     name = config.objective.name
     built: Objective = OBJECTIVES.implementation(name)(config, vocabulary)
-    if config.data.packing == "best_fit":
-        return Packed(built, vocabulary.id("<pad>", name))  # type: ignore[arg-type]
-    return built
+    if built.layout not in SHARED:
+        return built
+    if not hasattr(built, "packed_length"):
+        raise UserError(
+            f"objective={name}: its examples cannot share a sample (it has no packed_length); take "
+            "data.packing=padded, or data.boundaries=false, which reads each window as one text"
+        )
+    return Packed(built, vocabulary.id("<pad>", name))  # type: ignore[arg-type]
 
 
 def check_family(config: Config) -> None:

@@ -11,6 +11,7 @@ from trainer.config import Config
 from trainer.descriptions.objectives.bart import NOISES
 from trainer.objectives.base import (
     PADDING,
+    SHARED,
     Batch,
     Layout,
     Window,
@@ -51,7 +52,7 @@ class Denoising:
         whole_words: bool,
     ) -> None:
         self.layout, self.vocabulary = layout, vocabulary
-        self.shared = layout == "best_fit"  # other examples need the rest of the sample
+        self.shared = layout in SHARED  # other examples need the rest of the sample
         self.stride = self.length = sequence_length - 2  # beside <s> and </s>
         self.width = sequence_length
         self.noises = [name for name in NOISES if name in noises]

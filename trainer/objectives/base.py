@@ -15,8 +15,9 @@ from trainer.utils.targets import NOT_A_TARGET as NO_TARGET
 Batch = dict[str, np.ndarray]
 PADDING = -1
 # How windows are cut out of a corpus, see trainer.data.layouts.
-Layout = Literal["stream", "documents", "text", "pieces", "best_fit"]
-TEXT_LAYOUTS: dict[str, Layout] = {"packed": "text", "padded": "pieces", "best_fit": "best_fit"}  # by data.packing
+Layout = Literal["stream", "documents", "text", "pieces", "best_fit", "next_fit"]
+TEXT_LAYOUTS: dict[str, Layout] = {"packed": "next_fit", "padded": "pieces", "best_fit": "best_fit"}  # by data.packing
+SHARED: tuple[Layout, ...] = ("best_fit", "next_fit")  # several examples in a sample
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Window:
     other_document: np.ndarray | None = None  # bool [B]: the partner is of another document
     begins: tuple[np.ndarray, np.ndarray] | None = None  # where documents begin inside the windows, if that is known
     language: np.ndarray | None = None  # int64 [B], the language token of each, for objectives that ask for it
-    owner: np.ndarray | None = None  # int64 [B], ascending: rows of one number share a sample (best-fit packing)
+    owner: np.ndarray | None = None  # int64 [B], ascending: rows of one number share a sample
+    context: np.ndarray | None = None  # int64 [B]: first tokens that the document's stretch before has too
 
     def inner_begins(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, columns) of the tokens, but a window's first, that begin a document."""
@@ -76,8 +78,8 @@ class Objective(Protocol):
 
 
 def text_layout(config: Config) -> Layout:
-    """Of objectives that add their special tokens to windows of text."""
-    return TEXT_LAYOUTS[config.data.packing]
+    """Of objectives that add their special tokens to stretches of text."""
+    return TEXT_LAYOUTS[config.data.packing] if config.data.boundaries else "text"
 
 
 def stream_layout(config: Config) -> Layout:

@@ -19,9 +19,9 @@ class PermutedLM:
     the targets: the content stream of a token sees order <= its own, the query stream order < its own, so that a
     target never sees itself. Targets stand at their own place.
 
-    The first `memory` tokens are those before the sample's own text, which the sample before it predicted: they have
-    order 0 and are no targets. They stand for XLNet's memory of the last segment (reuse_len), and a sample remains a
-    function of its number alone.
+    The first `memory` tokens are those before the stretch's own text, which the stretch before it predicted, as far as
+    its document has them: they have order 0 and are no targets. They stand for XLNet's memory of the last segment
+    (reuse_len), and a sample remains a function of its number alone.
     """
 
     partner = False
@@ -53,9 +53,10 @@ class PermutedLM:
         sizes = harmonic(bits[:, :length], self.longest)
         places = uniform(bits[:, length : 2 * length])
         hidden = np.zeros((rows, length), bool)
-        own = slice(self.memory, None)
-        for row, count in enumerate((window.lengths - self.memory).tolist()):
+        memory = np.full(rows, self.memory) if window.context is None else window.context
+        for row, (first, count) in enumerate(zip(memory.tolist(), (window.lengths - memory).tolist(), strict=True)):
             if count > 0:
+                own = slice(first, None)
                 starts = np.append(np.flatnonzero(begins[row, own][:count]), count)
                 self._spans(hidden[row, own], starts, sizes[row].tolist(), places[row].tolist())
         keys = np.where(hidden, bits[:, 2 * length :], LARGEST)

@@ -106,7 +106,7 @@ def test_target_lengths_are_those_of_the_objectives(objective, length):
     from trainer.objectives import objective as build_objective
 
     built = build_objective(made, vocabulary_of(300))
-    assert lengths(made).target == getattr(built, "target_width", length)
+    assert lengths(made).target == getattr(built.inner, "target_width", length)
 
 
 def vocabulary_of(sentinels: int):

@@ -72,25 +72,53 @@ def test_the_science_hash_is_that_of_the_identity(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_configuration_says_its_format_and_is_read_again(tmp_path: Path) -> None:
-    config = compose(["model=t5-small", "objective=span_corruption", "seed=3"])
+    config = compose(["seed=3"])
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
     plain = yaml.safe_load(file.read_text())
-    assert plain.pop("format") == upgrade.FORMAT == 2
+    assert plain.pop("format") == upgrade.FORMAT == 3
     assert load(file) == config
     file.write_text(yaml.safe_dump(plain))  # as 0.1.0 wrote it
     assert load(file) == config
 
 
 @pytest.mark.parametrize(
+    ("words", "glued", "identity"),  # the identity is 0.1.0's
+    [
+        (["model=t5-small", "objective=span_corruption"], True, "79818caaf897"),
+        (["model=bert-base", "objective=masked_lm"], True, "3aa4ee621e36"),
+        (["model=gpt2-124m", "objective=causal"], False, None),
+        (["model=bert-base", "objective=bert"], False, None),
+        (["model=bert-base", "objective=unilm"], False, None),
+        (["model=t5-small", "objective=span_corruption", "data.packing=best_fit"], False, None),
+    ],
+)
+def test_texts_that_lay_end_to_end_still_do(
+    tmp_path: Path, words: list[str], glued: bool, identity: str | None
+) -> None:
+    """Where 0.1.0 packed texts without a boundary its runs go on so, under the identity that they had."""
+    now, file = compose(words), tmp_path / "config.yaml"
+    for number in (None, 2):
+        plain = yaml.safe_load(now.to_yaml()) | {"format": number}
+        if number is None:
+            del plain["format"]
+        file.write_text(yaml.safe_dump(plain))
+        before = load(file)
+        assert now.data.boundaries and before.data.boundaries is not glued
+        assert (before.science_hash() == now.science_hash()) is not glued
+        assert identity is None or before.science_hash() == identity
+        assert (before == now) is not glued
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("format: 3\nseed: 1\n", "format 3 was written by a newer isoflop, this one reads up to 2; upgrade it"),
-        ("format: two\n", "format 'two' given, a whole number from 1 to 2 wanted"),
+        ("format: 4\nseed: 1\n", "format 4 was written by a newer isoflop, this one reads up to 3; upgrade it"),
+        ("format: two\n", "format 'two' given, a whole number from 1 to 3 wanted"),
         ("format: true\n", "format True given"),
         ("format: 0\n", "format 0 given"),
         ("- seed\n", "keys with values wanted"),
-        ("format: 2\nsed: 1\n", "sed: Extra inputs are not permitted"),
+        ("format: 3\nsed: 1\n", "sed: Extra inputs are not permitted"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -141,7 +169,7 @@ def test_a_key_that_nothing_reads_is_kept_where_it_was_frozen_and_refused_where_
 def test_one_run_of_a_newer_version_is_named_beside_the_others(
     tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in (("ours", compose([]).to_yaml()), ("newer", "format: 3\n")):
+    for name, text in (("ours", compose([]).to_yaml()), ("newer", "format: 4\n")):
         (tmp_path / "e" / name).mkdir(parents=True)
         (tmp_path / "e" / name / "config.yaml").write_text(text)
     assert main([verb, str(tmp_path)]) == 0

@@ -10,8 +10,8 @@ import pytest
 
 from trainer.config import Config
 from trainer.data import Samples, Tokenizer, prepare
-from trainer.data.tokenizer import tokenizer_file
 from trainer.hub.tokenizer import write_tokenizer
+from trainer.tokenizer_files import ids, tokenizer_file
 from trainer.utils.errors import UserError
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -72,7 +72,7 @@ def file(request, tmp_path) -> Path:
 def test_ids_are_those_of_the_library_and_specials_never_come_out_of_text(file):
     ours, theirs = Tokenizer(file), tokenizers.Tokenizer.from_file(str(file))
     theirs.no_truncation()
-    assert ours.vocabulary == theirs.get_vocab_size()
+    assert ours.vocabulary == theirs.get_vocab_size() == ids(file)
     marks = {id for piece, id in ours.specials.items() if piece not in ("<unk>", "[UNK]")}
     for text in [*TEXT[:20], *ODD]:
         assert marks.isdisjoint(ours.encode(text)), text

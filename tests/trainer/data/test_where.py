@@ -34,8 +34,9 @@ def test_the_sample_begins_there(objective: str, packing: str, corpus: Path, cac
         whole = text[0, begin:end]
         if objective == "span_corruption":  # its text has neither <s> nor </s>
             whole = whole[1:-1]
-        inside = window.tokens[row][: len(whole) - offset]
-        inside = inside[: int(window.lengths[row])]
+        first = row if window.owner is None else int(np.searchsorted(window.owner, row))
+        inside = window.tokens[first][: len(whole) - offset]
+        inside = inside[: int(window.lengths[first])]
         assert offset >= 0
         assert inside.tolist() == whole[offset : offset + len(inside)].tolist()
         assert len(inside) > 0

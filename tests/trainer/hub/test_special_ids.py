@@ -15,7 +15,7 @@ from test_tokenizer_folder import FAIRSEQ, trained
 from tiny import BART, ENCODER, T5
 
 from trainer.config import Config
-from trainer.data.tokenizer import Tokenizer, tokenizer_file
+from trainer.data.tokenizer import Tokenizer
 from trainer.generation import Decoding
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import generate, prompt_ids
@@ -23,6 +23,7 @@ from trainer.hub import import_run
 from trainer.hub.runs import holds_weights, import_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import Rows
+from trainer.tokenizer_files import tokenizer_file
 from trainer.utils.errors import UserError
 
 KINDS = {  # architecture, configuration, its keys, the tokenizer's class

@@ -17,8 +17,8 @@ import tokenizers
 import transformers
 from strings import strings
 
-from trainer.data.tokenizer import Tokenizer, tokenizer_file
-from trainer.data.tokenizer_roles import ROLES, roles_of
+from trainer.data.tokenizer import Tokenizer
+from trainer.tokenizer_files import ROLES, roles_of, tokenizer_file
 from trainer.utils.errors import UserError
 
 

@@ -28,6 +28,7 @@ xlmr-large xlmr-xl xlmr-xxl albert-base albert-large albert-xlarge albert-xxlarg
 electra-large xlnet-base xlnet-large modernbert-base modernbert-large bart-base bart-large mbart-large-cc25
 mbart-large-50 t5-small t5-base t5-large t5-3b t5-11b t5v1.1-small t5v1.1-base t5v1.1-large t5v1.1-xl t5v1.1-xxl
 mt5-small mt5-base mt5-large mt5-xl mt5-xxl mass-base llama-mini gpt-mini
+bert-mini electra-mini bart-mini t5-mini
 """.split()  # noqa: SIM905
 
 

@@ -131,15 +131,17 @@ def test_samples_follow_the_distribution():
     assert (shares - logits.softmax(-1).flatten()).abs().max() < 1e-4
 
 
-def test_noise_is_uniform_and_a_function_of_the_row():
+def test_noise_is_uniform_and_a_function_of_the_document():
     tokens = torch.randint(0, 30_000, (64, 256), generator=torch.Generator().manual_seed(0))
-    targets = torch.where(tokens % 7 == 0, tokens, -100)
-    noise = row_noise(tokens, targets)
+    targets, segments = torch.where(tokens % 7 == 0, tokens, -100), torch.zeros_like(tokens, dtype=torch.int32)
+    segments[:, 100:], segments[:, 250:] = 1, -1
+    noise = row_noise(tokens, targets, segments)
     assert float(noise.min()) >= 0 and float(noise.max()) < 1
     counts = torch.histc(noise, 16, 0, 1)
     expected = noise.numel() / 16
     assert float(((counts - expected) ** 2 / expected).sum()) < 40  # chi square, 15 degrees: p < 0.001 beyond 37.7
-    assert torch.equal(row_noise(tokens[5:6], targets[5:6]), noise[5:6])
+    assert torch.equal(row_noise(tokens[5:6], targets[5:6], segments[5:6]), noise[5:6])
     changed = tokens.clone()
     changed[5, 0] += 1
-    assert not torch.isclose(row_noise(changed, targets)[5], noise[5]).any()
+    after = row_noise(changed, targets, segments)[5]
+    assert not torch.isclose(after[:100], noise[5, :100]).any() and torch.equal(after[100:250], noise[5, 100:250])

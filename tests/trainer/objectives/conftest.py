@@ -56,9 +56,10 @@ def build(sequence_length: int = 128, *, packing: str = "packed", **keys: object
     family = family or (
         "encoder_decoder" if keys["name"] in ("mass", "bart", "mbart", "span_corruption", "ul2") else "encoder"
     )
-    config = Config.model_validate(
-        {"objective": keys, "data": {"sequence_length": sequence_length, "packing": packing}, "budget": {"steps": 100}}
-    )
+    # Each window is one stretch of text, as made by hand; documents side by side are tested where they are cut.
+    data = {"sequence_length": sequence_length, "packing": packing, "boundaries": packing != "packed"}
+    data["boundaries"] |= family == "decoder"
+    config = Config.model_validate({"objective": keys, "data": data, "budget": {"steps": 100}})
     model = config.model.model_copy(update={"family": family})
     return objective(config.model_copy(update={"model": model}), VOCABULARY)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer.data.tokenizer_roles import class_of, roles_of, settings
+from trainer.tokenizer_files.roles import class_of, roles_of, settings
 from trainer.utils.errors import UserError
 
 JSON = "tokenizer.json"
