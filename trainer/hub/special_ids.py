@@ -48,13 +48,14 @@ def special_ids(folder: Path, tokenizer: Tokenizer | None, rows: int, family: st
     stated = {name: settings(folder, name) for name in ("config.json", "generation_config.json")}
     kind = stated["config.json"].get("model_type")
     for role in (*ROLES, "decoder_start", "forced_bos", "forced_eos"):
-        key = f"{role}_token_id"
+        key, default = f"{role}_token_id", DEFAULTS.get(str(kind), {}).get(role)
         for name in ("generation_config.json", "config.json"):
+            if stated[name].get(key) == default is not None and default >= rows:
+                break  # a class writes its own down, also beside a small vocabulary: then there is none
             if (name == "config.json" or role in GENERATED | {"eos"}) and stated[name].get(key) is not None:
                 found[role] = _ids(stated[name][key], rows, f"{folder / name}: {key}")
                 break
         else:
-            default = DEFAULTS.get(str(kind), {}).get(role)
             if default is not None and default < rows and key not in stated["config.json"]:
                 found[role] = [default]
     ids = {role: several if role == "eos" else several[0] for role, several in found.items() if several}

@@ -1,4 +1,4 @@
-"""The files of existing tokenizers: which of a folder's tells it, as one file with the ids of transformers, roles, size.
+"""Files of existing tokenizers: which of a folder tells it, as one file with the ids of transformers; roles and size."""
 
 Nothing of torch is imported; the libraries that convert are imported where a folder needs it.
 """

@@ -194,15 +194,17 @@ def test_check_is_no_formality(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("activation", transformers.activations.ACT2FN)
 def test_activations_are_those_of_transformers_or_refused(activation, saved, tmp_path):
+    from trainer.config.model import ModelConfig
+    from trainer.descriptions.activations import ACTIVATIONS as OURS
     from trainer.hub.table import ACTIVATIONS
-    from trainer.models.parts import ACTIVATIONS as OURS
 
     places = torch.linspace(-8, 8, 2001)
     try:
         wanted = transformers.activations.ACT2FN[activation](places)
     except ImportError:
         pytest.skip("needs a package of its own")
-    near = {name for name, one in OURS.items() if (one(places) - wanted).abs().max() < 1e-6}
+    ours = {name: OURS.implementation(name)(ModelConfig(activation=name)) for name in OURS}
+    near = {name for name, one in ours.items() if (one(places) - wanted).abs().max() < 1e-6}
     assert {ACTIVATIONS.get(activation)} - {None} <= near
     assert activation in ACTIVATIONS or not near or activation == "gelu_10"  # which is gelu below 10 alone
 
