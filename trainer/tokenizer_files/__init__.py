@@ -1,4 +1,4 @@
-"""Files of existing tokenizers: which of a folder tells it, as one file with the ids of transformers; roles and size."""
+"""Files of existing tokenizers: which of a folder tells it, as one file with transformers' ids, roles and size.
 
 Nothing of torch is imported; the libraries that convert are imported where a folder needs it.
 """
