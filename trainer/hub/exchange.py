@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,23 @@ from trainer.utils.errors import UserError
 _NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight"}
 
 
+# Keys of an imported config.json that are of that file, not of the model.
+_OF_THE_FILE = {"_name_or_path", "transformers_version", "torch_dtype", "auto_map", "architectures"}
+
+
+@dataclass(frozen=True)
+class AsItCame:
+    """config.json and generation_config.json of the folder that a run was imported from."""
+
+    config: Mapping[str, Any]
+    generation: Mapping[str, Any] | None  # null where there was no such file
+
+
 def type_of(model: ModelConfig) -> Family:
-    """The model_type that says everything about this model. Raises UserError naming what the nearest one cannot say."""
+    """The model_type that says everything about this model: the one that it is named for, if it does, as XLM-R and
+    RoBERTa are alike. Raises UserError naming what the nearest one cannot say."""
     nearest_type, fewest = "", None
-    for family in FAMILIES.values():
+    for family in sorted(FAMILIES.values(), key=lambda one: one.type != model.name):
         try:
             lost = _lost(model, family)
         except (UserError, ValidationError, TypeError, ValueError):
@@ -91,25 +105,27 @@ def write_checkpoint(
     folder: Path,
     model: ModelConfig,
     weights: Mapping[str, Tensor],
-    special_tokens: Mapping[str, int],
+    special_tokens: Mapping[str, Any],
     head: Head | None = None,
+    came: AsItCame | None = None,
 ) -> Family:
     """Write config.json, generation_config.json and the weights into an existing, empty folder.
 
     `model` states vocabulary and max_length; `weights` are by our names. Raises UserError where transformers has no
     such model. ELECTRA's generator goes to the folder `generator` inside. head: a new one in place of pre-training's.
+    came: what an imported model said of itself besides, which stands again, its special tokens too.
     """
     family = type_of(model)
     entries = list(family.entries(model))
     if head is not None:
         entries = [entry for entry in entries if all(part in weights for part in entry.ours)] + head.entries
-        _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys)
+        _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys, came)
         return family
     architecture, inside = family.architecture, None
     if family is ELECTRA and model.generator is not None:
         inside = model.generator
         architecture, entries = "ElectraForPreTraining", list(electra_discriminator_entries(model))
-    _write(folder, family, architecture, model, entries, weights, special_tokens)
+    _write(folder, family, architecture, model, entries, weights, special_tokens, came=came)
     if inside is not None:
         (folder / "generator").mkdir()
         small = list(family.entries(model))
@@ -124,15 +140,21 @@ def _write(
     model: ModelConfig,
     entries: list[Entry],
     weights: Mapping[str, Tensor],
-    special_tokens: Mapping[str, int],
+    special_tokens: Mapping[str, Any],
     more: Mapping[str, Any] | None = None,
+    came: AsItCame | None = None,
 ) -> None:
     tokens = {name: value for name, value in special_tokens.items() if name in SPECIAL_TOKENS}
     if model.family == "encoder_decoder":
         tokens.setdefault("decoder_start_token_id", tokens.get("pad_token_id", 0))
     config = {"model_type": family.type, "architectures": [architecture], **tokens, **write_table(family.table, model)}
+    generation: Mapping[str, Any] | None = {"_from_model_config": True, **special_tokens, **tokens}
+    if came is not None:
+        kept = {name: value for name, value in came.config.items() if name not in _OF_THE_FILE}
+        own = {name: value for name, value in config.items() if name not in tokens}
+        config, generation = {**own, **kept, "model_type": family.type}, came.generation
     write_json(folder / "config.json", {**config, **(more or {}), "dtype": "float32"})
-    generation = {name: value for name, value in tokens.items()}
-    write_json(folder / "generation_config.json", {"_from_model_config": True, **generation})
+    if generation is not None:
+        write_json(folder / "generation_config.json", generation)
     tensors = {entry.theirs: entry.layout.join([weights[part].float() for part in entry.ours]) for entry in entries}
     write_tensors(folder, tensors)

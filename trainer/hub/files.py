@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -178,10 +178,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def copy_beside(source: Path, target: Path) -> None:
-    """Make the folder `target` with the files that lie beside the weights, as they are."""
-    target.mkdir()
+def copy_beside(source: Path, target: Path, without: Collection[str] = ()) -> None:
+    """Put the files that lie beside the weights into the folder `target`, as they are."""
+    target.mkdir(exist_ok=True)
     for file in sorted({file for pattern in BESIDE for file in source.glob(pattern) if file.is_file()}):
+        if file.name in without:
+            continue
         copy = target / file.relative_to(source)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(file, copy)

@@ -15,12 +15,12 @@ from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
 from trainer.hub.card import model_card
 from trainer.hub.check import ALLOWED, compare
-from trainer.hub.exchange import type_of, write_checkpoint
-from trainer.hub.files import copy_beside, new_folder
+from trainer.hub.exchange import AsItCame, type_of, write_checkpoint
+from trainer.hub.files import copy_beside, new_folder, read_json
 from trainer.hub.heads import new_head, plain_names
 from trainer.hub.reading import SEED, Imported, read_checkpoint
-from trainer.hub.special_ids import special_ids
-from trainer.hub.tokenizer import write_tokenizer
+from trainer.hub.special_ids import special_ids, stated_keys
+from trainer.hub.tokenizer import framing_of, write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
 from trainer.tokenizer_files import find_tokenizer, is_json, tokenizer_file
@@ -143,6 +143,26 @@ def _beside_the_pad(
     return model.model_copy(update={"position_offset": pad + 1}), weights | {"positions.weight": moved}
 
 
+def _as_it_came(folder: RunFolder) -> AsItCame | None:
+    """What the folder of transformers said that the run was imported from, if it was."""
+    config, generation = (folder.hub / name for name in ("config.json", "generation_config.json"))
+    if not config.is_file():
+        return None
+    return AsItCame(read_json(config), read_json(generation) if generation.is_file() else None)
+
+
+def _special_keys(config: Config, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """The special tokens of a run by their names in config.json and generation_config.json."""
+    given = dict(stated_keys(config.tokenizer.special_ids))
+    if given or tokenizer is None:
+        return given
+    ids = {"bos_token_id": "<s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}
+    found = {name: tokenizer.specials[piece] for name, piece in ids.items() if piece in tokenizer.specials}
+    if config.model.family == "encoder_decoder":
+        found["decoder_start_token_id"] = tokenizer.start
+    return found
+
+
 def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, Any]:
     """Write the newest intact checkpoint of a run as a checkpoint of transformers, with its tokenizer and a model card.
 
@@ -156,21 +176,19 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
     if checkpoint is None:
         raise UserError(f"{run}: no intact checkpoint yet")
     with_tokenizer = tokenizer and folder.tokenizer.is_file()
-    special, pieces = {}, {}
-    if folder.tokenizer.is_file():
-        pieces = Tokenizer(folder.tokenizer).specials
-        ids = {"bos_token_id": "<s>", "eos_token_id": "</s>", "pad_token_id": "<pad>"}
-        special = {name: pieces[piece] for name, piece in ids.items() if piece in pieces}
-        if model.family == "encoder_decoder":
-            special["decoder_start_token_id"] = special["bos_token_id"]
+    opened = Tokenizer(folder.tokenizer, config.tokenizer.special_ids) if folder.tokenizer.is_file() else None
+    pieces, came = opened.specials if opened else {}, _as_it_came(folder)
+    special = _special_keys(config, opened)
     head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
     chat = CHAT_TEMPLATE if converses and "<sep>" in pieces else None
     with new_folder(target.absolute()) as aside:
-        write_checkpoint(aside, model, weights, special, head)
-        if with_tokenizer:
-            write_tokenizer(aside, folder.tokenizer, chat)
+        write_checkpoint(aside, model, weights, special, head, came)
+        if with_tokenizer and came is not None:
+            copy_beside(folder.hub, aside, without=("config.json", "generation_config.json"))
+        elif with_tokenizer and opened is not None:
+            write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
         (aside / "README.md").write_text(model_card(config, family, checkpoint, with_tokenizer))
     return {
         "folder": str(target),

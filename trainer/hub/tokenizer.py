@@ -9,10 +9,14 @@ tokenizer.json leaves as the same file.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer as OurTokenizer
+from trainer.descriptions.objectives import LANGUAGE, TEXT, ObjectiveDescription
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
 
@@ -22,10 +26,44 @@ NAMED = {"<pad>": "pad_token", "<s>": "bos_token", "</s>": "eos_token", "<unk>":
 NAMED |= {"<sep>": "sep_token", "<cls>": "cls_token"}
 
 
-def write_tokenizer(folder: Path, model_file: Path, chat_template: str | None = None) -> None:
+@dataclass(frozen=True)
+class Framing:
+    """What a run writes around its texts, as ids, and how they become a batch."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]  # two texts
+    behind: tuple[int, ...]
+    types: int  # kinds of token that the model tells apart
+    pads_left: bool  # what goes on where a prompt ends
+    max_length: int | None  # tokens
+
+
+def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
+    """How the run's model reads a text: as it was tuned, else as it was trained (trainer/tasks/formats.py,
+    trainer/generation/text.py)."""
+    bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]
+    task, family = config.task.description, config.model.family
+    before: tuple[int, ...] = (bos,)
+    behind: tuple[int, ...] = (eos,)
+    if family == "decoder" and (task is None or task.head is None):
+        behind = ()
+    if family == "encoder_decoder" and task is None:
+        form = config.objective.description.encoder_input
+        form = ObjectiveDescription.encoder_input if LANGUAGE in form else form
+        place = form.index(TEXT)
+        before = tuple(tokenizer.specials[piece] for piece in form[:place])
+        behind = tuple(tokenizer.specials[piece] for piece in form[place + 1 :])
+    types = config.model.token_types if family == "encoder" else 0
+    return Framing(before, behind, behind, types, family == "decoder" and not behind, config.max_length)
+
+
+def write_tokenizer(
+    folder: Path, model_file: Path, chat_template: str | None = None, framing: Framing | None = None
+) -> None:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the sentencepiece model, if it is one.
 
-    chat_template: Jinja, how the messages of a conversation become one text.
+    chat_template: Jinja, how the messages of a conversation become one text. framing: what the tokenizer writes around
+    a text; without it nothing, or what a tokenizer.json does by itself.
 
     Raises UserError where the model cannot be said in these terms, or where the extra that this needs is missing.
     """
@@ -37,8 +75,12 @@ def write_tokenizer(folder: Path, model_file: Path, chat_template: str | None = 
     if content.lstrip()[:1] == b"{":
         opened = OurTokenizer(model_file)
         roles = [(role, opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials]
+        if framing is not None:
+            content = json.dumps(
+                json.loads(content) | {"post_processor": _processor(framing, opened.piece)}, ensure_ascii=False
+            ).encode()
         write_synced(folder / "tokenizer.json", content)
-        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [], chat_template)
+        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [], chat_template, framing)
         return
     proto = _proto(model_file)
     tokenizer = _tokenizer(proto, model_file)
@@ -46,13 +88,39 @@ def write_tokenizer(folder: Path, model_file: Path, chat_template: str | None = 
     special = [piece.piece for piece in proto.pieces if piece.type in (2, 3)]
     tokenizer.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in own])
-    write_synced(folder / "tokenizer.json", tokenizer.to_str(pretty=False).encode())
+    described = json.loads(tokenizer.to_str(pretty=False))
+    if framing is not None:
+        described["post_processor"] = _processor(framing, lambda token: proto.pieces[token].piece)
+    write_synced(folder / "tokenizer.json", json.dumps(described, ensure_ascii=False).encode())
     named = {NAMED[piece]: piece for piece in special if piece in NAMED}
-    _write_settings(folder, named, [piece for piece in special if piece not in NAMED], chat_template)
+    _write_settings(folder, named, [piece for piece in special if piece not in NAMED], chat_template, framing)
     write_synced(folder / "tokenizer.model", content)
 
 
-def _write_settings(folder: Path, named: dict[str, str], extra: list[str], chat_template: str | None) -> None:
+def _processor(framing: Framing, piece: Callable[[int], str]) -> dict[str, Any]:
+    """The post-processor of a tokenizer.json: the ids around one text, and around two."""
+
+    def special(tokens: tuple[int, ...], kind: int) -> list[dict[str, Any]]:
+        return [{"SpecialToken": {"id": piece(token), "type_id": kind}} for token in tokens]
+
+    second = int(framing.types > 1)
+    one = {"Sequence": {"id": "A", "type_id": 0}}
+    before, behind = special(framing.before, 0), special(framing.behind, 0)
+    two = [*before, one, *special(framing.between, 0), {"Sequence": {"id": "B", "type_id": second}}]
+    used = {*framing.before, *framing.between, *framing.behind}
+    return {
+        "type": "TemplateProcessing",
+        "single": [*before, one, *behind],
+        "pair": [*two, *special(framing.behind, second)],
+        "special_tokens": {
+            piece(token): {"id": piece(token), "ids": [token], "tokens": [piece(token)]} for token in sorted(used)
+        },
+    }
+
+
+def _write_settings(
+    folder: Path, named: dict[str, str], extra: list[str], chat_template: str | None, framing: Framing | None
+) -> None:
     """named: role, e.g. pad_token -> piece; extra: special tokens without a role."""
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -61,6 +129,11 @@ def _write_settings(folder: Path, named: dict[str, str], extra: list[str], chat_
         **({"additional_special_tokens": extra} if extra else {}),
         **({"chat_template": chat_template} if chat_template else {}),
     }
+    if framing is not None:
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        settings["model_input_names"] = [name for name in names if framing.types > 1 or name != "token_type_ids"]
+        settings["padding_side"] = "left" if framing.pads_left else "right"
+        settings |= {"model_max_length": framing.max_length} if framing.max_length else {}
     for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", named)):
         write_synced(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
