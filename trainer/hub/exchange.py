@@ -36,6 +36,7 @@ class AsItCame:
 
     config: Mapping[str, Any]
     generation: Mapping[str, Any] | None  # null where there was no such file
+    tuned: bool = False  # since then, so that keys of the model may have changed
 
 
 def type_of(model: ModelConfig) -> Family:
@@ -152,7 +153,8 @@ def _write(
     if came is not None:
         kept = {name: value for name, value in came.config.items() if name not in _OF_THE_FILE}
         own = {name: value for name, value in config.items() if name not in tokens}
-        config, generation = {**own, **kept, "model_type": family.type}, came.generation
+        config = {**kept, **own} if came.tuned else {**own, **kept, "model_type": family.type}
+        generation = came.generation
     write_json(folder / "config.json", {**config, **(more or {}), "dtype": "float32"})
     if generation is not None:
         write_json(folder / "generation_config.json", generation)

@@ -143,12 +143,12 @@ def _beside_the_pad(
     return model.model_copy(update={"position_offset": pad + 1}), weights | {"positions.weight": moved}
 
 
-def _as_it_came(folder: RunFolder) -> AsItCame | None:
+def _as_it_came(folder: RunFolder, *, tuned: bool) -> AsItCame | None:
     """What the folder of transformers said that the run was imported from, if it was."""
     config, generation = (folder.hub / name for name in ("config.json", "generation_config.json"))
     if not config.is_file():
         return None
-    return AsItCame(read_json(config), read_json(generation) if generation.is_file() else None)
+    return AsItCame(read_json(config), read_json(generation) if generation.is_file() else None, tuned)
 
 
 def _special_keys(config: Config, tokenizer: Tokenizer | None) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
         raise UserError(f"{run}: no intact checkpoint yet")
     with_tokenizer = tokenizer and folder.tokenizer.is_file()
     opened = Tokenizer(folder.tokenizer, config.tokenizer.special_ids) if folder.tokenizer.is_file() else None
-    pieces, came = opened.specials if opened else {}, _as_it_came(folder)
+    pieces, came = opened.specials if opened else {}, _as_it_came(folder, tuned=config.task.kind is not None)
     special = _special_keys(config, opened)
     head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))

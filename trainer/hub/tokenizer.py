@@ -17,6 +17,7 @@ from typing import Any
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer as OurTokenizer
 from trainer.descriptions.objectives import LANGUAGE, TEXT, ObjectiveDescription
+from trainer.tasks.formats import Rows
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
 
@@ -41,12 +42,13 @@ class Framing:
 def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
     """How the run's model reads a text: as it was tuned, else as it was trained (trainer/tasks/formats.py,
     trainer/generation/text.py)."""
-    bos, eos = tokenizer.specials["<s>"], tokenizer.specials["</s>"]
     task, family = config.task.description, config.model.family
-    before: tuple[int, ...] = (bos,)
-    behind: tuple[int, ...] = (eos,)
+    rows = Rows(config, tokenizer)
+    before: tuple[int, ...] = (rows.bos,)
+    behind: tuple[int, ...] = (rows.eos,)
+    between = tuple(rows.between)
     if family == "decoder" and (task is None or task.head is None):
-        behind = ()
+        behind = between = ()
     if family == "encoder_decoder" and task is None:
         form = config.objective.description.encoder_input
         form = ObjectiveDescription.encoder_input if LANGUAGE in form else form
@@ -54,7 +56,7 @@ def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
         before = tuple(tokenizer.specials[piece] for piece in form[:place])
         behind = tuple(tokenizer.specials[piece] for piece in form[place + 1 :])
     types = config.model.token_types if family == "encoder" else 0
-    return Framing(before, behind, behind, types, family == "decoder" and not behind, config.max_length)
+    return Framing(before, between, behind, types, family == "decoder" and not behind, config.max_length)
 
 
 def write_tokenizer(

@@ -27,7 +27,9 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
         update={
             "model": before.model.model_copy(update={"vocabulary": before.vocabulary, "max_length": before.max_length}),
             "data": before.data.model_copy(update={"stages": ()}),
-            "tokenizer": TokenizerConfig(path=str(parent.tokenizer.absolute())),
+            "tokenizer": TokenizerConfig(
+                path=str(parent.tokenizer.absolute()), special_ids=before.tokenizer.special_ids
+            ),
             "optim": OptimConfig.model_validate(OPTIM),
             "budget": BudgetConfig(steps=1),
             "run": RunConfig(root=before.run.root, cache=before.run.cache),

@@ -300,6 +300,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             for line in changed_sources(sources(read_plugins(folder.path)), sources(plugins)):
                 print(f"isoflop: {line}", file=sys.stderr)
             write_plugins(folder.path, plugins)
+            _keep_settings(folder, config)
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
             write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))
@@ -307,6 +308,16 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if any(tracker.prints for tracker in trackers_on(config.tracker)):
         print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
+
+
+def _keep_settings(folder: RunFolder, config: Config) -> None:
+    """What the tuned model's parent came with from transformers goes along, so that it leaves as it came."""
+    settings = RunFolder(Path(config.task.parent)).hub if config.task.parent else None
+    if settings is not None and settings.is_dir() and not folder.hub.exists():
+        aside = folder.hub.with_name(".hub.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(settings, aside)
+        aside.rename(folder.hub)
 
 
 def _same_data(folder: RunFolder, source: Source) -> None:
