@@ -77,7 +77,11 @@ def _described(
     lines = ["", f"  {name}={'|'.join(options[name])}    {doc}" if name in options else f"  {name}    {doc}"]
     for one, field in section.model_fields.items():
         if f"{name}.{one}" not in leave_out:
-            lines.append(_described_key(name, one, field))
+            inside = field.annotation
+            if isinstance(inside, type) and issubclass(inside, BaseModel):
+                lines += [_described_key(f"{name}.{one}", part, key) for part, key in inside.model_fields.items()]
+            else:
+                lines.append(_described_key(name, one, field))
         if issubclass(section, Choosing) and one in section.CHOICES:
             lines += [f"      {choice:<30} {what.help}" for choice, what in section.CHOICES[one].items()]
     return lines

@@ -57,7 +57,8 @@ def _matches(key: str, given: str, data: DataConfig, fetch: Fetch | None, notes:
             f"{key}: {given.partition('://')[0]}:// is no place to read from; there are hf, {', '.join(SCHEMES)}"
         )
     if fetch is not None and (given.startswith(SCHEME) or is_remote(given)):
-        return [fetch(given, data, notes)]
+        folder = fetch(given, data, notes)  # a data set of the hub lies there in parts, beside what was asked for
+        return (sorted(folder.glob("part-*.jsonl")) if given.startswith(SCHEME) else []) or [folder]
     pattern = str(Path(given).expanduser())
     matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
     if not matches:

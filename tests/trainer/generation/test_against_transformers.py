@@ -54,7 +54,7 @@ def written(steps, rows: int):
 def test_greedy(name, padded):
     tokens, mask = prompts(padded)
     reader, prompt, segments = reader_of(name, tokens, mask)
-    got = written(write(reader, prompt, segments, Decoding(tokens=NEW, temperature=0), None), len(tokens))
+    got = written(write(reader, prompt, segments, Decoding(tokens=NEW, temperature=0), ()), len(tokens))
     assert got == theirs(name, tokens, mask, num_beams=1, **NO_END)
 
 
@@ -68,7 +68,7 @@ def test_beams(name):
         want = theirs(
             name, tokens, mask, num_beams=beams, length_penalty=penalty, eos_token_id=EOS, forced_eos_token_id=None
         )
-        assert search(reader, prompt, segments, decoding, EOS) == want
+        assert search(reader, prompt, segments, decoding, {EOS}) == want
 
 
 def test_beams_that_end_early():
@@ -77,7 +77,7 @@ def test_beams_that_end_early():
     ends = set()
     for token in range(8, 96, 8):
         reader, prompt, _ = reader_of(name, tokens, torch.ones_like(tokens))
-        got = search(reader, prompt, None, Decoding(tokens=NEW, beams=3, length_penalty=0.5), token)
+        got = search(reader, prompt, None, Decoding(tokens=NEW, beams=3, length_penalty=0.5), {token})
         settings = {"max_new_tokens": NEW, "num_beams": 3, "length_penalty": 0.5, "eos_token_id": token}
         rows = tiny(name).generate(tokens, pad_token_id=0, decoder_start_token_id=START, **settings)[:, 1:].tolist()
         want = [row[: row.index(token)] if token in row else row for row in rows]
@@ -93,7 +93,7 @@ def test_repetition_penalty(name):
         reader, prompt, _ = reader_of(name, tokens, mask)
         decoding = Decoding(tokens=NEW, temperature=0, repetition_penalty=penalty)
         want = theirs(name, tokens, mask, num_beams=1, repetition_penalty=penalty, **NO_END)
-        assert written(write(reader, prompt, None, decoding, None), len(tokens)) == want
+        assert written(write(reader, prompt, None, decoding, ()), len(tokens)) == want
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(5, None), (0, 0.7), (20, 0.5), (0, 0.01)])

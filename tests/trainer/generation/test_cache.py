@@ -118,7 +118,7 @@ def test_a_window_keeps_no_more_than_it_sees():
 def test_same_text(name):
     (cached, plain), prompt, segments = readers(name, True)
     drawn = Decoding(tokens=30, temperature=1.0, top_p=0.9, seed=3)
-    assert list(write(cached, prompt, segments, drawn, 7)) == list(write(plain, prompt, segments, drawn, 7))
+    assert list(write(cached, prompt, segments, drawn, {7})) == list(write(plain, prompt, segments, drawn, {7}))
     (cached, plain), prompt, segments = readers(name, True)
     searched = Decoding(tokens=20, beams=4)
-    assert search(cached, prompt, segments, searched, 7) == search(plain, prompt, segments, searched, 7)
+    assert search(cached, prompt, segments, searched, {7}) == search(plain, prompt, segments, searched, {7})
