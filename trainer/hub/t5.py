@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -59,10 +59,15 @@ def _write_tied(model: ModelConfig) -> Fields:
     return {"tie_word_embeddings": model.tied, "scale_decoder_outputs": model.head_scale}
 
 
+def _write_tied_of_mt5(model: ModelConfig) -> Fields:
+    """Its class does not know `scale_decoder_outputs`, and never scales."""
+    return {"tie_word_embeddings": model.tied}
+
+
 ALWAYS = {"family": "encoder_decoder", "norm": "rmsnorm", "position": "buckets", "attention_scale": 1.0, "bias": False}
 
 
-def _table(projection: str) -> Table:
+def _table(projection: str, write_tied: Callable[[ModelConfig], Fields] = _write_tied) -> Table:
     return (
         Always(ALWAYS | {"init": "t5"}),
         Key("vocabulary", "vocab_size"),
@@ -75,12 +80,12 @@ def _table(projection: str) -> Table:
         Key("norm_epsilon", "layer_norm_epsilon", 1e-6),
         Key("relative_buckets", "relative_attention_num_buckets", 32),
         Key("relative_distance", "relative_attention_max_distance", 128),
-        Several(_read_tied, _write_tied),
+        Several(_read_tied, write_tied),
     )
 
 
 TABLE = _table("relu")
-MT5_TABLE = (*_table("gated-gelu"), Always({"head_scale": False}))  # whatever its config.json says
+MT5_TABLE = (*_table("gated-gelu", _write_tied_of_mt5), Always({"head_scale": False}))  # whatever its config.json says
 
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
