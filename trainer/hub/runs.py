@@ -62,7 +62,7 @@ def import_run(source: Path, target: Path, generator: Path | None = None, *, che
         "parameters": sum(value.numel() for value in imported.weights.values()),
         "tokenizer": str(tokenizer) if tokenizer else None,
         **({"unused": f"{rows - pieces} rows of {rows} have no piece"} if opened and pieces < rows else {}),
-        **_told(imported),
+        **_new_parts(imported),
         **({"check": str(difference), "exact": difference.relative <= ALLOWED} if difference else {}),
     }
 
@@ -86,7 +86,7 @@ def holds_weights(source: Path) -> bool:
     return bool(weights) or index or find_tokenizer(source) is None
 
 
-def _told(imported: Imported) -> dict[str, Any]:
+def _new_parts(imported: Imported) -> dict[str, Any]:
     """What of the model is not as any checkpoint of its type: parts that were drawn, a head of tuning."""
     facts: dict[str, Any] = {}
     if imported.drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from trainer.descriptions.norms import NORMS
 from trainer.utils.errors import UserError
 
 
-class Norm(nn.Module):
+class Norm(nn.Module, ABC):
     """A norm of one's own has `normalized`; the name and the shape of its parameters are its own.
 
     Parameters called weight begin at one and others at zero; `starts` (name -> number) says where one does not.
@@ -20,9 +21,9 @@ class Norm(nn.Module):
 
     starts: dict[str, float]
 
+    @abstractmethod
     def normalized(self, x: Tensor) -> Tensor:
         """x [..., width], normalised along its last dimension alone; fp32 of an fp32 x."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
         """norm(x) or (norm(x + added), x + added); in the precision of its parameters, also under autocast."""
@@ -60,7 +61,10 @@ def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
 
     Raises UserError where it is no module, or its parameters are not as many as its description says."""
     width = width or config.width
-    made: nn.Module = NORMS.implementation(config.norm)(config, width)
+    try:
+        made: nn.Module = NORMS.implementation(config.norm)(config, width)
+    except TypeError as error:  # a class that lacks `normalized`, or is called otherwise
+        raise UserError(f"norm {config.norm}: {NORMS[config.norm].implementation}: {error}") from None
     if not isinstance(made, nn.Module):
         raise UserError(f"norm {config.norm}: {NORMS[config.norm].implementation} makes no torch.nn.Module")
     told = NORMS[config.norm].parameters(config, width)
