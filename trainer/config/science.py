@@ -16,7 +16,7 @@ from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Id, Ids, Paths, Section, key
-from trainer.utils.urls import without_secrets
+from trainer.utils.urls import checked_urls
 
 
 @with_keys
@@ -54,7 +54,7 @@ OF_A_SOURCE = ("path", "field", "document", "encoding", "format")  # keys of the
 NO_TEXT_OF_FILES = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 Encoding = Annotated[str, AfterValidator(_encoding)]
 Format = Annotated[str | None, AfterValidator(_format)]
-Places = Annotated[Paths, AfterValidator(without_secrets)]
+Places = Annotated[Paths, AfterValidator(checked_urls)]
 
 
 class SourceConfig(Section):

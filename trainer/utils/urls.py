@@ -26,7 +26,7 @@ def redacted(url: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
-def without_secrets(paths: Iterable[str]) -> tuple[str, ...]:
+def checked_urls(paths: Iterable[str]) -> tuple[str, ...]:
     """The same paths. Raises ValueError, which does not repeat it, where a URL holds a secret."""
     for path in filter(is_remote, paths):
         shown = redacted(path)
