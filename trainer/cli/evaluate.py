@@ -88,14 +88,7 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=1))
         return
-    if result["bits_per_byte"] is None:
-        print(f"step {result['step']}: held-out loss {result['loss']:.4f} nats per target ({result['measure']})")
-    else:
-        below = result["below_unigram"]
-        print(
-            f"step {result['step']}: {result['bits_per_byte']:.4f} bits/byte on held-out text (unigram baseline "
-            f"{result['unigram_bits_per_byte']:.4f}, {abs(below):.1%} {'below' if below >= 0 else 'above'} it)"
-        )
+    print(f"step {result['step']}: {_held_out_line(result)}")
     if line := said_unknown(result["unknown_share"], "held-out"):
         print(f"  {line}")
     passages = result["passages"]
@@ -108,6 +101,19 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
             own = passages[part].get(name) if passages else None
             more = f"; {_passages_line(own)}" if own else ""
             print(f"  {part[:-1]:<9} {name:<20} {score:.4f} {unit}{more}")
+
+
+def _held_out_line(result: dict[str, Any]) -> str:
+    """The loss, in bits per byte where it is a likelihood, beside that of a model without context on the same text."""
+    in_bits, below = result["bits_per_byte"] is not None, result["below_unigram"]
+    yardstick = ""
+    if below is not None:
+        baseline = result["unigram_bits_per_byte" if in_bits else "unigram_loss"]
+        yardstick = f"unigram baseline {baseline:.4f}, {abs(below):.1%} {'below' if below >= 0 else 'above'} it"
+    if in_bits:
+        return f"{result['bits_per_byte']:.4f} bits/byte on held-out text ({yardstick})"
+    notes = "; ".join(filter(None, (result["measure"], yardstick)))
+    return f"held-out loss {result['loss']:.4f} nats per target ({notes})"
 
 
 def _passages_line(score: dict[str, Any]) -> str:

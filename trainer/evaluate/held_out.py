@@ -14,7 +14,9 @@ from trainer.data import Examples, Prepared, Tokenizer, unknown_share
 from trainer.evaluate.passages import Progress, score_passages
 from trainer.generation.loaded_model import Trained, load_model, writer_of
 from trainer.run_folder import RunFolder
+from trainer.trackers.records import below_unigram
 from trainer.training.dataset import prepare
+from trainer.training.unigram import Unigram, unigram_of
 from trainer.training.validation import Batch, Sums, sums_by_split, validation_metrics, validation_splits
 
 BATCH = 16
@@ -25,16 +27,18 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     tells.
 
     unknown_share: share of <unk> among its tokens, of which no text is predicted; null: there is none.
-    measure: what the loss is one of. passages: what `trainer.evaluate.passages` tells of encoders and encoder-decoders.
+    measure: what the loss is one of. below_unigram: share by which it lies below that of a model without context; null:
+    it has other terms than the cross-entropy of targets. passages: what `trainer.evaluate.passages` tells of encoders
+    and encoder-decoders.
     """
     config = change(RunFolder(run).load_config(), overrides)
     model, config, step = load_model(run, config)
     prepared = prepare(config, progress)
     if isinstance(prepared, Prepared):
         prepared.verify("held_out", progress)
-    sums = _sums(model, validation_splits(prepared, config), progress)
+    splits = validation_splits(prepared, config)
+    sums = _sums(model, splits, unigram_of(prepared, config, splits.values()), progress)
     found = validation_metrics(prepared, config, sums)
-    bits, baseline = found["bits_per_byte"], found["unigram_bits_per_byte"]
     passages = None
     if isinstance(prepared, Prepared):
         trained = Trained(
@@ -44,16 +48,20 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     return {
         "run": str(run),
         "step": step,
-        "measure": "likelihood of the text" if bits is not None else f"objective={config.objective.name}",
+        "measure": "likelihood of the text"
+        if found["bits_per_byte"] is not None
+        else f"objective={config.objective.name}",
         **found,
-        "below_unigram": 1 - bits / baseline if bits is not None else None,
+        "below_unigram": below_unigram(found),
         "unknown_share": unknown_share(prepared, "held_out") if isinstance(prepared, Prepared) else None,
         "passages": passages.to_json() if passages else None,
     }
 
 
 @torch.no_grad()
-def _sums(model: torch.nn.Module, splits: Mapping[str, Examples], progress: Progress) -> dict[str, Sums]:
+def _sums(
+    model: torch.nn.Module, splits: Mapping[str, Examples], unigram: Unigram | None, progress: Progress
+) -> dict[str, Sums]:
     device = next(model.parameters()).device
     done, total = 0, sum(map(len, splits.values()))
 
@@ -67,7 +75,7 @@ def _sums(model: torch.nn.Module, splits: Mapping[str, Examples], progress: Prog
         progress("held-out loss", done, total)
 
     tell(0)
-    return sums_by_split({name: _batches(samples) for name, samples in splits.items()}, forward, tell)
+    return sums_by_split({name: _batches(samples) for name, samples in splits.items()}, forward, unigram, tell)
 
 
 def _batches(samples: Examples) -> Iterator[Batch]:

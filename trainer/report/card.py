@@ -49,13 +49,8 @@ def card(run_data: RunData) -> str:
         f"- objective `{config.objective.name}`, data `{config.data.name}`, science hash `{config.science_hash()}`",
         f"- status: {run_data.status}",
     ]
-    if best and best.get("bits_per_byte") is None:
-        facts.append(f"- held-out loss {best['loss']:.4f} nats per target after {best['tokens']:,} tokens")
-    elif best:
-        facts.append(
-            f"- held-out {best['bits_per_byte']:.4f} bits per byte after {best['tokens']:,} tokens "
-            f"(the same tokens without context: {best['unigram_bits_per_byte']:.4f})"
-        )
+    if best:
+        facts.append(f"- held-out {_held_out(best)}")
     for one in run_data.plugins:
         facts.append(f"- plugin `{one.get('name')}`, {origin(one)}, sha256 `{str(one.get('sha256'))[:12]}`")
     sources = run_data.steps.kept[-1].get("sources") if run_data.steps.kept else None
@@ -82,6 +77,17 @@ def card(run_data: RunData) -> str:
             *_equivalents(run_data),
         ]
     )
+
+
+def _held_out(best: dict[str, Any]) -> str:
+    """The lowest loss on held-out text, and that of a model without context over the same targets."""
+    if best.get("bits_per_byte") is None:
+        name, figure = "loss", f"loss {best['loss']:.4f} nats per target"
+    else:
+        name, figure = "bits_per_byte", f"{best['bits_per_byte']:.4f} bits per byte"
+    yardstick = best.get(f"unigram_{name}")
+    beside = "" if yardstick is None else f" (the same tokens without context: {yardstick:.4f})"
+    return f"{figure} after {best['tokens']:,} tokens{beside}"
 
 
 def _equivalents(run_data: RunData) -> list[str]:

@@ -59,6 +59,9 @@ def _loss(run_data: RunData, steps: list[dict[str, Any]], axis: str, label: str)
     held_x, held_y = pairs(held, "at", "loss")
     if held_x:
         curves.append(Curve("held out", held_x, held_y, ORANGE, marker="o"))
+    without_context = pairs(held, "at", "unigram_loss")
+    if without_context[0]:
+        curves.append(Curve("held out, without context", *without_context, colour=GREY, style="--"))
     return Plot(f"Loss against {label}", label, "nats per target", curves)
 
 

@@ -70,6 +70,8 @@ class ConsoleTracker:
         said = f"loss {record.loss:.4f}"
         if record.bits_per_byte is not None:
             said = f"{record.bits_per_byte:.4f} bits per byte (unigram {record.unigram_bits_per_byte:.4f}), {said}"
+        elif record.unigram_loss is not None:
+            said += f" (unigram {record.unigram_loss:.4f})"
         self._print(f"held-out after step {record.step}: {said}")
 
     def event(self, event: Event) -> None:
@@ -92,8 +94,7 @@ class ConsoleTracker:
         said.append(f"{_clock(last.wall_seconds)} in this attempt" if last.attempt else _clock(last.wall_seconds))
         if (held_out := self._evaluation) is not None:
             said.append(f"held-out {_held_out(held_out)}")
-            if held_out.bits_per_byte is not None and held_out.unigram_bits_per_byte is not None:
-                below = 1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte
+            if (below := held_out.below_unigram) is not None:
                 said[-1] += f" ({abs(below):.0%} {'below' if below >= 0 else 'above'} unigram)"
         self._print(", ".join(said))
         width = max(map(len, summary), default=0)

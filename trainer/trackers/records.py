@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,16 +45,33 @@ class EvaluationRecord:
     tokens: int  # trained on so far
     loss: float  # nats per target
     bits_per_byte: float | None  # comparable over tokenizers; null where the loss is no likelihood of the text
-    unigram_bits_per_byte: float | None  # baseline: the entropy of the same tokens without context
+    unigram_bits_per_byte: float | None  # baseline: a model without context, over the same targets
     targets: int
     seconds: float
     attempt: int = 0
+    unigram_loss: float | None = None  # the same in nats per target; null where the loss has other terms than targets'
     # of a mixture: name -> loss, targets and bits_per_byte
     sources: dict[str, dict[str, float | None]] = field(default_factory=dict)
     languages: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
+    @property
+    def below_unigram(self) -> float | None:
+        return below_unigram(vars(self))
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": "evaluation", **asdict(self)}
+
+
+def below_unigram(record: Mapping[str, Any]) -> float | None:
+    """Share by which a held-out loss lies below that of a model without context; null where there is no such yardstick.
+
+    record: of an evaluation. In bits per byte where they are known: records of 0.1.0 have no unigram_loss.
+    """
+    for name in ("bits_per_byte", "loss"):
+        measured, yardstick = record.get(name), record.get(f"unigram_{name}")
+        if measured is not None and yardstick:
+            return float(1 - measured / yardstick)
+    return None
 
 
 @dataclass(frozen=True)

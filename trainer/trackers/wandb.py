@@ -241,6 +241,7 @@ def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:
         "val/loss": record.loss,
         "val/bits_per_byte": record.bits_per_byte,
         "val/unigram_bits_per_byte": record.unigram_bits_per_byte,
+        "val/unigram_loss": record.unigram_loss,
         "time/evaluation_seconds": record.seconds,
     }
     return {name: value for name, value in metrics.items() if value is not None}

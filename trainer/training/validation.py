@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +20,17 @@ from trainer.trackers.records import EvaluationRecord
 from trainer.training.dataset import Source, examples
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
+from trainer.training.unigram import Unigram, unigram_of
 
 Batch = Mapping[str, np.ndarray]
-Sums = tuple[float, float]  # nats, targets
+
+
+class Sums(NamedTuple):
+    """What was added up over held-out samples."""
+
+    nats: float  # the model's loss
+    targets: float
+    unigram_nats: float | None = None  # the loss of `Unigram` over the same targets, where that is a yardstick
 
 
 class Validation:
@@ -30,6 +39,10 @@ class Validation:
     def __init__(self, config: Config, source: Source, world: World) -> None:
         self.config, self.source, self.world = config, source, world
         self.splits = validation_splits(source, config)
+
+    @cached_property
+    def unigram(self) -> Unigram | None:
+        return unigram_of(self.source, self.config, self.splits.values())
 
     def measure(self, engine: Engine, step: int, attempt: int) -> EvaluationRecord:
         """The loss over `evaluation.samples` of them after `step` updates, split by split. Collective."""
@@ -41,7 +54,7 @@ class Validation:
             for name, samples in self.splits.items()
         }
         with engine.evaluation() as forward:
-            own = sums_by_split(shares, forward)
+            own = sums_by_split(shares, forward, self.unigram)
         sums = {name: self._over_ranks(one) for name, one in own.items()}
         return EvaluationRecord(
             step=step,
@@ -52,8 +65,8 @@ class Validation:
         )
 
     def _over_ranks(self, sums: Sums) -> Sums:
-        nats, targets = self.world.sum(*sums)
-        return nats, targets
+        nats, targets, unigram_nats = self.world.sum(sums.nats, sums.targets, sums.unigram_nats or 0.0)
+        return Sums(nats, targets, None if sums.unigram_nats is None else unigram_nats)
 
     def _batches(self, samples: Examples, count: int) -> Iterator[dict[str, np.ndarray]]:
         """This rank's micro-batches: equally many and equally large on every rank; past the end, without targets."""
@@ -68,20 +81,22 @@ class Validation:
 def sums_by_split(
     batches: Mapping[str, Iterable[Batch]],
     forward: Callable[[Batch], tuple[Tensor, Tensor]],
+    unigram: Unigram | None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Sums]:
-    """nats and targets over the held-out batches of each split.
+    """What the held-out batches of each split add up to.
 
     forward: the loss sum and the target count of a batch. progress: told the rows of each batch that is done.
     """
     sums = {}
     for name, of_split in batches.items():
-        nats, targets = 0.0, 0.0
+        nats, targets, unigram_nats = 0.0, 0.0, 0.0
         for batch in of_split:
             loss, count = forward(batch)
             nats, targets = nats + float(loss), targets + float(count)
+            unigram_nats += unigram.nats(batch["targets"]) if unigram else 0.0
             progress(len(batch["targets"]))
-        sums[name] = nats, targets
+        sums[name] = Sums(nats, targets, unigram_nats if unigram else None)
     return sums
 
 
@@ -94,16 +109,22 @@ def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
 
 
 def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
-    """loss (nats per target), targets, bits_per_byte and the unigram baseline; for a mixture the same by `sources`
-    and, where they state theirs, by `languages`.
+    """loss (nats per target), targets and bits_per_byte; the same of a model without context over the same targets,
+    unigram_loss and unigram_bits_per_byte; for a mixture the first three by `sources` and, where they state theirs,
+    by `languages`.
 
     Bits per byte are comparable over tokenizers, and null where the loss is no likelihood of the text: only a causal
-    model predicts every token of a document but its first.
+    model predicts every token of a document but its first. Both are converted at the tokens per byte of all held-out
+    text, also where only a part of its samples was read.
     """
     text = source.held_out if isinstance(source, Prepared) and config.objective.description.likelihood else None
     sizes = source.manifest["splits"]["held_out"]["origins"] if isinstance(source, Prepared) else {}
-    whole = _account(sums.values(), [vars(text)] if text else [])
-    found = {**whole, "unigram_bits_per_byte": text.unigram_bits_per_byte if text else None}
+    sizes_of_all = [vars(text)] if text else []
+    found = _account(sums.values(), sizes_of_all)
+    yardstick: dict[str, Any] = {"loss": None, "bits_per_byte": None}
+    if all(one.unigram_nats is not None for one in sums.values()):
+        yardstick = _account([Sums(one.unigram_nats or 0.0, one.targets) for one in sums.values()], sizes_of_all)
+    found |= {f"unigram_{name}": yardstick[name] for name in ("loss", "bits_per_byte")}
 
     def by(groups: Mapping[str, list[str]]) -> dict[str, Any]:
         return {
@@ -124,10 +145,11 @@ def group_by_source(config: Config, names: Iterable[str]) -> dict[str, dict[str,
     return {"sources": {name: [name] for name in mixed}, "languages": languages}
 
 
-def _account(sums: Any, sizes: list[Mapping[str, float]]) -> dict[str, Any]:
+def _account(sums: Iterable[Sums], sizes: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """sizes: documents, tokens and bytes of the text that the sums were measured on, or on a part of which."""
-    nats, targets = (sum(column) for column in zip(*sums, strict=True))
-    loss, bits_per_byte = nats / max(targets, 1), None
+    sums = list(sums)
+    targets = sum(one.targets for one in sums)
+    loss, bits_per_byte = sum(one.nats for one in sums) / max(targets, 1), None
     if sizes:
         total = Counter[str]()
         for one in sizes:
