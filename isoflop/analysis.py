@@ -59,7 +59,7 @@ def compare(
     use()
     if axis not in AXES:
         raise UserError(f"compare: axis: {axis!r} given, {' or '.join(AXES)} wanted{nearest(axis, AXES)}")
-    found = compared(read_groups([str(getattr(run, "path", run)) for run in runs]))
+    found = compared(read_groups([str(getattr(run, "path", run)) for run in runs]), axis)
     if out is not None:
         write_comparison(found, axis, Path(out))
     return found

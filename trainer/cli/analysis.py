@@ -67,7 +67,8 @@ COMPARE_HELP = """\
 isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
 
 Runs that differ in the seed alone are one group. Prints the settings that differ, scores with intervals, what was
-spent, and by Welch's test whether the groups differ from the first by more than seed noise.
+spent, and by Welch's test whether the groups differ from the first by more than seed noise. Losses of other data,
+tokenizers or objectives are another scale: they have a panel of their own, and no verdict.
 """
 
 
@@ -84,7 +85,7 @@ def compare(arguments: list[str]) -> int:
         raise UserError(f"compare: {name}: no such option{nearest(name, ('axis', 'out'))}; there is axis, out")
     axis = _choice("compare", options, "axis", tuple(comparing.AXES))
     groups = comparing.read_groups(names)
-    found = comparing.compare(groups)
+    found = comparing.compare(groups, axis)
     parents = [str(run.run.parent.resolve()) for group in groups for run in group.runs]
     folder = Path(options.get("out") or Path(os.path.commonpath(parents)) / "comparison")
     facts = comparing.write_comparison(found, axis, folder)

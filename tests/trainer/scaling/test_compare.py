@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from finished_runs import trained
 
 from trainer.cli.main import main
-from trainer.scaling.compare import compare, read_groups
+from trainer.scaling.compare import compare, picture, read_groups
 
 OPTIM = {"batch_size": 8, "warmup_steps": 2}
 
@@ -85,6 +87,100 @@ def test_unfinished_runs_and_other_scales_are_said(root: Path) -> None:
     found = compare(read_groups([str(folder / "low0"), str(run), str(other)]))
     assert any("cut is left out of the scores: interrupted" in note for note in found.notes)
     assert any("losses are not one scale where objective.name" in note for note in found.notes)
+
+
+def fingerprinted(run: Path, digits: str) -> Path:
+    """As a run that read these tokens."""
+    (run / "environment.json").write_text(json.dumps([{"attempt": 0, "data": digits * 64}]))
+    return run
+
+
+def without_bits(run: Path) -> Path:
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"bits_per_byte"', '"unused"'))
+    return run
+
+
+def test_other_data_and_tokenizers_have_no_verdict(tmp_path: Path) -> None:
+    """By settings, and by the tokens that were read where the settings are the same, as for `fit`."""
+
+    def group(name: str, tokens: str, loss: float, **more: Any) -> list[str]:
+        runs = [trained(tmp_path, 64, 8, loss + 0.01 * k, name=f"{name}{k}", seed=k, **more) for k in range(2)]
+        return [str(without_bits(fingerprinted(run, tokens))) for run in runs]
+
+    one, other = group("one", "a", 3.0), group("other", "b", 2.0)
+    split = group("split", "c", 2.0, tokenizer={"name": "unigram"})
+    found = compare(read_groups([*one, *other, *split]))
+    assert [len(group.runs) for group in found.groups] == [2, 2, 2]
+    assert [verdict.p for verdict in found.verdicts] == [None, None]
+    assert found.verdicts[0].text == "no verdict: losses of different data are not one scale"
+    assert found.verdicts[1].text == "no verdict: losses of different data and tokenizer are not one scale"
+    assert found.loss_scales == [0, 1, 2]
+    alone = compare(read_groups([*one, *other]))
+    assert [(line.key, line.values) for line in alone.differences] == [("data.fingerprint", ("a" * 12, "b" * 12))]
+
+
+def test_bits_per_byte_are_compared_over_tokenizers_of_one_text(tmp_path: Path) -> None:
+    def group(name: str, tokens: str, **more: Any) -> list[str]:
+        runs = [trained(tmp_path, 64, 8, 3.0, name=f"{name}{k}", seed=k, **more) for k in range(2)]
+        return [str(fingerprinted(run, tokens)) for run in runs]
+
+    one, split = group("one", "a"), group("split", "b", tokenizer={"name": "unigram"})
+    other_text = group("text", "c", data={"sequence_length": 64, "held_out": 0.2})
+    found = compare(read_groups([*one, *split, *other_text]))
+    assert found.metric == "bits_per_byte" and found.loss_scales == [0, 1, 2]
+    assert found.verdicts[0].p is not None
+    assert found.verdicts[1].text == "no verdict: losses of different data are not one scale"
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, names: list[str], axis: str = "tokens") -> tuple[Any, list[Any]]:
+    """The comparison, and the axes of its picture."""
+    panels: list[Any] = []
+    original = picture.label_axes
+    monkeypatch.setattr(picture, "label_axes", lambda axes, *words: (panels.append(axes), original(axes, *words)))
+    found = compare(read_groups(names), axis)
+    picture.curves(found, axis)
+    return found, panels
+
+
+def test_every_run_is_drawn_in_the_panel_of_its_scale(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = root / "llama-mini-causal-stdlib"
+    names = [str(folder / name) for name in ("low0", "low1", "high0")]
+    names.append(str(trained(root, 64, 8, 2.0, name="unigram", tokenizer={"name": "unigram"})))
+    _, panels = drawn(monkeypatch, names)
+    titles = [axes.get_title(loc="left") for axes in panels]
+    assert [title.partition(" against")[0] for title in titles] == ["Loss", "Loss", "Held-out bits per byte"]
+    held_out = [sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "o") for axes in panels]
+    assert held_out == [6, 2, 8]  # two evaluations a run
+
+
+def test_what_diverged_is_drawn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held-out loss far above and losses that are not finite are triangles at the upper edge; none is left out."""
+    folder = root / "llama-mini-causal-stdlib"
+    broken = trained(root, 64, 8, 1e9, name="broken", optim={**OPTIM, "lr": 0.5})
+    records = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        if record["kind"] == "step" and record["step"] > 16:
+            record["loss"] = None  # as the records write nan
+    (broken / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    _, (axes, *_) = drawn(monkeypatch, [str(folder / "low0"), str(broken)])
+    low, high = axes.get_ylim()
+    assert 0 < low < 4 < high < 20
+    triangles = [line for line in axes.lines if line.get_marker() == "^"]
+    ends = 64 * 8 * np.array([17, 18, 19, 20, 20])
+    assert sorted(x for line in triangles for x in line.get_xdata()) == ends.tolist()
+    assert all(y == high for line in triangles for y in line.get_ydata())
+    assert "above, or not finite" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_a_run_that_does_not_state_the_axis_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = root / "llama-mini-causal-stdlib"
+    records = [json.loads(line) for line in (folder / "low0" / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        record.pop("flop", None)
+    (folder / "low0" / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    found, _ = drawn(monkeypatch, [str(folder / "low0"), str(folder / "high0")], "flop")
+    assert "llama-mini-causal-stdlib/low0 is not drawn: it states no flop" in found.notes
 
 
 def test_the_verb_writes_a_page_and_says_what_is_missing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from trainer.report import RunData
 from trainer.report.curves import priced_steps
 from trainer.report.plots import is_number
 from trainer.scaling.compare.groups import Difference, Group, all_differences
+from trainer.scaling.origin import corpus, origin
 from trainer.scaling.statistics import Welch, holm, mean_interval, welch
 from trainer.utils.outcomes import Status
 
 LEVEL = 0.05  # of a difference that is called larger than seed noise
 AXES = {"tokens": "tokens", "flop": "model FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "seconds": "seconds of training"}
-ONE_SCALE = ("data.", "tokenizer.", "objective.")  # settings that change what a loss means
+ONE_SCALE = ("data.", "tokenizer.", "objective.")  # settings that may change what a loss means
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Comparison:
     spent: list[dict[str, float | None]]  # mean amounts of each group along every axis
     verdicts: list[Verdict]
     notes: list[str]
+    loss_scales: list[int]  # of each group: training and held-out losses of one number are one scale
 
 
-def compare(groups: Sequence[Group]) -> Comparison:
-    """Compare groups with the first of them."""
+def compare(groups: Sequence[Group], axis: str = "tokens") -> Comparison:
+    """Compare groups with the first of them, as far as their scores are one scale. axis: that curves are drawn over."""
     different = all_differences(groups)
     finished = [group.finished for group in groups]
     notes = [
@@ -56,17 +59,41 @@ def compare(groups: Sequence[Group]) -> Comparison:
         for group in groups
         for run in group.repeated
     ]
+    tokenizers = {dict(origin(group.runs[0]))["tokenizer"] for group in groups}
     everywhere = [_score(run, "bits_per_byte") for runs in finished for run in runs]
     metric = "bits_per_byte" if everywhere and None not in everywhere else "loss"
     scores = [[score for run in runs if (score := _score(run, metric)) is not None] for runs in finished]
-    apart = [line.key for line in different if line.kind == "science" and line.key.startswith(ONE_SCALE)]
-    if metric == "loss" and apart:
-        notes.append(f"losses are not one scale where {', '.join(apart[:3])} differ: compare them on a common task")
+    first, *others = [_scale(group, metric, tokenizers) for group in groups]
+    apart = [[what for what in one if one[what] != first[what]] for one in others]
+    if any(apart):
+        keys = [line.key for line in different if line.kind == "science" and line.key.startswith(ONE_SCALE)]
+        notes.append(f"losses are not one scale where {', '.join(keys[:3])} differ: compare them on a common task")
     if arithmetic := [line for line in different if line.kind == "numerics"]:
         values = " and ".join(dict.fromkeys(arithmetic[0].values))
         notes.append(f"numerics differ ({values}): part of a difference may be that of the arithmetic")
     spent = [_spent(runs or list(group.runs)) for runs, group in zip(finished, groups, strict=True)]
-    return Comparison(list(groups), different, metric, scores, spent, _verdicts(groups, scores), notes)
+    notes += [
+        f"{run.run.parent.name}/{run.run.name} is not drawn: it states no {axis}" for run in undrawn(groups, axis)
+    ]
+    verdicts = _verdicts(groups, scores, apart)
+    return Comparison(list(groups), different, metric, scores, spent, verdicts, notes, _loss_scales(groups))
+
+
+def _scale(group: Group, metric: str, tokenizers: set[str]) -> dict[str, str]:
+    """What scores must share to be one scale: data, tokenizer and objective, as for `fit`; bits per byte, which are
+    comparable over tokenizers, the text alone.
+
+    tokenizers: of all groups. A fingerprint is of the tokens, so it tells texts apart under one tokenizer only.
+    """
+    found = {what: value for what, value in origin(group.runs[0]) if what != "numerics"}
+    if metric == "loss":
+        return found
+    return {"data": found["data"] if len(tokenizers) == 1 else corpus(group.runs[0])}
+
+
+def _loss_scales(groups: Sequence[Group]) -> list[int]:
+    scales = [json.dumps(_scale(group, "loss", set())) for group in groups]
+    return [list(dict.fromkeys(scales)).index(scale) for scale in scales]
 
 
 def _score(run: RunData, metric: str) -> float | None:
@@ -97,14 +124,31 @@ def axes(run: RunData) -> list[dict[str, Any]]:
     ]
 
 
-def _verdicts(groups: Sequence[Group], scores: Sequence[Sequence[float]]) -> list[Verdict]:
-    tests = [welch(scores[0], other) for other in scores[1:]]
+def stating(axis: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those records, of `axes`, that state this axis."""
+    return [record for record in records if is_number(record.get(axis))]
+
+
+def undrawn(groups: Sequence[Group], axis: str) -> list[RunData]:
+    """The runs without a point in the picture, since no step of theirs states the axis."""
+    return [run for group in groups for run in group.runs if not stating(axis, axes(run))]
+
+
+def _verdicts(
+    groups: Sequence[Group], scores: Sequence[Sequence[float]], apart: Sequence[Sequence[str]]
+) -> list[Verdict]:
+    """apart: of each group but the first, in what its scale differs from the first one's."""
+    tests = [None if why else welch(scores[0], other) for other, why in zip(scores[1:], apart, strict=True)]
     adjusted = iter(holm([test.p for test in tests if test is not None]))
     p_values = [next(adjusted) if test is not None else None for test in tests]
     return [
-        Verdict(group.label, test, p, _words(test, p, [scores[0], other]))
-        for group, other, test, p in zip(groups[1:], scores[1:], tests, p_values, strict=True)
+        Verdict(group.label, test, p, _words_apart(why) if why else _words(test, p, [scores[0], other]))
+        for group, other, test, p, why in zip(groups[1:], scores[1:], tests, p_values, apart, strict=True)
     ]
+
+
+def _words_apart(why: Sequence[str]) -> str:
+    return f"no verdict: losses of different {' and '.join(why)} are not one scale"
 
 
 def _words(test: Welch | None, p: float | None, pair: Sequence[Sequence[float]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from trainer.compose import differences
 from trainer.config import MACHINERY
 from trainer.report import RunData, read_run
 from trainer.run_folder import find_run, find_runs
+from trainer.scaling.origin import fingerprint
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import Status
 
 # Settings that differ in every run and mean nothing.
 NAMELESS = ("run.", "seed")
+FINGERPRINT = "data.fingerprint"  # of the tokens that were read: the same settings may have found another text
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one science and one numerics that differ in the seed alone."""
+    """Runs of one science, one numerics and the same tokens that differ in the seed alone."""
 
     label: str
     runs: tuple[RunData, ...]
@@ -50,7 +52,8 @@ class Difference:
 
 
 def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
-    """The runs that the names stand for (a run, or a folder of runs), grouped by science, seeds aside, and numerics.
+    """The runs that the names stand for (a run, or a folder of runs), grouped by science, seeds aside, by numerics and
+    by the tokens that they read.
 
     Groups stand in the order in which they are named, each under the settings that set it apart. Raises UserError
     where a name stands for no run.
@@ -75,7 +78,7 @@ def _paths(name: str, root: str) -> list[Path]:
 
 def _labels(groups: Sequence[Sequence[RunData]]) -> list[str]:
     """What sets each group apart: the science and numerics that differ, or the runs' names where that is too long."""
-    keys = [line.key for line in _differing([[_setting(run) for run in runs] for runs in groups], "science")]
+    keys = [line.key for line in _differing_settings(groups)]
     labels = []
     for number, runs in enumerate(groups):
         words = [f"{key}={_at(_setting(runs[0]), key)}" for key in keys]
@@ -89,19 +92,23 @@ def _labels(groups: Sequence[Sequence[RunData]]) -> list[str]:
 
 def all_differences(groups: Sequence[Group]) -> list[Difference]:
     """Every setting of science, then numerics, then machinery, that differs between groups."""
-    science = [[run.config.science() for run in group.runs] for group in groups]
     machinery = [[run.config.model_dump(mode="json", include=set(MACHINERY)) for run in group.runs] for group in groups]
-    numerics = [[{"numerics": run.numerics} for run in group.runs] for group in groups]
-    return [
-        *_differing(science, "science"),
-        *_differing(numerics, "numerics"),
-        *_differing(machinery, "machinery"),
-    ]
+    return [*_differing_settings([group.runs for group in groups]), *_differing(machinery, "machinery")]
 
 
 def _setting(run: RunData) -> dict[str, Any]:
     """What runs of one group share, seeds aside."""
-    return run.config.science() | {"numerics": run.numerics}
+    science = run.config.science()
+    science["data"] = science["data"] | {"fingerprint": fingerprint(run)}
+    return science | {"numerics": run.numerics}
+
+
+def _differing_settings(groups: Sequence[Sequence[RunData]]) -> list[Difference]:
+    """Of science, then of numerics. The fingerprint of the tokens stands there where no setting explains it."""
+    found = _differing([[_setting(run) for run in runs] for runs in groups], "science")
+    if any(line.key.startswith(("data.", "tokenizer.")) and line.key != FINGERPRINT for line in found):
+        found = [line for line in found if line.key != FINGERPRINT]
+    return [replace(line, kind="numerics") if line.key == "numerics" else line for line in found]
 
 
 def _differing(sections: Sequence[Sequence[dict[str, Any]]], kind: str) -> list[Difference]:

@@ -2,55 +2,125 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from trainer.report.plots import canvas, drawn, label_axes, pairs, prefixes, smooth, thin
+from trainer.report.plots import canvas, drawn, is_number, label_axes, prefixes, smooth, thin
 from trainer.report.run_data import RunData
-from trainer.scaling.compare.comparison import AXES, Comparison, axes
+from trainer.scaling.compare.comparison import AXES, Comparison, axes, stating, undrawn
+from trainer.scaling.compare.groups import Group
 from trainer.utils.errors import UserError
 
 MIN_SHARE = 0.05  # of the axis, at the left, whose high losses do not set the scale
+HEIGHT = 4.4  # of a panel, inches
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What is drawn of one run. Losses that are not finite are nan."""
+
+    training: Points  # smoothed
+    held_out: Points
 
 
 def curves(found: Comparison, axis: str) -> tuple[bytes, bytes]:
     """(SVG, PNG): training loss of every run, smoothed, and its held-out losses as points; a colour a group.
 
-    Raises UserError where no run states the axis.
+    A panel for each scale of losses; and one of bits per byte where these are the only common scale. What lies above a
+    panel or is not finite is a triangle at its upper edge. Raises UserError where no run states the axis.
     """
-    from matplotlib import colormaps
-
-    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    with canvas(7.2, 4.4) as (figure, plot):
-        drawn_any, late = False, []
-        for number, group in enumerate(found.groups):
-            colour = colours[number % len(colours)]
-            for run in group.runs:
-                x, y = _training(run, axis)
-                if x:
-                    label = f"{group.label} ({len(group.runs)} run{'s' * (len(group.runs) > 1)})"
-                    plot.plot(x, y, "-", color=colour, linewidth=1, alpha=0.8, label=label)
-                    plot.plot(*_held_out(run, axis), "o", color=colour, markersize=4)
-                    late += y[int(MIN_SHARE * len(y)) :]
-                    drawn_any = True
-        if not drawn_any:
-            raise UserError(f"axis={axis}: no run states it; there is tokens, flop and seconds in every run")
-        spread = max(late) - min(late)
-        plot.set_ylim(min(late) - 0.05 * spread, max(late) + 0.05 * spread + 1e-9)
-        label_axes(plot, f"Loss against {AXES[axis]} (dots: held out)", AXES[axis], "nats per target")
-        plot.xaxis.set_major_formatter(prefixes())
-        handles = dict(zip(*reversed(plot.get_legend_handles_labels()), strict=True))
-        plot.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
+    panels = [
+        (
+            [one if number == scale else None for one, number in zip(found.groups, found.loss_scales, strict=True)],
+            "loss",
+        )
+        for scale in dict.fromkeys(found.loss_scales)
+    ]
+    if found.metric == "bits_per_byte" and len(panels) > 1:
+        panels.append((list(found.groups), "bits_per_byte"))
+    if undrawn(found.groups, axis) == [run for group in found.groups for run in group.runs]:
+        raise UserError(f"axis={axis}: no run states it; there is tokens, flop and seconds in every run")
+    with canvas(7.2, HEIGHT * len(panels)) as (figure, first):
+        first.remove()
+        for plot, (groups, metric) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+            _draw(plot, groups, axis, metric)
         return drawn(figure, "svg"), drawn(figure, "png")
 
 
-def _training(run: RunData, axis: str) -> tuple[list[float], list[float]]:
-    x, y = pairs(axes(run), axis, "loss")
-    kept = thin([{"x": a, "y": b} for a, b in zip(x, smooth(y, 0.05), strict=True)], 400)
-    return [record["x"] for record in kept], [record["y"] for record in kept]
+def _draw(plot: Any, groups: Sequence[Group | None], axis: str, metric: str) -> None:
+    """One panel. groups: those of the comparison, None for one of another panel."""
+    from matplotlib import colormaps
+
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    traces = [
+        (number, _traces(run, axis, metric)) for number, group in enumerate(groups) if group for run in group.runs
+    ]
+    bottom, top = _limits([one for _, one in traces])
+    above = False
+    for number, one in traces:
+        colour, group = colours[number % len(colours)], groups[number]
+        assert group is not None
+        label = f"{group.label} ({len(group.runs)} run{'s' * (len(group.runs) > 1)})"
+        inside = [(x, y) for x, y in one.held_out if y <= top]
+        style = {"color": colour, "linewidth": 1, "markersize": 4}
+        if metric == "loss":
+            plot.plot(*_columns(one.training), "-", alpha=0.8, label=label, **style)
+            plot.plot(*_columns(inside), "o", **style)
+        else:
+            plot.plot(*_columns(inside), "o-", label=label, **style)
+        beyond = [x for x, y in (*_late(one.training), *one.held_out) if not y <= top]
+        plot.plot(beyond, [top] * len(beyond), "^", color=colour, markersize=5, clip_on=False, in_layout=False)
+        above |= bool(beyond)
+    plot.set_ylim(bottom, top)
+    what, unit = ("Loss", "nats per target") if metric == "loss" else ("Held-out bits per byte", "bits per byte")
+    dots = " (dots: held out)" if metric == "loss" else ""
+    label_axes(plot, f"{what} against {AXES[axis]}{dots}", AXES[axis], unit)
+    plot.xaxis.set_major_formatter(prefixes())
+    if above:
+        plot.plot([], [], "^", color="black", markersize=5, label="above, or not finite")
+    handles = dict(zip(*reversed(plot.get_legend_handles_labels()), strict=True))
+    plot.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
 
 
-def _held_out(run: RunData, axis: str) -> Any:
-    at = {record["step"]: record.get(axis) for record in axes(run)}
-    return np.array(pairs([item | {"at": at.get(item["step"])} for item in run.steps.evaluations], "at", "loss"))
+def _traces(run: RunData, axis: str, metric: str) -> Traces:
+    records = axes(run)
+    at = {record["step"]: record[axis] for record in stating(axis, records)}
+    held_out = [(at[one["step"]], _number(one.get(metric))) for one in run.steps.evaluations if one["step"] in at]
+    if metric != "loss":
+        return Traces([], held_out)
+    losses = [(record[axis], _number(record.get("loss"))) for record in stating(axis, records)]
+    finite = [(x, y) for x, y in losses if math.isfinite(y)]
+    smoothed = dict(zip((x for x, _ in finite), smooth([y for _, y in finite], 0.05), strict=True))
+    kept = thin([{"x": x, "y": smoothed.get(x, math.nan)} for x, _ in losses], 400)
+    drawn_points = {record["x"]: record["y"] for record in kept}
+    drawn_points |= {record["x"]: math.nan for record in thin([{"x": x} for x, y in losses if math.isnan(y)], 400)}
+    return Traces(sorted(drawn_points.items()), held_out)
+
+
+def _number(value: Any) -> float:
+    """A loss, nan where it is none: the records write null for what is not finite."""
+    return float(value) if is_number(value) and math.isfinite(value) else math.nan
+
+
+def _late(points: Points) -> Points:
+    return points[int(MIN_SHARE * len(points)) :]
+
+
+def _columns(points: Points) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _limits(traces: Sequence[Traces]) -> tuple[float, float]:
+    """Lowest and highest loss of the panel: of all that is drawn, but the beginnings, and no more than a tenth above
+    the highest of those: what diverged leaves through the upper edge."""
+    values = [y for one in traces for _, y in (*_late(one.training), *one.held_out) if math.isfinite(y)]
+    if not values:
+        return 0.0, 1.0
+    beginnings = [y for one in traces for _, y in (one.training or one.held_out)[:1] if math.isfinite(y)]
+    low, high = min(values), max(values)
+    high = min(high, max([low, *beginnings]) * 1.1)
+    spread = max(high - low, 1e-3 * abs(low), 1e-9)
+    return low - 0.05 * spread, high + 0.05 * spread

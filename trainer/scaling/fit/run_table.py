@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from trainer.books import parameters
-from trainer.books.records import read_json
 from trainer.config import Config
 from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table
+from trainer.scaling.origin import origin
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import Status
 
@@ -92,7 +91,7 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         gco2e=run_data.gco2e or None,
         money=run_data.money or None,
         curve=_curve(run_data),
-        origin=_origin(run_data),
+        origin=origin(run_data),
     )
 
 
@@ -104,23 +103,6 @@ def _curve(run_data: RunData) -> Curve | None:
         if item["step"] in flop and is_number(item.get("loss")) and math.isfinite(item["loss"])
     ]
     return Curve(*(np.array(column, float) for column in zip(*points, strict=True))) if len(points) > 1 else None
-
-
-def _origin(run_data: RunData) -> tuple[tuple[str, str], ...]:
-    """Tokens, tokenizer, objective and numerics, in words that differ where they differ."""
-    science = run_data.config.science()
-    corpus = {name: value for name, value in science["data"].items() if name != "sequence_length"}
-    attempts = read_json(run_data.run / "environment.json")
-    prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
-    data = f"{science['data']['name']} {prints[-1][:12]}" if prints else _brief(corpus)
-    learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
-    return ("data", data), *learned, ("numerics", run_data.numerics)
-
-
-def _brief(section: dict[str, Any]) -> str:
-    """What a section says beyond its defaults is long; its name and a short form of the rest tell sections apart."""
-    rest = {name: value for name, value in section.items() if name != "name" and value not in (None, [], {}, "")}
-    return f"{section['name']} {json.dumps(rest, sort_keys=True, separators=(',', ':'))}"
 
 
 def _one_a_seed(found: list[tuple[Run, Config]]) -> tuple[list[tuple[Run, Config]], list[tuple[str, str]]]:
