@@ -12,7 +12,7 @@ from trainer.books.kernels import attention_backward
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows
 from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_quantity, not_stated
-from trainer.books.records import STEP_PHASES, Steps, read_ranks, read_steps
+from trainer.books.records import PADDING_IS_MUCH, STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
 
 COMPONENTS = {"gpu": "GPUs", "module": "GPU modules with their processors", "cpu": "processors", "dram": "memory"}
@@ -35,7 +35,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     def row(key: str, name: str, unit: str, quantity: Quantity) -> Row:
         return Row(key, name, unit, measured=quantity)
 
-    tokens, mfu = measured_quantity(last.get("tokens"), "counted"), _median(steps, "mfu")
+    tokens, mfu = measured_quantity(last.get("tokens"), _counted(steps)), _median(steps, "mfu")
     whole, *costs = cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured")
     rows = [
         row("data.tokens", "training tokens", "tokens", tokens),
@@ -62,6 +62,12 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
             spent = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
             rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", spent))
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), _notes(energy))
+
+
+def _counted(steps: Steps) -> str:
+    """How tokens were counted: with the padding, which costs as much as text."""
+    share = steps.padding
+    return "counted" if share <= PADDING_IS_MUCH else f"counted; {share:.0%} of them are padding"
 
 
 def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[Quantity, Quantity]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PADDING_IS_MUCH = 0.01  # share of all tokens from which on it is said beside them
+
 # What a step's time consists of. Beside it: start, evaluation, checkpoint.
 STEP_PHASES = ("data", "forward_backward", "optimizer", "idle", "other")
 
@@ -74,6 +76,16 @@ class Steps:
                 totals[name] += value if isinstance(value, int | float) else 0.0
         totals["idle"] += max(0.0, sum(self.attempt_seconds.values()) - sum(totals.values()))
         return dict(totals)
+
+    @property
+    def padding(self) -> float:
+        """Share of the tokens of the kept steps that were padding; 0 where the records do not say."""
+        padding = before = 0.0
+        for record in self.kept:
+            tokens = float(record.get("tokens") or before)
+            padding += (record.get("padding") or 0.0) * (tokens - before)
+            before = tokens
+        return padding / before if before else 0.0
 
     @property
     def _timed(self) -> tuple[dict[str, Any], ...]:

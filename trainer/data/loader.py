@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer.data.samples import blank
 from trainer.data.usage import DataUsage
-from trainer.objectives import Batch
+from trainer.objectives import PADDING, Batch
 
 AHEAD = 2  # steps that may wait ready, beside one for each worker
 
@@ -48,6 +48,19 @@ class StepBatch:
     step: int
     micro_batches: list[Batch]
     seconds_waited: float  # that the consumer stood still for this batch
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """(padding, positions) of its samples, both sides of an encoder-decoder; rows that are blank are no samples."""
+        padding = positions = 0
+        for batch in self.micro_batches:
+            for name in ("segments", "source_segments"):
+                if name in batch:
+                    empty = batch[name] == PADDING
+                    samples = ~empty.all(axis=-1)
+                    positions += int(samples.sum()) * empty.shape[-1]
+                    padding += int(empty[samples].sum())
+        return padding, positions
 
 
 class StepLoader:

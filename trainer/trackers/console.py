@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trainer.books.records import PADDING_IS_MUCH
 from trainer.books.run_length import known_steps, run_tokens
 from trainer.config import Config, TrackerConfig
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
@@ -36,6 +37,7 @@ class ConsoleTracker:
         self._live_wanted = config.console == "live" or (config.console == "auto" and _is_terminal(self._stream))
         self._live: Live | None = None
         self._recent: deque[StepRecord] = deque(maxlen=WINDOW)
+        self._steps, self._padding = 0, 0.0  # of this attempt: steps, and the sum of their shares of padding
         self._first: StepRecord | None = None
         self._last: StepRecord | None = None
         self._shown = -1  # last step that has a plain line
@@ -62,6 +64,7 @@ class ConsoleTracker:
         self._first = self._first or record
         self._last = record
         self._recent.append(record)
+        self._steps, self._padding = self._steps + 1, self._padding + record.padding
         if self._live is None and due(record.step, self._every, self._context):
             self._print_step()
 
@@ -90,7 +93,8 @@ class ConsoleTracker:
         if last.step != self._shown:
             self._print_step()
         of = "" if self._context.total_steps is None else f" of {self._context.total_steps}"
-        said = [f"{status} after step {last.step}{of}", f"{_count(last.tokens)} tokens"]
+        padding = said_padding(self._padding / self._steps)
+        said = [f"{status} after step {last.step}{of}", f"{_count(last.tokens)} tokens{padding}"]
         said.append(f"{_clock(last.wall_seconds)} in this attempt" if last.attempt else _clock(last.wall_seconds))
         if (held_out := self._evaluation) is not None:
             said.append(f"held-out {_held_out(held_out)}")
@@ -136,7 +140,8 @@ class ConsoleTracker:
         seconds = sum(sum(record.seconds.values()) for record in self._recent)
         tokens = sum(record.tokens_per_second * sum(record.seconds.values()) for record in self._recent)
         speed = tokens / seconds if seconds > 0 else last.tokens_per_second
-        figures = [f"loss {last.loss:.4f}", f"lr {last.lr:.2e}", f"{_count(speed)} tokens/s"]
+        padding = said_padding(sum(record.padding for record in self._recent) / len(self._recent))
+        figures = [f"loss {last.loss:.4f}", f"lr {last.lr:.2e}", f"{_count(speed)} tokens/s{padding}"]
         figures.append(f"MFU {last.mfu:.1%}" if last.mfu is not None else "MFU n/a")
         if (spent := last.price.get("money")) is not None:
             figures.append(f"{spent:.3g} {self._context.config.site.currency}")
@@ -176,6 +181,11 @@ def make(config: Config, run: Path, resumed_from: int) -> ConsoleTracker:
 
 def _held_out(record: EvaluationRecord) -> str:
     return f"loss {record.loss:.4f}" if record.bits_per_byte is None else f"{record.bits_per_byte:.4f} bits per byte"
+
+
+def said_padding(share: float) -> str:
+    """Behind a number of tokens, where much of it is padding."""
+    return f" ({share:.0%} padding)" if share > PADDING_IS_MUCH else ""
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -13,7 +13,7 @@ class StepRecord:
 
     step: int  # number of finished optimizer steps, 1 after the first
     samples: int  # sequences trained on since the run began
-    tokens: int  # positions trained on since the run began
+    tokens: int  # positions trained on since the run began, padding included
     targets: int  # positions of this step that carried loss
     flop: float  # model FLOPs since the run began (forward and backward, no recomputation)
     loss: float  # nats per target
@@ -32,6 +32,7 @@ class StepRecord:
     joules: dict[str, float | None] = field(default_factory=dict)  # by component, since the run began
     budget: dict[str, float] = field(default_factory=dict)  # share of every measured budget that is used up
     price: dict[str, float | None] = field(default_factory=dict)  # kwh, gco2e, money since the run began
+    padding: float = 0.0  # share of this step's positions that hold no text
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

@@ -210,6 +210,7 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
         "optim/lr": record.lr,
         "optim/grad_norm": record.grad_norm,
         "throughput/tokens_per_second": record.tokens_per_second,
+        "throughput/padding": record.padding,
         "throughput/flop_per_second": record.flop_per_second,
         "perf/mfu": record.mfu,
         "memory/peak_gib": record.memory_peak_bytes / GIB,

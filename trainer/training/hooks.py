@@ -24,6 +24,7 @@ class StepResult:
     memory_peak_bytes: int  # of this rank
     sums: Mapping[str, float]  # named side results of the model
     sources: Mapping[str, int]  # tokens by source
+    padding: float = 0.0  # share of the positions that hold no text
     alone_seconds: float = 0.0  # that this rank worked without waiting for another
 
 

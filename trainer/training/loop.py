@@ -65,6 +65,16 @@ class TrainState:
     evaluated_step: int | None = None  # of the last evaluation
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """What all ranks know at a step boundary."""
+
+    targets: float  # of the step
+    padding: float  # share of its positions
+    used: float  # the largest share of a measured budget that is used up
+    outcome: Outcome | None  # where any rank has a reason to end
+
+
 def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) -> Outcome:
     """Train until the budget is used up or a stop is asked for. Every rank of the run calls this."""
     return Trainer(config, folder, world, stop).run()
@@ -221,14 +231,14 @@ class Trainer:
         for hook in self.hooks:
             hook.step_began(self.state.step)
         batch = next(batches)
-        targets, used, outcome = self._agree(batch)
-        if outcome is not None:
-            return outcome
+        agreed = self._agree(batch)
+        if agreed.outcome is not None:
+            return agreed.outcome
 
         self._phase("forward_backward")
         report = partial(self.metrics.event_of_batch, self.samples, batch.step, self.state.step)
         gradients, decision = self.guard.decide(
-            partial(self._gradients, batch, targets), self.engine.skip_update, report
+            partial(self._gradients, batch, agreed.targets), self.engine.skip_update, report
         )
         if decision == "stop":
             return Outcome(Status.HALTED, self.state.step, self.guard.reason)
@@ -237,7 +247,7 @@ class Trainer:
         elif decision == "rollback":
             self.roll_back(batch.step)
         else:
-            self._update(batch, targets, used, gradients)
+            self._update(batch, agreed, gradients)
             every_evaluation, every_checkpoint = self.config.evaluation.every_steps, self.config.checkpoint.every_steps
             if every_evaluation and self.state.step % every_evaluation == 0:
                 self.evaluate()
@@ -246,9 +256,8 @@ class Trainer:
         self._phase("data")
         return None
 
-    def _agree(self, batch: StepBatch) -> tuple[float, float, Outcome | None]:
-        """One collective at every step boundary: the targets of all ranks, the largest share of a measured budget that
-        is used up, and the outcome where any rank has a reason to end."""
+    def _agree(self, batch: StepBatch) -> Agreement:
+        """One collective at every step boundary."""
         step = self.state.step
         # Exact also when ranks and micro-batches hold different numbers of targets: divide by the global count.
         counted = sum(int((micro["targets"] != NOT_A_TARGET).sum()) for micro in batch.micro_batches)
@@ -256,7 +265,8 @@ class Trainer:
         spent = self.metrics.budget()  # of the first rank, so that all decide alike
         self._phase("idle")  # until the slowest rank has its batch
         asked, most = float(reason_to_stop is not None), max(spent.values(), default=0.0)
-        targets, stops, used, *standing = self.world.sum(counted, asked, most, *self.data_watch.standing())
+        mine = (counted, *batch.padding, asked, most)
+        targets, padding, positions, stops, used, *standing = self.world.sum(*mine, *self.data_watch.standing())
         outcome = None
         if self.data_watch.decide(step, standing, self.metrics.event):
             outcome = Outcome(Status.FAILED, step)
@@ -266,7 +276,7 @@ class Trainer:
             name = max(spent, key=lambda name: spent[name], default="")
             reason = f"budget.{name}={self.config.budget.measured.get(name)} is used up"
             outcome = Outcome(Status.FINISHED, step, reason)
-        return targets, used, outcome
+        return Agreement(targets, padding / max(positions, 1), used, outcome)
 
     def _reason_to_stop(self) -> str | None:
         """Why this rank is to stop before the end, if it is."""
@@ -279,11 +289,11 @@ class Trainer:
         loss, norm, *sides = self.world.sum(*mine)
         return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)))
 
-    def _update(self, batch: StepBatch, targets: float, used: float, gradients: Gradients) -> None:
+    def _update(self, batch: StepBatch, agreed: Agreement, gradients: Gradients) -> None:
         """One update of the weights, and what is told of it."""
         config, state = self.config, self.state
         self._phase("optimizer")
-        lr = learning_rate(config.optim, state.step, self.total or expected_steps(state.step, used))
+        lr = learning_rate(config.optim, state.step, self.total or expected_steps(state.step, agreed.used))
         self.engine.update(lr)
         self.engine.synchronize()
         state.step += 1
@@ -292,13 +302,14 @@ class Trainer:
         usage = self.samples.usage(self.guard.batch(state.step) * config.optim.batch_size)
         result = StepResult(
             step=state.step,
-            targets=targets,
+            targets=agreed.targets,
             loss=gradients.loss,
             grad_norm=gradients.norm,
             lr=lr,
             memory_peak_bytes=self.engine.memory_peak_bytes(),
             sums=gradients.sums,
             sources=tokens_by_source(usage),
+            padding=agreed.padding,
             alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
         )
         for hook in self.hooks:

@@ -93,6 +93,7 @@ class StepMetrics(Hook):
             result.memory_peak_bytes,
             dict(result.sums),
             dict(result.sources),
+            result.padding,
         )
 
     def evaluated(self, record: EvaluationRecord) -> None:
@@ -108,6 +109,7 @@ class StepMetrics(Hook):
         memory: int,
         sums: dict[str, float],
         sources: dict[str, int],
+        padding: float = 0.0,
     ) -> None:
         """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
         seconds = self._take_seconds()
@@ -138,6 +140,7 @@ class StepMetrics(Hook):
                 joules=(joules := self.meter.read(step)),
                 price=price_of(self.config, joules),
                 budget=self.budget(),
+                padding=padding,
             )
         )
 

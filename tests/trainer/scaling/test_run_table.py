@@ -111,3 +111,13 @@ def test_wrong_words_are_one_line(
     assert main(["fit", *words]) == 2
     error = capsys.readouterr().err
     assert says in error and len(error.splitlines()) == 1
+
+
+def test_padding_among_the_tokens_is_said(root: Path) -> None:
+    assert read_table(root).notes == ()
+    for batch, share in ((4, 0.25), (8, 0.5), (16, 0.005)):
+        metrics = next(root.glob(f"*/w64-b{batch}")) / "metrics.jsonl"
+        records = [json.loads(line) for line in metrics.read_text().splitlines()]
+        metrics.write_text("".join(json.dumps({**record, "padding": share}) + "\n" for record in records))
+    (note,) = read_table(root).notes
+    assert note.startswith("tokens: 25% to 50% of those of ") and "w64-b4" in note and "w64-b16" not in note

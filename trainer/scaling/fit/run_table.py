@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from trainer.books import parameters
+from trainer.books.records import PADDING_IS_MUCH
 from trainer.config import Config
 from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
-from trainer.scaling.fit.table import Curve, Run, Table
+from trainer.scaling.fit.table import Curve, Run, Table, named
 from trainer.scaling.origin import origin
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import Status
@@ -35,7 +36,7 @@ def read_runs(root: Path, count: str = "total") -> Table:
         raise UserError(f"{root}: no run folders in it, nor is it a table; give a root of runs or a .csv file")
     found: list[tuple[Run, Config]] = []
     left_out: list[tuple[str, str]] = []
-    currencies = set()
+    currencies, padded = set(), dict[str, float]()
     for folder in folders:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
@@ -47,6 +48,8 @@ def read_runs(root: Path, count: str = "total") -> Table:
         if why:
             left_out.append((name, why))
             continue
+        if run_data.steps.padding > PADDING_IS_MUCH:
+            padded[name] = run_data.steps.padding
         found.append((_run(name, run_data, count, loss), run_data.config))
         currencies.add(run_data.site.currency)
     found, repeated = _one_a_seed(found)
@@ -56,6 +59,11 @@ def read_runs(root: Path, count: str = "total") -> Table:
     if len(arithmetic) > 1:
         notes.append(
             f"numerics: runs of {' and of '.join(arithmetic)} are fitted together; they are not pooled as seeds"
+        )
+    if told := [name for name in padded if any(run.name == name for run in kept)]:
+        shares = [padded[name] for name in told]
+        notes.append(
+            f"tokens: {min(shares):.0%} to {max(shares):.0%} of those of {named(told)} are padding, which D counts"
         )
     if len(currencies) > 1:
         kept = [Run(**{**vars(run), "money": None}) for run in kept]
