@@ -24,6 +24,7 @@ from trainer.trackers.tracker import RunContext, due
 
 WINDOW = 20  # steps over which the shown speed is averaged
 REFRESH_PER_SECOND = 4
+WAITING_SECONDS, WAITING_IS_MUCH = 10.0, 0.2  # how long threads are watched, share of waiting from which on it is said
 
 
 class ConsoleTracker:
@@ -37,6 +38,7 @@ class ConsoleTracker:
         self._live_wanted = config.console == "live" or (config.console == "auto" and _is_terminal(self._stream))
         self._live: Live | None = None
         self._recent: deque[StepRecord] = deque(maxlen=WINDOW)
+        self._waiting: list[float] | None = []  # shares since the first step; None: it is told
         self._steps, self._padding = 0, 0.0  # of this attempt: steps, and the sum of their shares of padding
         self._first: StepRecord | None = None
         self._last: StepRecord | None = None
@@ -52,6 +54,8 @@ class ConsoleTracker:
             f"{self._length()}, {processes}"
         )
         self._print(f"run folder {context.run}")
+        for note in context.notes:
+            self._print(note)
         if context.resumed_from:
             self._print(f"going on from step {context.resumed_from}")
         if self._live_wanted:
@@ -65,6 +69,7 @@ class ConsoleTracker:
         self._last = record
         self._recent.append(record)
         self._steps, self._padding = self._steps + 1, self._padding + record.padding
+        self._tell_waiting(record)
         if self._live is None and due(record.step, self._every, self._context):
             self._print_step()
 
@@ -106,6 +111,19 @@ class ConsoleTracker:
             self._print(f"  {name:<{width}}  {_value(value)}")
 
     # What is shown
+
+    def _tell_waiting(self, record: StepRecord) -> None:
+        """Once, where threads keep waiting for cores that others have."""
+        if self._waiting is None or self._first is None or record.waiting is None:
+            return
+        self._waiting.append(record.waiting)
+        if record.wall_seconds - self._first.wall_seconds >= WAITING_SECONDS:
+            if (share := sum(self._waiting) / len(self._waiting)) > WAITING_IS_MUCH:
+                self._print(
+                    f"this host is busy: threads waited {share:.0%} of their time for a core so far; tokens/s are "
+                    "lower than it could give"
+                )
+            self._waiting = None
 
     def _print_step(self) -> None:
         assert self._last is not None

@@ -33,6 +33,7 @@ class StepRecord:
     budget: dict[str, float] = field(default_factory=dict)  # share of every measured budget that is used up
     price: dict[str, float | None] = field(default_factory=dict)  # kwh, gco2e, money since the run began
     padding: float = 0.0  # share of this step's positions that hold no text
+    waiting: float | None = None  # share of their time that rank 0's threads, ready to run, waited for a core
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

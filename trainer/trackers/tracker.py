@@ -23,6 +23,7 @@ class RunContext:
     world_size: int
     resumed_from: int = 0  # step of the checkpoint that this attempt goes on from; 0 for a fresh start
     attempt: int = 0
+    notes: tuple[str, ...] = ()  # on the hosts it runs on, a line each
 
 
 class Tracker(Protocol):

@@ -211,6 +211,7 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
         "optim/grad_norm": record.grad_norm,
         "throughput/tokens_per_second": record.tokens_per_second,
         "throughput/padding": record.padding,
+        "throughput/waiting_for_cores": record.waiting,
         "throughput/flop_per_second": record.flop_per_second,
         "perf/mfu": record.mfu,
         "memory/peak_gib": record.memory_peak_bytes / GIB,

@@ -16,7 +16,7 @@ from trainer.books import memory, parameters
 from trainer.books.layout import checkpoint_bytes, micro_batch
 from trainer.books.run_length import known_steps
 from trainer.config import Config
-from trainer.config.host import precision
+from trainer.config.host import cores, precision
 from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
 from trainer.models import NOT_A_TARGET
 from trainer.run_folder import RunFolder
@@ -33,6 +33,7 @@ from trainer.training.faults.signals import StopRequest
 from trainer.training.faults.stragglers import Stragglers
 from trainer.training.faults.watchdog import Watchdog
 from trainer.training.hooks import Hook, StepResult, hooks_of
+from trainer.training.host_notes import host_notes
 from trainer.training.initial_weights import parent_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.training.numerics import numerics_of_attempt
@@ -132,7 +133,8 @@ class Trainer:
         config, folder, world, step, attempt = self.config, self.folder, self.world, self.state.step, self.attempt
         self.trackers = make_trackers(config, folder.path, rank=world.rank, resumed_from=step)
         count = parameters(config).total
-        self.trackers.start(RunContext(config, folder.path, self.total, count, world.size, step, attempt))
+        notes, busy = host_notes(world)
+        self.trackers.start(RunContext(config, folder.path, self.total, count, world.size, step, attempt, notes))
         self.metrics = StepMetrics(config, folder, world, self.trackers, attempt, step)
         if world.is_first and folder.ended_in_silence():
             lost = f"attempt {attempt - 1} ended without a word, as after kill -9 or a loss of power"
@@ -150,6 +152,7 @@ class Trainer:
         if world.is_first:
             numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
             host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
+            host |= {"cores": cores(), "runnable": busy}
             plugins = plugins_of_attempt(config, folder, step, self.metrics.event)
             said = {"numerics": numerics, "data": self.prepared.fingerprint, **plugins}
             folder.write_environment(attempt, host | said)

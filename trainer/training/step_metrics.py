@@ -14,6 +14,7 @@ from trainer.config import Config
 from trainer.config.host import precision
 from trainer.data import Examples
 from trainer.meter import Meter, gpu_of
+from trainer.meter.host_load import Waiting
 from trainer.run_folder import RunFolder
 from trainer.trackers import Trackers
 from trainer.trackers.jsonl import append_event
@@ -56,6 +57,7 @@ class StepMetrics(Hook):
             step=step,
             gpu=gpu_of(world.device),
         )
+        self.waiting = Waiting()
         self._clock = clock
         self.began = self._mark = clock()
         self._phase = "start"
@@ -141,6 +143,7 @@ class StepMetrics(Hook):
                 price=price_of(self.config, joules),
                 budget=self.budget(),
                 padding=padding,
+                waiting=self.waiting.share(),
             )
         )
 

@@ -153,3 +153,29 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path):
     received = on_a_terminal(80, str(tmp_path), "--steps", "5", TERM="dumb")
     assert "\x1b" not in received
     assert "step 5/5" in received
+
+
+def test_notes_on_hosts_stand_at_the_beginning(make_context, make_step, make_evaluation):
+    lines = run_plain(make_context(notes=("this host is busy: ...",)), make_step, make_evaluation, range(1, 3))
+    assert lines[2] == "this host is busy: ..."
+
+
+@pytest.mark.parametrize(("share", "steps", "told"), [(0.45, 60, 1), (0.45, 15, 0), (0.1, 60, 0), (None, 60, 0)])
+def test_threads_that_keep_waiting_for_cores_are_told_once(make_context, make_step, share, steps, told):
+    """Steps take half a second, and ten seconds are watched."""
+    out = io.StringIO()
+    tracker = ConsoleTracker(TrackerConfig(console="plain", every_steps=1000), out)
+    tracker.start(make_context(total_steps=1000))
+    for step in range(1, steps + 1):
+        tracker.step(replace(make_step(step), waiting=share))
+    lines = [line for line in out.getvalue().splitlines() if "busy" in line]
+    assert len(lines) == told and all("threads waited 45% of their time for a core" in line for line in lines)
+
+
+def test_padding_is_said_where_it_is_more_than_a_hundredth(make_context, make_step):
+    for share, said in ((0.23, "2k tokens/s (23% padding)"), (0.009, "2k tokens/s  ")):
+        out = io.StringIO()
+        tracker = ConsoleTracker(TrackerConfig(console="plain", every_steps=1), out)
+        tracker.start(make_context())
+        tracker.step(replace(make_step(1), padding=share))
+        assert said in out.getvalue()
