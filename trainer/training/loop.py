@@ -35,7 +35,7 @@ from trainer.training.faults.watchdog import Watchdog
 from trainer.training.hooks import Hook, StepResult, hooks_of
 from trainer.training.host_notes import host_notes
 from trainer.training.initial_weights import parent_weights
-from trainer.training.lr_schedule import expected_steps, learning_rate
+from trainer.training.lr_schedule import expected_steps, learning_rate, warmup_steps
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.step_metrics import StepMetrics
@@ -241,7 +241,10 @@ class Trainer:
         self._phase("forward_backward")
         report = partial(self.metrics.event_of_batch, self.samples, batch.step, self.state.step)
         gradients, decision = self.guard.decide(
-            partial(self._gradients, batch, agreed.targets), self.engine.skip_update, report
+            partial(self._gradients, batch, agreed.targets),
+            self.engine.skip_update,
+            report,
+            warming_up=self.state.step < warmup_steps(self.config.optim, self._length(agreed.used)),
         )
         if decision == "stop":
             return Outcome(Status.HALTED, self.state.step, self.guard.reason)
@@ -292,11 +295,15 @@ class Trainer:
         loss, norm, *sides = self.world.sum(*mine)
         return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)))
 
+    def _length(self, used: float) -> int:
+        """Steps of the run, expected ones where a measured budget ends it, of which this share is used up."""
+        return self.total or expected_steps(self.state.step, used)
+
     def _update(self, batch: StepBatch, agreed: Agreement, gradients: Gradients) -> None:
         """One update of the weights, and what is told of it."""
         config, state = self.config, self.state
         self._phase("optimizer")
-        lr = learning_rate(config.optim, state.step, self.total or expected_steps(state.step, agreed.used))
+        lr = learning_rate(config.optim, state.step, self._length(agreed.used))
         self.engine.update(lr)
         self.engine.synchronize()
         state.step += 1

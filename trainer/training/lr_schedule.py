@@ -13,11 +13,16 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
 
     Linear warm-up to `optim.lr`, then the shares of it that `optim.schedule` gives (trainer/training/schedules).
     """
-    warmup = optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
+    warmup = warmup_steps(optim, total_steps)
     if step < warmup:
         return optim.lr * (step + 1) / warmup
     share: float = SCHEDULES.implementation(optim.schedule)(optim, step, warmup, total_steps)
     return optim.lr * share
+
+
+def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
+    """Updates in which the rate rises: as stated, else a tenth of the run, but no more than 2,000."""
+    return optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
 
 
 def expected_steps(step: int, used: float) -> int:

@@ -2,12 +2,18 @@
 
 A value is a spike when it lies more than `anomalies.threshold` robust standard deviations above the median of the last
 `anomalies.window` good steps (median absolute deviation times 1.4826, Rousseeuw and Croux 1993). A fall is no anomaly.
+
+Policies act on spikes so defined. Where they are only told (`anomalies.spike=ignore`), other things are: losses and
+gradient norms of small batches have long tails, so that a healthy run has values ten deviations above its median every
+few hundred steps. A notice compares with the last NEWEST steps, over which a falling loss spreads less, and must stand
+out from the largest of them: as a multiple of their median, or, a loss whose learning rate has risen, by its deviation.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -16,6 +22,21 @@ from trainer.config import AnomaliesConfig
 
 FLOOR = 0.02  # least spread, relative to the median: a loss on a plateau is no reason to see spikes everywhere
 ENOUGH = 16  # good steps before anything is called a spike
+NEWEST = 32  # good steps that a notice compares with
+LARGE = 0.9  # quantile of those above which the largest of them lie
+
+
+@dataclass(frozen=True)
+class Told:
+    """From which multiples on a value is told."""
+
+    of_large: float  # of the quantile LARGE, in any case
+    of_median: float  # whatever the deviation
+    by_deviation: bool  # or else by the deviation
+
+
+# Norms of healthy runs reach ten times their median, and the update is clipped: their deviation says nothing.
+TOLD = {"loss": Told(1.25, 1.8, True), "gradient norm": Told(2.0, 14.0, False)}
 
 
 @dataclass(frozen=True)
@@ -37,13 +58,28 @@ class Recent:
 
     def check(self, loss: float, norm: float) -> Anomaly | None:
         """What is wrong with a step, if anything."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            return Anomaly("nonfinite", f"loss {loss:.4g} or gradient norm {norm:.4g} is not finite")
-        for name, value, values in (("loss", loss, self.losses), ("gradient norm", norm, self.norms)):
+        if (anomaly := nonfinite(loss, norm)) is not None:
+            return anomaly
+        for name, value, values in self._pairs(loss, norm):
             if len(values) >= ENOUGH and (z := robust_z(value, values)) > self.threshold:
-                text = f"{name} {value:.4g} is {z:.1f} deviations above the median {median(values):.4g}"
-                return Anomaly("spike", f"{text} of {len(values)} steps")
+                return Anomaly("spike", _words(name, value, z, values))
         return None
+
+    def notice(self, loss: float, norm: float, *, warming_up: bool) -> Anomaly | None:
+        """A spike, of a step with finite values, that is worth telling where no update depends on it."""
+        for name, value, values in self._pairs(loss, norm):
+            newest, told = list(values)[-NEWEST:], TOLD[name]
+            if len(newest) < ENOUGH or value <= told.of_large * quantile(newest, LARGE):
+                continue
+            z = robust_z(value, newest)
+            deviates = told.by_deviation and not warming_up and z > self.threshold
+            if deviates or value > told.of_median * median(newest):
+                return Anomaly("spike", _words(name, value, z, newest))
+        return None
+
+    def _pairs(self, loss: float, norm: float) -> Iterator[tuple[str, float, deque[float]]]:
+        yield "loss", loss, self.losses
+        yield "gradient norm", norm, self.norms
 
     def keep(self, loss: float, norm: float) -> None:
         self.losses.append(loss)
@@ -58,7 +94,23 @@ class Recent:
             values.extend(kept)
 
 
-def robust_z(value: float, values: deque[float]) -> float:
+def nonfinite(loss: float, norm: float) -> Anomaly | None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return None
+    return Anomaly("nonfinite", f"loss {loss:.4g} or gradient norm {norm:.4g} is not finite")
+
+
+def _words(name: str, value: float, z: float, values: Sequence[float]) -> str:
+    text = f"{name} {value:.4g} is {z:.1f} deviations above the median {median(values):.4g}"
+    return f"{text} of {len(values)} steps"
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of them does not exceed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def robust_z(value: float, values: Sequence[float]) -> float:
     """How many robust standard deviations `value` lies above the median of `values`."""
     middle = median(values)
     spread = 1.4826 * median(abs(one - middle) for one in values)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainer.config import AnomaliesConfig
-from trainer.training.faults.anomalies import Anomaly, Recent
+from trainer.training.faults.anomalies import Anomaly, Recent, nonfinite
 
 Decision = Literal["update", "skip", "rollback", "stop"]
 
@@ -50,18 +50,24 @@ class Guard:
         return step + sum(last - first for first, last in self.skipped_batches)
 
     def decide(
-        self, compute: Callable[[], Gradients], skip_update: Callable[[], None], report: Callable[[str, str], None]
+        self,
+        compute: Callable[[], Gradients],
+        skip_update: Callable[[], None],
+        report: Callable[[str, str], None],
+        *,
+        warming_up: bool = False,
     ) -> tuple[Gradients, Decision]:
         """Compute a step's gradients and say what to do with them; where the answer is not `update` the
         update is already skipped.
 
-        `report(event, text)` writes to the logbook."""
+        `report(event, text)` writes to the logbook. warming_up: the learning rate still rises; of spikes that are
+        ignored, fewer are told then."""
         found = compute()
-        anomaly = self._check(found, report)
+        anomaly = self._check(found, report, warming_up)
         if anomaly is not None:
             skip_update()
             found = compute()
-            still = self._check(found, report)
+            still = self._check(found, report, warming_up)
             if still is not None:
                 skip_update()
                 return found, self._act(still, report)
@@ -71,12 +77,14 @@ class Guard:
         self.recent.keep(found.loss, found.norm)
         return found, "update"
 
-    def _check(self, found: Gradients, report: Callable[[str, str], None]) -> Anomaly | None:
-        anomaly = self.recent.check(found.loss, found.norm)
-        if anomaly is not None and self._policy(anomaly) == "ignore":
-            report(anomaly.kind, f"{anomaly.text}; the update is made all the same")
-            return None
-        return anomaly
+    def _check(self, found: Gradients, report: Callable[[str, str], None], warming_up: bool) -> Anomaly | None:
+        if self.config.spike != "ignore":
+            return self.recent.check(found.loss, found.norm)
+        if (anomaly := nonfinite(found.loss, found.norm)) is not None:
+            return anomaly
+        if (notice := self.recent.notice(found.loss, found.norm, warming_up=warming_up)) is not None:
+            report(notice.kind, f"{notice.text}; the update is made all the same")
+        return None
 
     def _policy(self, anomaly: Anomaly) -> str:
         return self.config.nonfinite if anomaly.kind == "nonfinite" else self.config.spike
