@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,21 @@ def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
         site=priced.site,
         tag=tag,
         energy=read_energy(run),
-        steps=read_steps(run),
+        steps=_with_own_yardsticks(read_steps(run), config),
         events=read_lines(run / "events.jsonl"),
         environment=read_json(run / "environment.json"),
         overrides=_overrides(read_json(run / "overrides.json")),
         plugins=tuple(one for one in read_plugins(run) if one.get("used")),
         numerics=", then ".join(RunFolder(run).numerics(config)) or UNKNOWN,
     )
+
+
+def _with_own_yardsticks(steps: Steps, config: Config) -> Steps:
+    """Without the yardsticks that 0.1.0 took from all held-out text, where it measured the loss on a part of it."""
+    if config.evaluation.samples is None:
+        return steps
+    known = (one if "unigram_loss" in one else one | {"unigram_bits_per_byte": None} for one in steps.evaluations)
+    return replace(steps, evaluations=tuple(known))
 
 
 def _overrides(attempts: Any) -> str:

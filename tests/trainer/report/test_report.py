@@ -162,3 +162,21 @@ def test_ledger_renews_and_survives_a_torn_line(tmp_path):
         "finished",
     ]
     assert entries[0] == entries[2]
+
+
+def test_a_yardstick_of_other_text_is_not_shown(tmp_path):
+    """0.1.0 took it from all held-out text, also where it measured the loss on a part of it."""
+
+    def card_of(name, samples, **evaluated):
+        run = make_run(tmp_path, {"evaluation": {"samples": samples}}, name=name)
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        records = [one | evaluated if one["kind"] == "evaluation" else one for one in records]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+        write_report(run)
+        return (run / "card.md").read_text()
+
+    beside = "(the same tokens without context: 3.5000)"
+    assert beside in card_of("all", None) and beside not in card_of("part", 32)
+    assert beside in card_of("part-now", 32, unigram_loss=7.0)
+    encoder = card_of("encoder", None, bits_per_byte=None, unigram_bits_per_byte=None, unigram_loss=7.0)
+    assert "nats per target" in encoder and "(the same tokens without context: 7.0000)" in encoder
