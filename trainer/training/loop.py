@@ -16,7 +16,7 @@ from trainer.books import memory, parameters
 from trainer.books.layout import checkpoint_bytes, micro_batch
 from trainer.books.run_length import known_steps
 from trainer.config import Config
-from trainer.config.host import cores, precision
+from trainer.config.host import precision
 from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
 from trainer.models import NOT_A_TARGET
 from trainer.run_folder import RunFolder
@@ -152,9 +152,8 @@ class Trainer:
         if world.is_first:
             numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
             host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
-            host |= {"cores": cores(), "runnable": busy}
             plugins = plugins_of_attempt(config, folder, step, self.metrics.event)
-            said = {"numerics": numerics, "data": self.prepared.fingerprint, **plugins}
+            said = {"numerics": numerics, "data": self.prepared.fingerprint, "runnable": busy, **plugins}
             folder.write_environment(attempt, host | said)
 
     def _setup_hooks(self, checkpoint: Checkpoint | None) -> None:
