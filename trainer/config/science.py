@@ -214,7 +214,7 @@ class OptimConfig(Choosing):
 
     name: str = key("adamw", "optimizer", introduced="adamw")
     lr: float = key(3e-3, "peak learning rate", gt=0)
-    schedule: str = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay)")
+    schedule: str = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay); or a list of pieces")
     warmup_steps: int | None = key(None, "linear warm-up; null: a tenth of the run, 2000 at most", "steps", ge=0)
     weight_decay: float = key(0.1, "decoupled decay of matrices; norms and biases are not decayed", ge=0)
     clip: float | None = key(1.0, "largest global gradient norm; null: no clipping", gt=0)
@@ -225,6 +225,14 @@ class OptimConfig(Choosing):
         {}, "factors of the decay for embedding, head, matrix or vector; missing ones: 1", introduced={}
     )
     batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_list_is_pieces(cls, data: Any) -> Any:
+        """optim.schedule=[{shape: warmup, steps: 100}, {shape: cosine}] for schedule=pieces and its pieces."""
+        if isinstance(data, dict) and isinstance(data.get("schedule"), list | tuple):
+            return data | {"schedule": "pieces", "pieces": data["schedule"]}
+        return data
 
     @model_validator(mode="after")
     def _factors_are_none_below_0(self) -> OptimConfig:

@@ -13,11 +13,18 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
 
     Linear warm-up to `optim.lr`, then the shares of it that `optim.schedule` gives (trainer/training/schedules).
     """
-    warmup = optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
+    warmup = warmup_steps(optim, total_steps)
     if step < warmup:
         return optim.lr * (step + 1) / warmup
     share: float = SCHEDULES.implementation(optim.schedule)(optim, step, warmup, total_steps)
     return optim.lr * share
+
+
+def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
+    """Updates of the linear warm-up; 0 where the schedule has one of its own."""
+    if SCHEDULES[optim.schedule].warms_up:
+        return 0
+    return optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
 
 
 def expected_steps(step: int, used: float) -> int:
