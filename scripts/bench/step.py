@@ -1,11 +1,15 @@
 """What our training step costs over a bare loop of the same model, alternating in one process.
 
     scripts/bench/step [--rounds 15] [--steps 4] [--json]
+    scripts/bench/step --optim adamw muon sgd adafactor lamb lion
 
 At ZeRO 0 the peer is plain PyTorch (autocast, fused AdamW, clipping); at ZeRO 1, 2 and 3 it is a plain DeepSpeed loop
 of the same stage; on two processes at ZeRO 2 it is torch's DDP with ZeroRedundancyOptimizer. Ours is everything the
 training loop does in a step: global target count, phases, records to metrics.jsonl and the energy meter. Medians of the
 rounds.
+
+With --optim, every optimizer named at ZeRO 0 on one process, beside a bare loop with torch's own (Muon with AdamW for
+all but matrices), transformers' Adafactor, or where there is none AdamW; and the bytes that each keeps.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ from trainer.books import parameters
 from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.config.host import cores, precision
+from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.models import build, initialize
+from trainer.models.roles import roles
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
 from trainer.training.distributed import World, join
@@ -41,12 +47,12 @@ from trainer.training.step_metrics import StepMetrics
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (2, 2)]  # (ZeRO stage, processes)
 
 
-def configuration(stage: int, processes: int) -> Config:
+def configuration(stage: int, processes: int, optim: str = "adamw") -> Config:
     """A decoder of 10M parameters, 2,048 tokens a step."""
     plain = Config().model_dump(mode="json")
     plain["model"] |= {"name": "llama-10m", "depth": 6, "width": 320, "heads": 5, "kv_heads": 5}
     plain["tokenizer"]["vocabulary"] = 4096
-    plain["optim"]["batch_size"] = 8
+    plain["optim"] |= {"name": optim, "batch_size": 8}
     plain["engine"] |= {"zero_stage": stage}
     plain["launch"]["processes"] = processes
     plain["tracker"]["console"] = "none"
@@ -69,8 +75,9 @@ def micro_batches(config: Config, world: World) -> list[dict[str, np.ndarray]]:
     return batches
 
 
-def our_step(config: Config, world: World, run: Path, batches: list[dict[str, np.ndarray]]) -> Callable[[], None]:
-    engine = Engine(config, world)
+def our_step(
+    config: Config, engine: Engine, world: World, run: Path, batches: list[dict[str, np.ndarray]]
+) -> Callable[[], None]:
     trackers = make_trackers(config, run, rank=world.rank, resumed_from=0)
     trackers.start(RunContext(config, run, 10**6, parameters(config).total, world.size, 0, 0))
     metrics = StepMetrics(config, RunFolder(run), world, trackers, 0, 0)
@@ -108,8 +115,55 @@ def fresh_model(config: Config) -> torch.nn.Module:
     return model
 
 
-def bare_pytorch(config: Config, world: World, batches: list[dict[str, np.ndarray]]) -> Callable[[], None]:
-    """A plain loop; on two processes DDP with ZeroRedundancyOptimizer."""
+class Together:
+    """Several optimizers as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        return {key: state for part in self.parts for key, state in part.state.items()}
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+
+def peer_optimizer(model: torch.nn.Module, config: Config) -> tuple[Any, str]:
+    """Another implementation of the configuration's optimizer, and its name; AdamW where we know none."""
+    settings = adamw(model, config)
+    groups = settings["params"]
+    match config.optim.name:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=1e-4, momentum=0.9, nesterov=True), "torch SGD"
+        case "adafactor":
+            from transformers.optimization import Adafactor
+
+            return Adafactor(groups, lr=1e-4, relative_step=False, warmup_init=False), "transformers Adafactor"
+        case "muon":
+            role = roles(model)
+            named = dict(model.named_parameters())
+            matrices = [parameter for name, parameter in named.items() if role[name] == "matrix"]
+            others = [parameter for name, parameter in named.items() if role[name] != "matrix"]
+            muon = torch.optim.Muon(matrices, lr=1e-4, adjust_lr_fn="match_rms_adamw")
+            return Together(muon, torch.optim.AdamW(others, lr=1e-4, fused=True)), "torch Muon + AdamW"
+    return torch.optim.AdamW(**settings), "torch AdamW"
+
+
+def state_bytes(optimizer: Any) -> int:
+    tensors = [one for state in optimizer.state.values() for one in state.values() if torch.is_tensor(one)]
+    return sum(one.numel() * one.element_size() for one in tensors if one.dim())
+
+
+def bare_pytorch(
+    config: Config, world: World, batches: list[dict[str, np.ndarray]], said: dict[str, Any]
+) -> Callable[[], None]:
+    """A plain loop; on two processes DDP with ZeroRedundancyOptimizer. Its optimizer is left in `said`."""
     model: Any = fresh_model(config)
     settings = adamw(model, config)
     if world.size > 1:
@@ -120,7 +174,8 @@ def bare_pytorch(config: Config, world: World, batches: list[dict[str, np.ndarra
         groups = settings.pop("params")
         optimizer: Any = ZeroRedundancyOptimizer(groups, optimizer_class=torch.optim.AdamW, **settings)
     else:
-        optimizer = torch.optim.AdamW(**settings)
+        optimizer, said["name"] = peer_optimizer(model, config)
+        said["optimizer"] = optimizer
     targets = sum(int((micro["targets"] >= 0).sum()) for micro in batches)
 
     def step() -> None:
@@ -165,16 +220,18 @@ def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndar
     return step
 
 
-def compare(stage: int, processes: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Milliseconds per step of both, measured in turns."""
+def compare(stage: int, processes: int, optim: str, rounds: int, steps: int) -> dict[str, Any]:
+    """Milliseconds per step of both, measured in turns; on one process at ZeRO 0 also bytes of optimizer state."""
     torch.set_num_threads(max(1, cores() // processes))
-    config = configuration(stage, processes)
+    config = configuration(stage, processes, optim)
     world = join("cpu", 600)
     batches = micro_batches(config, world)
     with tempfile.TemporaryDirectory() as run:
-        ours = our_step(config, world, Path(run), batches)
+        said: dict[str, Any] = {"name": f"DeepSpeed ZeRO {stage}"}
+        engine = Engine(config, world)
+        ours = our_step(config, engine, world, Path(run), batches)
         bare = stage == 0 or processes > 1
-        peer = bare_pytorch(config, world, batches) if bare else bare_deepspeed(config, world, batches)
+        peer = bare_pytorch(config, world, batches, said) if bare else bare_deepspeed(config, world, batches)
         times: dict[str, list[float]] = {"ours": [], "peer": []}
         for number in range(rounds + 2):  # the first two are warm-up
             order = [("ours", ours), ("peer", peer)]
@@ -187,11 +244,16 @@ def compare(stage: int, processes: int, rounds: int, steps: int) -> dict[str, An
     median = {name: statistics.median(values) for name, values in times.items()}
     # Each round sets the two side by side, so that what else the machine does falls on both.
     ratios = [a / b for a, b in zip(times["ours"], times["peer"], strict=True)]
-    name = "DDP + ZeroRedundancyOptimizer" if processes > 1 else "PyTorch" if stage == 0 else f"DeepSpeed ZeRO {stage}"
+    states = {}
+    if "optimizer" in said:
+        kept = sum(one.tensor.numel() * one.tensor.element_size() for one in engine.optimizer_states())
+        states = {"ours_state_bytes": kept, "peer_state_bytes": state_bytes(said["optimizer"])}
     return {
+        "optim": optim,
+        **states,
         "zero_stage": stage,
         "processes": processes,
-        "peer": name,
+        "peer": "DDP + ZeroRedundancyOptimizer" if processes > 1 else said["name"],
         "parameters": parameters(config).total,
         "ours_ms": median["ours"],
         "peer_ms": median["peer"],
@@ -205,33 +267,51 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=4, help="per round")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--case", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--optim", nargs="+", choices=list(OPTIMIZERS), help="each beside another implementation of it")
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        result = compare(*arguments.case, arguments.rounds, arguments.steps)
+        stage, processes, optim = arguments.case
+        result = compare(int(stage), int(processes), optim, arguments.rounds, arguments.steps)
         if int(os.environ.get("RANK", 0)) == 0:
             print(json.dumps(result), flush=True)
         os._exit(0)
+    cases = [(0, 1, name) for name in arguments.optim] if arguments.optim else [(*case, "adamw") for case in CASES]
     results = []
     if not arguments.json:
-        print("| ZeRO | processes | peer | ours, ms/step | peer, ms/step | ratio |\n|---|---|---|---|---|---|")
-    for stage, processes in CASES:  # a process of its own each: nothing is shared
-        start = [sys.executable] if processes == 1 else [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"
-        ]  # fmt: skip
-        words = [__file__, "--case", str(stage), str(processes)]
-        words += ["--rounds", str(arguments.rounds), "--steps", str(arguments.steps)]
-        done = subprocess.run([*start, *words], capture_output=True, text=True)
-        line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
-        if line is None:
-            sys.exit(f"ZeRO {stage} on {processes} failed:\n{done.stderr[-2000:]}")
-        one = json.loads(line)
-        results.append(one)
+        first = "optimizer" if arguments.optim else "ZeRO | processes"
+        last = " | states, ours / peer, MB" if arguments.optim else ""
+        print(f"| {first} | peer | ours, ms/step | peer, ms/step | ratio{last} |")
+        print("|---" * (first.count("|") + last.count("|") + 5) + "|")
+    for case in cases:
+        results.append(measured(case, arguments))
         if not arguments.json:
-            cells = [one["zero_stage"], one["processes"], one["peer"], f"{one['ours_ms']:.1f}", f"{one['peer_ms']:.1f}"]
-            print("| " + " | ".join(map(str, [*cells, f"**{one['ratio']:.3f}**"])) + " |", flush=True)
+            print(row(results[-1], of_optimizers=bool(arguments.optim)), flush=True)
     if arguments.json:
         print(json.dumps(results, indent=1))
+
+
+def measured(case: tuple[int, int, str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """A case in a process of its own: nothing is shared."""
+    stage, processes, optim = case
+    start = [sys.executable] if processes == 1 else [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"
+    ]  # fmt: skip
+    words = [__file__, "--case", str(stage), str(processes), optim]
+    words += ["--rounds", str(arguments.rounds), "--steps", str(arguments.steps)]
+    done = subprocess.run([*start, *words], capture_output=True, text=True)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
+    if line is None:
+        sys.exit(f"{optim} at ZeRO {stage} on {processes} failed:\n{done.stderr[-2000:]}")
+    return json.loads(line)
+
+
+def row(one: dict[str, Any], *, of_optimizers: bool) -> str:
+    first = [one["optim"]] if of_optimizers else [one["zero_stage"], one["processes"]]
+    cells = [*first, one["peer"], f"{one['ours_ms']:.1f}", f"{one['peer_ms']:.1f}", f"**{one['ratio']:.3f}**"]
+    if of_optimizers:
+        cells.append(f"{one['ours_state_bytes'] / 1e6:.1f} / {one['peer_state_bytes'] / 1e6:.1f}")
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def half_way(run: Path, name: str) -> Path:
 
 
 def test_one_state(isoflop: Any, words: list[str]) -> None:
-    run = trained(isoflop, *words, "optim.name=sgd_momentum")
+    run = trained(isoflop, *words, "optim.name=heavy_ball")
     assert {state.partition("/")[0] for state in tensors(run, "moments")} == {"momentum_buffer"}
     assert losses(run)[-1] < losses(run)[0]
     again, other = half_way(run, "again"), half_way(run, "elsewhere")
@@ -61,14 +61,14 @@ def test_one_state(isoflop: Any, words: list[str]) -> None:
 
 
 def test_no_state(isoflop: Any, words: list[str]) -> None:
-    run = trained(isoflop, *words, "optim.name=sgd")
+    run = trained(isoflop, *words, "optim.name=descent")
     assert tensors(run, "moments") == {}
     assert losses(run)[-1] < losses(run)[0]
     other = half_way(run, "elsewhere")
     trained(isoflop, f"resume={other}", "engine.zero_stage=3")
     assert losses(other) == pytest.approx(losses(run)[3:], rel=1e-5)
     refused = isoflop("train", f"resume={run}", "optim.name=adamw", "new_science=true")
-    assert refused.returncode == 2 and "adamw cannot go on from the checkpoint of sgd" in refused.stderr
+    assert refused.returncode == 2 and "adamw cannot go on from the checkpoint of descent" in refused.stderr
 
 
 def test_the_books_ask_its_description(project: Path) -> None:
@@ -78,7 +78,7 @@ from trainer.books.layout import checkpoint_bytes
 from trainer.books.memory import memory
 from trainer.config import Config
 
-for name in ("sgd", "sgd_momentum", "adamw"):
+for name in ("descent", "heavy_ball", "adamw"):
     config = Config.model_validate({"optim": {"name": name}})
     count = parameters(config).total
     print(memory(config).optimizer / count, checkpoint_bytes(config) / count)
@@ -88,10 +88,10 @@ for name in ("sgd", "sgd_momentum", "adamw"):
 
 
 def test_its_keys(isoflop: Any, words: list[str]) -> None:
-    done = isoflop("train", *words, "optim.name=sgd", "optim.momentum=0.5", "optim.beta1=0.5")
+    done = isoflop("train", *words, "optim.name=descent", "optim.inertia=0.5", "optim.beta1=0.5")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "isoflop: optim.beta1: optim.name=sgd does not read it; adamw does",
-        "isoflop: optim.momentum: optim.name=sgd does not read it; sgd_momentum does",
+        "isoflop: optim.beta1: optim.name=descent does not read it; adamw, lamb, lion, muon do",
+        "isoflop: optim.inertia: optim.name=descent does not read it; heavy_ball does",
     ]
-    assert "optim.momentum" in isoflop("train", "--help").stdout
+    assert "optim.inertia" in isoflop("train", "--help").stdout

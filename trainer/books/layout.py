@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer.books.parameters import parameters
+from trainer.books.shapes import shapes
 from trainer.config import Config
 from trainer.descriptions.optimizers import OPTIMIZERS
 
@@ -21,8 +22,7 @@ def zero_stage(config: Config) -> int:
 
 def checkpoint_bytes(config: Config) -> int:
     """Of a checkpoint: fp32 weights and states of the optimizer."""
-    count = parameters(config).total
-    return 4 * (count + OPTIMIZERS[config.optim.name].state_numbers(count))
+    return 4 * (parameters(config).total + OPTIMIZERS[config.optim.name].numbers(shapes(config)))
 
 
 def micro_batch(config: Config) -> int:

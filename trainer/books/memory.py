@@ -15,8 +15,9 @@ from trainer.books.activations import FP32, saved
 from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
+from trainer.books.shapes import shapes
 from trainer.config import Config
-from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.optimizers import OPTIMIZERS, size
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 
@@ -52,7 +53,7 @@ def memory(config: Config) -> MemoryAccount:
     weights = count if stage < 3 else share + (min(count, MAX_LIVE) if ranks > 1 else 0)
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
     weights += count if config.task.reference else 0  # the reference
-    optimizer = OPTIMIZERS[config.optim.name].state_numbers(share if stage else count)
+    optimizer = _optimizer(config)
     gradients = share if stage else count
     bucket = _bucket(config) if stage else 0
     host = 0
@@ -97,6 +98,21 @@ def memory(config: Config) -> MemoryAccount:
         moment=moment,
         host=host,
     )
+
+
+def _optimizer(config: Config) -> int:
+    """Numbers that the optimizer keeps on one rank: its share of those that are divided, and all of the others."""
+    description, found = OPTIMIZERS[config.optim.name], shapes(config)
+    numbers = description.numbers(found)
+    if not zero_stage(config):
+        return numbers
+    whole = sum(
+        size(state) * count
+        for (role, shape), count in found.items()
+        for state in description.state_shapes(role, shape).values()
+        if state != shape
+    )
+    return -(-(numbers - whole) // world_size(config)) + whole
 
 
 def _bucket(config: Config) -> int:

@@ -67,7 +67,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         *_visible(config, documents, steps),
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
         Row("memory.rank", "memory per rank", "bytes", used),
-        Row("wire.bytes_per_step", "sent per rank and step", "bytes", exact(wire(config).total)),
+        Row("wire.bytes_per_step", "sent per rank and step", "bytes", _sent(config)),
         Row("time.step", "time per step", "s", likely / run_steps(made)),
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
@@ -91,6 +91,14 @@ def _visible(config: Config, documents: Sequence[Document], steps: Quantity) -> 
         Row("flop.visible", "  without what masks hide", "FLOP", visible),
         Row("flop.hidden_share", "  hidden by masks", "%", exact(hidden / whole, "share of the model FLOPs")),
     ]
+
+
+def _sent(config: Config) -> Quantity:
+    """Bytes that one rank sends in a step."""
+    account = wire(config)
+    if not account.update:
+        return exact(account.total)
+    return estimated(account.total, f"of which the update of {config.optim.name} {account.update:.3g}, on average")
 
 
 def device_energy(config: Config, seconds: Quantity, calibration: Calibration | None = None) -> Quantity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.books.step_flops import flop_per_step
 from trainer.config import Config
+from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import UserError
 
 
@@ -39,6 +40,10 @@ def length_misfits(config: Config) -> list[str]:
         return [f"budget.flop: {config.budget.flop:g} given, one step takes {first:g} FLOP"]
     if steps is not None and (config.optim.warmup_steps or 0) > steps:
         return [f"optim.warmup_steps: {config.optim.warmup_steps} is more than the run's {steps} steps"]
+    if steps is not None:
+        stated = SCHEDULES[config.optim.schedule].steps_stated(config.optim, steps)
+        if stated > steps:
+            return [f"optim.{config.optim.schedule}: {stated} steps in all, the run has {steps}"]
     return []
 
 

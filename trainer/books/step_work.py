@@ -10,6 +10,7 @@ from trainer.books.kernels import attention_backward
 from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
+from trainer.books.shapes import shapes
 from trainer.books.wire import wire
 from trainer.config import Config
 from trainer.descriptions.optimizers import OPTIMIZERS
@@ -19,7 +20,7 @@ from trainer.descriptions.optimizers import OPTIMIZERS
 class Work:
     """What one rank does in one step."""
 
-    product_flop: float  # linear layers, with recomputation
+    product_flop: float  # linear layers, with recomputation, and of the update
     score_flop: float  # attention scores, with recomputation
     activation_bytes: float  # moved by everything that is no matrix product
     loss_bytes: float  # moved by the loss over the vocabulary
@@ -39,16 +40,18 @@ def work(config: Config) -> Work:
     kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
     again = 4 / 3 if config.engine.activation_checkpointing else 1.0
     count = parameters(config).total
-    states = OPTIMIZERS[config.optim.name].state_numbers(count)
+    optimizer, divided_by = OPTIMIZERS[config.optim.name], ranks if zero_stage(config) else 1
+    states = optimizer.numbers(shapes(config))
+    update = sum(optimizer.flop(role, shape) * many for (role, shape), many in shapes(config).items())
     return Work(
-        product_flop=products,
+        product_flop=products + update / divided_by,
         score_flop=scores + recomputed * share,
         # What is kept is written once and read twice, its gradient written and read.
         activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies),
         loss_bytes=passes * kept.logits,
         # Weights, gradients and states are read, all but the gradients written (a fused update), and one more pass over
         # the gradients for their norm; gradients are added up once a micro-batch.
-        optimizer_bytes=FP32 * ((5 * count + 2 * states) / (ranks if zero_stage(config) else 1) + 3 * passes * count),
+        optimizer_bytes=FP32 * ((5 * count + 2 * states) / divided_by + 3 * passes * count),
         wire_bytes=wire(config).total,
         layers=passes * model.depth * (2 if model.family == "encoder_decoder" else 1),
     )

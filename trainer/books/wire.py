@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from trainer.books.activations import FP32
 from trainer.books.layout import micro_batches, world_size, zero_stage
 from trainer.books.parameters import parameters
+from trainer.books.shapes import shapes
 from trainer.config import Config
+from trainer.descriptions.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,11 @@ class WireAccount:
 
     gradients: float
     weights: float
+    update: float = 0.0  # in the optimizer's update, on average over ranks
 
     @property
     def total(self) -> float:
-        return self.gradients + self.weights
+        return self.gradients + self.weights + self.update
 
 
 def wire(config: Config) -> WireAccount:
@@ -32,9 +35,10 @@ def wire(config: Config) -> WireAccount:
     once = FP32 * parameters(config).total * (ranks - 1) / ranks
     if stage == 0:
         return WireAccount(2 * once, 0.0)
+    update = OPTIMIZERS[config.optim.name].bytes_sent(shapes(config), ranks, stage)
     if stage == 1:
-        return WireAccount(once, once)
+        return WireAccount(once, once, update)
     if stage == 2:  # gradients are reduced in every micro-batch
-        return WireAccount(passes * once, once)
+        return WireAccount(passes * once, once, update)
     gathered = 2 + config.engine.activation_checkpointing  # forward, backward, and again to recompute
-    return WireAccount(passes * once, gathered * passes * once)
+    return WireAccount(passes * once, gathered * passes * once, update)

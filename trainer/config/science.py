@@ -11,7 +11,7 @@ from pydantic import AfterValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
-from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
@@ -214,11 +214,40 @@ class OptimConfig(Choosing):
 
     name: str = key("adamw", "optimizer", introduced="adamw")
     lr: float = key(3e-3, "peak learning rate", gt=0)
-    schedule: str = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay)")
+    schedule: str = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay); or a list of pieces")
     warmup_steps: int | None = key(None, "linear warm-up; null: a tenth of the run, 2000 at most", "steps", ge=0)
     weight_decay: float = key(0.1, "decoupled decay of matrices; norms and biases are not decayed", ge=0)
     clip: float | None = key(1.0, "largest global gradient norm; null: no clipping", gt=0)
+    lr_by_role: dict[Role, float] = key(
+        {}, "factors of the rate for embedding, head, matrix or vector; missing ones: 1", introduced={}
+    )
+    decay_by_role: dict[Role, float] = key(
+        {}, "factors of the decay for embedding, head, matrix or vector; missing ones: 1", introduced={}
+    )
     batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_list_is_pieces(cls, data: Any) -> Any:
+        """optim.schedule=[{shape: warmup, steps: 100}, {shape: cosine}] for schedule=pieces and its pieces."""
+        if isinstance(data, dict) and isinstance(data.get("schedule"), list | tuple):
+            return data | {"schedule": "pieces", "pieces": data["schedule"]}
+        return data
+
+    @model_validator(mode="after")
+    def _factors_are_none_below_0(self) -> OptimConfig:
+        given = {"lr_by_role": self.lr_by_role, "decay_by_role": self.decay_by_role}
+        wrong = [
+            f"{name}.{role}: {factor} is no factor; it must be 0 or more"
+            for name, factors in given.items()
+            for role, factor in factors.items()
+            if not 0 <= factor < math.inf
+        ]
+        if "vector" in self.decay_by_role:
+            wrong.append("decay_by_role.vector: vectors are not decayed")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
 
 
 class BudgetConfig(Section):

@@ -37,6 +37,7 @@ from trainer.config.science import (
 )
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
+from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import Description
 from trainer.plugins import require
 from trainer.utils.errors import UserError
@@ -105,6 +106,9 @@ class Config(Section):
         if self.data.name == "stdlib" and self.data.path:
             wrong.append("data.path: only data=text reads it; add data=text")
         wrong += self._ranks_and_batch()
+        if self.model.mup_base_width is not None and OPTIMIZERS[self.optim.name].mup_power is None:
+            known = ", ".join(name for name, one in OPTIMIZERS.items() if one.mup_power is not None)
+            wrong.append(f"optim.name: muP is not worked out for {self.optim.name}; it is for {known}")
         wrong += self._budget_misfits()
         if wrong:
             raise ValueError("\n".join(wrong))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kernels import choice, linear_cross_entropy
 from trainer.config.model import ModelConfig
+from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
 from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, token_loss
@@ -33,6 +34,8 @@ def computing_dtype(x: Tensor) -> torch.dtype:
 class Linear(nn.Linear):
     """A linear layer whose weight begins normal with standard deviation `std`; its bias begins at zero."""
 
+    role: Role = "matrix"  # of its weight
+
     def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float) -> None:
         super().__init__(inputs, outputs, bias=bias)
         self.stds = {"weight": std}
@@ -48,6 +51,7 @@ class OutputLayer(Linear):
     """
 
     backend = "auto"
+    role: Role = "head"
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float, scale: float = 1.0) -> None:
         super().__init__(inputs, outputs, bias=bias, std=std)
@@ -75,6 +79,8 @@ class OutputLayer(Linear):
 
 class Embedding(nn.Embedding):
     """Rows that begin normal with standard deviation `std`."""
+
+    role: Role = "embedding"
 
     def __init__(self, rows: int, width: int, *, std: float) -> None:
         super().__init__(rows, width)

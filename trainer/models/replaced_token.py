@@ -26,6 +26,7 @@ class ReplacedTokenHead(Head):
         self.dense = Linear(config.width, config.width, bias=True, std=std)
         self.activation = activation(config)
         self.output = Linear(config.width, 1, bias=True, std=std)
+        self.output.role = "head"
 
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
         """[B, S]."""

@@ -27,7 +27,7 @@ class PooledHead(Head):
         self.family, self.task = config.model.family, config.task
         alone = self.family == "decoder"
         self.dense = None if alone else linear(config.model, config.model.width)
-        self.output = linear(config.model, config.task.outputs, bias=not alone)
+        self.output = output(config, bias=not alone)
 
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
         """[..., outputs], fp32."""
@@ -56,7 +56,7 @@ class TokenClassifier(Head):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.task = config.task
-        self.output = linear(config.model, config.task.outputs)
+        self.output = output(config)
 
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
         """[B, S, outputs], fp32."""
@@ -98,6 +98,13 @@ class RewardHead(PooledHead):
 def linear(config: ModelConfig, outputs: int, *, bias: bool = True) -> Linear:
     """A new layer over hidden states."""
     return Linear(config.width, outputs, bias=bias, std=initial_stds(config).other)
+
+
+def output(config: Config, *, bias: bool = True) -> Linear:
+    """A new layer to the task's outputs."""
+    layer = linear(config.model, config.task.outputs, bias=bias)
+    layer.role = "head"
+    return layer
 
 
 def class_loss(logits: Tensor, targets: Tensor, smoothing: float) -> Output:

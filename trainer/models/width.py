@@ -20,8 +20,11 @@ from trainer.config.model import ModelConfig
 from trainer.models.parts import Linear, OutputLayer
 
 
-def learning_rate_scales(model: nn.Module) -> dict[str, float]:
-    """The factor of every parameter's learning rate, by name; all 1 without muP."""
+def learning_rate_scales(model: nn.Module, power: float | None = 1.0) -> dict[str, float]:
+    """The factor of every parameter's learning rate, by name; all 1 without muP.
+
+    power: hidden matrices learn at width_growth ** -power. None: an optimizer for which that is not worked out.
+    """
     config = model.config
     assert isinstance(config, ModelConfig)
     hidden = {
@@ -29,4 +32,6 @@ def learning_rate_scales(model: nn.Module) -> dict[str, float]:
         for name, module in model.named_modules()
         if isinstance(module, Linear) and not isinstance(module, OutputLayer)
     }
-    return {name: 1 / config.width_growth if name in hidden else 1.0 for name, _ in model.named_parameters()}
+    return {
+        name: config.width_growth ** -(power or 0.0) if name in hidden else 1.0 for name, _ in model.named_parameters()
+    }

@@ -13,7 +13,7 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
 
     Linear warm-up to `optim.lr`, then the shares of it that `optim.schedule` gives (trainer/training/schedules).
     """
-    warmup = warmup_steps(optim, total_steps)
+    warmup = 0 if SCHEDULES[optim.schedule].warms_up else warmup_steps(optim, total_steps)
     if step < warmup:
         return optim.lr * (step + 1) / warmup
     share: float = SCHEDULES.implementation(optim.schedule)(optim, step, warmup, total_steps)
@@ -22,6 +22,9 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
 
 def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
     """Updates in which the rate rises: as stated, else a tenth of the run, but no more than 2,000."""
+    schedule = SCHEDULES[optim.schedule]
+    if schedule.warms_up:
+        return schedule.warmup_steps(optim, total_steps)
     return optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
 
 

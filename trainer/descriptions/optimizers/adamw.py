@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.descriptions.optimizers import OptimizerDescription
-from trainer.utils.schema import key
+from trainer.descriptions.optimizers.keys import Betas, Epsilon
 
 
 class AdamW(OptimizerDescription):
@@ -13,7 +13,5 @@ class AdamW(OptimizerDescription):
     states = ("exp_avg", "exp_avg_sq")
     counts_steps = True
 
-    class Keys(OptimizerDescription.Keys):
-        beta1: float = key(0.9, "decay of the first moment", ge=0, lt=1)
-        beta2: float = key(0.95, "decay of the second moment", ge=0, lt=1)
-        epsilon: float = key(1e-8, "added to the root of the second moment", gt=0)
+    class Keys(Epsilon, Betas):
+        pass

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from trainer.descriptions.registry import Description, Registry
 
 
 class ScheduleDescription(Description):
     """Its implementation is a pure function `(optim, step, warmup, total_steps) -> share of the peak rate`: of update
     number `step`, counted from 0, of `total_steps`, the first `warmup` of which were the warm-up."""
+
+    warms_up: ClassVar[bool] = False  # whether it has a warm-up of its own, and reads no optim.warmup_steps
+
+    def warmup_steps(self, optim: Any, total_steps: int) -> int:
+        """Updates of its own warm-up, if it has one."""
+        return 0
+
+    def steps_stated(self, optim: Any, total_steps: int) -> int:
+        """How many steps its keys speak of; a run must not be shorter."""
+        return 0
 
 
 SCHEDULES: Registry[ScheduleDescription] = Registry(

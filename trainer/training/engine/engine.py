@@ -21,6 +21,7 @@ from trainer.config import Config
 from trainer.config.host import precision
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PreferenceModel, build, initialize
+from trainer.models.roles import roles
 from trainer.training.distributed import World
 from trainer.training.engine.layouts import Fragment, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
@@ -65,7 +66,8 @@ class Engine:
         )
         if config.engine.compile:
             self._engine.compile()
-        self._layout.attach(self._optimizer, self.parameters)
+        products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
+        self._layout.attach(self._optimizer, self.parameters, roles(self.model), products)
         self.passes = 0  # forward and backward passes of this rank so far
         self._forwards = Stopwatch(self.device)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainer.config import OptimConfig
-from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.training.distributed import World
+from trainer.training.optimizers import whole_shape
+from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
 
@@ -65,11 +67,11 @@ class Layout(ABC):
     `building`, `whole` and the class attributes."""
 
     forward_waits = False  # whether a forward pass waits for other ranks
+    alone = False  # whether every rank steps on everything by itself
 
     def __init__(self, deepspeed: Any, world: World, optim: OptimConfig) -> None:
         self.deepspeed, self.world, self.clip = deepspeed, world, optim.clip
         self.description = OPTIMIZERS[optim.name]
-        self.kinds = self.description.states
 
     def building(self, settings: dict[str, Any]) -> AbstractContextManager[Any]:
         """The context in which the model is built."""
@@ -80,8 +82,28 @@ class Layout(ABC):
         to all ranks."""
         return nullcontext()
 
-    def attach(self, optimizer: Any, parameters: Mapping[str, Any]) -> None:
-        self.optimizer, self.parameters = optimizer, parameters
+    def attach(
+        self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
+    ) -> None:
+        """products: the dtype of matrix products in an update."""
+        self.optimizer, self.parameters, self.roles = optimizer, parameters, roles
+        if isinstance(self.inner, PieceOptimizer):
+            places: dict[int, list[Place]] = {id(tensor): [] for tensor in self.stepped()}
+            for tensor, place in self.places():
+                places[id(tensor)].append(place)
+            ranks = Ranks(self.world.rank, self.world.size, alone=self.alone, gather=self.world.gather)
+            self.inner.attach([(tensor, places[id(tensor)]) for tensor in self.stepped()], ranks, products)
+
+    @abstractmethod
+    def stepped(self) -> list[Tensor]:
+        """What the inner optimizer steps on, in the order of its steps, as many on every rank."""
+
+    @abstractmethod
+    def places(self) -> Iterator[tuple[Tensor, Place]]:
+        """This rank's part of every parameter, if it has one, and in what the optimizer steps on it lies."""
+
+    def place(self, name: str, offset: int, start: int, numel: int) -> Place:
+        return Place(name, self.roles[name], whole_shape(self.parameters[name]), offset, start, numel)
 
     @abstractmethod
     def gradient_norm(self) -> float:
@@ -90,10 +112,29 @@ class Layout(ABC):
     def before_update(self) -> None:  # noqa: B027 - not every stage has something to do here
         """Called once the norm is known and the update is decided."""
 
-    @abstractmethod
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
         """This rank's slices of the optimizer's states, created as zeros where no step was taken yet; `to_save`: every
         element on one rank only."""
+        for tensor, place in self.places():
+            if to_save and self.alone:
+                place = self._equal_share(place)
+            if not place.numel:
+                continue
+            state = self.states_of(tensor)
+            for kind, shape in self.description.state_shapes(place.role, place.shape).items():
+                if shape == place.shape:
+                    part = state[kind].view(-1).narrow(0, place.offset, place.numel)
+                    yield Fragment(place.name, kind, place.start, part)
+                elif place.start == 0 or not to_save:
+                    assert isinstance(self.inner, PieceOptimizer)
+                    whole = self.inner.whole_state(place, kind, shape, tensor.device)
+                    yield Fragment(place.name, kind, 0, whole.view(-1))
+
+    def _equal_share(self, place: Place) -> Place:
+        """This rank's share of what every rank holds."""
+        share = -(-place.numel // self.world.size)
+        start = min(share * self.world.rank, place.numel)
+        return replace(place, offset=start, start=start, numel=min(share, place.numel - start))
 
     @abstractmethod
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
@@ -108,20 +149,24 @@ class Layout(ABC):
         found: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return found
 
-    def states_of(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The inner optimizer's state of one of its own parameters, created where there is none yet."""
-        state: dict[str, Tensor] = self.inner.state[parameter]
+    def states_of(self, tensor: Tensor) -> dict[str, Tensor]:
+        """The inner optimizer's state of what it steps on, created where there is none yet."""
+        if isinstance(self.inner, PieceOptimizer):
+            return self.inner.states_of(tensor)
+        state: dict[str, Tensor] = self.inner.state[tensor]
         if not state:
             if self.description.counts_steps:
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            for kind in self.kinds:
-                state[kind] = torch.zeros_like(parameter, memory_format=torch.preserve_format).detach()
+                state["step"] = torch.zeros((), dtype=torch.float32, device=tensor.device)
+            for kind in self.description.states:
+                state[kind] = torch.zeros_like(tensor, memory_format=torch.preserve_format).detach()
         return state
 
 
 class Replicated(Layout):
     """Stage 0: every rank holds everything. DeepSpeed clips inside its step and does not tell the norm, so both are
     done here."""
+
+    alone = True
 
     def gradient_norm(self) -> float:
         found = [p.grad for p in self.parameters.values() if p.grad is not None]
@@ -132,14 +177,12 @@ class Replicated(Layout):
         if self.clip is not None:
             nn.utils.clip_grads_with_norm_(self.parameters.values(), self.clip, self.norm)
 
-    def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
+    def stepped(self) -> list[Tensor]:
+        return list(self.parameters.values())
+
+    def places(self) -> Iterator[tuple[Tensor, Place]]:
         for name, parameter in self.parameters.items():
-            state = self.states_of(parameter)
-            share = -(-parameter.numel() // self.world.size) if to_save else parameter.numel()
-            start = min(share * self.world.rank, parameter.numel()) if to_save else 0
-            numel = min(share, parameter.numel() - start)
-            for kind in self.kinds if numel else ():
-                yield Fragment(name, kind, start, state[kind].view(-1).narrow(0, start, numel))
+            yield parameter, self.place(name, 0, 0, parameter.numel())
 
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
         parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
@@ -148,9 +191,11 @@ class Replicated(Layout):
 class PartitionedStates(Layout):
     """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the states."""
 
-    def attach(self, optimizer: Any, parameters: Mapping[str, Any]) -> None:
+    def attach(
+        self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
+    ) -> None:
         """The norm is wanted before the step; DeepSpeed, which measures it inside, is given what was measured."""
-        super().attach(optimizer, parameters)
+        super().attach(optimizer, parameters, roles, products)
         self.measure = optimizer.scaled_global_norm
         optimizer.scaled_global_norm = lambda *_: self.norm
 
@@ -159,16 +204,16 @@ class PartitionedStates(Layout):
         self.norm = self.measure()
         return float(self.norm)
 
-    def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
+    def stepped(self) -> list[Tensor]:
+        return list(self.optimizer.single_partition_of_fp32_groups)
+
+    def places(self) -> Iterator[tuple[Tensor, Place]]:
         for name, parameter in self.parameters.items():
             mapping = parameter._hp_mapping
-            if mapping is None:  # this rank holds nothing of it
-                continue
-            flat = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-            state, address = self.states_of(flat), mapping.hp_fragment_address
-            for kind in self.kinds:
-                tensor = state[kind].narrow(0, address.start, address.numel)
-                yield Fragment(name, kind, mapping.lp_fragment_address.start, tensor)
+            if mapping is not None:  # else this rank holds nothing of it
+                flat = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+                address, start = mapping.hp_fragment_address, mapping.lp_fragment_address.start
+                yield flat, self.place(name, address.start, start, address.numel)
 
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
         parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
@@ -193,11 +238,13 @@ class PartitionedParameters(Layout):
         gathered: AbstractContextManager[Any] = self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=rank)
         return gathered
 
-    def attach(self, optimizer: Any, parameters: Mapping[str, Any]) -> None:
+    def attach(
+        self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
+    ) -> None:
         """As at stages 1 and 2, but the norm is kept by group of parameters."""
         from deepspeed.runtime.utils import combine_grad_norm_groups  # type: ignore[import-untyped]
 
-        super().attach(optimizer, parameters)
+        super().attach(optimizer, parameters, roles, products)
         self.combine, self.measure = combine_grad_norm_groups, optimizer._get_norm_groups
         optimizer._get_norm_groups = lambda *_: self.norms
 
@@ -205,13 +252,14 @@ class PartitionedParameters(Layout):
         self.norms = self.measure()
         return float(self.combine(self.norms))
 
-    def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
+    def stepped(self) -> list[Tensor]:
+        return list(self.optimizer.fp32_partitioned_groups_flat)
+
+    def places(self) -> Iterator[tuple[Tensor, Place]]:
         # DeepSpeed's safe_get_local_optimizer_state gives a copy where states are offloaded; these are views.
         for name, parameter in self.parameters.items():
             group, offset, start, numel = self._place(parameter)
-            state = self.states_of(self.optimizer.fp32_partitioned_groups_flat[group])
-            for kind in self.kinds if numel else ():
-                yield Fragment(name, kind, start, state[kind].narrow(0, offset, numel))
+            yield self.optimizer.fp32_partitioned_groups_flat[group], self.place(name, offset, start, numel)
 
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
         group, offset, start, numel = self._place(parameter)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainer.config import OptimConfig
-from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.models import learning_rate_scales
+from trainer.models.roles import roles
 from trainer.utils.errors import UserError
 
 
@@ -17,8 +19,8 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimize
     """The optimizer `optim.name` at its peak rate. Raises UserError where it does not take a parameter."""
     description = OPTIMIZERS[optim.name]
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not description.takes(_shape(parameter)):
-            raise UserError(f"optim.name: {optim.name} does not take {name}, whose shape is {_shape(parameter)}")
+        if parameter.requires_grad and not description.takes(whole_shape(parameter)):
+            raise UserError(f"optim.name: {optim.name} does not take {name}, whose shape is {whole_shape(parameter)}")
     optimizer: torch.optim.Optimizer = OPTIMIZERS.implementation(optim.name)(parameter_groups(model, optim), optim)
     set_learning_rate(optimizer, optim.lr)
     return optimizer
@@ -29,22 +31,47 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_scale"]
 
 
+class GroupKey(NamedTuple):
+    """What the parameters of a group have in common."""
+
+    role: Role | None  # None: of any
+    vector: bool
+    width_scale: float  # of the rate, under muP
+
+
 def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
     """Decay on matrices only: norms, biases and other vectors are left alone.
 
-    A group learns at `lr_scale` of the rate (1 but under muP) and decays by lr x weight_decay a step whatever its
-    scale, as in the authors' own package."""
-    scales = learning_rate_scales(model)
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    A group learns at `lr_scale` of the rate: 1 but under muP, times the multiplier of its role. It decays by lr x
+    weight_decay a step whatever muP's scale, as in the authors' own package, times the multiplier of its role.
+    """
+    scales, role_of = learning_rate_scales(model, OPTIMIZERS[optim.name].mup_power), roles(model)
+    apart = OPTIMIZERS[optim.name].by_role or bool(optim.lr_by_role or optim.decay_by_role)
+    groups: dict[GroupKey, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((len(_shape(parameter)) < 2, scales[name]), []).append(parameter)
+            role = role_of[name] if apart else None
+            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name])
+            groups.setdefault(key, []).append(parameter)
     return [
-        {"params": members, "weight_decay": 0.0 if vector else optim.weight_decay / scale, "lr_scale": scale}
-        for (vector, scale), members in sorted(groups.items(), key=lambda item: item[0])
+        {
+            "params": groups[key],
+            "weight_decay": _decay(key, optim),
+            "lr_scale": key.width_scale * _factor(optim.lr_by_role, key),
+        }
+        | ({"role": key.role} if apart else {})
+        for key in sorted(groups, key=lambda key: (key.vector, key.width_scale, key.role or ""))
     ]
 
 
-def _shape(parameter: Tensor) -> tuple[int, ...]:
+def _decay(key: GroupKey, optim: OptimConfig) -> float:
+    return 0.0 if key.vector else optim.weight_decay / key.width_scale * _factor(optim.decay_by_role, key)
+
+
+def _factor(by_role: Mapping[Role, float], key: GroupKey) -> float:
+    return 1.0 if key.role is None else by_role.get(key.role, 1.0)
+
+
+def whole_shape(parameter: Tensor) -> tuple[int, ...]:
     """The whole shape, also of a partitioned parameter."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 
 from trainer.config import OptimConfig
+from trainer.descriptions.schedules import SCHEDULES
+from trainer.descriptions.schedules.pieces import PieceConfig
 
 
 def cosine(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
@@ -29,6 +31,37 @@ def wsd(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
 def constant(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
     """The peak rate."""
     return 1.0
+
+
+def pieces(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
+    """The pieces of `optim.pieces` one after the other, each from where the last one ended; then the rate stays."""
+    level, begin = 0.0 if optim.pieces[0].shape == "warmup" else 1.0, 0
+    stated = SCHEDULES["pieces"].steps_stated(optim, total_steps)
+    for piece in optim.pieces:
+        length = piece.length(total_steps)
+        end = begin + (max(0, total_steps - stated) if length is None else length)
+        if step < end:
+            return _within(piece, level, step, begin, end)
+        if end > begin:
+            level, begin = _within(piece, level, end - 1, begin, end), end
+    return level
+
+
+def _within(piece: PieceConfig, level: float, step: int, begin: int, end: int) -> float:
+    """The rate in a piece over steps [begin, end) that begins from `level`."""
+    done = _progress(step, begin, end)
+    to = piece.to if piece.to is not None else float(piece.shape == "warmup")
+    match piece.shape:
+        case "constant":
+            return level
+        case "inverse_sqrt":  # Vaswani et al. 2017, equation 3
+            return level * math.sqrt(max(1, begin) / max(1, step + 1))
+        case "cosine":
+            return to + (level - to) * 0.5 * (1 + math.cos(math.pi * done))
+        case "sqrt":  # Hagele et al. 2024
+            return to + (level - to) * (1 - math.sqrt(done))
+        case _:
+            return level + (to - level) * done
 
 
 def _progress(step: int, start: int, total_steps: int) -> float:

@@ -6,18 +6,18 @@ from trainer.descriptions.optimizers import OptimizerDescription
 from trainer.utils.schema import key
 
 
-class Sgd(OptimizerDescription):
-    name = "sgd"
+class Descent(OptimizerDescription):
+    name = "descent"
     help = "stochastic gradient descent"
-    implementation = "trainer.training.optimizers.sgd:sgd"
+    implementation = "trainer.training.optimizers.descent:descent"
     states = ()
 
 
-class SgdMomentum(OptimizerDescription):
-    name = "sgd_momentum"
+class HeavyBall(OptimizerDescription):
+    name = "heavy_ball"
     help = "stochastic gradient descent with momentum"
-    implementation = "trainer.training.optimizers.sgd:sgd_momentum"
+    implementation = "trainer.training.optimizers.descent:heavy_ball"
     states = ("momentum_buffer",)
 
     class Keys(OptimizerDescription.Keys):
-        momentum: float = key(0.9, "share of the last update that the next one keeps", ge=0, lt=1)
+        inertia: float = key(0.9, "share of the last update that the next one keeps", ge=0, lt=1)

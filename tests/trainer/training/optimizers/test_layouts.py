@@ -1,0 +1,114 @@
+"""Every optimizer makes one curve at every ZeRO stage and on any number of ranks, and goes on from any other layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainer.trackers import read_metrics
+
+NAMES = ["adafactor", "lamb", "lion", "muon", "sgd"]
+STEPS = 8
+# Every pair of values of any two of: stage, ranks, micro-batch, offload, clipping.
+LAYOUTS = [
+    ["engine.zero_stage=0", "launch.processes=2", "engine.micro_batch=6", "optim.clip=0.1"],
+    ["engine.zero_stage=0", "launch.processes=3", "engine.micro_batch=2", "optim.clip=null"],
+    [
+        "engine.zero_stage=1",
+        "launch.processes=1",
+        "engine.micro_batch=2",
+        "optim.clip=0.1",
+        "engine.offload_optimizer=true",
+    ],
+    ["engine.zero_stage=1", "launch.processes=2", "engine.micro_batch=3", "optim.clip=null"],
+    ["engine.zero_stage=1", "launch.processes=3", "engine.micro_batch=4", "optim.clip=0.1"],
+    ["engine.zero_stage=2", "launch.processes=1", "engine.micro_batch=4", "optim.clip=null"],
+    ["engine.zero_stage=2", "launch.processes=2", "engine.micro_batch=2", "optim.clip=0.1"],
+    [
+        "engine.zero_stage=2",
+        "launch.processes=3",
+        "engine.micro_batch=3",
+        "optim.clip=null",
+        "engine.offload_optimizer=true",
+    ],
+    ["engine.zero_stage=3", "launch.processes=1", "engine.micro_batch=3", "optim.clip=0.1"],
+    [
+        "engine.zero_stage=3",
+        "launch.processes=2",
+        "engine.micro_batch=4",
+        "optim.clip=null",
+        "engine.offload_optimizer=true",
+    ],
+    ["engine.zero_stage=3", "launch.processes=3", "engine.micro_batch=2", "optim.clip=0.1"],
+]
+
+
+@pytest.fixture
+def words(tiny: list[str]) -> list[str]:
+    return [*tiny, f"budget.steps={STEPS}", "checkpoint.every_steps=4", "evaluation.every_steps=8", "optim.lr=0.01"]
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {record["step"]: record["loss"] for record in read_metrics(run) if record["kind"] == "step"}
+
+
+def tensors(run: Path, kind: str) -> dict[str, torch.Tensor]:
+    folder = run / "checkpoints" / f"step-{STEPS:08d}"
+    return {name: tensor for file in folder.glob(f"{kind}*") for name, tensor in load_file(file).items()}
+
+
+def trained(isoflop: Any, *words: str) -> Path:
+    done = isoflop("train", *words)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[0])
+
+
+def half_way(run: Path, name: str) -> Path:
+    """A copy of the run that has still to go on from its checkpoint of step 4."""
+    half = run.with_name(name)
+    shutil.copytree(run, half)
+    shutil.rmtree(half / "checkpoints" / f"step-{STEPS:08d}")
+    kept = [line for line in (half / "metrics.jsonl").read_text().splitlines() if json.loads(line)["step"] <= 4]
+    (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    return half
+
+
+def assert_same_curve(ours: Path, theirs: Path) -> None:
+    assert losses(ours).keys() == losses(theirs).keys() == set(range(1, STEPS + 1))
+    assert losses(ours) == pytest.approx(losses(theirs), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str], name: str) -> None:
+    run = trained(isoflop, *words, f"optim.name={name}")
+    again, elsewhere = half_way(run, "again"), half_way(run, "elsewhere")
+    trained(isoflop, f"resume={elsewhere}", "engine.zero_stage=3", "launch.processes=2")
+    assert_same_curve(elsewhere, run)
+    trained(isoflop, f"resume={again}")
+    assert losses(again) == losses(run)
+    for kind in ("model", "moments"):
+        ours, theirs = tensors(run, kind), tensors(again, kind)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_one_curve(isoflop: Any, words: list[str], name: str) -> None:
+    whole: dict[str, Path] = {}
+    for number, layout in enumerate(LAYOUTS):
+        clip = layout[3]
+        if clip not in whole:
+            whole[clip] = trained(isoflop, *words, f"optim.name={name}", clip, f"run.id=whole-{len(whole)}")
+        run = trained(isoflop, *words, f"optim.name={name}", *layout, f"run.id=layout-{number}")
+        assert_same_curve(run, whole[clip])
+        back = half_way(run, f"back-{number}")
+        trained(
+            isoflop, f"resume={back}", "engine.zero_stage=2", "launch.processes=2", "engine.offload_optimizer=false"
+        )
+        assert_same_curve(back, whole[clip])
