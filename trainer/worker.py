@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -54,7 +53,7 @@ def work(run: Path) -> int:
         return BAD_INPUT
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            way = f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
+            way = f"free some space, then: {folder.command('train', f'resume={run}')}"
             report_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
             return BAD_INPUT
         report_failure(traceback.format_exc())

@@ -7,6 +7,7 @@ from typing import Any
 from trainer.report.run_data import RunData
 from trainer.trackers import wandb_server
 from trainer.trackers.tracker import say, warn
+from trainer.utils.command_line import command_line
 from trainer.utils.files import write_atomic
 
 REPORT = ("report.html", "card.md", "pricetag.json")
@@ -49,7 +50,7 @@ def _publish(run_data: RunData, mode: Any) -> None:
     where = None if mode == "online" else run.settings.sync_dir
     run.finish()
     if where:
-        say(f"and its report with: wandb sync {where}")
+        say(f"and its report with: {command_line('sync', str(where), program='wandb')}")
 
 
 def write_data_card(run_data: RunData) -> None:

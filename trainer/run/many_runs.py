@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from trainer.run.start import described, launch, ready, start
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import Interrupted
+from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import STOPPED
 
@@ -50,7 +50,7 @@ def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) 
     from launch import submit_array
 
     job = submit_array([config for config, _ in made], [run.path for _, run in made], folder)
-    print(f"submitted array {job}: {len(made)} runs; isoflop status {shlex.quote(str(below))}")
+    print(f"submitted array {job}: {len(made)} runs; {command_line('status', str(below))}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -356,4 +357,9 @@ def _start_under_torchrun(words: list[str]) -> int:
     code = work(Path(path))
     if rank == 0 and code in TRAINED:
         report_attempt(Path(path))
+    if rank == 0 and code == STOPPED:
+        several = size > int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        ours = shlex.join(["train", f"resume={path}"])
+        again = f"stopped before the end; go on with torchrun as before, and these words for isoflop: {ours}"
+        print(f"isoflop: {again if several else go_on_with(Path(path))}", file=sys.stderr)
     return code

@@ -24,6 +24,7 @@ from trainer.config import Config
 from trainer.trackers import wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due, say, warn
+from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
 
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
@@ -110,7 +111,7 @@ class WandbTracker:
             warn(f"wandb: {_brief(error)}; the run goes on without it")
         _tear_down()
         if self._offline_folder:
-            say(f"upload to W&B with: wandb sync {self._offline_folder}")
+            say(f"upload to W&B with: {command_line('sync', self._offline_folder, program='wandb')}")
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""

@@ -39,7 +39,7 @@ class StepMetrics(Hook):
     ) -> None:
         """`step` is the number of steps that were finished before this attempt."""
         self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
-        self.run = folder.path
+        self.run, self._folder = folder.path, folder
         self.curriculum = config.curriculum
         self.flop_per_step = {
             length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
@@ -156,7 +156,8 @@ class StepMetrics(Hook):
         if self.world.is_first:
             first = batch * self.config.optim.batch_size
             where = examples.where(first, first + self.config.optim.batch_size)
-            text = f"{text} (batch {batch}: isoflop data show step={batch})"
+            shown = self._folder.command("data", "show", str(self.run), f"step={batch}")
+            text = f"{text} (batch {batch}: {shown})"
             self.event(name, step, text, batch=batch, first_sample=first, documents=where)
 
     @contextlib.contextmanager
