@@ -18,7 +18,7 @@ from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import file_pattern, printable, quote, sbatch_word
 from launch.records import keep_state, new_launch, write_launch
 from launch.secret import VARIABLE, is_needed
-from launch.submit import JOB, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
+from launch.submit import JOB, STUCK, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
 from trainer.config import Config, LaunchConfig
 from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
@@ -69,7 +69,10 @@ class SlurmLauncher(Launcher):
         return JOB.fullmatch(word) is not None
 
     def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
-        return {job: JobState(state, is_live(state)) for job, state in job_states(jobs).items()}
+        return {
+            job: JobState(state, is_live(state), f"{reason}: {STUCK[reason]}" if reason in STUCK else reason)
+            for job, (state, reason) in job_states(jobs).items()
+        }
 
     def cancel(self, jobs: Sequence[str]) -> None:
         cancel_jobs(jobs)

@@ -126,9 +126,9 @@ class RunFolder:
         return bool(names) and names[-1] not in LAST_WORDS
 
     def _event_names(self) -> list[str]:
-        return [event["name"] for event in self._events() if event.get("name") is not None]
+        return [event["name"] for event in self.events_read() if event.get("name") is not None]
 
-    def _events(self) -> list[dict[str, Any]]:
+    def events_read(self) -> list[dict[str, Any]]:
         """The logbook, without lines that a kill tore."""
         try:
             lines = self.events.read_text(errors="replace").splitlines()
@@ -143,7 +143,7 @@ class RunFolder:
         """
         stated = {entry.get("attempt"): entry.get("numerics") for entry in read_entries(self.environment)}
         tags = []
-        for event in self._events():
+        for event in self.events_read():
             if event.get("name") not in ("start", "resume"):
                 continue
             if before is not None and event.get("attempt", 0) >= before:

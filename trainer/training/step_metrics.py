@@ -20,7 +20,7 @@ from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
-from trainer.training.faults.reporting import lost_a_peer
+from trainer.training.faults.reporting import cause_of
 from trainer.training.hooks import Hook, StepResult
 
 
@@ -170,14 +170,12 @@ class StepMetrics(Hook):
             raise
 
     def _lost(self, step: int, error: BaseException) -> None:
-        rank, lines = self.world.rank, str(error).strip().splitlines()
-        cause = ": ".join([type(error).__name__, *lines[-1:]])
-        sign = lost_a_peer(cause)
-        text = f"rank {rank} lost another rank ({sign})" if sign else f"rank {rank}: {cause}"
-        event = Event("lost", time.time(), step, f"{text}; this attempt ends", {"rank": rank}, self.attempt)
+        rank = self.world.rank
+        text, from_peer = cause_of(rank, error)
+        event = Event("lost", time.time(), step, text, {"rank": rank}, self.attempt)
         if self.world.is_first:
             self.trackers.event(event)
-        elif not sign:
+        elif not from_peer:
             append_event(self.run, event)
 
     def closed(self, status: str, step: int, text: str) -> None:
