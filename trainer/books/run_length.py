@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.books.step_flops import flop_per_step
-from trainer.config import Config
+from trainer.config import Config, OptimConfig
 from trainer.utils.errors import UserError
 
 
@@ -29,6 +29,11 @@ def run_steps(config: Config) -> int:
 def run_tokens(config: Config) -> int:
     """Training tokens of the whole run. Raises UserError as `run_steps` does."""
     return config.curriculum.tokens(run_steps(config))
+
+
+def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
+    """Steps of the linear warm-up: as stated, else a tenth of the run, 2000 at most."""
+    return optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
 
 
 def length_misfits(config: Config) -> list[str]:

@@ -24,7 +24,7 @@ isoflop data [show|card|verify] [key=value ...] [--json]
 
 def data(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "--all")
-    if wants_help(flags, HELP):
+    if wants_help(flags, HELP, words):
         return 0
     what = next((word for word in words if word in PARTS), None)
     if what is None and (odd := [word for word in words if word.isalpha()]):
@@ -140,7 +140,7 @@ def _folders_to_verify(words: list[str], *, every: bool) -> list[Path]:
 
 def tokenizer(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop tokenizer [out=file.model] [key=value ...] [--json]\n"):
+    if wants_help(flags, "isoflop tokenizer [out=file.model] [key=value ...] [--json]\n", words):
         return 0
     from trainer.compose import compose
     from trainer.data.summary import format_tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from trainer.books.run_length import warmup_steps
 from trainer.config import OptimConfig
 from trainer.descriptions.schedules import SCHEDULES
 
@@ -13,7 +14,7 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
 
     Linear warm-up to `optim.lr`, then the shares of it that `optim.schedule` gives (trainer/training/schedules).
     """
-    warmup = optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
+    warmup = warmup_steps(optim, total_steps)
     if step < warmup:
         return optim.lr * (step + 1) / warmup
     share: float = SCHEDULES.implementation(optim.schedule)(optim, step, warmup, total_steps)
