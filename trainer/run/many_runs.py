@@ -14,6 +14,7 @@ from trainer.descriptions.launchers import LAUNCHERS
 from trainer.run.child_process import apart
 from trainer.run.start import described, launch, ready, start
 from trainer.run_folder import RunFolder
+from trainer.trackers.wandb_variables import forget_names_of_one_run
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import Interrupted
 from trainer.utils.command_line import command_line
@@ -60,6 +61,7 @@ def start_many(words: list[str], *, as_json: bool = False) -> int:
 
 
 def _checked_sweep(words: list[str]) -> list[list[str]]:
+    forget_names_of_one_run()
     parent = [word for word in words if word.startswith("from=")]
     runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
     wrong = []

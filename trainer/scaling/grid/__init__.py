@@ -15,6 +15,7 @@ from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
 from trainer.scaling.sweep import check_folders, check_jobs, finished, run_all, warm_up
+from trainer.trackers.wandb_variables import forget_names_of_one_run
 from trainer.utils.command_line import same_again
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED
@@ -43,6 +44,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     from trainer.run.start import prepare_with_progress, start
 
     check_jobs(jobs)
+    forget_names_of_one_run()
     grid, trained = planned_grid(words)
     folder = trained[0].run.folder.path.parent
     out = out or folder
