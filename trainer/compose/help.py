@@ -73,7 +73,7 @@ def describe_keys(words: Sequence[str] = (), values: Values | None = None, notes
     under = f" with {' '.join(words)}" if words else ""
     lines = [
         "",
-        f"Values are those that hold here{under}; `16 (null)` is left null and comes to 16. --info: who set each",
+        f"Values are those that hold here{under}; `16 (null)` is left null and comes to 16",
     ]
     lines += [*notes, *([values.note] if values.note else [])]
     lines += ["", "Science (decides the outcome)"]
