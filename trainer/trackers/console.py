@@ -96,8 +96,9 @@ class ConsoleTracker:
                 below = 1 - held_out.bits_per_byte / held_out.unigram_bits_per_byte
                 said[-1] += f" ({abs(below):.0%} {'below' if below >= 0 else 'above'} unigram)"
         self._print(", ".join(said))
-        width = max(map(len, summary), default=0)
-        for name, value in summary.items():
+        rest = {name: value for name, value in summary.items() if name != "step"}  # which the line above says
+        width = max(map(len, rest), default=0)
+        for name, value in rest.items():
             self._print(f"  {name:<{width}}  {_value(value)}")
 
     # What is shown
