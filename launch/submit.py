@@ -63,7 +63,7 @@ def _taken_back(jobs: list[str]) -> str:
 
 
 def _own_words(text: str) -> str:
-    return re.sub(r"\w+: error: ", "", text).strip() or "refused without a word"
+    return re.sub(r"\w+: (error|fatal): ", "", text).strip() or "refused without a word"
 
 
 LIVE = ("running", "pending", "configuring", "completing", "suspended", "requeued")
