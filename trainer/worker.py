@@ -72,7 +72,7 @@ def logged(folder: RunFolder, rank: int) -> Iterator[None]:
     before = len(folder.events_read())
     try:
         yield
-    except BaseException as error:
+    except Exception as error:
         from trainer.trackers.jsonl import append_event
         from trainer.trackers.records import Event
 
