@@ -14,7 +14,7 @@ from trainer.descriptions.launchers import LAUNCHERS
 from trainer.run.child_process import apart
 from trainer.run.start import described, launch, ready, start
 from trainer.run_folder import RunFolder
-from trainer.trackers.wandb_variables import forget_names_of_one_run
+from trainer.trackers.wandb_variables import forget_names_of_one_run, require_own_ids
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import Interrupted
 from trainer.utils.command_line import command_line
@@ -64,14 +64,15 @@ def _checked_sweep(words: list[str]) -> list[list[str]]:
     forget_names_of_one_run()
     parent = [word for word in words if word.startswith("from=")]
     runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
-    wrong = []
+    wrong, configs = [], []
     for run in runs:
         try:
-            described(run)
+            configs.append(described(run)[0])
         except UserError as error:
             wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
     if wrong:
         raise UserError("\n".join(wrong))
+    require_own_ids(configs)
     return runs
 
 

@@ -23,7 +23,7 @@ from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
-from trainer.trackers.wandb_variables import forget_names_of_one_run
+from trainer.trackers.wandb_variables import forget_names_of_one_run, require_own_ids
 from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
 from trainer.utils.command_line import same_again
 from trainer.utils.errors import UserError
@@ -69,6 +69,7 @@ def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     check_jobs(jobs)
     check_folders(runs)
     forget_names_of_one_run()
+    require_own_ids(run.config for run in runs)
     each([run.config for run in runs], check_run)
 
 

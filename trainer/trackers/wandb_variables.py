@@ -7,7 +7,8 @@ run, so that a resume, on whatever host, goes on with the same W&B run.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.config import Config
@@ -124,6 +125,14 @@ def forget_names_of_one_run() -> None:
     given = [VARIABLES[key] for key in Wandb.of_one_run if os.environ.pop(VARIABLES[key], None)]
     if given:
         warn(f"wandb: {', '.join(given)} name one run; this command makes several, and does not read them")
+
+
+def require_own_ids(configs: Iterable[Config]) -> None:
+    """Raise UserError where several runs of a command would log into one W&B run."""
+    ids = Counter(config.tracker.run_id for config in configs if config.tracker.run_id)
+    for one, runs in ids.items():
+        if runs > 1:
+            raise UserError(f"tracker.run_id: {one!r} names one W&B run, and {runs} runs would share it; leave it out")
 
 
 def leave_to_configuration(config: Config) -> None:

@@ -221,3 +221,5 @@ def test_several_runs_share_no_name(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert launch_many(words, dry_run=True) == 0
     assert "WANDB_NAME, WANDB_RUN_ID name one run" in capsys.readouterr().err
     assert "WANDB_RUN_ID" not in os.environ and os.environ["WANDB_PROJECT"] == "theirs"
+    with pytest.raises(UserError, match=r"tracker\.run_id: 'one' names one W&B run, and 2 runs would share it"):
+        launch_many([*words, "tracker.run_id=one"], dry_run=True)
