@@ -103,7 +103,9 @@ class Run:
         try:
             found: dict[str, Any] = json.loads((self.path / "task.json").read_text())
         except (OSError, ValueError):
-            raise UserError(f"{self.path}: no scores of a task; isoflop eval {self.path} makes them") from None
+            raise UserError(
+                f"{self.path}: no scores of a task; this makes them: {self._folder.command('eval', str(self.path))}"
+            ) from None
         return found
 
     def resume(self, *overrides: str, quiet: bool = False) -> Run:

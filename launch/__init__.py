@@ -6,13 +6,14 @@ do it. What a launcher does itself is in its own file, behind one interface (lau
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launch.launcher import launcher_of, show
 from launch.local import run_local
 from launch.plan import Command, LaunchPlan, Resources
-from launch.records import keep_state, new_launch
+from launch.records import keep_state, new_launch, write_launch
 from trainer.config import Config
 from trainer.utils.errors import UserError
 from trainer.utils.secrets import refuse_secrets
@@ -41,12 +42,15 @@ def plan_launch(config: Config, run: Path, place: Resources | None = None) -> La
 def run_launch(config: Config, run: Path) -> int:
     """Launch a run whose folder is frozen. Waits where the run is here or behind ssh; returns an exit code.
 
-    Raises UserError where a queue refuses, in its own words, or where a secret would be written down.
+    Raises UserError where a queue refuses, in its own words, which the launch's folder keeps, or where a secret would
+    be written down.
     """
     folder, plan = new_launch(run), plan_launch(config, run)
     refuse_secrets({"the launch": plan.text})
     keep_state(folder, config.to_yaml())
-    return launcher_of(config.launch.name).start(config, run, plan, folder)
+    launcher = launcher_of(config.launch.name)
+    with refusal_kept(config.launch.name, [folder]):
+        return launcher.start(config, run, plan, folder)
 
 
 def plan_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
@@ -68,4 +72,17 @@ def submit_array(configs: Sequence[Config], runs: Sequence[Path], folder: Path) 
     refuse_secrets({"the launch": plan.text})
     for run in runs:
         (run / "logs").mkdir(exist_ok=True)
-    return launcher_of(configs[0].launch.name).submit_array(configs, runs, plan, folder)
+    launcher = launcher_of(configs[0].launch.name)
+    with refusal_kept(configs[0].launch.name, [new_launch(run) for run in runs]):
+        return launcher.submit_array(configs, runs, plan, folder)
+
+
+@contextlib.contextmanager
+def refusal_kept(launcher: str, folders: Sequence[Path]) -> Iterator[None]:
+    """What refuses a launch in here is written down in the folders of that launch, where `isoflop status` finds it."""
+    try:
+        yield
+    except UserError as error:
+        for folder in folders:
+            write_launch(folder, launcher, refused=str(error))
+        raise

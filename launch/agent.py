@@ -187,6 +187,8 @@ def main(arguments: list[str]) -> int:
             from trainer.report import report_attempt
 
             report_attempt(given.run)
+            if code == STOPPED and config.launch.hosts and not config.launch.ssh:  # else whoever started it says so
+                print(f"isoflop: {go_on_with(given.run, 'launch')}", file=sys.stderr)
         return code
     except KeyboardInterrupt as error:
         return interrupted(Interrupted(getattr(error, "number", signal.SIGINT), go_on_with(given.run, "launch")))

@@ -20,6 +20,7 @@ class JobState:
 
     text: str  # the queue's word for it
     live: bool  # whether it runs or will run
+    reason: str = ""  # the queue's word for why it waits, or why it ended as it did
 
 
 # What a launcher has to do itself where its description says so.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.quoting import printable
 from trainer.plugins import VARIABLE as PLUGINS
+from trainer.utils.command_line import command_line
 
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds trainer, kernels and launch
 
@@ -23,6 +24,9 @@ class Resources:
     folder: Path = field(default_factory=Path.cwd)  # relative paths of the configuration start here
     cache: str | None = field(default_factory=lambda: os.environ.get("ISOFLOP_CACHE"))
     plugins: str | None = field(default_factory=lambda: os.environ.get(PLUGINS))
+    command: str = field(
+        default_factory=command_line
+    )  # the start of a line that goes on with a run, as a shell reads it
 
     @property
     def variables(self) -> dict[str, str]:

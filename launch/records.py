@@ -25,6 +25,7 @@ class LaunchRecord:
     host: str  # where the command ran
     process: int | None = None  # the launcher's process id, where it stays
     jobs: tuple[str, ...] = ()  # ids of jobs in its queue; of SLURM 12, or 12_3 for a task of an array
+    refused: str | None = None  # why nothing was started, in the words of whoever refused it
 
 
 def new_launch(run: Path) -> Path:
@@ -55,13 +56,17 @@ def _sound(record: LaunchRecord) -> bool:
     if record.launcher not in LAUNCHERS or not (process is None or (type(process) is int and process > 1)):
         return False
     launcher = LAUNCHERS.implementation(record.launcher)()
-    return all(isinstance(job, str) and launcher.is_job(job) for job in record.jobs)
+    said = record.refused is None or isinstance(record.refused, str)
+    return said and all(isinstance(job, str) and launcher.is_job(job) for job in record.jobs)
 
 
-def write_launch(folder: Path, launcher: str, *, jobs: tuple[str, ...] = (), stays: bool = False) -> None:
-    """Write down who was started. `stays`: this process ends with the run."""
+def write_launch(
+    folder: Path, launcher: str, *, jobs: tuple[str, ...] = (), stays: bool = False, refused: str | None = None
+) -> None:
+    """Write down who was started, or why nobody was. `stays`: this process ends with the run."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = LaunchRecord(launcher, time.time(), socket.gethostname(), os.getpid() if stays else None, jobs)
+    said = None if refused is None else without_secrets(refused)
+    record = LaunchRecord(launcher, time.time(), socket.gethostname(), os.getpid() if stays else None, jobs, said)
     write_atomic(folder / "launch.json", json.dumps(asdict(record), indent=1))
 
 

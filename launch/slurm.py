@@ -8,7 +8,6 @@ neither another job nor the attempt before is met there.
 from __future__ import annotations
 
 import re
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,9 @@ from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import file_pattern, printable, quote, sbatch_word
 from launch.records import keep_state, new_launch, write_launch
 from launch.secret import VARIABLE, is_needed
-from launch.submit import JOB, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
+from launch.submit import JOB, STUCK, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
 from trainer.config import Config, LaunchConfig
+from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import BAD_INPUT, DONE, HALTED, STOPPED
@@ -46,7 +46,7 @@ class SlurmLauncher(Launcher):
         (run / "logs").mkdir(exist_ok=True)
         jobs = submit(plan)
         write_launch(folder, config.launch.name, jobs=jobs)
-        print(f"submitted job {' '.join(jobs)}; isoflop status {shlex.quote(str(run.parent.parent))}")
+        print(f"submitted job {' '.join(jobs)}; {command_line('status', str(run.parent.parent))}")
         return DONE
 
     def plan_array(self, configs: Sequence[Config], runs: Sequence[Path], folder: Path, place: Resources) -> LaunchPlan:
@@ -69,7 +69,10 @@ class SlurmLauncher(Launcher):
         return JOB.fullmatch(word) is not None
 
     def states(self, jobs: Sequence[str]) -> dict[str, JobState]:
-        return {job: JobState(state, is_live(state)) for job, state in job_states(jobs).items()}
+        return {
+            job: JobState(state, is_live(state), f"{reason}: {STUCK[reason]}" if reason in STUCK else reason)
+            for job, (state, reason) in job_states(jobs).items()
+        }
 
     def cancel(self, jobs: Sequence[str]) -> None:
         cancel_jobs(jobs)
@@ -131,7 +134,7 @@ def batch_script(
         "",
         _RENDEZVOUS,
         "",
-        *_finish(launch),
+        *_finish(launch, place),
         "",
         *_start(launch, only_preflight),
     ]
@@ -226,7 +229,7 @@ _SECRET = [
 ]
 
 
-def _finish(launch: LaunchConfig) -> list[str]:
+def _finish(launch: LaunchConfig, place: Resources) -> list[str]:
     """How the job ends: back into the queue after a stop or where a node is gone, unless it was cancelled meanwhile."""
     lines = [
         "# A node whose power is gone is noticed by SLURM only after SlurmdTimeout, often 5 minutes: ask.",
@@ -236,6 +239,8 @@ def _finish(launch: LaunchConfig) -> list[str]:
     ]
     if launch.chain > 1:
         return [*lines, '    exit "$1"  # the next job of the chain goes on', "}"]
+    way = f"cd %q && {place.command.replace('%', '%%')} launch resume=%q"
+    said = f"isoflop: %s; launch.requeues={launch.requeues} are used up; go on with: {way}\\n"
     return [
         *lines,
         '    case "$1" in',
@@ -245,7 +250,7 @@ def _finish(launch: LaunchConfig) -> list[str]:
         "    esac",
         "    state=$(scontrol -o show job \"$SLURM_JOB_ID\" | tr ' ' '\\n' | sed -n 's/^JobState=//p')",
         f'    if [ "$attempt" -ge {launch.requeues} ]; then',
-        f'        echo "isoflop: $why; launch.requeues={launch.requeues} are used up" >&2',
+        f'        printf {quote(said, "the folder of isoflop")} "$why" "$PWD" "$run" >&2',
         '    elif [ "$state" = RUNNING ]; then',
         '        echo "isoflop: $why; back into the queue" >&2',
         '        scontrol requeue "$SLURM_JOB_ID"',

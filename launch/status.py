@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from launch.launcher import JobState, launcher_of
+from launch.reasons import is_refused, reason_of
 from launch.records import LaunchRecord, read_launch
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import known_steps
-from trainer.report import NOT_STARTED, RunData, read_run, state_of
+from trainer.report import NOT_STARTED, RUNNING, RunData, read_run, state_of
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, left_out
+
+REFUSED = "refused"  # the state of a run whose launch started nothing
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class RunStatus:
     """One run at this moment; null where nothing is known."""
 
     run: str  # <experiment>/<run id>
-    state: str  # the queue's, or: running, finished, stopped, failed, interrupted, not started
+    state: str  # the queue's, or: running, finished, stopped, failed, halted, interrupted, not started, refused
+    reason: str | None  # why it was refused, waits or failed; null where it did none of these, or nothing tells
     launcher: str
     jobs: tuple[str, ...]  # those that the queue still knows, or all of them where none is known
     step: int
@@ -66,10 +70,13 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, JobState])
     last = run_data.steps.kept[-1] if run_data.steps.kept else {}
     event = run_data.events[-1] if run_data.events else {}
     known = tuple(job for job in (launch.jobs if launch else ()) if job in states)
+    jobs = [states[job] for job in known]
+    state = _state(run_data, launch, jobs)
     when = event.get("time")
     return RunStatus(
         run=f"{run.parent.name}/{run.name}",
-        state=_state(run_data, [states[job] for job in known]),
+        state=state,
+        reason=None if state == RUNNING else reason_of(run_data, launch, jobs, state),
         launcher=launch.launcher if launch else run_data.config.launch.name,
         jobs=known or (launch.jobs if launch else ()),
         step=last.get("step", 0),
@@ -81,12 +88,14 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, JobState])
     )
 
 
-def _state(run_data: RunData, jobs: list[JobState]) -> str:
+def _state(run_data: RunData, launch: LaunchRecord | None, jobs: list[JobState]) -> str:
     """A live job's state is its queue's; an ended one's is what the run itself wrote down."""
     live = [job.text for job in jobs if job.live]
     if live:
         return next((state for state in live if state.startswith("running")), live[0])
     state = state_of(run_data)
+    if state == NOT_STARTED and launch is not None and is_refused(run_data, launch):
+        return REFUSED
     return jobs[0].text if jobs and state == NOT_STARTED else state
 
 
@@ -113,12 +122,15 @@ def print_status(runs: list[RunStatus]) -> None:
     for name, side in (("run", "left"), ("state", "left"), ("job", "left"), ("step", "right"), ("tokens/s", "right")):
         table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
     table.add_column("price so far", justify="right")
-    table.add_column("last event", overflow="fold")
+    why = any(run.reason for run in runs)
+    for name in ("why", "last event") if why else ("last event",):
+        table.add_column(name, overflow="fold")
     for run in runs:
         speed = "" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}"
         step = f"{run.step}/{run.steps}" if run.steps else str(run.step)
         cells = [run.run, run.state, " ".join(run.jobs) or run.launcher, step, speed]
-        table.add_row(*[Text(cell) for cell in (*cells, _price_text(run.price), _event_text(run))])
+        cells += [_price_text(run.price), *([run.reason or ""] if why else []), _event_text(run)]
+        table.add_row(*map(Text, cells))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)

@@ -42,11 +42,11 @@ def submit(plan: LaunchPlan) -> tuple[str, ...]:
     environment = {name: value for name, value in os.environ.items() if name not in UNDOING}
     for name in sorted(UNDOING & os.environ.keys()):
         print(f"isoflop: {name} is kept from sbatch: it would undo what the batch script says", file=sys.stderr)
-    jobs = []
+    jobs: list[str] = []
     for command in plan.commands:
         done = subprocess.run(command.words, capture_output=True, text=True, env=environment)
         if done.returncode:
-            raise UserError(" ".join(f"sbatch: {_own_words(done.stderr)}".split()))
+            raise UserError(" ".join(f"sbatch: {_own_words(done.stderr)}{_taken_back(jobs)}".split()))
         job = done.stdout.strip().split(";")[0]
         if not JOB.fullmatch(job):
             raise UserError(f"sbatch: answered {done.stdout!r}, which names no job; see squeue whether there is one")
@@ -54,8 +54,16 @@ def submit(plan: LaunchPlan) -> tuple[str, ...]:
     return tuple(jobs)
 
 
+def _taken_back(jobs: list[str]) -> str:
+    """Cancel the first jobs of a chain whose next one was refused; what to say of it."""
+    if not jobs:
+        return ""
+    cancel_jobs(jobs)
+    return f"; cancelled the chain's job{'s' * (len(jobs) > 1)} {' '.join(jobs)} that had been submitted before"
+
+
 def _own_words(text: str) -> str:
-    return re.sub(r"\w+: error: ", "", text).strip() or "refused without a word"
+    return re.sub(r"\w+: (error|fatal): ", "", text).strip() or "refused without a word"
 
 
 LIVE = ("running", "pending", "configuring", "completing", "suspended", "requeued")
@@ -66,8 +74,24 @@ def is_live(state: str) -> bool:
     return state.startswith(LIVE)
 
 
-def job_states(jobs: Sequence[str]) -> dict[str, str]:
-    """SLURM's word for the state of each job that it still knows. Empty where there is no SLURM."""
+# What a job waits for that will not come by itself, as squeue calls it (squeue(1), job reason codes).
+STUCK = {
+    "PartitionTimeLimit": "launch.time is more than the partition allows",
+    "PartitionNodeLimit": "launch.nodes is more than the partition allows",
+    "PartitionDown": "the partition takes no jobs now",
+    "PartitionInactive": "the partition takes no jobs now",
+    "BadConstraints": "no node has what launch.constraint, launch.memory and launch.gres ask for",
+    "InvalidAccount": "launch.account",
+    "InvalidQOS": "launch.qos",
+    "DependencyNeverSatisfied": "a job that had to end well before it did not",
+    "JobHeldUser": "scontrol release starts it",
+    "JobHeldAdmin": "only an administrator releases it",
+    "JobHoldMaxRequeue": "it was put back too often; scontrol release starts it",
+}
+
+
+def job_states(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """SLURM's word for the state of each job that it still knows, and its reason or "". Empty without SLURM."""
     if not jobs or shutil.which("squeue") is None:
         return {}
     words = ["squeue", "--noheader", "--states=all", "--array", "--format=%i %T %r"]
@@ -77,8 +101,9 @@ def job_states(jobs: Sequence[str]) -> dict[str, str]:
         return {}
     found = {}
     for line in done.stdout.splitlines():
-        job, state, reason = line.split(maxsplit=2)
-        found[job] = state.lower() + (f" ({reason})" if state == "PENDING" and reason != "None" else "")
+        job, state, reason = [*line.split(maxsplit=2), "", "", ""][:3]
+        reason = "" if reason == "None" else reason
+        found[job] = (state.lower() + (f" ({reason})" if state == "PENDING" and reason else ""), reason)
     return {job: found[job] for job in jobs if job in found}
 
 
@@ -87,7 +112,7 @@ def wait_for(job: str) -> None:
     absent = 0
     while absent < ABSENT_POLLS:
         time.sleep(POLL_SECONDS)
-        state = job_states([job]).get(job)
+        state, _ = job_states([job]).get(job, (None, ""))
         if state is not None and not is_live(state):
             return
         absent = absent + 1 if state is None else 0

@@ -19,6 +19,7 @@ from trainer import __version__
 from trainer.config import Config, load
 from trainer.config.host import processor
 from trainer.config.numerics import asked, tag
+from trainer.utils.command_line import command_line, current_folder
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import SAID
@@ -92,6 +93,29 @@ class RunFolder:
             pass
         return None
 
+    def command(self, *words: str) -> str:
+        """The line for a shell that runs these words, with the plugins of this command; where the run's configuration
+        names files relative to the working directory, the line goes there first."""
+        from trainer.plugins import named_again  # not above: a stop during imports needs this module early
+
+        return command_line(*words, *named_again(), folder=current_folder() if self._reads_relative_paths() else None)
+
+    def _reads_relative_paths(self) -> bool:
+        try:
+            config = load(self.config)
+        except (OSError, ValueError):
+            return False
+        sources = [path for source in config.data.sources.values() for path in source.path]
+        read = [
+            *config.data.path,
+            *sources,
+            *config.task.train,
+            *config.task.held_out,
+            config.tokenizer.path,
+            config.run.cache,
+        ]
+        return any(path and "://" not in path and not Path(path).expanduser().is_absolute() for path in read)
+
     def attempts(self) -> int:
         """How often the run was started before."""
         return sum(name in ("start", "resume") for name in self._event_names())
@@ -102,9 +126,9 @@ class RunFolder:
         return bool(names) and names[-1] not in LAST_WORDS
 
     def _event_names(self) -> list[str]:
-        return [event["name"] for event in self._events() if event.get("name") is not None]
+        return [event["name"] for event in self.events_read() if event.get("name") is not None]
 
-    def _events(self) -> list[dict[str, Any]]:
+    def events_read(self) -> list[dict[str, Any]]:
         """The logbook, without lines that a kill tore."""
         try:
             lines = self.events.read_text(errors="replace").splitlines()
@@ -119,7 +143,7 @@ class RunFolder:
         """
         stated = {entry.get("attempt"): entry.get("numerics") for entry in read_entries(self.environment)}
         tags = []
-        for event in self._events():
+        for event in self.events_read():
             if event.get("name") not in ("start", "resume"):
                 continue
             if before is not None and event.get("attempt", 0) >= before:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +17,7 @@ from trainer.config.host import threads as threads_of_rank
 from trainer.plugins import load as load_plugins
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
-from trainer.training.faults.reporting import report_failure
+from trainer.training.faults.reporting import cause_of, report_failure
 from trainer.training.faults.signals import LAUNCHED, StopRequest, die_with_parent
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
@@ -34,7 +35,7 @@ def work(run: Path) -> int:
         load_plugins()
         config = as_found(folder.load_config())
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
-        with lock:
+        with lock, logged(folder, rank):
             threads = threads_of_rank(config)
             os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
             import torch
@@ -54,7 +55,7 @@ def work(run: Path) -> int:
         return BAD_INPUT
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            way = f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
+            way = f"free some space, then: {folder.command('train', f'resume={run}')}"
             report_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
             return BAD_INPUT
         report_failure(traceback.format_exc())
@@ -62,6 +63,27 @@ def work(run: Path) -> int:
     if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
     return EXIT_CODES[outcome.status]
+
+
+@contextlib.contextmanager
+def logged(folder: RunFolder, rank: int) -> Iterator[None]:
+    """An error of the first rank that the loop has not told yet is a line of the logbook. One that keeps a finished run
+    from going on is not: the run stays finished."""
+    before = len(folder.events_read())
+    try:
+        yield
+    except Exception as error:
+        from trainer.trackers.jsonl import append_event
+        from trainer.trackers.records import Event
+
+        events = folder.events_read()
+        told = any(event.get("name") == "lost" for event in events[before:])
+        finished = bool(events) and events[-1].get("name") == Status.FINISHED
+        if rank == 0 and not told and not finished:
+            step = events[-1].get("step", 0) if events else 0
+            text, _ = cause_of(rank, error)
+            append_event(folder.path, Event("lost", time.time(), step, text, {"rank": rank}, folder.attempts()))
+        raise
 
 
 def as_found(config: Config) -> Config:

@@ -18,7 +18,13 @@ from trainer.config.validate import validate
 from trainer.utils.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
-PLACE = Resources(python="/opt/isoflop/bin/python", home=Path("/opt/isoflop"), folder=Path("/home/ada"), cache=None)
+PLACE = Resources(
+    python="/opt/isoflop/bin/python",
+    home=Path("/opt/isoflop"),
+    folder=Path("/home/ada"),
+    cache=None,
+    command="isoflop",
+)
 NASTY = Path("/data/a b/it's 100% $(touch boom)")
 
 # name -> overrides of launch=slurm; the first ones are what people ask clusters for

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from launch import run_launch
 from launch.records import new_launch, write_launch
 from launch.status import read_status
 from trainer.cli.main import main
 from trainer.compose import compose
+from trainer.run_folder import RunFolder
+from trainer.utils.errors import UserError
+from trainer.worker import logged
 
 EVENTS = "events.jsonl"
 
@@ -85,6 +89,86 @@ def test_states_come_from_the_queue_while_a_job_lives_and_then_from_the_run(tmp_
     assert found["a"].price["unit"] == "EUR"
     assert found["b"].price["amount"] is None
     assert found["a"].event_seconds_ago == pytest.approx(60, abs=30)
+
+
+def fail_in_logbook(run: Path) -> None:
+    events = [
+        {"name": "start", "text": "start", "step": 0, "data": {}, "attempt": 0, "time": 1.0},
+        {"name": "lost", "text": "rank 1: ValueError: bad loss; this attempt ends", "step": 2, "data": {"rank": 1}},
+    ]
+    (run / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def test_why_a_job_waits_or_was_refused_and_why_a_run_failed(
+    tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    queue.write_text(
+        "21 PENDING Priority\n22 PENDING PartitionTimeLimit\n23 FAILED NonZeroExitCode\n24 PENDING\n"
+        "25 OUT_OF_MEMORY OutOfMemory\n"
+    )
+    for number, name in enumerate(("waits", "stuck", "checked", "silent", "killed"), 21):
+        make_run(root, name, (str(number),))
+    (log := root / "exp" / "checked" / "logs" / "slurm-23.out").parent.mkdir()
+    log.write_text("isoflop: node n1: no GPU\nisoflop: node n2: 3 GB of memory, 4 GB wanted\nsome more\n")
+    fail_in_logbook(make_run(root, "raised"))
+    make_run(root, "halted", step=3, name="halted", text="halted: loss is not finite", data={"status": "halted"})
+    make_run(root, "fine", step=10, name="finished", text="finished")
+    write_launch(new_launch(make_run(root, "refused")), "slurm", refused="sbatch: Invalid partition")
+    write_launch(
+        new_launch(make_run(root, "again", step=2, name="stopped", text="stopped", data={"status": "stopped"})),
+        "slurm",
+        refused="sbatch: Invalid qos",
+    )
+    found = {one.run.removeprefix("exp/"): (one.state, one.reason) for one in read_status(root)}
+    assert found == {
+        "waits": ("pending (Priority)", "Priority"),
+        "stuck": ("pending (PartitionTimeLimit)", "PartitionTimeLimit: launch.time is more than the partition allows"),
+        "silent": ("pending", None),
+        "checked": ("failed", "node n2: 3 GB of memory, 4 GB wanted"),
+        "killed": ("out_of_memory", "OutOfMemory"),
+        "raised": ("failed", "rank 1: ValueError: bad loss; this attempt ends"),
+        "halted": ("halted", "loss is not finite"),
+        "fine": ("finished", None),
+        "refused": ("refused", "sbatch: Invalid partition"),
+        "again": ("stopped", "sbatch: Invalid qos"),
+    }
+    assert main(["status", str(root)]) == 0
+    assert "sbatch: Invalid partition" in capsys.readouterr().out
+
+
+def test_what_sbatch_refuses_is_kept_and_a_chain_that_began_is_taken_back(tmp_path: Path, queue: Path) -> None:
+    """The second job of a chain is refused: the first is cancelled, and status says why."""
+    sbatch = queue.parent / "bin" / "sbatch"
+    sbatch.write_text(
+        f"#!/bin/bash\nif [ -e {tmp_path}/one ]; then\n"
+        "echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi\n"
+        f"touch {tmp_path}/one\necho 31\n"
+    )
+    sbatch.chmod(0o755)
+    queue.write_text("31 CANCELLED None\n")
+    run = make_run(tmp_path / "runs", "chain")
+    config = compose(["launch=slurm", "launch.chain=2"])
+    with pytest.raises(UserError, match="QOSMaxSubmitJobPerUserLimit; cancelled the chain's job 31"):
+        run_launch(config, run)
+    assert (tmp_path / "cancelled").read_text() == "31\n"
+    (one,) = read_status(tmp_path / "runs")
+    assert one.state == "refused"
+    assert "QOSMaxSubmitJobPerUserLimit" in str(one.reason)
+
+
+def test_an_error_before_the_first_step_is_told(tmp_path: Path) -> None:
+    """Of a run that began, of one whose newest attempt could not, and of one that had finished."""
+    folder = RunFolder(make_run(tmp_path / "runs", "broken"))
+    for attempt in range(2):
+        with pytest.raises(RuntimeError), logged(folder, rank=0):
+            raise RuntimeError(f"CUDA out of memory {attempt}")
+    finished = RunFolder(make_run(tmp_path / "runs", "whole", step=10, name="finished", text="finished"))
+    with pytest.raises(UserError), logged(finished, rank=0):
+        raise UserError("no room")
+    found = {one.run: (one.state, one.reason) for one in read_status(tmp_path / "runs")}
+    assert found["exp/broken"] == ("failed", "rank 0: RuntimeError: CUDA out of memory 1; this attempt ends")
+    assert found["exp/whole"] == ("finished", None)
 
 
 def test_a_table_and_a_clock_that_jumped(tmp_path: Path, queue: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.books.step_flops import flop_per_step
-from trainer.config import Config
+from trainer.config import Config, OptimConfig
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import UserError
 
@@ -30,6 +30,14 @@ def run_steps(config: Config) -> int:
 def run_tokens(config: Config) -> int:
     """Training tokens of the whole run. Raises UserError as `run_steps` does."""
     return config.curriculum.tokens(run_steps(config))
+
+
+def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
+    """Updates in which the rate rises: as stated, else a tenth of the run, but no more than 2,000."""
+    schedule = SCHEDULES[optim.schedule]
+    if schedule.warms_up:
+        return schedule.warmup_steps(optim, total_steps)
+    return optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
 
 
 def length_misfits(config: Config) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from trainer.books.visible import Document
 
 
+RUN_WORDS = ("resume", "from", "new_science")  # which name a run to go on from
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p")  # flags that may have a value, after =
 
 
@@ -65,14 +67,37 @@ def option_as_key(arguments: list[str], name: str) -> list[str]:
     return [*words[:at], f"{name}={words[at + 1]}", *words[at + 2 :]]
 
 
-def wants_help(flags: set[str], text: str, *, keys: bool = True, ladder: bool = False) -> bool:
-    """Print a verb's help if it was asked for; with the `keys` of the configuration, and with those of a `ladder`."""
-    if flags & {"--help", "-h"}:
-        from trainer.compose import describe_keys, describe_ladder
+def wants_help(
+    flags: set[str], text: str, words: Sequence[str] = (), *, keys: bool = True, ladder: bool = False
+) -> bool:
+    """Print a verb's help if it was asked for; with the `keys` of the configuration as they are under the words that
+    were given with it, and with those of a `ladder`."""
+    if not flags & {"--help", "-h"}:
+        return False
+    from trainer.compose import describe_ladder
 
-        print((text + (describe_ladder() if ladder else "") + (describe_keys() if keys else "")).rstrip("\n"))
-        return True
-    return False
+    print((text + (describe_ladder() if ladder else "") + (_described_keys(words) if keys else "")).rstrip("\n"))
+    return True
+
+
+def _described_keys(words: Sequence[str]) -> str:
+    """The keys under the words that are about a configuration; those of a run where the words go on from one."""
+    from trainer.compose import describe_keys, groups, values_of
+    from trainer.config import Config
+
+    known = {*groups(), *Config.model_fields, *RUN_WORDS} - {"ladder", "grid"}
+    tops = {word: word.lstrip("+~").partition("=")[0].split(".")[0].split("@")[0] for word in words}
+    given = [word for word, top in tops.items() if top in known]
+    notes = [f"no key of the configuration: {word}" for word, top in tops.items() if top not in known and "=" in word]
+    if not any(tops[word] in RUN_WORDS for word in given):
+        return describe_keys(given, notes=notes)
+    from trainer.run.start import composed
+
+    try:
+        return describe_keys(given, values_of(composed(given)[0]), notes)
+    except UserError as error:
+        rest = [word for word in given if tops[word] not in RUN_WORDS]
+        return describe_keys(rest, notes=[*notes, *str(error).splitlines(), "the values are those without the run"])
 
 
 def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:

@@ -14,7 +14,7 @@ HELP = """\
 isoflop data [show|card|verify] [key=value ...] [--json]
 
   data                        prepare tokenizer and token shards, and say what they hold
-  data show step=0 samples=2  what a step reads
+  data show step=0 samples=2  what a step reads; of a run: data show <run folder> step=0
   data card                   the data card
   data verify                 hash the prepared files of these words; of a run: data verify <run folder>; of a folder
                               of shards: data verify <folder>; of the whole cache: data verify --all
@@ -24,7 +24,7 @@ isoflop data [show|card|verify] [key=value ...] [--json]
 
 def data(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "--all")
-    if wants_help(flags, HELP):
+    if wants_help(flags, HELP, words):
         return 0
     what = next((word for word in words if word in PARTS), None)
     if what is None and (odd := [word for word in words if word.isalpha()]):
@@ -69,13 +69,17 @@ def data(arguments: list[str]) -> int:
 
 
 def _show(words: list[str], as_json: bool) -> int:
-    from trainer.compose import compose
+    from trainer.compose import change, compose
     from trainer.data.show import format_show, show
+    from trainer.run_folder import RunFolder
     from trainer.utils.progress import progress_bar
 
     words, numbers = whole_numbers("data show", words, step=0, samples=2)
+    runs = [word for word in words if (Path(word) / "config.yaml").is_file()]
+    rest = [word for word in words if word not in runs]
+    config = change(RunFolder(Path(runs[0])).load_config(), rest) if runs else compose(words)
     with progress_bar() as progress:
-        shown = show(compose(words), numbers["step"], samples=numbers["samples"], progress=progress)
+        shown = show(config, numbers["step"], samples=numbers["samples"], progress=progress)
     print(json.dumps(shown, indent=1, ensure_ascii=False) if as_json else format_show(shown))
     return 0
 
@@ -136,7 +140,7 @@ def _folders_to_verify(words: list[str], *, every: bool) -> list[Path]:
 
 def tokenizer(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop tokenizer [out=file.model] [key=value ...] [--json]\n"):
+    if wants_help(flags, "isoflop tokenizer [out=file.model] [key=value ...] [--json]\n", words):
         return 0
     from trainer.compose import compose
     from trainer.data.summary import format_tokenizer

@@ -7,7 +7,8 @@ from trainer.cli.arguments import run_and_overrides, split_flags, wants_help
 
 def finetune(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json", "-m", "--multirun")
-    if wants_help(flags, "isoflop finetune <run> task=... [key=value ...] [-m] [--json]\n"):
+    begun = [word if "=" in word else f"from={word}" for word in words]
+    if wants_help(flags, "isoflop finetune <run> task=... [key=value ...] [-m] [--json]\n", begun):
         return 0
     from trainer.run.many_runs import start_many
     from trainer.run.start import start

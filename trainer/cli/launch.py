@@ -13,7 +13,7 @@ from trainer.utils.errors import UserError
 def launch(arguments: list[str]) -> int:
     words, flags = split_flags(take_values(arguments), "--dry-run", "-m", "--multirun", *FLAGS)
     if wants_help(
-        flags, "isoflop launch [key=value ...] launch=local|torchrun|slurm [--dry-run] [-m] [--cfg|--info]\n"
+        flags, "isoflop launch [key=value ...] launch=local|torchrun|slurm [--dry-run] [-m] [--cfg|--info]\n", words
     ):
         return 0
     from trainer.run.many_runs import launch_many
@@ -65,6 +65,7 @@ def preflight(arguments: list[str]) -> int:
         flags,
         "isoflop preflight [key=value ...] [--json]: check this host, or with launch=slurm|torchrun every node that a "
         "launch of these words would use, and train nothing\n",
+        words,
     ):
         return 0
     from launch.check import check

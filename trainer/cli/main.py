@@ -26,6 +26,7 @@ from trainer.cli import (
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import interrupted
+from trainer.utils.command_line import remember
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
@@ -75,6 +76,7 @@ isoflop: pre-training at many sizes, with the price tag attached
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code. Bad input is one line per error and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
+    remember(words)
     try:
         require_own_packages()
         if not words or words[0] in ("-h", "--help", "help"):

@@ -56,7 +56,7 @@ def price(arguments: list[str]) -> int:
 
 def calibrate(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop calibrate [key=value ...] [--json]\n"):
+    if wants_help(flags, "isoflop calibrate [key=value ...] [--json]\n", words):
         return 0
     from trainer.compose import compose
     from trainer.meter.calibration import calibrate as measure

@@ -27,7 +27,7 @@ ASK_ABOVE_FLOP = 1e15  # hours on a laptop
 def sweep(arguments: list[str]) -> int:
     """Plan all runs, ask where that is much work, train those that are not finished, and tell what came of it."""
     words, flags = split_flags(arguments, "--plan", "--yes", "--json")
-    if wants_help(flags, USAGE, ladder=True):
+    if wants_help(flags, USAGE, words, ladder=True):
         return 0
     words, numbers = whole_numbers("sweep", words, jobs=1, retries=1)
     if any(word.startswith(("search=", "trials=")) for word in words):

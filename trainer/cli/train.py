@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def train(arguments: list[str]) -> int:
     words, flags = split_flags(take_values(arguments), "--json", "-m", "--multirun", "-r", "--run", *FLAGS)
-    if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--info] [--json]\n"):
+    if wants_help(flags, "isoflop train [key=value ...] [resume=<run>] [-m] [--cfg] [--info] [--json]\n", words):
         return 0
     from trainer.run.start import start
 
@@ -38,7 +38,7 @@ isoflop plan [key=value ...] [documents=600,424] [-m] [--largest [tokens_per_par
 
 def plan(arguments: list[str]) -> int:
     words, flags = split_flags(take_values(arguments), "--json", "-m", "--multirun", "--largest", *FLAGS)
-    if wants_help(flags, PLAN_USAGE):
+    if wants_help(flags, PLAN_USAGE, words):
         return 0
     words, documents = take_documents(words)
     words, ratio = take_number(words, "tokens_per_parameter")
@@ -75,7 +75,7 @@ def plan(arguments: list[str]) -> int:
 
 def model(arguments: list[str]) -> int:
     words, flags = split_flags(take_values(arguments), "--json", *FLAGS)
-    if wants_help(flags, "isoflop model [key=value ...] [documents=600,424] [--json]\n"):
+    if wants_help(flags, "isoflop model [key=value ...] [documents=600,424] [--json]\n", words):
         return 0
     words, documents = take_documents(words)
     if shown(words, flags):

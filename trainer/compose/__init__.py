@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.compose.composition import change, compose, compose_grid, compose_ladder, differences, explained
-from trainer.compose.help import describe_grid, describe_keys, describe_ladder
+from trainer.compose.help import describe_grid, describe_keys, describe_ladder, values_of
 from trainer.compose.overrides import Override, parse, sweep
 from trainer.compose.sources import CONF, groups, searching
 
@@ -23,4 +23,5 @@ __all__ = [
     "parse",
     "searching",
     "sweep",
+    "values_of",
 ]

@@ -145,7 +145,7 @@ def format_card(found: dict[str, Any]) -> str:
         f"documents of {cleaning['shortest']} to {_said(cleaning['longest'] or 'any number of')} characters.",
         f"Left out: {dropped}.",
         "",
-        "## Length of documents",
+        "## Length of documents, of both splits",
         *_table(
             ("tokens", "documents"),
             [(f"{b['from_tokens']} to {b['to_tokens']}", b["documents"]) for b in found["document_lengths"]],
@@ -175,7 +175,7 @@ def _unknown(shares: dict[str, float | None]) -> str:
 
 def _sources(sources: list[dict[str, Any]]) -> list[str]:
     """A row for each text: what is known of it, and its share."""
-    described = ("source", "language", "licence", "files", "documents", "tokens")
+    described = ("source", "language", "licence", "files", "train documents", "train tokens")
     shared = ("share", "weight", "tokens/word", "bytes/token")
     rows = []
     for one in sources:

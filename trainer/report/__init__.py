@@ -14,11 +14,13 @@ from trainer.report.card import card
 from trainer.report.html_page import run_page
 from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
 from trainer.report.publishing import write_data_card
-from trainer.report.run_data import NOT_STARTED, RunData, read_run, state_of
+from trainer.report.run_data import NOT_STARTED, RUNNING, RunData, read_run, state_of
+from trainer.run_folder import RunFolder
 from trainer.utils.files import write_atomic
 
 __all__ = [
     "NOT_STARTED",
+    "RUNNING",
     "RunData",
     "append_ledger",
     "finish_report",
@@ -68,5 +70,5 @@ def report_attempt(run: Path, *, as_json: bool = False) -> None:
     try:
         finish_report(run, as_json=as_json)
     except OSError as error:
-        again = f"isoflop report {run}"
+        again = RunFolder(run).command("report", str(run))
         print(f"isoflop: the report could not be written ({error.strerror}); later: {again}", file=sys.stderr)

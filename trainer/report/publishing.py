@@ -6,7 +6,8 @@ from typing import Any
 
 from trainer.report.run_data import RunData
 from trainer.trackers import wandb_server
-from trainer.trackers.tracker import say, warn
+from trainer.trackers.tracker import warn
+from trainer.trackers.wandb_variables import leave_to_configuration, told
 from trainer.utils.files import write_atomic
 
 REPORT = ("report.html", "card.md", "pricetag.json")
@@ -23,6 +24,7 @@ def publish(run_data: RunData) -> None:
         return
     try:
         wandb_server.tidy_environment()
+        leave_to_configuration(config)
         mode, _ = wandb_server.choose_mode(config.tracker.wandb)
         if mode != "disabled":
             _publish(run_data, mode)
@@ -33,7 +35,7 @@ def publish(run_data: RunData) -> None:
 def _publish(run_data: RunData, mode: Any) -> None:
     import wandb
 
-    from trainer.trackers.wandb import begin, run_id
+    from trainer.trackers.wandb import begin, run_id, sync_line
 
     folder = run_data.run
     run = begin(folder, run_data.config, mode)
@@ -49,7 +51,7 @@ def _publish(run_data: RunData, mode: Any) -> None:
     where = None if mode == "online" else run.settings.sync_dir
     run.finish()
     if where:
-        say(f"and its report with: wandb sync {where}")
+        told(f"and its report with: {sync_line(str(where), run_data.config)}")
 
 
 def write_data_card(run_data: RunData) -> None:

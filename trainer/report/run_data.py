@@ -67,6 +67,8 @@ class RunData:
         for event in reversed(self.events):
             if event.get("name") in SAID:
                 return str(event["name"])
+            if event.get("name") == "lost":  # an error ended the newest attempt, which could say so
+                return Status.FAILED
             said = event.get("data", {}).get("status") if isinstance(event.get("data"), dict) else None
             if isinstance(said, str):
                 return said

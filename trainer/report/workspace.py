@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.run_folder import RunFolder, find_runs
 from trainer.trackers import wandb_server
+from trainer.trackers.wandb_variables import group_of, leave_to_configuration, project_of
 from trainer.utils.errors import UserError
 
 # Axis -> title. A point a run: the size is in its configuration, what it has cost in its summary.
@@ -51,13 +52,14 @@ def save_workspace(root: Path) -> str:
     Raises UserError where there is no run, where runs of several experiments lie there, and without a server.
     """
     configs = [RunFolder(run).load_config() for run in find_runs(root)]
-    places = {(config.tracker.entity, config.tracker.project, config.experiment) for config in configs}
+    places = {(config.tracker.entity, project_of(config), group_of(config)) for config in configs}
     if len(places) != 1:
         named = ", ".join(sorted(experiment for _, _, experiment in places)) or "no run"
         raise UserError(f"{root}: {named}; a workspace shows the runs of one experiment")
     ((entity, project, experiment),) = places
     workspace = build_workspace(entity or "", project, experiment)
     wandb_server.tidy_environment()
+    leave_to_configuration(configs[0])
     mode, reason = wandb_server.choose_mode("online")
     if mode != "online":
         raise UserError(f"workspace: it is kept by a W&B server, and {reason}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from trainer.compose import change, differences
-from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
+from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig, TrackerConfig
+from trainer.descriptions.trackers import TRACKERS
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, classes, longest, open_task
 from trainer.utils.errors import UserError
@@ -34,6 +35,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "budget": BudgetConfig(steps=1),
             "run": RunConfig(root=before.run.root, cache=before.run.cache),
             "task": TaskConfig(),
+            "tracker": of_no_run(before.tracker),
         }
     )
     if not any(word.startswith(("task=", "task.kind=")) for word in words):
@@ -60,6 +62,12 @@ def _same_weights(parent: Config, config: Config) -> None:
     if changed and config.task.begins_from_parent:
         key, (before, now) = next(iter(changed.items()))
         raise UserError(f"model.{key}: {now!r} given, the parent's weights are of {before!r}")
+
+
+def of_no_run(tracker: TrackerConfig) -> TrackerConfig:
+    """Without what names the parent in a tracker."""
+    names = [name for one in TRACKERS.values() for name in one.of_one_run]
+    return tracker.model_copy(update={name: type(tracker).model_fields[name].default for name in names})
 
 
 def _with(config: Config, section: str, **values: object) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,8 +14,10 @@ from trainer.descriptions.launchers import LAUNCHERS
 from trainer.run.child_process import apart
 from trainer.run.start import described, launch, ready, start
 from trainer.run_folder import RunFolder
+from trainer.trackers.wandb_variables import forget_names_of_one_run, require_own_ids
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import Interrupted
+from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import STOPPED
 
@@ -50,7 +51,7 @@ def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) 
     from launch import submit_array
 
     job = submit_array([config for config, _ in made], [run.path for _, run in made], folder)
-    print(f"submitted array {job}: {len(made)} runs; isoflop status {shlex.quote(str(below))}")
+    print(f"submitted array {job}: {len(made)} runs; {command_line('status', str(below))}")
     return 0
 
 
@@ -60,16 +61,18 @@ def start_many(words: list[str], *, as_json: bool = False) -> int:
 
 
 def _checked_sweep(words: list[str]) -> list[list[str]]:
+    forget_names_of_one_run()
     parent = [word for word in words if word.startswith("from=")]
     runs = [[*parent, *run] for run in sweep([word for word in words if word not in parent])]
-    wrong = []
+    wrong, configs = [], []
     for run in runs:
         try:
-            described(run)
+            configs.append(described(run)[0])
         except UserError as error:
             wrong += [f"{' '.join(run)}: {line}" for line in str(error).splitlines()]
     if wrong:
         raise UserError("\n".join(wrong))
+    require_own_ids(configs)
     return runs
 
 

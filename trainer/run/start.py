@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from trainer.plugins import changed_sources, read_plugins, record, require_imple
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
+from trainer.trackers import notes_on, settled
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import go_on_with, resumable
@@ -109,8 +111,10 @@ def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFo
 def ready_config(config: Config) -> RunFolder:
     """As `ready`, of a configuration that was composed before; its folder, by `run.id` or a new one."""
     folder = _new_folder(config)
-    if folder.config.is_file():
-        same_science(folder.load_config(), config, folder)
+    before = folder.load_config() if folder.config.is_file() else None
+    if before is not None:
+        same_science(before, config, folder)
+    config = settled(config, before)
     check_run(config)
     make_ready(config, folder, [])
     return folder
@@ -127,7 +131,7 @@ def _trained_here(config: Config) -> None:
 def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
     """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
     source = prepare_with_progress(config)
-    notes = check(source, config)
+    notes = [*check(source, config), *notes_on(config)]
     _freeze(config, folder, words, source, notes)
 
 
@@ -160,7 +164,7 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         _states_fit(before, config)
         if before.model != config.model:
             _weights_fit(config, folder)
-    return config, folder, words
+    return settled(config, before), folder, words
 
 
 def check_run(config: Config) -> None:
@@ -356,4 +360,9 @@ def _start_under_torchrun(words: list[str]) -> int:
     code = work(Path(path))
     if rank == 0 and code in TRAINED:
         report_attempt(Path(path))
+    if rank == 0 and code == STOPPED:
+        several = size > int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        ours = shlex.join(["train", f"resume={path}"])
+        again = f"stopped before the end; go on with torchrun as before, and these words for isoflop: {ours}"
+        print(f"isoflop: {again if several else go_on_with(Path(path))}", file=sys.stderr)
     return code

@@ -23,7 +23,9 @@ from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
+from trainer.trackers.wandb_variables import forget_names_of_one_run, require_own_ids
 from trainer.training.faults.signals import StopRequest, die_with_parent, signal_defaults
+from trainer.utils.command_line import same_again
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import BAD_INPUT, HALTED, STOPPED, Status
 
@@ -66,6 +68,8 @@ def check(runs: Sequence[PlannedRun], *, jobs: int) -> None:
 
     check_jobs(jobs)
     check_folders(runs)
+    forget_names_of_one_run()
+    require_own_ids(run.config for run in runs)
     each([run.config for run in runs], check_run)
 
 
@@ -100,7 +104,7 @@ def print_summary(
     for failure in failures:
         print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
     if stopped:
-        print("isoflop: stopped before the end; the same command goes on", file=sys.stderr)
+        print(f"isoflop: stopped before the end; go on with: {same_again()}", file=sys.stderr)
         return STOPPED
     return 1 if failures else 0
 

@@ -17,7 +17,17 @@ from trainer.trackers.jsonl import read_events, read_metrics
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, Tracker, warn
 
-__all__ = ["RunContext", "Tracker", "Trackers", "check", "make_trackers", "read_events", "read_metrics"]
+__all__ = [
+    "RunContext",
+    "Tracker",
+    "Trackers",
+    "check",
+    "make_trackers",
+    "notes_on",
+    "read_events",
+    "read_metrics",
+    "settled",
+]
 
 
 def make_trackers(config: Config, run: Path, *, rank: int, resumed_from: int = 0) -> Trackers:
@@ -33,6 +43,19 @@ def check(config: Config) -> None:
     for one in trackers_on(config.tracker):
         if one.check is not None:
             imported(one.check)(config)
+
+
+def settled(config: Config, before: Config | None = None) -> Config:
+    """The configuration with what the trackers take from their surroundings. before: that of a run which goes on."""
+    for one in trackers_on(config.tracker):
+        if one.settle is not None:
+            config = imported(one.settle)(config, before)
+    return config
+
+
+def notes_on(config: Config) -> list[str]:
+    """What the trackers say of a configuration that is frozen, a line each."""
+    return [line for one in trackers_on(config.tracker) if one.notes for line in imported(one.notes)(config)]
 
 
 class Trackers:

@@ -106,8 +106,9 @@ class ConsoleTracker:
             if (below := held_out.below_unigram) is not None:
                 said[-1] += f" ({abs(below):.0%} {'below' if below >= 0 else 'above'} unigram)"
         self._print(", ".join(said))
-        width = max(map(len, summary), default=0)
-        for name, value in summary.items():
+        rest = {name: value for name, value in summary.items() if name != "step"}  # which the line above says
+        width = max(map(len, rest), default=0)
+        for name, value in rest.items():
             self._print(f"  {name:<{width}}  {_value(value)}")
 
     # What is shown

@@ -10,6 +10,7 @@ import contextlib
 import json
 import queue
 import secrets
+import shlex
 import subprocess
 import sys
 import threading
@@ -23,9 +24,12 @@ from trainer.books.run_length import run_tokens
 from trainer.config import Config
 from trainer.trackers import wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
-from trainer.trackers.tracker import RunContext, due, say, warn
+from trainer.trackers.tracker import RunContext, due, warn
+from trainer.trackers.wandb_variables import group_of, leave_to_configuration, project_of, told
+from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
 
+ID = Path("wandb", "id")  # in a run's folder
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
 FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
 GIB = 2**30
@@ -82,7 +86,7 @@ class WandbTracker:
         self._queue.put(None)
         self._worker.join(2)
         if self._worker.is_alive():
-            say(f"waiting for W&B, {self._finish_seconds:.0f} s at most")
+            told(f"waiting for W&B, {self._finish_seconds:.0f} s at most")
             self._worker.join(self._finish_seconds + 3)
         if self._worker.is_alive():
             self._given_up = True
@@ -110,11 +114,12 @@ class WandbTracker:
             warn(f"wandb: {_brief(error)}; the run goes on without it")
         _tear_down()
         if self._offline_folder:
-            say(f"upload to W&B with: wandb sync {self._offline_folder}")
+            told(f"upload to W&B with: {sync_line(self._offline_folder, self._context.config)}")
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
         wandb_server.tidy_environment()
+        leave_to_configuration(self._context.config)
         mode, reason = wandb_server.choose_mode(self._config.wandb)
         if mode == "disabled":
             self._given_up = True
@@ -122,7 +127,7 @@ class WandbTracker:
         if mode == "online":
             try:
                 run = self._init("online")
-                say(f"W&B run {run.url}")
+                told(f"W&B run {run.url}")
                 return run
             except Exception as error:  # refused key, dead server, whatever else
                 reason = _brief(error)
@@ -135,7 +140,11 @@ class WandbTracker:
 
     def _init(self, mode: Literal["online", "offline"]) -> Any:
         context, config = self._context, self._context.config
-        logged_before = last_logged_step(self._folder) if mode == "offline" else 0
+        logged_before = (
+            last_logged_step(files_of(self._folder, config), run_id(self._folder, self._config.run_id))
+            if mode == "offline"
+            else 0
+        )
         facts = {"science_hash": config.science_hash(), **_facts(context)}
         run = begin(self._folder, config, mode, self._finish_seconds, {**config.model_dump(mode="json"), **facts})
         for axis in AXES:
@@ -168,18 +177,20 @@ def begin(
     """Start or continue the W&B run of a run folder. Raises what the client raises, after INIT_SECONDS at most."""
     import wandb
 
-    tracker = config.tracker
+    tracker, goes_on = config.tracker, (folder / ID).is_file()
     wandb.setup(settings=wandb.Settings(silent=True))  # what there is to say is said here
     return wandb.init(
-        id=run_id(folder),
-        resume="allow",
+        id=run_id(folder, tracker.run_id),
+        resume="allow" if goes_on else tracker.resume or "allow",
         mode=mode,
-        dir=folder,
-        project=tracker.project,
+        dir=files_of(folder, config).parent,
+        project=project_of(config),
         entity=tracker.entity,
         tags=list(tracker.tags) or None,
-        name=folder.name,
-        group=config.experiment,
+        name=tracker.name or folder.name,
+        group=group_of(config),
+        job_type=tracker.job_type,
+        notes=tracker.notes,
         config=facts,
         settings=wandb.Settings(
             silent=True,
@@ -191,6 +202,13 @@ def begin(
             finish_timeout_raises=True,
         ),
     )
+
+
+def sync_line(files: str, config: Config) -> str:
+    """The line for a shell that uploads what was logged offline."""
+    url = config.tracker.base_url
+    line = command_line("sync", files, program="wandb")
+    return line if url is None else f"WANDB_BASE_URL={shlex.quote(url)} {line}"
 
 
 def _tear_down() -> None:
@@ -262,30 +280,40 @@ def _facts(context: RunContext) -> dict[str, Any]:
     }
 
 
-def run_id(folder: Path) -> str:
-    """The W&B id of a run folder: drawn once and kept in it, so that every attempt continues the same W&B run.
+def run_id(folder: Path, wanted: str | None = None) -> str:
+    """The W&B id of a run folder: as wanted, else drawn, and kept in it, so that every attempt continues the same W&B
+    run.
 
     It is not derived from the folder's name: a name that is used again, here or on another machine, is another run.
     """
-    path = folder / "wandb" / "id"
-    if path.exists():
-        return path.read_text().strip()
+    path = folder / ID
+    kept = path.read_text().strip() if path.exists() else None
+    if kept is not None and wanted in (None, kept):
+        return kept
     path.parent.mkdir(exist_ok=True)
-    drawn = secrets.token_hex(6)
+    chosen = wanted or secrets.token_hex(6)
     aside = path.with_name("id.part")
-    aside.write_text(drawn + "\n")
+    aside.write_text(chosen + "\n")
     aside.replace(path)
-    return drawn
+    return chosen
 
 
-def last_logged_step(folder: Path) -> int:
+def files_of(folder: Path, config: Config) -> Path:
+    """Where the client keeps its files of this run: `wandb` in tracker.dir, else in the run's folder."""
+    below = folder if config.tracker.dir is None else Path(config.tracker.dir).expanduser().absolute()
+    with contextlib.suppress(OSError):  # then the client takes a folder of its own, and says which in `sync_dir`
+        below.mkdir(parents=True, exist_ok=True)
+    return below / "wandb"
+
+
+def last_logged_step(files: Path, run: str) -> int:
     """Last step that an earlier attempt left in this run's W&B files; 0 if there is none.
 
     `wandb sync` sends the folders of all attempts one after another, and moves a step that it has already sent to the
     next free number: so no attempt may log a step again.
     """
     tool = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--summary", "--json"]
-    written = [path.parent for path in (folder / "wandb").glob("*run-*/*.wandb")]
+    written = [path.parent for path in files.glob(f"*run-*-{run}/*.wandb")]
     for attempt in sorted(written, key=lambda path: path.stat().st_mtime, reverse=True):
         done = subprocess.run([*tool, str(attempt)], capture_output=True, text=True, timeout=60, check=False)
         with contextlib.suppress(ValueError):

@@ -16,9 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer.config import Config
+from trainer.trackers.wandb_variables import is_set
 from trainer.utils.errors import UserError
 
 ANSWER_SECONDS = 2.0
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 SAAS_HOST = "api.wandb.ai"  # `wandb login` has long stored keys under this name
 
 
@@ -35,23 +37,25 @@ def tidy_environment() -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
-def base_url() -> str:
-    """The server that the client would use: $WANDB_BASE_URL, the user's settings file, or the client's default."""
-    if url := os.environ.get("WANDB_BASE_URL") or _user_setting("base_url"):
+def base_url(stated: str | None = None) -> str:
+    """The server that the client would use: tracker.base_url, $WANDB_BASE_URL, the user's settings file, or the
+    client's default."""
+    if url := stated or os.environ.get("WANDB_BASE_URL") or _user_setting("base_url"):
         return url.rstrip("/")
     import wandb
 
     return str(wandb.Settings().base_url).rstrip("/")
 
 
-def keys(url: str) -> list[str]:
-    """Every API key that the client might use for this server, best first; empty without any."""
-    found = [os.environ.get("WANDB_API_KEY"), _netrc_password(url), _user_setting("api_key")]
+def keys(url: str, *, stated: bool = False) -> list[str]:
+    """Every API key that the client might use for this server, best first; empty without any. stated: somebody chose
+    the server, so that a key of another one does not do."""
+    found = [os.environ.get("WANDB_API_KEY"), _netrc_password(url, stated), _user_setting("api_key")]
     return [key for key in found if key]
 
 
-def has_credentials(url: str) -> bool:
-    return bool(keys(url) or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
+def has_credentials(url: str, *, stated: bool = False) -> bool:
+    return bool(keys(url, stated=stated) or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
 
 
 def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
@@ -74,15 +78,16 @@ def answers(url: str, seconds: float = ANSWER_SECONDS) -> bool:
     return answered.is_set()
 
 
-def choose_mode(wanted: str) -> tuple[str, str]:
-    """online, offline or disabled for tracker.wandb, and the reason where online was hoped for and is not."""
+def choose_mode(wanted: str, server: str | None = None) -> tuple[str, str]:
+    """online, offline or disabled for tracker.wandb, and the reason where online was hoped for and is not. server:
+    tracker.base_url."""
     if wanted == "auto":
-        wanted = os.environ.get("WANDB_MODE", "auto")
-        wanted = wanted if wanted in ("online", "offline", "disabled") else "auto"
+        asked = os.environ.get("WANDB_MODE", "").strip().lower()
+        wanted = "disabled" if is_set("WANDB_DISABLED") else MODES.get(asked, "auto")
     if wanted in ("offline", "disabled"):
         return wanted, ""
-    url = base_url()
-    if not has_credentials(url):
+    url = base_url(server)
+    if not has_credentials(url, stated=server is not None):
         return "offline", f"no API key for {host(url)}"
     if not answers(url):
         return "offline", f"{host(url)} does not answer"
@@ -94,7 +99,7 @@ def check(config: Config) -> None:
     if config.tracker.wandb != "online":
         return
     tidy_environment()
-    mode, reason = choose_mode("online")
+    mode, reason = choose_mode("online", config.tracker.base_url)
     if mode != "online":
         raise UserError(
             f"tracker.wandb: online was asked for, but {reason}; use tracker.wandb=auto (offline when it must be), "
@@ -136,11 +141,11 @@ def _netrc() -> netrc.netrc | None:
     return None
 
 
-def _netrc_password(url: str) -> str | None:
+def _netrc_password(url: str, stated: bool) -> str | None:
     file = _netrc()
     if file is None:
         return None
-    names = [host(url)] if os.environ.get("WANDB_BASE_URL") else [host(url), SAAS_HOST]
+    names = [host(url)] if stated or os.environ.get("WANDB_BASE_URL") else [host(url), SAAS_HOST]
     for name in names:
         if name in file.hosts and file.hosts[name][2]:
             return file.hosts[name][2]

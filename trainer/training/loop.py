@@ -14,7 +14,7 @@ import torch
 
 from trainer.books import memory, parameters
 from trainer.books.layout import checkpoint_bytes, micro_batch
-from trainer.books.run_length import known_steps
+from trainer.books.run_length import known_steps, warmup_steps
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
@@ -35,7 +35,7 @@ from trainer.training.faults.watchdog import Watchdog
 from trainer.training.hooks import Hook, StepResult, hooks_of
 from trainer.training.host_notes import host_notes
 from trainer.training.initial_weights import parent_weights
-from trainer.training.lr_schedule import expected_steps, learning_rate, warmup_steps
+from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.step_metrics import StepMetrics

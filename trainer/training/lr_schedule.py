@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from trainer.books.run_length import warmup_steps
 from trainer.config import OptimConfig
 from trainer.descriptions.schedules import SCHEDULES
 
@@ -18,14 +19,6 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
         return optim.lr * (step + 1) / warmup
     share: float = SCHEDULES.implementation(optim.schedule)(optim, step, warmup, total_steps)
     return optim.lr * share
-
-
-def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
-    """Updates in which the rate rises: as stated, else a tenth of the run, but no more than 2,000."""
-    schedule = SCHEDULES[optim.schedule]
-    if schedule.warms_up:
-        return schedule.warmup_steps(optim, total_steps)
-    return optim.warmup_steps if optim.warmup_steps is not None else min(total_steps // 10, 2000)
 
 
 def expected_steps(step: int, used: float) -> int:

@@ -21,7 +21,7 @@ from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
-from trainer.training.faults.reporting import lost_a_peer
+from trainer.training.faults.reporting import cause_of
 from trainer.training.hooks import Hook, StepResult
 
 
@@ -40,7 +40,7 @@ class StepMetrics(Hook):
     ) -> None:
         """`step` is the number of steps that were finished before this attempt."""
         self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
-        self.run = folder.path
+        self.run, self._folder = folder.path, folder
         self.curriculum = config.curriculum
         self.flop_per_step = {
             length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
@@ -162,7 +162,8 @@ class StepMetrics(Hook):
         if self.world.is_first:
             first = batch * self.config.optim.batch_size
             where = examples.where(first, first + self.config.optim.batch_size)
-            text = f"{text} (batch {batch}: isoflop data show step={batch})"
+            shown = self._folder.command("data", "show", str(self.run), f"step={batch}")
+            text = f"{text} (batch {batch}: {shown})"
             self.event(name, step, text, batch=batch, first_sample=first, documents=where)
 
     @contextlib.contextmanager
@@ -175,14 +176,12 @@ class StepMetrics(Hook):
             raise
 
     def _lost(self, step: int, error: BaseException) -> None:
-        rank, lines = self.world.rank, str(error).strip().splitlines()
-        cause = ": ".join([type(error).__name__, *lines[-1:]])
-        sign = lost_a_peer(cause)
-        text = f"rank {rank} lost another rank ({sign})" if sign else f"rank {rank}: {cause}"
-        event = Event("lost", time.time(), step, f"{text}; this attempt ends", {"rank": rank}, self.attempt)
+        rank = self.world.rank
+        text, from_peer = cause_of(rank, error)
+        event = Event("lost", time.time(), step, text, {"rank": rank}, self.attempt)
         if self.world.is_first:
             self.trackers.event(event)
-        elif not sign:
+        elif not from_peer:
             append_event(self.run, event)
 
     def closed(self, status: str, step: int, text: str) -> None:

@@ -49,7 +49,7 @@ finish() {
     esac
     state=$(scontrol -o show job "$SLURM_JOB_ID" | tr ' ' '\n' | sed -n 's/^JobState=//p')
     if [ "$attempt" -ge 10 ]; then
-        echo "isoflop: $why; launch.requeues=10 are used up" >&2
+        printf 'isoflop: %s; launch.requeues=10 are used up; go on with: cd %q && isoflop launch resume=%q\n' "$why" "$PWD" "$run" >&2
     elif [ "$state" = RUNNING ]; then
         echo "isoflop: $why; back into the queue" >&2
         scontrol requeue "$SLURM_JOB_ID"

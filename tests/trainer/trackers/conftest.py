@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +18,10 @@ import pytest
 from trainer.config import Config
 from trainer.trackers import RunContext
 from trainer.trackers.records import EvaluationRecord, StepRecord
+
+LOOP = Path(__file__).with_name("fake_loop.py")
+KEY = "0123456789abcdef0123456789abcdef01234567"  # of the right form, of no account
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -88,6 +95,7 @@ class WandbServer:
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.configs: list[dict[str, Any]] = []
         self.exit_codes: list[int] = []
+        self.upserts: list[dict[str, Any]] = []  # what the client says of a run: its project, group, name ...
         self.hang = threading.Event()  # when set, GraphQL and the file stream no longer answer
         self.dead = False
         self.refuse = False  # answer every GraphQL request with 401
@@ -172,6 +180,7 @@ class WandbServer:
             }
             return {"model": {"id": "m", "name": "isoflop", "entity": {"id": "e", "name": "tester"}, "bucket": bucket}}
         if operation == "UpsertBucket":
+            self.upserts.append(variables)
             if variables.get("config"):
                 self.configs.append(json.loads(variables["config"]))
             bucket = {
@@ -214,3 +223,30 @@ def wandb_server() -> Iterator[WandbServer]:
     server = WandbServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    folder = tmp_path / "runs" / "experiment" / "run-1"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def loop(tmp_path, run) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the fake loop as a process of its own, with no W&B settings but those given."""
+
+    def start(*arguments: str, url: str | None = None, key: str | None = KEY, **environment: str):
+        env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+        env |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "no_proxy": "127.0.0.1"}
+        env["PYTHONPATH"] = str(ROOT)
+        env |= {"WANDB_BASE_URL": url} if url else {}
+        env |= {"WANDB_API_KEY": key} if key else {}
+        command = [sys.executable, str(LOOP), str(run), *arguments]
+        done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert KEY not in done.stdout + done.stderr
+        return done
+
+    return start

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
 
-from trainer.config import Config
-from trainer.trackers import RunContext, make_trackers, wandb
+from trainer.config import Config, load
+from trainer.trackers import RunContext, make_trackers, notes_on, settled, wandb
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--resumed-from", type=int, default=0)
     parser.add_argument("--attempt", type=int, default=0)
     parser.add_argument("--wandb", default="disabled")
+    parser.add_argument("--tracker", type=json.loads, default={}, help="more keys of the group")
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--finish-seconds", type=float, default=20.0)
     given = parser.parse_args()
@@ -28,8 +30,11 @@ def main() -> None:
         wandb.FINISH_SECONDS = given.finish_seconds
 
     tracker: dict[str, Any] = {"wandb": given.wandb, "every_steps": given.every}
-    config = Config.model_validate({"tracker": tracker, "budget": {"steps": max(given.steps, 50)}})
+    config = Config.model_validate({"tracker": {**tracker, **given.tracker}, "budget": {"steps": max(given.steps, 50)}})
     run = given.run
+    config = settled(config, load(run / "config.yaml") if (run / "config.yaml").is_file() else None)
+    print("\n".join(notes_on(config)))
+    (run / "config.yaml").write_text(config.to_yaml())
     trackers = make_trackers(config, run, rank=0, resumed_from=given.resumed_from)
     trackers.start(RunContext(config, run, given.steps, 4_200_000, 1, given.resumed_from, given.attempt))
     begin = time.perf_counter()

@@ -32,7 +32,7 @@ def run_plain(context, make_step, make_evaluation, steps, **config) -> list[str]
         if step % 10 == 0:
             tracker.evaluation(make_evaluation(step))
     tracker.event(Event("checkpoint", 0.0, 20, "checkpoint saved"))
-    tracker.finish("finished", {"tokens": 20000, "kWh": None, "hours": 0.123456789})
+    tracker.finish("finished", {"step": 20, "tokens": 20000, "kWh": None, "hours": 0.123456789})
     return out.getvalue().splitlines()
 
 

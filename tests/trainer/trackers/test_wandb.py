@@ -15,44 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.trainer.trackers.conftest import KEY, LOOP, ROOT
 from trainer.books import flops
 from trainer.books.budget import price_of
 from trainer.books.run_length import run_tokens
 from trainer.config import Config
 from trainer.trackers.wandb import cost_metrics, evaluation_metrics, run_id, step_metrics
 
-LOOP = Path(__file__).with_name("fake_loop.py")
-KEY = "0123456789abcdef0123456789abcdef01234567"  # of the right form, of no account
-ROOT = Path(__file__).parents[3]
-
 Loop = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(tmp_path) -> Path:
-    folder = tmp_path / "runs" / "experiment" / "run-1"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def loop(tmp_path, run) -> Loop:
-    """Runs the fake loop as a process of its own, with no W&B settings but those given."""
-
-    def start(*arguments: str, url: str | None = None, key: str | None = KEY, **environment: str):
-        env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-        env |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "no_proxy": "127.0.0.1"}
-        env["PYTHONPATH"] = str(ROOT)
-        env |= {"WANDB_BASE_URL": url} if url else {}
-        env |= {"WANDB_API_KEY": key} if key else {}
-        command = [sys.executable, str(LOOP), str(run), *arguments]
-        done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=100, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-        assert KEY not in done.stdout + done.stderr
-        return done
-
-    return start
 
 
 def offline_history(run: Path) -> list[dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -119,10 +120,15 @@ def test_from_three_ranks_at_stage_3_back_to_one(undisturbed: Path, isoflop: Any
     assert_same_curve(run, undisturbed)
 
 
-def test_term_saves_and_exits_75_then_the_same_command_goes_on(
-    undisturbed: Path, isoflop: Any, tiny: list[str]
+def test_term_saves_and_exits_75_then_the_printed_line_goes_on(
+    undisturbed: Path, isoflop: Any, tiny: list[str], corpus: Path
 ) -> None:
-    words = isoflop.arguments("train", *tiny, "run.id=stopped", "checkpoint.every_steps=null")
+    """It is run in a new shell and another folder, of a run whose root has a space and a quote in its name and whose
+    text is named from the folder where it was started."""
+    text = f"data.path={os.path.relpath(corpus, isoflop.folder)}"
+    words = isoflop.arguments(
+        "train", *tiny, text, "run.id=stopped", "checkpoint.every_steps=null", """run.root="it's mine\""""
+    )
     process = subprocess.Popen(words, cwd=isoflop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -131,10 +137,11 @@ def test_term_saves_and_exits_75_then_the_same_command_goes_on(
             break
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
-    assert "go on with: isoflop train resume=" in err
-    result = isoflop("train", *tiny, "run.id=stopped", "checkpoint.every_steps=null")
+    (printed,) = re.findall("go on with: (.*)", err)
+    shell = ["env", "-i", f"HOME={isoflop.folder}", "PATH=/usr/bin:/bin", "/bin/sh", "-c", printed]
+    result = subprocess.run(shell, cwd="/", capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert_same_bits(isoflop.folder / "runs" / "llama-mini-causal-text" / "stopped", undisturbed)
+    assert_same_bits(isoflop.folder / "it's mine" / "llama-mini-causal-text" / "stopped", undisturbed)
 
 
 def test_kill_9_while_a_checkpoint_is_written(isoflop: Any, tiny: list[str]) -> None:

@@ -17,6 +17,10 @@ class TrackerDescription(Description):
     prints: ClassVar[bool] = False  # whether it tells the person at the terminal how the run goes
     check: ClassVar[str | None] = None  # "module:function", called with the Config before a run starts: UserError
     publish: ClassVar[str | None] = None  # "module:function", called with the RunData once its report is written
+    # "module:function", called with the Config and that of the run which goes on, or None: the Config to freeze
+    settle: ClassVar[str | None] = None
+    notes: ClassVar[str | None] = None  # "module:function", called with the Config that is frozen: lines to print
+    of_one_run: ClassVar[tuple[str, ...]] = ()  # own keys that name one run, and are not those of a run made from it
 
     @classmethod
     def faults(cls) -> list[str]:

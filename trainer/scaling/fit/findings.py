@@ -71,7 +71,8 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
     laws, refused = _which(table)
     sizes = np.unique(table.column("parameters"))
     if not laws:
-        raise UserError(f"nothing can be fitted ({len(table.runs)} runs, {len(sizes)} sizes): {refused['chinchilla']}")
+        runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
+        raise UserError(f"nothing can be fitted ({runs}): {refused['chinchilla']}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     weights = resample(table, replicates, seed)
     fitted: dict[Form, Law] = {}

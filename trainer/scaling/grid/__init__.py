@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
 from trainer.scaling.sweep import check_folders, check_jobs, finished, run_all, warm_up
+from trainer.trackers.wandb_variables import forget_names_of_one_run
+from trainer.utils.command_line import same_again
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED
 
@@ -41,6 +44,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     from trainer.run.start import prepare_with_progress, start
 
     check_jobs(jobs)
+    forget_names_of_one_run()
     grid, trained = planned_grid(words)
     folder = trained[0].run.folder.path.parent
     out = out or folder
@@ -59,10 +63,10 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
         failures += more
         _score_what_was_left(tuned)
     if stopped:
-        print("isoflop: stopped before the end; the same command goes on", file=sys.stderr)
+        print(f"isoflop: stopped before the end; go on with: {same_again()}", file=sys.stderr)
         return STOPPED
     results = read_results(grid, trained, tuned)
-    command = " ".join(["isoflop grid", *words])
+    command = shlex.join(["isoflop", "grid", *words])
     write_results(results, out, command)
     print(json.dumps(results_json(results), indent=1) if as_json else format_results(results))
     for failure in failures:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from trainer.training.faults.signals import LAUNCHED
+from trainer.utils.errors import UserError
 
 FAR = 3600  # seconds
 
@@ -35,6 +36,15 @@ def report_failure(text: str, *, user: bool = False) -> None:
         print(f"isoflop: rank {os.environ.get('RANK', 0)} lost another rank", file=sys.stderr, flush=True)
     else:
         print(text, file=sys.stderr, flush=True)
+
+
+def cause_of(rank: int, error: BaseException) -> tuple[str, bool]:
+    """What the logbook says of an error that ended an attempt, and whether the cause is another rank's."""
+    lines = str(error).strip().splitlines()
+    cause = "; ".join(lines) if isinstance(error, UserError) else ": ".join([type(error).__name__, *lines[-1:]])
+    sign = lost_a_peer(cause)
+    text = f"rank {rank} lost another rank ({sign})" if sign else f"rank {rank}: {cause}"
+    return f"{text}; this attempt ends", sign is not None
 
 
 SIGNS = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shlex
 import signal
 import sys
 import time
@@ -111,10 +110,9 @@ def interrupted(error: KeyboardInterrupt) -> int:
 
 def go_on_with(run: Path, verb: str = "train") -> str:
     """What to tell of a run that was stopped."""
-    from trainer.plugins import named_again  # not above: this module is read before everything else
+    from trainer.run_folder import RunFolder  # not above: this module is read before everything else
 
-    words = shlex.join([f"resume={run}", *named_again()])
-    return f"stopped before the end; go on with: isoflop {verb} {words}"
+    return f"stopped before the end; go on with: {RunFolder(run).command(verb, f'resume={run}')}"
 
 
 @contextlib.contextmanager

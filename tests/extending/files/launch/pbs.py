@@ -13,6 +13,7 @@ from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import quote
 from launch.records import write_launch
 from trainer.config import Config
+from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -38,7 +39,7 @@ class PbsLauncher(Launcher):
             write_atomic(path, text)
         job = _said(*plan.commands[0].words).strip()
         write_launch(folder, config.launch.name, jobs=(job,))
-        print(f"submitted job {job}; isoflop status {run.parent.parent}")
+        print(f"submitted job {job}; {command_line('status', str(run.parent.parent))}")
         return 0
 
     def is_job(self, word: str) -> bool:
