@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.compose import change, differences
-from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
+from trainer.config import BudgetConfig, Config, InitConfig, OptimConfig, RunConfig, TaskConfig, TokenizerConfig
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, classes, longest, open_task
 from trainer.utils.errors import UserError
@@ -34,6 +34,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "budget": BudgetConfig(steps=1),
             "run": RunConfig(root=before.run.root, cache=before.run.cache),
             "task": TaskConfig(),
+            "init": InitConfig(),
         }
     )
     if not any(word.startswith(("task=", "task.kind=")) for word in words):
