@@ -32,6 +32,9 @@ FREE = {
 }
 
 
+FOLLOW = ("kv_heads", "head_size", "ffn_width", "embedding_width")  # from others, where they are null
+
+
 def compose(texts: Iterable[str]) -> Config:
     """The configuration that these overrides describe, checked in full; with `init` among them, of a run that begins
     from another one's weights. Raises UserError with every error at once."""
@@ -158,20 +161,22 @@ def _same_tokenizer(config: Config, parent: Parent) -> bool:
 
 def _contradictions(parent: Parent, given: Given) -> list[str]:
     """A line for each given key of the model that is not what the parent's weights are of."""
-    before, wanted = _resolved(parent.config.model), _wanted_model(given)
-    whose = f"the weights of init={parent.folder.path}"
+    model, wanted = parent.config.model, _wanted_model(given)
+    whose, before = f"the weights of init={parent.folder.path}", _resolved(model)
     wrong = []
     if wanted.pop("size", None) is not None:
         wrong.append(f"model.size: {whose} have their size already; leave it out")
-    for name, value in wanted.items():
-        if name not in FREE and value != before.get(name) and value != getattr(parent.config.model, name, None):
-            wrong.append(f"model.{name}: {value!r} given, {whose} have {before.get(name)!r}")
-    rows, longest = parent.config.model.position_offset, parent.config.max_length
-    if parent.config.model.position == "learned" and wanted.get("max_length") not in (None, longest):
-        wrong.append(
-            f"model.max_length: {wanted['max_length']!r} given, {whose} have {longest} learned positions"
-            + (f" behind {rows} unused rows" if rows else "")
-        )
+    bound = {name: value for name, value in wanted.items() if name in before and name not in FREE}
+    other = {name for name, value in bound.items() if value not in (before[name], getattr(model, name))}
+    stated = given.data.get("model") or {}
+    if other & {"width", "heads", "gated"}:  # what follows from these is no line of its own
+        other -= {name for name in FOLLOW if stated.get(name) is None}
+    wrong += [
+        f"model.{name}: {wanted[name]!r} given, {whose} have {before[name]!r}" for name in wanted if name in other
+    ]
+    longest = parent.config.max_length
+    if model.position == "learned" and wanted.get("max_length") not in (None, longest):
+        wrong.append(f"model.max_length: {wanted['max_length']!r} given, {whose} have {longest} learned positions")
     return wrong
 
 

@@ -9,6 +9,7 @@ from trainer.compose.composition import ROWS, flat, prefixes
 from trainer.compose.continued import TAKEN_OVER, compose
 from trainer.compose.overrides import parse
 from trainer.compose.reading import origins, read
+from trainer.compose.sources import PACKAGE
 
 
 def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
@@ -21,11 +22,13 @@ def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
     groups_said = config.model_dump(mode="json", exclude=None if config.init.given else {"init"})
     plain = {name: part for name, part in groups_said.items() if part != {}}  # whose keys are all those of plugins
     composed = flat(read(parse(texts)))
+    chosen = {one.key for one in parse(texts)}
+    taken = {group for group in TAKEN_OVER if config.init.given and group not in chosen}
     rows = []
     for key, value in flat(plain).items():
         origin = next((said[part] for part in prefixes(key) if part in said), None)
-        if config.init.given and key.split(".")[0] in TAKEN_OVER and value != composed.get(key, value):
-            rows.append((key, value, "init: as the run that it begins from"))
+        if key.split(".")[0] in taken and (origin is None or origin.layer == PACKAGE):
+            rows.append((key, value, f"init: as {config.init.run}"))
         elif key == ROWS and value != composed.get(key):
             rows.append((key, value, "null: the pieces of tokenizer.path, rounded up to 64"))
         elif origin is None:

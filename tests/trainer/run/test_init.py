@@ -73,6 +73,8 @@ def test_it_begins_where_its_parent_ended(home, parent, words):
     assert own["planned"]["data"]["steps"] == 1 and any("made/parent" in note for note in own["notes"])
     assert "weights of made/parent at step 8" in (run / "card.md").read_text()
     assert any(json.loads(line)["name"] == "init" for line in (run / "events.jsonl").read_text().splitlines())
+    task = ["task.kind=text", f"task.train={run / 'metrics.jsonl'}", "task.text=[kind]", "task.answer=[kind]"]
+    assert not composed([f"from={run}", *task])[0].init.given  # a tuned run begins from task.parent
     line = json.loads((run.parent.parent / "ledger.jsonl").read_text().splitlines()[-1])
     assert line["init"] == {"run": "made/parent", "step": 8, "weights": lineage["weights"]}
 
@@ -216,6 +218,8 @@ def test_more_rows_for_the_same_tokenizer(parent, words):
         (["init=PARENT", "task=swapped"], "init: begins pre-training anew; isoflop finetune"),
         (["init=PARENT", "resume=PARENT"], "init: a run that is resumed has its weights already"),
         (["init=PARENT", "from=PARENT", "task=swapped"], "init: a run that is tuned begins from those weights"),
+        (["init=PARENT", "model.dept=3"], "model.dept: no such key (did you mean 'model.depth'?)"),
+        (["init=PARENT", "model=[a]"], "model"),
         (["init=PARENT", "optim.lrr=1"], "optim.lrr: no such key (did you mean 'optim.lr'?)"),
         (["init=PARENT", "seed=1,2"], "seed=1,2: several values need -m"),
     ],
@@ -241,6 +245,12 @@ def test_all_contradictions_at_once(parent, words):
         composed([f"init={parent}", *words, "model.width=64", "model.depth=3", "optim.lr=-1", "model.gated=false"])
     keys = [line.partition(":")[0] for line in str(error.value).splitlines()]
     assert sorted(keys) == ["model.depth", "model.gated", "model.width", "optim.lr"]
+    same = ["model=llama-mini", "model.depth=2", "model.width=32"]
+    assert compose([f"init={parent}", *words, *same]).model == compose([f"init={parent}", *words]).model
+    with pytest.raises(UserError) as error:
+        compose([f"init={parent}", *words, "model=gpt-mini"])
+    keys = [line.partition(":")[0] for line in str(error.value).splitlines()]
+    assert {"model.depth", "model.width", "model.gated", "model.position"} <= {*keys} and "model.ffn_width" not in keys
 
 
 def test_learned_positions_end_where_they_end(untrained):

@@ -107,14 +107,16 @@ def _curve(run_data: RunData) -> Curve | None:
 
 
 def _origin(run_data: RunData) -> tuple[tuple[str, str], ...]:
-    """Tokens, tokenizer, objective and numerics, in words that differ where they differ."""
+    """Tokens, tokenizer, objective, numerics and weights of another run that it began from, in words that differ where
+    they differ."""
     science = run_data.config.science()
     corpus = {name: value for name, value in science["data"].items() if name != "sequence_length"}
     attempts = read_json(run_data.run / "environment.json")
     prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
     data = f"{science['data']['name']} {prints[-1][:12]}" if prints else _brief(corpus)
     learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
-    return ("data", data), *learned, ("numerics", run_data.numerics)
+    first = [("first weights", science["init"]["weights"][:12])] if "init" in science else []
+    return ("data", data), *learned, ("numerics", run_data.numerics), *first
 
 
 def _brief(section: dict[str, Any]) -> str:
