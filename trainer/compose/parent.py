@@ -68,7 +68,7 @@ def _run(name: str) -> RunFolder:
         step = path.name.removeprefix("step-").lstrip("0") or "0"
         raise UserError(f"init: {name} is a checkpoint; name its run: init={path.parent.parent}@{step}")
     if name.startswith("hub:") or (not (path / "config.yaml").is_file() and _is_of_transformers(path)):
-        raise UserError(f"init: {name} is no run yet; isoflop import {name} <folder> makes one, then init=<folder>")
+        raise UserError(f"init: {name} is no run yet; isoflop import {name} to=<folder> makes one, then init=<folder>")
     if path.is_file():
         raise UserError(f"init: {name} is a file; name the folder of a run")
     try:

@@ -204,7 +204,7 @@ def test_more_rows_for_the_same_tokenizer(parent, words):
     [
         (["init="], "init: name a run"),
         (["init=nowhere"], "init: nowhere: no run folder of that name"),
-        (["init=hub:gpt2"], "init: hub:gpt2 is no run yet; isoflop import hub:gpt2 <folder> makes one"),
+        (["init=hub:gpt2"], "init: hub:gpt2 is no run yet; isoflop import hub:gpt2 to=<folder> makes one"),
         (["init=TRANSFORMERS"], "is no run yet; isoflop import"),
         (["init=PARENT/config.yaml"], "is a file; name the folder of a run"),
         (["init=PARENT/checkpoints/step-00000004"], "is a checkpoint; name its run: init=PARENT@4"),
