@@ -9,13 +9,14 @@ from typing import Any
 from trainer.books.records import read_json
 from trainer.config import Config
 
+LINEAGE = ("run", "path", "step", "science_hash", "weights", "rows", "price", "lineage")  # keys of lineage.json
 SHOWN = (("machine", "device_hours", "device-hours"), ("energy", "kwh", "kWh"), ("carbon", "kgco2e", "kg CO2e"))
 
 
 def read_lineage(run: Path) -> dict[str, Any] | None:
-    """Whose weights a run began from; null where these were drawn."""
+    """Whose weights a run began from; null where these were drawn, and where the file is damaged."""
     lineage = read_json(run / "lineage.json")
-    return lineage if isinstance(lineage, dict) else None
+    return lineage if isinstance(lineage, dict) and lineage.keys() >= set(LINEAGE) else None
 
 
 def rows_text(rows: Mapping[str, int]) -> str:
@@ -25,7 +26,7 @@ def rows_text(rows: Mapping[str, int]) -> str:
 
 def initial_line(lineage: Mapping[str, Any]) -> str:
     """Whose weights a run began from, and what became of their rows."""
-    rows = lineage.get("rows")
+    rows = lineage["rows"]
     said = f"; {rows_text(rows)}" if rows else ""
     return f"weights of {lineage['run']} at step {lineage['step']}{said}"
 

@@ -16,7 +16,7 @@ from trainer.compose.overrides import Override, parse
 from trainer.compose.parent import Parent, file_digest, find_parent
 from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE
-from trainer.config import Config, InitConfig, ModelConfig, TokenizerConfig
+from trainer.config import Config, InitConfig, ModelConfig, SpecialIdsConfig, TokenizerConfig
 from trainer.config.tokenizer_file import with_rows
 from trainer.utils.errors import UserError
 
@@ -69,6 +69,9 @@ def _continued(given: Given) -> Config:
         same = _same_tokenizer(config, parent)
         if same and ROWS not in given.keys:
             config = _with_model(config, vocabulary=rows)
+        if same and config.tokenizer.special_ids == SpecialIdsConfig():
+            ids = {"special_ids": parent.config.tokenizer.special_ids}
+            config = config.model_copy(update={"tokenizer": config.tokenizer.model_copy(update=ids)})
         config = with_rows(config)
     except UserError as error:
         raise UserError("\n".join([*wrong, *str(error).splitlines()])) from None

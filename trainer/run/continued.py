@@ -30,7 +30,8 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
     Returns lines to show. Raises UserError where these weights are not there any more, or are of another model.
     """
     init = config.init
-    if not init.given or steps_in(folder.initial) or steps_in(folder.checkpoints):
+    made = folder.config.is_file() and (steps_in(folder.initial) or steps_in(folder.checkpoints))
+    if not init.given or made:
         return []
     if init.step is None or init.weights is None:
         raise UserError("init: names no checkpoint yet; isoflop.compose(['init=<run>', ...]) finds it")
@@ -50,8 +51,7 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
         "lineage": read_json(parent.lineage),  # of the parent itself
     }
     write_atomic(folder.lineage, json.dumps(lineage, indent=1))
-    if not folder.tokenizer.exists():
-        write_atomic(folder.tokenizer, tokenizer.read_bytes())
+    write_atomic(folder.tokenizer, tokenizer.read_bytes())  # the configuration may name the parent's
     facts = {"science": config.science_hash(), "data": source.fingerprint, "best": {}}
     save_weights(folder.initial, weights, facts)
     return [f"init: {initial_line(lineage)}"]

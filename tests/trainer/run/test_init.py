@@ -17,7 +17,7 @@ from trainer.data import Tokenizer
 from trainer.data.tokenizer import train
 from trainer.generation.loaded_model import load_model
 from trainer.run.continued import fitted
-from trainer.run.start import composed, described, ready
+from trainer.run.start import check_run, composed, described, ready, ready_config
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import open_weights, valid_checkpoints
 from trainer.utils.errors import UserError
@@ -131,7 +131,13 @@ def test_its_identity_is_in_the_weights_not_in_their_place(parent, words, tmp_pa
     assert compose(words).science_hash() not in (one.science_hash(), change(one, ["seed=1"]).science_hash())
     own_file = compose([f"init={parent}", *words, f"tokenizer.path={copy / 'tokenizer.model'}"])
     assert own_file.science_hash() == one.science_hash()
-    config, folder = ready([f"init={copy}", *words, f"run.root={tmp_path}", "run.id=moved"])
+    config = compose([f"init={copy}", *words, f"run.root={tmp_path}", "run.id=moved"])
+    stale = tmp_path / "next" / "moved" / "init" / "step-00000000"  # as of a command that was killed half-way
+    stale.mkdir(parents=True)
+    folder = ready_config(config)
+    assert open_weights(stale).manifest["science"] == config.science_hash()
+    written = stale.stat().st_mtime_ns
+    assert ready_config(config).path == folder.path and stale.stat().st_mtime_ns == written
     shutil.rmtree(copy)
     assert folder.load_config().science_hash() == config.science_hash() == one.science_hash()
 
@@ -277,5 +283,10 @@ def test_other_families(objective, untrained):
     config = compose([f"init={parent}"])
     assert config.objective == RunFolder(parent).load_config().objective
     taken, rows = fitted(weights(parent), config, config, parent / "tokenizer.model", parent / "tokenizer.model")
+    other, wrong = ("whole_word", "replaced_token") if objective == "masked_lm" else ("span_corruption", "causal")
+    assert check_run(compose([f"init={parent}", f"objective={other}"])) is None
+    with pytest.raises(UserError) as error:
+        check_run(compose([f"init={parent}", f"objective={wrong}"]))
+    assert len(str(error.value).splitlines()) == 1 and wrong in str(error.value)
     model = load_model(parent)[0]
     assert rows is None and all(torch.equal(taken[name], value) for name, value in model.named_parameters())
