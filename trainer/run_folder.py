@@ -42,6 +42,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.tokenizer = path / "tokenizer.model"
         self.hub = path / "hub"  # of an imported model: what its folder held beside the weights
+        self.initial = path / "init"  # of a run that began from another one's weights: these, as its model has them
+        self.lineage = path / "lineage.json"  # and whose they are
         self.logs = path / "logs"
         self._lock = path / ".lock"
 

@@ -9,6 +9,7 @@ from math import sqrt
 from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration
 from trainer.books.clock import run_seconds, step_seconds
+from trainer.books.continued import parents_price
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
@@ -75,7 +76,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
-    lines = (None if fitted.available is None else fitted.text, unused_rows(config))
+    lines = (None if fitted.available is None else fitted.text, unused_rows(config), parents_price(config))
     notes = tuple(line for line in lines if line is not None)
     return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes, fitted.to_json())
 

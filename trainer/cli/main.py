@@ -33,7 +33,7 @@ from trainer.utils.own_packages import ForeignPackage, require_own_packages
 USAGE = """\
 isoflop: pre-training at many sizes, with the price tag attached
 
-  isoflop train [key=value ...]         train; resume=<run> goes on with a run, -m trains one run per swept value
+  isoflop train [key=value ...]         train; resume=<run> goes on, init=<run> begins from its weights, -m: many runs
   isoflop launch [key=value ...]        the same on many nodes: launch=torchrun|slurm; --dry-run shows, -m is one array
   isoflop status [root]                 runs and jobs: state, step, tokens/s, price so far, last event
   isoflop cancel <run> ...              end a run: its SLURM jobs, or the process here, which saves first

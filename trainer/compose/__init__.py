@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.compose.composition import change, compose, compose_grid, compose_ladder, differences, explained
+from trainer.compose.composition import change, compose_grid, compose_ladder, differences
+from trainer.compose.continued import compose
+from trainer.compose.explaining import explained
 from trainer.compose.help import describe_grid, describe_keys, describe_ladder, values_of
 from trainer.compose.overrides import Override, parse, sweep
 from trainer.compose.sources import CONF, groups, searching

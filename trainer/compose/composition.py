@@ -36,7 +36,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     overrides = [override for override in overrides if not override.is_sweep]
     try:
         data = read(overrides)
-        said = origins(overrides) if _own_files(overrides) else {}
+        said = origins(overrides) if own_files(overrides) else {}
         wrong += _misplaced(said)
         data.pop(EXPERIMENT, None)
         _texts_as_written(data, said)
@@ -52,29 +52,6 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         raise UserError("\n".join(_by_place(str(error).splitlines(), said))) from None
 
 
-def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
-    """Every key of the configuration that these overrides describe, with its value and who said it.
-
-    Raises UserError as `compose`.
-    """
-    texts = list(texts)
-    groups_said, said = compose(texts).model_dump(mode="json"), origins(parse(texts))
-    plain = {name: part for name, part in groups_said.items() if part != {}}  # whose keys are all those of plugins
-    composed = flat(read(parse(texts)))
-    rows = []
-    for key, value in flat(plain).items():
-        origin = next((said[part] for part in _prefixes(key) if part in said), None)
-        if key == ROWS and value != composed.get(key):
-            rows.append((key, value, "null: the pieces of tokenizer.path, rounded up to 64"))
-        elif origin is None:
-            rows.append((key, value, "default"))
-        elif key in composed and composed[key] != value and value is None:
-            rows.append((key, value, "left out: another key stands in its place"))
-        else:
-            rows.append((key, value, str(origin)))
-    return rows
-
-
 def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value; an empty mapping is a value."""
     found: dict[str, Any] = {}
@@ -86,13 +63,13 @@ def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _prefixes(key: str) -> list[str]:
+def prefixes(key: str) -> list[str]:
     """The key and what it is part of, longest first."""
     parts = key.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
-def _own_files(overrides: Sequence[Override]) -> bool:
+def own_files(overrides: Sequence[Override]) -> bool:
     """Whether a file beside the package's may be part of the configuration."""
     return len(sources()) > 1 or any(one.file is not None or one.key == EXPERIMENT for one in overrides)
 
@@ -141,7 +118,7 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
     """A line about a key that a file of the user's sets, with that file and its line before it."""
     placed = []
     for line in lines:
-        origin = next((said[part] for part in _prefixes(line.partition(":")[0]) if part in said), None)
+        origin = next((said[part] for part in prefixes(line.partition(":")[0]) if part in said), None)
         theirs = origin is not None and origin.file is not None and origin.layer != PACKAGE
         placed.append(f"{origin.place}: {line}" if theirs and origin else line)
     return placed

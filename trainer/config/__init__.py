@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from trainer.config.curriculum import Curriculum, Stage
 from trainer.config.grid import GridConfig, GridRoot
+from trainer.config.init import InitConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
@@ -60,6 +61,7 @@ __all__ = [
     "GridConfig",
     "GridRoot",
     "HooksConfig",
+    "InitConfig",
     "KernelsConfig",
     "LadderConfig",
     "LadderRoot",

@@ -12,6 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum
+from trainer.config.init import Init, InitConfig
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
     CheckpointConfig,
@@ -43,7 +44,7 @@ from trainer.plugins import require
 from trainer.utils.errors import UserError
 from trainer.utils.schema import Section, identity, key
 
-SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task")
+SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task", "init")
 MACHINERY = (
     *("engine", "kernels", "launch", "faults", "machine", "site"),
     *("meter", "tracker", "hooks", "checkpoint", "evaluation", "run"),
@@ -62,6 +63,7 @@ class Config(Section):
     anomalies: AnomaliesConfig = AnomaliesConfig()
     seed: int = key(0, "of the weights, the data order and the noise", ge=0, lt=2**63)
     task: TaskConfig = TaskConfig()
+    init: Init = InitConfig()
 
     engine: EngineConfig = EngineConfig()
     kernels: KernelsConfig = KernelsConfig()
@@ -105,6 +107,8 @@ class Config(Section):
             wrong.append("data.path: data=text needs files, folders or globs, e.g. data.path=notes/*.txt")
         if self.data.name == "stdlib" and self.data.path:
             wrong.append("data.path: only data=text reads it; add data=text")
+        if self.task.kind is not None and self.init.given:
+            wrong.append("init: begins pre-training anew; isoflop finetune <run> task=... tunes the weights of a run")
         wrong += self._ranks_and_batch()
         if self.model.mup_base_width is not None and OPTIMIZERS[self.optim.name].mup_power is None:
             known = ", ".join(name for name, one in OPTIMIZERS.items() if one.mup_power is not None)
@@ -231,13 +235,25 @@ class Config(Section):
         }
 
     def science(self) -> dict[str, Any]:
-        """The part that decides the outcome, as plain data. Pre-training does not speak of tasks."""
-        return self.model_dump(mode="json", include=set(SCIENCE) - ({"task"} if self.task.kind is None else set()))
+        """The part that decides the outcome, as plain data. Pre-training does not speak of tasks, nor a run from random
+        weights of others."""
+        silent = {"task"} if self.task.kind is None else set()
+        silent |= set() if self.init.given else {"init"}
+        return self._wherever(self.model_dump(mode="json", include=set(SCIENCE) - silent))
+
+    def _wherever(self, science: dict[str, Any]) -> dict[str, Any]:
+        """Of the run that this one begins from, its weights and tokenizer by their content, not by where they lie."""
+        if "init" in science:
+            content = {"weights": self.init.weights, "tokenizer": self.init.tokenizer}
+            science["init"] = {name: value for name, value in content.items() if value is not None}
+            if self.init.tokenizer is not None:
+                science["tokenizer"]["path"] = f"sha256 {self.init.tokenizer}"
+        return science
 
     def science_hash(self) -> str:
         """Identity of the experiment: 12 hex digits over the science groups, without keys that change nothing yet."""
         groups = self.science().keys()
-        science = {name: part for name, part in identity(self).items() if name in groups}
+        science = self._wherever({name: part for name, part in identity(self).items() if name in groups})
         if self.packs_texts:  # true stood for texts end to end, until documents were kept apart there
             science["data"]["boundaries"] = "apart" if self.data.boundaries else True
         text = json.dumps(science, sort_keys=True, separators=(",", ":"))
@@ -256,8 +272,9 @@ class Config(Section):
             if isinstance(group, Choosing):
                 for key in group.unused_of_plugins:
                     plain[name].pop(key, None)
-        if not plain["hooks"]:
-            del plain["hooks"]
+        for name, there in (("hooks", bool(plain["hooks"])), ("init", self.init.given)):
+            if not there:
+                del plain[name]
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ NAMES = {
     "<fim_suffix>": ("<fim_suffix>", "<|fim_suffix|>", "<fim-suffix>"),
 }
 REPLACEMENT = "\ufffd"  # what a part of a character decodes to
+# How pieces are written: a character for every byte, a sign for a space, a mark where a word goes on.
+SPELLED_AS_BYTES, SPELLED_WITH_SPACES, SPELLED_AS_WORDS = "bytes", "spaces", "words"
+SPACE = "\u2581"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class HuggingFace:
         self.template = self._template()
         decoder = described.get("decoder") or {}
         self._prefix = decoder.get("prefix", "##") if decoder.get("type") == "WordPiece" else None
+        self.spelling = _spelling(described)
+        self._added = {token["id"] for token in described.get("added_tokens") or []}
 
     def _special_tokens(self) -> dict[str, int]:
         found = dict(self._own)
@@ -122,11 +128,59 @@ class HuggingFace:
         text: str = self._tokenizer.decode([token], skip_special_tokens=False)
         return None if REPLACEMENT in text else text
 
+    def content(self, token: int) -> bytes | None:
+        piece = self._pieces.get(token)
+        if not piece or token in self._own.values():
+            return None
+        if token in self._added:
+            return piece.encode()
+        if self.spelling == SPELLED_AS_BYTES:
+            return bytes(map(BYTES.__getitem__, piece)) if BYTES.keys() >= set(piece) else None
+        if self.spelling == SPELLED_AS_WORDS:
+            prefix = self._prefix or "##"
+            begins = not piece.startswith(prefix) and piece[0].isalnum()
+            return f"{' ' if begins else ''}{piece.removeprefix(prefix)}".encode()
+        if self.spelling != SPELLED_WITH_SPACES:
+            return None
+        byte = re.fullmatch("<0x([0-9A-F]{2})>", piece)
+        return bytes([int(byte[1], 16)]) if byte else piece.replace(SPACE, " ").encode()
+
     def piece(self, token: int) -> str:
         return self._pieces.get(int(token), "")
 
     def id_of(self, piece: str) -> int | None:
         return self._ids.get(piece)
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """The character that byte-level models write for each byte: itself where it can be seen, else one from 256 on
+    (Radford et al. 2019)."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+
+
+BYTES = _bytes_of_characters()
+
+
+def _spelling(described: dict[str, Any]) -> str:
+    """How the pieces of a tokenizer.json are written; "other" where this is not known."""
+    decoder, before = (_types(described.get(part)) for part in ("decoder", "pre_tokenizer"))
+    if "ByteLevel" in decoder | before:
+        return SPELLED_AS_BYTES
+    if "WordPiece" in decoder or (described.get("model") or {}).get("type") == "WordPiece":
+        return SPELLED_AS_WORDS
+    if {"Metaspace", "ByteFallback"} & (decoder | before):
+        return SPELLED_WITH_SPACES
+    return "other"
+
+
+def _types(part: Any) -> set[str]:
+    """The types of a part of a tokenizer.json, and of what it is a sequence of."""
+    if not isinstance(part, dict):
+        return set()
+    inside = [*(part.get("decoders") or ()), *(part.get("pretokenizers") or ())]
+    return {str(part.get("type"))}.union(*map(_types, inside))
 
 
 def without_pieces(described: dict[str, Any], names: set[str]) -> tuple[str | None, set[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from trainer.data.huggingface_model import Template
+from trainer.data.huggingface_model import SPELLED_WITH_SPACES, Template
 from trainer.utils.errors import UserError
 
 SPACE = "\u2581"  # what sentencepiece writes for a space, and could not tell from the character itself
@@ -18,6 +18,7 @@ class SentencePiece:
     """See `Engine`. Raises UserError when the file is none, or has no </s>."""
 
     template: Template | None = None
+    spelling = SPELLED_WITH_SPACES
 
     def __init__(self, content: bytes, file: Path) -> None:
         self._processor = sentencepiece.SentencePieceProcessor()
@@ -84,6 +85,13 @@ class SentencePiece:
 
     def text(self, token: int) -> str | None:
         return None if self._processor.is_byte(token) else self.piece(token).replace(SPACE, " ")
+
+    def content(self, token: int) -> bytes | None:
+        own = self._processor
+        if own.is_control(token) or own.is_unknown(token):
+            return None
+        piece = self.piece(token)
+        return bytes([int(piece[1:-1], 16)]) if own.is_byte(token) else piece.replace(SPACE, " ").encode()
 
     def piece(self, token: int) -> str:
         piece: str = self._processor.id_to_piece(int(token))

@@ -45,6 +45,7 @@ class Engine(Protocol):
     specials: dict[str, int]
     splits: bool  # whether a text may be encoded part by part, cut where lines end
     template: Template | None  # what its own settings put around a text, where they say so
+    spelling: str  # how pieces are written: of two engines that agree in it, equal pieces are the same text
 
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """Ids of each text, without special tokens."""
@@ -57,6 +58,9 @@ class Engine(Protocol):
 
     def text(self, token: int) -> str | None:
         """What one id stands for within a text; None for a part of a character."""
+
+    def content(self, token: int) -> bytes | None:
+        """What one id stands for within a text, in UTF-8, parts of characters too; None where it is none, or unsure."""
 
     def piece(self, token: int) -> str:
         """How the model itself spells an id."""
@@ -131,6 +135,15 @@ class Tokenizer:
     def places(self, text: str) -> list[tuple[int, int]]:
         """Where in the text each id of `encode` stands: its first character, and the one behind its last."""
         return self._engine.places(text)
+
+    @property
+    def spelling(self) -> str:
+        """How pieces are written: of two tokenizers that agree in it, equal pieces stand for the same text."""
+        return self._engine.spelling
+
+    def content(self, token: int) -> bytes | None:
+        """What one id stands for within a text, in UTF-8, parts of characters too; None for what is no text."""
+        return self._engine.content(token)
 
     def piece(self, token: int) -> str:
         """How the model itself spells a token."""

@@ -28,6 +28,8 @@ def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_toke
         f"- data: {config.data.name}, {config.curriculum.tokens(step):,} tokens in {step:,} steps",
         f"- held-out loss: {loss}",
     ]
+    if config.init.given:
+        learned.insert(0, f"- began with the weights of `{Path(str(config.init.run)).name}` at step {config.init.step}")
     loader = LOADER.get(model.family, "AutoModelForSeq2SeqLM")
     lines = [
         "---",

@@ -177,7 +177,10 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
         raise UserError(f"{run}: no intact checkpoint yet")
     with_tokenizer = tokenizer and folder.tokenizer.is_file()
     opened = Tokenizer(folder.tokenizer, config.tokenizer.special_ids) if folder.tokenizer.is_file() else None
-    pieces, came = opened.specials if opened else {}, _as_it_came(folder, tuned=config.task.kind is not None)
+    pieces, came = (
+        opened.specials if opened else {},
+        _as_it_came(folder, tuned=config.task.kind is not None or config.init.given),
+    )
     special = _special_keys(config, opened)
     head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from trainer.books.continued import initial_line, read_lineage
 from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_price_tag, format_quantity
 from trainer.plugins import origin
@@ -49,6 +50,8 @@ def card(run_data: RunData) -> str:
         f"- objective `{config.objective.name}`, data `{config.data.name}`, science hash `{config.science_hash()}`",
         f"- status: {run_data.status}",
     ]
+    if (lineage := read_lineage(run_data.run)) is not None:
+        facts.append(f"- began with the {initial_line(lineage)}, science hash `{lineage['science_hash']}`")
     if best:
         facts.append(f"- held-out {_held_out(best)}")
     for one in run_data.plugins:

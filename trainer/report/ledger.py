@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.books.continued import read_lineage
 from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
@@ -54,7 +55,8 @@ def append_ledger(run: Path) -> None:
 def _line(run: Path, *, looked_at: bool = False) -> dict[str, Any]:
     """looked_at: from outside, where whoever holds the folder runs; else its own process says how it ended."""
     run_data = read_run(run)
-    best = run_data.best
+    best, lineage = run_data.best, read_lineage(run)
+    parent = {name: lineage[name] for name in ("run", "step", "weights")} if lineage else None
     return {
         "run": f"{run.parent.name}/{run.name}",
         "experiment": run.parent.name,
@@ -68,6 +70,7 @@ def _line(run: Path, *, looked_at: bool = False) -> dict[str, Any]:
         "measured": run_data.tag.values("measured"),
         "currency": run_data.config.site.currency,
         "segments": run_data.energy.segments,
+        **({"init": parent} if parent else {}),
     }
 
 

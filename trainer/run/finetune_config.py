@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from trainer.compose import change, differences
-from trainer.config import BudgetConfig, Config, OptimConfig, RunConfig, TaskConfig, TokenizerConfig, TrackerConfig
+from trainer.config import (
+    BudgetConfig,
+    Config,
+    InitConfig,
+    OptimConfig,
+    RunConfig,
+    TaskConfig,
+    TokenizerConfig,
+    TrackerConfig,
+)
 from trainer.descriptions.trackers import TRACKERS
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, classes, longest, open_task
@@ -36,6 +45,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "run": RunConfig(root=before.run.root, cache=before.run.cache),
             "task": TaskConfig(),
             "tracker": of_no_run(before.tracker),
+            "init": InitConfig(),
         }
     )
     if not any(word.startswith(("task=", "task.kind=")) for word in words):

@@ -20,6 +20,7 @@ from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
+from trainer.run.continued import write_initial
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
@@ -149,6 +150,9 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
     words = [word for word in words if not word.startswith(("resume=", "from=", "new_science="))]
     if resume and parent:
         raise UserError("from: a run that is resumed has its parent already; give one of resume and from")
+    if (resume or parent) and any(word.lstrip("+~").startswith(("init=", "init.")) for word in words):
+        one, why = ("resume", "has its weights already") if resume else ("from", "begins from those weights")
+        raise UserError(f"init: a run that {'is resumed' if resume else 'is tuned'} {why}; give one of {one} and init")
 
     before: Config | None
     if resume:
@@ -305,6 +309,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
                 print(f"isoflop: {line}", file=sys.stderr)
             write_plugins(folder.path, plugins)
             _keep_settings(folder, config)
+            notes = [*write_initial(config, folder, source), *notes]
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
             write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))
@@ -315,8 +320,10 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
 
 
 def _keep_settings(folder: RunFolder, config: Config) -> None:
-    """What the tuned model's parent came with from transformers goes along, so that it leaves as it came."""
-    settings = RunFolder(Path(config.task.parent)).hub if config.task.parent else None
+    """What the model's parent came with from transformers goes along, so that it leaves as it came; not where another
+    tokenizer takes the place of its own."""
+    parent = config.task.parent or (config.init.run if config.init.tokenizer else None)
+    settings = RunFolder(Path(parent)).hub if parent else None
     if settings is not None and settings.is_dir() and not folder.hub.exists():
         aside = folder.hub.with_name(".hub.new")
         shutil.rmtree(aside, ignore_errors=True)

@@ -8,16 +8,19 @@ from typing import Any
 from trainer.books.records import read_json
 from trainer.report import RunData
 
+FIRST_WEIGHTS = "first weights"  # a difference in learning, not in the scale of the loss
 Origin = tuple[tuple[str, str], ...]  # ("data", "..."), ("tokenizer", "..."), ("objective", "..."), ("numerics", "...")
 
 
 def origin(run_data: RunData) -> Origin:
-    """Tokens, tokenizer, objective and numerics, in words that differ where they differ."""
+    """Tokens, tokenizer, objective, numerics and the weights of another run that it began from, in words that differ
+    where they differ."""
     science = run_data.config.science()
     tokens = fingerprint(run_data)
     data = corpus(run_data) if tokens is None else f"{science['data']['name']} {tokens}"
     learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
-    return ("data", data), *learned, ("numerics", run_data.numerics)
+    first = [(FIRST_WEIGHTS, science["init"]["weights"][:12])] if "init" in science else []
+    return ("data", data), *learned, ("numerics", run_data.numerics), *first
 
 
 def fingerprint(run_data: RunData) -> str | None:

@@ -10,7 +10,6 @@ A rank that resumes asks for slices of flattened parameters, whatever the layout
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -30,25 +29,16 @@ from torch import Tensor
 from trainer.config import CheckpointConfig
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
+from trainer.utils.checkpoint_files import (
+    FORMAT,
+    CorruptCheckpoint,
+    folder_of,
+    holds_weights,
+    manifest_digest,
+    steps_in,
+    verified_manifest,
+)
 from trainer.utils.files import fsync_folder, sha256, write_synced
-
-FORMAT = 1
-
-
-class CorruptCheckpoint(Exception):
-    """A checkpoint that must not be used, and why."""
-
-
-def folder_of(checkpoints: Path, step: int) -> Path:
-    return checkpoints / f"step-{step:08d}"
-
-
-def steps_in(checkpoints: Path) -> list[int]:
-    """Steps of the checkpoints that were completed, oldest first."""
-    if not checkpoints.is_dir():
-        return []
-    return sorted(int(path.name[5:]) for path in checkpoints.glob("step-*") if path.name[5:].isdigit())
-
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -179,7 +169,7 @@ def _publish(
         "moments": [slice_ for share in shares for slice_ in share["moments"]],
         "files": {name: file for share in shares for name, file in share["files"].items()},
     }
-    manifest["sha256"] = _digest(json.loads(json.dumps(manifest)))
+    manifest["sha256"] = manifest_digest(json.loads(json.dumps(manifest)))
     write_synced(staging / "manifest.json", json.dumps(manifest, indent=1).encode())
     fsync_folder(staging)
     if target.exists():  # the same step saved again, by a run that went back before it
@@ -200,11 +190,6 @@ def save_weights(checkpoints: Path, weights: dict[str, Tensor], metadata: dict[s
     shapes = {parameter: tuple(value.shape) for parameter, value in weights.items()}
     _publish(staging, target, {"step": 0, "world_size": 1, **metadata}, shapes, [share])
     return target
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    content = {name: value for name, value in manifest.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def remove_leftovers(checkpoints: Path) -> None:
@@ -300,28 +285,12 @@ class Checkpoint:
 
 def open_checkpoint(folder: Path, share: tuple[int, int] = (0, 1)) -> Checkpoint:
     """Open and verify: rank r of n checks every n-th file. Raises CorruptCheckpoint, naming what is wrong."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_bytes())
-        if manifest.get("sha256") != _digest(manifest):
-            raise CorruptCheckpoint("manifest.json: its sha256 differs")
-        if manifest["format"] != FORMAT:
-            raise CorruptCheckpoint(
-                f"manifest.json: format {manifest['format']} is not the one this version reads ({FORMAT})"
-            )
-        for index, (name, metadata) in enumerate(manifest["files"].items()):
-            if index % share[1] != share[0]:
-                continue
-            file = folder / name
-            if not file.is_file():
-                raise CorruptCheckpoint(f"{name}: missing")
-            if file.stat().st_size != metadata["bytes"]:
-                raise CorruptCheckpoint(f"{name}: {file.stat().st_size} bytes instead of {metadata['bytes']}")
-            if sha256(file) != metadata["sha256"]:
-                raise CorruptCheckpoint(f"{name}: its sha256 differs")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise CorruptCheckpoint(f"manifest.json: {type(error).__name__}: {error}") from None
-    return Checkpoint(folder, manifest)
+    return Checkpoint(folder, verified_manifest(folder, lambda number, *_: number % share[1] == share[0]))
+
+
+def open_weights(folder: Path) -> Checkpoint:
+    """Open and verify what of a checkpoint holds weights. Raises CorruptCheckpoint, naming what is wrong."""
+    return Checkpoint(folder, verified_manifest(folder, holds_weights))
 
 
 def latest_valid_checkpoint(checkpoints: Path, world: World) -> tuple[Checkpoint | None, list[str]]:

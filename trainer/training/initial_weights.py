@@ -1,4 +1,5 @@
-"""The weights that a tuning run begins from: those of the newest intact checkpoint of its parent."""
+"""The weights that a run begins from where these are trained: a tuning run from the newest intact checkpoint of its
+parent, continued pre-training from the copy in its own folder."""
 
 from __future__ import annotations
 
@@ -10,10 +11,29 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import valid_checkpoints
+from trainer.training.checkpoint import open_weights, valid_checkpoints
+from trainer.utils.checkpoint_files import CorruptCheckpoint, folder_of
 from trainer.utils.errors import UserError
 
 BACKBONES = ("body.", "reference.")  # how names of what was trained before begin in a tuned model; others are new heads
+
+
+def known_weights(config: Config, folder: RunFolder, *, beginning: bool) -> Callable[[str], Tensor | None]:
+    """A parameter by its name in this run's model; null where it is to be drawn, and where the run goes on from a
+    checkpoint of its own. Raises UserError where there are no such weights."""
+    if not config.init.given:
+        return parent_weights(config, beginning=beginning)
+    return _initial(folder) if beginning else lambda name: None
+
+
+def _initial(folder: RunFolder) -> Callable[[str], Tensor | None]:
+    """What was written down when the run was made, all of it."""
+    try:
+        checkpoint = open_weights(folder_of(folder.initial, 0))
+    except CorruptCheckpoint as error:
+        raise UserError(f"init: {folder.initial}: the weights to begin from are damaged ({error})") from None
+    read, shapes = checkpoint.reader(), checkpoint.manifest["shapes"]
+    return lambda name: read(name, "weight", 0, math.prod(shapes[name])).view(*shapes[name])
 
 
 def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor | None]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from trainer.books import memory, parameters
+from trainer.books.continued import initial_line, read_lineage
 from trainer.books.layout import checkpoint_bytes, micro_batch
 from trainer.books.run_length import known_steps, warmup_steps
 from trainer.config import Config
@@ -34,7 +35,7 @@ from trainer.training.faults.stragglers import Stragglers
 from trainer.training.faults.watchdog import Watchdog
 from trainer.training.hooks import Hook, StepResult, hooks_of
 from trainer.training.host_notes import host_notes
-from trainer.training.initial_weights import parent_weights
+from trainer.training.initial_weights import known_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
@@ -106,10 +107,11 @@ class Trainer:
     # --- setup ---
 
     def _setup_model(self) -> tuple[Checkpoint | None, list[str]]:
-        """The model, where the last attempt or the run that it is tuned from left it; returns the checkpoint that it
+        """The model, where the last attempt or the run that it begins from left it; returns the checkpoint that it
         goes on from and a line for each later one that is corrupt."""
         checkpoint, damage = latest_valid_checkpoint(self.folder.checkpoints, self.world)
-        self.engine = Engine(self.config, self.world, parent_weights(self.config, beginning=checkpoint is None))
+        known = known_weights(self.config, self.folder, beginning=checkpoint is None)
+        self.engine = Engine(self.config, self.world, known)
         self.state = TrainState()
         if checkpoint is not None:
             self.engine.load(checkpoint.step, checkpoint.reader())
@@ -146,6 +148,8 @@ class Trainer:
             lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
             shape = f"{self.total or 'as many'} steps of {config.optim.batch_size} x {lengths} tokens"
             self.metrics.event("start", 0, f"start: {shape} {where}")
+            if (lineage := read_lineage(folder.path)) is not None:
+                self.metrics.event("init", 0, initial_line(lineage), lineage=lineage)
         else:
             place = checkpoint.folder.name if checkpoint else "the beginning"
             self.metrics.event("resume", step, f"going on from {place} {where}")

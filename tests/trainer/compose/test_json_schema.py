@@ -18,7 +18,7 @@ from trainer.compose.json_schema import json_schema, schemas
 from trainer.config import Config
 from trainer.utils.errors import UserError
 
-WITHOUT_FILES = {"hooks"}  # plugins alone bring some
+WITHOUT_FILES = {"hooks", "init"}  # plugins alone bring keys of hooks; init names a run
 
 
 def read(text: str) -> Any:

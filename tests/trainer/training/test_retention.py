@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.config import CheckpointConfig
-from trainer.training.checkpoint import folder_of, prune, remove_leftovers, steps_in
+from trainer.training.checkpoint import prune, remove_leftovers
+from trainer.utils.checkpoint_files import folder_of, steps_in
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from trainer.data import Prepared
 from trainer.data.shards import Damage
 from trainer.data.verification import Verification
 from trainer.trackers import read_events
-from trainer.training.checkpoint import set_aside, steps_in
+from trainer.training.checkpoint import set_aside
 from trainer.training.dataset import Source
 from trainer.training.distributed import World
 from trainer.training.hooks import Hook
+from trainer.utils.checkpoint_files import steps_in
 
 LOOK_SECONDS = 0.02  # between two looks at whether all have ended
 FIRST_WORD_SECONDS, NEXT_WORD_SECONDS = 2.0, 60.0  # of a wait that is told in the logbook

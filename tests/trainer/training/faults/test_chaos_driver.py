@@ -19,7 +19,8 @@ from scripts.chaos_driver.phases import Watch
 from scripts.chaos_driver.plan import KINDS, PHASES, RANKS, Fault, Layout, plan, targets
 from scripts.chaos_driver.report import table
 from scripts.chaos_driver.strike import Struck, codes
-from trainer.training.checkpoint import CorruptCheckpoint, open_checkpoint, save_weights
+from trainer.training.checkpoint import open_checkpoint, save_weights
+from trainer.utils.checkpoint_files import CorruptCheckpoint
 from trainer.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -23,9 +23,9 @@ from trainer.data.verification import Verification
 from trainer.run.start import ready
 from trainer.run_folder import RunFolder
 from trainer.trackers import read_events, read_metrics
-from trainer.training.checkpoint import steps_in
 from trainer.training.distributed import World
 from trainer.training.faults.damaged_data import DataWatch
+from trainer.utils.checkpoint_files import steps_in
 
 ROOT = Path(__file__).resolve().parents[4]
 LARGE = "verification.OPENED_BYTES = 0\n"  # as if every file were too large to be hashed at the start
