@@ -7,15 +7,23 @@ from pathlib import Path
 from trainer import __version__
 from trainer.books import parameters
 from trainer.config import Config
-from trainer.hub.family import Family
 from trainer.training.checkpoint import Checkpoint
 
-LOADER = {"decoder": "AutoModelForCausalLM", "encoder": "AutoModelForPreTraining"}
-TASK = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
+# End of a class's name -> the AutoModel that finds it, and the pipeline that it serves.
+LOADERS = {
+    "ForPreTraining": ("AutoModelForPreTraining", None),
+    "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "ForCausalLM": ("AutoModelForCausalLM", "text-generation"),
+    "LMHeadModel": ("AutoModelForCausalLM", "text-generation"),
+    "ForConditionalGeneration": ("AutoModelForSeq2SeqLM", "text2text-generation"),
+    "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
+    "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+    "Model": ("AutoModel", "feature-extraction"),
+}
 
 
-def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_tokenizer: bool) -> str:
-    """README.md in the hub's form."""
+def model_card(config: Config, architecture: str, checkpoint: Checkpoint, with_tokenizer: bool) -> str:
+    """README.md in the hub's form. architecture: the class of transformers that was written."""
     model, step, count = config.model, checkpoint.step, parameters(config).published
     best = checkpoint.manifest.get("best") or {}
     loss = f"{best['loss']:.4f} nats per target at step {best['step']}" if "loss" in best else "not measured"
@@ -28,17 +36,17 @@ def model_card(config: Config, family: Family, checkpoint: Checkpoint, with_toke
         f"- data: {config.data.name}, {config.curriculum.tokens(step):,} tokens in {step:,} steps",
         f"- held-out loss: {loss}",
     ]
-    loader = LOADER.get(model.family, "AutoModelForSeq2SeqLM")
+    loader, pipeline = next(names for end, names in LOADERS.items() if architecture.endswith(end))
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {TASK[model.family]}",
+        *([f"pipeline_tag: {pipeline}"] if pipeline else []),
         "tags: [isoflop]",
         "---",
         "",
         f"# {model.name}",
         "",
-        f"A `{family.type}` model of {count:,} parameters, {made}.",
+        f"A `{architecture}` of {count:,} parameters, {made}.",
         "",
         f"- shape: {model.depth} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
         *(learned if origin is None else []),
