@@ -13,13 +13,14 @@ from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
-from trainer.hub.card import model_card
+from trainer.hub.card import Exported, model_card
 from trainer.hub.check import ALLOWED, compare
 from trainer.hub.exchange import AsItCame, type_of, write_checkpoint
 from trainer.hub.files import copy_beside, new_folder, read_json
 from trainer.hub.heads import is_of_pretraining, new_head, plain_names
 from trainer.hub.reading import SEED, Imported, read_checkpoint
 from trainer.hub.special_ids import special_ids, stated_keys
+from trainer.hub.stated import Stated
 from trainer.hub.tokenizer import framing_of, write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
@@ -172,10 +173,11 @@ def _special_keys(config: Config, tokenizer: Tokenizer | None) -> dict[str, Any]
     return found
 
 
-def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, Any]:
+def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: Stated | None = None) -> dict[str, Any]:
     """Write the newest intact checkpoint of a run as a checkpoint of transformers, with its tokenizer and a model card.
 
-    Returns facts to print. Raises UserError where there is no checkpoint, or no such model in transformers.
+    stated: what the card says beside what the run knows. Returns facts to print. Raises UserError where there is no
+    checkpoint, or no such model in transformers.
     """
     folder = RunFolder(run)
     config = folder.load_config()
@@ -202,7 +204,8 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
             copy_beside(folder.hub, aside, without=("config.json", "generation_config.json"))
         elif with_tokenizer and opened is not None:
             write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
-        (aside / "README.md").write_text(model_card(config, architecture, checkpoint, with_tokenizer))
+        exported = Exported(run, config, checkpoint, architecture, with_tokenizer, stated or Stated())
+        (aside / "README.md").write_text(model_card(exported))
     return {
         "folder": str(target),
         "type": family.type,
