@@ -49,6 +49,7 @@ class Exported:
     architecture: str  # the class of transformers that was written
     with_tokenizer: bool
     stated: Stated
+    differences: tuple[str, ...] = ()  # of the exported tokenizer from the run's own
 
     @property
     def untouched(self) -> str | None:
@@ -191,6 +192,7 @@ def _body(exported: Exported) -> list[str]:
         f"- shape: {model.depth} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
         *(learned if exported.untouched is None else []),
         f"- science hash: {checkpoint.manifest.get('science', 'not stated')}",
+        *(f"- {line}" for line in exported.differences),
         f"- not stated: {', '.join(unsaid)}; fill in before you publish",
         "",
     ]

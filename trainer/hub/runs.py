@@ -197,14 +197,15 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: State
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
     chat = CHAT_TEMPLATE if converses and "<sep>" in pieces else None
+    said: tuple[str, ...] = ()
     with new_folder(target.absolute()) as aside:
         write_checkpoint(aside, model, weights, special, head, came, drawn)
         architecture = str(read_json(aside / "config.json")["architectures"][0])
         if with_tokenizer and came is not None:
             copy_beside(folder.hub, aside, without=("config.json", "generation_config.json"))
         elif with_tokenizer and opened is not None:
-            write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
-        exported = Exported(run, config, checkpoint, architecture, with_tokenizer, stated or Stated())
+            said = write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
+        exported = Exported(run, config, checkpoint, architecture, with_tokenizer, stated or Stated(), said)
         (aside / "README.md").write_text(model_card(exported))
     return {
         "folder": str(target),
