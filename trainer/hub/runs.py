@@ -196,7 +196,8 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: State
     head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
-    chat = CHAT_TEMPLATE if converses and "<sep>" in pieces else None
+    # What the encoder of an encoder-decoder reads has no separator, and no turns.
+    chat = CHAT_TEMPLATE if converses and "<sep>" in pieces and config.model.family == "decoder" else None
     said: tuple[str, ...] = ()
     with new_folder(target.absolute()) as aside:
         write_checkpoint(aside, model, weights, special, head, came, drawn)

@@ -41,6 +41,7 @@ class Framing:
     types: int  # kinds of token that the model tells apart
     pads_left: bool  # what goes on where a prompt ends
     max_length: int | None  # tokens
+    encloses: bool = False  # as encoders do: `before` and `behind` are their cls and sep
 
 
 def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
@@ -60,7 +61,8 @@ def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
         before = tuple(tokenizer.specials[piece] for piece in form[:place])
         behind = tuple(tokenizer.specials[piece] for piece in form[place + 1 :])
     types = config.model.token_types if family == "encoder" else 0
-    return Framing(before, between, behind, types, family == "decoder" and not behind, config.max_length)
+    pads_left = family == "decoder" and not behind
+    return Framing(before, between, behind, types, pads_left, config.max_length, family == "encoder")
 
 
 def write_tokenizer(
@@ -81,13 +83,15 @@ def write_tokenizer(
     content = model_file.read_bytes()
     if content.lstrip()[:1] == b"{":
         opened = OurTokenizer(model_file)
-        roles = [(role, opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials]
+        roles = {role: opened.specials[piece] for piece, role in NAMED.items() if piece in opened.specials}
+        roles |= _enclosing(framing)
         if framing is not None:
             content = json.dumps(
                 json.loads(content) | {"post_processor": _processor(framing, opened.piece)}, ensure_ascii=False
             ).encode()
         write_synced(folder / "tokenizer.json", content)
-        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [], chat_template, framing)
+        named = {role: opened.piece(token) for role, token in roles.items()}
+        _write_settings(folder, named, [], chat_template, framing)
         return ()
     proto = _proto(model_file)
     normalizer, differences = _normalizer(proto, model_file)
@@ -101,9 +105,18 @@ def write_tokenizer(
         described["post_processor"] = _processor(framing, lambda token: proto.pieces[token].piece)
     write_synced(folder / "tokenizer.json", json.dumps(described, ensure_ascii=False).encode())
     named = {NAMED[piece]: piece for piece in special if piece in NAMED}
-    _write_settings(folder, named, [piece for piece in special if piece not in NAMED], chat_template, framing)
+    named |= {role: proto.pieces[token].piece for role, token in _enclosing(framing).items()}
+    extra = [piece for piece in special if piece not in named.values()]
+    _write_settings(folder, named, extra, chat_template, framing)
     write_synced(folder / "tokenizer.model", content)
     return differences
+
+
+def _enclosing(framing: Framing | None) -> dict[str, int]:
+    """The ids of cls_token and sep_token of a model that has texts between them."""
+    if framing is None or not framing.encloses:
+        return {}
+    return {"cls_token": framing.before[0], "sep_token": framing.behind[0]}
 
 
 def _processor(framing: Framing, piece: Callable[[int], str]) -> dict[str, Any]:

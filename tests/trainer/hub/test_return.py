@@ -74,6 +74,8 @@ def test_an_exported_tokenizer_writes_what_the_run_reads(name, tokenizer, tmp_pa
     assert words.padding_side == ("left" if trained.family == "decoder" else "right")
     if trained.family == "encoder":
         rows = Rows(trained.config, trained.tokenizer)
+        assert (words.cls_token_id, words.sep_token_id) == (rows.bos, rows.eos)
+        assert {"<cls>", "<sep>"} <= {str(token) for token in words.added_tokens_decoder.values()}
         for pair in [(text,), (text, "import os")]:
             tokens, types, _ = rows.row([trained.tokenizer.encode(one) for one in pair])
             batch = words(*pair)
