@@ -12,7 +12,7 @@ pytest.importorskip("tokenizers")
 
 import transformers
 from test_tokenizer_folder import FAIRSEQ, trained
-from tiny import BART, ENCODER, T5
+from tiny import BART, ENCODER, OPT, T5, XGLM
 
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer
@@ -37,6 +37,11 @@ KINDS = {  # architecture, configuration, its keys, the tokenizer's class
         "GPT2Tokenizer",
     ),
     "llama": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"num_key_value_heads": 2}, "GPT2Tokenizer"),
+    "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"decoder_start_token_id": 0}, "RobertaTokenizer"),
+    "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5, "RobertaTokenizer"),
+    "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}, "GPT2Tokenizer"),
+    "opt": ("OPTForCausalLM", "OPTConfig", OPT, "GPT2Tokenizer"),
+    "bloom": ("BloomForCausalLM", "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "GPT2Tokenizer"),
 }
 GENERATION = {"forced": {"forced_bos_token_id": 0, "forced_eos_token_id": 2, "eos_token_id": [2, 60, 61]}}
 
