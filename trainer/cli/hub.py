@@ -16,6 +16,12 @@ isoflop import <a tokenizer, file or folder without weights> to=<folder for toke
   generator=<folder>  of an ELECTRA discriminator; default: the folder `generator` inside, or a new one
   --check             compare with transformers (extra: hub); exit code 1 above 2e-5 of the logits' spread
 """
+EXPORT = """\
+isoflop export <run> to=<new folder> [tokenizer=yes|no] [--json]
+
+  license=<name> language=<codes> base_model=<names> datasets=<names>
+      what the card, README.md, says beside what the run knows, as the hub spells it: license=apache-2.0 language=en,de
+"""
 
 
 def import_(arguments: list[str]) -> int:
@@ -43,17 +49,19 @@ def import_(arguments: list[str]) -> int:
 
 def export(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop export <run> to=<new folder> [tokenizer=yes|no] [--json]\n"):
+    if wants_help(flags, EXPORT):
         return 0
     from trainer.hub import export_run
+    from trainer.hub.stated import OPTIONS, Stated
     from trainer.run_folder import find_run
 
-    run, options = folder_and_options("export", words, ("to", "tokenizer"))
+    run, options = folder_and_options("export", words, ("to", "tokenizer", *OPTIONS))
+    stated = Stated.of(options)
     if options.get("tokenizer", "yes") not in ("yes", "no"):
         raise UserError(f"export: tokenizer={options['tokenizer']} given, yes or no wanted")
     folder = find_run(str(run), "runs").path
     target = Path(options.get("to") or f"{folder.name}-hf")
-    print_facts(export_run(folder, target, tokenizer=options.get("tokenizer", "yes") == "yes"), flags)
+    print_facts(export_run(folder, target, tokenizer=options.get("tokenizer", "yes") == "yes", stated=stated), flags)
     return 0
 
 

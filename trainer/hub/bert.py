@@ -159,6 +159,7 @@ BERT = Family(
     ),
     prefix="bert.",
     ignored=(r"position_ids$",),
+    without_pairs="BertForMaskedLM",
 )
 
 
@@ -254,6 +255,7 @@ ALBERT = Family(
     ),
     prefix="albert.",
     ignored=(r"position_ids$",),
+    without_pairs="AlbertForMaskedLM",
 )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from trainer.hub.fairseq import BART, MBART
 from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
 from trainer.hub.family import Entry, Family
 from trainer.hub.files import write_json, write_tensors
-from trainer.hub.heads import Head
+from trainer.hub.heads import Head, is_of_pretraining
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.table import read_table, write_table
 from trainer.utils.errors import UserError
@@ -109,12 +109,14 @@ def write_checkpoint(
     special_tokens: Mapping[str, Any],
     head: Head | None = None,
     came: AsItCame | None = None,
+    drawn: Collection[str] = (),
 ) -> Family:
     """Write config.json, generation_config.json and the weights into an existing, empty folder.
 
     `model` states vocabulary and max_length; `weights` are by our names. Raises UserError where transformers has no
     such model. ELECTRA's generator goes to the folder `generator` inside. head: a new one in place of pre-training's.
-    came: what an imported model said of itself besides, which stands again, its special tokens too.
+    came: what an imported model said of itself besides, which stands again, its special tokens too. drawn: parts, by
+    our names, that were never trained: a head or a generator of which one is drawn is left out.
     """
     family = type_of(model)
     entries = list(family.entries(model))
@@ -122,16 +124,27 @@ def write_checkpoint(
         entries = [entry for entry in entries if all(part in weights for part in entry.ours)] + head.entries
         _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys, came)
         return family
-    architecture, inside = family.architecture, None
+    architecture, inside = family.architecture_of(model), None
     if family is ELECTRA and model.generator is not None:
         inside = model.generator
         architecture, entries = "ElectraForPreTraining", list(electra_discriminator_entries(model))
+    elif any(is_of_pretraining(part) for part in drawn):
+        architecture, entries = family.body, _of_the_body(entries, family)
     _write(folder, family, architecture, model, entries, weights, special_tokens, came=came)
-    if inside is not None:
+    if inside is not None and not any(part.startswith("replaced.generator.") for part in drawn):
         (folder / "generator").mkdir()
         small = list(family.entries(model))
         _write(folder / "generator", family, family.architecture, inside, small, weights, special_tokens)
     return family
+
+
+def _of_the_body(entries: list[Entry], family: Family) -> list[Entry]:
+    """Those without the heads, by the names that the class without a head has."""
+    return [
+        replace(entry, theirs=entry.theirs.removeprefix(family.prefix))
+        for entry in entries
+        if not all(is_of_pretraining(part) for part in entry.ours)
+    ]
 
 
 def _write(

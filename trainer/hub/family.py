@@ -32,6 +32,16 @@ class Family:
     prefix: str = ""  # of the bare model's tensors; older checkpoints lack it
     synonyms: Mapping[str, str] = field(default_factory=dict)  # other names of keys in config.json -> the table's
     ignored: tuple[str, ...] = ()  # regular expressions: buffers of older versions, heads of fine-tuning
+    without_pairs: str = ""  # the class of a model without the head for pairs of sentences; the same where empty
+
+    def architecture_of(self, model: ModelConfig) -> str:
+        """The class of transformers that has this model's heads of pre-training, and no others."""
+        return self.architecture if model.sentence_head else self.without_pairs or self.architecture
+
+    @property
+    def body(self) -> str:
+        """The class without a head."""
+        return re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
 
     def ignores(self, name: str) -> bool:
         return any(re.search(pattern, name) for pattern in self.ignored)

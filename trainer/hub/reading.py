@@ -95,7 +95,8 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
         drawn = []
     weights = _load([one for one in entries if one not in drawn], _skeleton(model, given), given)
     parts = tuple(part for one in drawn for part in one.ours)
-    return Imported(model, weights | _draw(model, parts), special, family.architecture, drawn=parts, folder=folder)
+    architecture, weights = family.architecture_of(model), weights | _draw(model, parts)
+    return Imported(model, weights, special, architecture, drawn=parts, folder=folder)
 
 
 def _language(heads: list[Entry]) -> list[Entry]:

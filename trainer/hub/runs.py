@@ -13,13 +13,14 @@ from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
-from trainer.hub.card import model_card
+from trainer.hub.card import Exported, model_card
 from trainer.hub.check import ALLOWED, compare
 from trainer.hub.exchange import AsItCame, type_of, write_checkpoint
 from trainer.hub.files import copy_beside, new_folder, read_json
-from trainer.hub.heads import new_head, plain_names
+from trainer.hub.heads import is_of_pretraining, new_head, plain_names
 from trainer.hub.reading import SEED, Imported, read_checkpoint
 from trainer.hub.special_ids import special_ids, stated_keys
+from trainer.hub.stated import Stated
 from trainer.hub.tokenizer import framing_of, write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
@@ -151,6 +152,15 @@ def _as_it_came(folder: RunFolder, *, tuned: bool) -> AsItCame | None:
     return AsItCame(read_json(config), read_json(generation) if generation.is_file() else None, tuned)
 
 
+def _without_untrained(config: Config, model: ModelConfig, *, imported: bool) -> ModelConfig:
+    """The model without what no training has touched: a sentence head of which no label was asked, and the pooler that
+    nothing else reads. What an imported model came with stays."""
+    labelled = config.task.kind is None and config.objective.description.labels_pairs(config.objective)
+    if config.task.outputs or model.pooler != "pretraining" or (model.sentence_head and (labelled or imported)):
+        return model
+    return model.model_copy(update={"pooler": "none", "sentence_head": False})
+
+
 def _special_keys(config: Config, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """The special tokens of a run by their names in config.json and generation_config.json."""
     given = dict(stated_keys(config.tokenizer.special_ids))
@@ -163,18 +173,22 @@ def _special_keys(config: Config, tokenizer: Tokenizer | None) -> dict[str, Any]
     return found
 
 
-def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, Any]:
+def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: Stated | None = None) -> dict[str, Any]:
     """Write the newest intact checkpoint of a run as a checkpoint of transformers, with its tokenizer and a model card.
 
-    Returns facts to print. Raises UserError where there is no checkpoint, or no such model in transformers.
+    stated: what the card says beside what the run knows. Returns facts to print. Raises UserError where there is no
+    checkpoint, or no such model in transformers.
     """
     folder = RunFolder(run)
     config = folder.load_config()
     model = config.model.model_copy(update={"vocabulary": config.vocabulary, "max_length": config.max_length})
-    family = type_of(model)
     checkpoint = next(valid_checkpoints(folder.checkpoints), None)
     if checkpoint is None:
         raise UserError(f"{run}: no intact checkpoint yet")
+    drawn = checkpoint.manifest.get("drawn", ())
+    if not any(map(is_of_pretraining, drawn)):  # a body keeps its pooler
+        model = _without_untrained(config, model, imported=folder.hub.is_dir())
+    family = type_of(model)
     with_tokenizer = tokenizer and folder.tokenizer.is_file()
     opened = Tokenizer(folder.tokenizer, config.tokenizer.special_ids) if folder.tokenizer.is_file() else None
     pieces, came = (
@@ -185,14 +199,18 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True) -> dict[str, 
     head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
-    chat = CHAT_TEMPLATE if converses and "<sep>" in pieces else None
+    # What the encoder of an encoder-decoder reads has no separator, and no turns.
+    chat = CHAT_TEMPLATE if converses and "<sep>" in pieces and config.model.family == "decoder" else None
+    said: tuple[str, ...] = ()
     with new_folder(target.absolute()) as aside:
-        write_checkpoint(aside, model, weights, special, head, came)
+        write_checkpoint(aside, model, weights, special, head, came, drawn)
+        architecture = str(read_json(aside / "config.json")["architectures"][0])
         if with_tokenizer and came is not None:
             copy_beside(folder.hub, aside, without=("config.json", "generation_config.json"))
         elif with_tokenizer and opened is not None:
-            write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
-        (aside / "README.md").write_text(model_card(config, family, checkpoint, with_tokenizer))
+            said = write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
+        exported = Exported(run, config, checkpoint, architecture, with_tokenizer, stated or Stated(), said)
+        (aside / "README.md").write_text(model_card(exported))
     return {
         "folder": str(target),
         "type": family.type,

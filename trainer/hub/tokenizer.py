@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
+
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer as OurTokenizer
 from trainer.descriptions.objectives import LANGUAGE, TEXT, ObjectiveDescription
+from trainer.hub.files import named
+from trainer.hub.normalization import ALLOWED, compared
 from trainer.tasks.formats import Rows
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
@@ -37,6 +41,7 @@ class Framing:
     types: int  # kinds of token that the model tells apart
     pads_left: bool  # what goes on where a prompt ends
     max_length: int | None  # tokens
+    encloses: bool = False  # as encoders do: `before` and `behind` are their cls and sep
 
 
 def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
@@ -56,18 +61,20 @@ def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
         before = tuple(tokenizer.specials[piece] for piece in form[:place])
         behind = tuple(tokenizer.specials[piece] for piece in form[place + 1 :])
     types = config.model.token_types if family == "encoder" else 0
-    return Framing(before, between, behind, types, family == "decoder" and not behind, config.max_length)
+    pads_left = family == "decoder" and not behind
+    return Framing(before, between, behind, types, pads_left, config.max_length, family == "encoder")
 
 
 def write_tokenizer(
     folder: Path, model_file: Path, chat_template: str | None = None, framing: Framing | None = None
-) -> None:
+) -> tuple[str, ...]:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the sentencepiece model, if it is one.
 
     chat_template: Jinja, how the messages of a conversation become one text. framing: what the tokenizer writes around
     a text; without it nothing, or what a tokenizer.json does by itself.
 
-    Raises UserError where the model cannot be said in these terms, or where the extra that this needs is missing.
+    Returns lines on what differs. Raises UserError where the model cannot be said in these terms, or where the extra
+    that this needs is missing.
     """
     try:
         from tokenizers import AddedToken
@@ -76,17 +83,20 @@ def write_tokenizer(
     content = model_file.read_bytes()
     if content.lstrip()[:1] == b"{":
         opened = OurTokenizer(model_file)
-        roles = [(role, opened.specials[piece]) for piece, role in NAMED.items() if piece in opened.specials]
+        roles = {role: opened.specials[piece] for piece, role in NAMED.items() if piece in opened.specials}
+        roles |= _enclosing(framing)
         if framing is not None:
             content = json.dumps(
                 json.loads(content) | {"post_processor": _processor(framing, opened.piece)}, ensure_ascii=False
             ).encode()
         write_synced(folder / "tokenizer.json", content)
-        _write_settings(folder, {role: opened.piece(token) for role, token in roles}, [], chat_template, framing)
-        return
+        named = {role: opened.piece(token) for role, token in roles.items()}
+        _write_settings(folder, named, [], chat_template, framing)
+        return ()
     proto = _proto(model_file)
-    tokenizer = _tokenizer(proto, model_file)
-    own = [piece.piece for piece in proto.pieces if piece.type == 4]
+    normalizer, differences = _normalizer(proto, model_file)
+    tokenizer = _tokenizer(proto, normalizer)
+    own = [piece.piece for piece in proto.pieces if piece.type == 4 and not _changes_ends(proto)]
     special = [piece.piece for piece in proto.pieces if piece.type in (2, 3)]
     tokenizer.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=False) for piece in own])
@@ -95,8 +105,18 @@ def write_tokenizer(
         described["post_processor"] = _processor(framing, lambda token: proto.pieces[token].piece)
     write_synced(folder / "tokenizer.json", json.dumps(described, ensure_ascii=False).encode())
     named = {NAMED[piece]: piece for piece in special if piece in NAMED}
-    _write_settings(folder, named, [piece for piece in special if piece not in NAMED], chat_template, framing)
+    named |= {role: proto.pieces[token].piece for role, token in _enclosing(framing).items()}
+    extra = [piece for piece in special if piece not in named.values()]
+    _write_settings(folder, named, extra, chat_template, framing)
     write_synced(folder / "tokenizer.model", content)
+    return differences
+
+
+def _enclosing(framing: Framing | None) -> dict[str, int]:
+    """The ids of cls_token and sep_token of a model that has texts between them."""
+    if framing is None or not framing.encloses:
+        return {}
+    return {"cls_token": framing.before[0], "sep_token": framing.behind[0]}
 
 
 def _processor(framing: Framing, piece: Callable[[int], str]) -> dict[str, Any]:
@@ -145,31 +165,50 @@ def _proto(model_file: Path) -> Any:
 
     proto: Any = vars(schema)["ModelProto"]()  # made at run time
     proto.ParseFromString(model_file.read_bytes())
-    rules = proto.normalizer_spec
     wrong = []
-    if rules.precompiled_charsmap:
-        wrong.append(f"normalization_rule_name={rules.name!r}")
-    if rules.remove_extra_whitespaces:
-        wrong.append("remove_extra_whitespaces=true")
-    if not rules.escape_whitespaces:
+    if not proto.normalizer_spec.escape_whitespaces:
         wrong.append("escape_whitespaces=false")
-    if proto.trainer_spec.treat_whitespace_as_suffix:
-        wrong.append("treat_whitespace_as_suffix=true")
     if proto.trainer_spec.model_type not in (1, 2):
         wrong.append("a model that is neither unigram nor bpe")
+    elif proto.trainer_spec.model_type == 2 and _changes_ends(proto) and any(p.type == 4 for p in proto.pieces):
+        wrong.append("user_defined_symbols in a bpe that adds or removes whitespace")
     if wrong:
         raise UserError(f"{model_file}: cannot be exported exactly: it was trained with {', '.join(wrong)}")
     return proto
 
 
-def _tokenizer(proto: Any, model_file: Path) -> Any:
-    from tokenizers import Tokenizer, decoders, models, normalizers
+def _changes_ends(proto: Any) -> bool:
+    """Whether the model treats the ends of a text in a way of their own, so that no text may be cut before it."""
+    return bool(proto.normalizer_spec.add_dummy_prefix or proto.normalizer_spec.remove_extra_whitespaces)
+
+
+def _normalizer(proto: Any, model_file: Path) -> tuple[Any, tuple[str, ...]]:
+    """The normalizer, and lines that say where it is not sentencepiece's. Raises UserError where it is another one."""
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
+    found, wrong, tried = compared(proto, processor)
+    symbols = [piece.piece for piece in proto.pieces if piece.type == 4]
+    changed = [one for one in symbols if found.normalize_str(f"x{one}y") != processor.normalize(f"x{one}y")]
+    name = proto.normalizer_spec.name or "its own"
+    if wrong > ALLOWED * tried:
+        raise UserError(
+            f"{model_file}: cannot be exported exactly: of its normalization rules ({name}), {wrong:,} of {tried:,} "
+            "come out otherwise in a tokenizer.json"
+        )
+    if changed:
+        raise UserError(
+            f"{model_file}: cannot be exported exactly: its normalization ({name}) would change the "
+            f"user_defined_symbols {named(map(repr, changed))}, which sentencepiece leaves as they are"
+        )
+    said = f"of the tokenizer's normalization rules ({name}), {wrong:,} of {tried:,} that were tried come out otherwise"
+    return found, (f"{said} than in sentencepiece",) if wrong else ()
+
+
+def _tokenizer(proto: Any, normalizer: Any) -> Any:
+    from tokenizers import Tokenizer, decoders, models
 
     spec = proto.trainer_spec
     if spec.model_type == 1:
-        # Only ordinary pieces may be found in text: the others, such as <0x41>, are spelled there by chance.
-        scored = [(piece.piece, piece.score if piece.type == 1 else NEVER) for piece in proto.pieces]
-        model: Any = models.Unigram(scored, spec.unk_id, byte_fallback=bool(spec.byte_fallback))
+        model: Any = models.Unigram(_scores(proto), spec.unk_id, byte_fallback=bool(spec.byte_fallback))
     else:
         vocabulary = {piece.piece: index for index, piece in enumerate(proto.pieces)}
         model = models.BPE(
@@ -181,13 +220,25 @@ def _tokenizer(proto: Any, model_file: Path) -> Any:
             ignore_merges=False,
         )
     tokenizer = Tokenizer(model)
-    prefix = [normalizers.Prepend(SPACE)] if proto.normalizer_spec.add_dummy_prefix else []
-    tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", SPACE)])
-    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    tokenizer.normalizer = normalizer
+    strip = [decoders.Strip(" ", 1, 0)] if _changes_ends(proto) else []
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     return tokenizer
+
+
+def _scores(proto: Any) -> list[tuple[str, float]]:
+    """Pieces with their scores. Only ordinary pieces may be found in text: the others, such as <0x41>, are spelled
+    there by chance. Symbols of the user's are scored as sentencepiece does where a text may not be cut around them."""
+    highest = max((piece.score for piece in proto.pieces if piece.type == 1), default=0.0)
+
+    def score(piece: Any) -> float:
+        if piece.type == 4 and _changes_ends(proto):
+            return len(piece.piece.encode()) * highest - 0.1
+        return float(piece.score) if piece.type == 1 else NEVER
+
+    return [(piece.piece, score(piece)) for piece in proto.pieces]
 
 
 def _merges(proto: Any) -> list[tuple[str, str]]:

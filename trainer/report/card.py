@@ -26,20 +26,23 @@ def front_matter(run_data: RunData) -> dict[str, Any]:
         ],
         "pipeline_tag": PIPELINES[run_data.config.model.family],
     }
+    emitted = emissions(run_data)
+    return data | ({"co2_eq_emissions": emitted} if emitted else {})
+
+
+def emissions(run_data: RunData) -> dict[str, Any] | None:
+    """The hub's `co2_eq_emissions`, in grams; none where no figure is known."""
     carbon = run_data.tag["carbon.kgco2e"].measured
-    if carbon is not None and carbon.value is not None:
-        site, machine = run_data.site, run_data.config.machine
-        emissions: dict[str, Any] = {
-            "emissions": carbon.value * 1000,
-            "source": f"{carbon.provenance}: {carbon.source}",
-            "training_type": "pre-training",
-        }
-        if site.name != "unstated":
-            emissions["geographical_location"] = site.name
-        if machine.name != "unstated":
-            emissions["hardware_used"] = machine.name
-        data["co2_eq_emissions"] = emissions
-    return data
+    if carbon is None or carbon.value is None:
+        return None
+    site, machine = run_data.site.name, run_data.config.machine.name
+    return {
+        "emissions": carbon.value * 1000,
+        "source": f"{carbon.provenance}: {carbon.source}",
+        "training_type": "pre-training" if run_data.config.task.kind is None else "fine-tuning",
+        **({"geographical_location": site} if site != "unstated" else {}),
+        **({"hardware_used": machine} if machine != "unstated" else {}),
+    }
 
 
 def card(run_data: RunData) -> str:

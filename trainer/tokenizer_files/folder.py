@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainer.tokenizer_files.normalizer import by_settings
 from trainer.tokenizer_files.roles import class_of, roles_of, settings
 from trainer.utils.errors import UserError
 
@@ -47,7 +48,7 @@ def content_of(file: Path) -> bytes:
     content = file.read_bytes()
     folder = file.parent
     if file.name == JSON:
-        return _completed(content, folder)
+        return _completed(by_settings(content, folder), folder)
     kind = class_of(folder)
     if file.name in LISTS:
         return _built(_LISTED.get(kind or ("BertTokenizer" if file.suffix == ".txt" else "GPT2Tokenizer")), kind, file)

@@ -54,6 +54,8 @@ def test_a_tied_table_is_found_under_any_of_its_names(name, tmp_path):
     [
         ("BertModel", "BertConfig", PLACES, True),
         ("RobertaModel", "RobertaConfig", PLACES, True),
+        ("AlbertModel", "AlbertConfig", PLACES | {"embedding_size": 16}, True),
+        ("ElectraModel", "ElectraConfig", PLACES | {"embedding_size": 16}, True),
         ("LlamaModel", "LlamaConfig", PLACES, True),
         ("ModernBertModel", "ModernBertConfig", MODERN, True),
         ("XLNetModel", "XLNetConfig", XLNET, True),
@@ -71,6 +73,11 @@ def test_a_body_comes_in_and_what_is_new_is_said(kind, config, keys, new, tmp_pa
         first = read_checkpoint(tmp_path / "theirs")
         again = read_checkpoint(tmp_path / "theirs").weights
         assert first.drawn and all(torch.equal(first.weights[part], again[part]) for part in first.drawn)
+        export_run(tmp_path / "run", tmp_path / "back")
+        assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == [kind]
+        before, after = tensors_of(tmp_path / "theirs"), tensors_of(tmp_path / "back")
+        unread = {name for name in before if kind == "RobertaModel" and name.startswith("pooler.")}
+        assert before.keys() - unread == after.keys() and all(torch.equal(before[key], after[key]) for key in after)
 
 
 def test_a_head_of_which_a_part_is_missing_is_no_body(tmp_path):
@@ -130,6 +137,7 @@ def test_a_discriminator_alone_gets_a_new_generator_and_leaves_as_it_came(tmp_pa
     export_run(tmp_path / "run", tmp_path / "back")
     before, after = tensors_of(tmp_path / "theirs"), tensors_of(tmp_path / "back")
     assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    assert not (tmp_path / "back" / "generator").exists()
 
 
 @pytest.mark.parametrize("name", sorted(ONE_OF_A_TYPE.values()))

@@ -51,10 +51,10 @@ def test_an_import_leaves_as_it_came(kind, tmp_path):
     assert returned.generate(ids, **settings).tolist() == model.generate(ids, **settings).tolist()
 
 
-@pytest.mark.parametrize("name", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "bert"])
 def test_the_type_stays(name, tmp_path):
-    """XLM-R and RoBERTa have the same keys."""
-    kinds = {"roberta": ("Roberta", 514), "xlm-roberta": ("XLMRoberta", 514)}
+    """XLM-R and RoBERTa have the same keys, BERT has two classes."""
+    kinds = {"roberta": ("Roberta", 514), "xlm-roberta": ("XLMRoberta", 514), "bert": ("Bert", 512)}
     stem, length = kinds[name]
     keys = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     config = getattr(transformers, f"{stem}Config")(vocab_size=400, max_position_embeddings=length, **keys)
@@ -74,6 +74,8 @@ def test_an_exported_tokenizer_writes_what_the_run_reads(name, tokenizer, tmp_pa
     assert words.padding_side == ("left" if trained.family == "decoder" else "right")
     if trained.family == "encoder":
         rows = Rows(trained.config, trained.tokenizer)
+        assert (words.cls_token_id, words.sep_token_id) == (rows.bos, rows.eos)
+        assert {"<cls>", "<sep>"} <= {str(token) for token in words.added_tokens_decoder.values()}
         for pair in [(text,), (text, "import os")]:
             tokens, types, _ = rows.row([trained.tokenizer.encode(one) for one in pair])
             batch = words(*pair)

@@ -15,7 +15,9 @@ from test_parity import close, logits_of
 
 from trainer.config import Config, TokenizerConfig
 from trainer.data.tokenizer import train
-from trainer.hub import export_run, import_run
+from trainer.hub import FAMILIES, export_run, import_run
+from trainer.hub.card import LOADERS
+from trainer.hub.heads import CLASSIFIERS, TOKEN_CLASSIFIERS
 from trainer.models import build, initialize
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import save_weights
@@ -40,12 +42,13 @@ def tokenizer(tmp_path_factory):
     return file
 
 
-def run_of(folder, tokenizer, fields):
+def run_of(folder, tokenizer, fields, **groups):
     config = Config.model_validate(
         {
             "model": {"depth": 2, "width": 32, "heads": 4, "vocabulary": 832, **fields},
             "tokenizer": {"vocabulary": 800},
             "data": {"sequence_length": 32},
+            **groups,
         }
     )
     net = build(config).eval()
@@ -68,7 +71,7 @@ def test_text_in_logits_out(name, tokenizer, tmp_path):
     net = run_of(tmp_path / "run", tokenizer, MODELS[name])
     facts = export_run(tmp_path / "run", tmp_path / "hub")
     assert facts["type"] == name and facts["tokenizer"]
-    loader = transformers.AutoModelForCausalLM if name == "llama" else transformers.AutoModelForPreTraining
+    loader = transformers.AutoModelForCausalLM if name == "llama" else transformers.AutoModelForMaskedLM
     theirs = loader.from_pretrained(tmp_path / "hub").eval()
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "hub")
     batch = words(["def f(x):", "import os, sys, re"], padding=True, return_tensors="pt")
@@ -76,6 +79,41 @@ def test_text_in_logits_out(name, tokenizer, tmp_path):
     assert (tokens[mask == 0] == 0).all() and bool((mask == 0).any())
     got = net.logits(tokens, torch.arange(tokens.shape[1]).expand(tokens.shape), mask - 1)
     close(got, logits_of(theirs(input_ids=tokens, attention_mask=mask)), mask.bool())
+
+
+ALBERT = MODELS["bert"] | {"shared_layers": True, "embedding_width": 16}
+MASKED = {"name": "masked_lm"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "objective", "architecture"),
+    [
+        (MODELS["bert"], MASKED, "BertForMaskedLM"),
+        (MODELS["bert"] | {"sentence_head": False}, MASKED, "BertForMaskedLM"),
+        (MODELS["bert"], MASKED | {"question": "nsp"}, "BertForPreTraining"),
+        (ALBERT, MASKED, "AlbertForMaskedLM"),
+        (ALBERT, MASKED | {"question": "sop"}, "AlbertForPreTraining"),
+    ],
+)
+def test_heads_that_no_label_trained_stay_here(fields, objective, architecture, tokenizer, tmp_path):
+    """Transformers neither misses a tensor nor finds one too many."""
+    run_of(tmp_path / "run", tokenizer, fields, objective=objective)
+    export_run(tmp_path / "run", tmp_path / "hub")
+    loader = getattr(transformers, architecture)
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "hub").architectures == [architecture]
+    _, told = loader.from_pretrained(tmp_path / "hub", output_loading_info=True)
+    assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert f"model = AutoModelFor{architecture.partition('For')[2]}.from_pretrained" in card
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_the_card_names_an_auto_class_that_has_the_class(family):
+    heads = [heads[family.type][0] for heads in (CLASSIFIERS, TOKEN_CLASSIFIERS) if family.type in heads]
+    for architecture in {family.architecture, family.without_pairs or family.architecture, family.body, *heads}:
+        loader = next(auto for end, (auto, _) in LOADERS.items() if architecture.endswith(end))
+        known = getattr(transformers, loader)._model_mapping._model_mapping[family.type]
+        assert architecture in (known if isinstance(known, tuple) else (known,))
 
 
 def test_there_and_back(tokenizer, tmp_path):

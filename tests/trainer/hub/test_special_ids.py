@@ -12,7 +12,7 @@ pytest.importorskip("tokenizers")
 
 import transformers
 from test_tokenizer_folder import FAIRSEQ, trained
-from tiny import BART, ENCODER, T5
+from tiny import BART, ENCODER, OPT, T5, XGLM
 
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer
@@ -37,6 +37,11 @@ KINDS = {  # architecture, configuration, its keys, the tokenizer's class
         "GPT2Tokenizer",
     ),
     "llama": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"num_key_value_heads": 2}, "GPT2Tokenizer"),
+    "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"decoder_start_token_id": 0}, "RobertaTokenizer"),
+    "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5, "RobertaTokenizer"),
+    "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}, "GPT2Tokenizer"),
+    "opt": ("OPTForCausalLM", "OPTConfig", OPT, "GPT2Tokenizer"),
+    "bloom": ("BloomForCausalLM", "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "GPT2Tokenizer"),
 }
 GENERATION = {"forced": {"forced_bos_token_id": 0, "forced_eos_token_id": 2, "eos_token_id": [2, 60, 61]}}
 
@@ -64,7 +69,7 @@ def saved(folder, kind):
     return model, tokenizer
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_text_is_that_of_transformers(kind, beams, tmp_path):
     """Neither is told where to begin, or where to end."""
@@ -73,7 +78,7 @@ def test_greedy_text_is_that_of_transformers(kind, beams, tmp_path):
     ours, prompt = Trained.load(tmp_path / "run"), "import os, sys"
     ids = prompt_ids(ours, prompt)
     assert ids == tokenizer(prompt).input_ids
-    settings = {"max_new_tokens": 9, "do_sample": False, "num_beams": beams, "early_stopping": beams > 1}
+    settings = {"max_new_tokens": 9, "do_sample": False, "num_beams": beams}
     theirs = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), **settings)[0].tolist()
     written = theirs[1:] if model.config.is_encoder_decoder else theirs[len(ids) :]
     ends = ours.tokenizer.ends
@@ -83,7 +88,8 @@ def test_greedy_text_is_that_of_transformers(kind, beams, tmp_path):
         if kind == "forced":
             assert wanted[0] == 0 and (len(wanted) < 9)
     else:
-        [found] = generate(ours, [ids], Decoding(beams=3, temperature=None, tokens=9))
+        [found] = generate(ours, [ids], Decoding(beams=4, temperature=None, tokens=9))
+        assert found == wanted
         assert kind != "forced" or (found[0] == 0 and len(found) < 9)
 
 

@@ -17,7 +17,6 @@ from trainer.config import TokenizerConfig
 from trainer.data import Tokenizer
 from trainer.data.tokenizer import train
 from trainer.hub.tokenizer import write_tokenizer
-from trainer.utils.errors import UserError
 
 MODULES = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
 ODD = ["", " ", "   three", "ünïcödé 日本語 😀 \u200b", "a\tb", "trailing  ", "1234567890", "<0x41>"]
@@ -63,15 +62,3 @@ def test_special_tokens_keep_their_ids(exported):
     for piece, index in ours.specials.items():
         assert theirs.convert_tokens_to_ids(piece) == index
     assert theirs.decode([1, *ours.encode("x = 1"), 2], skip_special_tokens=True) == "x = 1"
-
-
-def test_a_normalising_model_is_refused(tmp_path):
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["some text of several words"] * 50),
-        model_prefix=str(tmp_path / "other"),
-        vocab_size=40,
-        model_type="bpe",
-        minloglevel=3,
-    )
-    with pytest.raises(UserError, match="normalization_rule_name"):
-        write_tokenizer(tmp_path, tmp_path / "other.model")

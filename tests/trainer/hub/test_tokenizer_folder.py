@@ -133,6 +133,28 @@ def test_ids_are_those_of_transformers(name, saved, folder, tmp_path):
     }
 
 
+CASED = [{}, {"do_lower_case": True}, {"do_lower_case": False}, {"strip_accents": False}, {"keep_accents": True}]
+
+
+@pytest.mark.parametrize("stated", [*CASED, {"do_lower_case": False, "tokenize_chinese_chars": False}], ids=str)
+@pytest.mark.parametrize("lower", [True, False], ids=["lower", "cased"])
+@pytest.mark.parametrize("name", ["bert", "albert"])
+def test_settings_win_over_tokenizer_json_as_in_transformers(name, lower, stated, folder, tmp_path):
+    """Where the file was written with other ones: the class of transformers 5 makes its own normalizer."""
+    (tmp_path / "made").mkdir()
+    for file in folder(name).iterdir():
+        (tmp_path / "made" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "made" / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "made").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), Tokenizer(tokenizer_file(tmp_path))
+    for text in ("Import OS Self", "naïve ÄÖÜ é", "数x数", "plain ``quoted''", "x = 1"):
+        assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids, text
+    if stated == {"do_lower_case": lower}:  # then the file stays as it is
+        assert ours.model == (tmp_path / "tokenizer.json").read_bytes()
+
+
 def test_xglm_ids_are_one_more_than_sentencepieces(tmp_path):
     """transformers 5 reads no model of sentencepiece for XGLM; this is what its published vocabulary is."""
     trained(tmp_path / BPE, {})

@@ -119,6 +119,13 @@ def test_the_chat_template_gives_the_tokens_of_training(run, tmp_path):
     assert ids == [*form.prompt("the cats\nsleep "), *own.encode("a dog"), own.specials["</s>"]]
 
 
+def test_an_encoder_decoder_has_no_chat_template(run, tmp_path):
+    """What its encoder reads has no separator and no turns."""
+    folder, _, _ = run(small("t5-small"), {"kind": "text", "train": ["x.jsonl"]})
+    export_run(folder.path, tmp_path / "out")
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").chat_template is None
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
