@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.data.layouts import ChunkBatch, ChunkLayout
+from trainer.data.layouts import ChunkBatch, TextLayout
 from trainer.data.packing import Packing
 from trainer.data.shards import TokenStream
 
@@ -32,7 +32,7 @@ class Cuts(NamedTuple):
     sample: np.ndarray
 
 
-class Cutting(ChunkLayout):
+class Cutting(TextLayout):
     """Chunks as they were cut, without <s> and </s>, padded behind."""
 
     def __init__(self, stream: TokenStream, length: int, pad: int, cuts: Cuts) -> None:
@@ -48,15 +48,19 @@ class Cutting(ChunkLayout):
     def offset(self, indices: np.ndarray) -> np.ndarray:
         return self.cuts.begin[self._there(indices)]
 
-    def cut(self, indices: np.ndarray) -> ChunkBatch:
-        tokens = np.empty((len(indices), self.length), np.int64)
+    def stretches(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         if not self.count(whole=True):
-            return self._unit(tokens, np.zeros(len(indices), np.int64))
-        there = self._there(indices)
-        self.stream.read(self.stream.starts[self.cuts.document[there]] + 1 + self.cuts.begin[there], tokens)
-        inside = indices < self.count(whole=True)
-        batch = self._unit(tokens, np.where(inside, self.cuts.size[there], 0))
-        return replace(batch, context=np.where(inside, self.cuts.context[there], 0))
+            none = np.zeros(len(indices), np.int64)
+            return none, none, none
+        there, inside = self._there(indices), indices < self.count(whole=True)
+        begin = self.stream.starts[self.cuts.document[there]] + 1 + self.cuts.begin[there]
+        return begin, np.where(inside, self.cuts.size[there], 0), np.where(inside, self.cuts.context[there], 0)
+
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        begin, lengths, context = self.stretches(indices)
+        tokens = np.empty((len(indices), self.length), np.int64)
+        self.stream.read(begin, tokens)
+        return replace(self._unit(tokens, lengths), context=context)
 
     def _there(self, indices: np.ndarray) -> np.ndarray:
         return np.minimum(indices, self.count(whole=True) - 1)
