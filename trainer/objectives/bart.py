@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from trainer.config import Config
 from trainer.descriptions.objectives.bart import NOISES
 from trainer.objectives.base import SHARED, Layout, Texts, text_layout
-from trainer.objectives.examples import Examples, Side, TextObjective, decoder_side, with_ends
+from trainer.objectives.examples import Examples, Side, TextObjective
 from trainer.objectives.noise import Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.ranges import numbers, put_among, row_counts, without_numbers
 from trainer.objectives.vocabulary import Vocabulary
@@ -59,12 +60,11 @@ class Denoising(TextObjective):
         noised: Noised = texts.tokens, texts.lengths
         for number, name in enumerate(self.noises):
             noised = getattr(self, f"_{name}")(*noised, partial(self._draw, texts, 8 * number))
-        some = texts.lengths > 0
-        source, lengths = with_ends(*noised, some, self.bos, self.eos)
-        targets, written = with_ends(texts.tokens, texts.lengths, some, None, self.eos)
+        source, lengths = noised
+        some, targets = texts.lengths > 0, {"targets": texts.tokens}
         return {
-            "source_": Side({"tokens": source}, lengths, self.width),
-            "": decoder_side(targets, written, self.start, self.width),
+            "source_": Side({"tokens": source}, lengths, self.width, some, first=self.bos, last=self.eos),
+            "": Side(targets, texts.lengths, self.width, some, start=self.start, last=self.eos),
         }
 
     def _draw(self, texts: Texts, first: int, counts: np.ndarray, part: int) -> np.ndarray:
@@ -181,13 +181,13 @@ class MultilingualDenoising(Denoising):
         """As Denoising."""
         sides = super().examples(texts)
         assert texts.language is not None
-        some = texts.lengths > 0
-        source, ends = sides["source_"].arrays["tokens"], sides["source_"].lengths.cumsum()
-        source[:-1] = source[1:]  # <s> goes, <language> comes behind </s>
-        source[ends[some] - 1] = texts.language[some]
-        written, lengths = sides[""].arrays["tokens"], sides[""].lengths
-        written[(lengths.cumsum() - lengths)[some]] = texts.language[some]
-        return sides
+        source, some = sides["source_"], texts.lengths > 0
+        lengths = source.lengths + some
+        tokens = put_among(source.arrays["tokens"], lengths.cumsum()[some] - 1, self.eos)
+        return {
+            "source_": Side({"tokens": tokens}, lengths, self.width, some, last=texts.language),
+            "": replace(sides[""], start=texts.language),
+        }
 
 
 def bart(config: Config, vocabulary: Vocabulary) -> Denoising:

@@ -16,17 +16,26 @@ from trainer.objectives.ranges import put_among
 FILL = {"tokens": None, "segments": PADDING, "targets": NO_TARGET}  # behind the examples of a row; None: <pad>
 
 
+Token = int | np.ndarray | None  # one for all examples; or int64 [B], -1 for none; or none for all
+
+
 @dataclass(frozen=True)
 class Side:
     """What the encoder or the decoder has of B examples.
 
-    arrays: "tokens" and others of the same size, each of all examples end to end. lengths: int64 [B], of the examples.
-    width: of a batch's rows.
+    arrays: "tokens", "targets" and others of the same size, each of all examples end to end. lengths: int64 [B], how
+    much of these is of each. width: of a batch's rows. some: bool [B], which examples there are; of the others there is
+    nothing. first, last: tokens around what "tokens" has, or around "targets" where a decoder reads `start` and then
+    its targets (teacher forcing).
     """
 
     arrays: Batch
     lengths: np.ndarray
     width: int
+    some: np.ndarray
+    first: Token = None
+    last: Token = None
+    start: Token = None
 
 
 Examples = dict[str, Side]  # by the prefix of the batch's arrays: "" and "source_"
@@ -52,50 +61,63 @@ def in_rows(examples: Examples, row: np.ndarray, pad: int) -> Batch:
 
     row: int64, of each example, ascending. Segments number the examples of a row, positions restart at each.
     """
+    rows = int(row[-1]) + 1 if len(row) else 0
+    begins = row.searchsorted(np.arange(rows + 1))  # numbers of the rows' first examples
+    # The rows are examples and gaps: one behind the last example of each.
+    gaps = begins[1:] + np.arange(rows)
+    number = np.arange(len(row)) - begins[row]
+    pieces = put_among(number.astype(np.int32), gaps, PADDING)
     batch: Batch = {}
-    first = row.searchsorted(np.arange(int(row[-1]) + 2 if len(row) else 1))
-    number = np.arange(len(row)) - first[row]
     for prefix, side in examples.items():
-        ends = np.append(0, side.lengths.cumsum())
-        edges = ends[first].tolist()
-        begin = ends[:-1] - ends[first[row]]  # of each example in its row
-        places = list(zip(row.tolist(), begin.tolist(), side.lengths.tolist(), number.tolist(), strict=True))
-        batch[f"{prefix}segments"] = _segments(places, edges, side.width)
-        batch[f"{prefix}positions"] = _positions(places, edges, side.width)
-        for name, values in side.arrays.items():
-            fill = FILL.get(name, 0)
-            batch[prefix + name] = _padded(values, edges, side.width, pad if fill is None else fill)
+        flat = _flat_rows(side, pieces, gaps, pad)
+        batch |= {prefix + name: values.reshape(rows, side.width) for name, values in flat.items()}
     return batch
 
 
-Places = list[tuple[int, int, int, int]]  # of every example: its row, its first column, its length, its number there
+def _flat_rows(side: Side, pieces: np.ndarray, gaps: np.ndarray, pad: int) -> Batch:
+    """As in_rows, of one side, the rows end to end. pieces: the segments of examples and gaps."""
+    before, behind = (_given(token, side.some) for token in (side.first, side.last))
+    lengths = side.lengths + before + behind
+    examples = np.flatnonzero(pieces != PADDING)
+    sizes = np.zeros(len(pieces), np.int64)
+    sizes[examples] = lengths
+    sizes[gaps] = side.width - np.diff(sizes.cumsum()[gaps], prepend=0)
+    place = sizes.cumsum() - sizes
+    segments = pieces.repeat(sizes)
+    inside = segments != PADDING
+    positions = np.arange(len(inside), dtype=np.int32) - place.astype(np.int32).repeat(sizes)
+    flat = {"segments": segments, "positions": np.where(inside, positions, 0).astype(np.int64)}
+
+    begin = place[examples]
+    first, last = begin[before], (begin + lengths - 1)[behind]
+    inside[first] = inside[last] = False
+    outside = ~inside
+    for name, values in side.arrays.items():
+        fill = FILL.get(name, 0)
+        flat[name] = np.empty(len(inside), values.dtype)
+        flat[name][inside] = values
+        np.copyto(flat[name], pad if fill is None else fill, where=outside)
+    ended = flat["tokens" if side.start is None else "targets"]
+    ended[first], ended[last] = _of(side.first, before), _of(side.last, behind)
+    if side.start is not None:
+        tokens = flat["tokens"] = np.empty_like(ended)
+        tokens[1:] = ended[:-1]
+        np.copyto(tokens, pad, where=segments == PADDING)
+        some = _given(side.start, side.some)
+        tokens[begin[some]] = _of(side.start, some)
+    return flat
 
 
-def _segments(places: Places, edges: list[int], width: int) -> np.ndarray:
-    segments = _padded(np.empty(0, np.int32), edges, width, PADDING)
-    for row, begin, length, number in places:
-        segments[row, begin : begin + length] = number
-    return segments
+def _given(token: Token, some: np.ndarray) -> np.ndarray:
+    """bool [B]: the examples that have it."""
+    if token is None:
+        return np.zeros_like(some)
+    return some & (token >= 0)
 
 
-def _positions(places: Places, edges: list[int], width: int) -> np.ndarray:
-    positions, columns = _padded(np.empty(0, np.int64), edges, width, 0), np.arange(width)
-    for row, begin, length, _ in places:
-        positions[row, begin : begin + length] = columns[:length]
-    return positions
-
-
-def _padded(values: np.ndarray, edges: list[int], width: int, fill: int) -> np.ndarray:
-    """[rows, width]: row r has the values from edges[r] to edges[r + 1], where there are some, and is filled behind.
-
-    Slice by slice, which is several times as fast as numpy's indexing by places.
-    """
-    padded = np.empty((len(edges) - 1, width), values.dtype)
-    for row, begin, end in zip(padded, edges[:-1], edges[1:], strict=True):
-        if len(values):
-            row[: end - begin] = values[begin:end]
-        row[end - begin :] = fill
-    return padded
+def _of(token: Token, which: np.ndarray) -> int | np.ndarray:
+    """The tokens of these examples."""
+    return token[which] if isinstance(token, np.ndarray) else token or 0
 
 
 def from_rows(batch: Batch) -> Examples:
@@ -109,27 +131,6 @@ def from_rows(batch: Batch) -> Examples:
             for name, array in batch.items()
             if name.startswith("source_") == bool(prefix) and name != f"{prefix}segments"
         }
-        found[prefix] = Side(arrays, inside.sum(axis=1), inside.shape[1])
+        lengths = inside.sum(axis=1)
+        found[prefix] = Side(arrays, lengths, inside.shape[1], lengths > 0)
     return found
-
-
-def with_ends(
-    texts: np.ndarray, lengths: np.ndarray, some: np.ndarray, first: int | None, last: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(texts with `first` before and `last` behind each, their lengths). some: bool [B], those that get them."""
-    added = (first is not None) + 1
-    lengths = lengths + added * some
-    ends = lengths.cumsum()
-    begins, behind = (ends - lengths)[some], ends[some] - 1
-    if first is None:
-        return put_among(texts, behind, last), lengths
-    places, tokens = np.stack([begins, behind], axis=1).ravel(), np.tile([first, last], len(begins))
-    return put_among(texts, places, tokens), lengths
-
-
-def decoder_side(targets: np.ndarray, lengths: np.ndarray, start: int, width: int) -> Side:
-    """Teacher forcing: the decoder reads `start` and then its targets."""
-    tokens = np.empty_like(targets)
-    tokens[1:] = targets[:-1]
-    tokens[(lengths.cumsum() - lengths)[lengths > 0]] = start
-    return Side({"tokens": tokens, "targets": targets}, lengths, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.config import Config
 from trainer.objectives.base import Layout, Texts, text_layout
-from trainer.objectives.examples import Examples, Side, TextObjective, with_ends
+from trainer.objectives.examples import Examples, Side, TextObjective
 from trainer.objectives.masking import Masking, mask_draw
 from trainer.objectives.pairs import PairedLM
 from trainer.objectives.vocabulary import Vocabulary
@@ -36,9 +36,10 @@ class MaskedLM(TextObjective):
 
     def examples(self, texts: Texts) -> Examples:
         """tokens and targets; a target is predicted at its own place."""
-        tokens, lengths = with_ends(texts.tokens, texts.lengths, texts.lengths > 0, self.bos, self.eos)
-        noised, targets = self.masking(tokens, lengths, mask_draw(texts, self.copies), self.width)
-        return {"": Side({"tokens": noised, "targets": targets}, lengths, self.width)}
+        lengths, draw = texts.lengths, mask_draw(texts, self.copies)
+        tokens, targets = self.masking(texts.tokens, lengths, draw, self.width, before=1)
+        arrays = {"tokens": tokens, "targets": targets}
+        return {"": Side(arrays, lengths, self.width, lengths > 0, first=self.bos, last=self.eos)}
 
 
 def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:

@@ -63,14 +63,14 @@ class Masking:
         return (1 if self.unit == "token" else 2) * width + 1
 
     def __call__(
-        self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw, width: int
+        self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw, width: int, before: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """(noised tokens, targets) of texts end to end, which are as long as `lengths` says, at most `width`.
 
         draw(counts, first): so many numbers of each text's noise from that of number `first` on; draws(width) there
-        are. Special tokens are never hidden.
+        are. before: tokens of a text that come before those that are given. Special tokens are never hidden.
         """
-        bits, eligible = draw(lengths, 0), ~self.special[tokens]
+        bits, eligible = draw(lengths, before), ~self.special[tokens]
         able = row_counts(eligible, lengths)
         wanted = able * self.rate
         if self.at_least_one:  # BERT: round, but hide one
@@ -80,7 +80,7 @@ class Masking:
         if self.unit == "token":
             hidden = choose(bits, lengths, eligible, count)
         else:
-            hidden = self._whole_words(tokens, lengths, eligible, count, draw(lengths, width))
+            hidden = self._whole_words(tokens, lengths, eligible, count, draw(lengths, width + before))
         places = np.flatnonzero(hidden)
         targets = np.full(len(tokens), NO_TARGET)
         targets[places] = tokens[places]

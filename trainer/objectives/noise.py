@@ -50,20 +50,16 @@ def stretches(
 
     part: of all rows, or int64 [rows]. What comes before `first` is passed over: a block of Philox has four numbers.
     """
-    bits = np.empty(counts.sum(), np.uint64)
-    philox, state = _local.philox, _local.state
+    philox, state, found = _local.philox, _local.state, [np.empty(0, np.uint64)]
     block, over = divmod(first, 4)
-    counter = [block, 0, 0, 0]
+    counter = [block, 0, part, 0]
     state["state"] = {"key": (seed, PURPOSES[purpose]), "counter": counter}
-    at = 0
-    parts = np.broadcast_to(part, len(index)).tolist()
-    for number, count, counter[2] in zip(index.tolist(), counts.tolist(), parts, strict=True):
-        if count:
-            counter[3] = number
+    parts = part.tolist() if isinstance(part, np.ndarray) else [part] * len(index)
+    for counter[3], count, counter[2] in zip(index.tolist(), (counts + over).tolist(), parts, strict=True):
+        if count > over:
             philox.state = state
-            bits[at : at + count] = philox.random_raw(over + count)[over:]
-            at += count
-    return bits
+            found.append(philox.random_raw(count)[over:] if over else philox.random_raw(count))
+    return np.concatenate(found)
 
 
 def uniform(bits: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class PairedLM:
             pairs.append((a, b))
         tokens, types, lengths = closed(pairs, self.bos, self.eos, second=False)
         noised, targets = self.masking(tokens, lengths, draw, self.width)
-        side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width)
+        side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width, lengths > 0)
         return {**in_rows({"": side}, np.arange(count), self.pad), "sentence_label": labels}
 
     def _pair(self, window: Window, row: int, length: int, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -135,7 +135,7 @@ class UniLM:
         )
         in_words = (draws[:, 2] < 0.2).repeat(lengths)
         noised, targets = (np.where(in_words, b, a) for a, b in zip(one, several, strict=True))
-        side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width)
+        side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width, lengths > 0)
         batch = in_rows({"": side}, np.arange(count), self.pad)
         return {**batch, "order": self._order(batch, np.searchsorted(self.SHARES, draws[:, 0], side="right"))}
 

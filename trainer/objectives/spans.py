@@ -8,9 +8,9 @@ from trainer.config import Config
 from trainer.descriptions.objectives.span_corruption import Denoiser, text_length
 from trainer.objectives import noise
 from trainer.objectives.base import Layout, Texts, text_layout
-from trainer.objectives.examples import Examples, Side, TextObjective, decoder_side, with_ends
+from trainer.objectives.examples import Examples, Side, TextObjective
 from trainer.objectives.noise import below, choose_few
-from trainer.objectives.ranges import numbers, put_among
+from trainer.objectives.ranges import numbers
 from trainer.objectives.vocabulary import Vocabulary
 
 
@@ -80,29 +80,23 @@ class SpanCorruption(TextObjective):
             which = below(texts.draw(np.ones_like(which)), len(self.denoisers))
         hidden, spans = self.hidden[which, texts.lengths], self.spans[which, texts.lengths]
         begin, end = random_spans(texts, hidden, spans)
-        some = texts.lengths > 0
-        text, lengths = with_ends(texts.tokens, texts.lengths, some, None, self.eos)
-        earlier = (some.cumsum() - some).repeat(spans)  # </s> of the texts before
-        begin, end = begin + earlier, end + earlier
         sentinels = self.sentinels[numbers(np.zeros_like(spans), spans)]
-
-        kept = np.ones(len(text), bool)
+        kept = np.ones(len(texts.tokens), bool)
         kept[numbers(begin + 1, end)] = False
-        source = text.copy()
+        source = texts.tokens.copy()
         source[begin] = sentinels
         source = source[kept]
-        source_lengths = lengths - hidden + spans
-        modes = self.modes[which]
-        if (led := some & (modes >= 0)).any():
-            source_lengths = source_lengths + led
-            source = put_among(source, (source_lengths.cumsum() - source_lengths)[led], modes[led])
 
-        kept[begin - 1] = kept[lengths.cumsum()[some] - 1] = kept[begin] = False
-        text[begin - 1] = sentinels  # where the last token before the span stood
-        targets, target_lengths = text[~kept], hidden + spans + some
+        kept[begin - 1] = kept[begin] = False
+        targets = texts.tokens.copy()
+        targets[begin - 1] = sentinels  # where the last token before the span stood
+        targets = targets[~kept]
+        some, read = texts.lengths > 0, texts.lengths - hidden + spans
+        modes = self.modes[which] if self.modes.max() >= 0 else None
+        written = {"targets": targets}, hidden + spans, self.target_width, some
         return {
-            "source_": Side({"tokens": source}, source_lengths, self.width),
-            "": decoder_side(targets, target_lengths, self.start, self.target_width),
+            "source_": Side({"tokens": source}, read, self.width, some, first=modes, last=self.eos),
+            "": Side(*written, start=self.start, last=self.eos),
         }
 
 

@@ -14,6 +14,7 @@ from trainer.generation.text import reader_of
 from trainer.objectives.bart import MultilingualDenoising
 from trainer.objectives.base import Texts, Window
 from trainer.objectives.causal import FillInTheMiddle
+from trainer.objectives.examples import in_rows
 from trainer.objectives.masking import Masking
 from trainer.objectives.mass import MaskedSequence
 from trainer.objectives.spans import SpanCorruption
@@ -42,8 +43,11 @@ def test_sentinels(objective, untrained, small_tokenizer, monkeypatch):
     trained = Trained.load(untrained(objective))
     for index in range(12):
         number = np.array([index])
-        sides = corruption.examples(Texts(ids, np.array([len(ids)]), number, number, number, 0))
-        source, target = sides["source_"].arrays["tokens"], sides[""].arrays["targets"]
+        batch = in_rows(
+            corruption.examples(Texts(ids, np.array([len(ids)]), number, number, number, 0)), np.array([0]), 0
+        )
+        source = batch["source_tokens"][batch["source_segments"] == 0]
+        target = batch["targets"][batch["segments"] == 0]
         # The prompt: each run of text decoded by itself, so the pieces between the sentinels must survive that.
         pieces, run = [], []
         for token in source.tolist():

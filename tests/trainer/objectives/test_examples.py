@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.objectives import NO_TARGET, PADDING, Packed, Texts, noise
-from trainer.objectives.examples import Side, from_rows, in_rows, with_ends
+from trainer.objectives.examples import Side, from_rows, in_rows
 
 RECIPES = [
     {"name": "masked_lm"},
@@ -71,7 +71,7 @@ def test_a_batch_is_its_texts_one_by_one(recipe, make, specials):
 
 def test_rows_and_back():
     tokens, lengths = np.arange(100, 109), np.array([4, 0, 3, 2])
-    batch = in_rows({"": Side({"tokens": tokens}, lengths, 5)}, np.arange(4), 0)
+    batch = in_rows({"": Side({"tokens": tokens}, lengths, 5, lengths > 0)}, np.arange(4), 0)
     assert batch["tokens"].tolist() == [
         [100, 101, 102, 103, 0],
         [0, 0, 0, 0, 0],
@@ -83,14 +83,17 @@ def test_rows_and_back():
     assert np.array_equal(back.arrays["tokens"], tokens) and np.array_equal(back.lengths, lengths)
 
 
-@pytest.mark.parametrize("first", [None, 1])
-def test_ends_stand_around_what_has_some(first):
-    texts, lengths = with_ends(
-        np.array([10, 11, 12]), np.array([2, 0, 1, 0]), np.array([True, True, True, False]), first, 2
-    )
-    before = [] if first is None else [first]
-    assert texts.tolist() == [*before, 10, 11, 2, *before, 2, *before, 12, 2]
-    assert lengths.tolist() == [len(before) + 3, len(before) + 1, len(before) + 2, 0]
+def test_ends_stand_around_what_there_is():
+    some, lengths = np.array([True, True, False, True]), np.array([2, 0, 0, 1])
+    modes = np.array([7, 8, 9, -1])
+    encoder = Side({"tokens": np.array([10, 11, 12])}, lengths, 5, some, first=modes, last=2)
+    decoder = Side({"targets": np.array([10, 11, 12])}, lengths, 5, some, last=2, start=1)
+    batch = in_rows({"source_": encoder, "": decoder}, np.array([0, 1, 1, 1]), 0)
+    assert batch["source_tokens"].tolist() == [[7, 10, 11, 2, 0], [8, 2, 12, 2, 0]]
+    assert batch["source_segments"].tolist() == [[0, 0, 0, 0, -1], [0, 0, 2, 2, -1]]
+    assert batch["targets"].tolist() == [[10, 11, 2, -100, -100], [2, 12, 2, -100, -100]]
+    assert batch["tokens"].tolist() == [[1, 10, 11, 0, 0], [1, 1, 12, 0, 0]]
+    assert batch["positions"].tolist() == [[0, 1, 2, 0, 0], [0, 0, 1, 0, 0]]
 
 
 def test_few_choices_are_the_first_distinct_ones():

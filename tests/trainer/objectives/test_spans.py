@@ -5,6 +5,7 @@ import pytest
 
 from trainer.descriptions.objectives.span_corruption import UL2_DENOISERS, Denoiser
 from trainer.objectives import Texts
+from trainer.objectives.examples import in_rows
 from trainer.objectives.spans import random_spans
 from trainer.utils.errors import UserError
 
@@ -114,10 +115,10 @@ def test_the_worked_example_of_t5(make, window, specials, monkeypatch):
     monkeypatch.setattr("trainer.objectives.spans.random_spans", lambda *given: spans)
     objective = make(16, name="span_corruption", rate=0.375, mean_span=1.5)
     x, index = 500 + np.arange(8), np.array([0])
-    sides = objective.examples(Texts(x, np.array([8]), index, index, index, 0))
+    batch = in_rows(objective.examples(Texts(x, np.array([8]), index, index, index, 0)), index, specials["<pad>"])
     one, two, end = specials["<extra_id_0>"], specials["<extra_id_1>"], specials["</s>"]
-    assert sides["source_"].arrays["tokens"].tolist() == [x[0], x[1], x[2], one, x[5], x[6], two, end]
-    assert sides[""].arrays["targets"].tolist() == [one, x[3], x[4], two, x[7], end]
+    assert batch["source_tokens"][0, :8].tolist() == [x[0], x[1], x[2], one, x[5], x[6], two, end]
+    assert batch["targets"][0, :6].tolist() == [one, x[3], x[4], two, x[7], end]
 
 
 @pytest.mark.parametrize(
