@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainer.data.kept_packing import kept
 from trainer.data.layouts import ChunkBatch, TextLayout
 from trainer.data.packing import Packing
 from trainer.data.shards import TokenStream
+
+RULE = 1  # number of the rule by which documents are packed; a packing that was kept is of this one
 
 
 class Cuts(NamedTuple):
@@ -77,7 +80,8 @@ class NextFit(Packing):
         self, stream: TokenStream, packed_lengths: np.ndarray, capacity: int, overlap: int, length: int, pad: int
     ) -> None:
         texts = np.diff(stream.starts, append=len(stream)) - 2
-        cuts = next_fit(texts, packed_lengths, capacity, overlap)
+        inputs = np.array([RULE, capacity, overlap]), texts, packed_lengths
+        cuts = Cuts(*kept(stream.folder, inputs, lambda: np.stack(next_fit(texts, packed_lengths, capacity, overlap))))
         super().__init__(cuts.sample, packed_lengths[cuts.size], capacity)
         self.pieces = Cutting(stream, length, pad, cuts)
 

@@ -195,6 +195,7 @@ class TokenStream:
 
     def __init__(self, prepared: Prepared, split: str, origin: str | None = None) -> None:
         entry = prepared.manifest["splits"][split]
+        self.folder = prepared.folder
         self.dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         files = [prepared.folder / name for name in entry["shards"]]
         self._shards = [_mapped(file, self.dtype) for file in files]
