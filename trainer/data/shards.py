@@ -5,6 +5,7 @@
          train-00000.tokens          little-endian uint16 or uint32, shard after shard one long stream
          train.documents.npy         int64, where each document begins in that stream
          held_out-00000.tokens ...
+         packings/                   what was computed of the above and may be computed again (see kept_packing.py)
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ def _flat_rows(side: Side, pieces: np.ndarray, gaps: np.ndarray, pad: int) -> Ba
     examples = np.flatnonzero(pieces != PADDING)
     sizes = np.zeros(len(pieces), np.int64)
     sizes[examples] = lengths
-    sizes[gaps] = side.width - np.diff(sizes.cumsum()[gaps], prepend=0)
+    filled = sizes.cumsum()[gaps]
+    filled[1:] -= filled[:-1].copy()
+    sizes[gaps] = side.width - filled
     place = sizes.cumsum() - sizes
     segments = pieces.repeat(sizes)
     inside = segments != PADDING

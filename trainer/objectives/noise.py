@@ -122,8 +122,9 @@ def choose_few(
         first = np.empty(int((origin + bound)[-1:].sum()), np.int32)
         first[place[::-1].copy()] = number[::-1].copy()
         fresh = np.flatnonzero(first[place] == number)
-        edges = fresh.searchsorted(np.append(0, seen.cumsum()))
-        begin, distinct = edges[:-1], edges[1:] - edges[:-1]
+        ends = seen.cumsum()
+        begin = fresh.searchsorted(ends - seen)
+        distinct = fresh.searchsorted(ends) - begin
         short = some & (distinct < count)
         if not short.any():
             return np.sort(place[fresh[numbers(begin, begin + count)]])

@@ -34,7 +34,9 @@ def random_spans(texts: Texts, hidden: np.ndarray, spans: np.ndarray) -> tuple[n
     cuts = 1 + choose_few(draw, 0, origin, bound, np.maximum(both - 1, 0), tries)
     ends = np.sort(np.concatenate([cuts, (origin + sizes)[both > 0]]))
     text_ends, span_ends = ends[: spans.sum()], ends[spans.sum() :] - sizes[:count].sum()
-    return text_ends + np.append(0, span_ends[:-1])[: len(text_ends)], text_ends + span_ends
+    begin = text_ends.copy()
+    begin[1:] += span_ends[:-1]
+    return begin, text_ends + span_ends
 
 
 class SpanCorruption(TextObjective):
