@@ -1,6 +1,8 @@
 """Batches and encoding against their peers: medians of alternating rounds in one process, page cache warm.
 
-    python scripts/bench/data.py [--rows 16] [--json]            # about a minute
+    python scripts/bench/data.py [--rows 16] [--json | --write]            # about a minute
+
+--write puts the figures into docs/benchmarks/data.md.
 
 Peers: a bare numpy gather from the memory map into int64; transformers' collator for masked language modelling, if it
 is installed; Python loops over tokens for infilling and span corruption; sentencepiece's own threaded encoder.
@@ -15,10 +17,12 @@ import os
 import random
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +32,13 @@ import sentencepiece
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainer.config import Config
+from trainer.config.host import cores
 from trainer.data import Prepared, Samples, SplitInfo, Tokenizer, prepare
 from trainer.data.corpus import parts, sources
 from trainer.data.shards import MANIFEST, open_prepared
 
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = ROOT / "docs" / "benchmarks" / "data.md"
 LENGTH, ROUNDS = 1024, 7
 # As the loop below: masks alone, no random tokens.
 INFILLING = {"name": "bart", "noises": ("text_infilling",), "rate": 0.3, "random_share": 0.0}
@@ -246,31 +253,49 @@ def encoding(prepared: Prepared) -> dict[str, float]:
     return race(time.perf_counter, ours=own, peer=peer)
 
 
+def sparse(root: Path, starts: np.ndarray, tokens: int) -> Prepared:
+    """A corpus of so many tokens, all of them zero, whose documents begin at these places."""
+    real = prepare(Config())
+    (root / "tokenizer.model").write_bytes(real.tokenizer_file.read_bytes())
+    with (root / "train-00000.tokens").open("wb") as file:
+        file.truncate(2 * tokens)
+    np.save(root / "train.documents.npy", starts)
+    for name in ("held_out-00000.tokens", "held_out.documents.npy"):
+        (root / name).write_bytes((real.folder / name).read_bytes())
+    manifest = json.loads((real.folder / MANIFEST).read_text())
+    train = manifest["splits"]["train"]
+    train["shards"] = ["train-00000.tokens"]
+    train["info"] = vars(SplitInfo(len(starts), tokens, 4 * tokens, 3.0))
+    for entry in manifest["files"]:
+        entry["bytes"] = (root / entry["file"]).stat().st_size
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    return open_prepared(root)
+
+
 def ten_billion_tokens() -> dict[str, float]:
     """Seconds and resident bytes to open a sparse corpus of ten billion tokens and draw one batch."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        real = prepare(Config())
-        (root / "tokenizer.model").write_bytes(real.tokenizer_file.read_bytes())
-        tokens = 10**10
-        with (root / "train-00000.tokens").open("wb") as file:
-            file.truncate(2 * tokens)
-        np.save(root / "train.documents.npy", np.arange(0, tokens, 10_000_000))
-        for name in ("held_out-00000.tokens", "held_out.documents.npy"):
-            (root / name).write_bytes((real.folder / name).read_bytes())
-        manifest = json.loads((real.folder / MANIFEST).read_text())
-        train = manifest["splits"]["train"]
-        train["shards"] = ["train-00000.tokens"]
-        train["info"] = vars(SplitInfo(1000, tokens, 4 * tokens, 3.0))
-        for entry in manifest["files"]:
-            entry["bytes"] = (root / entry["file"]).stat().st_size
-        (root / MANIFEST).write_text(json.dumps(manifest))
+        prepared = sparse(Path(folder), np.arange(0, 10**10, 10_000_000), 10**10)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.perf_counter()
-        samples = Samples(open_prepared(root), config_of("decoder", name="causal"), "train")
+        samples = Samples(prepared, config_of("decoder", name="causal"), "train")
         samples.batch(10**9, 10**9 + 16)
         spent = time.perf_counter() - begun
         return {"seconds": spent, "bytes": 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}
+
+
+def many_documents() -> dict[str, float]:
+    """Seconds to open a sparse corpus of 300,000 documents of 500 to 5000 tokens for masked language modelling: its
+    packing computed, and its packing kept from before."""
+    starts = np.cumsum(np.random.default_rng(0).integers(500, 5000, 300_000))
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = sparse(Path(folder), starts - starts[0], int(starts[-1]))
+        seconds = []
+        for _ in range(2):
+            begun = time.thread_time()
+            Samples(prepared, config_of("encoder", name="masked_lm"), "train")
+            seconds.append(time.thread_time() - begun)
+    return {"computed": seconds[0], "kept": seconds[1]}
 
 
 def padding(prepared: Prepared) -> dict[str, float]:
@@ -285,13 +310,39 @@ def padding(prepared: Prepared) -> dict[str, float]:
     return found
 
 
+def table(compared: list[dict[str, Any]]) -> str:
+    """In Markdown."""
+    lines = ["| what | ours | against | theirs | ratio | wanted |", "|---|---|---|---|---|---|"]
+    for row in compared:
+        ours, peer = (f"{row[whose] / 1e6:.1f} M{row['unit']}" for whose in ("ours", "peer"))
+        lines.append(
+            f"| {row['what']} | {ours} | {row['against']} | {peer} | **{row['ratio']:.2f}** | {row['wanted']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def where(rows: int) -> str:
+    """What the figures depend on: command, commit, versions, processor and how busy it was."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "torch", "sentencepiece"))
+    processors = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    processor = next(processors, ": ").partition(": ")[2]
+    return (
+        f"`{' '.join(['scripts/bench/data.py', *sys.argv[1:]])}`, commit {commit.strip()}, {cores()} cores of an "
+        f"{processor} at a load of {os.getloadavg()[0]:.1f},\nPython {sys.version.split()[0]}, {versions}. Sequence "
+        f"{LENGTH}, {rows} rows a batch. Medians of {ROUNDS} rounds in which ours and the peer take\nturns; of batches "
+        "the thread's own time counts."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, default=16, help="of a batch")
+    parser.add_argument("--write", action="store_true", help=f"into {REPORT.relative_to(ROOT)}")
     options = parser.parse_args()
     rows = options.rows
-    opened = ten_billion_tokens()
+    opened, many = ten_billion_tokens(), many_documents()
     prepared = prepare(Config())
     # 16 MB, freed at once: from now on glibc keeps what a batch frees, as in a process that has held a model. Else a
     # runner's speed depends on what the one before it left on the heap.
@@ -329,17 +380,19 @@ def main() -> None:
 
     unfilled = padding(prepared)
     if options.json:
-        print(json.dumps({"rows": compared, "padding": unfilled, "ten_billion_tokens": opened}, indent=1))
+        found = {"rows": compared, "padding": unfilled, "ten_billion_tokens": opened, "many_documents": many}
+        print(json.dumps(found, indent=1))
         return
-    print(f"sequence {LENGTH}, {rows} rows a batch, median of {ROUNDS} rounds")
-    for row in compared:
-        print(
-            f"{row['what']:<16} {row['ours'] / 1e6:8.1f} M{row['unit']:<8} {row['ratio']:6.2f} of "
-            f"{row['against']} at {row['peer'] / 1e6:.1f} (wanted {row['wanted']:.2f})"
-        )
     shares = ", ".join(f"{share:.1%} {packing}" for packing, share in unfilled.items())
-    print(f"padding          {shares}")
-    print(f"10^10 tokens     opened and drawn in {opened['seconds']:.3f} s, {opened['bytes'] / 1e6:.0f} MB")
+    facts = [
+        f"Padding of span corruption: {shares}.",
+        f"10^10 tokens: opened and drawn from in {opened['seconds']:.3f} s and {opened['bytes'] / 1e6:.0f} MB.",
+        f"300,000 documents: opened in {many['computed']:.2f} s, in {many['kept']:.2f} s once their packing is kept.",
+    ]
+    text = table(compared) + "\n\n" + "\n".join(facts) + "\n"
+    print(text)
+    if options.write:
+        REPORT.write_text(f"# Batches and encoding\n\n{where(rows)}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainer.config import Config
 from trainer.data.best_fit import BestFit
-from trainer.data.layouts import ChunkBatch, ChunkLayout, Pieces, chunk_layout
+from trainer.data.layouts import ChunkBatch, ChunkLayout, Pieces, TextLayout, chunk_layout
 from trainer.data.next_fit import NextFit
 from trainer.data.order import Order
 from trainer.data.packing import Packing
 from trainer.data.shards import Prepared, TokenStream
-from trainer.objectives import Objective, Packed, Window
+from trainer.objectives import Objective, Packed, Texts, Window
 from trainer.objectives.noise import below, rows
+from trainer.objectives.ranges import numbers
 from trainer.utils.errors import UserError
 
 TRIES = 10  # draws of a partner before one of the same document is accepted
@@ -101,19 +102,16 @@ class Chunker:
         pieces = Pieces(stream, stride, length, self.pad, edges=False)
         return pieces, BestFit(pieces, sizes, capacity)
 
-    def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window:
+    def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window | Texts:
         """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
         found = [np.flatnonzero(source == which) for which in range(len(self.parts))]
         pieces = [
-            self.window(part, index[mine], int(number[mine[0]]))
+            self.read(part, index[mine], int(number[mine[0]]))
             for part, mine in zip(self.parts, found, strict=True)
             if len(mine)
         ]
-        if len(pieces) == 1:
-            return pieces[0]
         rows = [mine for mine in found if len(mine)]
-        owners = [mine if w.owner is None else mine[w.owner] for mine, w in zip(rows, pieces, strict=True)]
-        return _joined(pieces, np.concatenate(owners))
+        return pieces[0] if len(pieces) == 1 else joined(pieces, rows)
 
     def where(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """For chunks of these indices among all: (document of the split, its tokens before the chunk)."""
@@ -125,15 +123,13 @@ class Chunker:
             found.append((document, int(part.chunks.offset(within)[0])))
         return found
 
-    def window(self, part: SourceChunks, index: np.ndarray, first: int) -> Window:
-        """Samples `index` of the run, which are samples first, first + 1 ... of this source."""
+    def read(self, part: SourceChunks, index: np.ndarray, first: int) -> Window | Texts:
+        """Samples `index` of the run, which are samples first, first + 1 ... of this source: a row for each, or texts
+        that share them."""
         place = part.indices(first, first + len(index))
         epoch = np.arange(first, first + len(index)) // part.n
-        owner = None
         if part.fit is not None:
-            place, owner = part.fit.members(place)
-            within = np.arange(len(owner)) - np.searchsorted(owner, owner)
-            index, epoch = index[owner] * self.objective.length + within, epoch[owner]  # noise of its own for each
+            return self._texts(part, part.fit, place, index, epoch)
         cut = part.chunks.cut(place)
         partner = other = None
         if self.objective.partner:
@@ -141,10 +137,30 @@ class Chunker:
         return Window(
             *(cut.tokens, cut.segments, cut.positions, index, part.first + place, epoch),
             *(self.config.seed, partner, other, cut.begins),
-            None if self.languages is None else self.languages.of(part.chunks.document(place) + part.documents),
-            owner,
-            cut.context,
+            self._language(part, place),
         )
+
+    def _texts(
+        self, part: SourceChunks, fit: Packing, place: np.ndarray, index: np.ndarray, epoch: np.ndarray
+    ) -> Texts:
+        assert isinstance(part.chunks, TextLayout)
+        place, owner = fit.members(place)
+        within = np.arange(len(owner)) - np.searchsorted(owner, owner)
+        tokens, lengths, context = part.chunks.texts(place)
+        return Texts(
+            tokens,
+            lengths,
+            index[owner] * self.objective.length + within,  # noise of its own for each
+            part.first + place,
+            epoch[owner],
+            self.config.seed,
+            owner,
+            context,
+            self._language(part, place),
+        )
+
+    def _language(self, part: SourceChunks, place: np.ndarray) -> np.ndarray | None:
+        return None if self.languages is None else self.languages.of(part.chunks.document(place) + part.documents)
 
     def _partners(self, part: SourceChunks, place: np.ndarray, index: np.ndarray) -> tuple[Window, np.ndarray]:
         """A random chunk of another document of the same source for each, as far as ten draws find one."""
@@ -182,24 +198,42 @@ class Languages:
         return self._tokens[np.minimum(which, len(self._tokens) - 1)]
 
 
-def _joined(pieces: list[Window], owner: np.ndarray) -> Window:
-    """The rows of several windows as one, in the order of the samples that they belong to."""
-    order = np.argsort(owner, kind="stable")
+def joined(pieces: Sequence[Window | Texts], rows: list[np.ndarray]) -> Window | Texts:
+    """The samples of several sources as one. rows: of every source, which of the samples are its own."""
+    if isinstance(pieces[0], Texts):
+        return _joined_texts([one for one in pieces if isinstance(one, Texts)], rows)
+    return _joined_windows([one for one in pieces if isinstance(one, Window)], np.argsort(np.concatenate(rows)))
+
+
+def _joined_windows(pieces: list[Window], order: np.ndarray) -> Window:
+    """The rows of several windows in this order."""
 
     def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(piece, name) for piece in pieces])[order]
 
+    partners = [window.partner for window in pieces if window.partner is not None]
     return Window(
-        join("tokens"),
-        join("segments"),
-        join("positions"),
-        join("index"),
-        join("place"),
-        join("epoch"),
+        *(join("tokens"), join("segments"), join("positions"), join("index"), join("place"), join("epoch")),
         pieces[0].seed,
-        None if pieces[0].partner is None else _joined([w.partner for w in pieces if w.partner is not None], owner),
+        _joined_windows(partners, order) if partners else None,
         None if pieces[0].other_document is None else join("other_document"),
         language=None if pieces[0].language is None else join("language"),
-        owner=None if pieces[0].owner is None else owner[order],
+    )
+
+
+def _joined_texts(pieces: list[Texts], rows: list[np.ndarray]) -> Texts:
+    """In the order of the samples that own them."""
+    owner = np.concatenate([mine[one.owner] for one, mine in zip(pieces, rows, strict=True)])
+    order = np.argsort(owner, kind="stable")
+
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for one in pieces])[order]
+
+    lengths = np.concatenate([one.lengths for one in pieces])
+    ends = lengths.cumsum()
+    tokens = np.concatenate([one.tokens for one in pieces])[numbers((ends - lengths)[order], ends[order])]
+    return Texts(
+        *(tokens, lengths[order], join("index"), join("place"), join("epoch"), pieces[0].seed, owner[order]),
         context=None if pieces[0].context is None else join("context"),
+        language=None if pieces[0].language is None else join("language"),
     )

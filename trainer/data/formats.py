@@ -172,6 +172,8 @@ def _is_utf8(head: bytes) -> bool:
 
 def _refuse_wide(path: Path, head: bytes) -> None:
     """UTF-16 without a mark reads as UTF-8 full of NUL characters."""
+    if b"\0" not in head:
+        return
     pairs = len(head) // 2
     for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         nuls, others = head[offset : 2 * pairs : 2].count(0), head[1 - offset : 2 * pairs : 2].count(0)

@@ -81,6 +81,19 @@ class ChunkLayout(ABC):
         return ChunkBatch(tokens, segments, positions)
 
 
+class TextLayout(ChunkLayout):
+    """Chunks of one document each, without <s> and </s>, that can share a sample."""
+
+    @abstractmethod
+    def stretches(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(begin: where in the stream each chunk lies, its tokens, context as in ChunkBatch); past the end: none."""
+
+    def texts(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(tokens of the chunks, end to end; how many each has; context as in ChunkBatch)."""
+        begin, lengths, context = self.stretches(indices)
+        return self.stream.stretches(begin, lengths), lengths, context
+
+
 class Stream(ChunkLayout):
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, boundaries: bool = True) -> None:
         super().__init__(stream, stride, length, pad)
@@ -158,7 +171,7 @@ class Text(ChunkLayout):
         return self._unit(tokens, (self.tokens - begin).clip(0, self.length))
 
 
-class Pieces(ChunkLayout):
+class Pieces(TextLayout):
     """`edges`: keep each document's <s> and </s>."""
 
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, edges: bool) -> None:
@@ -185,12 +198,15 @@ class Pieces(ChunkLayout):
     def offset(self, indices: np.ndarray) -> np.ndarray:
         return (indices - self.first[self.document(indices)]) * self.stride
 
-    def cut(self, indices: np.ndarray) -> ChunkBatch:
+    def stretches(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         document = self.document(indices)
         begin = self.begins[document] + (indices - self.first[document]) * self.stride
+        return begin, np.where(indices < self.pieces, np.clip(self.ends[document] - begin, 0, self.length), 0), None
+
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        begin, lengths, _ = self.stretches(indices)
         tokens = np.empty((len(indices), self.length), np.int64)
         self.stream.read(begin, tokens)
-        lengths = np.where(indices < self.pieces, np.clip(self.ends[document] - begin, 0, self.length), 0)
         return self._unit(tokens, lengths)
 
 

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.data.layouts import ChunkBatch, ChunkLayout
+from trainer.data.kept_packing import kept
+from trainer.data.layouts import ChunkBatch, TextLayout
 from trainer.data.packing import Packing
 from trainer.data.shards import TokenStream
+
+RULE = 1  # number of the rule by which documents are packed; a packing that was kept is of this one
 
 
 class Cuts(NamedTuple):
@@ -32,7 +35,7 @@ class Cuts(NamedTuple):
     sample: np.ndarray
 
 
-class Cutting(ChunkLayout):
+class Cutting(TextLayout):
     """Chunks as they were cut, without <s> and </s>, padded behind."""
 
     def __init__(self, stream: TokenStream, length: int, pad: int, cuts: Cuts) -> None:
@@ -48,15 +51,19 @@ class Cutting(ChunkLayout):
     def offset(self, indices: np.ndarray) -> np.ndarray:
         return self.cuts.begin[self._there(indices)]
 
-    def cut(self, indices: np.ndarray) -> ChunkBatch:
-        tokens = np.empty((len(indices), self.length), np.int64)
+    def stretches(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         if not self.count(whole=True):
-            return self._unit(tokens, np.zeros(len(indices), np.int64))
-        there = self._there(indices)
-        self.stream.read(self.stream.starts[self.cuts.document[there]] + 1 + self.cuts.begin[there], tokens)
-        inside = indices < self.count(whole=True)
-        batch = self._unit(tokens, np.where(inside, self.cuts.size[there], 0))
-        return replace(batch, context=np.where(inside, self.cuts.context[there], 0))
+            none = np.zeros(len(indices), np.int64)
+            return none, none, none
+        there, inside = self._there(indices), indices < self.count(whole=True)
+        begin = self.stream.starts[self.cuts.document[there]] + 1 + self.cuts.begin[there]
+        return begin, np.where(inside, self.cuts.size[there], 0), np.where(inside, self.cuts.context[there], 0)
+
+    def cut(self, indices: np.ndarray) -> ChunkBatch:
+        begin, lengths, context = self.stretches(indices)
+        tokens = np.empty((len(indices), self.length), np.int64)
+        self.stream.read(begin, tokens)
+        return replace(self._unit(tokens, lengths), context=context)
 
     def _there(self, indices: np.ndarray) -> np.ndarray:
         return np.minimum(indices, self.count(whole=True) - 1)
@@ -73,7 +80,8 @@ class NextFit(Packing):
         self, stream: TokenStream, packed_lengths: np.ndarray, capacity: int, overlap: int, length: int, pad: int
     ) -> None:
         texts = np.diff(stream.starts, append=len(stream)) - 2
-        cuts = next_fit(texts, packed_lengths, capacity, overlap)
+        inputs = np.array([RULE, capacity, overlap]), texts, packed_lengths
+        cuts = Cuts(*kept(stream.folder, inputs, lambda: np.stack(next_fit(texts, packed_lengths, capacity, overlap))))
         super().__init__(cuts.sample, packed_lengths[cuts.size], capacity)
         self.pieces = Cutting(stream, length, pad, cuts)
 

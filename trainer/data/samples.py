@@ -16,7 +16,7 @@ from trainer.data.mixture import Mixture
 from trainer.data.shards import Prepared, TokenStream
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.usage import DataUsage
-from trainer.objectives import NO_TARGET, PADDING, Batch, Window, objective
+from trainer.objectives import NO_TARGET, PADDING, Batch, Packed, Texts, Window, objective
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,25 @@ class Samples:
 
     def batch(self, start: int, stop: int) -> Batch:
         """Samples start..stop-1 of the endless run, of one stage; the first axis of every array is stop - start."""
-        return self.sample_range(start).chunker.objective.apply(self.window(start, stop))
+        objective, read = self.sample_range(start).chunker.objective, self._read(start, stop)
+        if isinstance(read, Window):
+            return objective.apply(read)
+        assert isinstance(objective, Packed)
+        return objective.pack(read)
 
     def window(self, start: int, stop: int) -> Window:
         """The text of these samples, before the objective."""
+        read = self._read(start, stop)
+        length = self.sample_range(start).chunker.objective.length
+        return read if isinstance(read, Window) else read.window(length, self.pad)
+
+    def _read(self, start: int, stop: int) -> Window | Texts:
         these = self.sample_range(start)
         if stop > these.last:
             raise ValueError(f"samples {start} to {stop - 1} are of several stages")
         index = np.arange(start, stop)
         if self.mixture is None:
-            return these.chunker.window(these.chunker.parts[0], index, start - these.first + these.read)
+            return these.chunker.read(these.chunker.parts[0], index, start - these.first + these.read)
         return these.chunker.mixed(index, *self.mixture(start, stop))
 
     def where(self, start: int, stop: int) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@
          train-00000.tokens          little-endian uint16 or uint32, shard after shard one long stream
          train.documents.npy         int64, where each document begins in that stream
          held_out-00000.tokens ...
+         packings/                   what was computed of the above and may be computed again (see kept_packing.py)
 """
 
 from __future__ import annotations
@@ -195,11 +196,13 @@ class TokenStream:
 
     def __init__(self, prepared: Prepared, split: str, origin: str | None = None) -> None:
         entry = prepared.manifest["splits"][split]
+        self.folder = prepared.folder
         self.dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         files = [prepared.folder / name for name in entry["shards"]]
         self._shards = [_mapped(file, self.dtype) for file in files]
         self._names = list(entry["shards"])
         self._edges = np.cumsum([0] + [len(shard) for shard in self._shards])
+        self._firsts: list[int] = self._edges.tolist()  # places of their first tokens
         self.starts = np.asarray(np.load(prepared.folder / entry["documents"], mmap_mode="r", allow_pickle=False))
         self._begin, self._length = 0, int(self._edges[-1])
         self.first_document = 0  # its number in the split
@@ -224,6 +227,24 @@ class TokenStream:
     def shard_of(self, place: int) -> str:
         """The file that holds the token at this place."""
         return self._names[int(np.searchsorted(self._edges, place + self._begin, side="right")) - 1]
+
+    def stretches(self, begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """int64 [sum of lengths]: the tokens from each place `begin` on, so many, end to end."""
+        begin = begin + self._begin
+        ends = begin + lengths
+        if len(self._shards) == 1:
+            [shard] = self._shards
+            places = zip(begin.tolist(), ends.tolist(), strict=True)
+            return np.concatenate([shard[:0], *(shard[at:end] for at, end in places)], dtype=np.int64)
+        shards = (self._edges.searchsorted(begin, side="right") - 1).clip(0, len(self._shards) - 1)
+        found = [np.empty(0, self.dtype)]
+        for number, at, end in zip(shards.tolist(), begin.tolist(), ends.tolist(), strict=True):
+            while at < end:
+                first = self._firsts[number]
+                found.append(self._shards[number][at - first : end - first])
+                at += len(found[-1])
+                number += 1
+        return np.concatenate(found, dtype=np.int64)
 
     def read(self, begin: np.ndarray, out: np.ndarray) -> None:
         """Fill out[r] with the tokens from begin[r] on; what lies past the end is left as it was."""

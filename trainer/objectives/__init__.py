@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.config import Config
 from trainer.descriptions.objectives import OBJECTIVES
-from trainer.objectives.base import NO_TARGET, PADDING, SHARED, Batch, Layout, Objective, Window
+from trainer.objectives.base import NO_TARGET, PADDING, SHARED, Batch, Layout, Objective, Texts, Window
 from trainer.objectives.packed import Packed
 from trainer.objectives.vocabulary import Vocabulary
 from trainer.utils.errors import UserError
@@ -16,6 +16,7 @@ __all__ = [
     "Layout",
     "Objective",
     "Packed",
+    "Texts",
     "Vocabulary",
     "Window",
     "check_family",

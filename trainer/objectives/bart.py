@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,27 +10,16 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.descriptions.objectives.bart import NOISES
-from trainer.objectives.base import (
-    PADDING,
-    SHARED,
-    Batch,
-    Layout,
-    Window,
-    add_special_tokens,
-    as_one_document,
-    chosen,
-    pack_left,
-    shift_right,
-    text_layout,
-)
-from trainer.objectives.noise import LARGEST, Draw, below, choose, choose_few, low, middle, poisson, round_randomly
-from trainer.objectives.ranges import numbers, without
+from trainer.objectives.base import SHARED, Layout, Texts, text_layout
+from trainer.objectives.examples import Examples, Side, TextObjective
+from trainer.objectives.noise import Draw, below, choose, choose_few, low, middle, poisson, round_randomly
+from trainer.objectives.ranges import numbers, put_among, row_counts, without_numbers
 from trainer.objectives.vocabulary import Vocabulary
 
-Rows = tuple[np.ndarray, np.ndarray]  # tokens int64 [B, L] padded behind, lengths int64 [B]
+Noised = tuple[np.ndarray, np.ndarray]  # tokens int64 [sum of lengths] of B texts end to end, lengths int64 [B]
 
 
-class Denoising:
+class Denoising(TextObjective):
     """The encoder reads <s> noised text </s>, the decoder writes the whole text and </s>.
 
     noises: some of `NOISES`, applied in the order of that. `rate` is the share of tokens that masking hides and
@@ -37,7 +27,6 @@ class Denoising:
     """
 
     name = "bart"
-    partner = False
 
     def __init__(
         self,
@@ -66,71 +55,70 @@ class Denoising:
         """Beside the text: <s> and </s>."""
         return length + 2
 
-    def apply(self, window: Window) -> Batch:
-        """source_tokens, source_segments, source_positions and tokens, targets, segments, positions: [B, S] each."""
-        rows: Rows = window.tokens, window.lengths
+    def examples(self, texts: Texts) -> Examples:
+        """The encoder reads the noised text, the decoder writes the text."""
+        noised: Noised = texts.tokens, texts.lengths
         for number, name in enumerate(self.noises):
-            rows = getattr(self, f"_{name}")(*rows, partial(self._draw, window, 8 * number))
-        source, lengths = add_special_tokens(*rows, self.bos, self.eos, self.pad, window.lengths > 0)
-        some = np.flatnonzero(window.lengths)
-        targets = np.full(source.shape, self.pad)
-        targets[:, :-2] = window.tokens
-        targets[some, window.lengths[some]] = self.eos
-        written = np.where(window.lengths > 0, window.lengths + 1, 0)
-        return {**as_one_document(source, lengths, "source_"), **shift_right(targets, written, self.start, self.pad)}
+            noised = getattr(self, f"_{name}")(*noised, partial(self._draw, texts, 8 * number))
+        source, lengths = noised
+        some, targets = texts.lengths > 0, {"targets": texts.tokens}
+        return {
+            "source_": Side({"tokens": source}, lengths, self.width, some, first=self.bos, last=self.eos),
+            "": Side(targets, texts.lengths, self.width, some, start=self.start, last=self.eos),
+        }
 
-    def _draw(self, window: Window, first: int, count: int, part: int) -> np.ndarray:
+    def _draw(self, texts: Texts, first: int, counts: np.ndarray, part: int) -> np.ndarray:
         """Every noise has eight parts of the sample's stream to itself."""
-        return window.bits(count, first + part)
+        return texts.draw(counts, first + part)
 
     # --- the five noises --------------------------------------------------------------------------------------------
 
-    def _sentence_permutation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
+    def _sentence_permutation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Noised:
         """Sentences, which end at . ! ? or a newline, in random order; the last run of tokens is one, closed or not."""
-        inside = _inside(tokens, lengths)
-        begins = np.ones_like(inside)
-        begins[:, 1:] = self.vocabulary.ends_sentence[tokens[:, :-1]]
-        sentence = np.cumsum(begins, axis=1) - 1
-        draws = draw(tokens.shape[1], 0) >> np.uint64(1)  # half the range, so that padding sorts behind
-        key = np.where(inside, np.take_along_axis(draws, sentence, axis=1), LARGEST)
-        order = np.argsort(key, axis=1, kind="stable")
-        return np.take_along_axis(tokens, order, axis=1), lengths
+        begins = np.ones(len(tokens), bool)
+        begins[1:] = self.vocabulary.ends_sentence[tokens[:-1]]
+        begins[(lengths.cumsum() - lengths)[lengths > 0]] = True
+        begin, counts = np.flatnonzero(begins), row_counts(begins, lengths)
+        end = np.append(begin, len(tokens))[1:]
+        key = draw(counts, 0) >> np.uint64(1)
+        order = np.lexsort((key, np.arange(len(lengths)).repeat(counts)))
+        return tokens[numbers(begin[order], end[order])], lengths
 
-    def _token_masking(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
-        bits = draw(tokens.shape[1], 0)
-        hidden = choose(bits, _inside(tokens, lengths), round_randomly(draw(1, 1)[:, 0], lengths * self.rate))
+    def _token_masking(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Noised:
+        bits = draw(lengths, 0)
+        hidden = np.flatnonzero(self._some(bits, lengths, draw))
         tokens = tokens.copy()
         tokens[hidden] = self._masks(bits[hidden])
         return tokens, lengths
 
-    def _token_deletion(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
-        inside = _inside(tokens, lengths)
-        count = round_randomly(draw(1, 1)[:, 0], lengths * self.rate)
-        dropped = choose(draw(tokens.shape[1], 0), inside, count)
-        return pack_left(tokens, inside & ~dropped, tokens.shape[1], self.pad)
+    def _token_deletion(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Noised:
+        dropped = self._some(draw(lengths, 0), lengths, draw)
+        return tokens[~dropped], lengths - row_counts(dropped, lengths)
 
-    def _text_infilling(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
+    def _some(self, bits: np.ndarray, lengths: np.ndarray, draw: Draw) -> np.ndarray:
+        """bool: the share `rate` of every text's tokens."""
+        count = round_randomly(draw(np.ones_like(lengths), 1), lengths * self.rate)
+        return choose(bits, lengths, np.ones(len(bits), bool), count)
+
+    def _text_infilling(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Noised:
         """Spans of Poisson(mean_span) words become one <mask> each; a span of no words inserts one.
 
         Lengths are drawn until they sum to ceil(rate * words), the last one cut to fit; spans begin at distinct random
         words and may overlap, so that fewer words vanish than were asked for (26.5% at 30% and 3).
         """
-        rows, width = tokens.shape
-        first = width * np.arange(rows)  # of each row: places are those of the flat array
         words = lengths
         if self.whole_words:
-            starts = np.flatnonzero(self.vocabulary.word_starts(tokens) & _inside(tokens, lengths))
-            words = starts.searchsorted(first + width) - starts.searchsorted(first)
-        spans, inserted = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), width, draw)
-        some = spans > 0
-        count = some.sum(axis=1)
-        tries = 32 + int(2 * self.rate * width / self.mean_span)
-        begin = choose_few(draw, 1, width, words, count, tries)
-        end = np.minimum(begin + chosen(spans, some), np.repeat(first + words, count))  # both in the order of rows
+            starts = self.vocabulary.word_starts(tokens)
+            starts[(lengths.cumsum() - lengths)[lengths > 0]] = True
+            words = row_counts(starts, lengths)
+        spans, drawn = self._span_lengths(np.ceil(words * self.rate - 1e-9).astype(np.int64), draw)
+        count = row_counts(spans > 0, drawn)
+        first = words.cumsum() - words  # of each text, in words of all of them
+        tries = np.full_like(count, 32 + int(2 * self.rate * self.length / self.mean_span))
+        begin = choose_few(draw, 1, first, words, count, tries)
+        end = np.minimum(begin + spans[spans > 0], (first + words).repeat(count))  # both in the order of texts
         if self.whole_words:  # from the places of words to those of tokens
-            token = np.empty(tokens.size + 1, np.int64)
-            token[numbers(first, first + words)] = starts
-            token[first + words] = first + lengths
+            token = np.append(np.flatnonzero(starts), len(tokens))
             begin, end = token[begin], token[end]
 
         # A span leaves its mask unless one that began earlier covers it; the rest of what they cover is gone.
@@ -139,41 +127,39 @@ class Denoising:
         apart[1:-1] = begin[1:] >= covered_to[:-1]
         group = np.flatnonzero(apart)  # of spans that overlap: its first, up to that of the next
         masked, resumed = begin[group[:-1]], covered_to[group[1:] - 1]
-        flat = tokens.flatten()
-        flat[masked] = self._masks(draw(width, 3).ravel()[masked]) if self.random_share else self.mask
-        kept = numbers(*without(first, first + lengths, masked + 1, resumed))
-        longest = lengths if self.shared else np.where(lengths > 0, width, 0)
-        lengths = kept.searchsorted(first + width) - kept.searchsorted(first)
-        return self._insert(flat[kept], lengths, np.minimum(lengths + inserted, longest), width, draw)
+        noised = tokens.copy()
+        noised[masked] = self._masks(draw(lengths, 3)[masked]) if self.random_share else self.mask
+        gone = numbers(masked + 1, resumed)
+        ends = lengths.cumsum()
+        left = lengths - (gone.searchsorted(ends) - gone.searchsorted(ends - lengths))
+        longest = lengths if self.shared else np.where(lengths > 0, self.length, 0)
+        return self._insert(without_numbers(noised, gone), left, np.minimum(left + drawn - count, longest), draw)
 
-    def _span_lengths(self, budget: np.ndarray, width: int, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
-        """(lengths of spans in words, 0 behind the last, [B, N]; number of empty spans [B]): they sum to the budget."""
-        most = int(budget.max(initial=0))
-        for count in (16 + int(1.2 * most / self.mean_span), 32 * (width + 1)):  # the first is nearly always enough
+    def _span_lengths(self, budget: np.ndarray, draw: Draw) -> tuple[np.ndarray, np.ndarray]:
+        """(lengths of the spans of every text in words, end to end; how many each text has): they sum to the budget."""
+        few = 16 + (1.2 * budget / self.mean_span).astype(np.int64)  # nearly always enough
+        for count in (few, np.full_like(few, 32 * (self.length + 1))):
             spans = poisson(draw(count, 0), self.mean_span)
-            ends = np.cumsum(spans, axis=1)
-            if (ends[:, -1] >= budget).all():
+            sums, ends = np.append(0, spans.cumsum()), count.cumsum()
+            before = sums[ends - count]  # of each text
+            if (sums[ends] - before >= budget).all():
                 break
-        before = ends - spans
-        used = before < budget[:, None]
-        spans = np.where(used, np.minimum(spans, budget[:, None] - before), 0)
-        return spans, (used & (spans == 0)).sum(axis=1)
+        left = (budget + before).repeat(count) - sums[:-1]  # of the budget, at each span
+        used = left > 0
+        return np.minimum(spans, left)[used], row_counts(used, count)
 
-    def _insert(self, flat: np.ndarray, lengths: np.ndarray, longer: np.ndarray, width: int, draw: Draw) -> Rows:
-        """Rows of `width` from their tokens end to end, made longer by masks at random places between them."""
-        first = width * np.arange(len(lengths))
-        new = choose_few(draw, 4, width, longer, longer - lengths, 64)
-        spread = np.full((len(lengths), width), self.pad)
-        spread.ravel()[new] = self.mask
-        spread.ravel()[numbers(*without(first, first + longer, new, new + 1))] = flat
-        return spread, longer
+    def _insert(self, tokens: np.ndarray, lengths: np.ndarray, longer: np.ndarray, draw: Draw) -> Noised:
+        """The texts made longer by masks at random places between their tokens."""
+        tries = np.full_like(longer, 64)
+        places = choose_few(draw, 4, longer.cumsum() - longer, longer, longer - lengths, tries)
+        return put_among(tokens, places, self.mask), longer
 
-    def _document_rotation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Rows:
+    def _document_rotation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Noised:
         """The document begins at a token that is chosen uniformly, and goes on at its own beginning."""
-        columns = np.arange(tokens.shape[1])
-        offset = below(draw(1, 0)[:, 0], lengths)[:, None]
-        turned = (columns + offset) % np.maximum(lengths, 1)[:, None]
-        return np.take_along_axis(tokens, np.where(_inside(tokens, lengths), turned, columns), axis=1), lengths
+        begins = lengths.cumsum() - lengths
+        offset = below(draw(np.ones_like(lengths), 0), lengths)
+        within = np.arange(len(tokens)) - begins.repeat(lengths)
+        return tokens[(within + offset.repeat(lengths)) % lengths.repeat(lengths) + begins.repeat(lengths)], lengths
 
     def _masks(self, bits: np.ndarray) -> np.ndarray:
         """<mask>, or with probability random_share a random token."""
@@ -181,10 +167,6 @@ class Denoising:
             return np.full(bits.shape, self.mask)
         ordinary = self.vocabulary.ordinary
         return np.where(low(bits) < self.random_share, ordinary[middle(bits, len(ordinary))], self.mask)
-
-
-def _inside(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    return np.arange(tokens.shape[1]) < lengths[:, None]
 
 
 class MultilingualDenoising(Denoising):
@@ -195,18 +177,17 @@ class MultilingualDenoising(Denoising):
 
     name = "mbart"
 
-    def apply(self, window: Window) -> Batch:
+    def examples(self, texts: Texts) -> Examples:
         """As Denoising."""
-        batch = super().apply(window)
-        assert window.language is not None
-        some = np.flatnonzero(window.lengths > 0)
-        language = window.language[some]
-        lengths = (batch["source_segments"] != PADDING).sum(axis=1)[some]
-        source = batch["source_tokens"]
-        source[some, :-1] = source[some, 1:]  # <s> goes, <language> comes behind </s>
-        source[some, lengths - 1] = language
-        batch["tokens"][some, 0] = language
-        return batch
+        sides = super().examples(texts)
+        assert texts.language is not None
+        source, some = sides["source_"], texts.lengths > 0
+        lengths = source.lengths + some
+        tokens = put_among(source.arrays["tokens"], lengths.cumsum()[some] - 1, self.eos)
+        return {
+            "source_": Side({"tokens": tokens}, lengths, self.width, some, last=texts.language),
+            "": replace(sides[""], start=texts.language),
+        }
 
 
 def bart(config: Config, vocabulary: Vocabulary) -> Denoising:

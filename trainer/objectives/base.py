@@ -10,10 +10,11 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.objectives import noise
-from trainer.utils.targets import NOT_A_TARGET as NO_TARGET
+from trainer.objectives.ranges import numbers
+from trainer.utils.targets import NOT_A_TARGET
 
 Batch = dict[str, np.ndarray]
-PADDING = -1
+PADDING, NO_TARGET = -1, NOT_A_TARGET
 # How windows are cut out of a corpus, see trainer.data.layouts.
 Layout = Literal["stream", "documents", "text", "pieces", "best_fit", "next_fit"]
 TEXT_LAYOUTS: dict[str, Layout] = {"packed": "next_fit", "padded": "pieces", "best_fit": "best_fit"}  # by data.packing
@@ -63,6 +64,53 @@ class Window:
         """uint64 [B, count] of each sample's own noise, or of the part of that number."""
         return noise.rows(self.seed, "noise", self.index, count, part)
 
+    @cached_property
+    def texts(self) -> Texts:
+        """The rows' tokens without padding."""
+        rows, width = self.tokens.shape
+        first = width * np.arange(rows)
+        tokens = self.tokens.ravel()
+        if self.lengths.sum() < tokens.size:
+            tokens = tokens.take(numbers(first, first + self.lengths))
+        facts = self.index, self.place, self.epoch, self.seed, self.owner, self.context, self.language
+        return Texts(tokens, self.lengths, *facts)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """B stretches of the corpus, each of one document, end to end: the rows of a Window without padding.
+
+    tokens: int64 [sum of lengths]; lengths: int64 [B]; all others as in Window.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    index: np.ndarray
+    place: np.ndarray
+    epoch: np.ndarray
+    seed: int
+    owner: np.ndarray | None = None
+    context: np.ndarray | None = None
+    language: np.ndarray | None = None
+
+    def draw(self, counts: np.ndarray, part: int = 0, first: int = 0) -> np.ndarray:
+        """uint64 [sum of counts]: of each sample's noise so many numbers from that of number `first` on, end to end."""
+        return noise.stretches(self.seed, "noise", self.index, counts, part, first)
+
+    def window(self, length: int, pad: int) -> Window:
+        """In rows of `length` tokens."""
+        inside = np.arange(length) < self.lengths[:, None]
+        tokens = np.full(inside.shape, pad, np.int64)
+        tokens[inside] = self.tokens
+        segments = np.where(inside, 0, PADDING).astype(np.int32)
+        return Window(
+            *(tokens, segments, np.where(inside, np.arange(length), 0), self.index, self.place, self.epoch),
+            self.seed,
+            language=self.language,
+            owner=self.owner,
+            context=self.context,
+        )
+
 
 class Objective(Protocol):
     """How text becomes a training example."""
@@ -85,22 +133,6 @@ def text_layout(config: Config) -> Layout:
 def stream_layout(config: Config) -> Layout:
     """Of objectives that read the corpus with the special tokens that are in it."""
     return "documents" if config.data.packing == "padded" else "stream"
-
-
-def pack_left(tokens: np.ndarray, keep: np.ndarray, width: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """The kept tokens of each row moved together, [B, width] padded with `pad`, and their counts [B]."""
-    packed = np.full((len(tokens), width), pad, np.int64)
-    lengths = keep.sum(axis=1)
-    kept, at = chosen(tokens, keep), 0
-    for row, length in zip(packed, lengths.tolist(), strict=True):
-        row[:length] = kept[at : at + length]
-        at += length
-    return packed, lengths
-
-
-def chosen(tokens: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """tokens[which] in the order of rows; several times as fast as numpy's own indexing by truth."""
-    return tokens.ravel().take(np.flatnonzero(which))
 
 
 def add_special_tokens(
@@ -128,16 +160,6 @@ def as_one_document(tokens: np.ndarray, lengths: np.ndarray, prefix: str = "") -
     _fill_behind(segments, lengths, PADDING)
     _fill_behind(positions, lengths, 0)
     return {f"{prefix}tokens": tokens, f"{prefix}segments": segments, f"{prefix}positions": positions}
-
-
-def shift_right(targets: np.ndarray, lengths: np.ndarray, start: int, pad: int) -> Batch:
-    """A decoder's arrays under teacher forcing: it reads `start` and then its targets. Changes `targets` in place."""
-    tokens = np.empty_like(targets)
-    tokens[:, 1:] = targets[:, :-1]
-    tokens[:, 0] = start
-    _fill_behind(tokens, lengths, pad)
-    _fill_behind(targets, lengths, NO_TARGET)
-    return {**as_one_document(tokens, lengths), "targets": targets}
 
 
 def _fill_behind(rows: np.ndarray, lengths: np.ndarray, value: int) -> None:

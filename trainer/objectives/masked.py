@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from trainer.config import Config
-from trainer.objectives.base import Batch, Layout, Window, add_special_tokens, as_one_document, text_layout
-from trainer.objectives.masking import Masking, mask_bits
+from trainer.objectives.base import Layout, Texts, text_layout
+from trainer.objectives.examples import Examples, Side, TextObjective
+from trainer.objectives.masking import Masking, mask_draw
 from trainer.objectives.pairs import PairedLM
 from trainer.objectives.vocabulary import Vocabulary
 
 
-class MaskedLM:
+class MaskedLM(TextObjective):
     """<s> text </s> with hidden tokens. masks "dynamic": new ones every epoch (RoBERTa); "static": each place of the
     corpus keeps `copies` sets of masks that take turns over the epochs (BERT's duplicated data).
     """
-
-    partner = False
 
     def __init__(
         self,
@@ -27,6 +26,7 @@ class MaskedLM:
         copies: int | None,
     ) -> None:
         self.layout, self.masking, self.copies = layout, masking, copies
+        self.width = sequence_length
         self.stride = self.length = sequence_length - 2
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
 
@@ -34,11 +34,12 @@ class MaskedLM:
         """Beside the text: <s> and </s>."""
         return length + 2
 
-    def apply(self, window: Window) -> Batch:
-        """tokens, targets, segments, positions: [B, S]; a target is predicted at its own place."""
-        tokens, lengths = add_special_tokens(window.tokens, window.lengths, self.bos, self.eos, self.pad)
-        noised, targets = self.masking(tokens, mask_bits(window, self.masking.draws(tokens.shape[1]), self.copies))
-        return {**as_one_document(noised, lengths), "targets": targets}
+    def examples(self, texts: Texts) -> Examples:
+        """tokens and targets; a target is predicted at its own place."""
+        lengths, draw = texts.lengths, mask_draw(texts, self.copies)
+        tokens, targets = self.masking(texts.tokens, lengths, draw, self.width, before=1)
+        arrays = {"tokens": tokens, "targets": targets}
+        return {"": Side(arrays, lengths, self.width, lengths > 0, first=self.bos, last=self.eos)}
 
 
 def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:

@@ -8,8 +8,9 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.objectives import noise
-from trainer.objectives.base import NO_TARGET, Window
-from trainer.objectives.noise import choose, harmonic, low, middle, round_randomly
+from trainer.objectives.base import NO_TARGET, Texts
+from trainer.objectives.noise import Draw, choose, harmonic, low, middle, round_randomly
+from trainer.objectives.ranges import row_counts
 from trainer.objectives.vocabulary import Vocabulary
 
 Unit = Literal["token", "word", "ngram"]
@@ -57,49 +58,59 @@ class Masking:
             at_least_one=keys.masks == "static",
         )
 
-    def draws(self, length: int) -> int:
-        """How many random numbers a row of this length takes: per token, per word, and one for the count."""
-        return (1 if self.unit == "token" else 2) * length + 1
+    def draws(self, width: int) -> int:
+        """How many random numbers a text of at most `width` tokens takes: per token, per word, and for the count."""
+        return (1 if self.unit == "token" else 2) * width + 1
 
-    def __call__(self, tokens: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(noised tokens, targets), [B, S] each; bits: uint64 [B, draws(S)]. Special tokens are never hidden."""
-        length = tokens.shape[1]
-        eligible = ~self.special[tokens]
-        wanted = eligible.sum(axis=1) * self.rate
+    def __call__(
+        self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw, width: int, before: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(noised tokens, targets) of texts end to end, which are as long as `lengths` says, at most `width`.
+
+        draw(counts, first): so many numbers of each text's noise from that of number `first` on; draws(width) there
+        are. before: tokens of a text that come before those that are given. Special tokens are never hidden.
+        """
+        bits, eligible = draw(lengths, before), ~self.special[tokens]
+        able = row_counts(eligible, lengths)
+        wanted = able * self.rate
         if self.at_least_one:  # BERT: round, but hide one
-            count = np.minimum(np.maximum(np.round(wanted).astype(np.int64), 1), eligible.sum(axis=1))
+            count = np.minimum(np.maximum(np.round(wanted).astype(np.int64), 1), able)
         else:  # RoBERTa: round up or down at random
-            count = round_randomly(bits[:, -1], wanted)
+            count = round_randomly(draw(np.ones_like(lengths), self.draws(width) - 1), wanted)
         if self.unit == "token":
-            hidden = choose(bits[:, :length], eligible, count)
+            hidden = choose(bits, lengths, eligible, count)
         else:
-            hidden = self._whole_words(tokens, eligible, count, bits[:, length : 2 * length])
-        return self.replace(tokens, hidden, bits), np.where(hidden, tokens, NO_TARGET)
+            hidden = self._whole_words(tokens, lengths, eligible, count, draw(lengths, width + before))
+        places = np.flatnonzero(hidden)
+        targets = np.full(len(tokens), NO_TARGET)
+        targets[places] = tokens[places]
+        return self.replace(tokens, places, bits[places]), targets
 
     def replace(self, tokens: np.ndarray, hidden: np.ndarray, bits: np.ndarray) -> np.ndarray:
-        """The tokens with the hidden ones replaced. bits: uint64 [B, S or more], whose lower bits decide."""
-        hidden_bits = bits[:, : tokens.shape[1]][hidden]
-        chance, ordinary = low(hidden_bits), self.vocabulary.ordinary
-        new = np.where(
-            chance < self.mask_share + self.random_share, ordinary[middle(hidden_bits, len(ordinary))], tokens[hidden]
-        )
-        new[chance < self.mask_share] = self.mask
+        """The tokens with those at the places `hidden` replaced. bits: uint64 of each of these places."""
+        chance, ordinary = low(bits), self.vocabulary.ordinary
+        random = chance < self.mask_share + self.random_share
         noised = tokens.copy()
-        noised[hidden] = new
+        noised[hidden[random]] = ordinary[middle(bits[random], len(ordinary))]
+        noised[hidden[chance < self.mask_share]] = self.mask
         return noised
 
-    def _whole_words(self, tokens: np.ndarray, eligible: np.ndarray, count: np.ndarray, bits: np.ndarray) -> np.ndarray:
-        hidden = np.zeros(tokens.shape, bool)
-        begins = self.vocabulary.word_starts(tokens) | ~eligible
-        begins[:, 1:] |= ~eligible[:, :-1]
-        grams = harmonic(bits << np.uint64(32), self.longest) if self.unit == "ngram" else np.ones(bits.shape, np.int64)
-        for row in range(len(tokens)):
-            starts = np.flatnonzero(begins[row])
-            ends = np.append(starts[1:], tokens.shape[1])
-            words = eligible[row, starts]
-            self._fill(
-                hidden[row], starts, ends, words, np.argsort(bits[row, : len(starts)]), grams[row], int(count[row])
-            )
+    def _whole_words(
+        self, tokens: np.ndarray, lengths: np.ndarray, eligible: np.ndarray, count: np.ndarray, bits: np.ndarray
+    ) -> np.ndarray:
+        hidden = np.zeros(len(tokens), bool)
+        starts = self.vocabulary.word_starts(tokens) | ~eligible
+        starts[1:] |= ~eligible[:-1]
+        grams = harmonic(bits << np.uint64(32), self.longest) if self.unit == "ngram" else np.ones(len(bits), np.int64)
+        ends = lengths.cumsum()
+        for begin, end, wanted in zip((ends - lengths).tolist(), ends.tolist(), count.tolist(), strict=True):
+            if begin < end:
+                row = slice(begin, end)
+                starts[begin] = True
+                first = np.flatnonzero(starts[row])
+                order = np.argsort(bits[begin : begin + len(first)])
+                edges, words = np.append(first, end - begin), eligible[row][first]
+                self._fill(hidden[row], edges[:-1], edges[1:], words, order, grams[row], wanted)
         return hidden
 
     def _fill(self, hidden, starts, ends, words, order, grams, left) -> None:  # type: ignore[no-untyped-def]
@@ -117,8 +128,10 @@ class Masking:
             left -= end_of[last] - begin_of[first]
 
 
-def mask_bits(window: Window, count: int, copies: int | None) -> np.ndarray:
-    """Noise keyed by the sample (dynamic masks), or by its place in the corpus and the copy's number (static ones)."""
+def mask_draw(texts: Texts, copies: int | None) -> Draw:
+    """(counts, first) -> noise keyed by the sample (dynamic masks), or by its place in the corpus and the copy's number
+    (static ones): so many numbers for each from that of number `first` on, end to end."""
     if copies is None:
-        return window.bits(count)
-    return noise.rows(window.seed, "static", window.place * copies + window.epoch % copies, count)
+        return lambda counts, first: texts.draw(counts, first=first)
+    index = texts.place * copies + texts.epoch % copies
+    return lambda counts, first: noise.stretches(texts.seed, "static", index, counts, first=first)

@@ -47,7 +47,9 @@ class MaskedSequence:
         block = columns // BLOCK
         hidden = (columns >= first[:, block]) & (columns < (first + count)[:, block])
 
-        noised = self.masking.replace(window.tokens, hidden, bits[:, :length])
+        places = np.flatnonzero(hidden)
+        draws = bits[:, :length].ravel()[places]
+        noised = self.masking.replace(window.tokens.ravel(), places, draws).reshape(rows, length)
         source, lengths = add_special_tokens(noised, window.lengths, self.bos, self.eos, self.pad)
         whole, _ = add_special_tokens(window.tokens, window.lengths, self.bos, self.eos, self.pad)
         row, column = np.nonzero(hidden)

@@ -40,14 +40,26 @@ def bits(seed: int, purpose: str, index: int, count: int, part: int = 0) -> np.n
 
 def rows(seed: int, purpose: str, index: np.ndarray, count: int, part: int = 0) -> np.ndarray:
     """uint64 [len(index), count]: one stream per row."""
-    bits = np.empty((len(index), count), np.uint64)
-    philox, state, counter = _local.philox, _local.state, [0, 0, part, 0]
+    return stretches(seed, purpose, index, np.full(len(index), count), part).reshape(len(index), count)
+
+
+def stretches(
+    seed: int, purpose: str, index: np.ndarray, counts: np.ndarray, part: int | np.ndarray = 0, first: int = 0
+) -> np.ndarray:
+    """uint64 [sum of counts]: of every row's stream the numbers first, first + 1 ..., so many; row after row.
+
+    part: of all rows, or int64 [rows]. What comes before `first` is passed over: a block of Philox has four numbers.
+    """
+    philox, state, found = _local.philox, _local.state, [np.empty(0, np.uint64)]
+    block, over = divmod(first, 4)
+    counter = [block, 0, part, 0]
     state["state"] = {"key": (seed, PURPOSES[purpose]), "counter": counter}
-    for row, number in enumerate(index.tolist()):
-        counter[3] = number
-        philox.state = state
-        bits[row] = philox.random_raw(count)
-    return bits
+    parts = part.tolist() if isinstance(part, np.ndarray) else [part] * len(index)
+    for counter[3], count, counter[2] in zip(index.tolist(), (counts + over).tolist(), parts, strict=True):
+        if count > over:
+            philox.state = state
+            found.append(philox.random_raw(count)[over:] if over else philox.random_raw(count))
+    return np.concatenate(found)
 
 
 def uniform(bits: np.ndarray) -> np.ndarray:
@@ -75,50 +87,52 @@ def round_randomly(bits: np.ndarray, value: np.ndarray) -> np.ndarray:
     return np.floor(value + uniform(bits)).astype(np.int64)
 
 
-def choose(bits: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """bool [B, S]: in every row, `count` of the eligible places, each set of them equally likely."""
-    scores = np.where(eligible, bits, LARGEST)
-    count = np.minimum(count, eligible.sum(axis=1))
-    return eligible & (scores <= _smallest(scores, count)) & (count > 0)[:, None]
+def choose(bits: np.ndarray, lengths: np.ndarray, eligible: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """bool: in every row, `count` of the eligible places, each set of them equally likely.
 
-
-Draw = Callable[[int, int], np.ndarray]  # (count, part) -> uint64 [B, count], the same prefix for any count
-
-
-def choose_few(draw: Draw, part: int, width: int, bound: np.ndarray, count: np.ndarray, tries: int) -> np.ndarray:
-    """int64: in every row `count` of the first `bound` of its `width` places, each set of them equally likely.
-
-    They come as row * width + place, ascending: the first distinct ones of `tries` random places. Rows in which those
-    are too few are drawn anew by `choose`, from part + 1. Cheaper than `choose` where few are taken of many. `tries`
-    must not depend on the batch.
+    bits: uint64, eligible: bool, both of the rows end to end, which are as long as `lengths` says.
     """
-    rows = np.arange(len(count))
-    few = 16 + 5 * int(count.max(initial=0)) // 4
-    for seen in (min(few, tries), tries):  # the first ones are nearly always enough
-        place = (below(draw(seen, part), bound[:, None]) + width * rows[:, None]).ravel()
+    scores = np.where(eligible, bits, LARGEST)
+    chosen, ends = np.zeros(len(bits), bool), lengths.cumsum()
+    for begin, end, wanted in zip((ends - lengths).tolist(), ends.tolist(), count.tolist(), strict=True):
+        if wanted > 0 and end > begin:
+            row, last = scores[begin:end], min(wanted, end - begin) - 1
+            chosen[begin:end] = row <= np.partition(row, last)[last]
+    return chosen & eligible
+
+
+Draw = Callable[[np.ndarray, int], np.ndarray]  # (counts, part) -> so many uint64 of every row's stream, end to end
+
+
+def choose_few(
+    draw: Draw, part: int, origin: np.ndarray, bound: np.ndarray, count: np.ndarray, tries: np.ndarray
+) -> np.ndarray:
+    """int64: in every row `count` of its `bound` places, each set of them equally likely.
+
+    They come as origin + place, ascending, as the origins do: the first distinct ones of `tries` random places. Rows in
+    which those are too few are drawn anew by `choose`, from part + 1. Cheaper than `choose` where few are taken of
+    many. `tries` must not depend on the batch.
+    """
+    some = count > 0
+    tries = np.where(some, tries, 0)
+    for seen in (np.minimum(16 + 5 * count // 4, tries), tries):  # the first ones are nearly always enough
+        place = below(draw(seen, part), bound.repeat(seen)) + origin.repeat(seen)
         # Which try took a place first: of those that are written to one place, the last one stays.
         number = np.arange(len(place), dtype=np.int32)
-        first = np.empty(len(rows) * width, np.int32)
+        first = np.empty(int((origin + bound)[-1:].sum()), np.int32)
         first[place[::-1].copy()] = number[::-1].copy()
         fresh = np.flatnonzero(first[place] == number)
-        edges = fresh.searchsorted(np.arange(0, len(place) + 1, seen))
-        begin, distinct = edges[:-1], edges[1:] - edges[:-1]
-        short = np.flatnonzero(distinct < count)
-        if not len(short):
+        ends = seen.cumsum()
+        begin = fresh.searchsorted(ends - seen)
+        distinct = fresh.searchsorted(ends) - begin
+        short = some & (distinct < count)
+        if not short.any():
             return np.sort(place[fresh[numbers(begin, begin + count)]])
-    end = begin + count
-    end[short] = begin[short]
-    inside = np.arange(width) < bound[short, None]
-    row, column = np.nonzero(choose(draw(width, part + 1)[short], inside, count[short]))
-    return np.sort(np.concatenate([place[fresh[numbers(begin, end)]], short[row] * width + column]))
-
-
-def _smallest(scores: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The count-th smallest score of each row, [B, 1]."""
-    wanted = np.maximum(count - 1, 0)
-    few = np.unique(wanted)
-    ranked = np.partition(scores, few, axis=1) if len(few) <= 3 else np.sort(scores, axis=1)
-    return ranked[np.arange(len(scores)), wanted][:, None]
+    taken = np.where(short, 0, count)
+    sizes = np.where(short, bound, 0)
+    anew = choose(draw(sizes, part + 1), sizes, np.ones(sizes.sum(), bool), np.where(short, count, 0))
+    places = numbers(origin, origin + sizes)[anew]
+    return np.sort(np.concatenate([place[fresh[numbers(begin, begin + taken)]], places]))
 
 
 def poisson(bits: np.ndarray, mean: float) -> np.ndarray:

@@ -7,10 +7,13 @@ from typing import Literal
 import numpy as np
 
 from trainer.config import Config
-from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window, as_one_document
-from trainer.objectives.masking import Masking, mask_bits
+from trainer.objectives.base import NO_TARGET, PADDING, Batch, Layout, Window
+from trainer.objectives.examples import Side, in_rows
+from trainer.objectives.masking import Masking, mask_draw
 from trainer.objectives.noise import uniform
 from trainer.objectives.vocabulary import Vocabulary
+
+Pair = tuple[np.ndarray, np.ndarray]  # the tokens of A and of B
 
 
 class PairedLM:
@@ -42,23 +45,18 @@ class PairedLM:
 
     def apply(self, window: Window) -> Batch:
         """As MaskedLM, with token_types int64 [B, S] (0 for A, 1 for B) and sentence_label int64 [B]."""
-        count = len(window.tokens)
-        tokens = np.full((count, self.width), self.pad, np.int64)
-        types = np.zeros((count, self.width), np.int64)
-        lengths = np.zeros(count, np.int64)
-        labels = np.full(count, NO_TARGET, np.int64)
-        bits = mask_bits(window, self.masking.draws(self.width) + 8, self.copies)
+        count, draw = len(window.tokens), mask_draw(window.texts, self.copies)
+        bits = draw(np.full(count, 8), self.masking.draws(self.width)).reshape(count, 8)
+        labels, pairs = np.full(count, NO_TARGET, np.int64), list[Pair]()
         for row, length in enumerate(window.lengths.tolist()):
+            a = b = window.tokens[row, :0]
             if length:
-                first, second, labels[row] = self._pair(window, row, length, bits[row, -8:])
-                closed = (
-                    [self.bos, *first, self.eos, *second, self.eos] if len(second) else [self.bos, *first, self.eos]
-                )
-                lengths[row] = len(closed)
-                tokens[row, : len(closed)] = closed
-                types[row, len(first) + 2 : len(closed)] = 1
-        noised, targets = self.masking(tokens, bits[:, :-8])
-        return {**as_one_document(noised, lengths), "targets": targets, "token_types": types, "sentence_label": labels}
+                a, b, labels[row] = self._pair(window, row, length, bits[row])
+            pairs.append((a, b))
+        tokens, types, lengths = closed(pairs, self.bos, self.eos, second=False)
+        noised, targets = self.masking(tokens, lengths, draw, self.width)
+        side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width, lengths > 0)
+        return {**in_rows({"": side}, np.arange(count), self.pad), "sentence_label": labels}
 
     def _pair(self, window: Window, row: int, length: int, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         draws = uniform(bits)
@@ -78,6 +76,23 @@ class PairedLM:
         other = window.partner.tokens[row, : int(window.partner.lengths[row])]
         begin = int(draws[4] * (max(0, len(other) - available) + 1))
         return first, other[begin : begin + max(available, 1)], 1
+
+
+def closed(pairs: list[Pair], bos: int, eos: int, second: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(tokens, token types: 0 for A and 1 for B, lengths) of <s> A </s> B </s>, end to end; of no text: nothing.
+
+    second: whether a B without tokens has its </s> all the same.
+    """
+    edge, tokens, types, lengths = np.array([bos, eos]), list[np.ndarray](), list[int](), list[int]()
+    for a, b in pairs:
+        some, behind = len(a) > 0 or len(b) > 0, len(b) > 0 or second
+        one, other = some * (len(a) + 2), some * behind * (len(b) + 1)
+        if some:
+            tokens += [edge[:1], a, edge[1:], b, edge[1:] if behind else edge[:0]]
+        types += [one, other]
+        lengths.append(one + other)
+    found = np.concatenate([edge[:0], *tokens])
+    return found, np.tile([0, 1], len(pairs)).repeat(types), np.array(lengths, np.int64)
 
 
 def split_point(text: np.ndarray, vocabulary: Vocabulary, chance: float) -> int:
@@ -108,23 +123,20 @@ class UniLM:
 
     def apply(self, window: Window) -> Batch:
         count = len(window.tokens)
-        tokens = np.full((count, self.width), self.pad, np.int64)
-        types = np.zeros((count, self.width), np.int64)
-        lengths = np.zeros(count, np.int64)
-        bits = window.bits(self.runs.draws(self.width) + 3)
-        draws = uniform(bits[:, -3:])
+        draws = uniform(window.texts.draw(np.full(count, 3), first=self.runs.draws(self.width)).reshape(count, 3))
+        pairs = []
         for row, length in enumerate(window.lengths.tolist()):
-            if length:
-                text = window.tokens[row, :length]
-                cut = split_point(text, self.vocabulary, draws[row, 1])
-                closed = [self.bos, *text[:cut], self.eos, *text[cut:], self.eos]
-                lengths[row] = len(closed)
-                tokens[row, : len(closed)] = closed
-                types[row, cut + 2 : len(closed)] = 1
-        one = self.single(tokens, bits[:, : self.single.draws(self.width)])
-        several = self.runs(tokens, bits[:, :-3])
-        noised, targets = (np.where(draws[:, 2:] < 0.2, b, a) for a, b in zip(one, several, strict=True))
-        batch = {**as_one_document(noised, lengths), "targets": targets, "token_types": types}
+            text = window.tokens[row, :length]
+            cut = split_point(text, self.vocabulary, draws[row, 1]) if length else 0
+            pairs.append((text[:cut], text[cut:]))
+        tokens, types, lengths = closed(pairs, self.bos, self.eos, second=True)
+        one, several = (
+            masking(tokens, lengths, mask_draw(window.texts, None), self.width) for masking in (self.single, self.runs)
+        )
+        in_words = (draws[:, 2] < 0.2).repeat(lengths)
+        noised, targets = (np.where(in_words, b, a) for a, b in zip(one, several, strict=True))
+        side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width, lengths > 0)
+        batch = in_rows({"": side}, np.arange(count), self.pad)
         return {**batch, "order": self._order(batch, np.searchsorted(self.SHARES, draws[:, 0], side="right"))}
 
     def _order(self, batch: Batch, kind: np.ndarray) -> np.ndarray:

@@ -2,55 +2,48 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from trainer.config import Config
 from trainer.descriptions.objectives.span_corruption import Denoiser, text_length
 from trainer.objectives import noise
-from trainer.objectives.base import Batch, Layout, Window, as_one_document, shift_right, text_layout
-from trainer.objectives.noise import Draw, below, choose_few
+from trainer.objectives.base import Layout, Texts, text_layout
+from trainer.objectives.examples import Examples, Side, TextObjective
+from trainer.objectives.noise import below, choose_few
 from trainer.objectives.ranges import numbers
 from trainer.objectives.vocabulary import Vocabulary
 
 
-def _segmentations(draw: Draw, lengths: tuple[int, int], parts: int, rows: int) -> np.ndarray:
-    """int64 [2, B, parts]: the sizes of that many non-empty parts of each of two lengths, every cut equally likely."""
+def random_spans(texts: Texts, hidden: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(begin, end) of all spans, int64 [sum of spans]: places in the texts, which lie end to end.
 
-    def both(count: int, part: int) -> np.ndarray:
-        return np.concatenate([draw(count, part), draw(count, part + 2)])
-
-    edges = np.zeros((2, rows, parts + 1), np.int64)
-    edges[0, :, -1], edges[1, :, -1] = lengths
-    if parts > 1:
-        width, bound, count = max(lengths), np.repeat(lengths, rows) - 1, np.full(2 * rows, parts - 1)
-        cuts = choose_few(both, 1, width, bound, count, 2 * parts + 16)
-        edges[..., 1:-1] = 1 + (cuts % width).reshape(2, rows, parts - 1)
-    return edges[..., 1:] - edges[..., :-1]
-
-
-def runs(denoiser: Denoiser, draw: Draw, rows: int, length: int) -> np.ndarray:
-    """int64 [B, 2 spans + 2]: tokens hidden, kept, hidden, kept ...; the first run and the last are empty.
-
-    Text and spans alternate: text begins, a span ends. Text without a span is [0, length].
+    hidden, spans: int64 [B], so many tokens of each text, in so many spans. Text and spans alternate: text begins, a
+    span ends. Text between spans and spans themselves are cut each by itself into parts that are not empty, every cut
+    equally likely.
     """
-    hidden, spans = denoiser.counts(length)
-    sizes = np.zeros((rows, 2 * spans + 2), np.int64)
-    if spans:
-        sizes[:, 1:-1:2], sizes[:, 2::2] = _segmentations(draw, (length - hidden, hidden), spans, rows)
-    else:
-        sizes[:, 1] = length
-    return sizes
+    count = len(spans)
+    sizes = np.concatenate([texts.lengths - hidden, hidden])  # of the texts between spans, and of the spans
+    origin = sizes.cumsum() - sizes
+    index, parts = np.concatenate([texts.index, texts.index]), np.array([1, 3]).repeat(count)
+
+    def draw(counts: np.ndarray, part: int) -> np.ndarray:
+        return noise.stretches(texts.seed, "noise", index, counts, parts + part)
+
+    both = np.concatenate([spans, spans])
+    bound, tries = np.maximum(sizes - 1, 0), 2 * both + 16
+    cuts = 1 + choose_few(draw, 0, origin, bound, np.maximum(both - 1, 0), tries)
+    ends = np.sort(np.concatenate([cuts, (origin + sizes)[both > 0]]))
+    text_ends, span_ends = ends[: spans.sum()], ends[spans.sum() :] - sizes[:count].sum()
+    begin = text_ends.copy()
+    begin[1:] += span_ends[:-1]
+    return begin, text_ends + span_ends
 
 
-class SpanCorruption:
+class SpanCorruption(TextObjective):
     """A mixture of denoisers, one per sample; T5 is a mixture of one.
 
     data.sequence_length is what the encoder reads at most. A sample is as much text as every denoiser can make fit.
     """
-
-    partner = False
 
     def __init__(
         self,
@@ -70,7 +63,10 @@ class SpanCorruption:
         self.modes = np.array([vocabulary.id(d.mode, name) if d.mode else -1 for d in denoisers])
         self.stride = self.length = text_length(denoisers, sequence_length)
         self.target_width = max(denoiser.target_length(self.length) for denoiser in denoisers)
-        self.sentinels = vocabulary.sentinels(max(denoiser.counts(self.length)[1] for denoiser in denoisers), name)
+        counts = [[denoiser.counts(length) for length in range(self.length + 1)] for denoiser in denoisers]
+        # int64 [denoisers, length + 1]: of a text of 0, 1, 2 ... tokens
+        self.hidden, self.spans = np.ascontiguousarray(np.array(counts).transpose(2, 0, 1))
+        self.sentinels = vocabulary.sentinels(int(self.spans[:, -1].max()), name)
 
     def packed_length(self, length: int) -> int:
         """What the denoiser takes that needs the most tokens."""
@@ -79,47 +75,31 @@ class SpanCorruption:
             for one in self.denoisers
         )
 
-    def apply(self, window: Window) -> Batch:
-        """source_tokens, source_segments, source_positions [B, S]; tokens, targets, segments, positions [B, T]."""
-        rows = len(window.tokens)
-        several = len(self.denoisers) > 1
-        which = below(window.bits(1)[:, 0], len(self.denoisers)) if several else np.zeros(rows, np.int64)
-        sources = np.full((rows, self.width), self.pad, np.int64)
-        targets = np.full((rows, self.target_width), self.pad, np.int64)
-        source_lengths, target_lengths = np.zeros((2, rows), np.int64)
-        kind = which * (self.length + 1) + window.lengths
-        for number, length in (divmod(group, self.length + 1) for group in set(kind.tolist())):
-            if not length:
-                continue
-            alike = kind == number * (self.length + 1) + length
-            members = slice(None) if alike.all() else np.flatnonzero(alike)
-            draw = partial(noise.rows, window.seed, "noise", window.index[members])
-            source, target = self.corrupt(window.tokens[members, :length], draw, number)
-            sources[members, : source.shape[1]] = source
-            targets[members, : target.shape[1]] = target
-            source_lengths[members], target_lengths[members] = source.shape[1], target.shape[1]
-        return {
-            **as_one_document(sources, source_lengths, "source_"),
-            **shift_right(targets, target_lengths, self.start, self.pad),
-        }
+    def examples(self, texts: Texts) -> Examples:
+        """The encoder reads the text with a sentinel for each span, the decoder writes the spans behind theirs."""
+        which = np.zeros(len(texts.index), np.int64)
+        if len(self.denoisers) > 1:
+            which = below(texts.draw(np.ones_like(which)), len(self.denoisers))
+        hidden, spans = self.hidden[which, texts.lengths], self.spans[which, texts.lengths]
+        begin, end = random_spans(texts, hidden, spans)
+        sentinels = self.sentinels[numbers(np.zeros_like(spans), spans)]
+        kept = np.ones(len(texts.tokens), bool)
+        kept[numbers(begin + 1, end)] = False
+        source = texts.tokens.copy()
+        source[begin] = sentinels
+        source = source[kept]
 
-    def corrupt(self, text: np.ndarray, draw: Draw, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(source, targets) of rows of one length by one denoiser; nothing is padded, for the counts are constants."""
-        rows, length = text.shape
-        sizes = runs(self.denoisers[number], draw, rows, length)
-        begins = np.cumsum(sizes, axis=1) - sizes + length * np.arange(rows)[:, None]
-        # Source: the kept runs; targets: the hidden ones; the same marks behind either's.
-        sizes, begins = (np.concatenate([a[:, 1::2], a[:, 0::2]], axis=1) for a in (sizes, begins))
-        spans = sizes.shape[1] // 2 - 1
-        marks = np.concatenate([self.sentinels[:spans], [self.eos]] * 2)
-        places = numbers(begins.ravel(), (begins + sizes + 1).ravel())
-        both = text.ravel().take(places, mode="clip").reshape(rows, -1)  # the last mark's place is behind the text
-        ends = np.cumsum(sizes + 1, axis=1)
-        both[np.arange(rows)[:, None], ends - 1] = marks
-        source, targets = both[:, : ends[0, spans]], both[:, ends[0, spans] :]
-        if (mode := self.modes[number]) >= 0:
-            source = np.insert(source, 0, mode, axis=1)
-        return source, targets
+        kept[begin - 1] = kept[begin] = False
+        targets = texts.tokens.copy()
+        targets[begin - 1] = sentinels  # where the last token before the span stood
+        targets = targets[~kept]
+        some, read = texts.lengths > 0, texts.lengths - hidden + spans
+        modes = self.modes[which] if self.modes.max() >= 0 else None
+        written = {"targets": targets}, hidden + spans, self.target_width, some
+        return {
+            "source_": Side({"tokens": source}, read, self.width, some, first=modes, last=self.eos),
+            "": Side(*written, start=self.start, last=self.eos),
+        }
 
 
 def span_corruption(config: Config, vocabulary: Vocabulary) -> SpanCorruption:

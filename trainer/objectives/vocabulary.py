@@ -80,10 +80,10 @@ class Vocabulary:
         return np.array(found, np.int64)
 
     def word_starts(self, tokens: np.ndarray) -> np.ndarray:
-        """bool [B, S]: tokens that begin a word: a run of letters and digits or of others, its space with it."""
+        """bool [..., S]: tokens that begin a word: a run of letters and digits or of others, its space with it."""
         starts = np.ones(tokens.shape, bool)
-        before, here = self.last[tokens[:, :-1]], self.first[tokens[:, 1:]]
-        starts[:, 1:] = self.spaced[tokens[:, 1:]] | (before != here)
+        before, here = self.last[tokens[..., :-1]], self.first[tokens[..., 1:]]
+        starts[..., 1:] = self.spaced[tokens[..., 1:]] | (before != here)
         return starts
 
 

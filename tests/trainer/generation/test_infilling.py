@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -13,10 +11,10 @@ from trainer.descriptions.objectives.span_corruption import Denoiser
 from trainer.generation import Decoding, fill_texts
 from trainer.generation.loaded_model import Trained
 from trainer.generation.text import reader_of
-from trainer.objectives import noise
 from trainer.objectives.bart import MultilingualDenoising
-from trainer.objectives.base import Window
+from trainer.objectives.base import Texts, Window
 from trainer.objectives.causal import FillInTheMiddle
+from trainer.objectives.examples import in_rows
 from trainer.objectives.masking import Masking
 from trainer.objectives.mass import MaskedSequence
 from trainer.objectives.spans import SpanCorruption
@@ -39,25 +37,30 @@ def fake(monkeypatch, answer):
 @pytest.mark.parametrize("objective", ["span_corruption", "ul2"])
 def test_sentinels(objective, untrained, small_tokenizer, monkeypatch):
     tokenizer = Tokenizer(small_tokenizer)
-    ids = np.array([tokenizer.encode(TEXT)])
+    ids = np.array(tokenizer.encode(TEXT))
     mode = "<NLU>" if objective == "ul2" else None
     corruption = SpanCorruption(objective, 64, tokenizer.table(), (Denoiser(0.3, 3, mode),), layout="text")
     trained = Trained.load(untrained(objective))
     for index in range(12):
-        source, target = corruption.corrupt(ids, partial(noise.rows, 0, "noise", np.array([index])), 0)
+        number = np.array([index])
+        batch = in_rows(
+            corruption.examples(Texts(ids, np.array([len(ids)]), number, number, number, 0)), np.array([0]), 0
+        )
+        source = batch["source_tokens"][batch["source_segments"] == 0]
+        target = batch["targets"][batch["segments"] == 0]
         # The prompt: each run of text decoded by itself, so the pieces between the sentinels must survive that.
         pieces, run = [], []
-        for token in source[0].tolist():
+        for token in source.tolist():
             if token in corruption.sentinels:
                 pieces, run = [*pieces, tokenizer.decode(run)], []
             elif token not in (tokenizer.specials["</s>"], tokenizer.specials["<NLU>"]):
                 run.append(token)
         prompt = "<mask>".join([*pieces, tokenizer.decode(run)])
-        read = fake(monkeypatch, target[0, :-1].tolist())
+        read = fake(monkeypatch, target[:-1].tolist())
         [filled] = fill_texts(trained, [prompt], GREEDY)
         assert filled.text == TEXT
         assert [t for t in read[0] if t in tokenizer.specials.values()] == [
-            t for t in source[0].tolist() if t in tokenizer.specials.values()
+            t for t in source.tolist() if t in tokenizer.specials.values()
         ]
 
 

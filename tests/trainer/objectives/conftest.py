@@ -49,7 +49,10 @@ def text_of(rows: int, length: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(FIRST, SIZE, (rows, length))
 
 
-def build(sequence_length: int = 128, *, packing: str = "packed", **keys: object) -> Objective:
+def build(
+    sequence_length: int = 128, *, packing: str = "packed", boundaries: bool = False, **keys: object
+) -> Objective:
+    """boundaries: whether packed texts are held apart."""
     if keys["name"] in ("bart", "mbart"):
         keys = {"random_share": 0.0, **keys}
     family = {"causal": "decoder", "prefix_lm": "decoder", "fim": "decoder"}.get(str(keys["name"]))
@@ -57,7 +60,7 @@ def build(sequence_length: int = 128, *, packing: str = "packed", **keys: object
         "encoder_decoder" if keys["name"] in ("mass", "bart", "mbart", "span_corruption", "ul2") else "encoder"
     )
     # Each window is one stretch of text, as made by hand; documents side by side are tested where they are cut.
-    data = {"sequence_length": sequence_length, "packing": packing, "boundaries": packing != "packed"}
+    data = {"sequence_length": sequence_length, "packing": packing, "boundaries": boundaries or packing != "packed"}
     data["boundaries"] |= family == "decoder"
     config = Config.model_validate({"objective": keys, "data": data, "budget": {"steps": 100}})
     model = config.model.model_copy(update={"family": family})

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +16,17 @@ def test_bits_are_those_of_a_fresh_philox():
         assert np.array_equal(noise.bits(seed, purpose, index, 9), fresh.random_raw(9))
 
 
+def test_stretches_are_parts_of_the_streams():
+    index, counts, parts = np.array([5, 6, 5, 9]), np.array([3, 0, 11, 1]), np.array([0, 1, 2, 2])
+    for first in (0, 1, 4, 6, 1027):
+        wanted = [
+            noise.bits(3, "noise", number, first + count, part)[first:]
+            for number, count, part in zip(index.tolist(), counts.tolist(), parts.tolist(), strict=True)
+        ]
+        found = noise.stretches(3, "noise", index, counts, parts, first)
+        assert np.array_equal(found, np.concatenate(wanted))
+
+
 def test_bits_never_move():
     assert noise.bits(0, "order", 0, 2).tolist() == [15003734204198539638, 13859618513508960101]
     assert noise.bits(12345, "noise", 678, 1).tolist() == [7593997755700080063]
@@ -28,18 +38,24 @@ def test_streams_differ():
 
 
 def test_choices_are_uniform_over_sets():
-    raw = noise.rows(1, "noise", np.arange(30_000), 5)
+    rows = 30_000
     eligible = np.array([True, True, False, True, True])
-    chosen = noise.choose(raw, np.broadcast_to(eligible, raw.shape), np.full(len(raw), 2))
+    raw, lengths = noise.rows(1, "noise", np.arange(rows), 5).ravel(), np.full(rows, 5)
+    chosen = noise.choose(raw, lengths, np.tile(eligible, rows), np.full(rows, 2)).reshape(rows, 5)
     assert (chosen.sum(axis=1) == 2).all() and not chosen[:, 2].any()
     counts = np.unique(chosen @ (1 << np.arange(5)), return_counts=True)[1]
     assert len(counts) == 6 and abs(counts - 5000).max() < 4 * math.sqrt(5000 * 5 / 6)
 
 
-def few(draw, part, width, bound, count, tries):
+def few(index, part, width, bound, count, tries):
     """choose_few's answer as truth values."""
+
+    def draw(counts, part):
+        return noise.stretches(1, "noise", index, counts, part)
+
     chosen = np.zeros((len(count), width), bool)
-    chosen.ravel()[noise.choose_few(draw, part, width, bound, count, tries)] = True
+    origin, tries = width * np.arange(len(count)), np.full(len(count), tries)
+    chosen.ravel()[noise.choose_few(draw, part, origin, bound, count, tries)] = True
     return chosen
 
 
@@ -47,8 +63,7 @@ def few(draw, part, width, bound, count, tries):
 def test_few_choices_are_uniform_over_sets(tries):
     """3 of the first 5 places of 7; few tries fall back on the other way, which changes nothing of the law."""
     rows = 30_000
-    draw = partial(noise.rows, 1, "noise", np.arange(rows))
-    chosen = few(draw, 0, 7, np.full(rows, 5), np.full(rows, 3), tries)
+    chosen = few(np.arange(rows), 0, 7, np.full(rows, 5), np.full(rows, 3), tries)
     assert (chosen.sum(axis=1) == 3).all() and not chosen[:, 5:].any()
     counts = np.unique(chosen @ (1 << np.arange(7)), return_counts=True)[1]
     assert len(counts) == 10 and abs(counts - 3000).max() < 4 * math.sqrt(3000 * 0.9)
@@ -59,18 +74,16 @@ def test_few_choices_of_mixed_rows():
     rng = np.random.default_rng(0)
     bound = rng.integers(1, 50, 500)
     count = np.minimum(rng.integers(0, 60, 500), bound)
-    draw = partial(noise.rows, 1, "noise", np.arange(500))
-    chosen = few(draw, 2, 50, bound, count, 30)
+    chosen = few(np.arange(500), 2, 50, bound, count, 30)
     assert np.array_equal(chosen.sum(axis=1), count)
     assert not (chosen & (np.arange(50) >= bound[:, None])).any()
-    one = partial(noise.rows, 1, "noise", np.arange(77, 78))
-    assert np.array_equal(few(one, 2, 50, bound[77:78], count[77:78], 30)[0], chosen[77])
+    assert np.array_equal(few(np.arange(77, 78), 2, 50, bound[77:78], count[77:78], 30)[0], chosen[77])
 
 
 def test_choices_at_the_edges():
-    raw = noise.rows(1, "noise", np.arange(4), 3)
+    raw = noise.rows(1, "noise", np.arange(4), 3).ravel()
     eligible = np.array([[1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1]], bool)
-    chosen = noise.choose(raw, eligible, np.array([0, 99, 5, 2]))
+    chosen = noise.choose(raw, np.full(4, 3), eligible.ravel(), np.array([0, 99, 5, 2])).reshape(4, 3)
     assert chosen.sum(axis=1).tolist() == [0, 3, 0, 2] and not (chosen & ~eligible).any()
 
 

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
 from trainer.descriptions.objectives.span_corruption import UL2_DENOISERS, Denoiser
-from trainer.objectives import noise
-from trainer.objectives.spans import runs
+from trainer.objectives import Texts
+from trainer.objectives.examples import in_rows
+from trainer.objectives.spans import random_spans
 from trainer.utils.errors import UserError
 
 
-def draws(rows):
-    return partial(noise.rows, 0, "noise", np.arange(rows))
+def spans_of(rows, length):
+    """int64 [rows, spans, 2]: the text before each span and the span itself, as T5 corrupts texts of one length."""
+    lengths, index = np.full(rows, length), np.arange(rows)
+    hidden, spans = Denoiser(0.15, 3).counts(length)
+    texts = Texts(np.zeros(rows * length, np.int64), lengths, index, index, index * 0, 0)
+    begin, end = random_spans(texts, np.full(rows, hidden), np.full(rows, spans))
+    assert (begin // length == np.arange(rows).repeat(spans)).all()  # each in its own text
+    edges = np.stack([begin, end], axis=1).reshape(rows, -1) - length * index[:, None]
+    assert (edges[:, -1] == length).all()  # a span ends the text
+    return np.diff(edges, axis=1, prepend=0).reshape(rows, spans, 2)
 
 
 @pytest.mark.parametrize(
@@ -43,18 +50,16 @@ def test_lengths_of_ul2(rate, span, raw, targets):
 
 
 def test_the_number_of_hidden_tokens_is_a_constant_of_the_length():
-    sizes = runs(Denoiser(0.15, 3), draws(200), 200, 568)
-    kept, hidden = sizes[:, 1:-1:2], sizes[:, 2::2]
-    assert kept.shape == hidden.shape == (200, 28) and (kept > 0).all() and (hidden > 0).all()
-    assert (hidden.sum(axis=1) == 85).all() and (kept.sum(axis=1) == 568 - 85).all()
-    assert not sizes[:, [0, -1]].any()  # the text begins, a span ends
+    sizes = spans_of(200, 568)
+    assert sizes.shape == (200, 28, 2) and (sizes > 0).all()
+    assert (sizes.sum(axis=1) == [568 - 85, 85]).all()
 
 
 def test_span_lengths_follow_the_law_of_random_segmentation():
     """A uniform composition of 85 into 28: P(length = k) = C(84 - k, 26) / C(84, 27); variance 5.8, P(1) = .32."""
     from math import comb
 
-    lengths = runs(Denoiser(0.15, 3), draws(4000), 4000, 568)[:, 2::2].ravel()
+    lengths = spans_of(4000, 568)[..., 1].ravel()
     assert lengths.mean() == pytest.approx(85 / 28) and lengths.var() == pytest.approx(5.8, abs=0.2)
     for k in range(1, 8):
         p = comb(84 - k, 26) / comb(84, 27)
@@ -106,13 +111,14 @@ def test_the_text_can_be_put_together_again(make, window, text, specials, keys, 
 
 def test_the_worked_example_of_t5(make, window, specials, monkeypatch):
     """x0..x7, hidden {3, 4, 7}: x0 x1 x2 <0> x5 x6 <1> </s>, targets <0> x3 x4 <1> x7 </s>."""
-    monkeypatch.setattr("trainer.objectives.spans.runs", lambda *given: np.array([[0, 3, 2, 2, 1, 0]]))
+    spans = np.array([3, 7]), np.array([5, 8])
+    monkeypatch.setattr("trainer.objectives.spans.random_spans", lambda *given: spans)
     objective = make(16, name="span_corruption", rate=0.375, mean_span=1.5)
-    x = 500 + np.arange(8)
-    source, targets = objective.corrupt(x[None], draws(1), 0)
+    x, index = 500 + np.arange(8), np.array([0])
+    batch = in_rows(objective.examples(Texts(x, np.array([8]), index, index, index, 0)), index, specials["<pad>"])
     one, two, end = specials["<extra_id_0>"], specials["<extra_id_1>"], specials["</s>"]
-    assert source[0].tolist() == [x[0], x[1], x[2], one, x[5], x[6], two, end]
-    assert targets[0].tolist() == [one, x[3], x[4], two, x[7], end]
+    assert batch["source_tokens"][0, :8].tolist() == [x[0], x[1], x[2], one, x[5], x[6], two, end]
+    assert batch["targets"][0, :6].tolist() == [one, x[3], x[4], two, x[7], end]
 
 
 @pytest.mark.parametrize(
