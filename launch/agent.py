@@ -19,6 +19,7 @@ from launch.secret import require_secret
 from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.config.host import threads
+from trainer.descriptions.launchers import LAUNCHERS
 from trainer.plugins import load as load_plugins
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import lost_a_peer
@@ -67,7 +68,9 @@ def run_agent(
     os.environ.update(launch.environment)
     settings = _settings(config, run, rendezvous, module, restarts)
     try:
-        with stopping_ranks(None if module == "launch.preflight" else launch.save_seconds) as stop:
+        save_seconds = None if module == "launch.preflight" else launch.save_seconds
+        verb = "train" if LAUNCHERS[launch.name].trains else "launch"
+        with stopping_ranks(save_seconds, run, verb, alone=launch.nodes == 1) as stop:
             os.environ[VERDICT] = str(stop.verdict)
             try:
                 elastic_launch(settings, sys.executable)("-P", "-m", module, str(run))

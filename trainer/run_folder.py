@@ -24,6 +24,7 @@ from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import SAID
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
+REPORT = ("report.html", "card.md", "pricetag.json")
 LAST_WORDS = (*SAID, "lost", "hang")  # events with which an attempt ends
 
 
@@ -132,6 +133,11 @@ class RunFolder:
         if not tags and before is None and config.engine.precision != "auto":
             tags.append(tag(asked(config)))
         return [one for number, one in enumerate(tags) if number == 0 or one != tags[number - 1]]
+
+    def remove_report(self) -> None:
+        """Of an attempt that another one follows: what it says is no longer so."""
+        for name in REPORT:
+            (self.path / name).unlink(missing_ok=True)
 
     def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
         """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""

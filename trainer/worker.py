@@ -17,7 +17,7 @@ from trainer.plugins import load as load_plugins
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import report_failure
-from trainer.training.faults.signals import LAUNCHED, StopRequest, die_with_parent
+from trainer.training.faults.signals import LAUNCHED, Interrupted, StopRequest, die_with_parent
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import BAD_INPUT, DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
@@ -26,10 +26,13 @@ VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent
 
 
 def work(run: Path) -> int:
-    """Train this rank's share of the run in this folder; returns the exit code."""
+    """Train this rank's share of the run in this folder; returns the exit code.
+
+    Raises Interrupted at a stop signal that finds a run of one rank before its first step: there is nothing to save.
+    """
     folder = RunFolder(run)
     rank = int(os.environ.get("RANK", 0))
-    stop = StopRequest()
+    stop = StopRequest(run, at_once="RANK" not in os.environ)
     try:
         load_plugins()
         config = as_found(folder.load_config())
@@ -49,10 +52,13 @@ def work(run: Path) -> int:
                 report_failure(str(error), user=True)
                 return FAILED
             outcome = train(config, folder, world, stop)
+            stop.end()
     except UserError as error:
         report_failure(str(error), user=True)
         return BAD_INPUT
     except BaseException as error:
+        if stop.interrupted is not None:  # libraries make errors of their own of what interrupts them
+            raise Interrupted(stop.interrupted) from None
         if isinstance(error, OSError) and error.errno in FULL:
             way = f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
             report_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.report.run_data import RunData
+from trainer.run_folder import REPORT
 from trainer.trackers import wandb_server
 from trainer.trackers.tracker import say, warn
 from trainer.utils.files import write_atomic
 
-REPORT = ("report.html", "card.md", "pricetag.json")
 DATA_CARD = "data_card.md"
 
 

@@ -88,6 +88,9 @@ class Trainer:
             shutil.copyfile(self.prepared.tokenizer_file, folder.tokenizer)
         checkpoint, damage = self._setup_model()
         self._setup_data()
+        stop.begin()
+        if world.is_first:
+            folder.remove_report()
         self._setup_metrics(checkpoint, damage)
         self._setup_hooks(checkpoint)
         self._dry_run()

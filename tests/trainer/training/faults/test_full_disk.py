@@ -11,6 +11,7 @@ import pytest
 from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.training.faults.reporting import report_failure
+from trainer.training.faults.signals import StopRequest
 from trainer.utils.outcomes import BAD_INPUT
 from trainer.worker import work
 
@@ -30,7 +31,7 @@ def test_a_full_run_folder_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(RunFolder, "lock", lock)
-    monkeypatch.setattr("trainer.worker.StopRequest", lambda: None)
+    monkeypatch.setattr(StopRequest, "__init__", lambda self, *_, **__: setattr(self, "interrupted", None))
     assert work(tmp_path) == BAD_INPUT
     way = f"free some space, then: isoflop train resume={tmp_path}"
     assert capsys.readouterr().err == f"isoflop: run.root: the disk of {tmp_path} is full; {way}\n"
