@@ -19,6 +19,7 @@ from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
+from trainer.run.disk import require_room
 from trainer.run.finetune_config import tuned
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
@@ -126,6 +127,7 @@ def _trained_here(config: Config) -> None:
 
 def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
     """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
+    require_room(config, folder.path)
     source = prepare_with_progress(config)
     notes = check(source, config)
     _freeze(config, folder, words, source, notes)
