@@ -18,9 +18,9 @@ from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import report_failure
 from trainer.training.faults.signals import LAUNCHED, Interrupted, StopRequest, die_with_parent
-from trainer.utils.errors import UserError
+from trainer.utils.errors import UserError, code_of
 from trainer.utils.files import FULL
-from trainer.utils.outcomes import BAD_INPUT, DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
+from trainer.utils.outcomes import DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
 
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
@@ -55,19 +55,24 @@ def work(run: Path) -> int:
             stop.end()
     except UserError as error:
         report_failure(str(error), user=True)
-        return BAD_INPUT
+        return code_of(error)
     except BaseException as error:
         if stop.interrupted is not None:  # libraries make errors of their own of what interrupts them
             raise Interrupted(stop.interrupted) from None
         if isinstance(error, OSError) and error.errno in FULL:
-            way = f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
-            report_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
-            return BAD_INPUT
+            report_failure(f"run.root: the disk of {error.filename or run} is full; {_with_space(run)}", user=True)
+            return FAILED
         report_failure(traceback.format_exc())
         return FAILED
-    if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
+    if outcome.status == Status.HALTED and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
+    if outcome.status == Status.FAILED and (rank == 0 or LAUNCHED in os.environ):  # the agent shows one of them
+        report_failure(f"{outcome.reason}; {_with_space(run)}" if outcome.disk_full else outcome.reason, user=True)
     return EXIT_CODES[outcome.status]
+
+
+def _with_space(run: Path) -> str:
+    return f"free some space, then: isoflop train resume={shlex.quote(str(run))}"
 
 
 def as_found(config: Config) -> Config:

@@ -26,7 +26,8 @@ from trainer.cli import (
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import interrupted
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.errors import UserError, code_of, nearest
+from trainer.utils.files import FULL
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
 USAGE = """\
@@ -101,10 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ForeignPackage) as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
-        return 2
+        return code_of(error)
     except BrokenPipeError:
         return 0
     except OSError as error:
+        if error.errno in FULL:
+            print(f"isoflop: {error.filename or 'a file'}: its disk is full; free some space", file=sys.stderr)
+            return 1
         if error.filename is None:  # nothing that a person could see to
             raise
         print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -42,8 +42,8 @@ from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.data.verification import check_opened
 from trainer.descriptions.readers import reader_of
 from trainer.tokenizer_files import content_of, tokenizer_file
-from trainer.utils.errors import UserError
-from trainer.utils.files import fsync_folder
+from trainer.utils.errors import DiskFull, UserError
+from trainer.utils.files import FULL, fsync_folder
 from trainer.utils.urls import is_remote
 
 Progress = Callable[[str, int, int], None]
@@ -61,8 +61,8 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
     try:
         return _prepare(config, root, progress or (lambda what, done, total: None))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
+        if error.errno in FULL:
+            raise DiskFull(
                 f"data: the disk of {root} is full; free some space or set run.cache to another folder"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):

@@ -26,8 +26,8 @@ from trainer.trackers import check as check_trackers
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import go_on_with, resumable
-from trainer.utils.errors import UserError
-from trainer.utils.files import write_atomic
+from trainer.utils.errors import DiskFull, UserError
+from trainer.utils.files import FULL, write_atomic
 from trainer.utils.outcomes import STOPPED, TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
 from trainer.utils.secrets import refuse_secrets
@@ -39,18 +39,19 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     if "RANK" in os.environ:
         return _start_under_torchrun(words)
     from launch import run_local
-    from trainer.report import report_attempt
+    from trainer.report import report_attempt, reserve_ledger
 
     with _aside() if as_json else contextlib.nullcontext():
         config, folder, given = described(words)
         _trained_here(config)
         with resumable(folder):
             make_ready(config, folder, given)
+            reserve_ledger(folder.path)
             code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in TRAINED:
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
-            report_attempt(folder.path, as_json=as_json and not tunes)
+            report_attempt(folder.path, code, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     if code == ExitCode.DONE and tunes:
@@ -78,6 +79,7 @@ def _aside() -> Iterator[None]:
 def launch(words: list[str], *, dry_run: bool = False) -> int:
     """Start the run that these overrides describe where `launch=` says, or only print what would be run."""
     from launch import plan_launch, run_launch, show
+    from trainer.report import report_attempt, reserve_ledger
 
     if dry_run:
         config, folder, _ = described(words)
@@ -89,11 +91,12 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
     verb = "train" if launcher.trains else "launch"
     with contextlib.nullcontext() if launcher.queues else resumable(folder, verb):
         make_ready(config, folder, given)
+        reports = config.launch.is_here and not launcher.queues
+        if reports:
+            reserve_ledger(folder.path)
         code = run_launch(config, folder.path)
-    if config.launch.is_here and not launcher.queues and code in TRAINED:
-        from trainer.report import report_attempt
-
-        report_attempt(folder.path)
+    if reports and code in TRAINED:
+        report_attempt(folder.path, code)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
     return code
@@ -307,6 +310,8 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             folder.write_overrides(words)
             write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))
     except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"run.root: the disk of {folder.path} is full; free some space") from None
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if any(tracker.prints for tracker in trackers_on(config.tracker)):
         print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
@@ -337,7 +342,7 @@ def _start_under_torchrun(words: list[str]) -> int:
     """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
     from torch.distributed import TCPStore
 
-    from trainer.report import report_attempt
+    from trainer.report import report_attempt, reserve_ledger
     from trainer.worker import work
 
     if os.environ.get("OMP_NUM_THREADS") == "1":  # torchrun's own, where the user stated none
@@ -355,7 +360,9 @@ def _start_under_torchrun(words: list[str]) -> int:
     path = store.get(attempt).decode()
     if not path:  # rank 0 said what is wrong
         return ExitCode.BAD_INPUT
+    if rank == 0:
+        reserve_ledger(Path(path))
     code = work(Path(path))
     if rank == 0 and code in TRAINED:
-        report_attempt(Path(path))
+        report_attempt(Path(path), code)
     return code

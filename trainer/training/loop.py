@@ -40,6 +40,7 @@ from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
+from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
 
 
@@ -50,6 +51,7 @@ class Outcome:
     status: Status
     step: int
     reason: str = ""
+    disk_full: bool = False  # is why it failed
 
     @property
     def text(self) -> str:
@@ -373,7 +375,8 @@ class Trainer:
                 outcome = Outcome(Status.STOPPED, step, reason_to_stop)
         failure = self.checkpoints.failure
         if outcome.status != Status.HALTED and failure is not None:
-            outcome = Outcome(Status.FAILED, step, f"the last checkpoint could not be written ({failure.strerror})")
+            reason = f"the last checkpoint could not be written ({failure.strerror})"
+            outcome = Outcome(Status.FAILED, step, reason, failure.errno in FULL)
         if self.data_watch.damaged:
             reason = self.data_watch.conclude(step, self.folder.checkpoints, self.metrics.event)
             outcome = Outcome(Status.FAILED, step, reason)

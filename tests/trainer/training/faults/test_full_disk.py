@@ -12,7 +12,7 @@ from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.training.faults.reporting import report_failure
 from trainer.training.faults.signals import StopRequest
-from trainer.utils.outcomes import BAD_INPUT
+from trainer.utils.outcomes import FAILED
 from trainer.worker import work
 
 
@@ -32,7 +32,7 @@ def test_a_full_run_folder_is_one_line(
 
     monkeypatch.setattr(RunFolder, "lock", lock)
     monkeypatch.setattr(StopRequest, "__init__", lambda self, *_, **__: setattr(self, "interrupted", None))
-    assert work(tmp_path) == BAD_INPUT
+    assert work(tmp_path) == FAILED
     way = f"free some space, then: isoflop train resume={tmp_path}"
     assert capsys.readouterr().err == f"isoflop: run.root: the disk of {tmp_path} is full; {way}\n"
     assert reply.is_symlink() is not launched  # half a file would break the agent, which reads JSON
