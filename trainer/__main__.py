@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 
@@ -11,15 +12,37 @@ import sys
 
 def run() -> None:
     """Run the command and leave at once: library threads must not turn a finished run into an abort."""
+    _open_streams()
     try:
         code = _code()
     except KeyboardInterrupt:  # before anything listened, or once more while the first one is told
         print("isoflop: interrupted", file=sys.stderr)
         code = 130
-    with contextlib.suppress(OSError):  # its reader is gone
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough
+        pass
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            print(f"isoflop: standard output: {error.strerror}", file=sys.stderr)
+        code = code or 1
+    with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _open_streams() -> None:
+    """A stream that was closed (`>&-`) becomes /dev/null, and no file takes its number. What standard output cannot
+    spell is escaped, as on standard error."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _code() -> int:

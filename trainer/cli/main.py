@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import (
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         require_own_packages()
+        _stands_somewhere()
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
             return 0
@@ -107,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno in FULL:
-            print(f"isoflop: {error.filename or 'a file'}: its disk is full; free some space", file=sys.stderr)
+            what = error.filename or "standard output, or a file that was being written"
+            print(f"isoflop: {what}: the disk is full; free some space", file=sys.stderr)
             return 1
         if error.filename is None:  # nothing that a person could see to
             raise
@@ -115,6 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as error:
         return interrupted(error)
+
+
+def _stands_somewhere() -> None:
+    """Raise UserError where the folder that the command was given in is deleted."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the working directory cannot be used ({error.strerror}); cd to another one") from None
 
 
 def version() -> str:

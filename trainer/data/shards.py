@@ -171,7 +171,7 @@ def open_prepared(folder: Path) -> Prepared:
         specials, vocabulary = dict(manifest["specials"]), int(manifest["vocabulary"])
         entries = [(folder / entry["file"], int(entry["bytes"])) for entry in manifest["files"]]
     except FileNotFoundError:
-        raise _damaged(folder, f"there is no {MANIFEST}") from None
+        raise _damaged(folder, f"{MANIFEST} is missing") from None
     except (ValueError, KeyError, TypeError, NotADirectoryError, AttributeError):
         raise _damaged(folder, f"{MANIFEST} cannot be read") from None
     if manifest.get("format") != FORMAT:

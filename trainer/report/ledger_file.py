@@ -85,7 +85,7 @@ def _append(ledger: Path, line: bytes) -> None:
     # A crash of another process may have left half a line: begin a new one.
     torn = ledger.is_file() and ledger.stat().st_size and not ledger.read_bytes().endswith(b"\n")
     data = (b"\n" if torn else b"") + line + b"\n"
-    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         if os.write(descriptor, data) < len(data):  # a disk that fills up takes part of a line
             raise OSError(28, os.strerror(28), str(ledger))

@@ -21,6 +21,7 @@ from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
 from trainer.run.disk import require_room
 from trainer.run.finetune_config import tuned
+from trainer.run.place import under_torchrun
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
 from trainer.training.dataset import Source, check, prepare
@@ -36,7 +37,7 @@ from trainer.utils.secrets import refuse_secrets
 def start(words: list[str], *, as_json: bool = False) -> int:
     """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
     outlive_readers()
-    if "RANK" in os.environ:
+    if under_torchrun():
         return _start_under_torchrun(words)
     from launch import run_local
     from trainer.report import report_attempt, reserve_ledger
@@ -86,6 +87,7 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
         show(plan_launch(config, folder.path))
         return 0
     outlive_readers()
+    under_torchrun()  # what only looks so is forgotten: ranks inherit it
     config, folder, given = described(words)
     launcher = LAUNCHERS[config.launch.name]
     verb = "train" if launcher.trains else "launch"
