@@ -46,6 +46,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop data show step=N [...]        what a step reads, decoded, with its noise marked
   isoflop data card [...]               the data card: sources, sizes, hashes, and what is not stated
   isoflop data verify [...]             hash the prepared files; of a run, of a folder, or --all of the cache
+  isoflop data clean [<entry> ...]      list the cache of prepared data; delete an entry, older=30d or all=true
   isoflop tokenizer [out=file] [...]    train the tokenizer alone
   isoflop eval <run> [tasks=...]        held-out loss of a run's newest checkpoint, or zero- to few-shot tasks
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
