@@ -19,14 +19,18 @@ from launch.secret import require_secret
 from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.config.host import threads
+from trainer.descriptions.launchers import LAUNCHERS
 from trainer.plugins import load as load_plugins
+from trainer.report import report_attempt, reserve_ledger
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import lost_a_peer
 from trainer.training.faults.signals import LAUNCHED, Interrupted, go_on_with, interrupt_on_signals, interrupted
-from trainer.utils.errors import UserError
+from trainer.utils.errors import UserError, code_of
 from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, HALTED, STOPPED
 from trainer.utils.own_packages import search_path
 from trainer.worker import VERDICT
+
+FULL_BYTES = 1 << 16  # that a disk has left when not even a line can be relied on
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def run_agent(
     os.environ.update(launch.environment)
     settings = _settings(config, run, rendezvous, module, restarts)
     try:
-        with stopping_ranks(None if module == "launch.preflight" else launch.save_seconds) as stop:
+        save_seconds = None if module == "launch.preflight" else launch.save_seconds
+        verb = "train" if LAUNCHERS[launch.name].trains else "launch"
+        with stopping_ranks(save_seconds, run, verb, alone=launch.nodes == 1) as stop:
             os.environ[VERDICT] = str(stop.verdict)
             try:
                 elastic_launch(settings, sys.executable)("-P", "-m", module, str(run))
@@ -78,7 +84,7 @@ def run_agent(
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         # Without a file of its own the rank said nothing: another one did, or a signal ended it.
-        return _show(rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
+        return _show(run, rank, failure.exitcode, failure.message if Path(failure.error_file).is_file() else "")
     except FAILURES as error:
         raise explain(error, launch, f"{rendezvous.host}:{rendezvous.port}") from None
     finally:
@@ -112,7 +118,7 @@ def _settings(config: Config, run: Path, rendezvous: Rendezvous, module: str, re
     )
 
 
-def _show(rank: int, code: int, message: str) -> int:
+def _show(run: Path, rank: int, code: int, message: str) -> int:
     if code == BAD_INPUT:
         for line in message.splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
@@ -122,9 +128,24 @@ def _show(rank: int, code: int, message: str) -> int:
         print(f"isoflop: rank {rank} was killed by signal {-code}{why}", file=sys.stderr)
     elif lost_a_peer(message):  # the node where it began shows why
         print(f"isoflop: rank {rank} lost a rank of another node", file=sys.stderr)
+    elif not message.strip():
+        print(f"isoflop: rank {rank} {_why_silent(run)}", file=sys.stderr)
+    elif "\n" not in message.strip():  # no traceback but what is meant for a person
+        print(f"isoflop: {message}", file=sys.stderr)
     else:
         print(f"isoflop: rank {rank} failed\n{message}", file=sys.stderr)
     return FAILED
+
+
+def _why_silent(run: Path) -> str:
+    """What to say of a rank that failed and left no word: its words are files too."""
+    disk = os.statvfs(run)
+    if disk.f_bavail * disk.f_frsize < FULL_BYTES:
+        from trainer.run_folder import RunFolder
+
+        again = RunFolder(run).command("train", f"resume={run}")
+        return f"failed, and the disk of {run} is full; free some space, then: {again}"
+    return f"failed and left no word; see {run / 'logs'}"
 
 
 def own_address(host: str, port: int) -> str:
@@ -182,11 +203,11 @@ def main(arguments: list[str]) -> int:
             code = check_nodes(config, given.run, here)
             if code != DONE or given.only_preflight:
                 return code
+        if given.node == 0:
+            reserve_ledger(given.run)
         code = run_agent(config, given.run, here, restarts=config.launch.restarts)
         if given.node == 0 and code in (DONE, FAILED, HALTED, STOPPED):
-            from trainer.report import report_attempt
-
-            report_attempt(given.run)
+            report_attempt(given.run, code)
             if code == STOPPED and config.launch.hosts and not config.launch.ssh:  # else whoever started it says so
                 print(f"isoflop: {go_on_with(given.run, 'launch')}", file=sys.stderr)
         return code
@@ -195,7 +216,7 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
-        return BAD_INPUT
+        return code_of(error)
 
 
 if __name__ == "__main__":

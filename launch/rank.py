@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.config.host import cores
 from trainer.plugins import load as load_plugins
+from trainer.report import report_attempt, reserve_ledger
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import report_failure
 from trainer.utils.errors import UserError
@@ -47,11 +48,16 @@ def main(run: Path) -> int:
     except UserError as error:
         report_failure(str(error), user=True)
         return BAD_INPUT
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        if first:
+            reserve_ledger(run)
+    except UserError as error:
+        report_failure(str(error), user=True)
+        return FAILED
     code = work(run)
-    if os.environ.get("RANK", "0") == "0" and code in (DONE, FAILED, HALTED, STOPPED):
-        from trainer.report import report_attempt
-
-        report_attempt(run)
+    if first and code in (DONE, FAILED, HALTED, STOPPED):
+        report_attempt(run, code)
     return code
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from trainer import __version__
 from trainer.config import Config, load
@@ -22,9 +22,11 @@ from trainer.config.numerics import asked, tag
 from trainer.utils.command_line import command_line, current_folder
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.folder_lock import HELD, HeldLock, holder_of, take_lock
 from trainer.utils.outcomes import SAID
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
+REPORT = ("report.html", "card.md", "pricetag.json")
 LAST_WORDS = (*SAID, "lost", "hang")  # events with which an attempt ends
 
 
@@ -61,27 +63,14 @@ class RunFolder:
             update={"tokenizer": config.tokenizer.model_copy(update={"path": str(self.tokenizer)})}
         )
 
-    def lock(self, instead: str = "run.id") -> IO[str]:
+    def lock(self, instead: str = "run.id") -> HeldLock:
         """Hold the folder until this process ends, however it ends. Raises UserError when a live process holds it, and
         names the key that leads to another folder."""
-        file = open(self._lock, "a+")  # noqa: SIM115 - held open on purpose
-        for last_try in (False, False, False, False, True):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if last_try:
-                    holder = _holder(file)
-                    file.close()
-                    raise UserError(
-                        f"{self.path}: in use by {holder}; wait for it, stop it, or choose another {instead}"
-                    ) from None
-                time.sleep(0.2)  # a process that only looks, or that is about to end
-        file.truncate(0)
-        job = f" (job {os.environ['SLURM_JOB_ID']})" if "SLURM_JOB_ID" in os.environ else ""
-        file.write(f"process {os.getpid()} on {socket.gethostname()}{job}")
-        file.flush()
-        return file
+
+        def refused(by: str) -> UserError:
+            return UserError(f"{self.path}: in use by {by}; wait for it, stop it, or choose another {instead}")
+
+        return take_lock(self._lock, refused)
 
     def holder(self) -> str | None:
         """The process that holds the folder now, or null."""
@@ -89,8 +78,8 @@ class RunFolder:
             with open(self._lock) as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
-                    return _holder(file)
+                except OSError as error:
+                    return (holder_of(file) or "another process") if error.errno in HELD else None
         except FileNotFoundError:
             pass
         return None
@@ -159,6 +148,11 @@ class RunFolder:
             tags.append(tag(asked(config)))
         return [one for number, one in enumerate(tags) if number == 0 or one != tags[number - 1]]
 
+    def remove_report(self) -> None:
+        """Of an attempt that another one follows: what it says is no longer so."""
+        for name in REPORT:
+            (self.path / name).unlink(missing_ok=True)
+
     def write_environment(self, attempt: int, facts: dict[str, Any]) -> None:
         """environment.json: one entry an attempt, with versions, host, devices and the state of the code."""
         _add_entry(self.environment, {"attempt": attempt, "time": time.time(), **environment(), **facts})
@@ -179,11 +173,6 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
 
 def _add_entry(path: Path, entry: dict[str, Any]) -> None:
     write_atomic(path, json.dumps([*read_entries(path), entry], indent=1))
-
-
-def _holder(lock: IO[str]) -> str:
-    lock.seek(0)
-    return lock.read().strip() or "another process"
 
 
 def _json(line: str) -> Any:

@@ -18,19 +18,22 @@ from trainer.plugins import load as load_plugins
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import cause_of, report_failure
-from trainer.training.faults.signals import LAUNCHED, StopRequest, die_with_parent
-from trainer.utils.errors import UserError
+from trainer.training.faults.signals import LAUNCHED, Interrupted, StopRequest, die_with_parent
+from trainer.utils.errors import UserError, code_of
 from trainer.utils.files import FULL
-from trainer.utils.outcomes import BAD_INPUT, DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
+from trainer.utils.outcomes import DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
 
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
 def work(run: Path) -> int:
-    """Train this rank's share of the run in this folder; returns the exit code."""
+    """Train this rank's share of the run in this folder; returns the exit code.
+
+    Raises Interrupted at a stop signal that finds a run of one rank before its first step: there is nothing to save.
+    """
     folder = RunFolder(run)
     rank = int(os.environ.get("RANK", 0))
-    stop = StopRequest()
+    stop = StopRequest(run, at_once="RANK" not in os.environ)
     try:
         load_plugins()
         config = as_found(folder.load_config())
@@ -50,18 +53,22 @@ def work(run: Path) -> int:
                 report_failure(str(error), user=True)
                 return FAILED
             outcome = train(config, folder, world, stop)
+            stop.end()
     except UserError as error:
         report_failure(str(error), user=True)
-        return BAD_INPUT
+        return code_of(error)
     except BaseException as error:
+        if stop.interrupted is not None:  # libraries make errors of their own of what interrupts them
+            raise Interrupted(stop.interrupted) from None
         if isinstance(error, OSError) and error.errno in FULL:
-            way = f"free some space, then: {folder.command('train', f'resume={run}')}"
-            report_failure(f"run.root: the disk of {error.filename or run} is full; {way}", user=True)
-            return BAD_INPUT
+            report_failure(f"run.root: the disk of {error.filename or run} is full; {_with_space(folder)}", user=True)
+            return FAILED
         report_failure(traceback.format_exc())
         return FAILED
-    if outcome.status in (Status.FAILED, Status.HALTED) and rank == 0:
+    if outcome.status == Status.HALTED and rank == 0:
         print(f"isoflop: {outcome.reason}", file=sys.stderr)
+    if outcome.status == Status.FAILED and (rank == 0 or LAUNCHED in os.environ):  # the agent shows one of them
+        report_failure(f"{outcome.reason}; {_with_space(folder)}" if outcome.disk_full else outcome.reason, user=True)
     return EXIT_CODES[outcome.status]
 
 
@@ -84,6 +91,10 @@ def logged(folder: RunFolder, rank: int) -> Iterator[None]:
             text, _ = cause_of(rank, error)
             append_event(folder.path, Event("lost", time.time(), step, text, {"rank": rank}, folder.attempts()))
         raise
+
+
+def _with_space(folder: RunFolder) -> str:
+    return f"free some space, then: {folder.command('train', f'resume={folder.path}')}"
 
 
 def as_found(config: Config) -> Config:

@@ -26,7 +26,7 @@ LENGTH = {
 }
 END_SECONDS = 90.0  # from a fault to the launcher's end
 PAUSE_SECONDS = 2.0
-STOPPED, FAILED, BAD_INPUT = 75, 1, 2  # exit codes
+STOPPED, FAILED = 75, 1  # exit codes
 
 
 @dataclass
@@ -243,7 +243,7 @@ def codes(struck: Struck) -> set[int]:
         return interrupted | {STOPPED} if struck.frozen else interrupted
     if fault.kind == "disk":
         if fault.phase in ("tokenizer", "encoding"):
-            return {BAD_INPUT}
+            return {FAILED}
         freed = fault.target == "checkpoints" and fault.moment < 0.5
-        return {FAILED, BAD_INPUT} if fault.phase == "loading" else {STOPPED} if freed else {FAILED}
+        return {FAILED} if fault.phase == "loading" else {STOPPED} if freed else {FAILED}
     return {STOPPED}

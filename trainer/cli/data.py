@@ -9,9 +9,9 @@ from pathlib import Path
 from trainer.cli.arguments import split_flags, wants_help, whole_numbers
 from trainer.utils.errors import UserError, nearest
 
-PARTS = ("show", "card", "verify")
+PARTS = ("show", "card", "verify", "clean")
 HELP = """\
-isoflop data [show|card|verify] [key=value ...] [--json]
+isoflop data [show|card|verify|clean] [key=value ...] [--json]
 
   data                        prepare tokenizer and token shards, and say what they hold
   data show step=0 samples=2  what a step reads; of a run: data show <run folder> step=0
@@ -19,6 +19,8 @@ isoflop data [show|card|verify] [key=value ...] [--json]
   data verify                 hash the prepared files of these words; of a run: data verify <run folder>; of a folder
                               of shards: data verify <folder>; of the whole cache: data verify --all
                               exit code 0: all are as they were made, 1: some are damaged, a line for each
+  data clean                  list the cache: kind, size, last use, corpus; it deletes what is named: an entry
+                              (tokens/0123456789abcdef), older=30d (s, m, h, d), or all=true; what a run uses stays
 """
 
 
@@ -34,6 +36,10 @@ def data(arguments: list[str]) -> int:
     if what == "verify":
         at = words.index("verify")
         return _verify(words[:at] + words[at + 1 :], every="--all" in flags, as_json="--json" in flags)
+    if what == "clean":
+        from trainer.cli.clean import clean
+
+        return clean([word for word in words if word != what], as_json="--json" in flags)
     if what == "show":
         return _show([word for word in words if word != what], "--json" in flags)
     if what == "card":

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import (
@@ -27,7 +28,8 @@ from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import interrupted
 from trainer.utils.command_line import remember
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.errors import UserError, code_of, nearest
+from trainer.utils.files import FULL
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
 USAGE = """\
@@ -45,6 +47,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop data show step=N [...]        what a step reads, decoded, with its noise marked
   isoflop data card [...]               the data card: sources, sizes, hashes, and what is not stated
   isoflop data verify [...]             hash the prepared files; of a run, of a folder, or --all of the cache
+  isoflop data clean [<entry> ...]      list the cache of prepared data; delete an entry, older=30d or all=true
   isoflop tokenizer [out=file] [...]    train the tokenizer alone
   isoflop eval <run> [tasks=...]        held-out loss of a run's newest checkpoint, or zero- to few-shot tasks
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
@@ -79,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     remember(words)
     try:
         require_own_packages()
+        _stands_somewhere()
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
             return 0
@@ -103,16 +107,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ForeignPackage) as error:
         for line in str(error).splitlines():
             print(f"isoflop: {line}", file=sys.stderr)
-        return 2
+        return code_of(error)
     except BrokenPipeError:
         return 0
     except OSError as error:
+        if error.errno in FULL:
+            what = error.filename or "standard output, or a file that was being written"
+            print(f"isoflop: {what}: the disk is full; free some space", file=sys.stderr)
+            return 1
         if error.filename is None:  # nothing that a person could see to
             raise
         print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return interrupted(error)
+
+
+def _stands_somewhere() -> None:
+    """Raise UserError where the folder that the command was given in is deleted."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the working directory cannot be used ({error.strerror}); cd to another one") from None
 
 
 def version() -> str:

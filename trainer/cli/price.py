@@ -13,8 +13,9 @@ def ledger(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
     if wants_help(flags, "isoflop ledger [root] [--json]    what every experiment below a root cost\n", keys=False):
         return 0
-    from trainer.report.ledger import format_ledger, is_root, ledger_json
+    from trainer.report.ledger import format_ledger, ledger_json
     from trainer.report.ledger import ledger as read
+    from trainer.report.ledger_file import is_root
 
     if len(words) > 1:
         raise UserError(f"ledger: name one root of runs, got {' '.join(words)}")

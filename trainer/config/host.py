@@ -14,8 +14,12 @@ NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it: x86 with
 
 
 def cache_root(config: Config) -> Path:
-    """Folder of prepared data and calibrations: run.cache, $ISOFLOP_CACHE or ~/.cache/isoflop."""
-    return Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or "~/.cache/isoflop").expanduser()
+    """Folder of prepared data and calibrations: run.cache, $ISOFLOP_CACHE, $XDG_CACHE_HOME/isoflop or ~/.cache/isoflop.
+
+    A relative $XDG_CACHE_HOME counts for nothing, as its specification has it."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    usual = f"{home}/isoflop" if home.startswith("/") else "~/.cache/isoflop"
+    return Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or usual).expanduser()
 
 
 def processor() -> str:

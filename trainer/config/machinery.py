@@ -230,7 +230,10 @@ class RunConfig(Section):
     id: str | None = key(
         None, "folder under the experiment; null: date, time and science hash. The same id continues the run"
     )
-    cache: str | None = key(None, "folder of tokenizers and token shards; null: $ISOFLOP_CACHE or ~/.cache/isoflop")
+    cache: str | None = key(
+        None,
+        "folder of tokenizers and token shards; null: $ISOFLOP_CACHE, $XDG_CACHE_HOME/isoflop or ~/.cache/isoflop",
+    )
 
     @field_validator("root", "cache")
     @classmethod

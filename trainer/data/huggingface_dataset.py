@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ def fetched(uri: str, field: str, cache: Path, progress: Callable[[str, int, int
     """
     name, asked, folder = parse(uri), _asked(uri, field), _folder(uri, field, cache)
     if (folder / COMPLETE).exists():
+        _require_whole(folder)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     whole = sorted(folder.glob("part-*.jsonl"))
@@ -63,8 +65,28 @@ def fetched(uri: str, field: str, cache: Path, progress: Callable[[str, int, int
     if not documents:
         raise UserError(f"data.path: {uri} has no rows")
     progress(f"streaming {uri}", documents, documents)
-    write_whole(folder / COMPLETE, json.dumps({**asked, "documents": documents}).encode())
+    parts = {path.name: path.stat().st_size for path in sorted(folder.glob("part-*.jsonl"))}
+    write_whole(folder / COMPLETE, json.dumps({**asked, "documents": documents, "parts": parts}).encode())
     return folder
+
+
+def _require_whole(folder: Path) -> None:
+    """Raise UserError where a part is missing or has another size. Version 0.1.0 wrote no sizes."""
+    try:
+        parts = dict(json.loads((folder / COMPLETE).read_bytes()).get("parts", {}))
+        wrong = [name for name, size in parts.items() if _size(folder / name) != size]
+    except (ValueError, TypeError, AttributeError):
+        wrong = [COMPLETE]
+    if wrong:
+        again = f"rm -r {shlex.quote(str(folder))}"
+        raise UserError(
+            f"data.path: {wrong[0]} is not as it was written in {folder}; delete that folder and it is streamed again: "
+            f"{again}"
+        )
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def stored(uri: str, field: str, cache: Path) -> Path:

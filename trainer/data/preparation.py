@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ import numpy as np
 from trainer.config import Config, DataConfig
 from trainer.config.host import cache_root
 from trainer.config.science import OF_A_SOURCE
+from trainer.data.cache import beside, hold
 from trainer.data.card import card, format_card
 from trainer.data.cleaning import Cleaner, normalised
 from trainer.data.corpus import parts, sources
@@ -42,8 +44,8 @@ from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.data.verification import check_opened
 from trainer.descriptions.readers import reader_of
 from trainer.tokenizer_files import content_of, tokenizer_file
-from trainer.utils.errors import UserError
-from trainer.utils.files import fsync_folder
+from trainer.utils.errors import DiskFull, UserError
+from trainer.utils.files import FULL, fsync_folder, sha256
 from trainer.utils.urls import is_remote
 
 Progress = Callable[[str, int, int], None]
@@ -61,8 +63,8 @@ def prepare(config: Config, progress: Progress | None = None) -> Prepared:
     try:
         return _prepare(config, root, progress or (lambda what, done, total: None))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
+        if error.errno in FULL:
+            raise DiskFull(
                 f"data: the disk of {root} is full; free some space or set run.cache to another folder"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
@@ -91,7 +93,8 @@ def _prepare(config: Config, root: Path, progress: Progress) -> Prepared:
                 write_whole(listing.with_suffix(".card.md"), format_card(described).encode())
                 write_whole(listing.with_suffix(".card.json"), json.dumps(described, indent=1).encode())
                 write_whole(listing, json.dumps({"folder": folder.name, "report": report}).encode())
-    report = json.loads(listing.read_text())["report"]
+    report = _listed(listing)["report"]
+    hold(folder)
     prepared = replace(
         open_prepared(folder), report={**report, "notes": notes, "card": str(listing.with_suffix(".card.md"))}
     )
@@ -146,9 +149,13 @@ def _files(config: Config, root: Path, progress: Progress, notes: list[str] | No
     def fetch(uri: str, data: DataConfig, said: list[str]) -> Path:
         if is_remote(uri):
             with _lock(root / "remote" / _key({"uri": uri}), progress):
-                return fetched_remote(uri, data, root, progress, said)
+                folder = fetched_remote(uri, data, root, progress, said)
+                hold(folder.parent)
+                return folder
         with _lock(root / "datasets" / _key({"uri": uri}), progress):
-            return fetched(uri, data.field, root, progress)
+            folder = fetched(uri, data.field, root, progress)
+            hold(folder)
+            return folder
 
     return sources(config.data, fetch, notes)
 
@@ -164,19 +171,47 @@ def _listing(config: Config, root: Path, files: list[Source], imported: Tokenize
 
 def _trained(config: Config, root: Path, files: list[Source], corpus: Corpus, progress: Progress) -> Path:
     model = root / "tokenizers" / f"{_key({'corpus': corpus.digest, **_tokenizer_identity(config)})}.model"
+    digest = beside(model, ".sha256")
     if not model.exists():
         progress("training tokenizer", 0, 1)
-        write_whole(model, train(_training_texts(config, files, corpus), config.tokenizer))
+        trained = train(_training_texts(config, files, corpus), config.tokenizer)
+        write_whole(digest, hashlib.sha256(trained).hexdigest().encode())
+        write_whole(model, trained)
         progress("training tokenizer", 1, 1)
+    hold(model)
+    if not _is_whole(model, digest):
+        again = f"rm {shlex.quote(str(model))}"
+        raise UserError(f"tokenizer: {model} is not as it was made; delete it and it is trained again: {again}")
     return model
 
 
-def _remembered(root: Path, listing: Path) -> Path | None:
+def _is_whole(model: Path, digest: Path) -> bool:
+    """Whether a trained tokenizer is as it was made; one of version 0.1.0, without a digest, whether it can be read."""
+    if digest.exists():
+        return sha256(model) == digest.read_text().strip()
     try:
-        folder = root / "tokens" / json.loads(listing.read_text())["folder"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        return None
-    return folder if folder.exists() else None
+        Tokenizer(model)
+    except UserError:
+        return False
+    return True
+
+
+def _remembered(root: Path, listing: Path) -> Path | None:
+    listed = _listed(listing)
+    folder = root / "tokens" / listed["folder"] if listed else None
+    return folder if folder is not None and folder.exists() else None
+
+
+def _listed(listing: Path) -> dict[str, Any]:
+    """What a listing says; empty where there is none, or a damaged one, which is made anew."""
+    try:
+        listed = json.loads(listing.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    whole = (
+        isinstance(listed, dict) and isinstance(listed.get("folder"), str) and isinstance(listed.get("report"), dict)
+    )
+    return listed if whole else {}
 
 
 def _build(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -76,11 +77,31 @@ def fetched_remote(url: str, data: DataConfig, cache: Path, progress: Progress, 
         facts = [{**_plain(file), "sha256": sha256(folder / FILES / file.name)} for file in files]
         write_whole(folder / COMPLETE, json.dumps({"url": shown, "files": facts, "skipped": skipped}).encode())
         progress(f"fetching {shown}", max(done, 1), max(done, 1))
-    skipped = json.loads((folder / COMPLETE).read_text()).get("skipped", {})
+    skipped = _whole(folder).get("skipped", {})
     if skipped:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in skipped.items())
         notes.append(f"data.path: of {shown} are not fetched: {listed}; name them one by one to read them")
     return folder / FILES
+
+
+def _whole(folder: Path) -> dict[str, Any]:
+    """What was written when all files had come. Raises UserError where one is missing or has another size."""
+    try:
+        plain: dict[str, Any] = json.loads((folder / COMPLETE).read_bytes())
+        files = [(folder / FILES / entry["name"], entry["size"]) for entry in plain["files"]]
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(folder, f"{COMPLETE} cannot be read") from None
+    for file, size in files:
+        if not file.is_file():
+            raise _damaged(folder, f"{file.name} is missing")
+        if size is not None and file.stat().st_size != size:
+            raise _damaged(folder, f"{file.name} has {file.stat().st_size:,} bytes, not {size:,}")
+    return plain
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+    again = f"rm -r {shlex.quote(str(folder))}"
+    return UserError(f"data.path: {what} in {folder}; delete that folder and it is fetched again: {again}")
 
 
 def _folder(url: str, cache: Path) -> Path:
@@ -173,7 +194,10 @@ def _plan(folder: Path, shown: str, files: list[RemoteFile]) -> None:
     """Write down what is fetched; a transfer that was broken off goes on only with the same files."""
     plan = folder / PLAN
     if plan.exists():
-        before = [RemoteFile(**entry) for entry in json.loads(plan.read_text())]
+        try:
+            before = [RemoteFile(**entry) for entry in json.loads(plan.read_bytes())]
+        except (ValueError, TypeError):
+            raise _damaged(folder, f"{PLAN} cannot be read") from None
         _same(folder, shown, before, files)
     else:
         write_whole(plan, json.dumps([_plain(file) for file in files]).encode())

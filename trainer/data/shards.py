@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import mmap
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +138,7 @@ class Damage:
     @property
     def text(self) -> str:
         """One line with the way out."""
-        return f"data: {self.file} {self.what} in {self.folder}; delete that folder and it is prepared again"
+        return str(_damaged(self.folder, f"{self.file} {self.what}"))
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "folder": str(self.folder)}
@@ -171,8 +172,8 @@ def open_prepared(folder: Path) -> Prepared:
         specials, vocabulary = dict(manifest["specials"]), int(manifest["vocabulary"])
         entries = [(folder / entry["file"], int(entry["bytes"])) for entry in manifest["files"]]
     except FileNotFoundError:
-        raise UserError(f"data: {folder} holds no prepared corpus (no {MANIFEST})") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise _damaged(folder, f"{MANIFEST} is missing") from None
+    except (ValueError, KeyError, TypeError, NotADirectoryError, AttributeError):
         raise _damaged(folder, f"{MANIFEST} cannot be read") from None
     if manifest.get("format") != FORMAT:
         raise _damaged(folder, f"format {manifest.get('format')} is not this release's {FORMAT}")
@@ -188,7 +189,8 @@ def open_prepared(folder: Path) -> Prepared:
 
 
 def _damaged(folder: Path, what: str) -> UserError:
-    return UserError(f"data: {what} in {folder}; delete that folder and it is prepared again")
+    again = f"rm -r {shlex.quote(str(folder))}"
+    return UserError(f"data: {what} in {folder}; delete that folder and it is prepared again: {again}")
 
 
 class TokenStream:

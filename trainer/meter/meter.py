@@ -156,7 +156,7 @@ class Meter:
         try:
             if line["kind"] == "open" and _torn(self._file):
                 text = "\n" + text  # a killed process left half a line
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 os.write(descriptor, text.encode())
                 os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
 from trainer.report.card import card
 from trainer.report.html_page import run_page
-from trainer.report.ledger import append_ledger, format_ledger, ledger, ledger_json
+from trainer.report.ledger import format_ledger, ledger, ledger_json
+from trainer.report.ledger_file import append_ledger, reserve_ledger
 from trainer.report.publishing import write_data_card
 from trainer.report.run_data import NOT_STARTED, RUNNING, RunData, read_run, state_of
 from trainer.run_folder import RunFolder
 from trainer.utils.files import write_atomic
+from trainer.utils.outcomes import EXIT_CODES
 
 __all__ = [
     "NOT_STARTED",
@@ -29,6 +32,7 @@ __all__ = [
     "ledger_json",
     "read_run",
     "report_attempt",
+    "reserve_ledger",
     "state_of",
     "write_report",
 ]
@@ -64,11 +68,13 @@ def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = 
         print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")
 
 
-def report_attempt(run: Path, *, as_json: bool = False) -> None:
-    """As `finish_report`, when an attempt at a run has ended. What the disk refuses is told in one line and is not
-    raised: how the attempt ended is what its exit code tells."""
+def report_attempt(run: Path, code: int, *, as_json: bool = False) -> None:
+    """As `finish_report`, when an attempt at a run has ended with this exit code. What the disk refuses is told in one
+    line and is not raised; the ledger has room for its line all the same."""
     try:
         finish_report(run, as_json=as_json)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            append_ledger(run, next((status for status, known in EXIT_CODES.items() if known == code), None))
         again = RunFolder(run).command("report", str(run))
         print(f"isoflop: the report could not be written ({error.strerror}); later: {again}", file=sys.stderr)

@@ -1,24 +1,16 @@
-"""runs/ledger.jsonl: every run of a root, also failed and killed ones: the true cost of the research.
-
-The last line of a run wins. Runs that have not finished are read from their folders where these still lie there: one
-that was killed could write no line, one that runs again has an old one.
-"""
+"""What the runs of a root cost together, also failed and killed ones: the true cost of the research."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.books.continued import read_lineage
 from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
-from trainer.books.records import read_lines
-from trainer.report.run_data import NOT_STARTED, RUNNING, read_run, state_of
-from trainer.utils.errors import left_out
+from trainer.report.ledger_file import read_ledger
+from trainer.report.run_data import NOT_STARTED, RUNNING
 from trainer.utils.outcomes import Status
 
 # The best finished run, the other finished ones, those that a process holds now, those that can be resumed, those that
@@ -32,46 +24,6 @@ UNFINISHED: dict[Any, str] = {
     RUNNING: "running",
     NOT_STARTED: "not started",
 }
-
-
-def append_ledger(run: Path) -> None:
-    """Add (or renew) this run's line in the ledger of its root, the folder above the experiment.
-
-    One write to a file opened for appending, so that runs that end together do not mix their lines.
-    """
-    ledger = run.parent.parent / "ledger.jsonl"
-    text = json.dumps(_line(run), ensure_ascii=False, allow_nan=False) + "\n"
-    # A crash of another process may have left half a line: begin a new one.
-    if ledger.is_file() and ledger.stat().st_size and not ledger.read_bytes().endswith(b"\n"):
-        text = "\n" + text
-    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _line(run: Path, *, looked_at: bool = False) -> dict[str, Any]:
-    """looked_at: from outside, where whoever holds the folder runs; else its own process says how it ended."""
-    run_data = read_run(run)
-    best, lineage = run_data.best, read_lineage(run)
-    parent = {name: lineage[name] for name in ("run", "step", "weights")} if lineage else None
-    return {
-        "run": f"{run.parent.name}/{run.name}",
-        "experiment": run.parent.name,
-        "science_hash": run_data.config.science_hash(),
-        "numerics": run_data.numerics,
-        "status": state_of(run_data) if looked_at else run_data.status,
-        "time": run_data.events[-1].get("time") if run_data.events else None,
-        "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
-        "replayed_steps": len(run_data.steps.replayed),
-        "held_out_bits_per_byte": best.get("bits_per_byte") if best else None,
-        "measured": run_data.tag.values("measured"),
-        "currency": run_data.config.site.currency,
-        "segments": run_data.energy.segments,
-        **({"init": parent} if parent else {}),
-    }
 
 
 @dataclass
@@ -131,24 +83,6 @@ QUANTITIES = {
     "kgco2e": ("carbon", "kgco2e"),
     "flop": ("flop", "total"),
 }
-
-
-def is_root(root: Path) -> bool:
-    """Whether runs lie below this folder: its ledger tells of some, or there are folders of killed ones."""
-    return (root / "ledger.jsonl").is_file() or any(root.glob("*/*/config.yaml"))
-
-
-def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
-    """The last line of every run of a root, by `<experiment>/<run id>`; of unfinished runs what their folders say."""
-    lines = {line["run"]: line for line in read_lines(root / "ledger.jsonl") if isinstance(line.get("run"), str)}
-    for config in sorted(root.glob("*/*/config.yaml")):
-        name = f"{config.parent.parent.name}/{config.parent.name}"
-        if lines.get(name, {}).get("status") != Status.FINISHED:
-            try:
-                lines[name] = _line(config.parent, looked_at=True)
-            except (ValueError, OSError) as error:
-                left_out(name, error)
-    return lines
 
 
 def ledger(root: Path) -> dict[str, Account]:

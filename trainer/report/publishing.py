@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.report.run_data import RunData
+from trainer.run_folder import REPORT
 from trainer.trackers import wandb_server
 from trainer.trackers.tracker import warn
 from trainer.trackers.wandb_variables import leave_to_configuration, told
 from trainer.utils.files import write_atomic
 
-REPORT = ("report.html", "card.md", "pricetag.json")
 DATA_CARD = "data_card.md"
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from trainer.training.faults.signals import Interrupted, die_with_parent, interrupt_on_signals, interrupted, passed_on
-from trainer.utils.errors import UserError
-from trainer.utils.outcomes import BAD_INPUT, FAILED
+from trainer.utils.errors import UserError, code_of
+from trainer.utils.outcomes import FAILED
 
 
 def apart(one: Callable[[], int]) -> int:
@@ -43,7 +43,7 @@ def exit_with(one: Callable[[], int]) -> NoReturn:
         code = one()
     except UserError as error:
         print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
-        code = BAD_INPUT
+        code = code_of(error)
     except KeyboardInterrupt as error:
         code = interrupted(error)
     except BaseException:

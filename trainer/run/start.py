@@ -21,15 +21,17 @@ from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
 from trainer.run.continued import write_initial
+from trainer.run.disk import require_room
 from trainer.run.finetune_config import tuned
+from trainer.run.place import under_torchrun
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
 from trainer.trackers import notes_on, settled
 from trainer.training.dataset import Source, check, prepare
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.signals import go_on_with, resumable
-from trainer.utils.errors import UserError
-from trainer.utils.files import write_atomic
+from trainer.utils.errors import DiskFull, UserError
+from trainer.utils.files import FULL, write_atomic
 from trainer.utils.outcomes import STOPPED, TRAINED, ExitCode
 from trainer.utils.progress import progress_bar
 from trainer.utils.secrets import refuse_secrets
@@ -38,21 +40,22 @@ from trainer.utils.secrets import refuse_secrets
 def start(words: list[str], *, as_json: bool = False) -> int:
     """Train the run that these overrides describe, or go on with the one that `resume=` names. Returns an exit code."""
     outlive_readers()
-    if "RANK" in os.environ:
+    if under_torchrun():
         return _start_under_torchrun(words)
     from launch import run_local
-    from trainer.report import report_attempt
+    from trainer.report import report_attempt, reserve_ledger
 
     with _aside() if as_json else contextlib.nullcontext():
         config, folder, given = described(words)
         _trained_here(config)
         with resumable(folder):
             make_ready(config, folder, given)
+            reserve_ledger(folder.path)
             code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in TRAINED:
         with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
-            report_attempt(folder.path, as_json=as_json and not tunes)
+            report_attempt(folder.path, code, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
     if code == ExitCode.DONE and tunes:
@@ -80,22 +83,25 @@ def _aside() -> Iterator[None]:
 def launch(words: list[str], *, dry_run: bool = False) -> int:
     """Start the run that these overrides describe where `launch=` says, or only print what would be run."""
     from launch import plan_launch, run_launch, show
+    from trainer.report import report_attempt, reserve_ledger
 
     if dry_run:
         config, folder, _ = described(words)
         show(plan_launch(config, folder.path))
         return 0
     outlive_readers()
+    under_torchrun()  # what only looks so is forgotten: ranks inherit it
     config, folder, given = described(words)
     launcher = LAUNCHERS[config.launch.name]
     verb = "train" if launcher.trains else "launch"
     with contextlib.nullcontext() if launcher.queues else resumable(folder, verb):
         make_ready(config, folder, given)
+        reports = config.launch.is_here and not launcher.queues
+        if reports:
+            reserve_ledger(folder.path)
         code = run_launch(config, folder.path)
-    if config.launch.is_here and not launcher.queues and code in TRAINED:
-        from trainer.report import report_attempt
-
-        report_attempt(folder.path)
+    if reports and code in TRAINED:
+        report_attempt(folder.path, code)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
     return code
@@ -131,6 +137,7 @@ def _trained_here(config: Config) -> None:
 
 def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
     """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
+    require_room(config, folder.path)
     source = prepare_with_progress(config)
     notes = [*check(source, config), *notes_on(config)]
     _freeze(config, folder, words, source, notes)
@@ -314,6 +321,8 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
             folder.write_overrides(words)
             write_atomic(folder.config, config.to_yaml(numerics=known_before(config)))
     except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"run.root: the disk of {folder.path} is full; free some space") from None
         raise UserError(f"run.root: cannot write to {folder.path} ({error.strerror}); choose another folder") from None
     if any(tracker.prints for tracker in trackers_on(config.tracker)):
         print("\n".join([str(folder.path), *notes, format_price_tag(tag), ""]), flush=True)
@@ -346,7 +355,7 @@ def _start_under_torchrun(words: list[str]) -> int:
     """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
     from torch.distributed import TCPStore
 
-    from trainer.report import report_attempt
+    from trainer.report import report_attempt, reserve_ledger
     from trainer.worker import work
 
     if os.environ.get("OMP_NUM_THREADS") == "1":  # torchrun's own, where the user stated none
@@ -364,9 +373,11 @@ def _start_under_torchrun(words: list[str]) -> int:
     path = store.get(attempt).decode()
     if not path:  # rank 0 said what is wrong
         return ExitCode.BAD_INPUT
+    if rank == 0:
+        reserve_ledger(Path(path))
     code = work(Path(path))
     if rank == 0 and code in TRAINED:
-        report_attempt(Path(path))
+        report_attempt(Path(path), code)
     if rank == 0 and code == STOPPED:
         several = size > int(os.environ.get("LOCAL_WORLD_SIZE", size))
         ours = shlex.join(["train", f"resume={path}"])

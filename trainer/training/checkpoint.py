@@ -138,8 +138,11 @@ def _write_share(saved: Snapshot, world: World, staging: Path) -> dict[str, Any]
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Straight to the file: safetensors holds the interpreter for as long as it builds a string of bytes."""
+    path.touch()
+    mode = path.stat().st_mode  # by the umask; safetensors writes a file aside that is nobody else's
     try:
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(mode)
     except SafetensorError as error:
         raise _os_error(error) from None
     with open(path, "rb+") as file:

@@ -42,6 +42,7 @@ from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
+from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
 
 
@@ -52,6 +53,7 @@ class Outcome:
     status: Status
     step: int
     reason: str = ""
+    disk_full: bool = False  # is why it failed
 
     @property
     def text(self) -> str:
@@ -100,6 +102,9 @@ class Trainer:
             shutil.copyfile(self.prepared.tokenizer_file, folder.tokenizer)
         checkpoint, damage = self._setup_model()
         self._setup_data()
+        stop.begin()
+        if world.is_first:
+            folder.remove_report()
         self._setup_metrics(checkpoint, damage)
         self._setup_hooks(checkpoint)
         self._dry_run()
@@ -394,7 +399,8 @@ class Trainer:
                 outcome = Outcome(Status.STOPPED, step, reason_to_stop)
         failure = self.checkpoints.failure
         if outcome.status != Status.HALTED and failure is not None:
-            outcome = Outcome(Status.FAILED, step, f"the last checkpoint could not be written ({failure.strerror})")
+            reason = f"the last checkpoint could not be written ({failure.strerror})"
+            outcome = Outcome(Status.FAILED, step, reason, failure.errno in FULL)
         if self.data_watch.damaged:
             reason = self.data_watch.conclude(step, self.folder.checkpoints, self.metrics.event)
             outcome = Outcome(Status.FAILED, step, reason)

@@ -6,9 +6,20 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from trainer.utils.outcomes import ExitCode
+
 
 class UserError(ValueError):
     """Bad input or a bad environment: shown as one line per line of text, exit code 2, no traceback."""
+
+
+class DiskFull(UserError):
+    """A disk without room: told as bad input is, but the command has failed (exit code 1)."""
+
+
+def code_of(error: Exception) -> int:
+    """The exit code of a command that ends with this line: 1 for what a user did not give, else 2."""
+    return ExitCode.FAILED if isinstance(error, DiskFull) else ExitCode.BAD_INPUT
 
 
 def left_out(what: str, error: Exception) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -10,8 +12,19 @@ from run_folders import energy_lines, make_run, step_line, write_lines
 
 from trainer.cli.main import main
 from trainer.config import SiteConfig, load
-from trainer.report import append_ledger, format_ledger, ledger, ledger_json, read_run, write_report
+from trainer.report import (
+    append_ledger,
+    format_ledger,
+    ledger,
+    ledger_json,
+    read_run,
+    report_attempt,
+    reserve_ledger,
+    write_report,
+)
+from trainer.report.ledger_file import read_ledger
 from trainer.run_folder import RunFolder
+from trainer.utils.errors import UserError
 
 FRANCE = SiteConfig(name="fr", pue=1.2, gco2e_per_kwh=56.0, intensity_year=2023, intensity_source="a grid report")
 
@@ -171,3 +184,72 @@ def test_emissions_in_the_card_are_grams(tmp_path):
     assert emissions["emissions"] == pytest.approx(67.2)
     assert emissions["geographical_location"] == "fr"
     assert emissions["training_type"] == "pre-training"
+
+
+def lines_of(root):
+    return (root / "ledger.jsonl").read_bytes().splitlines()
+
+
+def test_the_line_of_an_attempt_is_reserved_at_its_start_and_overwritten_at_its_end(tmp_path):
+    run, other = make_run(tmp_path), make_run(tmp_path, name="other")
+    reserve_ledger(run)
+    before = (tmp_path / "ledger.jsonl").stat().st_size
+    append_ledger(other)  # ends meanwhile
+    with_other = (tmp_path / "ledger.jsonl").stat().st_size
+    append_ledger(run)
+    assert (tmp_path / "ledger.jsonl").stat().st_size == with_other > before
+    first, second = map(json.loads, lines_of(tmp_path))
+    assert (first["run"], first["status"]) == (f"{run.parent.name}/r1", "finished")
+    assert second["run"] == f"{run.parent.name}/other"
+    append_ledger(run)  # as `isoflop report` does: there is no reserved line any more
+    assert len(lines_of(tmp_path)) == 3
+    assert read_ledger(tmp_path)[first["run"]] == json.loads(lines_of(tmp_path)[2])
+
+
+def test_a_line_that_needs_more_than_its_room_is_a_new_one(tmp_path):
+    run = make_run(tmp_path)
+    reserve_ledger(run)
+    write_lines(run / "energy-h.jsonl", [line for n in range(200) for line in energy_lines(f"segment-{n}", joules=1.0)])
+    append_ledger(run)
+    assert [json.loads(line)["status"] for line in lines_of(tmp_path)] == ["running", "finished"]
+    assert read_ledger(tmp_path)[f"{run.parent.name}/r1"]["status"] == "finished"
+
+
+def test_a_run_whose_folder_is_gone_before_it_ended_is_lost_and_counts_what_it_had_cost(tmp_path):
+    run = make_run(tmp_path, steps=5)
+    write_lines(run / "energy-h.jsonl", energy_lines("a", joules=3.6e6))
+    with (run / "events.jsonl").open("a") as events:
+        events.write(json.dumps({"name": "stopped", "time": 2e9, "step": 5, "data": {"status": "stopped"}}) + "\n")
+    append_ledger(run)
+    reserve_ledger(run)
+    shutil.rmtree(run)
+    lost = next(iter(ledger(tmp_path).values())).sums["lost"]["kwh"]
+    assert (lost.runs, lost.value) == (1, pytest.approx(1.0))
+
+
+def test_a_full_disk_at_the_end_leaves_the_ledger_right(tmp_path, monkeypatch):
+    """Neither the logbook's last line nor the report could be written; what was reserved can be."""
+    run = make_run(tmp_path, steps=5)
+    reserve_ledger(run)
+    size = (tmp_path / "ledger.jsonl").stat().st_size
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("trainer.report.write_atomic", full)
+    monkeypatch.setattr(os, "write", full)
+    report_attempt(run, 1)
+    assert (tmp_path / "ledger.jsonl").stat().st_size == size
+    assert [json.loads(line)["status"] for line in lines_of(tmp_path)] == ["failed"]
+    account = next(iter(ledger(tmp_path).values()))
+    assert account.sums["failed"]["hours"].runs == 1
+    assert account.sums["lost"]["hours"].runs == 0
+
+
+def test_a_disk_without_room_for_the_line_is_told_before_the_run(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UserError, match=r"run\.root: the disk of .*ledger\.jsonl is full"):
+        reserve_ledger(make_run(tmp_path))

@@ -45,12 +45,12 @@ def test_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
 def test_a_report_that_cannot_be_written_is_one_line_and_changes_no_exit_code(tmp_path, capsys):
     run = make_run(tmp_path)
     (run / "pricetag.json" / "in the way").mkdir(parents=True)
-    report_attempt(run)
+    report_attempt(run, 0)
     told = f"isoflop: the report could not be written (Is a directory); later: isoflop report {run}\n"
     assert capsys.readouterr().err == told
     (run / "pricetag.json" / "in the way").rmdir()
     (run / "pricetag.json").rmdir()
-    report_attempt(run)
+    report_attempt(run, 0)
     assert (run / "pricetag.json").is_file()
 
 

@@ -8,16 +8,20 @@ import os
 import sys
 from typing import Any, TextIO
 
+from trainer.utils.files import FULL
+
 GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader; a terminal that was closed
 
 
 class _Output(io.FileIO):
-    """A file descriptor that becomes /dev/null when its reader is gone."""
+    """A file descriptor that becomes /dev/null when its reader is gone. On a full disk what is written is lost."""
 
     def write(self, content: Any) -> int:
         try:
             return super().write(content)
         except OSError as error:
+            if error.errno in FULL:
+                return memoryview(content).nbytes
             if error.errno not in GONE:
                 raise
         null = os.open(os.devnull, os.O_WRONLY)

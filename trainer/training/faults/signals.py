@@ -10,11 +10,12 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from trainer.utils.outcomes import STOPPED
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2)
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+AGAIN_SECONDS = 0.05
 ECHO_SECONDS = 1.0  # a terminal and a wrapper may each pass on the same key press
 LAUNCHED = "ISOFLOP_LAUNCHED"  # variable: process id of the agent that started this rank
+BEGUN = "begun"  # file beside that one: the ranks have something to save
 STOP_FILE = "ISOFLOP_STOP_FILE"  # variable: where the agent of this rank writes the signal that it was sent
 
 
@@ -37,25 +40,62 @@ class StopRequest:
     """Remembers the first stop signal of this process, or the one that its agent was sent.
 
     Further signals change nothing: a terminal that closes sends several, a scheduler sends another one before it kills.
-    Only INT or QUIT twice, with more than a second between them, is a person who does not want to wait, and ends the
-    process at once. A rank under an agent leaves that to the agent: a slow step may make it hear an echo much later.
+    Only INT or QUIT twice, with more than a second between them, is a person who does not want to wait: the process
+    ends at once and says how to go on with `run`. A rank under an agent leaves that to the agent: a slow step may make
+    it hear an echo much later.
+
+    at_once: until `begin` there is nothing to save, and a signal raises Interrupted. verb: of the command that goes on.
     """
 
-    def __init__(self) -> None:
+    pressed: ClassVar[float | None] = None  # when a key was first pressed in this process, monotonic
+
+    def __init__(self, run: Path | None = None, verb: str = "train", *, at_once: bool = False) -> None:
+        self._run, self._verb = run, verb
+        self.interrupted: int | None = None  # the signal for which Interrupted was raised, whatever came of it
+        self._at_once, self._over = at_once, False
         self._signal: str | None = None
-        self._pressed: float | None = None  # when a key was pressed, monotonic
         self._file = Path(os.environ[STOP_FILE]) if STOP_FILE in os.environ else None
         for number in heeded():
             signal.signal(number, self._heard)
 
+    def begin(self) -> None:
+        """From now on there is something to save."""
+        self._at_once = False
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.with_name(BEGUN).touch()
+
+    def end(self) -> None:
+        """From now on there is only the report to be written."""
+        self._over = True
+
     def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self._at_once:
+            self.interrupted = number
+            raise Interrupted(number)
+        first = self._signal is None
         self._signal = self._signal or signal.Signals(number).name
         if number not in FROM_KEYBOARD or self._file is not None:
             return
         now = time.monotonic()
-        if self._pressed is not None and now - self._pressed > ECHO_SECONDS:
-            os._exit(128 + number)
-        self._pressed = self._pressed or now
+        if StopRequest.pressed is not None and now - StopRequest.pressed > ECHO_SECONDS:
+            say_at_once(f"{signal.Signals(number).name} again: {self._ways_on()}")
+            self._leave(128 + number)
+        if first and self._run is not None and not self._over:
+            say_at_once(f"{signal.Signals(number).name}: stops after a checkpoint; once more ends at once")
+        StopRequest.pressed = StopRequest.pressed or now
+
+    def _ways_on(self) -> str:
+        if self._run is None:
+            return "ended at once"
+        if self._over:
+            from trainer.run_folder import RunFolder  # not above: this module is read before everything else
+
+            return f"the report was not written; later: {RunFolder(self._run).command('report', str(self._run))}"
+        return go_on_with(self._run, self._verb)
+
+    def _leave(self, code: int) -> NoReturn:
+        os._exit(code)
 
     @property
     def signal(self) -> str | None:
@@ -69,6 +109,12 @@ class StopRequest:
         return self.signal is not None
 
 
+def say_at_once(text: str) -> None:
+    """A line on standard error past Python's buffers, which a signal may have found at work."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"isoflop: {text}\n".encode(errors="replace"))
+
+
 class Interrupted(KeyboardInterrupt):
     """A stop signal where there is nothing to save. `advice`: how to go on, where a folder was frozen."""
 
@@ -77,14 +123,35 @@ class Interrupted(KeyboardInterrupt):
         self.number, self.advice = number, advice
 
 
+_last: Interrupted | None = None  # that a signal of this process has raised
+
+
 def interrupt_on_signals() -> None:
     """From now on a stop signal raises Interrupted, as Ctrl-C does, so that what was begun is tidied up."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
+        global _last
+        _last = Interrupted(number)
+        raise _last
 
     for number in heeded():
         signal.signal(number, interrupt)
+    sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """A stop signal that the interpreter dropped, as in a destructor or a callback, comes again."""
+    if isinstance(lost.exc_value, Interrupted):
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), lost.exc_value.number))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interruption that an error comes of: itself, or one that a library took for a failure of its own."""
+    return error if isinstance(error, KeyboardInterrupt) else _last
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def test_a_shard_that_is_damaged_all_over_does_not_train(
     assert main(["train", *words, f"run.root={tmp_path / 'runs'}"]) == 2
     (line,) = lines(capsys.readouterr().err)
     assert line.startswith("isoflop: data: train-00000.tokens ")
-    assert line.endswith(f"in {prepared.folder}; delete that folder and it is prepared again")
+    assert line.endswith(f"in {prepared.folder}; delete that folder and it is prepared again: rm -r {prepared.folder}")
     assert not (tmp_path / "runs").exists()
 
 

@@ -11,8 +11,9 @@ import pytest
 from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.training.faults.reporting import report_failure
+from trainer.training.faults.signals import StopRequest
 from trainer.utils.command_line import command_line
-from trainer.utils.outcomes import BAD_INPUT
+from trainer.utils.outcomes import FAILED
 from trainer.worker import work
 
 
@@ -31,8 +32,8 @@ def test_a_full_run_folder_is_one_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(RunFolder, "lock", lock)
-    monkeypatch.setattr("trainer.worker.StopRequest", lambda: None)
-    assert work(tmp_path) == BAD_INPUT
+    monkeypatch.setattr(StopRequest, "__init__", lambda self, *_, **__: setattr(self, "interrupted", None))
+    assert work(tmp_path) == FAILED
     way = f"free some space, then: {command_line('train', f'resume={tmp_path}')}"
     assert capsys.readouterr().err == f"isoflop: run.root: the disk of {tmp_path} is full; {way}\n"
     assert reply.is_symlink() is not launched  # half a file would break the agent, which reads JSON
