@@ -7,7 +7,7 @@ import os
 import sys
 
 from trainer.training.faults.signals import interrupt_on_signals, interrupted
-from trainer.utils.errors import UserError
+from trainer.utils.errors import UserError, tell
 from trainer.utils.outcomes import ExitCode
 
 
@@ -19,8 +19,7 @@ def run() -> None:
 
         code = main()
     except UserError as error:  # what stands in trainer/descriptions does not fit together
-        for line in str(error).splitlines():
-            print(f"isoflop: {line}", file=sys.stderr)
+        tell(error)
         code = ExitCode.BAD_INPUT
     except KeyboardInterrupt as error:
         code = interrupted(error)

@@ -26,7 +26,8 @@ from trainer.cli import (
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import interrupted
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.errors import UserError, nearest, tell, tell_fault
+from trainer.utils.outcomes import ExitCode
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
 USAGE = """\
@@ -73,10 +74,16 @@ isoflop: pre-training at many sizes, with the price tag attached
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code. Bad input is one line per error and exit code 2."""
+    """Run one verb; returns the exit code.
+
+    Bad input is one line per error and exit code 2; what isoflop got wrong is one line that names the file with the
+    traceback, and exit code 1.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         require_own_packages()
+        if strange := [word for word in words if not word.isprintable() and not _is_text(word)]:
+            raise UserError(f"{strange[0]!r}: no text in UTF-8")
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
             return 0
@@ -99,18 +106,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         with searching(**settings):
             return VERBS[verb](arguments)
     except (UserError, ForeignPackage) as error:
-        for line in str(error).splitlines():
-            print(f"isoflop: {line}", file=sys.stderr)
-        return 2
+        tell(error)
+        return ExitCode.BAD_INPUT
     except BrokenPipeError:
         return 0
     except OSError as error:
         if error.filename is None:  # nothing that a person could see to
-            raise
+            tell_fault(error)
+            return ExitCode.FAILED
         print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return ExitCode.BAD_INPUT
     except KeyboardInterrupt as error:
         return interrupted(error)
+    except Exception as error:
+        tell_fault(error)
+        return ExitCode.FAILED
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
+        return False
+    return True
 
 
 def version() -> str:

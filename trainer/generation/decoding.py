@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainer.utils.errors import UserError, nearest
 
+LONGEST_NUMBER = 18  # characters: Python converts more than 4,300 digits to no number, and more than 308 to no float
 LEAST: dict[str, float] = {"tokens": 1, "beams": 1, "top_k": 0, "temperature": 0, "seed": 0}
 
 
@@ -40,6 +41,8 @@ class Decoding:
         kinds = {field.name: int if "int" in str(field.type) else float for field in fields(cls)}
         for name, text in options.items():
             try:
+                if len(text) > LONGEST_NUMBER:
+                    raise ValueError
                 values[name] = kinds[name](text)
             except ValueError:
                 whole = "whole " if kinds[name] is int else ""

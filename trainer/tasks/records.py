@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.errors import UserError, nearest
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -98,6 +99,8 @@ def each(make: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]:
 
 
 def _read(file: Path) -> Iterator[Record]:
+    if wrong := no_file(file):
+        raise UserError(f"{file}: {wrong}")
     if file.suffix in (".csv", ".tsv"):
         with file.open(newline="", encoding="utf-8-sig") as lines:
             # GLUE's TSV files do not quote.
@@ -122,7 +125,7 @@ def _read(file: Path) -> Iterator[Record]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise UserError(f"{where}: not JSON ({error})") from None
 
