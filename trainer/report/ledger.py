@@ -7,9 +7,11 @@ that was killed could write no line, one that runs again has an old one.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
 from trainer.books.records import read_lines
 from trainer.report.run_data import NOT_STARTED, RUNNING, read_run, state_of
-from trainer.utils.errors import left_out
+from trainer.run_folder import readable, runs_of
+from trainer.utils.errors import UserError, left_out
 from trainer.utils.outcomes import Status
 
 # The best finished run, the other finished ones, those that a process holds now, those that can be resumed, those that
@@ -56,7 +59,7 @@ def _line(run: Path, *, looked_at: bool = False) -> dict[str, Any]:
     run_data = read_run(run)
     best = run_data.best
     return {
-        "run": f"{run.parent.name}/{run.name}",
+        "run": _name(run),
         "experiment": run.parent.name,
         "science_hash": run_data.config.science_hash(),
         "numerics": run_data.numerics,
@@ -64,7 +67,7 @@ def _line(run: Path, *, looked_at: bool = False) -> dict[str, Any]:
         "time": run_data.events[-1].get("time") if run_data.events else None,
         "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
         "replayed_steps": len(run_data.steps.replayed),
-        "held_out_bits_per_byte": best.get("bits_per_byte") if best else None,
+        "held_out_bits_per_byte": best.get("bits_per_byte") if best and math.isfinite(best["loss"]) else None,
         "measured": run_data.tag.values("measured"),
         "currency": run_data.config.site.currency,
         "segments": run_data.energy.segments,
@@ -132,20 +135,38 @@ QUANTITIES = {
 
 def is_root(root: Path) -> bool:
     """Whether runs lie below this folder: its ledger tells of some, or there are folders of killed ones."""
-    return (root / "ledger.jsonl").is_file() or any(root.glob("*/*/config.yaml"))
+    return (root / "ledger.jsonl").is_file() or bool(runs_of(root))
 
 
 def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
     """The last line of every run of a root, by `<experiment>/<run id>`; of unfinished runs what their folders say."""
     lines = {line["run"]: line for line in read_lines(root / "ledger.jsonl") if isinstance(line.get("run"), str)}
-    for config in sorted(root.glob("*/*/config.yaml")):
-        name = f"{config.parent.parent.name}/{config.parent.name}"
-        if lines.get(name, {}).get("status") != Status.FINISHED:
-            try:
-                lines[name] = _line(config.parent, looked_at=True)
-            except (ValueError, OSError) as error:
-                left_out(name, error)
-    return lines
+    for name, line in list(lines.items()):
+        if wrong := _misfit(line):
+            left_out(name, UserError(f"{root / 'ledger.jsonl'}: {wrong}"))
+            del lines[name]
+    unfinished = [run for run in runs_of(root) if lines.get(_name(run), {}).get("status") != Status.FINISHED]
+    return lines | {line["run"]: line for line in readable(unfinished, partial(_line, looked_at=True))}
+
+
+def _name(run: Path) -> str:
+    return f"{run.parent.name}/{run.name}"
+
+
+def _misfit(line: dict[str, Any]) -> str | None:
+    """A word about a figure of a line that is no number, or null."""
+    tables = {"measured": line.get("measured") or {}, "segments": line.get("segments") or {}}
+    if wrong := next((name for name, table in tables.items() if not isinstance(table, dict)), None):
+        return f"{wrong}: {tables[wrong]!r} given, numbers by name wanted"
+    figures = {"held_out_bits_per_byte": line.get("held_out_bits_per_byte"), **tables["segments"]}
+    for group, part in tables["measured"].items():
+        figures |= (
+            {f"{group}.{name}": value for name, value in part.items()} if isinstance(part, dict) else {group: part}
+        )
+    for name, value in figures.items():
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"{name}: {value!r} given, a number wanted"
+    return None
 
 
 def ledger(root: Path) -> dict[str, Account]:
