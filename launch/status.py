@@ -45,7 +45,10 @@ def read_status(root: Path) -> list[RunStatus]:
     launches = {run: read_launch(run) for run in runs}
     states = _states([launch for launch in launches.values() if launch])
     runs.sort(key=lambda run: launches[run].time if launches[run] else 0.0)  # type: ignore[union-attr]
-    return list(readable(runs, lambda run: _status(run, launches[run], states)))
+    found = list(readable(runs, lambda run: _status(run, launches[run], states)))
+    if not found:
+        raise UserError(f"status: no run under {root} can be read")
+    return found
 
 
 def _states(launches: Sequence[LaunchRecord]) -> dict[str, JobState]:

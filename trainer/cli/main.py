@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None:  # nothing that a person could see to
             tell_fault(error)
             return ExitCode.FAILED
-        print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
+        tell(UserError(f"{error.filename}: {error.strerror}"))
         return ExitCode.BAD_INPUT
     except KeyboardInterrupt as error:
         return interrupted(error)

@@ -15,7 +15,7 @@ from trainer.config.ladder import MOST_RUNS, too_many
 from trainer.config.upgrade import RENAMED
 from trainer.config.validate import is_text, keys, section_of
 from trainer.utils.bounded import check_word, no_file
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.errors import UserError, cut, nearest
 from trainer.utils.hydra_names import hydras_own
 
 
@@ -27,7 +27,7 @@ class Override:
         from hydra.errors import HydraException
 
         if wrong := check_word(text):
-            raise UserError(f"{text}: {wrong}")
+            raise UserError(f"{cut(text)}: {wrong}")
         if text.startswith("-") and "=" in text:
             raise UserError(f"{text}: overrides are written without dashes: {text.lstrip('-')}")
         try:
@@ -86,7 +86,10 @@ class Override:
         if not self.is_sweep:
             return 1
         value = self.value()  # of a range that is shuffled the iterator would hold all
-        values = value.range() if isinstance(value, RangeSweep) else self.parsed.sweep_iterator()
+        try:
+            values = value.range() if isinstance(value, RangeSweep) else self.parsed.sweep_iterator()
+        except ValueError as error:
+            raise UserError(f"{self.text}: {error}") from None
         return sum(1 for _ in islice(values, MOST_RUNS + 1))
 
     def texts(self) -> list[str]:

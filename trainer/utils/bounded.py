@@ -20,6 +20,7 @@ from trainer.utils.errors import UserError
 
 YAML_BYTES = 1 << 18  # of a file that a person writes: PyYAML reads about 100 kB a second
 JSON_BYTES = 1 << 28  # tokenizers of 256,000 pieces are 30 MB
+WORD = 20_000  # characters of an override: Hydra's grammar reads about as many a second
 NODES = 20_000  # of a YAML document, each alias counted as what it stands for
 DEPTH = 50  # brackets in brackets
 DIGITS = 100  # of a number; the largest double has 309, and nothing that is counted here has 30
@@ -91,7 +92,7 @@ def read_yaml(path: Path, loader: type = _C_LOADER) -> Any:
     text = read_text(path, YAML_BYTES)
     check_yaml(text, str(path))
     try:
-        return yaml.load(text, loader)
+        return yaml.load(text, loader)  # a SafeLoader  # nosec B506
     except yaml.YAMLError as error:
         raise UserError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
     except ValueError as error:  # a date without such a month, a number that Python does not convert
@@ -144,8 +145,10 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def check_word(text: str) -> str | None:
-    """What would make one word of a command line endless to parse, or null."""
-    return deep(text) or long_number(text)
+    """What would make one word of a command line slow or endless to parse, or null."""
+    if len(text) > WORD:
+        return f"a word of {len(text):,} characters, and at most {WORD:,} are read; write a file, and name it"
+    return long_number(text)
 
 
 def deep(text: str) -> str | None:

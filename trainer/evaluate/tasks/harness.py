@@ -15,6 +15,7 @@ import yaml
 from trainer.evaluate.tasks.metrics import BY_OUTPUT
 from trainer.evaluate.tasks.rows import Row, read_rows
 from trainer.evaluate.tasks.task import Item, Metric, Task
+from trainer.evaluate.tasks.template import render
 from trainer.utils.bounded import read_yaml, whole_number
 from trainer.utils.errors import UserError, nearest
 
@@ -209,12 +210,8 @@ class _Reading:
             return given
         if given in row.fields:
             return row.fields[given]
-        from jinja2 import StrictUndefined
-        from jinja2.sandbox import SandboxedEnvironment
-
-        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_not_null)
         try:
-            return environment.from_string(given).render(**row.fields)
+            return render(given, row.fields)
         except Exception as error:  # a template may do anything to the values of a row
             raise UserError(f"{self.file}: {key}: {' '.join(str(error).split())} ({row.where})") from None
 
@@ -243,10 +240,3 @@ class _Reading:
         if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
             raise UserError(f"{self.file}: generation_kwargs.until: {until!r} given, texts wanted")
         return tuple(texts)
-
-
-def _not_null(value: Any) -> Any:
-    """What a template writes."""
-    if value is None:
-        raise ValueError("a field that is null")
-    return value
