@@ -22,6 +22,7 @@ import yaml
 
 from trainer.cli import main as command
 from trainer.cli.main import VERBS, main
+from trainer.compose.interpolations import check_interpolations
 from trainer.compose.reading import read
 from trainer.config import Config
 from trainer.config.validate import keys, section_of, validate
@@ -340,6 +341,22 @@ def test_only_plain_files_are_opened(name: str, hostile: Path) -> None:
     assert read_bytes(Path("good.csv"), 100).startswith(b"parameters")
     with pytest.raises(UserError, match="larger than"):
         read_bytes(Path("good.csv"), 5)
+
+
+DOUBLED = [f"++run.x{n}=${{run.x{n - 1}}}${{run.x{n - 1}}}" for n in range(1, 40)]
+
+
+def test_interpolations_that_double(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = refused(capsys, "plan", "++run.x0=ab", *DOUBLED)
+    assert "brings more than 10,000 values" in line
+
+
+def test_interpolations_are_counted_once_and_circles_end() -> None:
+    many = {"a": "x", "b": {f"k{n}": "${a} ${.k0}" for n in range(3000)}}
+    check_interpolations(many)
+    check_interpolations({"a": "${b}", "b": "${c.d}", "c": {"d": "${..a}"}})
+    with pytest.raises(UserError, match="brings more than"):
+        check_interpolations({"c": ["${b}"] * 4, **many, "d": "${b}" * 4})
 
 
 # --- what isoflop itself gets wrong ---

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override
 from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, groups, search, sources
 from trainer.utils.bounded import YAML_BYTES, check_yaml, read_text
@@ -48,7 +49,9 @@ def read(overrides: Sequence[Override]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     with _hydra(overrides) as (texts, _):
-        return dict(OmegaConf.to_container(compose(search().primary, texts), resolve=True))  # type: ignore[arg-type]
+        composed = compose(search().primary, texts)
+        check_interpolations(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
+        return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
 
 
 def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
