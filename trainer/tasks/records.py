@@ -56,6 +56,8 @@ def read_records(paths: Iterable[str], key: str) -> list[Record]:
         for file in map(Path, files):
             if file.suffix not in SUFFIXES:
                 raise UserError(f"{key}: {file}: records are read from {', '.join(SUFFIXES)} files")
+            if wrong := no_file(file):
+                raise UserError(f"{key}: cannot read {file}: {wrong}")
             try:
                 records += _read(file)
             except OSError as error:
@@ -99,8 +101,6 @@ def each(make: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]:
 
 
 def _read(file: Path) -> Iterator[Record]:
-    if wrong := no_file(file):
-        raise UserError(f"{file}: {wrong}")
     if file.suffix in (".csv", ".tsv"):
         with file.open(newline="", encoding="utf-8-sig") as lines:
             # GLUE's TSV files do not quote.
