@@ -78,7 +78,10 @@ def _consistent(options: dict[str, str]) -> None:
 
 def _prompts_of(file: Path) -> list[str]:
     """One a line. Raises UserError, naming file and line, where a line holds none."""
-    lines = read_text(file).splitlines()
+    try:
+        lines = read_text(file).splitlines()
+    except UserError as error:
+        raise UserError(f"generate: file: cannot read {error}") from None
     prompts = []
     for number, line in enumerate(lines, 1):
         if file.suffix == ".jsonl":

@@ -61,14 +61,14 @@ def _matches(key: str, given: str, data: DataConfig, fetch: Fetch | None, notes:
         folder = fetch(given, data, notes)  # a data set of the hub lies there in parts, beside what was asked for
         return (sorted(folder.glob("part-*.jsonl")) if given.startswith(SCHEME) else []) or [folder]
     pattern = str(Path(given).expanduser())
-    matches = sorted(_globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
+    matches = sorted(globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
     if not matches:
         raise UserError(f"{key}: nothing matches {given}")
     return [Path(match) for match in matches]
 
 
-def _globbed(key: str, pattern: str) -> Iterator[str]:
-    """Raises UserError where the pattern begins in folders of the system, and where looking takes too many steps."""
+def globbed(key: str, pattern: str) -> Iterator[str]:
+    """What a pattern of `key` matches. Raises UserError where it begins in folders of the system, and where it is many."""
     first = Path(pattern).absolute().parts[1]
     if _of_the_system(Path(pattern).absolute()):
         raise UserError(f"{key}: {pattern} matches views into the system, no text")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from trainer.data.finding import globbed
 from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.errors import UserError, nearest
 
@@ -50,7 +51,7 @@ def read_records(paths: Iterable[str], key: str) -> list[Record]:
     records: list[Record] = []
     for given in paths:
         pattern = str(Path(given).expanduser())
-        files = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+        files = sorted(globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
         if not files:
             raise UserError(f"{key}: nothing matches {given}")
         for file in map(Path, files):
