@@ -27,6 +27,7 @@ from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import interrupted
 from trainer.utils.errors import UserError, nearest, tell, tell_fault
+from trainer.utils.files import FULL
 from trainer.utils.outcomes import ExitCode
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
@@ -112,7 +113,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.filename is None:  # nothing that a person could see to
-            tell_fault(error)
+            if error.errno in FULL:
+                tell(UserError("what is written has no room: the disk, or the quota on it, is full"))
+            else:
+                tell_fault(error)
             return ExitCode.FAILED
         tell(UserError(f"{error.filename}: {error.strerror}"))
         return ExitCode.BAD_INPUT

@@ -68,7 +68,7 @@ def _matches(key: str, given: str, data: DataConfig, fetch: Fetch | None, notes:
 
 
 def globbed(key: str, pattern: str) -> Iterator[str]:
-    """What a pattern of `key` matches. Raises UserError where it begins in folders of the system, and where it is many."""
+    """What a pattern of `key` matches. UserError where it begins in folders of the system or matches too many."""
     first = Path(pattern).absolute().parts[1]
     if _of_the_system(Path(pattern).absolute()):
         raise UserError(f"{key}: {pattern} matches views into the system, no text")
