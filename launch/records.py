@@ -12,6 +12,7 @@ from pathlib import Path
 
 from launch.plan import HOME
 from trainer.descriptions.launchers import LAUNCHERS
+from trainer.utils.bounded import parse_json
 from trainer.utils.files import write_atomic
 from trainer.utils.secrets import refuse_secrets, without_secrets
 
@@ -41,7 +42,7 @@ def read_launch(run: Path) -> LaunchRecord | None:
     """The newest launch of a run that was written down."""
     for number in sorted(_numbers(run), reverse=True):
         try:
-            kept = json.loads((run / "launches" / str(number) / "launch.json").read_text())
+            kept = parse_json((run / "launches" / str(number) / "launch.json").read_text())
             record = LaunchRecord(**{**kept, "jobs": tuple(kept["jobs"])})
             if _sound(record):
                 return record
@@ -53,6 +54,8 @@ def read_launch(run: Path) -> LaunchRecord | None:
 def _sound(record: LaunchRecord) -> bool:
     """Whether a file that anybody can edit names jobs and a process as they are written: these are ended by name."""
     process = record.process
+    if not isinstance(record.time, int | float):
+        return False
     if record.launcher not in LAUNCHERS or not (process is None or (type(process) is int and process > 1)):
         return False
     launcher = LAUNCHERS.implementation(record.launcher)()

@@ -18,8 +18,8 @@ from launch.records import LaunchRecord, read_launch
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import known_steps
 from trainer.report import NOT_STARTED, RUNNING, RunData, read_run, state_of
-from trainer.run_folder import RunFolder
-from trainer.utils.errors import UserError, left_out
+from trainer.run_folder import RunFolder, readable, runs_of
+from trainer.utils.errors import UserError
 
 REFUSED = "refused"  # the state of a run whose launch started nothing
 
@@ -43,18 +43,16 @@ class RunStatus:
 
 def read_status(root: Path) -> list[RunStatus]:
     """Every run of a root, newest launch last. Raises UserError where the root has none."""
-    runs = sorted(config.parent for config in root.glob("*/*/config.yaml"))
+    runs = runs_of(root)
     if not runs:
         raise UserError(f"status: no runs under {root}; name the root of some runs")
     launches = {run: read_launch(run) for run in runs}
     states = _states([launch for launch in launches.values() if launch])
-    readable = []
-    for run in sorted(runs, key=lambda run: launches[run].time if launches[run] else 0.0):  # type: ignore[union-attr]
-        try:
-            readable.append(_status(run, launches[run], states))
-        except (ValueError, OSError) as error:
-            left_out(f"{run.parent.name}/{run.name}", error)
-    return readable
+    runs.sort(key=lambda run: launches[run].time if launches[run] else 0.0)  # type: ignore[union-attr]
+    found = list(readable(runs, lambda run: _status(run, launches[run], states)))
+    if not found:
+        raise UserError(f"status: no run under {root} can be read")
+    return found
 
 
 def _states(launches: Sequence[LaunchRecord]) -> dict[str, JobState]:
@@ -83,7 +81,7 @@ def _status(run: Path, launch: LaunchRecord | None, states: dict[str, JobState])
         steps=known_steps(run_data.config),
         tokens_per_second=last.get("tokens_per_second"),
         price=_price(run_data),
-        event=event.get("text"),
+        event=None if event.get("text") is None else str(event["text"]),
         event_seconds_ago=time.time() - when if isinstance(when, int | float) else None,
     )
 

@@ -50,7 +50,7 @@ def _code() -> int:
     from trainer.training.faults.signals import behind, interrupt_on_signals, interrupted
 
     interrupt_on_signals()
-    from trainer.utils.errors import UserError
+    from trainer.utils.errors import UserError, tell
     from trainer.utils.outcomes import ExitCode
 
     try:
@@ -58,8 +58,7 @@ def _code() -> int:
 
         return main()
     except UserError as error:  # what stands in trainer/descriptions does not fit together
-        for line in str(error).splitlines():
-            print(f"isoflop: {line}", file=sys.stderr)
+        tell(error)
         return ExitCode.BAD_INPUT
     except BaseException as error:
         if (interruption := behind(error)) is None:

@@ -11,23 +11,27 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainer import __version__
 from trainer.config import Config, load
 from trainer.config.host import processor
 from trainer.config.numerics import asked, tag
+from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.command_line import command_line, current_folder
-from trainer.utils.errors import UserError
+from trainer.utils.errors import UserError, left_out
 from trainer.utils.files import write_atomic
 from trainer.utils.folder_lock import HELD, HeldLock, holder_of, take_lock
 from trainer.utils.outcomes import SAID
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
+MARKS = frozenset(("config.yaml", "metrics.jsonl", "events.jsonl", "environment.json"))  # what makes a folder a run's
 REPORT = ("report.html", "card.md", "pricetag.json")
 LAST_WORDS = (*SAID, "lost", "hang")  # events with which an attempt ends
+Made = TypeVar("Made")
 
 
 class RunFolder:
@@ -54,7 +58,7 @@ class RunFolder:
 
         Raises UserError where this is not a run folder."""
         if not self.config.is_file():
-            raise UserError(f"{self.path}: no run folder (it has no config.yaml)")
+            raise UserError(not_a_run(self.path))
         config = load(self.config)
         given = config.tokenizer.path
         if given is None or Path(given).expanduser().exists() or not self.tokenizer.is_file():
@@ -122,7 +126,7 @@ class RunFolder:
     def events_read(self) -> list[dict[str, Any]]:
         """The logbook, without lines that a kill tore."""
         try:
-            lines = self.events.read_text(errors="replace").splitlines()
+            lines = [] if no_file(self.events) else self.events.read_text(errors="replace").splitlines()
         except OSError:
             return []
         return [event for line in lines if isinstance(event := _json(line), dict)]
@@ -162,10 +166,17 @@ class RunFolder:
         _add_entry(self.overrides, {"time": time.time(), "overrides": words})
 
 
+def not_a_run(path: Path) -> str:
+    """A line about a folder in which there is no configuration of a run."""
+    wrong = no_file(path / "config.yaml")
+    why = wrong if (wrong and (path / "config.yaml").is_symlink()) or (path / "config.yaml").exists() else None
+    return f"{path}: no run folder ({f'config.yaml: {why}' if why else 'it has no config.yaml'})"
+
+
 def read_entries(path: Path) -> list[dict[str, Any]]:
     """The entries of a file that has one for every attempt; none where it is missing or damaged."""
     try:
-        entries = json.loads(path.read_text())
+        entries = None if no_file(path) else parse_json(path.read_text())
     except (OSError, ValueError):
         return []
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
@@ -177,7 +188,7 @@ def _add_entry(path: Path, entry: dict[str, Any]) -> None:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError:  # torn by a kill
         return None
 
@@ -188,18 +199,44 @@ def find_run(name: str, root: str) -> RunFolder:
         if (path / "config.yaml").is_file():
             return RunFolder(path.resolve())
     known = sorted(str(path.parent) for path in Path(root).glob("*/*/config.yaml"))
-    newest = f"; the newest here is {max(known, key=lambda run: os.stat(run).st_mtime)}" if known else ""
+    newest = f"; the newest here is {max(known, key=lambda run: os.lstat(run).st_mtime)}" if known else ""
     raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Every run folder at or below `root`, by name."""
+    """Every run folder at or below `root`, by name; also what a run left that lost its configuration."""
     found = []
     for folder, below, files in os.walk(root):
-        if "config.yaml" in files:
+        if not MARKS.isdisjoint([*files, *below]):
             found.append(Path(folder))
             below.clear()  # what a run holds is its own
     return sorted(found)
+
+
+def runs_of(root: Path) -> list[Path]:
+    """The run folders <root>/<experiment>/<id>, by name; also those that lost their configuration, and links that lead
+    nowhere."""
+    return sorted(path for path in root.glob("*/*") if _may_be_run(path))
+
+
+def _may_be_run(path: Path) -> bool:
+    try:
+        return any(inside.name in MARKS for inside in path.iterdir())
+    except NotADirectoryError:
+        return False
+    except OSError:  # whoever reads it says what is wrong
+        return True
+
+
+def readable(runs: Iterable[Path], made: Callable[[Path], Made]) -> Iterator[Made]:
+    """made(run) of each that can be read, whatever its files hold; of each other a line on standard error says why."""
+    for run in runs:
+        try:
+            yield made(run)
+        except (UserError, OSError) as error:
+            left_out(f"{run.parent.name}/{run.name}", error)
+        except Exception as error:  # files may hold anything
+            left_out(f"{run.parent.name}/{run.name}", UserError(f"{run}: {type(error).__name__}: {error}"))
 
 
 def environment() -> dict[str, Any]:

@@ -21,7 +21,7 @@ PROBE = Path(__file__).parent / "probe"
 EVALUATE_EVERY = 3
 ATTEMPT_SECONDS = 300.0  # no attempt takes as long
 ORPHAN_SECONDS = 30.0  # a rank that is importing when its launcher dies comes to it later
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")  # a file system of its own is mounted there  # nosec B108
 CACHES = ("torchinductor_*",)  # folders that torch keeps among temporary files for everybody
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PADDING_IS_MUCH = 0.01  # share of all tokens from which on it is said beside them
+from trainer.utils.bounded import no_file, parse_json, read_bytes
+from trainer.utils.errors import UserError
 
+PADDING_IS_MUCH = 0.01  # share of all tokens from which on it is said beside them
+LONGEST_FILE = 1 << 34
+SCORES = ("loss", "bits_per_byte")  # of a run that diverged they are no finite numbers
+FIGURES = ("tokens", "flop", "attempt", "wall_seconds", "tokens_per_second", "mfu", "memory_peak_bytes")
 # What a step's time consists of. Beside it: start, evaluation, checkpoint.
 STEP_PHASES = ("data", "forward_backward", "optimizer", "idle", "other")
 
@@ -18,25 +23,29 @@ STEP_PHASES = ("data", "forward_backward", "optimizer", "idle", "other")
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every whole JSON object of a .jsonl file, in order; a missing file has none.
 
-    A killed process leaves at most a torn line, which is not an object and is left out.
+    A killed process leaves at most a torn line, which is not an object and is left out. Raises UserError where
+    something else than a file is there, and where none of several lines is an object.
     """
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         return []
     objects = []
-    for line in path.read_bytes().split(b"\n"):
+    lines = read_bytes(path, LONGEST_FILE).split(b"\n")
+    for line in lines:
         try:
-            item = json.loads(line)
-        except (ValueError, UnicodeDecodeError):
+            item = parse_json(line)
+        except ValueError:
             continue
         if isinstance(item, dict):
             objects.append(item)
+    if not objects and len(lines) > 2:
+        raise UserError(f"{path}: none of its {len(lines) - 1} lines is a JSON object")
     return objects
 
 
 def read_json(path: Path) -> Any:
     """A JSON file's content; None where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return None if no_file(path) else parse_json(path.read_text())
     except (OSError, ValueError):
         return None
 
@@ -95,7 +104,8 @@ class Steps:
 def read_steps(run: Path) -> Steps:
     """Fold `metrics.jsonl`, and the ends of attempts in `events.jsonl`.
 
-    A run that goes back to step s, by a resume or a roll-back, throws away what came at or after s.
+    A run that goes back to step s, by a resume or a roll-back, throws away what came at or after s. Raises UserError
+    as `read_lines`, and where a figure is no number.
     """
     kept: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, dict[str, Any]] = {}
@@ -105,6 +115,8 @@ def read_steps(run: Path) -> Steps:
         step = record.get("step")
         if not isinstance(step, int):
             continue
+        if wrong := _no_number(record):
+            raise UserError(f"{run / 'metrics.jsonl'}: step {step}: {wrong}")
         if record.get("kind") == "evaluation":
             evaluations[step] = record
         elif record.get("kind") == "step":
@@ -118,6 +130,20 @@ def read_steps(run: Path) -> Steps:
         tuple(evaluations[step] for step in sorted(evaluations)),
         tuple(_closings(run)),
     )
+
+
+def _no_number(record: dict[str, Any]) -> str | None:
+    """A word about a figure of a record that is no number, or null."""
+    phases = record.get("kind") == "step"  # of an evaluation there is one number
+    seconds = (record.get("seconds") or {}) if phases else {"seconds": record.get("seconds")}
+    if not isinstance(seconds, dict):
+        return f"seconds: {seconds!r} given, seconds by phase wanted"
+    figures = {name: record.get(name) for name in FIGURES} | seconds
+    for name, value in figures.items():
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"{name}: {value!r} given, a number wanted"
+    wrong = (name for name in SCORES if not isinstance(record.get(name), int | float | None))
+    return next((f"{name}: {record[name]!r} given, a number wanted" for name in wrong), None)
 
 
 def _closings(run: Path) -> Iterator[dict[str, Any]]:

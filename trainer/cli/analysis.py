@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from trainer.cli.arguments import folder_and_options, split_flags, whole_numbers
+from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError, nearest
 
 FIT_HELP = """\
@@ -107,9 +108,10 @@ def _choice(verb: str, options: dict[str, str], name: str, allowed: tuple[str, .
 
 def _number(verb: str, options: dict[str, str], name: str, default: int, least: int) -> int:
     given = options.get(name, str(default))
-    if not given.isdigit() or int(given) < least:
+    number = whole_number(given)
+    if number is None or number < least:
         raise UserError(f"{verb}: {name}: {given!r} given, a whole number of at least {least} wanted")
-    return int(given)
+    return number
 
 
 GRID_HELP = """\

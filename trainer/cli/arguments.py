@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.plugins import named_in
+from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.hydra_names import refuse_flags
 
@@ -130,10 +131,11 @@ def whole_numbers(verb: str, words: list[str], **defaults: int) -> tuple[list[st
         name, _, text = word.partition("=")
         if name not in defaults:
             rest.append(word)
-        elif text.isdigit():
-            numbers[name] = int(text)
-        else:
+            continue
+        number = whole_number(text)
+        if number is None:
             raise UserError(f"{verb}: {name}: {text!r} given, a whole number wanted")
+        numbers[name] = number
     return rest, numbers
 
 
@@ -163,10 +165,10 @@ def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:
     if not given:
         return words, ()
     text = given[-1].partition("=")[2]
-    parts = [part.strip().split("/") for part in text.strip("[]").split(",")]
-    if not all(len(part) <= 2 and all(number.isdigit() for number in part) for part in parts):
+    parts = [[whole_number(number) for number in part.strip().split("/")] for part in text.strip("[]").split(",")]
+    if any(len(part) > 2 or None in part for part in parts):
         raise UserError(
             f"documents: {text!r} given, whole numbers with commas between them wanted, e.g. 600,424; of an "
             "encoder-decoder source/target, e.g. 512/114"
         )
-    return [word for word in words if word not in given], tuple(Document(*map(int, part)) for part in parts)
+    return [word for word in words if word not in given], tuple(Document(*map(int, part)) for part in parts)  # type: ignore[arg-type]

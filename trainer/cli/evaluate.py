@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.cli.arguments import run_and_overrides, split_flags, whole_numbers
 from trainer.run_folder import RunFolder
+from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError
 
 OPTIONS = ("tasks", "shots", "language")
@@ -60,9 +61,10 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    if not all(part.isdigit() for part in text.split(",")):
+    found = [whole_number(part) for part in text.split(",")]
+    if None in found:
         raise UserError(f"eval: shots: {text!r} given, whole numbers wanted, e.g. shots=0,4")
-    return tuple(dict.fromkeys(map(int, text.split(","))))
+    return tuple(dict.fromkeys(number for number in found if number is not None))
 
 
 def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import run_and_overrides, split_flags
+from trainer.utils.bounded import parse_json, read_text
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -78,15 +79,14 @@ def _consistent(options: dict[str, str]) -> None:
 def _prompts_of(file: Path) -> list[str]:
     """One a line. Raises UserError, naming file and line, where a line holds none."""
     try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no UTF-8"
-        raise UserError(f"generate: file: cannot read {file} ({reason})") from None
+        lines = read_text(file).splitlines()
+    except UserError as error:
+        raise UserError(f"generate: file: cannot read {error}") from None
     prompts = []
     for number, line in enumerate(lines, 1):
         if file.suffix == ".jsonl":
             try:
-                line = json.loads(line)["prompt"]
+                line = parse_json(line)["prompt"]
             except (ValueError, KeyError, TypeError):
                 raise UserError(f'generate: {file}, line {number}: no JSON object with a field "prompt"') from None
         if not isinstance(line, str) or not line.strip():

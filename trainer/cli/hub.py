@@ -36,6 +36,8 @@ def import_(arguments: list[str]) -> int:
         name, folder = names[0].removeprefix(HUB).partition("@")[0], str(download(names[0]))
         words = [folder if word == names[0] else word for word in words]
     source, options = folder_and_options("import", words, ("to", "generator"))
+    if source.is_symlink() and not source.exists():
+        raise UserError(f"import: {source}: a link that leads nowhere")
     if source.exists() and not (source.is_dir() and holds_weights(source)):
         print_facts(import_tokenizer(source, Path(options.get("to") or f"tokenizers/{source.resolve().name}")), flags)
         return 0
@@ -51,7 +53,6 @@ def export(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
     if wants_help(flags, EXPORT):
         return 0
-    from trainer.hub import export_run
     from trainer.hub.stated import OPTIONS, Stated
     from trainer.run_folder import find_run
 
@@ -60,6 +61,8 @@ def export(arguments: list[str]) -> int:
     if options.get("tokenizer", "yes") not in ("yes", "no"):
         raise UserError(f"export: tokenizer={options['tokenizer']} given, yes or no wanted")
     folder = find_run(str(run), "runs").path
+    from trainer.hub import export_run  # not above: it takes seconds, and the name may be wrong
+
     target = Path(options.get("to") or f"{folder.name}-hf")
     print_facts(export_run(folder, target, tokenizer=options.get("tokenizer", "yes") == "yes", stated=stated), flags)
     return 0

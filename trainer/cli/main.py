@@ -26,10 +26,11 @@ from trainer.cli import (
 )
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
-from trainer.training.faults.signals import interrupted
+from trainer.training.faults.signals import behind, interrupted
 from trainer.utils.command_line import remember
-from trainer.utils.errors import UserError, code_of, nearest
+from trainer.utils.errors import UserError, code_of, nearest, tell, tell_fault
 from trainer.utils.files import FULL
+from trainer.utils.outcomes import ExitCode
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
 USAGE = """\
@@ -77,12 +78,18 @@ isoflop: pre-training at many sizes, with the price tag attached
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code. Bad input is one line per error and exit code 2."""
+    """Run one verb; returns the exit code.
+
+    Bad input is one line per error and exit code 2; what isoflop got wrong is one line that names the file with the
+    traceback, and exit code 1.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     remember(words)
     try:
         require_own_packages()
         _stands_somewhere()
+        if strange := [word for word in words if not word.isprintable() and not _is_text(word)]:
+            raise UserError(f"{strange[0]!r}: no text in UTF-8")
         if not words or words[0] in ("-h", "--help", "help"):
             print(USAGE)
             return 0
@@ -105,22 +112,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         with searching(**settings):
             return VERBS[verb](arguments)
     except (UserError, ForeignPackage) as error:
-        for line in str(error).splitlines():
-            print(f"isoflop: {line}", file=sys.stderr)
+        tell(error)
         return code_of(error)
     except BrokenPipeError:
         return 0
     except OSError as error:
         if error.errno in FULL:
             what = error.filename or "standard output, or a file that was being written"
-            print(f"isoflop: {what}: the disk is full; free some space", file=sys.stderr)
-            return 1
+            tell(UserError(f"{what}: the disk, or the quota on it, is full; free some space"))
+            return ExitCode.FAILED
         if error.filename is None:  # nothing that a person could see to
-            raise
-        print(f"isoflop: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+            return _failed(error)
+        tell(UserError(f"{error.filename}: {error.strerror}"))
+        return ExitCode.BAD_INPUT
     except KeyboardInterrupt as error:
         return interrupted(error)
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """The exit code of an error of ours, which is told, or of an interruption that a library turned into one."""
+    if (interruption := behind(error)) is not None:
+        return interrupted(interruption)
+    tell_fault(error)
+    return ExitCode.FAILED
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8
+        return False
+    return True
 
 
 def _stands_somewhere() -> None:

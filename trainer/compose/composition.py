@@ -7,6 +7,7 @@ from typing import Any, get_origin
 
 from trainer.books.run_length import length_misfits
 from trainer.books.size_dial import sized
+from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override, by_new_name, parse
 from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE, groups, sources
@@ -211,6 +212,7 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         for key, value in _said_by(override).items():
             OmegaConf.update(plain, key, value, merge=False, force_add=True)
             given.add(key)
+    check_interpolations(OmegaConf.to_container(plain, resolve=False))  # type: ignore[arg-type]
     data: dict[str, Any] = dict(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
     for override in overrides:
         if override.deletes:

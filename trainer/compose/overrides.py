@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sources
 from trainer.config import Config
 from trainer.config.choice import Choosing
+from trainer.config.ladder import MOST_RUNS, too_many
 from trainer.config.upgrade import RENAMED
 from trainer.config.validate import is_text, keys, section_of
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.bounded import check_word, no_file
+from trainer.utils.errors import UserError, cut, nearest
 from trainer.utils.hydra_names import hydras_own
 
 
@@ -23,6 +26,8 @@ class Override:
         from hydra.core.override_parser.overrides_parser import OverridesParser
         from hydra.errors import HydraException
 
+        if wrong := check_word(text):
+            raise UserError(f"{cut(text)}: {wrong}")
         if text.startswith("-") and "=" in text:
             raise UserError(f"{text}: overrides are written without dashes: {text.lstrip('-')}")
         try:
@@ -73,6 +78,20 @@ class Override:
         """Every value of a sweep that lists them."""
         return list(self.parsed.sweep_iterator())
 
+    @property
+    def number(self) -> int:
+        """How many values it sweeps; of more than `MOST_RUNS` one more than that, however many there are."""
+        from hydra.core.override_parser.types import RangeSweep
+
+        if not self.is_sweep:
+            return 1
+        value = self.value()  # of a range that is shuffled the iterator would hold all
+        try:
+            values = value.range() if isinstance(value, RangeSweep) else self.parsed.sweep_iterator()
+        except ValueError as error:
+            raise UserError(f"{self.text}: {error}") from None
+        return sum(1 for _ in islice(values, MOST_RUNS + 1))
+
     def texts(self) -> list[str]:
         """The same as they are written in an override."""
         return list(self.parsed.sweep_string_iterator())
@@ -82,7 +101,8 @@ class Override:
         if self.key.split(".")[0].split("/")[0] == "hydra":
             return hydras_own(self.text, self.key)
         if self.file is not None:
-            return None if self.file.is_file() else f"{self.text}: there is no such file"
+            wrong = no_file(self.file)
+            return f"{self.text}: {wrong}" if wrong else None
         if self.is_group and not self.is_sweep and not self.deletes:
             for option in self.value() if isinstance(self.value(), list) else [self.value()]:
                 if option is not None and (wrong := _no_option(self.key, str(option))):
@@ -171,12 +191,13 @@ def sweep(texts: list[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    overrides = parse(texts)
     endless = [
-        f"{one.text}: an interval lists no values; search=optuna draws from it"
-        for one in parse(texts)
-        if one.is_interval
+        f"{one.text}: an interval lists no values; search=optuna draws from it" for one in overrides if one.is_interval
     ]
     if endless:
         raise UserError("\n".join(endless))
+    if many_runs := too_many({one.text: one.number for one in overrides if one.is_sweep}):
+        raise UserError(many_runs)
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
     return [list(run) for batch in batches for run in batch]

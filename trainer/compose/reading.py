@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 
+from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override
 from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, groups, search, sources
+from trainer.utils.bounded import YAML_BYTES, check_yaml, read_text
 from trainer.utils.errors import UserError, nearest
 
 NONE_CHOSEN = (EXPERIMENT, "task")  # groups of which the defaults choose nothing: Hydra cannot delete them
@@ -47,7 +49,9 @@ def read(overrides: Sequence[Override]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     with _hydra(overrides) as (texts, _):
-        return dict(OmegaConf.to_container(compose(search().primary, texts), resolve=True))  # type: ignore[arg-type]
+        composed = compose(search().primary, texts)
+        check_interpolations(OmegaConf.to_container(composed, resolve=False))  # type: ignore[arg-type]
+        return dict(OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
 
 
 def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
@@ -96,6 +100,7 @@ def _hydra(overrides: Sequence[Override]) -> Iterator[tuple[list[str], dict[str,
         for override in _last_choices(overrides):
             option = None
             if override.file is not None:
+                check_yaml(read_text(override.file, YAML_BYTES), str(override.file))
                 option = _unused_name(override.file, groups().get(override.key, []))
                 (Path(folder) / override.key).mkdir(exist_ok=True)
                 (Path(folder) / override.key / f"{option}.yaml").symlink_to(override.file.absolute())
@@ -108,10 +113,8 @@ def _hydra(overrides: Sequence[Override]) -> Iterator[tuple[list[str], dict[str,
                 yield texts, named
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(_own_words(error, overrides)) from None
-        except UnicodeDecodeError as error:
-            files = filter(None, map(_file_of, overrides))
-            which = next((str(file) for file in files if not _is_text(file)), "a file of the configuration")
-            raise UserError(f"{which}: no text in UTF-8 ({error.reason})") from None
+        except RecursionError:
+            raise UserError("files of the configuration name each other without end: look at their defaults") from None
         except yaml.YAMLError as error:
             links = {f"{Path(folder) / path}.yaml": file for path, (_, file) in named.items()}
             raise UserError(_yaml_words(error, links)) from None
@@ -128,17 +131,31 @@ def _last_choices(overrides: Sequence[Override]) -> list[Override]:
 
 @cache
 def _register() -> None:
-    """Make our folders known to Hydra, which asks its plugins for its search path."""
+    """Make our folders known to Hydra, which asks its plugins for its search path, and how files of users are read."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
+    from hydra.plugins.config_source import ConfigResult
     from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class BoundedSource(FileConfigSource):
+        @staticmethod
+        def scheme() -> str:
+            return "bounded"
+
+        def load_config(self, config_path: str) -> ConfigResult:
+            file = Path(self.path, self._normalize_file_name(config_path))
+            check_yaml(read_text(file, YAML_BYTES), str(file))
+            return super().load_config(config_path)
 
     class Folders(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
             for folder in reversed(_FOLDERS.get()):
-                search_path.prepend(provider="isoflop", path=f"file://{folder}")
+                search_path.prepend(provider="isoflop", path=f"bounded://{folder}")
 
     Plugins.instance().register(Folders)
+    SourcesRegistry.instance().register(BoundedSource)
 
 
 def _unused_name(file: Path, options: Sequence[str]) -> str:
@@ -154,7 +171,7 @@ def _found(path: str) -> tuple[str, Path | None]:
 def _key_lines(file: Path) -> dict[str, tuple[int, str | None]]:
     """Line of every leaf of a YAML file by its dotted key, and how it is written there, but of its defaults list; of
     what is no mapping, by ""."""
-    node = yaml.compose(file.read_text())
+    node = yaml.compose(read_text(file, YAML_BYTES))
     found: dict[str, tuple[int, str | None]] = {}
     if node is not None and not isinstance(node, yaml.MappingNode):
         return {"": (node.start_mark.line + 1, None)}
@@ -170,21 +187,6 @@ def _key_lines(file: Path) -> dict[str, tuple[int, str | None]]:
 
     walk(node, "")
     return found
-
-
-def _file_of(override: Override) -> Path | None:
-    """The file that a choice of the command line reads."""
-    if not override.is_group or override.deletes or override.is_sweep:
-        return None
-    return override.file or _found(f"{override.key}/{override.value()}")[1]
-
-
-def _is_text(file: Path) -> bool:
-    try:
-        file.read_text()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _own_words(error: Exception, overrides: Sequence[Override]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, field_validator, model_validator
 
+from trainer.config.ladder import too_many
 from trainer.utils.schema import Count, Paths, Section, key
 
 
@@ -64,6 +65,9 @@ class GridConfig(Section):
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             wrong.append(f"seeds: different whole numbers from 0 on are wanted, got {list(self.seeds)}")
         stated = [name for name in self.BUDGETS if getattr(self, name) is not None]
+        lists = {name: len(getattr(self, name)) for name in ("objectives", "tasks", "seeds")}
+        if many := too_many({name: number for name, number in lists.items() if number}):
+            wrong.append(many)
         if len(stated) != 1:
             given = " and ".join(stated) or "none"
             wrong.append(f"flop: state exactly one budget of flop, kwh and tokens, got {given}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
@@ -25,6 +28,17 @@ Sizes = Annotated[
     ),
 ]
 Pair = Annotated[tuple[float, float] | None, BeforeValidator(lambda v: tuple(map(float, v)) if v is not None else None)]
+
+
+MOST_RUNS = 10_000  # of one command: each is composed and planned before the first begins
+
+
+def too_many(numbers: Mapping[str, int]) -> str | None:
+    """A line about the product of these numbers where it is more runs than a command takes, or null."""
+    if prod(numbers.values()) <= MOST_RUNS:
+        return None
+    shown = " x ".join(f"{name}{f' ({number:,})' if number <= MOST_RUNS else ''}" for name, number in numbers.items())
+    return f"{shown}: more than {MOST_RUNS:,} runs, the most of one command"
 
 
 class PowerLawConfig(Section):
@@ -65,6 +79,15 @@ class LadderConfig(Section):
     )
     seeds: Seeds = key((0,), "every run is trained once with each of these")
 
+    def _lengths(self) -> dict[str, int]:
+        lists = ("sizes", "tokens", "flops", "seeds")
+        return {name: len(getattr(self, name)) for name in lists if getattr(self, name)}
+
+    @property
+    def number(self) -> int:
+        """Runs of it, at most."""
+        return prod(self._lengths().values())
+
     @property
     def own_budgets(self) -> bool:
         """Whether every rung says itself how long it is trained."""
@@ -80,13 +103,14 @@ class LadderConfig(Section):
             given = " and ".join([*rules, *(["budget.* in sizes"] if self.own_budgets else [])]) or "none"
             wrong.append(f"tokens: state exactly one of tokens_per_parameter, tokens and flops, got {given}")
         for name in ("sizes", "tokens", "flops", "seeds"):
-            values = getattr(self, name)
-            doubled = sorted({str(value) for value in values if values.count(value) > 1})
+            doubled = sorted(str(value) for value, times in Counter(getattr(self, name)).items() if times > 1)
             if doubled:
                 wrong.append(f"{name}: {', '.join(doubled)} given twice")
         for name, least in (("tokens", 1), ("flops", 1), ("seeds", 0)):
             small = [value for value in getattr(self, name) if value < least]
             wrong += [f"{name}: {value} given, {least} or more wanted" for value in small]
+        if many := too_many(self._lengths()):
+            wrong.append(many)
         if not self.seeds:
             wrong.append("seeds: at least one is needed")
         between = self.tokens_per_parameter_between

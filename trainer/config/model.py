@@ -29,10 +29,10 @@ class ModelConfig(Choosing):
         ge=1,
     )
     vocabulary: Count | None = key(
-        None, "rows of the embedding; null: the tokenizer's pieces, rounded up to 64", "tokens", ge=1
+        None, "rows of the embedding; null: the tokenizer's pieces, rounded up to 64", "tokens", ge=1, le=100_000_000
     )
-    depth: int = key(4, "number of blocks (an encoder-decoder: of each side)", "layers", ge=1)
-    width: int = key(256, "size of the residual stream", "channels", ge=1)
+    depth: int = key(4, "number of blocks (an encoder-decoder: of each side)", "layers", ge=1, le=10_000)
+    width: int = key(256, "size of the residual stream", "channels", ge=1, le=1_000_000)
     heads: int = key(4, "query heads per attention layer", "heads", ge=1)
     kv_heads: int | None = key(None, "key and value heads (grouped queries); null: as many as heads", "heads", ge=1)
     head_size: int | None = key(None, "channels per head; null: width / heads", "channels", ge=1)

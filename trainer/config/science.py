@@ -105,7 +105,7 @@ class DataConfig(Choosing):
     format: Format = key(
         None, "kind of the files (text, jsonl, parquet ...); null: their content and their names tell", introduced=None
     )
-    sequence_length: int = key(256, "tokens per sample", "tokens", ge=8)
+    sequence_length: int = key(256, "tokens per sample", "tokens", ge=8, le=10**9)
     packing: Literal["packed", "padded", "best_fit"] = key(
         "packed",
         "samples without gaps; one stretch of one document each, padded; or whole documents side by side (no decoders)",
@@ -224,7 +224,7 @@ class OptimConfig(Choosing):
     decay_by_role: dict[Role, float] = key(
         {}, "factors of the decay for embedding, head, matrix or vector; missing ones: 1", introduced={}
     )
-    batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1)
+    batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1, le=10**9)
 
     @model_validator(mode="before")
     @classmethod
@@ -253,10 +253,10 @@ class OptimConfig(Choosing):
 class BudgetConfig(Section):
     """When the run ends: after its steps, tokens or FLOP, or earlier, as soon as a measured budget is used up."""
 
-    steps: Count | None = key(None, "optimizer steps", "steps", ge=1)
-    tokens: Count | None = key(None, "training tokens, rounded up to whole steps", "tokens", ge=1)
-    flop: Count | None = key(None, "model FLOPs of training, rounded down to whole steps", "FLOP", ge=1)
-    hours: float | None = key(None, "training time, all attempts", "h", gt=0)
+    steps: Count | None = key(None, "optimizer steps", "steps", ge=1, le=10**12)
+    tokens: Count | None = key(None, "training tokens, rounded up to whole steps", "tokens", ge=1, le=10**18)
+    flop: Count | None = key(None, "model FLOPs of training, rounded down to whole steps", "FLOP", ge=1, le=10**36)
+    hours: float | None = key(None, "training time, all attempts", "h", gt=0, le=1e9)
     kwh: float | None = key(None, "energy with PUE where one is stated, all attempts", "kWh", gt=0)
     kgco2e: float | None = key(None, "emissions of that energy (needs a site)", "kg CO2e", gt=0)
     money: float | None = key(None, "rent or energy bill (needs the site's price)", "currency", gt=0)

@@ -41,6 +41,7 @@ from trainer.config.upgrade import FORMAT, upgraded
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import Description
 from trainer.plugins import require
+from trainer.utils.bounded import read_yaml
 from trainer.utils.errors import UserError
 from trainer.utils.schema import Section, identity, key
 
@@ -282,7 +283,11 @@ def load(path: Path) -> Config:
     """Read a frozen `config.yaml` of a run folder, also one of an earlier version. Raises UserError, naming what it
     cannot take, and the plugins that the run uses and that are not loaded."""
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain = read_yaml(path)
+    except UserError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: not a configuration of this version: {said}") from None
+    try:
         if not isinstance(plain, dict):
             raise UserError("not a configuration of this version: keys with values wanted")
         require(path.parent)
@@ -291,6 +296,4 @@ def load(path: Path) -> Config:
         raise UserError(f"{path}: {error}") from None
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        wrong = " ".join(str(error).split())
     raise UserError(f"{path}: not a configuration of this version: {wrong}")

@@ -6,7 +6,7 @@ import glob
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from trainer.descriptions.readers import COMPRESSED, DEFAULT, READERS, readers_b
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.urls import SCHEMES, is_remote
 
+MOST_FILES = 1_000_000  # that a pattern matches
 Fetch = Callable[[str, DataConfig, list[str]], Path]  # (URL, group of its source, notes) -> what it is on this disk
 KINDS = (
     *((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket")),
@@ -60,10 +61,29 @@ def _matches(key: str, given: str, data: DataConfig, fetch: Fetch | None, notes:
         folder = fetch(given, data, notes)  # a data set of the hub lies there in parts, beside what was asked for
         return (sorted(folder.glob("part-*.jsonl")) if given.startswith(SCHEME) else []) or [folder]
     pattern = str(Path(given).expanduser())
-    matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+    matches = sorted(globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
     if not matches:
         raise UserError(f"{key}: nothing matches {given}")
     return [Path(match) for match in matches]
+
+
+def globbed(key: str, pattern: str) -> Iterator[str]:
+    """What a pattern of `key` matches. UserError where it begins in folders of the system or matches too many."""
+    first = Path(pattern).absolute().parts[1]
+    if _of_the_system(Path(pattern).absolute()):
+        raise UserError(f"{key}: {pattern} matches views into the system, no text")
+    if (glob.has_magic(first) and Path(pattern).is_absolute()) or pattern.count("**") > 1:
+        raise UserError(f"{key}: {pattern} may match any file of this host; begin with a folder, and write ** once")
+    for number, match in enumerate(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
+        if number > MOST_FILES:
+            raise UserError(
+                f"{key}: {pattern} matches more than {MOST_FILES:,} files and folders; name a folder of them"
+            )
+        yield match
+
+
+def _of_the_system(path: Path) -> bool:
+    return path.parts[1:2] != () and path.parts[1] in OF_THE_SYSTEM and path.parts[:3] != ("/", "dev", "shm")
 
 
 def _at(origin: str, key: str, path: Path, data: DataConfig, notes: list[str]) -> list[tuple[Source, Kind]]:
@@ -86,8 +106,7 @@ def _at(origin: str, key: str, path: Path, data: DataConfig, notes: list[str]) -
 
 
 def _in_folder(origin: str, key: str, root: Path, data: DataConfig, notes: list[str]) -> list[tuple[Source, Kind]]:
-    resolved = root.resolve()
-    if resolved.parts[1:2] and resolved.parts[1] in OF_THE_SYSTEM and resolved.parts[:3] != ("/", "dev", "shm"):
+    if _of_the_system(root.resolve()):
         raise UserError(f"{key}: {root} holds views into the system, no text")
     found: list[tuple[Source, Kind]] = []
     skipped: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from trainer.utils.errors import UserError, nearest
 
+LONGEST_NUMBER = 18  # characters: Python converts more than 4,300 digits to no number, and more than 308 to no float
+MOST = {"tokens": 1_000_000, "beams": 1_000}  # beyond them no host ends
 LEAST: dict[str, float] = {"tokens": 1, "beams": 1, "top_k": 0, "temperature": 0, "seed": 0}
 
 
@@ -40,6 +43,8 @@ class Decoding:
         kinds = {field.name: int if "int" in str(field.type) else float for field in fields(cls)}
         for name, text in options.items():
             try:
+                if len(text) > LONGEST_NUMBER:
+                    raise ValueError
                 values[name] = kinds[name](text)
             except ValueError:
                 whole = "whole " if kinds[name] is int else ""
@@ -72,6 +77,8 @@ class Decoding:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 lines.append(f"{name}: {value:g} given, {least:g} or more wanted")
+            elif value is not None and value > MOST.get(name, math.inf):
+                lines.append(f"{name}: {value:g} given, {MOST[name]:g} at most wanted")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             lines.append(f"top_p: {self.top_p:g} given, more than 0 and at most 1 wanted")
         if not 0 < self.repetition_penalty < float("inf"):

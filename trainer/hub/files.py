@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder, write_synced
 
@@ -166,11 +167,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: {path.stat().st_size:,} bytes are no JSON of a checkpoint; up to {LARGEST_JSON:,} are"
         )
     try:
-        content = json.loads(path.read_text(), object_pairs_hook=_once, parse_constant=_number, parse_float=_number)
+        content = parse_json(path.read_text(), object_pairs_hook=_once, parse_constant=_number, parse_float=_number)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply to be the JSON of a checkpoint") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):

@@ -8,6 +8,7 @@ start, so that a disk that is full at its end has room for it.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from trainer.books.continued import read_lineage
 from trainer.books.layout import world_size
 from trainer.books.records import read_lines
 from trainer.report.run_data import RUNNING, RunData, read_run, state_of
-from trainer.run_folder import RunFolder
+from trainer.run_folder import RunFolder, readable, runs_of
 from trainer.utils.errors import DiskFull, UserError, left_out
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
@@ -117,7 +118,7 @@ def _of(run_data: RunData, status: str) -> dict[str, Any]:
         "time": run_data.events[-1].get("time") if run_data.events else None,
         "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
         "replayed_steps": len(run_data.steps.replayed),
-        "held_out_bits_per_byte": best.get("bits_per_byte") if best else None,
+        "held_out_bits_per_byte": best.get("bits_per_byte") if best and math.isfinite(best["loss"]) else None,
         "measured": run_data.tag.values("measured"),
         "currency": run_data.config.site.currency,
         "segments": run_data.energy.segments,
@@ -134,20 +135,34 @@ def _newer(seen: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
 
 def is_root(root: Path) -> bool:
     """Whether runs lie below this folder: its ledger tells of some, or there are folders of killed ones."""
-    return (root / "ledger.jsonl").is_file() or any(root.glob("*/*/config.yaml"))
+    return (root / "ledger.jsonl").is_file() or bool(runs_of(root))
 
 
 def read_ledger(root: Path) -> dict[str, dict[str, Any]]:
     """The last line of every run of a root, by `<experiment>/<run id>`; of unfinished runs what their folders say."""
     lines = {line["run"]: line for line in read_lines(root / "ledger.jsonl") if isinstance(line.get("run"), str)}
-    seen = set()
-    for config in sorted(root.glob("*/*/config.yaml")):
-        name = f"{config.parent.parent.name}/{config.parent.name}"
-        if lines.get(name, {}).get("status") != Status.FINISHED:
-            try:
-                lines[name] = _newer(_line(config.parent), lines.get(name, {}))
-            except (ValueError, OSError) as error:
-                left_out(name, error)
-        seen.add(name)
-    gone = {name for name, line in lines.items() if line.get("status") == RUNNING} - seen
+    for name, line in list(lines.items()):
+        if wrong := _misfit(line):
+            left_out(name, UserError(f"{root / 'ledger.jsonl'}: {wrong}"))
+            del lines[name]
+    here = runs_of(root)
+    unfinished = [run for run in here if lines.get(_name(run), {}).get("status") != Status.FINISHED]
+    lines |= {line["run"]: _newer(line, lines.get(line["run"], {})) for line in readable(unfinished, _line)}
+    gone = {name for name, line in lines.items() if line.get("status") == RUNNING} - {_name(run) for run in here}
     return lines | {name: {**lines[name], "status": Status.INTERRUPTED} for name in gone}
+
+
+def _misfit(line: dict[str, Any]) -> str | None:
+    """A word about a figure of a line that is no number, or null."""
+    tables = {"measured": line.get("measured") or {}, "segments": line.get("segments") or {}}
+    if wrong := next((name for name, table in tables.items() if not isinstance(table, dict)), None):
+        return f"{wrong}: {tables[wrong]!r} given, numbers by name wanted"
+    figures = {"held_out_bits_per_byte": line.get("held_out_bits_per_byte"), **tables["segments"]}
+    for group, part in tables["measured"].items():
+        figures |= (
+            {f"{group}.{name}": value for name, value in part.items()} if isinstance(part, dict) else {group: part}
+        )
+    for name, value in figures.items():
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            return f"{name}: {value!r} given, a number wanted"
+    return None

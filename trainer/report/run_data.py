@@ -9,13 +9,14 @@ from typing import Any
 
 from trainer.books import PriceTag, measured, reprice
 from trainer.books.energy import EnergyAccount, read_energy
-from trainer.books.records import Steps, read_json, read_lines, read_steps
+from trainer.books.records import Steps, read_lines, read_steps
 from trainer.books.run_length import known_steps
 from trainer.config import Config, SiteConfig, load
 from trainer.config.numerics import UNKNOWN
 from trainer.plugins import read_plugins
-from trainer.run_folder import RunFolder
-from trainer.utils.errors import UserError
+from trainer.run_folder import RunFolder, not_a_run
+from trainer.utils.bounded import read_json
+from trainer.utils.errors import UserError, left_out
 from trainer.utils.outcomes import SAID, Status
 
 
@@ -89,14 +90,30 @@ def state_of(run_data: RunData) -> str:
 
 
 def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
-    """Read a run folder, priced at its own site or at another one. Raises `UserError` where there is none."""
+    """Read a run folder, priced at its own site or at another one.
+
+    Raises `UserError` where there is none, and where its files hold what no run writes. Of a file that only adds to
+    what the others tell, a line on standard error says that it is damaged.
+    """
     if not (run / "config.yaml").is_file():
-        raise UserError(f"{run}: not a run folder (it has no config.yaml); give runs/<experiment>/<run id>")
-    config = load(run / "config.yaml")
+        raise UserError(f"{not_a_run(run)}; give runs/<experiment>/<run id>")
+    try:
+        return _read(run, load(run / "config.yaml"), site)
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{run}: its files hold what no run writes ({said})") from error
+
+
+def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
     priced = config if site is None else config.model_copy(update={"site": site})
-    tag, before = measured(run, site), read_json(run / "plan.json")
-    if isinstance(before, dict) and before.get("rows"):
-        tag = reprice(PriceTag.from_json(before), priced).beside(tag)
+    tag, before = measured(run, site), _beside(run / "plan.json", dict)
+    if before and before.get("rows"):
+        try:
+            tag = reprice(PriceTag.from_json(before), priced).beside(tag)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            left_out("the plan", UserError(f"{run / 'plan.json'}: no price tag ({type(error).__name__}: {error})"))
     return RunData(
         run=run,
         config=config,
@@ -105,8 +122,8 @@ def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
         energy=read_energy(run),
         steps=_with_own_yardsticks(read_steps(run), config),
         events=read_lines(run / "events.jsonl"),
-        environment=read_json(run / "environment.json"),
-        overrides=_overrides(read_json(run / "overrides.json")),
+        environment=_beside(run / "environment.json", list),
+        overrides=_overrides(_beside(run / "overrides.json", list)),
         plugins=tuple(one for one in read_plugins(run) if one.get("used")),
         numerics=", then ".join(RunFolder(run).numerics(config)) or UNKNOWN,
     )
@@ -118,6 +135,20 @@ def _with_own_yardsticks(steps: Steps, config: Config) -> Steps:
         return steps
     known = (one if "unigram_loss" in one else one | {"unigram_bits_per_byte": None} for one in steps.evaluations)
     return replace(steps, evaluations=tuple(known))
+
+
+def _beside(path: Path, kind: type) -> Any:
+    """A JSON file's content; None where it is missing, and where it is damaged, which is told."""
+    if not path.exists() and not path.is_symlink():
+        return None
+    try:
+        content = read_json(path)
+        if not isinstance(content, kind):
+            raise UserError(f"{path}: a {kind.__name__} wanted, {type(content).__name__} found")
+    except UserError as error:
+        left_out(path.stem, error)
+        return None
+    return content
 
 
 def _overrides(attempts: Any) -> str:

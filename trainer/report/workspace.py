@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainer.run_folder import RunFolder, find_runs
+from trainer.run_folder import RunFolder, find_runs, readable
 from trainer.trackers import wandb_server
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, project_of
 from trainer.utils.errors import UserError
@@ -51,7 +51,7 @@ def save_workspace(root: Path) -> str:
 
     Raises UserError where there is no run, where runs of several experiments lie there, and without a server.
     """
-    configs = [RunFolder(run).load_config() for run in find_runs(root)]
+    configs = list(readable(find_runs(root), lambda run: RunFolder(run).load_config()))
     places = {(config.tracker.entity, project_of(config), group_of(config)) for config in configs}
     if len(places) != 1:
         named = ", ".join(sorted(experiment for _, _, experiment in places)) or "no run"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from trainer.training.faults.signals import Interrupted, die_with_parent, interrupt_on_signals, interrupted, passed_on
-from trainer.utils.errors import UserError, code_of
+from trainer.utils.errors import UserError, code_of, tell
 from trainer.utils.outcomes import FAILED
 
 
@@ -42,7 +42,7 @@ def exit_with(one: Callable[[], int]) -> NoReturn:
     try:
         code = one()
     except UserError as error:
-        print("\n".join(f"isoflop: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        tell(error)
         code = code_of(error)
     except KeyboardInterrupt as error:
         code = interrupted(error)

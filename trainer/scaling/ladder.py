@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from trainer.books import flops, parameters
 from trainer.books.run_length import run_tokens
 from trainer.compose import Override, compose, compose_ladder, groups, parse, sweep
 from trainer.config import Config, LadderConfig
+from trainer.config.ladder import too_many
 from trainer.config.validate import validate
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, nearest
@@ -50,7 +52,7 @@ def planned_runs(words: list[str]) -> list[PlannedRun]:
     else:
         runs = swept_runs(rest)
     folders = [run.folder.path for run in runs]
-    doubled = {str(folder) for folder in folders if folders.count(folder) > 1}
+    doubled = {str(folder) for folder, times in Counter(folders).items() if times > 1}
     if doubled:
         raise UserError(f"run.id: {len(runs)} runs would share {', '.join(sorted(doubled))}; leave run.id out")
     return runs
@@ -92,7 +94,10 @@ def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
     given = {override.key for override in parse(words)}
     base = [word for word in ladder.base if Override(word).key not in given]
     runs: list[PlannedRun] = []
-    for combination in sweep([*base, *words]):
+    combinations = sweep([*base, *words])
+    if many := too_many({"ladder": ladder.number, "the swept values": len(combinations)}):
+        raise UserError(many)
+    for combination in combinations:
         label = value_names(combination, swept)
         experiment = [] if "run.experiment" in given else [f"run.experiment={ladder.name}"]
         rungs = [(_label(size), [*combination, *experiment, *_size_words(size)]) for size in ladder.sizes]

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.books import format_amount, parameters
 from trainer.report.run_data import read_run
+from trainer.run_folder import readable
 from trainer.scaling.ladder import PlannedRun
 from trainer.utils.files import write_atomic
 
@@ -47,7 +48,9 @@ def _row(run: PlannedRun) -> Row:
     }
     if not run.folder.config.is_file():
         return row
-    run_data = read_run(run.folder.path)
+    run_data = next(readable([run.folder.path], read_run), None)
+    if run_data is None:
+        return row | {"status": "cannot be read"}
     row |= {"status": run_data.status, "numerics": run_data.numerics}
     if run_data.steps.kept:
         last = run_data.steps.kept[-1]

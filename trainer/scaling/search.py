@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.compose import Override, compose, parse
+from trainer.config.ladder import MOST_RUNS
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.scaling import outcome
 from trainer.scaling.ladder import PlannedRun, each, short_name, value_names
@@ -63,8 +64,8 @@ def read_space(search: str, trials: int, words: list[str]) -> Space:
     """
     if search not in SEARCHES:
         raise UserError(f"search: {search}: no such search{nearest(search, SEARCHES)}; there is {', '.join(SEARCHES)}")
-    if trials < 1:
-        raise UserError(f"trials: {trials} given, 1 or more wanted")
+    if not 1 <= trials <= MOST_RUNS:
+        raise UserError(f"trials: {trials} given, 1 to {MOST_RUNS} wanted")
     overrides = parse(words)
     for one in overrides:
         if one.of_many or one.key == "run.id":
@@ -87,6 +88,8 @@ def _distribution(override: Override) -> Any:
             return getattr(distributions, kind)(value.start, value.end, log=log)
         if log:
             raise ValueError("only an interval can be drawn on a log scale")
+        if override.number > MOST_RUNS:
+            raise ValueError(f"more than {MOST_RUNS:,} values; write an interval, int(interval(...)) of whole numbers")
         numbers = override.values()
         if hasattr(value, "step") and all(isinstance(number, int) for number in numbers):
             return distributions.IntDistribution(min(numbers), max(numbers), step=abs(int(value.step)))

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from trainer.data.finding import globbed
+from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.errors import UserError, nearest
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -49,12 +51,14 @@ def read_records(paths: Iterable[str], key: str) -> list[Record]:
     records: list[Record] = []
     for given in paths:
         pattern = str(Path(given).expanduser())
-        files = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+        files = sorted(globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
         if not files:
             raise UserError(f"{key}: nothing matches {given}")
         for file in map(Path, files):
             if file.suffix not in SUFFIXES:
                 raise UserError(f"{key}: {file}: records are read from {', '.join(SUFFIXES)} files")
+            if wrong := no_file(file):
+                raise UserError(f"{key}: cannot read {file}: {wrong}")
             try:
                 records += _read(file)
             except OSError as error:
@@ -122,7 +126,7 @@ def _read(file: Path) -> Iterator[Record]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise UserError(f"{where}: not JSON ({error})") from None
 

@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trainer.config import Config
 from trainer.tasks.records import Record, read_records, split
 from trainer.tasks.shipped import MAKERS, make_records
+from trainer.utils.bounded import read_yaml
 from trainer.utils.errors import UserError, nearest
 
 SHIPPED = Path(__file__).parent / "sets"
@@ -80,10 +79,7 @@ def read_sets(config: Config) -> list[tuple[TemplateSet, list[Record], list[Reco
             f"task.templates: {given}: no such file, and no shipped set{nearest(given, known)}; "
             f"there is {', '.join(known)}"
         )
-    try:
-        datasets = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    datasets = read_yaml(path)
     if not isinstance(datasets, list) or not datasets:
         raise UserError(f"{path}: a list of datasets wanted, each with templates")
     return [_dataset(config, one, f"{path}: dataset {number}") for number, one in enumerate(datasets, 1)]

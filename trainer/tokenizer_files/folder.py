@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trainer.tokenizer_files.normalizer import by_settings
 from trainer.tokenizer_files.roles import class_of, roles_of, settings
+from trainer.utils.bounded import parse_json, read_bytes, read_text, whole_number
 from trainer.utils.errors import UserError
 
 JSON = "tokenizer.json"
@@ -43,9 +43,9 @@ def content_of(file: Path) -> bytes:
     """A tokenizer as one file: a sentencepiece model or a tokenizer.json. Files that say only half of it are read with
     what lies beside them.
 
-    Raises UserError where the class that the folder names is not known, with the way out, and OSError.
+    Raises UserError where it cannot be read, and where the class that the folder names is not known, with the way out.
     """
-    content = file.read_bytes()
+    content = read_bytes(file)
     folder = file.parent
     if file.name == JSON:
         return _completed(by_settings(content, folder), folder)
@@ -82,8 +82,8 @@ def _completed(content: bytes, folder: Path) -> bytes:
     if not stated:
         return content
     try:
-        there = {token["content"] for token in json.loads(content).get("added_tokens") or []}
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        there = {token["content"] for token in parse_json(content).get("added_tokens") or []}
+    except (ValueError, AttributeError, KeyError, TypeError):
         return content  # refused by who opens it
     if not any(piece not in there for piece in stated):
         return content
@@ -105,7 +105,7 @@ def _added(folder: Path) -> dict[str, tuple[int | None, dict[str, Any]]]:
         found[piece] = (token if isinstance(token, int) else None, {})
     stated = settings(folder, "tokenizer_config.json").get("added_tokens_decoder")
     for token, keys in (stated if isinstance(stated, dict) else {}).items():
-        if not isinstance(keys, dict) or not isinstance(keys.get("content"), str) or not str(token).isdigit():
+        if not isinstance(keys, dict) or not isinstance(keys.get("content"), str) or whole_number(str(token)) is None:
             raise UserError(f"{folder / 'tokenizer_config.json'}: added_tokens_decoder: {token}: {keys!r} is no token")
         how = {
             name: keys[name] for name in ("special", "lstrip", "rstrip", "normalized", "single_word") if name in keys
@@ -144,7 +144,7 @@ def _model(file: Path, kind: int = 1) -> Any:
     from sentencepiece import sentencepiece_model_pb2 as schema
 
     proto: Any = vars(schema)["ModelProto"]()  # made at run time
-    proto.ParseFromString(file.read_bytes())
+    proto.ParseFromString(read_bytes(file))
     if proto.trainer_spec.model_type != kind:
         raise UserError(f"{file}: a {'unigram' if kind == 1 else 'BPE'} model of sentencepiece wanted; this is none")
     return proto
@@ -295,7 +295,7 @@ def _word_pieces(file: Path) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     stated, roles = settings(file.parent, "tokenizer_config.json"), roles_of(file.parent) or {}
-    lines = file.read_text(encoding="utf-8").split("\n")
+    lines = read_text(file).split("\n")
     vocabulary = {line.rstrip("\r"): number for number, line in enumerate(lines[: len(lines) - (not lines[-1])])}
     tokenizer: Any = Tokenizer(models.WordPiece(vocabulary, unk_token=roles.get("unk", "[UNK]")))
     tokenizer.normalizer = normalizers.BertNormalizer(
@@ -319,7 +319,7 @@ def _byte_level(file: Path) -> Any:
     stated = settings(file.parent, "tokenizer_config.json")
     prefix = bool(stated.get("add_prefix_space", False))
     vocabulary = settings(file.parent, file.name)
-    lines = (file.parent / "merges.txt").read_text(encoding="utf-8").split("\n")
+    lines = read_text(file.parent / "merges.txt").split("\n")
     pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
     if wrong := next((pair for pair in pairs if len(pair) != 2), None):
         raise UserError(f"{file.parent / 'merges.txt'}: two pieces a line wanted, {' '.join(wrong)[:40]!r} found")

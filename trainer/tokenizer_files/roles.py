@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
 
 ROLES = ("bos", "eos", "pad", "unk", "mask", "cls", "sep")
@@ -57,8 +57,8 @@ def settings(folder: Path, name: str) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{file}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: a JSON object wanted, {type(content).__name__} found")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
 from trainer.tokenizer_files.folder import FILES, content_of, find_tokenizer
+from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
 
 PIECE = 0x0A  # the key of ModelProto.pieces: field 1, with a length (sentencepiece_model.proto)
@@ -26,12 +26,12 @@ def tokenizer_file(path: str | Path) -> Path:
 
 def read_file(file: Path) -> bytes:
     """A tokenizer as one file, see `content_of`. Raises UserError."""
+    if not file.exists():
+        raise UserError(f"tokenizer.path: no such file: {file}")
     try:
         return content_of(file)
-    except FileNotFoundError:
-        raise UserError(f"tokenizer.path: no such file: {file}") from None
-    except OSError as error:
-        raise UserError(f"tokenizer.path: cannot read {file}: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"tokenizer.path: {str(error).removeprefix('tokenizer.path: ')}") from None
 
 
 def is_json(content: bytes) -> bool:
@@ -55,7 +55,7 @@ def _ids(file: Path, version: tuple[int, int, int] | None) -> int:
     content = read_file(file)
     try:
         found = _of_json(content) if is_json(content) else _of_sentencepiece(content)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
         found = 0
     if found < 1:
         raise UserError(f"tokenizer.path: {file} is neither a sentencepiece model nor a tokenizer.json of Hugging Face")
@@ -63,7 +63,7 @@ def _ids(file: Path, version: tuple[int, int, int] | None) -> int:
 
 
 def _of_json(content: bytes) -> int:
-    described = json.loads(content)
+    described = parse_json(content)
     pieces = described["model"]["vocab"]  # piece -> id, or of Unigram a list
     highest = len(pieces) - 1 if isinstance(pieces, list) else max(pieces.values(), default=-1)
     return int(max([highest, *(token["id"] for token in described.get("added_tokens") or [])])) + 1

@@ -171,6 +171,8 @@ class StepMetrics(Hook):
         """What breaks this attempt has a line of the logbook, by the first rank and by any that broke by itself."""
         try:
             yield
+        except KeyboardInterrupt:  # whoever interrupts says so
+            raise
         except BaseException as error:
             self._lost(step(), error)
             raise

@@ -78,7 +78,7 @@ def test_ranges_in_hydras_grammar():
     ("words", "said"),
     [
         (["search=optuna"], "search: no range is given"),
-        (["search=optuna", "trials=0", RATE], "trials: 0 given, 1 or more wanted"),
+        (["search=optuna", "trials=0", RATE], "trials: 0 given, 1 to 10000 wanted"),
         (["search=optuna", "trials=few", RATE], "trials: 'few' given, a whole number wanted"),
         (["search=optun", RATE], "did you mean 'optuna'?"),
         (["trials=3", RATE], "add search=optuna"),

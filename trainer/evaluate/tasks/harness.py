@@ -15,6 +15,8 @@ import yaml
 from trainer.evaluate.tasks.metrics import BY_OUTPUT
 from trainer.evaluate.tasks.rows import Row, read_rows
 from trainer.evaluate.tasks.task import Item, Metric, Task
+from trainer.evaluate.tasks.template import render
+from trainer.utils.bounded import read_yaml, whole_number
 from trainer.utils.errors import UserError, nearest
 
 NEEDED = ("task", "dataset_path", "dataset_kwargs", "output_type", "doc_to_target")
@@ -68,12 +70,7 @@ def _keys(file: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A task file's keys that are not null, over those of the file that it includes."""
     if file.resolve() in including:
         raise UserError(f"{including[-1]}: include: {file.name} includes this file in turn")
-    try:
-        keys = yaml.load(file.read_text(), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"tasks: cannot read {file} ({getattr(error, 'strerror', None) or 'no UTF-8'})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: no YAML: {' '.join(str(error).split())}") from None
+    keys = read_yaml(file, _Loader)
     if not isinstance(keys, dict):
         raise UserError(f"{file}: no task: keys and values wanted")
     included: dict[str, Any] = {}
@@ -136,9 +133,10 @@ class _Reading:
         )
 
     def _whole(self, key: str, value: Any, least: int) -> int:
-        if not str(value).isdigit() or int(value) < least:
+        number = whole_number(str(value))
+        if number is None or number < least:
             raise UserError(f"{self.file}: {key}: {value!r} given, a whole number from {least} wanted")
-        return int(value)
+        return number
 
     # --- rows ---
 
@@ -198,10 +196,10 @@ class _Reading:
 
     def _label(self, target: Any, choices: tuple[str, ...], row: Row) -> int:
         """From a number, or from the text of a choice."""
-        if str(target) in choices and not str(target).isdigit():
+        number = int(target) if isinstance(target, bool) else whole_number(str(target))
+        if number is None and str(target) in choices:
             return choices.index(str(target))
-        number = int(target) if str(target).isdigit() or isinstance(target, bool | int) else -1
-        if not 0 <= number < len(choices):
+        if number is None or not 0 <= number < len(choices):
             raise UserError(f"{row.where}: doc_to_target gives {target!r}, none of the {len(choices)} choices")
         return number
 
@@ -212,12 +210,8 @@ class _Reading:
             return given
         if given in row.fields:
             return row.fields[given]
-        from jinja2 import StrictUndefined
-        from jinja2.sandbox import SandboxedEnvironment
-
-        environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_not_null)
         try:
-            return environment.from_string(given).render(**row.fields)
+            return render(given, row.fields)
         except Exception as error:  # a template may do anything to the values of a row
             raise UserError(f"{self.file}: {key}: {' '.join(str(error).split())} ({row.where})") from None
 
@@ -246,10 +240,3 @@ class _Reading:
         if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
             raise UserError(f"{self.file}: generation_kwargs.until: {until!r} given, texts wanted")
         return tuple(texts)
-
-
-def _not_null(value: Any) -> Any:
-    """What a template writes."""
-    if value is None:
-        raise ValueError("a field that is null")
-    return value

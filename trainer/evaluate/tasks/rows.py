@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.utils.bounded import parse_json, read_text
 from trainer.utils.errors import UserError, nearest
 
 
@@ -31,19 +31,16 @@ class Row:
 
 def read_rows(file: Path) -> list[Row]:
     """All rows of a file. Raises UserError where it cannot be read, naming the row."""
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"tasks: cannot read {file} ({getattr(error, 'strerror', None) or 'no UTF-8'})") from None
+    text = read_text(file)
     try:
         if text.lstrip()[:1] == "[":
-            found = [("row", number, row) for number, row in enumerate(json.loads(text), 1)]
+            found = [("row", number, row) for number, row in enumerate(parse_json(text), 1)]
         else:
             lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
             found = []
             for number, line in lines:
-                found.append(("line", number, json.loads(line)))
-    except json.JSONDecodeError as error:
-        number = error.lineno if text.lstrip()[:1] == "[" else lines[len(found)][0]
-        raise UserError(f"{file}, line {number}: no JSON ({error.msg})") from None
+                found.append(("line", number, parse_json(line)))
+    except ValueError as error:
+        number = getattr(error, "lineno", 1) if text.lstrip()[:1] == "[" else lines[len(found)][0]
+        raise UserError(f"{file}, line {number}: no JSON ({getattr(error, 'msg', error)})") from None
     return [Row(row, f"{file}, {kind} {number}") for kind, number, row in found]

@@ -11,7 +11,7 @@ from typing import Any
 from trainer.compose import differences
 from trainer.config import MACHINERY
 from trainer.report import RunData, read_run
-from trainer.run_folder import find_run, find_runs
+from trainer.run_folder import find_run, find_runs, readable
 from trainer.scaling.origin import fingerprint
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import Status
@@ -59,8 +59,7 @@ def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
     where a name stands for no run.
     """
     by_setting: dict[str, list[RunData]] = {}
-    for path in dict.fromkeys(path for name in names for path in _paths(name, root)):
-        run_data = read_run(path)
+    for run_data in _runs(names, root):
         setting = json.dumps(_setting(run_data) | {"seed": None}, sort_keys=True)
         by_setting.setdefault(setting, []).append(run_data)
     if sum(map(len, by_setting.values())) < 2:
@@ -69,11 +68,22 @@ def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
     return [Group(label, tuple(runs)) for label, runs in zip(_labels(groups), groups, strict=True)]
 
 
-def _paths(name: str, root: str) -> list[Path]:
+def _runs(names: Sequence[str], root: str) -> Iterable[RunData]:
+    """Each once. Of a folder of runs those that cannot be read are told and left out."""
+    seen: set[Path] = set()
+    for name in names:
+        paths = _below(name, root)
+        fresh = [path for path in paths or [find_run(name, root).path] if path not in seen]
+        seen.update(fresh)
+        yield from readable(fresh, read_run) if paths else map(read_run, fresh)
+
+
+def _below(name: str, root: str) -> list[Path]:
+    """The runs of a folder that is none itself; of another name none."""
     for folder in (Path(name), Path(root) / name):
         if folder.is_dir() and not (folder / "config.yaml").is_file() and (found := find_runs(folder)):
             return found
-    return [find_run(name, root).path]
+    return []
 
 
 def _labels(groups: Sequence[Sequence[RunData]]) -> list[str]:

@@ -41,7 +41,7 @@ def read_table(
     """
     if not source.exists():
         raise UserError(f"{source}: no such folder or table")
-    table = read_csv(source, columns) if source.is_file() else read_runs(source, count)
+    table = read_runs(source, count) if source.is_dir() else read_csv(source, columns)
     if not mixed:
         check_origin(table.runs)
     return table

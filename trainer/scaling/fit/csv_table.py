@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from trainer.books.plan import PF_DAY
 from trainer.scaling.fit.table import Run, Table
+from trainer.utils.bounded import read_text
 from trainer.utils.errors import UserError, nearest
 
 FLOP_PER_PARAMETER_TOKEN = 6  # C = 6 N D, where a table does not state C (Kaplan et al. 2020, section 2.1)
 MOST_LINES = 12  # of errors
+TABLE_BYTES = 1 << 26
 
 
 class Column(NamedTuple):
@@ -95,21 +97,22 @@ def read_csv(path: Path, columns: dict[str, str] | None = None, *, optimal: bool
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The titles, and (line of the file, cells by title) of each row that is not empty."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a table ({error})") from None
+    text = read_text(path, TABLE_BYTES).removeprefix("\ufeff")
     first = text.partition("\n")[0]
     divider = max(",;\t", key=first.count)
     reader = csv.reader(text.splitlines(), delimiter=divider)
-    titles = [title.strip() for title in next(reader, [])]
+    try:
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: no table ({error})") from None
+    titles = [title.strip() for title in (lines[0][1] if lines else [])]
     if not any(titles):
         raise UserError(f"{path}: an empty table; its first line must name the columns parameters, tokens, loss")
     rows = []
-    for cells in reader:
+    for number, cells in lines[1:]:
         if any(cell.strip() for cell in cells):
             cells += [""] * (len(titles) - len(cells))
-            rows.append((reader.line_num, dict(zip(titles, cells, strict=False))))
+            rows.append((number, dict(zip(titles, cells, strict=False))))
     if not rows:
         raise UserError(f"{path}: no runs under the line of titles")
     return titles, rows

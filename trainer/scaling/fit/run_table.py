@@ -16,7 +16,7 @@ from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import Curve, Run, Table, named
 from trainer.scaling.origin import origin
-from trainer.utils.errors import UserError
+from trainer.utils.errors import UserError, cut
 from trainer.utils.outcomes import Status
 
 COUNTS = {
@@ -41,16 +41,16 @@ def read_runs(root: Path, count: str = "total") -> Table:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
             run_data = read_run(folder)
-        except (ValueError, OSError) as error:
-            left_out.append((name, f"cannot be read: {' '.join(str(error).split())[:120]}"))
+            why, loss = _unfit(run_data)
+            if why:
+                left_out.append((name, why))
+                continue
+            if run_data.steps.padding > PADDING_IS_MUCH:
+                padded[name] = run_data.steps.padding
+            found.append((_run(name, run_data, count, loss), run_data.config))
+        except Exception as error:  # files may hold anything
+            left_out.append((name, f"cannot be read: {cut(' '.join(str(error).split()), 200)}"))
             continue
-        why, loss = _unfit(run_data)
-        if why:
-            left_out.append((name, why))
-            continue
-        if run_data.steps.padding > PADDING_IS_MUCH:
-            padded[name] = run_data.steps.padding
-        found.append((_run(name, run_data, count, loss), run_data.config))
         currencies.add(run_data.site.currency)
     found, repeated = _one_a_seed(found)
     kept, worse = _best_settings(found)

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.books.records import read_json
 from trainer.config import GridConfig
 from trainer.report.run_data import RunData, read_run
+from trainer.run_folder import readable
 from trainer.scaling.grid.plan import Cell, Trial
 from trainer.scaling.statistics import mean_interval
 from trainer.utils.outcomes import Status
@@ -111,8 +112,7 @@ def _one_numerics(read: Mapping[str, RunData | None]) -> tuple[str | None, tuple
 def _finished(path: Path) -> RunData | None:
     if not (path / "config.yaml").is_file():
         return None
-    run_data = read_run(path)
-    return run_data if run_data.status == Status.FINISHED else None
+    return next((run for run in readable([path], read_run) if run.status == Status.FINISHED), None)
 
 
 def _row(
