@@ -98,8 +98,7 @@ def _kinds_of(annotation: Any) -> set[str]:
     if get_origin(annotation) in (Union, UnionType):
         return set().union(*map(_kinds_of, get_args(annotation)))
     if get_origin(annotation) is Literal:
-        kinds = set().union(*(_kinds_of(type(one)) for one in get_args(annotation)))
-        return kinds | {"truth"} if "number" in kinds else kinds  # Python's 1 is equal to true
+        return set().union(*(_kinds_of(type(one)) for one in get_args(annotation)))
     simple = {bool: "truth", int: "number", float: "number", str: "text", type(None): "null"}
     if annotation in simple:
         return {simple[annotation]}

@@ -48,6 +48,14 @@ class EngineConfig(Section):
         {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"
     )
 
+    @field_validator("zero_stage", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        """To Python, true is 1."""
+        if isinstance(value, bool):
+            raise ValueError(f"{str(value).lower()} given, 0, 1, 2 or 3 wanted")
+        return value
+
     @model_validator(mode="after")
     def _offload_fits(self) -> EngineConfig:
         if self.offload_optimizer and self.zero_stage not in (1, 2, 3):
