@@ -42,7 +42,7 @@ class Pieces(ScheduleDescription):
         pieces: Annotated[tuple[PieceConfig, ...], BeforeValidator(_as_tuple)] = key(
             (),
             "its pieces, e.g. [{shape: warmup, steps: 100}, {shape: constant}, {shape: sqrt, share: 0.2}]",
-            introduced=(),
+            introduced=[],  # as JSON has it
         )
 
     def warmup_steps(self, optim: Any, total_steps: int) -> int:
