@@ -76,6 +76,18 @@ def class_of(folder: Path) -> str | None:
     return BY_TYPE.get(kind) if name is None and isinstance(kind, str) else None
 
 
+def writes_types(folder: Path) -> bool:
+    """Whether the folder's tokenizer gives token_type_ids, as transformers 5 does: where its settings or its class name
+    them. Raises UserError where the settings name no list."""
+    names = settings(folder, "tokenizer_config.json").get("model_input_names")
+    if names is None:
+        return class_of(folder) in ("BertTokenizer", "ElectraTokenizer")
+    if not isinstance(names, list):
+        file = folder / "tokenizer_config.json"
+        raise UserError(f"{file}: model_input_names: {names!r} is no list of names such as input_ids")
+    return "token_type_ids" in names
+
+
 def roles_of(folder: Path) -> dict[str, str]:
     """Role -> piece, as transformers takes them: tokenizer_config.json, special_tokens_map.json, the class's own.
 
