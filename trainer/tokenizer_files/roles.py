@@ -50,6 +50,9 @@ BY_TYPE = {
     **{"openai-gpt": "OpenAIGPTTokenizer"},
 }
 
+# Types of model whose tokenizer.json transformers takes as it is, whatever class is named.
+AS_IT_IS = ("olmo2", "xlm-roberta-xl", "modernbert")
+
 
 def settings(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object of that name in a folder; empty where there is no such file. Raises UserError for other JSON."""
@@ -74,6 +77,15 @@ def class_of(folder: Path) -> str | None:
         return name
     kind = model.get("model_type")
     return BY_TYPE.get(kind) if name is None and isinstance(kind, str) else None
+
+
+def built_by(folder: Path) -> str | None:
+    """The class that makes the folder's tokenizer anew of its tokenizer.json and its settings; None where transformers
+    takes the file as it is."""
+    model = settings(folder, "config.json")
+    named = settings(folder, "tokenizer_config.json").get("tokenizer_class") or model.get("tokenizer_class")
+    as_it_is = AS_IT_IS if named else (*AS_IT_IS, "llama")
+    return None if model.get("model_type") in as_it_is else class_of(folder)
 
 
 def writes_types(folder: Path) -> bool:

@@ -155,6 +155,77 @@ def test_settings_win_over_tokenizer_json_as_in_transformers(name, lower, stated
         assert ours.model == (tmp_path / "tokenizer.json").read_bytes()
 
 
+PREFIX, NO_PREFIX = {"add_prefix_space": True}, {"add_prefix_space": False}
+STATED = [
+    *(("gpt2", PREFIX), ("opt", PREFIX), ("roberta", PREFIX), ("bart", NO_PREFIX), ("xlm-roberta", NO_PREFIX)),
+    *(("camembert", NO_PREFIX), ("albert", NO_PREFIX), ("llama", NO_PREFIX), ("llama", {"legacy": True})),
+    *(("xlnet", {"do_lower_case": True}), ("mbart", {"src_lang": "fr_XX"}), ("xlm-roberta", {"do_lower_case": True})),
+    *((name, {"add_eos_token": True}) for name in ("gpt2", "llama", "albert", "roberta", "t5")),
+    *(("opt", {"add_bos_token": False}), ("albert", {"add_bos_token": True}), ("gpt2", {"legacy": True})),
+    *((name, {"clean_up_tokenization_spaces": True}) for name in ("gpt2", "bert")),
+    *(("roberta", {"strip_accents": True}), ("gpt2", {"do_lower_case": True})),
+]
+ODD = ["Hello World  two", "na\u00efve \u00c9", " lead", "a\nb ``x''", "don't", "x = 1", ""]
+
+
+def same_as_transformers(place: Path) -> Tokenizer:
+    """Ids, and what stands around one text and between two."""
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(place), Tokenizer(tokenizer_file(place))
+    for text in ODD:
+        assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids, text
+    around, word = ours._engine.template, ours.encode("word")
+    assert [*around.before, *word, *around.behind] == theirs("word").input_ids
+    assert [*around.before, *word, *around.between, *word, *around.behind] == theirs("word", "word").input_ids
+    return ours
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["old", "saved"])
+@pytest.mark.parametrize(("name", "stated"), STATED, ids=str)
+def test_every_setting_does_what_it_does_in_transformers(name, stated, saved, folder, tmp_path):
+    """Also where the tokenizer.json was written with another value: most classes of transformers 5 make theirs anew."""
+    given = {**MODELS[name][2], **stated}
+    if saved:
+        transformers.AutoTokenizer.from_pretrained(folder(name)).save_pretrained(tmp_path)
+        given = json.loads((tmp_path / "tokenizer_config.json").read_text()) | stated
+    for file in folder(name).iterdir():
+        if file.name == "config.json" or not saved:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(given))
+    same_as_transformers(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "olmo2", "bloom", "llama"])
+def test_parts_of_the_file_that_a_class_would_make_otherwise(kind, folder, tmp_path):
+    """GPT-2's class cuts words in its own way, whatever the file says; beside olmo2 and bloom the file alone counts."""
+    transformers.AutoTokenizer.from_pretrained(folder("gpt2")).save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    digits = {"type": "Split", "pattern": {"Regex": "[a-z]"}, "behavior": "Isolated", "invert": False}
+    described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, described["pre_tokenizer"]]}
+    described["normalizer"] = {"type": "Lowercase"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    names = {"gpt_neox": "GPTNeoXTokenizer", "bloom": "BloomTokenizerFast", "llama": "LlamaTokenizerFast"}
+    stated = PREFIX | {"tokenizer_class": names.get(kind, "GPT2Tokenizer"), "eos_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    ours = same_as_transformers(tmp_path)
+    assert (ours.model == (tmp_path / "tokenizer.json").read_bytes()) == (kind not in ("gpt2", "gpt_neox"))
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizer", None])
+def test_a_llama_that_puts_a_space_before_every_text(named, folder, tmp_path):
+    """As the tokenizer.json of Llama 2 does; the class puts none before a text that begins with one."""
+    transformers.AutoTokenizer.from_pretrained(folder("llama")).save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    steps = [{"type": "Prepend", "prepend": "\u2581"}, spaces]
+    described |= {"normalizer": {"type": "Sequence", "normalizers": steps}, "pre_tokenizer": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    stated = {"tokenizer_class": named, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({key: one for key, one in stated.items() if one}))
+    same_as_transformers(tmp_path)
+
+
 def test_xglm_ids_are_one_more_than_sentencepieces(tmp_path):
     """transformers 5 reads no model of sentencepiece for XGLM; this is what its published vocabulary is."""
     trained(tmp_path / BPE, {})
