@@ -105,6 +105,13 @@ def _mbart(stated: Described, described: Described) -> Described:
     return {"normalizer": None, **_words(True)}
 
 
+def _pegasus(stated: Described, described: Described) -> Described:
+    line = {"type": "Replace", "pattern": {"Regex": "\\n"}, "content": " "}
+    spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+    rules = _sequence("normalizers", [*(_charsmap(described) or [line]), spaces])
+    return {"normalizer": rules, **_words(True, split=False)}
+
+
 def _xglm(stated: Described, described: Described) -> Described:
     spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
     rules = _sequence("normalizers", [*_charsmap(described), spaces])
@@ -185,6 +192,7 @@ _MADE: dict[str, tuple[str, Callable[[Described, Described], Described]]] = {
     **dict.fromkeys(("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer"), ("WordPiece", _bert)),
     **dict.fromkeys(("XLMRobertaTokenizer", "CamembertTokenizer"), ("Unigram", _xlmr)),
     "T5Tokenizer": ("Unigram", _t5),
+    "PegasusTokenizer": ("Unigram", _pegasus),
     "MBartTokenizer": ("Unigram", _mbart),
     "XGLMTokenizer": ("Unigram", _xglm),
     "AlbertTokenizer": ("Unigram", _albert),

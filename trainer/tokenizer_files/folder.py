@@ -246,6 +246,28 @@ def _t5(file: Path) -> Any:
     return _template(tokenizer, "$A:0 </s>:0", "$A:0 </s>:0 $B:0 </s>:0")
 
 
+def _pegasus(file: Path) -> Any:
+    from tokenizers import Regex, normalizers
+
+    proto, stated = _model(file), settings(file.parent, "tokenizer_config.json")
+    where = file.parent / "tokenizer_config.json"
+    offset = stated.get("offset", 103)
+    if not isinstance(offset, int) or not 2 <= offset <= 10_000:
+        raise UserError(f"{where}: offset: {offset!r} is no number of reserved ids")
+    masks = [stated.get("mask_token", "<mask_1>"), stated.get("mask_token_sent", "<mask_2>")]  # in this order, by class
+    given = [mask.get("content") if isinstance(mask, dict) else mask for mask in masks]
+    names = [name for name in given if isinstance(name, str)]
+    if len(set(names)) < 2:
+        raise UserError(f"{where}: mask_token={given[0]!r} and mask_token_sent={given[1]!r}: two pieces wanted")
+    specials = ["<pad>", "</s>", *names, *(f"<unk_{number}>" for number in range(2, offset))]
+    pieces = [*((name, -100.0 if name.startswith("<unk_") else 0.0) for name in specials), *_scored(proto, 2)]
+    if pieces[len(specials)] != ("<unk>", 0.0):
+        raise UserError(f"{file}: <unk> wanted as its third piece, {pieces[len(specials)][0]!r} found: not Pegasus's")
+    rules = [*(_charsmap(proto) or [normalizers.Replace("\n", " ")]), normalizers.Replace(Regex(" {2,}"), " ")]
+    tokenizer = _unigram(pieces, len(specials), rules, [*specials, "<unk>"], split=False)
+    return _template(tokenizer, "$A:0 </s>:0", "$A:0 $B:0 </s>:0")
+
+
 def _quotes(file: Path, lower: bool, accents: bool) -> list[Any]:
     from tokenizers import normalizers
 
@@ -365,6 +387,7 @@ _CONVERTED: dict[str, Callable[[Path], Any]] = {
     "MBartTokenizer": _mbart,
     "XGLMTokenizer": _xglm,
     "T5Tokenizer": _t5,
+    "PegasusTokenizer": _pegasus,
     "AlbertTokenizer": _albert,
     "XLNetTokenizer": _xlnet,
     "LlamaTokenizer": _llama,

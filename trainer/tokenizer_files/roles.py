@@ -35,6 +35,7 @@ BY_CLASS = {
         **{"unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
     },
     "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
+    "PegasusTokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask_2>"},
     "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
     "GPT2Tokenizer": _GPT2,
     "GPTNeoXTokenizer": _GPT2,
@@ -47,7 +48,7 @@ BY_TYPE = {
     **{"xlm-roberta": "XLMRobertaTokenizer", "xlm-roberta-xl": "XLMRobertaTokenizer", "xglm": "XGLMTokenizer"},
     **{"mbart": "MBartTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "llama": "LlamaTokenizer"},
     **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer"},
-    **{"openai-gpt": "OpenAIGPTTokenizer"},
+    **{"openai-gpt": "OpenAIGPTTokenizer", "pegasus": "PegasusTokenizer"},
 }
 
 # Types of model whose tokenizer.json transformers takes as it is, whatever class is named.

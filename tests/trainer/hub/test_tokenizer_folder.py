@@ -43,6 +43,8 @@ MODELS = {
     "camembert": ("camembert", BPE, {"tokenizer_class": "CamembertTokenizer"}, {}),
     "t5": ("t5", "spiece.model", {}, T5),
     "mt5": ("mt5", "spiece.model", {"extra_ids": 10}, T5),
+    "pegasus": ("pegasus", "spiece.model", {}, T5),
+    "pegasus-stated": ("pegasus", "spiece.model", {"mask_token": "<mask_2>", "mask_token_sent": "<mask_1>"}, T5),
     "albert": ("albert", "spiece.model", {}, ALBERT),
     "albert-cased": ("albert", "spiece.model", {"do_lower_case": False, "keep_accents": True}, ALBERT),
     "xlnet": ("xlnet", "spiece.model", {}, XLNET),
@@ -235,6 +237,33 @@ def test_xglm_ids_are_one_more_than_sentencepieces(tmp_path):
     assert ours.encode("import os, sys") == [token + 1 for token in own.encode("import os, sys")]
     assert ours.vocabulary == own.get_piece_size() + 1 + 7
     assert [ours.id_of(piece) for piece in ("<s>", "<pad>", "</s>", "<unk>")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["pegasus", "roberta", "bert"])
+def test_a_long_text_that_spells_special_tokens_is_text(name, folder):
+    """300 kB of them come out as one does, as often as it stands there."""
+    ours = Tokenizer(tokenizer_file(folder(name)))
+    unit = "a <mask_1> <mask_2> <unk_2> <s> </s> <mask> [MASK] [SEP] "
+    one, many = ours.encode(unit), ours.encode(unit * (300_000 // len(unit)))
+    assert len(one) > 10 and many.count(one[-2]) == one.count(one[-2]) * (300_000 // len(unit))
+    assert not set(many) & (set(ours.specials.values()) - {ours.specials["<unk>"]})
+
+
+@pytest.mark.parametrize(
+    ("stated", "how", "said"),
+    [
+        ({"offset": "x"}, T5, "offset: 'x' is no number of reserved ids"),
+        ({"mask_token_sent": None}, T5, "mask_token='<mask_1>' and mask_token_sent=None: two pieces wanted"),
+        ({"mask_token": "<mask_2>"}, T5, "mask_token='<mask_2>' and mask_token_sent='<mask_2>': two pieces wanted"),
+        ({}, XLNET, "<unk> wanted as its third piece, '</s>' found: not Pegasus's"),
+    ],
+)
+def test_a_pegasus_that_is_none(stated, how, said, tmp_path):
+    trained(tmp_path / "spiece.model", how)
+    (tmp_path / "config.json").write_text('{"model_type": "pegasus"}')
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match=said):
+        Tokenizer(tokenizer_file(tmp_path))
 
 
 def test_added_tokens_of_the_settings(folder, tmp_path):
