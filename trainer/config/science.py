@@ -181,6 +181,9 @@ class SpecialIdsConfig(Section):
     decoder_start: Id | None = key(None, "what an encoder-decoder's decoder reads first", introduced=None)
     forced_bos: Id | None = key(None, "what it writes first, whatever it predicts", introduced=None)
     forced_eos: Id | None = key(None, "what it writes last, at the greatest length", introduced=None)
+    second_type: Literal[0, 1] | None = key(
+        None, "the token type of a pair's second text, where the model has types; null: 1", introduced=None
+    )
 
     @field_validator("eos")
     @classmethod

@@ -32,11 +32,15 @@ SPACE = "\u2581"
 
 @dataclass(frozen=True)
 class Template:
-    """Ids that a tokenizer's own settings put before and behind a text, and between two."""
+    """Ids that a tokenizer's own settings put before and behind a text, and between two.
+
+    types: of each of two texts with what stands behind it, 0 or 1; None where a text has several or others.
+    """
 
     before: tuple[int, ...] = ()
     behind: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
+    types: tuple[int, int] | None = (0, 1)  # the library's own
 
 
 class HuggingFace:
@@ -104,7 +108,9 @@ class HuggingFace:
         before, behind = tuple(one.ids[: text[0]]), tuple(one.ids[text[-1] + 1 :])
         second = [place for place, number in enumerate(two.sequence_ids) if number == 1]
         between = two.ids[text[-1] + 1 : second[0]] if second else []
-        return Template(before, behind, tuple(between))
+        return Template(
+            before, behind, tuple(between), _types_of(one.type_ids, two.type_ids, second[0] if second else 0)
+        )
 
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """The library takes as many threads as RAYON_NUM_THREADS says, or all."""
@@ -150,6 +156,12 @@ class HuggingFace:
 
     def id_of(self, piece: str) -> int | None:
         return self._ids.get(piece)
+
+
+def _types_of(one: list[int], two: list[int], begin: int) -> tuple[int, int] | None:
+    """See `Template.types`. one, two: type ids of a text and of two; begin: where the second begins."""
+    first, second = {*one, *two[:begin]}, set(two[begin:])
+    return (0, second.pop()) if first == {0} and second in ({0}, {1}) else None
 
 
 def _bytes_of_characters() -> dict[str, int]:

@@ -87,6 +87,7 @@ class Tokenizer:
     def _take(self, ids: SpecialIdsConfig) -> None:
         """Let the ids of the configuration win."""
         given = {role: value for role, value in ids.model_dump().items() if value is not None}
+        self.second_type: int = given.pop("second_type", 1)  # of a pair's second text, for models that have types
         self._given = bool(given)
         self.template = self._engine.template if given else None
         for role, name in OUR_NAMES.items():
@@ -100,6 +101,11 @@ class Tokenizer:
         self.start = given.get("decoder_start", self.specials["<s>"])
         self.forced_first: int | None = given.get("forced_bos")
         self.forced_last: int | None = given.get("forced_eos")
+
+    @property
+    def pair_types(self) -> tuple[int, int] | None:
+        """The token types that the file itself gives the two texts of a pair; None where it types them otherwise."""
+        return self._engine.template.types if self._engine.template else None
 
     @property
     def splits(self) -> bool:
@@ -130,7 +136,7 @@ class Tokenizer:
 
     def table(self) -> Vocabulary:
         """What objectives know about the ids."""
-        return Vocabulary(self.vocabulary, self.specials, self._engine.text, self.start)
+        return Vocabulary(self.vocabulary, self.specials, self._engine.text, self.start, self.second_type)
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Where in the text each id of `encode` stands: its first character, and the one behind its last."""

@@ -160,6 +160,7 @@ BERT = Family(
     prefix="bert.",
     ignored=(r"position_ids$",),
     without_pairs="BertForMaskedLM",
+    pairs_alone="BertForNextSentencePrediction",
 )
 
 

@@ -26,6 +26,7 @@ from trainer.training.checkpoint import Checkpoint, folder_of
 LOADERS = {
     "ElectraForPreTraining": ("AutoModelForPreTraining", None),
     "ForPreTraining": ("AutoModelForPreTraining", "fill-mask"),
+    "ForNextSentencePrediction": ("AutoModelForNextSentencePrediction", None),
     "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
     "ForCausalLM": ("AutoModelForCausalLM", "text-generation"),
     "LMHeadModel": ("AutoModelForCausalLM", "text-generation"),

@@ -128,6 +128,8 @@ def write_checkpoint(
     if family is ELECTRA and model.generator is not None:
         inside = model.generator
         architecture, entries = "ElectraForPreTraining", list(electra_discriminator_entries(model))
+    elif family.pairs_alone and model.sentence_head and any(part.startswith("head.") for part in drawn):
+        architecture, entries = family.pairs_alone, [entry for entry in entries if not set(entry.ours) & set(drawn)]
     elif any(is_of_pretraining(part) for part in drawn):
         architecture, entries = family.body, _of_the_body(entries, family)
     _write(folder, family, architecture, model, entries, weights, special_tokens, came=came)

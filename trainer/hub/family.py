@@ -33,6 +33,7 @@ class Family:
     synonyms: Mapping[str, str] = field(default_factory=dict)  # other names of keys in config.json -> the table's
     ignored: tuple[str, ...] = ()  # regular expressions: buffers of older versions, heads of fine-tuning
     without_pairs: str = ""  # the class of a model without the head for pairs of sentences; the same where empty
+    pairs_alone: str = ""  # the class that has the head for pairs of sentences and no other; none where empty
 
     def architecture_of(self, model: ModelConfig) -> str:
         """The class of transformers that has this model's heads of pre-training, and no others."""

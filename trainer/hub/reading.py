@@ -93,6 +93,12 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
     heads = [one for one in entries if all(is_of_pretraining(part) for part in one.ours)]
     if not drawn or drawn != [one for one in heads if one in drawn] or len(drawn) != len(_language(heads)):
         drawn = []
+    if drawn and model.sentence_head and not family.pairs_alone:
+        pairs = next(one.theirs for one in heads if one not in drawn)
+        raise UserError(
+            f"{folder}: {pairs} without {drawn[0].theirs}: no class of {family.type} has this head "
+            f"alone; take the folder of {family.architecture}, or leave {pairs.rpartition('.')[0]}.* out for its body"
+        )
     weights = _load([one for one in entries if one not in drawn], _skeleton(model, given), given)
     parts = tuple(part for one in drawn for part in one.ours)
     architecture, weights = family.architecture_of(model), weights | _draw(model, parts)

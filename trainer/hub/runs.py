@@ -19,7 +19,7 @@ from trainer.hub.exchange import AsItCame, type_of, write_checkpoint
 from trainer.hub.files import copy_beside, new_folder, read_json
 from trainer.hub.heads import is_of_pretraining, new_head, plain_names
 from trainer.hub.reading import SEED, Imported, read_checkpoint
-from trainer.hub.special_ids import special_ids, stated_keys
+from trainer.hub.special_ids import second_type, special_ids, stated_keys
 from trainer.hub.stated import Stated
 from trainer.hub.tokenizer import framing_of, write_tokenizer
 from trainer.run_folder import RunFolder
@@ -45,6 +45,8 @@ def import_run(source: Path, target: Path, generator: Path | None = None, *, che
     if pieces > rows:
         raise UserError(f"{tokenizer}: {pieces} pieces, and vocab_size in config.json is {rows}: not of this model")
     ids = special_ids(source, opened, rows, imported.model.family)
+    if opened is not None and imported.model.token_types > 1:
+        ids = ids.model_copy(update={"second_type": second_type(source, opened)})
     config = config_of(imported, (target / "tokenizer.model").absolute() if tokenizer else None, ids)
     with new_folder(target.absolute()) as aside:
         folder = RunFolder(aside)

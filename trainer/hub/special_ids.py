@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config.science import SpecialIdsConfig
 from trainer.data.tokenizer import Tokenizer
-from trainer.tokenizer_files import ROLES, roles_of, settings
+from trainer.tokenizer_files import ROLES, roles_of, settings, writes_types
 from trainer.utils.errors import UserError
 
 GENERATED = {"decoder_start", "forced_bos", "forced_eos"}
@@ -95,9 +95,30 @@ def _of_text(folder: Path, tokenizer: Tokenizer, rows: int, ends: list[int] | No
     return found
 
 
+def second_type(folder: Path, tokenizer: Tokenizer) -> int | None:
+    """The token type of a pair's second text by the folder's tokenizer, as in the key `second_type`: 0 where it writes
+    none, or the same for both texts.
+
+    Raises UserError where it types texts in a way that no run does.
+    """
+    if not writes_types(folder):
+        return 0
+    if tokenizer.pair_types is None:
+        raise UserError(
+            f"{folder}: the tokenizer's post_processor gives one of two texts several token types, or others than 0 "
+            "for the first and 0 or 1 for the second, which no run does; leave token_type_ids out of model_input_names "
+            "in tokenizer_config.json where the model is used without them"
+        )
+    return None if tokenizer.pair_types[1] else 0
+
+
 def stated_keys(ids: SpecialIdsConfig) -> Mapping[str, Any]:
     """The ids by the names that config.json has for them; several of `eos` as a list."""
-    plain = {f"{role}_token_id": value for role, value in ids.model_dump(mode="json").items() if value is not None}
+    plain = {
+        f"{role}_token_id": value
+        for role, value in ids.model_dump(mode="json", exclude={"second_type"}).items()
+        if value is not None
+    }
     if len(plain.get("eos_token_id", [])) == 1:
         plain["eos_token_id"] = plain["eos_token_id"][0]
     return plain

@@ -38,7 +38,7 @@ class Framing:
     before: tuple[int, ...]
     between: tuple[int, ...]  # two texts
     behind: tuple[int, ...]
-    types: int  # kinds of token that the model tells apart
+    types: int  # kinds of token that the model is told of
     pads_left: bool  # what goes on where a prompt ends
     max_length: int | None  # tokens
     encloses: bool = False  # as encoders do: `before` and `behind` are their cls and sep
@@ -60,7 +60,7 @@ def framing_of(config: Config, tokenizer: OurTokenizer) -> Framing:
         place = form.index(TEXT)
         before = tuple(tokenizer.specials[piece] for piece in form[:place])
         behind = tuple(tokenizer.specials[piece] for piece in form[place + 1 :])
-    types = config.model.token_types if family == "encoder" else 0
+    types = config.model.token_types if family == "encoder" and tokenizer.second_type else 0
     pads_left = family == "decoder" and not behind
     return Framing(before, between, behind, types, pads_left, config.max_length, family == "encoder")
 

@@ -44,7 +44,8 @@ class PairedLM:
         self.bos, self.eos, self.pad = (vocabulary.id(piece, name) for piece in ("<s>", "</s>", "<pad>"))
 
     def apply(self, window: Window) -> Batch:
-        """As MaskedLM, with token_types int64 [B, S] (0 for A, 1 for B) and sentence_label int64 [B]."""
+        """As MaskedLM, with token_types int64 [B, S] (0 for A, for B the vocabulary's second_type) and sentence_label
+        int64 [B]."""
         count, draw = len(window.tokens), mask_draw(window.texts, self.copies)
         bits = draw(np.full(count, 8), self.masking.draws(self.width)).reshape(count, 8)
         labels, pairs = np.full(count, NO_TARGET, np.int64), list[Pair]()
@@ -55,6 +56,7 @@ class PairedLM:
             pairs.append((a, b))
         tokens, types, lengths = closed(pairs, self.bos, self.eos, second=False)
         noised, targets = self.masking(tokens, lengths, draw, self.width)
+        types = types * self.vocabulary.second_type
         side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width, lengths > 0)
         return {**in_rows({"": side}, np.arange(count), self.pad), "sentence_label": labels}
 
@@ -108,7 +110,7 @@ class UniLM:
 
     A third of the samples is read in both directions, a third as a sequence-to-sequence task (B sees A and itself to
     the left), a sixth from left to right and a sixth from right to left: with `order` int32 [B, S] a token sees those
-    whose order is at most its own. token_types: 0 for A, 1 for B. Hidden: single tokens, in one sample of five words in
+    whose order is at most its own. token_types as in PairedLM. Hidden: single tokens, in one sample of five words in
     runs of up to three.
     """
 
@@ -137,7 +139,8 @@ class UniLM:
         noised, targets = (np.where(in_words, b, a) for a, b in zip(one, several, strict=True))
         side = Side({"tokens": noised, "targets": targets, "token_types": types}, lengths, self.width, lengths > 0)
         batch = in_rows({"": side}, np.arange(count), self.pad)
-        return {**batch, "order": self._order(batch, np.searchsorted(self.SHARES, draws[:, 0], side="right"))}
+        order = self._order(batch, np.searchsorted(self.SHARES, draws[:, 0], side="right"))
+        return {**batch, "token_types": batch["token_types"] * self.vocabulary.second_type, "order": order}
 
     def _order(self, batch: Batch, kind: np.ndarray) -> np.ndarray:
         """kind: 0 both directions, 1 sequence to sequence, 2 left to right, 3 right to left."""

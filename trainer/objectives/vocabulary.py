@@ -19,13 +19,14 @@ class Vocabulary:
     """Tables over the ids of a tokenizer, made when they are asked for: many objectives need none.
 
     text(id): what the id stands for, None where that is a part of a character (a byte). decoder_start: what a decoder
-    beside an encoder reads first; None: <s>.
+    beside an encoder reads first; None: <s>. second_type: the token type of a pair's second text.
     """
 
     size: int
     specials: dict[str, int]
     text: Callable[[int], str | None]
     decoder_start: int | None = None
+    second_type: int = 1
 
     @cached_property
     def _texts(self) -> list[str]:

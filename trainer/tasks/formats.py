@@ -85,7 +85,8 @@ class Rows:
             behind = self._padded([self.tokenizer.start, *tokens[:-1]], self.pad)
             return {f"source_{name}": array for name, array in batch.items()} | batch | {"tokens": behind}
         if self.config.model.token_types > 1:
-            batch["token_types"] = self._padded([min(which, 1) for which in types], 0)
+            second = self.tokenizer.second_type
+            batch["token_types"] = self._padded([second if which else 0 for which in types], 0)
         return batch
 
     def _places(self, size: int) -> Batch:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer.tokenizer_files.normalizer import by_settings
+from trainer.tokenizer_files.class_parts import by_settings
 from trainer.tokenizer_files.roles import class_of, roles_of, settings
 from trainer.utils.bounded import parse_json, read_bytes, read_text, whole_number
 from trainer.utils.errors import UserError
@@ -150,16 +150,20 @@ def _model(file: Path, kind: int = 1) -> Any:
     return proto
 
 
-def _unigram(pieces: Pieces, unk: int, normalizers: list[Any], specials: list[str], *, split: bool = True) -> Any:
+def _unigram(
+    pieces: Pieces, unk: int, normalizers: list[Any], specials: list[str], *, prefix: bool = True, split: bool = True
+) -> Any:
+    """prefix: whether a word has a space before it; split: whether words are cut first."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from tokenizers import normalizers as rules
 
     tokenizer = Tokenizer(models.Unigram(pieces, unk, byte_fallback=False))
     if normalizers:
         tokenizer.normalizer = rules.Sequence(normalizers)
-    space = pre_tokenizers.Metaspace(SPACE, "always")
+    scheme = "always" if prefix else "never"
+    space = pre_tokenizers.Metaspace(SPACE, scheme)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), space]) if split else space
-    tokenizer.decoder = decoders.Metaspace(SPACE, "always")
+    tokenizer.decoder = decoders.Metaspace(SPACE, scheme)
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in specials])
     return tokenizer
 
@@ -185,6 +189,10 @@ ROBERTA = ("<s>:0 $A:0 </s>:0", "<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0")
 BERT = ("[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
 
 
+def _prefixed(file: Path) -> bool:
+    return bool(settings(file.parent, "tokenizer_config.json").get("add_prefix_space", True))
+
+
 def _scored(proto: Any, first: int = 0) -> Pieces:
     return [(piece.piece, piece.score) for piece in proto.pieces[first:]]
 
@@ -193,14 +201,14 @@ def _xlmr(file: Path) -> Any:
     proto = _model(file)
     pieces = [*FAIRSEQ, *_scored(proto, 3), ("<mask>", 0.0)]
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    return _template(_unigram(pieces, 3, _charsmap(proto), specials), *ROBERTA)
+    return _template(_unigram(pieces, 3, _charsmap(proto), specials, prefix=_prefixed(file)), *ROBERTA)
 
 
 def _camembert(file: Path) -> Any:
     proto = _model(file)
     pieces = [*CAMEMBERT, *_scored(proto, 1), ("<mask>", 0.0)]
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
-    return _template(_unigram(pieces, 3, _charsmap(proto), specials), *ROBERTA)
+    return _template(_unigram(pieces, 3, _charsmap(proto), specials, prefix=_prefixed(file)), *ROBERTA)
 
 
 def _mbart(file: Path) -> Any:
@@ -221,7 +229,9 @@ def _xglm(file: Path) -> Any:
     made_up = [f"<madeupword{number}>" for number in range(7)]
     pieces = [*FAIRSEQ, *_scored(proto, 3), *((name, 0.0) for name in made_up)]
     rules = [*_charsmap(proto), normalizers.Replace(Regex(" {2,}"), " ")]
-    tokenizer = _unigram(pieces, 3, rules, ["<s>", "<pad>", "</s>", "<unk>", *made_up], split=False)
+    tokenizer = _unigram(
+        pieces, 3, rules, ["<s>", "<pad>", "</s>", "<unk>", *made_up], prefix=_prefixed(file), split=False
+    )
     return _template(tokenizer, "</s>:0 $A:0", "</s>:0 $A:0 </s>:0 </s>:0 $B:0")
 
 
@@ -234,6 +244,28 @@ def _t5(file: Path) -> Any:
     pieces = [*_scored(proto), *((name, 0.0) for name in sentinels)]
     tokenizer = _unigram(pieces, 2, _charsmap(proto), ["<pad>", "</s>", "<unk>", *sentinels])
     return _template(tokenizer, "$A:0 </s>:0", "$A:0 </s>:0 $B:0 </s>:0")
+
+
+def _pegasus(file: Path) -> Any:
+    from tokenizers import Regex, normalizers
+
+    proto, stated = _model(file), settings(file.parent, "tokenizer_config.json")
+    where = file.parent / "tokenizer_config.json"
+    offset = stated.get("offset", 103)
+    if not isinstance(offset, int) or not 2 <= offset <= 10_000:
+        raise UserError(f"{where}: offset: {offset!r} is no number of reserved ids")
+    masks = [stated.get("mask_token", "<mask_1>"), stated.get("mask_token_sent", "<mask_2>")]  # in this order, by class
+    given = [mask.get("content") if isinstance(mask, dict) else mask for mask in masks]
+    names = [name for name in given if isinstance(name, str)]
+    if len(set(names)) < 2:
+        raise UserError(f"{where}: mask_token={given[0]!r} and mask_token_sent={given[1]!r}: two pieces wanted")
+    specials = ["<pad>", "</s>", *names, *(f"<unk_{number}>" for number in range(2, offset))]
+    pieces = [*((name, -100.0 if name.startswith("<unk_") else 0.0) for name in specials), *_scored(proto, 2)]
+    if pieces[len(specials)] != ("<unk>", 0.0):
+        raise UserError(f"{file}: <unk> wanted as its third piece, {pieces[len(specials)][0]!r} found: not Pegasus's")
+    rules = [*(_charsmap(proto) or [normalizers.Replace("\n", " ")]), normalizers.Replace(Regex(" {2,}"), " ")]
+    tokenizer = _unigram(pieces, len(specials), rules, [*specials, "<unk>"], split=False)
+    return _template(tokenizer, "$A:0 </s>:0", "$A:0 $B:0 </s>:0")
 
 
 def _quotes(file: Path, lower: bool, accents: bool) -> list[Any]:
@@ -252,7 +284,22 @@ def _albert(file: Path) -> Any:
     proto = _model(file)
     rules = [*_quotes(file, lower=True, accents=False), *_charsmap(proto)]
     specials = ["[CLS]", "[SEP]", "<unk>", "<pad>", "[MASK]"]
-    return _template(_unigram(_scored(proto), 1, rules, specials), *BERT)
+    tokenizer = _template(_unigram(_scored(proto), 1, rules, specials, prefix=_prefixed(file)), *BERT)
+    return _stated_ends(tokenizer, file)
+
+
+def _stated_ends(tokenizer: Any, file: Path) -> Any:
+    """With bos and eos alone around a text where the settings say either of `add_bos_token` and `add_eos_token`: then
+    transformers puts nothing else there."""
+    stated, roles = settings(file.parent, "tokenizer_config.json"), roles_of(file.parent)
+    if not {"add_bos_token", "add_eos_token"} & stated.keys():
+        return tokenizer
+    there = {role: roles[role] for role in ("bos", "eos") if stated.get(f"add_{role}_token") and role in roles}
+    if wrong := [piece for piece in there.values() if tokenizer.token_to_id(piece) is None]:
+        raise UserError(f"{file}: has no piece {wrong[0]!r}, which tokenizer_config.json puts around a text")
+    parts = [[f"{there[role]}:{{0}}"] if role in there else [] for role in ("bos", "eos")]
+    first, second = (" ".join([*parts[0], f"${text}:{{0}}", *parts[1]]).format(kind) for kind, text in enumerate("AB"))
+    return _template(tokenizer, first, f"{first} {second}")
 
 
 def _xlnet(file: Path) -> Any:
@@ -282,10 +329,7 @@ def _llama(file: Path) -> Any:
     for piece, special in own:
         token = AddedToken(piece, normalized=False, special=special)
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])
-    around = [f"{roles['bos']}:0"] if stated.get("add_bos_token", False) and roles.get("bos") in rank else []
-    behind = [f"{roles['eos']}:0"] if stated.get("add_eos_token", False) and roles.get("eos") in rank else []
-    single, pair = ([*around, "$A:0", *behind], [*around, "$A:0", *behind, *around, "$B:0", *behind])
-    return _template(tokenizer, " ".join(single), " ".join(pair)) if around or behind else tokenizer
+    return _stated_ends(tokenizer, file)
 
 
 # --- lists of pieces --------------------------------------------------------------------------------------------------
@@ -333,9 +377,8 @@ def _byte_level(file: Path) -> Any:
         if sep not in ids or cls not in ids:
             raise UserError(f"{file}: has no {sep!r} or no {cls!r}, which {kind} puts around a text")
         tokenizer.post_processor = processors.RobertaProcessing((sep, ids[sep]), (cls, ids[cls]), True, prefix)
-    elif stated.get("add_bos_token", False) and roles.get("bos") in ids:
-        _template(tokenizer, f"{roles['bos']}:0 $A:0", f"{roles['bos']}:0 $A:0 {roles['bos']}:0 $B:0")
-    return tokenizer
+        return tokenizer
+    return _stated_ends(tokenizer, file)
 
 
 _CONVERTED: dict[str, Callable[[Path], Any]] = {
@@ -344,6 +387,7 @@ _CONVERTED: dict[str, Callable[[Path], Any]] = {
     "MBartTokenizer": _mbart,
     "XGLMTokenizer": _xglm,
     "T5Tokenizer": _t5,
+    "PegasusTokenizer": _pegasus,
     "AlbertTokenizer": _albert,
     "XLNetTokenizer": _xlnet,
     "LlamaTokenizer": _llama,

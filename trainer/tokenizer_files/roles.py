@@ -35,6 +35,7 @@ BY_CLASS = {
         **{"unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
     },
     "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
+    "PegasusTokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask_2>"},
     "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
     "GPT2Tokenizer": _GPT2,
     "GPTNeoXTokenizer": _GPT2,
@@ -47,8 +48,11 @@ BY_TYPE = {
     **{"xlm-roberta": "XLMRobertaTokenizer", "xlm-roberta-xl": "XLMRobertaTokenizer", "xglm": "XGLMTokenizer"},
     **{"mbart": "MBartTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "llama": "LlamaTokenizer"},
     **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer"},
-    **{"openai-gpt": "OpenAIGPTTokenizer"},
+    **{"openai-gpt": "OpenAIGPTTokenizer", "pegasus": "PegasusTokenizer"},
 }
+
+# Types of model whose tokenizer.json transformers takes as it is, whatever class is named.
+AS_IT_IS = ("olmo2", "xlm-roberta-xl", "modernbert")
 
 
 def settings(folder: Path, name: str) -> dict[str, Any]:
@@ -74,6 +78,27 @@ def class_of(folder: Path) -> str | None:
         return name
     kind = model.get("model_type")
     return BY_TYPE.get(kind) if name is None and isinstance(kind, str) else None
+
+
+def built_by(folder: Path) -> str | None:
+    """The class that makes the folder's tokenizer anew of its tokenizer.json and its settings; None where transformers
+    takes the file as it is."""
+    model = settings(folder, "config.json")
+    named = settings(folder, "tokenizer_config.json").get("tokenizer_class") or model.get("tokenizer_class")
+    as_it_is = AS_IT_IS if named else (*AS_IT_IS, "llama")
+    return None if model.get("model_type") in as_it_is else class_of(folder)
+
+
+def writes_types(folder: Path) -> bool:
+    """Whether the folder's tokenizer gives token_type_ids, as transformers 5 does: where its settings or its class name
+    them. Raises UserError where the settings name no list."""
+    names = settings(folder, "tokenizer_config.json").get("model_input_names")
+    if names is None:
+        return class_of(folder) in ("BertTokenizer", "ElectraTokenizer")
+    if not isinstance(names, list):
+        file = folder / "tokenizer_config.json"
+        raise UserError(f"{file}: model_input_names: {names!r} is no list of names such as input_ids")
+    return "token_type_ids" in names
 
 
 def roles_of(folder: Path) -> dict[str, str]:

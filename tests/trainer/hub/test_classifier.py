@@ -13,27 +13,37 @@ pytest.importorskip("tokenizers")
 
 import transformers
 from strings import strings
-from test_tokenizer_folder import FAIRSEQ, trained
+from test_tokenizer_folder import ALBERT, FAIRSEQ, trained
 from tiny import ENCODER
 
 from trainer.cli.main import main
 
 LABELS = ["no", "maybe", "yes"]
-KINDS = {"bert": ("Bert", "vocab.txt", {}, 400), "roberta": ("Roberta", "vocab.json", FAIRSEQ, 500)}
+# name: (class, file, how it is trained, rows, type_vocab_size, model_input_names)
+TYPED, UNTYPED = ["input_ids", "token_type_ids", "attention_mask"], ["input_ids", "attention_mask"]
+KINDS = {
+    "bert": ("Bert", "vocab.txt", {}, 400, 2, None),
+    "bert-untyped": ("Bert", "vocab.txt", {}, 400, 2, UNTYPED),
+    "roberta": ("Roberta", "vocab.json", FAIRSEQ, 500, 1, None),  # as published
+    "roberta-types": ("Roberta", "vocab.json", FAIRSEQ, 500, 2, None),
+    "roberta-typed": ("Roberta", "vocab.json", FAIRSEQ, 500, 2, TYPED),
+    "albert": ("Albert", "spiece.model", ALBERT, 500, 2, None),
+    "albert-typed": ("Albert", "spiece.model", ALBERT, 500, 2, TYPED),
+}
 
 
 @pytest.mark.parametrize("fields", [("text",), ("first", "second")], ids=["texts", "pairs"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_accuracy_is_that_of_a_pipeline(kind, fields, tmp_path, capsys):
     """Two records in three are labelled as transformers classifies them: any other answer would move the accuracy."""
-    stem, file, how, rows = KINDS[kind]
+    stem, file, how, rows, types, given_names = KINDS[kind]
     came = tmp_path / "came"
     came.mkdir()
     trained(came / file, how)
     words = getattr(transformers, f"{stem}Tokenizer").from_pretrained(came)
     names = dict(enumerate(LABELS))
     keys = ENCODER | {"vocab_size": rows, "id2label": names, "label2id": {name: one for one, name in names.items()}}
-    keys |= {"type_vocab_size": 1} if kind == "roberta" else {}  # as published
+    keys |= {"type_vocab_size": types} | ({"embedding_size": 16} if stem == "Albert" else {})
     torch.manual_seed(0)
     model = getattr(transformers, f"{stem}ForSequenceClassification")(getattr(transformers, f"{stem}Config")(**keys))
     with torch.no_grad():
@@ -43,6 +53,9 @@ def test_its_accuracy_is_that_of_a_pipeline(kind, fields, tmp_path, capsys):
     words.model_max_length = 48
     model.save_pretrained(came)
     words.save_pretrained(came)
+    if given_names:
+        stated = json.loads((came / "tokenizer_config.json").read_text())
+        (came / "tokenizer_config.json").write_text(json.dumps(stated | {"model_input_names": given_names}))
     spelled = words.all_special_tokens  # are special tokens to a pipeline, and text here
     plain = [text for text in strings() if text.strip() and not any(one in text for one in spelled)]
     texts = [text for text in plain if len(words(text, text).input_ids) < 48][:60]

@@ -14,6 +14,7 @@ import transformers
 from test_runs import MODELS, run_of, tokenizer  # noqa: F401
 from test_special_ids import KINDS, saved
 from test_tuned import run, small  # noqa: F401
+from tiny import ENCODER
 
 from trainer.data import Tokenizer
 from trainer.generation.loaded_model import Trained
@@ -21,6 +22,7 @@ from trainer.generation.text import prompt_ids
 from trainer.hub import export_run, import_run
 from trainer.hub.exchange import type_of
 from trainer.tasks.formats import Rows
+from trainer.utils.errors import UserError
 
 OF_THE_FILE = {"transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures"}
 # An empty second text is none to transformers, and is one here.
@@ -49,6 +51,31 @@ def test_an_import_leaves_as_it_came(kind, tmp_path):
     ids = torch.tensor([words("import os, sys").input_ids])
     settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 9, "do_sample": False}
     assert returned.generate(ids, **settings).tolist() == model.generate(ids, **settings).tolist()
+
+
+def test_a_head_for_pairs_alone_stays(tmp_path):
+    """BertForNextSentencePrediction has no head that predicts tokens; the one that is drawn goes no further."""
+    torch.manual_seed(0)
+    came = transformers.BertForNextSentencePrediction(transformers.BertConfig(**ENCODER)).eval()
+    with torch.no_grad():
+        for parameter in came.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    came.save_pretrained(tmp_path / "came")
+    import_run(tmp_path / "came", tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "gone")
+    assert json.loads((tmp_path / "gone" / "config.json").read_text())["architectures"] == [type(came).__name__]
+    gone = type(came).from_pretrained(tmp_path / "gone")
+    weights = gone.state_dict()
+    assert weights.keys() == came.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in came.state_dict().items())
+
+
+def test_a_head_for_pairs_alone_is_refused_where_no_class_has_it(tmp_path):
+    came = transformers.AlbertForPreTraining(transformers.AlbertConfig(**ENCODER, embedding_size=16))
+    weights = {name: value for name, value in came.state_dict().items() if not name.startswith("predictions.")}
+    came.save_pretrained(tmp_path / "came", state_dict=weights)
+    with pytest.raises(UserError, match=r"sop_classifier.classifier.weight without predictions.* no class of albert"):
+        import_run(tmp_path / "came", tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "bert"])

@@ -43,6 +43,8 @@ MODELS = {
     "camembert": ("camembert", BPE, {"tokenizer_class": "CamembertTokenizer"}, {}),
     "t5": ("t5", "spiece.model", {}, T5),
     "mt5": ("mt5", "spiece.model", {"extra_ids": 10}, T5),
+    "pegasus": ("pegasus", "spiece.model", {}, T5),
+    "pegasus-stated": ("pegasus", "spiece.model", {"mask_token": "<mask_2>", "mask_token_sent": "<mask_1>"}, T5),
     "albert": ("albert", "spiece.model", {}, ALBERT),
     "albert-cased": ("albert", "spiece.model", {"do_lower_case": False, "keep_accents": True}, ALBERT),
     "xlnet": ("xlnet", "spiece.model", {}, XLNET),
@@ -155,6 +157,77 @@ def test_settings_win_over_tokenizer_json_as_in_transformers(name, lower, stated
         assert ours.model == (tmp_path / "tokenizer.json").read_bytes()
 
 
+PREFIX, NO_PREFIX = {"add_prefix_space": True}, {"add_prefix_space": False}
+STATED = [
+    *(("gpt2", PREFIX), ("opt", PREFIX), ("roberta", PREFIX), ("bart", NO_PREFIX), ("xlm-roberta", NO_PREFIX)),
+    *(("camembert", NO_PREFIX), ("albert", NO_PREFIX), ("llama", NO_PREFIX), ("llama", {"legacy": True})),
+    *(("xlnet", {"do_lower_case": True}), ("mbart", {"src_lang": "fr_XX"}), ("xlm-roberta", {"do_lower_case": True})),
+    *((name, {"add_eos_token": True}) for name in ("gpt2", "llama", "albert", "roberta", "t5")),
+    *(("opt", {"add_bos_token": False}), ("albert", {"add_bos_token": True}), ("gpt2", {"legacy": True})),
+    *((name, {"clean_up_tokenization_spaces": True}) for name in ("gpt2", "bert")),
+    *(("roberta", {"strip_accents": True}), ("gpt2", {"do_lower_case": True})),
+]
+ODD = ["Hello World  two", "na\u00efve \u00c9", " lead", "a\nb ``x''", "don't", "x = 1", ""]
+
+
+def same_as_transformers(place: Path) -> Tokenizer:
+    """Ids, and what stands around one text and between two."""
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(place), Tokenizer(tokenizer_file(place))
+    for text in ODD:
+        assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids, text
+    around, word = ours._engine.template, ours.encode("word")
+    assert [*around.before, *word, *around.behind] == theirs("word").input_ids
+    assert [*around.before, *word, *around.between, *word, *around.behind] == theirs("word", "word").input_ids
+    return ours
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["old", "saved"])
+@pytest.mark.parametrize(("name", "stated"), STATED, ids=str)
+def test_every_setting_does_what_it_does_in_transformers(name, stated, saved, folder, tmp_path):
+    """Also where the tokenizer.json was written with another value: most classes of transformers 5 make theirs anew."""
+    given = {**MODELS[name][2], **stated}
+    if saved:
+        transformers.AutoTokenizer.from_pretrained(folder(name)).save_pretrained(tmp_path)
+        given = json.loads((tmp_path / "tokenizer_config.json").read_text()) | stated
+    for file in folder(name).iterdir():
+        if file.name == "config.json" or not saved:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(given))
+    same_as_transformers(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "olmo2", "bloom", "llama"])
+def test_parts_of_the_file_that_a_class_would_make_otherwise(kind, folder, tmp_path):
+    """GPT-2's class cuts words in its own way, whatever the file says; beside olmo2 and bloom the file alone counts."""
+    transformers.AutoTokenizer.from_pretrained(folder("gpt2")).save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    digits = {"type": "Split", "pattern": {"Regex": "[a-z]"}, "behavior": "Isolated", "invert": False}
+    described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, described["pre_tokenizer"]]}
+    described["normalizer"] = {"type": "Lowercase"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    names = {"gpt_neox": "GPTNeoXTokenizer", "bloom": "BloomTokenizerFast", "llama": "LlamaTokenizerFast"}
+    stated = PREFIX | {"tokenizer_class": names.get(kind, "GPT2Tokenizer"), "eos_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    ours = same_as_transformers(tmp_path)
+    assert (ours.model == (tmp_path / "tokenizer.json").read_bytes()) == (kind not in ("gpt2", "gpt_neox"))
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizer", None])
+def test_a_llama_that_puts_a_space_before_every_text(named, folder, tmp_path):
+    """As the tokenizer.json of Llama 2 does; the class puts none before a text that begins with one."""
+    transformers.AutoTokenizer.from_pretrained(folder("llama")).save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    steps = [{"type": "Prepend", "prepend": "\u2581"}, spaces]
+    described |= {"normalizer": {"type": "Sequence", "normalizers": steps}, "pre_tokenizer": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    stated = {"tokenizer_class": named, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({key: one for key, one in stated.items() if one}))
+    same_as_transformers(tmp_path)
+
+
 def test_xglm_ids_are_one_more_than_sentencepieces(tmp_path):
     """transformers 5 reads no model of sentencepiece for XGLM; this is what its published vocabulary is."""
     trained(tmp_path / BPE, {})
@@ -164,6 +237,33 @@ def test_xglm_ids_are_one_more_than_sentencepieces(tmp_path):
     assert ours.encode("import os, sys") == [token + 1 for token in own.encode("import os, sys")]
     assert ours.vocabulary == own.get_piece_size() + 1 + 7
     assert [ours.id_of(piece) for piece in ("<s>", "<pad>", "</s>", "<unk>")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["pegasus", "roberta", "bert"])
+def test_a_long_text_that_spells_special_tokens_is_text(name, folder):
+    """300 kB of them come out as one does, as often as it stands there."""
+    ours = Tokenizer(tokenizer_file(folder(name)))
+    unit = "a <mask_1> <mask_2> <unk_2> <s> </s> <mask> [MASK] [SEP] "
+    one, many = ours.encode(unit), ours.encode(unit * (300_000 // len(unit)))
+    assert len(one) > 10 and many.count(one[-2]) == one.count(one[-2]) * (300_000 // len(unit))
+    assert not set(many) & (set(ours.specials.values()) - {ours.specials["<unk>"]})
+
+
+@pytest.mark.parametrize(
+    ("stated", "how", "said"),
+    [
+        ({"offset": "x"}, T5, "offset: 'x' is no number of reserved ids"),
+        ({"mask_token_sent": None}, T5, "mask_token='<mask_1>' and mask_token_sent=None: two pieces wanted"),
+        ({"mask_token": "<mask_2>"}, T5, "mask_token='<mask_2>' and mask_token_sent='<mask_2>': two pieces wanted"),
+        ({}, XLNET, "<unk> wanted as its third piece, '</s>' found: not Pegasus's"),
+    ],
+)
+def test_a_pegasus_that_is_none(stated, how, said, tmp_path):
+    trained(tmp_path / "spiece.model", how)
+    (tmp_path / "config.json").write_text('{"model_type": "pegasus"}')
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match=said):
+        Tokenizer(tokenizer_file(tmp_path))
 
 
 def test_added_tokens_of_the_settings(folder, tmp_path):

@@ -96,6 +96,22 @@ def test_classes_are_those_of_transformers(run, tmp_path, name):
     torch.testing.assert_close(found, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("second", [None, 0, 1])
+def test_the_token_types_of_a_pair_are_those_of_training(run, tmp_path, second):
+    folder, config, _ = run(small("bert-base"), SEQUENCE | {"text": ["text", "other"]})
+    ids = config.tokenizer.special_ids.model_copy(update={"second_type": second})
+    config = config.model_copy(update={"tokenizer": config.tokenizer.model_copy(update={"special_ids": ids})})
+    folder.config.write_text(config.to_yaml())
+    export_run(folder.path, tmp_path / "out")
+    texts, own = ("a dog", "the old cat"), Tokenizer(folder.tokenizer, ids)
+    row = Sequences(config, own)(Record({"text": texts[0], "other": texts[1], "label": "a"}, "")).arrays
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")(*texts)
+    size = len(given.input_ids)
+    assert row["tokens"][:size].tolist() == given.input_ids and set(row["segments"][size:]) == {-1}
+    assert row["token_types"][:size].tolist() == given.get("token_type_ids", [0] * size)
+    assert max(row["token_types"]) == (1 if second is None else second)
+
+
 def test_a_policy_is_a_language_model(run, tmp_path):
     task = {"kind": "preference", "answer": ["a", "b"], "train": ["x.jsonl"], "parent": "gone"}
     folder, _, model = run({}, task)

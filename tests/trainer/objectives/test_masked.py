@@ -175,6 +175,17 @@ def test_pairs_of_short_documents(make, window, text, specials, question):
     assert set(batch["sentence_label"][2:].tolist()) <= {0, 1}
 
 
+@pytest.mark.parametrize("keys", [{"name": "masked_lm", "question": "sop"}, {"name": "unilm"}], ids=str)
+def test_a_vocabulary_without_types_changes_nothing_else(keys, make, window, text, monkeypatch):
+    """As tokenizers are that give the second text no token type of its own."""
+    objective, pair = make(64, **keys), window(text(20, 61))
+    typed = objective.apply(pair)
+    monkeypatch.setattr(objective, "vocabulary", replace(objective.vocabulary, second_type=0))
+    plain = objective.apply(pair)
+    assert typed["token_types"].any() and not plain["token_types"].any()
+    assert all(np.array_equal(plain[name], typed[name]) for name in typed if name != "token_types")
+
+
 # --- UniLM -----------------------------------------------------------------------------------------------------------
 
 
