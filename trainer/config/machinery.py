@@ -12,13 +12,15 @@ from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, Section, folder_path, key, plain_name
+from trainer.utils.schema import Count, NoTruth, Section, folder_path, key, plain_name
 
 
 class EngineConfig(Section):
     """DeepSpeed: how the work is divided and in which precision it is done."""
 
-    zero_stage: Literal[0, 1, 2, 3] | None = key(None, "ZeRO stage; null: 0 on one rank, 1 on several")
+    zero_stage: Annotated[Literal[0, 1, 2, 3] | None, NoTruth] = key(
+        None, "ZeRO stage; null: 0 on one rank, 1 on several"
+    )
     micro_batch: int | None = key(
         None, "sequences per rank and forward pass; null: all of the rank's share, 16 at most", "sequences", ge=1
     )
@@ -47,14 +49,6 @@ class EngineConfig(Section):
     deepspeed: dict[str, Any] = key(
         {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"
     )
-
-    @field_validator("zero_stage", mode="before")
-    @classmethod
-    def _no_truth(cls, value: Any) -> Any:
-        """To Python, true is 1."""
-        if isinstance(value, bool):
-            raise ValueError(f"{str(value).lower()} given, 0, 1, 2 or 3 wanted")
-        return value
 
     @model_validator(mode="after")
     def _offload_fits(self) -> EngineConfig:

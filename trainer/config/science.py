@@ -15,7 +15,7 @@ from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, Id, Ids, Paths, Section, key
+from trainer.utils.schema import Count, Id, Ids, NoTruth, Paths, Section, key
 from trainer.utils.urls import checked_urls
 
 
@@ -181,7 +181,7 @@ class SpecialIdsConfig(Section):
     decoder_start: Id | None = key(None, "what an encoder-decoder's decoder reads first", introduced=None)
     forced_bos: Id | None = key(None, "what it writes first, whatever it predicts", introduced=None)
     forced_eos: Id | None = key(None, "what it writes last, at the greatest length", introduced=None)
-    second_type: Literal[0, 1] | None = key(
+    second_type: Annotated[Literal[0, 1] | None, NoTruth] = key(
         None, "the token type of a pair's second text, where the model has types; null: 1", introduced=None
     )
 

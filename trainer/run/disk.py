@@ -14,6 +14,7 @@ from trainer.config import Config
 from trainer.utils.errors import UserError
 
 BESIDE_BYTES = 32 << 20  # records, logs, report
+NOT_ON_DISK = (Path("/proc"), Path("/sys"))  # whose folders say that root may write to them
 NEARLY = 0.8  # share of the free bytes from which on a run that fits is told of it
 
 
@@ -21,7 +22,11 @@ def require_room(config: Config, run: Path) -> None:
     """Raise UserError where the checkpoints that will lie there at once do not fit; a line where they nearly do not."""
     each, count = checkpoint_bytes(config), checkpoints_at_once(config)
     needed = max(each * count - _bytes_in(run / "checkpoints"), 0)
-    place = next(folder for folder in (run, *run.parents) if folder.is_dir())
+    place = next(one for one in (run, *run.parents) if one.exists() or one.is_symlink())
+    if not place.is_dir():
+        raise UserError(f"run.root: cannot write to {run} ({place} is no folder); choose another folder")
+    if place in NOT_ON_DISK or not os.access(place, os.W_OK):
+        raise UserError(f"run.root: cannot write to {run} ({place} takes no files); choose another folder")
     try:
         disk = os.statvfs(place)
     except OSError:  # it will be told when it is written to

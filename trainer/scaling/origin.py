@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from trainer.books.records import read_json
 from trainer.report import RunData
 
 FIRST_WEIGHTS = "first weights"  # a difference in learning, not in the scale of the loss
@@ -25,8 +24,8 @@ def origin(run_data: RunData) -> Origin:
 
 def fingerprint(run_data: RunData) -> str | None:
     """The first twelve digits of the prepared corpus's, tokenizer included; None where no attempt says it."""
-    attempts = read_json(run_data.run / "environment.json")
-    prints = [entry["data"] for entry in attempts or () if isinstance(entry, dict) and "data" in entry]
+    entries = run_data.environment if isinstance(run_data.environment, list) else []
+    prints = [entry["data"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("data"), str)]
     return prints[-1][:12] if prints else None
 
 

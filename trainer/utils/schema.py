@@ -28,6 +28,13 @@ def _ids(value: Any) -> Any:
     return (value,) if isinstance(value, int) else tuple(value) if isinstance(value, list) else value
 
 
+def _no_truth(value: Any) -> Any:
+    """To Python, true is 1 and false is 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} given, a number wanted")
+    return value
+
+
 def plain_name(value: str) -> str:
     """What can be the name of a folder anywhere. Raises ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,+-]{0,150}", value):
@@ -51,6 +58,7 @@ def folder_path(value: str) -> str:
 COUNT_WORD = r"^\s*([0-9]*\.?[0-9]+([eE][0-9]+)?)\s*([kmbtKMBT]?)\s*$"
 CountWord = Annotated[str, Field(pattern=COUNT_WORD)]
 Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | CountWord)]
+NoTruth = BeforeValidator(_no_truth)  # for a choice of numbers: Annotated[Literal[0, 1], NoTruth]
 Id = Annotated[int, Field(ge=0)]
 Ids = Annotated[tuple[Id, ...], BeforeValidator(_ids, json_schema_input_type=int | list[int])]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_paths, json_schema_input_type=str | list[str])]

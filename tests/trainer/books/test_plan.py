@@ -29,6 +29,7 @@ from trainer.books.run_length import run_steps
 from trainer.books.wire import wire
 from trainer.compose import compose
 from trainer.config import Config
+from trainer.utils.errors import UserError
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_site_prices(preset):
 
 
 def test_measured_needs_a_run(tmp_path):
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match="there is no such file"):
         measured(tmp_path)
 
 

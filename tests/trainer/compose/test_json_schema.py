@@ -137,7 +137,7 @@ def test_keys_carry_what_the_help_says() -> None:
     keys = json_schema("budget")["properties"]
     assert keys["tokens"]["description"] == "training tokens, rounded up to whole steps [tokens]"
     depth = json_schema("model")["properties"]["depth"]
-    assert depth["default"] == 4 and {"type": "integer", "minimum": 1} in depth["anyOf"]
+    assert depth["default"] == 4 and {"type": "integer", "minimum": 1, "maximum": 10_000} in depth["anyOf"]
     assert any("swish" not in one["enum"] and "silu" in one["enum"] for one in _choices("model", "activation"))
     assert any("llama-mini" in one["enum"] for one in json_schema("model")["$defs"]["defaults"]["items"]["anyOf"][:1])
 

@@ -114,7 +114,7 @@ def test_no_text():
 def test_files_that_are_no_tokenizer(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         Tokenizer(tmp_path / "none.model")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="a folder given, a file wanted"):
         Tokenizer(tmp_path)
     (tmp_path / "text.model").write_text("not a model")
     with pytest.raises(UserError, match="neither a sentencepiece model nor"):

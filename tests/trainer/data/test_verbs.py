@@ -136,4 +136,4 @@ def test_symbols_of_your_own(folder, tmp_path, make_config):
 
 def test_a_misspelt_word_after_data(capsys):
     assert main(["data", "shw", "step=3"]) == 2
-    assert capsys.readouterr().err == "isoflop: data: shw: there is show, card, verify (did you mean 'show'?)\n"
+    assert capsys.readouterr().err == "isoflop: data: shw: there is show, card, verify, clean (did you mean 'show'?)\n"

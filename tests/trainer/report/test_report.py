@@ -15,6 +15,7 @@ from trainer.books.equivalents import EQUIVALENTS_LB, KG_PER_POUND
 from trainer.cli.main import main
 from trainer.config import Config, load
 from trainer.report import append_ledger, read_run, report_attempt, write_report
+from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
 
 
@@ -46,7 +47,8 @@ def test_a_report_that_cannot_be_written_is_one_line_and_changes_no_exit_code(tm
     run = make_run(tmp_path)
     (run / "pricetag.json" / "in the way").mkdir(parents=True)
     report_attempt(run, 0)
-    told = f"isoflop: the report could not be written (Is a directory); later: isoflop report {run}\n"
+    again = command_line("report", str(run))
+    told = f"isoflop: the report could not be written (Is a directory); later: {again}\n"
     assert capsys.readouterr().err == told
     (run / "pricetag.json" / "in the way").rmdir()
     (run / "pricetag.json").rmdir()
@@ -116,7 +118,7 @@ def test_a_finished_run_is_priced_at_another_site(tmp_path, capsys, words):
 
 
 def test_not_a_run_folder(tmp_path):
-    with pytest.raises(UserError, match="not a run folder"):
+    with pytest.raises(UserError, match="no run folder"):
         write_report(tmp_path)
 
 

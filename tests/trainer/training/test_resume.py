@@ -9,7 +9,9 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +217,14 @@ def test_every_file_of_a_checkpoint_is_guarded(undisturbed: Path, tmp_path: Path
 def test_full_disk_loses_nothing_but_the_steps_since_the_last_checkpoint(isoflop: Any, tiny: list[str]) -> None:
     disk = isoflop.folder / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("this host does not let root mount a tmpfs")
+    run, steps = disk / "llama-mini-causal-text" / "full", 60
     try:
-        words = ["train", *tiny, f"run.root={disk}", "run.id=full", "checkpoint.every_steps=3"]
-        result = isoflop(*words)
-        run = disk / "llama-mini-causal-text" / "full"
+        words = ["train", *tiny, f"run.root={disk}", "run.id=full", "checkpoint.every_steps=3", f"budget.steps={steps}"]
+        with ThreadPoolExecutor() as beside:
+            beside.submit(_fill, disk, run / "checkpoints" / "step-00000003")
+            result = isoflop(*words)
         assert result.returncode == 1, result.stdout + result.stderr
         assert "could not be written (No space left on device); the last complete one: step" in result.stdout
         assert "Traceback" not in result.stderr
@@ -230,6 +234,16 @@ def test_full_disk_loses_nothing_but_the_steps_since_the_last_checkpoint(isoflop
         again = isoflop(*words)
         assert again.returncode == 0, again.stderr
         assert f"going on from {kept[-1]}" in again.stdout
-        assert sorted(losses(run)) == list(range(1, STEPS + 1))
+        assert sorted(losses(run)) == list(range(1, steps + 1))
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def _fill(disk: Path, checkpoint: Path) -> None:
+    """Leave the disk room for less than another checkpoint, once this one is there."""
+    deadline = time.monotonic() + 120
+    while not checkpoint.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    now = os.statvfs(disk)
+    size = (now.f_blocks - now.f_bfree) * now.f_frsize + (200 << 10)
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)

@@ -149,7 +149,7 @@ def test_how_an_attempt_may_end() -> None:
     assert codes(Struck(fault("steps", "HUP", "group"), "saving")) == {75}
     assert codes(Struck(fault("setup", "TERM", "launcher"), "setup")) == {143}
     assert codes(Struck(fault("setup", "TERM", "launcher"), "setup", frozen=True)) == {75, 143}
-    assert codes(Struck(fault("encoding", "disk", "cache"), "encoding")) == {2}
+    assert codes(Struck(fault("encoding", "disk", "cache"), "encoding")) == {1}
 
 
 def test_the_table_counts_where_faults_really_struck() -> None:
