@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[4]
 AT_AN_IMPORT = """
 import os, signal, sys
 place, number = sys.argv.pop(1), int(sys.argv.pop(1))
-seen = 0
+seen = float("-inf")
 
 def press(event, arguments):
     global seen
@@ -33,6 +33,7 @@ def press(event, arguments):
 
 sys.addaudithook(press)
 from trainer.__main__ import run
+seen = 0  # before that, Python itself starts
 run()
 """
 
@@ -136,7 +137,9 @@ def test_a_report_of_before_is_gone_once_a_run_goes_on(processes: int, tiny: lis
     words = [*tiny, "run.experiment=interrupts", "run.id=run", f"launch.processes={processes}"]
     assert isoflop("train", *words).returncode == 0
     assert (run / "report.html").is_file()
-    isoflop.kill_when(lambda text: "step 14/" in text, "train", f"resume={run}", "budget.steps=100000")
+    isoflop.kill_when(
+        lambda text: "step 14/" in text, "train", f"resume={run}", "budget.steps=100000", "new_science=true"
+    )
     assert not [name for name in ("report.html", "card.md", "pricetag.json") if (run / name).exists()]
 
 
