@@ -131,3 +131,10 @@ def _price(config: Config) -> tuple[float, ...]:
     engine, seconds = config.engine, step_seconds(config).value
     offloaded = engine.offload_optimizer + engine.offload_parameters
     return (offloaded, seconds or 0.0, engine.activation_checkpointing, zero_stage(config), -micro_batch(config))
+
+
+def too_large(config: Config) -> str:
+    """One line for a step that did not fit into the memory of its device."""
+    rows, planned = micro_batch(config), memory(config).total / 2**30
+    way = f"set engine.micro_batch={rows // 2}" if rows > 1 else "set engine.activation_checkpointing=true"
+    return f"engine.micro_batch: {rows} x the longest sequence does not fit ({planned:.2f} GiB planned); {way}"

@@ -8,7 +8,7 @@ from trainer.report.run_data import RunData
 from trainer.run_folder import REPORT
 from trainer.trackers import wandb_server
 from trainer.trackers.tracker import warn
-from trainer.trackers.wandb_variables import leave_to_configuration, told
+from trainer.trackers.wandb_variables import leave_to_configuration, print_unless_silent
 from trainer.utils.files import write_atomic
 
 DATA_CARD = "data_card.md"
@@ -51,7 +51,7 @@ def _publish(run_data: RunData, mode: Any) -> None:
     where = None if mode == "online" else run.settings.sync_dir
     run.finish()
     if where:
-        told(f"and its report with: {sync_line(str(where), run_data.config)}")
+        print_unless_silent(f"and its report with: {sync_line(str(where), run_data.config)}")
 
 
 def write_data_card(run_data: RunData) -> None:

@@ -120,7 +120,7 @@ def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
         site=priced.site,
         tag=tag,
         energy=read_energy(run),
-        steps=_with_own_yardsticks(read_steps(run), config),
+        steps=_drop_mismatched_baselines(read_steps(run), config),
         events=read_lines(run / "events.jsonl"),
         environment=_beside(run / "environment.json", list),
         overrides=_overrides(_beside(run / "overrides.json", list)),
@@ -129,7 +129,7 @@ def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
     )
 
 
-def _with_own_yardsticks(steps: Steps, config: Config) -> Steps:
+def _drop_mismatched_baselines(steps: Steps, config: Config) -> Steps:
     """Without the yardsticks that 0.1.0 took from all held-out text, where it measured the loss on a part of it."""
     if config.evaluation.samples is None:
         return steps

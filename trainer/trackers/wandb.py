@@ -25,7 +25,7 @@ from trainer.config import Config
 from trainer.trackers import wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext, due, warn
-from trainer.trackers.wandb_variables import group_of, leave_to_configuration, project_of, told
+from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
 
@@ -86,7 +86,7 @@ class WandbTracker:
         self._queue.put(None)
         self._worker.join(2)
         if self._worker.is_alive():
-            told(f"waiting for W&B, {self._finish_seconds:.0f} s at most")
+            print_unless_silent(f"waiting for W&B, {self._finish_seconds:.0f} s at most")
             self._worker.join(self._finish_seconds + 3)
         if self._worker.is_alive():
             self._given_up = True
@@ -114,7 +114,7 @@ class WandbTracker:
             warn(f"wandb: {_brief(error)}; the run goes on without it")
         _tear_down()
         if self._offline_folder:
-            told(f"upload to W&B with: {sync_line(self._offline_folder, self._context.config)}")
+            print_unless_silent(f"upload to W&B with: {sync_line(self._offline_folder, self._context.config)}")
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
@@ -127,7 +127,7 @@ class WandbTracker:
         if mode == "online":
             try:
                 run = self._init("online")
-                told(f"W&B run {run.url}")
+                print_unless_silent(f"W&B run {run.url}")
                 return run
             except Exception as error:  # refused key, dead server, whatever else
                 reason = _brief(error)

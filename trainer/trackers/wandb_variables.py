@@ -104,7 +104,7 @@ def notes(config: Config) -> list[str]:
     return lines
 
 
-def told(text: str) -> None:
+def print_unless_silent(text: str) -> None:
     """One line on stdout about W&B, unless WANDB_SILENT is set."""
     if not is_set("WANDB_SILENT"):
         say(text)

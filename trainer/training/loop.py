@@ -14,6 +14,7 @@ import torch
 
 from trainer.books import memory, parameters
 from trainer.books.continued import initial_line, read_lineage
+from trainer.books.fitting import too_large
 from trainer.books.layout import checkpoint_bytes, micro_batch
 from trainer.books.run_length import known_steps, warmup_steps
 from trainer.config import Config
@@ -180,8 +181,7 @@ class Trainer:
         self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(checkpoint_bytes(config)))
         stragglers = Stragglers(config.faults, world, self.metrics.event)
         self.data_watch.begin(step, manifest.get("trusted", 0) if manifest else 0)
-        engine = self.engine
-        self.watchdog = Watchdog(config, world, self.folder.path, self.attempt, lambda: world.entered + engine.passes)
+        self.watchdog = Watchdog(config, world, self.folder.path, self.attempt, self._progress)
         self.hooks: list[Hook] = [
             self.metrics,
             self.watchdog,
@@ -192,6 +192,10 @@ class Trainer:
             *hooks_of(config, self.folder.path),
         ]
 
+    def _progress(self) -> int:
+        """A number that grows as long as this rank does not hang."""
+        return self.world.entered + self.engine.passes
+
     def _dry_run(self) -> None:
         """A step on the largest batch before step 1, whose gradients are thrown away: whether it fits is known now."""
         if not self.config.engine.dry_run:
@@ -200,17 +204,10 @@ class Trainer:
         try:
             peak = self.engine.dry_run(self.loader.step(longest.first))
         except torch.OutOfMemoryError:
-            raise UserError(self._too_large()) from None
+            raise UserError(too_large(self.config)) from None
         planned = memory(self.config).total
         text = f"dry run: {peak / 2**30:.2f} GiB at the peak of a step, {planned / 2**30:.2f} GiB planned"
         self.metrics.event("dry_run", self.state.step, text, memory_peak_bytes=peak, planned_bytes=planned)
-
-    def _too_large(self) -> str:
-        """One line for a step that does not fit into the memory of this device."""
-        rows = micro_batch(self.config)
-        way = f"set engine.micro_batch={rows // 2}" if rows > 1 else "set engine.activation_checkpointing=true"
-        planned = memory(self.config).total / 2**30
-        return f"engine.micro_batch: {rows} x the longest sequence does not fit ({planned:.2f} GiB planned); {way}"
 
     def _phase(self, name: str) -> None:
         for hook in self.hooks:

@@ -73,9 +73,10 @@ def compare(groups: Sequence[Group], axis: str = "tokens") -> Comparison:
         notes.append(f"numerics differ ({values}): part of a difference may be that of the arithmetic")
     spent = [_spent(runs or list(group.runs)) for runs, group in zip(finished, groups, strict=True)]
     notes += [
-        f"{run.run.parent.name}/{run.run.name} is not drawn: it states no {axis}" for run in undrawn(groups, axis)
+        f"{run.run.parent.name}/{run.run.name} is not drawn: it states no {axis}"
+        for run in runs_without_axis(groups, axis)
     ]
-    verdicts = _verdicts(groups, scores, apart)
+    verdicts = _pairwise_results(groups, scores, apart)
     return Comparison(list(groups), different, metric, scores, spent, verdicts, notes, _loss_scales(groups))
 
 
@@ -129,12 +130,12 @@ def stating(axis: str, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return [record for record in records if is_number(record.get(axis))]
 
 
-def undrawn(groups: Sequence[Group], axis: str) -> list[RunData]:
+def runs_without_axis(groups: Sequence[Group], axis: str) -> list[RunData]:
     """The runs without a point in the picture, since no step of theirs states the axis."""
     return [run for group in groups for run in group.runs if not stating(axis, axes(run))]
 
 
-def _verdicts(
+def _pairwise_results(
     groups: Sequence[Group], scores: Sequence[Sequence[float]], apart: Sequence[Sequence[str]]
 ) -> list[Verdict]:
     """apart: of each group but the first, in what its scale differs from the first one's."""

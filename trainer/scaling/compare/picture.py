@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.report.plots import canvas, drawn, is_number, label_axes, prefixes, smooth, thin
 from trainer.report.run_data import RunData
-from trainer.scaling.compare.comparison import AXES, Comparison, axes, stating, undrawn
+from trainer.scaling.compare.comparison import AXES, Comparison, axes, runs_without_axis, stating
 from trainer.scaling.compare.groups import Group
 from trainer.utils.errors import UserError
 
@@ -41,7 +41,7 @@ def curves(found: Comparison, axis: str) -> tuple[bytes, bytes]:
     ]
     if found.metric == "bits_per_byte" and len(panels) > 1:
         panels.append((list(found.groups), "bits_per_byte"))
-    if undrawn(found.groups, axis) == [run for group in found.groups for run in group.runs]:
+    if runs_without_axis(found.groups, axis) == [run for group in found.groups for run in group.runs]:
         raise UserError(f"axis={axis}: no run states it; there is tokens, flop and seconds in every run")
     with canvas(7.2, HEIGHT * len(panels)) as (figure, first):
         first.remove()

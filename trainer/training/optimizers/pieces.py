@@ -6,6 +6,7 @@ other; other ranks have the rest of each. An optimizer that is derived from `Pie
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ class Ranks:
         return list(received.split(list(numels)))
 
 
-class PieceOptimizer(torch.optim.Optimizer):
+class PieceOptimizer(torch.optim.Optimizer, ABC):
     """An optimizer whose `update` gets the pieces of a group. `attach` says where they lie, before the first step."""
 
     def __init__(self, groups: list[dict[str, Any]], optim: OptimConfig) -> None:
@@ -108,10 +109,10 @@ class PieceOptimizer(torch.optim.Optimizer):
                         state["step"] += 1
                     self.update(group, tensor)
 
+    @abstractmethod
     def update(self, group: dict[str, Any], tensor: Tensor) -> None:
         """Change a tensor that is stepped on, and its states, in place; its gradient may be changed too. Collective
         where parameters are divided: all ranks come with their tensors in the same order, some with no piece."""
-        raise NotImplementedError
 
     def states_of(self, tensor: Tensor) -> dict[str, Tensor]:
         """The states of the shape of what is stepped on, created where there are none yet."""
