@@ -6,9 +6,8 @@ import contextlib
 import math
 import shutil
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -40,44 +39,12 @@ from trainer.training.initial_weights import known_weights
 from trainer.training.lr_schedule import expected_steps, learning_rate
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
+from trainer.training.state import Agreement, Outcome, TrainState
 from trainer.training.step_metrics import StepMetrics
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the run ended."""
-
-    status: Status
-    step: int
-    reason: str = ""
-    disk_full: bool = False  # is why it failed
-
-    @property
-    def text(self) -> str:
-        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
-
-
-@dataclass
-class TrainState:
-    """What changes while a run goes on, beside weights, optimizer and guard."""
-
-    step: int = 0  # updates made
-    best: dict[str, Any] = field(default_factory=dict)  # step, loss and bits_per_byte of the lowest held-out loss
-    evaluated_step: int | None = None  # of the last evaluation
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """What all ranks know at a step boundary."""
-
-    targets: float  # of the step
-    padding: float  # share of its positions
-    used: float  # the largest share of a measured budget that is used up
-    outcome: Outcome | None  # where any rank has a reason to end
 
 
 def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) -> Outcome:

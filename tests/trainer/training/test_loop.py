@@ -12,7 +12,8 @@ import torch
 from trainer.config import AnomaliesConfig, Config
 from trainer.training.faults.guard import Guard
 from trainer.training.hooks import Hook
-from trainer.training.loop import Outcome, Trainer, TrainState
+from trainer.training.loop import Trainer
+from trainer.training.state import Outcome, TrainState
 from trainer.utils.errors import UserError
 from trainer.utils.outcomes import Status
 
