@@ -23,6 +23,9 @@ from trainer.utils.errors import UserError, code_of
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
 
+# How often an OpenMP thread looks for work before it sleeps. On a busy host, threads that spin without a bound keep
+# each other from the cores (docs/benchmarks/threads.md).
+SPINS = "1000"
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
@@ -40,7 +43,9 @@ def work(run: Path) -> int:
         lock = folder.lock() if rank == 0 else contextlib.nullcontext()
         with lock, logged(folder, rank):
             threads = threads_of_rank(config)
-            os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is imported
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # both are read when torch is imported
+            if "OMP_WAIT_POLICY" not in os.environ:
+                os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
             import torch
 
             from trainer.training.distributed import Unconnected, join

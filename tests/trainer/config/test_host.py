@@ -112,7 +112,8 @@ def test_control_groups_of_version_1_do_too(sixteen, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
 def test_a_rank_under_taskset_computes_on_what_it_was_left(tmp_path: Path) -> None:
-    """What a plan counts with and what a rank sets, both in processes that may use one processor."""
+    """What a plan counts with and what a rank sets, both in processes that may use one processor; how long threads spin
+    is bounded where the user says nothing of it."""
     program = """
 import json, os, sys, torch
 from trainer import worker
@@ -125,12 +126,18 @@ import trainer.training.distributed as distributed
 distributed.join = lambda *_: (_ for _ in ()).throw(distributed.Unconnected("enough"))
 planned = threads(config)
 worker.work(run)
-print(json.dumps([planned, torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]]))
+spins = os.environ.get("GOMP_SPINCOUNT")
+print(json.dumps([planned, torch.get_num_threads(), os.environ["OMP_NUM_THREADS"], spins]))
 """
     one = str(min(os.sched_getaffinity(0)))
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    for stated, wanted in ((None, 1), ("2", 2)):
-        given = environment if stated is None else environment | {"OMP_NUM_THREADS": stated}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    cases: list[tuple[dict[str, str], int, str | None]] = [
+        ({}, 1, "1000"),
+        ({"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "7"}, 2, "7"),
+        ({"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "active"}, 2, None),
+    ]
+    for stated, wanted, spins in cases:
+        given = environment | stated
         command = ["taskset", "-c", one, sys.executable, "-c", program, str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True, env=given, timeout=120)
-        assert json.loads(done.stdout.splitlines()[-1]) == [wanted, wanted, str(wanted)], done.stderr
+        assert json.loads(done.stdout.splitlines()[-1]) == [wanted, wanted, str(wanted), spins], done.stderr
