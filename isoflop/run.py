@@ -139,7 +139,7 @@ class Run:
     def tokenizer(self) -> Tokenizer:
         from trainer.data import Tokenizer
 
-        return Tokenizer(self._folder.tokenizer)
+        return Tokenizer(self._folder.tokenizer, self.config.tokenizer.special_ids)
 
     @overload
     def generate(

@@ -22,7 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def words(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     root = tmp_path_factory.mktemp("python") / "runs"
-    return [*tiny, f"run.root={root}", "run.experiment=python", "run.id=one", "budget.steps=6"]
+    return [
+        *tiny,
+        f"run.root={root}",
+        "run.experiment=python",
+        "run.id=one",
+        "budget.steps=6",
+        "tokenizer.special_ids.mask=9",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,7 @@ def test_what_it_learned_is_used(run: isoflop.Run, capsys: pytest.CaptureFixture
     model = run.model()
     assert sum(one.numel() for one in model.parameters()) == run.price()["model.parameters"].planned.value
     assert not model.training and run.tokenizer.decode(run.tokenizer.encode("abc def")) == "abc def"
+    assert run.tokenizer.specials["<mask>"] == 9
     text = run.generate("abc", tokens=5, temperature=0)
     assert run.generate(["abc", "de"], tokens=5, temperature=0)[0] == text
     assert main(["generate", str(run.path), "prompt=abc", "tokens=5", "temperature=0", "--json"]) == 0

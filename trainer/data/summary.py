@@ -80,7 +80,7 @@ def verify(folder: Path, progress: Progress | None = None) -> dict[str, Any]:
 def tokenizer(config: Config, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Train (or open) a config's tokenizer, copy it to `out` if given, and say what it is; nothing is encoded."""
     file = prepare_tokenizer(config, progress)
-    opened = Tokenizer(file)
+    opened = Tokenizer(file, config.tokenizer.special_ids)
     if out is not None:
         if not out.parent.is_dir():
             raise UserError(f"out: there is no folder {out.parent}")
