@@ -16,10 +16,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1d2127; background: #fff; m
   padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 .under { color: #5b6470; margin: .2rem 0 1.4rem; }
-.tiles { display: flex; flex-wrap: wrap; gap: .8rem; }
-.tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem .9rem; min-width: 9rem; }
+section { overflow-x: auto; } .tiles { display: flex; flex-wrap: wrap; gap: .8rem; }
+.tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem .9rem; min-width: min(9rem, 38%);
+  box-sizing: border-box; }
 .tile b { display: block; font-size: 1.25rem; } .tile span { color: #5b6470; font-size: .85rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
 .plots img { width: 100%; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
   border-bottom: 1px solid #e3e6ea; vertical-align: top; } th { font-weight: 600; }
@@ -36,7 +37,9 @@ $body
 
 def html_document(title: str, under: str, sections: Mapping[str, str]) -> str:
     """A whole HTML document of sections, heading -> HTML; under '' no heading is written."""
-    body = "\n".join((f"<h2>{escape(name)}</h2>" if name else "") + html for name, html in sections.items())
+    body = "\n".join(
+        f"<section>{f'<h2>{escape(name)}</h2>' if name else ''}{html}</section>" for name, html in sections.items()
+    )
     return _DOCUMENT.substitute(title=escape(title), under=escape(under), body=body)
 
 

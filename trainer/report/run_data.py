@@ -154,4 +154,4 @@ def _beside(path: Path, kind: type) -> Any:
 def _overrides(attempts: Any) -> str:
     """Every word that was given, attempts divided by a semicolon."""
     given = [item.get("overrides") for item in attempts or () if isinstance(item, dict)]
-    return "; ".join(" ".join(map(str, words)) for words in given if isinstance(words, list))
+    return "; ".join(" ".join(map(str, words)) for words in given if isinstance(words, list) and words)
