@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kernels import compile_cache
 from kernels.attention import Alibi, AttentionSpec, Dense, PreparedMask, T5Bias, attention, prepare_mask
+from kernels.dropout import dropout
 from kernels.errors import KernelInputError
 from kernels.gated import geglu, swiglu
 from kernels.loss import LossSums, cross_entropy, linear_cross_entropy
@@ -27,6 +28,7 @@ __all__ = [
     "T5Bias",
     "attention",
     "cross_entropy",
+    "dropout",
     "geglu",
     "layer_norm",
     "linear_cross_entropy",

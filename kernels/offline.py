@@ -158,6 +158,7 @@ def compile_attention(
         "slopes_ptr": s["BIAS"] == 1, "relative_ptr": s["BIAS"] == 2 or name == "bias",
         "dense_ptr": s["BIAS"] == 3 or name == "dense",
         "k_lens_ptr": s["K_LENS"], "sink_ptr": s["SINK"], "rest_ptr": s["SINK"], "seed_ptr": s["DROPOUT"],
+        "dropout_rows_ptr": s["DROPOUT"],
         **dict.fromkeys(("q_rank_ptr", "k_rank_ptr"), bool(s["ORDER"])),
         **dict.fromkeys(
             ("q_segment_ptr", "k_segment_ptr", "q_lo_ptr", "q_hi_ptr", "k_lo_ptr", "k_hi_ptr"), s["SEGMENTS"]
@@ -176,7 +177,7 @@ def compile_attention(
             constants[argument] = 1
         elif argument in _FLOATS:
             types[argument] = "fp32"
-        elif argument == "seed_ptr":
+        elif argument in ("seed_ptr", "dropout_rows_ptr"):
             types[argument] = "*i64"
         elif argument in _FLOAT_POINTERS:
             types[argument] = "*fp32"

@@ -51,6 +51,7 @@ def attention(
     sink: Tensor | None = None,
     dropout_p: float = 0.0,
     seed: int | Tensor | None = None,
+    dropout_rows: Tensor | None = None,
     scale: float | None = None,
     return_lse: bool = False,
     backend: str = "auto",
@@ -71,7 +72,8 @@ def attention(
     softcap: scores become softcap * tanh(scores / softcap), 0 for off. sink: [H], a logit a head that takes
         probability and gives nothing.
     dropout_p, seed: dropout on the probabilities by a counter generator; the same seed gives the same mask in every
-        backend that has dropout. scale: default D ** -0.5.
+        backend that has dropout. dropout_rows: int [B], numbers that name the batch rows there, so that a row has its
+        mask wherever it stands; default 0 to B - 1. scale: default D ** -0.5.
     return_lse: also return the natural log of the softmax denominator (sink included), float32 [B, H, Sq], whose
         gradient flows back; -inf for a row that sees nothing.
     backend: "triton", "sdpa", "reference", or "auto": sdpa where it has every field asked for, else triton on a GPU,
@@ -105,6 +107,7 @@ def attention(
         sink=sink,
         dropout_p=dropout_p,
         seed=seed,
+        dropout_rows=dropout_rows,
         scale=head_dim**-0.5 if scale is None else scale,
         return_lse=return_lse,
     )
@@ -140,12 +143,14 @@ def prepare_mask(
     kv_lens: Tensor | None = None,
     order: Index | None = None,
     strict: bool = False,
+    dropout_p: float = 0.0,
     backend: str = "auto",
 ) -> PreparedMask:
     """Build once per forward pass what every layer's `attention(..., mask=...)` shares; arguments as there.
 
     q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
     shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
+    dropout_p: whether `attention` will be called with dropout, which not every backend has; its rate goes there.
     """
     check_backend("prepare_mask", backend, choice.ATTENTION)
     k_len = q_len if k_len is None else k_len
@@ -169,6 +174,8 @@ def prepare_mask(
         kv_lens=kv_lens,
         order=order,
         strict=strict,
+        dropout_p=dropout_p,
+        seed=0,
         function="prepare_mask",
     )
     like = torch.empty(0, device=device, dtype=dtype)

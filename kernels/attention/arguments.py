@@ -31,6 +31,7 @@ def build_spec(
     sink: Tensor | None = None,
     dropout_p: float = 0.0,
     seed: int | Tensor | None = None,
+    dropout_rows: Tensor | None = None,
     scale: float = 1.0,
     return_lse: bool = False,
     function: str = "attention",
@@ -65,6 +66,8 @@ def build_spec(
         raise refuse(function, "seed", "None", f"an integer, because dropout_p is {dropout_p}")
     if seed is not None:
         _check_seed(seed, function)
+    if dropout_rows is not None:
+        dropout_rows = _dropout_rows(dropout_rows, batch, device, function)
     if sink is not None:
         check_float(function, "sink", sink, device)
         if sink.dim() != 1 or (heads is not None and sink.shape[0] != heads):
@@ -83,6 +86,7 @@ def build_spec(
         sink=sink,
         dropout_p=dropout_p,
         seed=seed if dropout_p > 0.0 else None,
+        dropout_rows=dropout_rows if dropout_p > 0.0 else None,
         scale=scale,
         return_lse=return_lse,
     )
@@ -220,6 +224,14 @@ def _key_lengths(kv_lens: object, batch: int | None, device: torch.device, funct
     if lengths.dim() != 1 or (batch is not None and lengths.shape[0] not in (1, batch)):
         raise refuse(function, "kv_lens", f"of shape {shape(lengths)}", wanted)
     return lengths.to(torch.int32)
+
+
+def _dropout_rows(rows: object, batch: int | None, device: torch.device, function: str) -> Tensor:
+    wanted = f"an int tensor [{'B' if batch is None else batch}]"
+    numbers = check_integers(function, "dropout_rows", rows, device, wanted)
+    if numbers.dim() != 1 or (batch is not None and numbers.shape[0] != batch):
+        raise refuse(function, "dropout_rows", f"of shape {shape(numbers)}", wanted)
+    return numbers.to(torch.int64)
 
 
 def _check_seed(seed: object, function: str) -> None:

@@ -1,4 +1,4 @@
-"""Dropout by counter: whether a probability is kept depends on (seed, batch and head, row, column) and nothing else."""
+"""Dropout by counter: whether a probability is kept is a function of (seed, batch row and head, row, column) alone."""
 
 from __future__ import annotations
 
@@ -35,12 +35,21 @@ def threshold(dropout_p: float) -> int:
 
 
 def keep_mask(
-    seed: int | Tensor, dropout_p: float, batch: int, heads: int, q_len: int, k_len: int, device: torch.device
+    seed: int | Tensor,
+    dropout_p: float,
+    batch: int,
+    heads: int,
+    q_len: int,
+    k_len: int,
+    device: torch.device,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """bool [B, H, Sq, Sk]: counter (column // 4, row, batch * H + head, 0) gives a word to each of four columns."""
+    """bool [B, H, Sq, Sk]: counter (column // 4, row, n mod 2^32, n // 2^32) gives a word to each of four columns. n is
+    rows [B] * H + head; rows are 0 to B - 1 where they are not given."""
     key = seed.reshape(()).to(device, torch.int64) if isinstance(seed, Tensor) else torch.tensor(seed, device=device)
     group = torch.arange((k_len + 3) // 4, device=device)[None, None, None, :]
     row = torch.arange(q_len, device=device)[None, None, :, None]
-    head = torch.arange(batch * heads, device=device).view(batch, heads, 1, 1)
-    words = torch.stack(philox(key, group, row, head, torch.zeros_like(group)), dim=-1)
+    rows = torch.arange(batch, device=device) if rows is None else rows
+    head = (rows[:, None] * heads + torch.arange(heads, device=device))[:, :, None, None]
+    words = torch.stack(philox(key, group, row, head & _LOW, (head >> 32) & _LOW), dim=-1)
     return words.flatten(-2)[..., :k_len] >= threshold(dropout_p)

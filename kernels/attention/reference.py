@@ -54,7 +54,7 @@ def reference_attention(
     probabilities = weights / total
     if spec.dropout_p > 0.0:
         assert spec.seed is not None
-        keep = keep_mask(spec.seed, spec.dropout_p, batch, heads, q_len, k_len, q.device)
+        keep = keep_mask(spec.seed, spec.dropout_p, batch, heads, q_len, k_len, q.device, spec.dropout_rows)
         probabilities = probabilities * keep / (1.0 - spec.dropout_p)
     out = (probabilities @ values).transpose(1, 2).to(q.dtype)
     return out, lse.to(torch.float32) if lse.dtype != torch.float64 else lse

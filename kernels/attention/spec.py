@@ -64,6 +64,7 @@ class AttentionSpec:
     q_segments, k_segments: a query sees a key of the same segment; a negative segment sees and is seen by nothing.
     kv_lens: [B or 1], keys at and after it are invisible.
     q_order, k_order: rank in a factorization order; a key is visible if its rank is <= (`strict`: <) the query's.
+    dropout_rows: int64 [B], the numbers that stand for the batch rows in dropout's counter; None: 0 to B - 1.
     """
 
     left: int | None = None
@@ -79,6 +80,7 @@ class AttentionSpec:
     sink: Tensor | None = None
     dropout_p: float = 0.0
     seed: int | Tensor | None = None
+    dropout_rows: Tensor | None = None
     scale: float = 1.0
     return_lse: bool = False
 

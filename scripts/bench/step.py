@@ -2,6 +2,7 @@
 
     scripts/bench/step [--rounds 15] [--steps 4] [--json]
     scripts/bench/step --optim adamw muon sgd adafactor lamb lion
+    scripts/bench/step --dropout
 
 At ZeRO 0 the peer is plain PyTorch (autocast, fused AdamW, clipping); at ZeRO 1, 2 and 3 it is a plain DeepSpeed loop
 of the same stage; on two processes at ZeRO 2 it is torch's DDP with ZeroRedundancyOptimizer. Ours is everything the
@@ -10,6 +11,8 @@ rounds.
 
 With --optim, every optimizer named at ZeRO 0 on one process, beside a bare loop with torch's own (Muon with AdamW for
 all but matrices), transformers' Adafactor, or where there is none AdamW; and the bytes that each keeps.
+
+With --dropout, a bare loop of the model with dropout beside one of the same model without.
 """
 
 from __future__ import annotations
@@ -47,10 +50,14 @@ from trainer.training.step_metrics import StepMetrics
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (2, 2)]  # (ZeRO stage, processes)
 
 
-def configuration(stage: int, processes: int, optim: str = "adamw") -> Config:
-    """A decoder of 10M parameters, 2,048 tokens a step."""
+RATES = {"hidden": (0.1, 0.0), "attention": (0.0, 0.1), "both": (0.1, 0.1)}  # of --dropout
+
+
+def configuration(stage: int, processes: int, optim: str = "adamw", rates: tuple[float, float] = (0, 0)) -> Config:
+    """A decoder of 10M parameters, 2,048 tokens a step. rates: of dropout, of hidden states and of attention."""
     plain = Config().model_dump(mode="json")
     plain["model"] |= {"name": "llama-10m", "depth": 6, "width": 320, "heads": 5, "kv_heads": 5}
+    plain["model"] |= dict(zip(("dropout", "attention_dropout"), rates, strict=True))
     plain["tokenizer"]["vocabulary"] = 4096
     plain["optim"] |= {"name": optim, "batch_size": 8}
     plain["engine"] |= {"zero_stage": stage}
@@ -71,7 +78,8 @@ def micro_batches(config: Config, world: World) -> list[dict[str, np.ndarray]]:
         segments = np.zeros((rows, length), np.int32)
         targets = np.ascontiguousarray(tokens[:, 1:])
         tokens = np.ascontiguousarray(tokens[:, :-1])
-        batches.append({"tokens": tokens, "targets": targets, "segments": segments, "positions": positions})
+        batch = {"tokens": tokens, "targets": targets, "segments": segments, "positions": positions}
+        batches.append(batch | ({"samples": np.arange(rows)} if config.model.drops else {}))
     return batches
 
 
@@ -232,18 +240,7 @@ def compare(stage: int, processes: int, optim: str, rounds: int, steps: int) -> 
         ours = our_step(config, engine, world, Path(run), batches)
         bare = stage == 0 or processes > 1
         peer = bare_pytorch(config, world, batches, said) if bare else bare_deepspeed(config, world, batches)
-        times: dict[str, list[float]] = {"ours": [], "peer": []}
-        for number in range(rounds + 2):  # the first two are warm-up
-            order = [("ours", ours), ("peer", peer)]
-            for name, step in order if number % 2 else reversed(order):
-                began = time.perf_counter()
-                for _ in range(steps):
-                    step()
-                if number >= 2:
-                    times[name].append((time.perf_counter() - began) / steps * 1e3)
-    median = {name: statistics.median(values) for name, values in times.items()}
-    # Each round sets the two side by side, so that what else the machine does falls on both.
-    ratios = [a / b for a, b in zip(times["ours"], times["peer"], strict=True)]
+        timed = in_turns(ours, peer, rounds, steps)
     states = {}
     if "optimizer" in said:
         kept = sum(one.tensor.numel() * one.tensor.element_size() for one in engine.optimizer_states())
@@ -255,11 +252,40 @@ def compare(stage: int, processes: int, optim: str, rounds: int, steps: int) -> 
         "processes": processes,
         "peer": "DDP + ZeroRedundancyOptimizer" if processes > 1 else said["name"],
         "parameters": parameters(config).total,
-        "ours_ms": median["ours"],
-        "peer_ms": median["peer"],
-        "ratio": statistics.median(ratios),
+        **timed,
         "rounds": rounds,
     }
+
+
+def in_turns(ours: Callable[[], None], peer: Callable[[], None], rounds: int, steps: int) -> dict[str, float]:
+    """Medians of milliseconds per step of both, and of their ratio by rounds."""
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for number in range(rounds + 2):  # the first two are warm-up
+        order = [("ours", ours), ("peer", peer)]
+        for name, step in order if number % 2 else reversed(order):
+            began = time.perf_counter()
+            for _ in range(steps):
+                step()
+            if number >= 2:
+                times[name].append((time.perf_counter() - began) / steps * 1e3)
+    # Each round sets the two side by side, so that what else the machine does falls on both.
+    ratios = [a / b for a, b in zip(times["ours"], times["peer"], strict=True)]
+    median = {f"{name}_ms": statistics.median(values) for name, values in times.items()}
+    return {**median, "ratio": statistics.median(ratios)}
+
+
+def compare_dropout(rounds: int, steps: int) -> None:
+    """A line for each kind of dropout: a bare loop with it beside one without."""
+    torch.set_num_threads(cores())
+    world = World(0, 1, 0, torch.device("cpu"))
+    print("| dropout of | with, ms/step | without, ms/step | ratio |\n|---|---|---|---|")
+    for name, rates in RATES.items():
+        loops = []
+        for one in (rates, (0.0, 0.0)):
+            config = configuration(0, 1, rates=one)
+            loops.append(bare_pytorch(config, world, micro_batches(config, world), {}))
+        timed = in_turns(*loops, rounds, steps)
+        print(f"| {name} | {timed['ours_ms']:.1f} | {timed['peer_ms']:.1f} | **{timed['ratio']:.3f}** |", flush=True)
 
 
 def main() -> None:
@@ -268,6 +294,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="per round")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--optim", nargs="+", choices=list(OPTIMIZERS), help="each beside another implementation of it")
+    parser.add_argument("--dropout", action="store_true", help="the model with dropout beside the same without")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
@@ -276,6 +303,8 @@ def main() -> None:
         if int(os.environ.get("RANK", 0)) == 0:
             print(json.dumps(result), flush=True)
         os._exit(0)
+    if arguments.dropout:
+        return compare_dropout(arguments.rounds, arguments.steps)
     cases = [(0, 1, name) for name in arguments.optim] if arguments.optim else [(*case, "adamw") for case in CASES]
     results = []
     if not arguments.json:

@@ -198,6 +198,28 @@ def test_offsets_past_32_bits(device: str) -> None:
     torch.testing.assert_close(attention(q, k, v, causal=True, backend="triton"), expected, rtol=2e-3, atol=2e-3)
 
 
+def test_dropout_goes_by_the_number_of_a_row(device: str) -> None:
+    """A row has its mask wherever it stands in the batch, alone too, in values and gradients."""
+    q = torch.randn(3, 37, 4, 16, device=device, requires_grad=True)
+    k, v = (torch.randn(3, 37, 2, 16, device=device, requires_grad=True) for _ in range(2))
+    rows, pull = torch.tensor([5, 2**37 + 11, -1], device=device), torch.randn(3, 37, 4, 16, device=device)
+
+    def results(order: list[int], backend: str) -> list[torch.Tensor]:
+        parts = [one[order] for one in (q, k, v)]
+        numbers = rows[order]
+        out = attention(*parts, causal=True, dropout_p=0.3, seed=77, dropout_rows=numbers, backend=backend)
+        return [out, *torch.autograd.grad(out, parts, pull[order])]
+
+    whole = results([0, 1, 2], "triton")
+    for order in ([2, 0, 1], [1]):
+        assert all(torch.equal(a, b[order]) for a, b in zip(results(order, "triton"), whole, strict=True))
+    for ours, wanted in zip(whole, results([0, 1, 2], "reference"), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=2e-3, atol=2e-3)
+    usual = attention(q, k, v, dropout_p=0.3, seed=7, backend="triton")
+    named = attention(q, k, v, dropout_p=0.3, seed=7, dropout_rows=torch.arange(3, device=device), backend="triton")
+    assert torch.equal(usual, named)
+
+
 def test_opcheck(device: str) -> None:
     from kernels.attention.triton import relative_buckets
     from kernels.attention.triton.op import attention_op
@@ -205,8 +227,8 @@ def test_opcheck(device: str) -> None:
     q, k, v = (torch.randn(1, 20, 2, 16, device=device, requires_grad=True) for _ in range(3))
     table, sink = (torch.randn(*s, device=device, requires_grad=True) for s in ((8, 2), (2,)))
     buckets = relative_buckets(T5Bias(table, True, 8, 20), 20, 20, torch.device(device))
-    plain = (q, k, v, *[None] * 13, -1, 0, False, 0.0, 0.0, 0.25)
-    biased = (q, k, v, None, table, buckets, *[None] * 8, sink, None, 5, -1, False, 2.0, 0.0, 0.25)
+    plain = (q, k, v, *[None] * 14, -1, 0, False, 0.0, 0.0, 0.25)
+    biased = (q, k, v, None, table, buckets, *[None] * 8, sink, None, None, 5, -1, False, 2.0, 0.0, 0.25)
     for arguments in (plain, biased):
         torch.library.opcheck(attention_op, arguments)
 

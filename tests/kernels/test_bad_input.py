@@ -49,6 +49,7 @@ CASES: list[tuple[str, Callable[[], Any], str]] = [
     ("backend name", call(backend="tritn"), "backend is 'tritn'.*did you mean 'triton'"),
     ("seed", call(dropout_p=0.1), "seed is None, wanted an integer"),
     ("seed kind", call(dropout_p=0.1, seed=1.5), "seed is 1.5, wanted an integer"),
+    ("dropout rows", call(dropout_p=0.1, seed=1, dropout_rows=torch.arange(7)), r"dropout_rows is of shape \[7\], wanted"),
     ("dropout", call(dropout_p=1.0, seed=1), "dropout_p is 1.0, wanted a probability"),
     ("cu_seqlens order", lambda: attention(*[t(1, 6, 1, 8)] * 3, cu_seqlens=torch.tensor([0, 4, 3, 6])), r"cu_seqlens is \[0, 4, 3, 6\], wanted ascending"),
     ("cu_seqlens end", lambda: attention(*[t(1, 6, 1, 8)] * 3, cu_seqlens=torch.tensor([0, 4])), r"cu_seqlens is \[0, 4\].*\(6\)"),

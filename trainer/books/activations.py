@@ -131,6 +131,8 @@ def _block(stack: _Pass) -> int:
     width, hidden = model.width, model.ffn_channels
     copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else 2  # of the norms' outputs
     kept = ACTIVATIONS[model.activation].saved + (3 if model.gated else 1)  # its result is the next layer's input
+    if model.dropout_inside and model.hidden_rate and not model.gated and not ACTIVATIONS[model.activation].saved:
+        kept += 1  # the backward pass of the activation needs its result, and the next layer reads what is left of it
     norms = 2 * _norm(stack) - (FP32 * width if model.parallel else 0)  # both norms of a parallel block read the same
     total = tokens * (norms + low * (copies * width + kept * hidden))
     total += _attention(stack, stack.tokens)
@@ -153,6 +155,8 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     square = tokens * keys
     if stack.composed:
         total += square * model.heads * (FP32 + (low if stack.cast else 0))
+        if model.attention_rate:  # a byte a mask, and the probabilities before it
+            total += square * model.heads * (1 + FP32)
         return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
     if fused or (not across and model.position in ("alibi", "buckets")):  # no mask, or one for all layers

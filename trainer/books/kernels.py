@@ -24,8 +24,10 @@ def _choice() -> Any:
 
 choice = _choice()
 
-# What models ask of `kernels.attention` beyond what every backend has: nothing (tests/trainer/books/test_backends.py).
-ATTENTION_FIELDS: tuple[str, ...] = ()
+
+def attention_fields(config: Config) -> tuple[str, ...]:
+    """What the model asks of `kernels.attention` beyond what every backend has."""
+    return ("dropout_p",) if config.model.attention_rate else ()
 
 
 def device(config: Config) -> str:
@@ -36,7 +38,7 @@ def device(config: Config) -> str:
 
 def attention(config: Config) -> str:
     """The backend of attention."""
-    return str(choice.attention_backend(config.kernels.attention, device(config), ATTENTION_FIELDS).backend)
+    return str(choice.attention_backend(config.kernels.attention, device(config), attention_fields(config)).backend)
 
 
 def norm(config: Config) -> str:

@@ -11,6 +11,7 @@ from trainer.books.calibration import Calibration, read_calibration
 from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.continued import parents_price
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
+from trainer.books.dropout import dropout_line
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.layout import world_size
@@ -76,7 +77,12 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
-    lines = (None if fitted.available is None else fitted.text, unused_rows(config), parents_price(config))
+    lines = (
+        None if fitted.available is None else fitted.text,
+        unused_rows(config),
+        dropout_line(config),
+        parents_price(config),
+    )
     notes = tuple(line for line in lines if line is not None)
     return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes, fitted.to_json())
 

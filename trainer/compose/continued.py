@@ -17,6 +17,7 @@ from trainer.compose.parent import Parent, file_digest, find_parent
 from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE
 from trainer.config import Config, InitConfig, ModelConfig, SpecialIdsConfig, TokenizerConfig
+from trainer.config.model import DROPOUT
 from trainer.config.tokenizer_file import with_rows
 from trainer.utils.errors import UserError
 
@@ -24,11 +25,12 @@ KEY, TAKEN_OVER = "init", ("model", "objective", "tokenizer")
 ROWS = "model.vocabulary"
 LENGTH = "data.sequence_length"
 # Keys of the model that leave the weights what they are: names and first weights, the reach of attention, how far
-# rotary positions turn, and the weight of a loss.
+# rotary positions turn, the weight of a loss, and dropout.
 FREE = {
     *("name", "vocabulary", "max_length", "init", "init_std", "init_residual", "generator_weight"),
     *("window", "global_every", "rotary_base", "rotary_base_local"),
     *("rotary_scaling", "rotary_factor", "rotary_original_length"),
+    *DROPOUT,
 }
 
 

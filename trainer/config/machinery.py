@@ -69,6 +69,7 @@ class KernelsConfig(Section):
     loss: Literal["auto", "triton", "chunked", "torch", "reference"] = key(
         "auto", "of the output layer with its loss; triton and chunked never hold all logits"
     )
+    dropout: Literal["auto", "triton", "torch", "reference"] = key("auto", "of dropout", introduced="auto")
 
     @property
     def need_gpu(self) -> list[str]:

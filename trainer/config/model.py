@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
+from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, key, plain_name
+
+PAPER = "paper"
+DROPOUT = ("dropout", "attention_dropout", "dropout_inside", "paper_dropout", "paper_attention_dropout")  # keys of it
+
+
+def _rate(value: Any) -> Any:
+    """A share that is dropped. Raises ValueError."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != PAPER and not (number and 0 <= value < 1):
+        near = nearest(value, [PAPER]) if isinstance(value, str) else ""
+        raise ValueError(f"{value!r} given, a number from 0 to below 1, or {PAPER}, wanted{near}")
+    return value
+
+
+Rate = Annotated[
+    float | Literal["paper"],
+    BeforeValidator(_rate, json_schema_input_type=Annotated[float, Field(ge=0, lt=1)] | Literal["paper"]),
+]
 
 
 @with_keys
@@ -118,6 +137,28 @@ class ModelConfig(Choosing):
     init_std: float = key(0.02, "standard deviation of the initial weights (init=normal)", gt=0)
     init_residual: bool = key(True, "divide it by sqrt(2 depth) for the projections into the residual stream (GPT-2)")
 
+    # Dropout.
+    dropout: Rate = key(
+        0.0,
+        "share of the hidden states that is dropped, of embeddings and of every branch; paper: model.paper_dropout",
+        introduced=0.0,
+    )
+    attention_dropout: Rate = key(
+        0.0,
+        "share of the attention probabilities that is dropped; paper: model.paper_attention_dropout",
+        introduced=0.0,
+    )
+    dropout_inside: bool = key(
+        False, "drop also inside of the feed-forward and at the end of a stack (T5, XLNet)", introduced=False
+    )
+    paper_dropout: float | None = key(
+        None, "the share that the paper drops of hidden states; null: not stated", ge=0, lt=1, introduced=None
+    )
+    paper_attention_dropout: float | None = key(
+        None, "the share that the paper drops of attention probabilities; null: not stated", ge=0, lt=1,
+        introduced=None,
+    )  # fmt: skip
+
     # Scaling of the width.
     mup_base_width: int | None = key(
         None, "muP: the width that it starts from, where all is as without it; null: standard parametrization",
@@ -132,6 +173,38 @@ class ModelConfig(Choosing):
     @classmethod
     def _plain_name(cls, value: str) -> str:
         return plain_name(value)
+
+    @property
+    def hidden_rate(self) -> float:
+        """Of the hidden states that are dropped; `paper` is what the paper states, and 0 where it states nothing."""
+        return (self.paper_dropout or 0.0) if self.dropout == PAPER else float(self.dropout)
+
+    @property
+    def attention_rate(self) -> float:
+        """Of the attention probabilities that are dropped, likewise."""
+        return (
+            (self.paper_attention_dropout or 0.0) if self.attention_dropout == PAPER else float(self.attention_dropout)
+        )
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped in training."""
+        return self.hidden_rate > 0 or self.attention_rate > 0
+
+    @property
+    def stated_rates(self) -> tuple[float | None, float | None]:
+        """Of hidden states and of attention probabilities what the run drops or, where it drops nothing, the paper."""
+        if self.drops:
+            return self.hidden_rate, self.attention_rate
+        return self.paper_dropout, self.paper_attention_dropout
+
+    @property
+    def settled(self) -> ModelConfig:
+        """As the outcome depends on it: dropout by its rates, whoever stated them."""
+        rates = {"dropout": self.hidden_rate, "attention_dropout": self.attention_rate}
+        inside = self.dropout_inside and self.hidden_rate > 0
+        stated = {"paper_dropout": None, "paper_attention_dropout": None}
+        return self.model_copy(update={**rates, **stated, "dropout_inside": inside})
 
     @property
     def base_width(self) -> int:

@@ -111,6 +111,11 @@ class Config(Section):
         if self.task.kind is not None and self.init.given:
             wrong.append("init: begins pre-training anew; isoflop finetune <run> task=... tunes the weights of a run")
         wrong += self._ranks_and_batch()
+        if self.model.attention_rate and self.kernels.attention == "sdpa":
+            wrong.append(
+                "kernels.attention: sdpa has no dropout that is a function of the sample, model.attention_dropout is "
+                f"{self.model.attention_dropout}; choose auto, triton or reference"
+            )
         if self.model.mup_base_width is not None and OPTIMIZERS[self.optim.name].mup_power is None:
             known = ", ".join(name for name, one in OPTIMIZERS.items() if one.mup_power is not None)
             wrong.append(f"optim.name: muP is not worked out for {self.optim.name}; it is for {known}")
@@ -235,12 +240,16 @@ class Config(Section):
             f"{name}.{key}": f"{name}.{line}" for name, group in groups.items() for key, line in group.unread.items()
         }
 
+    @property
+    def _settled(self) -> Config:
+        return self.model_copy(update={"model": self.model.settled})
+
     def science(self) -> dict[str, Any]:
         """The part that decides the outcome, as plain data. Pre-training does not speak of tasks, nor a run from random
         weights of others."""
         silent = {"task"} if self.task.kind is None else set()
         silent |= set() if self.init.given else {"init"}
-        return self._wherever(self.model_dump(mode="json", include=set(SCIENCE) - silent))
+        return self._wherever(self._settled.model_dump(mode="json", include=set(SCIENCE) - silent))
 
     def _wherever(self, science: dict[str, Any]) -> dict[str, Any]:
         """Of the run that this one begins from, its weights and tokenizer by their content, not by where they lie."""
@@ -254,7 +263,7 @@ class Config(Section):
     def science_hash(self) -> str:
         """Identity of the experiment: 12 hex digits over the science groups, without keys that change nothing yet."""
         groups = self.science().keys()
-        science = self._wherever({name: part for name, part in identity(self).items() if name in groups})
+        science = self._wherever({name: part for name, part in identity(self._settled).items() if name in groups})
         if self.packs_texts:  # true stood for texts end to end, until documents were kept apart there
             science["data"]["boundaries"] = "apart" if self.data.boundaries else True
         text = json.dumps(science, sort_keys=True, separators=(",", ":"))

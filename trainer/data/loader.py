@@ -69,12 +69,24 @@ class StepLoader:
     Every rank yields the same number of micro-batches of the same shape; where it has fewer samples the rest are blank.
     """
 
-    def __init__(self, samples: Examples, *, batch_size: int, micro_batch: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        samples: Examples,
+        *,
+        batch_size: int,
+        micro_batch: int,
+        rank: int,
+        world_size: int,
+        numbered: bool = False,
+    ) -> None:
+        """numbered: batches have `samples` too, int64 [B], or [B, rows] where a sample is several: a row's number in
+        the run, -1 where it is blank."""
         share = -(-batch_size // world_size)
         self.samples, self.batch_size, self.micro_batch = samples, batch_size, micro_batch
         self.begin = min(rank * share, batch_size)
         self.end = min(self.begin + share, batch_size)
         self.micro_batches = -(-share // micro_batch)
+        self.numbered = numbered
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of one step."""
@@ -88,18 +100,26 @@ class StepLoader:
     def _micro_batch(self, start: int, stop: int, first: int) -> Batch:
         """Samples start..stop-1 and blanks behind them; `first` is a sample of the same step."""
         if start >= stop:
-            template = self.samples.batch(first, first + 1)
+            template = self._samples(first, first + 1)
             return {
                 name: np.repeat(row, self.micro_batch, axis=0)
                 for name, row in blank(template, self.samples.pad).items()
             }
-        batch = self.samples.batch(start, stop)
+        batch = self._samples(start, stop)
         missing = self.micro_batch - (stop - start)
         if missing:
             row = blank({name: array[:1] for name, array in batch.items()}, self.samples.pad)
             batch = {
                 name: np.concatenate([array, np.repeat(row[name], missing, axis=0)]) for name, array in batch.items()
             }
+        return batch
+
+    def _samples(self, start: int, stop: int) -> Batch:
+        batch = self.samples.batch(start, stop)
+        if self.numbered:
+            rows = batch["tokens"].shape[:-1]
+            several = int(np.prod(rows[1:], dtype=np.int64))
+            batch["samples"] = np.arange(start * several, stop * several).reshape(rows)
         return batch
 
     def steps(self, first: int, last: int | None = None, workers: int = 1) -> Generator[StepBatch, None, None]:

@@ -18,6 +18,8 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.data.usage import DataUsage
 from trainer.objectives import NO_TARGET, PADDING, Batch, Packed, Texts, Window, objective
 
+NO_SAMPLE = -1  # the number of a row that is blank
+
 
 @dataclass(frozen=True)
 class SampleRange:
@@ -141,5 +143,5 @@ def check(prepared: Prepared, config: Config) -> None:
 def blank(batch: Batch, pad: int) -> Batch:
     """A batch of the same shapes with nothing to learn: padding and no targets."""
     fill = {"tokens": pad, "source_tokens": pad, "segments": PADDING, "source_segments": PADDING}
-    fill |= {"targets": NO_TARGET, "sentence_label": NO_TARGET}
+    fill |= {"targets": NO_TARGET, "sentence_label": NO_TARGET, "samples": NO_SAMPLE}
     return {name: np.full_like(array, fill.get(name, 0)) for name, array in batch.items()}

@@ -9,6 +9,7 @@ from trainer.hub.family import Entry, Family, both
 from trainer.hub.table import (
     ACTIVATION,
     Always,
+    Dropouts,
     Fields,
     Given,
     HasTensor,
@@ -91,6 +92,7 @@ def _table(*, activation: str = "gelu", epsilon: float = 1e-12, types: int = 2) 
         Key("norm_epsilon", "layer_norm_eps", epsilon),
         Key("token_types", "type_vocab_size", types),
         Key("tied", "tie_word_embeddings", True),
+        Dropouts(("hidden_dropout_prob",), ("attention_probs_dropout_prob",)),
         Written("init_std", "initializer_range"),
     )
 

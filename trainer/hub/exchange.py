@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from trainer.config.model import ModelConfig
+from trainer.config.model import DROPOUT, ModelConfig
 from trainer.hub.bert import ELECTRA, electra_discriminator_entries
 from trainer.hub.fairseq import BART, MBART
 from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
@@ -23,7 +23,7 @@ from trainer.hub.table import read_table, write_table
 from trainer.utils.errors import UserError
 
 # What config.json does not say: names, initial weights and training.
-_NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight"}
+_NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight", *DROPOUT}
 
 
 # Keys of an imported config.json that are of that file, not of the model.

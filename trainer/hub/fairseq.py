@@ -8,7 +8,20 @@ from typing import Any
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import Shaped
-from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Only, Several, Table, Value, Written, sizes
+from trainer.hub.table import (
+    ACTIVATION,
+    Always,
+    Dropouts,
+    Fields,
+    Given,
+    Key,
+    Only,
+    Several,
+    Table,
+    Value,
+    Written,
+    sizes,
+)
 
 ATTENTION = (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "output"))
 COMMON = {"gated": False, "norm": "layernorm", "norm_epsilon": 1e-5, "position_offset": 2, "bias": True}
@@ -56,6 +69,7 @@ OPT_TABLE = (
     Key("activation", "activation_function", "relu", ACTIVATION),
     Key("norm_position", "do_layer_norm_before", True, _PreNorm()),
     Key("tied", "tie_word_embeddings", True),
+    Dropouts(("dropout",), ("attention_dropout",)),
     Written("init_std", "init_std"),
 )
 
@@ -94,6 +108,7 @@ XGLM_TABLE = (
     Key("activation", "activation_function", "gelu", ACTIVATION),
     Key("embedding_scale", "scale_embedding", True),
     Key("tied", "tie_word_embeddings", True),
+    Dropouts(("dropout",), ("attention_dropout",)),
     Written("init_std", "init_std"),
 )
 
@@ -141,6 +156,7 @@ def _bart_table(norm_position: str) -> Table:
         Key("embedding_scale", "scale_embedding", False),
         Key("tied", "tie_word_embeddings", True),
         Several(_read_head_bias),
+        Dropouts(("dropout",), ("attention_dropout",)),
         Written("init_std", "init_std"),
     )
 

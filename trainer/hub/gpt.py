@@ -11,6 +11,7 @@ from trainer.hub.layouts import TRANSPOSED, ByHead
 from trainer.hub.table import (
     ACTIVATION,
     Always,
+    Dropouts,
     Fields,
     Given,
     Key,
@@ -40,6 +41,7 @@ def _gpt_table(norm_position: str, places: int) -> Table:
         Key("max_length", "n_positions", places),
         Key("norm_epsilon", "layer_norm_epsilon", 1e-5),
         Key("tied", "tie_word_embeddings", True),
+        Dropouts(("resid_pdrop", "embd_pdrop"), ("attn_pdrop",)),
         Written("init_std", "initializer_range"),
     )
 
@@ -138,6 +140,7 @@ NEOX_TABLE = (
     Key("norm_epsilon", "layer_norm_eps", 1e-5),
     Key("parallel", "use_parallel_residual", True),
     Key("tied", "tie_word_embeddings", False),
+    Dropouts(("hidden_dropout",), ("attention_dropout",)),
     Written("init_std", "initializer_range"),
 )
 
@@ -186,6 +189,7 @@ BLOOM_TABLE = (
     Several(lambda given: {"ffn_width": _usual_hidden(given.fields)}),
     Key("norm_epsilon", "layer_norm_epsilon", 1e-5),
     Key("tied", "tie_word_embeddings", True),
+    Dropouts(("hidden_dropout",), ("attention_dropout",)),
     Written("init_std", "initializer_range"),
 )
 

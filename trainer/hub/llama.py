@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
-from trainer.hub.table import ACTIVATION, ROTARY, Always, Key, Only, Table, Written, sizes
+from trainer.hub.table import ACTIVATION, ROTARY, Always, Dropouts, Key, Only, Table, Written, sizes
 
 
 def _table(*, epsilon: float, head_size_written: bool) -> Table:
@@ -22,6 +22,7 @@ def _table(*, epsilon: float, head_size_written: bool) -> Table:
         Key("norm_epsilon", "rms_norm_eps", epsilon),
         ROTARY,
         Key("tied", "tie_word_embeddings", False),
+        Dropouts((), ("attention_dropout",)),
         Written("init_std", "initializer_range"),
     )
 

@@ -9,6 +9,7 @@ from trainer.hub.family import Entry, Family, both
 from trainer.hub.table import (
     ACTIVATION,
     Always,
+    Dropouts,
     Fields,
     Given,
     Key,
@@ -94,6 +95,7 @@ TABLE = (
     Key("norm_epsilon", "norm_eps", 1e-5),
     Key("tied", "tie_word_embeddings", True),
     Several(_read_head, lambda model: {"classifier_activation": ACTIVATION.write(model.activation)}),
+    Dropouts(("embedding_dropout", "mlp_dropout"), ("attention_dropout",)),
     Written("init_std", "initializer_range"),
 )
 

@@ -8,7 +8,7 @@ import torch
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
-from trainer.hub.table import ACTIVATION, Always, Fields, Given, Key, Several, Table, yes_or_no
+from trainer.hub.table import ACTIVATION, Always, Dropouts, Fields, Given, Key, Several, Table, yes_or_no
 from trainer.utils.errors import UserError
 
 ATTENTION = (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output"))
@@ -65,6 +65,7 @@ def _write_tied_of_mt5(model: ModelConfig) -> Fields:
 
 
 ALWAYS = {"family": "encoder_decoder", "norm": "rmsnorm", "position": "buckets", "attention_scale": 1.0, "bias": False}
+ALWAYS |= {"dropout_inside": True}
 
 
 def _table(projection: str, write_tied: Callable[[ModelConfig], Fields] = _write_tied) -> Table:
@@ -80,6 +81,7 @@ def _table(projection: str, write_tied: Callable[[ModelConfig], Fields] = _write
         Key("norm_epsilon", "layer_norm_epsilon", 1e-6),
         Key("relative_buckets", "relative_attention_num_buckets", 32),
         Key("relative_distance", "relative_attention_max_distance", 128),
+        Dropouts(("dropout_rate",), ("dropout_rate",)),
         Several(_read_tied, write_tied),
     )
 

@@ -162,6 +162,28 @@ class Written(Row):
 
 
 @dataclass(frozen=True)
+class Dropouts(Row):
+    """The rates of dropout that config.json states, by their keys; of several keys for one rate the first is read.
+
+    Written is what the run drops or, where it drops nothing, what its paper states; nothing where nothing is stated.
+    """
+
+    hidden: tuple[str, ...]
+    attention: tuple[str, ...]
+
+    def read(self, given: Given) -> Fields:
+        keys = {"paper_dropout": self.hidden, "paper_attention_dropout": self.attention}
+        stated = {ours: rate(given.config, theirs[0]) for ours, theirs in keys.items() if theirs}
+        return {ours: value for ours, value in stated.items() if value is not None}
+
+    def write(self, model: ModelConfig) -> Fields:
+        of = zip(
+            (self.attention, self.hidden), reversed(model.stated_rates), strict=True
+        )  # one key for both is hidden's
+        return {key: value for keys, value in of if value is not None for key in keys}
+
+
+@dataclass(frozen=True)
 class Always(Row):
     """Keys of ours that every model of the type has."""
 
@@ -234,6 +256,14 @@ def number(config: Json, key: str, default: float | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
         raise UserError(f"config.json: {key}={value!r}: a number above 0 wanted")
     return float(value)
+
+
+def rate(config: Json, key: str) -> float | None:
+    """A share that is dropped, null where none is stated. Raises UserError for anything else."""
+    value = config.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1):
+        raise UserError(f"config.json: {key}={value!r}: a number from 0 to below 1 wanted")
+    return None if value is None else float(value)
 
 
 def yes_or_no(key: str, value: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import Shaped
-from trainer.hub.table import ACTIVATION, Always, Key, Only, Written, sizes
+from trainer.hub.table import ACTIVATION, Always, Dropouts, Key, Only, Written, sizes
 
 BIASES = (
     ("r_w_bias", "content_bias"),
@@ -21,12 +21,13 @@ TABLE = (
     Only({"attn_type": "bi"}, written=True),
     Only({"untie_r": True, "bi_data": False, "clamp_len": -1, "same_length": False}),
     Always({"family": "encoder", "gated": False, "norm": "layernorm", "norm_position": "post", "position": "relative"}),
-    Always({"two_stream": True, "bias": True, "head_bias": True}),
+    Always({"two_stream": True, "bias": True, "head_bias": True, "dropout_inside": True}),
     *sizes("vocab_size", "d_model", "n_layer", "n_head", "d_inner"),
     Key("head_size", "d_head", lambda fields: fields["width"] // fields["heads"]),
     Key("activation", "ff_activation", "gelu", ACTIVATION),
     Key("norm_epsilon", "layer_norm_eps", 1e-12),
     Key("tied", "tie_word_embeddings", True),
+    Dropouts(("dropout",), ("dropout",)),
     Written("init_std", "initializer_range"),
 )
 

@@ -6,6 +6,7 @@ from trainer.config import Config
 from trainer.config.model import ModelConfig
 from trainer.models.backends import use_kernels
 from trainer.models.decoder import Decoder
+from trainer.models.dropout import use_dropout
 from trainer.models.encoder import Encoder
 from trainer.models.encoder_decoder import EncoderDecoder
 from trainer.models.initialization import initialize
@@ -56,6 +57,7 @@ def build(config: Config) -> Model | PreferenceModel:
     else:
         model = _pretrained(config)
     use_kernels(model, config.kernels)
+    use_dropout(model, config.seed, config.kernels.dropout)
     return model
 
 

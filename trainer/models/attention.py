@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kernels import Dense, PreparedMask, attention, rotary
 from trainer.config.model import ModelConfig
 from trainer.models.cache import LayerCache
+from trainer.models.dropout import Dropout, Site, dropped
 from trainer.models.initialization import InitialStds
 from trainer.models.norms import RMSNorm
 from trainer.models.parts import Linear
@@ -28,6 +29,7 @@ class Context(NamedTuple):
     distances: Tensor | None = None  # sinusoids of the relative positions, [keys + queries, width] (XLNet)
     other_type: Tensor | None = None  # [B, queries, keys], whether a key is of another token type (XLNet)
     memory: LayerCache | None = None  # of this block, where text is written token by token
+    dropout: Dropout | None = None  # at this block's depth, in training
 
     def mask(self, local: bool) -> PreparedMask:
         return self.masks[1] if local and self.masks[1] is not None else self.masks[0]
@@ -37,6 +39,7 @@ class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023)."""
 
     rotary_backend = "auto"  # backend of rotary positions
+    site: Site = "attention"  # of its dropout
 
     def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False) -> None:
         super().__init__()
@@ -83,16 +86,29 @@ class Attention(nn.Module):
             query, key = (rotary(part, *angles, backend=self.rotary_backend) for part in (query, key))
         if context.memory is not None:
             key, value = context.memory.extend(key, value)
-        return self.mix(query, key, value, context.mask(self.local), context.backend)
+        return self.mix(query, key, value, context.mask(self.local), context)
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: PreparedMask, backend: str) -> Tensor:
-        mixed = attention(query, key, value, mask=mask, scale=self.scale, backend=backend)
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: PreparedMask,
+        context: Context,
+        bias: Dense | None = None,
+    ) -> Tensor:
+        """Values mixed by the scores and this layer's own bias, and projected back: [B, Sq, width]."""
+        drop = context.dropout
+        options = {} if drop is None else drop.of_attention(self.site)
+        mixed = attention(query, key, value, mask=mask, bias=bias, scale=self.scale, backend=context.backend, **options)
         assert isinstance(mixed, Tensor)
-        return self.output(mixed.flatten(-2))
+        return dropped(self.output(mixed.flatten(-2)), drop, self.site)
 
 
 class CrossAttention(Attention):
     """Attention from the decoder to the encoder's hidden states, without positions."""
+
+    site: Site = "cross_attention"
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         assert context.source is not None and context.source_mask is not None
@@ -103,7 +119,7 @@ class CrossAttention(Attention):
             key, value = self.keys_and_values(context.source)
         if memory is not None:
             memory.source = key, value
-        return self.mix(self.queries(x), key, value, context.source_mask, context.backend)
+        return self.mix(self.queries(x), key, value, context.source_mask, context)
 
 
 class RelativeAttention(Attention):
@@ -137,12 +153,7 @@ class RelativeAttention(Attention):
             by_type = torch.einsum("bihd,thd->bhit", of_type, self.types.to(query.dtype))
             bias = bias + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
         bias = bias * self.channels**-0.5
-        mask = context.mask(self.local)
-        mixed = attention(
-            of_content, key, value, mask=mask, bias=Dense(bias), scale=self.scale, backend=context.backend
-        )
-        assert isinstance(mixed, Tensor)
-        return self.output(mixed.flatten(-2))
+        return self.mix(of_content, key, value, context.mask(self.local), context, Dense(bias))
 
 
 def _shifted(scores: Tensor, keys: int) -> Tensor:

@@ -35,15 +35,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width]; `keys_from` [B, Sk, width]: another stream to take keys and values from, in place of x."""
+        drop = context.dropout
         if keys_from is not None and self.order == "pre":
             keys_from = self.attention_norm(keys_from)
         if self.parallel:  # Black et al. 2022, section 2.1
             mixed = self.attention(self.attention_norm(x), context, keys_from)
-            return x + mixed + self.feed_forward(self.feed_forward_norm(x))
+            return x + mixed + self.feed_forward(self.feed_forward_norm(x), drop)
         steps: list[Step] = [(self.attention_norm, lambda y: self.attention(y, context, keys_from))]
         if self.cross:
             steps.append((self.cross_norm, lambda y: self.cross_attention(y, context)))
-        steps.append((self.feed_forward_norm, self.feed_forward))
+        steps.append((self.feed_forward_norm, lambda y: self.feed_forward(y, drop)))
         return RESIDUAL[self.order](x, steps)
 
 

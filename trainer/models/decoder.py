@@ -13,7 +13,7 @@ from trainer.models.stack import Stack, places
 class Decoder(Stack, Backbone):
     """The backbone of causal language models (Radford et al. 2019; Touvron et al. 2023)."""
 
-    inputs = ("tokens", "positions", "segments", "order")
+    inputs = ("tokens", "positions", "segments", "order", "samples")
 
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         """`vocabulary` rows in the embedding, `max_length` positions in the table where it is learned."""
@@ -26,12 +26,15 @@ class Decoder(Stack, Backbone):
         segments: Tensor | None = None,
         order: Tensor | None = None,
         cache: Cache | None = None,
+        samples: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the last norm, [B, S, width]; tokens, positions, segments and order are [B, S].
 
         order: a token sees those of at most its own rank, in place of causality; so a prefix of one rank sees itself.
         cache: of the tokens before these, which are added to it.
+        samples: [B], the numbers of the rows, by which dropout goes in training.
         """
         positions = places(tokens) if positions is None else positions
-        x = self.embed(tokens, positions)
-        return self.run(x, self.context(x, positions, segments, order, cache=cache), cache)
+        drop = self.dropping(samples)
+        x = self.embed(tokens, positions, drop=drop)
+        return self.run(x, self.context(x, positions, segments, order, cache=cache, drop=drop), cache)

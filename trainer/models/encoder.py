@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
+from trainer.models.dropout import Dropout, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.model import Backbone
 from trainer.models.parts import computing_dtype
@@ -21,7 +22,7 @@ from trainer.models.stack import Stack, places
 class Encoder(Stack, Backbone):
     """A bidirectional transformer (Devlin et al. 2019), with XLNet's second stream where the model has one."""
 
-    inputs = ("tokens", "positions", "segments", "token_types", "order")
+    inputs = ("tokens", "positions", "segments", "token_types", "order", "samples")
 
     def __init__(
         self,
@@ -34,6 +35,8 @@ class Encoder(Stack, Backbone):
     ) -> None:
         """As `Stack`."""
         super().__init__(config, vocabulary, max_length, causal=False, embedded_by=embedded_by, backend=backend)
+        if embedded_by is not None:
+            self.tower = "generator"
         self.query_start = nn.Parameter(torch.empty(config.width)) if config.two_stream else None
         self.stds = {"query_start": initial_stds(config).other}
 
@@ -44,17 +47,20 @@ class Encoder(Stack, Backbone):
         segments: Tensor | None = None,
         token_types: Tensor | None = None,
         order: Tensor | None = None,
+        samples: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the last block, [B, S, width]; all arguments are [B, S].
 
         order: a token sees those of at most its own rank only (UniLM, Dong et al. 2019); with two streams, the
-        factorization order, and the hidden states are those of the query stream.
+        factorization order, and the hidden states are those of the query stream. samples: [B], the numbers of the rows,
+        by which dropout goes in training.
         """
         positions = places(tokens) if positions is None else positions
         if order is not None and self.query_start is not None:
-            return self.two_streams(tokens, positions, segments, order, token_types)[0]
-        x = self.embed(tokens, positions, token_types)
-        context = self.context(x, positions, segments, order)
+            return self.two_streams(tokens, positions, segments, order, token_types, samples=samples)[0]
+        drop = self.dropping(samples)
+        x = self.embed(tokens, positions, token_types, drop)
+        context = self.context(x, positions, segments, order, drop=drop)
         if self.config.position == "relative":
             context = self._with_distances(context, x, 0, token_types)
         return self.run(x, context)
@@ -67,17 +73,19 @@ class Encoder(Stack, Backbone):
         order: Tensor,
         token_types: Tensor | None = None,
         memory: Sequence[Tensor] | None = None,
+        samples: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """The query stream [B, S, width], which knows a token's place and not its content (Yang et al. 2019, 2.3).
 
         Also the input of every block, which the next segment may take as `memory`: [B, M, width] each, no gradient.
         """
         assert self.query_start is not None
-        content = self.embed(tokens, positions, token_types)
-        query = self.query_start.to(content.dtype).expand_as(content)
+        drops = (self.dropping(samples), self.dropping(samples, "query"))
+        content = self.embed(tokens, positions, token_types, drops[0])
+        query = dropped(self.query_start.to(content.dtype).expand_as(content), drops[1], "embedding")
         contexts = [
-            self._two_stream_context(content, positions, segments, order, token_types, memory, strict)
-            for strict in (False, True)
+            self._two_stream_context(content, positions, segments, order, token_types, memory, strict, drop)
+            for strict, drop in zip((False, True), drops, strict=True)
         ]
         inputs = []
         for layer in range(self.depth):
@@ -85,7 +93,7 @@ class Encoder(Stack, Backbone):
             keys = content if memory is None else torch.cat((memory[layer].to(content.dtype), content), dim=1)
             query = self.block(layer, query, contexts[1], keys)
             content = self.block(layer, content, contexts[0], None if memory is None else keys)
-        return self.norm(query), inputs
+        return self.finish(query, drops[1]), inputs
 
     def _two_stream_context(
         self,
@@ -96,9 +104,10 @@ class Encoder(Stack, Backbone):
         token_types: Tensor | None,
         memory: Sequence[Tensor] | None,
         strict: bool,
+        drop: Dropout | None,
     ) -> Context:
         if memory is None:
-            context, remembered = self.context(x, positions, segments, order, strict=strict), 0
+            context, remembered = self.context(x, positions, segments, order, strict=strict, drop=drop), 0
         else:  # what is remembered comes before all ranks, and belongs to the first document
             remembered = memory[0].shape[1]
             before = order.new_full((order.shape[0], remembered), int(torch.iinfo(torch.int32).min))
@@ -111,9 +120,10 @@ class Encoder(Stack, Backbone):
                 segments=(own, torch.cat((torch.zeros_like(before, dtype=own.dtype), own), dim=1)),
                 order=(order, torch.cat((before, order), dim=1)),
                 strict=strict,
+                dropout_p=0.0 if drop is None else drop.rates.attention,
                 backend=self.backend,
             )
-            context = Context((mask, None), None, self.backend)
+            context = Context((mask, None), None, self.backend, dropout=drop)
         return self._with_distances(context, x, remembered, token_types)
 
     def _with_distances(self, context: Context, x: Tensor, remembered: int, token_types: Tensor | None) -> Context:

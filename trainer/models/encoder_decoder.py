@@ -16,7 +16,7 @@ from trainer.models.stack import Stack, places
 class EncoderDecoder(Backbone):
     """Reads the source in both directions and the target from left to right (Vaswani et al. 2017)."""
 
-    inputs = ("source_tokens", "source_positions", "source_segments", "tokens", "positions", "segments")
+    inputs = ("source_tokens", "source_positions", "source_segments", "tokens", "positions", "segments", "samples")
 
     def __init__(self, config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto") -> None:
         super().__init__()
@@ -24,6 +24,7 @@ class EncoderDecoder(Backbone):
         self.encoder = Stack(config, vocabulary, max_length, causal=False, backend=backend)
         tokens = self.encoder.tokens
         self.decoder = Stack(config, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend)
+        self.decoder.tower = "decoder"
 
     @property
     def tokens(self) -> Embedding:  # type: ignore[override]
@@ -44,11 +45,18 @@ class EncoderDecoder(Backbone):
     def recompute(self, value: bool) -> None:
         self.encoder.recompute = self.decoder.recompute = value
 
-    def encode(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        samples: Tensor | None = None,
+    ) -> Tensor:
         """The encoder's output, [B, source length, width]."""
         positions = places(tokens) if positions is None else positions
-        x = self.encoder.embed(tokens, positions)
-        return self.encoder.run(x, self.encoder.context(x, positions, segments))
+        drop = self.encoder.dropping(samples)
+        x = self.encoder.embed(tokens, positions, drop=drop)
+        return self.encoder.run(x, self.encoder.context(x, positions, segments, drop=drop))
 
     def decode(
         self,
@@ -58,6 +66,7 @@ class EncoderDecoder(Backbone):
         segments: Tensor | None = None,
         source_segments: Tensor | None = None,
         cache: Cache | None = None,
+        samples: Tensor | None = None,
     ) -> Tensor:
         """The decoder's hidden states [B, S, width] over an encoded source [B, source length, width].
 
@@ -65,7 +74,8 @@ class EncoderDecoder(Backbone):
         cache: of the decoder tokens before these, which are added to it, and of the source.
         """
         positions = places(tokens) if positions is None else positions
-        x = self.decoder.embed(tokens, positions)
+        drop = self.decoder.dropping(samples)
+        x = self.decoder.embed(tokens, positions, drop=drop)
         pair = None
         if source_segments is not None:
             pair = (torch.zeros_like(tokens) if segments is None else segments, source_segments)
@@ -75,9 +85,10 @@ class EncoderDecoder(Backbone):
             device=x.device,
             dtype=computing_dtype(x),
             segments=pair,
+            dropout_p=0.0 if drop is None else drop.rates.attention,
             backend=self.backend,
         )
-        context = self.decoder.context(x, positions, segments, cache=cache)
+        context = self.decoder.context(x, positions, segments, cache=cache, drop=drop)
         return self.decoder.run(x, context._replace(source=source, source_mask=mask), cache)
 
     def forward(
@@ -88,7 +99,11 @@ class EncoderDecoder(Backbone):
         source_segments: Tensor | None = None,
         positions: Tensor | None = None,
         segments: Tensor | None = None,
+        samples: Tensor | None = None,
     ) -> Tensor:
-        """The decoder's hidden states [B, S, width] over the source, which is read first."""
-        source = self.encode(source_tokens, source_positions, source_segments)
-        return self.decode(source, tokens, positions, segments, source_segments)
+        """The decoder's hidden states [B, S, width] over the source, which is read first.
+
+        samples: [B], the numbers of the rows, by which dropout goes in training.
+        """
+        source = self.encode(source_tokens, source_positions, source_segments, samples)
+        return self.decode(source, tokens, positions, segments, source_segments, samples=samples)

@@ -18,8 +18,8 @@ Output = tuple[Tensor, Tensor, dict[str, Tensor]]  # sum of the loss (fp32), num
 class Backbone(nn.Module):
     """From tokens to hidden states, whatever is predicted from those.
 
-    `forward` takes the tensors of a batch that are named in `inputs`, [B, S] each, and returns the hidden states after
-    the last norm, [B, S, width].
+    `forward` takes the tensors of a batch that are named in `inputs`, [B, S] each but `samples` [B], and returns the
+    hidden states after the last norm, [B, S, width].
     """
 
     inputs: ClassVar[tuple[str, ...]]
@@ -85,7 +85,7 @@ class Model(NamedAsStored):
         read = {name: batch[name] for name in self.backbone.inputs if name in batch}
         if tokens.dim() == 2:
             return self.backbone(tokens=tokens, **read)
-        rows = {name: value.flatten(0, -2) for name, value in read.items()}
+        rows = {name: value.flatten(0, tokens.dim() - 2) for name, value in read.items()}
         return self.backbone(tokens=tokens.flatten(0, -2), **rows).unflatten(0, tokens.shape[:-1])
 
     def logits(

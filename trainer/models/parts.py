@@ -11,6 +11,7 @@ from kernels import choice, linear_cross_entropy
 from trainer.config.model import ModelConfig
 from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
+from trainer.models.dropout import Dropout, dropped
 from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, token_loss
 from trainer.models.norms import norm
@@ -102,13 +103,20 @@ class FeedForward(nn.Module):
         self.gate = Linear(width, hidden, bias=config.bias, std=std.up) if config.gated else None
         self.up = Linear(width, hidden, bias=config.bias, std=std.up)
         self.down = Linear(hidden, width, bias=config.bias, std=std.down)
+        self.dropout_inside = config.dropout_inside
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, drop: Dropout | None = None) -> Tensor:
+        hidden = self._hidden(x)
+        if self.dropout_inside:
+            hidden = dropped(hidden, drop, "hidden")
+        return dropped(self.down(hidden), drop, "feed_forward")
+
+    def _hidden(self, x: Tensor) -> Tensor:
         if self.gate is None:
-            return self.down(self.activation(self.up(x)))
+            return self.activation(self.up(x))
         if self.gated is None:
-            return self.down(self.activation(self.gate(x)) * self.up(x))
-        return self.down(self.gated(self.gate(x), self.up(x), backend=self.backend))
+            return self.activation(self.gate(x)) * self.up(x)
+        return self.gated(self.gate(x), self.up(x), backend=self.backend)
 
 
 class HeadTransform(nn.Module):

@@ -32,6 +32,12 @@ class PreferenceModel(NamedAsStored):
     def recompute(self, value: bool) -> None:
         self.policy.recompute = value
 
+    def train(self, mode: bool = True) -> PreferenceModel:
+        """The reference is what the weights were, without dropout."""
+        super().train(mode)
+        self.reference.eval()
+        return self
+
     def margins(self, answers: Tensor, **batch: Tensor) -> Tensor:
         """[B]: log-likelihood of chosen over rejected, beyond the reference's, in nats."""
         rows = {name: value.flatten(0, 1) for name, value in batch.items()}
@@ -48,8 +54,12 @@ class PreferenceModel(NamedAsStored):
         return loss, count, {**sums, "margin": (margin * (targets >= 0)).sum().detach()}
 
 
-def answer_likelihood(model: Model, answers: Tensor, tokens: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
-    """[B]: log-probability in nats of the answers' tokens [B, S] that are not -100, each from those before it, fp32."""
-    logits = model.logits(tokens, positions, segments).float()
+def answer_likelihood(
+    model: Model, answers: Tensor, tokens: Tensor, positions: Tensor, segments: Tensor, samples: Tensor | None = None
+) -> Tensor:
+    """[B]: log-probability in nats of the answers' tokens [B, S] that are not -100, each from those before it, fp32.
+
+    samples: [B], the numbers of the rows, by which dropout goes in training."""
+    logits = model.logits(tokens, positions, segments, samples=samples).float()
     each = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=NOT_A_TARGET, reduction="none")
     return -each.view(answers.shape).sum(dim=1)

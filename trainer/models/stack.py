@@ -12,6 +12,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.cache import Cache, seen_before
+from trainer.models.dropout import Dropout, Rates, Tower, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import Embedding, Linear, computing_dtype
@@ -20,6 +21,8 @@ from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
 
 class Stack(nn.Module):
     """Tokens in, residual stream out: [B, S] -> [B, S, width]."""
+
+    tower: Tower = "main"  # of its dropout
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Stack(nn.Module):
         self.config, self.causal, self.backend = config, causal, backend
         self.depth = depth or config.depth
         self.recompute = False  # activation checkpointing; the engine sets it
+        self.dropout = Rates.of(config)
         std = initial_stds(config)
         self._embedding(config, vocabulary, max_length, tokens, embedded_by)
         factorised = config.embedding_channels != config.width
@@ -79,7 +83,13 @@ class Stack(nn.Module):
         self.token_types = Embedding(config.token_types, columns, std=std) if config.token_types else None
         self.embedding_norm = norm(config, columns) if config.embedding_norm else None
 
-    def embed(self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+    def dropping(self, samples: Tensor | None, tower: Tower | None = None) -> Dropout | None:
+        """The dropout of this forward pass over the rows of these numbers [B], if there is any."""
+        return self.dropout.begin(self, tower or self.tower, samples)
+
+    def embed(
+        self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None, drop: Dropout | None = None
+    ) -> Tensor:
         """Tokens [B, S] with their positions and types, normalised, as the blocks take them: [B, S, width]."""
         config, x = self.config, self.tokens(tokens)
         first, last = (self.projection, None) if config.embedding_projection == "tokens" else (None, self.projection)
@@ -95,6 +105,7 @@ class Stack(nn.Module):
             x = x + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
+        x = dropped(x, drop, "embedding")
         return x if last is None else last(x)
 
     def context(
@@ -106,12 +117,14 @@ class Stack(nn.Module):
         *,
         strict: bool = False,
         cache: Cache | None = None,
+        drop: Dropout | None = None,
     ) -> Context:
         """What the blocks share: who sees whom, and the angles of rotary positions.
 
         segments [B, S]: tokens of different segments do not see each other; a negative segment is padding.
         order [B, S]: a token sees those of at most (`strict`: less than) its own rank, in place of causality.
         cache: what was read before x, and that x is read now; x sees it, as far as it is of the same segment.
+        drop: dropout of this pass.
         """
         config, length = self.config, x.shape[1]
         before = 0 if cache is None else cache.length
@@ -134,6 +147,7 @@ class Stack(nn.Module):
                 segments=own,
                 order=order,
                 strict=strict,
+                dropout_p=0.0 if drop is None else drop.rates.attention,
                 backend=self.backend,
             )
 
@@ -143,7 +157,8 @@ class Stack(nn.Module):
             everywhere = rotary_angles(positions, config, config.rotary_base)
             base = config.rotary_base_local
             rotary = (everywhere, everywhere if base is None else rotary_angles(positions, config, base))
-        return Context((mask(None), mask(config.window) if local else None), rotary, self.backend)
+        masks = (mask(None), mask(config.window) if local else None)
+        return Context(masks, rotary, self.backend, dropout=drop)
 
     def _bias(self) -> Alibi | T5Bias | None:
         config = self.config
@@ -157,10 +172,17 @@ class Stack(nn.Module):
         """All blocks and the last norm."""
         for layer in range(self.depth):
             x = self.block(layer, x, context if cache is None else context._replace(memory=cache.layers[layer]))
-        return self.norm(x)
+        return self.finish(x, context.dropout)
+
+    def finish(self, x: Tensor, drop: Dropout | None) -> Tensor:
+        """What follows the last block: a norm and, in T5 and XLNet, dropout."""
+        x = self.norm(x)
+        return dropped(x, drop, "output") if self.config.dropout_inside else x
 
     def block(self, layer: int, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         block = self.blocks[layer % len(self.blocks)]
+        if context.dropout is not None:
+            context = context._replace(dropout=context.dropout.at(layer + 1))
         if self.recompute and self.training:
             return checkpoint(block, x, context, keys_from, use_reentrant=False)
         return block(x, context, keys_from)

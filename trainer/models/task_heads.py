@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from trainer.config import Config
 from trainer.config.model import ModelConfig
+from trainer.models.dropout import Rates, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, pair_loss
 from trainer.models.model import Head, Output
@@ -17,6 +18,8 @@ from trainer.models.parts import Linear
 class PooledHead(Head):
     """`task.outputs` numbers a row, from the hidden state of one token: the first of an encoder, the last of other
     models.
+
+    Dropout is on what the last matrix reads, as there.
 
     As in transformers: a decoder's head is one matrix (Radford et al. 2018, section 3.2), an encoder's is BERT's pooler
     and a matrix (Devlin et al. 2019, section 3), with a pooler of its own where pre-training had none.
@@ -28,6 +31,7 @@ class PooledHead(Head):
         alone = self.family == "decoder"
         self.dense = None if alone else linear(config.model, config.model.width)
         self.output = output(config, bias=not alone)
+        self.dropout = Rates.of(config.model)
 
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
         """[..., outputs], fp32."""
@@ -38,7 +42,8 @@ class PooledHead(Head):
             pooled = hidden_states.take_along_dim(last[..., None, None], dim=-2).squeeze(-2)
         if self.dense is not None:
             pooled = torch.tanh(self.dense(pooled))
-        return self.output(pooled).float()
+        drop = self.dropout.begin(self, "head", batch.get("samples"))
+        return self.output(dropped(pooled, drop, "output")).float()
 
 
 class SequenceClassifier(PooledHead):
@@ -57,10 +62,12 @@ class TokenClassifier(Head):
         super().__init__()
         self.task = config.task
         self.output = output(config)
+        self.dropout = Rates.of(config.model)
 
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
         """[B, S, outputs], fp32."""
-        return self.output(hidden_states).float()
+        drop = self.dropout.begin(self, "head", batch.get("samples"))
+        return self.output(dropped(hidden_states, drop, "output")).float()
 
     def forward(self, hidden_states: Tensor, targets: Tensor, **batch: Tensor) -> Output:
         """As SequenceClassifier, over all words."""
@@ -77,7 +84,7 @@ class QuestionAnswering(TokenClassifier):
     def logits(self, hidden_states: Tensor, **batch: Tensor) -> Tensor:
         """[B, S, 2], fp32; very low where no answer can be, by `inside` [B, S], 1 in the context and at <s>."""
         nowhere = (batch["inside"] == 0)[..., None]
-        return super().logits(hidden_states).masked_fill(nowhere, torch.finfo(torch.float32).min)
+        return super().logits(hidden_states, **batch).masked_fill(nowhere, torch.finfo(torch.float32).min)
 
     def forward(self, hidden_states: Tensor, targets: Tensor, **batch: Tensor) -> Output:
         """As SequenceClassifier, over first and last tokens."""

@@ -13,12 +13,14 @@ from trainer.config import (
     TokenizerConfig,
     TrackerConfig,
 )
+from trainer.config.model import DROPOUT, PAPER
 from trainer.descriptions.trackers import TRACKERS
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, classes, longest, open_task
 from trainer.utils.errors import UserError
 
 ROUND = 8  # rows are a multiple of so many tokens long: what tensor cores take whole
+MODEL = {"dropout": PAPER, "attention_dropout": PAPER}
 OPTIM = {"lr": 5e-4, "schedule": "linear", "min_lr_ratio": 0.0, "weight_decay": 0.01}
 EPOCHS = 3  # of a tuning run without a budget (Devlin et al. 2019, appendix A.3: 2 to 4)
 
@@ -35,7 +37,9 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
         raise UserError(f"{parent.path}: has no tokenizer, so that no text can be read for it")
     base = before.model_copy(
         update={
-            "model": before.model.model_copy(update={"vocabulary": before.vocabulary, "max_length": before.max_length}),
+            "model": before.model.model_copy(
+                update=MODEL | {"vocabulary": before.vocabulary, "max_length": before.max_length}
+            ),
             "data": before.data.model_copy(update={"stages": ()}),
             "tokenizer": TokenizerConfig(
                 path=str(parent.tokenizer.absolute()), special_ids=before.tokenizer.special_ids
@@ -67,8 +71,8 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
 def _same_weights(parent: Config, config: Config) -> None:
     """Raise UserError where a key of the model is changed whose weights shall come from the parent."""
     changed = differences(parent.model.model_dump(), config.model.model_dump())
-    if config.model.position != "learned":
-        changed.pop("max_length", None)
+    free = (*DROPOUT, *(() if config.model.position == "learned" else ("max_length",)))
+    changed = {key: values for key, values in changed.items() if key not in free}
     if changed and config.task.begins_from_parent:
         key, (before, now) = next(iter(changed.items()))
         raise UserError(f"model.{key}: {now!r} given, the parent's weights are of {before!r}")

@@ -101,6 +101,7 @@ class Trainer:
             micro_batch=micro_batch(self.config),
             rank=self.world.rank,
             world_size=self.world.size,
+            numbered=self.config.model.drops,
         )
 
     def _setup_metrics(self, checkpoint: Checkpoint | None, damage: list[str]) -> None:

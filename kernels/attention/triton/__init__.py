@@ -25,6 +25,9 @@ def triton_attention(
     seed = spec.seed
     if isinstance(seed, int):
         seed = torch.full((1,), seed, dtype=torch.int64, device=device)
+    rows = spec.dropout_rows
+    if seed is not None and rows is None:
+        rows = torch.arange(q.shape[0], device=device)
     out, lse = attention_op(
         q,
         k,
@@ -42,6 +45,7 @@ def triton_attention(
         _rows(spec.k_order),
         spec.sink,
         None if seed is None else seed.to(device, torch.int64).reshape(1),
+        rows,
         NO_BOUND if spec.left is None else spec.left,
         NO_BOUND if spec.right is None else spec.right,
         spec.strict,

@@ -63,7 +63,7 @@ def _walk_keys(
     dq, rest, q, dout, lse, delta, start, stop, row0, rows,
     k_base, stride_kn, stride_kd, v_base, stride_vn, stride_vd, dim,
     slope, relative_ptr, dense_ptr, dense_row, dense_col,
-    q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, head_number,
+    q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, number,
     q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
     HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
@@ -92,7 +92,7 @@ def _walk_keys(
             )  # fmt: skip
         keep = True
         if DROPOUT:
-            keep = kept(seed, row0, first, head_number, threshold, BLOCK_M, BLOCK_N)
+            keep = kept(seed, row0, first, number, threshold, BLOCK_M, BLOCK_N)
         _, dbiased, dscaled = score_gradient(
             products, dp, lse[:, None], delta[:, None], keep, seen, rows[:, None], cols[None, :],
             slope, relative_ptr, dense_ptr, dense_row, dense_col, q_len, k_len, scale, softcap, keep_scale,
@@ -108,7 +108,7 @@ def _walk_keys(
 def attention_dq(
     q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, dq_ptr, rest_ptr,
     slopes_ptr, relative_ptr, dense_ptr, q_segment_ptr, k_segment_ptr, q_lo_ptr, q_hi_ptr, k_lens_ptr,
-    q_rank_ptr, k_rank_ptr, seed_ptr,
+    q_rank_ptr, k_rank_ptr, seed_ptr, dropout_rows_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
     stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
     stride_dqb, stride_dqm, stride_dqh, stride_dqd,
@@ -165,8 +165,10 @@ def attention_dq(
         k_rank_ptr += batch * stride_k_rank
         q_rank = tl.load(q_rank_ptr + batch * stride_q_rank + rows, mask=rows < q_len, other=0)[:, None]
     seed = 0
+    number = 0
     if DROPOUT:
         seed = tl.load(seed_ptr)
+        number = tl.load(dropout_rows_ptr + batch) * heads + head
 
     last_row = tl.minimum(row0 + BLOCK_M, q_len) - 1
     lo, hi = key_range(
@@ -190,7 +192,7 @@ def attention_dq(
                 dq, rest, q, dout, lse, delta, start, stop, row0, rows,
                 k_base, stride_kn, stride_kd, v_base, stride_vn, stride_vd, dim,
                 slope, relative_ptr, dense_ptr, stride_dense_m, stride_dense_n,
-                q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, head_number,
+                q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, number,
                 q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
                 HEAD_DIM, BLOCK_M, BLOCK_N, HAS_LEFT, HAS_RIGHT, BIAS, SEGMENTS,
                 ORDER, SOFTCAP, SINK, DROPOUT, PRECISION, WIDE, span != 1,
@@ -208,7 +210,7 @@ def _walk_queries(
     dk, dv, k, v, start, stop, col0, cols,
     q_base, stride_qm, stride_qd, dout_base, stride_gm, stride_gd, lse_ptr, delta_ptr, dim,
     slope, relative_ptr, dense_ptr, dense_row, dense_col,
-    k_segment, q_segment_ptr, k_rank, q_rank_ptr, seed, threshold, head_number,
+    k_segment, q_segment_ptr, k_rank, q_rank_ptr, seed, threshold, number,
     q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
     HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
@@ -243,7 +245,7 @@ def _walk_queries(
             )  # fmt: skip
         keep = True
         if DROPOUT:
-            keep = tl.trans(kept(seed, first, col0, head_number, threshold, BLOCK_M, BLOCK_N))
+            keep = tl.trans(kept(seed, first, col0, number, threshold, BLOCK_M, BLOCK_N))
         dropped, _, dscaled = score_gradient(
             products, dp, lse[None, :], delta[None, :], keep, seen, rows[None, :], cols[:, None],
             slope, relative_ptr, dense_ptr, dense_row, dense_col, q_len, k_len, scale, softcap, keep_scale,
@@ -260,7 +262,7 @@ def _walk_queries(
 def attention_dkdv(
     q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
     slopes_ptr, relative_ptr, dense_ptr, q_segment_ptr, k_segment_ptr, k_lo_ptr, k_hi_ptr, k_lens_ptr,
-    q_rank_ptr, k_rank_ptr, seed_ptr,
+    q_rank_ptr, k_rank_ptr, seed_ptr, dropout_rows_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
     stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
     stride_dkb, stride_dkn, stride_dkh, stride_dkd, stride_dvb, stride_dvn, stride_dvh, stride_dvd,
@@ -343,7 +345,9 @@ def attention_dkdv(
     dv = tl.zeros([BLOCK_N, BLOCK_D], dtype=tl.float32)
     for member in range(GROUPS):
         head = kv_head * GROUPS + member
-        head_number = (batch * heads + head).to(tl.int32)
+        number = 0
+        if DROPOUT:
+            number = tl.load(dropout_rows_ptr + batch) * heads + head
         statistics = (batch * heads + head) * q_len
         slope = 0.0
         relative_head = relative_ptr
@@ -368,7 +372,7 @@ def attention_dkdv(
                     dout_ptr + batch * stride_gb + head * stride_gh, stride_gm, stride_gd,
                     lse_ptr + statistics, delta_ptr + statistics, dim,
                     slope, relative_head, dense_head, stride_dense_m, stride_dense_n,
-                    k_segment, q_segment_ptr, k_rank, q_rank_ptr, seed, threshold, head_number,
+                    k_segment, q_segment_ptr, k_rank, q_rank_ptr, seed, threshold, number,
                     q_len, k_len, k_end, left, right, scale, softcap, keep_scale,
                     HEAD_DIM, BLOCK_M, BLOCK_N, HAS_LEFT, HAS_RIGHT, BIAS, SEGMENTS,
                     ORDER, SOFTCAP, DROPOUT, PRECISION, WIDE, DK, DV, span != 1,

@@ -15,7 +15,7 @@ from kernels.attention.triton.tile import kept, lanes, load_rows, score_gradient
 @triton.jit
 def _biased_gradient(
     batch, head, row0, col0, q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, relative_ptr, dense_ptr,
-    q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed,
+    q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed, dropout_rows_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
     stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
     stride_dense_b, stride_dense_h, stride_dense_m, stride_dense_n,
@@ -71,7 +71,8 @@ def _biased_gradient(
     )  # fmt: skip
     keep = True
     if DROPOUT:
-        keep = kept(seed, row0, col0, (batch * heads + head).to(tl.int32), threshold, BLOCK_M, BLOCK_N)
+        number = tl.load(dropout_rows_ptr + batch) * heads + head
+        keep = kept(seed, row0, col0, number, threshold, BLOCK_M, BLOCK_N)
     if BIAS == 2:
         relative_ptr += head * (q_len + k_len - 1)
     if BIAS == 3:
@@ -87,7 +88,7 @@ def _biased_gradient(
 @triton.jit
 def attention_table_gradient(
     q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, relative_ptr, bucket_ptr, partial_ptr,
-    q_segment_ptr, k_segment_ptr, q_lo_ptr, q_hi_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed_ptr,
+    q_segment_ptr, k_segment_ptr, q_lo_ptr, q_hi_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed_ptr, dropout_rows_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
     stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
     stride_q_segment, stride_k_segment, stride_k_lens, stride_q_rank, stride_k_rank,
@@ -137,7 +138,7 @@ def attention_table_gradient(
         if touches:
             gradient += _biased_gradient(
                 batch, head, row0, col0, q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, relative_ptr, None,
-                q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed,
+                q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed, dropout_rows_ptr,
                 stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
                 stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
                 0, 0, 0, 0, stride_q_segment, stride_k_segment, stride_k_lens, stride_q_rank, stride_k_rank,
@@ -158,7 +159,7 @@ def attention_table_gradient(
 @triton.jit
 def attention_dense_gradient(
     q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, dense_ptr, partial_ptr,
-    q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed_ptr,
+    q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed_ptr, dropout_rows_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
     stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
     stride_dense_b, stride_dense_h, stride_dense_m, stride_dense_n,
@@ -198,7 +199,7 @@ def attention_dense_gradient(
         head = (own_head + number % summed_heads).to(tl.int64)
         gradient += _biased_gradient(
             batch, head, row0, col0, q_ptr, k_ptr, v_ptr, dout_ptr, lse_ptr, delta_ptr, None, dense_ptr,
-            q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed,
+            q_segment_ptr, k_segment_ptr, k_lens_ptr, q_rank_ptr, k_rank_ptr, seed, dropout_rows_ptr,
             stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
             stride_vb, stride_vn, stride_vh, stride_vd, stride_gb, stride_gm, stride_gh, stride_gd,
             stride_dense_b, stride_dense_h, stride_dense_m, stride_dense_n,

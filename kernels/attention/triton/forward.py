@@ -68,7 +68,7 @@ def _walk(
     acc, peak, total, q, start, stop, row0, rows,
     k_base, stride_kn, stride_kd, v_base, stride_vn, stride_vd, dim,
     slope, relative_ptr, dense_ptr, dense_row, dense_col,
-    q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, head_number,
+    q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, number,
     q_len, k_len, k_end, left, right, scale, softcap,
     HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr, BIAS: tl.constexpr, SEGMENTS: tl.constexpr,
@@ -107,7 +107,7 @@ def _walk(
         shrink = tl.exp2(peak - safe_peak)
         total = total * shrink + tl.sum(p, 1)
         if DROPOUT:
-            keep = kept(seed, row0, first, head_number, threshold, BLOCK_M, BLOCK_N)
+            keep = kept(seed, row0, first, number, threshold, BLOCK_M, BLOCK_N)
             p = tl.where(keep, p, 0.0)
         acc = acc * shrink[:, None]
         acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
@@ -119,7 +119,7 @@ def _walk(
 def attention_forward(
     q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr,
     slopes_ptr, relative_ptr, dense_ptr, q_segment_ptr, k_segment_ptr, q_lo_ptr, q_hi_ptr, k_lens_ptr,
-    q_rank_ptr, k_rank_ptr, sink_ptr, seed_ptr,
+    q_rank_ptr, k_rank_ptr, sink_ptr, seed_ptr, dropout_rows_ptr,
     stride_qb, stride_qm, stride_qh, stride_qd, stride_kb, stride_kn, stride_kh, stride_kd,
     stride_vb, stride_vn, stride_vh, stride_vd, stride_ob, stride_om, stride_oh, stride_od,
     stride_slopes, stride_dense_b, stride_dense_h, stride_dense_m, stride_dense_n,
@@ -169,8 +169,10 @@ def attention_forward(
         k_rank_ptr += batch * stride_k_rank
         q_rank = tl.load(q_rank_ptr + batch * stride_q_rank + rows, mask=rows < q_len, other=0)[:, None]
     seed = 0
+    number = 0
     if DROPOUT:
         seed = tl.load(seed_ptr)
+        number = tl.load(dropout_rows_ptr + batch) * heads + head
 
     peak = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
     total = tl.zeros([BLOCK_M], dtype=tl.float32)
@@ -202,7 +204,7 @@ def attention_forward(
                 acc, peak, total, q, start, stop, row0, rows,
                 k_base, stride_kn, stride_kd, v_base, stride_vn, stride_vd, dim,
                 slope, relative_ptr, dense_ptr, stride_dense_m, stride_dense_n,
-                q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, head_number,
+                q_segment, k_segment_ptr, q_rank, k_rank_ptr, seed, threshold, number,
                 q_len, k_len, k_end, left, right, scale, softcap,
                 HEAD_DIM, BLOCK_M, BLOCK_N, HAS_LEFT, HAS_RIGHT, BIAS, SEGMENTS,
                 ORDER, SOFTCAP, DROPOUT, PRECISION, WIDE, span != 1,

@@ -46,14 +46,14 @@ class Arguments:
         q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
         dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
         k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
-        sink: Tensor | None, seed: Tensor | None, left: int, right: int, strict: bool, softcap: float,
-        dropout_p: float, scale: float,
+        sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
+        softcap: float, dropout_p: float, scale: float,
     ) -> None:  # fmt: skip
         self.q, self.k, self.v = q, k, v
         self.slopes, self.table, self.buckets, self.dense = slopes, table, buckets, dense
         self.q_segments, self.k_segments, self.q_reach, self.k_reach = q_segments, k_segments, q_reach, k_reach
         self.kv_lens, self.q_order, self.k_order = kv_lens, q_order, k_order
-        self.sink, self.seed = sink, seed
+        self.sink, self.seed, self.dropout_rows = sink, seed, dropout_rows
         self.left, self.right, self.strict = left, right, strict
         self.softcap, self.dropout_p, self.scale = softcap, dropout_p, scale
         self.batch, self.q_len, self.heads, self.head_dim = q.shape
@@ -122,7 +122,7 @@ def _forward(a: Arguments) -> tuple[Tensor, Tensor]:
         a.batch * a.heads * _tiles(a.q_len, tile.block_m),
         (
             a.q, a.k, a.v, out, lse, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments, q_lo, q_hi, a.kv_lens,
-            a.q_order, a.k_order, a.sink, a.seed,
+            a.q_order, a.k_order, a.sink, a.seed, a.dropout_rows,
             *a.q.stride(), *a.k.stride(), *a.v.stride(), *out.stride(), *a.bias_strides(), *a.index_strides(),
             *a.scalars(), *a.lengths(),
         ),
@@ -164,7 +164,7 @@ def _dq(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tensor,
         a.batch * a.heads * _tiles(a.q_len, tile.block_m),
         (
             a.q, a.k, a.v, dout, lse, delta, dq, rest, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments,
-            q_lo, q_hi, a.kv_lens, a.q_order, a.k_order, a.seed,
+            q_lo, q_hi, a.kv_lens, a.q_order, a.k_order, a.seed, a.dropout_rows,
             *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *dq.stride(),
             *a.bias_strides(), *a.index_strides(), *a.scalars(), *a.lengths(),
         ),
@@ -203,7 +203,7 @@ def _dkdv(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tenso
             a.batch * a.kv_heads * _tiles(a.k_len, tile.block_n),
             (
                 a.q, a.k, a.v, dout, lse, delta, dk, dv, a.slopes, a.relative, a.dense, a.q_segments, a.k_segments,
-                k_lo, k_hi, a.kv_lens, a.q_order, a.k_order, a.seed,
+                k_lo, k_hi, a.kv_lens, a.q_order, a.k_order, a.seed, a.dropout_rows,
                 *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *dk.stride(), *dv.stride(),
                 *a.bias_strides(), *a.index_strides(), *a.scalars(), *a.lengths(),
             ),
@@ -234,7 +234,7 @@ def _dtable(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
         a.heads * bands * splits,
         (
             a.q, a.k, a.v, dout, lse, delta, a.relative, a.buckets, partial, a.q_segments, a.k_segments, q_lo, q_hi,
-            a.kv_lens, a.q_order, a.k_order, a.seed,
+            a.kv_lens, a.q_order, a.k_order, a.seed, a.dropout_rows,
             *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *a.index_strides(), *a.scalars(),
             a.batch, *a.lengths(), splits, buckets,
         ),
@@ -264,7 +264,7 @@ def _ddense(a: Arguments, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
         own_batch * own_heads * q_tiles * k_tiles,
         (
             a.q, a.k, a.v, dout, lse, delta, a.dense, partial, a.q_segments, a.k_segments, a.kv_lens,
-            a.q_order, a.k_order, a.seed,
+            a.q_order, a.k_order, a.seed, a.dropout_rows,
             *a.q.stride(), *a.k.stride(), *a.v.stride(), *dout.stride(), *_broadcast_strides(a.dense),
             *a.index_strides(), *partial.stride(), *a.scalars(), a.batch, *a.lengths(),
         ),
@@ -288,14 +288,14 @@ def attention_op(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
-    sink: Tensor | None, seed: Tensor | None, left: int, right: int, strict: bool, softcap: float,
-    dropout_p: float, scale: float,
+    sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
+    softcap: float, dropout_p: float, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [2, B, S]."""
     return _forward(
         Arguments(
             q, k, v, slopes, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
-            k_order, sink, seed, left, right, strict, softcap, dropout_p, scale,
+            k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p, scale,
         )
     )  # fmt: skip
 
@@ -312,13 +312,13 @@ def attention_backward_op(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
-    sink: Tensor | None, seed: Tensor | None, left: int, right: int, strict: bool, softcap: float,
-    dropout_p: float, scale: float,
+    sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
+    softcap: float, dropout_p: float, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, table, dense and sink; of size 0 where not needed."""
     a = Arguments(
         q, k, v, slopes, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
-        k_order, sink, seed, left, right, strict, softcap, dropout_p, scale,
+        k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p, scale,
     )  # fmt: skip
     delta = _delta(a, out, lse, dout, None if dlse is None else dlse.contiguous())
     dk, dv = _dkdv(a, lse, delta, dout)
@@ -351,7 +351,7 @@ def _(
     )
 
 
-_TENSORS = 16  # leading arguments of attention_op that are tensors or None
+_TENSORS = 17  # leading arguments of attention_op that are tensors or None
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

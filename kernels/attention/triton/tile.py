@@ -103,16 +103,18 @@ def visible(
 
 
 @triton.jit
-def kept(seed, first_row, first_col, head, threshold, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def kept(seed, first_row, first_col, number, threshold, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     """bool [M, N]: dropout's decision for rows and columns of one (batch, head); `first_col` is a multiple of 4.
 
-    Counter (column // 4, row, batch * H + head, 0) gives four words, one for each of four columns, so that the mask
-    does not depend on the tile.
+    number: int64, the batch row's number times the heads, and the head. Counter (column // 4, row, number mod 2^32,
+    number // 2^32) gives four words, one for each of four columns, so that the mask does not depend on the tile.
     """
     zero = tl.zeros([BLOCK_M, BLOCK_N // 4], dtype=tl.int32)
     group = zero + (first_col // 4 + tl.arange(0, BLOCK_N // 4))[None, :]
     row = zero + (first_row + tl.arange(0, BLOCK_M))[:, None]
-    w0, w1, w2, w3 = tl.philox(seed, group, row, zero + head, zero, PHILOX_ROUNDS)
+    low = zero + number.to(tl.int32)
+    high = zero + (number >> 32).to(tl.int32)
+    w0, w1, w2, w3 = tl.philox(seed, group, row, low, high, PHILOX_ROUNDS)
     words = tl.interleave(tl.interleave(w0, w2), tl.interleave(w1, w3))
     return words >= threshold.to(tl.uint32)
 
