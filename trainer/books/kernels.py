@@ -24,9 +24,6 @@ def _choice() -> Any:
 
 choice = _choice()
 
-# What models ask of `kernels.attention` beyond what every backend has: nothing (tests/trainer/books/test_backends.py).
-ATTENTION_FIELDS: tuple[str, ...] = ()
-
 
 def device(config: Config) -> str:
     """The type of device that is planned for: an accelerator where a machine is named and the device is not the CPU."""
@@ -36,7 +33,9 @@ def device(config: Config) -> str:
 
 def attention(config: Config) -> str:
     """The backend of attention."""
-    return str(choice.attention_backend(config.kernels.attention, device(config), ATTENTION_FIELDS).backend)
+    return str(
+        choice.attention_backend(config.kernels.attention, device(config), config.model.attention_fields).backend
+    )
 
 
 def norm(config: Config) -> str:

@@ -34,7 +34,8 @@ class Context(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023)."""
+    """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023), capped scores (Gemma 2,
+    2024) and sinks (Xiao et al. 2024; one learned logit a head in gpt-oss, 2025)."""
 
     rotary_backend = "auto"  # backend of rotary positions
 
@@ -42,6 +43,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
         self.scale, self.local, self.qk_norm = config.score_scale, local, config.qk_norm
+        self.softcap = config.score_softcap or 0.0
+        self.sinks = nn.Parameter(torch.empty(self.heads)) if config.sinks else None  # logits, which begin at 0
         queries, keys, width, bias = (
             self.heads * self.channels,
             self.kv_heads * self.channels,
@@ -86,7 +89,9 @@ class Attention(nn.Module):
         return self.mix(query, key, value, context.mask(self.local), context.backend)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: PreparedMask, backend: str) -> Tensor:
-        mixed = attention(query, key, value, mask=mask, scale=self.scale, backend=backend)
+        mixed = attention(
+            query, key, value, mask=mask, scale=self.scale, softcap=self.softcap, sink=self.sinks, backend=backend
+        )
         assert isinstance(mixed, Tensor)
         return self.output(mixed.flatten(-2))
 
@@ -139,7 +144,14 @@ class RelativeAttention(Attention):
         bias = bias * self.channels**-0.5
         mask = context.mask(self.local)
         mixed = attention(
-            of_content, key, value, mask=mask, bias=Dense(bias), scale=self.scale, backend=context.backend
+            of_content,
+            key,
+            value,
+            mask=mask,
+            bias=Dense(bias),
+            scale=self.scale,
+            sink=self.sinks,
+            backend=context.backend,
         )
         assert isinstance(mixed, Tensor)
         return self.output(mixed.flatten(-2))

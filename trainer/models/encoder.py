@@ -112,6 +112,7 @@ class Encoder(Stack, Backbone):
                 order=(order, torch.cat((before, order), dim=1)),
                 strict=strict,
                 backend=self.backend,
+                fields=self.config.attention_fields,
             )
             context = Context((mask, None), None, self.backend)
         return self._with_distances(context, x, remembered, token_types)

@@ -76,6 +76,7 @@ class EncoderDecoder(Backbone):
             dtype=computing_dtype(x),
             segments=pair,
             backend=self.backend,
+            fields=self.config.attention_fields,
         )
         context = self.decoder.context(x, positions, segments, cache=cache)
         return self.decoder.run(x, context._replace(source=source, source_mask=mask), cache)

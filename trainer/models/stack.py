@@ -135,6 +135,7 @@ class Stack(nn.Module):
                 order=order,
                 strict=strict,
                 backend=self.backend,
+                fields=config.attention_fields,
             )
 
         local = any(config.local(layer) for layer in range(self.depth))

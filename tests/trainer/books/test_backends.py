@@ -62,10 +62,10 @@ def test_what_is_planned_for_a_model_is_what_its_calls_choose(
 ) -> None:
     real, chosen = attention._choose, set()
 
-    def spy(spec: AttentionSpec, q: Any, backend: str, function: str = "attention") -> str:
+    def spy(spec: AttentionSpec, q: Any, backend: str, function: str = "attention", *fields: Any) -> str:
         if function == "attention":
             chosen.add(real(spec, GPU if device == "cuda" else CPU, backend))
-        return real(spec, q, backend, function)
+        return real(spec, q, backend, function, *fields)
 
     monkeypatch.setattr(attention, "_choose", spy)
     config = config_of(name, engine={"device": device, "precision": "fp32"})
