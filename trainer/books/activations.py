@@ -82,8 +82,8 @@ def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
     if config.task.outputs or backend is None:
         capped = config.model.logit_softcap is not None and not config.task.outputs and low == FP32
         return (3 + capped) * FP32 * tokens * (config.task.outputs or vocabulary), 0
-    # Triton turns logits into their gradient in place; PyTorch's own operations make copies in fp32 beside them: of what
-    # is capped or in low precision, and the gradient.
+    # Triton turns logits into their gradient in place; PyTorch's own operations hold the gradient in fp32 beside them,
+    # and a copy of logits that are capped or of low precision.
     copied = low < FP32 or config.model.logit_softcap is not None
     each = low if backend == "triton" else low + FP32 * (1 + copied)
     chunk, matrix = rows_per_chunk(tokens, vocabulary, low) * vocabulary, vocabulary * columns
