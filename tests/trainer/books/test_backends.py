@@ -44,6 +44,13 @@ def test_auto_is_sdpa_where_it_can_and_else_triton_on_a_gpu(pair: tuple[str, str
     assert attention._choose(spec, CPU, "auto") == ("sdpa" if able else "reference")
 
 
+@pytest.mark.parametrize("field", ["softcap", "sink"])
+def test_a_mask_is_prepared_for_what_will_use_it(field: str) -> None:
+    given = {"device": torch.device("cpu"), "causal": True}
+    assert attention.prepare_mask(4, **given).backend == "sdpa"
+    assert attention.prepare_mask(4, **given, fields=(field,)).backend == "reference"
+
+
 def config_of(name: str, **more: Any) -> Config:
     made = {
         "model": {"depth": 2, "width": 64, "heads": 4} | MODELS[name],
