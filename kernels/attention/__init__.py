@@ -143,14 +143,14 @@ def prepare_mask(
     kv_lens: Tensor | None = None,
     order: Index | None = None,
     strict: bool = False,
-    dropout_p: float = 0.0,
     backend: str = "auto",
+    fields: Sequence[str] = (),
 ) -> PreparedMask:
     """Build once per forward pass what every layer's `attention(..., mask=...)` shares; arguments as there.
 
     q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
     shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
-    dropout_p: whether `attention` will be called with dropout, which not every backend has; its rate goes there.
+    fields: which of softcap, sink, return_lse and dropout_p those calls give beside it, so that auto chooses alike.
     """
     check_backend("prepare_mask", backend, choice.ATTENTION)
     k_len = q_len if k_len is None else k_len
@@ -174,12 +174,10 @@ def prepare_mask(
         kv_lens=kv_lens,
         order=order,
         strict=strict,
-        dropout_p=dropout_p,
-        seed=0,
         function="prepare_mask",
     )
     like = torch.empty(0, device=device, dtype=dtype)
-    chosen = _choose(spec, like, backend, "prepare_mask")
+    chosen = _choose(spec, like, backend, "prepare_mask", fields)
     visible = additive = reaches = None
     if chosen == "sdpa":
         visible, additive = sdpa_mask(spec, q_len, k_len, like)
@@ -252,9 +250,11 @@ def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
     )
 
 
-def _choose(spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention") -> str:
+def _choose(
+    spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention", fields: Sequence[str] = ()
+) -> str:
     lacks = triton_lacks(q.device, q.dtype) if backend in ("auto", "triton") else None
-    chosen, reason = choice.attention_backend(backend, q.device.type, spec.fields, lacks)
+    chosen, reason = choice.attention_backend(backend, q.device.type, (*spec.fields, *fields), lacks)
     if backend == "auto":
         log_choice(function, chosen, q.device, reason)
     elif backend == "triton" and lacks:

@@ -15,7 +15,7 @@ def eager_loss(
     smoothing, softcap = options.label_smoothing, options.softcap
     scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if softcap > 0.0:
-        scores = softcap * torch.tanh(scores / softcap)
+        scores = (scores / softcap).tanh_().mul_(softcap)  # one copy of the logits, and none of that
     counts = targets != options.ignore_index
     places = torch.where(counts, targets, 0).long().unsqueeze(1)
     lse = torch.logsumexp(scores, dim=-1)
@@ -29,12 +29,11 @@ def eager_loss(
         factor = counts.to(scores.dtype)
         if upstream is not None:
             factor = factor * upstream
-        slope = (1.0 - (scores / softcap).square()) if softcap > 0.0 else None
-        d = torch.exp(scores - lse.unsqueeze(1)).mul_((1.0 + 2.0 * options.z_loss * lse).unsqueeze(1))
+        d = (scores - lse.unsqueeze(1)).exp_().mul_((1.0 + 2.0 * options.z_loss * lse).unsqueeze(1))
         if smoothing:
             d -= smoothing / logits.shape[1]
         d.scatter_add_(1, places, torch.full_like(places, -(1.0 - smoothing), dtype=d.dtype))
-        if slope is not None:
-            d *= slope
+        if softcap > 0.0:  # d tanh = 1 - tanh^2
+            d *= scores.div_(softcap).square_().neg_().add_(1.0)
         gradient.copy_(d.mul_(factor.unsqueeze(1)))
     return sums[0], sums[1], sums[2]

@@ -80,9 +80,12 @@ def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
     vocabulary, low = config.vocabulary, 2 if precision(config) == "bf16" else FP32
     backend = kernels.output_layer(config)
     if config.task.outputs or backend is None:
-        return 3 * FP32 * tokens * (config.task.outputs or vocabulary), 0
-    # Triton turns logits into their gradient in place; PyTorch's own operations make two copies in fp32 beside them.
-    each = low if backend == "triton" else low + 2 * FP32 + (FP32 if low < FP32 else 0)
+        capped = config.model.logit_softcap is not None and not config.task.outputs and low == FP32
+        return (3 + capped) * FP32 * tokens * (config.task.outputs or vocabulary), 0
+    # Triton turns logits into their gradient in place; PyTorch's own operations hold the gradient in fp32 beside them,
+    # and a copy of logits that are capped or of low precision.
+    copied = low < FP32 or config.model.logit_softcap is not None
+    each = low if backend == "triton" else low + FP32 * (1 + copied)
     chunk, matrix = rows_per_chunk(tokens, vocabulary, low) * vocabulary, vocabulary * columns
     return max(chunk * each, low * (chunk + matrix)), low * tokens * columns + FP32 * matrix
 
@@ -154,7 +157,7 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
         total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
     square = tokens * keys
     if stack.composed:
-        total += square * model.heads * (FP32 + (low if stack.cast else 0))
+        total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
         if model.attention_rate:  # a byte a mask, and the probabilities before it
             total += square * model.heads * (1 + FP32)
         return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
@@ -163,6 +166,13 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
         return total
     heads = model.heads if model.position == "relative" else 1  # the bias of a layer holds its mask
     return total + low * square * heads
+
+
+def _reference_only(stack: _Pass) -> int:
+    """Bytes that the reference keeps of every score, beside its probabilities: their numerators, and capped scores."""
+    if kernels.attention(stack.config) != "reference":
+        return 0
+    return (0 if stack.cast else FP32) + stack.low * (stack.model.score_softcap is not None)
 
 
 def _shared_bias(stack: _Pass) -> int:

@@ -26,8 +26,8 @@ choice = _choice()
 
 
 def attention_fields(config: Config) -> tuple[str, ...]:
-    """What the model asks of `kernels.attention` beyond what every backend has."""
-    return ("dropout_p",) if config.model.attention_rate else ()
+    """What the model asks of `kernels.attention` in training beyond what every backend has."""
+    return config.model.attention_fields + (("dropout_p",) if config.model.attention_rate else ())
 
 
 def device(config: Config) -> str:

@@ -26,11 +26,8 @@ def checkpoint_bytes(config: Config) -> int:
 
 
 def micro_batch(config: Config) -> int:
-    """Sequences per rank and forward pass: as asked for, else its share in the fewest equal parts of at most 16."""
-    share = -(-config.optim.batch_size // world_size(config))
-    if config.engine.micro_batch is not None:
-        return min(config.engine.micro_batch, share)
-    return -(-share // -(-share // 16))
+    """Sequences per rank and forward pass."""
+    return config.engine.micro_batch_of(-(-config.optim.batch_size // world_size(config)))
 
 
 def micro_batches(config: Config) -> int:

@@ -30,7 +30,7 @@ class MemoryAccount:
     gradients: int  # that exist at the peak
     optimizer: int
     buckets: int  # for communication
-    copies: int  # of the weights in low precision, made by autocast
+    copies: int  # of the weights: in low precision, made by autocast; those before an update that debug measures
     activations: int  # kept for the backward pass
     logits: int  # with their logarithms and gradients
     moment: str  # when the peak is
@@ -57,10 +57,11 @@ def memory(config: Config) -> MemoryAccount:
     gradients = share if stage else count
     bucket = _bucket(config) if stage else 0
     host = 0
+    before = FP32 * (share if stage else count) if config.debug.updates_every else 0
     if config.engine.offload_optimizer:
-        host += FP32 * (optimizer + share + gradients)
+        host += FP32 * (optimizer + share + gradients) + before
         weights -= share
-        optimizer = gradients = 0
+        optimizer = gradients = before = 0
     if config.engine.offload_parameters:
         host += FP32 * share
         weights -= share
@@ -83,7 +84,13 @@ def memory(config: Config) -> MemoryAccount:
             activations + recomputing + kept.head_gradients,
             0,
         ),
-        "the optimizer step": (whole, always + (whole if not stage else 0), 0, 0, 0),  # stage 0 flattens its gradients
+        "the optimizer step": (
+            whole,
+            always + (whole if not stage else 0),
+            before,
+            0,
+            0,
+        ),  # stage 0 flattens its gradients
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]

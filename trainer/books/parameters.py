@@ -143,7 +143,7 @@ def _stack(model: ModelConfig, max_length: int, *, cross: bool = False, own_tabl
 
 
 def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int, int]:
-    """Matrices and biases of one attention layer, and its norms of queries and keys."""
+    """Matrices, biases and sinks of one attention layer, and its norms of queries and keys."""
     width, query, key = model.width, model.heads * model.head_channels, model.key_heads * model.head_channels
     relative = model.position == "relative" if relative is None else relative
     count = 2 * width * query + 2 * width * key
@@ -151,6 +151,7 @@ def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int
         count += width * query + 5 * query
     elif model.bias:
         count += query + 2 * key + width
+    count += model.heads * model.sinks
     norms = {"none": 0, "projection": query + key, "head": 2 * model.head_channels}[model.qk_norm]
     return count, norms
 

@@ -9,6 +9,7 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 from __future__ import annotations
 
 from trainer.config.curriculum import Curriculum, Stage
+from trainer.config.debug import DebugConfig
 from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.init import InitConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
@@ -55,6 +56,7 @@ __all__ = [
     "Count",
     "Curriculum",
     "DataConfig",
+    "DebugConfig",
     "EngineConfig",
     "EvaluationConfig",
     "FaultsConfig",

@@ -50,6 +50,12 @@ class EngineConfig(Section):
         {}, "any raw DeepSpeed key, e.g. engine.deepspeed.zero_optimization.reduce_bucket_size=5e7"
     )
 
+    def micro_batch_of(self, share: int) -> int:
+        """Sequences of a forward pass, of a rank's share of a step: as asked for, else its fewest parts of up to 16."""
+        if self.micro_batch is not None:
+            return min(self.micro_batch, share)
+        return -(-share // -(-share // 16))
+
     @model_validator(mode="after")
     def _offload_fits(self) -> EngineConfig:
         if self.offload_optimizer and self.zero_stage not in (1, 2, 3):

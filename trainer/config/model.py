@@ -80,6 +80,15 @@ class ModelConfig(Choosing):
     )
     bias: bool = key(False, "additive biases in linear layers and LayerNorm")
     attention_scale: float | None = key(None, "factor of the scores; null: 1 / sqrt(head_size) (T5: 1)", gt=0)
+    score_softcap: float | None = key(
+        None,
+        "attention scores become c tanh(score / c), before any bias (Gemma 2: 50); null: off",
+        gt=0,
+        introduced=None,
+    )
+    sinks: bool = key(
+        False, "one learned logit a head and layer that takes probability and gives nothing (gpt-oss)", introduced=False
+    )
     window: int | None = key(
         None, "tokens that local layers see to each side; null: all layers are global", "tokens", ge=1
     )
@@ -116,6 +125,9 @@ class ModelConfig(Choosing):
     head_scale: bool = key(False, "divide by sqrt(width) before the output head (T5 v1.0)")
     head_transform: bool = key(False, "dense layer, activation and norm before the output head (BERT)")
     head_bias: bool = key(False, "one bias per vocabulary entry at the output head (BERT)")
+    logit_softcap: float | None = key(
+        None, "logits over the vocabulary become c tanh(logit / c) (Gemma 2: 30); null: off", gt=0, introduced=None
+    )
     pooler: Literal["none", "pretraining", "finetuning"] = key(
         "none",
         "tanh layer on the first token: trained by a sentence head (BERT), or only in the published model (RoBERTa)",
@@ -227,6 +239,12 @@ class ModelConfig(Choosing):
         return float(usual * (self.mup_base_head_size / self.head_channels) ** 0.5)
 
     @property
+    def attention_fields(self) -> tuple[str, ...]:
+        """What layers ask of `kernels.attention` that not every backend has (`kernels.choice`)."""
+        used = {"softcap": self.score_softcap is not None, "sink": self.sinks}
+        return tuple(name for name, on in used.items() if on)
+
+    @property
     def head_factor(self) -> float:
         """What the residual stream is multiplied by before the output head (Yang et al. 2022, table 8)."""
         return float((self.base_width**-0.5 if self.head_scale else 1.0) / self.width_growth)
@@ -317,6 +335,11 @@ class ModelConfig(Choosing):
             raise ValueError(f"{wrong[0]}: only an encoder has it, model.family is {self.family}")
         if self.position == "relative" and (self.family != "encoder" or self.kv_heads not in (None, self.heads)):
             raise ValueError("position: relative needs model.family=encoder and as many kv_heads as heads")
+        if self.position == "relative" and self.score_softcap is not None:
+            raise ValueError(
+                "score_softcap: position=relative scores distances and token types in a bias, which is added after a "
+                "soft-cap; leave it null"
+            )
         if self.sentence_head and self.pooler != "pretraining":
             raise ValueError("sentence_head: needs model.pooler=pretraining")
         if self.embedding_projection == "tokens" and self.embedding_channels != self.width and not self.tied:

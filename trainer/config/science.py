@@ -26,6 +26,13 @@ class ObjectiveConfig(Choosing):
     CHOICES: ClassVar = {"name": OBJECTIVES}
 
     name: str = key("causal", "pre-training objective")
+    z_loss: float = key(
+        0.0,
+        "coefficient of the squared log of the softmax denominator, added to the loss of tokens (PaLM: 1e-4); 0: off",
+        ge=0,
+        le=1,
+        introduced=0.0,
+    )
 
     @property
     def description(self) -> ObjectiveDescription:

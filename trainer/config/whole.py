@@ -12,6 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum
+from trainer.config.debug import DebugConfig, debug_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
@@ -48,7 +49,7 @@ from trainer.utils.schema import Section, identity, key
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task", "init")
 MACHINERY = (
     *("engine", "kernels", "launch", "faults", "machine", "site"),
-    *("meter", "tracker", "hooks", "checkpoint", "evaluation", "run"),
+    *("meter", "tracker", "hooks", "checkpoint", "evaluation", "debug", "run"),
 )
 
 
@@ -77,6 +78,7 @@ class Config(Section):
     hooks: HooksConfig = key(HooksConfig(), "what observes a training from inside", introduced={})
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    debug: DebugConfig = DebugConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
@@ -120,6 +122,8 @@ class Config(Section):
             known = ", ".join(name for name, one in OPTIMIZERS.items() if one.mup_power is not None)
             wrong.append(f"optim.name: muP is not worked out for {self.optim.name}; it is for {known}")
         wrong += self._budget_misfits()
+        wrong += self._kernel_misfits()
+        wrong += debug_misfits(self)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -144,6 +148,14 @@ class Config(Section):
                 f"optim.batch_size {batch} / {named if many else f'launch.processes {launch.processes}'}"
             ]
         return []
+
+    def _kernel_misfits(self) -> list[str]:
+        """What a backend that is named cannot do."""
+        keys = {"softcap": "score_softcap", "sink": "sinks"}
+        used = [f"model.{keys[field]}" for field in self.model.attention_fields]
+        if self.kernels.attention != "sdpa" or not used:
+            return []
+        return [f"kernels.attention: sdpa has no {' and no '.join(used)}; take auto, triton or reference"]
 
     def _stated_lengths(self) -> dict[str, int]:
         """Key -> tokens per sample."""

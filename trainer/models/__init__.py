@@ -62,18 +62,27 @@ def build(config: Config) -> Model | PreferenceModel:
 
 
 def pretraining_model(
-    config: ModelConfig, vocabulary: int, max_length: int, *, backend: str = "auto", label_smoothing: float = 0.0
+    config: ModelConfig,
+    vocabulary: int,
+    max_length: int,
+    *,
+    backend: str = "auto",
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
 ) -> Model:
-    """A backbone under the head of its pre-training. backend: of attention. label_smoothing: of decoders' losses."""
+    """A backbone under the head of its pre-training. backend: of attention. label_smoothing: of decoders' losses.
+    z_loss: coefficient of the z term of tokens' losses."""
     backbone = BACKBONES[config.family](config, vocabulary, max_length, backend=backend)
     if config.family != "encoder":
-        head = LanguageHead(config, vocabulary, backbone.tokens, label_smoothing=label_smoothing)
+        head = LanguageHead(config, vocabulary, backbone.tokens, label_smoothing=label_smoothing, z_loss=z_loss)
         return Model(config, backbone, head, NAMES[config.family])
     if config.generator is None:
-        return Model(config, backbone, EncoderHead(config, vocabulary, backbone.tokens), NAMES["encoder"])
+        encoder_head = EncoderHead(config, vocabulary, backbone.tokens, z_loss=z_loss)
+        return Model(config, backbone, encoder_head, NAMES["encoder"])
     small = config.generator
     reader = Encoder(small, vocabulary, max_length, embedded_by=backbone, backend=backend)
-    generator = Model(small, reader, LanguageHead(small, vocabulary, backbone.tokens), NAMES["generator"])
+    language_head = LanguageHead(small, vocabulary, backbone.tokens, z_loss=z_loss)
+    generator = Model(small, reader, language_head, NAMES["generator"])
     return ReplacedTokenModel(config, backbone, ReplacedTokenHead(config, generator), NAMES["discriminator"])
 
 
@@ -84,6 +93,7 @@ def _pretrained(config: Config) -> Model:
         config.max_length,
         backend=config.kernels.attention,
         label_smoothing=config.task.label_smoothing,
+        z_loss=config.objective.z_loss,
     )
 
 

@@ -36,7 +36,8 @@ class Context(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023)."""
+    """Multi-head attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023), capped scores (Gemma 2,
+    2024) and sinks (Xiao et al. 2024; one learned logit a head in gpt-oss, 2025)."""
 
     rotary_backend = "auto"  # backend of rotary positions
     site: Site = "attention"  # of its dropout
@@ -45,6 +46,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
         self.scale, self.local, self.qk_norm = config.score_scale, local, config.qk_norm
+        self.softcap = config.score_softcap or 0.0
+        self.sinks = nn.Parameter(torch.empty(self.heads)) if config.sinks else None  # logits, which begin at 0
         queries, keys, width, bias = (
             self.heads * self.channels,
             self.kv_heads * self.channels,
@@ -100,7 +103,18 @@ class Attention(nn.Module):
         """Values mixed by the scores and this layer's own bias, and projected back: [B, Sq, width]."""
         drop = context.dropout
         options = {} if drop is None else drop.of_attention(self.site)
-        mixed = attention(query, key, value, mask=mask, bias=bias, scale=self.scale, backend=context.backend, **options)
+        mixed = attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            bias=bias,
+            scale=self.scale,
+            softcap=self.softcap,
+            sink=self.sinks,
+            backend=context.backend,
+            **options,
+        )
         assert isinstance(mixed, Tensor)
         return dropped(self.output(mixed.flatten(-2)), drop, self.site)
 

@@ -98,3 +98,9 @@ def place_seed(seed: int, *place: int) -> int:
         seed = ((seed ^ (seed >> 27)) * 0x94D049BB133111EB) & _WORD
         seed ^= seed >> 31
     return seed - 2**64 if seed >> 63 else seed
+
+
+def attention_fields(config: ModelConfig, drop: Dropout | None) -> tuple[str, ...]:
+    """What a forward pass asks of `kernels.attention` beyond what every backend has."""
+    drops = drop is not None and drop.rates.attention > 0
+    return config.attention_fields + (("dropout_p",) if drops else ())

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
-from trainer.models.dropout import Dropout, dropped
+from trainer.models.dropout import Dropout, attention_fields, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.model import Backbone
 from trainer.models.parts import computing_dtype
@@ -120,8 +120,8 @@ class Encoder(Stack, Backbone):
                 segments=(own, torch.cat((torch.zeros_like(before, dtype=own.dtype), own), dim=1)),
                 order=(order, torch.cat((before, order), dim=1)),
                 strict=strict,
-                dropout_p=0.0 if drop is None else drop.rates.attention,
                 backend=self.backend,
+                fields=attention_fields(self.config, drop),
             )
             context = Context((mask, None), None, self.backend, dropout=drop)
         return self._with_distances(context, x, remembered, token_types)

@@ -8,6 +8,7 @@ from torch import Tensor
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
+from trainer.models.dropout import attention_fields
 from trainer.models.model import Backbone
 from trainer.models.parts import Embedding, computing_dtype
 from trainer.models.stack import Stack, places
@@ -85,8 +86,8 @@ class EncoderDecoder(Backbone):
             device=x.device,
             dtype=computing_dtype(x),
             segments=pair,
-            dropout_p=0.0 if drop is None else drop.rates.attention,
             backend=self.backend,
+            fields=attention_fields(self.config, drop),
         )
         context = self.decoder.context(x, positions, segments, cache=cache, drop=drop)
         return self.decoder.run(x, context._replace(source=source, source_mask=mask), cache)

@@ -17,19 +17,32 @@ class LanguageHead(Head):
     """Logits over the vocabulary at every place: a transform, if there is one, and the output matrix."""
 
     def __init__(
-        self, config: ModelConfig, vocabulary: int, tokens: Embedding, *, label_smoothing: float = 0.0
+        self,
+        config: ModelConfig,
+        vocabulary: int,
+        tokens: Embedding,
+        *,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
     ) -> None:
-        """tokens: the embedding whose matrix is the output matrix too, where the model ties them. label_smoothing: of
-        the loss in training."""
+        """tokens: the embedding whose matrix is the output matrix too, where the model ties them. label_smoothing,
+        z_loss: of the loss in training."""
         super().__init__()
         std, columns = initial_stds(config), config.embedding_channels
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.transform: HeadTransform | Linear | None = None
         if config.head_transform and config.family != "encoder_decoder":
             self.transform = HeadTransform(config, std.other)
         elif config.family == "decoder" and columns != config.width:
             self.transform = Linear(config.width, columns, bias=False, std=std.other)
-        self.output = OutputLayer(columns, vocabulary, bias=config.head_bias, std=std.head, scale=config.head_factor)
+        self.output = OutputLayer(
+            columns,
+            vocabulary,
+            bias=config.head_bias,
+            std=std.head,
+            scale=config.head_factor,
+            softcap=config.logit_softcap or 0.0,
+        )
         if config.tied:
             self.output.weight = tokens.weight
 
@@ -38,9 +51,10 @@ class LanguageHead(Head):
         return self.output(self._transformed(hidden_states))
 
     def forward(self, hidden_states: Tensor, targets: Tensor, **batch: Tensor) -> Output:
-        """Cross-entropy over the targets [B, S]; no side sums."""
-        loss, count = self.output(self._transformed(hidden_states), targets, self.label_smoothing * self.training)
-        return loss, count, {}
+        """Cross-entropy over the targets [B, S] and, in training, the z term, which is a side sum too."""
+        smoothing, z_loss = self.label_smoothing * self.training, self.z_loss * self.training
+        loss: Output = self.output(self._transformed(hidden_states), targets, smoothing, z_loss)
+        return loss
 
     def _transformed(self, hidden_states: Tensor) -> Tensor:
         return hidden_states if self.transform is None else self.transform(hidden_states)
@@ -50,7 +64,8 @@ class EncoderHead(Head):
     """The heads of encoders: tokens at their own places and, where the model has it, a class for two sentences (next
     sentence, Devlin et al. 2019, section 3.1; sentence order, Lan et al. 2020, section 3.1)."""
 
-    def __init__(self, config: ModelConfig, vocabulary: int, tokens: Embedding) -> None:
+    def __init__(self, config: ModelConfig, vocabulary: int, tokens: Embedding, *, z_loss: float = 0.0) -> None:
+        """As `LanguageHead`."""
         super().__init__()
         std, width = initial_stds(config), config.width
         self.pooler = self.sentence = None
@@ -58,7 +73,7 @@ class EncoderHead(Head):
             self.pooler = Linear(width, width, bias=True, std=std.other)
         if config.sentence_head:
             self.sentence = OutputLayer(width, 2, bias=True, std=std.table, scale=1 / config.width_growth)
-        self.language = LanguageHead(config, vocabulary, tokens)
+        self.language = LanguageHead(config, vocabulary, tokens, z_loss=z_loss)
 
     pooler: Linear | None
     sentence: OutputLayer | None
@@ -81,7 +96,7 @@ class EncoderHead(Head):
             return loss, count, sums
         logits = self.sentence_logits(hidden_states).float()
         sentences = F.cross_entropy(logits, sentence_label, ignore_index=NOT_A_TARGET, reduction="none")
-        sums = {
+        sums |= {
             "sentence_loss": sentences.sum(),
             "sentence_correct": (logits.argmax(dim=-1) == sentence_label).sum(),
             "sentences": (sentence_label >= 0).sum(),

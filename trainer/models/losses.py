@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kernels import LossSums, cross_entropy
 from trainer.utils.targets import NOT_A_TARGET
 
+# Side sum: the z term over the targets, which is part of what is minimised and not of the loss that is told.
+Z_TERM = "z_loss"
 
-def token_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not NOT_A_TARGET, and their count.
 
-    smoothing: share of every target that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
+def token_loss(
+    logits: Tensor,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    *,
+    z_loss: float = 0.0,
+    softcap: float = 0.0,
+    backend: str = "torch",
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Sum of the cross-entropy of logits [B, S, V] over the targets [B, S] that are not NOT_A_TARGET, plus the z term,
+    their count, and the z term alone as a side sum, where there is one.
+
+    smoothing: share of every target that is spread evenly over the vocabulary (Szegedy et al. 2016, section 7). z_loss:
+    coefficient of the squared log of the softmax denominator (Chowdhery et al. 2022, section 5; Zoph et al. 2022,
+    equation 5). softcap: logits become softcap tanh(logits / softcap) (Gemma 2, 2024, section 2). backend: of
+    `kernels.cross_entropy`, which computes what PyTorch's own has not.
     """
+    if z_loss or softcap:
+        sums = cross_entropy(
+            logits,
+            targets,
+            ignore_index=NOT_A_TARGET,
+            label_smoothing=smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            backend=backend,
+        )
+        return of_sums(sums, z_loss)
     flat, wanted = logits.flatten(0, 1).float(), targets.flatten()
     loss = F.cross_entropy(flat, wanted, ignore_index=NOT_A_TARGET, reduction="sum", label_smoothing=smoothing)
-    return loss, (targets != NOT_A_TARGET).sum()
+    return loss, (targets != NOT_A_TARGET).sum(), {}
+
+
+def of_sums(sums: LossSums, z_loss: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """What a kernel found, in the form of `token_loss`."""
+    return sums.total, sums.targets, {Z_TERM: sums.z} if z_loss else {}
+
+
+def told(loss: Tensor, sums: Mapping[str, Tensor]) -> Tensor:
+    """The loss that is told: of what is minimised all but the z term, so that curves compare."""
+    return loss.detach() - sums[Z_TERM] if Z_TERM in sums else loss.detach()
 
 
 def per_row(loss: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
 from trainer.models.dropout import Dropout, dropped
 from trainer.models.initialization import InitialStds, initialize
-from trainer.models.losses import NOT_A_TARGET, token_loss
+from trainer.models.losses import NOT_A_TARGET, of_sums, token_loss
 from trainer.models.norms import norm
 
 __all__ = [
@@ -46,7 +46,8 @@ class Linear(nn.Linear):
 
 
 class OutputLayer(Linear):
-    """From the residual stream to logits, whose number does not grow with the width. `scale` multiplies the input.
+    """From the residual stream to logits, whose number does not grow with the width. `scale` multiplies the input;
+    `softcap` bounds the logits, 0 for off.
 
     backend: of the loss, as `kernels.loss` in the configuration.
     """
@@ -54,18 +55,24 @@ class OutputLayer(Linear):
     backend = "auto"
     role: Role = "head"
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float, scale: float = 1.0) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, bias: bool, std: float, scale: float = 1.0, softcap: float = 0.0
+    ) -> None:
         super().__init__(inputs, outputs, bias=bias, std=std)
-        self.scale = scale
+        self.scale, self.softcap = scale, softcap
 
-    def forward(self, x: Tensor, targets: Tensor | None = None, smoothing: float = 0.0) -> Any:
-        """Logits [..., V]; with targets [...]: the sum of their cross-entropy (fp32), smoothed, and their count."""
+    def forward(self, x: Tensor, targets: Tensor | None = None, smoothing: float = 0.0, z_loss: float = 0.0) -> Any:
+        """Logits [..., V]; with targets [...]: as `token_loss` makes it of them."""
         x = x if self.scale == 1 else x * self.scale
         if targets is None:
-            return super().forward(x)
+            logits = super().forward(x)
+            return logits if not self.softcap else softcapped(logits, self.softcap)
         fused = choice.output_layer_backend(self.backend, x.device.type)
         if fused is None:
-            return token_loss(super().forward(x), targets, smoothing)
+            plain = "reference" if self.backend == "reference" else "torch"
+            return token_loss(
+                super().forward(x), targets, smoothing, z_loss=z_loss, softcap=self.softcap, backend=plain
+            )
         sums = linear_cross_entropy(
             x.to(computing_dtype(x)),
             self.weight,
@@ -73,9 +80,16 @@ class OutputLayer(Linear):
             bias=self.bias,
             ignore_index=NOT_A_TARGET,
             label_smoothing=smoothing,
+            z_loss=z_loss,
+            softcap=self.softcap,
             backend="torch" if fused == "chunked" else fused,
         )
-        return sums.total, sums.targets
+        return of_sums(sums, z_loss)
+
+
+def softcapped(logits: Tensor, cap: float) -> Tensor:
+    """Bounded to (-cap, cap) by cap tanh(logits / cap) (Gemma 2, 2024, section 2), in fp32 or better."""
+    return cap * torch.tanh(logits.to(torch.promote_types(logits.dtype, torch.float32)) / cap)
 
 
 class Embedding(nn.Embedding):

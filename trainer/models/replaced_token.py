@@ -10,7 +10,8 @@ from kernels.attention.dropout import philox
 from trainer.config.model import ModelConfig
 from trainer.models.activations import activation
 from trainer.models.initialization import initial_stds
-from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss
+from trainer.models.language_heads import LanguageHead
+from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss, told
 from trainer.models.model import Head, Model, Output
 from trainer.models.parts import Linear
 
@@ -56,12 +57,14 @@ class ReplacedTokenModel(Model):
         """Loss of the generator at the targets plus the weighted mean loss of the discriminator over all tokens."""
         tokens = batch["tokens"]
         logits = self.head.generator.logits(**batch)
-        loss, count = token_loss(logits, targets)
+        head = self.head.generator.head
+        assert isinstance(head, LanguageHead)
+        loss, count, more = token_loss(logits, targets, z_loss=head.z_loss * self.training)
         chosen = targets != NOT_A_TARGET
         drawn = sample(logits.detach(), row_noise(tokens, targets, batch["segments"]))
         batch |= {"tokens": torch.where(chosen, drawn, tokens), "replaced": chosen & (drawn != targets)}
         found, _, sums = super().forward(targets, **batch)
-        sums = {"generator_loss": loss, **sums}
+        sums = {"generator_loss": told(loss, more), **more, **sums}
         return loss + self.config.generator_weight * found, count, {name: one.detach() for name, one in sums.items()}
 
 

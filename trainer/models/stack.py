@@ -12,7 +12,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.cache import Cache, seen_before
-from trainer.models.dropout import Dropout, Rates, Tower, dropped
+from trainer.models.dropout import Dropout, Rates, Tower, attention_fields, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import Embedding, Linear, computing_dtype
@@ -147,8 +147,8 @@ class Stack(nn.Module):
                 segments=own,
                 order=order,
                 strict=strict,
-                dropout_p=0.0 if drop is None else drop.rates.attention,
                 backend=self.backend,
+                fields=attention_fields(config, drop),
             )
 
         local = any(config.local(layer) for layer in range(self.depth))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.books.costs import JOULES_PER_KWH
+from trainer.report.diagnostics import diagnostic_plots
 from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
 from trainer.report.run_data import RunData
 
@@ -34,6 +35,7 @@ def plots(run_data: RunData) -> list[Plot]:
     ):
         x, y = pairs(few, "minutes", name)
         drawn.append(Plot(title, "minutes of training", label, [Curve("", x, y)] if x else [], from_zero=True))
+    drawn += diagnostic_plots(run_data)
     drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(run_data)))
     joules = {name: figure.value for name, figure in run_data.energy.components.items() if figure.value}
     spent = {name: 1000 * value / JOULES_PER_KWH for name, value in joules.items()}

@@ -37,6 +37,7 @@ class ConsoleTracker:
         self._every = config.every_steps
         self._live_wanted = config.console == "live" or (config.console == "auto" and _is_terminal(self._stream))
         self._live: Live | None = None
+        self._gradient_noise: dict[str, Any] = {}  # the last gradient noise scale that was measured
         self._recent: deque[StepRecord] = deque(maxlen=WINDOW)
         self._waiting: list[float] | None = []  # shares since the first step; None: it is told
         self._steps, self._padding = 0, 0.0  # of this attempt: steps, and the sum of their shares of padding
@@ -66,7 +67,7 @@ class ConsoleTracker:
 
     def step(self, record: StepRecord) -> None:
         self._first = self._first or record
-        self._last = record
+        self._last, self._gradient_noise = record, record.gradient_noise or self._gradient_noise
         self._recent.append(record)
         self._steps, self._padding = self._steps + 1, self._padding + record.padding
         self._tell_waiting(record)
@@ -166,6 +167,8 @@ class ConsoleTracker:
             figures.append(f"{spent:.3g} {self._context.config.site.currency}")
         elif (kwh := last.price.get("kwh")) is not None:
             figures.append(f"{kwh:.3g} kWh")
+        if self._gradient_noise:
+            figures.append(f"noise scale {said_noise(self._gradient_noise)}")
         if self._evaluation is not None:
             figures.append(f"held-out {_held_out(self._evaluation)}")
         return figures
@@ -205,6 +208,14 @@ def _held_out(record: EvaluationRecord) -> str:
 def said_padding(share: float) -> str:
     """Behind a number of tokens, where much of it is padding."""
     return f" ({share:.0%} padding)" if share > PADDING_IS_MUCH else ""
+
+
+def said_noise(noise: dict[str, Any]) -> str:
+    """The gradient noise scale with its interval."""
+    scale, low, high = (noise.get(f"noise_scale{end}") for end in ("", "_low", "_high"))
+    if scale is None:
+        return "n/a"
+    return f"{scale:.3g}" + ("" if low is None else f" ({low:.3g} to {high:.3g})") + " sequences"
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -34,6 +34,10 @@ class StepRecord:
     price: dict[str, float | None] = field(default_factory=dict)  # kwh, gco2e, money since the run began
     padding: float = 0.0  # share of this step's positions that hold no text
     waiting: float | None = None  # share of their time that rank 0's threads, ready to run, waited for a core
+    gradient_noise: dict[str, Any] = field(
+        default_factory=dict
+    )  # of debug.noise_every: noise_scale in sequences, its interval
+    updates: dict[str, Any] = field(default_factory=dict)  # of debug.updates_every: part -> norms and their ratio
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

@@ -239,6 +239,11 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
     metrics |= {f"time/{phase}_seconds": seconds for phase, seconds in record.seconds.items()}
     metrics |= {f"train/{name}": value for name, value in record.sums.items()}
     metrics |= {f"data/{name}_tokens": tokens for name, tokens in record.sources.items()}
+    metrics |= {
+        f"gradient_noise/{name}": value for name, value in record.gradient_noise.items() if not isinstance(value, str)
+    }
+    for part, figures in record.updates.items():
+        metrics |= {f"updates/{part}/{name}": value for name, value in figures.items()}
     metrics |= {f"energy/{part}_kwh": j / JOULES_PER_KWH for part, j in record.joules.items() if j is not None}
     return {name: value for name, value in metrics.items() if value is not None}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainer.config import Config
 from trainer.descriptions.hooks import HOOKS, hooks_on
@@ -26,6 +27,8 @@ class StepResult:
     sources: Mapping[str, int]  # tokens by source
     padding: float = 0.0  # share of the positions that hold no text
     alone_seconds: float = 0.0  # that this rank worked without waiting for another
+    gradient_noise: Mapping[str, Any] = field(default_factory=dict)  # gradient noise scale, where the step was measured
+    updates: Mapping[str, Any] = field(default_factory=dict)  # norms by part and kind, likewise
 
 
 class Hook:

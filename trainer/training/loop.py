@@ -25,6 +25,7 @@ from trainer.trackers import RunContext, make_trackers
 from trainer.training.checkpoint import Checkpoint, latest_valid_checkpoint, remove_leftovers
 from trainer.training.checkpoint_manager import CheckpointManager
 from trainer.training.dataset import examples, prepare
+from trainer.training.diagnostics import Diagnostics
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
 from trainer.training.faults.damaged_data import DataWatch
@@ -146,6 +147,7 @@ class Trainer:
             step if checkpoint else None,
             self._saved,
         )
+        self.diagnostics = Diagnostics(config, self.engine, world, self.folder.path)
         self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(checkpoint_bytes(config)))
         stragglers = Stragglers(config.faults, world, self.metrics.event)
         self.data_watch.begin(step, manifest.get("trusted", 0) if manifest else 0)
@@ -262,11 +264,13 @@ class Trainer:
         return self.stop.signal or self.deadline.reason()
 
     def _gradients(self, batch: StepBatch, targets: float) -> Gradients:
+        self.diagnostics.gradients_begin(self.state.step)
         loss_sum, side_sums = self.engine.forward_backward(batch.micro_batches, targets)
         norm, names = self.engine.gradient_norm(), sorted(side_sums)
         mine = (float(loss_sum), norm / self.world.size, *(float(side_sums[name]) for name in names))
         loss, norm, *sides = self.world.sum(*mine)
-        return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)))
+        source = self.diagnostics.source(loss, norm)
+        return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)), source)
 
     def _length(self, used: float) -> int:
         """Steps of the run, expected ones where a measured budget ends it, of which this share is used up."""
@@ -277,6 +281,7 @@ class Trainer:
         config, state = self.config, self.state
         self._phase("optimizer")
         lr = learning_rate(config.optim, state.step, self._length(agreed.used))
+        self.diagnostics.update_begins(state.step + 1)
         self.engine.update(lr)
         self.engine.synchronize()
         state.step += 1
@@ -294,6 +299,8 @@ class Trainer:
             sources=tokens_by_source(usage),
             padding=agreed.padding,
             alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
+            gradient_noise=self.diagnostics.noise_record(state.step, agreed.targets, gradients.norm),
+            updates=self.diagnostics.updates_record(),
         )
         for hook in self.hooks:
             hook.step_ended(result)

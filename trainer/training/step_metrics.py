@@ -96,6 +96,8 @@ class StepMetrics(Hook):
             dict(result.sums),
             dict(result.sources),
             result.padding,
+            dict(result.gradient_noise),
+            dict(result.updates),
         )
 
     def evaluated(self, record: EvaluationRecord) -> None:
@@ -112,6 +114,8 @@ class StepMetrics(Hook):
         sums: dict[str, float],
         sources: dict[str, int],
         padding: float = 0.0,
+        gradient_noise: dict[str, Any] | None = None,
+        updates: dict[str, Any] | None = None,
     ) -> None:
         """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
         seconds = self._take_seconds()
@@ -144,6 +148,8 @@ class StepMetrics(Hook):
                 budget=self.budget(),
                 padding=padding,
                 waiting=self.waiting.share(),
+                gradient_noise=gradient_noise or {},
+                updates=updates or {},
             )
         )
 

@@ -49,6 +49,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "t5": T5,
     "t5 tied": T5 | {"tied": True, "head_scale": True, "kv_heads": 2, "qk_norm": "head"},
     "bart": BART,
+    "capped scores": {"score_softcap": 20.0, "logit_softcap": 10.0},
+    "sinks": {"sinks": True, "kv_heads": 2},
+    "bart, sinks": BART | {"sinks": True},
 }
 # The objective that trains each, where it is not the first that the family can do.
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -62,6 +65,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "t5": {"name": "span_corruption"},
     "t5 tied": {"name": "mass"},
     "bart": {"name": "bart", "noises": ("text_infilling",)},
+    "bart, sinks": {"name": "bart", "noises": ("text_infilling",)},
 }
 
 

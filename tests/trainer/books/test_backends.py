@@ -44,6 +44,13 @@ def test_auto_is_sdpa_where_it_can_and_else_triton_on_a_gpu(pair: tuple[str, str
     assert attention._choose(spec, CPU, "auto") == ("sdpa" if able else "reference")
 
 
+@pytest.mark.parametrize("field", ["softcap", "sink"])
+def test_a_mask_is_prepared_for_what_will_use_it(field: str) -> None:
+    given = {"device": torch.device("cpu"), "causal": True}
+    assert attention.prepare_mask(4, **given).backend == "sdpa"
+    assert attention.prepare_mask(4, **given, fields=(field,)).backend == "reference"
+
+
 def config_of(name: str, **more: Any) -> Config:
     made = {
         "model": {"depth": 2, "width": 64, "heads": 4} | MODELS[name],
@@ -62,10 +69,10 @@ def test_what_is_planned_for_a_model_is_what_its_calls_choose(
 ) -> None:
     real, chosen = attention._choose, set()
 
-    def spy(spec: AttentionSpec, q: Any, backend: str, function: str = "attention") -> str:
+    def spy(spec: AttentionSpec, q: Any, backend: str, function: str = "attention", *fields: Any) -> str:
         if function == "attention":
             chosen.add(real(spec, GPU if device == "cuda" else CPU, backend))
-        return real(spec, q, backend, function)
+        return real(spec, q, backend, function, *fields)
 
     monkeypatch.setattr(attention, "_choose", spy)
     config = config_of(name, engine={"device": device, "precision": "fp32"})

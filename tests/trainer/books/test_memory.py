@@ -35,6 +35,14 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "llama, stage 3": ({}, "causal", {"zero_stage": 3, "deepspeed": BUCKET}),
     "llama, stage 1, default bucket": ({}, "causal", {"zero_stage": 1}),
 }
+CASES |= {
+    "capped, with sinks, fp32": ({"score_softcap": 20.0, "sinks": True}, "causal", {"precision": "fp32"}),
+    "capped, with sinks, bf16": ({"score_softcap": 20.0, "sinks": True}, "causal", {}),
+    "z-loss, fp32": ({"vocabulary": 16384, "depth": 2}, "causal", {"precision": "fp32"}),
+    "z-loss and capped logits, fp32": (
+        {"vocabulary": 16384, "depth": 2, "logit_softcap": 30.0}, "causal", {"precision": "fp32"},
+    ),
+}  # fmt: skip
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED
@@ -46,7 +54,7 @@ def settings_of(name: str) -> dict[str, Any]:
     noises = {"noises": ("text_infilling",)} if objective == "bart" else {}
     return {
         "model": LARGE | model,
-        "objective": {"name": objective} | noises,
+        "objective": {"name": objective} | noises | ({"z_loss": 1e-4} if "z-loss" in name else {}),
         "tokenizer": {"vocabulary": 2000},
         "data": {"sequence_length": 128},
         "optim": {"batch_size": 8},

@@ -9,6 +9,7 @@ from trainer.config import Config
 from trainer.scaling.coordinates import coordinate_check
 
 WIDTHS = (64, 128, 256, 512, 1024)
+TERMS = ["model.sinks=true", "model.score_softcap=20", "model.logit_softcap=30", "objective.z_loss=1e-3"]
 
 
 def slopes(preset, mup, widths=WIDTHS, **more):
@@ -25,7 +26,13 @@ def slopes(preset, mup, widths=WIDTHS, **more):
 
 
 @pytest.mark.parametrize(
-    "preset, words", [("llama-mini", []), ("gpt-mini", ["model.tied=false"]), ("bert-base", ["objective=masked_lm"])]
+    "preset, words",
+    [
+        ("llama-mini", []),
+        ("llama-mini", TERMS),
+        ("gpt-mini", ["model.tied=false"]),
+        ("bert-base", ["objective=masked_lm"]),
+    ],
 )
 def test_flat_under_mup_and_growing_without(preset, words):
     mup, standard = slopes(preset, True, words=words), slopes(preset, False, words=words)

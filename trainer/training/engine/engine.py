@@ -21,9 +21,10 @@ from trainer.config import Config
 from trainer.config.host import precision
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PreferenceModel, build, initialize
+from trainer.models.losses import told
 from trainer.models.roles import roles
 from trainer.training.distributed import World
-from trainer.training.engine.layouts import Fragment, Read, layout_of
+from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
 from trainer.training.optimizers import make_optimizer, set_learning_rate
@@ -70,6 +71,7 @@ class Engine:
         self._layout.attach(self._optimizer, self.parameters, roles(self.model), products)
         self.passes = 0  # forward and backward passes of this rank so far
         self._forwards = Stopwatch(self.device)
+        self.observers: list[Callable[[MicroBatch], None]] = []  # told of each micro-batch after its backward pass
 
     # --- building ---
 
@@ -115,12 +117,19 @@ class Engine:
             self.passes += 1
             self._engine.backward(loss * scale)
             self.passes += 1
-            total += loss.detach()
+            for observe in self.observers:
+                observe(batch)
+            total += told(loss, side)
             for name, value in side.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             if index + 1 < len(micro_batches):
                 self._engine.step()  # counts the micro-batch; the update waits for the last one
         return total, sums
+
+    @property
+    def layout(self) -> Layout:
+        """Where this rank's share of everything lies."""
+        return self._layout
 
     @property
     def forward_seconds(self) -> float:

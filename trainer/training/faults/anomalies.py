@@ -94,10 +94,12 @@ class Recent:
             values.extend(kept)
 
 
-def nonfinite(loss: float, norm: float) -> Anomaly | None:
+def nonfinite(loss: float, norm: float, source: str = "") -> Anomaly | None:
+    """source: where something first was not finite, if that is known."""
     if math.isfinite(loss) and math.isfinite(norm):
         return None
-    return Anomaly("nonfinite", f"loss {loss:.4g} or gradient norm {norm:.4g} is not finite")
+    text = f"loss {loss:.4g} or gradient norm {norm:.4g} is not finite"
+    return Anomaly("nonfinite", f"{text}, {source}" if source else text)
 
 
 def _words(name: str, value: float, z: float, values: Sequence[float]) -> str:

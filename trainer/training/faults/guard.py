@@ -27,6 +27,7 @@ class Gradients:
     loss: float  # nats per target
     norm: float  # of all gradients, before clipping
     sums: dict[str, float]  # named side results of the model
+    source: str = ""  # where something first was not finite, if that is known
 
 
 class Guard:
@@ -78,10 +79,10 @@ class Guard:
         return found, "update"
 
     def _check(self, found: Gradients, report: Callable[[str, str], None], warming_up: bool) -> Anomaly | None:
+        if (anomaly := nonfinite(found.loss, found.norm, found.source)) is not None:
+            return anomaly
         if self.config.spike != "ignore":
             return self.recent.check(found.loss, found.norm)
-        if (anomaly := nonfinite(found.loss, found.norm)) is not None:
-            return anomaly
         if (notice := self.recent.notice(found.loss, found.norm, warming_up=warming_up)) is not None:
             report(notice.kind, f"{notice.text}; the update is made all the same")
         return None

@@ -1,0 +1,53 @@
+"""What `debug` measured, as curves: the gradient noise scale, and how far updates move the weights."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, thin
+from trainer.report.run_data import RunData
+
+COLOURS = {"embedding": GREY, "head": "#6b8e23", "vectors": PALE, "attention": BLUE, "feed_forward": ORANGE}
+
+
+def diagnostic_plots(run_data: RunData) -> list[Plot]:
+    """Those that the records have figures for."""
+    steps = run_data.steps.kept
+    return [
+        _noise(thin([one for one in steps if one.get("gradient_noise")]), run_data.config.optim.batch_size),
+        _ratios(thin([one for one in steps if one.get("updates")])),
+    ]
+
+
+def _noise(records: Sequence[dict[str, Any]], batch: int) -> Plot:
+    """Sequences at which the noise is as large as the signal, with its interval, beside the batch of the run."""
+    flat = [{"tokens": one.get("tokens"), **one["gradient_noise"]} for one in records]
+    x, y = pairs(flat, "tokens", "noise_scale")
+    if not x:
+        return Plot("", "", "")
+    curves = [Curve("noise scale", x, y)]
+    for end in ("low", "high"):
+        bound = pairs(flat, "tokens", f"noise_scale_{end}")
+        if bound[0]:
+            curves.append(Curve("95 % interval" if end == "low" else "_", *bound, colour=PALE))
+    curves.append(Curve("batch size", [x[0], x[-1]], [batch, batch], colour=GREY, style="--"))
+    return Plot("Gradient noise scale", "tokens", "sequences", curves, from_zero=True)
+
+
+def _ratios(records: Sequence[dict[str, Any]]) -> Plot:
+    """RMS of the update over RMS of the weights, by kind of part; of layers the median one."""
+    places: dict[str, list[float]] = defaultdict(list)
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        of_kind: dict[str, list[float]] = defaultdict(list)
+        for part, figures in record["updates"].items():
+            if is_number(figures.get("ratio")):
+                of_kind[part.rpartition(".")[2]].append(figures["ratio"])
+        for kind, found in of_kind.items():
+            places[kind].append(float(record["tokens"]))
+            ratios[kind].append(median(found))
+    curves = [Curve(kind.replace("_", "-"), x, ratios[kind], COLOURS.get(kind, BLUE)) for kind, x in places.items()]
+    return Plot("Update over weight (RMS), median layer", "tokens", "ratio", curves, from_zero=True)
