@@ -94,7 +94,7 @@ def main() -> None:
     found["discarded later"] = digest(engine) == straight
     checkpoint, _ = latest_valid_checkpoint(checkpoints, world)
     assert checkpoint is not None
-    engine.load(3, checkpoint.reader())
+    engine.load(3, checkpoint.reader(), {})
     found["loaded in mid-run"] = digest(engine) == before
     train(range(3, 5))
     found["replayed"] = digest(engine) == straight
