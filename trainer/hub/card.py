@@ -190,7 +190,8 @@ def _body(exported: Exported) -> list[str]:
         f"- held-out loss: {loss}",
     ]
     if config.init.given:
-        learned.insert(0, f"- began with the weights of `{Path(str(config.init.run)).name}` at step {config.init.step}")
+        which = "weights" if config.init.average is None else f"average `{config.init.average}`"
+        learned.insert(0, f"- began with the {which} of `{Path(str(config.init.run)).name}` at step {config.init.step}")
     if exported.average is not None:
         line = average_line(exported.run, exported.average, checkpoint.manifest)
         learned.insert(0, f"- these are an average: `{exported.average}`, {line}")
