@@ -47,7 +47,7 @@ def misfits(averages: Mapping[str, AverageConfig]) -> list[str]:
         if not NAME.fullmatch(name):
             wrong.append(f"averages: {name!r} is no name of an average; letters, digits, _ and - wanted, 40 at most")
         if (one.half_life is None) == (one.latest is None):
-            wrong.append(f"{place}: state half_life or latest, one of the two, e.g. {{half_life: 1m}}")
+            wrong.append(f"{place}.half_life: state it or optim.{place}.latest, one of the two, e.g. half_life: 1m")
         elif one.latest is None and one.every_steps is not None:
             wrong.append(f"{place}.every_steps: an average over a half-life takes the weights of every step")
         elif one.latest is not None and one.every_steps is None:

@@ -151,6 +151,15 @@ def test_a_resume_goes_on_with_them(runs: Runs, layout: str) -> None:
         assert_close(average(elsewhere, name), average(run, name), 1e-4)
 
 
+@pytest.mark.slow
+def test_they_are_the_same_to_the_bit_after_kill_9(runs: Runs) -> None:
+    words = [*runs.words, AVERAGES, "run.id=killed"]
+    runs.command.kill_when(lambda text: "step 5/" in text, "train", *words)
+    run = runs.train(*words)
+    for name in ("ema", "slow", "last"):
+        assert_close(average(run, name), average(runs["whole"], name), 0)
+
+
 def test_where_a_checkpoint_has_none_they_begin_with_its_weights(runs: Runs) -> None:
     run = half_way(runs["plain"], "later")
     runs.train(f"resume={run}", "new_science=true", AVERAGES)
@@ -205,11 +214,12 @@ def test_a_run_begins_from_one(runs: Runs) -> None:
         (["export", "{run}:best", "to=never"], "no average 'best' (did you mean 'last'?); there is ema, slow, last"),
         (["train", "init={run}:emma"], "init: "),
         (["eval", "{plain}:ema"], "no average 'ema'; it has none (optim.averages, isoflop merge)"),
-        (["train", "optim.averages={{a: {{}}}}"], "optim.averages.a: state half_life or latest"),
+        (["train", "optim.averages={{a: {{}}}}"], "optim.averages.a.half_life: state it or optim.averages.a.latest"),
         (
             ["train", "optim.averages={{a: {{half_life: 1k, latest: 2}}}}"],
-            "optim.averages.a: state half_life or latest",
+            "optim.averages.a.half_life: state it or optim.averages.a.latest",
         ),
+        (["train", "optim.averages={{a: {{half_life: 0}}}}"], "optim.averages.a.half_life: 0 given"),
         (["train", "optim.averages={{a: {{latest: 2}}}}"], "optim.averages.a.every_steps: state how often"),
         (["train", "optim.averages={{a: {{half_life: 5, every_steps: 2}}}}"], "optim.averages.a.every_steps"),
         (["train", "optim.averages={{_b: {{half_life: 5}}}}"], "'_b' is no name of an average"),
