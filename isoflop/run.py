@@ -126,14 +126,16 @@ class Run:
 
         return Trained.load(self.path)
 
-    def model(self) -> nn.Module:
-        """The weights of its newest intact checkpoint in plain PyTorch, in evaluation mode.
+    def model(self, *, step: int | None = None, average: str | None = None) -> nn.Module:
+        """The weights of its newest intact checkpoint, or of that of a step, or an average of them: plain PyTorch, in
+        evaluation mode.
 
         Raises UserError where there is none.
         """
         from trainer.generation.loaded_model import load_model
+        from trainer.utils.which_weights import Which
 
-        return load_model(self.path)[0]
+        return load_model(self.path, which=Which(step, average))[0]
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -91,7 +91,7 @@ def test_its_keys(isoflop: Any, words: list[str]) -> None:
     done = isoflop("train", *words, "optim.name=descent", "optim.inertia=0.5", "optim.beta1=0.5")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "isoflop: optim.beta1: optim.name=descent does not read it; adamw, lamb, lion, muon do",
+        "isoflop: optim.beta1: optim.name=descent does not read it; adamw, lamb, lion, muon, schedule_free do",
         "isoflop: optim.inertia: optim.name=descent does not read it; heavy_ball does",
     ]
     assert "optim.inertia" in isoflop("train", "--help").stdout

@@ -23,7 +23,7 @@ FILE = HERE / "outputs.txt"
 
 # Parents whose keys are data: names of sources, devices, tasks, parameters, settings, packages.
 NAMED = (
-    *("sources", "languages", "joules", "segments", "origins", "specials", "packages", "baselines"),
+    *("sources", "languages", "averages", "joules", "segments", "origins", "specials", "packages", "baselines"),
     *("shapes", "weights", "files", "seconds", "peak_flops"),
 )
 PLACEHOLDERS = (

@@ -28,7 +28,8 @@ def initial_line(lineage: Mapping[str, Any]) -> str:
     """Whose weights a run began from, and what became of their rows."""
     rows = lineage["rows"]
     said = f"; {rows_text(rows)}" if rows else ""
-    return f"weights of {lineage['run']} at step {lineage['step']}{said}"
+    which = f"average {average} of" if (average := lineage.get("average")) else "weights of"
+    return f"{which} {lineage['run']} at step {lineage['step']}{said}"
 
 
 def price_of(run: Path) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ PARTS = {
     "weights": "weights",
     "gradients": "gradients",
     "optimizer": "optimizer states",
+    "averages": "averages of the weights",
     "buckets": "communication buckets",
     "copies": "low-precision copies of the weights",
     "activations": "activations",

@@ -20,9 +20,20 @@ def zero_stage(config: Config) -> int:
     return 0 if world_size(config) == 1 else 1
 
 
+def averages_kept(config: Config) -> int:
+    """Numbers that the averages of the weights keep for each parameter, over all ranks together."""
+    return sum(one.kept for one in config.optim.averages.values())
+
+
+def averages_moved(config: Config) -> float:
+    """Numbers that are read and written for each parameter in a step to keep the averages, over all ranks together."""
+    return sum(2 / one.every_steps if one.every_steps else 3.0 for one in config.optim.averages.values())
+
+
 def checkpoint_bytes(config: Config) -> int:
-    """Of a checkpoint: fp32 weights and states of the optimizer."""
-    return 4 * (parameters(config).total + OPTIMIZERS[config.optim.name].numbers(shapes(config)))
+    """Of a checkpoint: fp32 weights, states of the optimizer, and averages that have all the weights they keep."""
+    numbers = (1 + averages_kept(config)) * parameters(config).total
+    return 4 * (numbers + OPTIMIZERS[config.optim.name].numbers(shapes(config)))
 
 
 def micro_batch(config: Config) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.books.activations import FP32, saved
-from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
+from trainer.books.layout import averages_kept, micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
@@ -34,11 +34,12 @@ class MemoryAccount:
     activations: int  # kept for the backward pass
     logits: int  # with their logarithms and gradients
     moment: str  # when the peak is
+    averages: int = 0  # of the weights, kept beside them
     host: int = 0  # offloaded, in the host's memory
 
     @property
     def total(self) -> int:
-        states = self.weights + self.gradients + self.optimizer + self.buckets
+        states = self.weights + self.gradients + self.optimizer + self.averages + self.buckets
         return states + self.copies + self.activations + self.logits
 
 
@@ -54,14 +55,15 @@ def memory(config: Config) -> MemoryAccount:
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
     weights += count if config.task.reference else 0  # the reference
     optimizer = _optimizer(config)
+    averages = averages_kept(config) * share
     gradients = share if stage else count
     bucket = _bucket(config) if stage else 0
     host = 0
     before = FP32 * (share if stage else count) if config.debug.updates_every else 0
     if config.engine.offload_optimizer:
-        host += FP32 * (optimizer + share + gradients) + before
+        host += FP32 * (optimizer + averages + share + gradients) + before
         weights -= share
-        optimizer = gradients = before = 0
+        optimizer = averages = gradients = before = 0
     if config.engine.offload_parameters:
         host += FP32 * share
         weights -= share
@@ -103,6 +105,7 @@ def memory(config: Config) -> MemoryAccount:
         activations=activations,
         logits=logits,
         moment=moment,
+        averages=FP32 * averages,
         host=host,
     )
 

@@ -14,6 +14,7 @@ from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensi
 from trainer.books.dropout import dropout_line
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
+from trainer.books.formatting import format_amount
 from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
 from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, not_stated
@@ -55,7 +56,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         else not_stated(f"machine.peak_flops.{precision(config)}")
     )
     fitted = fit(config)
-    used = estimated(fitted.needed.total, f"states, buckets and activations at {fitted.needed.moment}")
+    kept = f", averages {format_amount(fitted.needed.averages, 'bytes')}" if fitted.needed.averages else ""
+    used = estimated(fitted.needed.total, f"states{kept}, buckets and activations at {fitted.needed.moment}")
 
     rows = [
         Row("model.parameters", "parameters", "", exact(weights.total)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trainer.books.activations import FP32, saved
 from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
-from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.layout import averages_moved, micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
@@ -51,7 +51,8 @@ def work(config: Config) -> Work:
         loss_bytes=passes * kept.logits,
         # Weights, gradients and states are read, all but the gradients written (a fused update), and one more pass over
         # the gradients for their norm; gradients are added up once a micro-batch.
-        optimizer_bytes=FP32 * ((5 * count + 2 * states) / divided_by + 3 * passes * count),
+        optimizer_bytes=FP32
+        * ((5 * count + 2 * states) / divided_by + 3 * passes * count + averages_moved(config) * count / ranks),
         wire_bytes=wire(config).total,
         layers=passes * model.depth * (2 if model.family == "encoder_decoder" else 1),
     )

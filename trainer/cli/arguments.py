@@ -12,6 +12,7 @@ from trainer.plugins import named_in
 from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.hydra_names import refuse_flags
+from trainer.utils.which_weights import NEWEST, Which, split
 
 if TYPE_CHECKING:
     from trainer.books.visible import Document
@@ -99,6 +100,19 @@ def _described_keys(words: Sequence[str]) -> str:
     except UserError as error:
         rest = [word for word in given if tops[word] not in RUN_WORDS]
         return describe_keys(rest, notes=[*notes, *str(error).splitlines(), "the values are those without the run"])
+
+
+def weights_and_overrides(verb: str, words: list[str]) -> tuple[Path, Which, list[str]]:
+    """The run that the first word names, as `run_and_overrides`, which of its weights, and the rest.
+
+    `<run>@<step>:<average>`: see trainer/utils/which_weights.py.
+    """
+    named = {word: split(word) for word in words if "=" not in word or os.path.isdir(split(word)[0])}  # noqa: PTH112
+    if len(named) != 1:
+        return (*run_and_overrides(verb, words)[:1], NEWEST, words)  # which says what is wrong
+    [(word, (run, which))] = named.items()
+    path, _ = run_and_overrides(verb, [run])
+    return path, which, [one for one in words if one != word]
 
 
 def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.cli.arguments import run_and_overrides, split_flags, whole_numbers
+from trainer.cli.arguments import split_flags, weights_and_overrides, whole_numbers
 from trainer.run_folder import RunFolder
 from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError
+from trainer.utils.which_weights import Which
 
 OPTIONS = ("tasks", "shots", "language")
 HELP = """\
-isoflop eval <run> [key=value ...] [--json]
+isoflop eval <run>[@<step>][:<average>] [key=value ...] [--json]
 
   without tasks           loss on all held-out text, for causal models bits per byte, by source and language; for
                           encoders and encoder-decoders a score of short passages beside it; of a tuned run the
@@ -27,6 +28,7 @@ isoflop eval <run> [key=value ...] [--json]
   seed=0                  of the examples in the context, and of the suite's items
   language=de             of the tasks, for runs of objective=mbart
   data.path=... ...       held-out loss on other data than the run's
+  <run>@400:ema           of the checkpoint of a step, of an average of the weights (docs/averages.md)
 
   Scores go to the run's evaluation.json, its report and, for several numbers of examples, in_context.png.
 """
@@ -37,14 +39,14 @@ def evaluate(arguments: list[str]) -> int:
     if flags & {"--help", "-h"}:
         print(HELP)
         return 0
-    run, words = run_and_overrides("eval", words)
+    run, which, words = weights_and_overrides("eval", words)
     options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS)
     words = [word for word in words if word.partition("=")[0] not in OPTIONS]
     if "tasks" not in options:
         if options:
             raise UserError(f"eval: {next(iter(options))}: only tasks read it; add tasks=...")
         tuned = RunFolder(run).load_config().task.kind is not None
-        (_of_tuning if tuned else _held_out)(run, words, as_json="--json" in flags)
+        (_of_tuning if tuned else _held_out)(run, which, words, as_json="--json" in flags)
         return 0
     words, numbers = whole_numbers("eval", words, limit=200, seed=0)
     if words:
@@ -56,7 +58,7 @@ def evaluate(arguments: list[str]) -> int:
     if not names:
         raise UserError("eval: tasks: none named; e.g. tasks=suite")
     asked = Asked(names, shots, numbers["limit"], numbers["seed"], options.get("language"))
-    _tasks(run, asked, as_json="--json" in flags)
+    _tasks(run, which, asked, as_json="--json" in flags)
     return 0
 
 
@@ -67,30 +69,30 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(number for number in found if number is not None))
 
 
-def _of_tuning(run: Path, overrides: list[str], *, as_json: bool) -> None:
+def _of_tuning(run: Path, which: Which, overrides: list[str], *, as_json: bool) -> None:
     from trainer.evaluate.task_scores import format_scores, score_task
 
     if overrides:
         raise UserError(f"eval: {overrides[0]}: a tuned run is scored on the task that it has")
-    scores = score_task(run)
+    scores = score_task(run, which)
     print(json.dumps(scores, indent=1) if as_json else format_scores(scores))
 
 
-def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
+def _held_out(run: Path, which: Which, overrides: list[str], *, as_json: bool) -> None:
     from trainer.data import said_unknown
     from trainer.evaluate.held_out import held_out
     from trainer.evaluate.results import keep_results, writing_to
     from trainer.utils.progress import progress_bar
 
     with progress_bar() as progress:
-        result = held_out(run, overrides, progress)
-    if not overrides:
+        result = held_out(run, overrides, progress, which)
+    if not overrides and which.step is None:
         with writing_to(run):
-            keep_results(run, result["step"], result)
+            keep_results(run, result["step"], result, average=which.average)
     if as_json:
         print(json.dumps(result, indent=1))
         return
-    print(f"step {result['step']}: {_held_out_line(result)}")
+    print(f"step {result['step']}{_of(which)}: {_held_out_line(result)}")
     if line := said_unknown(result["unknown_share"], "held-out"):
         print(f"  {line}")
     passages = result["passages"]
@@ -103,6 +105,14 @@ def _held_out(run: Path, overrides: list[str], *, as_json: bool) -> None:
             own = passages[part].get(name) if passages else None
             more = f"; {_passages_line(own)}" if own else ""
             print(f"  {part[:-1]:<9} {name:<20} {score:.4f} {unit}{more}")
+
+
+def _of(which: Which) -> str:
+    return "" if which.average is None else f", average {which.average}"
+
+
+def _named(which: Which) -> dict[str, str]:
+    return {} if which.average is None else {"average": which.average}
 
 
 def _held_out_line(result: dict[str, Any]) -> str:
@@ -136,7 +146,7 @@ class Asked:
     language: str | None
 
 
-def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
+def _tasks(run: Path, which: Which, asked: Asked, *, as_json: bool) -> None:
     from trainer.evaluate.results import HEADS, keep_results, notes_on, read_results, table_of, writing_to
     from trainer.evaluate.tasks import find_tasks, own_shots, run_task
     from trainer.generation.loaded_model import Trained
@@ -145,7 +155,7 @@ def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
     from trainer.utils.progress import progress_bar
 
     tasks = find_tasks(asked.names, asked.limit, asked.seed, RunFolder(run).load_config().data)
-    trained = Trained.load(run).for_language(asked.language)
+    trained = Trained.load(run, which).for_language(asked.language)
     found: list[dict[str, Any]] = []
     with progress_bar() as progress:
         for task in tasks:
@@ -155,17 +165,18 @@ def _tasks(run: Path, asked: Asked, *, as_json: bool) -> None:
                     progress(f"{what}, {number} shown", done, total)
 
                 found.append(run_task(trained, task, number, asked.seed, asked.limit, tell).to_json())
-    with writing_to(run):
-        keep_results(run, trained.step, tasks=found)
-        picture = in_context_picture(read_results(run)["tasks"], "png")
-        if picture:
-            write_atomic(run / "in_context.png", picture)
+    if which.step is None:
+        with writing_to(run):
+            keep_results(run, trained.step, tasks=found, average=which.average)
+            picture = None if which.average else in_context_picture(read_results(run)["tasks"], "png")
+            if picture:
+                write_atomic(run / "in_context.png", picture)
     if as_json:
-        print(json.dumps({"run": str(run), "step": trained.step, "tasks": found}, indent=1))
+        print(json.dumps({"run": str(run), "step": trained.step, **_named(which), "tasks": found}, indent=1))
         return
     table = [HEADS, *table_of(found)]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADS))]
     for row in table:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         print("  ".join(cells).rstrip())
-    print("\n".join(["", *notes_on(found), f"step {trained.step}; +- is one standard error"]))
+    print("\n".join(["", *notes_on(found), f"step {trained.step}{_of(which)}; +- is one standard error"]))

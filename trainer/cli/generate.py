@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.cli.arguments import run_and_overrides, split_flags
+from trainer.cli.arguments import split_flags, weights_and_overrides
 from trainer.utils.bounded import parse_json, read_text
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainer.generation.loaded_model import Trained
 
 HELP = """\
-isoflop generate <run> [name=value ...] [--json]
+isoflop generate <run>[@<step>][:<average>] [name=value ...] [--json]
 
   prompt='def f('         text to continue; with <mask> in it, text to be filled. Without a prompt: one after the other
                           from the terminal, or 'def '
@@ -41,7 +41,7 @@ def generate(arguments: list[str]) -> int:
     if flags & {"--help", "-h"}:
         print(HELP)
         return 0
-    run, words = run_and_overrides("generate", words)
+    run, which, words = weights_and_overrides("generate", words)
     from trainer.generation import answer_prompts
     from trainer.generation.decoding import Decoding, split_options
     from trainer.generation.loaded_model import Trained
@@ -50,7 +50,7 @@ def generate(arguments: list[str]) -> int:
     decoding = Decoding.parse("generate", chosen)
     _consistent(options)
     prompts = _prompts_of(Path(options["file"])) if "file" in options else None
-    trained = Trained.load(run).for_language(options.get("language"))
+    trained = Trained.load(run, which).for_language(options.get("language"))
     stop = [options["stop"].replace("\\n", "\n").replace("\\t", "\t")] if options.get("stop") else []
     if prompts is not None:
         found = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainer.cli.arguments import folder_and_options, split_flags, wants_help
 from trainer.utils.errors import UserError
+from trainer.utils.which_weights import NEWEST, split
 
 IMPORT = """\
 isoflop import <folder of a Hugging Face checkpoint> [to=<run folder>] [generator=<folder>] [--check] [--json]
@@ -17,7 +18,7 @@ isoflop import <a tokenizer, file or folder without weights> to=<folder for toke
   --check             compare with transformers (extra: hub); exit code 1 above 2e-5 of the logits' spread
 """
 EXPORT = """\
-isoflop export <run> to=<new folder> [tokenizer=yes|no] [--json]
+isoflop export <run>[@<step>][:<average>] to=<new folder> [tokenizer=yes|no] [--json]
 
   license=<name> language=<codes> base_model=<names> datasets=<names>
       what the card, README.md, says beside what the run knows, as the hub spells it: license=apache-2.0 language=en,de
@@ -56,6 +57,10 @@ def export(arguments: list[str]) -> int:
     from trainer.hub.stated import OPTIONS, Stated
     from trainer.run_folder import find_run
 
+    which = NEWEST
+    if words and "=" not in words[0]:
+        name, which = split(words[0])
+        words = [name, *words[1:]]
     run, options = folder_and_options("export", words, ("to", "tokenizer", *OPTIONS))
     stated = Stated.of(options)
     if options.get("tokenizer", "yes") not in ("yes", "no"):
@@ -64,7 +69,10 @@ def export(arguments: list[str]) -> int:
     from trainer.hub import export_run  # not above: it takes seconds, and the name may be wrong
 
     target = Path(options.get("to") or f"{folder.name}-hf")
-    print_facts(export_run(folder, target, tokenizer=options.get("tokenizer", "yes") == "yes", stated=stated), flags)
+    print_facts(
+        export_run(folder, target, tokenizer=options.get("tokenizer", "yes") == "yes", stated=stated, which=which),
+        flags,
+    )
     return 0
 
 

@@ -17,6 +17,7 @@ from trainer.cli import (
     generate,
     hub,
     launch,
+    merge,
     new,
     price,
     report,
@@ -63,6 +64,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
+  isoflop merge <run> steps=100,200     an average of checkpoints, in place of a decay of the learning rate
   isoflop new <folder>                  a project of yours: configs with a model and an experiment, README, a test
   isoflop schema [group] [out=file]     a JSON Schema of a group's files, so that an editor completes and checks them
   isoflop completion bash|zsh           shell completion: eval "$(isoflop completion bash)"
@@ -195,6 +197,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "calibrate": price.calibrate,
     "import": hub.import_,
     "export": hub.export,
+    "merge": merge.merge,
     "new": new.new,
     "schema": schema.schema,
     "completion": completion,

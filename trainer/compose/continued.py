@@ -90,6 +90,7 @@ def _continued(given: Given) -> Config:
     taken = InitConfig(
         run=str(parent.folder.path),
         step=parent.step,
+        average=_as_group(given.data[KEY]).average,
         weights=parent.weights,
         tokenizer=parent.tokenizer if same else None,
     )

@@ -13,15 +13,9 @@ from typing import Any
 from trainer.config import Config, InitConfig
 from trainer.run_folder import RunFolder, find_run
 from trainer.tokenizer_files import read_file, tokenizer_file
-from trainer.utils.checkpoint_files import (
-    CorruptCheckpoint,
-    folder_of,
-    holds_weights,
-    steps_in,
-    verified_manifest,
-    weights_digest,
-)
+from trainer.utils.checkpoint_files import CorruptCheckpoint, folder_of, steps_in
 from trainer.utils.errors import UserError
+from trainer.utils.which_weights import Place, Which, averages_in, intact, merged_folder, no_average, places
 
 OF_TRANSFORMERS = ("config.json", "pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")
 
@@ -33,7 +27,7 @@ class Parent:
     folder: RunFolder
     config: Config
     step: int
-    weights: str  # sha256, see `weights_digest`
+    weights: str  # sha256, see `Place.digest`
 
     @property
     def tokenizer(self) -> str | None:
@@ -51,8 +45,8 @@ def find_parent(init: InitConfig) -> Parent:
         raise UserError(
             f"init: {name} was tuned with task.kind={config.task.kind}, and has no head of pre-training any more{way}"
         )
-    step, manifest = _checkpoint(folder, name, init.step)
-    return Parent(folder, config, step, weights_digest(manifest))
+    place = _merged(folder, name, init) or _checkpoint(folder, name, init)
+    return Parent(folder, config, place.step, place.digest)
 
 
 def file_digest(path: Path) -> str:
@@ -81,8 +75,22 @@ def _is_of_transformers(path: Path) -> bool:
     return any((path / name).is_file() for name in OF_TRANSFORMERS)
 
 
-def _checkpoint(folder: RunFolder, name: str, step: int | None) -> tuple[int, dict[str, Any]]:
-    """Step and manifest of the checkpoint asked for, or of the newest one whose weights are intact."""
+def _merged(folder: RunFolder, name: str, init: InitConfig) -> Place | None:
+    """A merged average of that name; None where there is none."""
+    if init.average is None or not merged_folder(folder.path, init.average).is_dir():
+        return None
+    try:
+        place = next(places(folder.path, Which(average=init.average), _intact))
+    except UserError as error:
+        raise UserError(f"init: {name}: {error}") from None
+    if init.step not in (None, place.step):
+        raise UserError(f"init: {name}: {init.average} is merged of several steps; name it without @{init.step}")
+    return place
+
+
+def _checkpoint(folder: RunFolder, name: str, init: InitConfig) -> Place:
+    """The checkpoint asked for, or the newest one whose weights are intact."""
+    step, average = init.step, init.average
     steps = steps_in(folder.checkpoints)
     if not steps:
         raise UserError(f"init: {name} has no checkpoint yet")
@@ -91,23 +99,25 @@ def _checkpoint(folder: RunFolder, name: str, step: int | None) -> tuple[int, di
     damage = []
     for one in reversed(steps) if step is None else [step]:
         try:
-            manifest = dict(_intact(folder_of(folder.checkpoints, one)))
+            manifest = _intact(folder_of(folder.checkpoints, one), average)
         except CorruptCheckpoint as error:
             damage.append(f"checkpoint of step {one} is damaged ({error})")
             continue
         for line in damage:
             print(f"isoflop: init: {name}: {line} and was not used", file=sys.stderr)
-        return one, manifest
+        if average is not None and average not in averages_in(manifest):
+            raise UserError(f"init: {no_average(folder.path, average, manifest)}")
+        return Place(folder_of(folder.checkpoints, one), manifest, average)
     others = "" if step is None or len(steps) == 1 else f"; there is {', '.join(str(s) for s in steps if s != step)}"
     raise UserError(f"init: {name}: {damage[0]}{others}")
 
 
-def _intact(folder: Path) -> Mapping[str, Any]:
+def _intact(folder: Path, average: str | None) -> Mapping[str, Any]:
     """The manifest, its weights compared with it once a process."""
     files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in folder.iterdir())
-    return _verified(folder, tuple(files))
+    return _verified(folder, average, tuple(files))
 
 
 @lru_cache(maxsize=8)
-def _verified(folder: Path, files: tuple[tuple[str, int, int], ...]) -> Mapping[str, Any]:
-    return verified_manifest(folder, holds_weights)
+def _verified(folder: Path, average: str | None, files: tuple[tuple[str, int, int], ...]) -> Mapping[str, Any]:
+    return intact(folder, average)

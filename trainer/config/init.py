@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, model_validator
 
 from trainer.utils.schema import Section, key
+from trainer.utils.which_weights import parse
 
 Sha256 = str
 
@@ -14,9 +15,14 @@ Sha256 = str
 class InitConfig(Section):
     """The trained weights that a new run begins from; null: it begins from random ones."""
 
-    run: str | None = key(None, "folder of a run or of an imported model; short: init=<run>@<step>", introduced=None)
+    run: str | None = key(
+        None, "folder of a run or of an imported model; short: init=<run>@<step>:<average>", introduced=None
+    )
     step: int | None = key(
         None, "of its checkpoint; null: the newest intact one, then written down", "steps", ge=0, introduced=None
+    )
+    average: str | None = key(
+        None, "average of its weights, as optim.averages or isoflop merge names it; null: the weights", introduced=None
     )
     weights: Sha256 | None = key(None, "sha256 of those weights; written down, and their identity", introduced=None)
     tokenizer: Sha256 | None = key(
@@ -36,9 +42,11 @@ class InitConfig(Section):
 
 
 def place(run: str) -> dict[str, Any]:
-    """What `init=<run>` and `init=<run>@<step>` say. A path that has such an end itself is told by `init.run`."""
-    name, at, step = run.rpartition("@")
-    return {"run": name, "step": int(step)} if at and name and step.isdecimal() else {"run": run}
+    """What `init=<run>`, `<run>@<step>` and `<run>@<step>:<average>` say. A path that has such an end itself is told by
+    `init.run`."""
+    name, which = parse(run)
+    stated = {"step": which.step, "average": which.average}
+    return {"run": name, **{key: value for key, value in stated.items() if value is not None}}
 
 
 def _named(value: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, field_validator, model_validator
 
+from trainer.config.averages import AverageConfig
+from trainer.config.averages import misfits as misfits_of_averages
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
@@ -235,6 +237,11 @@ class OptimConfig(Choosing):
         {}, "factors of the decay for embedding, head, matrix or vector; missing ones: 1", introduced={}
     )
     batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1, le=10**9)
+    averages: dict[str, AverageConfig] = key(
+        {},
+        "averages of the weights, by name, e.g. {ema: {half_life: 10m}, last: {latest: 5, every_steps: 100}}",
+        introduced={},
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -255,6 +262,7 @@ class OptimConfig(Choosing):
         ]
         if "vector" in self.decay_by_role:
             wrong.append("decay_by_role.vector: vectors are not decayed")
+        wrong += misfits_of_averages(self.averages)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self

@@ -18,13 +18,16 @@ from trainer.trackers.records import below_unigram
 from trainer.training.dataset import prepare
 from trainer.training.unigram import Unigram, unigram_of
 from trainer.training.validation import Batch, Sums, sums_by_split, validation_metrics, validation_splits
+from trainer.utils.which_weights import NEWEST, Which
 
 BATCH = 16
 
 
-def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Loss of the newest intact checkpoint on all held-out text, in fp32, with what `trainer.training.validation`
-    tells.
+def held_out(
+    run: Path, overrides: list[str], progress: Progress = lambda what, done, total: None, which: Which = NEWEST
+) -> dict[str, Any]:
+    """Loss of the newest intact checkpoint, or of the weights that are meant, on all held-out text, in fp32, with what
+    `trainer.training.validation` tells.
 
     unknown_share: share of <unk> among its tokens, of which no text is predicted; null: there is none.
     measure: what the loss is one of. below_unigram: share by which it lies below that of a model without context; null:
@@ -32,7 +35,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     and encoder-decoders.
     """
     config = change(RunFolder(run).load_config(), overrides)
-    model, config, step = load_model(run, config)
+    model, config, step = load_model(run, config, which)
     prepared = prepare(config, progress)
     if isinstance(prepared, Prepared):
         prepared.verify("held_out", progress)
@@ -48,6 +51,7 @@ def held_out(run: Path, overrides: list[str], progress: Progress = lambda what, 
     return {
         "run": str(run),
         "step": step,
+        **({} if which.average is None else {"average": which.average}),
         "measure": "likelihood of the text"
         if found["bits_per_byte"] is not None
         else f"objective={config.objective.name}",

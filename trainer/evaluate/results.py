@@ -24,17 +24,24 @@ def writing_to(run: Path) -> Iterator[None]:
 
 
 def keep_results(
-    run: Path, step: int, held_out: dict[str, Any] | None = None, tasks: Sequence[dict[str, Any]] = ()
+    run: Path,
+    step: int,
+    held_out: dict[str, Any] | None = None,
+    tasks: Sequence[dict[str, Any]] = (),
+    average: str | None = None,
 ) -> None:
-    """Add to what is known of this checkpoint; results of an earlier one are replaced, and so are equal tasks."""
-    known = read_results(run)
-    if known.get("step") != step:
-        known = {"step": step}
+    """Add to what is known of this checkpoint; results of an earlier one are replaced, and so are equal tasks. Those of
+    an average of its weights stand in `averages`, by its name."""
+    whole = read_results(run)
+    if whole.get("step") != step:
+        whole = {"step": step}
+    known = whole if average is None else whole.setdefault("averages", {}).setdefault(average, {})
     if held_out is not None:
         known["held_out"] = held_out
     by_key = {(one["task"], one["shots"]): one for one in [*known.get("tasks", []), *tasks]}
     known["tasks"] = [by_key[key] for key in sorted(by_key)]
-    write_atomic(run / FILE, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    whole.setdefault("tasks", [])
+    write_atomic(run / FILE, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_results(run: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, Task, metrics, open_task
 from trainer.tasks.formats import answers_of
 from trainer.utils.files import write_atomic
+from trainer.utils.which_weights import NEWEST, Which
 
 BATCH = 32
 LONGEST_ANSWER = 30  # tokens of a span
@@ -47,10 +48,11 @@ class Tuned:
             yield {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
 
 
-def score_task(run: Path) -> dict[str, Any]:
-    """Metrics of the newest intact checkpoint on the held-out records; also written to the run's task.json."""
+def score_task(run: Path, which: Which = NEWEST) -> dict[str, Any]:
+    """Metrics of the newest intact checkpoint on the held-out records, written to the run's task.json too; or of other
+    weights that are meant."""
     folder = RunFolder(run)
-    model, config, step = load_model(run)
+    model, config, step = load_model(run, which=which)
     task = open_task(config)
     examples = Examples(task, config, "held_out")
     tuned = Tuned(run, step, config, model, task, examples)
@@ -65,7 +67,8 @@ def score_task(run: Path) -> dict[str, Any]:
         "cut": examples.cut,
         **scores,
     }
-    write_atomic(folder.path / "task.json", json.dumps(result, indent=1))
+    if which == NEWEST:
+        write_atomic(folder.path / "task.json", json.dumps(result, indent=1))
     return result
 
 

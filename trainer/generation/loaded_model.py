@@ -14,20 +14,22 @@ from trainer.descriptions.objectives import OBJECTIVES
 from trainer.models import Model, build, load_weights
 from trainer.models.preference import PreferenceModel
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import valid_checkpoints
+from trainer.training.chosen_weights import chosen_weights
 from trainer.training.initial_weights import parent_weights
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.which_weights import NEWEST, Which
 
 
-def load_model(run: Path, config: Config | None = None) -> tuple[Model | PreferenceModel, Config, int]:
-    """The model of the newest intact checkpoint in evaluation mode, the run's configuration and the checkpoint's step.
+def load_model(
+    run: Path, config: Config | None = None, which: Which = NEWEST
+) -> tuple[Model | PreferenceModel, Config, int]:
+    """The model of the newest intact checkpoint, or of the weights that are meant, in evaluation mode, the run's
+    configuration and the checkpoint's step.
 
-    Raises UserError when there is no intact checkpoint."""
+    Raises UserError when there is no intact checkpoint, step or average of that name."""
     folder = RunFolder(run)
     config = config or folder.load_config()
-    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
-    if checkpoint is None:
-        raise UserError(f"{run}: no intact checkpoint yet")
+    chosen = chosen_weights(run, which)
     if not torch.cuda.is_available() or config.engine.device == "cpu":
         device = "cpu"
     else:
@@ -35,12 +37,12 @@ def load_model(run: Path, config: Config | None = None) -> tuple[Model | Prefere
     with torch.device(device):
         model = build(config)
     frozen = [name for name, one in model.named_parameters() if not one.requires_grad]
-    missing = {name for name, _ in model.named_parameters()} - set(frozen) - set(checkpoint.manifest["shapes"])
+    missing = {name for name, _ in model.named_parameters()} - set(frozen) - set(chosen.shapes)
     if missing:
-        raise UserError(f"{checkpoint.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
+        raise UserError(f"{chosen.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
     known = parent_weights(config, beginning=False)  # what is not learned is the parent's
-    load_weights(model, {**checkpoint.weights(), **{name: _given(known(name)) for name in frozen}})
-    return model.eval().to(device), config, checkpoint.step
+    load_weights(model, {**chosen.weights(), **{name: _given(known(name)) for name in frozen}})
+    return model.eval().to(device), config, chosen.step
 
 
 def _given(value: Tensor | None) -> Tensor:
@@ -65,12 +67,13 @@ class Trained:
     language: str | None = None  # of its texts, where the model reads a token of it
 
     @classmethod
-    def load(cls, run: Path) -> Trained:
-        """From the newest intact checkpoint of a run. Raises UserError when there is none, or no tokenizer."""
+    def load(cls, run: Path, which: Which = NEWEST) -> Trained:
+        """From the newest intact checkpoint of a run, or from the weights that are meant. Raises UserError when there
+        are none, or no tokenizer."""
         folder = RunFolder(run)
         if not folder.tokenizer.is_file():
             raise UserError(f"{run}: has no tokenizer, so no text can be read or written")
-        model, config, step = load_model(run)
+        model, config, step = load_model(run, which=which)
         if config.task.outputs:
             raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
         return cls(run, step, config, writer_of(model), Tokenizer(folder.tokenizer, config.tokenizer.special_ids))

@@ -21,6 +21,7 @@ from trainer.report.card import emissions
 from trainer.report.run_data import RunData, read_run
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import Checkpoint, folder_of
+from trainer.utils.which_weights import average_line
 
 # End of a class's name -> the AutoModel that finds it, and the pipeline that it serves.
 LOADERS = {
@@ -51,6 +52,7 @@ class Exported:
     with_tokenizer: bool
     stated: Stated
     differences: tuple[str, ...] = ()  # of the exported tokenizer from the run's own
+    average: str | None = None  # of the weights, which the exported ones are
 
     @property
     def untouched(self) -> str | None:
@@ -143,6 +145,9 @@ def _results(exported: Exported, run_data: RunData) -> Iterator[dict[str, Any]]:
     measured = read_results(exported.run)
     of_step = measured if measured.get("step") == step else {}
     during = next((one for one in run_data.steps.evaluations if one.get("step") == step), {})
+    if exported.average is not None:
+        of_step = (of_step.get("averages") or {}).get(exported.average, {})
+        during = {"loss": (during.get("averages") or {}).get(exported.average)}
     held_out = of_step.get("held_out") or during
     text = {"name": f"{config.data.name}, held out", "type": config.data.name, "split": "held_out"}
     if config.task.kind is None:
@@ -185,7 +190,11 @@ def _body(exported: Exported) -> list[str]:
         f"- held-out loss: {loss}",
     ]
     if config.init.given:
-        learned.insert(0, f"- began with the weights of `{Path(str(config.init.run)).name}` at step {config.init.step}")
+        which = "weights" if config.init.average is None else f"average `{config.init.average}`"
+        learned.insert(0, f"- began with the {which} of `{Path(str(config.init.run)).name}` at step {config.init.step}")
+    if exported.average is not None:
+        line = average_line(exported.run, exported.average, checkpoint.manifest)
+        learned.insert(0, f"- these are an average: `{exported.average}`, {line}")
     unsaid = [*(["licence"] if exported.stated.license is None else []), "intended use", "limitations"]
     return [
         f"# {model.name}",

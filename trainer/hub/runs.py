@@ -25,9 +25,11 @@ from trainer.hub.tokenizer import framing_of, write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
 from trainer.tokenizer_files import find_tokenizer, is_json, tokenizer_file
-from trainer.training.checkpoint import save_weights, valid_checkpoints
+from trainer.training.checkpoint import save_weights
+from trainer.training.chosen_weights import chosen_weights
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
+from trainer.utils.which_weights import NEWEST, Which
 
 
 def import_run(source: Path, target: Path, generator: Path | None = None, *, check: bool = False) -> dict[str, Any]:
@@ -175,8 +177,11 @@ def _special_keys(config: Config, tokenizer: Tokenizer | None) -> dict[str, Any]
     return found
 
 
-def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: Stated | None = None) -> dict[str, Any]:
-    """Write the newest intact checkpoint of a run as a checkpoint of transformers, with its tokenizer and a model card.
+def export_run(
+    run: Path, target: Path, *, tokenizer: bool = True, stated: Stated | None = None, which: Which = NEWEST
+) -> dict[str, Any]:
+    """Write the newest intact checkpoint of a run, or the weights that are meant, as a checkpoint of transformers, with
+    its tokenizer and a model card.
 
     stated: what the card says beside what the run knows. Returns facts to print. Raises UserError where there is no
     checkpoint, or no such model in transformers.
@@ -184,9 +189,8 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: State
     folder = RunFolder(run)
     config = folder.load_config()
     model = config.model.model_copy(update={"vocabulary": config.vocabulary, "max_length": config.max_length})
-    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
-    if checkpoint is None:
-        raise UserError(f"{run}: no intact checkpoint yet")
+    chosen = chosen_weights(run, which)
+    checkpoint = chosen.checkpoint
     drawn = checkpoint.manifest.get("drawn", ())
     if not any(map(is_of_pretraining, drawn)):  # a body keeps its pooler
         model = _without_untrained(config, model, imported=folder.hub.is_dir())
@@ -198,7 +202,7 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: State
         _as_it_came(folder, tuned=config.task.kind is not None or config.init.given),
     )
     special = _special_keys(config, opened)
-    head, weights = new_head(config, family.type), plain_names(checkpoint.weights())
+    head, weights = new_head(config, family.type), plain_names(chosen.weights())
     model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
     # What the encoder of an encoder-decoder reads has no separator, and no turns.
@@ -211,11 +215,14 @@ def export_run(run: Path, target: Path, *, tokenizer: bool = True, stated: State
             copy_beside(folder.hub, aside, without=("config.json", "generation_config.json"))
         elif with_tokenizer and opened is not None:
             said = write_tokenizer(aside, folder.tokenizer, chat, framing_of(config, opened))
-        exported = Exported(run, config, checkpoint, architecture, with_tokenizer, stated or Stated(), said)
+        exported = Exported(
+            run, config, checkpoint, architecture, with_tokenizer, stated or Stated(), said, which.average
+        )
         (aside / "README.md").write_text(model_card(exported))
     return {
         "folder": str(target),
         "type": family.type,
         "step": checkpoint.step,
+        **({} if which.average is None else {"average": which.average}),
         "tokenizer": with_tokenizer,
     }

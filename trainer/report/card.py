@@ -11,6 +11,7 @@ from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_price_tag, format_quantity
 from trainer.plugins import origin
 from trainer.report.run_data import RunData
+from trainer.utils.which_weights import merged_in, merged_line
 
 PIPELINES = {"decoder": "text-generation", "encoder": "fill-mask", "encoder_decoder": "text2text-generation"}
 
@@ -57,6 +58,7 @@ def card(run_data: RunData) -> str:
         facts.append(f"- began with the {initial_line(lineage)}, science hash `{lineage['science_hash']}`")
     if best:
         facts.append(f"- held-out {_held_out(best)}")
+    facts += [f"- {line}" for line in averages_lines(run_data)]
     for one in run_data.plugins:
         facts.append(f"- plugin `{one.get('name')}`, {origin(one)}, sha256 `{str(one.get('sha256'))[:12]}`")
     sources = run_data.steps.kept[-1].get("sources") if run_data.steps.kept else None
@@ -94,6 +96,16 @@ def _held_out(best: dict[str, Any]) -> str:
     yardstick = best.get(f"unigram_{name}")
     beside = "" if yardstick is None else f" (the same tokens without context: {yardstick:.4f})"
     return f"{figure} after {best['tokens']:,} tokens{beside}"
+
+
+def averages_lines(run_data: RunData) -> list[str]:
+    """What is known of the averages of the weights: the last held-out loss of each, and what was merged."""
+    last = run_data.steps.evaluations[-1] if run_data.steps.evaluations else {}
+    losses = (last.get("averages") or {}).items()
+    lines = [
+        f"average `{name}`: held-out loss {loss:.4f} nats per target after step {last['step']}" for name, loss in losses
+    ]
+    return lines + [f"average `{name}`: {merged_line(run_data.run, name)}" for name in merged_in(run_data.run)]
 
 
 def _equivalents(run_data: RunData) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 from trainer.books.costs import JOULES_PER_KWH
@@ -45,6 +46,7 @@ def plots(run_data: RunData) -> list[Plot]:
     return [plot for plot in drawn if plot.curves or plot.bars]
 
 
+OF_AVERAGES = ("#3f8f4f", "#7a4fa0", "#b0892f", "#2f8fa0")
 _COST_AXES = (("flop", "model FLOPs"), ("wh", "Wh of the devices"), ("gco2e", "g CO2e"))
 
 
@@ -61,6 +63,10 @@ def _loss(run_data: RunData, steps: list[dict[str, Any]], axis: str, label: str)
     held_x, held_y = pairs(held, "at", "loss")
     if held_x:
         curves.append(Curve("held out", held_x, held_y, ORANGE, marker="o"))
+    for colour, name in zip(cycle(OF_AVERAGES), run_data.config.optim.averages):
+        of_average = [item | {"average": (item.get("averages") or {}).get(name)} for item in held]
+        if (points := pairs(of_average, "at", "average"))[0]:
+            curves.append(Curve(f"held out, average {name}", *points, colour=colour, marker="."))
     without_context = pairs(held, "at", "unigram_loss")
     if without_context[0]:
         curves.append(Curve("held out, without context", *without_context, colour=GREY, style="--"))

@@ -15,11 +15,13 @@ from trainer.data import Tokenizer
 from trainer.data.same_pieces import NONE, same_pieces
 from trainer.models import pretraining_model
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import Checkpoint, open_weights, save_weights
+from trainer.training.checkpoint import save_weights
+from trainer.training.chosen_weights import ChosenWeights
 from trainer.training.dataset import Source
-from trainer.utils.checkpoint_files import CorruptCheckpoint, folder_of, steps_in, weights_digest
+from trainer.utils.checkpoint_files import CorruptCheckpoint, folder_of, steps_in
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
+from trainer.utils.which_weights import Place, Which, intact, merged_folder
 
 TUNED = "body."  # before the names of a policy that was tuned from preferences
 
@@ -36,14 +38,15 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
     if init.step is None or init.weights is None:
         raise UserError("init: names no checkpoint yet; isoflop.compose(['init=<run>', ...]) finds it")
     parent = RunFolder(Path(str(init.run)))
-    checkpoint = _checkpoint(parent, init.step, init.weights)
+    chosen = _chosen(parent, Which(init.step, init.average), init.weights)
     before = parent.load_config()
     tokenizer = Path(source.tokenizer_file)
-    weights, rows = fitted(_plain(checkpoint), before, config, parent.tokenizer, tokenizer)
+    weights, rows = fitted(_plain(chosen), before, config, parent.tokenizer, tokenizer)
     lineage = {
         "run": f"{parent.path.parent.name}/{parent.path.name}",
         "path": str(parent.path),
         "step": init.step,
+        "average": init.average,
         "science_hash": before.science_hash(),
         "weights": init.weights,
         "rows": rows,  # null: the tokenizer is the parent's
@@ -113,20 +116,22 @@ def _shapes(config: Config, vocabulary: int) -> dict[str, torch.Size]:
     return {name: one.shape for name, one in model.named_parameters()}
 
 
-def _plain(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _plain(chosen: ChosenWeights) -> dict[str, Tensor]:
     """The weights by the names of pre-training."""
-    return {name.removeprefix(TUNED): value for name, value in checkpoint.weights().items()}
+    return {name.removeprefix(TUNED): value for name, value in chosen.weights().items()}
 
 
-def _checkpoint(parent: RunFolder, step: int, weights: str) -> Checkpoint:
-    """That of the parent, as it was when the run was composed. Raises UserError."""
-    folder = folder_of(parent.checkpoints, step)
+def _chosen(parent: RunFolder, which: Which, weights: str) -> ChosenWeights:
+    """Those of the parent, as they were when the run was composed. Raises UserError."""
+    average, folder = which.average, folder_of(parent.checkpoints, which.step or 0)
+    if average is not None and (merged := merged_folder(parent.path, average)).is_dir():
+        average, folder = None, merged
     if not folder.is_dir():
         raise UserError(f"init: {folder} is not there any more; name a run that is: init=<run>")
     try:
-        checkpoint = open_weights(folder)
+        place = Place(folder, intact(folder, average), average)
     except CorruptCheckpoint as error:
         raise UserError(f"init: {folder} is damaged ({error}); name another one: init=<run>@<step>") from None
-    if weights_digest(checkpoint.manifest) != weights:
+    if place.digest != weights:
         raise UserError(f"init: {folder} holds other weights than this run is to begin from ({weights[:12]})")
-    return checkpoint
+    return ChosenWeights.of(place)

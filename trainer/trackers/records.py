@@ -59,6 +59,7 @@ class EvaluationRecord:
     # of a mixture: name -> loss, targets and bits_per_byte
     sources: dict[str, dict[str, float | None]] = field(default_factory=dict)
     languages: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    averages: dict[str, float] = field(default_factory=dict)  # loss of each average of the weights, by its name
 
     @property
     def below_unigram(self) -> float | None:

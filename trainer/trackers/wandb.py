@@ -269,6 +269,7 @@ def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:
         "val/unigram_loss": record.unigram_loss,
         "time/evaluation_seconds": record.seconds,
     }
+    metrics |= {f"val/loss_{name}": loss for name, loss in record.averages.items()}
     return {name: value for name, value in metrics.items() if value is not None}
 
 

@@ -68,7 +68,7 @@ def snapshot(engine: Engine, world: World, step: int, buffers: dict[str, Tensor]
     }
     states: dict[str, Tensor] = {}
     slices = []
-    for fragment in engine.optimizer_states(to_save=True):
+    for fragment in engine.to_save():
         key = f"{fragment.kind}/{fragment.name}@{fragment.start}"
         states[key] = _copied(key, fragment.tensor, buffers)
         metadata = {"name": fragment.name, "kind": fragment.kind, "start": fragment.start}
@@ -184,14 +184,19 @@ def _publish(
 
 def save_weights(checkpoints: Path, weights: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
     """A checkpoint of step 0 from weights alone, as of an imported model; its optimizer states read as zeros."""
-    target, staging = folder_of(checkpoints, 0), checkpoints / ".step-00000000.partial"
+    return write_weights(folder_of(checkpoints, 0), weights, {"step": 0, **metadata})
+
+
+def write_weights(target: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> Path:
+    """A folder of whole fp32 weights with a manifest, complete or absent. `facts`: the step, and what else it says."""
+    staging = target.with_name(f".{target.name}.partial")
     _clear(staging)
     name = "model.safetensors"
     whole = {parameter: value.float().contiguous() for parameter, value in weights.items()}
     files = {name: _write_tensors(staging / name, whole)}
     share = {"files": files, "weights": dict.fromkeys(weights, name), "moments": []}
     shapes = {parameter: tuple(value.shape) for parameter, value in weights.items()}
-    _publish(staging, target, {"step": 0, "world_size": 1, **metadata}, shapes, [share])
+    _publish(staging, target, {"world_size": 1, **facts}, shapes, [share])
     return target
 
 

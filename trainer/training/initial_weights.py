@@ -11,9 +11,11 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.run_folder import RunFolder
-from trainer.training.checkpoint import open_weights, valid_checkpoints
+from trainer.training.checkpoint import open_weights
+from trainer.training.chosen_weights import ChosenWeights
 from trainer.utils.checkpoint_files import CorruptCheckpoint, folder_of
 from trainer.utils.errors import UserError
+from trainer.utils.which_weights import NEWEST, places
 
 BACKBONES = ("body.", "reference.")  # how names of what was trained before begin in a tuned model; others are new heads
 
@@ -45,10 +47,11 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
     if not config.task.begins_from_parent or not (beginning or config.task.reference):
         return lambda name: None
     parent = Path(str(config.task.parent))
-    checkpoint = next(valid_checkpoints(RunFolder(parent).checkpoints), None)
-    if checkpoint is None:
+    place = next(places(parent, NEWEST), None)
+    if place is None:
         raise UserError(f"task.parent: {parent}: no intact checkpoint")
-    read, shapes = checkpoint.reader(), checkpoint.manifest["shapes"]
+    chosen = ChosenWeights.of(place)
+    read, shapes = chosen.reader(), chosen.shapes
 
     def known(name: str) -> Tensor | None:
         plain = next((name.removeprefix(prefix) for prefix in BACKBONES if name.startswith(prefix)), None)
@@ -56,8 +59,7 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
             return None
         own = [one for one in (plain or name, f"body.{plain or name}") if one in shapes]
         if not own:
-            raise UserError(f"task.parent: {checkpoint.folder}: has no weights for {name}")
-        shape = shapes[own[0]]
-        return read(own[0], "weight", 0, math.prod(shape)).view(*shape)
+            raise UserError(f"task.parent: {chosen.folder}: has no weights for {name}")
+        return read(own[0])
 
     return known

@@ -87,8 +87,9 @@ class Trainer:
         known = known_weights(self.config, self.folder, beginning=checkpoint is None)
         self.engine = Engine(self.config, self.world, known)
         self.state = TrainState()
+        self.begun: list[str] = []  # averages that the checkpoint has nothing of
         if checkpoint is not None:
-            self.engine.load(checkpoint.step, checkpoint.reader())
+            self.begun = self.engine.load(checkpoint.step, checkpoint.reader(), checkpoint.manifest.get("averages", {}))
             self.state = TrainState(checkpoint.step, checkpoint.manifest["best"], checkpoint.step)
         return checkpoint, damage
 
@@ -128,12 +129,18 @@ class Trainer:
         else:
             place = checkpoint.folder.name if checkpoint else "the beginning"
             self.metrics.event("resume", step, f"going on from {place} {where}")
+            self._tell_begun()
         if world.is_first:
             numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
             host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
             plugins = plugins_of_attempt(config, folder, step, self.metrics.event)
             said = {"numerics": numerics, "data": self.prepared.fingerprint, "runnable": busy, **plugins}
             folder.write_environment(attempt, host | said)
+
+    def _tell_begun(self) -> None:
+        if self.begun:
+            text = f"averages that the checkpoint has not begin with its weights: {', '.join(self.begun)}"
+            self.metrics.event("averages", self.state.step, text, begun=self.begun)
 
     def _setup_hooks(self, checkpoint: Checkpoint | None) -> None:
         config, world, step, manifest = self.config, self.world, self.state.step, checkpoint and checkpoint.manifest
@@ -283,6 +290,7 @@ class Trainer:
         lr = learning_rate(config.optim, state.step, self._length(agreed.used))
         self.diagnostics.update_begins(state.step + 1)
         self.engine.update(lr)
+        self.engine.averages.take(state.step + 1)
         self.engine.synchronize()
         state.step += 1
 
@@ -327,7 +335,7 @@ class Trainer:
         self._phase("checkpoint")
         identity = {"science": self.config.science_hash(), "data": self.prepared.fingerprint}
         progress = {"best": self.state.best, "guard": self.guard.state(), "trusted": self.data_watch.trusted()}
-        self.checkpoints.save(self.state.step, identity | progress)
+        self.checkpoints.save(self.state.step, identity | progress | self.engine.facts())
 
     def roll_back(self, batch: int) -> None:
         """To the latest checkpoint, leaving out all batches since; only past this batch where there is none."""
@@ -337,11 +345,12 @@ class Trainer:
             self.guard.skip(batch)
             return
         step = checkpoint.step
-        self.engine.load(step, checkpoint.reader())
+        self.begun = self.engine.load(step, checkpoint.reader(), checkpoint.manifest.get("averages", {}))
         self.state.step, self.state.best = step, checkpoint.manifest["best"]
         self.guard.roll_back(step, checkpoint.manifest["guard"], batch)
         first, _ = self.guard.skipped_batches[-1]
         self.metrics.event("rollback", step, f"back at step {step}; batches {first} to {batch} are skipped")
+        self._tell_begun()
 
     # --- the end, or the end of this attempt ---
 

@@ -45,24 +45,31 @@ class Validation:
         return unigram_of(self.source, self.config, self.splits.values())
 
     def measure(self, engine: Engine, step: int, attempt: int) -> EvaluationRecord:
-        """The loss over `evaluation.samples` of them after `step` updates, split by split. Collective."""
+        """The loss over `evaluation.samples` of them after `step` updates, split by split, and that of each average.
+        Collective."""
         began = time.monotonic()
+        sums = self._sums(engine)
+        averages = {name: _loss(self._sums(engine, name)) for name in engine.averages.names}
+        return EvaluationRecord(
+            step=step,
+            tokens=self.config.curriculum.tokens(step),
+            seconds=time.monotonic() - began,
+            attempt=attempt,
+            averages=averages,
+            **validation_metrics(self.source, self.config, sums),
+        )
+
+    def _sums(self, engine: Engine, average: str | None = None) -> dict[str, Sums]:
+        """Of the weights that are used, or of an average, over all ranks."""
         total = sum(map(len, self.splits.values()))
         most = self.config.evaluation.samples or total
         shares = {
             name: self._batches(samples, min(len(samples), -(-most * len(samples) // total)))
             for name, samples in self.splits.items()
         }
-        with engine.evaluation() as forward:
-            own = sums_by_split(shares, forward, self.unigram)
-        sums = {name: self._over_ranks(one) for name, one in own.items()}
-        return EvaluationRecord(
-            step=step,
-            tokens=self.config.curriculum.tokens(step),
-            seconds=time.monotonic() - began,
-            attempt=attempt,
-            **validation_metrics(self.source, self.config, sums),
-        )
+        with engine.evaluation(average) as forward:
+            own = sums_by_split(shares, forward, self.unigram if average is None else None)
+        return {name: self._over_ranks(one) for name, one in own.items()}
 
     def _over_ranks(self, sums: Sums) -> Sums:
         nats, targets, unigram_nats = self.world.sum(sums.nats, sums.targets, sums.unigram_nats or 0.0)
@@ -98,6 +105,11 @@ def sums_by_split(
             progress(len(batch["targets"]))
         sums[name] = Sums(nats, targets, unigram_nats if unigram else None)
     return sums
+
+
+def _loss(sums: Mapping[str, Sums]) -> float:
+    """Nats per target."""
+    return sum(one.nats for one in sums.values()) / max(sum(one.targets for one in sums.values()), 1)
 
 
 def validation_splits(source: Source, config: Config) -> dict[str, Examples]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from trainer.descriptions.registry import Description, Registry
 
@@ -49,6 +49,12 @@ class OptimizerDescription(Description):
     def bytes_sent(self, shapes: Shapes, ranks: int, stage: int) -> float:
         """What one rank sends in an update beside what ZeRO sends, on average, at ZeRO stages 1 to 3."""
         return 0.0
+
+    def used(self, optim: Any) -> tuple[str, float] | None:
+        """Where the weights that are used of a trained model are not those that are trained: a state, and how far the
+        former lie from the latter on the line to it (1: they are the state). `optim`: the group of the configuration.
+        """
+        return None
 
     def takes(self, shape: Shape) -> bool:
         """Whether it updates a parameter of this shape. A model that has others is refused."""

@@ -1,9 +1,10 @@
 """DeepSpeed behind our own words: a model, an optimizer and a ZeRO stage become steps. Nothing else imports it."""
 
+from trainer.training.engine.averages import mean
 from trainer.training.engine.engine import Engine
 from trainer.training.engine.layouts import Fragment
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.raw_keys import check
 from trainer.training.engine.settings import deepspeed_settings
 
-__all__ = ["Engine", "Fragment", "check", "deepspeed_settings", "import_deepspeed"]
+__all__ = ["Engine", "Fragment", "check", "deepspeed_settings", "import_deepspeed", "mean"]

@@ -19,11 +19,13 @@ from torch import Tensor
 from trainer.books.layout import zero_stage
 from trainer.config import Config
 from trainer.config.host import precision
+from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PreferenceModel, build, initialize
 from trainer.models.losses import told
 from trainer.models.roles import roles
 from trainer.training.distributed import World
+from trainer.training.engine.averages import Averages
 from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
@@ -69,6 +71,7 @@ class Engine:
             self._engine.compile()
         products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
         self._layout.attach(self._optimizer, self.parameters, roles(self.model), products)
+        self.averages = Averages(config, self._layout)
         self.passes = 0  # forward and backward passes of this rank so far
         self._forwards = Stopwatch(self.device)
         self.observers: list[Callable[[MicroBatch], None]] = []  # told of each micro-batch after its backward pass
@@ -171,15 +174,19 @@ class Engine:
         return self.memory_peak_bytes()
 
     @contextmanager
-    def evaluation(self) -> Iterator[Callable[[MicroBatch], tuple[Tensor, Tensor]]]:
+    def evaluation(self, average: str | None = None) -> Iterator[Callable[[MicroBatch], tuple[Tensor, Tensor]]]:
         """The model in evaluation mode, without gradients: a function that gives the loss sum and the target count of a
-        batch. Every rank calls it equally often."""
+        batch. Every rank calls it equally often. average: of which the weights are; None: those that are used."""
         self._engine.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._layout.showing(self._weights_of(average)):
                 yield lambda batch: self._engine(**self.tensors(batch))[:2]
         finally:
             self._engine.train()
+
+    def _weights_of(self, average: str | None) -> list[Tensor] | None:
+        """This rank's share of the weights that are used, or of an average; None where they are the trained ones."""
+        return self._layout.used(self.config.optim) if average is None else self.averages.values(average)
 
     def memory_peak_bytes(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else host_memory_peak()
@@ -200,15 +207,29 @@ class Engine:
             with self._layout.whole(parameter):
                 yield name, parameter.data
 
-    def optimizer_states(self, *, to_save: bool = False) -> Iterator[Fragment]:
+    def optimizer_states(self) -> Iterator[Fragment]:
         """This rank's fragments of the optimizer's states, created as zeros where no step was taken yet. At stage 0
-        every rank holds everything; `to_save` then yields only an equal share of it."""
-        return self._layout.fragments(to_save=to_save)
+        every rank holds everything."""
+        return self._layout.fragments()
+
+    def to_save(self) -> Iterator[Fragment]:
+        """What a checkpoint holds beside the weights, every element on one rank only: the optimizer's states and the
+        averages."""
+        yield from self._layout.fragments(to_save=True)
+        yield from self.averages.fragments()
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says of its weights, where there is something to say: the averages beside them, and
+        whether those that are used differ from those that are trained."""
+        averages, used = self.averages.facts(), OPTIMIZERS[self.config.optim.name].used(self.config.optim)
+        facts = {"averages": averages} if averages else {}
+        return facts | ({"used": {"state": used[0], "share": used[1]}} if used else {})
 
     @torch.no_grad()
-    def load(self, step: int, read: Read) -> None:
+    def load(self, step: int, read: Read, averages: Mapping[str, Any]) -> list[str]:
         """Take over the state after `step` updates; `read(name, kind, start, numel)` gives fp32 stretches of a
-        flattened parameter, kind "weight" or one of the optimizer's states."""
+        flattened parameter, kind "weight", one of the optimizer's states or of the averages, which were as these facts
+        say. Returns the names of averages that are not there: they begin with these weights."""
         for fragment in self.optimizer_states():
             fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
         for name, parameter in self.parameters.items():
@@ -217,6 +238,7 @@ class Engine:
         for state in self._layout.inner.state.values():
             if "step" in state:
                 state["step"].fill_(step)
+        return self.averages.load(step, averages, read)
 
     def close(self) -> None:
         """Before the process group goes: an engine that outlives it can abort the process."""

@@ -7,8 +7,8 @@ tests/trainer/training/engine/test_contract.py holds that the installed version 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ PRIVATE = {
     "hp_fragment_address": "utils/tensor_fragment.py",
     "lp_fragment_address": "utils/tensor_fragment.py",
     "get_hp_fragment": "utils/tensor_fragment.py",
+    "update_lp_params": "runtime/zero/stage_1_and_2.py",
     # stage 3: partitioned parameters
     "fp32_partitioned_groups_flat": "runtime/zero/stage3.py",
     "grad_position": "runtime/zero/stage3.py",
@@ -115,9 +116,7 @@ class Layout(ABC):
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
         """This rank's slices of the optimizer's states, created as zeros where no step was taken yet; `to_save`: every
         element on one rank only."""
-        for tensor, place in self.places():
-            if to_save and self.alone:
-                place = self._equal_share(place)
+        for tensor, place in self.shares() if to_save else self.places():
             if not place.numel:
                 continue
             state = self.states_of(tensor)
@@ -135,6 +134,53 @@ class Layout(ABC):
         share = -(-place.numel // self.world.size)
         start = min(share * self.world.rank, place.numel)
         return replace(place, offset=start, start=start, numel=min(share, place.numel - start))
+
+    def shares(self) -> Iterator[tuple[Tensor, Place]]:
+        """This rank's share of every parameter, and in what the optimizer steps on it lies: every element is on one
+        rank only."""
+        for tensor, place in self.places():
+            if self.alone:
+                place = self._equal_share(place)
+            if place.numel:
+                yield tensor, place
+
+    def share(self) -> Iterator[tuple[Place, Tensor]]:
+        """The same with 1-D views of the fp32 weights."""
+        for tensor, place in self.shares():
+            yield place, tensor.detach().view(-1).narrow(0, place.offset, place.numel)
+
+    @abstractmethod
+    def spread(self) -> None:
+        """Let all forward passes read what every rank wrote into its share of the weights. Collective."""
+
+    @contextmanager
+    def showing(self, values: Sequence[Tensor] | None) -> Iterator[None]:
+        """Other weights in place of the trained ones, which are back to the bit afterwards. values: those of this
+        rank's share; None: no others. Collective."""
+        if values is None:
+            yield
+            return
+        weights = [weight for _, weight in self.share()]
+        kept = [weight.clone() for weight in weights]
+        torch._foreach_copy_(weights, list(values))
+        self.spread()
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(weights, kept)
+            self.spread()
+
+    def used(self, optim: OptimConfig) -> list[Tensor] | None:
+        """Of this rank's share, the weights that are used of a trained model where these are not the trained ones."""
+        if (extrapolated := self.description.used(optim)) is None:
+            return None
+        kind, share = extrapolated
+        values = []
+        for tensor, place in self.shares():
+            weight, states = tensor.detach().view(-1).narrow(0, place.offset, place.numel), self.states_of(tensor)
+            state = states[kind].view(-1).narrow(0, place.offset, place.numel)
+            values.append(weight.lerp(state, share if float(states["step"]) else 0.0))
+        return values
 
     @abstractmethod
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
@@ -187,6 +233,17 @@ class Replicated(Layout):
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
         parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
 
+    def spread(self) -> None:
+        if self.world.size == 1:
+            return
+        for parameter in self.parameters.values():
+            flat, share = parameter.detach().view(-1), -(-parameter.numel() // self.world.size)
+            padded = flat.new_zeros(share * self.world.size)
+            padded[: flat.numel()] = flat
+            mine = padded[share * self.world.rank :][:share].clone()
+            torch.distributed.all_gather_into_tensor(padded, mine)
+            flat.copy_(padded[: flat.numel()])
+
 
 class PartitionedStates(Layout):
     """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the states."""
@@ -221,6 +278,9 @@ class PartitionedStates(Layout):
         if mapping is not None:
             address = mapping.lp_fragment_address
             mapping.get_hp_fragment().copy_(parameter.view(-1).narrow(0, address.start, address.numel))
+
+    def spread(self) -> None:
+        self.optimizer.update_lp_params()
 
 
 class PartitionedParameters(Layout):
@@ -267,6 +327,13 @@ class PartitionedParameters(Layout):
             values = read(name, "weight", start, numel)
             parameter.ds_tensor.view(-1).narrow(0, 0, numel).copy_(values)
             self.optimizer.fp32_partitioned_groups_flat[group].narrow(0, offset, numel).copy_(values)
+
+    def spread(self) -> None:
+        for parameter in self.parameters.values():
+            group, offset, _, numel = self._place(parameter)
+            own = self.optimizer.fp32_partitioned_groups_flat[group].narrow(0, offset, numel)
+            parameter.ds_tensor.view(-1).narrow(0, 0, numel).copy_(own)
+        self.loaded()
 
     def loaded(self) -> None:
         if kept := self.optimizer.persistent_parameters:

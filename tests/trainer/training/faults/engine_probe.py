@@ -34,7 +34,7 @@ def digest(engine: Engine) -> str:
     content = hashlib.sha256()
     for _, weight in engine.weights():
         content.update(weight.detach().numpy().tobytes())
-    for fragment in engine.optimizer_states():
+    for fragment in (*engine.optimizer_states(), *engine.averages.fragments()):
         content.update(fragment.tensor.numpy().tobytes())
     inner = getattr(engine._optimizer, "optimizer", engine._optimizer)
     content.update(str([float(state["step"]) for state in inner.state.values()]).encode())
@@ -50,6 +50,7 @@ def main() -> None:
     plain["tokenizer"]["vocabulary"] = 512
     plain["data"]["sequence_length"] = 16
     plain["optim"]["batch_size"] = 2 * world.size
+    plain["optim"]["averages"] = {"ema": {"half_life": 100}, "last": {"latest": 2, "every_steps": 1}}
     plain["engine"] |= {"zero_stage": stage, "precision": "fp32", "offload_optimizer": stage == 2}
     plain["launch"]["processes"] = world.size
     engine = Engine(Config.model_validate(plain), world)
@@ -65,6 +66,7 @@ def main() -> None:
         for step in steps:
             gradients(step)
             engine.update(1e-2)
+            engine.averages.take(step + 1)
 
     found = {}
     start = digest(engine)
@@ -85,7 +87,15 @@ def main() -> None:
     found["not finite"] = not np.isfinite(gradients(3, float("nan")))
     engine.skip_update()
     found["nan discarded"] = digest(engine) == before
-    write(snapshot(engine, world, 3), world, checkpoints, {"best": {}})
+    write(snapshot(engine, world, 3), world, checkpoints, {"best": {}} | engine.facts())
+
+    def shown(average: str | None) -> float:
+        with engine.evaluation(average) as forward:
+            return float(forward(batch(world, engine.config, 9)[0])[0])
+
+    losses = [shown(name) for name in (None, "ema", "last")]
+    found["shown"] = len(set(losses)) == 3
+    found["back after it"] = digest(engine) == before and shown(None) == losses[0]
 
     train(range(3, 5))
     straight = digest(engine)
@@ -94,7 +104,7 @@ def main() -> None:
     found["discarded later"] = digest(engine) == straight
     checkpoint, _ = latest_valid_checkpoint(checkpoints, world)
     assert checkpoint is not None
-    engine.load(3, checkpoint.reader())
+    engine.load(3, checkpoint.reader(), checkpoint.manifest["averages"])
     found["loaded in mid-run"] = digest(engine) == before
     train(range(3, 5))
     found["replayed"] = digest(engine) == straight

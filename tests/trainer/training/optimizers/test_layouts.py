@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from trainer.trackers import read_metrics
 
-NAMES = ["adafactor", "lamb", "lion", "muon", "sgd"]
+NAMES = ["adafactor", "lamb", "lion", "muon", "schedule_free", "sgd"]
+OWN = {"schedule_free": ["optim.schedule=constant"]}  # keys that an optimizer needs
 STEPS = 8
 # Every pair of values of any two of: stage, ranks, micro-batch, offload, clipping.
 LAYOUTS = [
@@ -86,7 +87,7 @@ def assert_same_curve(ours: Path, theirs: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str], name: str) -> None:
-    run = trained(isoflop, *words, f"optim.name={name}")
+    run = trained(isoflop, *words, f"optim.name={name}", *OWN.get(name, []))
     again, elsewhere = half_way(run, "again"), half_way(run, "elsewhere")
     trained(isoflop, f"resume={elsewhere}", "engine.zero_stage=3", "launch.processes=2")
     assert_same_curve(elsewhere, run)
@@ -100,7 +101,7 @@ def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str], name: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_curve(isoflop: Any, words: list[str], name: str) -> None:
-    whole: dict[str, Path] = {}
+    words, whole = [*words, *OWN.get(name, [])], {}
     for number, layout in enumerate(LAYOUTS):
         clip = layout[3]
         if clip not in whole:

@@ -182,3 +182,28 @@ def test_muon_in_bf16_is_torchs() -> None:
     matrices = [name for name, (role, _) in SHAPES.items() if role == "matrix"]
     wanted = theirs(lambda groups: torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw"), matrices)
     assert_close(ours("muon", torch.bfloat16), wanted, 5e-3)
+
+
+def test_schedule_free_is_its_papers_algorithm() -> None:
+    """Algorithm 1 with x, y and z apart; its rates rise, as in a warm-up."""
+
+    def update(name: str, y: np.ndarray, g: np.ndarray, state: dict[str, Any], step: int, lr: float) -> np.ndarray:
+        x, z = state.get("x", y), state.get("z", y)
+        state["v"] = 0.95 * state.get("v", 0.0) + 0.05 * g * g
+        state["squares"] = state.get("squares", 0.0) + lr * lr
+        c = lr * lr / state["squares"]
+        direction = g / (np.sqrt(state["v"] / (1 - 0.95**step)) + 1e-8) + decay_of(name) * y
+        state["z"] = z - lr * direction
+        state["x"] = (1 - c) * x + c * state["z"]
+        return 0.1 * state["z"] + 0.9 * state["x"]
+
+    assert_close(ours("schedule_free", schedule="constant"), by_formula(update))
+
+
+def test_schedule_free_is_used_at_the_mean_of_its_steps() -> None:
+    """Without a gradient's help: x, by hand, of what is trained and of z."""
+    optim = optim_of("schedule_free", schedule="constant", beta1=0.8)
+    kind, share = OPTIMIZERS["schedule_free"].used(optim)  # type: ignore[misc]
+    x, z = torch.tensor([1.0, -2.0]), torch.tensor([3.0, 5.0])
+    assert kind == "z"
+    torch.testing.assert_close((0.2 * z + 0.8 * x).lerp(z, share), x)
