@@ -8,7 +8,9 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 
 from __future__ import annotations
 
+from trainer.config.branch import BranchConfig
 from trainer.config.curriculum import Curriculum, Stage
+from trainer.config.decay import DecayConfig
 from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.init import InitConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
@@ -49,12 +51,14 @@ __all__ = [
     "SCIENCE",
     "SPARSE_PEAKS",
     "AnomaliesConfig",
+    "BranchConfig",
     "BudgetConfig",
     "CheckpointConfig",
     "Config",
     "Count",
     "Curriculum",
     "DataConfig",
+    "DecayConfig",
     "EngineConfig",
     "EvaluationConfig",
     "FaultsConfig",
