@@ -35,6 +35,8 @@ def find_trunk(branch: BranchConfig) -> Trunk:
     except UserError as error:
         raise UserError(f"branch: {error}") from None
     config, steps = folder.load_config(), steps_in(folder.checkpoints)
+    if branch.step is not None and config.branch.step is not None and branch.step <= config.branch.step:
+        return find_trunk(BranchConfig(run=config.branch.run, step=branch.step))  # what it shares with its own trunk
     promised = config.checkpoint.at_steps
     if branch.step is None and not steps:
         raise UserError(f"branch: {name} has no checkpoint yet")
