@@ -125,10 +125,10 @@ def _whole_records(trunk: Path, step: int) -> list[dict[str, Any]]:
         joules = _joules(record)
         spent = {"minutes": clock, "wh": None if joules is None else wh + 1000 * joules / JOULES_PER_KWH}
         trained.append({name: record[name] for name in SHOWN if name in record} | spent)
-    stride = max(1, -(-len(trained) // MOST_RECORDS))
-    thinned = [*trained[:-1][::stride], *trained[-1:]]
     evaluated = [one for one in earlier if one.get("kind") == "evaluation"]
     evaluated += [one for one in found.evaluations if one["step"] <= step]
+    wanted, stride = {one["step"] for one in evaluated} | {step}, max(1, -(-len(trained) // MOST_RECORDS))
+    thinned = [one for number, one in enumerate(trained) if number % stride == 0 or one["step"] in wanted]
     return sorted([*thinned, *evaluated], key=lambda one: int(one["step"]))
 
 
