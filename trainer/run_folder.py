@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer import __version__
+from trainer.books.branch import read_branch
 from trainer.config import Config, load
 from trainer.config.host import processor
 from trainer.config.numerics import asked, tag
@@ -132,12 +133,14 @@ class RunFolder:
         return [event for line in lines if isinstance(event := _json(line), dict)]
 
     def numerics(self, config: Config, before: int | None = None) -> list[str]:
-        """The tags of the arithmetic that the run was trained in, the newest last; none where no file tells.
+        """The tags of the arithmetic that the run was trained in, the newest last; none where no file tells. Those of
+        a branch begin with its trunk's.
 
         before: of attempts before this one. Attempts of 0.1.0 said it in their first event.
         """
         stated = {entry.get("attempt"): entry.get("numerics") for entry in read_entries(self.environment)}
-        tags = []
+        trunk = read_branch(self.path) or {}
+        tags = str(trunk["numerics"]).split(", then ") if trunk.get("numerics") else []
         for event in self.events_read():
             if event.get("name") not in ("start", "resume"):
                 continue

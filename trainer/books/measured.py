@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+from trainer.books.branch import read_branch, trunk_note, trunks_work, with_trunk
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
 from trainer.books.layout import world_size
-from trainer.books.plan import PF_DAY, cost_rows
+from trainer.books.plan import PF_DAY, cost_rows, trunks_costs
 from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_quantity, not_stated
 from trainer.books.records import PADDING_IS_MUCH, STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
@@ -36,7 +37,15 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         return Row(key, name, unit, measured=quantity)
 
     tokens, mfu = measured_quantity(last.get("tokens"), _counted(steps)), _median(steps, "mfu")
-    whole, *costs = cost_rows(config, energy.total() / JOULES_PER_KWH, hours, tokens, "measured")
+    said = read_branch(run)
+    trunk = trunks_work(said) if said else {}
+
+    def with_trunks(key: str, own: Quantity) -> Quantity:
+        return trunk[key] + own if key in trunk else own
+
+    hours = with_trunks("machine.device_hours", hours)
+    spent = with_trunks("energy.device_kwh", energy.total() / JOULES_PER_KWH)
+    whole, *costs = cost_rows(config, spent, hours, tokens, "measured")
     rows = [
         row("data.tokens", "training tokens", "tokens", tokens),
         row("data.steps", "optimizer steps", "steps", measured_quantity(last.get("step"), "counted")),
@@ -44,7 +53,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("flop.pf_days", "  in PF-days", "PF-days", measured_quantity(flop / PF_DAY if flop else None, "")),
         row("machine.devices", "devices (ranks)", "", exact(_of_last(ranks, config))),
         row("memory.rank", "memory per rank", "bytes", _peak_memory(steps)),
-        row("time.wall", "training time", "s", seconds),
+        row("time.wall", "training time", "s", with_trunks("time.wall", seconds)),
         row("time.step", "time per step", "s", _step_seconds(steps)),
         row("machine.device_hours", "device-hours", "h", hours),
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
@@ -59,9 +68,13 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         source = f"{len(steps.replayed)} steps trained again after a restart"
         rows.append(row("time.wasted", "time wasted", "s", measured_quantity(wasted, source)))
         if energy.segments:
-            spent = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
-            rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", spent))
-    return PriceTag(f"{config.model.name}: the price tag", tuple(rows), _notes(energy))
+            wasted_kwh = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
+            rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", wasted_kwh))
+    notes = _notes(energy)
+    if said:
+        rows = list(with_trunk(rows, trunk | trunks_costs(config, trunk, "measured"), "measured"))
+        notes = (trunk_note(said), *notes)
+    return PriceTag(f"{config.model.name}: the price tag", tuple(rows), notes)
 
 
 def _counted(steps: Steps) -> str:

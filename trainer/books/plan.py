@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
+from typing import Literal
 
+from trainer.books.branch import COSTS, WORK, trunk_key, with_trunk
 from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration
 from trainer.books.clock import run_seconds, step_seconds
@@ -21,7 +23,7 @@ from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, no
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
-from trainer.config import Config
+from trainer.config import BranchConfig, Config
 from trainer.config.host import precision, threads
 from trainer.config.tokenizer_file import unused_rows
 
@@ -86,7 +88,15 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         parents_price(config),
     )
     notes = tuple(line for line in lines if line is not None)
-    return PriceTag(f"{config.model.name}: the price tag before the run", tuple(rows), notes, fitted.to_json())
+    whole = with_trunk(rows, _trunks_plan(config), "planned") if config.branch.given else tuple(rows)
+    return PriceTag(f"{config.model.name}: the price tag before the run", whole, notes, fitted.to_json())
+
+
+def _trunks_plan(config: Config) -> dict[str, Quantity]:
+    """What of a branch's plan its trunk did, or is to do, by the keys of rows: the plan of the first steps."""
+    assert config.branch.step is not None
+    tag = plan(config.model_copy(update={"branch": BranchConfig()}).ending_after(config.branch.step))
+    return {row.key: row.planned for row in tag.rows if row.key in (*WORK, *COSTS) and row.planned}
 
 
 def _visible(config: Config, documents: Sequence[Document], steps: Quantity) -> list[Row]:
@@ -150,6 +160,15 @@ def cost_rows(config: Config, energy_kwh: Quantity, device_hours: Quantity, toke
     return [Row(key, name, unit, **{column: quantity}) for key, name, unit, quantity in rows]  # type: ignore[arg-type]
 
 
+def trunks_costs(
+    config: Config, trunk: Mapping[str, Quantity], column: Literal["planned", "measured"]
+) -> dict[str, Quantity]:
+    """What a trunk's energy and device-hours cost, by the keys of rows; trunk: its work by such keys."""
+    energy, hours, tokens = (trunk[key] for key in ("energy.device_kwh", "machine.device_hours", "data.tokens"))
+    rows = cost_rows(config, energy, hours, tokens, column)
+    return {row.key: quantity for row in rows if row.key in COSTS and (quantity := getattr(row, column))}
+
+
 def reprice(planned: PriceTag, config: Config) -> PriceTag:
     """The same plan at the site of `config`: what was counted and estimated stays, what it costs there is new."""
     known = {row.key: row.planned for row in planned.rows}
@@ -157,8 +176,11 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     if energy is None or hours is None:
         return planned
     tokens = known.get("data.tokens") or not_stated("training tokens")
+    trunk = {key: known.get(trunk_key(key)) or not_stated("the trunk") for key in WORK}
     priced = [row.key.startswith(("energy.", "carbon.", "cost.")) for row in planned.rows]
     rows = [row for row, old in zip(planned.rows, priced, strict=True) if not old]
     at = priced.index(True)
-    fresh = cost_rows(config, energy, hours, tokens, "planned")
+    fresh: Sequence[Row] = cost_rows(config, energy, hours, tokens, "planned")
+    if trunk_key("data.tokens") in known:
+        fresh = with_trunk(fresh, trunk | trunks_costs(config, trunk, "planned"), "planned")
     return replace(planned, rows=(*rows[:at], *fresh, *rows[at:]))

@@ -101,6 +101,9 @@ class Steps:
         return self.kept + self.replayed + self.closings
 
 
+NO_STEPS = Steps((), (), ())
+
+
 def read_steps(run: Path) -> Steps:
     """Fold `metrics.jsonl`, and the ends of attempts in `events.jsonl`.
 

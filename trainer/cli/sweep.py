@@ -32,14 +32,14 @@ def sweep(arguments: list[str]) -> int:
     words, numbers = whole_numbers("sweep", words, jobs=1, retries=1)
     if any(word.startswith(("search=", "trials=")) for word in words):
         return _search(words, numbers, flags)
-    from trainer.books import flops
+    from trainer.books.branch import own_flop
     from trainer.scaling.ladder import planned_runs
     from trainer.scaling.sweep import train_all
 
     runs = planned_runs(words)
     if _planned(runs, flags):
         return 0
-    _ask(sum(flops(run.config).total for run in runs), f"{len(runs)} runs", "--yes" in flags)
+    _ask(sum(own_flop(run.config) for run in runs), f"{len(runs)} runs", "--yes" in flags)
     return train_all(runs, **numbers, as_json="--json" in flags)
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def train(arguments: list[str]) -> int:
     words, flags = split_flags(take_values(arguments), "--json", "-m", "--multirun", "-r", "--run", *FLAGS)
-    usage = "isoflop train [key=value ...] [resume=<run> | init=<run>] [-m] [--cfg] [--info] [--json]\n"
+    begins = "[resume=<run> | init=<run> | branch=<run>@<step>]"
+    usage = f"isoflop train [key=value ...] {begins} [-m] [--cfg] [--info] [--json]\n"
     if wants_help(flags, usage, words):
         return 0
     from trainer.run.start import start

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trainer.compose.branched import branch_of, compose
 from trainer.compose.composition import change, compose_grid, compose_ladder, differences
-from trainer.compose.continued import compose
 from trainer.compose.explaining import explained
 from trainer.compose.help import describe_grid, describe_keys, describe_ladder, values_of
 from trainer.compose.overrides import Override, parse, sweep
@@ -12,6 +12,7 @@ from trainer.compose.sources import CONF, groups, searching
 __all__ = [
     "CONF",
     "Override",
+    "branch_of",
     "change",
     "compose",
     "compose_grid",

@@ -42,7 +42,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     from another one's weights. swept: of these overrides sweeps are left out, not refused. Raises UserError with every
     error at once."""
     texts = list(texts)
-    given = _given(texts)
+    given = given_of(texts, KEY)
     if given is None:
         return compose_new(texts, swept=swept)
     if swept:
@@ -50,13 +50,13 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     return _continued(given)
 
 
-def _given(texts: Sequence[str]) -> Given | None:
-    """What is given, where the overrides or a file of theirs speak of `init`; else None."""
+def given_of(texts: Sequence[str], group: str) -> Given | None:
+    """What is given, where the overrides or a file of theirs speak of this group; else None."""
     try:
         overrides = [one for one in parse(texts) if not one.is_sweep]
-        if any(one.key.split(".")[0] == KEY for one in overrides) or own_files(overrides):
+        if any(one.key.split(".")[0] == group for one in overrides) or own_files(overrides):
             given = Given(parse(texts), read(overrides))
-            return None if given.data.get(KEY) in (None, {}) else given
+            return None if given.data.get(group) in (None, {}) else given
     except UserError:  # composing tells
         pass
     return None

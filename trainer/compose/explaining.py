@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from trainer.compose.branched import compose
 from trainer.compose.composition import ROWS, flat, prefixes
-from trainer.compose.continued import TAKEN_OVER, compose
+from trainer.compose.continued import TAKEN_OVER
 from trainer.compose.overrides import parse
 from trainer.compose.reading import origins, read
 from trainer.compose.sources import PACKAGE
@@ -19,16 +20,19 @@ def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
     """
     texts = list(texts)
     config, said = compose(texts), origins(parse(texts))
-    groups_said = config.model_dump(mode="json", exclude=None if config.init.given else {"init"})
+    silent = {name for name, group in (("init", config.init), ("branch", config.branch)) if not group.given}
+    groups_said = config.model_dump(mode="json", exclude=silent)
     plain = {name: part for name, part in groups_said.items() if part != {}}  # whose keys are all those of plugins
     composed = flat(read(parse(texts)))
     chosen = {one.key for one in parse(texts)}
-    taken = {group for group in TAKEN_OVER if config.init.given and group not in chosen}
+    whose, before = ("branch", config.branch.run) if config.branch.given else ("init", config.init.run)
+    groups = plain if config.branch.given else TAKEN_OVER if config.init.given else ()
+    taken = {group for group in groups if group not in chosen}
     rows = []
     for key, value in flat(plain).items():
         origin = next((said[part] for part in prefixes(key) if part in said), None)
         if key.split(".")[0] in taken and (origin is None or origin.layer == PACKAGE):
-            rows.append((key, value, f"init: as {config.init.run}"))
+            rows.append((key, value, f"{whose}: as {before}"))
         elif key == ROWS and value != composed.get(key):
             rows.append((key, value, "null: the pieces of tokenizer.path, rounded up to 64"))
         elif origin is None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trainer.books.left_open import left_open
-from trainer.compose.continued import compose
+from trainer.compose.branched import compose
 from trainer.compose.overrides import parse
 from trainer.compose.reading import read
 from trainer.compose.sources import EXPERIMENT, groups

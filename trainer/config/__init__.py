@@ -8,8 +8,10 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 
 from __future__ import annotations
 
+from trainer.config.branch import BranchConfig
 from trainer.config.curriculum import Curriculum, Stage
 from trainer.config.debug import DebugConfig
+from trainer.config.decay import DecayConfig
 from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.init import InitConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
@@ -50,6 +52,7 @@ __all__ = [
     "SCIENCE",
     "SPARSE_PEAKS",
     "AnomaliesConfig",
+    "BranchConfig",
     "BudgetConfig",
     "CheckpointConfig",
     "Config",
@@ -57,6 +60,7 @@ __all__ = [
     "Curriculum",
     "DataConfig",
     "DebugConfig",
+    "DecayConfig",
     "EngineConfig",
     "EvaluationConfig",
     "FaultsConfig",

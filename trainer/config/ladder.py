@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, TypeAdapter, model_validator
 
+from trainer.config.decay import Decay, DecayConfig
 from trainer.utils.schema import Count, CountWord, Paths, Section, key
 
 
@@ -17,6 +18,13 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
+def _number(value: Any) -> Any:
+    """Of `5m` and its like the number."""
+    number = COUNT.validate_python(value) if isinstance(value, str) else value
+    return float(number) if isinstance(number, int) and not isinstance(number, bool) else number
+
+
+COUNT: TypeAdapter[int] = TypeAdapter(Count)
 Number = int | CountWord  # as a file says it
 Size = int | float | str
 Counts = Annotated[tuple[Count, ...], BeforeValidator(_listed, json_schema_input_type=Number | list[Number])]
@@ -26,6 +34,10 @@ Sizes = Annotated[
     BeforeValidator(
         lambda value: tuple(str(size) for size in _listed(value)), json_schema_input_type=Size | list[Size]
     ),
+]
+Horizon = Annotated[float, BeforeValidator(_number)]
+Horizons = Annotated[
+    tuple[Horizon, ...], BeforeValidator(_listed, json_schema_input_type=float | Number | list[float | Number])
 ]
 Pair = Annotated[tuple[float, float] | None, BeforeValidator(lambda v: tuple(map(float, v)) if v is not None else None)]
 
@@ -71,6 +83,12 @@ class LadderConfig(Section):
         None, "of the grid, only runs with so many training tokens a parameter", "tokens"
     )
 
+    # Branches: a size is trained once, to the longest of its horizons, and annealed at each of them.
+    branch: Horizons = key(
+        (), "horizons of every size: shares of its length up to 1, or amounts in the unit of its rule (else steps)"
+    )
+    decay: Decay = key(DecayConfig(share=0.2), "of branches: {shape, share or steps, to} before each horizon")
+
     # Rules; null: as in the base.
     lr: PowerLawConfig | None = key(None, "peak learning rate by parameters: {value, at, exponent}")
     batch_size: PowerLawConfig | None = key(None, "sequences per step by training tokens: {value, at, exponent}")
@@ -80,7 +98,7 @@ class LadderConfig(Section):
     seeds: Seeds = key((0,), "every run is trained once with each of these")
 
     def _lengths(self) -> dict[str, int]:
-        lists = ("sizes", "tokens", "flops", "seeds")
+        lists = ("sizes", "tokens", "flops", "branch", "seeds")
         return {name: len(getattr(self, name)) for name in lists if getattr(self, name)}
 
     @property
@@ -102,13 +120,14 @@ class LadderConfig(Section):
         if len(rules) != (0 if self.own_budgets else 1):
             given = " and ".join([*rules, *(["budget.* in sizes"] if self.own_budgets else [])]) or "none"
             wrong.append(f"tokens: state exactly one of tokens_per_parameter, tokens and flops, got {given}")
-        for name in ("sizes", "tokens", "flops", "seeds"):
+        for name in ("sizes", "tokens", "flops", "branch", "seeds"):
             doubled = sorted(str(value) for value, times in Counter(getattr(self, name)).items() if times > 1)
             if doubled:
                 wrong.append(f"{name}: {', '.join(doubled)} given twice")
         for name, least in (("tokens", 1), ("flops", 1), ("seeds", 0)):
             small = [value for value in getattr(self, name) if value < least]
             wrong += [f"{name}: {value} given, {least} or more wanted" for value in small]
+        wrong += [f"branch: {value:g} given, more than 0 wanted" for value in self.branch if value <= 0]
         if many := too_many(self._lengths()):
             wrong.append(many)
         if not self.seeds:

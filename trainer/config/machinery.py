@@ -12,7 +12,7 @@ from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, NoTruth, Section, folder_path, key, plain_name
+from trainer.utils.schema import Count, NoTruth, Section, Steps, folder_path, key, plain_name
 
 
 class EngineConfig(Section):
@@ -222,6 +222,13 @@ class CheckpointConfig(Section):
     keep_last: int = key(2, "newest checkpoints to keep", "checkpoints", ge=1)
     keep_every: int | None = key(None, "keep for good those whose step is a multiple of this", "steps", ge=1)
     keep_best: bool = key(True, "keep the checkpoint with the lowest held-out loss")
+    at_steps: Steps = key(
+        (), "steps after which to save too, and whose checkpoints are kept, e.g. for branches", "steps", introduced=[]
+    )
+
+    def at(self, step: int) -> bool:
+        """Whether to save after this step."""
+        return step in self.at_steps or (self.every_steps is not None and step % self.every_steps == 0)
 
 
 class EvaluationConfig(Section):

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, field_validator, model_validator
 from trainer.config.averages import AverageConfig
 from trainer.config.averages import misfits as misfits_of_averages
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.decay import Decay, with_decay
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
@@ -228,6 +229,12 @@ class OptimConfig(Choosing):
     lr: float = key(3e-3, "peak learning rate", gt=0)
     schedule: str = key("cosine", "shape after warm-up (wsd: warm-up, stable, decay); or a list of pieces")
     warmup_steps: int | None = key(None, "linear warm-up; null: a tenth of the run, 2000 at most", "steps", ge=0)
+    decay: Decay | None = key(
+        None,
+        "the end of a rate that is held until then: {shape: linear|cosine|sqrt, steps: ...}; short: 0.2, a share of "
+        "the run, or 200, steps; the schedule is then the pieces that this comes to",
+        introduced=None,
+    )
     weight_decay: float = key(0.1, "decoupled decay of matrices; norms and biases are not decayed", ge=0)
     clip: float | None = key(1.0, "largest global gradient norm; null: no clipping", gt=0)
     lr_by_role: dict[Role, float] = key(
@@ -245,11 +252,14 @@ class OptimConfig(Choosing):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_list_is_pieces(cls, data: Any) -> Any:
-        """optim.schedule=[{shape: warmup, steps: 100}, {shape: cosine}] for schedule=pieces and its pieces."""
-        if isinstance(data, dict) and isinstance(data.get("schedule"), list | tuple):
-            return data | {"schedule": "pieces", "pieces": data["schedule"]}
-        return data
+    def _as_pieces(cls, data: Any) -> Any:
+        """optim.schedule=[{shape: warmup, steps: 100}, {shape: cosine}] for schedule=pieces and its pieces, of which a
+        decay is the last."""
+        if not isinstance(data, dict):
+            return data
+        if isinstance(data.get("schedule"), list | tuple):
+            data = data | {"schedule": "pieces", "pieces": data["schedule"]}
+        return with_decay(data)
 
     @model_validator(mode="after")
     def _factors_are_none_below_0(self) -> OptimConfig:

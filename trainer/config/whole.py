@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
+from trainer.config.branch import Branch, BranchConfig
 from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum
 from trainer.config.debug import DebugConfig, debug_misfits
@@ -49,7 +50,7 @@ from trainer.utils.schema import Section, identity, key
 SCIENCE = ("model", "objective", "data", "tokenizer", "optim", "budget", "anomalies", "seed", "task", "init")
 MACHINERY = (
     *("engine", "kernels", "launch", "faults", "machine", "site"),
-    *("meter", "tracker", "hooks", "checkpoint", "evaluation", "debug", "run"),
+    *("meter", "tracker", "hooks", "checkpoint", "evaluation", "debug", "run", "branch"),
 )
 
 
@@ -80,6 +81,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     debug: DebugConfig = DebugConfig()
     run: RunConfig = RunConfig()
+    branch: Branch = BranchConfig()
 
     @model_validator(mode="after")
     def _rooms_agree(self) -> Config:
@@ -294,8 +296,9 @@ class Config(Section):
             if isinstance(group, Choosing):
                 for key in group.unused_of_plugins:
                     plain[name].pop(key, None)
-        for name, there in (("hooks", bool(plain["hooks"])), ("init", self.init.given)):
-            if not there:
+        there = {"hooks": bool(plain["hooks"]), "init": self.init.given, "branch": self.branch.given}
+        for name, written in there.items():
+            if not written:
                 del plain[name]
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from trainer.books.branch import branch_line, read_branch
 from trainer.books.continued import initial_line, read_lineage
 from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_price_tag, format_quantity
@@ -56,6 +57,8 @@ def card(run_data: RunData) -> str:
     ]
     if (lineage := read_lineage(run_data.run)) is not None:
         facts.append(f"- began with the {initial_line(lineage)}, science hash `{lineage['science_hash']}`")
+    if (branch := read_branch(run_data.run)) is not None:
+        facts.append(f"- {branch_line(branch)}, science hash `{branch['science_hash']}`")
     if best:
         facts.append(f"- held-out {_held_out(best)}")
     facts += [f"- {line}" for line in averages_lines(run_data)]

@@ -59,7 +59,7 @@ def _loss(run_data: RunData, steps: list[dict[str, Any]], axis: str, label: str)
     columns = [[record[name] for record in kept] for name in ("x", "y", "mean")]
     curves = [Curve("each step", columns[0], columns[1], PALE), Curve("mean", columns[0], columns[2], BLUE)]
     at = {record["step"]: record.get(axis) for record in steps}
-    held = [item | {"at": at.get(item["step"])} for item in run_data.steps.evaluations]
+    held = [item | {"at": at.get(item["step"])} for item in run_data.evaluations]
     held_x, held_y = pairs(held, "at", "loss")
     if held_x:
         curves.append(Curve("held out", held_x, held_y, ORANGE, marker="o"))
@@ -74,10 +74,10 @@ def _loss(run_data: RunData, steps: list[dict[str, Any]], axis: str, label: str)
 
 
 def _bits_per_byte(run_data: RunData) -> Plot:
-    x, y = pairs(run_data.steps.evaluations, "tokens", "bits_per_byte")
+    x, y = pairs(run_data.evaluations, "tokens", "bits_per_byte")
     if not x:
         return Plot("", "", "")
-    baseline = pairs(run_data.steps.evaluations, "tokens", "unigram_bits_per_byte")
+    baseline = pairs(run_data.evaluations, "tokens", "unigram_bits_per_byte")
     curves = [
         Curve("model", x, y, ORANGE, marker="o"),
         Curve("the same tokens without context", *baseline, colour=GREY, style="--"),
@@ -86,27 +86,38 @@ def _bits_per_byte(run_data: RunData) -> Plot:
 
 
 def priced_steps(run_data: RunData) -> list[dict[str, Any]]:
-    """The records of the steps that count, with minutes of training, Wh and g CO2e so far."""
-    return [_with_costs(record, run_data) for record in _with_clock(run_data.steps.kept)]
+    """The records of the steps that count, with minutes of training, Wh and g CO2e so far; of a branch with its trunk's
+    before them."""
+    earlier = run_data.trunk.kept
+    minutes, wh = (earlier[-1].get(name) if earlier else 0.0 for name in ("minutes", "wh"))
+    own = [_with_energy(record, wh) for record in _with_clock(run_data.steps.kept, minutes or 0.0)]
+    return [_with_carbon(record, run_data) for record in [*earlier, *own]]
 
 
-def _with_clock(records: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+def _with_clock(records: tuple[dict[str, Any], ...], minutes: float) -> list[dict[str, Any]]:
     """Each record with the minutes of training so far, over the steps that count."""
-    clock, timed = 0.0, []
+    clock, timed = 60 * minutes, []
     for record in records:
         clock += sum(value for value in record.get("seconds", {}).values() if is_number(value))
         timed.append(record | {"minutes": clock / 60})
     return timed
 
 
-def _with_costs(record: dict[str, Any], run_data: RunData) -> dict[str, Any]:
-    """The record with Wh of the devices and, where the grid is known, g CO2e so far."""
+def _with_energy(record: dict[str, Any], before: float | None) -> dict[str, Any]:
+    """The record with Wh of the devices so far, where they are known. before: Wh before the run's first step."""
     joules = record.get("joules") or {}
-    if not joules or any(not is_number(value) for value in joules.values()):
+    if before is None or not joules or any(not is_number(value) for value in joules.values()):
         return record
-    site, kwh = run_data.site, sum(joules.values()) / JOULES_PER_KWH
-    carbon = None if site.gco2e_per_kwh is None else kwh * (site.pue or 1.0) * site.gco2e_per_kwh
-    return record | {"wh": 1000 * kwh, "gco2e": carbon}
+    return record | {"wh": before + 1000 * (sum(joules.values()) / JOULES_PER_KWH)}
+
+
+def _with_carbon(record: dict[str, Any], run_data: RunData) -> dict[str, Any]:
+    """The record with g CO2e so far, where the grid is known."""
+    wh, site = record.get("wh"), run_data.site
+    if wh is None:
+        return record
+    carbon = None if site.gco2e_per_kwh is None else wh / 1000 * (site.pue or 1.0) * site.gco2e_per_kwh
+    return record | {"gco2e": carbon}
 
 
 def _phase_seconds(run_data: RunData) -> dict[str, float]:

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trainer.books.branch import own_values, read_branch
 from trainer.books.continued import read_lineage
 from trainer.books.layout import world_size
 from trainer.books.records import read_lines
@@ -109,6 +110,8 @@ def _line(run: Path) -> dict[str, Any]:
 def _of(run_data: RunData, status: str) -> dict[str, Any]:
     run, best, lineage = run_data.run, run_data.best, read_lineage(run_data.run)
     parent = {name: lineage[name] for name in ("run", "step", "weights")} if lineage else None
+    trunk = read_branch(run)
+    branch = {name: trunk[name] for name in ("run", "step", "checkpoint")} if trunk else None
     return {
         "run": _name(run),
         "experiment": run.parent.name,
@@ -119,10 +122,11 @@ def _of(run_data: RunData, status: str) -> dict[str, Any]:
         "steps": run_data.steps.kept[-1]["step"] if run_data.steps.kept else 0,
         "replayed_steps": len(run_data.steps.replayed),
         "held_out_bits_per_byte": best.get("bits_per_byte") if best and math.isfinite(best["loss"]) else None,
-        "measured": run_data.tag.values("measured"),
+        "measured": own_values(run_data.tag.values("measured")),
         "currency": run_data.config.site.currency,
         "segments": run_data.energy.segments,
         **({"init": parent} if parent else {}),
+        **({"branch": branch} if branch else {}),
     }
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import PriceTag, measured, reprice
+from trainer.books.branch import read_trunk
 from trainer.books.energy import EnergyAccount, read_energy
-from trainer.books.records import Steps, read_lines, read_steps
+from trainer.books.records import NO_STEPS, Steps, read_lines, read_steps
 from trainer.books.run_length import known_steps
 from trainer.config import Config, SiteConfig, load
 from trainer.config.numerics import UNKNOWN
@@ -35,12 +36,18 @@ class RunData:
     overrides: str  # of all attempts
     numerics: str = UNKNOWN  # the tag of its arithmetic, of several one after the other
     plugins: tuple[dict[str, Any], ...] = ()  # those it used, as in plugins.json
+    trunk: Steps = NO_STEPS  # of a branch: the records before its first step
 
     @property
     def best(self) -> dict[str, Any] | None:
         """The evaluation with the lowest held-out loss."""
-        scored = [item for item in self.steps.evaluations if isinstance(item.get("loss"), int | float)]
+        scored = [item for item in self.evaluations if isinstance(item.get("loss"), int | float)]
         return min(scored, key=lambda item: item["loss"], default=None)
+
+    @property
+    def evaluations(self) -> tuple[dict[str, Any], ...]:
+        """Of a branch those of its trunk too."""
+        return self.trunk.evaluations + self.steps.evaluations
 
     @property
     def kwh(self) -> float | None:
@@ -121,6 +128,7 @@ def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
         tag=tag,
         energy=read_energy(run),
         steps=_drop_mismatched_baselines(read_steps(run), config),
+        trunk=_drop_mismatched_baselines(read_trunk(run), config),
         events=read_lines(run / "events.jsonl"),
         environment=_beside(run / "environment.json", list),
         overrides=_overrides(_beside(run / "overrides.json", list)),

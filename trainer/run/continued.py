@@ -31,6 +31,8 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
 
     Returns lines to show. Raises UserError where these weights are not there any more, or are of another model.
     """
+    if config.branch.given:
+        return _branched(config, folder)
     init = config.init
     made = folder.config.is_file() and (steps_in(folder.initial) or steps_in(folder.checkpoints))
     if not init.given or made:
@@ -58,6 +60,14 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
     facts = {"science": config.science_hash(), "data": source.fingerprint, "best": {}}
     save_weights(folder.initial, weights, facts)
     return [f"init: {initial_line(lineage)}"]
+
+
+def _branched(config: Config, folder: RunFolder) -> list[str]:
+    """Of a branch: the weights come with its trunk's state, and whose the trunk began from is said of it too."""
+    trunk = RunFolder(Path(str(config.branch.run)))
+    if trunk.lineage.is_file() and not folder.lineage.is_file():
+        write_atomic(folder.lineage, trunk.lineage.read_bytes())
+    return [f"branch: of {trunk.path.parent.name}/{trunk.path.name} at step {config.branch.step}"]
 
 
 def fitted(

@@ -49,11 +49,14 @@ def checkpoints_at_once(config: Config) -> int:
     kept = keep.keep_last + keep.keep_best
     if steps is None:
         return kept + 1
-    saves = 1 if keep.every_steps is None else -(-steps // keep.every_steps)
-    for_good = 0  # of those that are older than the last ones, when the last checkpoint of the run is written
+    first = config.branch.step or 0
+    saves = 1 if keep.every_steps is None else -(-steps // keep.every_steps) - first // keep.every_steps
+    named = [step for step in keep.at_steps if first < step < steps]
+    saves += sum(keep.every_steps is None or step % keep.every_steps != 0 for step in named)
+    for_good = len(named)  # of those that are older than the last ones, when the last checkpoint of the run is written
     if keep.keep_every is not None and keep.every_steps is not None:
         older = (steps - 1) // keep.every_steps - keep.keep_last
-        for_good = max(0, older * keep.every_steps // math.lcm(keep.every_steps, keep.keep_every))
+        for_good += max(0, older * keep.every_steps // math.lcm(keep.every_steps, keep.keep_every))
     return min(saves, kept + for_good + 1)
 
 
@@ -64,6 +67,7 @@ def _fewer(config: Config) -> str:
         *(["checkpoint.keep_last=1"] if keep.keep_last > 1 else []),
         *(["checkpoint.keep_best=false"] if keep.keep_best else []),
         *(["checkpoint.keep_every=null"] if keep.keep_every is not None else []),
+        *(["checkpoint.at_steps=[]"] if keep.at_steps else []),
     ]
     return f"keep fewer ({', '.join(words)}), " if words else ""
 

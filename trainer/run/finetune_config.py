@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.compose import change, differences
 from trainer.config import (
+    BranchConfig,
     BudgetConfig,
     Config,
     InitConfig,
@@ -50,6 +51,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "task": TaskConfig(),
             "tracker": of_no_run(before.tracker),
             "init": InitConfig(),
+            "branch": BranchConfig(),
         }
     )
     if not any(word.startswith(("task=", "task.kind=")) for word in words):

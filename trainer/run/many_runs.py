@@ -41,18 +41,19 @@ def launch_many(words: list[str], *, dry_run: bool = False) -> int:
     if dry_run:
         show(plan_array(configs, folders, folder, Resources()))
         return 0
-    return submit(made, folder, folder.parent.parent)
+    submit(made, folder, folder.parent.parent)
+    return 0
 
 
-def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) -> int:
-    """Submit runs whose folders are frozen as one job array; returns the exit code.
+def submit(made: Sequence[tuple[Config, RunFolder]], folder: Path, below: Path) -> str:
+    """Submit runs whose folders are frozen as one job array; returns its id.
 
     folder: of the array's script and logs. below: the folder of runs whose state `isoflop status` then shows."""
     from launch import submit_array
 
     job = submit_array([config for config, _ in made], [run.path for _, run in made], folder)
     print(f"submitted array {job}: {len(made)} runs; {command_line('status', str(below))}")
-    return 0
+    return job
 
 
 def start_many(words: list[str], *, as_json: bool = False) -> int:

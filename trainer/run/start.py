@@ -160,6 +160,8 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
     if (resume or parent) and any(word.lstrip("+~").startswith(("init=", "init.")) for word in words):
         one, why = ("resume", "has its weights already") if resume else ("from", "begins from those weights")
         raise UserError(f"init: a run that {'is resumed' if resume else 'is tuned'} {why}; give one of {one} and init")
+    if (resume or parent) and any(word.lstrip("+~").startswith(("branch=", "branch.")) for word in words):
+        raise UserError("branch: a run that is resumed or tuned goes on from a run already; leave it out")
 
     before: Config | None
     if resume:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trainer.config import Config, LadderConfig
 from trainer.config.ladder import too_many
 from trainer.config.validate import validate
 from trainer.run_folder import RunFolder
+from trainer.scaling.branches import refuse_schedules, trunk_and_branches
 from trainer.utils.errors import UserError, nearest
 
 FEWEST_SIZES = 3  # of one budget: a parabola has three coefficients
@@ -90,6 +92,7 @@ def value_names(words: Iterable[str], keys: Iterable[str]) -> list[str]:
 def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
     """Sizes x budgets x seeds, times whatever the other words sweep."""
     _not_the_ladders(ladder, words)
+    refuse_schedules(ladder, [*ladder.base, *words])
     swept, trial = _swept_keys(words), _stand_ins(ladder)
     given = {override.key for override in parse(words)}
     base = [word for word in ladder.base if Override(word).key not in given]
@@ -118,7 +121,8 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
         narrowest = min((config for _, _, config in rungs), key=lambda config: config.model.width).model
         width = {"model.mup_base_width": narrowest.width, "model.mup_base_head_size": narrowest.head_channels}
     budgets = _budgets(ladder, [(name, config) for name, _, config in rungs])
-    runs, wrong = [], []
+    runs: list[PlannedRun] = []
+    wrong: list[str] = []
     for name, words, config in rungs:
         plain = config.model_dump(mode="json")
         for budget, tokens in budgets[name]:
@@ -128,11 +132,14 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
                 keys |= {"seed": seed, "run.id": run_id}
                 try:
                     planned: Config = validate(_changed(plain, keys))
+                    texts = (*words, *(f"{key}={_text(value)}" for key, value in keys.items()))
+                    made = [(texts, planned)]
+                    if ladder.branch:
+                        made = trunk_and_branches(ladder, planned, partial(_changed, plain), keys, texts)
                 except UserError as error:
                     wrong += [f"{run_id}: {line}" for line in str(error).splitlines()]
                     continue
-                texts = (f"{key}={_text(value)}" for key, value in keys.items())
-                runs.append(PlannedRun((*words, *texts), planned))
+                runs += [PlannedRun(*one) for one in made]
     if wrong:
         raise UserError("\n".join(wrong))
     return runs

@@ -21,6 +21,7 @@ from trainer.report.run_data import read_run
 from trainer.run.child_process import exit_with
 from trainer.run_folder import RunFolder
 from trainer.scaling import outcome
+from trainer.scaling.branches import can_begin
 from trainer.scaling.ladder import PlannedRun, each
 from trainer.scaling.view import View
 from trainer.trackers.wandb_variables import forget_names_of_one_run, require_own_ids
@@ -110,7 +111,8 @@ def print_summary(
 
 
 def _submit(runs: Sequence[PlannedRun]) -> int:
-    """The runs as one job array."""
+    """The runs as one job array; branches whose trunk has no checkpoint yet as another one, which waits for the
+    first."""
     from launch import launcher_of
     from trainer.run.many_runs import submit
     from trainer.run.start import ready
@@ -119,9 +121,15 @@ def _submit(runs: Sequence[PlannedRun]) -> int:
         print("all runs are finished")
         return 0
     launcher_of(runs[0].config.launch.name).require()  # before any folder is made
-    frozen = [ready(list(run.words)) for run in runs]
-    folder = runs[0].folder.path.parent
-    return submit(frozen, folder / ".array", folder)
+    folder, after = runs[0].folder.path.parent, list[str]()
+    now = [run for run in runs if can_begin(run.config, run.folder)]
+    for name, part in ((".array", now), (".branches", [run for run in runs if run not in now])):
+        if part:
+            given = [*part[0].config.launch.sbatch, *after]
+            waits = [f"launch.sbatch={json.dumps(given)}"] if after else []
+            frozen = [ready([*run.words, *waits]) for run in part]
+            after = [f"--dependency=afterany:{submit(frozen, folder / name, folder)}"]
+    return 0
 
 
 def warm_up() -> None:
@@ -198,8 +206,11 @@ class WorkerPool:
     def work(self, waiting: deque[tuple[PlannedRun, int]]) -> tuple[list[Failure], bool]:
         told = False
         while self.busy or (waiting and not self.stop):
-            while waiting and len(self.busy) < self.jobs and not self.stop:
-                self._begin(*waiting.popleft())
+            while len(self.busy) < self.jobs and not self.stop and (one := self._next(waiting)):
+                self._begin(*one)
+            if not self.busy and not self.stop:
+                self._give_up(waiting)
+                break
             connection.wait([job.process.sentinel for job in self.busy], timeout=0.5)
             if self.stop and not told:
                 told = True
@@ -211,6 +222,21 @@ class WorkerPool:
                     waiting.append(again)
             self.view.show([job.run for job in self.busy])
         return self.failures, bool(self.stop)
+
+    def _next(self, waiting: deque[tuple[PlannedRun, int]]) -> tuple[PlannedRun, int] | None:
+        """The first that can begin, taken out: branches wait for the checkpoint of their trunk."""
+        one = next((one for one in waiting if can_begin(one[0].config, one[0].folder)), None)
+        if one is not None:
+            waiting.remove(one)
+        return one
+
+    def _give_up(self, waiting: deque[tuple[PlannedRun, int]]) -> None:
+        """Of branches whose trunk ended before their step."""
+        for run, _ in waiting:
+            branch = run.config.branch
+            text = f"its trunk {Path(str(branch.run)).name} has no checkpoint of step {branch.step}"
+            self.view.failed(run, text)
+            self.failures.append(Failure(run, text))
 
     def _begin(self, run: PlannedRun, attempt: int) -> None:
         log = run.folder.path.parent / ".logs" / f"{run.name}.txt"

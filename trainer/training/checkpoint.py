@@ -218,6 +218,7 @@ def prune(checkpoints: Path, config: CheckpointConfig, saved_step: int, best_ste
         keep.add(best_step)
     if config.keep_every is not None:
         keep.update(step for step in steps if step % config.keep_every == 0)
+    keep.update(config.at_steps)
     pruned = [step for step in steps if step not in keep]
     for step in pruned:  # renamed first, so that a half-deleted folder never looks complete
         folder = folder_of(checkpoints, step)

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from trainer.books import memory, parameters
+from trainer.books.branch import branch_line, read_branch
 from trainer.books.continued import initial_line, read_lineage
 from trainer.books.fitting import too_large
 from trainer.books.layout import checkpoint_bytes, micro_batch
@@ -22,7 +23,8 @@ from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
 from trainer.models import NOT_A_TARGET
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
-from trainer.training.checkpoint import Checkpoint, latest_valid_checkpoint, remove_leftovers
+from trainer.training.branch import begin_branch, newest_checkpoint
+from trainer.training.checkpoint import Checkpoint, remove_leftovers
 from trainer.training.checkpoint_manager import CheckpointManager
 from trainer.training.dataset import examples, prepare
 from trainer.training.diagnostics import Diagnostics
@@ -70,6 +72,7 @@ class Trainer:
             remove_leftovers(folder.checkpoints)
             shutil.copyfile(self.prepared.tokenizer_file, folder.tokenizer)
         checkpoint, damage = self._setup_model()
+        begin_branch(config, folder, checkpoint, self.prepared.fingerprint, world)
         self._setup_data()
         stop.begin()
         if world.is_first:
@@ -83,7 +86,7 @@ class Trainer:
     def _setup_model(self) -> tuple[Checkpoint | None, list[str]]:
         """The model, where the last attempt or the run that it begins from left it; returns the checkpoint that it
         goes on from and a line for each later one that is corrupt."""
-        checkpoint, damage = latest_valid_checkpoint(self.folder.checkpoints, self.world)
+        checkpoint, damage = newest_checkpoint(self.config, self.folder, self.world)
         known = known_weights(self.config, self.folder, beginning=checkpoint is None)
         self.engine = Engine(self.config, self.world, known)
         self.state = TrainState()
@@ -126,6 +129,8 @@ class Trainer:
             self.metrics.event("start", 0, f"start: {shape} {where}")
             if (lineage := read_lineage(folder.path)) is not None:
                 self.metrics.event("init", 0, initial_line(lineage), lineage=lineage)
+            if (branch := read_branch(folder.path)) is not None:
+                self.metrics.event("branch", step, branch_line(branch), branch=branch)
         else:
             place = checkpoint.folder.name if checkpoint else "the beginning"
             self.metrics.event("resume", step, f"going on from {place} {where}")
@@ -236,10 +241,10 @@ class Trainer:
             self.roll_back(batch.step)
         else:
             self._update(batch, agreed, gradients)
-            every_evaluation, every_checkpoint = self.config.evaluation.every_steps, self.config.checkpoint.every_steps
+            every_evaluation, checkpoint = self.config.evaluation.every_steps, self.config.checkpoint
             if every_evaluation and self.state.step % every_evaluation == 0:
                 self.evaluate()
-            if every_checkpoint and self.state.step % every_checkpoint == 0:
+            if checkpoint.at(self.state.step):
                 self.save()
         self._phase("data")
         return None
@@ -340,7 +345,7 @@ class Trainer:
     def roll_back(self, batch: int) -> None:
         """To the latest checkpoint, leaving out all batches since; only past this batch where there is none."""
         self.checkpoints.wait()
-        checkpoint, _ = latest_valid_checkpoint(self.folder.checkpoints, self.world)
+        checkpoint, _ = newest_checkpoint(self.config, self.folder, self.world)
         if checkpoint is None:
             self.guard.skip(batch)
             return

@@ -14,9 +14,9 @@ def learning_rate(optim: OptimConfig, step: int, total_steps: int) -> float:
 
     Linear warm-up to `optim.lr`, then the shares of it that `optim.schedule` gives (trainer/training/schedules).
     """
-    warmup = 0 if SCHEDULES[optim.schedule].warms_up else warmup_steps(optim, total_steps)
-    if step < warmup:
-        return optim.lr * (step + 1) / warmup
+    warmup = warmup_steps(optim, total_steps)
+    if step < warmup:  # of every schedule by the same arithmetic, so that two which share it are equal to the bit
+        return optim.lr * SCHEDULES[optim.schedule].warmup_to(optim) * (step + 1) / warmup
     share: float = SCHEDULES.implementation(optim.schedule)(optim, step, warmup, total_steps)
     return optim.lr * share
 

@@ -61,6 +61,9 @@ Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | Coun
 NoTruth = BeforeValidator(_no_truth)  # for a choice of numbers: Annotated[Literal[0, 1], NoTruth]
 Id = Annotated[int, Field(ge=0)]
 Ids = Annotated[tuple[Id, ...], BeforeValidator(_ids, json_schema_input_type=int | list[int])]
+Steps = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_ids, json_schema_input_type=int | list[int])
+]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_paths, json_schema_input_type=str | list[str])]
 
 

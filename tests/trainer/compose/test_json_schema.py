@@ -18,7 +18,7 @@ from trainer.compose.json_schema import json_schema, schemas
 from trainer.config import Config
 from trainer.utils.errors import UserError
 
-WITHOUT_FILES = {"hooks", "init"}  # plugins alone bring keys of hooks; init names a run
+WITHOUT_FILES = {"hooks", "init", "branch"}  # plugins alone bring keys of hooks; init and branch name a run
 
 
 def read(text: str) -> Any:

@@ -17,6 +17,10 @@ class ScheduleDescription(Description):
         """Updates of its own warm-up, if it has one."""
         return 0
 
+    def warmup_to(self, optim: Any) -> float:
+        """Share of the peak rate that its warm-up rises to."""
+        return 1.0
+
     def steps_stated(self, optim: Any, total_steps: int) -> int:
         """How many steps its keys speak of; a run must not be shorter."""
         return 0

@@ -21,11 +21,15 @@ class PieceConfig(Section):
     )
     steps: Count | None = key(None, "its length", "steps", ge=1)
     share: float | None = key(None, "its length as a share of the run's steps", gt=0, le=1)
+    most: Count | None = key(None, "no more than this, where a share is stated", "steps", ge=1, introduced=None)
     to: float | None = key(None, "share of the peak rate at its last step; null: 1 for warmup, else 0", ge=0, le=1)
 
     def length(self, total_steps: int) -> int | None:
         """In steps; None where it takes what the other pieces leave."""
-        return self.steps if self.share is None else round(self.share * total_steps)
+        if self.share is None:
+            return self.steps
+        length = round(self.share * total_steps)
+        return length if self.most is None else min(length, self.most)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -49,6 +53,10 @@ class Pieces(ScheduleDescription):
         first: PieceConfig = optim.pieces[0]
         return (first.length(total_steps) or 0) if first.shape == "warmup" else 0
 
+    def warmup_to(self, optim: Any) -> float:
+        to: float | None = optim.pieces[0].to
+        return 1.0 if to is None else to
+
     def steps_stated(self, optim: Any, total_steps: int) -> int:
         return sum(piece.length(total_steps) or 0 for piece in optim.pieces)
 
@@ -69,6 +77,8 @@ class Pieces(ScheduleDescription):
             place = f"pieces[{number}]"
             if piece.steps is not None and piece.share is not None:
                 wrong.append(f"{place}: state steps or share, not both")
+            if piece.most is not None and piece.share is None:
+                wrong.append(f"{place}.most: only a share is bounded by it")
             if piece.to is not None and piece.shape in ("constant", "inverse_sqrt"):
                 wrong.append(f"{place}.to: {piece.shape} ends where it comes to")
         if sum(piece.share or 0.0 for piece in pieces) > 1:

@@ -88,7 +88,7 @@ def _draw(plot: Any, groups: Sequence[Group | None], axis: str, metric: str) -> 
 def _traces(run: RunData, axis: str, metric: str) -> Traces:
     records = axes(run)
     at = {record["step"]: record[axis] for record in stating(axis, records)}
-    held_out = [(at[one["step"]], _number(one.get(metric))) for one in run.steps.evaluations if one["step"] in at]
+    held_out = [(at[one["step"]], _number(one.get(metric))) for one in run.evaluations if one["step"] in at]
     if metric != "loss":
         return Traces([], held_out)
     losses = [(record[axis], _number(record.get("loss"))) for record in stating(axis, records)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.books import parameters
+from trainer.books.branch import read_branch
 from trainer.books.records import PADDING_IS_MUCH
 from trainer.config import Config
 from trainer.report import RunData, read_run
@@ -36,12 +37,15 @@ def read_runs(root: Path, count: str = "total") -> Table:
         raise UserError(f"{root}: no run folders in it, nor is it a table; give a root of runs or a .csv file")
     found: list[tuple[Run, Config]] = []
     left_out: list[tuple[str, str]] = []
+    trunks = {said["path"] for folder in folders if (said := read_branch(folder)) is not None}
     currencies, padded = set(), dict[str, float]()
     for folder in folders:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
             run_data = read_run(folder)
             why, loss = _unfit(run_data)
+            if str(folder.resolve()) in trunks:
+                why = "the trunk of branches, whose rate was not annealed"
             if why:
                 left_out.append((name, why))
                 continue
@@ -104,10 +108,10 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
 
 
 def _curve(run_data: RunData) -> Curve | None:
-    flop = {record["step"]: record["flop"] for record in run_data.steps.kept}
+    flop = {record["step"]: record["flop"] for record in run_data.trunk.kept + run_data.steps.kept}
     points = [
         (flop[item["step"]], item["tokens"], item["loss"])
-        for item in run_data.steps.evaluations
+        for item in run_data.evaluations
         if item["step"] in flop and is_number(item.get("loss")) and math.isfinite(item["loss"])
     ]
     return Curve(*(np.array(column, float) for column in zip(*points, strict=True))) if len(points) > 1 else None
