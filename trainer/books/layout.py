@@ -25,9 +25,11 @@ def checkpoint_bytes(config: Config) -> int:
     return 4 * (parameters(config).total + OPTIMIZERS[config.optim.name].numbers(shapes(config)))
 
 
-def micro_batch(config: Config) -> int:
-    """Sequences per rank and forward pass: as asked for, else its share in the fewest equal parts of at most 16."""
-    share = -(-config.optim.batch_size // world_size(config))
+def micro_batch(config: Config, batch_size: int | None = None) -> int:
+    """Sequences per rank and forward pass: as asked for, else its share in the fewest equal parts of at most 16.
+
+    batch_size: of another step than those of optim.batch_size, in the warm-up of batches."""
+    share = -(-(batch_size or config.optim.batch_size) // world_size(config))
     if config.engine.micro_batch is not None:
         return min(config.engine.micro_batch, share)
     return -(-share // -(-share // 16))

@@ -8,7 +8,8 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 
 from __future__ import annotations
 
-from trainer.config.curriculum import Curriculum, Stage
+from trainer.config.batch_warmup import BatchStageConfig
+from trainer.config.curriculum import Curriculum, Stage, StepShape
 from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.init import InitConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
@@ -49,6 +50,7 @@ __all__ = [
     "SCIENCE",
     "SPARSE_PEAKS",
     "AnomaliesConfig",
+    "BatchStageConfig",
     "BudgetConfig",
     "CheckpointConfig",
     "Config",
@@ -80,6 +82,7 @@ __all__ = [
     "SpecialIdsConfig",
     "Stage",
     "StageConfig",
+    "StepShape",
     "TaskConfig",
     "TokenizerConfig",
     "TrackerConfig",

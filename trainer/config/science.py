@@ -7,13 +7,15 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
+from trainer.config.batch_warmup import BatchStageConfig, batch_misfits
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
+from trainer.descriptions.schedules.pieces import ValuePieceConfig, as_tuple, value_misfits
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Id, Ids, NoTruth, Paths, Section, key
 from trainer.utils.urls import checked_urls
@@ -209,6 +211,9 @@ class TokenizerConfig(Section):
     special_ids: SpecialIdsConfig = SpecialIdsConfig()
 
 
+ValuePieces = Annotated[tuple[ValuePieceConfig, ...], BeforeValidator(as_tuple)]
+
+
 @with_keys
 class OptimConfig(Choosing):
     """The optimizer, with decay on matrices only, and its schedule."""
@@ -228,6 +233,18 @@ class OptimConfig(Choosing):
         {}, "factors of the decay for embedding, head, matrix or vector; missing ones: 1", introduced={}
     )
     batch_size: int = key(32, "sequences per optimizer step, over all ranks", "sequences", ge=1, le=10**9)
+    batch_warmup: Annotated[tuple[BatchStageConfig, ...], BeforeValidator(as_tuple)] = key(
+        (), "smaller batches before, e.g. [{size: 8, tokens: 1m}, {size: 16, tokens: 4m}]", introduced=[]
+    )
+    weight_decay_schedule: ValuePieces = key(
+        (), "pieces of weight_decay along the run, e.g. [{shape: linear, to: 0}]; none: it stays", introduced=[]
+    )
+    momentum_schedule: ValuePieces = key(
+        (),
+        "pieces of the optimizer's first decay (beta1, momentum, muon_momentum), e.g. [{shape: linear, steps: 300, "
+        "start: 0.85}]; none: it stays",
+        introduced=[],
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -236,6 +253,18 @@ class OptimConfig(Choosing):
         if isinstance(data, dict) and isinstance(data.get("schedule"), list | tuple):
             return data | {"schedule": "pieces", "pieces": data["schedule"]}
         return data
+
+    @model_validator(mode="after")
+    def _schedules_fit(self) -> OptimConfig:
+        wrong = batch_misfits(self.batch_warmup, self.batch_size)
+        wrong += value_misfits("weight_decay_schedule", self.weight_decay_schedule)
+        wrong += value_misfits("momentum_schedule", self.momentum_schedule, below=1.0)
+        if self.momentum_schedule and OPTIMIZERS[self.name].momentum is None:
+            others = ", ".join(name for name, one in OPTIMIZERS.items() if one.momentum is not None)
+            wrong.append(f"momentum_schedule: optim.name={self.name} has no momentum; {others} have")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
 
     @model_validator(mode="after")
     def _factors_are_none_below_0(self) -> OptimConfig:

@@ -238,6 +238,7 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
     }
     metrics |= {f"time/{phase}_seconds": seconds for phase, seconds in record.seconds.items()}
     metrics |= {f"train/{name}": value for name, value in record.sums.items()}
+    metrics |= {f"optim/{name}": value for name, value in record.scheduled.items()}
     metrics |= {f"data/{name}_tokens": tokens for name, tokens in record.sources.items()}
     metrics |= {f"energy/{part}_kwh": j / JOULES_PER_KWH for part, j in record.joules.items() if j is not None}
     return {name: value for name, value in metrics.items() if value is not None}

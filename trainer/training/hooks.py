@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.config import Config
@@ -26,6 +26,8 @@ class StepResult:
     sources: Mapping[str, int]  # tokens by source
     padding: float = 0.0  # share of the positions that hold no text
     alone_seconds: float = 0.0  # that this rank worked without waiting for another
+    trained: Sequence[tuple[int, int]] | None = None  # ranges of batches (first, last + 1); None: the first `step`
+    scheduled: Mapping[str, float] = field(default_factory=dict)  # what changes along the run beside the rate
 
 
 class Hook:

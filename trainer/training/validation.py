@@ -44,8 +44,10 @@ class Validation:
     def unigram(self) -> Unigram | None:
         return unigram_of(self.source, self.config, self.splits.values())
 
-    def measure(self, engine: Engine, step: int, attempt: int) -> EvaluationRecord:
-        """The loss over `evaluation.samples` of them after `step` updates, split by split. Collective."""
+    def measure(self, engine: Engine, step: int, attempt: int, tokens: int | None = None) -> EvaluationRecord:
+        """The loss over `evaluation.samples` of them after `step` updates, split by split. Collective.
+
+        tokens: that were trained on; None: those of the first `step` batches."""
         began = time.monotonic()
         total = sum(map(len, self.splits.values()))
         most = self.config.evaluation.samples or total
@@ -58,7 +60,7 @@ class Validation:
         sums = {name: self._over_ranks(one) for name, one in own.items()}
         return EvaluationRecord(
             step=step,
-            tokens=self.config.curriculum.tokens(step),
+            tokens=self.config.curriculum.tokens(step) if tokens is None else tokens,
             seconds=time.monotonic() - began,
             attempt=attempt,
             **validation_metrics(self.source, self.config, sums),
