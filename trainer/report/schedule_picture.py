@@ -33,9 +33,11 @@ def _draw(panel: Any, config: Config, rows: Sequence[PieceRow], steps: int, axis
     stairs = name in ("batch_size", "sequence_length")
     at = _steps_drawn(rows, config, steps)
     values = [value_at(config, name, step, steps) for step in at]
-    x = [float(step if axis == "steps" else curriculum.tokens(step)) for step in at]
+    # A size holds from the first token of its steps on; the others are there with the last token of a step.
+    made = at if stairs else [step + 1 for step in at]
+    x = [float(count if axis == "steps" else curriculum.tokens(count)) for count in made]
     end = float(steps if axis == "steps" else curriculum.tokens(steps))
-    if stairs:  # a step's value holds from its first token to its last
+    if stairs:
         x, values = [*x, end], [*values, values[-1]]
     panel.plot(x, values, color=BLUE, linewidth=1.6, drawstyle="steps-post" if stairs else "default")
     label_axes(panel, COLUMNS[name][0], "", "")
