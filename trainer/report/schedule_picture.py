@@ -52,10 +52,11 @@ def _draw(panel: Any, config: Config, rows: Sequence[PieceRow], steps: int, axis
             panel.axvline(begin, color=ORANGE, linewidth=0.8, linestyle=(0, (4, 3)))
         if stop - begin >= NARROW * end:
             middle = (begin + stop) / 2
+            said = f"{row.first_value:g}" if stairs and row.shape == "constant" else row.shape
             panel.text(
                 middle,
                 0.97,
-                row.shape,
+                said,
                 transform=panel.get_xaxis_transform(),
                 ha="center",
                 va="top",
