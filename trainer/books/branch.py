@@ -80,10 +80,10 @@ def _spent(trunk: Path, config: Config, step: int, before: Mapping[str, Any] | N
     seconds = [sum((one.get("seconds") or {}).values()) for one in steps]
     devices = [ranks.get(one.get("attempt", 0), config.launch.ranks) for one in steps]
     device_hours = sum(time * number for time, number in zip(seconds, devices, strict=True)) / 3600
-    done = config.curriculum.steps_by_length(step)
+    done = config.curriculum.steps_by_shape(0, step)
     shares: dict[str, Any] = {
         "tokens": config.curriculum.tokens(step),
-        "flop": sum(number * flops(config.at_length(length)).per_step for length, number in done.items()),
+        "flop": sum(number * flops(config.at_shape(shape)).per_step for shape, number in done.items()),
         "seconds": sum(seconds) if steps else None,
         "device_hours": device_hours if steps else None,
         "kwh": _kwh(trunk, _joules(steps[-1]) if steps else None).to_json(),

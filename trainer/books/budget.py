@@ -9,7 +9,7 @@ from dataclasses import replace
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
 from trainer.books.quantity import Quantity, estimated, exact, measured_quantity, not_stated
 from trainer.books.run_length import known_steps
-from trainer.config import Config
+from trainer.config import Config, StepShape
 
 
 def spending(config: Config, hours: Quantity, device_hours: Quantity, device_kwh: Quantity) -> dict[str, Quantity]:
@@ -42,26 +42,26 @@ def shares(config: Config, spent: dict[str, Quantity]) -> dict[str, float]:
     return {name: value / most for name, most in budgets if (value := spent[name].value) is not None}
 
 
-def planned_steps(config: Config, cost: Callable[[int], dict[str, Quantity]]) -> Quantity:
+def planned_steps(config: Config, cost: Callable[[StepShape], dict[str, Quantity]]) -> Quantity:
     """Steps that the run will take: its length, or fewer where a measured budget ends it earlier.
 
-    `cost`: sequence length -> `spending` of one step. Not stated where the length is unknown and so is a step's cost.
+    `cost`: shape of a step -> `spending` of one. Not stated where the length is unknown and so is a step's cost.
     """
     length = known_steps(config)
     found = [] if length is None else [exact(length)]
-    missing, costs = [], {length: cost(length) for length in config.curriculum.sequence_lengths}
+    missing, costs = [], {shape: cost(shape) for shape in config.curriculum.shapes}
     for name, most in config.budget.measured.items():
-        step = {length: each[name] for length, each in costs.items()}
+        step = {shape: each[name] for shape, each in costs.items()}
         unknown = [quantity.source for quantity in step.values() if not quantity.value]
         if unknown:
             missing += unknown
             continue
 
-        def buys(ends: dict[int, float], most: float = most) -> int:
+        def buys(ends: dict[StepShape, float], most: float = most) -> int:
             return max(1, config.curriculum.steps_within(most, ends))
 
-        likely = buys({length: quantity.value or 0.0 for length, quantity in step.items()})
-        fewest, many = (buys({length: quantity.bounds[end] for length, quantity in step.items()}) for end in (1, 0))
+        likely = buys({shape: quantity.value or 0.0 for shape, quantity in step.items()})
+        fewest, many = (buys({shape: quantity.bounds[end] for shape, quantity in step.items()}) for end in (1, 0))
         found.append(estimated(likely, f"budget.{name}={most:g}", fewest, many))
     if not found:
         return not_stated("; ".join(dict.fromkeys(missing)))

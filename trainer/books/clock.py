@@ -36,9 +36,9 @@ OVERLAP = Share(0.0, 0.6, 1.0)  # of the backward pass under which traffic can h
 
 
 def run_seconds(config: Config, steps: int, calibration: Calibration | None = None) -> Quantity:
-    """Time of the first `steps` steps, each at the sequence length of its stage."""
-    stretches = config.curriculum.steps_by_length(steps).items()
-    times = [step_seconds(config.at_length(length), calibration) * exact(count) for length, count in stretches]
+    """Time of the first `steps` steps, each of its own shape."""
+    shapes = config.curriculum.steps_by_shape(0, steps).items()
+    times = [step_seconds(config.at_shape(shape), calibration) * exact(count) for shape, count in shapes]
     return reduce(operator.add, times)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.books.clock import step_seconds
-from trainer.books.layout import micro_batch, world_size, zero_stage
+from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.memory import MemoryAccount, memory
-from trainer.config import Config
+from trainer.config import Config, StepShape
 
 PARTS = {
     "weights": "weights",
@@ -78,20 +78,19 @@ class Fit:
 
 
 def fit(config: Config) -> Fit:
-    """Check `config` at its longest samples against its machine's memory, and search the machinery where it is too
-    large."""
-    config = config.at_length(max(config.curriculum.sequence_lengths))
+    """Check the largest step of `config` against its machine's memory; where it is too large, search the machinery."""
     size = config.machine.memory_bytes
-    needed = memory(config)
+    needed = memory(config.at_shape(largest_step(config)))
     available = None if size is None else size * (1 - RESERVE)
     if available is None or needed.total <= available:
         return Fit(needed, available)
     found: list[tuple[tuple[float, ...], dict[str, Any], MemoryAccount]] = []
     for change in _settings(config):
         changed = config.model_copy(update={"engine": config.engine.model_copy(update=change)})
-        account = memory(changed)
+        largest = changed.at_shape(largest_step(changed))
+        account = memory(largest)
         if account.total <= available:
-            found.append((_price(changed), change, account))
+            found.append((_price(largest), change, account))
     if not found:
         return Fit(needed, available)
     _, change, account = min(found, key=lambda item: item[0])
@@ -104,6 +103,19 @@ def fit(config: Config) -> Fit:
         "offload_parameters": config.engine.offload_parameters,
     }
     return Fit(needed, available, {name: value for name, value in change.items() if value != now[name]}, account)
+
+
+def largest_step(config: Config) -> StepShape:
+    """The shape of the step that takes the most memory."""
+    largest: dict[tuple[int, bool], StepShape] = {}  # of those that only differ in the rows of a pass: the most rows
+    for shape in config.curriculum.shapes:
+        key = shape.sequence_length, micro_batches(config.at_shape(shape)) > 1
+        rows = micro_batch(config, shape.batch_size)
+        if key not in largest or rows > micro_batch(config, largest[key].batch_size):
+            largest[key] = shape
+    if len(largest) == 1:
+        return next(iter(largest.values()))
+    return max(largest.values(), key=lambda shape: memory(config.at_shape(shape)).total)
 
 
 def _settings(config: Config) -> Iterator[dict[str, Any]]:

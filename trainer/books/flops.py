@@ -1,4 +1,4 @@
-"""Floating-point operations of a whole run: those of its steps, at every sequence length that it has."""
+"""Floating-point operations of a whole run: those of its steps, at every shape that they have."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def flops(config: Config, attention_backward: AttentionBackward = "composed") ->
     `attention_backward="fused"` books the scores that a fused kernel recomputes; it does not change the model FLOPs.
     """
     run = [
-        (steps, step_flops(config.at_length(length), attention_backward))
-        for length, steps in config.curriculum.steps_by_length(known_steps(config) or 0).items()
+        (steps, step_flops(config.at_shape(shape), attention_backward))
+        for shape, steps in config.curriculum.steps_by_shape(0, known_steps(config) or 0).items()
     ]
     return replace(
         step_flops(config, attention_backward),

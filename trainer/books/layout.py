@@ -36,9 +36,11 @@ def checkpoint_bytes(config: Config) -> int:
     return 4 * (numbers + OPTIMIZERS[config.optim.name].numbers(shapes(config)))
 
 
-def micro_batch(config: Config) -> int:
-    """Sequences per rank and forward pass."""
-    return config.engine.micro_batch_of(-(-config.optim.batch_size // world_size(config)))
+def micro_batch(config: Config, batch_size: int | None = None) -> int:
+    """Sequences per rank and forward pass.
+
+    batch_size: of another step than those of optim.batch_size, in the warm-up of batches."""
+    return config.engine.micro_batch_of(-(-(batch_size or config.optim.batch_size) // world_size(config)))
 
 
 def micro_batches(config: Config) -> int:

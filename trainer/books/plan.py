@@ -23,7 +23,7 @@ from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, no
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
-from trainer.config import BranchConfig, Config
+from trainer.config import BranchConfig, Config, StepShape
 from trainer.config.host import precision, threads
 from trainer.config.tokenizer_file import unused_rows
 
@@ -38,8 +38,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     """
     weights, ranks, calibration = parameters(config), world_size(config), read_calibration(config)
 
-    def step_cost(length: int) -> dict[str, Quantity]:
-        one = step_seconds(config.at_length(length), calibration)
+    def step_cost(shape: StepShape) -> dict[str, Quantity]:
+        one = step_seconds(config.at_shape(shape), calibration)
         return spending(config, one / 3600, one * (ranks / 3600), device_energy(config, one, calibration))
 
     steps = planned_steps(config, step_cost)
@@ -104,10 +104,15 @@ def _visible(config: Config, documents: Sequence[Document], steps: Quantity) -> 
     if not documents:
         return []
     hidden, whole = hidden_per_step(config, documents), flops(config).per_step
+    per_sample = hidden // config.optim.batch_size
     said = ", ".join("/".join(str(part) for part in one if part) for one in documents)
-    visible = over(steps, lambda n: exact(n * (whole - hidden), f"documents of {said} tokens"))
+
+    def visible(n: int) -> Quantity:
+        seen = flops(config.ending_after(n)).total - per_sample * config.curriculum.samples(n)
+        return exact(seen, f"documents of {said} tokens")
+
     return [
-        Row("flop.visible", "  without what masks hide", "FLOP", visible),
+        Row("flop.visible", "  without what masks hide", "FLOP", over(steps, visible)),
         Row("flop.hidden_share", "  hidden by masks", "%", exact(hidden / whole, "share of the model FLOPs")),
     ]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from trainer.books.step_flops import flop_per_step
-from trainer.config import Config, OptimConfig
+from trainer.config import Config, OptimConfig, StepShape
 from trainer.descriptions.schedules import SCHEDULES
+from trainer.descriptions.schedules.pieces import in_steps
 from trainer.utils.errors import UserError
 
 
@@ -32,6 +33,17 @@ def run_tokens(config: Config) -> int:
     return config.curriculum.tokens(run_steps(config))
 
 
+VALUE_SCHEDULES = ("weight_decay_schedule", "momentum_schedule")
+
+
+def optim_in_steps(config: Config, total_steps: int) -> OptimConfig:
+    """The group `optim` with what its schedules state in tokens as whole steps of a run of `total_steps`."""
+    curriculum, optim = config.curriculum, config.optim
+    found: OptimConfig = SCHEDULES[optim.schedule].in_steps(optim, curriculum, total_steps)
+    values = {name: in_steps(getattr(optim, name), curriculum, total_steps) for name in VALUE_SCHEDULES}
+    return found.model_copy(update=values)
+
+
 def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
     """Updates in which the rate rises: as stated, else a tenth of the run, but no more than 2,000."""
     schedule = SCHEDULES[optim.schedule]
@@ -44,17 +56,33 @@ def length_misfits(config: Config) -> list[str]:
     """What is wrong with a run's length, a line each: a budget that holds no step, a warm-up that is longer."""
     steps = known_steps(config)
     if steps == 0:
-        first = _flop_per_step(config)[config.curriculum.sequence_lengths[0]]
+        first = _flop_per_step(config)[config.curriculum.shapes[0]]
         return [f"budget.flop: {config.budget.flop:g} given, one step takes {first:g} FLOP"]
     if steps is not None and (config.optim.warmup_steps or 0) > steps:
         return [f"optim.warmup_steps: {config.optim.warmup_steps} is more than the run's {steps} steps"]
-    if steps is not None:
-        stated = SCHEDULES[config.optim.schedule].steps_stated(config.optim, steps)
-        if stated > steps:
-            return [f"optim.{config.optim.schedule}: {stated} steps in all, the run has {steps}"]
-    return []
+    return [] if steps is None else _long_schedules(config, steps)
 
 
-def _flop_per_step(config: Config) -> dict[int, float]:
-    """Sequence length -> model FLOPs of one step, as budget.flop counts them."""
-    return {length: flop_per_step(config.at_length(length)) for length in config.curriculum.sequence_lengths}
+def _long_schedules(config: Config, steps: int) -> list[str]:
+    """A line for each schedule that is longer than the run."""
+    optim, curriculum = optim_in_steps(config, steps), config.curriculum
+    stated = {f"optim.{optim.schedule}": SCHEDULES[optim.schedule].steps_stated(optim, steps)}
+    for name in VALUE_SCHEDULES:
+        stated[f"optim.{name}"] = sum(piece.length(steps) or 0 for piece in getattr(optim, name))
+    wrong = [
+        f"{name}: {most} steps in all, the run has {steps}; give pieces a share, or leave the length of one out"
+        for name, most in stated.items()
+        if most > steps
+    ]
+    if curriculum.stretch(steps - 1).shape.batch_size < config.optim.batch_size:
+        tokens = sum(stage.tokens for stage in config.optim.batch_warmup)
+        wrong.append(
+            f"optim.batch_warmup: {tokens:,} tokens in all, the run has {curriculum.tokens(steps):,}: it never "
+            f"comes to optim.batch_size {config.optim.batch_size}"
+        )
+    return wrong
+
+
+def _flop_per_step(config: Config) -> dict[StepShape, float]:
+    """Shape of a step -> its model FLOPs, as budget.flop counts them."""
+    return {shape: flop_per_step(config.at_shape(shape)) for shape in config.curriculum.shapes}

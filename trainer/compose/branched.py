@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.books.run_length import known_steps, warmup_steps
+from trainer.books.run_length import known_steps, optim_in_steps, warmup_steps
 from trainer.compose import continued
 from trainer.compose.composition import change, differences
 from trainer.compose.continued import Given, given_of
@@ -124,7 +124,7 @@ def _held(trunk: Config, step: int, branch: BranchConfig) -> list[dict[str, Any]
     """What the trunk's rate does in its first `step` steps, as pieces, the last of which takes what is left."""
     total = _total(trunk, branch)
     if trunk.optim.schedule == "pieces":
-        return _held_pieces(trunk.optim, total, step, branch)
+        return _held_pieces(optim_in_steps(trunk, total), total, step, branch)
     warmup = warmup_steps(trunk.optim, total)
     if step < warmup:
         raise UserError(_within_warmup(branch, warmup))
@@ -175,14 +175,20 @@ def _within_warmup(branch: BranchConfig, warmup: int) -> str:
 
 
 def _same_curve(trunk: Config, branched: Config, step: int, branch: BranchConfig) -> None:
-    """Raise UserError, with the step where they part, unless both rates are equal until `step`, to the bit."""
+    """Raise UserError, with the step where they part, unless both are told the same until `step`, to the bit."""
     # Found by name, as the schedules themselves are: it stands with them, above this layer.
-    rate: Callable[[OptimConfig, int, int], float] = imported("trainer.training.lr_schedule:learning_rate")
+    settings: Callable[[Config, int, int], Any] = imported("trainer.training.step_settings:step_settings")
     total, length = _total(trunk, branch), branched.budget.steps
     assert length is not None
     for at in range(step):
-        there, here = rate(trunk.optim, at, total), rate(branched.optim, at, length)
-        if there != here:
+        there, here = settings(trunk, at, total), settings(branched, at, length)
+        for name in ("weight_decay", "momentum"):
+            if getattr(there, name) != getattr(here, name):
+                raise UserError(
+                    f"branch: optim.{name}_schedule of {branch.run} depends on the length of the run, so that a branch "
+                    f"is not as its trunk in step {at + 1}; a trunk states such pieces in steps"
+                )
+        if there.lr != here.lr:
             held = at > warmup_steps(trunk.optim, total)
             way = f"branch off step {at} or one before" if held else "a trunk holds its rate: optim.schedule=constant"
             raise UserError(

@@ -8,8 +8,9 @@ This module imports neither torch nor hydra: ranks, books and reports read a fro
 
 from __future__ import annotations
 
+from trainer.config.batch_warmup import BatchStageConfig
 from trainer.config.branch import BranchConfig
-from trainer.config.curriculum import Curriculum, Stage
+from trainer.config.curriculum import Curriculum, Stage, StepShape
 from trainer.config.debug import DebugConfig
 from trainer.config.decay import DecayConfig
 from trainer.config.grid import GridConfig, GridRoot
@@ -52,6 +53,7 @@ __all__ = [
     "SCIENCE",
     "SPARSE_PEAKS",
     "AnomaliesConfig",
+    "BatchStageConfig",
     "BranchConfig",
     "BudgetConfig",
     "CheckpointConfig",
@@ -86,6 +88,7 @@ __all__ = [
     "SpecialIdsConfig",
     "Stage",
     "StageConfig",
+    "StepShape",
     "TaskConfig",
     "TokenizerConfig",
     "TrackerConfig",

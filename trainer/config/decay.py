@@ -23,7 +23,7 @@ class DecayConfig(Section):
     shape: Literal["linear", "cosine", "sqrt"] = key("linear", "linear, cosine or sqrt (1 - sqrt), down to `to`")
     steps: Count | None = key(None, "its length", "steps", ge=1)
     share: float | None = key(None, "its length as a share of the run's steps", gt=0, lt=1)
-    tokens: Count | None = key(None, "its length, rounded up to whole steps; of a branch alone", "tokens", ge=1)
+    tokens: Count | None = key(None, "its length, rounded up to whole steps", "tokens", ge=1)
     to: float = key(0.0, "share of the peak rate at its last step", ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -36,7 +36,10 @@ class DecayConfig(Section):
 
     def piece(self, steps: int | None = None) -> dict[str, Any]:
         """As the last piece of a schedule; steps: its length, where it is known by now."""
-        length = {"share": self.share} if steps is None and self.steps is None else {"steps": steps or self.steps}
+        stated = (
+            {"steps": self.steps, "share": self.share, "tokens": self.tokens} if steps is None else {"steps": steps}
+        )
+        length = {unit: value for unit, value in stated.items() if value is not None}
         return {"shape": self.shape, **length, **({"to": self.to} if self.to else {})}
 
 
@@ -67,8 +70,6 @@ def with_decay(optim: dict[str, Any]) -> dict[str, Any]:
         decay = read_decay(optim["decay"])
     except ValidationError:
         return optim
-    if decay.tokens is not None:
-        raise ValueError("decay.tokens: only a branch counts a decay in tokens; state steps or share")
     held = _held(optim)
     return optim | {"decay": None, "schedule": "pieces", "pieces": [*held, decay.piece()], "warmup_steps": None}
 

@@ -7,16 +7,18 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
 from trainer.config.averages import AverageConfig
 from trainer.config.averages import misfits as misfits_of_averages
+from trainer.config.batch_warmup import BatchStageConfig, batch_misfits
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.decay import Decay, with_decay
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
 from trainer.descriptions.schedules import SCHEDULES
+from trainer.descriptions.schedules.pieces import ValuePieceConfig, as_tuple, value_misfits
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, Id, Ids, NoTruth, Paths, Section, key
 from trainer.utils.urls import checked_urls
@@ -219,6 +221,9 @@ class TokenizerConfig(Section):
     special_ids: SpecialIdsConfig = SpecialIdsConfig()
 
 
+ValuePieces = Annotated[tuple[ValuePieceConfig, ...], BeforeValidator(as_tuple)]
+
+
 @with_keys
 class OptimConfig(Choosing):
     """The optimizer, with decay on matrices only, and its schedule."""
@@ -249,6 +254,18 @@ class OptimConfig(Choosing):
         "averages of the weights, by name, e.g. {ema: {half_life: 10m}, last: {latest: 5, every_steps: 100}}",
         introduced={},
     )
+    batch_warmup: Annotated[tuple[BatchStageConfig, ...], BeforeValidator(as_tuple)] = key(
+        (), "smaller batches before, e.g. [{size: 8, tokens: 1m}, {size: 16, tokens: 4m}]", introduced=[]
+    )
+    weight_decay_schedule: ValuePieces = key(
+        (), "pieces of weight_decay along the run, e.g. [{shape: linear, to: 0}]; none: it stays", introduced=[]
+    )
+    momentum_schedule: ValuePieces = key(
+        (),
+        "pieces of the optimizer's first decay (beta1, momentum, muon_momentum), e.g. [{shape: linear, steps: 300, "
+        "start: 0.85}]; none: it stays",
+        introduced=[],
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -260,6 +277,18 @@ class OptimConfig(Choosing):
         if isinstance(data.get("schedule"), list | tuple):
             data = data | {"schedule": "pieces", "pieces": data["schedule"]}
         return with_decay(data)
+
+    @model_validator(mode="after")
+    def _schedules_fit(self) -> OptimConfig:
+        wrong = batch_misfits(self.batch_warmup, self.batch_size)
+        wrong += value_misfits("weight_decay_schedule", self.weight_decay_schedule)
+        wrong += value_misfits("momentum_schedule", self.momentum_schedule, below=1.0)
+        if self.momentum_schedule and OPTIMIZERS[self.name].momentum is None:
+            others = ", ".join(name for name, one in OPTIMIZERS.items() if one.momentum is not None)
+            wrong.append(f"momentum_schedule: optim.name={self.name} has no momentum; {others} have")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
 
     @model_validator(mode="after")
     def _factors_are_none_below_0(self) -> OptimConfig:

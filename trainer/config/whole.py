@@ -12,7 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from trainer.config.branch import Branch, BranchConfig
 from trainer.config.choice import UNREAD_TAKEN, Choosing
-from trainer.config.curriculum import Curriculum
+from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.debug import DebugConfig, debug_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.launching import LaunchConfig
@@ -89,7 +89,7 @@ class Config(Section):
         for name, length in self._stated_lengths().items():
             if self.model.position == "learned" and length > self.max_length:
                 wrong.append(f"{name}: {length} is longer than model.max_length {self.max_length}")
-        wrong += self._short_stages()
+        wrong += self.curriculum.too_short()
         if (
             self.model.vocabulary is not None
             and self.tokenizer.path is None
@@ -167,15 +167,6 @@ class Config(Section):
         lengths = {"data.sequence_length": self.data.sequence_length, **stages}
         return {name: length for name, length in lengths.items() if length is not None}
 
-    def _short_stages(self) -> list[str]:
-        """The last stage holds to the end, whatever its tokens."""
-        return [
-            f"data.stages[{stage.number}].tokens: {given.tokens:,} are less than one step of optim.batch_size "
-            f"{self.optim.batch_size} x {stage.sequence_length} = {stage.tokens_per_step:,} tokens; lengthen the stage"
-            for stage, given in zip(self.curriculum.stages[:-1], self.data.stages, strict=False)
-            if given.tokens < stage.tokens_per_step
-        ]
-
     def _budget_misfits(self) -> list[str]:
         """An amount whose price is not stated, caps of a run without an end."""
         wrong, site = [], self.site
@@ -226,8 +217,8 @@ class Config(Section):
 
     @property
     def curriculum(self) -> Curriculum:
-        """Which sequence length every step has."""
-        return Curriculum(self.data, self.optim.batch_size * self.task.rows)
+        """Which samples every step reads, and of which length they are."""
+        return Curriculum(self.data, self.optim.batch_size, self.task.rows, self.optim.batch_warmup)
 
     def at_length(self, sequence_length: int) -> Config:
         """The same model with samples of one length all along: what a step of that length is and costs."""
@@ -236,6 +227,14 @@ class Config(Section):
         data = self.data.model_copy(update={"sequence_length": sequence_length, "stages": ()})
         model = self.model.model_copy(update={"max_length": self.max_length})
         return self.model_copy(update={"data": data, "model": model})
+
+    def at_shape(self, shape: StepShape) -> Config:
+        """The same model with steps of one shape all along: what such a step is and costs."""
+        config = self.at_length(shape.sequence_length)
+        if not self.optim.batch_warmup:
+            return config
+        optim = self.optim.model_copy(update={"batch_size": shape.batch_size, "batch_warmup": ()})
+        return config.model_copy(update={"optim": optim})
 
     def ending_after(self, steps: int) -> Config:
         """The same run with so many steps as its budget."""

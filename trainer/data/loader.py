@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from trainer.config import Curriculum
 from trainer.data.samples import blank
 from trainer.data.usage import DataUsage
 from trainer.objectives import PADDING, Batch
@@ -64,7 +65,7 @@ class StepBatch:
 
 
 class StepLoader:
-    """Step s reads samples [s B, (s + 1) B); ranks and micro-batches only divide that range.
+    """Step s reads the samples that the curriculum gives it; ranks and micro-batches only divide that range.
 
     Every rank yields the same number of micro-batches of the same shape; where it has fewer samples the rest are blank.
     """
@@ -73,40 +74,35 @@ class StepLoader:
         self,
         samples: Examples,
         *,
-        batch_size: int,
-        micro_batch: int,
+        curriculum: Curriculum,
+        micro_batch: Callable[[int], int],
         rank: int,
         world_size: int,
         numbered: bool = False,
     ) -> None:
-        """numbered: batches have `samples` too, int64 [B], or [B, rows] where a sample is several: a row's number in
-        the run, -1 where it is blank."""
-        share = -(-batch_size // world_size)
-        self.samples, self.batch_size, self.micro_batch = samples, batch_size, micro_batch
-        self.begin = min(rank * share, batch_size)
-        self.end = min(self.begin + share, batch_size)
-        self.micro_batches = -(-share // micro_batch)
-        self.numbered = numbered
+        """micro_batch: samples of one micro-batch, by those of the step. numbered: batches have `samples` too, int64
+        [B], or [B, rows] where a sample is several: a row's number in the run, -1 where it is blank."""
+        self.samples, self.curriculum, self.micro_batch = samples, curriculum, micro_batch
+        self.rank, self.world_size, self.numbered = rank, world_size, numbered
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of one step."""
-        first = step * self.batch_size
-        start, stop = first + self.begin, first + self.end
+        first, last = self.curriculum.batch(step)
+        share, rows = -(-(last - first) // self.world_size), self.micro_batch(last - first)
+        start = min(first + self.rank * share, last)
+        stop = min(start + share, last)
         return [
-            self._micro_batch(start + k * self.micro_batch, min(start + (k + 1) * self.micro_batch, stop), first)
-            for k in range(self.micro_batches)
+            self._micro_batch(start + k * rows, min(start + (k + 1) * rows, stop), rows, first)
+            for k in range(-(-share // rows))
         ]
 
-    def _micro_batch(self, start: int, stop: int, first: int) -> Batch:
-        """Samples start..stop-1 and blanks behind them; `first` is a sample of the same step."""
+    def _micro_batch(self, start: int, stop: int, rows: int, first: int) -> Batch:
+        """Samples start..stop-1 and blanks behind them, `rows` in all; `first` is a sample of the same step."""
         if start >= stop:
             template = self._samples(first, first + 1)
-            return {
-                name: np.repeat(row, self.micro_batch, axis=0)
-                for name, row in blank(template, self.samples.pad).items()
-            }
+            return {name: np.repeat(row, rows, axis=0) for name, row in blank(template, self.samples.pad).items()}
         batch = self._samples(start, stop)
-        missing = self.micro_batch - (stop - start)
+        missing = rows - (stop - start)
         if missing:
             row = blank({name: array[:1] for name, array in batch.items()}, self.samples.pad)
             batch = {

@@ -53,19 +53,19 @@ class Mixture:
 
         Raises UserError when the epoch caps leave less text than the run reads.
         """
-        data, batch_size = config.data, config.optim.batch_size
+        data, curriculum = config.data, config.curriculum
         self._seed = config.seed
         self.names = list(tokens)
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
         caps = [data.sources[name].epochs for name in self.names]
         left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
         steps = known_steps(config)
-        samples = math.inf if steps is None else steps * batch_size
+        samples = math.inf if steps is None else curriculum.samples(steps)
         read = {length: np.zeros(len(tokens), np.int64) for length in epochs}
         self.stages: list[MixedStage] = []
         self._whole: list[np.ndarray] = []  # samples that each source gives in each stage that has an end
-        for stage in config.curriculum.stages:
-            first, last = stage.first * batch_size, stage.last * batch_size
+        for stage in curriculum.stages:
+            first, last = stage.first_sample, stage.last_sample
             epoch, before = epochs[stage.sequence_length], read[stage.sequence_length]
             expected = max(min(last, samples) - first, 0)
             name = f"data.stages[{stage.number}]" if data.stages else "this run"

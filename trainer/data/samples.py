@@ -122,10 +122,10 @@ class Samples:
 
 
 def _sample_ranges(config: Config, chunkers: dict[int, Chunker]) -> Iterator[SampleRange]:
-    size, read = config.optim.batch_size, Counter[int]()
+    read = Counter[int]()
     for stage in config.curriculum.stages:
         length = stage.sequence_length
-        sample_range = SampleRange(stage.first * size, stage.last * size, chunkers[length], read[length])
+        sample_range = SampleRange(stage.first_sample, stage.last_sample, chunkers[length], read[length])
         yield sample_range
         if not math.isinf(sample_range.last):
             read[length] += int(sample_range.last) - sample_range.first

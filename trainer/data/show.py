@@ -30,8 +30,8 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     prepared = prepare(config, progress)
     tokenizer = Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids)
     train = Samples(prepared, config, "train")
-    size = config.optim.batch_size
-    first, count = step * size, max(1, min(samples, size))
+    first, stop = config.curriculum.batch(step)
+    count = max(1, min(samples, stop - first))
     window = train.window(first, first + count)
     batch = train.batch(first, first + count)
     at = range(count) if window.owner is None else np.searchsorted(window.owner, np.arange(count)).tolist()
@@ -42,10 +42,10 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
         "step": step,
         "stage": stage.number,
         "sequence_length": stage.sequence_length,
-        "reads": [first, first + size],
+        "reads": [first, stop],
         "objective": config.objective.name,
         "data": prepared.fingerprint,
-        "mixture": None if train.mixture is None else train.mixture.realised(first, first + size),
+        "mixture": None if train.mixture is None else train.mixture.realised(first, stop),
         "samples": [
             {
                 "sample": first + row,

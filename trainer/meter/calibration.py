@@ -118,7 +118,7 @@ def small_model(config: Config, width: int, depth: int, length: int, batch: int,
         update={
             "model": model,
             "data": config.data.model_copy(update={"sequence_length": length}),
-            "optim": config.optim.model_copy(update={"batch_size": batch}),
+            "optim": config.optim.model_copy(update={"batch_size": batch, "batch_warmup": ()}),
             "engine": config.engine.model_copy(update={"micro_batch": batch, "zero_stage": 0}),
         }
     )

@@ -36,6 +36,7 @@ def plots(run_data: RunData) -> list[Plot]:
     ):
         x, y = pairs(few, "minutes", name)
         drawn.append(Plot(title, "minutes of training", label, [Curve("", x, y)] if x else [], from_zero=True))
+    drawn += _scheduled(few)
     drawn += diagnostic_plots(run_data)
     drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(run_data)))
     joules = {name: figure.value for name, figure in run_data.energy.components.items() if figure.value}
@@ -47,6 +48,17 @@ def plots(run_data: RunData) -> list[Plot]:
 
 
 OF_AVERAGES = ("#3f8f4f", "#7a4fa0", "#b0892f", "#2f8fa0")
+SCHEDULED = {"batch_size": "Batch size", "weight_decay": "Weight decay", "momentum": "Momentum"}
+
+
+def _scheduled(steps: list[dict[str, Any]]) -> list[Plot]:
+    """The rate, and what else changes along the run, where anything does."""
+    flat = [record | (record.get("scheduled") or {}) for record in steps]
+    titles = {name: title for name, title in SCHEDULED.items() if any(name in record for record in flat)}
+    titles = {"lr": "Learning rate", **titles} if titles else {}
+    return [Plot(title, "tokens", "", [Curve("", *pairs(flat, "tokens", name))]) for name, title in titles.items()]
+
+
 _COST_AXES = (("flop", "model FLOPs"), ("wh", "Wh of the devices"), ("gco2e", "g CO2e"))
 
 

@@ -66,7 +66,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
         config = _with(config, "data", sequence_length=min(rounded, config.data.sequence_length))
     if not any(word.startswith(("budget.", "budget=")) for word in words):
         samples = EPOCHS * len(Examples(task, config, "train"))
-        config = _with(config, "budget", steps=-(-samples // config.optim.batch_size))
+        config = _with(config, "budget", steps=config.curriculum.steps_of_samples(samples))
     return config
 
 

@@ -184,10 +184,18 @@ def _rules(ladder: LadderConfig, count: int, tokens: float, plain: dict[str, Any
         batch = max(1, round(ladder.batch_size(tokens)))
     keys = {"optim.batch_size": batch}
     if not ladder.own_budgets:
-        keys["budget.steps"] = max(1, round(tokens / (batch * plain["data"]["sequence_length"])))
+        keys["budget.steps"] = _steps(plain, batch, tokens)
     if ladder.lr is not None:
         keys["optim.lr"] = float(f"{ladder.lr(count):.4g}")
     return keys
+
+
+def _steps(plain: dict[str, Any], batch: int, tokens: float) -> int:
+    """Steps of about so many tokens, in batches of so many sequences."""
+    if not plain["optim"]["batch_warmup"]:
+        return max(1, round(tokens / (batch * plain["data"]["sequence_length"])))
+    config: Config = validate(_changed(plain, {"optim.batch_size": batch}))
+    return max(1, config.curriculum.steps(round(tokens)))
 
 
 def _not_the_ladders(ladder: LadderConfig, words: list[str]) -> None:

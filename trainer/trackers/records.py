@@ -34,10 +34,10 @@ class StepRecord:
     price: dict[str, float | None] = field(default_factory=dict)  # kwh, gco2e, money since the run began
     padding: float = 0.0  # share of this step's positions that hold no text
     waiting: float | None = None  # share of their time that rank 0's threads, ready to run, waited for a core
-    gradient_noise: dict[str, Any] = field(
-        default_factory=dict
-    )  # of debug.noise_every: noise_scale in sequences, its interval
+    gradient_noise: dict[str, Any] = field(default_factory=dict)  # of debug.noise_every: noise_scale, its interval ...
     updates: dict[str, Any] = field(default_factory=dict)  # of debug.updates_every: part -> norms and their ratio
+    # of what changes along the run beside the rate: batch_size, weight_decay, momentum of this step
+    scheduled: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

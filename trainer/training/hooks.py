@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class StepResult:
     alone_seconds: float = 0.0  # that this rank worked without waiting for another
     gradient_noise: Mapping[str, Any] = field(default_factory=dict)  # gradient noise scale, where the step was measured
     updates: Mapping[str, Any] = field(default_factory=dict)  # norms by part and kind, likewise
+    trained: Sequence[tuple[int, int]] | None = None  # ranges of batches (first, last + 1); None: the first `step`
+    scheduled: Mapping[str, float] = field(default_factory=dict)  # what changes along the run beside the rate
 
 
 class Hook:

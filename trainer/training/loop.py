@@ -14,9 +14,9 @@ import torch
 from trainer.books import memory, parameters
 from trainer.books.branch import branch_line, read_branch
 from trainer.books.continued import initial_line, read_lineage
-from trainer.books.fitting import too_large
+from trainer.books.fitting import largest_step, too_large
 from trainer.books.layout import checkpoint_bytes, micro_batch
-from trainer.books.run_length import known_steps, warmup_steps
+from trainer.books.run_length import known_steps
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
@@ -39,11 +39,12 @@ from trainer.training.faults.watchdog import Watchdog
 from trainer.training.hooks import Hook, StepResult, hooks_of
 from trainer.training.host_notes import host_notes
 from trainer.training.initial_weights import known_weights
-from trainer.training.lr_schedule import expected_steps, learning_rate
+from trainer.training.lr_schedule import expected_steps
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.state import Agreement, Outcome, TrainState
-from trainer.training.step_metrics import StepMetrics
+from trainer.training.step_metrics import StepMetrics, tokens_of
+from trainer.training.step_settings import StepSettings, scheduled, step_settings
 from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
@@ -64,6 +65,7 @@ class Trainer:
 
     def __init__(self, config: Config, folder: RunFolder, world: World, stop: StopRequest) -> None:
         self.config, self.folder, self.world, self.stop = config, folder, world, stop
+        self.curriculum = config.curriculum
         self.attempt = world.broadcast(folder.attempts())
         self.total = known_steps(config)  # null: until a measured budget is used up
         self.prepared = prepare(config)
@@ -102,8 +104,8 @@ class Trainer:
         self.validation = Validation(self.config, self.prepared, self.world)
         self.loader = StepLoader(
             self.samples,
-            batch_size=self.config.optim.batch_size,
-            micro_batch=micro_batch(self.config),
+            curriculum=self.curriculum,
+            micro_batch=partial(micro_batch, self.config),
             rank=self.world.rank,
             world_size=self.world.size,
             numbered=self.config.model.drops,
@@ -124,8 +126,7 @@ class Trainer:
             self.metrics.event("damage", step, line)
         where = f"on {world.size} rank(s) at ZeRO {self.engine.stage} in {precision(config)}"
         if attempt == 0:
-            lengths = ", then ".join(str(stage.sequence_length) for stage in config.curriculum.stages)
-            shape = f"{self.total or 'as many'} steps of {config.optim.batch_size} x {lengths} tokens"
+            shape = f"{self.total or 'as many'} steps of {self.curriculum.text} tokens"
             self.metrics.event("start", 0, f"start: {shape} {where}")
             if (lineage := read_lineage(folder.path)) is not None:
                 self.metrics.event("init", 0, initial_line(lineage), lineage=lineage)
@@ -182,12 +183,12 @@ class Trainer:
         """A step on the largest batch before step 1, whose gradients are thrown away: whether it fits is known now."""
         if not self.config.engine.dry_run:
             return
-        longest = max(self.config.curriculum.stages, key=lambda stage: stage.sequence_length)
+        largest = largest_step(self.config)
         try:
-            peak = self.engine.dry_run(self.loader.step(longest.first))
+            peak = self.engine.dry_run(self.loader.step(self.curriculum.first_step(largest)))
         except torch.OutOfMemoryError:
             raise UserError(too_large(self.config)) from None
-        planned = memory(self.config).total
+        planned = memory(self.config.at_shape(largest)).total
         text = f"dry run: {peak / 2**30:.2f} GiB at the peak of a step, {planned / 2**30:.2f} GiB planned"
         self.metrics.event("dry_run", self.state.step, text, memory_peak_bytes=peak, planned_bytes=planned)
 
@@ -231,7 +232,7 @@ class Trainer:
             partial(self._gradients, batch, agreed.targets),
             self.engine.skip_update,
             report,
-            warming_up=self.state.step < warmup_steps(self.config.optim, self._length(agreed.used)),
+            warming_up=self._settings(agreed).warming_up,
         )
         if decision == "stop":
             return Outcome(Status.HALTED, self.state.step, self.guard.reason)
@@ -284,29 +285,30 @@ class Trainer:
         source = self.diagnostics.source(loss, norm)
         return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)), source)
 
-    def _length(self, used: float) -> int:
-        """Steps of the run, expected ones where a measured budget ends it, of which this share is used up."""
-        return self.total or expected_steps(self.state.step, used)
+    def _settings(self, agreed: Agreement) -> StepSettings:
+        """Of the next update, in a run of so many steps as are known, else expected by what is used up."""
+        total = self.total or expected_steps(self.state.step, agreed.used)
+        return step_settings(self.config, self.state.step, total)
 
     def _update(self, batch: StepBatch, agreed: Agreement, gradients: Gradients) -> None:
         """One update of the weights, and what is told of it."""
         config, state = self.config, self.state
         self._phase("optimizer")
-        lr = learning_rate(config.optim, state.step, self._length(agreed.used))
+        settings = self._settings(agreed)
         self.diagnostics.update_begins(state.step + 1)
-        self.engine.update(lr)
+        self.engine.update(settings.lr, settings.weight_decay, settings.momentum)
         self.engine.averages.take(state.step + 1)
         self.engine.synchronize()
         state.step += 1
 
         self._phase("other")
-        usage = self.samples.usage(self.guard.batch(state.step) * config.optim.batch_size)
+        usage = self.samples.usage(self.curriculum.samples(batch.step + 1))
         result = StepResult(
             step=state.step,
             targets=agreed.targets,
             loss=gradients.loss,
             grad_norm=gradients.norm,
-            lr=lr,
+            lr=settings.lr,
             memory_peak_bytes=self.engine.memory_peak_bytes(),
             sums=gradients.sums,
             sources=tokens_by_source(usage),
@@ -314,10 +316,12 @@ class Trainer:
             alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
             gradient_noise=self.diagnostics.noise_record(state.step, agreed.targets, gradients.norm),
             updates=self.diagnostics.updates_record(),
+            trained=self.guard.trained(state.step),
+            scheduled=scheduled(config, settings, batch.step),
         )
         for hook in self.hooks:
             hook.step_ended(result)
-        if state.step == config.curriculum.stage(state.step - 1).last or state.step == self.total:
+        if state.step == self.curriculum.stage(state.step - 1).last or state.step == self.total:
             rows = [asdict(part) for part in usage]
             self.metrics.event("read", state.step, describe(usage), readings=rows)
 
@@ -327,7 +331,8 @@ class Trainer:
         """Measure the loss on text that was never trained on."""
         self._phase("evaluation")
         self.state.evaluated_step = self.state.step
-        record = self.validation.measure(self.engine, self.state.step, self.attempt)
+        tokens = tokens_of(self.curriculum, self.guard.trained(self.state.step))
+        record = self.validation.measure(self.engine, self.state.step, self.attempt, tokens)
         for hook in self.hooks:
             hook.evaluated(record)
         if record.loss < self.state.best.get("loss", math.inf):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trainer.books import flops
 from trainer.books.budget import price_of
 from trainer.books.records import STEP_PHASES
-from trainer.config import Config
+from trainer.config import Config, Curriculum
 from trainer.config.host import precision
 from trainer.data import Examples
 from trainer.meter import Meter, gpu_of
@@ -23,6 +23,11 @@ from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
 from trainer.training.faults.reporting import cause_of
 from trainer.training.hooks import Hook, StepResult
+
+
+def tokens_of(curriculum: Curriculum, trained: Sequence[tuple[int, int]]) -> int:
+    """Tokens of these ranges of batches."""
+    return sum(curriculum.tokens(last) - curriculum.tokens(first) for first, last in trained)
 
 
 class StepMetrics(Hook):
@@ -42,9 +47,7 @@ class StepMetrics(Hook):
         self.config, self.world, self.trackers, self.attempt = config, world, trackers, attempt
         self.run, self._folder = folder.path, folder
         self.curriculum = config.curriculum
-        self.flop_per_step = {
-            length: flops(config.at_length(length)).per_step for length in self.curriculum.sequence_lengths
-        }
+        self.flop_per_step = {shape: flops(config.at_shape(shape)).per_step for shape in self.curriculum.shapes}
         peak = config.machine.peak_flops.get(precision(config))
         self.peak = peak * world.size if peak is not None else None
         self.meter = Meter(
@@ -98,6 +101,8 @@ class StepMetrics(Hook):
             result.padding,
             dict(result.gradient_noise),
             dict(result.updates),
+            result.trained,
+            dict(result.scheduled),
         )
 
     def evaluated(self, record: EvaluationRecord) -> None:
@@ -116,24 +121,27 @@ class StepMetrics(Hook):
         padding: float = 0.0,
         gradient_noise: dict[str, Any] | None = None,
         updates: dict[str, Any] | None = None,
+        trained: Sequence[tuple[int, int]] | None = None,
+        scheduled: dict[str, float] | None = None,
     ) -> None:
         """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
         seconds = self._take_seconds()
         duration = sum(seconds.get(name, 0.0) for name in STEP_PHASES)
-        stage = self.curriculum.stage(step - 1)
-        rate = self.flop_per_step[stage.sequence_length] / duration
-        done = self.curriculum.steps_by_length(step)
+        trained = [(0, step)] if trained is None else trained
+        this, curriculum = self.curriculum.stretch(trained[-1][1] - 1), self.curriculum
+        rate = self.flop_per_step[this.shape] / duration
+        shapes = [count for first, last in trained for count in curriculum.steps_by_shape(first, last).items()]
         self.trackers.step(
             StepRecord(
                 step=step,
-                samples=step * self.config.optim.batch_size,
-                tokens=self.curriculum.tokens(step),
+                samples=sum(curriculum.samples(last) - curriculum.samples(first) for first, last in trained),
+                tokens=tokens_of(curriculum, trained),
                 targets=int(targets),
-                flop=sum(steps * self.flop_per_step[length] for length, steps in done.items()),
+                flop=sum(steps * self.flop_per_step[shape] for shape, steps in shapes),
                 loss=loss,
                 grad_norm=grad_norm,
                 lr=lr,
-                tokens_per_second=stage.tokens_per_step / duration,
+                tokens_per_second=this.tokens_per_step / duration,
                 flop_per_second=rate,
                 mfu=None if self.peak is None else rate / self.peak,
                 peak_flop_per_second=self.peak,
@@ -150,6 +158,7 @@ class StepMetrics(Hook):
                 waiting=self.waiting.share(),
                 gradient_noise=gradient_noise or {},
                 updates=updates or {},
+                scheduled=scheduled or {},
             )
         )
 
@@ -166,8 +175,8 @@ class StepMetrics(Hook):
     def event_of_batch(self, examples: Examples, batch: int, step: int, name: str, text: str) -> None:
         """A line of the logbook about a batch, and about where its samples begin: document, and tokens into it."""
         if self.world.is_first:
-            first = batch * self.config.optim.batch_size
-            where = examples.where(first, first + self.config.optim.batch_size)
+            first, last = self.curriculum.batch(batch)
+            where = examples.where(first, last)
             shown = self._folder.command("data", "show", str(self.run), f"step={batch}")
             text = f"{text} (batch {batch}: {shown})"
             self.event(name, step, text, batch=batch, first_sample=first, documents=where)

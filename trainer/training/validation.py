@@ -44,15 +44,17 @@ class Validation:
     def unigram(self) -> Unigram | None:
         return unigram_of(self.source, self.config, self.splits.values())
 
-    def measure(self, engine: Engine, step: int, attempt: int) -> EvaluationRecord:
+    def measure(self, engine: Engine, step: int, attempt: int, tokens: int | None = None) -> EvaluationRecord:
         """The loss over `evaluation.samples` of them after `step` updates, split by split, and that of each average.
-        Collective."""
+        Collective.
+
+        tokens: that were trained on; None: those of the first `step` batches."""
         began = time.monotonic()
         sums = self._sums(engine)
         averages = {name: _loss(self._sums(engine, name)) for name in engine.averages.names}
         return EvaluationRecord(
             step=step,
-            tokens=self.config.curriculum.tokens(step),
+            tokens=self.config.curriculum.tokens(step) if tokens is None else tokens,
             seconds=time.monotonic() - began,
             attempt=attempt,
             averages=averages,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.trainer.data.loading import fixed
 from trainer.books import flops, plan
 from trainer.books.clock import step_seconds
 from trainer.books.run_length import run_steps, run_tokens
@@ -39,9 +42,7 @@ def test_sums_over_steps_against_adding_up():
         stage = curriculum.stage(step)
         assert stage.sequence_length == length_of(step) and stage.first <= step < stage.last
         assert curriculum.tokens(step) == tokens[-1]
-        assert curriculum.steps_by_length(step) == {
-            n: c for n in (16, 64, 32) if (c := [length_of(k) for k in range(step)].count(n))
-        }
+        assert curriculum.steps_by_shape(0, step) == Counter((length_of(k), 4) for k in range(step))
         tokens.append(tokens[-1] + 4 * length_of(step))
     for wanted in range(1, tokens[-1] + 1, 7):
         assert curriculum.steps(wanted) == next(k for k, sum in enumerate(tokens) if sum >= wanted)
@@ -58,7 +59,7 @@ def test_a_run_without_stages_has_one():
 def test_batches_have_the_length_of_their_stage(config, prepared):
     samples = Samples(prepared, staged(config), "train")
     for rank, world in ((0, 1), (2, 3), (7, 8)):
-        loader = StepLoader(samples, batch_size=4, micro_batch=1, rank=rank, world_size=world)
+        loader = StepLoader(samples, **fixed(4, 1), rank=rank, world_size=world)
         for step in range(20):
             for micro in loader.step(step):
                 assert {array.shape for array in micro.values()} == {(1, length_of(step))}
@@ -77,7 +78,7 @@ def test_a_stage_reads_what_a_run_of_its_length_reads(config, prepared):
 def test_stages_of_one_length_change_nothing(config, prepared):
     same = [{"tokens": 1000}, {"tokens": 300}, {"tokens": 1}]
     cut, whole = (
-        StepLoader(Samples(prepared, c, "train"), batch_size=4, micro_batch=4, rank=0, world_size=1)
+        StepLoader(Samples(prepared, c, "train"), **fixed(4, 4), rank=0, world_size=1)
         for c in (staged(config, data={"stages": same}), staged(config, data={"stages": ()}))
     )
     for step in range(30):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.trainer.data.loading import fixed
 from trainer.config import Config
 from trainer.data import Samples, StepLoader, check, prepare
 from trainer.data.shards import TokenStream
@@ -97,7 +98,7 @@ def real_rows(micro_batches):
 @pytest.mark.parametrize(("world", "micro"), [(1, 1), (1, 12), (2, 5), (3, 2), (8, 1), (8, 2), (5, 7)])
 def test_ranks_and_micro_batches_only_divide_the_step(config, prepared, world, micro):
     samples = Samples(prepared, config, "train")
-    loaders = [StepLoader(samples, batch_size=12, micro_batch=micro, rank=r, world_size=world) for r in range(world)]
+    loaders = [StepLoader(samples, **fixed(12, micro), rank=r, world_size=world) for r in range(world)]
     for step, shares in enumerate(zip(*(loader.steps(0, 3) for loader in loaders), strict=True)):
         assert {share.step for share in shares} == {step}
         assert len({len(share.micro_batches) for share in shares}) == 1
@@ -110,7 +111,7 @@ def test_ranks_and_micro_batches_only_divide_the_step(config, prepared, world, m
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_any_number_of_workers_draws_the_same_batches(config, prepared, workers):
     samples = Samples(prepared, config, "train")
-    loader = StepLoader(samples, batch_size=12, micro_batch=5, rank=1, world_size=2)
+    loader = StepLoader(samples, **fixed(12, 5), rank=1, world_size=2)
     drawn = list(loader.steps(3, 20, workers))
     assert [batch.step for batch in drawn] == list(range(3, 20))
     for batch in drawn:
@@ -120,13 +121,18 @@ def test_any_number_of_workers_draws_the_same_batches(config, prepared, workers)
 
 @pytest.mark.parametrize("seed", range(12))
 def test_kills_and_resumes_at_random_read_exactly_the_prefix(config, prepared, seed):
-    """Any world sizes, micro-batches, workers and batch sizes, through stages: none twice, none skipped."""
+    """Any world sizes, micro-batches, workers and batch sizes, through stages and sizes: none twice, none skipped."""
     rng = np.random.default_rng(seed)
     size, last = int(rng.integers(1, 20)), int(rng.integers(5, 60))
     stages = [{"tokens": 16 * size * int(rng.integers(1, 20)), "sequence_length": 16}, {"tokens": 1}]
     given = config.model_dump()
     given["data"] |= {"stages": stages}
-    staged = Config.model_validate({**given, "optim": {"batch_size": size}, "budget": {"steps": 50}})
+    warmup = [
+        {"size": small, "tokens": 16 * size * int(rng.integers(1, 6))} for small in (1, size // 2) if small < size
+    ]
+    warmup = warmup[:1] if size < 4 else warmup  # sizes rise
+    optim = {"batch_size": size, "batch_warmup": warmup}
+    staged = Config.model_validate({**given, "optim": optim, "budget": {"steps": 50}})
     samples = Samples(prepared, staged, "train")
     numbered = Numbered(samples)
     step, read = 0, []
@@ -134,14 +140,21 @@ def test_kills_and_resumes_at_random_read_exactly_the_prefix(config, prepared, s
         world, micro, workers = int(rng.choice([1, 2, 3, 8])), int(rng.integers(1, 9)), int(rng.choice([0, 1, 3]))
         until = min(last, step + int(rng.integers(1, 15)))
         loaders = [
-            StepLoader(numbered, batch_size=size, micro_batch=micro, rank=r, world_size=world) for r in range(world)
+            StepLoader(
+                numbered,
+                curriculum=staged.curriculum,
+                micro_batch=fixed(size, micro)["micro_batch"],
+                rank=r,
+                world_size=world,
+            )
+            for r in range(world)
         ]
         for shares in zip(*(loader.steps(step, last, workers) for loader in loaders), strict=True):
             read += [batch["number"][batch["real"]] for share in shares for batch in share.micro_batches]
             step += 1
             if step == until:
                 break
-    assert np.array_equal(np.concatenate(read), np.arange(last * size))
+    assert np.array_equal(np.concatenate(read), np.arange(staged.curriculum.samples(last)))
 
 
 class Numbered:
@@ -162,9 +175,7 @@ def test_a_resume_on_another_world_size_reads_on_where_it_stopped(config, prepar
     while step < 40:
         world, micro = int(rng.choice([1, 2, 3, 8])), int(rng.integers(1, 5))
         until = min(40, step + int(rng.integers(1, 9)))
-        loaders = [
-            StepLoader(samples, batch_size=16, micro_batch=micro, rank=r, world_size=world) for r in range(world)
-        ]
+        loaders = [StepLoader(samples, **fixed(16, micro), rank=r, world_size=world) for r in range(world)]
         for shares in zip(*(loader.steps(step, 40) for loader in loaders), strict=True):
             read += [real_rows(share.micro_batches)["tokens"] for share in shares]
             step += 1
@@ -176,9 +187,7 @@ def test_a_resume_on_another_world_size_reads_on_where_it_stopped(config, prepar
 def test_the_thread_ends_with_its_iterator(config, prepared):
     import threading
 
-    steps = StepLoader(Samples(prepared, config, "train"), batch_size=4, micro_batch=4, rank=0, world_size=1).steps(
-        0, 10**9
-    )
+    steps = StepLoader(Samples(prepared, config, "train"), **fixed(4, 4), rank=0, world_size=1).steps(0, 10**9)
     assert next(steps).step == 0 and any(thread.name.startswith("data") for thread in threading.enumerate())
     steps.close()
     assert not any(thread.name.startswith("data") for thread in threading.enumerate())
@@ -188,7 +197,7 @@ def test_what_the_thread_raises_is_raised_where_it_is_read(config, prepared):
     samples = Samples(prepared, config, "train")
     draw = samples.batch
     samples.batch = lambda start, stop: draw(start, stop) if start < 8 else 1 // 0
-    steps = StepLoader(samples, batch_size=4, micro_batch=4, rank=0, world_size=1).steps(0, 10)
+    steps = StepLoader(samples, **fixed(4, 4), rank=0, world_size=1).steps(0, 10)
     assert [next(steps).step, next(steps).step] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(steps)

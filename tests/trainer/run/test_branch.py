@@ -149,7 +149,6 @@ def test_bad_input_is_one_line(trunk, stable, words, said):
         (["optim.decay=20"], "optim.decay: optim.schedule=cosine falls by itself"),
         (["optim.schedule=wsd", "optim.decay=20"], "optim.decay: optim.schedule=wsd falls by itself"),
         (["optim.schedule=[{}, {shape: sqrt, steps: 3}]", "optim.decay=20"], "ends in sqrt, off which no rate decays"),
-        ([*HELD, "optim.decay={tokens: 5k}"], "optim.decay.tokens: only a branch counts a decay in tokens"),
         (["branch.step=3"], "branch: run: name the trunk"),
     ],
 )

@@ -114,7 +114,7 @@ def test_after_the_last_piece_the_rate_stays() -> None:
     "pieces, said",
     [
         ([{"shape": "constant"}, {"shape": "linear"}], "state no length"),
-        ([{"shape": "constant", "steps": 3, "share": 0.5}], "steps or share, not both"),
+        ([{"shape": "constant", "steps": 3, "share": 0.5}], "state one of steps and share"),
         ([{"shape": "constant", "steps": 3, "to": 0.5}], "constant ends where it comes to"),
         ([{"shape": "linear", "share": 0.7}, {"shape": "linear", "share": 0.7}], "more than 1"),
         ([], "needs at least one"),

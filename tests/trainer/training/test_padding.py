@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trainer.data.loading import fixed
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.data import StepBatch, StepLoader
@@ -43,10 +44,7 @@ def make_config(texts: Path, cache: Path) -> Callable[..., Config]:
 
 def padding_of(config: Config, world_size: int) -> tuple[int, int]:
     samples = examples(prepare(config), config, "train")
-    loaders = [
-        StepLoader(samples, batch_size=10, micro_batch=3, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
+    loaders = [StepLoader(samples, **fixed(10, 3), rank=rank, world_size=world_size) for rank in range(world_size)]
     counts = [StepBatch(0, loader.step(0), 0.0).padding for loader in loaders]
     return sum(padding for padding, _ in counts), sum(positions for _, positions in counts)
 

@@ -17,7 +17,8 @@ Shapes = Mapping[tuple[Role, Shape], int]  # how many parameters there are of ea
 class OptimizerDescription(Description):
     """Its implementation makes a `torch.optim.Optimizer` from groups of parameters and the configuration's group
     `optim`. A group has `params`, `weight_decay` and `lr_scale`, which trainer/training/optimizers sets, and `role`
-    where the description is `by_role`.
+    where the description is `by_role`. One that has a `momentum` reads it of the group in each step: the first of
+    `betas`, else `momentum`.
     """
 
     # fp32 tensors that the optimizer keeps, by their names in its state. They are zeros before the first step, and a
@@ -25,6 +26,7 @@ class OptimizerDescription(Description):
     states: ClassVar[tuple[str, ...]]
     counts_steps: ClassVar[bool] = False  # whether "step", a number, is in that state too
     by_role: ClassVar[bool] = False  # whether a group holds parameters of one role
+    momentum: ClassVar[str | None] = None  # the key of its momentum, which optim.momentum_schedule changes
     mup_power: ClassVar[float | None] = (
         1.0  # under muP, matrices learn at width_growth ** -mup_power; None: not worked out
     )

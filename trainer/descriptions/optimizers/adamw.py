@@ -11,6 +11,7 @@ class AdamW(OptimizerDescription):
     help = "Adam with decoupled weight decay"
     implementation = "trainer.training.optimizers.adamw:adamw"
     states = ("exp_avg", "exp_avg_sq")
+    momentum = "beta1"
     counts_steps = True
 
     class Keys(Epsilon, Betas):

@@ -13,6 +13,7 @@ class Lamb(OptimizerDescription):
     help = "Adam's update of each parameter, scaled to the parameter's own norm, for large batches (ALBERT)"
     implementation = "trainer.training.optimizers.lamb:lamb"
     states = ("exp_avg", "exp_avg_sq")
+    momentum = "beta1"
     counts_steps = True
     by_role = True
     mup_power: ClassVar[float | None] = None

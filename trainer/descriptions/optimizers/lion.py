@@ -11,6 +11,7 @@ class Lion(OptimizerDescription):
     help = "the sign of an interpolated momentum; beta1 interpolates, beta2 decays it (optim=lion: 0.9 and 0.99)"
     implementation = "trainer.training.optimizers.lion:lion"
     states = ("exp_avg",)
+    momentum = "beta1"
 
     class Keys(Betas):
         pass

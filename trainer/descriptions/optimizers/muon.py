@@ -14,6 +14,7 @@ class Muon(_ByRole):
     help = "the momentum of every matrix made orthogonal; AdamW for embeddings, heads and vectors"
     implementation = "trainer.training.optimizers.muon:muon"
     states = ("momentum", "exp_avg", "exp_avg_sq")
+    momentum = "muon_momentum"
     counts_steps = True
     # An update has the spectral norm lr x 0.2 sqrt(the larger side); that of the matrix shall move as much at any width
     # (Yang et al. 2023, A Spectral Condition for Feature Learning).

@@ -14,6 +14,7 @@ class Sgd(OptimizerDescription):
     help = "stochastic gradient descent with momentum and decoupled weight decay"
     implementation = "trainer.training.optimizers.sgd:sgd"
     states = ("momentum_buffer",)
+    momentum = "momentum"
     mup_power: ClassVar[float | None] = None
 
     class Keys(Nesterov):

@@ -13,6 +13,11 @@ class ScheduleDescription(Description):
 
     warms_up: ClassVar[bool] = False  # whether it has a warm-up of its own, and reads no optim.warmup_steps
 
+    def in_steps(self, optim: Any, clock: Any, total_steps: int) -> Any:
+        """`optim` with what is stated in tokens as steps of a run of `total_steps`; `clock` is its
+        trainer.config.Curriculum. The other members and the implementation are given that."""
+        return optim
+
     def warmup_steps(self, optim: Any, total_steps: int) -> int:
         """Updates of its own warm-up, if it has one."""
         return 0

@@ -151,8 +151,8 @@ class Noise:
         self.kept.append(found)
         scaled = noise_scale(self.kept)
         ratio = scaled["noise_scale"]
-        stage = self.config.curriculum.stage(step - 1)
-        tokens = stage.tokens_per_step / self.config.optim.batch_size
+        stretch = self.config.curriculum.stretch(step - 1)
+        tokens = stretch.tokens_per_step / stretch.shape.batch_size
         return {
             "trace": found.trace,
             "square": found.square,

@@ -29,7 +29,7 @@ from trainer.training.engine.averages import Averages
 from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
-from trainer.training.optimizers import make_optimizer, set_learning_rate
+from trainer.training.optimizers import make_optimizer, set_learning_rate, set_momentum, set_weight_decay
 
 MicroBatch = Mapping[str, np.ndarray]
 
@@ -106,14 +106,16 @@ class Engine:
     def forward_backward(
         self, micro_batches: Sequence[MicroBatch], global_targets: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradients of the mean loss over the step's global targets. Returns this rank's loss sum and side sums."""
-        assert len(micro_batches) == self.accumulation, (len(micro_batches), self.accumulation)
-        # DeepSpeed divides by the accumulation steps and averages over ranks; undo both and divide by the true count.
+        """Gradients of the mean loss over the step's global targets, of any number of micro-batches, as many on every
+        rank. Returns this rank's loss sum and side sums."""
+        # DeepSpeed divides by the accumulation steps that it was made with, however many there are in this step, and
+        # averages over ranks; undo both and divide by the true count.
         scale = self.world.size * self.accumulation / max(global_targets, 1.0)
         total = torch.zeros((), device=self.device)
         sums: dict[str, Tensor] = {}
         self._forwards.clear()
         for index, batch in enumerate(micro_batches):
+            self._engine.set_gradient_accumulation_boundary(index + 1 == len(micro_batches))
             tensors = self.tensors(batch)
             with self._forwards:
                 loss, _, side = self._engine(**tensors)
@@ -143,9 +145,13 @@ class Engine:
         """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
         return self._layout.gradient_norm()
 
-    def update(self, lr: float) -> None:
-        """One optimizer step with the gradients that `gradient_norm` measured."""
+    def update(self, lr: float, weight_decay: float | None = None, momentum: float | None = None) -> None:
+        """One optimizer step with the gradients that `gradient_norm` measured; None: as in the step before."""
         set_learning_rate(self._optimizer, lr)
+        if weight_decay is not None:
+            set_weight_decay(self._optimizer, weight_decay)
+        if momentum is not None:
+            set_momentum(self._optimizer, momentum)
         self._layout.before_update()
         self._engine.step()
 

@@ -4,8 +4,8 @@ An anomalous step is computed once more from the same weights and samples: what 
 and the run goes on as if nothing had been. What comes back is a matter for the policy: stop, skip the batch, or roll
 back to the latest checkpoint and skip every batch since.
 
-Step numbers count updates: step s (from 0) trains on batch s plus the number of batches skipped before it. Batch b
-holds samples [b B, (b + 1) B) whatever happens.
+Step numbers count updates: step s (from 0) trains on batch s plus the number of batches skipped before it. Which
+samples batch b holds does not depend on that.
 """
 
 from __future__ import annotations
@@ -49,6 +49,15 @@ class Guard:
     def batch(self, step: int) -> int:
         """The batch that comes next after `step` updates."""
         return step + sum(last - first for first, last in self.skipped_batches)
+
+    def trained(self, step: int) -> list[tuple[int, int]]:
+        """The batches of the first `step` updates, as ranges (first, last + 1): all before the next one but those that
+        were skipped."""
+        ranges, begin = [], 0
+        for first, last in sorted(self.skipped_batches):
+            ranges.append((begin, first))
+            begin = last
+        return [*ranges, (begin, self.batch(step))]
 
     def decide(
         self,

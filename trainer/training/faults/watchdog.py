@@ -49,6 +49,7 @@ class Watchdog(Hook):
     def __init__(self, config: Config, world: World, run: Path, attempt: int, position: Callable[[], int]) -> None:
         """`position` counts the places that every rank passes in the same order."""
         self.config, self.world, self.run, self.attempt, self.position = config.faults, world, run, attempt, position
+        self._curriculum = config.curriculum
         self._first_seconds = config.launch.timeout_seconds
         self._taken: dict[str, deque[float]] = {}
         self._doing = Doing("start", 0, time.monotonic())
@@ -58,6 +59,8 @@ class Watchdog(Hook):
 
     def step_began(self, step: int) -> None:
         self._begin("step", step + 1)
+        if step == self._curriculum.stretch(step).first:  # what steps of another shape took says nothing of these
+            self._taken.pop("step", None)
 
     def phase(self, name: str, step: int) -> None:
         if name in TIMED_PHASES:

@@ -31,6 +31,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_scale"]
 
 
+def set_weight_decay(optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
+    """Take this value of optim.weight_decay for the next update, as `parameter_groups` did with the first one."""
+    for group in optimizer.param_groups:
+        group["weight_decay"] = weight_decay * group["decay_scale"]
+
+
+def set_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
+    """Take this value of the key that the description names as `momentum` for the next update."""
+    for group in optimizer.param_groups:
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
 class GroupKey(NamedTuple):
     """What the parameters of a group have in common."""
 
@@ -56,7 +71,8 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
     return [
         {
             "params": groups[key],
-            "weight_decay": _decay(key, optim),
+            "weight_decay": _decay(optim.weight_decay, key, optim),
+            "decay_scale": _decay(1.0, key, optim),
             "lr_scale": key.width_scale * _factor(optim.lr_by_role, key),
         }
         | ({"role": key.role} if apart else {})
@@ -64,8 +80,8 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
     ]
 
 
-def _decay(key: GroupKey, optim: OptimConfig) -> float:
-    return 0.0 if key.vector else optim.weight_decay / key.width_scale * _factor(optim.decay_by_role, key)
+def _decay(weight_decay: float, key: GroupKey, optim: OptimConfig) -> float:
+    return 0.0 if key.vector else weight_decay / key.width_scale * _factor(optim.decay_by_role, key)
 
 
 def _factor(by_role: Mapping[Role, float], key: GroupKey) -> float:

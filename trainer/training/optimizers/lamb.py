@@ -16,19 +16,19 @@ from trainer.training.optimizers.pieces import PieceOptimizer
 
 
 def lamb(groups: list[dict[str, Any]], optim: OptimConfig) -> torch.optim.Optimizer:
-    return Lamb(groups, optim)
+    return Lamb(groups, optim, betas=(optim.beta1, optim.beta2))
 
 
 class Lamb(PieceOptimizer):
     def update(self, group: dict[str, Any], tensor: Tensor) -> None:
         optim, states = self.optim, self.states_of(tensor)
         assert tensor.grad is not None
-        steps, lr = float(states["step"]), group["lr"]
+        steps, lr, (beta1, beta2) = float(states["step"]), group["lr"], group["betas"]
         first, second = states["exp_avg"], states["exp_avg_sq"]
-        first.lerp_(tensor.grad, 1 - optim.beta1)
-        second.mul_(optim.beta2).addcmul_(tensor.grad, tensor.grad, value=1 - optim.beta2)
-        root = (second / (1 - optim.beta2**steps)).sqrt_().add_(optim.epsilon)
-        update = (first / (1 - optim.beta1**steps)).div_(root).add_(tensor, alpha=group["weight_decay"])
+        first.lerp_(tensor.grad, 1 - beta1)
+        second.mul_(beta2).addcmul_(tensor.grad, tensor.grad, value=1 - beta2)
+        root = (second / (1 - beta2**steps)).sqrt_().add_(optim.epsilon)
+        update = (first / (1 - beta1**steps)).div_(root).add_(tensor, alpha=group["weight_decay"])
         if group["role"] == "vector":
             tensor.add_(update, alpha=-lr)
             return

@@ -27,19 +27,19 @@ def muon(groups: list[dict[str, Any]], optim: OptimConfig) -> torch.optim.Optimi
     """Raises UserError where the model has no matrix: all of it would be trained by AdamW."""
     if not any(group["role"] == "matrix" for group in groups):
         raise UserError("optim.name: muon trains matrices, and this model has none; take adamw")
-    return Muon(groups, optim)
+    return Muon(groups, optim, momentum=optim.muon_momentum)
 
 
 class Muon(PieceOptimizer):
     def update(self, group: dict[str, Any], tensor: Tensor) -> None:
-        lr, decay, optim = group["lr"], group["weight_decay"], self.optim
+        lr, decay, optim, momentum = group["lr"], group["weight_decay"], self.optim, group["momentum"]
         if group["role"] != "matrix":
             adamw_update(tensor, self.states_of(tensor), lr, decay, (optim.beta1, optim.beta2), optim.epsilon)
             return
         tensor.mul_(1 - lr * decay)
         for piece in self.pieces(tensor).values():
-            piece.states["momentum"].lerp_(piece.gradient, 1 - optim.muon_momentum)
-            kept = optim.muon_momentum if optim.nesterov else 1.0
+            piece.states["momentum"].lerp_(piece.gradient, 1 - momentum)
+            kept = momentum if optim.nesterov else 1.0
             piece.gradient.lerp_(piece.states["momentum"], kept)
         for piece, update in self._orthogonal(tensor):
             piece.weight.add_(update, alpha=-lr * RMS_OF_ADAM * max(piece.place.shape) ** 0.5)

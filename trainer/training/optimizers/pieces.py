@@ -73,8 +73,9 @@ class Ranks:
 class PieceOptimizer(torch.optim.Optimizer, ABC):
     """An optimizer whose `update` gets the pieces of a group. `attach` says where they lie, before the first step."""
 
-    def __init__(self, groups: list[dict[str, Any]], optim: OptimConfig) -> None:
-        super().__init__(groups, {"lr": optim.lr})
+    def __init__(self, groups: list[dict[str, Any]], optim: OptimConfig, **defaults: Any) -> None:
+        """defaults: what a group has beside `lr`, for a schedule to change."""
+        super().__init__(groups, {"lr": optim.lr, **defaults})
         self.optim, self.description = optim, OPTIMIZERS[optim.name]
         # By the id of a tensor that is stepped on: what lies in it here, and on all ranks.
         self.places: dict[int, list[Place]] = {}

@@ -1,4 +1,4 @@
-"""Shapes of the learning rate after warm-up, as shares of the peak rate.
+"""Shapes of the learning rate after warm-up, as shares of the peak rate, and of other values that change along a run.
 
 `step` is counted from 0; the first `warmup` of `total_steps` are the warm-up, and no shape is asked for those.
 """
@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from trainer.config import OptimConfig
-from trainer.descriptions.schedules import SCHEDULES
-from trainer.descriptions.schedules.pieces import PieceConfig
+from trainer.descriptions.schedules.pieces import ValuePieceConfig, spans
 
 
 def cosine(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
@@ -24,8 +25,13 @@ def linear(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> floa
 
 def wsd(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
     """The peak rate, then a straight line over the last `decay_fraction` of the steps (Hu et al. 2024)."""
-    start = max(warmup, total_steps - math.ceil(optim.decay_fraction * total_steps))
+    start = decay_start(optim, warmup, total_steps)
     return 1.0 if step < start else linear(optim, step, start, total_steps)
+
+
+def decay_start(optim: OptimConfig, warmup: int, total_steps: int) -> int:
+    """The first step of the decay of wsd."""
+    return max(warmup, total_steps - math.ceil(optim.decay_fraction * total_steps))
 
 
 def constant(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
@@ -35,27 +41,52 @@ def constant(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> fl
 
 def pieces(optim: OptimConfig, step: int, warmup: int, total_steps: int) -> float:
     """The pieces of `optim.pieces` one after the other, each from where the last one ended; then the rate stays."""
-    level, begin = 0.0 if optim.pieces[0].shape == "warmup" else 1.0, 0
-    stated = SCHEDULES["pieces"].steps_stated(optim, total_steps)
-    for piece in optim.pieces:
-        length = piece.length(total_steps)
-        end = begin + (max(0, total_steps - stated) if length is None else length)
-        if step < end:
-            return _within(piece, level, step, begin, end)
-        if end > begin:
-            level, begin = _within(piece, level, end - 1, begin, end), end
+    parts = [
+        _Part(piece.shape, None, float(piece.shape == "warmup") if piece.to is None else piece.to, begin, end)
+        for piece, begin, end in spans(optim.pieces, total_steps)
+    ]
+    return _along(parts, 0.0 if optim.pieces[0].shape == "warmup" else 1.0, step)
+
+
+def value(pieces: Sequence[ValuePieceConfig], stated: float, step: int, total_steps: int) -> float:
+    """What stands for a key's value `stated` in an update: the pieces one after the other, then the value stays."""
+    parts = [
+        _Part(piece.shape, piece.start, stated if piece.to is None else piece.to, begin, end)
+        for piece, begin, end in spans(pieces, total_steps)
+    ]
+    return _along(parts, stated, step)
+
+
+class _Part(NamedTuple):
+    """A piece over steps begin .. end - 1."""
+
+    shape: str
+    start: float | None  # None: where the part before it ended
+    to: float  # the level at its last step
+    begin: int
+    end: int
+
+
+def _along(parts: Iterable[_Part], level: float, step: int) -> float:
+    """The level at a step, of parts one after the other; `level` is that before the first one."""
+    for part in parts:
+        if part.begin == part.end:
+            continue
+        level = level if part.start is None else part.start
+        if step < part.end:
+            return _within(part, level, step)
+        level = _within(part, level, part.end - 1)
     return level
 
 
-def _within(piece: PieceConfig, level: float, step: int, begin: int, end: int) -> float:
-    """The rate in a piece over steps [begin, end) that begins from `level`."""
-    done = _progress(step, begin, end)
-    to = piece.to if piece.to is not None else float(piece.shape == "warmup")
-    match piece.shape:
+def _within(part: _Part, level: float, step: int) -> float:
+    """The level in a part that begins from `level`."""
+    done, to = _progress(step, part.begin, part.end), part.to
+    match part.shape:
         case "constant":
             return level
         case "inverse_sqrt":  # Vaswani et al. 2017, equation 3
-            return level * math.sqrt(max(1, begin) / max(1, step + 1))
+            return level * math.sqrt(max(1, part.begin) / max(1, step + 1))
         case "cosine":
             return to + (level - to) * 0.5 * (1 + math.cos(math.pi * done))
         case "sqrt":  # Hagele et al. 2024

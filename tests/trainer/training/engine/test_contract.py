@@ -18,7 +18,18 @@ from trainer.training.engine.layouts import PRIVATE
 FOLDER = Path(engine.__file__).parent
 # DeepSpeed's documented calls.
 PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "comm", "log_summary"}
-PUBLIC |= {"compile", "backward", "step", "destroy", "ops", "runtime", "config", "DeepSpeedConfig", "model"}
+PUBLIC |= {
+    "compile",
+    "backward",
+    "step",
+    "set_gradient_accumulation_boundary",
+    "destroy",
+    "ops",
+    "runtime",
+    "config",
+    "DeepSpeedConfig",
+    "model",
+}
 
 
 def of_self(node: ast.Attribute) -> bool:

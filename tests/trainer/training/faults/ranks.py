@@ -113,10 +113,10 @@ def install(run: Path) -> None:
             super().load(step, *arguments)
             self.done = step
 
-        def update(self, lr: float) -> None:
+        def update(self, *settings: Any) -> None:
             with open(run / f"reads-{self.world.rank}.jsonl", "a") as file:
                 file.write(json.dumps({"step": self.done, "attempt": self.attempt, "rows": self.reads}) + "\n")
-            super().update(lr)
+            super().update(*settings)
             self.done += 1
 
         def forward_backward(self, micro_batches: Any, targets: float) -> Any:
