@@ -304,7 +304,8 @@ def main() -> None:
             print(json.dumps(result), flush=True)
         os._exit(0)
     if arguments.dropout:
-        return compare_dropout(arguments.rounds, arguments.steps)
+        compare_dropout(arguments.rounds, arguments.steps)
+        return
     cases = [(0, 1, name) for name in arguments.optim] if arguments.optim else [(*case, "adamw") for case in CASES]
     results = []
     if not arguments.json:

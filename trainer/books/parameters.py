@@ -149,8 +149,8 @@ def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int
     count = 2 * width * query + 2 * width * key
     if relative:  # Dai et al. 2019: a matrix for distances, biases for content, distance and type, two type rows
         count += width * query + 5 * query
-    elif model.bias:
-        count += query + 2 * key + width
+    elif model.bias or model.qkv_bias:
+        count += query + 2 * key + width * model.bias
     count += model.heads * model.sinks
     norms = {"none": 0, "projection": query + key, "head": 2 * model.head_channels}[model.qk_norm]
     return count, norms

@@ -28,7 +28,7 @@ LENGTH = "data.sequence_length"
 # rotary positions turn, the weight of a loss, and dropout.
 FREE = {
     *("name", "vocabulary", "max_length", "init", "init_std", "init_residual", "generator_weight"),
-    *("window", "global_every", "rotary_base", "rotary_base_local"),
+    *("window", "global_every", "rotary_base", "rotary_base_local", "nope_every"),
     *("rotary_scaling", "rotary_factor", "rotary_original_length"),
     *DROPOUT,
 }

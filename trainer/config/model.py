@@ -79,6 +79,7 @@ class ModelConfig(Choosing):
         "none", "normalise queries and keys: whole projection (OLMo-2) or per head"
     )
     bias: bool = key(False, "additive biases in linear layers and LayerNorm")
+    qkv_bias: bool = key(False, "biases of queries, keys and values alone (Qwen 2)", introduced=False)
     attention_scale: float | None = key(None, "factor of the scores; null: 1 / sqrt(head_size) (T5: 1)", gt=0)
     score_softcap: float | None = key(
         None,
@@ -110,6 +111,13 @@ class ModelConfig(Choosing):
     )
     rotary_factor: float = key(1.0, "by how much they are stretched", ge=1)
     rotary_original_length: int = key(8192, "length before stretching (llama3)", "tokens", ge=1)
+    nope_every: int | None = key(
+        None,
+        "rotary: every n-th layer has no positions (NoPE; SmolLM3: 4); null: all have",
+        "layers",
+        ge=2,
+        introduced=None,
+    )
     relative_buckets: int = key(32, "buckets of T5's relative positions", "buckets", ge=4)
     relative_distance: int = key(128, "distance from which on all share a bucket", "tokens", ge=2)
 
@@ -287,6 +295,10 @@ class ModelConfig(Choosing):
         """Whether this layer sees only its window."""
         return self.window is not None and (self.global_every == 1 or layer % self.global_every != 0)
 
+    def turns(self, layer: int) -> bool:
+        """Whether queries and keys of this layer turn with their positions."""
+        return self.position == "rotary" and not (self.nope_every and (layer + 1) % self.nope_every == 0)
+
     @property
     def generator(self) -> ModelConfig | None:
         """ELECTRA's generator: the same depth over the same embedding, narrower (Clark et al. 2020, section 3.2)."""
@@ -325,6 +337,11 @@ class ModelConfig(Choosing):
                 f"relative_buckets: {self.relative_buckets} must be even and less than twice relative_distance "
                 f"{self.relative_distance}"
             )
+        if self.nope_every is not None and self.position != "rotary":
+            raise ValueError(f"nope_every: only model.position=rotary turns, got {self.position}")
+        if self.qkv_bias and (self.bias or self.position == "relative"):
+            other = "bias=true, which has them" if self.bias else "position=relative, which has biases of its own"
+            raise ValueError(f"qkv_bias: not beside model.{other}")
         if self.parallel and self.norm_position != "pre":
             raise ValueError(f"parallel: needs model.norm_position=pre, got {self.norm_position}")
         if not self.first_norm and self.norm_position != "pre":

@@ -1,4 +1,4 @@
-"""BERT and its kind: RoBERTa, XLM-R, ALBERT and ELECTRA's discriminator and generator."""
+"""BERT and its kind: RoBERTa, XLM-R, CamemBERT, ALBERT and ELECTRA's discriminator and generator."""
 
 from __future__ import annotations
 
@@ -77,6 +77,10 @@ def _write_places_behind_pad(model: ModelConfig) -> Fields:
     return _write_places(model) | {"pad_token_id": model.position_offset - 1}
 
 
+def _write_types(model: ModelConfig) -> Fields:
+    return {"type_vocab_size": model.token_types}
+
+
 PLACES = Several(_read_places, _write_places)
 PLACES_BEHIND_PAD = Several(_read_places_behind_pad, _write_places_behind_pad)
 
@@ -90,7 +94,7 @@ def _table(*, activation: str = "gelu", epsilon: float = 1e-12, types: int = 2) 
         *sizes("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
         Key("activation", "hidden_act", activation, ACTIVATION),
         Key("norm_epsilon", "layer_norm_eps", epsilon),
-        Key("token_types", "type_vocab_size", types),
+        Several(lambda given: {"token_types": whole(given.config, "type_vocab_size", types)}, _write_types),
         Key("tied", "tie_word_embeddings", True),
         Dropouts(("hidden_dropout_prob",), ("attention_probs_dropout_prob",)),
         Written("init_std", "initializer_range"),
@@ -196,7 +200,7 @@ _ROBERTA_ALIASES = (
     ("lm_head.bias", "lm_head.decoder.bias"),
 )
 _ROBERTA_IGNORED = (r"position_ids$", r"^roberta\.pooler\.")
-ROBERTA, XLMR, XLMR_XL = (
+ROBERTA, XLMR, XLMR_XL, CAMEMBERT = (
     Family(
         kind,
         architecture,
@@ -210,6 +214,7 @@ ROBERTA, XLMR, XLMR_XL = (
         ("roberta", "RobertaForMaskedLM", ROBERTA_TABLE),
         ("xlm-roberta", "XLMRobertaForMaskedLM", ROBERTA_TABLE),
         ("xlm-roberta-xl", "XLMRobertaXLForMaskedLM", XL_TABLE),
+        ("camembert", "CamembertForMaskedLM", ROBERTA_TABLE),
     )
 )
 

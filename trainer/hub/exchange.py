@@ -43,7 +43,8 @@ def type_of(model: ModelConfig) -> Family:
     """The model_type that says everything about this model: the one that it is named for, if it does, as XLM-R and
     RoBERTa are alike. Raises UserError naming what the nearest one cannot say."""
     nearest_type, fewest = "", None
-    for family in sorted(FAMILIES.values(), key=lambda one: one.type != model.name):
+    named = f"{model.name}-"
+    for family in sorted(FAMILIES.values(), key=lambda one: not named.startswith(f"{one.type}-")):
         try:
             lost = _lost(model, family)
         except (UserError, ValidationError, TypeError, ValueError):

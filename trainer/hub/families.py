@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from trainer.hub.bert import ALBERT, BERT, ELECTRA, ROBERTA, XLMR, XLMR_XL
+from trainer.hub.bert import ALBERT, BERT, CAMEMBERT, ELECTRA, ROBERTA, XLMR, XLMR_XL
+from trainer.hub.distilbert import DISTILBERT
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
-from trainer.hub.llama import LLAMA, OLMO2
+from trainer.hub.llama import LLAMA, MISTRAL, OLMO, OLMO2, QWEN2, QWEN3, SMOLLM3
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
@@ -13,8 +14,8 @@ from trainer.hub.xlnet import XLNET
 FAMILIES = {
     family.type: family
     for family in (
-        *(GPT2, GPT, NEOX, LLAMA, OLMO2, OPT, BLOOM, XGLM),
-        *(BERT, ROBERTA, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
+        *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
+        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
         *(BART, MBART, T5, MT5),
     )
 }

@@ -328,9 +328,9 @@ def read_rotary(config: Json, base: float = 10_000.0) -> Fields:
     return fields
 
 
-def fully_rotary(given: Given) -> Fields:
+def fully_rotary(given: Given, base: float = 10_000.0) -> Fields:
     """As `read_rotary`, of a type all of whose channels turn: by default whatever partial_rotary_factor says."""
-    fields = read_rotary(given.config)
+    fields = read_rotary(given.config, base)
     if "rotary_scaling" in fields:
         for place in (given.config, *(table_in(given.config, key) for key in ("rope_scaling", "rope_parameters"))):
             only(place, "partial_rotary_factor", 1.0)
@@ -356,4 +356,6 @@ def usual_head_size(given: Given) -> Fields:
     return {}
 
 
-ROTARY = Several(fully_rotary, lambda model: {"rope_parameters": rope_parameters(model)})
+def rotary_row(base: float = 10_000.0) -> Row:
+    """Rotary positions; base: of the frequencies, where config.json names none."""
+    return Several(lambda given: fully_rotary(given, base), lambda model: {"rope_parameters": rope_parameters(model)})

@@ -42,22 +42,20 @@ class Attention(nn.Module):
     rotary_backend = "auto"  # backend of rotary positions
     site: Site = "attention"  # of its dropout
 
-    def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False) -> None:
+    def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False, turns: bool = True) -> None:
+        """local: sees its window alone; turns: queries and keys turn by their positions, where those are rotary."""
         super().__init__()
+        self.turns = turns
         self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
         self.scale, self.local, self.qk_norm = config.score_scale, local, config.qk_norm
         self.softcap = config.score_softcap or 0.0
         self.sinks = nn.Parameter(torch.empty(self.heads)) if config.sinks else None  # logits, which begin at 0
-        queries, keys, width, bias = (
-            self.heads * self.channels,
-            self.kv_heads * self.channels,
-            config.width,
-            config.bias,
-        )
+        queries, keys, width = self.heads * self.channels, self.kv_heads * self.channels, config.width
+        bias = config.bias or config.qkv_bias
         self.query = Linear(width, queries, bias=bias, std=std.query)
         self.key = Linear(width, keys, bias=bias, std=std.key)
         self.value = Linear(width, keys, bias=bias, std=std.key)
-        self.output = Linear(queries, width, bias=bias, std=std.attention_output)
+        self.output = Linear(queries, width, bias=config.bias, std=std.attention_output)
         self.query_norm = self.key_norm = None
         if self.qk_norm != "none":
             sizes = (queries, keys) if self.qk_norm == "projection" else (self.channels, self.channels)
@@ -84,7 +82,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width] attends to itself or, given `keys_from` [B, Sk, width], to that."""
         query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
-        if context.rotary is not None:
+        if context.rotary is not None and self.turns:
             angles = context.rotary[self.local]
             query, key = (rotary(part, *angles, backend=self.rotary_backend) for part in (query, key))
         if context.memory is not None:
@@ -140,8 +138,8 @@ class RelativeAttention(Attention):
     """Attention by content, by distance and by token type, each with a bias of its own (Dai et al. 2019, section 3.3;
     Yang et al. 2019, section 2.5)."""
 
-    def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False) -> None:
-        super().__init__(config.model_copy(update={"bias": False}), std, local=local)
+    def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False, turns: bool = True) -> None:
+        super().__init__(config.model_copy(update={"bias": False}), std, local=local, turns=turns)
         inner = self.heads * self.channels
         self.distance = Linear(config.width, inner, bias=False, std=std.key)
         for name, rows in (("content_bias", 1), ("distance_bias", 1), ("type_bias", 1), ("types", 2)):

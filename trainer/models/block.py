@@ -25,7 +25,7 @@ class Block(nn.Module):
         normed = layer > 0 or config.first_norm
         self.attention_norm = norm(config) if normed else nn.Identity()
         kind = RelativeAttention if config.position == "relative" else Attention
-        self.attention = kind(config, std, local=local)
+        self.attention = kind(config, std, local=local, turns=config.turns(layer))
         if cross:
             self.cross_norm = norm(config)
             self.cross_attention = CrossAttention(config, std)

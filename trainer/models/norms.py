@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kernels import choice, layer_norm, rms_norm
 from trainer.config.model import ModelConfig
@@ -56,6 +57,19 @@ class LayerNorm(nn.LayerNorm):
         return layer_norm(wide, self.weight, self.bias, eps=self.eps, residual=added, backend=self.backend)
 
 
+class BareLayerNorm(nn.Module):
+    """As `LayerNorm`, without parameters, and so without a kernel of its own; fp32 of an fp32 x, and under autocast."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.width, self.eps = width, eps
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
+        total = x if added is None else x + added
+        normal = functional.layer_norm(total, (self.width,), eps=self.eps)
+        return normal if added is None else (normal, total)
+
+
 def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     """The norm that the model chooses, over `width` channels (default: the residual stream), in fp32.
 
@@ -80,3 +94,7 @@ def make_rms_norm(config: ModelConfig, width: int) -> nn.Module:
 
 def make_layer_norm(config: ModelConfig, width: int) -> nn.Module:
     return LayerNorm(width, eps=config.norm_epsilon, bias=config.bias)
+
+
+def make_bare_layer_norm(config: ModelConfig, width: int) -> nn.Module:
+    return BareLayerNorm(width, config.norm_epsilon)

@@ -43,11 +43,17 @@ BY_CLASS = {
 }
 # The class that a model type has where the folder names none, or only the common one.
 BY_TYPE = {
-    **{"bert": "BertTokenizer", "electra": "BertTokenizer", "albert": "AlbertTokenizer", "xlnet": "XLNetTokenizer"},
+    **{
+        "bert": "BertTokenizer",
+        "distilbert": "BertTokenizer",
+        "electra": "BertTokenizer",
+        "albert": "AlbertTokenizer",
+        "xlnet": "XLNetTokenizer",
+    },
     **{"roberta": "RobertaTokenizer", "bart": "RobertaTokenizer", "camembert": "CamembertTokenizer"},
     **{"xlm-roberta": "XLMRobertaTokenizer", "xlm-roberta-xl": "XLMRobertaTokenizer", "xglm": "XGLMTokenizer"},
     **{"mbart": "MBartTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "llama": "LlamaTokenizer"},
-    **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer"},
+    **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "olmo": "GPTNeoXTokenizer"},
     **{"openai-gpt": "OpenAIGPTTokenizer", "pegasus": "PegasusTokenizer"},
 }
 

@@ -102,6 +102,55 @@ CASES = {
             (YARN, "rope_type"),
         ],
     ),
+    ("OlmoForCausalLM", "OlmoConfig"): (
+        PLACES | {"pad_token_id": 0, "eos_token_id": 2},
+        [
+            ({"num_key_value_heads": 1, "hidden_act": "relu"}, None),
+            (LINEAR | {"tie_word_embeddings": True}, None),
+            ({"num_hidden_layers": 3}, None),
+            ({"clip_qkv": 8.0}, "clip_qkv"),
+            ({"attention_bias": True}, "attention_bias"),
+        ],
+    ),
+    ("MistralForCausalLM", "MistralConfig"): (
+        PLACES | {"num_key_value_heads": 3},
+        [
+            ({"sliding_window": None, "head_dim": 16}, None),
+            ({"sliding_window": 2, "num_key_value_heads": 1}, None),
+            ({"sliding_window": 5, "tie_word_embeddings": True} | LINEAR, None),
+            ({"sliding_window": 1}, "sliding_window"),
+            (YARN, "rope_type"),
+        ],
+    ),
+    ("Qwen2ForCausalLM", "Qwen2Config"): (
+        PLACES | {"num_key_value_heads": 3},
+        [
+            ({"num_key_value_heads": 1, "tie_word_embeddings": True}, None),
+            (LINEAR | {"hidden_act": "gelu_accurate"}, None),
+            ({"use_sliding_window": False, "sliding_window": 4, "max_window_layers": 1}, None),
+            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, "use_sliding_window"),
+        ],
+    ),
+    ("Qwen3ForCausalLM", "Qwen3Config"): (
+        PLACES | {"num_key_value_heads": 3},
+        [
+            ({"num_key_value_heads": 1, "head_dim": 8}, None),
+            ({"head_dim": 16, "tie_word_embeddings": True, "rms_norm_eps": 0.1}, None),
+            (LLAMA3, None),
+            ({"attention_bias": True}, "attention_bias"),
+            ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}, "use_sliding_window"),
+        ],
+    ),
+    ("SmolLM3ForCausalLM", "SmolLM3Config"): (
+        PLACES | {"num_key_value_heads": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+        [
+            ({"no_rope_layer_interval": 2, "num_key_value_heads": 1}, None),
+            ({"no_rope_layers": [1, 1], "tie_word_embeddings": False}, None),
+            ({"no_rope_layers": [1, 1, 0, 1], "num_hidden_layers": 4} | LINEAR, None),
+            ({"no_rope_layers": [0, 1]}, "no_rope_layers"),
+            ({"mlp_bias": True}, "mlp_bias"),
+        ],
+    ),
     ("OPTForCausalLM", "OPTConfig"): (
         OPT,
         [
@@ -135,6 +184,24 @@ CASES = {
             ({"hidden_act": "gelu_new", "type_vocab_size": 3}, None),
             ({"chunk_size_feed_forward": 4}, None),
             ({"hidden_act": "tanh"}, "hidden_act"),
+        ],
+    ),
+    ("DistilBertForMaskedLM", "DistilBertConfig"): (
+        {"vocab_size": 101, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 48},
+        [
+            ({"activation": "relu"}, None),
+            ({"n_layers": 3, "n_heads": 4}, None),
+            ({"tie_word_embeddings": False}, None),
+            ({"sinusoidal_pos_embds": True}, "sinusoidal_pos_embds"),
+        ],
+    ),
+    ("CamembertForMaskedLM", "CamembertConfig"): (
+        PLACES,
+        [
+            ({"type_vocab_size": 1}, None),
+            ({"pad_token_id": 5, "layer_norm_eps": 0.1}, None),
+            ({"tie_word_embeddings": False}, None),
+            ({"hidden_act": "relu"}, "hidden_act"),
         ],
     ),
     ("RobertaForMaskedLM", "RobertaConfig"): (

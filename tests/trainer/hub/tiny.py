@@ -34,6 +34,8 @@ T5 = {"vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "
 XLNET = {"vocab_size": 96, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}
 ROPE = {"rope_theta": 10_000.0, "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 ROPE |= {"original_max_position_embeddings": 32}
+SMOLLM3 = ENCODER | {"num_key_value_heads": 2, "no_rope_layer_interval": 2}
+SMOLLM3 |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 XGLM = {"vocab_size": 96, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48}
 
 MODELS = {
@@ -46,6 +48,11 @@ MODELS = {
     "llama": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"num_key_value_heads": 2}),
     "llama3": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"tie_word_embeddings": True, "rope_parameters": ROPE}),
     "olmo2": ("Olmo2ForCausalLM", "Olmo2Config", ENCODER | {"num_key_value_heads": 2, "pad_token_id": 0}),
+    "olmo": ("OlmoForCausalLM", "OlmoConfig", ENCODER | {"pad_token_id": 0, "eos_token_id": 2}),
+    "mistral": ("MistralForCausalLM", "MistralConfig", ENCODER | {"num_key_value_heads": 2, "sliding_window": 7}),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", ENCODER | {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", ENCODER | {"num_key_value_heads": 2, "head_dim": 16}),
+    "smollm3": ("SmolLM3ForCausalLM", "SmolLM3Config", SMOLLM3),
     "opt": ("OPTForCausalLM", "OPTConfig", OPT),
     "opt-post": ("OPTForCausalLM", "OPTConfig", OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "bloom": ("BloomForCausalLM", "BloomConfig", {"vocab_size": 96, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
@@ -57,7 +64,13 @@ MODELS = {
     "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}),
     # encoders
     "bert": ("BertForPreTraining", "BertConfig", ENCODER),
+    "distilbert": (
+        "DistilBertForMaskedLM",
+        "DistilBertConfig",
+        {"vocab_size": 96, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 64},
+    ),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", ENCODER | {"type_vocab_size": 1}),
+    "camembert": ("CamembertForMaskedLM", "CamembertConfig", ENCODER | {"type_vocab_size": 1}),
     "xlm-roberta": ("XLMRobertaForMaskedLM", "XLMRobertaConfig", ENCODER | {"type_vocab_size": 1}),
     "xlm-roberta-xl": ("XLMRobertaXLForMaskedLM", "XLMRobertaXLConfig", ENCODER | {"type_vocab_size": 1}),
     "albert": ("AlbertForPreTraining", "AlbertConfig", ENCODER | {"embedding_size": 16}),
@@ -84,9 +97,9 @@ MODELS = {
     ),
     "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5),
 }
-DECODERS = list(MODELS)[:13]
-ENCODERS = list(MODELS)[13:21]
-ENCODER_DECODERS = list(MODELS)[21:]
+DECODERS = list(MODELS)[:18]
+ENCODERS = list(MODELS)[18:28]
+ENCODER_DECODERS = list(MODELS)[28:]
 UNTIED = ("t5v1.1", "mt5")
 
 

@@ -29,6 +29,9 @@ electra-large xlnet-base xlnet-large modernbert-base modernbert-large bart-base 
 mbart-large-50 t5-small t5-base t5-large t5-3b t5-11b t5v1.1-small t5v1.1-base t5v1.1-large t5v1.1-xl t5v1.1-xxl
 mt5-small mt5-base mt5-large mt5-xl mt5-xxl mass-base llama-mini gpt-mini
 bert-mini electra-mini bart-mini t5-mini
+llama3.1-8b llama3.1-70b llama3.1-405b llama3.2-3b llama3.3-70b mistral-7b qwen2-0.5b qwen2-1.5b qwen2-7b qwen2-72b
+qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b qwen3-14b qwen3-32b smollm3-3b olmo-1b olmo-7b
+camembert-base distilbert-base flan-t5-small flan-t5-base flan-t5-large flan-t5-xl flan-t5-xxl aya-101
 """.split()  # noqa: SIM905
 
 

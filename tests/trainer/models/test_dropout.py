@@ -25,7 +25,7 @@ def dropping(name, hidden=0.2, attention=0.1, seed=0):
 
 def loss_and_gradients(model, inputs):
     model.zero_grad()
-    loss, count, _ = model(**inputs)
+    loss, _, _ = model(**inputs)
     loss.backward()
     return loss.detach(), {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
 
