@@ -44,7 +44,7 @@ def source(net: Any, watch: FirstNonfinite, batch: dict[str, torch.Tensor], pass
         loss = net(**batch)[0]
         loss.backward()
     norm = torch.nn.utils.get_total_norm([one.grad for one in net.parameters() if one.grad is not None])
-    return watch.source(float(loss), float(norm))
+    return watch.source(loss.item(), norm.item())
 
 
 @pytest.mark.parametrize("recompute", [False, True])
