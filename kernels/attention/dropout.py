@@ -18,6 +18,7 @@ def _multiply(constant: int, value: Tensor) -> tuple[Tensor, Tensor]:
     return (product >> 32) & _LOW, product & _LOW
 
 
+@torch.library.custom_op("isoflop::philox", mutates_args=())  # whole: compilers take overflows of int64 for impossible
 def philox(seed: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox-4x32 (Salmon et al., SC 2011): four 32-bit words as int64 from four counters and a 64-bit seed."""
     k0, k1 = seed & _LOW, (seed >> 32) & _LOW
@@ -27,6 +28,12 @@ def philox(seed: Tensor, c0: Tensor, c1: Tensor, c2: Tensor, c3: Tensor) -> tupl
         c0, c1, c2, c3 = high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + 0x9E3779B9) & _LOW, (k1 + 0xBB67AE85) & _LOW
     return c0, c1, c2, c3
+
+
+@philox.register_fake
+def _(seed: Tensor, *counters: Tensor) -> tuple[Tensor, ...]:
+    whole = torch.broadcast_shapes(seed.shape, *(one.shape for one in counters))
+    return tuple(counters[0].new_empty(whole) for _ in range(4))
 
 
 def threshold(dropout_p: float) -> int:

@@ -55,12 +55,18 @@ def philox(seed: int, rows: Tensor, groups: Tensor) -> Tensor:
     return torch.stack((c0, c1, c2, c3), dim=-1)
 
 
+@torch.library.custom_op("isoflop::dropout_keep_mask", mutates_args=())  # as isoflop::philox
 def keep_mask(seed: int, rows: Tensor, numbers: int, at: int) -> Tensor:
     """bool [B, numbers]: which numbers of each row are kept at this level."""
     groups = torch.arange(-(-numbers // LANES), device=rows.device)
     words = philox(seed, rows.long(), groups)
     lanes = (words[..., None] >> torch.arange(0, 64, 16, device=rows.device)) & 0xFFFF
     return lanes.flatten(1)[:, :numbers] >= at
+
+
+@keep_mask.register_fake
+def _(seed: int, rows: Tensor, numbers: int, at: int) -> Tensor:
+    return rows.new_empty((len(rows), numbers), dtype=torch.bool)
 
 
 def reference_dropout(x: Tensor, rows: Tensor, seed: int, at: int) -> Tensor:

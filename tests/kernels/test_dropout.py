@@ -105,6 +105,19 @@ def test_compiled_whole_it_is_the_same() -> None:
     assert torch.equal(ours, theirs)
 
 
+def test_masks_are_the_same_behind_an_optimising_compiler() -> None:
+    """Inductor's C++ wraps no int64 around: what it would make of the generators is another mask."""
+    from kernels.attention.dropout import keep_mask as of_attention
+
+    def masks(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = dropout(torch.ones(3, 40), 0.5, seed=-77, rows=rows, backend="reference")
+        return hidden + 0, of_attention(-77123456789012345, 0.5, 3, 2, 16, 16, rows.device, rows).float() + 1
+
+    rows = torch.tensor([5, 2**37 + 1, -1])
+    for ours, theirs in zip(torch.compile(masks)(rows), masks(rows), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 BAD = [
     ({"p": 1.0}, "p is 1.0, wanted a probability in"),
     ({"p": -0.1}, "p is -0.1, wanted a probability in"),

@@ -26,7 +26,7 @@ LAYOUTS = [
         (0, 1, 1),
         (0, 2, 4, "engine.activation_checkpointing=true"),
         (0, 3, 2),
-        (1, 1, 2, "engine.activation_checkpointing=true"),
+        (1, 1, 2, "engine.activation_checkpointing=true", "engine.compile=true"),
         (1, 2, 1),
         (1, 3, 4),
         (2, 1, 4),
@@ -34,7 +34,7 @@ LAYOUTS = [
         (2, 3, 1, "engine.activation_checkpointing=true"),
         (3, 2, 4, "engine.activation_checkpointing=true"),
         (3, 3, 1),
-        (3, 1, 2, "engine.compile=true"),
+        (3, 1, 2),
     )
 ]
 BACKENDS = [["kernels.dropout=reference"], ["kernels.dropout=torch", "kernels.attention=reference"]]
