@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer import __version__
-from trainer.books.branch import read_branch
 from trainer.config import Config, load
 from trainer.config.host import processor
 from trainer.config.numerics import asked, tag
@@ -138,6 +137,8 @@ class RunFolder:
 
         before: of attempts before this one. Attempts of 0.1.0 said it in their first event.
         """
+        from trainer.books.branch import read_branch  # the books are for few verbs, and this module for all
+
         stated = {entry.get("attempt"): entry.get("numerics") for entry in read_entries(self.environment)}
         trunk = read_branch(self.path) or {}
         tags = str(trunk["numerics"]).split(", then ") if trunk.get("numerics") else []

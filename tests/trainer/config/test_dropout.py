@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.trainer.data.loading import fixed
 from trainer.books import memory
 from trainer.books.dropout import dropout_line
 from trainer.compose import compose
@@ -118,9 +119,7 @@ def test_rows_have_the_same_numbers_in_every_layout(rows: tuple[int, ...]) -> No
         for micro in (1, 2, 4):
             seen = []
             for rank in range(ranks):
-                loader = StepLoader(
-                    samples(rows), batch_size=7, micro_batch=micro, rank=rank, world_size=ranks, numbered=True
-                )
+                loader = StepLoader(samples(rows), **fixed(7, micro), rank=rank, world_size=ranks, numbered=True)
                 for one in loader.step(3):
                     assert one["samples"].shape == one["tokens"].shape[:-1]
                     blank = one["targets"] == -100
@@ -129,5 +128,5 @@ def test_rows_have_the_same_numbers_in_every_layout(rows: tuple[int, ...]) -> No
             whole.add(tuple(seen))
     several = 2 if rows else 1
     assert whole == {tuple(range(21 * several, 28 * several))}
-    plain = StepLoader(samples(rows), batch_size=7, micro_batch=7, rank=0, world_size=1)
+    plain = StepLoader(samples(rows), **fixed(7, 7), rank=0, world_size=1)
     assert "samples" not in plain.step(0)[0]
