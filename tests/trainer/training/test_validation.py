@@ -57,9 +57,10 @@ class Engine:
 
     def __init__(self, frequency: dict[int, float]) -> None:
         self.frequency = frequency
+        self.averages = SimpleNamespace(names=[])
 
     @contextlib.contextmanager
-    def evaluation(self) -> Iterator[Callable[..., Any]]:
+    def evaluation(self, average: str | None = None) -> Iterator[Callable[..., Any]]:
         yield self.forward
 
     def forward(self, batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
