@@ -26,6 +26,7 @@ from trainer.utils.errors import UserError, left_out
 from trainer.utils.files import write_atomic
 from trainer.utils.folder_lock import HELD, HeldLock, holder_of, take_lock
 from trainer.utils.outcomes import SAID
+from trainer.utils.which_weights import NEWEST, parse
 
 PACKAGES = ("torch", "deepspeed", "triton", "numpy", "sentencepiece", "safetensors", "wandb", "hydra-core")
 MARKS = frozenset(("config.yaml", "metrics.jsonl", "events.jsonl", "environment.json"))  # what makes a folder a run's
@@ -204,6 +205,9 @@ def find_run(name: str, root: str) -> RunFolder:
             return RunFolder(path.resolve())
     known = sorted(str(path.parent) for path in Path(root).glob("*/*/config.yaml"))
     newest = f"; the newest here is {max(known, key=lambda run: os.lstat(run).st_mtime)}" if known else ""
+    if set("@:") & set(Path(name).name):
+        of_its = parse(name)[1] != NEWEST  # that the caller did not take off
+        newest += "; name the run alone" if of_its else "; a step stands behind it as @400, an average as :ema"
     raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
 
 

@@ -76,7 +76,7 @@ WRONG: list[tuple[str, str]] = [
     ("launch=slurm launch.environment={V:3.10}", "3.1 was read as a number, text wanted: put it in quotes"),
     ("launch=slurm launch.nodes=two", "launch.nodes: 'two' given, a valid integer [nodes] wanted"),
     ("launch=slurm launch.nodes=0", "launch.nodes: 0 given, greater than or equal to 1 [nodes] wanted"),
-    ("launch=slurm launch.environment=abc", "launch.environment: 'abc' given, a valid dictionary wanted"),
+    ("launch=slurm launch.environment=abc", "launch.environment: 'abc' given, {name: value} wanted"),
     ("launch=slurm launch.container=docker launch.image=x", "launch.container: 'docker' given, 'pyxis' or 'apptainer'"),
     ("launch=slurm launch.memory=$(rm)", "put the value in quotes: launch.memory='...'"),
     ("launch=slurm launch.chain=2 launch.array_limit=2", "launch.array_limit: a chain is one run; a sweep is an array"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+from trainer.books.branch import FILE as BRANCH
 from trainer.books.branch import read_branch, trunk_note, trunks_work, with_trunk
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
@@ -74,6 +75,8 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     if said:
         rows = list(with_trunk(rows, trunk | trunks_costs(config, trunk, "measured"), "measured"))
         notes = (trunk_note(said), *notes)
+    elif config.branch.given and steps.kept:
+        notes = (f"{BRANCH} is missing or damaged: tokens and FLOPs are the whole run's, all else its own", *notes)
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), notes)
 
 

@@ -53,14 +53,28 @@ def warmup_steps(optim: OptimConfig, total_steps: int) -> int:
 
 
 def length_misfits(config: Config) -> list[str]:
-    """What is wrong with a run's length, a line each: a budget that holds no step, a warm-up that is longer."""
+    """What is wrong with a run's length, a line each: a budget that holds no step, a warm-up or a checkpoint that is
+    behind its end."""
     steps = known_steps(config)
     if steps == 0:
         first = _flop_per_step(config)[config.curriculum.shapes[0]]
         return [f"budget.flop: {config.budget.flop:g} given, one step takes {first:g} FLOP"]
     if steps is not None and (config.optim.warmup_steps or 0) > steps:
         return [f"optim.warmup_steps: {config.optim.warmup_steps} is more than the run's {steps} steps"]
-    return [] if steps is None else _long_schedules(config, steps)
+    if steps is None:
+        return []
+    return [*_long_schedules(config, steps), *_too_late(config, steps)]
+
+
+def _too_late(config: Config, steps: int) -> list[str]:
+    """A line for each step that is named and that the run does not come to."""
+    late = [step for step in config.checkpoint.at_steps if step > steps]
+    wrong = [f"checkpoint.at_steps: {', '.join(map(str, late))} given, the run ends after step {steps}"] if late else []
+    for name, average in config.optim.averages.items():
+        if (average.every_steps or 0) > steps:
+            key = f"optim.averages.{name}.every_steps"
+            wrong.append(f"{key}: {average.every_steps} given, the run ends after step {steps} and none is taken")
+    return wrong
 
 
 def _long_schedules(config: Config, steps: int) -> list[str]:
@@ -70,7 +84,8 @@ def _long_schedules(config: Config, steps: int) -> list[str]:
     for name in VALUE_SCHEDULES:
         stated[f"optim.{name}"] = sum(piece.length(steps) or 0 for piece in getattr(optim, name))
     wrong = [
-        f"{name}: {most} steps in all, the run has {steps}; give pieces a share, or leave the length of one out"
+        f"{name}: {most} steps in all{_by_piece(optim, name, steps)}, the run has {steps}; give pieces a share, or "
+        "leave the length of one out"
         for name, most in stated.items()
         if most > steps
     ]
@@ -81,6 +96,13 @@ def _long_schedules(config: Config, steps: int) -> list[str]:
             f"comes to optim.batch_size {config.optim.batch_size}"
         )
     return wrong
+
+
+def _by_piece(optim: OptimConfig, name: str, steps: int) -> str:
+    """The lengths that make up a schedule of several: ` (warmup 1, linear 20)`; `optim.decay` is one of them."""
+    lengths = [(piece.shape, piece.length(steps)) for piece in getattr(optim, name.removeprefix("optim."), ())]
+    stated = [f"{shape} {length}" for shape, length in lengths if length]
+    return f" ({', '.join(stated)})" if len(stated) > 1 else ""
 
 
 def _flop_per_step(config: Config) -> dict[StepShape, float]:

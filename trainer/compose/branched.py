@@ -82,12 +82,7 @@ def branch_of(trunk: Config, branch: BranchConfig, decay: DecayConfig, words: Se
 
 def _group(named: Any) -> BranchConfig:
     """The group as the files and overrides say it. Raises UserError."""
-    try:
-        return Config.model_validate({KEY: named}).branch
-    except ValidationError as error:
-        wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
-        way = "write branch=runs/<experiment>/<id>@<step>"
-        raise UserError("\n".join(f"{place}: {what}; {way}" for place, what in wrong)) from None
+    return validate({KEY: named}).branch
 
 
 def _decay(data: Mapping[str, Any]) -> DecayConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
@@ -38,7 +39,15 @@ class BranchConfig(Section):
 
 
 def _named(value: Any) -> Any:
-    return place(value) if isinstance(value, str) else value
+    if value is None or isinstance(value, Mapping | BranchConfig):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"run: {value!r} given, one run wanted, e.g. branch=runs/<experiment>/<id>@<step>")
+    said = place(value)
+    if average := said.pop("average", None):
+        trunk = f"{said['run']}@{said['step']}" if "step" in said else said["run"]
+        raise ValueError(f"run: a branch goes on from a checkpoint, not from the average {average!r}; name {trunk}")
+    return said
 
 
 Branch = Annotated[BranchConfig, BeforeValidator(_named, json_schema_input_type=BranchConfig | str)]

@@ -130,6 +130,8 @@ class LadderConfig(Section):
         wrong += [f"branch: {value:g} given, more than 0 wanted" for value in self.branch if value <= 0]
         if many := too_many(self._lengths()):
             wrong.append(many)
+        if not self.branch and self.decay != LadderConfig.model_fields["decay"].default:
+            wrong.append("decay: only branches read it; add ladder.branch")
         if not self.seeds:
             wrong.append("seeds: at least one is needed")
         between = self.tokens_per_parameter_between

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from trainer.config.averages import AverageConfig
 from trainer.config.averages import misfits as misfits_of_averages
@@ -277,6 +279,16 @@ class OptimConfig(Choosing):
         if isinstance(data.get("schedule"), list | tuple):
             data = data | {"schedule": "pieces", "pieces": data["schedule"]}
         return with_decay(data)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """A file may state the pieces where the name of a schedule stands."""
+        schema = handler(core)
+        keys = handler.resolve_ref_schema(schema)["properties"]
+        told = {word: keys["schedule"].pop(word) for word in ("description", "default")}
+        pieces = {word: keys["pieces"][word] for word in ("type", "items")}
+        keys["schedule"] = {**told, "anyOf": [keys["schedule"], pieces]}
+        return schema
 
     @model_validator(mode="after")
     def _schedules_fit(self) -> OptimConfig:

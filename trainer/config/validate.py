@@ -13,6 +13,14 @@ from trainer.utils.errors import UserError, nearest
 from trainer.utils.schema import section_in
 
 UNIONS = (Union, UnionType)
+# pydantic's error -> what is wanted in its place, in words of a configuration file.
+WANTED = {
+    "dict_type": "{name: value}",
+    "model_type": "{name: value}",
+    "model_attributes_type": "{name: value}",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -82,7 +90,7 @@ def _put_back(data: dict[str, Any], loc: tuple[Any, ...], seen: set[str]) -> boo
 
 def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
     """A pydantic error as lines for a person."""
-    loc = [str(part) for part in error["loc"] if not isinstance(part, int)]
+    loc = [str(part) for part in error["loc"] if not isinstance(part, int) and part != "[key]"]
     kind, context, given = error["type"], error.get("ctx", {}), error["input"]
     if kind == "value_error":
         text = str(context["error"])
@@ -100,7 +108,7 @@ def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
         near = nearest(name, allowed) or nearest(loc[-1], [key.split(".")[-1] for key in known])
         return [f"{name}: no such key{near}"]
     units = _units(loc, schema)
-    want = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    want = WANTED.get(kind) or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     near = ""
     if kind == "literal_error":
         choices = [part.strip(" '") for part in context["expected"].replace(" or ", ",").split(",")]
@@ -111,9 +119,14 @@ def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
 def section_of(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | None:
     """The section of the schema at these names, if they lead to one."""
     model: Any = schema
+    table = False  # of sections, whose names are the user's
     for part in loc:
+        if table:
+            table = False
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         model = section_in(field.annotation) if field else None
+        table = field is not None and get_origin(field.annotation) is dict
     return model
 
 

@@ -69,7 +69,7 @@ def model_card(exported: Exported) -> str:
     """README.md in the hub's form."""
     run_data = read_run(exported.run)
     head = yaml.safe_dump(front_matter(exported, run_data), sort_keys=False, allow_unicode=True).strip()
-    lines = ["---", head, "---", "", *_body(exported), *_usage(exported)]
+    lines = ["---", head, "---", "", *_body(exported, run_data), *_usage(exported)]
     if exported.untouched is None and run_data.steps.kept:
         lines += ["## Price tag", "", "```", format_price_tag(run_data.tag), "```", ""]
     return "\n".join([*lines, *_citation()])
@@ -142,13 +142,8 @@ def _results(exported: Exported, run_data: RunData) -> Iterator[dict[str, Any]]:
         metrics = [{"type": name, "name": names.get(name, name), "value": scores[name]} for name in _known(scores)]
         return [{"task": {"type": kind}, "dataset": dict(data), "metrics": metrics}] if metrics else []
 
-    measured = read_results(exported.run)
-    of_step = measured if measured.get("step") == step else {}
-    during = next((one for one in run_data.steps.evaluations if one.get("step") == step), {})
-    if exported.average is not None:
-        of_step = (of_step.get("averages") or {}).get(exported.average, {})
-        during = {"loss": (during.get("averages") or {}).get(exported.average)}
-    held_out = of_step.get("held_out") or during
+    of_step = _evaluated(exported)
+    held_out = _held_out(exported, run_data)
     text = {"name": f"{config.data.name}, held out", "type": config.data.name, "split": "held_out"}
     if config.task.kind is None:
         yield from result(text, {name: held_out.get(name) for name in HELD_OUT}, HELD_OUT)
@@ -158,6 +153,24 @@ def _results(exported: Exported, run_data: RunData) -> Iterator[dict[str, Any]]:
     for one in of_step.get("tasks") or ():
         task = {"name": one["task"], "type": one["task"], "args": {"num_few_shot": one["shots"]}}
         yield from result(task, {name: value["value"] for name, value in one["values"].items()}, {})
+
+
+def _evaluated(exported: Exported) -> dict[str, Any]:
+    """What `isoflop eval` found of these very weights; nothing where it was not run on them."""
+    measured = read_results(exported.run)
+    of_step = measured if measured.get("step") == exported.checkpoint.step else {}
+    return of_step if exported.average is None else (of_step.get("averages") or {}).get(exported.average, {})
+
+
+def _held_out(exported: Exported, run_data: RunData) -> Mapping[str, Any]:
+    """Losses of these very weights on held-out text: by `isoflop eval`, else during the run."""
+    if held_out := _evaluated(exported).get("held_out"):
+        return dict(held_out)
+    evaluations = (one for one in run_data.steps.evaluations if one.get("step") == exported.checkpoint.step)
+    during: Mapping[str, Any] = next(evaluations, {})
+    if exported.average is None:
+        return during
+    return {"loss": (during.get("averages") or {}).get(exported.average)}
 
 
 def _known(scores: Mapping[str, Any]) -> list[str]:
@@ -176,10 +189,13 @@ def _task_scores(run: Path, step: int) -> dict[str, Any]:
 # --- what a person reads ---------------------------------------------------------------------------------------------
 
 
-def _body(exported: Exported) -> list[str]:
+def _body(exported: Exported, run_data: RunData) -> list[str]:
     config, checkpoint, step = exported.config, exported.checkpoint, exported.checkpoint.step
     model, count = config.model, parameters(config).published
     best = checkpoint.manifest.get("best") or {}
+    if exported.average is not None:  # the run's best are other weights
+        best = {name: value for name, value in _held_out(exported, run_data).items() if value is not None}
+        best["step"] = step
     loss = f"{best['loss']:.4f} nats per target at step {best['step']}" if "loss" in best else "not measured"
     made = f"{'pre-trained' if config.task.kind is None else 'tuned'} with isoflop {__version__}"
     if exported.untouched is not None:

@@ -83,7 +83,13 @@ def _swept_keys(words: list[str]) -> list[str]:
 def value_names(words: Iterable[str], keys: Iterable[str]) -> list[str]:
     """`lr0.001` for every swept key: its last name and its value."""
     named = {override.key: override for override in map(Override, words)}
-    return [_plain(f"{key.split('.')[-1]}={named[key].text.partition('=')[2]}") for key in keys]
+    return [_plain(f"{key.split('.')[-1]}={_value(named[key])}") for key in keys]
+
+
+def _value(override: Override) -> str:
+    """Its text; of a trunk the name of its folder and the step, without the way there."""
+    value = override.text.partition("=")[2]
+    return f"-{Path(value).name.replace('@', '-')}" if override.key == "branch" else value
 
 
 # --- ladders ---

@@ -41,7 +41,8 @@ BEST = {"val/loss": "min,last", "val/bits_per_byte": "min,last"}
 
 
 class WandbTracker:
-    """Logs every `tracker.every_steps` steps, and the first and the last, to one W&B run per run folder.
+    """Logs every `tracker.every_steps` steps, the first, the last and those that diagnostics measured, to one W&B run
+    per run folder.
 
     Each step is logged once, however often the run is killed and resumed.
     """
@@ -69,7 +70,8 @@ class WandbTracker:
     def step(self, record: StepRecord) -> None:
         metrics = step_metrics(record) | cost_metrics(record, self._context.config)
         self._places = {axis: metrics[axis] for axis in AXES if axis in metrics}
-        if due(record.step, self._config.every_steps, self._context):
+        measured = record.gradient_noise or record.updates  # at intervals of their own
+        if measured or due(record.step, self._config.every_steps, self._context):
             self._log(record.step, metrics)
 
     def evaluation(self, record: EvaluationRecord) -> None:

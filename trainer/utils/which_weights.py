@@ -119,7 +119,7 @@ def _merged(folder: Path, which: Which, verified: Callable[[Path, str | None], M
     try:
         return Place(folder, verified(folder, None), None)
     except CorruptCheckpoint as error:
-        raise UserError(f"{folder} is damaged ({error}); isoflop merge makes it anew") from None
+        raise UserError(f"{folder} is damaged ({error}); delete it, and isoflop merge makes it anew") from None
 
 
 def no_average(run: Path, name: str, manifest: Mapping[str, Any]) -> UserError:

@@ -28,6 +28,8 @@ WRONG: list[tuple[str, str]] = [
     ("tokenizer=wordpiece", "tokenizer=wordpiece: no such option"),
     ("engine.zero_stag=1", "did you mean 'engine.zero_stage'?"),
     ("seeds=3", "seeds: no such key (did you mean 'seed'?)"),
+    ("optim.averages.ema.halflife=1m", "halflife: no such key (did you mean 'optim.averages.ema.half_life'?)"),
+    ("optim.lr_by_role.embed=1", "optim.lr_by_role.embed: 'embed' given, 'embedding', 'head'"),
     ("optim.schedule=cosin", "(did you mean 'cosine'?)"),
     ("experiment=mine", "experiment=mine: no such option"),
     # wrong types
@@ -39,6 +41,8 @@ WRONG: list[tuple[str, str]] = [
     ("budget.steps=ten", "budget.steps: 'ten' given"),
     ("model=[a,b]", "model"),
     ("engine.deepspeed=3", "engine.deepspeed: 3 given"),
+    ("optim.averages.ema=10m", "optim.averages.ema: '10m' given, {name: value} wanted"),
+    ("optim.batch_warmup=2", "optim.batch_warmup: 2 given, a list wanted"),
     # out of range
     ("optim.lr=-1", "optim.lr: -1 given, greater than 0"),
     ("optim.batch_size=0", "optim.batch_size: 0 given, greater than or equal to 1 [sequences]"),

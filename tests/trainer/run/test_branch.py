@@ -113,6 +113,7 @@ def test_machinery_may_differ_and_is_the_trunks_otherwise(trunk):
     [
         (HELD, ["branch=t@99"], "has no checkpoint of step 99; the nearest: 100 (checkpoint.at_steps=[99]"),
         (HELD, ["branch=none@100"], "branch: none: no run folder of that name"),
+        (HELD, ["branch=t@last"], "; a step stands behind it as @400"),
         (HELD, ["branch="], "branch: name a run"),
         (HELD, ["branch=t@100", "init=t"], "init: a branch has its trunk's weights already"),
         (HELD, ["branch=t@100", "seed=4"], "seed: 4 given, the trunk has 0"),
@@ -149,7 +150,13 @@ def test_bad_input_is_one_line(trunk, stable, words, said):
         (["optim.decay=20"], "optim.decay: optim.schedule=cosine falls by itself"),
         (["optim.schedule=wsd", "optim.decay=20"], "optim.decay: optim.schedule=wsd falls by itself"),
         (["optim.schedule=[{}, {shape: sqrt, steps: 3}]", "optim.decay=20"], "ends in sqrt, off which no rate decays"),
-        (["branch.step=3"], "branch: run: name the trunk"),
+        (["branch.step=3"], "branch.run: name the trunk"),
+        (["branch=t@0"], "branch.step: 0 given, greater than or equal to 1 [steps] wanted"),
+        (
+            ["branch=t@100:ema"],
+            "branch.run: a branch goes on from a checkpoint, not from the average 'ema'; name t@100",
+        ),
+        (["branch.run=t", "branch.stp=100"], "branch.stp: no such key (did you mean 'branch.step'?)"),
     ],
 )
 def test_a_decay_that_does_not_fit_is_one_line(trunk, words, said):

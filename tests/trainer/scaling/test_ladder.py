@@ -99,6 +99,7 @@ WRONG = [
         [LADDER, "ladder.lr={value: 1, at: 1, exponant: 1}"],
         "exponant: no such key (did you mean 'ladder.lr.exponent'?)",
     ),
+    ([LADDER, "ladder.decay=0.1"], "ladder.decay: only branches read it; add ladder.branch"),
     ([LADDER, "ladder.sizes=[]"], "ladder.sizes: name the rungs"),
     ([LADDER, "ladder.sizes=[gpt2-124]"], "ladder.sizes: gpt2-124: no such preset (did you mean 'gpt2-124m'?)"),
     ([LADDER, "ladder.sizes=[1m,1m]"], "ladder.sizes: 1m given twice"),

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--wandb", default="disabled")
     parser.add_argument("--tracker", type=json.loads, default={}, help="more keys of the group")
     parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--noise-at", type=int, help="step that measures the gradient noise scale")
     parser.add_argument("--finish-seconds", type=float, default=20.0)
     given = parser.parse_args()
     if given.wandb != "disabled":
@@ -60,6 +61,7 @@ def main() -> None:
                 wall_seconds=time.perf_counter() - begin,
                 attempt=given.attempt,
                 joules={"cpu": None},
+                gradient_noise={"noise_scale": 9.0} if step == given.noise_at else {},
             )
         )
         if step % 20 == 0:

@@ -65,8 +65,9 @@ def test_without_a_server_it_logs_offline(run, loop, what):
         if what == "silent":  # connections are taken and nothing is ever said
             listener.listen()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        done = loop("--steps", "3", "--wandb", "auto", url=url, key=None if what == "no key" else KEY)
-    assert [row["_step"] for row in offline_history(run)] == [1, 3]
+        steps = ("--steps", "4", "--noise-at", "3")
+        done = loop(*steps, "--wandb", "auto", url=url, key=None if what == "no key" else KEY)
+    assert [row["_step"] for row in offline_history(run)] == [1, 3, 4]
     reason = "no API key for" if what == "no key" else "does not answer"
     assert len(done.stderr.splitlines()) == 1
     assert reason in done.stderr and "logging offline" in done.stderr

@@ -189,7 +189,10 @@ def test_text_and_checkpoints_of_transformers_are_made_of_them(
     assert told(capsys, "export", f"{run}:ema", f"to={tmp_path / 'hf'}")["average"] == "ema"
     [embedding] = [one for name, one in load_file(tmp_path / "hf" / "model.safetensors").items() if "embed" in name]
     assert torch.equal(embedding, average(run, "ema")["tokens.weight"])
-    assert "`ema`, of the weights, with a half-life of 1,000 tokens" in (tmp_path / "hf" / "README.md").read_text()
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "`ema`, of the weights, with a half-life of 1,000 tokens" in card
+    last = [record for record in read_metrics(run) if record["kind"] == "evaluation"][-1]
+    assert f"held-out loss: {last['averages']['ema']:.4f} nats per target at step {STEPS}" in card
 
 
 @pytest.mark.slow

@@ -136,6 +136,12 @@ def test_batches_that_were_left_out_were_not_trained_on() -> None:
     ("words", "said"),
     [
         (["optim.schedule=[{shape: warmup, tokens: 90m}, {}]"], r"optim\.pieces: 10987 steps in all, the run has 400"),
+        (["optim.schedule=constant", "optim.warmup_steps=9", "optim.decay=999"], r"\(warmup 9, linear 999\), the run"),
+        (["checkpoint.at_steps=[100, 401]"], r"checkpoint\.at_steps: 401 given, the run ends after step 400"),
+        (
+            ["optim.averages.a={latest: 2, every_steps: 500}"],
+            r"averages\.a\.every_steps: 500 given, the run ends after",
+        ),
         (["optim.schedule=[{}, {shape: sqrt, tokens: 90m}]"], r"optim\.pieces: \d+ steps in all, the run has 400"),
         (["optim.schedule=[{shape: warmup, tokens: 9m, steps: 3}]"], "state one of steps and tokens"),
         (["optim.schedule=[{}]", "optim.warmup_steps=4"], "warms up by a piece"),
