@@ -177,11 +177,12 @@ def _within_warmup(branch: BranchConfig, warmup: int) -> str:
 def _same_curve(trunk: Config, branched: Config, step: int, branch: BranchConfig) -> None:
     """Raise UserError, with the step where they part, unless both are told the same until `step`, to the bit."""
     # Found by name, as the schedules themselves are: it stands with them, above this layer.
-    settings: Callable[[Config, int, int], Any] = imported("trainer.training.step_settings:step_settings")
+    along: Callable[[Config, int], Callable[[int], Any]] = imported("trainer.training.step_settings:settings_along")
     total, length = _total(trunk, branch), branched.budget.steps
     assert length is not None
+    of_trunk, of_branch = along(trunk, total), along(branched, length)
     for at in range(step):
-        there, here = settings(trunk, at, total), settings(branched, at, length)
+        there, here = of_trunk(at), of_branch(at)
         for name in ("weight_decay", "momentum"):
             if getattr(there, name) != getattr(here, name):
                 raise UserError(
