@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.books.run_length import known_steps, optim_in_steps, warmup_steps
+from trainer.books.run_length import known_steps, length_misfits, optim_in_steps, warmup_steps
 from trainer.compose import continued
 from trainer.compose.composition import change, differences
 from trainer.compose.continued import Given, given_of
@@ -67,6 +67,8 @@ def branch_of(trunk: Config, branch: BranchConfig, decay: DecayConfig, words: Se
     for one in TRACKERS.values():  # what names the trunk in a tracker
         plain["tracker"] |= {name: type(trunk.tracker).model_fields[name].default for name in one.of_one_run}
     base: Config = validate(plain)
+    if long := length_misfits(base):
+        raise UserError("\n".join(f"branch: {one.partition(';')[0]}; branch off a later step" for one in long))
     _same_curve(trunk, base, step, branch)
     capped = [name for name, source in trunk.data.sources.items() if source.epochs is not None]
     if capped:
