@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.books.run_length import known_steps, optim_in_steps, warmup_steps
+from trainer.books.run_length import known_steps, length_misfits, optim_in_steps, warmup_steps
 from trainer.compose import continued
 from trainer.compose.composition import change, differences
 from trainer.compose.continued import Given, given_of
@@ -67,6 +67,8 @@ def branch_of(trunk: Config, branch: BranchConfig, decay: DecayConfig, words: Se
     for one in TRACKERS.values():  # what names the trunk in a tracker
         plain["tracker"] |= {name: type(trunk.tracker).model_fields[name].default for name in one.of_one_run}
     base: Config = validate(plain)
+    if long := length_misfits(base):
+        raise UserError("\n".join(f"branch: {one.partition(';')[0]}; branch off a later step" for one in long))
     _same_curve(trunk, base, step, branch)
     capped = [name for name, source in trunk.data.sources.items() if source.epochs is not None]
     if capped:
@@ -172,11 +174,12 @@ def _within_warmup(branch: BranchConfig, warmup: int) -> str:
 def _same_curve(trunk: Config, branched: Config, step: int, branch: BranchConfig) -> None:
     """Raise UserError, with the step where they part, unless both are told the same until `step`, to the bit."""
     # Found by name, as the schedules themselves are: it stands with them, above this layer.
-    settings: Callable[[Config, int, int], Any] = imported("trainer.training.step_settings:step_settings")
+    along: Callable[[Config, int], Callable[[int], Any]] = imported("trainer.training.step_settings:settings_along")
     total, length = _total(trunk, branch), branched.budget.steps
     assert length is not None
+    of_trunk, of_branch = along(trunk, total), along(branched, length)
     for at in range(step):
-        there, here = settings(trunk, at, total), settings(branched, at, length)
+        there, here = of_trunk(at), of_branch(at)
         for name in ("weight_decay", "momentum"):
             if getattr(there, name) != getattr(here, name):
                 raise UserError(

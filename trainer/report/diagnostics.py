@@ -23,8 +23,13 @@ def diagnostic_plots(run_data: RunData) -> list[Plot]:
 
 
 def _noise(records: Sequence[dict[str, Any]], batch: int) -> Plot:
-    """Sequences at which the noise is as large as the signal, with its interval, beside the batch of the run."""
-    flat = [{"tokens": one.get("tokens"), **one["gradient_noise"]} for one in records]
+    """Sequences at which the noise is as large as the signal, with its interval, beside those of the steps: `batch`
+    where they do not grow."""
+    sizes = [(one.get("scheduled") or {}).get("batch_size", batch) for one in records]
+    flat = [
+        {"tokens": one.get("tokens"), "size": size, **one["gradient_noise"]}
+        for one, size in zip(records, sizes, strict=True)
+    ]
     x, y = pairs(flat, "tokens", "noise_scale")
     if not x:
         return Plot("", "", "")
@@ -33,7 +38,7 @@ def _noise(records: Sequence[dict[str, Any]], batch: int) -> Plot:
         bound = pairs(flat, "tokens", f"noise_scale_{end}")
         if bound[0]:
             curves.append(Curve("95 % interval" if end == "low" else "_", *bound, colour=PALE))
-    curves.append(Curve("batch size", [x[0], x[-1]], [batch, batch], colour=GREY, style="--"))
+    curves.append(Curve("batch size", *pairs(flat, "tokens", "size"), colour=GREY, style="--"))
     return Plot("Gradient noise scale", "tokens", "sequences", curves, from_zero=True)
 
 

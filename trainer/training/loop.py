@@ -294,10 +294,10 @@ class Trainer:
         """One update of the weights, and what is told of it."""
         config, state = self.config, self.state
         self._phase("optimizer")
-        settings = self._settings(agreed)
+        settings, tokens = self._settings(agreed), self.curriculum.stretch(batch.step).tokens_per_step
         self.diagnostics.update_begins(state.step + 1)
         self.engine.update(settings.lr, settings.weight_decay, settings.momentum)
-        self.engine.averages.take(state.step + 1)
+        self.engine.averages.take(state.step + 1, tokens)
         self.engine.synchronize()
         state.step += 1
 
@@ -321,7 +321,7 @@ class Trainer:
         )
         for hook in self.hooks:
             hook.step_ended(result)
-        if state.step == self.curriculum.stage(state.step - 1).last or state.step == self.total:
+        if batch.step + 1 == self.curriculum.stage(batch.step).last or state.step == self.total:
             rows = [asdict(part) for part in usage]
             self.metrics.event("read", state.step, describe(usage), readings=rows)
 

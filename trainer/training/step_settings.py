@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainer.books.run_length import optim_in_steps, warmup_steps
@@ -23,15 +24,24 @@ class StepSettings:
 
 def step_settings(config: Config, step: int, total_steps: int) -> StepSettings:
     """Of update number `step`, counted from 0 to total_steps - 1."""
+    return settings_along(config, total_steps)(step)
+
+
+def settings_along(config: Config, total_steps: int) -> Callable[[int], StepSettings]:
+    """The same as a function of the step, for who asks for many."""
     optim = optim_in_steps(config, total_steps)
     decay, momentum = optim.weight_decay_schedule, optim.momentum_schedule
-    key = OPTIMIZERS[optim.name].momentum
-    return StepSettings(
-        lr=learning_rate(optim, step, total_steps),
-        weight_decay=value(decay, optim.weight_decay, step, total_steps) if decay else None,
-        momentum=value(momentum, getattr(optim, key), step, total_steps) if momentum and key else None,
-        warming_up=step < warmup_steps(optim, total_steps),
-    )
+    key, warmup = OPTIMIZERS[optim.name].momentum, warmup_steps(optim, total_steps)
+
+    def at(step: int) -> StepSettings:
+        return StepSettings(
+            lr=learning_rate(optim, step, total_steps),
+            weight_decay=value(decay, optim.weight_decay, step, total_steps) if decay else None,
+            momentum=value(momentum, getattr(optim, key), step, total_steps) if momentum and key else None,
+            warming_up=step < warmup,
+        )
+
+    return at
 
 
 def scheduled(config: Config, settings: StepSettings, batch: int) -> dict[str, float]:

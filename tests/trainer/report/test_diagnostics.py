@@ -40,7 +40,15 @@ def test_noise_with_its_interval_beside_the_batch() -> None:
     noise, ratios = diagnostic_plots(run_of(other, *records))
     by_label = {curve.label: list(curve.y) for curve in noise.curves}
     assert by_label["noise scale"] == [20.0, 20.0] and by_label["95 % interval"] == [15.0, 15.0]
-    assert by_label["batch size"] == [8, 8] and not ratios.curves
+    assert by_label["batch size"] == [8, 8, 8] and not ratios.curves
+
+
+def test_noise_beside_batches_that_grow() -> None:
+    sizes = [{"scheduled": {"batch_size": size}} for size in (2, 4)] + [{"scheduled": {}}]
+    records = [{"tokens": 100 * n, "gradient_noise": NOISE} | size for n, size in enumerate(sizes)]
+    noise, _ = diagnostic_plots(run_of(*records))
+    (batch,) = [curve for curve in noise.curves if curve.label == "batch size"]
+    assert (list(batch.x), list(batch.y)) == ([0, 100, 200], [2, 4, 8])
 
 
 def test_ratios_are_those_of_the_median_layer() -> None:

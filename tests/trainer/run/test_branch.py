@@ -125,6 +125,16 @@ def test_machinery_may_differ_and_is_the_trunks_otherwise(trunk):
         ([*HELD, "optim.decay=350"], ["branch=t@100"], "inside its own decay, of steps 51 to 400"),
         ([*HELD, "optim.decay=50", "budget.steps=100"], ["branch=t@100"], "behind its own decay"),
         ([*HELD[:1], "optim.warmup_steps=101"], ["branch=t@100"], "inside its warm-up of 101 steps"),
+        (
+            [*HELD, "optim=muon", "optim.momentum_schedule=[{shape: linear, steps: 300, start: 0.85}]"],
+            ["branch=t@100"],
+            "branch: optim.momentum_schedule: 300 steps in all, the run has 120; branch off a later step",
+        ),
+        (
+            [*HELD, "optim.batch_warmup=[{size: 4, tokens: 130k}]"],
+            ["branch=t@100"],
+            "it never comes to optim.batch_size 16; branch off a later step",
+        ),
         ([*HELD, "~budget.steps", "budget.hours=1"], ["branch=t@100"], "no function of the step alone"),
         (
             [*HELD, "data=mixture", "+data.sources.a.path=a", "+data.sources.a.epochs=2"],

@@ -16,8 +16,10 @@ from trainer.books import memory
 from trainer.books.layout import checkpoint_bytes
 from trainer.cli.main import main
 from trainer.config import load
+from trainer.config.averages import AverageConfig
 from trainer.trackers import read_metrics
 from trainer.training.chosen_weights import chosen_weights
+from trainer.training.engine.averages import OverHalfLife
 from trainer.utils.which_weights import Which
 
 STEPS, TOKENS = 8, 12 * 32  # of a step
@@ -106,6 +108,19 @@ def test_they_are_of_the_weights_that_the_run_had(runs: Runs, layout: str) -> No
         assert_close(average(run, name), weighted_mean(run, fading), 1e-6)
     assert_close(average(run, "last"), weighted_mean(run, {4: 1, 6: 1, 8: 1}), 1e-7)
     assert_close(average(run, "last", 3), saved(run, 2), 0)
+
+
+def test_steps_of_any_size_count_by_their_tokens() -> None:
+    """As where batches grow and one of them is skipped: what fades is what was trained on."""
+    tokens, half_life = [64, 64, 160, 384, 384], 300
+    weights = torch.randn(len(tokens), 7, generator=torch.Generator().manual_seed(0))
+    made = OverHalfLife(AverageConfig(half_life=half_life), [torch.zeros(7)])
+    for step, (number, weight) in enumerate(zip(tokens, weights, strict=True)):
+        made.take(step + 1, number, [weight])
+    ages = [sum(tokens[step + 1 :]) for step in range(len(tokens))]  # a step counts for the tokens it was made on
+    shares = [2 ** (-age / half_life) * (1 - 2 ** (-one / half_life)) for age, one in zip(ages, tokens, strict=True)]
+    wanted = sum(share * weight.double() for share, weight in zip(shares, weights, strict=True)) / sum(shares)
+    assert (made.values()[0].double() - wanted).abs().max() <= 1e-6
 
 
 def test_they_are_evaluated_beside_a_run_that_does_not_notice(

@@ -19,6 +19,7 @@ from tests.trainer.training.optimizers.test_layouts import (
     trained,
 )
 from trainer.trackers import read_events, read_metrics
+from trainer.training.checkpoint import open_checkpoint
 
 # Of 32 tokens a sample: two steps of 2 samples, three of 5 (the checkpoint of step 4 lies among them), then 12.
 GROWING = [
@@ -74,7 +75,8 @@ def _records_count_what_is_read(run: Path) -> None:
 @pytest.mark.slow
 def test_records_leave_out_a_batch_that_is_skipped(words: list[str], tmp_path: Path) -> None:
     """Batch 3, of 5 samples, is not trained on: the step after the third one takes batch 4."""
-    done = start(words, tmp_path, [NAN | {"step": 3}], "anomalies.nonfinite=skip", "evaluation.every_steps=8")
+    averaged = ["anomalies.nonfinite=skip", "evaluation.every_steps=8", "optim.averages.ema.half_life=1k"]
+    done = start(words, tmp_path, [NAN | {"step": 3}], *averaged)
     assert done.returncode == 0, done.stdout + done.stderr
     run, trained_on = tmp_path / "runs" / "faults" / "run", [2, 2, 5, 5, 12, 12, 12, 12]
     assert (
@@ -84,6 +86,8 @@ def test_records_leave_out_a_batch_that_is_skipped(words: list[str], tmp_path: P
     assert [record["scheduled"]["batch_size"] for record in records] == trained_on
     assert [record["samples"] for record in records] == [sum(trained_on[: n + 1]) for n in range(STEPS)]
     assert [r["tokens"] for r in read_metrics(run) if r["kind"] == "evaluation"] == [32 * sum(trained_on)]
+    manifest = open_checkpoint(run / "checkpoints" / f"step-{STEPS:08d}").manifest
+    assert manifest["averages"]["ema"]["tokens"] == 32 * sum(trained_on)
 
 
 @pytest.mark.slow

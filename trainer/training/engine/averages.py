@@ -18,7 +18,6 @@ from torch import Tensor
 
 from trainer.config import Config
 from trainer.config.averages import AverageConfig
-from trainer.config.curriculum import Curriculum
 from trainer.training.engine.layouts import Fragment, Layout, Read
 
 
@@ -45,8 +44,8 @@ class Average(ABC):
         """Forget what was averaged: all begins with the weights after `step` updates."""
 
     @abstractmethod
-    def take(self, step: int, weights: Sequence[Tensor]) -> None:
-        """The weights after update number `step`."""
+    def take(self, step: int, tokens: int, weights: Sequence[Tensor]) -> None:
+        """The weights after update number `step`, which was made on so many tokens."""
 
     @abstractmethod
     def values(self) -> list[Tensor] | None:
@@ -66,18 +65,17 @@ class Average(ABC):
 
 
 class OverHalfLife(Average):
-    def __init__(self, config: AverageConfig, weights: Sequence[Tensor], curriculum: Curriculum) -> None:
-        self.curriculum = curriculum
+    def __init__(self, config: AverageConfig, weights: Sequence[Tensor]) -> None:
         self.average = [weight.clone() for weight in weights]
         super().__init__(config, weights)
 
     def begin(self, step: int, weights: Sequence[Tensor]) -> None:
-        self.since = step
+        self.tokens = 0  # that were trained on since
         torch._foreach_copy_(self.average, list(weights))
 
-    def take(self, step: int, weights: Sequence[Tensor]) -> None:
-        begun, before, now = (self.curriculum.tokens(one) for one in (self.since, step - 1, step))
-        torch._foreach_lerp_(self.average, list(weights), self.config.step_share(now - before, now - begun))
+    def take(self, step: int, tokens: int, weights: Sequence[Tensor]) -> None:
+        self.tokens += tokens
+        torch._foreach_lerp_(self.average, list(weights), self.config.step_share(tokens, self.tokens))
 
     def values(self) -> list[Tensor] | None:
         return self.average
@@ -86,10 +84,10 @@ class OverHalfLife(Average):
         return {"": self.average}
 
     def facts(self) -> dict[str, Any]:
-        return self.config.stated | {"since": self.since}
+        return self.config.stated | {"tokens": self.tokens}
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        self.since = int(facts["since"])
+        self.tokens = int(facts["tokens"])
 
 
 class OfTheLatest(Average):
@@ -102,7 +100,7 @@ class OfTheLatest(Average):
     def begin(self, step: int, weights: Sequence[Tensor]) -> None:
         self.steps: list[int | None] = [None] * len(self.slots)  # of each slot: after which its weights were taken
 
-    def take(self, step: int, weights: Sequence[Tensor]) -> None:
+    def take(self, step: int, tokens: int, weights: Sequence[Tensor]) -> None:
         if step % self.every == 0:
             slot = step // self.every % len(self.slots)
             torch._foreach_copy_(self.slots[slot], list(weights))
@@ -132,8 +130,7 @@ class Averages:
             return
         weights = self._weights()
         for name, one in config.optim.averages.items():
-            made = OverHalfLife(one, weights, config.curriculum) if one.latest is None else OfTheLatest(one, weights)
-            self._all[name] = made
+            self._all[name] = OverHalfLife(one, weights) if one.latest is None else OfTheLatest(one, weights)
 
     @property
     def names(self) -> list[str]:
@@ -143,12 +140,12 @@ class Averages:
         return [weight for _, weight in self._layout.share()]
 
     @torch.no_grad()
-    def take(self, step: int) -> None:
-        """The weights after update number `step`."""
+    def take(self, step: int, tokens: int) -> None:
+        """The weights after update number `step`, which was made on so many tokens."""
         if self._all:
             weights = self._weights()
             for average in self._all.values():
-                average.take(step, weights)
+                average.take(step, tokens, weights)
 
     def values(self, name: str) -> list[Tensor] | None:
         """Of this rank's share of the weights; None where it is the weights."""

@@ -66,7 +66,7 @@ def main() -> None:
         for step in steps:
             gradients(step)
             engine.update(1e-2)
-            engine.averages.take(step + 1)
+            engine.averages.take(step + 1, 32)
 
     found = {}
     start = digest(engine)
