@@ -24,7 +24,9 @@ from trainer.training.distributed import join
 world = join("cpu", 60, 60)
 apart = world.apart()
 mine = json.load(sys.stdin)[world.rank]
-print(json.dumps([[one.gather(mine), one.broadcast(mine)] for one in (world, apart)]))
+print(json.dumps([[one.gather(mine), one.broadcast(mine)] for one in (world, apart)]), flush=True)
+world.barrier()  # a group that is left while another rank still talks to it may abort that rank's process
+distributed_c10d.destroy_process_group()
 """
 VALUES = [
     ["short", None],
