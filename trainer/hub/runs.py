@@ -13,9 +13,11 @@ from trainer.config import Config, TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.config.science import SpecialIdsConfig
 from trainer.data import Tokenizer
+from trainer.hub.bert import PLACES_BEHIND_PAD
 from trainer.hub.card import Exported, model_card
 from trainer.hub.check import ALLOWED, compare
 from trainer.hub.exchange import AsItCame, type_of, write_checkpoint
+from trainer.hub.family import Family
 from trainer.hub.files import copy_beside, new_folder, read_json
 from trainer.hub.heads import is_of_pretraining, new_head, plain_names
 from trainer.hub.reading import SEED, Imported, read_checkpoint
@@ -138,10 +140,11 @@ def _objective_of(model: ModelConfig) -> dict[str, Any]:
 
 
 def _beside_the_pad(
-    model: ModelConfig, weights: dict[str, Tensor], kind: str, pad: int | None
+    model: ModelConfig, weights: dict[str, Tensor], family: Family, pad: int | None
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """RoBERTa's position 0 stands in the row behind the pad token's id: move the table to where transformers looks."""
-    if kind not in ("roberta", "xlm-roberta", "xlm-roberta-xl") or pad is None or model.position_offset == pad + 1:
+    """Position 0 of RoBERTa and its kind stands in the row behind the pad token's id: move the table to where
+    transformers looks."""
+    if PLACES_BEHIND_PAD not in family.table or pad is None or model.position_offset == pad + 1:
         return model, weights
     table = weights["positions.weight"][model.position_offset :]
     moved = torch.cat((table.new_zeros(pad + 1, table.shape[1]), table))
@@ -203,7 +206,7 @@ def export_run(
     )
     special = _special_keys(config, opened)
     head, weights = new_head(config, family.type), plain_names(chosen.weights())
-    model, weights = _beside_the_pad(model, weights, family.type, special.get("pad_token_id"))
+    model, weights = _beside_the_pad(model, weights, family, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
     # What the encoder of an encoder-decoder reads has no separator, and no turns.
     chat = CHAT_TEMPLATE if converses and "<sep>" in pieces and config.model.family == "decoder" else None

@@ -27,6 +27,13 @@ BERT |= {"gated": False, "activation": "gelu", "bias": True, "embedding_norm": T
 BERT |= {"head_bias": True, "init_residual": False}
 MODELS = {
     "llama": {},
+    "mistral": {"window": 3, "kv_heads": 2},
+    "olmo": {"norm": "bare_layernorm"},
+    "qwen2": {"qkv_bias": True, "kv_heads": 2},
+    "qwen3": {"qk_norm": "head", "head_size": 16},
+    "smollm3": {"nope_every": 2, "kv_heads": 2},
+    "distilbert": BERT | {"norm_epsilon": 1e-12},
+    "camembert": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},
     "roberta": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},
     "bert": BERT | {"token_types": 2, "pooler": "pretraining", "sentence_head": True},
 }
@@ -68,10 +75,10 @@ def run_of(folder, tokenizer, fields, **groups):
 @torch.no_grad()
 def test_text_in_logits_out(name, tokenizer, tmp_path):
     """From text through the exported tokenizer, padded, to the logits of the exported model."""
-    net = run_of(tmp_path / "run", tokenizer, MODELS[name])
+    net = run_of(tmp_path / "run", tokenizer, {"name": name, **MODELS[name]})
     facts = export_run(tmp_path / "run", tmp_path / "hub")
     assert facts["type"] == name and facts["tokenizer"]
-    loader = transformers.AutoModelForCausalLM if name == "llama" else transformers.AutoModelForMaskedLM
+    loader = transformers.AutoModelForMaskedLM if "family" in MODELS[name] else transformers.AutoModelForCausalLM
     theirs = loader.from_pretrained(tmp_path / "hub").eval()
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "hub")
     batch = words(["def f(x):", "import os, sys, re"], padding=True, return_tensors="pt")
