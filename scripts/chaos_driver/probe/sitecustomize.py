@@ -49,12 +49,12 @@ def observe(engine: Any) -> None:
         ]
         return forward_backward(self, micro_batches, targets)
 
-    def updating(self: Any, lr: float) -> None:
+    def updating(self: Any, *settings: Any) -> None:
         done = getattr(self, "chaos_updates", 0)
         name = f"{os.environ['ISOFLOP_CHAOS_ATTEMPT']}-{self.world.rank}.jsonl"
         with open(Path(os.environ["ISOFLOP_CHAOS_READS"]) / name, "a") as file:
             file.write(json.dumps({"step": done, "rows": self.chaos_rows}) + "\n")
-        update(self, lr)
+        update(self, *settings)
         self.chaos_updates = done + 1
 
     engine.load, engine.update, engine.forward_backward = loading, updating, passing

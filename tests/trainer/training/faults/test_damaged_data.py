@@ -42,15 +42,15 @@ RANK = "worker.leave(worker.work(Path(sys.argv[1])))\n"
 FLIP_AT_STEP_6 = """
 verification.SCAN_SECONDS = 0.01
 update, updates = loop.Engine.update, []
-def flip_then(self, lr):
-    updates.append(lr)
+def flip_then(self, *settings):
+    updates.append(settings)
     if len(updates) == 6 and self.world.is_first:
         file = Path(os.environ["VICTIM"])
         with open(file, "r+b") as opened:
             content = bytes(byte ^ 1 for byte in opened.read())
             opened.seek(0)
             opened.write(content)
-    update(self, lr)
+    update(self, *settings)
 loop.Engine.update = flip_then
 """
 GATED = """
