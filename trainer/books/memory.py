@@ -75,24 +75,14 @@ def memory(config: Config) -> MemoryAccount:
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
+    flat = 0 if stage else whole  # stage 0 flattens its gradients
     always = FP32 * bucket if stage == 3 else 0
+    in_backward = activations + recomputing + kept.head_gradients
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
-        "the first gradients": (
-            max(earlier, table),
-            FP32 * bucket,
-            copies,
-            activations + recomputing + kept.head_gradients,
-            0,
-        ),
-        "the optimizer step": (
-            whole,
-            always + (whole if not stage else 0),
-            before,
-            0,
-            0,
-        ),  # stage 0 flattens its gradients
+        "the first gradients": (max(earlier, table), FP32 * bucket, copies, in_backward, 0),
+        "the optimizer step": (whole, always + flat, before, 0, 0),
     }
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]

@@ -53,8 +53,8 @@ def of_sums(sums: LossSums, z_loss: float) -> tuple[Tensor, Tensor, dict[str, Te
     return sums.total, sums.targets, {Z_TERM: sums.z} if z_loss else {}
 
 
-def told(loss: Tensor, sums: Mapping[str, Tensor]) -> Tensor:
-    """The loss that is told: of what is minimised all but the z term, so that curves compare."""
+def without_z_loss(loss: Tensor, sums: Mapping[str, Tensor]) -> Tensor:
+    """The loss of records: of what is minimised all but the z term, so that curves compare."""
     return loss.detach() - sums[Z_TERM] if Z_TERM in sums else loss.detach()
 
 

@@ -31,7 +31,7 @@ def picture(config: Config, rows: Sequence[PieceRow], steps: int, axis: Axis, ki
 def _draw(panel: Any, config: Config, rows: Sequence[PieceRow], steps: int, axis: Axis) -> None:
     name, curriculum = rows[0].of, config.curriculum
     stairs = name in ("batch_size", "sequence_length")
-    at = _steps_drawn(rows, config, steps)
+    at = _sampled_steps(rows, config, steps)
     values = [value_at(config, name, step, steps) for step in at]
     # A size holds from the first token of its steps on; the others are there with the last token of a step.
     made = at if stairs else [step + 1 for step in at]
@@ -65,7 +65,7 @@ def _draw(panel: Any, config: Config, rows: Sequence[PieceRow], steps: int, axis
             )
 
 
-def _steps_drawn(rows: Sequence[PieceRow], config: Config, steps: int) -> list[int]:
+def _sampled_steps(rows: Sequence[PieceRow], config: Config, steps: int) -> list[int]:
     """Steps, evenly spaced, with the first and the last of every piece and of every shape."""
     stride = max(1, steps // POINTS)
     ends = {step for row in rows for step in (row.first_step, row.last_step - 1)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from tests.trainer.training.half_way import half_way, trained
 from trainer.trackers import read_metrics
 
 STEPS = 6
@@ -55,22 +54,6 @@ def weights(run: Path) -> dict[str, Any]:
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
-def trained(isoflop: Any, *words: str) -> Path:
-    done = isoflop("train", *words)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[0])
-
-
-def half_way(run: Path, name: str) -> Path:
-    """A copy of the run that has still to go on from its checkpoint of step 3."""
-    half = run.with_name(name)
-    shutil.copytree(run, half)
-    shutil.rmtree(half / "checkpoints" / f"step-{STEPS:08d}")
-    kept = [line for line in (half / "metrics.jsonl").read_text().splitlines() if json.loads(line)["step"] <= 3]
-    (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    return half
-
-
 def assert_same_curve(ours: Path, theirs: Path) -> None:
     for kind in ("step", "evaluation"):
         assert curve(ours, kind).keys() == curve(theirs, kind).keys()
@@ -80,7 +63,7 @@ def assert_same_curve(ours: Path, theirs: Path) -> None:
 def test_elsewhere_and_resumed(isoflop: Any, words: list[str]) -> None:
     run = trained(isoflop, *words, *FAMILIES["bert"], "run.id=whole")
     assert set(curve(run)) == set(range(1, STEPS + 1))
-    again = half_way(run, "again")
+    again = half_way(run, "again", steps=STEPS)
     elsewhere = trained(isoflop, *words, *FAMILIES["bert"], *LAYOUTS[9], "run.id=elsewhere")
     assert_same_curve(elsewhere, run)
     trained(isoflop, f"resume={again}")
@@ -98,6 +81,6 @@ def test_one_curve(isoflop: Any, words: list[str], family: str) -> None:
     for number, layout in enumerate([*LAYOUTS, *BACKENDS]):
         other = trained(isoflop, *words, *FAMILIES[family], *layout, f"run.id=layout-{number}")
         assert_same_curve(other, run)
-    back = half_way(run, "back")
+    back = half_way(run, "back", steps=STEPS)
     trained(isoflop, f"resume={back}", "engine.zero_stage=2", "launch.processes=2")
     assert_same_curve(back, run)

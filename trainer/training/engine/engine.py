@@ -22,7 +22,7 @@ from trainer.config.host import precision
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PreferenceModel, build, initialize
-from trainer.models.losses import told
+from trainer.models.losses import without_z_loss
 from trainer.models.roles import roles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
@@ -124,7 +124,7 @@ class Engine:
             self.passes += 1
             for observe in self.observers:
                 observe(batch)
-            total += told(loss, side)
+            total += without_z_loss(loss, side)
             for name, value in side.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             if index + 1 < len(micro_batches):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.trainer.training.half_way import half_way, trained
 from trainer.trackers import read_metrics
 
 NAMES = ["adafactor", "lamb", "lion", "muon", "schedule_free", "sgd"]
@@ -64,22 +63,6 @@ def tensors(run: Path, kind: str) -> dict[str, torch.Tensor]:
     return {name: tensor for file in folder.glob(f"{kind}*") for name, tensor in load_file(file).items()}
 
 
-def trained(isoflop: Any, *words: str) -> Path:
-    done = isoflop("train", *words)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[0])
-
-
-def half_way(run: Path, name: str) -> Path:
-    """A copy of the run that has still to go on from its checkpoint of step 4."""
-    half = run.with_name(name)
-    shutil.copytree(run, half)
-    shutil.rmtree(half / "checkpoints" / f"step-{STEPS:08d}")
-    kept = [line for line in (half / "metrics.jsonl").read_text().splitlines() if json.loads(line)["step"] <= 4]
-    (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    return half
-
-
 def assert_same_curve(ours: Path, theirs: Path) -> None:
     assert losses(ours).keys() == losses(theirs).keys() == set(range(1, STEPS + 1))
     assert losses(ours) == pytest.approx(losses(theirs), rel=1e-5)
@@ -88,7 +71,7 @@ def assert_same_curve(ours: Path, theirs: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str], name: str) -> None:
     run = trained(isoflop, *words, f"optim.name={name}", *OWN.get(name, []))
-    again, elsewhere = half_way(run, "again"), half_way(run, "elsewhere")
+    again, elsewhere = half_way(run, "again", steps=STEPS), half_way(run, "elsewhere", steps=STEPS)
     trained(isoflop, f"resume={elsewhere}", "engine.zero_stage=3", "launch.processes=2")
     assert_same_curve(elsewhere, run)
     trained(isoflop, f"resume={again}")

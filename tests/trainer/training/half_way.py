@@ -1,0 +1,25 @@
+"""Runs that tests train by the command, and what is left of one that ended half way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def trained(isoflop: Any, *words: str) -> Path:
+    done = isoflop("train", *words)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[0])
+
+
+def half_way(run: Path, name: str, *, steps: int) -> Path:
+    """A copy of a run of `steps` steps that has still to go on from its checkpoint of half of them."""
+    half = run.with_name(name)
+    shutil.copytree(run, half)
+    shutil.rmtree(half / "checkpoints" / f"step-{steps:08d}")
+    lines = (half / "metrics.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["step"] <= steps // 2]
+    (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    return half
