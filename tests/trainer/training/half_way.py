@@ -14,12 +14,14 @@ def trained(isoflop: Any, *words: str) -> Path:
     return Path(done.stdout.splitlines()[0])
 
 
-def half_way(run: Path, name: str, *, steps: int) -> Path:
-    """A copy of a run of `steps` steps that has still to go on from its checkpoint of half of them."""
+def half_way(run: Path, name: str, *, after: int) -> Path:
+    """A copy of a run as it was after step `after`, at which it wrote a checkpoint."""
     half = run.with_name(name)
     shutil.copytree(run, half)
-    shutil.rmtree(half / "checkpoints" / f"step-{steps:08d}")
+    for folder in (half / "checkpoints").glob("step-*"):
+        if int(folder.name.removeprefix("step-")) > after:
+            shutil.rmtree(folder)
     lines = (half / "metrics.jsonl").read_text().splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= steps // 2]
+    kept = [line for line in lines if json.loads(line)["step"] <= after]
     (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
     return half

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.trainer.training.half_way import half_way
 from trainer.books import memory
 from trainer.books.layout import checkpoint_bytes
 from trainer.cli.main import main
@@ -142,21 +142,10 @@ def test_they_are_evaluated_beside_a_run_that_does_not_notice(
     assert result["loss"] != pytest.approx(evaluations(run)[STEPS]["loss"], rel=1e-3)
 
 
-def half_way(run: Path, name: str) -> Path:
-    """A copy of the run as it was after step 3, killed in step 4."""
-    half = run.with_name(name)
-    shutil.copytree(run, half)
-    for step in range(4, STEPS + 1):
-        shutil.rmtree(half / "checkpoints" / f"step-{step:08d}")
-    kept = [line for line in (half / "metrics.jsonl").read_text().splitlines() if json.loads(line)["step"] <= 3]
-    (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    return half
-
-
 @pytest.mark.parametrize("layout", [pytest.param("shared", marks=pytest.mark.slow), "parameters"])
 def test_a_resume_goes_on_with_them(runs: Runs, layout: str) -> None:
     run = runs[layout]
-    again, elsewhere = half_way(run, f"{layout}-again"), half_way(run, f"{layout}-elsewhere")
+    again, elsewhere = half_way(run, f"{layout}-again", after=3), half_way(run, f"{layout}-elsewhere", after=3)
     runs.train(f"resume={again}")
     runs.train(f"resume={elsewhere}", "launch.processes=1", "engine.zero_stage=2")
     assert evaluations(again)[STEPS]["averages"] == evaluations(run)[STEPS]["averages"]
@@ -176,7 +165,7 @@ def test_they_are_the_same_to_the_bit_after_kill_9(runs: Runs) -> None:
 
 
 def test_where_a_checkpoint_has_none_they_begin_with_its_weights(runs: Runs) -> None:
-    run = half_way(runs["plain"], "later")
+    run = half_way(runs["plain"], "later", after=3)
     runs.train(f"resume={run}", "new_science=true", AVERAGES)
     said = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert [one["data"]["begun"] for one in said if one["name"] == "averages"] == [["ema", "slow", "last"]]

@@ -63,7 +63,7 @@ def assert_same_curve(ours: Path, theirs: Path) -> None:
 def test_elsewhere_and_resumed(isoflop: Any, words: list[str]) -> None:
     run = trained(isoflop, *words, *FAMILIES["bert"], "run.id=whole")
     assert set(curve(run)) == set(range(1, STEPS + 1))
-    again = half_way(run, "again", steps=STEPS)
+    again = half_way(run, "again", after=STEPS // 2)
     elsewhere = trained(isoflop, *words, *FAMILIES["bert"], *LAYOUTS[9], "run.id=elsewhere")
     assert_same_curve(elsewhere, run)
     trained(isoflop, f"resume={again}")
@@ -81,6 +81,6 @@ def test_one_curve(isoflop: Any, words: list[str], family: str) -> None:
     for number, layout in enumerate([*LAYOUTS, *BACKENDS]):
         other = trained(isoflop, *words, *FAMILIES[family], *layout, f"run.id=layout-{number}")
         assert_same_curve(other, run)
-    back = half_way(run, "back", steps=STEPS)
+    back = half_way(run, "back", after=STEPS // 2)
     trained(isoflop, f"resume={back}", "engine.zero_stage=2", "launch.processes=2")
     assert_same_curve(back, run)

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from tests.trainer.training.faults.test_runs import NAN, events, start
+from tests.trainer.training.half_way import half_way, trained
 from tests.trainer.training.optimizers.test_layouts import (
     LAYOUTS,
     STEPS,
     assert_same_curve,
-    half_way,
     losses,
     tensors,
-    trained,
 )
 from trainer.trackers import read_events, read_metrics
 from trainer.training.checkpoint import open_checkpoint
@@ -40,7 +39,7 @@ def words(tiny: list[str]) -> list[str]:
 def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str]) -> None:
     """From step 4 on, in the middle of the steps of five samples, of which three ranks have two, two and one."""
     run = trained(isoflop, *words, "engine.dry_run=true")
-    again, elsewhere = half_way(run, "again"), half_way(run, "elsewhere")
+    again, elsewhere = half_way(run, "again", after=4), half_way(run, "elsewhere", after=4)
     trained(isoflop, f"resume={elsewhere}", "engine.zero_stage=3", "launch.processes=3", "engine.micro_batch=2")
     assert_same_curve(elsewhere, run)
     trained(isoflop, f"resume={again}")
@@ -99,7 +98,7 @@ def test_one_curve(isoflop: Any, words: list[str]) -> None:
             whole[clip] = trained(isoflop, *words, clip, f"run.id=whole-{len(whole)}")
         run = trained(isoflop, *words, *layout, f"run.id=layout-{number}")
         assert_same_curve(run, whole[clip])
-        back = half_way(run, f"back-{number}")
+        back = half_way(run, f"back-{number}", after=4)
         trained(
             isoflop, f"resume={back}", "engine.zero_stage=2", "launch.processes=2", "engine.offload_optimizer=false"
         )

@@ -71,7 +71,7 @@ def assert_same_curve(ours: Path, theirs: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str], name: str) -> None:
     run = trained(isoflop, *words, f"optim.name={name}", *OWN.get(name, []))
-    again, elsewhere = half_way(run, "again", steps=STEPS), half_way(run, "elsewhere", steps=STEPS)
+    again, elsewhere = half_way(run, "again", after=STEPS // 2), half_way(run, "elsewhere", after=STEPS // 2)
     trained(isoflop, f"resume={elsewhere}", "engine.zero_stage=3", "launch.processes=2")
     assert_same_curve(elsewhere, run)
     trained(isoflop, f"resume={again}")
@@ -91,7 +91,7 @@ def test_one_curve(isoflop: Any, words: list[str], name: str) -> None:
             whole[clip] = trained(isoflop, *words, f"optim.name={name}", clip, f"run.id=whole-{len(whole)}")
         run = trained(isoflop, *words, f"optim.name={name}", *layout, f"run.id=layout-{number}")
         assert_same_curve(run, whole[clip])
-        back = half_way(run, f"back-{number}")
+        back = half_way(run, f"back-{number}", after=STEPS // 2)
         trained(
             isoflop, f"resume={back}", "engine.zero_stage=2", "launch.processes=2", "engine.offload_optimizer=false"
         )
