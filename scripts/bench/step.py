@@ -59,7 +59,7 @@ def configuration(stage: int, processes: int, optim: str = "adamw", rates: tuple
     plain["model"] |= {"name": "llama-10m", "depth": 6, "width": 320, "heads": 5, "kv_heads": 5}
     plain["model"] |= dict(zip(("dropout", "attention_dropout"), rates, strict=True))
     plain["tokenizer"]["vocabulary"] = 4096
-    plain["optim"] |= {"name": optim, "batch_size": 8}
+    plain["optim"] |= {"name": optim, "batch_size": 8, "schedule": "constant"}
     plain["engine"] |= {"zero_stage": stage}
     plain["launch"]["processes"] = processes
     plain["tracker"]["console"] = "none"
