@@ -80,10 +80,9 @@ def _spent(trunk: Path, config: Config, step: int, before: Mapping[str, Any] | N
     seconds = [sum((one.get("seconds") or {}).values()) for one in steps]
     devices = [ranks.get(one.get("attempt", 0), config.launch.ranks) for one in steps]
     device_hours = sum(time * number for time, number in zip(seconds, devices, strict=True)) / 3600
-    done = config.curriculum.steps_by_shape(0, step)
     shares: dict[str, Any] = {
         "tokens": config.curriculum.tokens(step),
-        "flop": sum(number * flops(config.at_shape(shape)).per_step for shape, number in done.items()),
+        "flop": _flop(config, step),
         "seconds": sum(seconds) if steps else None,
         "device_hours": device_hours if steps else None,
         "kwh": _kwh(trunk, _joules(steps[-1]) if steps else None).to_json(),
@@ -94,6 +93,12 @@ def _spent(trunk: Path, config: Config, step: int, before: Mapping[str, Any] | N
             shares[name] = shares[name] + before[name] if known else None
         shares["kwh"] = (Quantity(**shares["kwh"]) + Quantity(**before["kwh"])).to_json()
     return shares
+
+
+def _flop(config: Config, step: int) -> float:
+    """Model FLOPs of a run's first `step` steps."""
+    done = config.curriculum.steps_by_shape(0, step)
+    return sum(number * flops(config.at_shape(shape)).per_step for shape, number in done.items())
 
 
 def _kwh(trunk: Path, joules: float | None) -> Quantity:
@@ -154,6 +159,18 @@ def trunks_work(said: Mapping[str, Any]) -> dict[str, Quantity]:
         "time.wall": measured_quantity(said["seconds"], source),
         "machine.device_hours": measured_quantity(said["device_hours"], source),
         "energy.device_kwh": Quantity(**said["kwh"]),
+    }
+
+
+def counted_of_trunk(config: Config) -> dict[str, Quantity]:
+    """What a branch's own configuration says that its trunk did, where branch.json does not: by the keys of rows."""
+    step = config.branch.step
+    if step is None:
+        return {}
+    source = f"counted to step {step}"
+    return {
+        "data.tokens": exact(config.curriculum.tokens(step), source),
+        "flop.total": exact(_flop(config, step), source),
     }
 
 

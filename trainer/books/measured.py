@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from trainer.books.branch import FILE as BRANCH
-from trainer.books.branch import read_branch, trunk_note, trunks_work, with_trunk
+from trainer.books.branch import counted_of_trunk, read_branch, trunk_note, trunks_work, with_trunk
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.flops import flops
@@ -76,6 +76,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         rows = list(with_trunk(rows, trunk | trunks_costs(config, trunk, "measured"), "measured"))
         notes = (trunk_note(said), *notes)
     elif config.branch.given and steps.kept:
+        rows = list(with_trunk(rows, counted_of_trunk(config), "measured"))
         notes = (f"{BRANCH} is missing or damaged: tokens and FLOPs are the whole run's, all else its own", *notes)
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), notes)
 

@@ -91,17 +91,17 @@ def _put_back(data: dict[str, Any], loc: tuple[Any, ...], seen: set[str]) -> boo
 def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
     """A pydantic error as lines for a person."""
     loc = [str(part) for part in error["loc"] if not isinstance(part, int) and part != "[key]"]
+    name = _dotted(error["loc"])
     kind, context, given = error["type"], error.get("ctx", {}), error["input"]
     if kind == "value_error":
         text = str(context["error"])
         if loc in ([], ["budget"]):
             return text.splitlines()
         section = section_of(loc, schema)
-        prefix = f"{'.'.join(loc)}." if section else f"{'.'.join(loc)}: "
+        prefix = f"{name}." if section else f"{name}: "
         return [prefix + line for line in text.splitlines()]
-    name = ".".join(loc)
     if kind == "extra_forbidden":
-        parent = ".".join(loc[:-1])
+        parent = name.rpartition(".")[0]
         known, section = keys(schema), section_of(loc[:-1], schema)
         beside = [f"{parent}.{key}" for key in section.model_fields] if section else []
         allowed = beside if parent else [*schema.model_fields, *known]
@@ -114,6 +114,17 @@ def _explain(error: Mapping[str, Any], schema: type[BaseModel]) -> list[str]:
         choices = [part.strip(" '") for part in context["expected"].replace(" or ", ",").split(",")]
         near = nearest(str(given), choices)
     return [f"{name}: {given!r} given, {want}{units} wanted{near}"]
+
+
+def _dotted(loc: Iterable[str | int]) -> str:
+    """The name of a place in a configuration; an entry of a list by its number from 0 on, as Hydra has it."""
+    name = ""
+    for part in loc:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif part != "[key]":
+            name += f".{part}" if name else part
+    return name
 
 
 def section_of(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | None:

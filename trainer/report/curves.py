@@ -56,7 +56,10 @@ def _scheduled(steps: list[dict[str, Any]]) -> list[Plot]:
     flat = [record | (record.get("scheduled") or {}) for record in steps]
     titles = {name: title for name, title in SCHEDULED.items() if any(name in record for record in flat)}
     titles = {"lr": "Learning rate", **titles} if titles else {}
-    return [Plot(title, "tokens", "", [Curve("", *pairs(flat, "tokens", name))]) for name, title in titles.items()]
+    return [
+        Plot(title, "tokens", "", [Curve("", *pairs(flat, "tokens", name), stairs=name == "batch_size")])
+        for name, title in titles.items()
+    ]
 
 
 _COST_AXES = (("flop", "model FLOPs"), ("wh", "Wh of the devices"), ("gco2e", "g CO2e"))

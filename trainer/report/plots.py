@@ -22,6 +22,7 @@ class Curve:
     colour: str = BLUE
     style: str = "-"
     marker: str = ""
+    stairs: bool = False  # a value holds from the point before on
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def svg(plot: Plot) -> str:
             _draw_bars(axes, plot.bars)
         for curve in plot.curves:
             style: Any = {"color": curve.colour, "marker": curve.marker, "markersize": 3, "label": curve.label}
-            axes.plot(curve.x, curve.y, curve.style, **style)
+            axes.plot(curve.x, curve.y, curve.style, drawstyle="steps-pre" if curve.stairs else "default", **style)
         label_axes(axes, plot.title, plot.x_label, plot.y_label)
         if plot.bars:
             axes.grid(False, axis="y")

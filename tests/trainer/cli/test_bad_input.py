@@ -28,6 +28,7 @@ WRONG: list[tuple[str, str]] = [
     ("tokenizer=wordpiece", "tokenizer=wordpiece: no such option"),
     ("engine.zero_stag=1", "did you mean 'engine.zero_stage'?"),
     ("seeds=3", "seeds: no such key (did you mean 'seed'?)"),
+    ("optim.schedule=[{shape:warmup},{shape:linaer}]", "optim.pieces[1].shape: 'linaer' given"),
     ("optim.averages.ema.halflife=1m", "halflife: no such key (did you mean 'optim.averages.ema.half_life'?)"),
     ("optim.lr_by_role.embed=1", "optim.lr_by_role.embed: 'embed' given, 'embedding', 'head'"),
     ("optim.schedule=cosin", "(did you mean 'cosine'?)"),

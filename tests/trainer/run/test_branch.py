@@ -294,6 +294,17 @@ def test_a_fit_reads_branches_as_runs_of_their_own(runs):
     assert [why for _, why in table.left_out] == ["the trunk of branches, whose rate was not annealed"]
 
 
+def test_without_its_branch_file_it_counts_the_trunk_from_its_configuration(runs, tmp_path):
+    whole, cut = read_run(named(runs, f"h{STEPS}")), tmp_path / "cut"
+    shutil.copytree(whole.run, cut)
+    (cut / "branch.json").write_text('{"run": "cpu/tr')
+    tag = read_run(cut).tag
+    for key in ("flop.trunk_total", "data.trunk_tokens"):
+        assert tag[key].measured.value == whole.tag[key].measured.value > 0
+    assert any("branch.json is missing or damaged" in note for note in tag.notes)
+    assert any(note.startswith("price: branch.json of cut is missing or damaged") for note in read_runs(tmp_path).notes)
+
+
 def test_it_stands_on_its_own_once_it_has_a_checkpoint_and_not_before(runs, isoflop, tmp_path):
     trunk, done = tmp_path / "copied" / "trunk", tmp_path / "copied" / "done"
     shutil.copytree(named(runs, "trunk"), trunk)

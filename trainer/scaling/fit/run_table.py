@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.books import parameters
-from trainer.books.branch import read_branch
+from trainer.books.branch import FILE, read_branch
 from trainer.books.records import PADDING_IS_MUCH
 from trainer.config import Config
 from trainer.report import RunData, read_run
@@ -38,7 +38,7 @@ def read_runs(root: Path, count: str = "total") -> Table:
     found: list[tuple[Run, Config]] = []
     left_out: list[tuple[str, str]] = []
     trunks = {said["path"] for folder in folders if (said := read_branch(folder)) is not None}
-    currencies, padded = set(), dict[str, float]()
+    currencies, padded, unpaid = set(), dict[str, float](), list[str]()
     for folder in folders:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
@@ -51,6 +51,8 @@ def read_runs(root: Path, count: str = "total") -> Table:
                 continue
             if run_data.steps.padding > PADDING_IS_MUCH:
                 padded[name] = run_data.steps.padding
+            if run_data.config.branch.given and read_branch(folder) is None:
+                unpaid.append(name)
             found.append((_run(name, run_data, count, loss), run_data.config))
         except Exception as error:  # files may hold anything
             left_out.append((name, f"cannot be read: {cut(' '.join(str(error).split()), 200)}"))
@@ -63,6 +65,10 @@ def read_runs(root: Path, count: str = "total") -> Table:
     if len(arithmetic) > 1:
         notes.append(
             f"numerics: runs of {' and of '.join(arithmetic)} are fitted together; they are not pooled as seeds"
+        )
+    if told := [name for name in unpaid if any(run.name == name for run in kept)]:
+        notes.append(
+            f"price: {FILE} of {named(told)} is missing or damaged; time, energy and money are without the trunk's part"
         )
     if told := [name for name in padded if any(run.name == name for run in kept)]:
         shares = [padded[name] for name in told]
