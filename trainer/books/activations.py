@@ -97,7 +97,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     streams = 2 if config.two_streams else 1
     stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
     if target:
-        stacks.append((_Pass(config, model, rows, target, source), model.depth))
+        stacks.append((_Pass(config, model, rows, target, source), model.decoder_side.depth))
     kept_whole = 0
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
@@ -114,7 +114,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     return Saved(
         block=max(each),
         blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)),
-        carried=rows * (source * streams + target) * FP32 * model.width * model.depth,
+        carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
         weight_copies=_weight_copies(config) if low == 2 else 0,
         head_copy=2 * config.vocabulary * columns if low == 2 else 0,
         around=around,

@@ -24,9 +24,9 @@ def sized(config: Config) -> Config:
 def turned(model: ModelConfig, vocabulary: int, max_length: int) -> ModelConfig:
     """`model` with depth, width, heads and feed-forward such that it has about `model.size` parameters in total.
 
-    Width over depth, feed-forward over width, heads over key heads and the generator's share stay the preset's; heads
-    get 32, 64 or 128 channels, wider models wider ones, unless the preset states their size. Exact for the counts of
-    `trainer.books`. The result states its shape alone: its `size` is None.
+    Width over depth, the decoder's depth over the encoder's, feed-forward over width, heads over key heads and the
+    generator's share stay the preset's; heads get 32, 64 or 128 channels, wider models wider ones, unless the preset
+    states their size. Exact for the counts of `trainer.books`. The result states its shape alone: its `size` is None.
     Raises ValueError where no shape comes near.
     """
     assert model.size is not None
@@ -57,8 +57,9 @@ def _depths(model: ModelConfig, width: int, wanted: int, total: Any) -> list[Mod
     """Shapes of this width whose depths come nearest to the wanted size: parameters are linear in the depth."""
     if model.shared_layers:
         return [_shape(model, width, model.depth)]
-    one, two = total(_shape(model, width, 1)), total(_shape(model, width, 2))
-    depth = max(2, min(512, int((wanted - one) / (two - one) + 1)))
+    step = 1 if model.decoder_depth is None else model.depth  # which the decoder follows without rounding
+    one, two = total(_shape(model, width, step)), total(_shape(model, width, 2 * step))
+    depth = max(2, min(512, int((wanted - one) * step / (two - one) + step)))
     return [_shape(model, width, depth), _shape(model, width, depth + 1)]
 
 
@@ -70,6 +71,8 @@ def _shape(model: ModelConfig, width: int, depth: int) -> ModelConfig:
     kv_heads = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(1, heads / groups))
     update: dict[str, Any] = {"size": None, "depth": depth, "width": width, "heads": heads}
     update["kv_heads"] = kv_heads if groups > 1 else None
+    if model.decoder_depth is not None:
+        update["decoder_depth"] = max(1, round(depth * model.decoder_depth / model.depth))
     if model.head_size is None and heads * channels != width:
         update["head_size"] = channels
     if model.ffn_width is not None:

@@ -49,6 +49,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "t5": T5,
     "t5 tied": T5 | {"tied": True, "head_scale": True, "kv_heads": 2, "qk_norm": "head"},
     "bart": BART,
+    "byt5": T5 | {"depth": 4, "decoder_depth": 1},
+    "pegasus": BART | {"norm_position": "pre", "position": "sinusoidal", "embedding_norm": False, "decoder_depth": 5},
+    "shared layers of two depths": T5 | {"shared_layers": True, "decoder_depth": 2},
     "capped scores": {"score_softcap": 20.0, "logit_softcap": 10.0},
     "sinks": {"sinks": True, "kv_heads": 2},
     "bart, sinks": BART | {"sinks": True},
@@ -65,6 +68,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "t5": {"name": "span_corruption"},
     "t5 tied": {"name": "mass"},
     "bart": {"name": "bart", "noises": ("text_infilling",)},
+    "byt5": {"name": "span_corruption", "mean_span": 20.0},
+    "pegasus": {"name": "gap_sentences"},
+    "shared layers of two depths": {"name": "mass"},
     "bart, sinks": {"name": "bart", "noises": ("text_infilling",)},
 }
 
