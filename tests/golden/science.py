@@ -27,6 +27,8 @@ PARTNERS = {
     "bart": "bart-base",
     "mbart": "mbart-large-cc25",
     "span_corruption": "t5-small",
+    "byt5": "t5-small",
+    "gap_sentences": "pegasus-large",
     "ul2": "t5-small",
 }
 NEEDS = {
@@ -57,7 +59,9 @@ def objective_of(model: dict[str, Any]) -> str:
 def words(group: str, option: str) -> list[str]:
     """The overrides of an option's experiment."""
     if group == "model":
-        return [f"model={option}", f"objective={objective_of(plain('model', option))}"]
+        model = plain("model", option)
+        few = ["tokenizer=bytes"] if model.get("vocabulary") == 384 else []
+        return [f"model={option}", f"objective={objective_of(model)}", *few]
     if group == "objective" and option in PARTNERS:
         return [f"objective={option}", f"model={PARTNERS[option]}"]
     if group == "task":

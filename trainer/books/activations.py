@@ -97,16 +97,18 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     streams = 2 if config.two_streams else 1
     stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
     if target:
-        stacks.append((_Pass(config, model, rows, target, source), model.depth))
+        stacks.append((_Pass(config, model, rows, target, source), model.decoder_side.depth))
     kept_whole = 0
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
         kept_whole = small.depth * _block(generator) + rows * source * low * small.width * 2
     each = [_block(stack) for stack, _ in stacks]
-    with_experts = model.experts.layers(model.depth)
+    with_experts = [model.experts.layers(side.depth) for side in (model, model.decoder_side)][: len(stacks)]
     more = [expert_bytes(model, one.rows, one.tokens, one.low) - one.rows * one.tokens * _fed(one) for one, _ in stacks]
-    routed = sum(more) * with_experts
-    largest = max(size + (max(0, extra) if with_experts else 0) for size, extra in zip(each, more, strict=True))
+    routed = sum(extra * layers for extra, layers in zip(more, with_experts, strict=True))
+    largest = max(
+        size + (max(0, extra) if layers else 0) for size, extra, layers in zip(each, more, with_experts, strict=True)
+    )
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
     columns = model.width if model.family == "encoder_decoder" else model.embedding_channels
@@ -118,7 +120,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     return Saved(
         block=largest,
         blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)) + routed,
-        carried=rows * (source * streams + target) * FP32 * model.width * model.depth,
+        carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
         weight_copies=_weight_copies(config) if low == 2 else 0,
         head_copy=2 * config.vocabulary * columns if low == 2 else 0,
         around=around,

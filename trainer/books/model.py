@@ -27,6 +27,7 @@ def model_account(config: Config, documents: Sequence[Document] = ()) -> dict[st
         "family": model.family,
         "shape": {
             "layers": model.depth,
+            **({} if model.decoder_depth is None else {"decoder_layers": model.decoder_depth}),
             "width": model.width,
             "heads": model.heads,
             "kv_heads": model.key_heads,

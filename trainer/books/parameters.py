@@ -97,7 +97,7 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
     table = vocabulary * model.embedding_channels
     stacks = [_stack(model, max_length)]
     if model.family == "encoder_decoder":
-        stacks.append(_stack(model, max_length, cross=True))
+        stacks.append(_stack(model.decoder_side, max_length, cross=True))
     head, head_norm = _token_head(model, vocabulary)
     pooler, query_start = model.width**2 + model.width, model.width * model.two_stream
     generator = 0
@@ -119,7 +119,7 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
         generator=generator,
         shared=table if model.tied else 0,
         block=stacks[0].block,
-        depth=model.depth * len(stacks),
+        depth=model.depth + (model.decoder_side.depth if len(stacks) > 1 else 0),
         head_norm=head_norm,
         pooler=pooler * (model.pooler == "pretraining"),
         unused_pooler=pooler * (model.pooler == "finetuning"),

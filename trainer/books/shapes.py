@@ -32,7 +32,7 @@ def _matrices(model: ModelConfig, vocabulary: int, max_length: int) -> Shapes:
     _stack(found, model)
     if model.family == "encoder_decoder":
         _tables(found, model, max_length)
-        _stack(found, model, cross=True)
+        _stack(found, model.decoder_side, cross=True)
     token_model = model.generator or model
     _token_head(found, token_model, vocabulary)
     if model.generator is not None:

@@ -24,9 +24,9 @@ def sized(config: Config) -> Config:
 def turned(model: ModelConfig, vocabulary: int, max_length: int) -> ModelConfig:
     """`model` with depth, width, heads and feed-forward such that it has about `model.size` parameters in total.
 
-    Width over depth, feed-forward over width, heads over key heads and the generator's share stay the preset's; heads
-    get 32, 64 or 128 channels, wider models wider ones, unless the preset states their size. Exact for the counts of
-    `trainer.books`. The result states its shape alone: its `size` is None.
+    Width over depth, the decoder's depth over the encoder's, feed-forward over width, heads over key heads and the
+    generator's share stay the preset's; heads get 32, 64 or 128 channels, wider models wider ones, unless the preset
+    states their size. Exact for the counts of `trainer.books`. The result states its shape alone: its `size` is None.
     Raises ValueError where no shape comes near.
     """
     assert model.size is not None
@@ -61,9 +61,11 @@ def _depths(model: ModelConfig, width: int, wanted: int, total: Any) -> list[Mod
         max(1, model.experts.dense_layers),
         model.experts.every,
     )  # layers with experts come at equal distances
-    # Layers with experts come at equal distances.
+    least = max(2, first + period - 1)
+    if model.decoder_depth is not None:
+        first = period = model.depth  # which the decoder follows without rounding
     one, more = total(_shape(model, width, first)), total(_shape(model, width, first + period))
-    depth = max(2, first + period - 1, min(512, int(period * (wanted - one) / (more - one) + first)))
+    depth = max(least, min(512, int(period * (wanted - one) / (more - one) + first)))
     return [_shape(model, width, depth), _shape(model, width, depth + 1)]
 
 
@@ -75,6 +77,8 @@ def _shape(model: ModelConfig, width: int, depth: int) -> ModelConfig:
     kv_heads = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(1, heads / groups))
     update: dict[str, Any] = {"size": None, "depth": depth, "width": width, "heads": heads}
     update["kv_heads"] = kv_heads if groups > 1 else None
+    if model.decoder_depth is not None:
+        update["decoder_depth"] = max(1, round(depth * model.decoder_depth / model.depth))
     if model.head_size is None and heads * channels != width:
         update["head_size"] = channels
     if model.ffn_width is not None:

@@ -114,7 +114,7 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
     if two_streams:  # the last block's content stream has no reader
         forward_only = _block(model, source)
     if target:
-        work.add(_blocks(model, target, source))
+        work.add(_blocks(model.decoder_side, target, source))
     reference = config.task.reference  # reads all that the policy reads, and learns nothing
     if reference:
         work.add(forward_only := work.copy())
@@ -137,9 +137,11 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         # ELECTRA's generator keeps its activations.
         recomputed_sample += learned.per_sample
         if model.norm_position == "pre":
-            tokens = model.depth * ((2 if two_streams else 1) * source + target) - (source if two_streams else 0)
+            tokens = model.depth * (2 if two_streams else 1) * source - (source if two_streams else 0)
+            tokens += model.decoder_side.depth * target
             recomputed_sample -= tokens * 2 * model.width * model.ffn_channels
-            of_routed = model.experts.layers(model.depth) * (source + target)
+            layers = model.experts.layers
+            of_routed = layers(model.depth) * source + layers(model.decoder_side.depth) * target
             recomputed_sample += of_routed * 2 * model.width * (model.ffn_channels - last_channels(model))
         recomputed_pass = learned.shared
 
@@ -238,12 +240,14 @@ def _six_n(config: Config, source: int, target: int) -> int:
     """6 x weights x tokens of one sample, each weight by the tokens that pass it, of experts so many as a token reads;
     norms and biases included."""
     model, weights = config.model, parameters(config)
-    passes = model.depth if model.shared_layers else 1
+    passes, decoder_passes = (side.depth if model.shared_layers else 1 for side in (model, model.decoder_side))
     blocks = passes * weights.active_non_embedding
     output = weights.shared + weights.head
     if target:  # half the tokens' parameters each (Brown et al. 2020, appendix D)
-        second = passes * _decoder_share(config)
-        return 6 * ((blocks - second) * source + (second + output) * target)
+        share = _decoder_share(config)
+        return 6 * (
+            passes * (weights.active_non_embedding - share) * source + (decoder_passes * share + output) * target
+        )
     return 6 * source * (blocks + output + weights.generator)
 
 

@@ -54,5 +54,5 @@ def work(config: Config) -> Work:
         optimizer_bytes=FP32
         * ((5 * count + 2 * states) / divided_by + 3 * passes * count + averages_moved(config) * count / ranks),
         wire_bytes=wire(config).total,
-        layers=passes * model.depth * (2 if model.family == "encoder_decoder" else 1),
+        layers=passes * (model.depth + (model.decoder_side.depth if model.family == "encoder_decoder" else 0)),
     )

@@ -47,7 +47,7 @@ def hidden_per_step(config: Config, documents: Sequence[Document]) -> int:
     hidden = 0
     for model in filter(None, (config.model, config.model.generator)):
         channels = model.heads * model.head_channels
-        square = 4 * channels * model.depth * (tokens**2 + target * (target + tokens))
+        square = 4 * channels * (model.depth * tokens**2 + model.decoder_side.depth * target * (target + tokens))
         hidden += square - _scores(model, documents)
     return 3 * hidden * config.optim.batch_size
 
@@ -55,21 +55,30 @@ def hidden_per_step(config: Config, documents: Sequence[Document]) -> int:
 def _scores(model: ModelConfig, documents: Sequence[Document]) -> int:
     pairs = 0
     for layer in range(model.depth):
-        window = model.window if model.local(layer) else None
-        pairs += sum(_pairs(model, document, window) for document in documents)
+        pairs += sum(_pairs(model, document, _window(model, layer)) for document in documents)
+    if model.family == "encoder_decoder":
+        for layer in range(model.decoder_side.depth):
+            pairs += sum(_decoder_pairs(document, _window(model, layer)) for document in documents)
     return 4 * model.heads * model.head_channels * pairs
 
 
+def _window(model: ModelConfig, layer: int) -> int | None:
+    return model.window if model.local(layer) else None
+
+
 def _pairs(model: ModelConfig, document: Document, window: int | None) -> int:
-    """Pairs of one document in one layer; of an encoder-decoder in a layer of each stack, with those across."""
+    """Pairs of one document in one layer; of an encoder-decoder in one of its encoder."""
     first, second = document
     both_ways = visible_pairs(first, False, window)
-    if model.family == "encoder":
+    if model.family != "decoder":
         return both_ways
-    if model.family == "encoder_decoder":
-        return both_ways + visible_pairs(second, True, window) + first * second
     prefix_ahead = both_ways - visible_pairs(first, True, window) if second else 0
     return visible_pairs(first + second, True, window) + prefix_ahead
+
+
+def _decoder_pairs(document: Document, window: int | None) -> int:
+    """Pairs of one document in one layer of the decoder of an encoder-decoder, with those across."""
+    return visible_pairs(document.second, True, window) + document.first * document.second
 
 
 def _check(config: Config, documents: Sequence[Document]) -> None:

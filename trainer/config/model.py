@@ -52,6 +52,9 @@ class ModelConfig(Choosing):
         None, "rows of the embedding; null: the tokenizer's pieces, rounded up to 64", "tokens", ge=1, le=100_000_000
     )
     depth: int = key(4, "number of blocks (an encoder-decoder: of each side)", "layers", ge=1, le=10_000)
+    decoder_depth: int | None = key(
+        None, "blocks of the decoder of an encoder-decoder; null: depth", "layers", ge=1, le=10_000, introduced=None
+    )
     width: int = key(256, "size of the residual stream", "channels", ge=1, le=1_000_000)
     heads: int = key(4, "query heads per attention layer", "heads", ge=1)
     kv_heads: int | None = key(None, "key and value heads (grouped queries); null: as many as heads", "heads", ge=1)
@@ -103,6 +106,10 @@ class ModelConfig(Choosing):
         "rotary", "position scheme; buckets: T5's biases, relative: Transformer-XL's and XLNet's"
     )
     position_offset: int = key(0, "rows of the position table before position 0 (OPT, BART, RoBERTa: 2)", "rows", ge=0)
+    sinusoids: Literal["tensor2tensor", "formula"] = key(
+        "tensor2tensor", "wavelengths of sinusoidal positions: in width / 2 - 1 steps (XGLM) or width / 2 (Pegasus)",
+        introduced="tensor2tensor",
+    )  # fmt: skip
     max_length: int | None = key(
         None, "longest sequence of learned positions; null: data.sequence_length", "tokens", ge=1
     )
@@ -299,6 +306,11 @@ class ModelConfig(Choosing):
         """A norm after the last block: where no block ends in one on the residual stream."""
         return self.norm_position != "post"
 
+    @property
+    def decoder_side(self) -> ModelConfig:
+        """What the decoder of an encoder-decoder is built from: this model, as deep as its decoder."""
+        return self if self.decoder_depth is None else self.model_copy(update={"depth": self.decoder_depth})
+
     def local(self, layer: int) -> bool:
         """Whether this layer sees only its window."""
         return self.window is not None and (self.global_every == 1 or layer % self.global_every != 0)
@@ -358,6 +370,10 @@ class ModelConfig(Choosing):
         wrong = [name for name in of_encoders if getattr(self, name) and self.family != "encoder"]
         if wrong:
             raise ValueError(f"{wrong[0]}: only an encoder has it, model.family is {self.family}")
+        if self.decoder_depth is not None and self.family != "encoder_decoder":
+            raise ValueError(f"decoder_depth: only an encoder_decoder has it, model.family is {self.family}")
+        if self.position == "sinusoidal" and self.position_channels % 2:
+            raise ValueError(f"width: sinusoidal positions need an even number, got {self.position_channels}")
         if self.position == "relative" and (self.family != "encoder" or self.kv_heads not in (None, self.heads)):
             raise ValueError("position: relative needs model.family=encoder and as many kv_heads as heads")
         if self.position == "relative" and self.score_softcap is not None:

@@ -64,6 +64,7 @@ def _format(name: str | None) -> str | None:
     return name
 
 
+BYTES = 384  # ids of tokenizer=bytes
 OF_A_SOURCE = ("path", "field", "document", "encoding", "format")  # keys of the group that a source states for itself
 NO_TEXT_OF_FILES = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 Encoding = Annotated[str, AfterValidator(_encoding)]
@@ -210,7 +211,9 @@ class SpecialIdsConfig(Section):
 class TokenizerConfig(Section):
     """Sentencepiece, lossless, with byte fallback."""
 
-    name: Literal["unigram", "bpe"] = key("bpe", "kind of sentencepiece model to train")
+    name: Literal["unigram", "bpe", "bytes"] = key(
+        "bpe", "kind of sentencepiece model to train; bytes: UTF-8 itself, where nothing is trained (ByT5)"
+    )
     vocabulary: Count = key(2048, "pieces, bytes and special tokens", "tokens", ge=300, le=1_000_000)
     sentinels: int = key(
         100, "special tokens <extra_id_0> ... for objectives that replace spans", "tokens", ge=0, le=10_000
@@ -221,6 +224,12 @@ class TokenizerConfig(Section):
         None, "an existing tokenizer instead of training one: sentencepiece model, tokenizer.json, or a folder with one"
     )
     special_ids: SpecialIdsConfig = SpecialIdsConfig()
+
+    @model_validator(mode="after")
+    def _as_many_bytes(self) -> TokenizerConfig:
+        if self.name == "bytes" and self.path is None and self.vocabulary != BYTES:
+            raise ValueError(f"vocabulary: bytes have {BYTES} ids, {self.vocabulary} given; take tokenizer=bytes")
+        return self
 
 
 ValuePieces = Annotated[tuple[ValuePieceConfig, ...], BeforeValidator(as_tuple)]

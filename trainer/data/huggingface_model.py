@@ -47,6 +47,8 @@ class HuggingFace:
     """See `Engine`. Raises UserError when the file is none, has no end of text, or the library is missing."""
 
     splits = False
+    sentinels: tuple[int, ...] = ()
+    start: int | None = None
 
     def __init__(self, content: bytes, file: Path) -> None:
         try:

@@ -19,6 +19,8 @@ class SentencePiece:
 
     template: Template | None = None
     spelling = SPELLED_WITH_SPACES
+    sentinels: tuple[int, ...] = ()
+    start: int | None = None
 
     def __init__(self, content: bytes, file: Path) -> None:
         self._processor = sentencepiece.SentencePieceProcessor()

@@ -18,10 +18,12 @@ import numpy as np
 import sentencepiece
 
 from trainer.config import SpecialIdsConfig, TokenizerConfig
+from trainer.data.byte_tokenizer import Bytes
 from trainer.data.huggingface_model import HuggingFace, Template
 from trainer.data.sentencepiece_model import SentencePiece
 from trainer.objectives import Vocabulary
 from trainer.tokenizer_files import is_json, read_file
+from trainer.tokenizer_files.utf8 import file_of_bytes, names_of_bytes
 from trainer.utils.errors import UserError
 
 SPECIALS = (
@@ -46,6 +48,8 @@ class Engine(Protocol):
     splits: bool  # whether a text may be encoded part by part, cut where lines end
     template: Template | None  # what its own settings put around a text, where they say so
     spelling: str  # how pieces are written: of two engines that agree in it, equal pieces are the same text
+    sentinels: tuple[int, ...]  # ids of the sentinels of spans, in their order; empty: those of <extra_id_0> ...
+    start: int | None  # what a decoder beside an encoder reads first, where that is not <s>
 
     def encode(self, texts: list[str], threads: int) -> list[list[int]]:
         """Ids of each text, without special tokens."""
@@ -76,7 +80,7 @@ class Tokenizer:
     def __init__(self, file: Path, ids: SpecialIdsConfig | None = None) -> None:
         """ids: which tokens are special where the configuration says so; else the names of its pieces tell."""
         self.model = read_file(file)
-        self._engine: Engine = HuggingFace(self.model, file) if is_json(self.model) else SentencePiece(self.model, file)
+        self._engine = _engine(self.model, file)
         self.vocabulary = self._engine.vocabulary
         # Foreign models: T5's has no <s>, Llama's no <pad>. Padding is told by `segments`, so that any id will do.
         self.specials = dict(self._engine.specials)
@@ -98,7 +102,8 @@ class Tokenizer:
         if "eos" in given or "sep" in given:
             self.specials["</s>"] = given["eos"][0] if "eos" in given else given["sep"]
         self.ends = frozenset(given.get("eos") or [self.specials["</s>"]])
-        self.start = given.get("decoder_start", self.specials["<s>"])
+        own = self._engine.start
+        self.start = given.get("decoder_start", self.specials["<s>"] if own is None else own)
         self.forced_first: int | None = given.get("forced_bos")
         self.forced_last: int | None = given.get("forced_eos")
 
@@ -136,7 +141,9 @@ class Tokenizer:
 
     def table(self) -> Vocabulary:
         """What objectives know about the ids."""
-        return Vocabulary(self.vocabulary, self.specials, self._engine.text, self.start, self.second_type)
+        return Vocabulary(
+            self.vocabulary, self.specials, self._engine.text, self.start, self.second_type, self._engine.sentinels
+        )
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """Where in the text each id of `encode` stands: its first character, and the one behind its last."""
@@ -160,11 +167,21 @@ class Tokenizer:
         return self._engine.id_of(piece)
 
 
+def _engine(content: bytes, file: Path) -> Engine:
+    if not is_json(content):
+        return SentencePiece(content, file)
+    names = names_of_bytes(content)
+    return HuggingFace(content, file) if names is None else Bytes(names)
+
+
 def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:
-    """A sentencepiece model of these texts; the same texts give the same model on every machine.
+    """A sentencepiece model of these texts; the same texts give the same model on every machine. Of bytes nothing is
+    trained, and no text is read.
 
     Raises UserError when the texts do not support the wanted vocabulary, with the largest one they do.
     """
+    if config.name == "bytes":
+        return file_of_bytes(config.symbols)
     specials = SPECIALS[4:] + tuple(f"<extra_id_{number}>" for number in range(config.sentinels)) + config.symbols
     if twice := [symbol for symbol in config.symbols if specials.count(symbol) > 1 or symbol in SPECIALS or not symbol]:
         raise UserError(f"tokenizer.symbols: {twice[0]!r} is empty, given twice or built in; choose another name")

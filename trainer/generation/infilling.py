@@ -125,16 +125,18 @@ def _by_fragments(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[l
 
 def _by_sentinels(trained: Trained, parts: Parts, decoding: Decoding) -> tuple[list[int], int]:
     """T5: the text with a sentinel in each gap goes in, sentinels with what they hide come out."""
-    sentinels = [trained.special(f"<extra_id_{number}>") for number in range(len(parts) - 1)]
+    count, objective = len(parts) - 1, trained.config.objective.name
+    table = trained.tokenizer.table()
+    sentinels = table.sentinels(count, objective).tolist()
     source = encoder_input(trained, _joined(parts, [[sentinel] for sentinel in sentinels]))
     _fits(trained, len(source))
     [target] = generate(trained, [source], decoding)
+    ends = {*trained.tokenizer.specials.values(), *table.sentinel_ids[: count + 1]}
     gaps = []
     for sentinel in sentinels:
         begin = target.index(sentinel) + 1 if sentinel in target else len(target)
         rest = target[begin:]
-        special = trained.tokenizer.specials.values()
-        gaps.append(rest[: next((place for place, token in enumerate(rest) if token in special), len(rest))])
+        gaps.append(rest[: next((place for place, token in enumerate(rest) if token in ends), len(rest))])
     return _joined(parts, gaps), sum(map(len, gaps))
 
 

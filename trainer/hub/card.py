@@ -212,12 +212,13 @@ def _body(exported: Exported, run_data: RunData) -> list[str]:
         line = average_line(exported.run, exported.average, checkpoint.manifest)
         learned.insert(0, f"- these are an average: `{exported.average}`, {line}")
     unsaid = [*(["licence"] if exported.stated.license is None else []), "intended use", "limitations"]
+    layers = model.depth if model.decoder_depth is None else f"{model.depth} + {model.decoder_depth}"
     return [
         f"# {model.name}",
         "",
         f"A `{exported.architecture}` of {count:,} parameters, {made}.",
         "",
-        f"- shape: {model.depth} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
+        f"- shape: {layers} layers of width {model.width}, {model.heads} heads, {config.vocabulary:,} tokens",
         *(learned if exported.untouched is None else []),
         f"- science hash: {checkpoint.manifest.get('science', 'not stated')}",
         *(f"- {line}" for line in exported.differences),

@@ -18,6 +18,7 @@ from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
 from trainer.hub.family import Entry, Family
 from trainer.hub.files import write_json, write_tensors
 from trainer.hub.heads import Head, is_of_pretraining
+from trainer.hub.pegasus import PEGASUS
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.table import read_table, write_table
 from trainer.utils.errors import UserError
@@ -69,7 +70,7 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
             return torch.zeros(1) if name in {alias for alias, _ in family.aliases} and model.tied else None
         return torch.ones(1) if name == "lm_head.weight" or entry.ours == ("head.bias",) else torch.zeros(1)
 
-    if model.family == "encoder_decoder" and family not in (BART, MBART, T5, MT5):
+    if model.family == "encoder_decoder" and family not in (BART, MBART, PEGASUS, T5, MT5):
         return list(ModelConfig.model_fields)
     read = read_table(family.table, write_table(family.table, model), names)
     other = ModelConfig.model_validate({"name": model.name, **read})
@@ -84,6 +85,7 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
 def _resolved(model: ModelConfig) -> dict[str, Any]:
     fields = {name: getattr(model, name) for name in ModelConfig.model_fields if name not in _NOT_IN_JSON}
     fields["global_every"] = [model.local(layer) for layer in range(model.depth)]  # what a shallow model makes of it
+    fields["decoder_depth"] = model.decoder_side.depth
     fields["kv_heads"], fields["head_size"] = model.key_heads, model.head_channels
     fields["ffn_width"], fields["embedding_width"] = model.ffn_channels, model.embedding_channels
     fields["pooler"] = "none" if model.pooler == "finetuning" else model.pooler
@@ -98,6 +100,8 @@ def _resolved(model: ModelConfig) -> dict[str, Any]:
         fields |= {name: None for name in fields if name.startswith("rotary_")}
     elif model.rotary_scaling == "none":
         fields |= {"rotary_factor": None, "rotary_original_length": None}
+    if model.position != "sinusoidal":
+        fields["sinusoids"] = None
     if model.position != "buckets":
         fields |= {"relative_buckets": None, "relative_distance": None}
     return fields
@@ -175,4 +179,4 @@ def _write(
     if generation is not None:
         write_json(folder / "generation_config.json", generation)
     tensors = {entry.theirs: entry.layout.join([weights[part].float() for part in entry.ours]) for entry in entries}
-    write_tensors(folder, tensors)
+    write_tensors(folder, tensors | dict(family.constants(model)))

@@ -11,6 +11,7 @@ from trainer.hub.layouts import Shaped
 from trainer.hub.table import (
     ACTIVATION,
     Always,
+    DecoderDepth,
     Dropouts,
     Fields,
     Given,
@@ -27,7 +28,7 @@ ATTENTION = (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_
 COMMON = {"gated": False, "norm": "layernorm", "norm_epsilon": 1e-5, "position_offset": 2, "bias": True}
 
 
-def _layers(theirs: str, ours: str, model: ModelConfig, *, cross: bool = False) -> Iterator[Entry]:
+def layers(theirs: str, ours: str, model: ModelConfig, *, cross: bool = False) -> Iterator[Entry]:
     for i in range(model.depth):
         layer, block = f"{theirs}.{i}", f"{ours}.{i}"
         for name, part in ATTENTION:
@@ -80,7 +81,7 @@ def _opt_entries(model: ModelConfig) -> Iterator[Entry]:
     if model.embedding_channels != model.width:
         yield Entry("model.decoder.project_in.weight", ("projection.weight",))
         yield Entry("model.decoder.project_out.weight", ("transform.weight",))
-    yield from _layers("model.decoder.layers", "blocks", model)
+    yield from layers("model.decoder.layers", "blocks", model)
     if model.final_norm:
         yield from both("model.decoder.final_layer_norm", "norm")
     if not model.tied:
@@ -115,7 +116,7 @@ XGLM_TABLE = (
 
 def _xglm_entries(model: ModelConfig) -> Iterator[Entry]:
     yield Entry("model.embed_tokens.weight", ("tokens.weight",))
-    yield from _layers("model.layers", "blocks", model)
+    yield from layers("model.layers", "blocks", model)
     yield from both("model.layer_norm", "norm")
     if not model.tied:
         yield Entry("lm_head.weight", ("head.weight",))
@@ -136,7 +137,7 @@ XGLM = Family(
 # --- BART and mBART --------------------------------------------------------------------------------------------------
 
 
-def _read_head_bias(given: Given) -> Fields:
+def read_head_bias(given: Given) -> Fields:
     bias = given.tensors("final_logits_bias")
     return {"head_bias": bias is not None and bool(bias.any())}
 
@@ -148,14 +149,15 @@ def _bart_table(norm_position: str) -> Table:
         Always(COMMON | always | {"embedding_norm": True}),
         Key("vocabulary", "vocab_size"),
         Key("width", "d_model"),
-        Key("depth", "encoder_layers", also="decoder_layers"),
+        Key("depth", "encoder_layers"),
+        DecoderDepth("decoder_depth", "decoder_layers", 12),
         Key("heads", "encoder_attention_heads", also="decoder_attention_heads"),
         Key("ffn_width", "encoder_ffn_dim", also="decoder_ffn_dim"),
         Key("max_length", "max_position_embeddings", 1024),
         Key("activation", "activation_function", "gelu", ACTIVATION),
         Key("embedding_scale", "scale_embedding", False),
         Key("tied", "tie_word_embeddings", True),
-        Several(_read_head_bias),
+        Several(read_head_bias),
         Dropouts(("dropout",), ("attention_dropout",)),
         Written("init_std", "init_std"),
     )
@@ -163,10 +165,10 @@ def _bart_table(norm_position: str) -> Table:
 
 def _bart_entries(model: ModelConfig) -> Iterator[Entry]:
     yield Entry("model.shared.weight", ("encoder.tokens.weight",))
-    for side in ("encoder", "decoder"):
+    for side, shape in (("encoder", model), ("decoder", model.decoder_side)):
         yield Entry(f"model.{side}.embed_positions.weight", (f"{side}.positions.weight",))
         yield from both(f"model.{side}.layernorm_embedding", f"{side}.embedding_norm")
-        yield from _layers(f"model.{side}.layers", f"{side}.blocks", model, cross=side == "decoder")
+        yield from layers(f"model.{side}.layers", f"{side}.blocks", shape, cross=side == "decoder")
         if model.final_norm:
             yield from both(f"model.{side}.layer_norm", f"{side}.norm")
     if model.head_bias:

@@ -8,6 +8,7 @@ from trainer.hub.fairseq import BART, MBART, OPT, XGLM
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
 from trainer.hub.llama import LLAMA, MISTRAL, OLMO, OLMO2, QWEN2, QWEN3, SMOLLM3
 from trainer.hub.modernbert import MODERNBERT
+from trainer.hub.pegasus import PEGASUS
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
 
@@ -16,7 +17,7 @@ FAMILIES = {
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
         *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
-        *(BART, MBART, T5, MT5),
+        *(BART, MBART, PEGASUS, T5, MT5),
     )
 }
 # Special tokens as config.json names them.

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from trainer.config.model import ModelConfig
 from trainer.hub.layouts import SAME, Layout
 from trainer.hub.table import Table
@@ -34,6 +36,8 @@ class Family:
     ignored: tuple[str, ...] = ()  # regular expressions: buffers of older versions, heads of fine-tuning
     without_pairs: str = ""  # the class of a model without the head for pairs of sentences; the same where empty
     pairs_alone: str = ""  # the class that has the head for pairs of sentences and no other; none where empty
+    # Tensors that follow from the model's keys: written, and where they are there only compared.
+    constants: Callable[[ModelConfig], Mapping[str, Tensor]] = lambda model: {}
 
     def architecture_of(self, model: ModelConfig) -> str:
         """The class of transformers that has this model's heads of pre-training, and no others."""

@@ -24,6 +24,7 @@ from trainer.utils.errors import UserError, nearest
 
 SEED = 0  # of the parts that a folder lacks and that are drawn
 DEEPEST = 10_000  # layers
+ROUNDED = 2**-8  # that constants below 1 may be off by, as in bf16
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
             f"{folder}: {pairs} without {drawn[0].theirs}: no class of {family.type} has this head "
             f"alone; take the folder of {family.architecture}, or leave {pairs.rpartition('.')[0]}.* out for its body"
         )
+    _check_constants(model, given)
     weights = _load([one for one in entries if one not in drawn], _skeleton(model, given), given)
     parts = tuple(part for one in drawn for part in one.ours)
     architecture, weights = family.architecture_of(model), weights | _draw(model, parts)
@@ -141,13 +143,14 @@ def _by_table(config: Mapping[str, Any], family: Family, folder: Path) -> dict[s
 def _not_beyond_the_weights(fields: Mapping[str, Any], given: Given) -> None:
     """Raise UserError for sizes that the tensors cannot have, before a model of that size is built."""
     keys = {row.ours: row.theirs for row in given.family.table if isinstance(row, Key)}
-    depth = fields.get("depth")
     most = DEEPEST if fields.get("shared_layers") else min(DEEPEST, len(given.files.shapes))
-    if isinstance(depth, int) and depth > most:
-        raise UserError(
-            f"{given.folder / 'config.json'}: {keys.get('depth', 'depth')}={depth}: the folder has "
-            f"{len(given.files.shapes):,} tensors, which is fewer than so many layers have"
-        )
+    for name in ("depth", "decoder_depth"):
+        depth = fields.get(name)
+        if isinstance(depth, int) and depth > most:
+            raise UserError(
+                f"{given.folder / 'config.json'}: {keys.get(name, name)}={depth}: the folder has "
+                f"{len(given.files.shapes):,} tensors, which is fewer than so many layers have"
+            )
     for name in (
         "vocabulary",
         "width",
@@ -202,6 +205,23 @@ def _skeleton(model: ModelConfig, given: Given) -> dict[str, Tensor]:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{given.folder / 'config.json'}: no model has such sizes ({text})") from None
     return dict(net.named_parameters())
+
+
+def _check_constants(model: ModelConfig, given: Given) -> None:
+    """Raise UserError where a tensor that follows from config.json is another one, as one that was learned."""
+    with torch.device("meta"):  # a size that no memory holds is told first
+        shapes = {name: one.shape for name, one in given.family.constants(model).items() if name in given.names}
+    for name, shape in shapes.items():
+        found = given.files.shapes[given.names[name]]
+        if found != shape:
+            raise UserError(f"{given.folder}: {name}: of shape {list(found)}, {list(shape)} wanted")
+    for name, wanted in given.family.constants(model).items() if shapes else ():
+        off = float((given.files.read(given.names[name]) - wanted).abs().max()) if name in shapes else 0.0
+        if not off <= ROUNDED:
+            raise UserError(
+                f"{given.folder}: {name}: off by {off:.1g} from what config.json describes; a {given.family.type} has "
+                "fixed positions there, learned ones are not supported"
+            )
 
 
 def _draw(model: ModelConfig, parts: Iterable[str]) -> dict[str, Tensor]:

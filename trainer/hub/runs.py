@@ -134,8 +134,8 @@ def _objective_of(model: ModelConfig) -> dict[str, Any]:
         return {"name": "permuted_lm"}
     if model.generator_width:
         return {"name": "replaced_token"}
-    if type_of(model).type == "bart":
-        return {"name": "bart", "noises": ["text_infilling"]}
+    if (kind := type_of(model).type) in ("bart", "pegasus"):
+        return {"name": "bart", "noises": ["text_infilling"]} if kind == "bart" else {"name": "gap_sentences"}
     return {"name": {"decoder": "causal", "encoder": "masked_lm", "encoder_decoder": "span_corruption"}[model.family]}
 
 

@@ -37,6 +37,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "modernbert": {"bos": 50281, "eos": 50282, "pad": 50283, "sep": 50282, "cls": 50281},
     "bart": {**_FAIRSEQ, "decoder_start": 2, "forced_eos": 2},
     "mbart": {**_FAIRSEQ, "forced_eos": 2},
+    "pegasus": {"eos": 1, "pad": 0, "decoder_start": 0, "forced_eos": 1},
     "t5": {"eos": 1, "pad": 0},
     "mt5": {"eos": 1, "pad": 0, "decoder_start": 0},
 }

@@ -1,4 +1,4 @@
-"""T5, T5 v1.1 and mT5."""
+"""T5, T5 v1.1, mT5 and ByT5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
-from trainer.hub.table import ACTIVATION, Always, Dropouts, Fields, Given, Key, Several, Table, yes_or_no
+from trainer.hub.table import ACTIVATION, Always, DecoderDepth, Dropouts, Fields, Given, Key, Several, Table, yes_or_no
 from trainer.utils.errors import UserError
 
 ATTENTION = (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output"))
@@ -73,7 +73,8 @@ def _table(projection: str, write_tied: Callable[[ModelConfig], Fields] = _write
         Always(ALWAYS | {"init": "t5"}),
         Key("vocabulary", "vocab_size"),
         Key("width", "d_model"),
-        Key("depth", "num_layers", also="num_decoder_layers"),
+        Key("depth", "num_layers"),
+        DecoderDepth("decoder_depth", "num_decoder_layers", None),
         Key("heads", "num_heads"),
         Key("ffn_width", "d_ff"),
         _projection(projection),
@@ -92,8 +93,8 @@ MT5_TABLE = (*_table("gated-gelu", _write_tied_of_mt5), Always({"head_scale": Fa
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
     yield Entry("shared.weight", ("encoder.tokens.weight",))
-    for side in ("encoder", "decoder"):
-        for i in range(model.depth):
+    for side, depth in (("encoder", model.depth), ("decoder", model.decoder_side.depth)):
+        for i in range(depth):
             theirs, ours, last = f"{side}.block.{i}.layer", f"{side}.blocks.{i}", 1 + (side == "decoder")
             for name, part in ATTENTION:
                 yield from both(f"{theirs}.0.SelfAttention.{name}", f"{ours}.attention.{part}", bias=False)

@@ -150,6 +150,20 @@ def sizes(vocabulary: str, width: str, depth: str, heads: str, ffn_width: str | 
 
 
 @dataclass(frozen=True)
+class DecoderDepth(Key):
+    """The depth of a decoder beside an encoder, after the row of `depth`. A default of null: as deep as the encoder."""
+
+    def read(self, given: Given) -> Fields:
+        if given.config.get(self.theirs, self.default) is None:
+            return {self.ours: None}
+        found = whole(given.config, self.theirs, self.default)
+        return {self.ours: None if found == given.fields["depth"] else found}
+
+    def write(self, model: ModelConfig) -> Fields:
+        return {self.theirs: model.decoder_side.depth}
+
+
+@dataclass(frozen=True)
 class Written(Row):
     """A key of ours that config.json is told and is never read from it, such as how weights were drawn."""
 

@@ -9,9 +9,10 @@ tokenizer.json leaves as the same file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import sentencepiece
@@ -19,9 +20,11 @@ import sentencepiece
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer as OurTokenizer
 from trainer.descriptions.objectives import LANGUAGE, TEXT, ObjectiveDescription
+from trainer.hub.byte_tokenizer import byt5_settings, byte_level_file
 from trainer.hub.files import named
 from trainer.hub.normalization import ALLOWED, compared
 from trainer.tasks.formats import Rows
+from trainer.tokenizer_files.utf8 import SPECIALS, names_of_bytes
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_synced
 
@@ -81,6 +84,13 @@ def write_tokenizer(
     except ImportError:
         raise UserError("export of a tokenizer needs the extra: pip install 'isoflop[hub]'") from None
     content = model_file.read_bytes()
+    if (names := names_of_bytes(content)) is not None:
+        around = None if framing is None else (framing.before, framing.between, framing.behind)
+        if (settings := byt5_settings(names, around)) is not None:
+            pieces = {NAMED[piece]: piece for piece in SPECIALS}
+            _write_settings(folder, pieces, [], chat_template, framing, settings)
+            return ()
+        content = byte_level_file(names)
     if content.lstrip()[:1] == b"{":
         opened = OurTokenizer(model_file)
         roles = {role: opened.specials[piece] for piece, role in NAMED.items() if piece in opened.specials}
@@ -141,15 +151,21 @@ def _processor(framing: Framing, piece: Callable[[int], str]) -> dict[str, Any]:
 
 
 def _write_settings(
-    folder: Path, named: dict[str, str], extra: list[str], chat_template: str | None, framing: Framing | None
+    folder: Path,
+    named: dict[str, str],
+    extra: list[str],
+    chat_template: str | None,
+    framing: Framing | None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """named: role, e.g. pad_token -> piece; extra: special tokens without a role."""
+    """named: role, e.g. pad_token -> piece; extra: special tokens without a role; more: other keys."""
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         **named,
         **({"additional_special_tokens": extra} if extra else {}),
         **({"chat_template": chat_template} if chat_template else {}),
+        **more,
     }
     if framing is not None:
         names = ["input_ids", "token_type_ids", "attention_mask"]

@@ -106,6 +106,7 @@ def small_model(config: Config, width: int, depth: int, length: int, batch: int,
         update={
             "width": width,
             "depth": depth,
+            "decoder_depth": None,
             "heads": max(1, width // 64),
             "kv_heads": None,
             "head_size": None,

@@ -24,7 +24,9 @@ class EncoderDecoder(Backbone):
         self.config, self.backend = config, backend
         self.encoder = Stack(config, vocabulary, max_length, causal=False, backend=backend)
         tokens = self.encoder.tokens
-        self.decoder = Stack(config, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend)
+        self.decoder = Stack(
+            config.decoder_side, vocabulary, max_length, causal=True, cross=True, tokens=tokens, backend=backend
+        )
         self.decoder.tower = "decoder"
 
     @property

@@ -45,6 +45,14 @@ def sinusoids(positions: Tensor, width: int, *, steps: int | None = None) -> Ten
     return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
+def formula_sinusoids(positions: Tensor, width: int) -> Tensor:
+    """As `sinusoids`, by the paper's formula: the wavelengths end one step short of 10000 x 2 pi (Pegasus in
+    transformers). Fp32 values, each rounded once."""
+    channel = torch.arange(width // 2, device=positions.device, dtype=torch.float64)
+    angles = positions[..., None].double() * 10_000.0 ** (-channel / (width // 2))
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
+
+
 def alibi_slopes(heads: int) -> list[float]:
     """One slope per head: a geometric sequence from 2^(-8/n) for n a power of two; other numbers take the sequence of
     the next smaller power and every second member of that of the next larger (Press et al. 2022, and its code)."""

@@ -16,7 +16,7 @@ from trainer.models.dropout import Dropout, Rates, Tower, attention_fields, drop
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import Embedding, Linear, computing_dtype
-from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
+from trainer.models.positions import alibi_slopes, formula_sinusoids, rotary_angles, sinusoids
 from trainer.models.routing import Routing
 
 
@@ -102,7 +102,8 @@ class Stack(nn.Module):
         if self.positions is not None:
             x = x + self.positions(positions + config.position_offset if config.position_offset else positions)
         elif config.position == "sinusoidal":
-            x = x + sinusoids(positions + config.position_offset, config.position_channels).to(x.dtype)
+            wave = formula_sinusoids if config.sinusoids == "formula" else sinusoids
+            x = x + wave(positions + config.position_offset, config.position_channels).to(x.dtype)
         if self.token_types is not None:
             x = x + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
         if self.embedding_norm is not None:

@@ -14,6 +14,7 @@ from trainer.objectives.base import SHARED, Layout, Texts, text_layout
 from trainer.objectives.examples import Examples, Side, TextObjective
 from trainer.objectives.noise import Draw, below, choose, choose_few, low, middle, poisson, round_randomly
 from trainer.objectives.ranges import numbers, put_among, row_counts, without_numbers
+from trainer.objectives.sentences import sentence_begins
 from trainer.objectives.vocabulary import Vocabulary
 
 Noised = tuple[np.ndarray, np.ndarray]  # tokens int64 [sum of lengths] of B texts end to end, lengths int64 [B]
@@ -74,10 +75,8 @@ class Denoising(TextObjective):
     # --- the five noises --------------------------------------------------------------------------------------------
 
     def _sentence_permutation(self, tokens: np.ndarray, lengths: np.ndarray, draw: Draw) -> Noised:
-        """Sentences, which end at . ! ? or a newline, in random order; the last run of tokens is one, closed or not."""
-        begins = np.ones(len(tokens), bool)
-        begins[1:] = self.vocabulary.ends_sentence[tokens[:-1]]
-        begins[(lengths.cumsum() - lengths)[lengths > 0]] = True
+        """Sentences in random order."""
+        begins = sentence_begins(tokens, lengths, self.vocabulary)
         begin, counts = np.flatnonzero(begins), row_counts(begins, lengths)
         end = np.append(begin, len(tokens))[1:]
         key = draw(counts, 0) >> np.uint64(1)

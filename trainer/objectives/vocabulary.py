@@ -20,6 +20,7 @@ class Vocabulary:
 
     text(id): what the id stands for, None where that is a part of a character (a byte). decoder_start: what a decoder
     beside an encoder reads first; None: <s>. second_type: the token type of a pair's second text.
+    sentinel_ids: of the sentinels of spans, where they are not those of <extra_id_0>, <extra_id_1> ...
     """
 
     size: int
@@ -27,31 +28,33 @@ class Vocabulary:
     text: Callable[[int], str | None]
     decoder_start: int | None = None
     second_type: int = 1
+    sentinel_ids: tuple[int, ...] = ()
 
     @cached_property
-    def _texts(self) -> list[str]:
+    def texts(self) -> list[str]:
+        """What every id stands for within a text; nothing for special tokens and for parts of a character."""
         special = set(self.specials.values())
         return ["" if token in special else self.text(token) or "" for token in range(self.size)]
 
     @cached_property
     def spaced(self) -> np.ndarray:
         """bool [V]: begins with white space."""
-        return np.array([bool(text) and text[:1].isspace() for text in self._texts])
+        return np.array([bool(text) and text[:1].isspace() for text in self.texts])
 
     @cached_property
     def first(self) -> np.ndarray:
         """int8 [V]: class of the first character, white space aside."""
-        return np.array([_class((text.lstrip() or text)[:1]) if text else LETTER for text in self._texts], np.int8)
+        return np.array([_class((text.lstrip() or text)[:1]) if text else LETTER for text in self.texts], np.int8)
 
     @cached_property
     def last(self) -> np.ndarray:
         """int8 [V]: class of the last character."""
-        return np.array([_class(text[-1:]) if text else LETTER for text in self._texts], np.int8)
+        return np.array([_class(text[-1:]) if text else LETTER for text in self.texts], np.int8)
 
     @cached_property
     def ends_sentence(self) -> np.ndarray:
         """bool [V]."""
-        return np.array([bool(text) and text.endswith(SENTENCE_ENDS) for text in self._texts])
+        return np.array([bool(text) and text.endswith(SENTENCE_ENDS) for text in self.texts])
 
     @cached_property
     def ordinary(self) -> np.ndarray:
@@ -71,8 +74,9 @@ class Vocabulary:
         return self.id("<s>", wanted_by) if self.decoder_start is None else self.decoder_start
 
     def sentinels(self, count: int, wanted_by: str) -> np.ndarray:
-        """Ids of <extra_id_0> ... <extra_id_{count - 1}>; UserError when there are fewer."""
-        found = [self.specials[name] for k in range(count) if (name := f"<extra_id_{k}>") in self.specials]
+        """Ids of the first `count` sentinels of spans; UserError when there are fewer."""
+        named = (self.specials.get(f"<extra_id_{number}>") for number in range(count))
+        found = list(self.sentinel_ids[:count]) or [token for token in named if token is not None]
         if len(found) < count:
             raise UserError(
                 f"objective={wanted_by}: a sample of this length needs {count} sentinels, the tokenizer has "

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainer.tokenizer_files import utf8
 from trainer.tokenizer_files.class_parts import by_settings
 from trainer.tokenizer_files.roles import class_of, roles_of, settings
 from trainer.utils.bounded import parse_json, read_bytes, read_text, whole_number
 from trainer.utils.errors import UserError
 
-JSON = "tokenizer.json"
+JSON, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 SENTENCEPIECE = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model", "source.spm")
 LISTS = ("vocab.json", "vocab.txt")
 FILES = (JSON, *SENTENCEPIECE, *LISTS)
@@ -24,18 +25,15 @@ LANGUAGES = (
 )
 Pieces = list[tuple[str, float]]
 FAIRSEQ: Pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-CAMEMBERT: Pieces = [
-    ("<s>NOTUSED", 0.0),
-    ("<pad>", 0.0),
-    ("</s>NOTUSED", 0.0),
-    ("<unk>", 0.0),
-    ("<unk>NOTUSED", -100.0),
-]
+CAMEMBERT: Pieces = [(name, 0.0) for name in ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>")]
+CAMEMBERT += [("<unk>NOTUSED", -100.0)]
 
 
 def find_tokenizer(folder: Path) -> Path | None:
     """The file of a folder that tells its tokenizer, a tokenizer.json before all others; None where there is none."""
     found = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if found is None and class_of(folder) == utf8.CLASS:
+        return folder / SETTINGS  # UTF-8 itself needs no file
     return None if found is not None and found.name == "vocab.json" and not (folder / "merges.txt").is_file() else found
 
 
@@ -47,6 +45,8 @@ def content_of(file: Path) -> bytes:
     """
     content = read_bytes(file)
     folder = file.parent
+    if file.name == SETTINGS:
+        return utf8.bytes_of_folder(settings(folder, SETTINGS), roles_of(folder), file)
     if file.name == JSON:
         return _completed(by_settings(content, folder), folder)
     kind = class_of(folder)

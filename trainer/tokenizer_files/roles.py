@@ -35,6 +35,7 @@ BY_CLASS = {
         **{"unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
     },
     "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
+    "ByT5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
     "PegasusTokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask_2>"},
     "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
     "GPT2Tokenizer": _GPT2,

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainer.tokenizer_files.folder import FILES, content_of, find_tokenizer
+from trainer.tokenizer_files.utf8 import OFFSET, names_of_bytes
 from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
 
@@ -64,6 +65,8 @@ def _ids(file: Path, version: tuple[int, int, int] | None) -> int:
 
 def _of_json(content: bytes) -> int:
     described = parse_json(content)
+    if (names := names_of_bytes(content)) is not None:
+        return OFFSET + 256 + len(names)
     pieces = described["model"]["vocab"]  # piece -> id, or of Unigram a list
     highest = len(pieces) - 1 if isinstance(pieces, list) else max(pieces.values(), default=-1)
     return int(max([highest, *(token["id"] for token in described.get("added_tokens") or [])])) + 1

@@ -107,7 +107,7 @@ def test_encoder_decoder_is_half():
     assert flops(made).six_n_step - head == pytest.approx(3 * blocks * both, rel=0.2)  # a decoder block is larger
 
 
-@pytest.mark.parametrize("objective", ["span_corruption", "ul2", "mass", "bart"])
+@pytest.mark.parametrize("objective", ["span_corruption", "ul2", "mass", "bart", "gap_sentences"])
 @pytest.mark.parametrize("length", [32, 77, 512])
 def test_target_lengths_are_those_of_the_objectives(objective, length):
     settings = {"name": objective} | ({"noises": ("text_infilling",)} if objective == "bart" else {})

@@ -69,14 +69,17 @@ def test_a_prefix_is_seen_from_both_sides(window: int | None) -> None:
     assert visible_scores(made, [Document(10, 30), Document(23, 1)]) == 4 * 64 * sum(layers)
 
 
-def test_both_sides_of_an_encoder_decoder() -> None:
+@pytest.mark.parametrize("depth", [None, 1])
+def test_both_sides_of_an_encoder_decoder(depth: int | None) -> None:
     objective = {"name": "bart", "noises": ["text_infilling"]}
-    made = config({"family": "encoder_decoder"}, objective=objective, data={"sequence_length": 64})
+    made = config(
+        {"family": "encoder_decoder", "decoder_depth": depth}, objective=objective, data={"sequence_length": 64}
+    )
     source, target = [0] * 40 + [1] * 20 + [-1] * 4, [0] * 30 + [1] * 34
-    pairs = ones(q_segments=source, k_segments=source)
-    pairs += ones(q_segments=target, k_segments=target, right=0)
-    pairs += ones(q_segments=target, k_segments=source)
-    assert visible_scores(made, [Document(40, 30), Document(20, 34)]) == 4 * 64 * made.model.depth * pairs
+    read = ones(q_segments=source, k_segments=source)
+    written = ones(q_segments=target, k_segments=target, right=0) + ones(q_segments=target, k_segments=source)
+    pairs = made.model.depth * read + (depth or made.model.depth) * written
+    assert visible_scores(made, [Document(40, 30), Document(20, 34)]) == 4 * 64 * pairs
 
 
 def test_the_plan_tells_what_masks_hide() -> None:

@@ -20,6 +20,7 @@ MODELS = {
     "alibi and window": {"position": "alibi", "window": 6},
     "learned": {"position": "learned"},
     "sinusoids": {"position": "sinusoidal"},
+    "sinusoids by the formula": {"position": "sinusoidal", "sinusoids": "formula"},
     "buckets": {"position": "buckets", "attention_scale": 1.0},
     "shared layers": {"shared_layers": True},
     "normed queries": {"qk_norm": "head"},
@@ -30,6 +31,7 @@ MODELS = {
     "encoder-decoder, experts": {"family": "encoder_decoder", "experts": {"count": 4, "balance": "bias"}},
     "encoder-decoder": {"family": "encoder_decoder"},
     "encoder-decoder, buckets": {"family": "encoder_decoder", "position": "buckets", "kv_heads": 2},
+    "encoder-decoder of two depths": {"family": "encoder_decoder", "decoder_depth": 5, "window": 5, "global_every": 2},
     "encoder-decoder, window": {"family": "encoder_decoder", "position": "alibi", "window": 5},
 }
 

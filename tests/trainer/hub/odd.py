@@ -282,7 +282,7 @@ CASES = {
         [
             ({"scale_embedding": True, "activation_function": "relu"}, None),
             ({"encoder_attention_heads": 4, "decoder_attention_heads": 4}, None),
-            ({"decoder_layers": 3}, "decoder_layers"),
+            ({"decoder_layers": 3}, None),
             ({"decoder_ffn_dim": 24}, "decoder_ffn_dim"),
         ],
     ),
@@ -291,8 +291,20 @@ CASES = {
         [
             ({"activation_function": "gelu_new"}, None),
             ({"scale_embedding": True}, None),
-            ({"encoder_layers": 1}, "decoder_layers"),
+            ({"encoder_layers": 1}, None),
+            ({"decoder_ffn_dim": 24}, "decoder_ffn_dim"),
             ({"decoder_attention_heads": 4}, "decoder_attention_heads"),
+        ],
+    ),
+    ("PegasusForConditionalGeneration", "PegasusConfig"): (
+        BART,
+        [
+            ({"scale_embedding": True, "activation_function": "relu"}, None),
+            ({"encoder_layers": 3, "decoder_layers": 1, "activation_function": "gelu_new"}, None),
+            ({"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 19}, None),
+            ({"decoder_ffn_dim": 24}, "decoder_ffn_dim"),
+            ({"decoder_attention_heads": 4}, "decoder_attention_heads"),
+            ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ],
     ),
     ("T5ForConditionalGeneration", "T5Config"): (
@@ -302,7 +314,8 @@ CASES = {
             ({"feed_forward_proj": "gelu", "relative_attention_num_buckets": 8}, None),
             ({"feed_forward_proj": "gated-gelu_python", "relative_attention_max_distance": 20}, None),
             ({"feed_forward_proj": "gelu_new", "scale_decoder_outputs": False}, None),
-            ({"num_decoder_layers": 3}, "num_decoder_layers"),
+            ({"num_decoder_layers": 3}, None),
+            ({"num_decoder_layers": 0}, "num_decoder_layers"),
             ({"dense_act_fn": "tanh"}, "dense_act_fn"),
         ],
     ),
@@ -311,7 +324,7 @@ CASES = {
         [
             ({}, None),
             ({"feed_forward_proj": "relu", "layer_norm_epsilon": 0.1}, None),
-            ({"num_decoder_layers": 1}, "num_decoder_layers"),
+            ({"num_decoder_layers": 1}, None),
         ],
     ),
 }
@@ -327,7 +340,7 @@ def build(kind, config, keys, seed=0):
     torch.manual_seed(seed)
     model = getattr(transformers, kind)(getattr(transformers, config)(**keys)).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (one for one in model.parameters() if one.requires_grad):
             plain = torch.randn(parameter.shape) * (0.1 if parameter.dim() == 1 else 0.2)
             parameter.copy_(plain + (parameter.dim() == 1) * 0.5)
     return model

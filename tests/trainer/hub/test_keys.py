@@ -30,7 +30,7 @@ HARMLESS = {
     *("sparse_prediction", "sparse_pred_ignore_index", "mem_len", "reuse_len", "use_mems_eval", "use_mems_train"),
 }
 # What the classes of these types set themselves, whatever config.json says.
-SET = {"bart": {"is_decoder"}, "mbart": {"is_decoder"}, "t5": {"is_decoder"}}
+SET = {"bart": {"is_decoder"}, "mbart": {"is_decoder"}, "pegasus": {"is_decoder"}, "t5": {"is_decoder"}}
 SET |= {kind: {"sliding_window", "max_window_layers"} for kind in ("qwen2", "qwen3", "smollm3")}  # there are none
 SET |= {"mt5": {"is_decoder", "tie_word_embeddings"}}
 

@@ -161,7 +161,10 @@ def test_an_imported_run_begins_with_empty_moments(tokenizer, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "objective"),
-    [("gpt2", "causal"), ("bert", "masked_lm"), ("xlnet", "permuted_lm"), ("bart", "bart"), ("t5", "span_corruption")],
+    [
+        *(("gpt2", "causal"), ("bert", "masked_lm"), ("xlnet", "permuted_lm")),
+        *(("bart", "bart"), ("pegasus", "gap_sentences"), ("t5", "span_corruption")),
+    ],
 )
 def test_an_imported_run_is_of_the_objective_that_its_kind_was_trained_by(name, objective, saved, tmp_path):
     """By which a prompt is filled and a text scored."""

@@ -39,6 +39,7 @@ KINDS = {  # architecture, configuration, its keys, the tokenizer's class
     "llama": ("LlamaForCausalLM", "LlamaConfig", ENCODER | {"num_key_value_heads": 2}, "GPT2Tokenizer"),
     "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"decoder_start_token_id": 0}, "RobertaTokenizer"),
     "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5, "RobertaTokenizer"),
+    "pegasus": ("PegasusForConditionalGeneration", "PegasusConfig", BART, "RobertaTokenizer"),
     "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}, "GPT2Tokenizer"),
     "opt": ("OPTForCausalLM", "OPTConfig", OPT, "GPT2Tokenizer"),
     "bloom": ("BloomForCausalLM", "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "GPT2Tokenizer"),
@@ -58,7 +59,7 @@ def saved(folder, kind):
     torch.manual_seed(2)
     model = getattr(transformers, architecture)(getattr(transformers, config)(**keys | {"vocab_size": 500})).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (one for one in model.parameters() if one.requires_grad):
             parameter.copy_(
                 torch.randn_like(parameter) * (0.3 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)
             )

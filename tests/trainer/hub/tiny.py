@@ -96,11 +96,21 @@ MODELS = {
         T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     ),
     "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5),
+    "byt5": (
+        "T5ForConditionalGeneration",
+        "T5Config",
+        T5 | {"feed_forward_proj": "gated-gelu", "num_decoder_layers": 1},
+    ),
+    "pegasus": (
+        "PegasusForConditionalGeneration",
+        "PegasusConfig",
+        BART | {"scale_embedding": True, "activation_function": "relu", "decoder_layers": 3},
+    ),
 }
 DECODERS = list(MODELS)[:18]
 ENCODERS = list(MODELS)[18:28]
 ENCODER_DECODERS = list(MODELS)[28:]
-UNTIED = ("t5v1.1", "mt5")
+UNTIED = ("t5v1.1", "mt5", "byt5")
 
 
 @cache
@@ -112,7 +122,7 @@ def tiny(name: str):
     if name in UNTIED:  # as released: transformers builds these tied
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in (one for one in model.parameters() if one.requires_grad):
             parameter.copy_(
                 torch.randn(parameter.shape) * (0.1 if parameter.dim() == 1 else 0.2) + (parameter.dim() == 1) * 0.5
             )

@@ -27,7 +27,16 @@ DECODERS = [
     "olmo2-1b",
 ]
 ENCODERS = ["bert-base", "roberta-base", "xlmr-xl", "albert-base", "electra-small", "xlnet-base", "modernbert-base"]
-ENCODER_DECODERS = ["bart-base", "mbart-large-cc25", "t5-small", "t5v1.1-small", "mt5-small", "mass-base"]
+ENCODER_DECODERS = [
+    "bart-base",
+    "mbart-large-cc25",
+    "t5-small",
+    "t5v1.1-small",
+    "mt5-small",
+    "mass-base",
+    "byt5-small",
+    "pegasus-large",
+]
 FAMILIES = [*DECODERS, *ENCODERS, *ENCODER_DECODERS]
 
 
@@ -40,7 +49,11 @@ def tiny(name):
     """The family of this preset with two or four narrow layers, float64 weights larger than initial ones."""
     fields = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     changes = {"vocabulary": 320, "depth": 4 if fields.get("window") else 2, "width": 32, "heads": 4, "max_length": 64}
-    changes |= {key: value for key, value in (("ffn_width", 48), ("kv_heads", 2), ("head_size", 8)) if key in fields}
+    changes |= {
+        key: value
+        for key, value in (("ffn_width", 48), ("kv_heads", 2), ("head_size", 8), ("decoder_depth", 1))
+        if key in fields
+    }
     changes |= {"embedding_width": 16} if "embedding_width" in fields else {}
     changes |= {"generator_width": 16, "generator_heads": 2} if "generator_width" in fields else {}
     changes |= {"window": 3} if "window" in fields else {}

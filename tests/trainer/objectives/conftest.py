@@ -57,7 +57,9 @@ def build(
         keys = {"random_share": 0.0, **keys}
     family = {"causal": "decoder", "prefix_lm": "decoder", "fim": "decoder"}.get(str(keys["name"]))
     family = family or (
-        "encoder_decoder" if keys["name"] in ("mass", "bart", "mbart", "span_corruption", "ul2") else "encoder"
+        "encoder_decoder"
+        if keys["name"] in ("mass", "bart", "mbart", "gap_sentences", "span_corruption", "ul2")
+        else "encoder"
     )
     # Each window is one stretch of text, as made by hand; documents side by side are tested where they are cut.
     data = {"sequence_length": sequence_length, "packing": packing, "boundaries": boundaries or packing != "packed"}

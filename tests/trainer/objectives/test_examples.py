@@ -18,6 +18,7 @@ RECIPES = [
     {"name": "ul2"},
     {"name": "mass", "rate": 0.5},
     {"name": "permuted_lm"},
+    {"name": "gap_sentences", "rate": 0.3, "kept_share": 0.2},
     *(
         {"name": "bart", "noises": (one,), "rate": 0.3, "random_share": 0.2}
         for one in ("sentence_permutation", "token_masking", "token_deletion", "text_infilling", "document_rotation")

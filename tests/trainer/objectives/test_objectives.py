@@ -27,6 +27,7 @@ RECIPES = {
     "unilm": {"name": "unilm"},
     "mass": {"name": "mass", "rate": 0.5},
     "bart": {"name": "bart", "noises": ("sentence_permutation", "text_infilling"), "rate": 0.3, "unit": "word"},
+    "pegasus": {"name": "gap_sentences", "rate": 0.3, "kept_share": 0.2},
     "t5": {"name": "span_corruption"},
     "ul2": {"name": "ul2"},
 }
@@ -61,7 +62,7 @@ def test_keys_and_types(recipe, make, window, text):
         name: types.get(name, "int64") for name in batch
     }
     wanted = {"tokens", "targets", "segments", "positions"}
-    encoder_decoder = recipe in ("mass", "bart", "t5", "ul2")
+    encoder_decoder = recipe in ("mass", "bart", "pegasus", "t5", "ul2")
     if encoder_decoder:
         wanted |= {"source_tokens", "source_segments", "source_positions"}
     assert wanted <= set(batch) and (batch["tokens"].shape == batch["targets"].shape == batch["segments"].shape)
@@ -96,6 +97,7 @@ GOLDEN = {
     "unilm": "49333b12537ef3c3",
     "mass": "fb128c3e84cffb9f",
     "bart": "ee711dc63ab96c86",
+    "pegasus": "9de5ebd7f9683f87",
     "t5": "a51e3f731f6336b1",
     "ul2": "4905aaa5f9f6af6a",
 }
@@ -110,6 +112,7 @@ GOLDEN = {
         {"name": "span_corruption", "rate": 0.5, "mean_span": 8.0},
         {"name": "ul2"},
         {"name": "mass", "rate": 0.3},
+        {"name": "gap_sentences"},
         {"name": "bart", "noises": ("text_infilling",)},
     ],
 )
@@ -144,7 +147,10 @@ def test_a_tokenizer_without_the_special_tokens_is_refused():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"name": "causal", "rate": 0.3}, "rate: objective=causal does not read it; bart, fim, masked_lm"),
+        (
+            {"name": "causal", "rate": 0.3},
+            "rate: objective=causal does not read it; bart, fim, gap_sentences, masked_lm",
+        ),
         ({"name": "bart"}, "noises: bart needs at least one of sentence_permutation"),
         ({"name": "bart", "noises": ("infilling",)}, r"'infilling' is none of .*\(did you mean 'text_infilling'\?\)"),
         ({"name": "masked_lm", "mask_share": 0.95}, "random_share: 0.1 and mask_share 0.95 are more than 1 together"),
