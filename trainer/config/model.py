@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.disentangled import DisentangledKeys, misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 from trainer.utils.errors import nearest
@@ -32,7 +33,7 @@ Rate = Annotated[
 
 
 @with_keys
-class ModelConfig(Choosing):
+class ModelConfig(DisentangledKeys, Choosing):
     """A transformer, described in full; a published architecture is a file in conf/model."""
 
     CHOICES: ClassVar = {"activation": ACTIVATIONS, "norm": NORMS}
@@ -96,8 +97,9 @@ class ModelConfig(Choosing):
     global_every: int = key(1, "with window: every n-th layer, from the first on, is global", "layers", ge=1)
 
     # Positions.
-    position: Literal["learned", "sinusoidal", "rotary", "alibi", "buckets", "relative", "none"] = key(
-        "rotary", "position scheme; buckets: T5's biases, relative: Transformer-XL's and XLNet's"
+    position: Literal["learned", "sinusoidal", "rotary", "alibi", "buckets", "relative", "disentangled", "none"] = key(
+        "rotary",
+        "position scheme; buckets: T5's biases, relative: Transformer-XL's and XLNet's, disentangled: DeBERTa's",
     )
     position_offset: int = key(0, "rows of the position table before position 0 (OPT, BART, RoBERTa: 2)", "rows", ge=0)
     max_length: int | None = key(
@@ -118,7 +120,12 @@ class ModelConfig(Choosing):
         ge=2,
         introduced=None,
     )
-    relative_buckets: int = key(32, "buckets of T5's relative positions", "buckets", ge=4)
+    relative_buckets: int | None = key(
+        32,
+        "buckets of T5's relative positions, or on each side of DeBERTa's; null: one a distance (DeBERTa)",
+        "buckets",
+        ge=4,
+    )
     relative_distance: int = key(128, "distance from which on all share a bucket", "tokens", ge=2)
 
     # Embedding and heads.
@@ -301,11 +308,12 @@ class ModelConfig(Choosing):
 
     @property
     def generator(self) -> ModelConfig | None:
-        """ELECTRA's generator: the same depth over the same embedding, narrower (Clark et al. 2020, section 3.2)."""
+        """ELECTRA's generator: over the same embedding, narrower (Clark et al. 2020, section 3.2) or shallower."""
         if self.generator_width is None:
             return None
         ratio = self.generator_width / self.width
         fields = {
+            "depth": self.generator_depth or self.depth,
             "width": self.generator_width,
             "heads": self.generator_heads or max(1, round(self.heads * ratio)),
             "ffn_width": round(self.ffn_channels * ratio),
@@ -313,6 +321,7 @@ class ModelConfig(Choosing):
             "two_stream": False,
             "generator_width": None,
             "generator_heads": None,
+            "generator_depth": None,
         }
         return self.model_copy(update=fields)
 
@@ -330,8 +339,12 @@ class ModelConfig(Choosing):
                 f"head_size: rotary positions need an even number of channels per head, got {self.rotary_channels}"
                 f"{whose}"
             )
-        if self.position == "buckets" and (
-            self.relative_buckets % 2 or self.relative_distance <= self.relative_buckets // 2
+        for line in misfits(self):
+            raise ValueError(line)
+        if (
+            self.position == "buckets"
+            and self.relative_buckets is not None
+            and (self.relative_buckets % 2 or self.relative_distance <= self.relative_buckets // 2)
         ):
             raise ValueError(
                 f"relative_buckets: {self.relative_buckets} must be even and less than twice relative_distance "
@@ -366,7 +379,7 @@ class ModelConfig(Choosing):
         if self.mup_base_width is not None:
             untold = {
                 "embedding_width": self.embedding_channels != self.width,
-                "position": self.position == "relative",
+                "position": self.position in ("relative", "disentangled"),
                 "two_stream": self.two_stream,
                 "generator_width": self.generator_width is not None,
             }
