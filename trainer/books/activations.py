@@ -14,6 +14,7 @@ from trainer.books import kernels
 from trainer.books.experts import expert_bytes, hidden_kept
 from trainer.books.parameters import parameters
 from trainer.config import Config
+from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
 from trainer.descriptions.norms import NORMS
@@ -63,7 +64,7 @@ class _Pass:
     @property
     def composed(self) -> bool:
         """Whether attention keeps its probabilities: the reference, and on a CPU SDPA with a bias that learns."""
-        learns = self.model.position in ("buckets", "relative")
+        learns = self.model.position in ("buckets", "relative", "disentangled")
         backend = kernels.attention(self.config)
         return backend == "reference" or (backend == "sdpa" and learns and kernels.device(self.config) == "cpu")
 
@@ -163,6 +164,7 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
         statistics = 2 if model.qk_norm == "projection" else model.heads + model.key_heads
         total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
+    total += _relative_rows(stack)
     square = tokens * keys
     if stack.composed:
         total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
@@ -172,8 +174,19 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     total += FP32 * tokens * model.heads  # one logarithm per row
     if fused or (not across and model.position in ("alibi", "buckets")):  # no mask, or one for all layers
         return total
-    heads = model.heads if model.position == "relative" else 1  # the bias of a layer holds its mask
+    own = model.position in ("relative", "disentangled")
+    heads = model.heads if own else 1  # the bias of a layer holds its mask
     return total + low * square * heads
+
+
+def _relative_rows(stack: _Pass) -> int:
+    """Bytes that the products with relative positions keep: of each a copy of queries or keys, and the rows."""
+    model, terms = stack.model, len(score_terms(stack.model))
+    if not terms:
+        return 0
+    query, (_, rows) = model.heads * model.head_channels, rows_used(model, stack.tokens)
+    projected = rows * (query + (model.width if stack.cast else 0))
+    return terms * stack.low * (stack.rows * stack.tokens * query + projected)
 
 
 def _reference_only(stack: _Pass) -> int:
@@ -195,4 +208,6 @@ def _shared_bias(stack: _Pass) -> int:
 def _weight_copies(config: Config) -> int:
     """Every matrix that a linear layer multiplies with, in two bytes."""
     account = parameters(config)
-    return 2 * (account.attention + account.feed_forward + account.shared + account.head + account.generator)
+    own = account.generator and config.model.embedding_sharing == "disentangled"  # that table is `shared`, once
+    generator = account.generator - (account.shared if own else 0)
+    return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from trainer.books.experts import feed_forward_numbers, idle_numbers, routed_numbers
 from trainer.config import Config
+from trainer.config.disentangled import score_terms, table_rows
 from trainer.config.model import ModelConfig
 from trainer.descriptions.norms import NORMS
 
@@ -20,7 +21,7 @@ class ParameterAccount:
     feed_forward: int
     norm: int
     head: int  # output matrix where it is not tied, its bias and transform, pooler, sentence and detection heads
-    generator: int  # ELECTRA's, beside the embedding it shares
+    generator: int  # ELECTRA's, beside what it shares of the embedding
     shared: int  # scalars used a second time through a tied head; already counted in `embedding`
     block: int  # the largest block of the first stack
     depth: int
@@ -102,9 +103,10 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
     pooler, query_start = model.width**2 + model.width, model.width * model.two_stream
     generator = 0
     if (small := model.generator) is not None:  # the token head is the generator's, the encoder has a detector
-        stack = _stack(small, max_length, own_tables=False)
+        apart = model.embedding_sharing == "disentangled"
+        stack = _stack(small, max_length, own_tables=apart)
         blocks = stack.attention + stack.feed_forward + stack.norm
-        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary))
+        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary)) + table * apart
         head, head_norm = model.width**2 + 2 * model.width + 1, 0
     if model.family == "encoder":
         head += pooler * (model.pooler == "pretraining")
@@ -138,7 +140,10 @@ def _stack(model: ModelConfig, max_length: int, *, cross: bool = False, own_tabl
     if model.embedding_channels != width:
         bias = width if model.embedding_projection == "sum" else 0
         embedding += model.embedding_channels * width + bias
-    position += model.relative_buckets * model.heads if model.position == "buckets" else 0
+    position += (model.relative_buckets or 0) * model.heads if model.position == "buckets" else 0
+    if model.position == "disentangled":
+        position += table_rows(model) * width
+        norms += _norm(model, width) * model.relative_norm
 
     attention, attention_norms = _attention(model)
     per_block = (2 + cross) * _norm(model, width) + attention_norms
@@ -170,6 +175,8 @@ def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int
         count += width * query + 5 * query
     elif model.bias or model.qkv_bias:
         count += query + 2 * key + width * model.bias
+    if not model.relative_shared:  # a matrix for positions in each term of the scores
+        count += len(score_terms(model)) * (width + (model.bias or model.qkv_bias)) * query
     count += model.heads * model.sinks
     norms = {"none": 0, "projection": query + key, "head": 2 * model.head_channels}[model.qk_norm]
     return count, norms

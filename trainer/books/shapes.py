@@ -7,6 +7,7 @@ from collections import Counter
 from trainer.books.experts import expert_shapes
 from trainer.books.parameters import parameters
 from trainer.config import Config
+from trainer.config.disentangled import score_terms, table_rows
 from trainer.config.model import ModelConfig
 from trainer.descriptions.optimizers import Role, Shape, size
 
@@ -36,6 +37,9 @@ def _matrices(model: ModelConfig, vocabulary: int, max_length: int) -> Shapes:
     token_model = model.generator or model
     _token_head(found, token_model, vocabulary)
     if model.generator is not None:
+        if model.embedding_sharing == "disentangled":
+            found["embedding", (vocabulary, columns)] += 1
+            _tables(found, model.generator, max_length)
         _stack(found, model.generator)
         found["matrix", (width, width)] += 1
         found["head", (1, width)] += 1
@@ -62,13 +66,17 @@ def _stack(found: Shapes, model: ModelConfig, *, cross: bool = False) -> None:
     if model.embedding_channels != width:
         found["matrix", (width, model.embedding_channels)] += 1
     if model.position == "buckets":
-        found["embedding", (model.relative_buckets, model.heads)] += 1
+        found["embedding", (model.relative_buckets or 0, model.heads)] += 1
+    if model.position == "disentangled":
+        found["embedding", (table_rows(model), width)] += 1
     attentions = blocks * (1 + cross)
     found["matrix", (query, width)] += attentions
     found["matrix", (key, width)] += 2 * attentions
     found["matrix", (width, query)] += attentions
     if model.position == "relative":
         found["matrix", (query, width)] += blocks
+    if not model.relative_shared:
+        found["matrix", (query, width)] += blocks * len(score_terms(model))
     routed = model.experts.layers(model.depth)
     found["matrix", (hidden, width)] += (blocks - routed) * (2 if model.gated else 1)
     found["matrix", (width, hidden)] += blocks - routed

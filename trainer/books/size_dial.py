@@ -91,4 +91,6 @@ def _shape(model: ModelConfig, width: int, depth: int) -> ModelConfig:
     if model.generator is not None:
         small = max(1, round(heads * model.generator.width / model.width))
         update |= {"generator_width": small * channels, "generator_heads": small}
+    if model.generator_depth is not None:
+        update["generator_depth"] = max(1, round(depth * model.generator_depth / model.depth))
     return model.model_copy(update=update)

@@ -18,6 +18,7 @@ from trainer.books.layout import micro_batches, world_size
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.config import Config
+from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.model import ModelConfig
 
 AttentionBackward = Literal["composed", "fused"]
@@ -90,15 +91,22 @@ class _Work:
     scores: int = 0
     feed_forward: int = 0
     shared: int = 0  # per pass: what does not depend on the number of samples
+    biases: int = 0  # part of the scores that a kernel of attention is given
 
     def add(self, other: _Work, times: int = 1) -> None:
         self.projections += times * other.projections
         self.scores += times * other.scores
         self.feed_forward += times * other.feed_forward
         self.shared += times * other.shared
+        self.biases += times * other.biases
 
     def copy(self) -> _Work:
         return replace(self)
+
+    @property
+    def of_kernels(self) -> int:
+        """Scores without their biases."""
+        return self.scores - self.biases
 
     @property
     def per_sample(self) -> int:
@@ -128,10 +136,11 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         work.scores - forward_only.scores,
         work.feed_forward - forward_only.feed_forward,
         work.shared - forward_only.shared,
+        work.biases - forward_only.biases,
     )
     recomputed_sample = recomputed_pass = 0
     if attention_backward == "fused":
-        recomputed_sample += (learned.scores + generator_work.scores) // 2
+        recomputed_sample += (learned.of_kernels + generator_work.of_kernels) // 2
     if config.engine.activation_checkpointing:
         # Recomputation stops when everything that was saved is back: before the last product, unless a norm follows it.
         # ELECTRA's generator keeps its activations.
@@ -159,8 +168,9 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         embedding=projection * (1 + reference),
         generator=generator,
         forward_only=forward_only.per_sample + (head + projection) * reference,
-        pass_forward=work.shared,
-        pass_backward=learned.shared,  # its input is a table of sinusoids: only the weight has a gradient
+        pass_forward=work.shared + generator_work.shared,
+        # Where their input is a table of sinusoids, only the weight has a gradient.
+        pass_backward=(learned.shared + generator_work.shared) * (2 if score_terms(model) else 1),
         recomputed_sample=recomputed_sample,
         recomputed_pass=recomputed_pass,
         samples_per_step=batch,
@@ -199,8 +209,13 @@ def _block(model: ModelConfig, tokens: int, source: int = 0) -> _Work:
         work.projections += 2 * width * (2 * tokens * query + 2 * source * key)
         work.scores += 4 * tokens * source * query
     if model.position == "relative":  # distances from `tokens` to -`tokens`, projected once for all samples
-        work.scores += 2 * tokens * 2 * tokens * query
+        work.biases = 2 * tokens * 2 * tokens * query
         work.shared = 2 * 2 * tokens * width * query
+    if terms := len(score_terms(model)):  # rows of relative positions, projected once for all samples
+        _, rows = rows_used(model, tokens)
+        work.biases = terms * 2 * tokens * rows * query
+        work.shared = terms * 2 * rows * width * query
+    work.scores += work.biases
     return work
 
 

@@ -89,7 +89,7 @@ def _check(config: Config, documents: Sequence[Document]) -> None:
         )
     if len(config.curriculum.sequence_lengths) > 1:
         raise UserError("documents: data.stages has samples of several lengths; give data.sequence_length alone")
-    if model.position == "relative":
+    if model.position in ("relative", "disentangled"):
         raise UserError(
             f"documents: model={model.name} scores the distances of all pairs, also of those that documents hide"
         )

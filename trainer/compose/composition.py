@@ -183,7 +183,7 @@ def _size_alone(given: set[str]) -> list[str]:
     """The size dial sets the shape: a shape beside it would be lost without a word."""
     if "model.size" not in given:
         return []
-    names = ("depth", "decoder_depth", "width", "heads", "kv_heads", "ffn_width", "generator_width")
+    names = ("depth", "decoder_depth", "width", "heads", "kv_heads", "ffn_width", "generator_width", "generator_depth")
     shape = [f"model.{name}" for name in names]
     return [f"{key}: model.size sets it; give one of the two" for key in shape if key in given]
 

@@ -7,7 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
-from trainer.config.experts import ExpertsConfig, misfits
+from trainer.config.disentangled import DisentangledKeys
+from trainer.config.disentangled import misfits as disentangled_misfits
+from trainer.config.experts import ExpertsConfig
+from trainer.config.experts import misfits as expert_misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 from trainer.utils.errors import nearest
@@ -33,7 +36,7 @@ Rate = Annotated[
 
 
 @with_keys
-class ModelConfig(Choosing):
+class ModelConfig(DisentangledKeys, Choosing):
     """A transformer, described in full; a published architecture is a file in conf/model."""
 
     CHOICES: ClassVar = {"activation": ACTIVATIONS, "norm": NORMS}
@@ -102,8 +105,9 @@ class ModelConfig(Choosing):
     experts: ExpertsConfig = key(ExpertsConfig(), "feed-forwards that are mixtures of experts", introduced={})
 
     # Positions.
-    position: Literal["learned", "sinusoidal", "rotary", "alibi", "buckets", "relative", "none"] = key(
-        "rotary", "position scheme; buckets: T5's biases, relative: Transformer-XL's and XLNet's"
+    position: Literal["learned", "sinusoidal", "rotary", "alibi", "buckets", "relative", "disentangled", "none"] = key(
+        "rotary",
+        "position scheme; buckets: T5's biases, relative: Transformer-XL's and XLNet's, disentangled: DeBERTa's",
     )
     position_offset: int = key(0, "rows of the position table before position 0 (OPT, BART, RoBERTa: 2)", "rows", ge=0)
     sinusoids: Literal["tensor2tensor", "formula"] = key(
@@ -128,7 +132,12 @@ class ModelConfig(Choosing):
         ge=2,
         introduced=None,
     )
-    relative_buckets: int = key(32, "buckets of T5's relative positions", "buckets", ge=4)
+    relative_buckets: int | None = key(
+        32,
+        "buckets of T5's relative positions, or on each side of DeBERTa's; null: one a distance (DeBERTa)",
+        "buckets",
+        ge=4,
+    )
     relative_distance: int = key(128, "distance from which on all share a bucket", "tokens", ge=2)
 
     # Embedding and heads.
@@ -321,11 +330,12 @@ class ModelConfig(Choosing):
 
     @property
     def generator(self) -> ModelConfig | None:
-        """ELECTRA's generator: the same depth over the same embedding, narrower (Clark et al. 2020, section 3.2)."""
+        """ELECTRA's generator: over the same embedding, narrower (Clark et al. 2020, section 3.2) or shallower."""
         if self.generator_width is None:
             return None
         ratio = self.generator_width / self.width
         fields = {
+            "depth": self.generator_depth or self.depth,
             "width": self.generator_width,
             "heads": self.generator_heads or max(1, round(self.heads * ratio)),
             "ffn_width": round(self.ffn_channels * ratio),
@@ -333,6 +343,7 @@ class ModelConfig(Choosing):
             "two_stream": False,
             "generator_width": None,
             "generator_heads": None,
+            "generator_depth": None,
         }
         return self.model_copy(update=fields)
 
@@ -350,8 +361,12 @@ class ModelConfig(Choosing):
                 f"head_size: rotary positions need an even number of channels per head, got {self.rotary_channels}"
                 f"{whose}"
             )
-        if self.position == "buckets" and (
-            self.relative_buckets % 2 or self.relative_distance <= self.relative_buckets // 2
+        for line in disentangled_misfits(self):
+            raise ValueError(line)
+        if (
+            self.position == "buckets"
+            and self.relative_buckets is not None
+            and (self.relative_buckets % 2 or self.relative_distance <= self.relative_buckets // 2)
         ):
             raise ValueError(
                 f"relative_buckets: {self.relative_buckets} must be even and less than twice relative_distance "
@@ -390,13 +405,13 @@ class ModelConfig(Choosing):
         if self.mup_base_width is not None:
             untold = {
                 "embedding_width": self.embedding_channels != self.width,
-                "position": self.position == "relative",
+                "position": self.position in ("relative", "disentangled"),
                 "two_stream": self.two_stream,
                 "generator_width": self.generator_width is not None,
             }
             for name in (name for name, there in untold.items() if there):
                 raise ValueError(f"mup_base_width: muP is not worked out for model.{name}={getattr(self, name)}")
-        if wrong_experts := misfits(self):
+        if wrong_experts := expert_misfits(self):
             raise ValueError("\n".join(wrong_experts))
         generator = self.generator
         if generator is not None and generator.width % generator.heads:

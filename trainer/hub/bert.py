@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainer.config.model import ModelConfig
-from trainer.hub.family import Entry, Family, both
+from trainer.hub.family import Entry, Family, both, token_embedding
 from trainer.hub.table import (
     ACTIVATION,
     Always,
@@ -115,7 +115,7 @@ def _read_mapping(given: Given) -> Fields:
 
 
 def _embeddings(prefix: str, model: ModelConfig, ours: str = "") -> Iterator[Entry]:
-    yield Entry(f"{prefix}.word_embeddings.weight", (f"{ours}tokens.weight",))
+    yield token_embedding(f"{prefix}.word_embeddings.weight", model)
     yield Entry(f"{prefix}.position_embeddings.weight", (f"{ours}positions.weight",))
     yield Entry(f"{prefix}.token_type_embeddings.weight", (f"{ours}token_types.weight",))
     if model.embedding_norm:
@@ -288,7 +288,8 @@ def electra_generator_entries(model: ModelConfig) -> Iterator[Entry]:
     """ElectraForMaskedLM: an encoder of its own, or (`model` with a generator) the one inside."""
     inside = model.generator
     ours, head = ("replaced.generator.", "replaced.token_head") if inside else ("", "head")
-    yield from _electra_body(inside or model, ours, "")
+    own_embedding = inside is not None and model.embedding_sharing == "disentangled"
+    yield from _electra_body(inside or model, ours, ours if own_embedding else "")
     yield from both("generator_predictions.dense", f"{head}.transform.dense")
     yield from both("generator_predictions.LayerNorm", f"{head}.transform.norm")
     yield Entry("generator_lm_head.bias", (f"{head}.output.bias",))
@@ -304,4 +305,5 @@ ELECTRA = Family(
     aliases=(("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight"),),
     prefix="electra.",
     ignored=(r"position_ids$",),
+    discriminator=("ElectraForPreTraining", electra_discriminator_entries),
 )

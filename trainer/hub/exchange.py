@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.config.model import DROPOUT, ModelConfig
-from trainer.hub.bert import ELECTRA, electra_discriminator_entries
 from trainer.hub.fairseq import BART, MBART
 from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
 from trainer.hub.family import Entry, Family
@@ -25,6 +24,8 @@ from trainer.utils.errors import UserError
 
 # What config.json does not say: names, initial weights and training.
 _NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight", *DROPOUT}
+# What folders of a discriminator and of its generator say together.
+_OF_GENERATORS = ("generator_width", "generator_heads", "generator_depth", "embedding_sharing")
 
 
 # Keys of an imported config.json that are of that file, not of the model.
@@ -74,10 +75,8 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
         return list(ModelConfig.model_fields)
     read = read_table(family.table, write_table(family.table, model), names)
     other = ModelConfig.model_validate({"name": model.name, **read})
-    if family is ELECTRA:
-        other = other.model_copy(
-            update={"generator_width": model.generator_width, "generator_heads": model.generator_heads}
-        )
+    if family.discriminator is not None:
+        other = other.model_copy(update={name: getattr(model, name) for name in _OF_GENERATORS})
     found = _resolved(other)
     return [name for name, value in _resolved(model).items() if value != found[name]]
 
@@ -102,8 +101,12 @@ def _resolved(model: ModelConfig) -> dict[str, Any]:
         fields |= {"rotary_factor": None, "rotary_original_length": None}
     if model.position != "sinusoidal":
         fields["sinusoids"] = None
-    if model.position != "buckets":
+    if model.position not in ("buckets", "disentangled"):
         fields |= {"relative_buckets": None, "relative_distance": None}
+    if model.position != "disentangled":
+        fields |= {"relative_terms": None, "relative_shared": None, "relative_norm": None}
+    if model.generator is None:
+        fields |= dict.fromkeys(_OF_GENERATORS)
     return fields
 
 
@@ -119,20 +122,23 @@ def write_checkpoint(
     """Write config.json, generation_config.json and the weights into an existing, empty folder.
 
     `model` states vocabulary and max_length; `weights` are by our names. Raises UserError where transformers has no
-    such model. ELECTRA's generator goes to the folder `generator` inside. head: a new one in place of pre-training's.
+    such model. A generator goes to the folder `generator` inside. head: a new one in place of pre-training's.
     came: what an imported model said of itself besides, which stands again, its special tokens too. drawn: parts, by
     our names, that were never trained: a head or a generator of which one is drawn is left out.
     """
-    family = type_of(model)
+    family = type_of(model).as_stated(came.config if came else {})
     entries = list(family.entries(model))
     if head is not None:
         entries = [entry for entry in entries if all(part in weights for part in entry.ours)] + head.entries
         _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys, came)
         return family
     architecture, inside = family.architecture_of(model), None
-    if family is ELECTRA and model.generator is not None:
+    if family.discriminator is not None and model.generator is not None:
         inside = model.generator
-        architecture, entries = "ElectraForPreTraining", list(electra_discriminator_entries(model))
+        architecture, tensors = family.discriminator
+        entries = list(tensors(model))
+        if architecture == family.body:
+            entries = _of_the_body(entries, family)
     elif family.pairs_alone and model.sentence_head and any(part.startswith("head.") for part in drawn):
         architecture, entries = family.pairs_alone, [entry for entry in entries if not set(entry.ours) & set(drawn)]
     elif any(is_of_pretraining(part) for part in drawn):

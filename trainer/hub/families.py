@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer.hub.bert import ALBERT, BERT, CAMEMBERT, ELECTRA, ROBERTA, XLMR, XLMR_XL
+from trainer.hub.deberta import DEBERTA
 from trainer.hub.distilbert import DISTILBERT
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
@@ -16,7 +17,7 @@ FAMILIES = {
     family.type: family
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
-        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
+        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT, DEBERTA),
         *(BART, MBART, PEGASUS, T5, MT5),
     )
 }

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
-from trainer.hub.layouts import SAME, Layout
-from trainer.hub.table import Table
+from trainer.hub.layouts import SAME, SUMMED, Layout
+from trainer.hub.table import Json, Table
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,17 @@ class Family:
     pairs_alone: str = ""  # the class that has the head for pairs of sentences and no other; none where empty
     # Tensors that follow from the model's keys: written, and where they are there only compared.
     constants: Callable[[ModelConfig], Mapping[str, Tensor]] = lambda model: {}
+    # Of a model with a generator: the class of what detects its tokens, and the tensors of that.
+    discriminator: tuple[str, Callable[[ModelConfig], Iterable[Entry]]] | None = None
+    stated: Callable[[Json], Family] | None = None  # the same with the names of tensors that config.json asks for
 
     def architecture_of(self, model: ModelConfig) -> str:
         """The class of transformers that has this model's heads of pre-training, and no others."""
         return self.architecture if model.sentence_head else self.without_pairs or self.architecture
+
+    def as_stated(self, config: Json) -> Family:
+        """With the names of tensors that this config.json asks for, where a type has several."""
+        return self if self.stated is None else self.stated(config)
 
     @property
     def body(self) -> str:
@@ -50,6 +57,13 @@ class Family:
 
     def ignores(self, name: str) -> bool:
         return any(re.search(pattern, name) for pattern in self.ignored)
+
+
+def token_embedding(theirs: str, model: ModelConfig) -> Entry:
+    """Of a model; beside a generator with an embedding of its own, that one and the difference from it."""
+    if model.generator is None or model.embedding_sharing == "whole":
+        return Entry(theirs, ("tokens.weight",))
+    return Entry(theirs, ("tokens.weight", "delta.weight"), SUMMED)
 
 
 def both(theirs: str, *ours: str, layout: Layout = SAME, bias: bool = True, bias_layout: Layout = SAME) -> list[Entry]:

@@ -26,12 +26,17 @@ CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
     "albert": ("AlbertForSequenceClassification", both("classifier", "output")),
     "roberta": ("RobertaForSequenceClassification", _TWO_LAYERS),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", _TWO_LAYERS),
+    "deberta-v2": (
+        "DebertaV2ForSequenceClassification",
+        [*both("pooler.dense", "dense"), *both("classifier", "output")],
+    ),
 }
 TOKEN_CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
     "bert": ("BertForTokenClassification", both("classifier", "output")),
     "albert": ("AlbertForTokenClassification", both("classifier", "output")),
     "roberta": ("RobertaForTokenClassification", both("classifier", "output")),
     "xlm-roberta": ("XLMRobertaForTokenClassification", both("classifier", "output")),
+    "deberta-v2": ("DebertaV2ForTokenClassification", both("classifier", "output")),
 }
 _HEADS = {"ForSequenceClassification": CLASSIFIERS, "ForTokenClassification": TOKEN_CLASSIFIERS}
 # Beginnings of names, in transformers, of heads that pre-training has not.

@@ -1,4 +1,5 @@
-"""How one tensor of a Hugging Face checkpoint holds one or several of ours. Every layout can be undone bit for bit."""
+"""How one tensor of a Hugging Face checkpoint holds one or several of ours. Every layout but a sum can be undone bit
+for bit."""
 
 from __future__ import annotations
 
@@ -66,5 +67,17 @@ class Shaped:
         return [theirs.reshape(shapes[0])]
 
 
+@dataclass(frozen=True)
+class Summed:
+    """The sum of ours; of theirs the first of ours is all, and the others are zero."""
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(ours)).sum(dim=0)
+
+    def split(self, theirs: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+        return [theirs, *(theirs.new_zeros(shape) for shape in shapes[1:])]
+
+
 SAME = Stacked()
+SUMMED = Summed()
 TRANSPOSED = Stacked(transposed=True)

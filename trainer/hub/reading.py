@@ -125,7 +125,7 @@ def _family(config: Mapping[str, Any], folder: Path) -> Family:
             f"{folder / 'config.json'}: quantization_config: quantised weights are not read; take the folder of the "
             "model before it was quantised"
         )
-    return FAMILIES[kind]
+    return FAMILIES[kind].as_stated(config)
 
 
 def _by_table(config: Mapping[str, Any], family: Family, folder: Path) -> dict[str, Any]:

@@ -160,10 +160,12 @@ def _as_it_came(folder: RunFolder, *, tuned: bool) -> AsItCame | None:
 
 
 def _without_untrained(config: Config, model: ModelConfig, *, imported: bool) -> ModelConfig:
-    """The model without what no training has touched: a sentence head of which no label was asked, and the pooler that
-    nothing else reads. What an imported model came with stays."""
+    """The model without what tuning took off, and without what no training has touched: a sentence head of which no
+    label was asked, and the pooler that nothing else reads. What an imported model came with stays."""
     labelled = config.task.kind is None and config.objective.description.labels_pairs(config.objective)
-    if config.task.outputs or model.pooler != "pretraining" or (model.sentence_head and (labelled or imported)):
+    if config.task.outputs:
+        return model.model_copy(update={"generator_width": None})
+    if model.pooler != "pretraining" or (model.sentence_head and (labelled or imported)):
         return model
     return model.model_copy(update={"pooler": "none", "sentence_head": False})
 

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "bloom": {"bos": 1, "eos": 2},
     "xglm": {**_FAIRSEQ, "decoder_start": 2},
     "bert": {"pad": 0},
+    "deberta-v2": {"pad": 0},
     "electra": {"pad": 0},
     "distilbert": {"pad": 0},
     "roberta": _FAIRSEQ,

@@ -80,7 +80,10 @@ def pretraining_model(
         encoder_head = EncoderHead(config, vocabulary, backbone.tokens, z_loss=z_loss)
         return Model(config, backbone, encoder_head, NAMES["encoder"])
     small = config.generator
-    reader = Encoder(small, vocabulary, max_length, embedded_by=backbone, backend=backend)
+    if config.embedding_sharing == "whole":
+        reader = Encoder(small, vocabulary, max_length, embedded_by=backbone, backend=backend)
+    else:
+        reader = Encoder(small, vocabulary, max_length, tokens=backbone.tokens, backend=backend)
     language_head = LanguageHead(small, vocabulary, backbone.tokens, z_loss=z_loss)
     generator = Model(small, reader, language_head, NAMES["generator"])
     return ReplacedTokenModel(config, backbone, ReplacedTokenHead(config, generator), NAMES["discriminator"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,11 @@ def activation(config: ModelConfig) -> Activation:
         place = ACTIVATIONS[config.activation].implementation
         raise UserError(f"activation {config.activation}: {place} makes no function of a tensor")
     return made
+
+
+def pooled_activation(config: ModelConfig) -> Activation:
+    """What the layer on the first token ends with: tanh (Devlin et al. 2019), or GELU (DeBERTa's released code)."""
+    return torch.tanh if config.pooler_activation == "tanh" else F.gelu
 
 
 def gated_product(config: ModelConfig) -> Callable[..., Tensor] | None:

@@ -29,6 +29,7 @@ class Context(NamedTuple):
     source_mask: PreparedMask | None = None
     distances: Tensor | None = None  # sinusoids of the relative positions, [keys + queries, width] (XLNet)
     other_type: Tensor | None = None  # [B, queries, keys], whether a key is of another token type (XLNet)
+    relative: tuple[Tensor, Tensor] | None = None  # rows of relative positions, and which a pair has (DeBERTa)
     memory: LayerCache | None = None  # of this block, where text is written token by token
     dropout: Dropout | None = None  # at this block's depth, in training
     real: Tensor | None = None  # bool [B, S], what is no padding, where layers have experts; None: all

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Attention, Context, CrossAttention, RelativeAttention
+from trainer.models.disentangled import DisentangledAttention
 from trainer.models.experts import Experts
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import FeedForward
 
 Step = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a norm and a branch of the residual stream
+BY_POSITION: dict[str, type[Attention]] = {"relative": RelativeAttention, "disentangled": DisentangledAttention}
 
 
 class Block(nn.Module):
@@ -25,7 +27,7 @@ class Block(nn.Module):
         std, local = initial_stds(config), config.local(layer)
         normed = layer > 0 or config.first_norm
         self.attention_norm = norm(config) if normed else nn.Identity()
-        kind = RelativeAttention if config.position == "relative" else Attention
+        kind = BY_POSITION.get(config.position, Attention)
         self.attention = kind(config, std, local=local, turns=config.turns(layer))
         if cross:
             self.cross_norm = norm(config)

@@ -14,7 +14,7 @@ from trainer.models.attention import Context
 from trainer.models.dropout import Dropout, attention_fields, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.model import Backbone
-from trainer.models.parts import computing_dtype
+from trainer.models.parts import Embedding, computing_dtype
 from trainer.models.positions import sinusoids
 from trainer.models.stack import Stack, places
 
@@ -30,13 +30,24 @@ class Encoder(Stack, Backbone):
         vocabulary: int,
         max_length: int,
         *,
+        tokens: Embedding | None = None,
         embedded_by: Stack | None = None,
         backend: str = "auto",
     ) -> None:
         """As `Stack`."""
-        super().__init__(config, vocabulary, max_length, causal=False, embedded_by=embedded_by, backend=backend)
-        if embedded_by is not None:
+        super().__init__(
+            config,
+            vocabulary,
+            max_length,
+            causal=False,
+            tokens=tokens,
+            embedded_by=embedded_by,
+            backend=backend,
+        )
+        if tokens is not None or embedded_by is not None:
             self.tower = "generator"
+        apart = config.generator is not None and config.embedding_sharing == "disentangled"
+        self.delta = Embedding(vocabulary, config.embedding_channels, std=0.0) if apart else None
         self.query_start = nn.Parameter(torch.empty(config.width)) if config.two_stream else None
         self.stds = {"query_start": initial_stds(config).other}
 
@@ -64,6 +75,15 @@ class Encoder(Stack, Backbone):
         if self.config.position == "relative":
             context = self._with_distances(context, x, 0, token_types)
         return self.run(x, context)
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """As `Stack.rows`; beside a generator with an embedding of its own, that one, which learns nothing here, plus a
+        difference that does (He et al. 2023, section 3.3)."""
+        if self.delta is None:
+            return super().rows(tokens)
+        with torch.no_grad():
+            of_generator = self.tokens(tokens)
+        return of_generator + self.delta(tokens)
 
     def two_streams(
         self,

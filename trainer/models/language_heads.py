@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config.model import ModelConfig
+from trainer.models.activations import pooled_activation
 from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, per_row
 from trainer.models.model import Head, Output
@@ -69,6 +69,7 @@ class EncoderHead(Head):
         super().__init__()
         std, width = initial_stds(config), config.width
         self.pooler = self.sentence = None
+        self.activation = pooled_activation(config)
         if config.pooler == "pretraining":
             self.pooler = Linear(width, width, bias=True, std=std.other)
         if config.sentence_head:
@@ -85,7 +86,7 @@ class EncoderHead(Head):
     def sentence_logits(self, hidden_states: Tensor) -> Tensor:
         """[B, 2], from the first token's hidden state."""
         assert self.pooler is not None and self.sentence is not None
-        return self.sentence(torch.tanh(self.pooler(hidden_states[:, 0])))
+        return self.sentence(self.activation(self.pooler(hidden_states[:, 0])))
 
     def forward(
         self, hidden_states: Tensor, targets: Tensor, sentence_label: Tensor | None = None, **batch: Tensor

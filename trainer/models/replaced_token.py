@@ -1,4 +1,8 @@
-"""ELECTRA: a small generator fills the masks, and the encoder tells which tokens it replaced (Clark et al. 2020)."""
+"""ELECTRA: a small generator fills the masks, and the encoder tells which tokens it replaced (Clark et al. 2020).
+
+The two share one embedding, or the generator has its own, to which the encoder adds a difference (DeBERTa-v3, He et al.
+2023, section 3.3): `Encoder.rows`.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
 from trainer.models.block import Block
 from trainer.models.cache import Cache, seen_before
+from trainer.models.disentangled import RelativePositions
 from trainer.models.dropout import Dropout, Rates, Tower, attention_fields, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
@@ -56,9 +57,10 @@ class Stack(nn.Module):
         self.projection = (
             Linear(config.embedding_channels, config.width, bias=whole, std=std.other) if factorised else None
         )
-        self.buckets = (
-            Embedding(config.relative_buckets, config.heads, std=std.table) if config.position == "buckets" else None
-        )
+        self.buckets = None
+        if config.position == "buckets" and config.relative_buckets is not None:
+            self.buckets = Embedding(config.relative_buckets, config.heads, std=std.table)
+        self.relative = RelativePositions(config, std) if config.position == "disentangled" else None
         count = 1 if config.shared_layers else self.depth
         self.blocks = nn.ModuleList(Block(config, layer, cross=cross) for layer in range(count))
         self.norm = norm(config) if config.final_norm else nn.Identity()
@@ -69,6 +71,7 @@ class Stack(nn.Module):
     positions: Embedding | None
     token_types: Embedding | None
     embedding_norm: nn.Module | None
+    buckets: Embedding | None
     slopes: Tensor
 
     def _embedding(
@@ -89,11 +92,15 @@ class Stack(nn.Module):
         """The dropout of this forward pass over the rows of these numbers [B], if there is any."""
         return self.dropout.begin(self, tower or self.tower, samples)
 
+    def rows(self, tokens: Tensor) -> Tensor:
+        """The embedding of each token alone, [B, S, columns]."""
+        return self.tokens(tokens)
+
     def embed(
         self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None, drop: Dropout | None = None
     ) -> Tensor:
         """Tokens [B, S] with their positions and types, normalised, as the blocks take them: [B, S, width]."""
-        config, x = self.config, self.tokens(tokens)
+        config, x = self.config, self.rows(tokens)
         first, last = (self.projection, None) if config.embedding_projection == "tokens" else (None, self.projection)
         if first is not None:
             x = first(x)
@@ -161,15 +168,17 @@ class Stack(nn.Module):
             base = config.rotary_base_local
             rotary = (everywhere, everywhere if base is None else rotary_angles(positions, config, base))
         masks = (mask(None), mask(config.window) if local else None)
+        relative = None if self.relative is None else self.relative(length)
         real = segments >= 0 if config.experts.count and segments is not None else None
-        return Context(masks, rotary, self.backend, dropout=drop, real=real, routing=self.routing)
+        return Context(masks, rotary, self.backend, relative=relative, dropout=drop, real=real, routing=self.routing)
 
     def _bias(self) -> Alibi | T5Bias | None:
         config = self.config
         if config.position == "alibi":
             return Alibi(self.slopes)
         if self.buckets is not None:
-            return T5Bias(self.buckets.weight, not self.causal, config.relative_buckets, config.relative_distance)
+            table = self.buckets.weight
+            return T5Bias(table, not self.causal, self.buckets.num_embeddings, config.relative_distance)
         return None
 
     def run(self, x: Tensor, context: Context, cache: Cache | None = None) -> Tensor:

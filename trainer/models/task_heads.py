@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from trainer.config import Config
 from trainer.config.model import ModelConfig
+from trainer.models.activations import pooled_activation
 from trainer.models.dropout import Rates, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.losses import NOT_A_TARGET, pair_loss
@@ -30,6 +31,7 @@ class PooledHead(Head):
         self.family, self.task = config.model.family, config.task
         alone = self.family == "decoder"
         self.dense = None if alone else linear(config.model, config.model.width)
+        self.activation = pooled_activation(config.model)
         self.output = output(config, bias=not alone)
         self.dropout = Rates.of(config.model)
 
@@ -41,7 +43,7 @@ class PooledHead(Head):
             last = ((batch["segments"] >= 0).sum(dim=-1) - 1).clamp(min=0)
             pooled = hidden_states.take_along_dim(last[..., None, None], dim=-2).squeeze(-2)
         if self.dense is not None:
-            pooled = torch.tanh(self.dense(pooled))
+            pooled = self.activation(self.dense(pooled))
         drop = self.dropout.begin(self, "head", batch.get("samples"))
         return self.output(dropped(pooled, drop, "output")).float()
 

@@ -135,6 +135,20 @@ def _xlnet(stated: Described, described: Described) -> Described:
     return {"normalizer": _quoted(described, accents=False, lower=lower), **_words(True)}
 
 
+def _deberta(stated: Described, described: Described) -> Described:
+    scheme = "always" if _prefixed(stated) else "first"
+    space = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": True}
+    blanks = {"type": "Replace", "pattern": {"Regex": "\\s{2,}|[\\n\\r\\t]"}, "content": " "}
+    strip = {"type": "Strip", "strip_left": False, "strip_right": True}
+    steps: list[Described] = [{"type": "Lowercase"}] if stated.get("do_lower_case", False) else []
+    cuts: list[Described] = [{"type": "Punctuation", "behavior": "Isolated"}] if stated.get("split_by_punct") else []
+    return {
+        "normalizer": _sequence("normalizers", [*steps, blanks, {"type": "NFC"}, strip]),
+        "pre_tokenizer": _sequence("pretokenizers", [*cuts, space]),
+        "decoder": space,
+    }
+
+
 def _mbart_language(folder: Path, described: Described) -> Described:
     """What stands behind a text: </s> and the language of `src_lang`."""
     own, ids = settings(folder, "tokenizer_config.json").get("src_lang") or "en_XX", dict[str, int]()
@@ -197,6 +211,7 @@ _MADE: dict[str, tuple[str, Callable[[Described, Described], Described]]] = {
     "XGLMTokenizer": ("Unigram", _xglm),
     "AlbertTokenizer": ("Unigram", _albert),
     "XLNetTokenizer": ("Unigram", _xlnet),
+    "DebertaV2Tokenizer": ("Unigram", _deberta),
     **dict.fromkeys(("GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer"), ("BPE", _byte_level)),
     "GPTNeoXTokenizer": ("BPE", _neox),
     "LlamaTokenizer": ("BPE", _llama),

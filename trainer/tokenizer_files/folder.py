@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.tokenizer_files import utf8
 from trainer.tokenizer_files.class_parts import by_settings
+from trainer.tokenizer_files.pieces import CAMEMBERT, FAIRSEQ, LANGUAGES, Pieces
 from trainer.tokenizer_files.roles import class_of, roles_of, settings
 from trainer.utils.bounded import parse_json, read_bytes, read_text, whole_number
 from trainer.utils.errors import UserError
@@ -17,16 +18,6 @@ SENTENCEPIECE = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "
 LISTS = ("vocab.json", "vocab.txt")
 FILES = (JSON, *SENTENCEPIECE, *LISTS)
 SPACE = "\u2581"
-# The languages of mBART; their tokens follow the pieces, in this order.
-LANGUAGES = (
-    *("ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX"),
-    *("kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN"),
-    "zh_CN",
-)
-Pieces = list[tuple[str, float]]
-FAIRSEQ: Pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-CAMEMBERT: Pieces = [(name, 0.0) for name in ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>")]
-CAMEMBERT += [("<unk>NOTUSED", -100.0)]
 
 
 def find_tokenizer(folder: Path) -> Path | None:
@@ -310,6 +301,16 @@ def _xlnet(file: Path) -> Any:
     return _template(tokenizer, "$A:0 <sep>:0 <cls>:2", "$A:0 <sep>:0 $B:1 <sep>:1 <cls>:2")
 
 
+def _deberta(file: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    pieces, unk = _scored(_model(file)), ("[UNK]", 0.0)
+    specials = ["[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]"]
+    plain = _unigram(pieces, pieces.index(unk) if unk in pieces else 1, [], specials, split=False)
+    made = by_settings(plain.to_str().encode(), file.parent)
+    return _template(Tokenizer.from_buffer(made), *BERT)
+
+
 def _llama(file: Path) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -390,6 +391,7 @@ _CONVERTED: dict[str, Callable[[Path], Any]] = {
     "PegasusTokenizer": _pegasus,
     "AlbertTokenizer": _albert,
     "XLNetTokenizer": _xlnet,
+    "DebertaV2Tokenizer": _deberta,
     "LlamaTokenizer": _llama,
 }
 _LISTED: dict[str, Callable[[Path], Any]] = {

@@ -18,6 +18,7 @@ BY_CLASS = {
     "BertTokenizer": _BERT,
     "ElectraTokenizer": _BERT,
     "DistilBertTokenizer": _BERT,
+    "DebertaV2Tokenizer": {**_BERT, "bos": "[CLS]", "eos": "[SEP]"},
     "RobertaTokenizer": _MASKED,
     "BartTokenizer": _MASKED,
     "XLMRobertaTokenizer": _MASKED,
@@ -50,6 +51,7 @@ BY_TYPE = {
         "electra": "BertTokenizer",
         "albert": "AlbertTokenizer",
         "xlnet": "XLNetTokenizer",
+        "deberta-v2": "DebertaV2Tokenizer",
     },
     **{"roberta": "RobertaTokenizer", "bart": "RobertaTokenizer", "camembert": "CamembertTokenizer"},
     **{"xlm-roberta": "XLMRobertaTokenizer", "xlm-roberta-xl": "XLMRobertaTokenizer", "xglm": "XGLMTokenizer"},
@@ -101,7 +103,7 @@ def writes_types(folder: Path) -> bool:
     them. Raises UserError where the settings name no list."""
     names = settings(folder, "tokenizer_config.json").get("model_input_names")
     if names is None:
-        return class_of(folder) in ("BertTokenizer", "ElectraTokenizer")
+        return class_of(folder) in ("BertTokenizer", "ElectraTokenizer", "DebertaV2Tokenizer")
     if not isinstance(names, list):
         file = folder / "tokenizer_config.json"
         raise UserError(f"{file}: model_input_names: {names!r} is no list of names such as input_ids")

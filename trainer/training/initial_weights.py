@@ -18,6 +18,7 @@ from trainer.utils.errors import UserError
 from trainer.utils.which_weights import NEWEST, places
 
 BACKBONES = ("body.", "reference.")  # how names of what was trained before begin in a tuned model; others are new heads
+DELTA = "delta.weight"  # what a discriminator adds to its generator's embedding, where each has its own
 
 
 def known_weights(config: Config, folder: RunFolder, *, beginning: bool) -> Callable[[str], Tensor | None]:
@@ -60,6 +61,8 @@ def parent_weights(config: Config, *, beginning: bool) -> Callable[[str], Tensor
         own = [one for one in (plain or name, f"body.{plain or name}") if one in shapes]
         if not own:
             raise UserError(f"task.parent: {chosen.folder}: has no weights for {name}")
+        if own[0] == "tokens.weight" and DELTA in shapes:
+            return read(own[0]) + read(DELTA)
         return read(own[0])
 
     return known

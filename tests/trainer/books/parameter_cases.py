@@ -24,6 +24,7 @@ BART = {k: v for k, v in BERT.items() if k not in ("token_types", "head_transfor
     "family": "encoder_decoder",
     "position_offset": 2,
 }
+DEBERTA = BERT | {"position": "disentangled", "token_types": 0, "relative_buckets": 8, "relative_distance": 20}
 T5 = {"family": "encoder_decoder", "position": "buckets", "tied": False, "relative_buckets": 8, "relative_distance": 16}
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -46,6 +47,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "electra": BERT | {"embedding_width": 32, "generator_width": 16, "generator_heads": 2},
     "electra, same width": BERT | {"generator_width": 64, "generator_heads": 4},
     "xlnet": XLNET,
+    "deberta": DEBERTA | {"generator_width": 64, "generator_depth": 1, "embedding_sharing": "disentangled"},
+    "deberta, long distances": DEBERTA | {"relative_buckets": None, "relative_distance": 64, "relative_norm": False},
+    "deberta, own matrices": DEBERTA | {"relative_shared": False, "relative_distance": 9},
+    "deberta, one term": DEBERTA | {"relative_shared": False, "relative_terms": "p2c", "bias": False},
+    "electra, own embedding": BERT | {"generator_width": 16, "generator_heads": 2, "embedding_sharing": "disentangled"},
     "t5": T5,
     "t5 tied": T5 | {"tied": True, "head_scale": True, "kv_heads": 2, "qk_norm": "head"},
     "bart": BART,
@@ -71,6 +77,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "electra": {"name": "replaced_token"},
     "electra, same width": {"name": "replaced_token"},
     "xlnet": {"name": "permuted_lm"},
+    "deberta": {"name": "replaced_token"},
+    "electra, own embedding": {"name": "replaced_token"},
+    **{f"deberta, {one}": {"name": "masked_lm"} for one in ("long distances", "own matrices", "one term")},
     "t5": {"name": "span_corruption"},
     "t5 tied": {"name": "mass"},
     "bart": {"name": "bart", "noises": ("text_infilling",)},

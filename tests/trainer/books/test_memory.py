@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parameter_cases import BART, BERT, T5
+from parameter_cases import BART, BERT, DEBERTA, T5
 
 from trainer.books import memory
 from trainer.config import Config
@@ -30,6 +30,12 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "bert, stage 1": (BERT, "masked_lm", {"zero_stage": 1, "deepspeed": BUCKET}),
     "bart, bf16": (BART, "bart", {}),
     "t5, fp32": (T5, "span_corruption", {"precision": "fp32"}),
+    "deberta, bf16": (DEBERTA | {"relative_buckets": 32, "relative_distance": 128}, "masked_lm", {}),
+    "deberta, fp32": (
+        DEBERTA | {"relative_buckets": None, "relative_distance": 200},
+        "masked_lm",
+        {"precision": "fp32"},
+    ),
     "llama, stage 1": ({}, "causal", {"zero_stage": 1, "deepspeed": BUCKET}),
     "llama, stage 2": ({"depth": 6}, "causal", {"zero_stage": 2, "deepspeed": BUCKET, "micro_batch": 4}),
     "llama, stage 3": ({}, "causal", {"zero_stage": 3, "deepspeed": BUCKET}),

@@ -48,7 +48,9 @@ def test_experts(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sequence", "token", "span", "reward"])
-@pytest.mark.parametrize("name", ["gpt2-124m", "bert-base", "electra-small", "albert-base", "xlnet-base", "bart-base"])
+@pytest.mark.parametrize(
+    "name", ["gpt2-124m", "bert-base", "electra-small", "albert-base", "xlnet-base", "bart-base", "deberta-v3-small"]
+)
 def test_tuned(name: str, kind: str) -> None:
     answer = {"answer": ("chosen", "rejected")} if kind == "reward" else {}
     task = TaskConfig.model_validate({"kind": kind, "train": ("records.jsonl",), "labels": ("a", "b", "c"), **answer})

@@ -26,6 +26,8 @@ BART = {"vocab_size": 101, "d_model": 24, "max_position_embeddings": 48}
 BART |= {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in (("layers", 2), ("ffn_dim", 40))}
 BART |= {"encoder_attention_heads": 3, "decoder_attention_heads": 3}
 T5 = {"vocab_size": 101, "d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 3}
+DEBERTA = PLACES | {"relative_attention": True, "position_biased_input": False, "position_buckets": 16}
+DEBERTA |= {"norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p"}
 MODERN = PLACES | {"num_hidden_layers": 4, "local_attention": 8, "pad_token_id": 0, "bos_token_id": 1}
 MODERN |= {"eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
 
@@ -275,6 +277,32 @@ CASES = {
             ({"norm_bias": True}, "norm_bias"),
             ({"classifier_bias": True}, "classifier_bias"),
             ({"decoder_bias": False}, "decoder_bias"),
+        ],
+    ),
+    ("DebertaV2ForMaskedLM", "DebertaV2Config"): (
+        DEBERTA,
+        [
+            (
+                {"position_buckets": 6, "max_relative_positions": 9, "type_vocab_size": 2, "hidden_act": "gelu_new"},
+                None,
+            ),
+            (
+                {"position_buckets": -1, "max_relative_positions": 5, "pos_att_type": ["p2c"], "share_att_key": False},
+                None,
+            ),
+            (
+                {"pos_att_type": "c2p", "norm_rel_ebd": "none", "tie_word_embeddings": False, "layer_norm_eps": 0.1},
+                None,
+            ),
+            ({"legacy": False, "share_att_key": False, "hidden_act": "relu", "pooler_hidden_act": "tanh"}, None),
+            ({"relative_attention": False}, "relative_attention"),
+            ({"position_biased_input": True}, "position_biased_input"),
+            ({"conv_kernel_size": 3}, "conv_kernel_size"),
+            ({"pos_att_type": ["p2p", "c2p"]}, "pos_att_type"),
+            ({"norm_rel_ebd": "layer_norm|x"}, "norm_rel_ebd"),
+            ({"embedding_size": 16}, "embedding_size"),
+            ({"attention_head_size": 16}, "attention_head_size"),
+            ({"position_buckets": 8.5}, "position_buckets"),
         ],
     ),
     ("BartForConditionalGeneration", "BartConfig"): (

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("transformers")
 
 import transformers
-from odd import BART, GPT, MODERN, PLACES, T5, XLNET, build
+from odd import BART, DEBERTA, GPT, MODERN, PLACES, T5, XLNET, build
 from safetensors.torch import load_file, save_file
 from tiny import MODELS, tiny
 
@@ -96,6 +96,9 @@ CLASSIFIERS = [
     ("RobertaForSequenceClassification", "RobertaConfig", PLACES),
     ("RobertaForTokenClassification", "RobertaConfig", PLACES),
     ("AlbertForSequenceClassification", "AlbertConfig", PLACES | {"embedding_size": 16}),
+    ("DebertaV2ForSequenceClassification", "DebertaV2Config", DEBERTA),
+    ("DebertaV2ForSequenceClassification", "DebertaV2Config", DEBERTA | {"pooler_hidden_act": "tanh"}),
+    ("DebertaV2ForTokenClassification", "DebertaV2Config", DEBERTA),
     ("GPT2ForSequenceClassification", "GPT2Config", GPT),
     ("LlamaForSequenceClassification", "LlamaConfig", PLACES),
 ]

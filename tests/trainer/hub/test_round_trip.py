@@ -18,7 +18,7 @@ from trainer.compose import compose
 from trainer.hub import read_checkpoint, type_of, write_checkpoint
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "deberta-newer"])  # see test_deberta.py
 def test_weights_return_bit_for_bit(name, saved, tmp_path):
     imported = read_checkpoint(saved(name))
     write_checkpoint(tmp_path, imported.model, imported.weights, imported.special_tokens)

@@ -36,6 +36,7 @@ MODELS = {
     "camembert": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},
     "roberta": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},
     "bert": BERT | {"token_types": 2, "pooler": "pretraining", "sentence_head": True},
+    "deberta-v2": BERT | {"position": "disentangled", "relative_buckets": 6, "relative_distance": 20},
 }
 
 

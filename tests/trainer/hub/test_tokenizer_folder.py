@@ -32,6 +32,8 @@ T5 = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
 ALBERT = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": ["[CLS]", "[SEP]", "[MASK]"]}
 XLNET = {"unk_id": 0, "bos_id": 1, "eos_id": 2}
 XLNET |= {"control_symbols": ["<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"]}
+DEBERTA = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]"}
+DEBERTA |= {"eos_piece": "[SEP]", "unk_piece": "[UNK]"}
 LLAMA = {"model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity"}
 LLAMA |= {"remove_extra_whitespaces": False, "vocab_size": 700}
 FAIRSEQ = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -59,6 +61,8 @@ MODELS = {
     "roberta": ("roberta", "vocab.json", {}, FAIRSEQ),
     "bart": ("bart", "vocab.json", {"add_prefix_space": True}, FAIRSEQ),
     "bert": ("bert", "vocab.txt", {}, {}),
+    "deberta": ("deberta-v2", "spm.model", {}, DEBERTA),
+    "deberta-lower": ("deberta-v2", "spm.model", {"do_lower_case": True, "split_by_punct": True}, DEBERTA),
     "electra": ("electra", "vocab.txt", {"do_lower_case": False, "strip_accents": False}, {}),
 }
 

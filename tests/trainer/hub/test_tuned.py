@@ -30,7 +30,7 @@ TEXTS = ["the cats sleep near the dogs\n", "a dog sees the old cat\n"]
 PRESETS = Path(__file__).parents[3] / "conf" / "model"
 CLASSIFIED = (
     *("gpt2-124m", "pythia-14m", "llama2-7b", "opt-125m", "bloom-560m"),
-    *("bert-base", "albert-base", "roberta-base", "xlmr-base"),
+    *("bert-base", "albert-base", "roberta-base", "xlmr-base", "deberta-v3-base"),
 )
 SEQUENCE = {"kind": "sequence", "labels": ["a", "b", "c"], "train": ["x.jsonl"]}
 

@@ -37,6 +37,9 @@ ROPE |= {"original_max_position_embeddings": 32}
 SMOLLM3 = ENCODER | {"num_key_value_heads": 2, "no_rope_layer_interval": 2}
 SMOLLM3 |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 XGLM = {"vocab_size": 96, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48}
+DEBERTA = ENCODER | {"relative_attention": True, "position_biased_input": False, "position_buckets": 8}
+DEBERTA |= {"norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p"}
+DEBERTA |= {"max_relative_positions": 20}
 
 MODELS = {
     # decoders
@@ -86,6 +89,8 @@ MODELS = {
             **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1),
         },
     ),
+    "deberta": ("DebertaV2ForMaskedLM", "DebertaV2Config", DEBERTA),
+    "deberta-newer": ("DebertaV2ForMaskedLM", "DebertaV2Config", DEBERTA | {"legacy": False, "share_att_key": False}),
     # encoder-decoders
     "bart": ("BartForConditionalGeneration", "BartConfig", BART),
     "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"scale_embedding": True}),
@@ -108,8 +113,8 @@ MODELS = {
     ),
 }
 DECODERS = list(MODELS)[:18]
-ENCODERS = list(MODELS)[18:28]
-ENCODER_DECODERS = list(MODELS)[28:]
+ENCODERS = list(MODELS)[18:30]
+ENCODER_DECODERS = list(MODELS)[30:]
 UNTIED = ("t5v1.1", "mt5", "byt5")
 
 

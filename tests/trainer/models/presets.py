@@ -26,7 +26,17 @@ DECODERS = [
     "llama3.2-1b",
     "olmo2-1b",
 ]
-ENCODERS = ["bert-base", "roberta-base", "xlmr-xl", "albert-base", "electra-small", "xlnet-base", "modernbert-base"]
+ENCODERS = [
+    "bert-base",
+    "roberta-base",
+    "xlmr-xl",
+    "albert-base",
+    "electra-small",
+    "xlnet-base",
+    "modernbert-base",
+    "deberta-v3-small",
+]
+DISCRIMINATORS = ["electra-small", "deberta-v3-small"]
 ENCODER_DECODERS = [
     "bart-base",
     "mbart-large-cc25",
@@ -56,6 +66,8 @@ def tiny(name):
     }
     changes |= {"embedding_width": 16} if "embedding_width" in fields else {}
     changes |= {"generator_width": 16, "generator_heads": 2} if "generator_width" in fields else {}
+    changes |= {"generator_depth": 1} if "generator_depth" in fields else {}
+    changes |= {"relative_buckets": 6, "relative_distance": 16} if fields.get("position") == "disentangled" else {}
     changes |= {"window": 3} if "window" in fields else {}
     config = preset(name, **changes)
     model = build(config).double()

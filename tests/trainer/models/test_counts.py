@@ -31,6 +31,7 @@ mt5-small mt5-base mt5-large mt5-xl mt5-xxl mass-base llama-mini gpt-mini
 bert-mini electra-mini bart-mini t5-mini
 llama3.1-8b llama3.1-70b llama3.1-405b llama3.2-3b llama3.3-70b mistral-7b qwen2-0.5b qwen2-1.5b qwen2-7b qwen2-72b
 qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b qwen3-14b qwen3-32b smollm3-3b olmo-1b olmo-7b
+deberta-v3-xsmall deberta-v3-small deberta-v3-base deberta-v3-large mdeberta-v3-base deberta-mini
 camembert-base distilbert-base flan-t5-small flan-t5-base flan-t5-large flan-t5-xl flan-t5-xxl aya-101
 byt5-small byt5-base byt5-large byt5-xl byt5-xxl pegasus-base pegasus-large pegasus-xsum ul2-20b flan-ul2-20b
 """.split()  # noqa: SIM905
@@ -74,14 +75,16 @@ def test_transformers_counts_the_same(name):
     family = type_of(model)
     if family.type in ("t5", "mt5") and not model.tied:
         pytest.skip("transformers 5 builds T5 tied, whatever its config.json says")
-    architecture = "ElectraForPreTraining" if model.generator else family.architecture
+    architecture = family.discriminator[0] if model.generator else family.architecture
     given = getattr(transformers, architecture).config_class(**write_table(family.table, model))
     with torch.device("meta"):
         net = getattr(transformers, architecture)(given)
     names = {entry.theirs for entry in family.entries(model)}
     learned = (parameter for parameter in net.parameters() if parameter.requires_grad)
     theirs = sum(parameter.numel() for parameter in learned)
-    assert theirs == parameters(config).published, sorted(set(dict(net.named_parameters())) ^ names)[:8]
+    counted = parameters(config)
+    ours = counted.backbone if architecture == family.body else counted.published
+    assert theirs == ours, sorted(set(dict(net.named_parameters())) ^ names)[:8]
 
 
 def test_both_halves_of_electra():
@@ -101,6 +104,20 @@ def test_both_halves_of_electra():
             with torch.device("meta"):
                 net = getattr(transformers, architecture)(given)
             assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+@pytest.mark.parametrize("name", ["deberta-v3-xsmall", "mdeberta-v3-base", "deberta-mini"])
+def test_the_generator_of_deberta_has_an_embedding_of_its_own(name):
+    transformers = pytest.importorskip("transformers")
+    from trainer.hub import FAMILIES
+    from trainer.hub.table import write_table
+
+    config = preset(name)
+    half = config.model.generator.model_copy(update={"vocabulary": config.vocabulary})
+    given = transformers.DebertaV2Config(**write_table(FAMILIES["deberta-v2"].table, half))
+    with torch.device("meta"):
+        net = transformers.DebertaV2ForMaskedLM(given)
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters(config).generator
 
 
 def test_account_of_the_command(capsys):

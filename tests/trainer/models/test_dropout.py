@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from presets import FAMILIES, batch, tiny
+from presets import DISCRIMINATORS, FAMILIES, batch, tiny
 
 from trainer.models.dropout import SITES, TOWERS, Dropout, Rates, place_seed, use_dropout
 
@@ -41,7 +41,7 @@ def test_a_sample_has_its_masks_in_any_micro_batch_and_in_a_recomputed_pass(name
     again, _ = loss_and_gradients(model, rows_of(inputs, [1, 0]))
     parts = [loss_and_gradients(model, rows_of(inputs, [row])) for row in (0, 1)]
     assert again == pytest.approx(float(whole), rel=1e-6)
-    if name != "electra-small":  # its generator's draws share a row's weight
+    if name not in DISCRIMINATORS:  # a generator's draws share a row's weight
         assert float(parts[0][0] + parts[1][0]) == pytest.approx(float(whole), rel=1e-6)
         for parameter, gradient in gradients.items():
             summed = sum(part[1].get(parameter, torch.zeros(())) for part in parts)
@@ -95,7 +95,7 @@ def masks_of(name, monkeypatch):
     return dict(seen)
 
 
-@pytest.mark.parametrize("name", ["albert-base", "t5-small", "xlnet-base", "electra-small", "pythia-160m", "olmo2-1b"])
+@pytest.mark.parametrize("name", ["albert-base", "t5-small", "xlnet-base", "pythia-160m", "olmo2-1b", *DISCRIMINATORS])
 def test_no_two_places_share_a_mask(name, monkeypatch):
     masks = masks_of(name, monkeypatch)
     for (one, mine), (other, theirs) in itertools.combinations(masks.items(), 2):
@@ -122,6 +122,9 @@ def test_the_places_are_those_of_the_papers(monkeypatch):
     }
     monkeypatch.undo()
     assert {tower for tower, _, _ in masks_of("electra-small", monkeypatch)} == {"main", "generator"}
+    monkeypatch.undo()
+    deberta = {(tower, depth) for tower, depth, _ in masks_of("deberta-v3-small", monkeypatch)}
+    assert deberta == {("main", 0), ("main", 1), ("main", 2), ("generator", 0), ("generator", 1)}
 
 
 def test_seeds_of_places_are_words_of_64_bits_and_differ():

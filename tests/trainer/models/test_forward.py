@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from presets import FAMILIES, batch, preset, side, tiny
+from presets import DISCRIMINATORS, FAMILIES, batch, preset, side, tiny
 from torch.nn import functional as F
 
 from trainer.models import build, initialize
@@ -53,7 +53,7 @@ def test_bf16_is_near_fp32(name):
         rounded, _, _ = net.float()(**inputs)
     rounded.backward()
     assert rounded.dtype == torch.float32
-    assert abs(rounded.item() / exact.item() - 1) < (0.05 if name != "electra-small" else 0.3)  # it draws other tokens
+    assert abs(rounded.item() / exact.item() - 1) < (0.3 if name in DISCRIMINATORS else 0.05)  # draws other tokens
 
 
 @pytest.mark.parametrize("name", FAMILIES)

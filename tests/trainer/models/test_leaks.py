@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from presets import DECODERS, ENCODER_DECODERS, ENCODERS, side, tiny
+from presets import DECODERS, DISCRIMINATORS, ENCODER_DECODERS, ENCODERS, side, tiny
 
 
 class Watched:
@@ -67,7 +67,7 @@ def test_a_prefix_sees_itself(name):
 @pytest.mark.parametrize("name", [*DECODERS, *ENCODERS])
 def test_documents_of_one_row_do_not_see_each_other(name):
     _, net = tiny(name)
-    watched = Watched(net.backbone.tokens)
+    watched = Watched(getattr(net.backbone, "delta", None) or net.backbone.tokens)
     inputs, half = packed()
     hidden = net.backbone(inputs["tokens"], inputs["positions"], inputs["segments"])
     for mine, other in ((slice(0, half), slice(half, None)), (slice(half, 2 * half), slice(0, half))):
@@ -101,8 +101,9 @@ def test_packed_pairs_do_not_see_each_other(name):
             assert (seen[: own.start] == 0).all() and (seen[own.stop :] == 0).all()
 
 
-def test_the_generator_keeps_documents_apart():
-    _, net = tiny("electra-small")
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_the_generator_keeps_documents_apart(name):
+    _, net = tiny(name)
     watched = Watched(net.backbone.tokens)
     inputs, half = packed()
     logits = net.head.generator.logits(inputs["tokens"], inputs["positions"], inputs["segments"])

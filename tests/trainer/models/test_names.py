@@ -17,6 +17,10 @@ STORED = {
         "replaced.generator.blocks.1.attention.key.bias",
         "replaced.token_head.transform.norm.bias",
     },
+    "deberta-v3-small": {
+        *("tokens.weight", "delta.weight", "relative.table.weight", "relative.norm.bias", "replaced.output.weight"),
+        *("replaced.generator.relative.table.weight", "replaced.generator.embedding_norm.weight"),
+    },
     "gpt2-124m": {"tokens.weight", "positions.weight", "blocks.0.attention.query.weight"},
     "t5-small": {"encoder.tokens.weight", "decoder.buckets.weight"},
     "xlnet-base": {"query_start", "head.output.bias"},
