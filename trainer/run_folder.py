@@ -102,9 +102,11 @@ class RunFolder:
         except (OSError, ValueError):
             return False
         sources = [path for source in config.data.sources.values() for path in source.path]
+        tasks = config.data.tasks.values()
         read = [
             *config.data.path,
             *sources,
+            *(path for task in tasks for path in (*task.train, *task.held_out, task.set_file)),
             *config.task.train,
             *config.task.held_out,
             config.tokenizer.path,

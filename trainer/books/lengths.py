@@ -21,4 +21,7 @@ def lengths(config: Config) -> Lengths:
         return Lengths(width)
     if (task := config.task.description) is not None:
         return Lengths(width, task.target_length(config.task, width))
-    return Lengths(width, objective.description.target_length(objective, width))
+    target = objective.description.target_length(objective, width)
+    if config.data.tasks:
+        target = max(target, config.data.mixing.answer_length or 0)
+    return Lengths(width, target)

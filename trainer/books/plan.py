@@ -25,6 +25,7 @@ from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
 from trainer.config import BranchConfig, Config, StepShape
 from trainer.config.host import precision, threads
+from trainer.config.labelled import labelled_line
 from trainer.config.tokenizer_file import unused_rows
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
@@ -87,6 +88,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         None if fitted.available is None else fitted.text,
         unused_rows(config),
         dropout_line(config),
+        labelled_line(config),
         parents_price(config),
     )
     notes = tuple(line for line in lines if line is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from trainer.cli.arguments import split_flags, wants_help, whole_numbers
 from trainer.utils.errors import UserError, nearest
@@ -48,8 +49,10 @@ def data(arguments: list[str]) -> int:
     from trainer.data import prepare, said_unknown, unknown_share
     from trainer.utils.progress import progress_bar
 
+    config = compose(words)
     with progress_bar() as progress:
-        prepared = prepare(compose(words), progress)
+        prepared = prepare(config, progress)
+        tasks = _task_lines(config, prepared) if config.data.tasks else []
     unknown = unknown_share(prepared, "held_out")
     facts = {
         "folder": str(prepared.folder),
@@ -57,7 +60,7 @@ def data(arguments: list[str]) -> int:
         "vocabulary": prepared.vocabulary,
         **{name: vars(getattr(prepared, name)) for name in ("train", "held_out")},
         "unknown_share": unknown,
-        "notes": prepared.report.get("notes", []),
+        "notes": [*tasks, *prepared.report.get("notes", [])],
     }
     if "--json" in flags:
         print(json.dumps(facts, indent=1, default=str))
@@ -74,10 +77,18 @@ def data(arguments: list[str]) -> int:
     return 0
 
 
+def _task_lines(config: Any, prepared: Any) -> list[str]:
+    """A line for the text and for each labelled task beside it. Raises UserError for what is wrong with its records."""
+    from trainer.tasks.labelled import check_mixed, open_mixed
+
+    return check_mixed(open_mixed(config, prepared), config)
+
+
 def _show(words: list[str], as_json: bool) -> int:
     from trainer.compose import change, compose
-    from trainer.data.show import format_show, show
+    from trainer.data.show import format_show
     from trainer.run_folder import RunFolder
+    from trainer.tasks.show import show
     from trainer.utils.progress import progress_bar
 
     words, numbers = whole_numbers("data show", words, step=0, samples=2)
@@ -93,7 +104,7 @@ def _show(words: list[str], as_json: bool) -> int:
 def _card(words: list[str], as_json: bool) -> int:
     from trainer.compose import compose
     from trainer.data.card import format_card
-    from trainer.data.summary import card
+    from trainer.tasks.show import card
     from trainer.utils.progress import progress_bar
 
     with progress_bar() as progress:

@@ -25,6 +25,7 @@ from trainer.utils.errors import UserError
 
 KEY, DECAY = "branch", "optim.decay"
 PLACES = ("data.path", "tokenizer.path")  # where a corpus lies is no science: its tokens are compared at the start
+FILES = (".path", ".train", ".held_out", ".templates")  # of a source or of a labelled task: the same
 SCHEDULE = ("optim.schedule", "optim.pieces", "optim.warmup_steps", "optim.min_lr_ratio", "optim.decay_fraction")
 
 
@@ -202,7 +203,7 @@ def _changed(base: Config, config: Config) -> list[str]:
     """A line for each given key that makes it another science than the trunk's."""
     wrong = []
     for key, (before, now) in differences(base.science(), config.science()).items():
-        if key in PLACES or (key.startswith("data.sources.") and key.endswith(".path")):
+        if key in PLACES or (key.startswith(("data.sources.", "data.tasks.")) and key.endswith(FILES)):
             continue
         if key.startswith("budget."):
             wrong.append(f"{key}: {now!r} given, but a branch ends with its decay; optim.decay states its length")

@@ -15,6 +15,7 @@ from trainer.config.debug import DebugConfig
 from trainer.config.decay import DecayConfig
 from trainer.config.grid import GridConfig, GridRoot
 from trainer.config.init import InitConfig
+from trainer.config.labelled import LabelledTaskConfig, MixingConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
@@ -71,11 +72,13 @@ __all__ = [
     "HooksConfig",
     "InitConfig",
     "KernelsConfig",
+    "LabelledTaskConfig",
     "LadderConfig",
     "LadderRoot",
     "LaunchConfig",
     "MachineConfig",
     "MeterConfig",
+    "MixingConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",

@@ -16,6 +16,7 @@ from trainer.config.averages import misfits as misfits_of_averages
 from trainer.config.batch_warmup import BatchStageConfig, batch_misfits
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.decay import Decay, with_decay
+from trainer.config.labelled import LabelledTaskConfig, MixingConfig
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
@@ -138,6 +139,12 @@ class DataConfig(Choosing):
     stages: tuple[StageConfig, ...] = key(
         (), "weights and sequence lengths that change along the run; the last stage holds to the end"
     )
+    tasks: dict[str, LabelledTaskConfig] = key(
+        {},
+        "labelled tasks beside the text: name -> source, or train, held_out, form, input, target, answer, options ...",
+        introduced={},
+    )
+    mixing: MixingConfig = MixingConfig()
 
     def of_source(self, origin: str) -> DataConfig:
         """The group as it holds for the files of this source of a mixture: its own keys where it states them."""

@@ -74,6 +74,12 @@ class TaskConfig(Choosing):
         return self.description is not None and self.description.reference
 
     @property
+    def reads_forms(self) -> bool:
+        """Whether the files are in a form of prompts and answers (trainer/tasks/forms.py): named, or told by keys."""
+        own = self.description is not None and self.description.forms and self.source == "files"
+        return own and self.templates is None and (self.form is not None or not self.text)
+
+    @property
     def unread(self) -> dict[str, str]:
         """As of every group; pre-training reads none of its keys, which `_fits` says in one line."""
         return {} if self.kind is None else super().unread
@@ -92,6 +98,14 @@ class TaskConfig(Choosing):
     def _named(cls, value: Any) -> Any:
         return tuple(map(class_name, value)) if isinstance(value, list | tuple) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _files_or_a_shipped_set(cls, data: Any) -> Any:
+        """Files of records stand in the place of a shipped set of templates, which reads none: task=instructions."""
+        shipped = isinstance(data, dict) and not str(data.get("templates") or ".yaml").endswith((".yaml", ".yml"))
+        own = shipped and data.get("train") and data.get("kind") == "text"
+        return data | {"templates": None} if own else data
+
     @model_validator(mode="after")
     def _fits(self) -> TaskConfig:
         wrong = []
@@ -102,7 +116,7 @@ class TaskConfig(Choosing):
             wrong.append(f"train: task={self.name} needs files, e.g. task.train=train.jsonl")
         elif self.source != "files" and (self.train or self.held_out):
             wrong.append(f"train: task={self.name} is made of the corpus; add task.source=files to read files")
-        if self.kind is not None and not self.text and not self.templates:
+        if self.kind is not None and not (self.text or self.templates or self.reads_forms):
             wrong.append("text: name at least one field")
         if self.description is not None and len(self.answer) != self.rows:
             wants, given = _fields(self.description.answers), ", ".join(self.answer) or "none"

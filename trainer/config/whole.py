@@ -16,6 +16,7 @@ from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.debug import DebugConfig, debug_misfits
 from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
+from trainer.config.labelled import labelled_misfits
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
     CheckpointConfig,
@@ -124,6 +125,7 @@ class Config(Section):
         if self.model.mup_base_width is not None and OPTIMIZERS[self.optim.name].mup_power is None:
             known = ", ".join(name for name, one in OPTIMIZERS.items() if one.mup_power is not None)
             wrong.append(f"optim.name: muP is not worked out for {self.optim.name}; it is for {known}")
+        wrong += labelled_misfits(self)
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
         wrong += group_misfits(self)

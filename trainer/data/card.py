@@ -139,6 +139,7 @@ def format_card(found: dict[str, Any]) -> str:
         "## Sources",
         *_sources(found["sources"]),
         "",
+        *_tasks(found.get("tasks", [])),
         *_mixture(found.get("mixture", [])),
         "## Cleaning",
         f"Unicode form {cleaning['unicode_form']}; duplicates {'removed' if cleaning['deduplicate'] else 'kept'}; "
@@ -183,6 +184,18 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
         share = (f"{one['share_of_tokens']:.1%}", one["weight"], one["tokens_per_word"], one["bytes_per_token"])
         rows.append((one["name"], one["language"], one["licence"], *size, *share))
     return _table((*described, *shared), rows)
+
+
+def _tasks(tasks: list[dict[str, Any]]) -> list[str]:
+    """A row for the text and for each labelled task beside it."""
+    head = ("task", "from", "examples", "samples an epoch", "held out", "share of examples", "of samples", "notes")
+    rows = []
+    for t in tasks:
+        held_out = "-" if t["held_out"] is None else t["held_out"]
+        notes = [*t["notes"], *([f"{t['cut']:,} cut to fit"] if t["cut"] else [])]
+        counts, shares = (t["records"], t["rows"], held_out), (f"{t['rate']:.4f}", f"{t['share']:.4f}")
+        rows.append((t["name"], ", ".join(t["from"]), *counts, *shares, "; ".join(notes) or "-"))
+    return ["## Labelled tasks", *_table(head, rows), ""] if tasks else []
 
 
 def _mixture(usage: list[dict[str, Any]]) -> list[str]:

@@ -356,7 +356,7 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
     """Of what 0.1.0 read as it is read now, the key that it had then."""
     data = config.data
     unchanged = {name for name, value in data.introduced().items() if getattr(data, name) == value}
-    left_out = {"path", "sequence_length", "packing", "boundaries", "sources", "stages"} | unchanged
+    left_out = {"path", "sequence_length", "packing", "boundaries", "sources", "stages", "tasks", "mixing"} | unchanged
     own = {
         name: source.model_dump(mode="json", include=set(OF_A_SOURCE) - {"path"})
         for name, source in data.sources.items()

@@ -23,10 +23,7 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
     Noise stands in double brackets: [[<mask> -> word]] for a token that the model reads differently from what it must
     predict, [[3: word]] for the third target of a random order, [[<s>]] for a special token; >> ends a prefix.
     """
-    steps = known_steps(config)
-    if step < 0 or (steps is not None and step >= steps + config.anomalies.limit):
-        last = "on" if steps is None else f"to {steps - 1}"
-        raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
+    check_step(config, step)
     prepared = prepare(config, progress)
     tokenizer = Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids)
     train = Samples(prepared, config, "train")
@@ -56,11 +53,19 @@ def show(config: Config, step: int, *, samples: int = 2, progress: Progress | No
                 "origin": names[row] if names else config.data.name,
                 "targets": int((batch["targets"][row] != NO_TARGET).sum()),
                 **{name: int(batch[name][row]) for name in ("sentence_label",) if name in batch},
-                **_text({name: array[row] for name, array in batch.items()}, tokenizer),
+                **sample_text({name: array[row] for name, array in batch.items()}, tokenizer),
             }
             for row in range(count)
         ],
     }
+
+
+def check_step(config: Config, step: int) -> None:
+    """Raise UserError where the run has no such step, also counting those that may read later batches."""
+    steps = known_steps(config)
+    if step < 0 or (steps is not None and step >= steps + config.anomalies.limit):
+        last = "on" if steps is None else f"to {steps - 1}"
+        raise UserError(f"step: {step} is not a step of this run; it has steps 0 {last}")
 
 
 def format_show(shown: dict[str, Any]) -> str:
@@ -72,7 +77,10 @@ def format_show(shown: dict[str, Any]) -> str:
         lines.append("mixture  " + ", ".join(f"{name} {count}" for name, count in shown["mixture"].items()))
     for sample in shown["samples"]:
         facts = f"epoch {sample['epoch']}, place {sample['place']}, {sample['origin']}, {sample['targets']} targets"
-        facts += f", document {sample['document']} from token {sample['offset']}"
+        if "records" in sample:
+            facts += f", {', '.join(sample['records'])}"
+        else:
+            facts += f", document {sample['document']} from token {sample['offset']}"
         if "sentence_label" in sample:
             facts += f", sentence label {sample['sentence_label']}"
         lines += ["", f"--- sample {sample['sample']}: {facts}"]
@@ -82,10 +90,11 @@ def format_show(shown: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _text(row: Batch, tokenizer: Tokenizer) -> dict[str, str]:
+def sample_text(row: Batch, tokenizer: Tokenizer) -> dict[str, str]:
+    """What a model reads of a sample of text, and what it must write."""
     if "source_tokens" in row:
         source = row["source_tokens"][row["source_segments"] != PADDING]
-        return {"source": _spell(source, tokenizer), "decoder": _spell(row["targets"][row["targets"] >= 0], tokenizer)}
+        return {"source": spell(source, tokenizer), "decoder": spell(row["targets"][row["targets"] >= 0], tokenizer)}
     inside = row["segments"] != PADDING
     tokens, targets = row["tokens"][inside], row["targets"][inside]
     order = row["order"][inside] if "order" in row else None
@@ -102,9 +111,9 @@ def _predicts_next(tokens: np.ndarray, targets: np.ndarray) -> bool:
 
 def _prefixed(tokens: np.ndarray, order: np.ndarray | None, tokenizer: Tokenizer) -> str:
     if order is None:
-        return _spell(tokens, tokenizer)
+        return spell(tokens, tokenizer)
     ends = np.flatnonzero((order[1:] > 0) & (order[:-1] == 0)) + 1
-    return ">>".join(_spell(part, tokenizer) for part in np.split(tokens, ends))
+    return ">>".join(spell(part, tokenizer) for part in np.split(tokens, ends))
 
 
 def _marked(tokens: np.ndarray, targets: np.ndarray, order: np.ndarray | None, tokenizer: Tokenizer) -> str:
@@ -112,19 +121,19 @@ def _marked(tokens: np.ndarray, targets: np.ndarray, order: np.ndarray | None, t
     said = []
     for begin, end in _runs(hidden):
         if not hidden[begin]:
-            said.append(_spell(tokens[begin:end], tokenizer))
+            said.append(spell(tokens[begin:end], tokenizer))
             continue
         for at in range(begin, end):
-            original = _spell(targets[at : at + 1], tokenizer)
+            original = spell(targets[at : at + 1], tokenizer)
             if tokens[at] != targets[at]:
-                shown = _spell(tokens[at : at + 1], tokenizer).strip("[]")
+                shown = spell(tokens[at : at + 1], tokenizer).strip("[]")
                 said.append(f"[[{shown} -> {original}]]")
             else:
                 said.append(f"[[{order[at] if order is not None and order[at] else 'kept'}: {original}]]")
     return "".join(said)
 
 
-def _spell(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
+def spell(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
     """Text, with the special tokens by their names."""
     names = {number: name for name, number in tokenizer.specials.items()}
     special = np.isin(tokens, list(names))

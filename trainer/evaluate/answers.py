@@ -19,6 +19,7 @@ from trainer.generation.text import generate
 from trainer.models import NOT_A_TARGET, Model
 from trainer.tasks import Task, metrics
 from trainer.tasks.answers import Answers
+from trainer.tasks.forms import Prompt
 from trainer.tasks.records import Record
 from trainer.tasks.templates import TemplateSet
 
@@ -61,7 +62,7 @@ def score_answers(trained: Trained, task: Task) -> dict[str, Any]:
     return {"metrics": scores, "intervals": intervals, "baselines": baselines, "notes": [note]}
 
 
-Choices = tuple[list[tuple[str, str]], int]  # the prompt with every answer that is offered, and which one is right
+Choices = tuple[list[tuple[Prompt, str]], int]  # the prompt with every answer that is offered, and which one is right
 
 
 def _right_choices(model: Model, rows: Answers, choices: Sequence[Choices]) -> list[bool]:
@@ -70,7 +71,7 @@ def _right_choices(model: Model, rows: Answers, choices: Sequence[Choices]) -> l
     return [int(np.argmax([next(likelihoods) for _ in offered])) == right for offered, right in choices]
 
 
-def write_answers(trained: Trained, rows: Answers, exchanges: Sequence[tuple[str, str]]) -> list[str]:
+def write_answers(trained: Trained, rows: Answers, exchanges: Sequence[tuple[Prompt, str]]) -> list[str]:
     """What greedy decoding writes behind the prompt of each (prompt, right answer), in at most as many tokens as the
     longest right answer has."""
     asked = [rows.asked(prompt, answer) for prompt, answer in exchanges]
@@ -89,7 +90,7 @@ def _candidates(record: Record, templates: TemplateSet, number: int) -> Choices:
 
 
 def _scores(
-    model: Model, rows: Answers, exchanges: Iterator[tuple[str, str]]
+    model: Model, rows: Answers, exchanges: Iterator[tuple[Prompt, str]]
 ) -> Iterator[tuple[float, bool, int, int]]:
     """Of each (prompt, answer): log-probability of the answer in nats; whether its every token is the likeliest, so
     that greedy decoding writes just it; how many are; and of how many."""

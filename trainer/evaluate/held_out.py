@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from trainer.compose import change
-from trainer.data import Examples, Prepared, Tokenizer, unknown_share
+from trainer.data import Examples, Tokenizer, unknown_share
 from trainer.evaluate.passages import Progress, score_passages
 from trainer.generation.loaded_model import Trained, load_model, writer_of
 from trainer.run_folder import RunFolder
 from trainer.trackers.records import below_unigram
-from trainer.training.dataset import prepare
+from trainer.training.dataset import prepare, text_of
 from trainer.training.unigram import Unigram, unigram_of
-from trainer.training.validation import Batch, Sums, sums_by_split, validation_metrics, validation_splits
+from trainer.training.validation import Batch, Sums, of_whole, sums_by_split, validation_metrics, validation_splits
 from trainer.utils.which_weights import NEWEST, Which
 
 BATCH = 16
@@ -36,14 +36,14 @@ def held_out(
     """
     config = change(RunFolder(run).load_config(), overrides)
     model, config, step = load_model(run, config, which)
-    prepared = prepare(config, progress)
-    if isinstance(prepared, Prepared):
+    source = prepare(config, progress)
+    if (prepared := text_of(source)) is not None:
         prepared.verify("held_out", progress)
-    splits = validation_splits(prepared, config)
-    sums = _sums(model, splits, unigram_of(prepared, config, splits.values()), progress)
-    found = validation_metrics(prepared, config, sums)
+    splits = validation_splits(source, config)
+    sums = _sums(model, splits, unigram_of(source, config, of_whole(config, splits).values()), progress)
+    found = validation_metrics(source, config, sums)
     passages = None
-    if isinstance(prepared, Prepared):
+    if prepared is not None:
         trained = Trained(
             run, step, config, writer_of(model), Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids)
         )
@@ -57,7 +57,7 @@ def held_out(
         else f"objective={config.objective.name}",
         **found,
         "below_unigram": below_unigram(found),
-        "unknown_share": unknown_share(prepared, "held_out") if isinstance(prepared, Prepared) else None,
+        "unknown_share": unknown_share(prepared, "held_out") if prepared else None,
         "passages": passages.to_json() if passages else None,
     }
 

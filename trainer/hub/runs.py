@@ -210,6 +210,7 @@ def export_run(
     head, weights = new_head(config, family.type), plain_names(chosen.weights())
     model, weights = _beside_the_pad(model, weights, family, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
+    converses = converses or any(one.converses for one in config.data.tasks.values())
     # What the encoder of an encoder-decoder reads has no separator, and no turns.
     chat = CHAT_TEMPLATE if converses and "<sep>" in pieces and config.model.family == "decoder" else None
     said: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from trainer.config import (
     BudgetConfig,
     Config,
     InitConfig,
+    MixingConfig,
     OptimConfig,
     RunConfig,
     TaskConfig,
@@ -41,7 +42,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             "model": before.model.model_copy(
                 update=MODEL | {"vocabulary": before.vocabulary, "max_length": before.max_length}
             ),
-            "data": before.data.model_copy(update={"stages": ()}),
+            "data": before.data.model_copy(update={"stages": (), "tasks": {}, "mixing": MixingConfig()}),
             "tokenizer": TokenizerConfig(
                 path=str(parent.tokenizer.absolute()), special_ids=before.tokenizer.special_ids
             ),

@@ -238,6 +238,8 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
 
 
 def _is_place(key: str) -> bool:
+    if key.startswith("data.tasks."):
+        return key.endswith((".train", ".held_out", ".templates"))
     return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
 
 

@@ -11,6 +11,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.objectives import NO_TARGET, PADDING, Batch
 from trainer.objectives.noise import below, rows
 from trainer.tasks.formats import Continued, Rows, continued
+from trainer.tasks.forms import Prompt
 from trainer.tasks.records import Record, each
 from trainer.tasks.templates import TemplateSet
 
@@ -47,7 +48,7 @@ class Answers:
         record, templates = asked
         return [self._exchange(*templates.render(record, number)) for number in range(len(templates.templates))]
 
-    def _exchange(self, prompt: str, answer: str) -> Exchange:
+    def _exchange(self, prompt: Prompt, answer: str) -> Exchange:
         form = self.form
         answered = [*form.tokenizer.encode(answer), form.eos]
         if not self.encodes:
@@ -84,11 +85,11 @@ class Answers:
             drawn = [int(below(bits, len(self.exchanges[m]))) for m, bits in zip(members, raw, strict=True)]
         return self._row([self.exchanges[m][n % len(self.exchanges[m])] for m, n in zip(members, drawn, strict=True)])
 
-    def alone(self, prompt: str, answer: str) -> Batch:
+    def alone(self, prompt: Prompt, answer: str) -> Batch:
         """The row of one prompt and answer."""
         return self._row([self._exchange(prompt, answer)])
 
-    def asked(self, prompt: str, answer: str) -> tuple[list[int], int]:
+    def asked(self, prompt: Prompt, answer: str) -> tuple[list[int], int]:
         """The tokens that are read before an answer is written, and how many the right one has, `</s>` included."""
         one = self._exchange(prompt, answer)
         size = sum(target != NO_TARGET for target in one.text.targets)

@@ -17,8 +17,10 @@ import numpy as np
 from trainer.config import Config
 from trainer.config.task import class_name
 from trainer.data.tokenizer import Tokenizer
+from trainer.descriptions.objectives import TEXT
 from trainer.objectives import NO_TARGET, Batch
 from trainer.objectives.base import as_one_document
+from trainer.tasks.forms import ASSISTANT, Prompt, spoken
 from trainer.tasks.records import Record
 from trainer.utils.errors import UserError, nearest
 
@@ -64,19 +66,35 @@ class Rows:
             types += [number] * (size + len(behind))
         return tokens, types, sum(sizes) < sum(map(len, texts))
 
-    def source(self, text: str) -> tuple[list[int], bool]:
-        """What the encoder of an encoder-decoder reads of a prompt, and whether its end was cut."""
-        ids, own = self.tokenizer.encode(text), self.tokenizer.template
-        before, behind = ([self.bos], [self.eos]) if own is None else (own.before, own.behind)
+    def source(self, prompt: Prompt) -> tuple[list[int], bool]:
+        """What the encoder of an encoder-decoder reads of a prompt, and whether its end was cut. Turns are lines."""
+        text = "\n".join(turn.text for turn in spoken(prompt))
+        ids = self.tokenizer.encode(text)
+        before, behind = self._around_source()
         most = self.length - len(before) - len(behind)
         return [*before, *ids[:most], *behind], len(ids) > most
 
-    def prompt(self, text: str) -> list[int]:
-        """`<s> text <sep>`, what an answer follows; without <sep> where the tokenizer or `task.chat` has none."""
-        ids = [self.bos, *self.tokenizer.encode(text)]
-        return (
-            [*ids, self.tokenizer.specials["<sep>"]] if self.task.chat and "<sep>" in self.tokenizer.specials else ids
+    def _around_source(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Special tokens before and behind it. In pre-training a task is read as the objective's whole texts are."""
+        if (own := self.tokenizer.template) is not None:
+            return own.before, own.behind
+        if not self.config.data.tasks:
+            return [self.bos], [self.eos]
+        form = self.config.objective.description.encoder_input
+        place = form.index(TEXT)
+        before, behind = (
+            [self.tokenizer.specials[name] for name in part] for part in (form[:place], form[place + 1 :])
         )
+        return before, behind
+
+    def prompt(self, prompt: Prompt) -> list[int]:
+        """`<s> text <sep>`, what an answer follows; without <sep> where the tokenizer or `task.chat` has none. Of a
+        conversation as the exported chat template has it, each answer before with its </s>."""
+        specials, ids = self.tokenizer.specials, [self.bos]
+        asked = [specials["<sep>"]] if self.task.chat and "<sep>" in specials else []
+        for turn in spoken(prompt):
+            ids += [*self.tokenizer.encode(turn.text), *([self.eos] if turn.role == ASSISTANT else asked)]
+        return ids
 
     def arrays(self, tokens: list[int], types: list[int]) -> Batch:
         """What the model is called with, [S] each: padded, and with an encoder's or a decoder's own side."""

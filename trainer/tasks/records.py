@@ -6,7 +6,7 @@ import csv
 import glob
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,8 +46,10 @@ class Record:
         return value
 
 
-def read_records(paths: Iterable[str], key: str) -> list[Record]:
-    """All records of files or globs, in order. `key`: who named them, for errors."""
+def read_records(paths: Iterable[str], key: str, columns: Sequence[str] | None = None) -> list[Record]:
+    """All records of files or globs, in order. key: who named them, for errors.
+
+    columns: of CSV and TSV files whose first line is a record already."""
     records: list[Record] = []
     for given in paths:
         pattern = str(Path(given).expanduser())
@@ -60,11 +62,13 @@ def read_records(paths: Iterable[str], key: str) -> list[Record]:
             if wrong := no_file(file):
                 raise UserError(f"{key}: cannot read {file}: {wrong}")
             try:
-                records += _read(file)
+                records += _read(file, columns)
             except OSError as error:
                 raise UserError(f"{key}: cannot read {file}: {error.strerror or error}") from None
             except UnicodeDecodeError:
                 raise UserError(f"{key}: {file}: not UTF-8 text") from None
+            except csv.Error as error:
+                raise UserError(f"{key}: {file}: {error}") from None
     if not records:
         raise UserError(f"{key}: {', '.join(paths)}: there are no records")
     return records
@@ -101,15 +105,16 @@ def each(make: Callable[[Given], Made], given: Iterable[Given]) -> list[Made]:
     return made
 
 
-def _read(file: Path) -> Iterator[Record]:
+def _read(file: Path, columns: Sequence[str] | None) -> Iterator[Record]:
     if file.suffix in (".csv", ".tsv"):
         with file.open(newline="", encoding="utf-8-sig") as lines:
             # GLUE's TSV files do not quote.
             rules: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {}
-            reader = csv.DictReader(lines, **rules)
+            reader = csv.DictReader(lines, columns, restval=None if columns is None else "", **rules)
             for row in reader:
                 if None in row:
-                    raise UserError(f"{file}:{reader.line_num}: more columns than the first line names")
+                    wanted = "the first line names" if columns is None else f"{' and '.join(columns)}"
+                    raise UserError(f"{file}:{reader.line_num}: more columns than {wanted}")
                 yield Record(row, f"{file}:{reader.line_num}")
     elif file.suffix == ".jsonl":
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

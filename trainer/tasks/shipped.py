@@ -25,8 +25,8 @@ Fields = dict[str, Any]
 Maker = Callable[[str, str, np.random.Generator], Iterator[Fields]]
 
 
-def make_records(config: Config, name: str) -> tuple[list[Record], list[Record]]:
-    """Training and held-out records of a shipped task."""
+def make_records(config: Config, name: str, key: str | None = None) -> tuple[list[Record], list[Record]]:
+    """Training and held-out records of a shipped task. key: who named it, for errors."""
     most = config.task.records
     found: dict[bool, list[Record]] = {False: [], True: []}
     for file, text, held_out in _texts(config):
@@ -38,7 +38,8 @@ def make_records(config: Config, name: str) -> tuple[list[Record], list[Record]]
         common = Counter(one.fields["label"] for one in train).keys() & {one.fields["label"] for one in held}
         train, held = ([one for one in side if one.fields["label"] in common] for side in (train, held))
     if not train or not held:
-        raise UserError(f"task={config.task.name}: the corpus data={config.data.name} has no text to make it of")
+        named = key or f"task={config.task.name}"
+        raise UserError(f"{named}: the corpus data={config.data.name} has no text to make it of")
     return train, held
 
 
@@ -161,6 +162,15 @@ def continuations(file: str, text: str, chance: np.random.Generator) -> Iterator
             if rejected != chosen:
                 yield {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
+
+# Of those whose answer is a text, or the name of a class: (fields of the text, field of the answer).
+FIELDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "continuations": (("prompt",), "chosen"),
+    "docstrings": (("code",), "summary"),
+    "line_order": (("first", "second"), "label"),
+    "packages": (("text",), "label"),
+    "swapped": (("text",), "label"),
+}
 
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker

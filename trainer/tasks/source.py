@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,9 +17,10 @@ from trainer.data.samples import blank
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.usage import DataUsage
 from trainer.objectives import PADDING, Batch
+from trainer.tasks.forms import read_exchanges
 from trainer.tasks.records import Record, each, read_records, split
 from trainer.tasks.shipped import make_records
-from trainer.tasks.templates import TemplateSet, plain, read_sets
+from trainer.tasks.templates import Dataset, TemplateSet, as_written, plain, read_sets
 from trainer.utils.errors import UserError
 
 Split = Literal["train", "held_out"]
@@ -40,13 +42,17 @@ class Task:
     train: list[Asked] = field(repr=False)
     held_out: list[Asked] = field(repr=False)
     fingerprint: str  # sha256 of the records, their templates and the tokenizer
+    notes: tuple[str, ...] = ()  # what was found out about the files, a line each
 
 
 def open_task(config: Config) -> Task:
     """Read or make the records. Raises UserError naming the file, the line and what is wrong."""
-    task = config.task
+    task, notes = config.task, []
     if task.templates is not None:
         sets = read_sets(config)
+    elif task.reads_forms:
+        found = read_exchanges(task.train, task.held_out, task.form, config.data.held_out, "task.train")
+        sets, notes = [as_written(found)], [found.text]
     else:
         templates = plain(task.text, task.answer[0])
         if task.source == "files":
@@ -54,13 +60,17 @@ def open_task(config: Config) -> Task:
         else:
             both = make_records(config, task.source)
         sets = [(templates, *both)]
+    return task_of(sets, Path(str(config.tokenizer.path)), notes)
+
+
+def task_of(sets: Sequence[Dataset], tokenizer: Path, notes: Sequence[str] = ()) -> Task:
+    """The records of these datasets as one task."""
     train = [Asked(one, templates) for templates, records, _ in sets for one in records]
     held_out = [Asked(one, templates) for templates, _, records in sets for one in records]
-    tokenizer = Path(str(config.tokenizer.path))
     content = [[[one.record.fields, repr(one.templates)] for one in part] for part in (train, held_out)]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     digest.update(tokenizer.read_bytes())
-    return Task(tokenizer, train, held_out, digest.hexdigest())
+    return Task(tokenizer, train, held_out, digest.hexdigest(), tuple(notes))
 
 
 def longest(config: Config, task: Task) -> int:

@@ -9,7 +9,10 @@ A set is a YAML file, a list of datasets:
       answer: label                       # the field that {answer} stands for
       options: {intact: "yes", swapped: "no"}    # what its values are called; {options} lists the names
 
-A template may name any field of the record.
+A template may name any field of the record. Files whose records are prompts with answers already need no templates:
+
+    - train: alpaca.json
+      form: alpaca                        # see trainer/tasks/forms.py
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
+from trainer.descriptions.tasks.forms import FORM_KEYS
+from trainer.tasks.forms import Exchanges, Prompt, read_exchanges
 from trainer.tasks.records import Record, read_records, split
 from trainer.tasks.shipped import MAKERS, make_records
 from trainer.utils.bounded import read_yaml
 from trainer.utils.errors import UserError, nearest
 
 SHIPPED = Path(__file__).parent / "sets"
-KEYS = ("source", "train", "held_out", "templates", "answer", "options")
+KEYS = ("source", "train", "held_out", "templates", "answer", "options", "form")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class TemplateSet:
     answer: str | None = None
     options: dict[str, str] = field(default_factory=dict)
 
-    def render(self, record: Record, number: int) -> tuple[str, str]:
+    def render(self, record: Record, number: int) -> tuple[Prompt, str]:
         """(prompt, answer) by the template of that number. Raises UserError naming file, line and field."""
         template = self.templates[number % len(self.templates)]
         extra: dict[str, str] = {}
@@ -59,6 +64,18 @@ class TemplateSet:
         return _filled(template.input, record, extra), _filled(template.target, record, extra)
 
 
+class AsWritten(TemplateSet):
+    """Of records that are a prompt with its answer already, see `Exchanges`."""
+
+    def render(self, record: Record, number: int) -> tuple[Prompt, str]:
+        """(prompt, answer)."""
+        return record.fields["prompt"], record.fields["answer"]
+
+
+AS_WRITTEN = AsWritten((Template("{prompt}", "{answer}"),))
+Dataset = tuple[TemplateSet, list[Record], list[Record]]  # templates, training records, held-out records
+
+
 def plain(text: tuple[str, ...], answer: str) -> TemplateSet:
     """Without templates: the texts as they are, and the answer."""
     return TemplateSet((Template("\n".join(f"{{{name}}}" for name in text), f"{{{answer}}}"),))
@@ -69,15 +86,14 @@ def _filled(template: str, record: Record, extra: dict[str, str]) -> str:
     return template.format(**{name: extra[name] if name in extra else record.text(name) for name in names})
 
 
-def read_sets(config: Config) -> list[tuple[TemplateSet, list[Record], list[Record]]]:
-    """(templates, training records, held-out records) of every dataset of `task.templates`."""
+def read_sets(config: Config, key: str = "task.templates") -> list[Dataset]:
+    """Every dataset of `task.templates`. key: who named the set, for errors."""
     given = str(config.task.templates)
     path = Path(given).expanduser() if given.endswith((".yaml", ".yml")) else SHIPPED / f"{given}.yaml"
     if not path.is_file():
         known = sorted(one.stem for one in SHIPPED.glob("*.yaml"))
         raise UserError(
-            f"task.templates: {given}: no such file, and no shipped set{nearest(given, known)}; "
-            f"there is {', '.join(known)}"
+            f"{key}: {given}: no such file, and no shipped set{nearest(given, known)}; there is {', '.join(known)}"
         )
     datasets = read_yaml(path)
     if not isinstance(datasets, list) or not datasets:
@@ -85,12 +101,14 @@ def read_sets(config: Config) -> list[tuple[TemplateSet, list[Record], list[Reco
     return [_dataset(config, one, f"{path}: dataset {number}") for number, one in enumerate(datasets, 1)]
 
 
-def _dataset(config: Config, given: Any, where: str) -> tuple[TemplateSet, list[Record], list[Record]]:
+def _dataset(config: Config, given: Any, where: str) -> Dataset:
     if not isinstance(given, dict):
         raise UserError(f"{where}: keys {', '.join(KEYS)} wanted")
     for name in given:
         if name not in KEYS:
             raise UserError(f"{where}: {name}: no such key{nearest(str(name), KEYS)}; there is {', '.join(KEYS)}")
+    if given.get("form") is not None:
+        return _in_form(config, given, where)
     listed = given.get("templates") or []
     templates = [_template(one, where) for one in (listed if isinstance(listed, list) else [listed])]
     if not templates:
@@ -101,16 +119,40 @@ def _dataset(config: Config, given: Any, where: str) -> tuple[TemplateSet, list[
     return found, *_records(config, given, where)
 
 
+def _in_form(config: Config, given: dict[str, Any], where: str) -> Dataset:
+    """Of files in a form of prompts and answers."""
+    form = given["form"]
+    if form not in FORM_KEYS:
+        near = nearest(str(form), FORM_KEYS)
+        raise UserError(f"{where}: form: {form!r} is none{near}; there is {', '.join(FORM_KEYS)}")
+    if beside := [name for name in ("source", "templates", "answer", "options") if given.get(name)]:
+        raise UserError(f"{where}: form: {form} says what is asked and answered; leave out {beside[0]}")
+    train, held_out = _files(given, where)
+    if not train:
+        raise UserError(f"{where}: form: {form} needs train files")
+    return as_written(read_exchanges(train, held_out, form, config.data.held_out, f"{where}: train"))
+
+
+def as_written(found: Exchanges) -> Dataset:
+    """Prompts and answers as a dataset."""
+    return AS_WRITTEN, found.train, found.held_out
+
+
 def _template(given: Any, where: str) -> Template:
     if not isinstance(given, dict) or set(given) != {"input", "target"}:
         raise UserError(f"{where}: templates: each has an 'input' and a 'target'")
-    found = Template(str(given["input"]), str(given["target"]))
+    return template(str(given["input"]), str(given["target"]), f"{where}: templates: ")
+
+
+def template(asks: str, answers: str, where: str) -> Template:
+    """One way to ask and to answer. where: begins the errors. Raises UserError where braces hold more than names."""
+    found = Template(asks, answers)
     for part, text in (("input", found.input), ("target", found.target)):
         if not _names_fields(text):
             form = "fields are written as {name}, braces as {{ }}"
-            raise UserError(f"{where}: templates: {part}: {text!r}: {form}")
+            raise UserError(f"{where}{part}: {text!r}: {form}")
     if not found.target.strip():
-        raise UserError(f"{where}: templates: target: an answer of zero tokens")
+        raise UserError(f"{where}target: an answer of zero tokens")
     return found
 
 
@@ -129,10 +171,16 @@ def _records(config: Config, given: dict[str, Any], where: str) -> tuple[list[Re
             hint = nearest(str(given["source"]), MAKERS)
             raise UserError(f"{where}: source: no shipped task {given['source']!r}{hint}; there is {', '.join(MAKERS)}")
         return make_records(config, given["source"])
+    train, held_out = _files(given, where)
+    if not train:
+        raise UserError(f"{where}: it needs a source, or train files")
+    return split(read_records(train, where), held_out, config.data.held_out, where)
+
+
+def _files(given: dict[str, Any], where: str) -> tuple[list[str], list[str]]:
+    """Names of the training and of the held-out files."""
     files = {name: given.get(name) or [] for name in ("train", "held_out")}
     lists = {name: value if isinstance(value, list) else [value] for name, value in files.items()}
     if wrong := [value for value in (*lists["train"], *lists["held_out"]) if not isinstance(value, str)]:
         raise UserError(f"{where}: {wrong[0]!r} given, names of files wanted")
-    if not lists["train"]:
-        raise UserError(f"{where}: it needs a source, or train files")
-    return split(read_records(lists["train"], where), lists["held_out"], config.data.held_out, where)
+    return lists["train"], lists["held_out"]

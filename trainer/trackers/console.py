@@ -81,6 +81,9 @@ class ConsoleTracker:
             said = f"{record.bits_per_byte:.4f} bits per byte (unigram {record.unigram_bits_per_byte:.4f}), {said}"
         elif record.unigram_loss is not None:
             said += f" (unigram {record.unigram_loss:.4f})"
+        if self._context is not None and (tasks := self._context.config.data.tasks):
+            losses = {name: one["loss"] for name, one in record.sources.items() if name in tasks}
+            said += "; tasks: " + ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
         if record.averages:
             said += "; averages: " + ", ".join(f"{name} {loss:.4f}" for name, loss in record.averages.items())
         self._print(f"held-out after step {record.step}: {said}")

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from trainer.config import Config
-from trainer.data import Examples, Prepared
+from trainer.data import Examples
 from trainer.models import NOT_A_TARGET
-from trainer.training.dataset import Source
+from trainer.training.dataset import Source, text_of
 
 MOST_POSITIONS = 1 << 24  # of held-out samples that frequencies are counted in
 ROWS = 64  # of a block of samples, which is counted or left out
@@ -36,7 +36,7 @@ def unigram_of(source: Source, config: Config, splits: Iterable[Examples]) -> Un
     (a sentence head, a discriminator), and for tasks."""
     how = config.objective.description
     sentences = config.model.sentence_head and how.labels_pairs(config.objective)
-    if not isinstance(source, Prepared) or how.generator or sentences:
+    if text_of(source) is None or how.generator or sentences:
         return None
     return Unigram(target_counts(list(splits), config.vocabulary, config.data.sequence_length))
 

@@ -7,22 +7,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from trainer.books.layout import micro_batch
 from trainer.config import Config
-from trainer.data import Examples, Prepared, Samples
+from trainer.data import Examples, Samples
 from trainer.models import NOT_A_TARGET
 from trainer.trackers.records import EvaluationRecord
-from trainer.training.dataset import Source, examples
+from trainer.training.dataset import Source, examples, held_out_tasks, text_of
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
 from trainer.training.unigram import Unigram, unigram_of
 
 Batch = Mapping[str, np.ndarray]
+Of = TypeVar("Of")
 
 
 class Sums(NamedTuple):
@@ -42,7 +43,7 @@ class Validation:
 
     @cached_property
     def unigram(self) -> Unigram | None:
-        return unigram_of(self.source, self.config, self.splits.values())
+        return unigram_of(self.source, self.config, of_whole(self.config, self.splits).values())
 
     def measure(self, engine: Engine, step: int, attempt: int, tokens: int | None = None) -> EvaluationRecord:
         """The loss over `evaluation.samples` of them after `step` updates, split by split, and that of each average.
@@ -51,7 +52,7 @@ class Validation:
         tokens: that were trained on; None: those of the first `step` batches."""
         began = time.monotonic()
         sums = self._sums(engine)
-        averages = {name: _loss(self._sums(engine, name)) for name in engine.averages.names}
+        averages = {name: self._loss(engine, name) for name in engine.averages.names}
         return EvaluationRecord(
             step=step,
             tokens=self.config.curriculum.tokens(step) if tokens is None else tokens,
@@ -72,6 +73,10 @@ class Validation:
         with engine.evaluation(average) as forward:
             own = sums_by_split(shares, forward, self.unigram if average is None else None)
         return {name: self._over_ranks(one) for name, one in own.items()}
+
+    def _loss(self, engine: Engine, average: str) -> float:
+        """Of an average, what `loss` is of the weights that are used."""
+        return float(validation_metrics(self.source, self.config, self._sums(engine, average))["loss"])
 
     def _over_ranks(self, sums: Sums) -> Sums:
         nats, targets, unigram_nats = self.world.sum(sums.nats, sums.targets, sums.unigram_nats or 0.0)
@@ -109,17 +114,22 @@ def sums_by_split(
     return sums
 
 
-def _loss(sums: Mapping[str, Sums]) -> float:
-    """Nats per target."""
-    return sum(one.nats for one in sums.values()) / max(sum(one.targets for one in sums.values()), 1)
-
-
 def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
-    """The held-out samples, those of each source of a mixture for themselves."""
-    if not isinstance(source, Prepared) or config.data.name != "mixture":
-        return {config.data.name: examples(source, config, "held_out")}
-    origins = source.manifest["splits"]["held_out"]["origins"]
-    return {name: Samples(source, config, "held_out", name) for name, sizes in origins.items() if sizes["documents"]}
+    """The held-out samples, those of each source of a mixture and of each labelled task for themselves."""
+    text = text_of(source)
+    if text is None or config.data.name != "mixture":
+        found: dict[str, Examples] = {config.data.name: examples(source, config, "held_out")}
+    else:
+        origins = text.manifest["splits"]["held_out"]["origins"]
+        found = {name: Samples(text, config, "held_out", name) for name, sizes in origins.items() if sizes["documents"]}
+    return found | held_out_tasks(source, config)
+
+
+def of_whole(config: Config, by_split: Mapping[str, Of]) -> dict[str, Of]:
+    """Those of the splits that the loss as a whole is of: of the text, beside which labelled tasks stand for
+    themselves; of the tasks where no text is trained on."""
+    tasks_alone = config.data.mixing.text_share == 0
+    return {name: one for name, one in by_split.items() if (name in config.data.tasks) == tasks_alone}
 
 
 def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums]) -> dict[str, Any]:
@@ -127,35 +137,45 @@ def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums])
     unigram_loss and unigram_bits_per_byte; for a mixture the first three by `sources` and, where they state theirs,
     by `languages`.
 
+    Where there are labelled tasks, each is one of the sources, and what is said of all is the text's alone, so that it
+    can be compared with that of runs without tasks; where no text is trained on it is the tasks'.
+
     Bits per byte are comparable over tokenizers, and null where the loss is no likelihood of the text: only a causal
     model predicts every token of a document but its first. Both are converted at the tokens per byte of all held-out
     text, also where only a part of its samples was read.
     """
-    text = source.held_out if isinstance(source, Prepared) and config.objective.description.likelihood else None
-    sizes = source.manifest["splits"]["held_out"]["origins"] if isinstance(source, Prepared) else {}
+    whole = of_whole(config, sums).values()
+    prepared = text_of(source)
+    text = prepared.held_out if prepared and config.objective.description.likelihood else None
+    if config.data.mixing.text_share == 0:
+        text = None
+    sizes = prepared.manifest["splits"]["held_out"]["origins"] if prepared else {}
     sizes_of_all = [vars(text)] if text else []
-    found = _account(sums.values(), sizes_of_all)
+    found = _account(whole, sizes_of_all)
     yardstick: dict[str, Any] = {"loss": None, "bits_per_byte": None}
-    if all(one.unigram_nats is not None for one in sums.values()):
-        yardstick = _account([Sums(one.unigram_nats or 0.0, one.targets) for one in sums.values()], sizes_of_all)
+    if all(one.unigram_nats is not None for one in whole):
+        yardstick = _account([Sums(one.unigram_nats or 0.0, one.targets) for one in whole], sizes_of_all)
     found |= {f"unigram_{name}": yardstick[name] for name in ("loss", "bits_per_byte")}
 
+    def sizes_of(names: list[str]) -> list[Mapping[str, float]]:
+        known = [sizes[name] for name in names if name in sizes]
+        return known if text and len(known) == len(names) else []
+
     def by(groups: Mapping[str, list[str]]) -> dict[str, Any]:
-        return {
-            group: _account([sums[name] for name in names], [sizes[name] for name in names] if text else [])
-            for group, names in groups.items()
-        }
+        return {group: _account([sums[name] for name in names], sizes_of(names)) for group, names in groups.items()}
 
     return found | {part: by(groups) for part, groups in group_by_source(config, sums).items()}
 
 
 def group_by_source(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """The sources of a mixture among these names, by `sources` and, where they state theirs, by `languages`."""
-    mixed = [name for name in names if name in config.data.sources]
+    """The sources of a mixture, or the text and its labelled tasks, among these names, by `sources` and, where they
+    state theirs, by `languages`."""
+    mixed = [name for name in names if config.data.tasks or name in config.data.sources]
     languages: dict[str, list[str]] = {}
     for name in mixed:
-        if (stated := config.data.sources[name].language) is not None:
-            languages.setdefault(stated, []).append(name)
+        source = config.data.sources.get(name)
+        if source is not None and source.language is not None:
+            languages.setdefault(source.language, []).append(name)
     return {"sources": {name: [name] for name in mixed}, "languages": languages}
 
 

@@ -107,7 +107,7 @@ def test_a_single_class(configured, records, kind):
 @pytest.mark.parametrize(
     ("dataset", "wanted"),
     [
-        ("5", "keys source, train, held_out, templates, answer, options wanted"),
+        ("5", "keys source, train, held_out, templates, answer, options, form wanted"),
         ("{templates: 5}", "templates: each has an 'input' and a 'target'"),
         ("{train: 5, templates: [{input: a, target: b}]}", "5 given, names of files wanted"),
         ("{templates: [{input: '{text', target: b}]}", "input: '{text': fields are written as {name}"),

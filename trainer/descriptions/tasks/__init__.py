@@ -23,6 +23,7 @@ class TaskDescription(Description):
     classes: ClassVar[bool] = False  # whether an answer is one of `task.labels`
     packs: ClassVar[bool] = False  # whether records share rows, which the implementation makes of them itself
     reference: ClassVar[bool] = False  # whether a frozen copy of the parent is read beside the model
+    forms: ClassVar[bool] = False  # whether files may be in a form that says itself what is asked and answered
     converses: ClassVar[bool] = False  # whether an exported tokenizer says how prompts and answers follow each other
 
     @property

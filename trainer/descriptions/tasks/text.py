@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.descriptions.tasks import TaskDescription
+from trainer.descriptions.tasks.forms import FormName
 from trainer.descriptions.tasks.keys import Prompted, Smoothed
 from trainer.utils.schema import Count, key
 
@@ -18,7 +19,7 @@ class Text(TaskDescription):
     implementation = "trainer.tasks.answers:Answers"
     head = None
     scorer = "trainer.evaluate.answers:score_texts"
-    packs = converses = True
+    packs = converses = forms = True
 
     class Keys(Smoothed, Prompted):
         """Also of instructions."""
@@ -29,6 +30,21 @@ class Text(TaskDescription):
         answer_length: Count = key(
             64, "most tokens of an answer (kind=text; an encoder-decoder's target)", "tokens", ge=2
         )
+        form: FormName | None = key(
+            None,
+            "how the files write prompts and answers, where no fields are stated (instructions); null: their keys tell",
+            introduced=None,
+        )
+
+    def misfits(self, group: Any) -> list[str]:
+        """A form says itself which fields are read."""
+        if group.form is None:
+            return []
+        if group.templates is not None or group.source != "files":
+            what = "templates" if group.templates is not None else f"source={group.source}"
+            return [f"form: {what} says what is asked and answered; leave one of the two out"]
+        stated = group.text not in ((), type(group).model_fields["text"].default)
+        return [f"form: it names the fields itself; leave out task.text={list(group.text)}"] if stated else []
 
     def target_length(self, task: Any, length: int) -> int:
         """Answers are shorter than what they answer."""

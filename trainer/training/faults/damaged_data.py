@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.data import Prepared
 from trainer.data.shards import Damage
 from trainer.data.verification import Verification
 from trainer.trackers import read_events
 from trainer.training.checkpoint import set_aside
-from trainer.training.dataset import Source
+from trainer.training.dataset import Source, text_of
 from trainer.training.distributed import World
 from trainer.training.hooks import Hook
 from trainer.utils.checkpoint_files import steps_in
@@ -35,7 +34,8 @@ class DataWatch(Hook):
     def __init__(self, source: Source, world: World, run: Path) -> None:
         """Starts at once; the run maps the files after that."""
         self.world = world
-        self.folder, entries = (source.folder, source.files()) if isinstance(source, Prepared) else (Path(), [])
+        text = text_of(source)
+        self.folder, entries = (text.folder, text.files()) if text else (Path(), [])
         local, ranks = world.local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         known = {event["data"].get("file") for event in read_events(run) if event["name"] == "damage"}
         mine = sorted(entries[local::ranks], key=lambda entry: entry["file"] not in known)  # those found before: first
