@@ -18,7 +18,7 @@ from trainer.meter.host_load import Waiting
 from trainer.run_folder import RunFolder
 from trainer.trackers import Trackers
 from trainer.trackers.jsonl import append_event
-from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord, answers_written
 from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
 from trainer.training.faults.reporting import cause_of
@@ -159,6 +159,7 @@ class StepMetrics(Hook):
                 gradient_noise=gradient_noise or {},
                 updates=updates or {},
                 scheduled=scheduled or {},
+                policy=answers_written(sums, targets),
             )
         )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.descriptions.tasks import TaskDescription
-from trainer.descriptions.tasks.keys import Prompted, Smoothed
-from trainer.utils.schema import Count, key
+from trainer.descriptions.tasks.keys import Answered, Prompted, Smoothed, Templated
 
 
 class Text(TaskDescription):
@@ -20,15 +19,8 @@ class Text(TaskDescription):
     scorer = "trainer.evaluate.answers:score_texts"
     packs = converses = True
 
-    class Keys(Smoothed, Prompted):
+    class Keys(Smoothed, Prompted, Templated, Answered):
         """Also of instructions."""
-
-        templates: str | None = key(
-            None, "datasets with prompt templates, one drawn for every record and epoch: a shipped set, or a YAML file"
-        )
-        answer_length: Count = key(
-            64, "most tokens of an answer (kind=text; an encoder-decoder's target)", "tokens", ge=2
-        )
 
     def target_length(self, task: Any, length: int) -> int:
         """Answers are shorter than what they answer."""
