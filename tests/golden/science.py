@@ -66,11 +66,12 @@ def words(group: str, option: str) -> list[str]:
         return [f"objective={option}", f"model={PARTNERS[option]}"]
     if group == "task":
         own = plain("task", option)
-        model = {"preference": "llama-mini", "text": "llama-mini"}.get(own["kind"], "bert-base")
+        model = dict.fromkeys(("preference", "text", "policy"), "llama-mini").get(own["kind"], "bert-base")
         objective = objective_of(plain("model", model))
         has_records = own.get("source", "files") != "files" or own.get("templates") or own.get("train")
         files = [] if has_records else ["task.train=[train.jsonl]"]
-        return [f"task={option}", f"model={model}", f"objective={objective}", *files]
+        judged = ["task.reward_function=length"] if own["kind"] == "policy" else []
+        return [f"task={option}", f"model={model}", f"objective={objective}", *files, *judged]
     return [f"{group}={option}", *NEEDS.get(f"{group}={option}", [])]
 
 

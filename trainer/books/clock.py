@@ -44,7 +44,11 @@ def run_seconds(config: Config, steps: int, calibration: Calibration | None = No
 
 def step_seconds(config: Config, calibration: Calibration | None = None) -> Quantity:
     """Time of one step at data.sequence_length: from a calibration of this machine, else from the stated peak."""
-    amount = work(config)
+    return seconds_of(config, work(config), calibration)
+
+
+def seconds_of(config: Config, amount: Work, calibration: Calibration | None = None) -> Quantity:
+    """Time of this work of one rank."""
     if calibration is not None:
         seconds = calibration.seconds(amount)
         spread = calibration.error

@@ -128,7 +128,8 @@ def _settings(config: Config) -> Iterator[dict[str, Any]]:
         for rows in sizes:
             for recompute in (False, True):
                 for optimizer, weights in ((False, False), (True, False), (True, True)):
-                    if (optimizer and not stage) or (weights and stage != 3):
+                    written_with_whole = stage == 3 and config.task.writes
+                    if written_with_whole or (optimizer and not stage) or (weights and stage != 3):
                         continue
                     yield {
                         "zero_stage": stage,

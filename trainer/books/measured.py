@@ -13,6 +13,7 @@ from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
 from trainer.books.layout import world_size
 from trainer.books.plan import PF_DAY, cost_rows, trunks_costs
+from trainer.books.policy_rows import measured_seconds
 from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_quantity, not_stated
 from trainer.books.records import PADDING_IS_MUCH, STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
@@ -56,6 +57,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("memory.rank", "memory per rank", "bytes", _peak_memory(steps)),
         row("time.wall", "training time", "s", with_trunks("time.wall", seconds)),
         row("time.step", "time per step", "s", _step_seconds(steps)),
+        *measured_seconds(config, steps),
         row("machine.device_hours", "device-hours", "h", hours),
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),

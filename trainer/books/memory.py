@@ -15,6 +15,7 @@ from trainer.books.activations import FP32, saved
 from trainer.books.layout import averages_kept, micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
+from trainer.books.rollouts import cache_bytes, logits_bytes, reward_bytes
 from trainer.books.shapes import shapes
 from trainer.config import Config
 from trainer.descriptions.optimizers import OPTIMIZERS, size
@@ -84,10 +85,12 @@ def memory(config: Config) -> MemoryAccount:
         "the first gradients": (max(earlier, table), FP32 * bucket, copies, in_backward, 0),
         "the optimizer step": (whole, always + flat, before, 0, 0),
     }
+    if config.task.writes:
+        moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
-        weights=FP32 * weights,
+        weights=FP32 * weights + reward_bytes(config),
         gradients=at_peak,
         optimizer=states - FP32 * weights,
         buckets=buckets,

@@ -19,7 +19,9 @@ from trainer.books.flops import flops
 from trainer.books.formatting import format_amount
 from trainer.books.layout import world_size
 from trainer.books.parameters import parameters
+from trainer.books.policy_rows import planned_flops, planned_seconds
 from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, not_stated
+from trainer.books.rollouts import reward_note
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
@@ -73,11 +75,13 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("flop.total", "model FLOPs", "FLOP", flop * exact(1, "forward + backward, full attention square")),
         Row("flop.six_nd", "  by the rule 6ND", "FLOP", six_nd),
         Row("flop.pf_days", "  in PF-days", "PF-days", flop / PF_DAY),
+        *planned_flops(config, lambda at: over(steps, at)),
         *_visible(config, documents, steps),
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
         Row("memory.rank", "memory per rank", "bytes", used),
         Row("wire.bytes_per_step", "sent per rank and step", "bytes", _sent(config)),
         Row("time.step", "time per step", "s", likely / run_steps(made)),
+        *planned_seconds(config, calibration),
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
         Row("speed.tokens_per_second", "throughput", "tokens/s", exact(run_tokens(made)) / likely),
@@ -90,6 +94,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         dropout_line(config),
         labelled_line(config),
         parents_price(config),
+        reward_note(config),
     )
     notes = tuple(line for line in lines if line is not None)
     whole = with_trunk(rows, _trunks_plan(config), "planned") if config.branch.given else tuple(rows)

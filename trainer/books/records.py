@@ -16,8 +16,8 @@ PADDING_IS_MUCH = 0.01  # share of all tokens from which on it is said beside th
 LONGEST_FILE = 1 << 34
 SCORES = ("loss", "bits_per_byte")  # of a run that diverged they are no finite numbers
 FIGURES = ("tokens", "flop", "attempt", "wall_seconds", "tokens_per_second", "mfu", "memory_peak_bytes")
-# What a step's time consists of. Beside it: start, evaluation, checkpoint.
-STEP_PHASES = ("data", "forward_backward", "optimizer", "idle", "other")
+# What a step's time consists of, where a policy writes its answers too. Beside it: start, evaluation, checkpoint.
+STEP_PHASES = ("data", "generation", "reward", "reference", "forward_backward", "optimizer", "idle", "other")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from trainer.books.experts import last_channels, routed_flop
 from trainer.books.layout import micro_batches, world_size
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
+from trainer.books.rollouts import NO_ROLLOUTS, RolloutAccount, generation_flops, reward_reader
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.model import ModelConfig
@@ -44,6 +45,7 @@ class FlopAccount:
     tokens_per_step: int
     six_n_step: int  # 6 x weights x the tokens that pass them
     twelve_lhqt_step: int  # 12 L H Q T per token (Chowdhery et al. 2022, appendix B)
+    rollouts: RolloutAccount = NO_ROLLOUTS  # of a step: answers that a policy writes, at the most
     # Of the whole run, over all its sequence lengths; 0 where only a measured budget ends it.
     total: int = 0  # model FLOPs
     hardware_total: int = 0  # with recomputation
@@ -55,7 +57,8 @@ class FlopAccount:
 
     @property
     def forward_per_step(self) -> int:
-        return self.samples_per_step * self.forward_sample + self.passes_per_step * self.pass_forward
+        passes = self.samples_per_step * self.forward_sample + self.passes_per_step * self.pass_forward
+        return passes + self.rollouts.total
 
     @property
     def backward_per_step(self) -> int:
@@ -178,7 +181,20 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         tokens_per_step=batch * config.data.sequence_length,
         six_n_step=_six_n(config, source, target) * batch,
         twelve_lhqt_step=3 * (work.scores + generator_work.scores) * batch,
+        rollouts=_rollouts(config) if config.task.writes else NO_ROLLOUTS,
     )
+
+
+def _rollouts(config: Config) -> RolloutAccount:
+    """Of the answers to a step's prompts."""
+
+    def block(model: ModelConfig, tokens: int, source: int) -> int:
+        return _block(model, tokens, source).per_sample
+
+    prompts, reader = config.optim.batch_size, reward_reader(config)
+    reads = 0 if reader is None else step_flops(reader, "composed").forward_sample
+    written = generation_flops(config, block, _token_head(config, config.model, 1), _projection)
+    return RolloutAccount(prompts * written, prompts * config.task.samples * reads)
 
 
 def flop_per_step(config: Config) -> int:

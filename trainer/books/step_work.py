@@ -10,6 +10,7 @@ from trainer.books.kernels import attention_backward
 from trainer.books.layout import averages_moved, micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
+from trainer.books.rollouts import rollout_work
 from trainer.books.shapes import shapes
 from trainer.books.wire import wire
 from trainer.config import Config
@@ -42,17 +43,26 @@ def work(config: Config) -> Work:
     count = parameters(config).total
     optimizer, divided_by = OPTIMIZERS[config.optim.name], ranks if zero_stage(config) else 1
     states = optimizer.numbers(shapes(config))
+    rollouts = rollout_work(config, passes)
     update = sum(optimizer.flop(role, shape) * many for (role, shape), many in shapes(config).items())
     return Work(
         product_flop=products + update / divided_by,
         score_flop=scores + recomputed * share,
         # What is kept is written once and read twice, its gradient written and read.
-        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies),
+        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies) + rollouts.bytes,
         loss_bytes=passes * kept.logits,
         # Weights, gradients and states are read, all but the gradients written (a fused update), and one more pass over
         # the gradients for their norm; gradients are added up once a micro-batch.
         optimizer_bytes=FP32
         * ((5 * count + 2 * states) / divided_by + 3 * passes * count + averages_moved(config) * count / ranks),
         wire_bytes=wire(config).total,
-        layers=passes * (model.depth + (model.decoder_side.depth if model.family == "encoder_decoder" else 0)),
+        layers=passes * (model.depth + (model.decoder_side.depth if model.family == "encoder_decoder" else 0))
+        + rollouts.layers,
     )
+
+
+def generation_work(config: Config) -> Work:
+    """One rank's share of writing a step's answers, which is part of `work`."""
+    rollouts, account = rollout_work(config, micro_batches(config)), flops(config)
+    product = account.rollouts.generation / world_size(config)
+    return Work(product, 0.0, rollouts.bytes, 0.0, 0.0, 0.0, rollouts.layers)

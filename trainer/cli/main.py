@@ -53,7 +53,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop tokenizer [out=file] [...]    train the tokenizer alone
   isoflop eval <run> [tasks=...]        held-out loss of a run's newest checkpoint, or zero- to few-shot tasks
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
-  isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences
+  isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences, rewards
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
   isoflop ledger [root]                 what all runs of a root cost, failed ones included
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385

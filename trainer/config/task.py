@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.rewards import REWARDS
 from trainer.descriptions.tasks import TASKS, TaskDescription
 from trainer.utils.schema import Count, Paths, key, plain_name
 
@@ -22,12 +23,13 @@ def class_name(value: Any) -> str:
 class TaskConfig(Choosing):
     """What a trained model is tuned on; kind=null: pre-training."""
 
-    CHOICES: ClassVar = {"kind": TASKS}
+    CHOICES: ClassVar = {"kind": TASKS, "reward_function": REWARDS}
 
     name: str = key("none", "name of the task, shown in reports")
     kind: str | None = key(
         None,
-        "a class of the text(s), of every word, a span of the last text, a text; a score or a policy from preferences",
+        "a class of the text(s), of every word, a span of the last text, a text; a score or a policy from preferences, "
+        "a policy from rewards",
     )
     source: Literal["files"] | Shipped = key("files", "files of yours, or a task that is made of the run's own corpus")
     train: Paths = key((), "JSONL, JSON, CSV or TSV files of records")
@@ -38,6 +40,9 @@ class TaskConfig(Choosing):
     records: Count = key(4000, "most training records; a quarter as many held-out ones", "records", ge=1)
     parent: str | None = key(None, "folder of the run whose newest weights it begins from")
     from_scratch: bool = key(False, "begin from random weights instead, to compare")
+    reward_function: str | None = key(
+        None, "what judges the answers that a policy writes: a shipped one or a plugin's (kind=policy)", introduced=None
+    )
 
     @property
     def description(self) -> TaskDescription | None:
@@ -51,7 +56,7 @@ class TaskConfig(Choosing):
     @property
     def rows(self) -> int:
         """Sequences that the model reads for one record."""
-        return self.description.rows if self.description else 1
+        return self.description.rows_of(self) if self.description else 1
 
     @property
     def outputs(self) -> int:
@@ -78,6 +83,16 @@ class TaskConfig(Choosing):
         """Whether the files are in a form of prompts and answers (trainer/tasks/forms.py): named, or told by keys."""
         own = self.description is not None and self.description.forms and self.source == "files"
         return own and self.templates is None and (self.form is not None or not self.text)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model itself writes the answers that a step reads."""
+        return self.description is not None and self.description.completer is not None
+
+    @property
+    def reads_answer(self) -> bool:
+        """Whether a policy's reward reads the right answers."""
+        return self.reward_function is not None and REWARDS[self.reward_function].reads_answer
 
     @property
     def unread(self) -> dict[str, str]:
@@ -118,7 +133,9 @@ class TaskConfig(Choosing):
             wrong.append(f"train: task={self.name} is made of the corpus; add task.source=files to read files")
         if self.kind is not None and not (self.text or self.templates or self.reads_forms):
             wrong.append("text: name at least one field")
-        if self.description is not None and len(self.answer) != self.rows:
+        if self.reward_function is not None and self.kind is not None and not self.writes:
+            wrong.append(f"reward_function: kind={self.kind} does not read it; policy does")
+        if self.description is not None and len(self.answer) != len(self.description.answers):
             wants, given = _fields(self.description.answers), ", ".join(self.answer) or "none"
             wrong.append(f"answer: kind={self.kind} wants {wants}, got {given}")
         if wrong:

@@ -108,6 +108,7 @@ class Config(Section):
                 f"task.kind: {tuned.name} tunes {' and '.join(tuned.families)} models, model={self.model.name} is of "
                 f"the family {self.model.family}"
             )
+        wrong += [] if tuned is None else tuned.config_misfits(self)
         if self.task.kind is not None and self.data.stages:
             wrong.append(f"data.stages: only pre-training has stages; task={self.task.name} reads its own records")
         if self.data.name == "text" and not self.data.path:

@@ -13,7 +13,7 @@ from trainer.data import Tokenizer
 from trainer.descriptions.objectives import OBJECTIVES
 from trainer.models import Model, build, load_weights
 from trainer.models.model import stored_buffers
-from trainer.models.preference import PreferenceModel
+from trainer.models.preference import PolicyAndReference
 from trainer.run_folder import RunFolder
 from trainer.training.chosen_weights import chosen_weights
 from trainer.training.initial_weights import parent_weights
@@ -23,7 +23,7 @@ from trainer.utils.which_weights import NEWEST, Which
 
 def load_model(
     run: Path, config: Config | None = None, which: Which = NEWEST
-) -> tuple[Model | PreferenceModel, Config, int]:
+) -> tuple[Model | PolicyAndReference, Config, int]:
     """The model of the newest intact checkpoint, or of the weights that are meant, in evaluation mode, the run's
     configuration and the checkpoint's step.
 
@@ -53,9 +53,9 @@ def _given(value: Tensor | None) -> Tensor:
     return value
 
 
-def writer_of(model: Model | PreferenceModel) -> Model:
+def writer_of(model: Model | PolicyAndReference) -> Model:
     """What writes and scores texts."""
-    return model.policy if isinstance(model, PreferenceModel) else model
+    return model.policy if isinstance(model, PolicyAndReference) else model
 
 
 @dataclass(frozen=True)

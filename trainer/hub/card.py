@@ -18,6 +18,7 @@ from trainer.config import Config
 from trainer.evaluate.results import read_results
 from trainer.hub.stated import Stated, is_language, is_repository
 from trainer.report.card import emissions
+from trainer.report.policy import loss_unit
 from trainer.report.run_data import RunData, read_run
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import Checkpoint, folder_of
@@ -196,7 +197,8 @@ def _body(exported: Exported, run_data: RunData) -> list[str]:
     if exported.average is not None:  # the run's best are other weights
         best = {name: value for name, value in _held_out(exported, run_data).items() if value is not None}
         best["step"] = step
-    loss = f"{best['loss']:.4f} nats per target at step {best['step']}" if "loss" in best else "not measured"
+    unit = loss_unit(config)
+    loss = f"{best['loss']:.4f} {unit} at step {best['step']}" if "loss" in best else "not measured"
     made = f"{'pre-trained' if config.task.kind is None else 'tuned'} with isoflop {__version__}"
     if exported.untouched is not None:
         made = f"as it was imported from `{Path(exported.untouched).name}`, not trained since"

@@ -13,7 +13,7 @@ from trainer.models.initialization import initialize
 from trainer.models.language_heads import EncoderHead, LanguageHead
 from trainer.models.losses import NOT_A_TARGET
 from trainer.models.model import Backbone, Head, Model, load_weights
-from trainer.models.preference import PreferenceModel
+from trainer.models.preference import PolicyAndReference
 from trainer.models.replaced_token import ReplacedTokenHead, ReplacedTokenModel
 from trainer.models.width import learning_rate_scales
 
@@ -25,7 +25,7 @@ __all__ = [
     "EncoderDecoder",
     "Head",
     "Model",
-    "PreferenceModel",
+    "PolicyAndReference",
     "build",
     "initialize",
     "learning_rate_scales",
@@ -46,14 +46,14 @@ POOLER = {"head.dense.": "body.pooler."}  # of a tuned encoder, where it was tra
 BACKBONES = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
 
 
-def build(config: Config) -> Model | PreferenceModel:
+def build(config: Config) -> Model | PolicyAndReference:
     """The model of this configuration on the current default device, its parameters not yet initialised."""
     task = config.task
-    model: Model | PreferenceModel
+    model: Model | PolicyAndReference
     if task.description is not None and task.description.head is not None:
         model = _tuned(config, task.part("head")(config))
     elif task.reference:
-        model = PreferenceModel(config, _pretrained(config), reference=_pretrained(config))
+        model = task.part("wrapper")(config, _pretrained(config), reference=_pretrained(config))
     else:
         model = _pretrained(config)
     use_kernels(model, config.kernels)

@@ -11,16 +11,16 @@ from trainer.models.losses import NOT_A_TARGET, pair_loss
 from trainer.models.model import Model, NamedAsStored, Output
 
 
-class PreferenceModel(NamedAsStored):
-    """A policy and a frozen copy of its initial weights (Rafailov et al. 2023, equation 7).
+class PolicyAndReference(NamedAsStored):
+    """A policy beside a frozen copy of its initial weights.
 
-    All tensors are [B, 2, S], chosen before rejected; answers holds the next tokens of the answer, -100 elsewhere.
+    A record is n sequences: all tensors of a batch are [B, n, S], what an encoder reads too.
     """
 
     def __init__(self, config: Config, policy: Model, reference: Model) -> None:
         super().__init__()
         self.names = {"policy.": "body."}
-        self.config, self.beta, self.policy = config.model, config.task.beta, policy
+        self.config, self.policy = config.model, policy
         self.reference = reference.requires_grad_(False)
 
     @property
@@ -32,18 +32,27 @@ class PreferenceModel(NamedAsStored):
     def recompute(self, value: bool) -> None:
         self.policy.recompute = value
 
-    def train(self, mode: bool = True) -> PreferenceModel:
+    def train(self, mode: bool = True) -> PolicyAndReference:
         """The reference is what the weights were, without dropout."""
         super().train(mode)
         self.reference.eval()
         return self
 
+
+class PreferenceModel(PolicyAndReference):
+    """Of two answers to a prompt, chosen before rejected (Rafailov et al. 2023, equation 7): [B, 2, S]; answers holds
+    the next tokens of the answer, -100 elsewhere."""
+
+    def __init__(self, config: Config, policy: Model, reference: Model) -> None:
+        super().__init__(config, policy, reference)
+        self.beta = config.task.beta
+
     def margins(self, answers: Tensor, **batch: Tensor) -> Tensor:
         """[B]: log-likelihood of chosen over rejected, beyond the reference's, in nats."""
         rows = {name: value.flatten(0, 1) for name, value in batch.items()}
-        own = answer_likelihood(self.policy, answers.flatten(0, 1), **rows)
+        own = answer_likelihood(self.policy, answers.flatten(0, 1), None, **rows)
         with torch.no_grad():
-            before = answer_likelihood(self.reference, answers.flatten(0, 1), **rows)
+            before = answer_likelihood(self.reference, answers.flatten(0, 1), None, **rows)
         chosen, rejected = (own - before).view(-1, 2).unbind(dim=1)
         return chosen - rejected
 
@@ -54,12 +63,13 @@ class PreferenceModel(NamedAsStored):
         return loss, count, {**sums, "margin": (margin * (targets >= 0)).sum().detach()}
 
 
-def answer_likelihood(
-    model: Model, answers: Tensor, tokens: Tensor, positions: Tensor, segments: Tensor, samples: Tensor | None = None
-) -> Tensor:
-    """[B]: log-probability in nats of the answers' tokens [B, S] that are not -100, each from those before it, fp32.
+def answer_likelihood(model: Model, answers: Tensor, vocabulary: int | None = None, **batch: Tensor) -> Tensor:
+    """[B]: log-probability in nats of the answers' tokens [B, S] that are not -100, each from those before it, in fp32
+    or more.
 
-    samples: [B], the numbers of the rows, by which dropout goes in training."""
-    logits = model.logits(tokens, positions, segments, samples=samples).float()
+    batch: what the model reads, as its `logits` takes it. vocabulary: tokens that there are; rows of the output matrix
+    behind them have no probability. None: all are tokens."""
+    logits = model.logits(**batch)[..., :vocabulary]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     each = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=NOT_A_TARGET, reduction="none")
     return -each.view(answers.shape).sum(dim=1)

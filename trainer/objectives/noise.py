@@ -18,7 +18,7 @@ import numpy as np
 from trainer.objectives.ranges import numbers
 
 # A purpose is a stream of its own; the numbers are part of the identity of a run and never change their meaning.
-PURPOSES = {"order": 1, "noise": 2, "static": 3, "partner": 4, "mixture": 5, "template": 6}
+PURPOSES = {"order": 1, "noise": 2, "static": 3, "partner": 4, "mixture": 5, "template": 6, "answer": 11}
 LARGEST = np.uint64(2**64 - 1)
 
 

@@ -15,6 +15,7 @@ from trainer.descriptions.objectives import OBJECTIVES
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.readers import READERS, readers_by_suffix
 from trainer.descriptions.registry import Description, Registry
+from trainer.descriptions.rewards import REWARDS
 from trainer.descriptions.schedules import SCHEDULES
 from trainer.descriptions.tasks import TASKS
 from trainer.descriptions.trackers import TRACKERS
@@ -31,6 +32,7 @@ KINDS: dict[str, Registry[Any]] = {
     "hooks": HOOKS,
     "readers": READERS,
     "tasks": TASKS,
+    "rewards": REWARDS,
     "launchers": LAUNCHERS,
 }
 

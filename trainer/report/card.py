@@ -11,6 +11,7 @@ from trainer.books.continued import initial_line, read_lineage
 from trainer.books.equivalents import STRUBELL
 from trainer.books.formatting import format_price_tag, format_quantity
 from trainer.plugins import origin
+from trainer.report.policy import loss_unit, policy_lines
 from trainer.report.run_data import RunData
 from trainer.utils.which_weights import merged_in, merged_line
 
@@ -60,8 +61,8 @@ def card(run_data: RunData) -> str:
     if (branch := read_branch(run_data.run)) is not None:
         facts.append(f"- {branch_line(branch)}, science hash `{branch['science_hash']}`")
     if best:
-        facts.append(f"- held-out {_held_out(best)}")
-    facts += [f"- {line}" for line in averages_lines(run_data)]
+        facts.append(f"- held-out {_held_out(best, loss_unit(config))}")
+    facts += [f"- {line}" for line in (*policy_lines(run_data.steps.kept), *averages_lines(run_data))]
     for one in run_data.plugins:
         facts.append(f"- plugin `{one.get('name')}`, {origin(one)}, sha256 `{str(one.get('sha256'))[:12]}`")
     sources = run_data.steps.kept[-1].get("sources") if run_data.steps.kept else None
@@ -90,10 +91,10 @@ def card(run_data: RunData) -> str:
     )
 
 
-def _held_out(best: dict[str, Any]) -> str:
+def _held_out(best: dict[str, Any], unit: str) -> str:
     """The lowest loss on held-out text, and that of a model without context over the same targets."""
     if best.get("bits_per_byte") is None:
-        name, figure = "loss", f"loss {best['loss']:.4f} nats per target"
+        name, figure = "loss", f"loss {best['loss']:.4f} {unit}"
     else:
         name, figure = "bits_per_byte", f"{best['bits_per_byte']:.4f} bits per byte"
     yardstick = best.get(f"unigram_{name}")

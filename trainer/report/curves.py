@@ -8,11 +8,15 @@ from typing import Any
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.report.diagnostics import diagnostic_plots
 from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
+from trainer.report.policy import loss_unit, policy_plots
 from trainer.report.run_data import RunData
 
 PHASES = {
     "start": "start",
     "data": "waiting for data",
+    "generation": "writing answers",
+    "reward": "rewarding them",
+    "reference": "reading them by the reference",
     "forward_backward": "forward + backward",
     "optimizer": "optimizer",
     "other": "rest of a step",
@@ -28,6 +32,7 @@ def plots(run_data: RunData) -> list[Plot]:
     few = thin(steps)
     drawn = [_loss(run_data, steps, "tokens", "tokens")]
     drawn.append(_bits_per_byte(run_data))
+    drawn += policy_plots(steps)
     drawn += [_loss(run_data, steps, name, label) for name, label in _COST_AXES]
     for name, title, label in (
         ("tokens_per_second", "Throughput", "tokens/s"),
@@ -85,7 +90,7 @@ def _loss(run_data: RunData, steps: list[dict[str, Any]], axis: str, label: str)
     without_context = pairs(held, "at", "unigram_loss")
     if without_context[0]:
         curves.append(Curve("held out, without context", *without_context, colour=GREY, style="--"))
-    return Plot(f"Loss against {label}", label, "nats per target", curves)
+    return Plot(f"Loss against {label}", label, loss_unit(run_data.config), curves)
 
 
 def _bits_per_byte(run_data: RunData) -> Plot:

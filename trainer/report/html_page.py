@@ -14,6 +14,7 @@ from trainer.report.curves import plots
 from trainer.report.evaluations import section
 from trainer.report.html_template import html_document, images, preformatted, tiles
 from trainer.report.plots import svg
+from trainer.report.policy import loss_unit
 from trainer.report.run_data import RunData
 
 
@@ -42,7 +43,7 @@ def _tiles(run_data: RunData) -> dict[str, str]:
     best = run_data.best
     score, label = (best.get("bits_per_byte"), "held-out bits per byte") if best else (None, "held-out loss")
     if best and score is None:
-        score, label = best["loss"], "held-out loss, nats per target"
+        score, label = best["loss"], f"held-out loss, {loss_unit(run_data.config)}"
     found = {label: f"{score:.4f}" if score is not None else "not evaluated"}
     for key, label in (
         ("data.tokens", "tokens"),

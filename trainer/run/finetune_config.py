@@ -17,13 +17,16 @@ from trainer.config import (
 )
 from trainer.config.model import DROPOUT, PAPER
 from trainer.descriptions.trackers import TRACKERS
-from trainer.run_folder import RunFolder
+from trainer.run_folder import RunFolder, find_run
 from trainer.tasks import Examples, classes, longest, open_task
+from trainer.tasks.rewards import reward_run
 from trainer.utils.errors import UserError
 
 ROUND = 8  # rows are a multiple of so many tokens long: what tensor cores take whole
 MODEL = {"dropout": PAPER, "attention_dropout": PAPER}
 OPTIM = {"lr": 5e-4, "schedule": "linear", "min_lr_ratio": 0.0, "weight_decay": 0.01}
+POLICY_LR = 1e-4  # of a policy that learns from rewards
+ANSWERED = 64  # held-out prompts that such a policy answers in an evaluation
 EPOCHS = 3  # of a tuning run without a budget (Devlin et al. 2019, appendix A.3: 2 to 4)
 
 
@@ -58,6 +61,8 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
     if not any(word.startswith(("task=", "task.kind=")) for word in words):
         raise UserError("task: name one, e.g. task=swapped; isoflop finetune --help lists them")
     config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
+    if config.task.writes:
+        config = _of_policy(config, words)
     _same_weights(base, config)
     task = open_task(config)
     if not config.task.labels:
@@ -68,6 +73,35 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
     if not any(word.startswith(("budget.", "budget=")) for word in words):
         samples = EPOCHS * len(Examples(task, config, "train"))
         config = _with(config, "budget", steps=config.curriculum.steps_of_samples(samples))
+    if config.task.reward is not None:
+        reward_run(config)
+    return config
+
+
+def _of_policy(config: Config, words: list[str]) -> Config:
+    """The habits of learning from rewards, where the words say nothing else: no dropout, so that what learns is what
+    wrote; a smaller rate; held-out answers to some of the prompts. The reward's run by its folder.
+
+    Raises UserError for dropout, and for a run that is not there."""
+
+    def said(*names: str) -> bool:
+        return any(word.startswith(names) for word in words)
+
+    if said("model.dropout=", "model.attention_dropout="):
+        if config.model.drops:
+            raise UserError("model.dropout: a policy learns from what it writes without dropout; leave it out")
+    else:
+        config = _with(config, "model", dropout=0.0, attention_dropout=0.0)
+    if not said("optim.lr=", "optim="):
+        config = _with(config, "optim", lr=POLICY_LR)
+    if not said("evaluation.samples="):
+        config = _with(config, "evaluation", samples=ANSWERED)
+    if config.task.reward is not None:
+        try:
+            folder = find_run(config.task.reward, config.run.root)
+        except UserError as error:
+            raise UserError(f"task.reward: {error}") from None
+        config = _with(config, "task", reward=str(folder.path.absolute()))
     return config
 
 

@@ -20,7 +20,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.descriptions.objectives import TEXT
 from trainer.objectives import NO_TARGET, Batch
 from trainer.objectives.base import as_one_document
-from trainer.tasks.forms import ASSISTANT, Prompt, spoken
+from trainer.tasks.forms import ASSISTANT, Prompt, said, spoken
 from trainer.tasks.records import Record
 from trainer.utils.errors import UserError, nearest
 
@@ -68,8 +68,7 @@ class Rows:
 
     def source(self, prompt: Prompt) -> tuple[list[int], bool]:
         """What the encoder of an encoder-decoder reads of a prompt, and whether its end was cut. Turns are lines."""
-        text = "\n".join(turn.text for turn in spoken(prompt))
-        ids = self.tokenizer.encode(text)
+        ids = self.tokenizer.encode(said(prompt))
         before, behind = self._around_source()
         most = self.length - len(before) - len(behind)
         return [*before, *ids[:most], *behind], len(ids) > most
@@ -98,23 +97,19 @@ class Rows:
 
     def arrays(self, tokens: list[int], types: list[int]) -> Batch:
         """What the model is called with, [S] each: padded, and with an encoder's or a decoder's own side."""
-        batch = {"tokens": self._padded(tokens, self.pad), **self._places(len(tokens))}
+        batch = self.side(tokens, self.length)
         if self.family == "encoder_decoder":
-            behind = self._padded([self.tokenizer.start, *tokens[:-1]], self.pad)
+            behind = padded([self.tokenizer.start, *tokens[:-1]], self.length, self.pad)
             return {f"source_{name}": array for name, array in batch.items()} | batch | {"tokens": behind}
         if self.config.model.token_types > 1:
             second = self.tokenizer.second_type
-            batch["token_types"] = self._padded([second if which else 0 for which in types], 0)
+            batch["token_types"] = padded([second if which else 0 for which in types], self.length, 0)
         return batch
 
-    def _places(self, size: int) -> Batch:
-        rows = as_one_document(np.zeros((1, self.length), np.int64), np.array([size]))
-        return {name: rows[name][0] for name in ("segments", "positions")}
-
-    def _padded(self, values: Sequence[int], fill: int) -> np.ndarray:
-        row = np.full(self.length, fill, np.int64)
-        row[: len(values)] = values
-        return row
+    def side(self, tokens: Sequence[int], width: int) -> Batch:
+        """What one stack reads of a text that stands alone in its row: tokens, segments, positions [width]."""
+        rows = as_one_document(np.zeros((1, width), np.int64), np.array([len(tokens)]))
+        return {"tokens": padded(tokens, width, self.pad), **{n: rows[n][0] for n in ("segments", "positions")}}
 
     def label(self, record: Record, value: Any, field: str) -> int:
         """The number of a class."""
@@ -128,6 +123,13 @@ class Rows:
                 f"{nearest(name, self.task.labels)}"
             )
         return self.task.labels.index(name)
+
+
+def padded(values: Sequence[int], width: int, fill: int) -> np.ndarray:
+    """int64 [width]: the values, and the fill behind them."""
+    row = np.full(width, fill, np.int64)
+    row[: len(values)] = values
+    return row
 
 
 class Format(Rows, ABC):
@@ -254,17 +256,22 @@ class Scored(Format):
 
 
 class Preferred(Format):
-    """Two answers to one prompt as continuations of it, [2, S], with the answers' tokens as targets to be."""
+    """Two answers to one prompt, [2, S], with the answers' tokens as targets to be: continuations of it, or what a
+    decoder writes over an encoder that reads it."""
 
     def __call__(self, record: Record) -> Formatted:
-        prompt = self.prompt("".join(record.text(name) for name in self.task.text))
-        rows, cut = [], False
+        text = "".join(record.text(name) for name in self.task.text)
+        encodes = self.family == "encoder_decoder"
+        source, cut = self.source(text) if encodes else ([], False)
+        width = self.task.answer_length if encodes else self.length
+        prompt = [self.tokenizer.start] if encodes else self.prompt(text)
+        rows = []
         for name in self.task.answer:
-            row = continued(prompt, [*self.tokenizer.encode(record.text(name)), self.eos], self.length)
+            row = continued(prompt, [*self.tokenizer.encode(record.text(name)), self.eos], width)
             cut = cut or row.cut
-            tokens = self._padded(row.tokens[:-1], self.pad)
-            answers = self._padded(row.targets[1:], NO_TARGET)
-            rows.append({"tokens": tokens, "answers": answers, **self._places(len(row.tokens) - 1)})
+            rows.append(self.side(row.tokens[:-1], width) | {"answers": padded(row.targets[1:], width, NO_TARGET)})
+            if encodes:
+                rows[-1] |= {f"source_{name}": array for name, array in self.side(source, self.length).items()}
         return Formatted(
             {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {"targets": np.array(0)}, cut
         )

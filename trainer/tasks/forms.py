@@ -166,3 +166,8 @@ READERS: dict[FormName, Callable[[Record], list[Record]]] = {
 def spoken(prompt: Prompt) -> Sequence[Turn]:
     """The turns of a prompt; a text is one of the user's."""
     return (Turn("user", prompt),) if isinstance(prompt, str) else prompt
+
+
+def said(prompt: Prompt) -> str:
+    """A prompt as one text, its turns as lines."""
+    return "\n".join(turn.text for turn in spoken(prompt))

@@ -78,8 +78,7 @@ def longest(config: Config, task: Task) -> int:
     if config.task.packs:
         return config.data.sequence_length
     tokenizer = Tokenizer(task.tokenizer_file, config.tokenizer.special_ids)
-    both = ([one.record for one in part] for part in (task.train, task.held_out))
-    return max(Records(part, config, tokenizer).longest for part in both)
+    return max(made(part, config, tokenizer).longest for part in (task.train, task.held_out))
 
 
 def classes(config: Config, task: Task) -> tuple[str, ...]:
@@ -94,10 +93,19 @@ def classes(config: Config, task: Task) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def made(asked: list[Asked], config: Config, tokenizer: Tokenizer) -> Rows:
+    """What records become. Raises UserError naming file, line and field."""
+    if config.task.packs or config.task.writes:
+        rows: Rows = config.task.part()([(one.record, one.templates) for one in asked], config, tokenizer)
+        return rows
+    return Records([one.record for one in asked], config, tokenizer)
+
+
 class Rows(Protocol):
     """What the examples of an epoch are made of."""
 
     cut: int  # records of which some text was cut
+    longest: int  # tokens of the longest record, where none share a row
 
     def __len__(self) -> int: ...
 
@@ -119,11 +127,7 @@ class Examples:
         asked = task.train if which == "train" else task.held_out
         self.records = len(asked)
         self.name, self.tokens = config.task.name, config.data.sequence_length * config.task.rows
-        self.rows: Rows
-        if config.task.packs:
-            self.rows = config.task.part()([(one.record, one.templates) for one in asked], config, tokenizer)
-        else:
-            self.rows = Records([one.record for one in asked], config, tokenizer)
+        self.rows = made(asked, config, tokenizer)
         self.order = Order(len(self.rows), config.seed) if which == "train" else None
 
     def __len__(self) -> int:
@@ -165,7 +169,8 @@ class Records:
         formatted = each(config.task.part()(config, tokenizer), records)
         self.cut = sum(one.cut for one in formatted)
         self.rows = [one.arrays for one in formatted]
-        self.longest = max((int((row["segments"] != PADDING).sum(-1).max()) for row in self.rows), default=0)
+        read = (row.get("source_segments", row["segments"]) for row in self.rows)
+        self.longest = max((int((segments != PADDING).sum(-1).max()) for segments in read), default=0)
 
     def __len__(self) -> int:
         return len(self.rows)

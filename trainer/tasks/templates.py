@@ -52,16 +52,30 @@ class TemplateSet:
 
     def render(self, record: Record, number: int) -> tuple[Prompt, str]:
         """(prompt, answer) by the template of that number. Raises UserError naming file, line and field."""
-        template = self.templates[number % len(self.templates)]
+        extra = self._extra(record, answered=True)
+        return self._prompt(record, number, extra), _filled(self._template(number).target, record, extra)
+
+    def prompt(self, record: Record, number: int) -> Prompt:
+        """The prompt alone, of a record that may have no answer."""
+        return self._prompt(record, number, self._extra(record, answered=False))
+
+    def _prompt(self, record: Record, number: int, extra: dict[str, str]) -> str:
+        return _filled(self._template(number).input, record, extra)
+
+    def _template(self, number: int) -> Template:
+        return self.templates[number % len(self.templates)]
+
+    def _extra(self, record: Record, *, answered: bool) -> dict[str, str]:
+        """What a template may name beside the record's fields."""
         extra: dict[str, str] = {}
         if self.options:
             extra["options"] = "OPTIONS:\n" + "\n".join(f"- {name}" for name in self.options.values())
-        if self.answer is not None:
+        if answered and self.answer is not None:
             value = record.text(self.answer)
             if self.options and value not in self.options:
                 raise UserError(f"{record.where}: {self.answer}: {value!r} is none of {', '.join(self.options)}")
             extra["answer"] = self.options.get(value, value)
-        return _filled(template.input, record, extra), _filled(template.target, record, extra)
+        return extra
 
 
 class AsWritten(TemplateSet):
@@ -70,6 +84,11 @@ class AsWritten(TemplateSet):
     def render(self, record: Record, number: int) -> tuple[Prompt, str]:
         """(prompt, answer)."""
         return record.fields["prompt"], record.fields["answer"]
+
+    def prompt(self, record: Record, number: int) -> Prompt:
+        """What is asked alone."""
+        prompt: Prompt = record.fields["prompt"]
+        return prompt
 
 
 AS_WRITTEN = AsWritten((Template("{prompt}", "{answer}"),))

@@ -166,7 +166,8 @@ class ConsoleTracker:
         tokens = sum(record.tokens_per_second * sum(record.seconds.values()) for record in self._recent)
         speed = tokens / seconds if seconds > 0 else last.tokens_per_second
         padding = said_padding(sum(record.padding for record in self._recent) / len(self._recent))
-        figures = [f"loss {last.loss:.4f}", f"lr {last.lr:.2e}", f"{_count(speed)} tokens/s{padding}"]
+        figures = [f"loss {last.loss:.4f}", *said_policy(last.policy), f"lr {last.lr:.2e}"]
+        figures.append(f"{_count(speed)} tokens/s{padding}")
         figures.append(f"MFU {last.mfu:.1%}" if last.mfu is not None else "MFU n/a")
         if (spent := last.price.get("money")) is not None:
             figures.append(f"{spent:.3g} {self._context.config.site.currency}")
@@ -223,6 +224,11 @@ def said_experts(experts: dict[str, float]) -> str:
     if experts["dropped_share"]:
         said += f", {experts['dropped_share']:.1%} dropped"
     return said + (f", {experts['dead_experts']:.0f} idle" if experts["dead_experts"] else "")
+
+
+def said_policy(policy: dict[str, float]) -> list[str]:
+    """What a policy's answers earned, and how far it is from its reference."""
+    return [f"reward {policy['reward']:.4f}", f"KL {policy['kl']:.4f}"] if policy else []
 
 
 def said_noise(noise: dict[str, Any]) -> str:

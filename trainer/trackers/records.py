@@ -40,9 +40,28 @@ class StepRecord:
     scheduled: dict[str, float] = field(default_factory=dict)
     # of a model with experts: load_entropy, dropped_share, dead_experts, and of the worst layer
     experts: dict[str, float] = field(default_factory=dict)
+    # of a policy that learns from rewards: `answers_written` of this step
+    policy: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}
+
+
+def answers_written(sums: Mapping[str, float], count: float) -> dict[str, float]:
+    """What a policy wrote in a step, from the sums over its `count` answers: mean and standard deviation of the reward,
+    KL divergence from the reference in nats an answer (an estimate, which may be below 0), entropy in nats a token (by
+    the answers' own log-probabilities), tokens of an answer, share that came to an end. Of other models: {}."""
+    if "answers_ended" not in sums or not count:
+        return {}
+    reward = sums["reward"] / count
+    return {
+        "reward": reward,
+        "reward_std": max(sums["reward_squared"] / count - reward * reward, 0.0) ** 0.5,
+        "kl": sums["kl"] / count,
+        "entropy": sums["surprisal"] / max(sums["answer_tokens"], 1.0),
+        "length": sums["answer_tokens"] / count,
+        "ended": sums["answers_ended"] / count,
+    }
 
 
 @dataclass(frozen=True)

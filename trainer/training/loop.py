@@ -26,6 +26,7 @@ from trainer.trackers import RunContext, make_trackers
 from trainer.training.branch import begin_branch, newest_checkpoint
 from trainer.training.checkpoint import Checkpoint, remove_leftovers
 from trainer.training.checkpoint_manager import CheckpointManager
+from trainer.training.completion import completed, completer_of
 from trainer.training.dataset import examples, prepare
 from trainer.training.diagnostics import Diagnostics
 from trainer.training.distributed import World
@@ -101,7 +102,8 @@ class Trainer:
     def _setup_data(self) -> None:
         """The data: a function of the step."""
         self.samples = examples(self.prepared, self.config, "train")
-        self.validation = Validation(self.config, self.prepared, self.world)
+        self.completer = completer_of(self.config, self.engine, self.prepared)
+        self.validation = Validation(self.config, self.prepared, self.world, self.completer)
         self.loader = StepLoader(
             self.samples,
             curriculum=self.curriculum,
@@ -185,7 +187,8 @@ class Trainer:
             return
         largest = largest_step(self.config)
         try:
-            peak = self.engine.dry_run(self.loader.step(self.curriculum.first_step(largest)))
+            batches = map(self.completer.complete, self.loader.step(self.curriculum.first_step(largest)))
+            peak = self.engine.dry_run([*batches])
         except torch.OutOfMemoryError:
             raise UserError(too_large(self.config)) from None
         planned = memory(self.config.at_shape(largest)).total
@@ -221,7 +224,7 @@ class Trainer:
         """Train on the next batch, or leave it out where the guard says so; an outcome where the run ends here."""
         for hook in self.hooks:
             hook.step_began(self.state.step)
-        batch = next(batches)
+        batch = completed(self.completer, next(batches), self._phase)
         agreed = self._agree(batch)
         if agreed.outcome is not None:
             return agreed.outcome
@@ -287,8 +290,7 @@ class Trainer:
 
     def _settings(self, agreed: Agreement) -> StepSettings:
         """Of the next update, in a run of so many steps as are known, else expected by what is used up."""
-        total = self.total or expected_steps(self.state.step, agreed.used)
-        return step_settings(self.config, self.state.step, total)
+        return step_settings(self.config, self.state.step, self.total or expected_steps(self.state.step, agreed.used))
 
     def _update(self, batch: StepBatch, agreed: Agreement, gradients: Gradients) -> None:
         """One update of the weights, and what is told of it."""
@@ -323,8 +325,7 @@ class Trainer:
         for hook in self.hooks:
             hook.step_ended(result)
         if batch.step + 1 == self.curriculum.stage(batch.step).last or state.step == self.total:
-            rows = [asdict(part) for part in usage]
-            self.metrics.event("read", state.step, describe(usage), readings=rows)
+            self.metrics.event("read", state.step, describe(usage), readings=[asdict(part) for part in usage])
 
     # --- once in a while ---
 

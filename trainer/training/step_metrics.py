@@ -18,7 +18,7 @@ from trainer.meter.host_load import Waiting
 from trainer.run_folder import RunFolder
 from trainer.trackers import Trackers
 from trainer.trackers.jsonl import append_event
-from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord, answers_written
 from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
 from trainer.training.faults.reporting import cause_of
@@ -162,6 +162,7 @@ class StepMetrics(Hook):
                 updates=updates or {},
                 scheduled=scheduled or {},
                 experts=experts or {},
+                policy=answers_written(sums, targets),
             )
         )
 

@@ -17,6 +17,7 @@ from trainer.config import Config
 from trainer.data import Examples, Samples
 from trainer.models import NOT_A_TARGET
 from trainer.trackers.records import EvaluationRecord
+from trainer.training.completion import AsRead, Completer
 from trainer.training.dataset import Source, examples, held_out_tasks, text_of
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
@@ -37,8 +38,9 @@ class Sums(NamedTuple):
 class Validation:
     """The held-out samples of a run, divided over its ranks."""
 
-    def __init__(self, config: Config, source: Source, world: World) -> None:
+    def __init__(self, config: Config, source: Source, world: World, completer: Completer | None = None) -> None:
         self.config, self.source, self.world = config, source, world
+        self.completer = completer or AsRead()
         self.splits = validation_splits(source, config)
 
     @cached_property
@@ -89,7 +91,7 @@ class Validation:
             first = start + self.world.rank * size
             batch = samples.batch(first, first + size)
             batch["targets"][max(0, count - first) :] = NOT_A_TARGET
-            yield batch
+            yield self.completer.complete(batch)
 
 
 def sums_by_split(

@@ -17,13 +17,13 @@ TASKS = {
     "token": {"labels": ("a", "b", "c"), "answer": ("label",)},
     "span": {"answer": ("answers",)},
     "reward": {"answer": ("chosen", "rejected")},
-    "preference": {"answer": ("chosen", "rejected"), "parent": "elsewhere"},
+    "preference": {"answer": ("chosen", "rejected"), "parent": "elsewhere", "answer_length": 9},
     "text": {"answer": ("label",), "answer_length": 9},
 }
 CASES = [
     *((name, "sequence") for name in MODELS),
     *((name, kind) for name in ("llama", "bert", "roberta", "bart", "t5") for kind in ("token", "span", "reward")),
-    *((name, "preference") for name in ("llama", "opt-350m")),
+    *((name, "preference") for name in ("llama", "opt-350m", "t5", "bart")),
     *((name, "text") for name in ("llama", "t5", "bart")),
 ]
 

@@ -121,3 +121,36 @@ def test_label_smoothing_in_training_alone():
     smooth, _, _ = model.train()(targets=targets, **batch)
     assert float(plain) == pytest.approx(float(-hit.sum()), rel=1e-5)
     assert float(smooth) == pytest.approx(float(-(0.8 * hit + 0.2 * chances.mean(dim=-1)).sum()), rel=1e-5)
+
+
+def test_preferences_of_an_encoder_decoder_begin_at_ln_2_and_follow_the_formula():
+    """As a decoder's, over an encoder that reads the prompt: by hand from the probabilities of every token."""
+    model = model_of("preference", "encoder_decoder")
+    pair = [rows(3, 10, 1, source=True), rows(3, 10, 2, source=True)]
+    for name in ("source_tokens", "source_segments", "source_positions"):
+        pair[1][name] = pair[0][name]  # one prompt, two answers
+    batch = {name: torch.stack([one[name] for one in pair], dim=1) for name in pair[0]}
+    answers = torch.full((3, 2, 10), -100)
+    answers[..., :2] = batch["tokens"][..., 1:3]
+    targets = torch.zeros(3, dtype=torch.int64)
+
+    def likelihood(net, row, side):
+        size = int((batch["source_segments"][row, side] >= 0).sum())
+        source = batch["source_tokens"][row, side, None, :size]
+        total = 0.0
+        for place in range(2):
+            read = batch["tokens"][row, side, None, : place + 1]
+            chances = net.logits(read, source_tokens=source)[0, -1].double().softmax(dim=-1)
+            total += math.log(float(chances[int(answers[row, side, place])]))
+        return total
+
+    expected = 0.0
+    for row in range(3):
+        margin = [likelihood(model.policy, row, side) - likelihood(model.reference, row, side) for side in (0, 1)]
+        expected += math.log(1 + math.exp(-0.3 * (margin[0] - margin[1])))
+    loss, count, _ = model(targets=targets, answers=answers, **batch)
+    assert float(loss) == pytest.approx(expected, rel=1e-4) and int(count) == 3
+
+    model.reference.load_state_dict(model.policy.state_dict())
+    begun, _, sums = model(targets=targets, answers=answers, **batch)
+    assert float(begun) == pytest.approx(3 * math.log(2), rel=1e-6) and float(sums["margin"]) == 0

@@ -79,6 +79,7 @@ LEARNED = [
             ("span_corruption", "text", "exact_match"),
             ("mass", "text", "exact_match"),
             ("causal", "preference", "accuracy"),
+            ("span_corruption", "preference", "accuracy"),
         )
     ),
 ]

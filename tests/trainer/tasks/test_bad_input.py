@@ -150,7 +150,7 @@ def test_one_record_is_not_divided(configured, records):
         (
             "decoder",
             {"kind": "sequence", "train": ["a"], "templates": "corpus"},
-            "templates: kind=sequence does not read it; text does",
+            "templates: kind=sequence does not read it; policy, text do",
         ),
         (
             "decoder",

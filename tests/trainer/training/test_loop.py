@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from trainer.config import AnomaliesConfig, Config
+from trainer.training.completion import AsRead
 from trainer.training.faults.guard import Guard
 from trainer.training.hooks import Hook
 from trainer.training.loop import Trainer
@@ -73,4 +74,4 @@ def test_a_step_that_does_not_fit_is_one_line(rows: int, way: str) -> None:
     config = Config.model_validate({"budget": {"steps": 2}, "engine": {"dry_run": True, "micro_batch": rows}})
     engine, loader = SimpleNamespace(dry_run=dry_run), SimpleNamespace(step=lambda number: [])
     with pytest.raises(UserError, match=rf"^engine\.micro_batch: {rows} x .* does not fit .*; set {way}$"):
-        bare(config=config, curriculum=config.curriculum, engine=engine, loader=loader)._dry_run()
+        bare(config=config, curriculum=config.curriculum, engine=engine, loader=loader, completer=AsRead())._dry_run()

@@ -24,12 +24,19 @@ class TaskDescription(Description):
     packs: ClassVar[bool] = False  # whether records share rows, which the implementation makes of them itself
     reference: ClassVar[bool] = False  # whether a frozen copy of the parent is read beside the model
     forms: ClassVar[bool] = False  # whether files may be in a form that says itself what is asked and answered
+    wrapper: ClassVar[str] = "trainer.models.preference:PreferenceModel"  # "module:class" around both of them
+    # "module:class" of a `trainer.training.completion.Completer`: the model itself writes the answers that a step reads
+    completer: ClassVar[str | None] = None
     converses: ClassVar[bool] = False  # whether an exported tokenizer says how prompts and answers follow each other
 
     @property
     def rows(self) -> int:
         """Sequences that the model reads for one record."""
         return len(self.answers)
+
+    def rows_of(self, task: Any) -> int:
+        """The same of a task with these keys, where they decide."""
+        return self.rows
 
     def outputs(self, task: Any) -> int:
         """Columns of the new head; 0 where the pre-trained head goes on."""
@@ -38,6 +45,10 @@ class TaskDescription(Description):
     def target_length(self, task: Any, length: int) -> int:
         """Tokens of a row that an encoder-decoder's decoder reads; its encoder reads `length`."""
         return length
+
+    def config_misfits(self, config: Any) -> list[str]:
+        """What does not fit between the task and other groups: `key: what is wrong`, one a line."""
+        return []
 
 
 TASKS = Registry("task kind", "trainer.descriptions.tasks", TaskDescription, chosen_by="kind")

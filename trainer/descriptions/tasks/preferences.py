@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.descriptions.tasks import TaskDescription
-from trainer.descriptions.tasks.keys import Prompted
+from trainer.descriptions.tasks.keys import Answered, Prompted
 from trainer.utils.schema import key
 
 PAIR = ("the chosen", "the rejected text")
@@ -32,14 +32,14 @@ class Preference(TaskDescription):
 
     name = "preference"
     help = "a policy that learns to prefer the chosen one of two answers"
-    families = ("decoder",)
+    families = ("decoder", "encoder_decoder")
     implementation = "trainer.tasks.formats:Preferred"
     head = None
     scorer = "trainer.evaluate.task_scores:score_preferences"
     answers = PAIR
     reference = True
 
-    class Keys(Prompted):
+    class Keys(Prompted, Answered):
         """Of direct preference optimization."""
 
         beta: float = key(0.1, "strength of the pull towards the reference (kind=preference)", gt=0)
@@ -48,3 +48,7 @@ class Preference(TaskDescription):
         """It is learned against the parent."""
         wrong = "from_scratch: preferences are learned against a reference, the parent run"
         return [wrong] if group.from_scratch else []
+
+    def target_length(self, task: Any, length: int) -> int:
+        """Answers are shorter than what they answer."""
+        return int(task.answer_length)

@@ -6,8 +6,8 @@ from typing import Any
 
 from trainer.descriptions.tasks import TaskDescription
 from trainer.descriptions.tasks.forms import FormName
-from trainer.descriptions.tasks.keys import Prompted, Smoothed
-from trainer.utils.schema import Count, key
+from trainer.descriptions.tasks.keys import Answered, Prompted, Smoothed, Templated
+from trainer.utils.schema import key
 
 
 class Text(TaskDescription):
@@ -21,15 +21,9 @@ class Text(TaskDescription):
     scorer = "trainer.evaluate.answers:score_texts"
     packs = converses = forms = True
 
-    class Keys(Smoothed, Prompted):
+    class Keys(Smoothed, Prompted, Templated, Answered):
         """Also of instructions."""
 
-        templates: str | None = key(
-            None, "datasets with prompt templates, one drawn for every record and epoch: a shipped set, or a YAML file"
-        )
-        answer_length: Count = key(
-            64, "most tokens of an answer (kind=text; an encoder-decoder's target)", "tokens", ge=2
-        )
         form: FormName | None = key(
             None,
             "how the files write prompts and answers, where no fields are stated (instructions); null: their keys tell",

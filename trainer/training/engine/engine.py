@@ -21,7 +21,7 @@ from trainer.config import Config
 from trainer.config.host import precision
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
-from trainer.models import Model, PreferenceModel, build, initialize
+from trainer.models import Model, PolicyAndReference, build, initialize
 from trainer.models.losses import without_added_terms
 from trainer.models.model import stored_buffers
 from trainer.models.roles import roles
@@ -82,7 +82,7 @@ class Engine:
 
     # --- building ---
 
-    def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> Model | PreferenceModel:
+    def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> Model | PolicyAndReference:
         with self._layout.building(settings):
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
@@ -139,6 +139,10 @@ class Engine:
                 self._engine.step()  # counts the micro-batch; the update waits for the last one
         self.expert_loads.finish()
         return total, sums
+
+    def progressed(self) -> None:
+        """Note that this rank does something beside passes of a step, and does not hang."""
+        self.passes += 1
 
     @property
     def layout(self) -> Layout:

@@ -69,7 +69,9 @@ class Recent:
         """A spike, of a step with finite values, that is worth telling where no update depends on it."""
         for name, value, values in self._pairs(loss, norm):
             newest, told = list(values)[-NEWEST:], TOLD[name]
-            if len(newest) < ENOUGH or value <= told.of_large * quantile(newest, LARGE):
+            if len(newest) < ENOUGH or min(newest) <= 0:  # of a policy's loss, minus its reward, there are no multiples
+                continue
+            if value <= told.of_large * quantile(newest, LARGE):
                 continue
             z = robust_z(value, newest)
             deviates = told.by_deviation and not warming_up and z > self.threshold
