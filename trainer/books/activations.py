@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.books import kernels
+from trainer.books.experts import expert_bytes, hidden_kept
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
-from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 
 FP32 = 4
@@ -103,6 +103,10 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         generator = _Pass(config, small, rows, source)
         kept_whole = small.depth * _block(generator) + rows * source * low * small.width * 2
     each = [_block(stack) for stack, _ in stacks]
+    with_experts = model.experts.layers(model.depth)
+    more = [expert_bytes(model, one.rows, one.tokens, one.low) - one.rows * one.tokens * _fed(one) for one, _ in stacks]
+    routed = sum(more) * with_experts
+    largest = max(size + (max(0, extra) if with_experts else 0) for size, extra in zip(each, more, strict=True))
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
     columns = model.width if model.family == "encoder_decoder" else model.embedding_channels
@@ -112,8 +116,8 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around += sum(_shared_bias(stack) for stack, _ in stacks)
     logits, head_gradients = _loss(config, last, columns)
     return Saved(
-        block=max(each),
-        blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)),
+        block=largest,
+        blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)) + routed,
         carried=rows * (source * streams + target) * FP32 * model.width * model.depth,
         weight_copies=_weight_copies(config) if low == 2 else 0,
         head_copy=2 * config.vocabulary * columns if low == 2 else 0,
@@ -129,15 +133,17 @@ def _norm(stack: _Pass) -> int:
     return NORMS[stack.model.norm].saved(stack.model.width, stream=stream, fused=fused)
 
 
+def _fed(stack: _Pass) -> int:
+    """Bytes that the inside of a dense feed-forward keeps per token."""
+    return stack.low * hidden_kept(stack.model) * stack.model.ffn_channels
+
+
 def _block(stack: _Pass) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
-    width, hidden = model.width, model.ffn_channels
+    width = model.width
     copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else 2  # of the norms' outputs
-    kept = ACTIVATIONS[model.activation].saved + (3 if model.gated else 1)  # its result is the next layer's input
-    if model.dropout_inside and model.hidden_rate and not model.gated and not ACTIVATIONS[model.activation].saved:
-        kept += 1  # the backward pass of the activation needs its result, and the next layer reads what is left of it
     norms = 2 * _norm(stack) - (FP32 * width if model.parallel else 0)  # both norms of a parallel block read the same
-    total = tokens * (norms + low * (copies * width + kept * hidden))
+    total = tokens * (norms + low * copies * width + _fed(stack))
     total += _attention(stack, stack.tokens)
     if stack.source:
         total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source, across=True)

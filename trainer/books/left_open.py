@@ -26,6 +26,7 @@ def _of_model(config: Config) -> dict[str, Any]:
         "model.kv_heads": model.key_heads,
         "model.head_size": model.head_channels,
         "model.ffn_width": model.ffn_channels,
+        "model.experts.width": model.expert_channels if model.experts.count else None,
         "model.embedding_width": model.embedding_channels,
         "model.max_length": config.max_length if learned else None,
         "model.attention_scale": float(f"{model.head_channels**-0.5:.4g}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.books.experts import experts_said
 from trainer.books.flops import flops
 from trainer.books.formatting import format_amount
 from trainer.books.parameters import parameters
@@ -32,6 +33,7 @@ def model_account(config: Config, documents: Sequence[Document] = ()) -> dict[st
             "head_size": model.head_channels,
             "ffn_width": model.ffn_channels,
             "vocabulary": config.vocabulary,
+            **experts_said(model),
             "position": model.position,
             "norm": f"{model.norm_position} {model.norm}",
         },
@@ -44,6 +46,7 @@ def model_account(config: Config, documents: Sequence[Document] = ()) -> dict[st
             "norm": weights.norm,
             "head": weights.head,
             "total": weights.published,
+            "active": weights.published - weights.idle,
             "backbone": weights.backbone,
             "non_embedding": weights.non_embedding,
             "generator": weights.generator,
@@ -72,6 +75,7 @@ _NAMES = {
     "projections": "attention projections",
     "scores": "attention scores",
     "non_embedding": "without embeddings",
+    "active": "that a token reads",
     "shared": "shared with a tied head",
     "kv_heads": "key and value heads",
     "head_size": "channels per head",
@@ -93,7 +97,7 @@ def format_model(account: dict[str, Any]) -> str:
         whole = part["total"]
         lines.append(title)
         for key, value in part.items():
-            if not value and key not in ("recomputed", "total"):
+            if (not value and key not in ("recomputed", "total")) or (key == "active" and value == whole):
                 continue
             share = f"{100 * value / whole:6.1f} %" if whole else ""
             label = _NAMES.get(key, key.replace("_", " "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from trainer.books.experts import feed_forward_numbers, idle_numbers, routed_numbers
 from trainer.config import Config
 from trainer.config.model import ModelConfig
 from trainer.descriptions.norms import NORMS
@@ -21,17 +22,28 @@ class ParameterAccount:
     head: int  # output matrix where it is not tied, its bias and transform, pooler, sentence and detection heads
     generator: int  # ELECTRA's, beside the embedding it shares
     shared: int  # scalars used a second time through a tied head; already counted in `embedding`
-    block: int  # the second block of the first stack (the first may lack a norm)
+    block: int  # the largest block of the first stack
     depth: int
     head_norm: int = 0  # the norm in BERT's head transform; already counted in `norm`
     pooler: int = 0  # of the published backbone, and counted in `head` where pre-training uses it
     unused_pooler: int = 0  # of the published backbone, and not counted elsewhere: only fine-tuning uses it
+    idle: int = 0  # of the experts that a token does not read; already counted in `feed_forward`
 
     @property
     def total(self) -> int:
         """Everything that is trained."""
         blocks = self.attention + self.feed_forward + self.norm
         return self.embedding + self.position + blocks + self.head + self.generator
+
+    @property
+    def active(self) -> int:
+        """What one token reads: without the experts that it is not sent to."""
+        return self.total - self.idle
+
+    @property
+    def active_non_embedding(self) -> int:
+        """`non_embedding` of what one token reads."""
+        return self.non_embedding - self.idle
 
     @property
     def published(self) -> int:
@@ -59,6 +71,7 @@ class _Stack:
     feed_forward: int
     norm: int
     block: int
+    idle: int
 
 
 def parameters(config: Config) -> ParameterAccount:
@@ -110,6 +123,7 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
         head_norm=head_norm,
         pooler=pooler * (model.pooler == "pretraining"),
         unused_pooler=pooler * (model.pooler == "finetuning"),
+        idle=sum(stack.idle for stack in stacks),
     )
 
 
@@ -132,13 +146,18 @@ def _stack(model: ModelConfig, max_length: int, *, cross: bool = False, own_tabl
         plain, more_norms = _attention(model, relative=False)
         attention += plain
         per_block += more_norms
-    hidden = model.ffn_channels
-    feed_forward = (3 if model.gated else 2) * width * hidden
-    feed_forward += model.bias * ((2 if model.gated else 1) * hidden + width)
+    dense, routed, with_experts = feed_forward_numbers(model), routed_numbers(model), model.experts.layers(model.depth)
     norms += blocks * per_block - (0 if model.first_norm else _norm(model, width))
     norms += _norm(model, width) if model.final_norm else 0
+    largest = max(dense * (with_experts < blocks), routed * (with_experts > 0))
     return _Stack(
-        embedding, position, blocks * attention, blocks * feed_forward, norms, attention + feed_forward + per_block
+        embedding,
+        position,
+        blocks * attention,
+        (blocks - with_experts) * dense + with_experts * routed,
+        norms,
+        attention + largest + per_block,
+        idle=with_experts * idle_numbers(model),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from trainer.books.experts import expert_shapes
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.model import ModelConfig
@@ -68,8 +69,11 @@ def _stack(found: Shapes, model: ModelConfig, *, cross: bool = False) -> None:
     found["matrix", (width, query)] += attentions
     if model.position == "relative":
         found["matrix", (query, width)] += blocks
-    found["matrix", (hidden, width)] += blocks * (2 if model.gated else 1)
-    found["matrix", (width, hidden)] += blocks
+    routed = model.experts.layers(model.depth)
+    found["matrix", (hidden, width)] += (blocks - routed) * (2 if model.gated else 1)
+    found["matrix", (width, hidden)] += blocks - routed
+    for role, shape in expert_shapes(model) * routed:
+        found[role, shape] += 1
 
 
 def _token_head(found: Shapes, model: ModelConfig, vocabulary: int) -> None:

@@ -57,8 +57,13 @@ def _depths(model: ModelConfig, width: int, wanted: int, total: Any) -> list[Mod
     """Shapes of this width whose depths come nearest to the wanted size: parameters are linear in the depth."""
     if model.shared_layers:
         return [_shape(model, width, model.depth)]
-    one, two = total(_shape(model, width, 1)), total(_shape(model, width, 2))
-    depth = max(2, min(512, int((wanted - one) / (two - one) + 1)))
+    first, period = (
+        max(1, model.experts.dense_layers),
+        model.experts.every,
+    )  # layers with experts come at equal distances
+    # Layers with experts come at equal distances.
+    one, more = total(_shape(model, width, first)), total(_shape(model, width, first + period))
+    depth = max(2, first + period - 1, min(512, int(period * (wanted - one) / (more - one) + first)))
     return [_shape(model, width, depth), _shape(model, width, depth + 1)]
 
 
@@ -74,6 +79,9 @@ def _shape(model: ModelConfig, width: int, depth: int) -> ModelConfig:
         update["head_size"] = channels
     if model.ffn_width is not None:
         update["ffn_width"] = max(32, round(model.ffn_width * ratio / 32) * 32)
+    if model.experts.width is not None:
+        channels_of_one = max(32, round(model.experts.width * ratio / 32) * 32)
+        update["experts"] = model.experts.model_copy(update={"width": channels_of_one})
     if model.embedding_width is not None:
         update["embedding_width"] = min(model.embedding_width, width)
     if model.generator is not None:

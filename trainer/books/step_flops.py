@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from trainer.books.experts import last_channels, routed_flop
 from trainer.books.layout import micro_batches, world_size
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
@@ -28,7 +29,7 @@ class FlopAccount:
 
     projections: int  # of attention: queries, keys, values, output
     scores: int  # queries times keys, probabilities times values
-    feed_forward: int
+    feed_forward: int  # of experts what is computed, and the router
     head: int  # output matrix and everything else between the blocks and the loss
     embedding: int  # projection of a factorised embedding
     generator: int  # ELECTRA's, all of it
@@ -109,11 +110,11 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
     source, target = lengths(config)
     two_streams = config.two_streams
     work, forward_only = _Work(), _Work()
-    work.add(_block(model, source), model.depth * (2 if two_streams else 1))
+    work.add(_blocks(model, source), 2 if two_streams else 1)
     if two_streams:  # the last block's content stream has no reader
         forward_only = _block(model, source)
     if target:
-        work.add(_block(model, target, source), model.depth)
+        work.add(_blocks(model, target, source))
     reference = config.task.reference  # reads all that the policy reads, and learns nothing
     if reference:
         work.add(forward_only := work.copy())
@@ -136,12 +137,17 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         # ELECTRA's generator keeps its activations.
         recomputed_sample += learned.per_sample
         if model.norm_position == "pre":
-            blocks = model.depth * ((2 if two_streams else 1) * source + target) - (source if two_streams else 0)
-            recomputed_sample -= blocks * 2 * model.width * model.ffn_channels
+            tokens = model.depth * ((2 if two_streams else 1) * source + target) - (source if two_streams else 0)
+            recomputed_sample -= tokens * 2 * model.width * model.ffn_channels
+            of_routed = model.experts.layers(model.depth) * (source + target)
+            recomputed_sample += of_routed * 2 * model.width * (model.ffn_channels - last_channels(model))
         recomputed_pass = learned.shared
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)
+    if model.experts.routes_twice:  # a forward pass before the step, for the loads of the batch
+        recomputed_sample += work.per_sample + projection + head
+        recomputed_pass += work.shared
     batch = config.optim.batch_size * config.task.rows
     return FlopAccount(
         projections=work.projections,
@@ -169,8 +175,18 @@ def flop_per_step(config: Config) -> int:
     return account.per_step - (account.passes_per_step - 1) * (account.pass_forward + account.pass_backward)
 
 
+def _blocks(model: ModelConfig, tokens: int, source: int = 0) -> _Work:
+    """All blocks of a stack, dense ones and those with experts."""
+    work, routed = _Work(), model.experts.layers(model.depth)
+    work.add(_block(model, tokens, source), model.depth)
+    if routed:
+        dense = 2 * tokens * model.width * model.ffn_channels * (3 if model.gated else 2)
+        work.feed_forward += routed * (routed_flop(model, tokens) - dense)
+    return work
+
+
 def _block(model: ModelConfig, tokens: int, source: int = 0) -> _Work:
-    """One block's forward pass over `tokens` of one sample; `source`: tokens of the encoder that it attends to."""
+    """One dense block's forward pass over `tokens` of one sample; `source`: tokens of the encoder it attends to."""
     width, query, key = model.width, model.heads * model.head_channels, model.key_heads * model.head_channels
     work = _Work(
         projections=2 * tokens * width * (2 * query + 2 * key),
@@ -219,10 +235,11 @@ def _new_head(config: Config, tokens: int) -> int:
 
 
 def _six_n(config: Config, source: int, target: int) -> int:
-    """6 x weights x tokens of one sample, each weight by the tokens that pass it; norms and biases included."""
+    """6 x weights x tokens of one sample, each weight by the tokens that pass it, of experts so many as a token reads;
+    norms and biases included."""
     model, weights = config.model, parameters(config)
     passes = model.depth if model.shared_layers else 1
-    blocks = passes * weights.non_embedding
+    blocks = passes * weights.active_non_embedding
     output = weights.shared + weights.head
     if target:  # half the tokens' parameters each (Brown et al. 2020, appendix D)
         second = passes * _decoder_share(config)
@@ -233,5 +250,5 @@ def _six_n(config: Config, source: int, target: int) -> int:
 def _decoder_share(config: Config) -> int:
     """Weights of the decoder's blocks in an encoder-decoder."""
     alone = config.model.model_copy(update={"family": "encoder"})
-    encoder = parameters(config.model_copy(update={"model": alone})).non_embedding
-    return parameters(config).non_embedding - encoder
+    encoder = parameters(config.model_copy(update={"model": alone})).active_non_embedding
+    return parameters(config).active_non_embedding - encoder

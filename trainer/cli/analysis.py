@@ -18,7 +18,7 @@ pictures. A table needs the columns parameters, tokens (or flop) and loss; kwh, 
 if there.
 
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
-  parameters=total       what N counts for run folders: total, or non_embedding
+  parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
   mixed=true             fit runs of different data, tokenizers or objectives together

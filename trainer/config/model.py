@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.experts import ExpertsConfig, misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 from trainer.utils.errors import nearest
@@ -94,6 +95,8 @@ class ModelConfig(Choosing):
         None, "tokens that local layers see to each side; null: all layers are global", "tokens", ge=1
     )
     global_every: int = key(1, "with window: every n-th layer, from the first on, is global", "layers", ge=1)
+
+    experts: ExpertsConfig = key(ExpertsConfig(), "feed-forwards that are mixtures of experts", introduced={})
 
     # Positions.
     position: Literal["learned", "sinusoidal", "rotary", "alibi", "buckets", "relative", "none"] = key(
@@ -272,6 +275,11 @@ class ModelConfig(Choosing):
         return -(-8 * self.width // (3 * 64)) * 64 if self.gated else 4 * self.width
 
     @property
+    def expert_channels(self) -> int:
+        """Hidden size of one expert."""
+        return self.experts.width or self.ffn_channels
+
+    @property
     def embedding_channels(self) -> int:
         """Columns of the token embedding."""
         return self.embedding_width or self.width
@@ -372,6 +380,8 @@ class ModelConfig(Choosing):
             }
             for name in (name for name, there in untold.items() if there):
                 raise ValueError(f"mup_base_width: muP is not worked out for model.{name}={getattr(self, name)}")
+        if wrong_experts := misfits(self):
+            raise ValueError("\n".join(wrong_experts))
         generator = self.generator
         if generator is not None and generator.width % generator.heads:
             raise ValueError(f"generator_heads: {generator.heads} does not divide generator_width {generator.width}")

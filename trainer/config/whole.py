@@ -14,6 +14,7 @@ from trainer.config.branch import Branch, BranchConfig
 from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.debug import DebugConfig, debug_misfits
+from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
@@ -125,6 +126,7 @@ class Config(Section):
             wrong.append(f"optim.name: muP is not worked out for {self.optim.name}; it is for {known}")
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
+        wrong += group_misfits(self)
         wrong += debug_misfits(self)
         if wrong:
             raise ValueError("\n".join(wrong))
@@ -296,6 +298,8 @@ class Config(Section):
                 for key in group.unused_of_plugins:
                     plain[name].pop(key, None)
         there = {"hooks": bool(plain["hooks"]), "init": self.init.given, "branch": self.branch.given}
+        if not self.model.experts.count:
+            del plain["model"]["experts"]
         for name, written in there.items():
             if not written:
                 del plain[name]

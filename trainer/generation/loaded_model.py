@@ -12,6 +12,7 @@ from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.descriptions.objectives import OBJECTIVES
 from trainer.models import Model, build, load_weights
+from trainer.models.model import stored_buffers
 from trainer.models.preference import PreferenceModel
 from trainer.run_folder import RunFolder
 from trainer.training.chosen_weights import chosen_weights
@@ -37,7 +38,9 @@ def load_model(
     with torch.device(device):
         model = build(config)
     frozen = [name for name, one in model.named_parameters() if not one.requires_grad]
-    missing = {name for name, _ in model.named_parameters()} - set(frozen) - set(chosen.shapes)
+    held, trained = stored_buffers(model), stored_buffers(model, trained=True)
+    frozen += [name for name in held if name not in trained]
+    missing = {*dict(model.named_parameters()), *held} - set(frozen) - set(chosen.shapes)
     if missing:
         raise UserError(f"{chosen.folder}: has no weights for {', '.join(sorted(missing)[:3])}")
     known = parent_weights(config, beginning=False)  # what is not learned is the parent's

@@ -14,6 +14,7 @@ from trainer.models.dropout import Dropout, Site, dropped
 from trainer.models.initialization import InitialStds
 from trainer.models.norms import RMSNorm
 from trainer.models.parts import Linear
+from trainer.models.routing import Routing
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
 
@@ -30,6 +31,8 @@ class Context(NamedTuple):
     other_type: Tensor | None = None  # [B, queries, keys], whether a key is of another token type (XLNet)
     memory: LayerCache | None = None  # of this block, where text is written token by token
     dropout: Dropout | None = None  # at this block's depth, in training
+    real: Tensor | None = None  # bool [B, S], what is no padding, where layers have experts; None: all
+    routing: Routing | None = None  # of this forward pass, where its routers are watched
 
     def mask(self, local: bool) -> PreparedMask:
         return self.masks[1] if local and self.masks[1] is not None else self.masks[0]

@@ -6,6 +6,7 @@ from torch import nn
 
 from trainer.config.machinery import KernelsConfig
 from trainer.models.attention import Attention
+from trainer.models.experts import Experts
 from trainer.models.norms import LayerNorm, RMSNorm
 from trainer.models.parts import FeedForward, OutputLayer
 
@@ -17,7 +18,7 @@ def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
             module.backend = kernels.norm
         elif isinstance(module, Attention):
             module.rotary_backend = kernels.rotary
-        elif isinstance(module, FeedForward):
+        elif isinstance(module, FeedForward | Experts):
             module.backend = kernels.gated
         elif isinstance(module, OutputLayer):
             module.backend = kernels.loss

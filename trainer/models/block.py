@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Attention, Context, CrossAttention, RelativeAttention
+from trainer.models.experts import Experts
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import FeedForward
@@ -31,21 +32,24 @@ class Block(nn.Module):
             self.cross_attention = CrossAttention(config, std)
         self.cross = cross
         self.feed_forward_norm = norm(config)
-        self.feed_forward = FeedForward(config, std)
+        self.feed_forward = Experts(config, std) if config.experts.at(layer) else FeedForward(config, std)
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width]; `keys_from` [B, Sk, width]: another stream to take keys and values from, in place of x."""
-        drop = context.dropout
         if keys_from is not None and self.order == "pre":
             keys_from = self.attention_norm(keys_from)
         if self.parallel:  # Black et al. 2022, section 2.1
             mixed = self.attention(self.attention_norm(x), context, keys_from)
-            return x + mixed + self.feed_forward(self.feed_forward_norm(x), drop)
+            return x + mixed + self._fed(self.feed_forward_norm(x), context)
         steps: list[Step] = [(self.attention_norm, lambda y: self.attention(y, context, keys_from))]
         if self.cross:
             steps.append((self.cross_norm, lambda y: self.cross_attention(y, context)))
-        steps.append((self.feed_forward_norm, lambda y: self.feed_forward(y, drop)))
+        steps.append((self.feed_forward_norm, lambda y: self._fed(y, context)))
         return RESIDUAL[self.order](x, steps)
+
+    def _fed(self, x: Tensor, context: Context) -> Tensor:
+        layer = self.feed_forward
+        return layer(x, context) if isinstance(layer, Experts) else layer(x, context.dropout)
 
 
 # --- the residual stream; normalise(x, added) gives norm(x + added) and x + added, in one kernel ---

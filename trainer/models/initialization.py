@@ -89,11 +89,16 @@ def initialize(
     `known` gives the values of those that begin where another run ended.
 
     A module tells by `stds` (parameter name -> standard deviation) which of its parameters begin normal, and by
-    `starts` which at a number; of the others weights begin at one (norms) and biases at zero."""
+    `starts` which at a number; of the others weights begin at one (norms) and biases at zero, as do buffers that
+    checkpoints hold."""
     seen: set[int] = set()
     for module_name, module in model.named_modules():
         stds: dict[str, float] = getattr(module, "stds", {})
         starts: dict[str, float] = getattr(module, "starts", {})
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                value = known(f"{module_name}.{name}".lstrip("."))
+                buffer.copy_(torch.zeros_like(buffer) if value is None else value)
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in seen:  # tied
                 continue

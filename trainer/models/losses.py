@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from kernels import LossSums, cross_entropy
 from trainer.utils.targets import NOT_A_TARGET
 
-# Side sum: the z term over the targets, which is part of what is minimised and not of the loss that is told.
-Z_TERM = "z_loss"
+# Side sums that are part of what is minimised and not of the loss that is told: the z term over the targets, and what
+# the routers of experts add.
+Z_TERM, BALANCE_TERM, ROUTER_Z_TERM = "z_loss", "balance_loss", "router_z_loss"
+ADDED_TERMS = (Z_TERM, BALANCE_TERM, ROUTER_Z_TERM)
 
 
 def token_loss(
@@ -53,9 +55,9 @@ def of_sums(sums: LossSums, z_loss: float) -> tuple[Tensor, Tensor, dict[str, Te
     return sums.total, sums.targets, {Z_TERM: sums.z} if z_loss else {}
 
 
-def without_z_loss(loss: Tensor, sums: Mapping[str, Tensor]) -> Tensor:
-    """The loss of records: of what is minimised all but the z term, so that curves compare."""
-    return loss.detach() - sums[Z_TERM] if Z_TERM in sums else loss.detach()
+def without_added_terms(loss: Tensor, sums: Mapping[str, Tensor]) -> Tensor:
+    """The loss of records: of what is minimised all but the added terms, so that curves compare."""
+    return loss.detach() - sum(sums[name] for name in ADDED_TERMS if name in sums)
 
 
 def per_row(loss: Tensor, targets: Tensor) -> Tensor:

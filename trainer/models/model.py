@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.config.model import ModelConfig
 from trainer.models.parts import Embedding
+from trainer.models.routing import given_loads, targets_of_rows, watched
 
 Output = tuple[Tensor, Tensor, dict[str, Tensor]]  # sum of the loss (fp32), number of targets, named side sums
 
@@ -97,12 +98,31 @@ class Model(NamedAsStored):
         return self.head.logits(self.hidden_states(tokens, **batch), **batch)
 
     def forward(self, targets: Tensor, **batch: Tensor) -> Output:
-        """As `Head.forward`, of a batch as an objective or a task makes it."""
-        return self.head(self.hidden_states(**batch), targets, **batch)
+        """As `Head.forward`, of a batch as an objective or a task makes it; in training with the losses of routers."""
+        if not (self.training and self.config.experts.count):
+            return self.head(self.hidden_states(**batch), targets, **batch)
+        with watched(self.backbone) as routing:
+            hidden_states = self.hidden_states(**batch)
+        loss, count, sums = self.head(hidden_states, targets, **batch)
+        of_rows = targets_of_rows(targets, batch["tokens"].shape[:-1].numel())
+        added, routed = routing.losses(self.config.experts, of_rows, *given_loads(batch))
+        return loss + added, count, {**sums, **routed}
+
+
+def stored_buffers(model: nn.Module, *, trained: bool = False) -> dict[str, Tensor]:
+    """What a checkpoint holds beside the parameters, by name: what training moves without a gradient. trained: without
+    those of frozen modules."""
+    found = {}
+    for prefix, module in model.named_modules():
+        frozen = not any(parameter.requires_grad for parameter in module.parameters())
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set and not (trained and frozen):
+                found[f"{prefix}.{name}".lstrip(".")] = buffer
+    return found
 
 
 @torch.no_grad()
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy a checkpoint's weights, by their names there. Raises KeyError for a parameter that has none."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in [*model.named_parameters(), *stored_buffers(model).items()]:
         parameter.copy_(weights[name])

@@ -11,7 +11,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.activations import activation
 from trainer.models.initialization import initial_stds
 from trainer.models.language_heads import LanguageHead
-from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss, without_z_loss
+from trainer.models.losses import NOT_A_TARGET, mean_where, per_row, token_loss, without_added_terms
 from trainer.models.model import Head, Model, Output
 from trainer.models.parts import Linear
 
@@ -64,7 +64,7 @@ class ReplacedTokenModel(Model):
         drawn = sample(logits.detach(), row_noise(tokens, targets, batch["segments"]))
         batch |= {"tokens": torch.where(chosen, drawn, tokens), "replaced": chosen & (drawn != targets)}
         found, _, sums = super().forward(targets, **batch)
-        sums = {"generator_loss": without_z_loss(loss, more), **more, **sums}
+        sums = {"generator_loss": without_added_terms(loss, more), **more, **sums}
         return loss + self.config.generator_weight * found, count, {name: one.detach() for name, one in sums.items()}
 
 

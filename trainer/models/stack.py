@@ -17,6 +17,7 @@ from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import Embedding, Linear, computing_dtype
 from trainer.models.positions import alibi_slopes, rotary_angles, sinusoids
+from trainer.models.routing import Routing
 
 
 class Stack(nn.Module):
@@ -46,6 +47,7 @@ class Stack(nn.Module):
         self.config, self.causal, self.backend = config, causal, backend
         self.depth = depth or config.depth
         self.recompute = False  # activation checkpointing; the engine sets it
+        self.routing: Routing | None = None  # of a forward pass whose routers are watched
         self.dropout = Rates.of(config)
         std = initial_stds(config)
         self._embedding(config, vocabulary, max_length, tokens, embedded_by)
@@ -158,7 +160,8 @@ class Stack(nn.Module):
             base = config.rotary_base_local
             rotary = (everywhere, everywhere if base is None else rotary_angles(positions, config, base))
         masks = (mask(None), mask(config.window) if local else None)
-        return Context(masks, rotary, self.backend, dropout=drop)
+        real = segments >= 0 if config.experts.count and segments is not None else None
+        return Context(masks, rotary, self.backend, dropout=drop, real=real, routing=self.routing)
 
     def _bias(self) -> Alibi | T5Bias | None:
         config = self.config

@@ -19,6 +19,7 @@ def diagnostic_plots(run_data: RunData) -> list[Plot]:
     return [
         _noise(thin([one for one in steps if one.get("gradient_noise")]), run_data.config.optim.batch_size),
         _ratios(thin([one for one in steps if one.get("updates")])),
+        *_experts(thin([one for one in steps if one.get("experts")])),
     ]
 
 
@@ -40,6 +41,24 @@ def _noise(records: Sequence[dict[str, Any]], batch: int) -> Plot:
             curves.append(Curve("95 % interval" if end == "low" else "_", *bound, colour=PALE))
     curves.append(Curve("batch size", *pairs(flat, "tokens", "size"), colour=GREY, style="--"))
     return Plot("Gradient noise scale", "tokens", "sequences", curves, from_zero=True)
+
+
+def _experts(records: Sequence[dict[str, Any]]) -> list[Plot]:
+    """How even the loads of experts are, and what they leave out, where they leave out anything."""
+    flat = [one["experts"] | {"tokens": one.get("tokens")} for one in records]
+
+    def drawn(title: str, unit: str, mean: str, worst: str, **more: Any) -> Plot:
+        curves = [
+            Curve("all layers", *pairs(flat, "tokens", mean)),
+            Curve("worst layer", *pairs(flat, "tokens", worst), GREY),
+        ]
+        return Plot(title, "tokens", unit, curves, **more) if any(one.get(worst) for one in flat) else Plot("", "", "")
+
+    return [
+        drawn("Loads of experts", "entropy, of even ones", "load_entropy", "load_entropy_lowest"),
+        drawn("Choices beyond the capacity", "share", "dropped_share", "dropped_share_highest", from_zero=True),
+        drawn("Experts that no token chose", "experts", "dead_experts", "dead_experts_most", from_zero=True),
+    ]
 
 
 def _ratios(records: Sequence[dict[str, Any]]) -> Plot:

@@ -14,6 +14,7 @@ from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.data.same_pieces import NONE, same_pieces
 from trainer.models import pretraining_model
+from trainer.models.model import stored_buffers
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import save_weights
 from trainer.training.chosen_weights import ChosenWeights
@@ -123,7 +124,7 @@ def _with_rows(old: Tensor, source: Tensor, pieces: int) -> Tensor:
 def _shapes(config: Config, vocabulary: int) -> dict[str, torch.Size]:
     with torch.device("meta"):
         model = pretraining_model(config.model, vocabulary, config.max_length)
-    return {name: one.shape for name, one in model.named_parameters()}
+    return {name: one.shape for name, one in [*model.named_parameters(), *stored_buffers(model).items()]}
 
 
 def _plain(chosen: ChosenWeights) -> dict[str, Tensor]:

@@ -256,6 +256,7 @@ def _weights_fit(config: Config, folder: RunFolder) -> None:
     import torch
 
     from trainer.models import build
+    from trainer.models.model import stored_buffers
     from trainer.training.checkpoint import valid_checkpoints
 
     checkpoint = next(valid_checkpoints(folder.checkpoints), None)
@@ -264,6 +265,7 @@ def _weights_fit(config: Config, folder: RunFolder) -> None:
     with torch.device("meta"):
         model = build(config)
     wanted = {name: list(one.shape) for name, one in model.named_parameters() if one.requires_grad}
+    wanted |= {name: list(one.shape) for name, one in stored_buffers(model, trained=True).items()}
     there = checkpoint.manifest["shapes"]
     for name in {**wanted, **there}:
         if wanted.get(name) != there.get(name):

@@ -169,6 +169,8 @@ class ConsoleTracker:
             figures.append(f"{spent:.3g} {self._context.config.site.currency}")
         elif (kwh := last.price.get("kwh")) is not None:
             figures.append(f"{kwh:.3g} kWh")
+        if last.experts:
+            figures.append(said_experts(last.experts))
         if self._gradient_noise:
             figures.append(f"noise scale {said_noise(self._gradient_noise)}")
         if self._evaluation is not None:
@@ -210,6 +212,14 @@ def _held_out(record: EvaluationRecord) -> str:
 def said_padding(share: float) -> str:
     """Behind a number of tokens, where much of it is padding."""
     return f" ({share:.0%} padding)" if share > PADDING_IS_MUCH else ""
+
+
+def said_experts(experts: dict[str, float]) -> str:
+    """How even the loads of experts are, and what goes wrong among them."""
+    said = f"experts {experts['load_entropy']:.1%} even"
+    if experts["dropped_share"]:
+        said += f", {experts['dropped_share']:.1%} dropped"
+    return said + (f", {experts['dead_experts']:.0f} idle" if experts["dead_experts"] else "")
 
 
 def said_noise(noise: dict[str, Any]) -> str:

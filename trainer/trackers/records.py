@@ -38,6 +38,8 @@ class StepRecord:
     updates: dict[str, Any] = field(default_factory=dict)  # of debug.updates_every: part -> norms and their ratio
     # of what changes along the run beside the rate: batch_size, weight_decay, momentum of this step
     scheduled: dict[str, float] = field(default_factory=dict)
+    # of a model with experts: load_entropy, dropped_share, dead_experts, and of the worst layer
+    experts: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "step", **asdict(self)}

@@ -241,6 +241,7 @@ def step_metrics(record: StepRecord) -> dict[str, float]:
     metrics |= {f"time/{phase}_seconds": seconds for phase, seconds in record.seconds.items()}
     metrics |= {f"train/{name}": value for name, value in record.sums.items()}
     metrics |= {f"optim/{name}": value for name, value in record.scheduled.items()}
+    metrics |= {f"experts/{name}": value for name, value in record.experts.items()}
     metrics |= {f"data/{name}_tokens": tokens for name, tokens in record.sources.items()}
     metrics |= {
         f"gradient_noise/{name}": value for name, value in record.gradient_noise.items() if not isinstance(value, str)

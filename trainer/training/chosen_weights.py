@@ -51,13 +51,14 @@ class ChosenWeights:
         """A parameter by its name: whole, fp32, a tensor of its own."""
         read, shapes = self.checkpoint.reader(), self.shapes
         kinds = kinds_of(self.manifest, self.average)
+        learned = {one["name"] for one in self.manifest["moments"]}  # not so a bias that evens loads: it has no average
 
         def whole(name: str) -> Tensor:
             shape = shapes[name]
             numel = math.prod(shape)
-            if not kinds or self.average is None:
+            if not kinds or self.average is None or name not in learned:
                 value = read(name, "weight", 0, numel).clone()
-                if kinds and self.step:
+                if kinds and self.step and name in learned:
                     value.lerp_(read(name, kinds[0], 0, numel), self.manifest["used"]["share"])
             else:
                 value = mean([read(name, kind, 0, numel) for kind in kinds])

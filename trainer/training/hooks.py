@@ -31,6 +31,7 @@ class StepResult:
     updates: Mapping[str, Any] = field(default_factory=dict)  # norms by part and kind, likewise
     trained: Sequence[tuple[int, int]] | None = None  # ranges of batches (first, last + 1); None: the first `step`
     scheduled: Mapping[str, float] = field(default_factory=dict)  # what changes along the run beside the rate
+    experts: Mapping[str, float] = field(default_factory=dict)  # how even the loads of experts are
 
 
 class Hook:

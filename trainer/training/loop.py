@@ -318,6 +318,7 @@ class Trainer:
             updates=self.diagnostics.updates_record(),
             trained=self.guard.trained(state.step),
             scheduled=scheduled(config, settings, batch.step),
+            experts=self.engine.expert_loads.record(gradients.sums, agreed.targets),
         )
         for hook in self.hooks:
             hook.step_ended(result)

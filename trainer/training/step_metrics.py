@@ -103,6 +103,7 @@ class StepMetrics(Hook):
             dict(result.updates),
             result.trained,
             dict(result.scheduled),
+            dict(result.experts),
         )
 
     def evaluated(self, record: EvaluationRecord) -> None:
@@ -123,6 +124,7 @@ class StepMetrics(Hook):
         updates: dict[str, Any] | None = None,
         trained: Sequence[tuple[int, int]] | None = None,
         scheduled: dict[str, float] | None = None,
+        experts: dict[str, float] | None = None,
     ) -> None:
         """Write the record of the step that just ended; phases outside of steps since the last record are in it too."""
         seconds = self._take_seconds()
@@ -159,6 +161,7 @@ class StepMetrics(Hook):
                 gradient_noise=gradient_noise or {},
                 updates=updates or {},
                 scheduled=scheduled or {},
+                experts=experts or {},
             )
         )
 

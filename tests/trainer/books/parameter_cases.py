@@ -52,6 +52,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "capped scores": {"score_softcap": 20.0, "logit_softcap": 10.0},
     "sinks": {"sinks": True, "kv_heads": 2},
     "bart, sinks": BART | {"sinks": True},
+    "experts": {"experts": {"count": 8}, "kv_heads": 2},
+    "switch": {"experts": {"count": 4, "per_token": 1, "every": 2, "capacity": 0.75}, "gated": False},
+    "shared experts": {"experts": {"count": 8, "per_token": 3, "width": 20, "shared": 2, "dense_layers": 1}},
+    "gated shared": {"experts": {"count": 4, "shared": 1, "shared_gate": True}, "norm_position": "reordered"},
+    "t5 of experts": T5 | {"experts": {"count": 4, "capacity": 1.25}},
+    "bert of experts": BERT | {"experts": {"count": 4}},
 }
 # The objective that trains each, where it is not the first that the family can do.
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -66,6 +72,8 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "t5 tied": {"name": "mass"},
     "bart": {"name": "bart", "noises": ("text_infilling",)},
     "bart, sinks": {"name": "bart", "noises": ("text_infilling",)},
+    "t5 of experts": {"name": "span_corruption"},
+    "bert of experts": {"name": "masked_lm"},
 }
 
 

@@ -66,6 +66,15 @@ def test_recomputation_is_counted_apart(name):
     assert account.per_step == flops(config(name, optim={"batch_size": 2})).per_step
 
 
+def test_the_routing_pass_is_computed_twice():
+    """Loads of a whole batch cost a forward pass more; no loss of loads, no pass."""
+    by_sequence, by_batch = (flops(config({"experts": {"count": 4, **keys}})) for keys in ({}, {"group": "batch"}))
+    assert by_batch.per_step == by_sequence.per_step
+    assert by_batch.hardware_per_step == by_sequence.hardware_per_step + by_sequence.forward_per_step
+    unused = flops(config({"experts": {"count": 4, "group": "batch", "balance": "bias"}}))
+    assert unused.hardware_per_step == by_sequence.hardware_per_step
+
+
 def test_fused_attention_backward_is_five_products():
     """The counter's own formula for a fused kernel, applied to this shape."""
     made = config({"kv_heads": 2}, optim={"batch_size": 3})

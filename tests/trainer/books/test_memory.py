@@ -43,6 +43,16 @@ CASES |= {
         {"vocabulary": 16384, "depth": 2, "logit_softcap": 30.0}, "causal", {"precision": "fp32"},
     ),
 }  # fmt: skip
+EXPERTS = {"count": 8, "width": 96}
+CASES |= {
+    "experts, bf16": ({"experts": EXPERTS}, "causal", {}),
+    "experts, fp32, capacity": ({"experts": EXPERTS | {"capacity": 0.5}}, "causal", {"precision": "fp32"}),
+    "many experts, shared, bf16": (
+        {"experts": {"count": 16, "per_token": 4, "width": 64, "shared": 1, "dense_layers": 1}}, "causal", {},
+    ),
+    "experts, recomputed": ({"experts": EXPERTS, "depth": 6}, "causal", {"activation_checkpointing": True}),
+    "t5 of experts, fp32": (T5 | {"experts": EXPERTS | {"every": 2}}, "span_corruption", {"precision": "fp32"}),
+}  # fmt: skip
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED

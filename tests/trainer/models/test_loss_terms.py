@@ -11,7 +11,7 @@ from torch import Tensor
 from trainer.books import parameters
 from trainer.config import Config
 from trainer.models import build, initialize, learning_rate_scales
-from trainer.models.losses import Z_TERM, without_z_loss
+from trainer.models.losses import Z_TERM, without_added_terms
 from trainer.models.parts import OutputLayer
 from trainer.models.roles import roles
 
@@ -101,7 +101,7 @@ def test_z_loss_and_capped_logits(family: str, loss: str) -> None:
             torch.testing.assert_close(one.grad, gradient, rtol=1e-5, atol=1e-6)
     assert count == same_count == counted.sum()
     torch.testing.assert_close(sums[Z_TERM].double(), z, rtol=1e-6, atol=0)
-    torch.testing.assert_close(without_z_loss(minimised, sums), minimised - sums[Z_TERM])
+    torch.testing.assert_close(without_added_terms(minimised, sums), minimised - sums[Z_TERM])
     if family == "discriminator":
         torch.testing.assert_close(sums["generator_loss"].double(), cross_entropy, rtol=1e-6, atol=0)
     assert Z_TERM not in net.eval()(**batch)[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from trainer.descriptions.optimizers import Role, Shape, Shapes, _ByRole
+from trainer.descriptions.optimizers import Role, Shape, Shapes, _ByRole, size
 from trainer.utils.schema import Section, key
 
 
@@ -29,10 +29,11 @@ class Adafactor(_ByRole):
 
     def bytes_sent(self, shapes: Shapes, ranks: int, stage: int) -> float:
         """The sums over rows and columns, added up in a ring."""
-        sides = sum(count * sum(shape) for (role, shape), count in shapes.items() if role != "vector")
+        factored = [(shape, count) for (role, shape), count in shapes.items() if role != "vector"]
+        sides = sum(count * size(shape[:-2]) * sum(shape[-2:]) for shape, count in factored)
         return 4 * 2 * sides * (ranks - 1) / ranks
 
     def state_shapes(self, role: Role, shape: Shape) -> dict[str, Shape]:
-        if role == "vector" or len(shape) != 2:
+        if role == "vector" or len(shape) < 2:
             return {"exp_avg_sq": shape}
-        return {"row": shape[:1], "column": shape[1:]}
+        return {"row": shape[:-1], "column": (*shape[:-2], shape[-1])}  # of experts' matrices each by itself

@@ -45,5 +45,5 @@ class Muon(_ByRole):
         """Five iterations of x x^T, its square and their product with x, x having fewer rows than columns."""
         if role != "matrix":
             return 0
-        rows, columns = sorted(shape)
-        return 5 * (4 * rows * rows * columns + 2 * rows**3)
+        *experts, rows, columns = *shape[:-2], *sorted(shape[-2:])
+        return size(tuple(experts)) * 5 * (4 * rows * rows * columns + 2 * rows**3)

@@ -22,6 +22,7 @@ from trainer.utils.outcomes import Status
 
 COUNTS = {
     "total": "all trained parameters, embeddings included (Hoffmann et al. 2022)",
+    "active": "parameters that one token reads: of experts those that it is sent to, embeddings included",
     "non_embedding": "parameters without embeddings and output matrix (Kaplan et al. 2020)",
 }
 
@@ -95,7 +96,7 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
     account = parameters(config)
     return Run(
         name=name,
-        parameters=float(account.total if count == "total" else account.non_embedding),
+        parameters=float(getattr(account, count)),
         tokens=float(last["tokens"]),
         flop=float(last["flop"]),
         loss=loss,

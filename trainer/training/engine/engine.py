@@ -22,10 +22,12 @@ from trainer.config.host import precision
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PreferenceModel, build, initialize
-from trainer.models.losses import without_z_loss
+from trainer.models.losses import without_added_terms
+from trainer.models.model import stored_buffers
 from trainer.models.roles import roles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
+from trainer.training.engine.expert_loads import ExpertLoads, with_loads
 from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
@@ -61,6 +63,8 @@ class Engine:
         self.parameters: dict[str, Any] = {
             name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
         }
+        self.buffers = stored_buffers(self.model, trained=True)  # what else a checkpoint holds
+        self.expert_loads = ExpertLoads(self.model, world)
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
             model=self.model,
             optimizer=make_optimizer(self.model, config.optim),
@@ -114,9 +118,12 @@ class Engine:
         total = torch.zeros((), device=self.device)
         sums: dict[str, Tensor] = {}
         self._forwards.clear()
+        loads = None
+        if self.config.model.experts.routes_twice:
+            loads = self.expert_loads.of_batch(micro_batches, lambda batch: self._engine(**self.tensors(batch))[2])
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index + 1 == len(micro_batches))
-            tensors = self.tensors(batch)
+            tensors = with_loads(self.tensors(batch), loads, global_targets)
             with self._forwards:
                 loss, _, side = self._engine(**tensors)
             self.passes += 1
@@ -124,11 +131,13 @@ class Engine:
             self.passes += 1
             for observe in self.observers:
                 observe(batch)
-            total += without_z_loss(loss, side)
+            self.expert_loads.take(side)
+            total += without_added_terms(loss, side)
             for name, value in side.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             if index + 1 < len(micro_batches):
                 self._engine.step()  # counts the micro-batch; the update waits for the last one
+        self.expert_loads.finish()
         return total, sums
 
     @property
@@ -154,6 +163,7 @@ class Engine:
             set_momentum(self._optimizer, momentum)
         self._layout.before_update()
         self._engine.step()
+        self.expert_loads.move_biases()
 
     def skip_update(self) -> None:
         """Forget the step's gradients, whatever they hold: weights and optimizer stay as they are, to the bit."""
@@ -204,14 +214,16 @@ class Engine:
     # --- state, for checkpoints ---
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.parameters.items()}
+        stored = {**self.parameters, **self.buffers}
+        return {name: tuple(getattr(one, "ds_shape", one.shape)) for name, one in stored.items()}
 
     @torch.no_grad()
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, whole, one after the other."""
+        """Every parameter, whole, one after the other, and what a checkpoint holds beside them."""
         for name, parameter in self.parameters.items():
             with self._layout.whole(parameter):
                 yield name, parameter.data
+        yield from self.buffers.items()
 
     def optimizer_states(self) -> Iterator[Fragment]:
         """This rank's fragments of the optimizer's states, created as zeros where no step was taken yet. At stage 0
@@ -240,6 +252,8 @@ class Engine:
             fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
         for name, parameter in self.parameters.items():
             self._layout.load_weight(name, parameter, read)
+        for name, buffer in self.buffers.items():
+            buffer.view(-1).copy_(read(name, "weight", 0, buffer.numel()))
         self._layout.loaded()
         for state in self._layout.inner.state.values():
             if "step" in state:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import OptimConfig
-from trainer.descriptions.optimizers import size
+from trainer.descriptions.optimizers import Shape, size
 from trainer.training.optimizers.pieces import Piece, PieceOptimizer
 
 SQUARE_FLOOR = 1e-30  # epsilon 1 of the paper, added to squared gradients
@@ -37,13 +37,14 @@ class Block(NamedTuple):
         return part[self.elements].view(-1, self.columns.stop - self.columns.start)
 
 
-def blocks(start: int, numel: int, columns: int) -> Iterator[Block]:
+def blocks(start: int, numel: int, shape: Shape) -> Iterator[Block]:
     """Elements [start, start + numel) of a flattened matrix as at most three rectangles: the end of a row, whole rows,
-    the beginning of a row."""
+    the beginning of a row. Of experts' matrices [E, rows, columns] so of each; rows count through all of them."""
     place, end = start, start + numel
+    height, columns = shape[-2:]
     while place < end:
         row, column = divmod(place, columns)
-        rows = max(1, (end - place) // columns) if column == 0 else 1
+        rows = min(max(1, (end - place) // columns), height - row % height) if column == 0 else 1
         width = min(columns - column, end - place)
         taken = rows * width
         yield Block(slice(row, row + rows), slice(column, column + width), slice(place - start, place - start + taken))
@@ -75,37 +76,49 @@ class Adafactor(PieceOptimizer):
     def _moments(self, pieces: dict[str, Piece], names: list[str], tensor: Tensor, decay: float) -> None:
         """Take the squared gradients into the second moments."""
         factored = [name for name in names if len(self.shapes[name]) > 1 and self.roles[name] != "vector"]
-        sums = {name: [tensor.new_zeros(length) for length in self.shapes[name]] for name in factored}
+        state_shapes = {name: _sides(self.shapes[name]) for name in factored}
+        sums = {name: [tensor.new_zeros(shape) for shape in state_shapes[name]] for name in factored}
         for name, piece in pieces.items():
             squares = piece.gradient.square().add_(SQUARE_FLOOR)
             if name not in sums:
                 piece.states["exp_avg_sq"].lerp_(squares, 1 - decay)
                 continue
             by_row, by_column = sums[name]
-            for block in blocks(piece.place.start, piece.place.numel, len(by_column)):
+            height = piece.place.shape[-2]
+            for block in blocks(piece.place.start, piece.place.numel, piece.place.shape):
                 by_row[block.rows] += block.of(squares).sum(1)
-                by_column[block.columns] += block.of(squares).sum(0)
+                by_column[block.rows.start // height, block.columns] += block.of(squares).sum(0)
         if not sums:
             return
-        together = torch.cat([one for both in sums.values() for one in both])
+        together = torch.cat([one.flatten() for both in sums.values() for one in both])
         self.ranks.sum(together)
-        lengths = [length for name in factored for length in self.shapes[name]]
+        lengths = [size(shape) for name in factored for shape in state_shapes[name]]
         whole = iter(together.split(lengths))
         for name in factored:
             by_row, by_column = next(whole), next(whole)
             if name in pieces:
-                rows, columns = self.shapes[name]
-                pieces[name].states["row"].lerp_(by_row / columns, 1 - decay)
-                pieces[name].states["column"].lerp_(by_column / rows, 1 - decay)
+                rows, columns = self.shapes[name][-2:]
+                states = pieces[name].states
+                states["row"].lerp_((by_row / columns).view_as(states["row"]), 1 - decay)
+                states["column"].lerp_((by_column / rows).view_as(states["column"]), 1 - decay)
 
     def _update(self, piece: Piece) -> Tensor:
         """The gradient over the root of its second moment, 1-D."""
         states = piece.states
         if "exp_avg_sq" in states:
             return states["exp_avg_sq"].rsqrt().mul_(piece.gradient)
-        of_row = (states["row"] / states["row"].mean()).rsqrt_()
-        of_column = states["column"].rsqrt()
+        height, columns = piece.place.shape[-2:]
+        of_row = (states["row"] / states["row"].mean(-1, keepdim=True)).rsqrt_().flatten()
+        of_column = states["column"].rsqrt().view(-1, columns)
         update = piece.gradient.clone()
-        for block in blocks(piece.place.start, piece.place.numel, len(of_column)):
-            block.of(update).mul_(of_row[block.rows, None]).mul_(of_column[block.columns])
+        for block in blocks(piece.place.start, piece.place.numel, piece.place.shape):
+            of_matrix = of_column[block.rows.start // height]
+            block.of(update).mul_(of_row[block.rows, None]).mul_(of_matrix[block.columns])
         return update
+
+
+def _sides(shape: Shape) -> tuple[Shape, Shape]:
+    """The shapes of a parameter's sums: over all its rows; over the columns of each of its matrices."""
+    *experts, rows, columns = shape
+    matrices = size(tuple(experts))
+    return (matrices * rows,), (matrices, columns)

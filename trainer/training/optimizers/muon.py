@@ -42,7 +42,7 @@ class Muon(PieceOptimizer):
             kept = momentum if optim.nesterov else 1.0
             piece.gradient.lerp_(piece.states["momentum"], kept)
         for piece, update in self._orthogonal(tensor):
-            piece.weight.add_(update, alpha=-lr * RMS_OF_ADAM * max(piece.place.shape) ** 0.5)
+            piece.weight.add_(update, alpha=-lr * RMS_OF_ADAM * max(piece.place.shape[-2:]) ** 0.5)
 
     def _orthogonal(self, tensor: Tensor) -> Iterator[tuple[Piece, Tensor]]:
         """Every piece, and its part of the orthogonal matrix that is nearest to the whole gradient."""
@@ -92,13 +92,14 @@ def owners_of(held: dict[str, list[Held]]) -> dict[str, int]:
 
 def orthogonal(matrix: Tensor, products: torch.dtype) -> Tensor:
     """U V^T of the singular value decomposition U S V^T, its singular values within about 0.7 to 1.2, by Newton and
-    Schulz' iteration with products in the dtype `products`; fp32, of the same shape."""
+    Schulz' iteration with products in the dtype `products`; fp32, of the same shape. Of experts' matrices [E, out, in]
+    each by itself."""
     a, b, c = COEFFICIENTS
     x = matrix.to(products)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / x.norm().clamp(min=1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).float().contiguous()
+    return (x.mT if tall else x).float().contiguous()

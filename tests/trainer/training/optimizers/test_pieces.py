@@ -16,7 +16,7 @@ from trainer.training.optimizers.adafactor import blocks
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 PARAMETERS: dict[Role, dict[str, tuple[int, ...]]] = {
-    "matrix": {"a": (3, 7), "b": (8, 2), "c": (1, 5), "d": (4, 4)},
+    "matrix": {"a": (3, 7), "b": (8, 2), "c": (1, 5), "d": (4, 4), "h": (2, 3, 4)},
     "embedding": {"e": (9, 3)},
     "vector": {"f": (5,), "g": (2, 3)},
 }
@@ -121,8 +121,8 @@ def test_blocks_cover_a_part_once(seed: int) -> None:
     numel = chance.randint(0, rows * columns - start)
     matrix = torch.arange(rows * columns).view(rows, columns)
     part, seen = matrix.view(-1)[start : start + numel], []
-    for block in blocks(start, numel, columns):
+    for block in blocks(start, numel, (rows, columns)):
         assert torch.equal(block.of(part), matrix[block.rows, block.columns])
         seen += block.of(part).flatten().tolist()
     assert seen == part.tolist()
-    assert len([*blocks(start, numel, columns)]) <= 3
+    assert len([*blocks(start, numel, (rows, columns))]) <= 3

@@ -20,6 +20,7 @@ SHAPES: dict[str, tuple[Role, tuple[int, ...]]] = {
     "table": ("embedding", (11, 6)),
     "wide": ("matrix", (5, 8)),
     "tall": ("matrix", (9, 4)),
+    "experts": ("matrix", (3, 4, 5)),
     "head": ("head", (7, 3)),
     "bias": ("vector", (6,)),
     "by_head": ("vector", (2, 3)),
@@ -164,8 +165,9 @@ def newton_schulz(g: np.ndarray) -> np.ndarray:
 def test_muon_is_its_authors_algorithm(nesterov: bool) -> None:
     def update(name: str, w: np.ndarray, g: np.ndarray, state: dict[str, Any], step: int, lr: float) -> np.ndarray:
         state["m"] = m = 0.95 * state.get("m", 0.0) + 0.05 * g
-        direction = newton_schulz(0.05 * g + 0.95 * m if nesterov else m)
-        return w * (1 - lr * 0.1) - lr * 0.2 * max(w.shape) ** 0.5 * direction
+        wanted = 0.05 * g + 0.95 * m if nesterov else m
+        direction = np.stack([newton_schulz(one) for one in wanted]) if w.ndim == 3 else newton_schulz(wanted)
+        return w * (1 - lr * 0.1) - lr * 0.2 * max(w.shape[-2:]) ** 0.5 * direction
 
     matrices = [name for name, (role, _) in SHAPES.items() if role == "matrix"]
     wanted = by_formula(lambda name, w, *rest: update(name, w, *rest) if name in matrices else w)
@@ -179,7 +181,7 @@ def test_muon_trains_all_but_matrices_by_adamw() -> None:
 
 
 def test_muon_in_bf16_is_torchs() -> None:
-    matrices = [name for name, (role, _) in SHAPES.items() if role == "matrix"]
+    matrices = [name for name, (role, shape) in SHAPES.items() if role == "matrix" and len(shape) == 2]
     wanted = theirs(lambda groups: torch.optim.Muon(groups, adjust_lr_fn="match_rms_adamw"), matrices)
     assert_close(ours("muon", torch.bfloat16), wanted, 5e-3)
 
