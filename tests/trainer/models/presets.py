@@ -25,9 +25,19 @@ DECODERS = [
     "pythia-160m",
     "llama3.2-1b",
     "olmo2-1b",
+    "mixtral-8x7b",
+    "deepseek-moe-16b",
 ]
 ENCODERS = ["bert-base", "roberta-base", "xlmr-xl", "albert-base", "electra-small", "xlnet-base", "modernbert-base"]
-ENCODER_DECODERS = ["bart-base", "mbart-large-cc25", "t5-small", "t5v1.1-small", "mt5-small", "mass-base"]
+ENCODER_DECODERS = [
+    "bart-base",
+    "mbart-large-cc25",
+    "t5-small",
+    "t5v1.1-small",
+    "mt5-small",
+    "mass-base",
+    "switch-base-8",
+]
 FAMILIES = [*DECODERS, *ENCODERS, *ENCODER_DECODERS]
 
 
@@ -44,6 +54,9 @@ def tiny(name):
     changes |= {"embedding_width": 16} if "embedding_width" in fields else {}
     changes |= {"generator_width": 16, "generator_heads": 2} if "generator_width" in fields else {}
     changes |= {"window": 3} if "window" in fields else {}
+    if "experts" in fields:
+        few = {"count": 4, "per_token": min(2, fields["experts"]["per_token"])}
+        changes["experts"] = fields["experts"] | few | ({"width": 20} if "width" in fields["experts"] else {})
     config = preset(name, **changes)
     model = build(config).double()
     initialize(model, 0)
