@@ -77,6 +77,11 @@ class ExpertsConfig(Section):
     bias_rate: float = _new(0.001, "how far the bias moves in a step", ge=0)
     z_loss: float = _new(0.001, "weight of the router's z loss (ST-MoE, Zoph et al. 2022, equation 5); 0: off", ge=0)
 
+    def __str__(self) -> str:
+        """The keys that are not at their defaults, as YAML has them in a line."""
+        given = self.model_dump(exclude_defaults=True)
+        return "{" + ", ".join(f"{name}: {value}" for name, value in given.items()) + "}"
+
     def at(self, layer: int) -> bool:
         """Whether this layer of a stack has experts."""
         first = self.every - 1 if self.first is None else self.first

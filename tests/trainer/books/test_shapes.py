@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from parameter_cases import MODELS
+from parameter_cases import config as small
 
 from tests.trainer.models.presets import NAMES, preset
 from trainer.books import parameters
@@ -35,6 +37,14 @@ def test_presets(name: str) -> None:
     config = preset(name)
     assert shapes(config) == built(config)
     assert sum(size(shape) * count for (_, shape), count in shapes(config).items()) == parameters(config).total
+
+
+@pytest.mark.parametrize("name", [name for name, fields in MODELS.items() if "experts" in fields])
+def test_experts(name: str) -> None:
+    config = small(name)
+    assert shapes(config) == built(config)
+    account = parameters(config)
+    assert sum(size(shape) * count for (_, shape), count in shapes(config).items()) == account.total > account.active
 
 
 @pytest.mark.parametrize("kind", ["sequence", "token", "span", "reward"])

@@ -26,6 +26,8 @@ MODELS = {
     "capped scores and logits": {"score_softcap": 3.0, "logit_softcap": 2.0, "kv_heads": 2},
     "sinks": {"sinks": True, "window": 5, "global_every": 2},
     "encoder-decoder, sinks": {"family": "encoder_decoder", "sinks": True, "score_softcap": 3.0},
+    "experts": {"experts": {"count": 4, "capacity": 0.5, "shared": 1}},
+    "encoder-decoder, experts": {"family": "encoder_decoder", "experts": {"count": 4, "balance": "bias"}},
     "encoder-decoder": {"family": "encoder_decoder"},
     "encoder-decoder, buckets": {"family": "encoder_decoder", "position": "buckets", "kv_heads": 2},
     "encoder-decoder, window": {"family": "encoder_decoder", "position": "alibi", "window": 5},
