@@ -9,6 +9,7 @@ from kernels import compile_cache
 from kernels.attention import Alibi, AttentionSpec, Dense, PreparedMask, T5Bias, attention, prepare_mask
 from kernels.dropout import dropout
 from kernels.errors import KernelInputError
+from kernels.experts import grouped_linear
 from kernels.gated import geglu, swiglu
 from kernels.loss import LossSums, cross_entropy, linear_cross_entropy
 from kernels.norm import layer_norm, rms_norm
@@ -30,6 +31,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "geglu",
+    "grouped_linear",
     "layer_norm",
     "linear_cross_entropy",
     "prepare_mask",

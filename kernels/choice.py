@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 ATTENTION = ("auto", "triton", "sdpa", "reference")
 OTHERS = ("auto", "triton", "torch", "reference")
+EXPERTS = ("auto", "torch", "reference")
 
 # Fields of an attention that PyTorch's scaled_dot_product_attention has no means for. Its dropout draws from the global
 # generator, not from (seed, row, column).
@@ -52,6 +53,11 @@ def backend(asked: str, device: str, no_triton: str | None = None) -> Choice:
     if device != "cuda":
         return Choice("torch", "no GPU")
     return Choice("torch", no_triton) if no_triton else Choice("triton", "a GPU")
+
+
+def experts_backend(asked: str) -> Choice:
+    """Who computes the grouped products of a mixture of experts. auto: PyTorch, everywhere."""
+    return Choice("torch", "PyTorch's everywhere") if asked == "auto" else Choice(asked, "asked for")
 
 
 def output_layer_backend(asked: str, device: str) -> str | None:

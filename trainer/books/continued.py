@@ -25,9 +25,11 @@ def rows_text(rows: Mapping[str, int]) -> str:
 
 
 def initial_line(lineage: Mapping[str, Any]) -> str:
-    """Whose weights a run began from, and what became of their rows."""
+    """Whose weights a run began from, and what became of their rows and feed-forwards."""
     rows = lineage["rows"]
     said = f"; {rows_text(rows)}" if rows else ""
+    if experts := lineage.get("experts"):
+        said += f"; {experts} experts a layer, each a copy of its feed-forward"
     which = f"average {average} of" if (average := lineage.get("average")) else "weights of"
     return f"{which} {lineage['run']} at step {lineage['step']}{said}"
 

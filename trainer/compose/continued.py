@@ -16,6 +16,7 @@ from trainer.compose.overrides import Override, parse
 from trainer.compose.parent import Parent, file_digest, find_parent
 from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE
+from trainer.compose.upcycled import expert_contradictions
 from trainer.config import Config, InitConfig, ModelConfig, SpecialIdsConfig, TokenizerConfig
 from trainer.config.model import DROPOUT
 from trainer.config.tokenizer_file import with_rows
@@ -30,6 +31,7 @@ FREE = {
     *("name", "vocabulary", "max_length", "init", "init_std", "init_residual", "generator_weight"),
     *("window", "global_every", "rotary_base", "rotary_base_local", "nope_every"),
     *("rotary_scaling", "rotary_factor", "rotary_original_length"),
+    "experts",  # see `expert_contradictions`
     *DROPOUT,
 }
 
@@ -185,6 +187,7 @@ def _contradictions(parent: Parent, given: Given) -> list[str]:
     wrong += [
         f"model.{name}: {wanted[name]!r} given, {whose} have {before[name]!r}" for name in wanted if name in other
     ]
+    wrong += expert_contradictions(model, wanted.get("experts"), whose)
     longest = parent.config.max_length
     if model.position == "learned" and wanted.get("max_length") not in (None, longest):
         wrong.append(f"model.max_length: {wanted['max_length']!r} given, {whose} have {longest} learned positions")

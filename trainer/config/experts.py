@@ -39,6 +39,9 @@ class ExpertsConfig(Section):
     shared: int = _new(0, "experts that every token reads besides, as one feed-forward (DeepSeek-MoE)", ge=0)
     shared_gate: bool = _new(False, "a sigmoid of the token weighs the shared experts (Qwen2-MoE)")
     every: int = _new(1, "every n-th layer has experts, the n-th first (Switch: 2); others are dense", "layers", ge=1)
+    first: int | None = _new(
+        None, "the first layer with experts, counted from 0; null: the n-th (transformers' Switch: 1)", "layers", ge=0
+    )
     dense_layers: int = _new(0, "so many layers at the beginning are dense (DeepSeek-MoE: 1)", "layers", ge=0)
 
     score: Literal["softmax", "sigmoid"] = _new("softmax", "what the router's logits become (DeepSeek-V3: sigmoid)")
@@ -52,6 +55,13 @@ class ExpertsConfig(Section):
         "in training an expert takes so many times its even share of a group's tokens, first come first served; those "
         "beyond pass by it (Switch: 1.25). null: all are taken, as in evaluation and generation",
         gt=0,
+    )
+    limit: int | None = _new(
+        None,
+        "in evaluation and generation an expert takes so many of the tokens of a sequence that are read at once, first "
+        "come first served (transformers' Switch: 64); null: all",
+        "tokens",
+        ge=1,
     )
     group: Group = _new(
         "sequence",
@@ -74,7 +84,8 @@ class ExpertsConfig(Section):
 
     def at(self, layer: int) -> bool:
         """Whether this layer of a stack has experts."""
-        return self.count > 0 and layer >= self.dense_layers and (layer + 1) % self.every == 0
+        first = self.every - 1 if self.first is None else self.first
+        return self.count > 0 and layer >= max(first, self.dense_layers) and (layer - first) % self.every == 0
 
     def layers(self, depth: int) -> int:
         """How many of a stack's layers have experts."""

@@ -76,6 +76,9 @@ class KernelsConfig(Section):
         "auto", "of the output layer with its loss; triton and chunked never hold all logits"
     )
     dropout: Literal["auto", "triton", "torch", "reference"] = key("auto", "of dropout", introduced="auto")
+    experts: Literal["auto", "torch", "reference"] = key(
+        "auto", "of the grouped products of a mixture of experts", introduced="auto"
+    )
 
     @property
     def need_gpu(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,20 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.config.model import DROPOUT, ModelConfig
+from trainer.hub import experts
 from trainer.hub.fairseq import BART, MBART
 from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
 from trainer.hub.family import Entry, Family
 from trainer.hub.files import write_json, write_tensors
 from trainer.hub.heads import Head, is_of_pretraining
 from trainer.hub.pegasus import PEGASUS
+from trainer.hub.switch import SWITCH
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.table import read_table, write_table
 from trainer.utils.errors import UserError
 
 # What config.json does not say: names, initial weights and training.
-_NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight", *DROPOUT}
+_NOT_IN_JSON = {"name", "size", "init", "init_std", "init_residual", "generator_weight", "experts", *DROPOUT}
 # What folders of a discriminator and of its generator say together.
 _OF_GENERATORS = ("generator_width", "generator_heads", "generator_depth", "embedding_sharing")
 
@@ -57,7 +60,7 @@ def type_of(model: ModelConfig) -> Family:
             nearest_type, fewest = family.type, lost
     raise UserError(
         f"model={model.name} has no counterpart in transformers; the nearest, {nearest_type}, cannot have "
-        + ", ".join(f"model.{name}={getattr(model, name)}" for name in fewest or ())
+        + ", ".join(f"model.{name}={attrgetter(name)(model)}" for name in fewest or ())
     )
 
 
@@ -71,14 +74,14 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
             return torch.zeros(1) if name in {alias for alias, _ in family.aliases} and model.tied else None
         return torch.ones(1) if name == "lm_head.weight" or entry.ours == ("head.bias",) else torch.zeros(1)
 
-    if model.family == "encoder_decoder" and family not in (BART, MBART, PEGASUS, T5, MT5):
+    if model.family == "encoder_decoder" and family not in (BART, MBART, PEGASUS, T5, MT5, SWITCH):
         return list(ModelConfig.model_fields)
     read = read_table(family.table, write_table(family.table, model), names)
     other = ModelConfig.model_validate({"name": model.name, **read})
     if family.discriminator is not None:
         other = other.model_copy(update={name: getattr(model, name) for name in _OF_GENERATORS})
     found = _resolved(other)
-    return [name for name, value in _resolved(model).items() if value != found[name]]
+    return [name for name, value in _resolved(model).items() if value != found.get(name)]
 
 
 def _resolved(model: ModelConfig) -> dict[str, Any]:
@@ -89,6 +92,7 @@ def _resolved(model: ModelConfig) -> dict[str, Any]:
     fields["ffn_width"], fields["embedding_width"] = model.ffn_channels, model.embedding_channels
     fields["pooler"] = "none" if model.pooler == "finetuning" else model.pooler
     fields["attention_scale"] = model.attention_scale or model.head_channels**-0.5
+    fields |= experts.said(model)
     if model.embedding_channels == model.width:
         fields["embedding_projection"] = None
     if model.position not in ("learned", "sinusoidal"):
@@ -185,4 +189,4 @@ def _write(
     if generation is not None:
         write_json(folder / "generation_config.json", generation)
     tensors = {entry.theirs: entry.layout.join([weights[part].float() for part in entry.ours]) for entry in entries}
-    write_tensors(folder, tensors | dict(family.constants(model)))
+    write_tensors(folder, family.published(tensors) | dict(family.constants(model)))

@@ -7,9 +7,22 @@ from trainer.hub.deberta import DEBERTA
 from trainer.hub.distilbert import DISTILBERT
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
-from trainer.hub.llama import LLAMA, MISTRAL, OLMO, OLMO2, QWEN2, QWEN3, SMOLLM3
+from trainer.hub.llama import (
+    LLAMA,
+    MISTRAL,
+    MIXTRAL,
+    OLMO,
+    OLMO2,
+    OLMOE,
+    QWEN2,
+    QWEN2_MOE,
+    QWEN3,
+    QWEN3_MOE,
+    SMOLLM3,
+)  # fmt: skip
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.pegasus import PEGASUS
+from trainer.hub.switch import SWITCH
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
 
@@ -18,7 +31,8 @@ FAMILIES = {
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
         *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT, DEBERTA),
-        *(BART, MBART, PEGASUS, T5, MT5),
+        *(MIXTRAL, OLMOE, QWEN2_MOE, QWEN3_MOE),
+        *(BART, MBART, PEGASUS, T5, MT5, SWITCH),
     )
 }
 # Special tokens as config.json names them.

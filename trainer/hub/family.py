@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
-from trainer.hub.layouts import SAME, SUMMED, Layout
+from trainer.hub.layouts import SAME, SUMMED, ByExpert, Layout
 from trainer.hub.table import Json, Table
 
 
@@ -34,6 +34,7 @@ class Family:
     prefix: str = ""  # of the bare model's tensors; older checkpoints lack it
     synonyms: Mapping[str, str] = field(default_factory=dict)  # other names of keys in config.json -> the table's
     ignored: tuple[str, ...] = ()  # regular expressions: buffers of older versions, heads of fine-tuning
+    by_expert: tuple[ByExpert, ...] = ()  # tensors that published files hold in parts
     without_pairs: str = ""  # the class of a model without the head for pairs of sentences; the same where empty
     pairs_alone: str = ""  # the class that has the head for pairs of sentences and no other; none where empty
     # Tensors that follow from the model's keys: written, and where they are there only compared.
@@ -54,6 +55,14 @@ class Family:
     def body(self) -> str:
         """The class without a head."""
         return re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
+
+    def published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by the names of `entries` as files hold them, those of experts one by one."""
+        found: dict[str, Tensor] = {}
+        for name, whole in tensors.items():
+            parts = next((parts for one in self.by_expert if (parts := one.split(name, whole))), {name: whole})
+            found |= parts
+        return found
 
     def ignores(self, name: str) -> bool:
         return any(re.search(pattern, name) for pattern in self.ignored)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from trainer.hub.layouts import ByExpert
 from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
 from trainer.utils.files import fsync_folder, write_synced
@@ -42,6 +43,7 @@ class TensorFiles:
         self._file: dict[str, Any] = {}
         self.shapes: dict[str, torch.Size] = {}
         self._kinds: dict[str, str] = {}  # how safetensors calls the type of a tensor's values
+        self._parts: dict[str, tuple[ByExpert, tuple[str, ...]]] = {}  # of tensors that are gathered
         index, paths = _weight_files(folder)
         for path in paths:
             try:
@@ -58,8 +60,38 @@ class TensorFiles:
         if absent:
             raise UserError(f"{folder / INDEX}: names tensors that no file holds: {named(absent)}")
 
+    def gather(self, kinds: Iterable[ByExpert]) -> None:
+        """Take the tensors that stand for single experts as one of all. Raises UserError naming one that is missing, or
+        of another shape than the others."""
+        for kind in kinds:
+            found: dict[str, dict[str, int]] = {}  # beginning of the name -> parts, and of which expert
+            for name in self.shapes:
+                if (match := kind.matches(name)) is not None:
+                    found.setdefault(match[0], {})[name] = match[2]
+            for begin, parts in found.items():
+                names = kind.names(begin, max(parts.values()) + 1)
+                if missing := [name for name in names if name not in parts]:
+                    raise UserError(f"{self.folder}: {named(missing)}: missing, beside {next(iter(parts))}")
+                self._gather(begin + kind.whole, kind, names)
+
+    def _gather(self, whole: str, kind: ByExpert, names: Sequence[str]) -> None:
+        first = self.shapes[names[0]]
+        other = next((name for name in names if self.shapes[name] != first or not first), None)
+        if other is not None:
+            raise UserError(
+                f"{self.folder}: {other}: of shape {list(self.shapes[other])}, {names[0]} is of {list(first)}"
+            )
+        if whole in self.shapes:
+            raise UserError(f"{self.folder}: {whole}: the same tensor stands there as {names[0]}, too; leave one out")
+        for name in names:
+            del self.shapes[name]
+        per_expert = torch.Size((first[0] * len(kind.parts), *first[1:]))
+        count = len(names) // len(kind.parts)
+        self.shapes[whole] = torch.Size((count, *per_expert)) if kind.several else per_expert
+        self._parts[whole] = kind, tuple(names)
+
     def __contains__(self, name: str) -> bool:
-        return name in self._file
+        return name in self.shapes
 
     @property
     def numbers(self) -> int:
@@ -68,6 +100,9 @@ class TensorFiles:
 
     def unreadable(self, name: str) -> str | None:
         """Why the values of a tensor are no weights to read; none where they are."""
+        if name in self._parts:
+            reasons = ((part, self.unreadable(part)) for part in self._parts[name][1])
+            return next((f"{part}: {why}" for part, why in reasons if why), None)
         kind = self._kinds[name]
         if kind in FLOATS:
             return None
@@ -78,6 +113,9 @@ class TensorFiles:
 
     def read(self, name: str) -> Tensor:
         """One tensor, in fp32. Raises UserError where fp32 cannot hold a value exactly."""
+        if name in self._parts:
+            kind, parts = self._parts[name]
+            return kind.join([self.read(part) for part in parts])
         tensor: Tensor = self._file[name].get_tensor(name)
         if not tensor.is_floating_point():
             return tensor

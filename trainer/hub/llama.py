@@ -1,12 +1,15 @@
-"""Llama and what is near to it: OLMo, OLMo 2, Mistral, Qwen 2, Qwen 3, SmolLM3."""
+"""Llama and what is near to it: OLMo, OLMo 2, Mistral, Qwen 2, Qwen 3, SmolLM3; with experts Mixtral, OLMoE, Qwen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from trainer.config.model import ModelConfig
+from trainer.hub.experts import BY_NAME, BY_NUMBER, SHARED_EXPERT, SPARSE_LAYERS, feed_forward, mixture
 from trainer.hub.family import Entry, Family, both
+from trainer.hub.layouts import ByExpert
 from trainer.hub.table import (
     ACTIVATION,
     Always,
@@ -15,6 +18,7 @@ from trainer.hub.table import (
     Given,
     Key,
     Only,
+    Row,
     Several,
     Table,
     Written,
@@ -73,15 +77,15 @@ def _table(
 # --- windows, and layers without positions ----------------------------------------------------------------------------
 
 
-def _read_window(given: Given) -> Fields:
-    """Theirs counts the token itself; null: every token before."""
-    if given.config.get("sliding_window", 4096) is None:
-        return {"window": None}
-    return {"window": whole(given.config, "sliding_window", 4096, least=2) - 1, "global_every": 1}
+def _windowed(usual: int | None) -> Row:
+    """Theirs counts the token itself; null: every token before. usual: where config.json is silent."""
 
+    def read(given: Given) -> Fields:
+        if given.config.get("sliding_window", usual) is None:
+            return {"window": None}
+        return {"window": whole(given.config, "sliding_window", usual, least=2) - 1, "global_every": 1}
 
-def _write_window(model: ModelConfig) -> Fields:
-    return {"sliding_window": None if model.window is None else model.window + 1}
+    return Several(read, lambda model: {"sliding_window": None if model.window is None else model.window + 1})
 
 
 def _without_window(given: Given) -> Fields:
@@ -119,7 +123,7 @@ OLMO2_TABLE = (
     Always({"norm_position": "reordered", "qk_norm": "projection"}),
 )
 OLMO_TABLE = (*_table(epsilon=None, head_size_written=False, biases=("attention_bias",)), Only({"clip_qkv": None}))
-MISTRAL_TABLE = (*_table(epsilon=1e-6, kv_heads=8, biases=()), Several(_read_window, _write_window))
+MISTRAL_TABLE = (*_table(epsilon=1e-6, kv_heads=8, biases=()), _windowed(4096))
 QWEN2_TABLE = (
     *_table(epsilon=1e-6, kv_heads=32, head_size_written=False, biases=(), longest=32768),
     Several(_without_window),
@@ -134,6 +138,33 @@ SMOLLM3_TABLE = (
     *_table(epsilon=1e-6, kv_heads=4, head_size_written=False, tied=True, longest=32768, base=2e6),
     Several(_without_window),
     Several(_read_nope, _write_nope),
+)
+
+MIXTRAL_TABLE = (
+    *_table(epsilon=1e-5, kv_heads=8, biases=(), longest=131072, base=1e6),
+    _windowed(None),
+    mixture("num_local_experts", (8, 2), 0.001, renormalises=True),
+)
+OLMOE_TABLE = (
+    *_table(epsilon=1e-5, head_size_written=False, biases=("attention_bias",), longest=4096),
+    Only({"clip_qkv": None}),
+    Always({"qk_norm": "projection"}),
+    mixture("num_experts", (64, 8), 0.01),
+)
+QWEN2_MOE_TABLE = (
+    *_table(epsilon=1e-6, kv_heads=16, biases=(), longest=32768),
+    Several(_without_window),
+    Key("qkv_bias", "qkv_bias", True),
+    mixture("num_experts", (60, 4), 0.001, width=1408),
+    SPARSE_LAYERS,
+    SHARED_EXPERT,
+)
+QWEN3_MOE_TABLE = (
+    *_table(epsilon=1e-6, kv_heads=4, biases=("attention_bias",), longest=32768),
+    Several(_without_window),
+    Always({"qk_norm": "head"}),
+    mixture("num_local_experts", (128, 8), 0.001, width=768, older="num_experts"),
+    SPARSE_LAYERS,
 )
 
 
@@ -154,8 +185,7 @@ def _entries(model: ModelConfig) -> Iterator[Entry]:
         if model.qk_norm != "none":
             yield from both(f"{theirs}.self_attn.q_norm", f"{ours}.attention.query_norm", bias=False)
             yield from both(f"{theirs}.self_attn.k_norm", f"{ours}.attention.key_norm", bias=False)
-        for part in ("gate", "up", "down"):
-            yield from both(f"{theirs}.mlp.{part}_proj", f"{ours}.feed_forward.{part}", bias=False)
+        yield from feed_forward(model, i, theirs, ours)
         if normed:
             yield from both(f"{theirs}.{attention_norm}", f"{ours}.attention_norm", bias=False)
             yield from both(f"{theirs}.{feed_forward_norm}", f"{ours}.feed_forward_norm", bias=False)
@@ -165,10 +195,17 @@ def _entries(model: ModelConfig) -> Iterator[Entry]:
         yield Entry("lm_head.weight", ("head.weight",))
 
 
-def _family(kind: str, architecture: str, table: Table) -> Family:
+def _family(
+    kind: str,
+    architecture: str,
+    table: Table,
+    by_expert: tuple[ByExpert, ...] = (),
+    synonyms: Mapping[str, str] | None = None,
+) -> Family:
     tied = (("lm_head.weight", "model.embed_tokens.weight"),)
     old = (r"rotary_emb\.inv_freq$",)
-    return Family(kind, architecture, table, _entries, aliases=tied, prefix="model.", ignored=old)
+    family = Family(kind, architecture, table, _entries, aliases=tied, prefix="model.", ignored=old)
+    return replace(family, by_expert=by_expert, synonyms=synonyms or {})
 
 
 LLAMA = _family("llama", "LlamaForCausalLM", LLAMA_TABLE)
@@ -178,3 +215,7 @@ MISTRAL = _family("mistral", "MistralForCausalLM", MISTRAL_TABLE)
 QWEN2 = _family("qwen2", "Qwen2ForCausalLM", QWEN2_TABLE)
 QWEN3 = _family("qwen3", "Qwen3ForCausalLM", QWEN3_TABLE)
 SMOLLM3 = _family("smollm3", "SmolLM3ForCausalLM", SMOLLM3_TABLE)
+MIXTRAL = _family("mixtral", "MixtralForCausalLM", MIXTRAL_TABLE, BY_NUMBER, {"num_experts": "num_local_experts"})
+OLMOE = _family("olmoe", "OlmoeForCausalLM", OLMOE_TABLE, BY_NAME, {"num_local_experts": "num_experts"})
+QWEN2_MOE = _family("qwen2_moe", "Qwen2MoeForCausalLM", QWEN2_MOE_TABLE, BY_NAME)
+QWEN3_MOE = _family("qwen3_moe", "Qwen3MoeForCausalLM", QWEN3_MOE_TABLE, BY_NAME, {"num_experts": "num_local_experts"})

@@ -19,8 +19,9 @@ from trainer.hub.files import TensorFiles, named, read_json
 from trainer.hub.gpt import NEOX
 from trainer.hub.heads import Tuned, is_of_pretraining, tuned_head
 from trainer.hub.table import Key, read_table
+from trainer.hub.unsupported import why
 from trainer.models import initialize, pretraining_model
-from trainer.utils.errors import UserError, nearest
+from trainer.utils.errors import UserError
 
 SEED = 0  # of the parts that a folder lacks and that are drawn
 DEEPEST = 10_000  # layers
@@ -68,6 +69,7 @@ def read_checkpoint(folder: Path, generator: Path | None = None) -> Imported:
     config = read_json(folder / "config.json")
     family = _family(config, folder)
     files = TensorFiles(folder)
+    files.gather(family.by_expert)
     given = Given(folder, _by_table(config, family, folder), family, files, _modern_names(files.shapes, family))
     special = {name: one for name in SPECIAL_TOKENS if type(one := config.get(name)) is int and one >= 0}
     try:
@@ -115,11 +117,8 @@ def _language(heads: list[Entry]) -> list[Entry]:
 def _family(config: Mapping[str, Any], folder: Path) -> Family:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        hint = nearest(str(kind)[:99], FAMILIES)
-        raise UserError(
-            f"{folder / 'config.json'}: model_type {str(kind)[:99]!r} is not supported{hint}; there is "
-            f"{', '.join(FAMILIES)}"
-        )
+        name = str(kind)[:99]
+        raise UserError(f"{folder / 'config.json'}: model_type {name!r} is not supported{why(name, FAMILIES)}")
     if config.get("quantization_config") is not None:
         raise UserError(
             f"{folder / 'config.json'}: quantization_config: quantised weights are not read; take the folder of the "

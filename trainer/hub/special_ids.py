@@ -21,6 +21,8 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "olmo": {"eos": 50279, "pad": 1},
     "olmo2": {"eos": 50279, "pad": 1},
     "mistral": {"bos": 1, "eos": 2},
+    "mixtral": {"bos": 1, "eos": 2},
+    "olmoe": {"eos": 50279, "pad": 1},
     "smollm3": {"bos": 128000, "eos": 128001, "pad": 128004},
     "opt": {"bos": 2, "eos": 2, "pad": 1},
     "bloom": {"bos": 1, "eos": 2},
@@ -40,6 +42,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "mbart": {**_FAIRSEQ, "forced_eos": 2},
     "pegasus": {"eos": 1, "pad": 0, "decoder_start": 0, "forced_eos": 1},
     "t5": {"eos": 1, "pad": 0},
+    "switch_transformers": {"eos": 1, "pad": 0},
     "mt5": {"eos": 1, "pad": 0, "decoder_start": 0},
 }
 

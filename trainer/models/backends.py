@@ -20,5 +20,7 @@ def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
             module.rotary_backend = kernels.rotary
         elif isinstance(module, FeedForward | Experts):
             module.backend = kernels.gated
+            if isinstance(module, Experts):
+                module.product_backend = kernels.experts
         elif isinstance(module, OutputLayer):
             module.backend = kernels.loss

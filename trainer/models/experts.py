@@ -110,10 +110,12 @@ class Experts(nn.Module):
         return out if self.shared_gate is None else out * torch.sigmoid(self.shared_gate(x)).to(out.dtype)
 
     def _order(self, chosen: Tensor, shape: torch.Size, real: Tensor | None) -> Order:
-        if self.config.capacity is None or not self.training:
-            return by_expert(chosen, self.config.count)
-        groups = self._groups(shape[0])
-        return within_capacity(chosen, self.config, groups, None if real is None else real.flatten())
+        there = None if real is None else real.flatten()
+        if self.training and self.config.capacity is not None:
+            return within_capacity(chosen, self.config, self._groups(shape[0]), there)
+        if not self.training and self.config.limit is not None and self.config.limit < shape[1]:
+            return within_limit(chosen, self.config, shape[0], there)
+        return by_expert(chosen, self.config.count)
 
     def _groups(self, sequences: int) -> int:
         """Of so many sequences. Raises ValueError where they are no whole number of groups."""
@@ -210,10 +212,7 @@ def within_capacity(chosen: Tensor, experts: ExpertsConfig, groups: int, real: T
     there = None if real is None else real.repeat_interleave(experts.per_token)
     if there is not None:
         queue = torch.where(there, queue, groups * count)
-    line = queue.argsort(stable=True)
-    lengths = _numbers(queue, groups * count + 1)
-    behind = torch.empty_like(flat).scatter(0, line, pairs - (lengths.cumsum(0) - lengths)[queue[line]])
-    kept = behind < places
+    kept = _before(queue, groups * count + 1) < places
     if there is not None:
         kept = kept & there
     rows = groups * experts.rows(tokens)
@@ -221,6 +220,24 @@ def within_capacity(chosen: Tensor, experts: ExpertsConfig, groups: int, real: T
     ends = _numbers(of, count + 1)[:count].cumsum(0).int()
     ends[-1] = rows  # what else is computed is computed by the last expert
     return Order(of.argsort(stable=True)[:rows], ends, kept)
+
+
+def within_limit(chosen: Tensor, experts: ExpertsConfig, sequences: int, real: Tensor | None) -> Order:
+    """All pairs, of which those count that are among the first `limit` of their expert's in a sequence; chosen [T, k],
+    real as in `within_capacity`."""
+    flat, of_sequence = chosen.flatten(), chosen.numel() // sequences
+    queue = torch.arange(len(flat), device=chosen.device) // of_sequence * experts.count + flat
+    if real is not None:
+        queue = torch.where(real.repeat_interleave(experts.per_token), queue, sequences * experts.count)
+    kept = _before(queue, sequences * experts.count + 1) < (experts.limit or 0)
+    return by_expert(chosen, experts.count)._replace(kept=kept)
+
+
+def _before(queue: Tensor, count: int) -> Tensor:
+    """How many of the same number stand before each of `queue`, whose numbers are below count."""
+    line, lengths = queue.argsort(stable=True), _numbers(queue, count)
+    places = torch.arange(len(queue), device=queue.device)
+    return torch.empty_like(queue).scatter(0, line, places - (lengths.cumsum(0) - lengths)[queue[line]])
 
 
 def _numbers(values: Tensor, count: int) -> Tensor:

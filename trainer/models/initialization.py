@@ -77,6 +77,11 @@ def _stream(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+def drawn(seed: int, name: str, shape: torch.Size, std: float) -> torch.Tensor:
+    """The first values of a parameter that begins normal, fp32 on the CPU: a function of (seed, name) alone."""
+    return torch.empty(shape, device="cpu").normal_(0, std, generator=_stream(seed, name))
+
+
 @torch.no_grad()
 def initialize(
     model: nn.Module,
@@ -108,7 +113,6 @@ def initialize(
                 if value is not None:
                     parameter.copy_(value)
                 elif name in stds:
-                    stream = _stream(seed, f"{module_name}.{name}")
-                    parameter.copy_(torch.empty(parameter.shape).normal_(0, stds[name], generator=stream))
+                    parameter.copy_(drawn(seed, f"{module_name}.{name}", parameter.shape, stds[name]))
                 else:
                     parameter.fill_(starts.get(name, 1.0 if name == "weight" else 0.0))

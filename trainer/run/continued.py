@@ -15,6 +15,7 @@ from trainer.data import Tokenizer
 from trainer.data.same_pieces import NONE, same_pieces
 from trainer.models import pretraining_model
 from trainer.models.model import stored_buffers
+from trainer.run.upcycled import begins_as, upcycled
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import save_weights
 from trainer.training.chosen_weights import ChosenWeights
@@ -43,7 +44,7 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
     parent = RunFolder(Path(str(init.run)))
     chosen = _chosen(parent, Which(init.step, init.average), init.weights)
     before = parent.load_config()
-    tokenizer = Path(source.tokenizer_file)
+    tokenizer, copied = Path(source.tokenizer_file), config.model.experts.count and not before.model.experts.count
     weights, rows = fitted(_plain(chosen), before, config, parent.tokenizer, tokenizer)
     lineage = {
         "run": f"{parent.path.parent.name}/{parent.path.name}",
@@ -53,6 +54,7 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
         "science_hash": before.science_hash(),
         "weights": init.weights,
         "rows": rows,  # null: the tokenizer is the parent's
+        "experts": config.model.experts.count if copied else None,  # of a layer, copies of the parent's feed-forward
         "price": price_of(parent.path),
         "lineage": read_json(parent.lineage),  # of the parent itself
     }
@@ -60,7 +62,7 @@ def write_initial(config: Config, folder: RunFolder, source: Source) -> list[str
     write_atomic(folder.tokenizer, tokenizer.read_bytes())  # the configuration may name the parent's
     facts = {"science": config.science_hash(), "data": source.fingerprint, "best": {}}
     save_weights(folder.initial, weights, facts)
-    return [f"init: {initial_line(lineage)}"]
+    return [f"init: {initial_line(lineage)}", *([f"init: {begins_as(config)}"] if copied else [])]
 
 
 def _branched(config: Config, folder: RunFolder) -> list[str]:
@@ -82,6 +84,7 @@ def fitted(
     """
     wanted = _shapes(config, config.vocabulary)
     wider = _shapes(config, config.vocabulary + 1)
+    weights = upcycled(weights, config)
     by_row = [name for name in wanted if wanted[name] != wider[name]]  # what grows with the vocabulary
     missing = [name for name in wanted if name not in weights]
     if missing:

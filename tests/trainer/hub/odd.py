@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny_experts
 import torch
 
 transformers = pytest.importorskip("transformers")
@@ -356,6 +357,7 @@ CASES = {
         ],
     ),
 }
+CASES |= tiny_experts.CASES
 ODD = [
     pytest.param(kind, config, usual, changes, refused, id=f"{kind}-{number}")
     for (kind, config), (usual, several) in CASES.items()

@@ -27,6 +27,7 @@ HARMLESS = {
     *("decoder_layerdrop", "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
     *("summary_first_dropout", "summary_last_dropout", "start_n_top", "end_n_top", "classifier_pooling"),
     *("pretraining_tp", "slow_but_exact", "reorder_and_upcast_attn", "deterministic_flash_attn"),
+    *("output_router_logits", "add_router_probs", "router_jitter_noise"),
     *("sparse_prediction", "sparse_pred_ignore_index", "mem_len", "reuse_len", "use_mems_eval", "use_mems_train"),
 }
 # Without these keys the type is one that there is none of here.
@@ -34,7 +35,18 @@ NEEDED = {"deberta-v2": {"relative_attention": True, "position_biased_input": Fa
 # What the classes of these types set themselves, whatever config.json says.
 SET = {"bart": {"is_decoder"}, "mbart": {"is_decoder"}, "pegasus": {"is_decoder"}, "t5": {"is_decoder"}}
 SET |= {kind: {"sliding_window", "max_window_layers"} for kind in ("qwen2", "qwen3", "smollm3")}  # there are none
+SET |= {kind: {"sliding_window", "max_window_layers"} for kind in ("qwen2_moe", "qwen3_moe")}
 SET |= {"mt5": {"is_decoder", "tie_word_embeddings"}}
+# ... and what no line of the class reads.
+SET |= {
+    "switch_transformers": {
+        "encoder_sparse_step",
+        "decoder_sparse_step",
+        "is_decoder",
+        "add_cross_attention",
+        "router_ignore_padding_tokens",
+    }
+}
 
 
 class Noted(dict):

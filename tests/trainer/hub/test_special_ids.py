@@ -10,9 +10,11 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
+import tiny_experts
 import transformers
 from test_tokenizer_folder import FAIRSEQ, trained
 from tiny import BART, ENCODER, OPT, T5, XGLM
+from tiny_experts import SWITCH
 
 from trainer.config import Config
 from trainer.data.tokenizer import Tokenizer
@@ -42,6 +44,12 @@ KINDS = {  # architecture, configuration, its keys, the tokenizer's class
     "pegasus": ("PegasusForConditionalGeneration", "PegasusConfig", BART, "RobertaTokenizer"),
     "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}, "GPT2Tokenizer"),
     "opt": ("OPTForCausalLM", "OPTConfig", OPT, "GPT2Tokenizer"),
+    "mixtral": (*tiny_experts.DECODERS["mixtral"], "GPT2Tokenizer"),
+    "switch": (
+        *tiny_experts.ENCODER_DECODERS["switch"][:2],
+        SWITCH | {"decoder_start_token_id": 0},
+        "RobertaTokenizer",
+    ),
     "bloom": ("BloomForCausalLM", "BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "GPT2Tokenizer"),
 }
 GENERATION = {"forced": {"forced_bos_token_id": 0, "forced_eos_token_id": 2, "eos_token_id": [2, 60, 61]}}

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import tiny_experts
 import torch
 
 transformers = pytest.importorskip("transformers")
@@ -115,6 +116,9 @@ MODELS = {
 DECODERS = list(MODELS)[:18]
 ENCODERS = list(MODELS)[18:30]
 ENCODER_DECODERS = list(MODELS)[30:]
+MODELS |= tiny_experts.DECODERS | tiny_experts.ENCODER_DECODERS
+DECODERS += tiny_experts.DECODERS
+ENCODER_DECODERS += tiny_experts.ENCODER_DECODERS
 UNTIED = ("t5v1.1", "mt5", "byt5")
 
 

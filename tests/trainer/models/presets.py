@@ -25,6 +25,8 @@ DECODERS = [
     "pythia-160m",
     "llama3.2-1b",
     "olmo2-1b",
+    "mixtral-8x7b",
+    "deepseek-moe-16b",
 ]
 ENCODERS = [
     "bert-base",
@@ -46,6 +48,7 @@ ENCODER_DECODERS = [
     "mass-base",
     "byt5-small",
     "pegasus-large",
+    "switch-base-8",
 ]
 FAMILIES = [*DECODERS, *ENCODERS, *ENCODER_DECODERS]
 
@@ -69,6 +72,9 @@ def tiny(name):
     changes |= {"generator_depth": 1} if "generator_depth" in fields else {}
     changes |= {"relative_buckets": 6, "relative_distance": 16} if fields.get("position") == "disentangled" else {}
     changes |= {"window": 3} if "window" in fields else {}
+    if "experts" in fields:
+        few = {"count": 4, "per_token": min(2, fields["experts"]["per_token"])}
+        changes["experts"] = fields["experts"] | few | ({"width": 20} if "width" in fields["experts"] else {})
     config = preset(name, **changes)
     model = build(config).double()
     initialize(model, 0)

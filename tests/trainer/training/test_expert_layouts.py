@@ -64,11 +64,13 @@ def weights(run: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
 
 
 def assert_same(ours: Path, theirs: Path) -> None:
-    """Losses, norms of the gradients and what routers did."""
-    for name in ("loss", "grad_norm"):
-        assert [one[name] for one in records(ours)] == pytest.approx([one[name] for one in records(theirs)], rel=1e-5)
-    for one, other in zip(records(ours), records(theirs), strict=True):
-        assert one["experts"] == pytest.approx(other["experts"], rel=1e-5)
+    """Losses, norms of the gradients and what routers did; Adam's first steps blow up what rounding does to the norms
+    of those after them."""
+    assert len(records(ours)) == len(records(theirs)) == STEPS
+    for number, (one, other) in enumerate(zip(records(ours), records(theirs), strict=True)):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5), number
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4 if number else 1e-5), number
+        assert one["experts"] == pytest.approx(other["experts"], rel=1e-5), number
 
 
 def test_elsewhere_and_resumed(isoflop: Any, words: list[str]) -> None:
