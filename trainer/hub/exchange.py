@@ -11,7 +11,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from trainer.config.model import DROPOUT, ModelConfig
+from trainer.config.dropout_rates import DROPOUT
+from trainer.config.model import ModelConfig
 from trainer.hub.bert import ELECTRA, electra_discriminator_entries
 from trainer.hub.fairseq import BART, MBART
 from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
@@ -84,6 +85,7 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
 def _resolved(model: ModelConfig) -> dict[str, Any]:
     fields = {name: getattr(model, name) for name in ModelConfig.model_fields if name not in _NOT_IN_JSON}
     fields["global_every"] = [model.local(layer) for layer in range(model.depth)]  # what a shallow model makes of it
+    fields["global_last"] = None  # said by that
     fields["kv_heads"], fields["head_size"] = model.key_heads, model.head_channels
     fields["ffn_width"], fields["embedding_width"] = model.ffn_channels, model.embedding_channels
     fields["pooler"] = "none" if model.pooler == "finetuning" else model.pooler
@@ -97,7 +99,7 @@ def _resolved(model: ModelConfig) -> dict[str, Any]:
     if model.position != "rotary":
         fields |= {name: None for name in fields if name.startswith("rotary_")}
     elif model.rotary_scaling == "none":
-        fields |= {"rotary_factor": None, "rotary_original_length": None}
+        fields |= {"rotary_factor": None, "rotary_original_length": None, "rotary_scaled": None}
     if model.position != "buckets":
         fields |= {"relative_buckets": None, "relative_distance": None}
     return fields
@@ -122,7 +124,8 @@ def write_checkpoint(
     family = type_of(model)
     entries = list(family.entries(model))
     if head is not None:
-        entries = [entry for entry in entries if all(part in weights for part in entry.ours)] + head.entries
+        body = [entry for entry in entries if all(part in weights for part in entry.ours)]
+        entries = [replace(entry, theirs=head.prefix + entry.theirs) for entry in body] + head.entries
         _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys, came)
         return family
     architecture, inside = family.architecture_of(model), None

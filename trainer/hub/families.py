@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from trainer.hub.bert import ALBERT, BERT, CAMEMBERT, ELECTRA, ROBERTA, XLMR, XLMR_XL
+from trainer.hub.cohere import COHERE
 from trainer.hub.distilbert import DISTILBERT
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
+from trainer.hub.gemma import GEMMA, GEMMA2, GEMMA3
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
-from trainer.hub.llama import LLAMA, MISTRAL, OLMO, OLMO2, QWEN2, QWEN3, SMOLLM3
+from trainer.hub.gpt_neo import GPT_NEO
+from trainer.hub.llama import LLAMA, MISTRAL, OLMO, OLMO2, OLMO3, QWEN2, QWEN3, SMOLLM3
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
 from trainer.hub.xlnet import XLNET
@@ -15,6 +18,7 @@ FAMILIES = {
     family.type: family
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
+        *(GPT_NEO, OLMO3, GEMMA, GEMMA2, GEMMA3, COHERE),
         *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
         *(BART, MBART, T5, MT5),
     )

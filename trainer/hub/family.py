@@ -35,6 +35,8 @@ class Family:
     without_pairs: str = ""  # the class of a model without the head for pairs of sentences; the same where empty
     pairs_alone: str = ""  # the class that has the head for pairs of sentences and no other; none where empty
 
+    bare: str = ""  # the class without a head, where it is not named after the one with it
+
     def architecture_of(self, model: ModelConfig) -> str:
         """The class of transformers that has this model's heads of pre-training, and no others."""
         return self.architecture if model.sentence_head else self.without_pairs or self.architecture
@@ -42,7 +44,7 @@ class Family:
     @property
     def body(self) -> str:
         """The class without a head."""
-        return re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
+        return self.bare or re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
 
     def ignores(self, name: str) -> bool:
         return any(re.search(pattern, name) for pattern in self.ignored)

@@ -1,4 +1,4 @@
-"""Llama and what is near to it: OLMo, OLMo 2, Mistral, Qwen 2, Qwen 3, SmolLM3."""
+"""Llama and what is near to it: OLMo 1 to 3, Mistral, Qwen 2, Qwen 3, SmolLM3."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.config.model import ModelConfig
 from trainer.hub.family import Entry, Family, both
+from trainer.hub.local_layers import layer_types, ropes
 from trainer.hub.table import (
     ACTIVATION,
     Always,
@@ -118,6 +119,7 @@ OLMO2_TABLE = (
     *_table(epsilon=1e-5, head_size_written=False),
     Always({"norm_position": "reordered", "qk_norm": "projection"}),
 )
+OLMO3_TABLE = (*OLMO2_TABLE, layer_types(4, 4096), ropes(500_000.0, 500_000.0))
 OLMO_TABLE = (*_table(epsilon=None, head_size_written=False, biases=("attention_bias",)), Only({"clip_qkv": None}))
 MISTRAL_TABLE = (*_table(epsilon=1e-6, kv_heads=8, biases=()), Several(_read_window, _write_window))
 QWEN2_TABLE = (
@@ -174,6 +176,7 @@ def _family(kind: str, architecture: str, table: Table) -> Family:
 LLAMA = _family("llama", "LlamaForCausalLM", LLAMA_TABLE)
 OLMO = _family("olmo", "OlmoForCausalLM", OLMO_TABLE)
 OLMO2 = _family("olmo2", "Olmo2ForCausalLM", OLMO2_TABLE)
+OLMO3 = _family("olmo3", "Olmo3ForCausalLM", OLMO3_TABLE)
 MISTRAL = _family("mistral", "MistralForCausalLM", MISTRAL_TABLE)
 QWEN2 = _family("qwen2", "Qwen2ForCausalLM", QWEN2_TABLE)
 QWEN3 = _family("qwen3", "Qwen3ForCausalLM", QWEN3_TABLE)

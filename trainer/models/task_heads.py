@@ -14,6 +14,8 @@ from trainer.models.losses import NOT_A_TARGET, pair_loss
 from trainer.models.model import Head, Output
 from trainer.models.parts import Linear
 
+DENSE = {"tanh": torch.tanh, "relu": torch.relu}
+
 
 class PooledHead(Head):
     """`task.outputs` numbers a row, from the hidden state of one token: the first of an encoder, the last of other
@@ -23,6 +25,7 @@ class PooledHead(Head):
 
     As in transformers: a decoder's head is one matrix (Radford et al. 2018, section 3.2), an encoder's is BERT's pooler
     and a matrix (Devlin et al. 2019, section 3), with a pooler of its own where pre-training had none.
+    DistilBERT's is relu in place of tanh (Sanh et al. 2019, in the released code).
     """
 
     def __init__(self, config: Config) -> None:
@@ -41,7 +44,7 @@ class PooledHead(Head):
             last = ((batch["segments"] >= 0).sum(dim=-1) - 1).clamp(min=0)
             pooled = hidden_states.take_along_dim(last[..., None, None], dim=-2).squeeze(-2)
         if self.dense is not None:
-            pooled = torch.tanh(self.dense(pooled))
+            pooled = DENSE[self.task.dense_activation](self.dense(pooled))
         drop = self.dropout.begin(self, "head", batch.get("samples"))
         return self.output(dropped(pooled, drop, "output")).float()
 

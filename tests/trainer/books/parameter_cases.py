@@ -51,6 +51,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "bart": BART,
     "capped scores": {"score_softcap": 20.0, "logit_softcap": 10.0},
     "sinks": {"sinks": True, "kv_heads": 2},
+    "gemma": {"norm": "offset_rmsnorm", "norm_position": "sandwich", "qk_norm": "head", "embedding_scale": True},
+    "gemma, local": {"norm_position": "sandwich", "window": 8, "global_every": 2, "global_last": True, "kv_heads": 2},
+    "cohere": {"parallel": True, "shared_norm": True, "norm": "layernorm", "kv_heads": 2, "logit_scale": 0.5},
+    "command r+": {"parallel": True, "shared_norm": True, "norm": "layernorm", "qk_norm": "heads", "kv_heads": 2},
+    "gpt-neo": {"gated": False, "norm": "layernorm", "position": "learned", "bias": True, "qkv_unbiased": True},
+    "t5, sandwich": T5 | {"norm_position": "sandwich"},
     "bart, sinks": BART | {"sinks": True},
 }
 # The objective that trains each, where it is not the first that the family can do.
@@ -64,6 +70,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "xlnet": {"name": "permuted_lm"},
     "t5": {"name": "span_corruption"},
     "t5 tied": {"name": "mass"},
+    "t5, sandwich": {"name": "span_corruption"},
     "bart": {"name": "bart", "noises": ("text_infilling",)},
     "bart, sinks": {"name": "bart", "noises": ("text_infilling",)},
 }

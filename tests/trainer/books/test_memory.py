@@ -43,6 +43,15 @@ CASES |= {
         {"vocabulary": 16384, "depth": 2, "logit_softcap": 30.0}, "causal", {"precision": "fp32"},
     ),
 }  # fmt: skip
+SANDWICH = {"norm": "offset_rmsnorm", "norm_position": "sandwich", "qk_norm": "head"}
+COHERE = {"parallel": True, "shared_norm": True, "norm": "layernorm", "qk_norm": "heads"}
+CASES |= {
+    "gemma, bf16": (SANDWICH, "causal", {}),
+    "gemma, fp32": (SANDWICH, "causal", {"precision": "fp32"}),
+    "command r+, bf16": (COHERE, "causal", {}),
+    "command r+, fp32": (COHERE, "causal", {"precision": "fp32"}),
+    "t5, sandwich, bf16": (T5 | {"norm_position": "sandwich"}, "span_corruption", {}),
+}
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED

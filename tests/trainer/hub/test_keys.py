@@ -22,7 +22,14 @@ HARMLESS = {
     *("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "decoder_start_token_id", "forced_eos_token_id"),
     *("pad_token_id", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "attention_dropout", "hidden_dropout"),
     *("activation_dropout", "classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout_rate"),
-    *("attention_probs_dropout_prob", "embedding_dropout", "mlp_dropout", "layerdrop", "encoder_layerdrop"),
+    *(
+        "attention_probs_dropout_prob",
+        "embedding_dropout",
+        "embed_dropout",
+        "mlp_dropout",
+        "layerdrop",
+        "encoder_layerdrop",
+    ),
     *("qa_dropout", "seq_classif_dropout"),
     *("decoder_layerdrop", "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
     *("summary_first_dropout", "summary_last_dropout", "start_n_top", "end_n_top", "classifier_pooling"),
@@ -32,6 +39,7 @@ HARMLESS = {
 # What the classes of these types set themselves, whatever config.json says.
 SET = {"bart": {"is_decoder"}, "mbart": {"is_decoder"}, "t5": {"is_decoder"}}
 SET |= {kind: {"sliding_window", "max_window_layers"} for kind in ("qwen2", "qwen3", "smollm3")}  # there are none
+SET |= {"gemma3_text": {"_sliding_window_pattern"}}  # beside layer_types
 SET |= {"mt5": {"is_decoder", "tie_word_embeddings"}}
 
 

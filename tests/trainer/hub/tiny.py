@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_decoders import DECODERS as MORE_DECODERS
 
 transformers = pytest.importorskip("transformers")
 T = transformers
@@ -62,6 +63,7 @@ MODELS = {
         {"vocab_size": 96, "hidden_size": 48, "n_layer": 2, "n_head": 6},
     ),
     "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}),
+    **MORE_DECODERS,
     # encoders
     "bert": ("BertForPreTraining", "BertConfig", ENCODER),
     "distilbert": (
@@ -97,9 +99,10 @@ MODELS = {
     ),
     "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5),
 }
-DECODERS = list(MODELS)[:18]
-ENCODERS = list(MODELS)[18:28]
-ENCODER_DECODERS = list(MODELS)[28:]
+_FIRST = {name: list(MODELS).index(name) for name in ("bert", "bart")}  # of the encoders and of what has both sides
+DECODERS = list(MODELS)[: _FIRST["bert"]]
+ENCODERS = list(MODELS)[_FIRST["bert"] : _FIRST["bart"]]
+ENCODER_DECODERS = list(MODELS)[_FIRST["bart"] :]
 UNTIED = ("t5v1.1", "mt5")
 
 

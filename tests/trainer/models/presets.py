@@ -25,6 +25,12 @@ DECODERS = [
     "pythia-160m",
     "llama3.2-1b",
     "olmo2-1b",
+    "gpt-neo-125m",
+    "gemma2-2b",
+    "gemma3-1b",
+    "olmo3-7b",
+    "command-r-plus-104b",
+    "lamda-2b",
 ]
 ENCODERS = ["bert-base", "roberta-base", "xlmr-xl", "albert-base", "electra-small", "xlnet-base", "modernbert-base"]
 ENCODER_DECODERS = ["bart-base", "mbart-large-cc25", "t5-small", "t5v1.1-small", "mt5-small", "mass-base"]
@@ -44,6 +50,7 @@ def tiny(name):
     changes |= {"embedding_width": 16} if "embedding_width" in fields else {}
     changes |= {"generator_width": 16, "generator_heads": 2} if "generator_width" in fields else {}
     changes |= {"window": 3} if "window" in fields else {}
+    changes |= {"global_every": 3} if fields.get("global_every", 1) > 4 else {}
     config = preset(name, **changes)
     model = build(config).double()
     initialize(model, 0)

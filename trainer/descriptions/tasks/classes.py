@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.descriptions.tasks import TaskDescription
-from trainer.descriptions.tasks.keys import Smoothed
+from trainer.descriptions.tasks.keys import Pooled, Smoothed
 
 
 class Sequence(TaskDescription):
@@ -16,7 +16,7 @@ class Sequence(TaskDescription):
     scorer = "trainer.evaluate.task_scores:score_sequences"
     pools = classes = True
 
-    class Keys(Smoothed):
+    class Keys(Smoothed, Pooled):
         """As other losses over classes."""
 
 

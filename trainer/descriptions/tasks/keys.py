@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from trainer.descriptions.tasks import TaskDescription
 from trainer.utils.schema import key
 
@@ -10,6 +12,16 @@ class Smoothed(TaskDescription.Keys):
     """Of losses over classes or tokens."""
 
     label_smoothing: float = key(0.0, "share of the target that is spread over all tokens or classes", ge=0, lt=1)
+
+
+class Pooled(TaskDescription.Keys):
+    """Of heads that read one vector a row."""
+
+    dense_activation: Literal["tanh", "relu"] = key(
+        "tanh",
+        "activation of the layer that encoders and encoder-decoders have before the last matrix (DistilBERT: relu)",
+        introduced="tanh",
+    )
 
 
 class Prompted(TaskDescription.Keys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.descriptions.tasks import TaskDescription
-from trainer.descriptions.tasks.keys import Prompted
+from trainer.descriptions.tasks.keys import Pooled, Prompted
 from trainer.utils.schema import key
 
 PAIR = ("the chosen", "the rejected text")
@@ -21,6 +21,9 @@ class Reward(TaskDescription):
     scorer = "trainer.evaluate.task_scores:score_rewards"
     answers = PAIR
     pools = True
+
+    class Keys(Pooled):
+        """The head is that of classes, with one output."""
 
     def outputs(self, task: Any) -> int:
         """The score."""
