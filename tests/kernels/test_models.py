@@ -33,6 +33,16 @@ MODELS = {
     "bert": (BERT | {"family": "encoder", "position": "learned"}, "masked_lm"),
     "bart": (BERT | {"family": "encoder_decoder", "position": "learned"}, "span_corruption"),
     "olmo2": ({"norm_position": "reordered", "qk_norm": "projection"}, "causal"),
+    "gemma": (
+        {"norm": "offset_rmsnorm", "norm_position": "sandwich", "qk_norm": "head", "window": 5, "global_every": 2}
+        | {"global_last": True, "rotary_base_local": 50.0, "activation": "gelu_tanh"},
+        "causal",
+    ),
+    "cohere": (
+        {"norm": "layernorm", "parallel": True, "shared_norm": True, "qk_norm": "heads", "rotary_scaling": "yarn"}
+        | {"rotary_factor": 4.0, "rotary_original_length": 16, "logit_scale": 0.3},
+        "causal",
+    ),
 }
 
 
@@ -98,7 +108,9 @@ def test_under_autocast_the_error_is_that_of_autocast(name):
     assert 0 < error(FUSED) <= 2 * error(PLAIN)
 
 
-@pytest.mark.parametrize(("name", "sums"), [("llama", 2), ("t5", 6), ("bert", 4), ("bart", 10), ("olmo2", 0)])
+@pytest.mark.parametrize(
+    ("name", "sums"), [("llama", 2), ("t5", 6), ("bert", 4), ("bart", 10), ("olmo2", 0), ("gemma", 2)]
+)
 def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
     """Two layers a stack; in a block that normalises first its last sum belongs to the next block."""
     from kernels.norm import triton as norm_triton

@@ -144,12 +144,15 @@ def _fed(stack: _Pass) -> int:
 def _block(stack: _Pass) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width = model.width
-    copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else 2  # of the norms' outputs
-    norms = 2 * _norm(stack) - (FP32 * width if model.parallel else 0)  # both norms of a parallel block read the same
+    apart = 1 if model.shared_norm else 2  # norms before the branches
+    copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else apart  # of their outputs
+    after = 2 if model.norm_position == "sandwich" else 0
+    norms = (apart + after) * _norm(stack)
+    norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
     total = tokens * (norms + low * copies * width + _fed(stack))
     total += _attention(stack, stack.tokens)
     if stack.source:
-        total += tokens * (_norm(stack) + low * width) + _attention(stack, stack.source, across=True)
+        total += tokens * ((1 + after // 2) * _norm(stack) + low * width) + _attention(stack, stack.source, across=True)
         total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
     return total
 
@@ -162,7 +165,8 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
         2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
     )  # query, output; key, value, expanded
     if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
-        statistics = 2 if model.qk_norm == "projection" else model.heads + model.key_heads
+        heads = model.heads + model.key_heads
+        statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
         total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
     total += _relative_rows(stack)
     square = tokens * keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.config import Config
-from trainer.config.model import PAPER
+from trainer.config.dropout_rates import PAPER
 
 
 def dropout_line(config: Config) -> str | None:

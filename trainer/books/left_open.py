@@ -31,6 +31,7 @@ def _of_model(config: Config) -> dict[str, Any]:
         "model.max_length": config.max_length if learned else None,
         "model.attention_scale": float(f"{model.head_channels**-0.5:.4g}"),
         "model.rotary_base_local": model.rotary_base if rotary and local else None,
+        "model.rotary_attention_factor": float(f"{model.yarn_factor:.4g}") if model.rotary_scaling == "yarn" else None,
     }
 
 

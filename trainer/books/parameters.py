@@ -146,7 +146,8 @@ def _stack(model: ModelConfig, max_length: int, *, cross: bool = False, own_tabl
         norms += _norm(model, width) * model.relative_norm
 
     attention, attention_norms = _attention(model)
-    per_block = (2 + cross) * _norm(model, width) + attention_norms
+    of_branches = (2 + cross) * (2 if model.norm_position == "sandwich" else 1) - model.shared_norm
+    per_block = of_branches * _norm(model, width) + attention_norms
     if cross:
         plain, more_norms = _attention(model, relative=False)
         attention += plain
@@ -174,11 +175,12 @@ def _attention(model: ModelConfig, *, relative: bool | None = None) -> tuple[int
     if relative:  # Dai et al. 2019: a matrix for distances, biases for content, distance and type, two type rows
         count += width * query + 5 * query
     elif model.bias or model.qkv_bias:
-        count += query + 2 * key + width * model.bias
+        count += (query + 2 * key) * (not model.qkv_unbiased) + width * model.bias
     if not model.relative_shared:  # a matrix for positions in each term of the scores
         count += len(score_terms(model)) * (width + (model.bias or model.qkv_bias)) * query
     count += model.heads * model.sinks
-    norms = {"none": 0, "projection": query + key, "head": 2 * model.head_channels}[model.qk_norm]
+    whole = query + key
+    norms = {"none": 0, "projection": whole, "head": 2 * model.head_channels, "heads": whole}[model.qk_norm]
     return count, norms
 
 

@@ -18,7 +18,7 @@ from trainer.compose.reading import Origin, origins, read
 from trainer.compose.sources import EXPERIMENT, PACKAGE
 from trainer.compose.upcycled import expert_contradictions
 from trainer.config import Config, InitConfig, ModelConfig, SpecialIdsConfig, TokenizerConfig
-from trainer.config.model import DROPOUT
+from trainer.config.dropout_rates import DROPOUT
 from trainer.config.tokenizer_file import with_rows
 from trainer.utils.errors import UserError
 
@@ -29,8 +29,9 @@ LENGTH = "data.sequence_length"
 # rotary positions turn, the weight of a loss, and dropout.
 FREE = {
     *("name", "vocabulary", "max_length", "init", "init_std", "init_residual", "generator_weight"),
-    *("window", "global_every", "rotary_base", "rotary_base_local", "nope_every"),
-    *("rotary_scaling", "rotary_factor", "rotary_original_length"),
+    *("window", "global_every", "global_last", "rotary_base", "rotary_base_local", "nope_every"),
+    *("rotary_scaling", "rotary_factor", "rotary_original_length", "rotary_scaled"),
+    *("rotary_beta_fast", "rotary_beta_slow", "rotary_attention_factor"),
     "experts",  # see `expert_contradictions`
     *DROPOUT,
 }

@@ -38,8 +38,11 @@ class DisentangledKeys(Section):
         "does not train, and a difference of its own (DeBERTa-v3)",
         introduced="whole",
     )
-    pooler_activation: Literal["tanh", "gelu"] = key(
-        "tanh", "nonlinearity of the layer on the first token that classifies rows (DeBERTa: gelu)", introduced="tanh"
+    pooler_activation: Literal["tanh", "gelu", "relu"] = key(
+        "tanh",
+        "nonlinearity of the layer that classifies rows by one token, of all but decoders (DeBERTa: gelu; "
+        "DistilBERT: relu)",
+        introduced="tanh",
     )
 
 

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import math
+from typing import ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.disentangled import DisentangledKeys
 from trainer.config.disentangled import misfits as disentangled_misfits
+from trainer.config.dropout_rates import DropoutRates, Rate
 from trainer.config.experts import ExpertsConfig
 from trainer.config.experts import misfits as expert_misfits
+from trainer.config.layer_checks import layer_misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
-from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, key, plain_name
-
-PAPER = "paper"
-DROPOUT = ("dropout", "attention_dropout", "dropout_inside", "paper_dropout", "paper_attention_dropout")  # keys of it
-
-
-def _rate(value: Any) -> Any:
-    """A share that is dropped. Raises ValueError."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value != PAPER and not (number and 0 <= value < 1):
-        near = nearest(value, [PAPER]) if isinstance(value, str) else ""
-        raise ValueError(f"{value!r} given, a number from 0 to below 1, or {PAPER}, wanted{near}")
-    return value
-
-
-Rate = Annotated[
-    float | Literal["paper"],
-    BeforeValidator(_rate, json_schema_input_type=Annotated[float, Field(ge=0, lt=1)] | Literal["paper"]),
-]
 
 
 @with_keys
-class ModelConfig(DisentangledKeys, Choosing):
+class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
     """A transformer, described in full; a published architecture is a file in conf/model."""
 
     CHOICES: ClassVar = {"activation": ACTIVATIONS, "norm": NORMS}
@@ -75,18 +59,28 @@ class ModelConfig(DisentangledKeys, Choosing):
     gated: bool = key(True, "gated feed-forward (SwiGLU with silu, GeGLU with gelu)")
     norm: str = key("rmsnorm", "kind of normalisation")
     norm_epsilon: float = key(1e-5, "added to the variance", gt=0)
-    norm_position: Literal["pre", "post", "reordered"] = key(
-        "pre", "before each branch and at the end; after each sum (BERT); after each branch and at the end (OLMo-2)"
+    norm_position: Literal["pre", "post", "reordered", "sandwich"] = key(
+        "pre",
+        "before each branch and at the end; after each sum (BERT); after each branch and at the end (OLMo-2); "
+        "sandwich: before and after each branch, and at the end (Gemma 2)",
     )
     first_norm: bool = key(
         True, "the first block normalises before its attention (ModernBERT: not again after the embedding)"
     )
     parallel: bool = key(False, "attention and feed-forward side by side in one residual step (GPT-NeoX)")
-    qk_norm: Literal["none", "projection", "head"] = key(
-        "none", "normalise queries and keys: whole projection (OLMo-2) or per head"
+    shared_norm: bool = key(
+        False, "with parallel: attention and feed-forward read one norm (GPT-J, Cohere)", introduced=False
+    )
+    qk_norm: Literal["none", "projection", "head", "heads"] = key(
+        "none",
+        "normalise queries and keys: whole projection (OLMo-2); per head; heads: by LayerNorm with weights of "
+        "each head's own (Command R+)",
     )
     bias: bool = key(False, "additive biases in linear layers and LayerNorm")
     qkv_bias: bool = key(False, "biases of queries, keys and values alone (Qwen 2)", introduced=False)
+    qkv_unbiased: bool = key(
+        False, "with bias: queries, keys and values have none all the same (GPT-Neo)", introduced=False
+    )
     attention_scale: float | None = key(None, "factor of the scores; null: 1 / sqrt(head_size) (T5: 1)", gt=0)
     score_softcap: float | None = key(
         None,
@@ -101,6 +95,11 @@ class ModelConfig(DisentangledKeys, Choosing):
         None, "tokens that local layers see to each side; null: all layers are global", "tokens", ge=1
     )
     global_every: int = key(1, "with window: every n-th layer, from the first on, is global", "layers", ge=1)
+    global_last: bool = key(
+        False,
+        "with global_every: the last of every n layers is global, in place of the first (Gemma 2 and 3, OLMo 3)",
+        introduced=False,
+    )
 
     experts: ExpertsConfig = key(ExpertsConfig(), "feed-forwards that are mixtures of experts", introduced={})
 
@@ -120,11 +119,25 @@ class ModelConfig(DisentangledKeys, Choosing):
     rotary_base: float = key(10_000.0, "base of the rotary frequencies", gt=1)
     rotary_base_local: float | None = key(None, "the same in local layers; null: rotary_base", gt=1)
     rotary_fraction: float = key(1.0, "share of a head's channels that turn (Pythia: 0.25)", gt=0, le=1)
-    rotary_scaling: Literal["none", "linear", "llama3"] = key(
+    rotary_scaling: Literal["none", "linear", "llama3", "yarn"] = key(
         "none", "how frequencies are stretched to longer sequences"
     )
     rotary_factor: float = key(1.0, "by how much they are stretched", ge=1)
-    rotary_original_length: int = key(8192, "length before stretching (llama3)", "tokens", ge=1)
+    rotary_original_length: int = key(8192, "length before stretching (llama3, yarn)", "tokens", ge=1)
+    rotary_scaled: Literal["all", "global"] = key(
+        "all",
+        "layers whose frequencies are stretched; global: not those that see a window alone (Gemma 3, OLMo 3)",
+        introduced="all",
+    )
+    rotary_beta_fast: float = key(
+        32.0, "yarn: what turns so often within the original length is not stretched", "turns", gt=0, introduced=32.0
+    )
+    rotary_beta_slow: float = key(
+        1.0, "yarn: what turns so rarely within it is stretched in full", "turns", gt=0, introduced=1.0
+    )
+    rotary_attention_factor: float | None = key(
+        None, "yarn: factor of cosines and sines; null: 1 + 0.1 ln(rotary_factor)", gt=0, introduced=None
+    )
     nope_every: int | None = key(
         None,
         "rotary: every n-th layer has no positions (NoPE; SmolLM3: 4); null: all have",
@@ -150,6 +163,7 @@ class ModelConfig(DisentangledKeys, Choosing):
     token_types: int = key(0, "rows of the sentence A/B embedding", "types", ge=0)
     tied: bool = key(True, "output head shares the embedding matrix")
     head_scale: bool = key(False, "divide by sqrt(width) before the output head (T5 v1.0)")
+    logit_scale: float = key(1.0, "factor of the logits over the vocabulary (Cohere)", gt=0, introduced=1.0)
     head_transform: bool = key(False, "dense layer, activation and norm before the output head (BERT)")
     head_bias: bool = key(False, "one bias per vocabulary entry at the output head (BERT)")
     logit_softcap: float | None = key(
@@ -214,30 +228,6 @@ class ModelConfig(DisentangledKeys, Choosing):
         return plain_name(value)
 
     @property
-    def hidden_rate(self) -> float:
-        """Of the hidden states that are dropped; `paper` is what the paper states, and 0 where it states nothing."""
-        return (self.paper_dropout or 0.0) if self.dropout == PAPER else float(self.dropout)
-
-    @property
-    def attention_rate(self) -> float:
-        """Of the attention probabilities that are dropped, likewise."""
-        return (
-            (self.paper_attention_dropout or 0.0) if self.attention_dropout == PAPER else float(self.attention_dropout)
-        )
-
-    @property
-    def drops(self) -> bool:
-        """Whether anything is dropped in training."""
-        return self.hidden_rate > 0 or self.attention_rate > 0
-
-    @property
-    def stated_rates(self) -> tuple[float | None, float | None]:
-        """Of hidden states and of attention probabilities what the run drops or, where it drops nothing, the paper."""
-        if self.drops:
-            return self.hidden_rate, self.attention_rate
-        return self.paper_dropout, self.paper_attention_dropout
-
-    @property
     def settled(self) -> ModelConfig:
         """As the outcome depends on it: dropout by its rates, whoever stated them."""
         rates = {"dropout": self.hidden_rate, "attention_dropout": self.attention_rate}
@@ -274,7 +264,7 @@ class ModelConfig(DisentangledKeys, Choosing):
     @property
     def head_factor(self) -> float:
         """What the residual stream is multiplied by before the output head (Yang et al. 2022, table 8)."""
-        return float((self.base_width**-0.5 if self.head_scale else 1.0) / self.width_growth)
+        return float((self.base_width**-0.5 if self.head_scale else 1.0) * self.logit_scale / self.width_growth)
 
     @property
     def head_channels(self) -> int:
@@ -311,6 +301,11 @@ class ModelConfig(DisentangledKeys, Choosing):
         return int(self.head_channels * self.rotary_fraction)
 
     @property
+    def yarn_factor(self) -> float:
+        """Of cosines and sines under yarn, which sharpens attention (Peng et al. 2024, section 3.4)."""
+        return self.rotary_attention_factor or 1.0 + 0.1 * math.log(self.rotary_factor)
+
+    @property
     def final_norm(self) -> bool:
         """A norm after the last block: where no block ends in one on the residual stream."""
         return self.norm_position != "post"
@@ -322,7 +317,8 @@ class ModelConfig(DisentangledKeys, Choosing):
 
     def local(self, layer: int) -> bool:
         """Whether this layer sees only its window."""
-        return self.window is not None and (self.global_every == 1 or layer % self.global_every != 0)
+        place = layer + self.global_last
+        return self.window is not None and (self.global_every == 1 or place % self.global_every != 0)
 
     def turns(self, layer: int) -> bool:
         """Whether queries and keys of this layer turn with their positions."""
@@ -372,6 +368,8 @@ class ModelConfig(DisentangledKeys, Choosing):
                 f"relative_buckets: {self.relative_buckets} must be even and less than twice relative_distance "
                 f"{self.relative_distance}"
             )
+        for line in layer_misfits(self):
+            raise ValueError(line)
         if self.nope_every is not None and self.position != "rotary":
             raise ValueError(f"nope_every: only model.position=rotary turns, got {self.position}")
         if self.qkv_bias and (self.bias or self.position == "relative"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def compare(source: Path, run: Path, imported: Imported) -> Difference:
     theirs = kind.from_pretrained(source, dtype=torch.float32).eval()
     length = min(LENGTH, config.max_length, config.data.sequence_length)
     got, want = [], []
-    for batch, arguments in _batches(source, config.model.family, config.model.vocabulary or 1, length):
+    pools = config.task.pools and config.model.family == "encoder_decoder"
+    end = (config.tokenizer.special_ids.eos or ())[:1] if pools else ()
+    for batch, arguments in _batches(source, config.model.family, config.model.vocabulary or 1, length, end):
         want.append(_theirs(theirs(**arguments), body).float())
         ours = net.hidden_states(**batch) if body else net.logits(**batch)
         got.append(ours.float().reshape(want[-1].shape))
@@ -71,9 +74,11 @@ def _theirs(output: Any, body: bool) -> Tensor:
 
 
 def _batches(
-    source: Path, family: str, vocabulary: int, length: int
+    source: Path, family: str, vocabulary: int, length: int, end: Sequence[int] = ()
 ) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """Rows of random tokens, without those that config.json names as special: for ours and for transformers."""
+    """Rows of random tokens, without those that config.json names as special: for ours and for transformers.
+
+    end: the tokens that a source ends with, at which an encoder-decoder's classes are read."""
     config = read_json(source / "config.json")
     special = {value for key, value in config.items() if key.endswith("_token_id") and isinstance(value, int)}
     usable = torch.tensor([one for one in range(vocabulary) if one not in special] or [0])
@@ -81,6 +86,7 @@ def _batches(
     rows = []
     for _ in range(ROWS):
         tokens = usable[torch.randint(len(usable), (1, length), generator=generator)]
+        tokens[:, length - len(end) :] = torch.tensor(end, dtype=torch.int64)
         whole = {"segments": torch.zeros_like(tokens), "positions": torch.arange(length)[None]}
         ours, theirs = {"tokens": tokens, **whole}, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         if family == "encoder_decoder":

@@ -13,6 +13,7 @@ TABLE = (
     Only({"sinusoidal_pos_embds": False}),
     Always({"family": "encoder", "gated": False, "norm": "layernorm", "norm_epsilon": 1e-12, "norm_position": "post"}),
     Always({"position": "learned", "embedding_norm": True, "bias": True, "head_transform": True, "head_bias": True}),
+    Always({"pooler_activation": "relu"}),
     *sizes("vocab_size", "dim", "n_layers", "n_heads", "hidden_dim"),
     Key("activation", "activation", "gelu", ACTIVATION),
     PLACES,

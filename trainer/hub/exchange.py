@@ -12,7 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from trainer.config.model import DROPOUT, ModelConfig
+from trainer.config.dropout_rates import DROPOUT
+from trainer.config.model import ModelConfig
 from trainer.hub import experts
 from trainer.hub.fairseq import BART, MBART
 from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
@@ -87,7 +88,10 @@ def _lost(model: ModelConfig, family: Family) -> list[str]:
 def _resolved(model: ModelConfig) -> dict[str, Any]:
     fields = {name: getattr(model, name) for name in ModelConfig.model_fields if name not in _NOT_IN_JSON}
     fields["global_every"] = [model.local(layer) for layer in range(model.depth)]  # what a shallow model makes of it
+    fields["global_last"] = None  # said by that
     fields["decoder_depth"] = model.decoder_side.depth
+    if model.pooler == "none":
+        fields["pooler_activation"] = None
     fields["kv_heads"], fields["head_size"] = model.key_heads, model.head_channels
     fields["ffn_width"], fields["embedding_width"] = model.ffn_channels, model.embedding_channels
     fields["pooler"] = "none" if model.pooler == "finetuning" else model.pooler
@@ -102,7 +106,7 @@ def _resolved(model: ModelConfig) -> dict[str, Any]:
     if model.position != "rotary":
         fields |= {name: None for name in fields if name.startswith("rotary_")}
     elif model.rotary_scaling == "none":
-        fields |= {"rotary_factor": None, "rotary_original_length": None}
+        fields |= {"rotary_factor": None, "rotary_original_length": None, "rotary_scaled": None}
     if model.position != "sinusoidal":
         fields["sinusoids"] = None
     if model.position not in ("buckets", "disentangled"):
@@ -133,7 +137,8 @@ def write_checkpoint(
     family = type_of(model).as_stated(came.config if came else {})
     entries = list(family.entries(model))
     if head is not None:
-        entries = [entry for entry in entries if all(part in weights for part in entry.ours)] + head.entries
+        body = [entry for entry in entries if all(part in weights for part in entry.ours)]
+        entries = [replace(entry, theirs=head.prefix + entry.theirs) for entry in body] + head.entries
         _write(folder, family, head.architecture, model, entries, weights, special_tokens, head.keys, came)
         return family
     architecture, inside = family.architecture_of(model), None

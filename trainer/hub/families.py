@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from trainer.hub.bert import ALBERT, BERT, CAMEMBERT, ELECTRA, ROBERTA, XLMR, XLMR_XL
+from trainer.hub.cohere import COHERE
 from trainer.hub.deberta import DEBERTA
 from trainer.hub.distilbert import DISTILBERT
 from trainer.hub.fairseq import BART, MBART, OPT, XGLM
+from trainer.hub.gemma import GEMMA, GEMMA2, GEMMA3
 from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
+from trainer.hub.gpt_neo import GPT_NEO
 from trainer.hub.llama import (
     LLAMA,
     MISTRAL,
     MIXTRAL,
     OLMO,
     OLMO2,
+    OLMO3,
     OLMOE,
     QWEN2,
     QWEN2_MOE,
@@ -30,8 +34,8 @@ FAMILIES = {
     family.type: family
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
+        *(GPT_NEO, OLMO3, GEMMA, GEMMA2, GEMMA3, COHERE, MIXTRAL, OLMOE, QWEN2_MOE, QWEN3_MOE),
         *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT, DEBERTA),
-        *(MIXTRAL, OLMOE, QWEN2_MOE, QWEN3_MOE),
         *(BART, MBART, PEGASUS, T5, MT5, SWITCH),
     )
 }

@@ -43,6 +43,8 @@ class Family:
     discriminator: tuple[str, Callable[[ModelConfig], Iterable[Entry]]] | None = None
     stated: Callable[[Json], Family] | None = None  # the same with the names of tensors that config.json asks for
 
+    bare: str = ""  # the class without a head, where it is not named after the one with it
+
     def architecture_of(self, model: ModelConfig) -> str:
         """The class of transformers that has this model's heads of pre-training, and no others."""
         return self.architecture if model.sentence_head else self.without_pairs or self.architecture
@@ -54,7 +56,7 @@ class Family:
     @property
     def body(self) -> str:
         """The class without a head."""
-        return re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
+        return self.bare or re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
 
     def published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by the names of `entries` as files hold them, those of experts one by one."""

@@ -16,29 +16,43 @@ from trainer.utils.errors import UserError
 # model_type -> the class of transformers, and its head in our names.
 _ONE_MATRIX = [Entry("score.weight", ("output.weight",))]
 _TWO_LAYERS = [*both("classifier.dense", "dense"), *both("classifier.out_proj", "output")]
+_BEHIND_THE_DECODER = [
+    *both("classification_head.dense", "dense"),
+    *both("classification_head.out_proj", "output"),
+]
+_OF_LLAMA = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "smollm3": "SmolLM3"}
+_OF_LLAMA |= {"gemma": "Gemma", "gemma2": "Gemma2"}
+_ONE_VECTOR = {"gpt2": "GPT2", "gpt_neox": "GPTNeoX", "opt": "OPT", "bloom": "Bloom", "gpt_neo": "GPTNeo"} | _OF_LLAMA
+_ONE_VECTOR |= {"olmo": "Olmo", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma3_text": "Gemma3Text"}
+_POOLED = {"bert": "Bert", "albert": "Albert"}
+_LIKE_ROBERTA = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+_TWO_SIDES = {"t5": "T5", "mt5": "MT5", "bart": "Bart", "mbart": "MBart"}
+_OF_WORDS = _POOLED | _LIKE_ROBERTA | {"distilbert": "DistilBert"}
+_OF_WORDS |= {kind: _ONE_VECTOR[kind] for kind in ("gpt2", "gpt_neox", "gpt_neo", "bloom")}
+
+
+def _classes(suffix: str, stems: Mapping[str, str], entries: list[Entry]) -> dict[str, tuple[str, list[Entry]]]:
+    return {kind: (f"{stem}{suffix}", entries) for kind, stem in stems.items()}
+
+
+SEQUENCE, TOKEN = "ForSequenceClassification", "ForTokenClassification"
 CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
-    "gpt2": ("GPT2ForSequenceClassification", _ONE_MATRIX),
-    "gpt_neox": ("GPTNeoXForSequenceClassification", _ONE_MATRIX),
-    "llama": ("LlamaForSequenceClassification", _ONE_MATRIX),
-    "opt": ("OPTForSequenceClassification", _ONE_MATRIX),
-    "bloom": ("BloomForSequenceClassification", _ONE_MATRIX),
-    "bert": ("BertForSequenceClassification", both("classifier", "output")),
-    "albert": ("AlbertForSequenceClassification", both("classifier", "output")),
-    "roberta": ("RobertaForSequenceClassification", _TWO_LAYERS),
-    "xlm-roberta": ("XLMRobertaForSequenceClassification", _TWO_LAYERS),
-    "deberta-v2": (
-        "DebertaV2ForSequenceClassification",
-        [*both("pooler.dense", "dense"), *both("classifier", "output")],
-    ),
+    **_classes(SEQUENCE, _ONE_VECTOR, _ONE_MATRIX),
+    **_classes(SEQUENCE, _POOLED, both("classifier", "output")),
+    **_classes(SEQUENCE, _LIKE_ROBERTA, _TWO_LAYERS),
+    "distilbert": (f"DistilBert{SEQUENCE}", [*both("pre_classifier", "dense"), *both("classifier", "output")]),
+    "deberta-v2": (f"DebertaV2{SEQUENCE}", [*both("pooler.dense", "dense"), *both("classifier", "output")]),
+    **_classes(SEQUENCE, _TWO_SIDES, _BEHIND_THE_DECODER),
 }
 TOKEN_CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
-    "bert": ("BertForTokenClassification", both("classifier", "output")),
-    "albert": ("AlbertForTokenClassification", both("classifier", "output")),
-    "roberta": ("RobertaForTokenClassification", both("classifier", "output")),
-    "xlm-roberta": ("XLMRobertaForTokenClassification", both("classifier", "output")),
-    "deberta-v2": ("DebertaV2ForTokenClassification", both("classifier", "output")),
+    **_classes(TOKEN, _OF_WORDS, both("classifier", "output")),
+    **_classes(TOKEN, _OF_LLAMA, both("score", "output")),
 }
-_HEADS = {"ForSequenceClassification": CLASSIFIERS, "ForTokenClassification": TOKEN_CLASSIFIERS}
+# What a class puts before the names of its body's tensors, where the pre-trained class puts nothing.
+PREFIXES = dict.fromkeys(("t5", "mt5"), "transformer.")
+# The activations of the dense layer before the classes that there are, where it is not tanh alone.
+ACTIVATIONS = {"distilbert": ("relu",), "deberta-v2": ("gelu", "relu", "tanh")}
+_HEADS = {SEQUENCE: CLASSIFIERS, TOKEN: TOKEN_CLASSIFIERS}
 # Beginnings of names, in transformers, of heads that pre-training has not.
 _NEW = ("score.", "classifier.", "classification_head.", "qa_outputs.", "sequence_summary.", "logits_proj.")
 NOT_GIVEN = "not-given.jsonl"  # stands for the records of a tuned model, which no checkpoint names
@@ -56,6 +70,7 @@ class Tuned:
     architecture: str
     entries: list[Entry]
     task: dict[str, Any]  # keys of the group `task`
+    prefix: str = ""  # of the body's tensors, before the names that the pre-trained class has
 
 
 def tuned_head(
@@ -83,7 +98,8 @@ def tuned_head(
     last = next(one.theirs for one in entries if one.ours == ("output.weight",))
     if last not in names:
         raise UserError(f"config.json: architectures={given!r}, but there is no tensor {last}")
-    return Tuned(architecture, entries, _task(config, suffix, shapes.get(last) or shapes[_bare(last, shapes)]))
+    task = _task(config, suffix, shapes.get(last) or shapes[_bare(last, shapes)])
+    return Tuned(architecture, entries, task, PREFIXES.get(kind, "") if suffix == SEQUENCE else "")
 
 
 def _bare(name: str, shapes: Mapping[str, Sequence[int]]) -> str:
@@ -96,7 +112,7 @@ def _task(config: Mapping[str, Any], suffix: str, shape: Sequence[int]) -> dict[
     if config.get("problem_type") == "multi_label_classification":
         raise UserError("config.json: problem_type='multi_label_classification' is not supported; one class a text is")
     common: dict[str, Any] = {"name": "imported", "train": (NOT_GIVEN,)}
-    if count == 1 and suffix == "ForSequenceClassification":
+    if count == 1 and suffix == SEQUENCE:
         return common | {"kind": "reward", "answer": ("chosen", "rejected")}
     names = config.get("id2label")
     if names is None:
@@ -108,7 +124,7 @@ def _task(config: Mapping[str, Any], suffix: str, shape: Sequence[int]) -> dict[
         raise UserError(
             f"config.json: id2label: {len(set(labels))} different names for {count} classes; two or more wanted"
         )
-    return common | {"kind": "sequence" if suffix == "ForSequenceClassification" else "token", "labels": labels}
+    return common | {"kind": "sequence" if suffix == SEQUENCE else "token", "labels": labels}
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,6 +139,7 @@ class Head:
     architecture: str
     entries: list[Entry]
     keys: dict[str, Any]  # of config.json
+    prefix: str = ""  # as of `Tuned`
 
 
 def new_head(config: Config, kind: str) -> Head | None:
@@ -147,6 +164,12 @@ def new_head(config: Config, kind: str) -> Head | None:
             "export: transformers reads the classes of an opt behind its projection to model.embedding_width="
             f"{config.model.embedding_channels}, ours are read before it; there is no counterpart"
         )
+    wanted, given = ACTIVATIONS.get(kind, ("tanh",)), config.model.pooler_activation
+    if task.pools and config.model.family != "decoder" and given not in wanted:
+        raise UserError(
+            f"export: transformers reads the classes of a {kind} behind {wanted[0]}, this run was tuned with "
+            f"model.pooler_activation={given}; tune it with model.pooler_activation={wanted[0]}"
+        )
     architecture, entries = heads[kind]
     names = task.labels or (str(task.kind),)
     keys = {
@@ -154,4 +177,4 @@ def new_head(config: Config, kind: str) -> Head | None:
         "label2id": {name: number for number, name in enumerate(names)},
         "problem_type": "single_label_classification" if task.description.classes else "regression",
     }
-    return Head(architecture, entries, keys)
+    return Head(architecture, entries, keys, PREFIXES.get(kind, "") if task.pools else "")

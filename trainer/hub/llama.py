@@ -1,4 +1,4 @@
-"""Llama and what is near to it: OLMo, OLMo 2, Mistral, Qwen 2, Qwen 3, SmolLM3; with experts Mixtral, OLMoE, Qwen."""
+"""Llama and what is near to it: OLMo 1 to 3, Mistral, Qwen 2, Qwen 3, SmolLM3; with experts Mixtral, OLMoE, Qwen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trainer.config.model import ModelConfig
 from trainer.hub.experts import BY_NAME, BY_NUMBER, SHARED_EXPERT, SPARSE_LAYERS, feed_forward, mixture
 from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import ByExpert
+from trainer.hub.local_layers import layer_types, ropes
 from trainer.hub.table import (
     ACTIVATION,
     Always,
@@ -122,6 +123,7 @@ OLMO2_TABLE = (
     *_table(epsilon=1e-5, head_size_written=False),
     Always({"norm_position": "reordered", "qk_norm": "projection"}),
 )
+OLMO3_TABLE = (*OLMO2_TABLE, layer_types(4, 4096), ropes(500_000.0, 500_000.0))
 OLMO_TABLE = (*_table(epsilon=None, head_size_written=False, biases=("attention_bias",)), Only({"clip_qkv": None}))
 MISTRAL_TABLE = (*_table(epsilon=1e-6, kv_heads=8, biases=()), _windowed(4096))
 QWEN2_TABLE = (
@@ -211,6 +213,7 @@ def _family(
 LLAMA = _family("llama", "LlamaForCausalLM", LLAMA_TABLE)
 OLMO = _family("olmo", "OlmoForCausalLM", OLMO_TABLE)
 OLMO2 = _family("olmo2", "Olmo2ForCausalLM", OLMO2_TABLE)
+OLMO3 = _family("olmo3", "Olmo3ForCausalLM", OLMO3_TABLE)
 MISTRAL = _family("mistral", "MistralForCausalLM", MISTRAL_TABLE)
 QWEN2 = _family("qwen2", "Qwen2ForCausalLM", QWEN2_TABLE)
 QWEN3 = _family("qwen3", "Qwen3ForCausalLM", QWEN3_TABLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,7 @@ def _load_tuned(model: ModelConfig, tuned: Tuned, given: Given) -> dict[str, Ten
     shapes |= {"output.weight": (outputs, model.width), "output.bias": (outputs,)}
     heads = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     entries = [one for one in given.family.entries(model) if not any(is_of_pretraining(part) for part in one.ours)]
+    given = replace(given, names={name.removeprefix(tuned.prefix): file for name, file in given.names.items()})
     weights = _load([*entries, *tuned.entries], {**ours, **heads}, given)
     return {name if name in heads else f"body.{name}": value for name, value in weights.items()}
 

@@ -14,12 +14,19 @@ from trainer.utils.errors import UserError
 GENERATED = {"decoder_start", "forced_bos", "forced_eos"}
 # What the configuration classes of transformers 5 take where config.json states none.
 _FAIRSEQ = {"bos": 0, "eos": 2, "pad": 1}
+_GEMMA = {"bos": 2, "eos": 1, "pad": 0}
 DEFAULTS: dict[str, dict[str, int]] = {
     "gpt2": {"bos": 50256, "eos": 50256},
+    "gpt_neo": {"bos": 50256, "eos": 50256},
     "gpt_neox": {"bos": 0, "eos": 2},
     "llama": {"bos": 1, "eos": 2},
     "olmo": {"eos": 50279, "pad": 1},
     "olmo2": {"eos": 50279, "pad": 1},
+    "olmo3": {"eos": 50279, "pad": 1},
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "cohere": {"bos": 5, "eos": 255001, "pad": 0},
     "mistral": {"bos": 1, "eos": 2},
     "mixtral": {"bos": 1, "eos": 2},
     "olmoe": {"eos": 50279, "pad": 1},

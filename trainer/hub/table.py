@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -327,18 +328,37 @@ def read_rotary(config: Json, base: float = 10_000.0) -> Fields:
     fields: Fields = {"rotary_base": number(theta, "rope_theta") if theta.get("rope_theta") is not None else base}
     if kind == "default":
         return fields
-    if kind not in ("linear", "llama3"):
-        raise UserError(f"config.json: rope_type={kind!r} is not supported; 'default', 'linear', 'llama3' are")
+    if kind not in ("linear", "llama3", "yarn"):
+        told = "'default', 'linear', 'llama3', 'yarn' are"
+        raise UserError(f"config.json: rope_type={kind!r} is not supported; {told}")
     fields |= {"rotary_scaling": kind, "rotary_factor": number(rope, "factor")}
     if kind == "llama3":
         for key, wanted in (("low_freq_factor", 1.0), ("high_freq_factor", 4.0)):
             if key not in rope:
                 raise UserError(f"config.json: rope_type='llama3' without {key}; {wanted} is supported")
             only(rope, key, wanted)
+    if kind == "yarn":
+        fields |= _read_yarn(rope, fields["rotary_factor"])
+    if kind in ("llama3", "yarn"):
         places = whole(config, "max_position_embeddings", 2048)
         length = whole(rope, "original_max_position_embeddings", places)
         only(config, "original_max_position_embeddings", length)
         fields["rotary_original_length"] = length
+    return fields
+
+
+def _read_yarn(rope: Json, factor: float) -> Fields:
+    """What only yarn reads; null and 0 stand for what is usual. The factor of cosines and sines is stated, or comes
+    from mscale and mscale_all_dim together (DeepSeek-V2)."""
+    only(rope, "truncate", True)
+    fields: Fields = {}
+    for ours, theirs, usual in (("rotary_beta_fast", "beta_fast", 32.0), ("rotary_beta_slow", "beta_slow", 1.0)):
+        fields[ours] = number({theirs: rope.get(theirs) or usual}, theirs)
+    if rope.get("attention_factor") is not None:
+        fields["rotary_attention_factor"] = number(rope, "attention_factor")
+    elif rope.get("mscale") and rope.get("mscale_all_dim"):
+        one, other = (1.0 + 0.1 * number(rope, key) * math.log(factor) for key in ("mscale", "mscale_all_dim"))
+        fields["rotary_attention_factor"] = one / other
     return fields
 
 
@@ -358,6 +378,10 @@ def rope_parameters(model: ModelConfig) -> Fields:
         rope |= {"rope_type": model.rotary_scaling, "factor": model.rotary_factor}
     if model.rotary_scaling == "llama3":
         rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    if model.rotary_scaling == "yarn":
+        rope |= {"beta_fast": model.rotary_beta_fast, "beta_slow": model.rotary_beta_slow}
+        rope |= {"attention_factor": model.rotary_attention_factor} if model.rotary_attention_factor else {}
+    if model.rotary_scaling in ("llama3", "yarn"):
         rope["original_max_position_embeddings"] = model.rotary_original_length
     return rope
 

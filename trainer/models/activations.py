@@ -28,8 +28,10 @@ def activation(config: ModelConfig) -> Activation:
 
 
 def pooled_activation(config: ModelConfig) -> Activation:
-    """What the layer on the first token ends with: tanh (Devlin et al. 2019), or GELU (DeBERTa's released code)."""
-    return torch.tanh if config.pooler_activation == "tanh" else F.gelu
+    """What the layer on the first token ends with: tanh (Devlin et al. 2019), or the released code's of DeBERTa (gelu)
+    and of DistilBERT (relu)."""
+    known: dict[str, Activation] = {"tanh": torch.tanh, "gelu": F.gelu, "relu": F.relu}
+    return known[config.pooler_activation]
 
 
 def gated_product(config: ModelConfig) -> Callable[..., Tensor] | None:

@@ -12,7 +12,7 @@ from trainer.config.model import ModelConfig
 from trainer.models.cache import LayerCache
 from trainer.models.dropout import Dropout, Site, dropped
 from trainer.models.initialization import InitialStds
-from trainer.models.norms import RMSNorm
+from trainer.models.norms import qk_norm
 from trainer.models.parts import Linear
 from trainer.models.routing import Routing
 
@@ -55,18 +55,17 @@ class Attention(nn.Module):
         self.softcap = config.score_softcap or 0.0
         self.sinks = nn.Parameter(torch.empty(self.heads)) if config.sinks else None  # logits, which begin at 0
         queries, keys, width = self.heads * self.channels, self.kv_heads * self.channels, config.width
-        bias = config.bias or config.qkv_bias
+        bias = (config.bias and not config.qkv_unbiased) or config.qkv_bias
         self.query = Linear(width, queries, bias=bias, std=std.query)
         self.key = Linear(width, keys, bias=bias, std=std.key)
         self.value = Linear(width, keys, bias=bias, std=std.key)
         self.output = Linear(queries, width, bias=config.bias, std=std.attention_output)
         self.query_norm = self.key_norm = None
         if self.qk_norm != "none":
-            sizes = (queries, keys) if self.qk_norm == "projection" else (self.channels, self.channels)
-            self.query_norm, self.key_norm = (RMSNorm(size, eps=config.norm_epsilon) for size in sizes)
+            self.query_norm, self.key_norm = (qk_norm(config, heads) for heads in (self.heads, self.kv_heads))
 
-    query_norm: RMSNorm | None
-    key_norm: RMSNorm | None
+    query_norm: nn.Module | None
+    key_norm: nn.Module | None
 
     def queries(self, x: Tensor) -> Tensor:
         """[B, Sq, H, D]."""
@@ -76,7 +75,7 @@ class Attention(nn.Module):
         """[B, Sk, Hkv, D] each."""
         return self._heads(self.key(x), self.key_norm), self._heads(self.value(x), None)
 
-    def _heads(self, projected: Tensor, norm: RMSNorm | None) -> Tensor:
+    def _heads(self, projected: Tensor, norm: nn.Module | None) -> Tensor:
         """Divided into heads; normalised before or after that, in the projection's own dtype."""
         if norm is not None and self.qk_norm == "projection":
             return norm(projected).to(projected.dtype).unflatten(-1, (-1, self.channels))

@@ -14,7 +14,8 @@ from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
 from trainer.models.parts import FeedForward
 
-Step = tuple[nn.Module, Callable[[Tensor], Tensor]]  # a norm and a branch of the residual stream
+Branch = Callable[[Tensor], Tensor]
+Step = tuple[nn.Module, Branch]  # a norm and a branch of the residual stream
 BY_POSITION: dict[str, type[Attention]] = {"relative": RelativeAttention, "disentangled": DisentangledAttention}
 
 
@@ -33,20 +34,35 @@ class Block(nn.Module):
             self.cross_norm = norm(config)
             self.cross_attention = CrossAttention(config, std)
         self.cross = cross
-        self.feed_forward_norm = norm(config)
+        self.feed_forward_norm = None if config.shared_norm else norm(config)
         self.feed_forward = Experts(config, std) if config.experts.at(layer) else FeedForward(config, std)
+        if self.order == "sandwich":
+            for branch in ("attention", *(["cross"] if cross else []), "feed_forward"):
+                setattr(self, f"{branch}_post_norm", norm(config))
+
+    feed_forward_norm: nn.Module | None  # none where the branches share one
+    attention_post_norm: nn.Module
+    cross_post_norm: nn.Module
+    feed_forward_post_norm: nn.Module
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width]; `keys_from` [B, Sk, width]: another stream to take keys and values from, in place of x."""
-        if keys_from is not None and self.order == "pre":
+        if keys_from is not None and self.order in ("pre", "sandwich"):
             keys_from = self.attention_norm(keys_from)
         if self.parallel:  # Black et al. 2022, section 2.1
-            mixed = self.attention(self.attention_norm(x), context, keys_from)
-            return x + mixed + self._fed(self.feed_forward_norm(x), context)
+            normal = self.attention_norm(x)
+            mixed = self.attention(normal, context, keys_from)
+            return (
+                x + mixed + self._fed(normal if self.feed_forward_norm is None else self.feed_forward_norm(x), context)
+            )
+        assert self.feed_forward_norm is not None
         steps: list[Step] = [(self.attention_norm, lambda y: self.attention(y, context, keys_from))]
         if self.cross:
             steps.append((self.cross_norm, lambda y: self.cross_attention(y, context)))
         steps.append((self.feed_forward_norm, lambda y: self._fed(y, context)))
+        if self.order == "sandwich":
+            after = [self.attention_post_norm, *([self.cross_post_norm] if self.cross else [])]
+            return sandwich_norm(x, steps, [*after, self.feed_forward_post_norm])
         return RESIDUAL[self.order](x, steps)
 
     def _fed(self, x: Tensor, context: Context) -> Tensor:
@@ -79,6 +95,15 @@ def reordered_norm(x: Tensor, steps: list[Step]) -> Tensor:
     for normalise, branch in steps:
         x = x + normalise(branch(x))
     return x
+
+
+def sandwich_norm(x: Tensor, steps: list[Step], after: list[nn.Module]) -> Tensor:
+    """x + after(branch(norm(x))), step by step (Ding et al. 2021, section 2.2; Gemma 2, 2024, section 2)."""
+
+    def closed(branch: Branch, last: nn.Module) -> Branch:
+        return lambda y: last(branch(y))
+
+    return pre_norm(x, [(first, closed(branch, last)) for (first, branch), last in zip(steps, after, strict=True)])
 
 
 RESIDUAL = {"pre": pre_norm, "post": post_norm, "reordered": reordered_norm}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,6 +45,16 @@ class RMSNorm(nn.RMSNorm):
         return rms_norm(wide, self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
 
 
+class OffsetRMSNorm(RMSNorm):
+    """As `RMSNorm`, with the factor 1 + weight (Gemma, Mesnard et al. 2024, in the released code)."""
+
+    starts: ClassVar = {"weight": 0.0}
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
+        wide = x.to(self.weight.dtype)
+        return rms_norm(wide, 1.0 + self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
+
+
 class LayerNorm(nn.LayerNorm):
     """As `RMSNorm`; in fp32 or better, which PyTorch's own sees to under autocast."""
 
@@ -70,6 +81,29 @@ class BareLayerNorm(nn.Module):
         return normal if added is None else (normal, total)
 
 
+class HeadsLayerNorm(nn.Module):
+    """LayerNorm of heads [..., heads, channels], with weights of each head's own and without biases (Command R+)."""
+
+    def __init__(self, heads: int, channels: int, eps: float) -> None:
+        super().__init__()
+        self.heads, self.channels, self.eps = heads, channels, eps
+        self.weight = nn.Parameter(torch.empty(heads * channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In the precision of its weight, also under autocast."""
+        normal = functional.layer_norm(x.to(self.weight.dtype), (self.channels,), eps=self.eps)
+        return normal * self.weight.unflatten(0, (self.heads, self.channels))
+
+
+def qk_norm(config: ModelConfig, heads: int) -> nn.Module:
+    """Of queries or keys of so many heads, as `config.qk_norm` says: RMSNorm, with the factor of the model's norms."""
+    channels, eps = config.head_channels, config.norm_epsilon
+    if config.qk_norm == "heads":
+        return HeadsLayerNorm(heads, channels, eps)
+    kind = OffsetRMSNorm if config.norm == "offset_rmsnorm" else RMSNorm
+    return kind(heads * channels if config.qk_norm == "projection" else channels, eps=eps)
+
+
 def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     """The norm that the model chooses, over `width` channels (default: the residual stream), in fp32.
 
@@ -90,6 +124,10 @@ def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
 
 def make_rms_norm(config: ModelConfig, width: int) -> nn.Module:
     return RMSNorm(width, eps=config.norm_epsilon)
+
+
+def make_offset_rms_norm(config: ModelConfig, width: int) -> nn.Module:
+    return OffsetRMSNorm(width, eps=config.norm_epsilon)
 
 
 def make_layer_norm(config: ModelConfig, width: int) -> nn.Module:

@@ -164,9 +164,9 @@ class Stack(nn.Module):
         local = any(config.local(layer) for layer in range(self.depth))
         rotary = None
         if config.position == "rotary":
-            everywhere = rotary_angles(positions, config, config.rotary_base)
-            base = config.rotary_base_local
-            rotary = (everywhere, everywhere if base is None else rotary_angles(positions, config, base))
+            everywhere = rotary_angles(positions, config)
+            alike = config.rotary_base_local is None and config.rotary_scaled == "all"
+            rotary = (everywhere, everywhere if alike else rotary_angles(positions, config, local=True))
         masks = (mask(None), mask(config.window) if local else None)
         relative = None if self.relative is None else self.relative(length)
         real = segments >= 0 if config.experts.count and segments is not None else None

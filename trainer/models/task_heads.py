@@ -24,6 +24,7 @@ class PooledHead(Head):
 
     As in transformers: a decoder's head is one matrix (Radford et al. 2018, section 3.2), an encoder's is BERT's pooler
     and a matrix (Devlin et al. 2019, section 3), with a pooler of its own where pre-training had none.
+    DistilBERT's is relu in place of tanh (Sanh et al. 2019, in the released code).
     """
 
     def __init__(self, config: Config) -> None:

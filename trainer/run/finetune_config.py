@@ -15,7 +15,7 @@ from trainer.config import (
     TokenizerConfig,
     TrackerConfig,
 )
-from trainer.config.model import DROPOUT, PAPER
+from trainer.config.dropout_rates import DROPOUT, PAPER
 from trainer.descriptions.trackers import TRACKERS
 from trainer.run_folder import RunFolder, find_run
 from trainer.tasks import Examples, classes, longest, open_task

@@ -56,12 +56,13 @@ BY_TYPE = {
     **{"roberta": "RobertaTokenizer", "bart": "RobertaTokenizer", "camembert": "CamembertTokenizer"},
     **{"xlm-roberta": "XLMRobertaTokenizer", "xlm-roberta-xl": "XLMRobertaTokenizer", "xglm": "XGLMTokenizer"},
     **{"mbart": "MBartTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "llama": "LlamaTokenizer"},
-    **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "olmo": "GPTNeoXTokenizer"},
+    **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neo": "GPT2Tokenizer"},
+    **{"gpt_neox": "GPTNeoXTokenizer", "olmo": "GPTNeoXTokenizer"},
     **{"openai-gpt": "OpenAIGPTTokenizer", "pegasus": "PegasusTokenizer"},
 }
 
 # Types of model whose tokenizer.json transformers takes as it is, whatever class is named.
-AS_IT_IS = ("olmo2", "xlm-roberta-xl", "modernbert")
+AS_IT_IS = ("olmo2", "olmo3", "xlm-roberta-xl", "modernbert")
 
 
 def settings(folder: Path, name: str) -> dict[str, Any]:

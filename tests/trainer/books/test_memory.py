@@ -59,6 +59,15 @@ CASES |= {
     "experts, recomputed": ({"experts": EXPERTS, "depth": 6}, "causal", {"activation_checkpointing": True}),
     "t5 of experts, fp32": (T5 | {"experts": EXPERTS | {"every": 2}}, "span_corruption", {"precision": "fp32"}),
 }  # fmt: skip
+SANDWICH = {"norm": "offset_rmsnorm", "norm_position": "sandwich", "qk_norm": "head"}
+COHERE = {"parallel": True, "shared_norm": True, "norm": "layernorm", "qk_norm": "heads"}
+CASES |= {
+    "gemma, bf16": (SANDWICH, "causal", {}),
+    "gemma, fp32": (SANDWICH, "causal", {"precision": "fp32"}),
+    "command r+, bf16": (COHERE, "causal", {}),
+    "command r+, fp32": (COHERE, "causal", {"precision": "fp32"}),
+    "t5, sandwich, bf16": (T5 | {"norm_position": "sandwich"}, "span_corruption", {}),
+}
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED

@@ -16,6 +16,13 @@ MODELS = {
     "one key head": {"kv_heads": 1},
     "window": {"window": 5},
     "window in two of three layers": {"window": 4, "global_every": 3, "kv_heads": 2},
+    "the last of three layers global": {"window": 4, "global_every": 3, "global_last": True, "kv_heads": 2},
+    "yarn in global layers": {
+        **{"window": 4, "global_every": 2, "rotary_scaled": "global", "rotary_base_local": 50.0},
+        **{"rotary_scaling": "yarn", "rotary_factor": 4.0, "rotary_original_length": 16},
+    },
+    "norms on both sides": {"norm": "offset_rmsnorm", "norm_position": "sandwich", "qk_norm": "head"},
+    "branches side by side under one norm": {"parallel": True, "shared_norm": True, "qk_norm": "heads"},
     "alibi": {"position": "alibi"},
     "alibi and window": {"position": "alibi", "window": 6},
     "learned": {"position": "learned"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny_experts
 import torch
+from odd_decoders import CASES as MORE_DECODERS
 
 transformers = pytest.importorskip("transformers")
 
@@ -91,7 +92,7 @@ CASES = {
             ({"attention_bias": True}, "attention_bias"),
             ({"mlp_bias": True}, "mlp_bias"),
             (DYNAMIC, "rope_type"),
-            (YARN, "rope_type"),
+            (YARN | {"num_key_value_heads": 1}, None),
             (LONGROPE, "rope_type"),
             (LLAMA3_OTHER, "low_freq_factor"),
         ],
@@ -102,7 +103,7 @@ CASES = {
             ({"num_key_value_heads": 1, "hidden_act": "relu"}, None),
             (LINEAR, None),
             ({"rms_norm_eps": 0.1, "tie_word_embeddings": True}, None),
-            (YARN, "rope_type"),
+            (YARN, None),
         ],
     ),
     ("OlmoForCausalLM", "OlmoConfig"): (
@@ -122,7 +123,7 @@ CASES = {
             ({"sliding_window": 2, "num_key_value_heads": 1}, None),
             ({"sliding_window": 5, "tie_word_embeddings": True} | LINEAR, None),
             ({"sliding_window": 1}, "sliding_window"),
-            (YARN, "rope_type"),
+            (YARN | {"sliding_window": 7}, None),
         ],
     ),
     ("Qwen2ForCausalLM", "Qwen2Config"): (
@@ -154,6 +155,7 @@ CASES = {
             ({"mlp_bias": True}, "mlp_bias"),
         ],
     ),
+    **MORE_DECODERS,
     ("OPTForCausalLM", "OPTConfig"): (
         OPT,
         [

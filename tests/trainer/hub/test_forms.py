@@ -13,6 +13,8 @@ pytest.importorskip("transformers")
 
 import transformers
 from odd import BART, DEBERTA, GPT, MODERN, PLACES, T5, XLNET, build
+from odd_decoders import GEMMA
+from odd_decoders import NEO as GPT_NEO
 from safetensors.torch import load_file, save_file
 from tiny import MODELS, tiny
 
@@ -90,6 +92,8 @@ def test_a_head_of_which_a_part_is_missing_is_no_body(tmp_path):
 
 
 LABELS = {"id2label": {0: "no", 1: "maybe", 2: "yes"}, "pad_token_id": 0}
+DISTILBERT = {"vocab_size": 101, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40}
+DISTILBERT |= {"max_position_embeddings": 48}
 CLASSIFIERS = [
     ("BertForSequenceClassification", "BertConfig", PLACES),
     ("BertForTokenClassification", "BertConfig", PLACES),
@@ -101,6 +105,27 @@ CLASSIFIERS = [
     ("DebertaV2ForTokenClassification", "DebertaV2Config", DEBERTA),
     ("GPT2ForSequenceClassification", "GPT2Config", GPT),
     ("LlamaForSequenceClassification", "LlamaConfig", PLACES),
+    ("LlamaForTokenClassification", "LlamaConfig", PLACES),
+    ("GPT2ForTokenClassification", "GPT2Config", GPT),
+    ("MistralForSequenceClassification", "MistralConfig", PLACES | {"num_key_value_heads": 3, "sliding_window": 5}),
+    ("Qwen2ForSequenceClassification", "Qwen2Config", PLACES | {"num_key_value_heads": 3}),
+    ("Qwen3ForTokenClassification", "Qwen3Config", PLACES | {"num_key_value_heads": 3}),
+    ("SmolLM3ForSequenceClassification", "SmolLM3Config", PLACES | {"num_key_value_heads": 3, "eos_token_id": 2}),
+    ("OlmoForSequenceClassification", "OlmoConfig", PLACES | {"eos_token_id": 2}),
+    ("Olmo3ForSequenceClassification", "Olmo3Config", PLACES | {"eos_token_id": 2, "sliding_window": 5}),
+    ("GPTNeoForSequenceClassification", "GPTNeoConfig", GPT_NEO),
+    ("GPTNeoForTokenClassification", "GPTNeoConfig", GPT_NEO),
+    ("GemmaForTokenClassification", "GemmaConfig", GEMMA),
+    ("Gemma2ForSequenceClassification", "Gemma2Config", GEMMA),
+    ("Gemma3TextForSequenceClassification", "Gemma3TextConfig", GEMMA),
+    ("DistilBertForSequenceClassification", "DistilBertConfig", DISTILBERT),
+    ("DistilBertForTokenClassification", "DistilBertConfig", DISTILBERT),
+    ("CamembertForSequenceClassification", "CamembertConfig", PLACES),
+    ("CamembertForTokenClassification", "CamembertConfig", PLACES),
+    ("T5ForSequenceClassification", "T5Config", T5 | {"feed_forward_proj": "gated-gelu", "eos_token_id": 1}),
+    ("MT5ForSequenceClassification", "MT5Config", T5 | {"eos_token_id": 1}),
+    ("BartForSequenceClassification", "BartConfig", BART),
+    ("MBartForSequenceClassification", "MBartConfig", BART),
 ]
 
 

@@ -22,8 +22,8 @@ HARMLESS = {
     *("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "decoder_start_token_id", "forced_eos_token_id"),
     *("pad_token_id", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "attention_dropout", "hidden_dropout"),
     *("activation_dropout", "classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout_rate"),
-    *("attention_probs_dropout_prob", "embedding_dropout", "mlp_dropout", "layerdrop", "encoder_layerdrop"),
-    *("qa_dropout", "seq_classif_dropout", "pooler_dropout"),
+    *("attention_probs_dropout_prob", "embedding_dropout", "embed_dropout", "mlp_dropout", "layerdrop"),
+    *("encoder_layerdrop", "qa_dropout", "seq_classif_dropout", "pooler_dropout"),
     *("decoder_layerdrop", "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
     *("summary_first_dropout", "summary_last_dropout", "start_n_top", "end_n_top", "classifier_pooling"),
     *("pretraining_tp", "slow_but_exact", "reorder_and_upcast_attn", "deterministic_flash_attn"),
@@ -36,6 +36,7 @@ NEEDED = {"deberta-v2": {"relative_attention": True, "position_biased_input": Fa
 SET = {"bart": {"is_decoder"}, "mbart": {"is_decoder"}, "pegasus": {"is_decoder"}, "t5": {"is_decoder"}}
 SET |= {kind: {"sliding_window", "max_window_layers"} for kind in ("qwen2", "qwen3", "smollm3")}  # there are none
 SET |= {kind: {"sliding_window", "max_window_layers"} for kind in ("qwen2_moe", "qwen3_moe")}
+SET |= {"gemma3_text": {"_sliding_window_pattern"}}  # beside layer_types
 SET |= {"mt5": {"is_decoder", "tie_word_embeddings"}}
 # ... and what no line of the class reads.
 SET |= {

@@ -25,6 +25,9 @@ from trainer.training.checkpoint import save_weights
 BERT = {"family": "encoder", "norm": "layernorm", "norm_position": "post", "position": "learned", "max_length": 32}
 BERT |= {"gated": False, "activation": "gelu", "bias": True, "embedding_norm": True, "head_transform": True}
 BERT |= {"head_bias": True, "init_residual": False}
+GPT_NEO = {"norm": "layernorm", "gated": False, "activation": "gelu_tanh", "position": "learned", "bias": True}
+GPT_NEO |= {"qkv_unbiased": True, "attention_scale": 1.0, "window": 3, "global_every": 2, "max_length": 32}
+GEMMA = {"norm": "offset_rmsnorm", "embedding_scale": True, "activation": "gelu_tanh", "kv_heads": 2, "head_size": 16}
 MODELS = {
     "llama": {},
     "mistral": {"window": 3, "kv_heads": 2},
@@ -32,6 +35,15 @@ MODELS = {
     "qwen2": {"qkv_bias": True, "kv_heads": 2},
     "qwen3": {"qk_norm": "head", "head_size": 16},
     "smollm3": {"nope_every": 2, "kv_heads": 2},
+    "gpt_neo": GPT_NEO,
+    "olmo3": {
+        **{"norm_position": "reordered", "qk_norm": "projection", "window": 3, "global_every": 2, "global_last": True},
+        **{"rotary_scaling": "yarn", "rotary_factor": 4.0, "rotary_original_length": 16, "rotary_scaled": "global"},
+    },
+    "gemma": GEMMA,
+    "gemma2": GEMMA | {"norm_position": "sandwich", "window": 3, "score_softcap": 3.0, "logit_softcap": 2.0},
+    "gemma3_text": GEMMA | {"norm_position": "sandwich", "qk_norm": "head", "rotary_base_local": 50.0, "window": 3},
+    "cohere": {"norm": "layernorm", "parallel": True, "shared_norm": True, "qk_norm": "heads", "logit_scale": 0.3},
     "distilbert": BERT | {"norm_epsilon": 1e-12},
     "camembert": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},
     "roberta": BERT | {"position_offset": 2, "token_types": 1, "pooler": "finetuning"},

@@ -31,6 +31,7 @@ PRESETS = Path(__file__).parents[3] / "conf" / "model"
 CLASSIFIED = (
     *("gpt2-124m", "pythia-14m", "llama2-7b", "opt-125m", "bloom-560m"),
     *("bert-base", "albert-base", "roberta-base", "xlmr-base", "deberta-v3-base"),
+    *("qwen3-0.6b", "gemma3-1b", "gpt-neo-125m", "distilbert-base", "camembert-base", "flan-t5-small", "bart-base"),
 )
 SEQUENCE = {"kind": "sequence", "labels": ["a", "b", "c"], "train": ["x.jsonl"]}
 
@@ -42,7 +43,9 @@ def small(name):
         "depth": 2,
         "width": 32,
         "heads": 4,
-        "hidden": 48,
+        "kv_heads": 2,
+        "head_size": 8,
+        "ffn_width": 48,
         "max_length": 32,
         "embedding_width": 16,
         "vocabulary": 384,
@@ -92,7 +95,9 @@ def test_classes_are_those_of_transformers(run, tmp_path, name):
     batch.pop("targets")
     with torch.no_grad():
         ours = model.logits(**batch)
-        found = theirs(batch["tokens"], attention_mask=(batch["segments"] >= 0).long()).logits
+        side = "source_" if config.model.family == "encoder_decoder" else ""
+        mask = (batch[f"{side}segments"] >= 0).long()
+        found = theirs(batch[f"{side}tokens"], attention_mask=mask).logits
     torch.testing.assert_close(found, ours, rtol=1e-4, atol=1e-5)
 
 
@@ -145,9 +150,10 @@ def test_an_encoder_decoder_has_no_chat_template(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("gpt2-124m", "token", r"task\.kind=token has no counterpart"),
+        ("opt-125m", "token", r"task\.kind=token has no counterpart"),
         ("xglm-564m", "sequence", r"a xglm tuned with task\.kind=sequence has no counterpart"),
         ("opt-350m", "sequence", r"behind its projection to model\.embedding_width"),
+        ("aya-23-8b", "sequence", r"a cohere tuned with task\.kind=sequence has no counterpart"),
     ],
 )
 def test_what_transformers_has_not_is_refused(run, tmp_path, name, kind, message):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_experts
 import torch
+from tiny_decoders import DECODERS as MORE_DECODERS
 
 transformers = pytest.importorskip("transformers")
 T = transformers
@@ -66,6 +67,7 @@ MODELS = {
         {"vocab_size": 96, "hidden_size": 48, "n_layer": 2, "n_head": 6},
     ),
     "xglm": ("XGLMForCausalLM", "XGLMConfig", XGLM | {"max_position_embeddings": 64}),
+    **MORE_DECODERS,
     # encoders
     "bert": ("BertForPreTraining", "BertConfig", ENCODER),
     "distilbert": (
@@ -113,9 +115,10 @@ MODELS = {
         BART | {"scale_embedding": True, "activation_function": "relu", "decoder_layers": 3},
     ),
 }
-DECODERS = list(MODELS)[:18]
-ENCODERS = list(MODELS)[18:30]
-ENCODER_DECODERS = list(MODELS)[30:]
+_FIRST = {name: list(MODELS).index(name) for name in ("bert", "bart")}  # of the encoders and of what has both sides
+DECODERS = list(MODELS)[: _FIRST["bert"]]
+ENCODERS = list(MODELS)[_FIRST["bert"] : _FIRST["bart"]]
+ENCODER_DECODERS = list(MODELS)[_FIRST["bart"] :]
 MODELS |= tiny_experts.DECODERS | tiny_experts.ENCODER_DECODERS
 DECODERS += tiny_experts.DECODERS
 ENCODER_DECODERS += tiny_experts.ENCODER_DECODERS

@@ -27,6 +27,12 @@ DECODERS = [
     "olmo2-1b",
     "mixtral-8x7b",
     "deepseek-moe-16b",
+    "gpt-neo-125m",
+    "gemma2-2b",
+    "gemma3-1b",
+    "olmo3-7b",
+    "command-r-plus-104b",
+    "lamda-2b",
 ]
 ENCODERS = [
     "bert-base",
@@ -75,6 +81,7 @@ def tiny(name):
     if "experts" in fields:
         few = {"count": 4, "per_token": min(2, fields["experts"]["per_token"])}
         changes["experts"] = fields["experts"] | few | ({"width": 20} if "width" in fields["experts"] else {})
+    changes |= {"global_every": 3} if fields.get("global_every", 1) > 4 else {}
     config = preset(name, **changes)
     model = build(config).double()
     initialize(model, 0)

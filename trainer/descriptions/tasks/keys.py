@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 from trainer.descriptions.tasks import TaskDescription
 from trainer.utils.schema import Count, key
 
