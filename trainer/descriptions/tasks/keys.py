@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from trainer.descriptions.tasks import TaskDescription
 from trainer.utils.schema import Count, key
 
