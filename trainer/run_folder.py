@@ -101,10 +101,8 @@ class RunFolder:
             config = load(self.config)
         except (OSError, ValueError):
             return False
-        sources = [path for source in config.data.sources.values() for path in source.path]
         read = [
-            *config.data.path,
-            *sources,
+            *config.data.places,
             *config.task.train,
             *config.task.held_out,
             config.tokenizer.path,

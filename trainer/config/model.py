@@ -7,10 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.languages import language_misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, key, plain_name
+from trainer.utils.schema import Count, Paths, key, plain_name
 
 PAPER = "paper"
 DROPOUT = ("dropout", "attention_dropout", "dropout_inside", "paper_dropout", "paper_attention_dropout")  # keys of it
@@ -129,6 +130,10 @@ class ModelConfig(Choosing):
         "of a factorised embedding: tokens alone, and back at the head (OPT-350m), or the sum with positions (ALBERT)",
     )
     token_types: int = key(0, "rows of the sentence A/B embedding", "types", ge=0)
+    languages: Paths = key(
+        (), "languages with a row each in an embedding that tells the model what it reads (XLM); none: untold",
+        introduced=[],
+    )  # fmt: skip
     tied: bool = key(True, "output head shares the embedding matrix")
     head_scale: bool = key(False, "divide by sqrt(width) before the output head (T5 v1.0)")
     head_transform: bool = key(False, "dense layer, activation and norm before the output head (BERT)")
@@ -357,6 +362,8 @@ class ModelConfig(Choosing):
                 "score_softcap: position=relative scores distances and token types in a bias, which is added after a "
                 "soft-cap; leave it null"
             )
+        if wrong_languages := language_misfits(self.languages, self.family):
+            raise ValueError("\n".join(wrong_languages))
         if self.sentence_head and self.pooler != "pretraining":
             raise ValueError("sentence_head: needs model.pooler=pretraining")
         if self.embedding_projection == "tokens" and self.embedding_channels != self.width and not self.tied:

@@ -9,13 +9,14 @@ from trainer.hub.gpt import BLOOM, GPT, GPT2, NEOX
 from trainer.hub.llama import LLAMA, MISTRAL, OLMO, OLMO2, QWEN2, QWEN3, SMOLLM3
 from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.t5 import MT5, T5
+from trainer.hub.xlm import XLM
 from trainer.hub.xlnet import XLNET
 
 FAMILIES = {
     family.type: family
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
-        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT),
+        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT, XLM),
         *(BART, MBART, T5, MT5),
     )
 }

@@ -42,7 +42,7 @@ class Family:
     @property
     def body(self) -> str:
         """The class without a head."""
-        return re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
+        return re.sub(r"((With)?LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
 
     def ignores(self, name: str) -> bool:
         return any(re.search(pattern, name) for pattern in self.ignored)

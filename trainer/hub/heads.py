@@ -32,6 +32,7 @@ TOKEN_CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
     "albert": ("AlbertForTokenClassification", both("classifier", "output")),
     "roberta": ("RobertaForTokenClassification", both("classifier", "output")),
     "xlm-roberta": ("XLMRobertaForTokenClassification", both("classifier", "output")),
+    "xlm": ("XLMForTokenClassification", both("classifier", "output")),
 }
 _HEADS = {"ForSequenceClassification": CLASSIFIERS, "ForTokenClassification": TOKEN_CLASSIFIERS}
 # Beginnings of names, in transformers, of heads that pre-training has not.

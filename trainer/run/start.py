@@ -15,6 +15,7 @@ from pathlib import Path
 from trainer.compose import change, compose, differences
 from trainer.config import Config
 from trainer.config.numerics import known_before
+from trainer.config.parallel import is_place
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
@@ -238,7 +239,7 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
 
 
 def _is_place(key: str) -> bool:
-    return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
+    return key in ("data.path", "tokenizer.path") or is_place(key)
 
 
 def _states_fit(before: Config, config: Config) -> None:

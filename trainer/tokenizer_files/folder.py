@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.tokenizer_files.class_parts import by_settings
-from trainer.tokenizer_files.roles import class_of, roles_of, settings
+from trainer.tokenizer_files.roles import class_of, roles_of, settings, unread
 from trainer.utils.bounded import parse_json, read_bytes, read_text, whole_number
 from trainer.utils.errors import UserError
 
@@ -34,7 +34,9 @@ CAMEMBERT: Pieces = [
 
 
 def find_tokenizer(folder: Path) -> Path | None:
-    """The file of a folder that tells its tokenizer, a tokenizer.json before all others; None where there is none."""
+    """The file of a folder that tells its tokenizer, a tokenizer.json before all others; None where none is read."""
+    if unread(folder):
+        return None
     found = next((folder / name for name in FILES if (folder / name).is_file()), None)
     return None if found is not None and found.name == "vocab.json" and not (folder / "merges.txt").is_file() else found
 

@@ -115,8 +115,8 @@ def _loss(sums: Mapping[str, Sums]) -> float:
 
 
 def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
-    """The held-out samples, those of each source of a mixture for themselves."""
-    if not isinstance(source, Prepared) or config.data.name != "mixture":
+    """The held-out samples, those of each source of a mixture, and of each pair of languages, for themselves."""
+    if not isinstance(source, Prepared) or not config.data.mixes:
         return {config.data.name: examples(source, config, "held_out")}
     origins = source.manifest["splits"]["held_out"]["origins"]
     return {name: Samples(source, config, "held_out", name) for name, sizes in origins.items() if sizes["documents"]}
@@ -151,10 +151,11 @@ def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums])
 
 def group_by_source(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
     """The sources of a mixture among these names, by `sources` and, where they state theirs, by `languages`."""
-    mixed = [name for name in names if name in config.data.sources]
+    mixed = [name for name in names if name in config.data.sources or name in config.data.pairs]
     languages: dict[str, list[str]] = {}
     for name in mixed:
-        if (stated := config.data.sources[name].language) is not None:
+        source = config.data.sources.get(name)
+        if source is not None and (stated := source.language) is not None:
             languages.setdefault(stated, []).append(name)
     return {"sources": {name: [name] for name in mixed}, "languages": languages}
 

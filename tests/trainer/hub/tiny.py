@@ -36,6 +36,7 @@ ROPE = {"rope_theta": 10_000.0, "rope_type": "llama3", "factor": 4.0, "low_freq_
 ROPE |= {"original_max_position_embeddings": 32}
 SMOLLM3 = ENCODER | {"num_key_value_heads": 2, "no_rope_layer_interval": 2}
 SMOLLM3 |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+XLM = {"vocab_size": 96, "emb_dim": 32, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64, "n_langs": 3}
 XGLM = {"vocab_size": 96, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48}
 
 MODELS = {
@@ -86,6 +87,7 @@ MODELS = {
             **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1),
         },
     ),
+    "xlm": ("XLMWithLMHeadModel", "XLMConfig", XLM),
     # encoder-decoders
     "bart": ("BartForConditionalGeneration", "BartConfig", BART),
     "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"scale_embedding": True}),
@@ -98,8 +100,8 @@ MODELS = {
     "mt5": ("MT5ForConditionalGeneration", "MT5Config", T5),
 }
 DECODERS = list(MODELS)[:18]
-ENCODERS = list(MODELS)[18:28]
-ENCODER_DECODERS = list(MODELS)[28:]
+ENCODERS = list(MODELS)[18:29]
+ENCODER_DECODERS = list(MODELS)[29:]
 UNTIED = ("t5v1.1", "mt5")
 
 

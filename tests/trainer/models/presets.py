@@ -27,6 +27,7 @@ DECODERS = [
     "olmo2-1b",
 ]
 ENCODERS = ["bert-base", "roberta-base", "xlmr-xl", "albert-base", "electra-small", "xlnet-base", "modernbert-base"]
+ENCODERS += ["xlm-mlm-ende-1024"]
 ENCODER_DECODERS = ["bart-base", "mbart-large-cc25", "t5-small", "t5v1.1-small", "mt5-small", "mass-base"]
 FAMILIES = [*DECODERS, *ENCODERS, *ENCODER_DECODERS]
 
@@ -84,4 +85,6 @@ def batch(config, length=24):
     if config.model.sentence_head:
         inputs["sentence_label"] = torch.tensor([0, 1])
         inputs["token_types"] = (torch.arange(length) > length // 2).long().expand(2, length)
+    if config.model.languages:
+        inputs["languages"] = (torch.arange(length) > length // 2).long().expand(2, length)
     return inputs

@@ -32,6 +32,8 @@ bert-mini electra-mini bart-mini t5-mini
 llama3.1-8b llama3.1-70b llama3.1-405b llama3.2-3b llama3.3-70b mistral-7b qwen2-0.5b qwen2-1.5b qwen2-7b qwen2-72b
 qwen3-0.6b qwen3-1.7b qwen3-4b qwen3-8b qwen3-14b qwen3-32b smollm3-3b olmo-1b olmo-7b
 camembert-base distilbert-base flan-t5-small flan-t5-base flan-t5-large flan-t5-xl flan-t5-xxl aya-101
+xlm-mlm-en-2048 xlm-mlm-ende-1024 xlm-mlm-enfr-1024 xlm-mlm-enro-1024 xlm-mlm-xnli15-1024 xlm-mlm-tlm-xnli15-1024
+xlm-mlm-17-1280 xlm-mlm-100-1280
 """.split()  # noqa: SIM905
 
 
