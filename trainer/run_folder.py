@@ -101,11 +101,9 @@ class RunFolder:
             config = load(self.config)
         except (OSError, ValueError):
             return False
-        sources = [path for source in config.data.sources.values() for path in source.path]
         tasks = config.data.tasks.values()
         read = [
-            *config.data.path,
-            *sources,
+            *config.data.places,
             *(path for task in tasks for path in (*task.train, *task.held_out, task.set_file)),
             *config.task.train,
             *config.task.held_out,

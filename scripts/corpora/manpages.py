@@ -67,10 +67,7 @@ def fetch(language: str, folder: Path) -> dict[str, str | int]:
     """The pages of one package as text files; says where they come from. What `folder` holds is replaced."""
     package = f"manpages-{language}"
     with tempfile.TemporaryDirectory() as scratch:
-        _run("apt-get", "download", package, cwd=scratch)
-        archive = next(Path(scratch).glob("*.deb"))
-        _run("dpkg-deb", "-x", str(archive), scratch)
-        version = _run("dpkg-deb", "-f", str(archive), "Version").strip()
+        archive = unpack(package, Path(scratch))
         aside = folder.with_name(folder.name + ".partial")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -82,12 +79,30 @@ def fetch(language: str, folder: Path) -> dict[str, str | int]:
             size += len(text.encode())
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
-        stated = Path(scratch, "usr/share/doc", package, "copyright").read_text(errors="ignore")
-        licences = dict.fromkeys(re.findall(r"^License:\s*(\S.*)$", stated, re.MULTILINE))
-        sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-    print(f"{package} {version}: {len(pages)} pages, {size:,} bytes of text", file=sys.stderr)
-    licence = " and ".join(licences) or "see the copyright file of the package"
-    return {"package": package, "version": version, "sha256": sha256, "pages": len(pages), "licence": licence}
+        facts = facts_of(package, archive, Path(scratch))
+    print(f"{package} {facts['version']}: {len(pages)} pages, {size:,} bytes of text", file=sys.stderr)
+    return {**facts, "pages": len(pages)}
+
+
+def unpack(package: str, folder: Path) -> Path:
+    """Download a package into the folder and unpack it there; the package's file."""
+    _run("apt-get", "download", package, cwd=str(folder))
+    archive = next(folder.glob("*.deb"))
+    _run("dpkg-deb", "-x", str(archive), str(folder))
+    return archive
+
+
+def facts_of(package: str, archive: Path, folder: Path) -> dict[str, str]:
+    """What a package that is unpacked in the folder says of itself: version, licences; and its sha256."""
+    file = Path(folder, "usr/share/doc", package, "copyright")
+    stated = file.read_text(errors="ignore") if file.is_file() else ""  # else it is in another package of the source
+    licences = dict.fromkeys(re.findall(r"^License:\s*(\S.*)$", stated, re.MULTILINE))
+    return {
+        "package": package,
+        "version": _run("dpkg-deb", "-f", str(archive), "Version").strip(),
+        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+        "licence": " and ".join(licences) or "see the copyright file of the package",
+    }
 
 
 def _run(*command: str, cwd: str | None = None) -> str:

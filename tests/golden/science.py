@@ -18,6 +18,7 @@ FILE = HERE / "science.json"
 PARTNERS = {
     "masked_lm": "bert-base",
     "whole_word": "bert-base",
+    "tlm": "xlm-mlm-ende-1024",
     "bert": "bert-base",
     "albert": "albert-base",
     "unilm": "bert-base",
@@ -34,6 +35,8 @@ PARTNERS = {
 NEEDS = {
     "data=text": ["data.path=[notes]"],
     "data=mixture": ["data.sources={news:{path:[news]},books:{path:[books]}}"],
+    "data=parallel": ["data.parallel={en:[en],de:[de]}"],
+    "objective=tlm": ["data=parallel", "data.parallel={en:[en],de:[de]}"],
 }
 GROUPS = tuple(group for group in SCIENCE if (CONF / group).is_dir())
 SMALL = ("ladder=llama", "grid=families")  # those that compose in a second or so
@@ -63,7 +66,7 @@ def words(group: str, option: str) -> list[str]:
         few = ["tokenizer=bytes"] if model.get("vocabulary") == 384 else []
         return [f"model={option}", f"objective={objective_of(model)}", *few]
     if group == "objective" and option in PARTNERS:
-        return [f"objective={option}", f"model={PARTNERS[option]}"]
+        return [f"objective={option}", f"model={PARTNERS[option]}", *NEEDS.get(f"objective={option}", [])]
     if group == "task":
         own = plain("task", option)
         model = dict.fromkeys(("preference", "text", "policy"), "llama-mini").get(own["kind"], "bert-base")

@@ -15,7 +15,7 @@ from trainer.descriptions.norms import NORMS
 class ParameterAccount:
     """Scalars in the model's weights, by part. A tied head is the embedding again and counts 0 in `head`."""
 
-    embedding: int  # tokens and token types, and the projection of a factorised embedding
+    embedding: int  # tokens, token types and languages, and the projection of a factorised embedding
     position: int  # tables of positions and of relative buckets
     attention: int
     feed_forward: int
@@ -134,7 +134,7 @@ def _stack(model: ModelConfig, max_length: int, *, cross: bool = False, own_tabl
     columns, width = model.position_channels, model.width
     embedding = position = norms = 0
     if own_tables:
-        embedding += model.token_types * columns
+        embedding += (model.token_types + len(model.languages)) * columns
         position += (max_length + model.position_offset) * columns if model.position == "learned" else 0
         norms += _norm(model, columns) if model.embedding_norm else 0
     if model.embedding_channels != width:

@@ -57,6 +57,8 @@ def _tables(found: Shapes, model: ModelConfig, max_length: int) -> None:
         found["embedding", (max_length + model.position_offset, columns)] += 1
     if model.token_types:
         found["embedding", (model.token_types, columns)] += 1
+    if model.languages:
+        found["embedding", (len(model.languages), columns)] += 1
 
 
 def _stack(found: Shapes, model: ModelConfig, *, cross: bool = False) -> None:

@@ -29,7 +29,7 @@ isoflop generate <run>[@<step>][:<average>] [name=value ...] [--json]
   repetition_penalty=1    more than 1: tokens that were there before become less likely
   beams=1                 search the likeliest text with so many beams; length_penalty=1
   stop='\\n\\n'             end before this text (\\n and \\t are understood)
-  language=de             of the text, for runs of objective=mbart
+  language=de             of the text, for runs of objective=mbart and of models with model.languages
   seed=0
 """
 OPTIONS = ("prompt", "file", "out", "stop", "language")

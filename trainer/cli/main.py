@@ -18,6 +18,7 @@ from trainer.cli import (
     hub,
     launch,
     merge,
+    models,
     new,
     price,
     report,
@@ -45,6 +46,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop sweep ladder=<name> [...]     train the runs of a ladder, each once; --plan: what they will cost
   isoflop plan [key=value ...]          the price tag of exactly that run, before it starts; -m: one row per swept run
   isoflop model [key=value ...]         parameters and FLOPs of a model, by part
+  isoflop models                        the families of models: papers, presets, objectives, what goes in and out
   isoflop data [key=value ...]          prepare tokenizer and token shards, and say what they hold
   isoflop data show step=N [...]        what a step reads, decoded, with its noise marked
   isoflop data card [...]               the data card: sources, sizes, hashes, and what is not stated
@@ -182,6 +184,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "sweep": sweep.sweep,
     "plan": train.plan,
     "model": train.model,
+    "models": models.models,
     "data": data.data,
     "tokenizer": data.tokenizer,
     "finetune": finetune.finetune,

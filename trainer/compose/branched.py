@@ -16,6 +16,7 @@ from trainer.compose.continued import Given, given_of
 from trainer.compose.trunk import find_trunk
 from trainer.config import BranchConfig, CheckpointConfig, Config, DecayConfig, OptimConfig, RunConfig
 from trainer.config.decay import HOLDS, read_decay
+from trainer.config.places import is_place
 from trainer.config.validate import validate
 from trainer.descriptions.registry import imported
 from trainer.descriptions.schedules import SCHEDULES
@@ -24,8 +25,6 @@ from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import UserError
 
 KEY, DECAY = "branch", "optim.decay"
-PLACES = ("data.path", "tokenizer.path")  # where a corpus lies is no science: its tokens are compared at the start
-FILES = (".path", ".train", ".held_out", ".templates")  # of a source or of a labelled task: the same
 SCHEDULE = ("optim.schedule", "optim.pieces", "optim.warmup_steps", "optim.min_lr_ratio", "optim.decay_fraction")
 
 
@@ -203,7 +202,7 @@ def _changed(base: Config, config: Config) -> list[str]:
     """A line for each given key that makes it another science than the trunk's."""
     wrong = []
     for key, (before, now) in differences(base.science(), config.science()).items():
-        if key in PLACES or (key.startswith(("data.sources.", "data.tasks.")) and key.endswith(FILES)):
+        if is_place(key):
             continue
         if key.startswith("budget."):
             wrong.append(f"{key}: {now!r} given, but a branch ends with its decay; optim.decay states its length")

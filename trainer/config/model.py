@@ -13,10 +13,11 @@ from trainer.config.disentangled import misfits as disentangled_misfits
 from trainer.config.dropout_rates import DropoutRates, Rate
 from trainer.config.experts import ExpertsConfig
 from trainer.config.experts import misfits as expert_misfits
+from trainer.config.languages import language_misfits
 from trainer.config.layer_checks import layer_misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
-from trainer.utils.schema import Count, key, plain_name
+from trainer.utils.schema import Count, Paths, key, plain_name
 
 
 @with_keys
@@ -161,6 +162,10 @@ class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
         "of a factorised embedding: tokens alone, and back at the head (OPT-350m), or the sum with positions (ALBERT)",
     )
     token_types: int = key(0, "rows of the sentence A/B embedding", "types", ge=0)
+    languages: Paths = key(
+        (), "languages with a row each in an embedding that tells the model what it reads (XLM); none: untold",
+        introduced=[],
+    )  # fmt: skip
     tied: bool = key(True, "output head shares the embedding matrix")
     head_scale: bool = key(False, "divide by sqrt(width) before the output head (T5 v1.0)")
     logit_scale: float = key(1.0, "factor of the logits over the vocabulary (Cohere)", gt=0, introduced=1.0)
@@ -394,6 +399,8 @@ class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
                 "score_softcap: position=relative scores distances and token types in a bias, which is added after a "
                 "soft-cap; leave it null"
             )
+        if wrong_languages := language_misfits(self.languages, self.family):
+            raise ValueError("\n".join(wrong_languages))
         if self.sentence_head and self.pooler != "pretraining":
             raise ValueError("sentence_head: needs model.pooler=pretraining")
         if self.embedding_projection == "tokens" and self.embedding_channels != self.width and not self.tied:

@@ -17,6 +17,7 @@ from trainer.config.batch_warmup import BatchStageConfig, batch_misfits
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.decay import Decay, with_decay
 from trainer.config.labelled import LabelledTaskConfig, MixingConfig
+from trainer.config.parallel import language_pairs, parallel_misfits
 from trainer.descriptions.objectives import OBJECTIVES, ObjectiveDescription
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.descriptions.readers import READERS
@@ -111,8 +112,9 @@ class DataConfig(Choosing):
 
     ALL: ClassVar = READERS
 
-    name: Literal["stdlib", "text", "mixture"] = key(
-        "stdlib", "corpus: Python's own standard library, text files of yours, or a mixture of such"
+    name: Literal["stdlib", "text", "mixture", "parallel"] = key(
+        "stdlib",
+        "corpus: Python's own standard library, text files of yours, a mixture of such, or text in several languages",
     )
     path: Places = key((), "files, folders or globs of text, JSONL and Parquet, plain or compressed; for data=text")
     encoding: Encoding = key(
@@ -145,6 +147,32 @@ class DataConfig(Choosing):
         introduced={},
     )
     mixing: MixingConfig = MixingConfig()
+    parallel: dict[str, Places] = key(
+        {},
+        "for data=parallel: language -> its text; pages of one name are paired, or the fields of records of one file",
+        introduced={},
+    )
+    pivot: str | None = key(None, "the language that all others are paired with; null: every two", introduced=None)
+    parallel_share: float = key(
+        0.5, "share of the samples that are of data.parallel where there are data.sources, too", gt=0, lt=1,
+        introduced=0.5,
+    )  # fmt: skip
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the corpus is of several origins, each of which is read by itself."""
+        return self.name in ("mixture", "parallel")
+
+    @property
+    def pairs(self) -> dict[str, tuple[str, str]]:
+        """The origins that hold pairs of texts -> their languages."""
+        return language_pairs(self.parallel, self.pivot)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All files, folders and globs that are named."""
+        tables = [*(source.path for source in self.sources.values()), *self.parallel.values()]
+        return (*self.path, *(place for paths in tables for place in paths))
 
     def of_source(self, origin: str) -> DataConfig:
         """The group as it holds for the files of this source of a mixture: its own keys where it states them."""
@@ -159,14 +187,14 @@ class DataConfig(Choosing):
 
     @model_validator(mode="after")
     def _mixture_fits(self) -> DataConfig:
-        wrong = []
+        wrong = parallel_misfits(self)
         if self.name == "mixture" and not self.sources:
             wrong.append("sources: data=mixture needs at least one, e.g. +data.sources.news.path=news/")
         if not self.boundaries and self.packing != "packed":
             wrong.append(f"boundaries: data.packing={self.packing} keeps documents apart; leave data.boundaries=true")
         if self.name == "mixture" and self.path:
             wrong.append("path: the texts of a mixture stand in data.sources")
-        if self.name != "mixture" and (self.sources or self.alpha != 1 or any(s.weights for s in self.stages)):
+        if not self.mixes and (self.sources or self.alpha != 1 or any(s.weights for s in self.stages)):
             wrong.append("sources: only data=mixture reads sources, alpha and the weights of stages; add data=mixture")
         weights = [source.weight for source in self.sources.values()]
         if None in weights and any(weight is not None for weight in weights):
@@ -177,10 +205,11 @@ class DataConfig(Choosing):
         for number, stage in enumerate(self.stages[:-1]):
             if "tokens" not in stage.model_fields_set:
                 wrong.append(f"stages[{number}].tokens: state how long it is; only the last stage holds to the end")
-        for number, stage in enumerate(self.stages if self.name == "mixture" else ()):
+        origins = [*self.sources, *self.pairs]
+        for number, stage in enumerate(self.stages if self.mixes else ()):
             for name, weight in stage.weights.items():
-                if name not in self.sources:
-                    wrong.append(f"stages[{number}].weights: no source {name!r}{nearest(name, self.sources)}")
+                if name not in origins:
+                    wrong.append(f"stages[{number}].weights: no source {name!r}{nearest(name, origins)}")
                 elif not 0 <= weight < math.inf:
                     wrong.append(f"stages[{number}].weights.{name}: {weight} is no share; it must be 0 or more")
             if stage.weights and not sum(stage.weights.values()) > 0:

@@ -10,12 +10,13 @@ import numpy as np
 
 from trainer.data.layouts import Pieces
 from trainer.data.packing import Packing
+from trainer.data.pair_layout import Pairs
 
 
 class BestFit(Packing):
     """Pieces of documents, put together in samples. packed_lengths: int64 [length + 1], see `Packed.packed_lengths`."""
 
-    def __init__(self, pieces: Pieces, packed_lengths: np.ndarray, capacity: int) -> None:
+    def __init__(self, pieces: Pieces | Pairs, packed_lengths: np.ndarray, capacity: int) -> None:
         sizes = packed_lengths[pieces.lengths()]
         super().__init__(best_fit(sizes, capacity), sizes, capacity)
 

@@ -55,6 +55,7 @@ def card(config: Config, prepared: Prepared) -> dict[str, Any]:
             "unknown_share": {split: unknown_share(prepared, split) for split in SPLITS},
         },
         "notes": report.get("notes", []),
+        **({"pairs": report["pairs"]} if "pairs" in report else {}),
         "sources": sources,
         "questions": dict.fromkeys(QUESTIONS),
         "files": [{"file": entry["file"], "sha256": entry["sha256"]} for entry in prepared.manifest["files"]],
@@ -69,10 +70,11 @@ def _source(config: Config, prepared: Prepared, tokenizer: Tokenizer, origin: st
     if config.data.name == "stdlib":
         stated: tuple[str | None, str | None] = "Python and English", "PSF License Version 2 (Python's own)"
     else:
-        stated = (given.language, given.licence) if given else (None, None)
+        languages = " and ".join(config.data.pairs.get(origin, ())) or None
+        stated = (given.language, given.licence) if given else (languages, None)
     return {
         "name": origin,
-        "paths": list(given.path if given else config.data.path),
+        "paths": list(given.path if given else _places(config, origin)),
         "files": prepared.report.get("files", {}).get(origin),
         "language": stated[0],
         "licence": stated[1],
@@ -81,6 +83,14 @@ def _source(config: Config, prepared: Prepared, tokenizer: Tokenizer, origin: st
         **{split: sizes[split] or none for split in SPLITS},
         **_fertility(prepared, tokenizer, origin),
     }
+
+
+def _places(config: Config, origin: str) -> list[str]:
+    """Of a pair of languages, or of the whole text."""
+    languages = config.data.pairs.get(origin)
+    if languages is None:
+        return list(config.data.path)
+    return list(dict.fromkeys(place for one in languages for place in config.data.parallel[one]))
 
 
 def _fertility(prepared: Prepared, tokenizer: Tokenizer, origin: str) -> dict[str, float]:
@@ -140,6 +150,7 @@ def format_card(found: dict[str, Any]) -> str:
         *_sources(found["sources"]),
         "",
         *_tasks(found.get("tasks", [])),
+        *_pairs(found.get("pairs", {})),
         *_mixture(found.get("mixture", [])),
         "## Cleaning",
         f"Unicode form {cleaning['unicode_form']}; duplicates {'removed' if cleaning['deduplicate'] else 'kept'}; "
@@ -203,6 +214,16 @@ def _mixture(usage: list[dict[str, Any]]) -> list[str]:
     rows = [(r["stage"], r["source"], r["samples"], r["tokens"], f"{r['epochs']:.3g}") for r in usage]
     head = ("stage", "source", "samples", "tokens", "epochs")
     return ["## Mixture that the run reads", *_table(head, rows), ""] if rows else []
+
+
+def _pairs(pairs: dict[str, Any]) -> list[str]:
+    """What became of a parallel text, if the corpus is one."""
+    head = ("languages", "pairs", "pages or files", "left out: one side empty", "left out: unequal pages", "of these")
+    rows = [
+        (name, one["paired"], one["pages"], one["blank"], one["unequal"], ", ".join(one["examples"]) or "none")
+        for name, one in pairs.items()
+    ]
+    return ["## Pairs of a parallel text", *_table(head, rows), ""] if pairs else []
 
 
 def _said(value: Any) -> str:

@@ -9,11 +9,13 @@ import numpy as np
 
 from trainer.config import Config
 from trainer.data.best_fit import BestFit
+from trainer.data.languages import Languages
 from trainer.data.layouts import ChunkBatch, ChunkLayout, Pieces, TextLayout, chunk_layout
 from trainer.data.next_fit import NextFit
 from trainer.data.order import Order
 from trainer.data.packing import Packing
-from trainer.data.shards import Prepared, TokenStream
+from trainer.data.pair_layout import Pairs
+from trainer.data.shards import TokenStream
 from trainer.objectives import Objective, Packed, Texts, Window
 from trainer.objectives.noise import below, rows
 from trainer.objectives.ranges import numbers
@@ -72,6 +74,8 @@ class Chunker:
         first = sum(part.chunks.count(whole=order is not None) for part in self.parts)
         cut, fit = self._packed(stream)
         if cut is None:
+            cut = self._pairs(stream)
+        if cut is None:
             cut = chunk_layout(self.objective.layout, stream, stride, length, self.pad, boundaries)
         n = cut.count(whole=order is not None) if fit is None else fit.samples
         if order is None:
@@ -99,8 +103,16 @@ class Chunker:
         if objective.layout == "next_fit":
             after = NextFit(stream, sizes, capacity, length - stride, length, self.pad)
             return after.pieces, after
-        pieces = Pieces(stream, stride, length, self.pad, edges=False)
+        pieces = self._pairs(stream) or Pieces(stream, stride, length, self.pad, edges=False)
         return pieces, BestFit(pieces, sizes, capacity)
+
+    def _pairs(self, stream: TokenStream) -> Pairs | None:
+        """The texts of a stream, both sides of a pair in one chunk, where the objective reads them so."""
+        languages, first = self.languages, stream.first_document
+        if languages is None or not languages.pairs:
+            return None
+        second = languages.second(first, first + len(stream.starts))
+        return Pairs(stream, second, self.objective.length, self.pad, languages.between)
 
     def mixed(self, index: np.ndarray, source: np.ndarray, number: np.ndarray) -> Window | Texts:
         """Samples `index` of the run: of these sources, each the sample of this number, consecutive within a source."""
@@ -171,31 +183,6 @@ class Chunker:
         cut: ChunkBatch = part.chunks.cut(chosen)
         window = Window(cut.tokens, cut.segments, cut.positions, index, part.first + chosen, index * 0, seed)
         return window, other.any(axis=1)
-
-
-class Languages:
-    """The language token of every document, from the sources of a mixture."""
-
-    def __init__(self, prepared: Prepared, config: Config, split: str) -> None:
-        origins = prepared.manifest["splits"][split]["origins"]
-        self._edges = np.cumsum([sizes["documents"] for sizes in origins.values()])
-        self._tokens = np.array([self._token(prepared, config, origin) for origin in origins], np.int64)
-
-    def _token(self, prepared: Prepared, config: Config, origin: str) -> int:
-        source = config.data.sources.get(origin)
-        name = config.objective.name
-        if source is None or source.language is None:
-            where = f"data.sources.{origin}.language" if source else "data=mixture with data.sources.*.language"
-            raise UserError(f"objective={name}: it needs the language of every text; state {where}")
-        token = f"<{source.language}>"
-        if token not in prepared.specials:
-            raise UserError(f"objective={name}: the tokenizer has no {token}; add it to tokenizer.symbols")
-        return prepared.specials[token]
-
-    def of(self, documents: np.ndarray) -> np.ndarray:
-        """int64 [B]: the token of each of these documents, counted over the whole split."""
-        which = np.searchsorted(self._edges, documents, side="right")
-        return self._tokens[np.minimum(which, len(self._tokens) - 1)]
 
 
 def joined(pieces: Sequence[Window | Texts], rows: list[np.ndarray]) -> Window | Texts:

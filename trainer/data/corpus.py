@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer.config import DataConfig
 from trainer.data.document import DocumentPart, Source
 from trainer.data.finding import Fetch, files_of, source_of
+from trainer.data.parallel import PairAccounts, paired_documents, parallel_files
 from trainer.data.unpacking import library
 from trainer.descriptions.readers import READERS
 from trainer.utils.errors import UserError
@@ -34,23 +35,31 @@ def sources(data: DataConfig, fetch: Fetch | None = None, notes: list[str] | Non
     elif data.name == "text":
         found = files_of("text", "data.path", data, fetch, said)
     else:
+        found = parallel_files(data, fetch, said) if data.parallel else []
         for name in data.sources:
             found += files_of(name, f"data.sources.{name}.path", data.of_source(name), fetch, said)
     return sorted(found, key=lambda file: (file.origin, file.name))
 
 
-def parts(data: DataConfig, files: list[Source]) -> Iterator[tuple[str, DocumentPart]]:
-    """(origin, part): all documents of all files, part by part. Empty documents come as one empty part."""
+def parts(
+    data: DataConfig, files: list[Source], accounts: PairAccounts | None = None
+) -> Iterator[tuple[str, DocumentPart]]:
+    """(origin, part): all documents of all files, part by part. Empty documents come as one empty part.
+
+    accounts: takes what becomes of the pairs of a parallel text.
+    """
     groups = {origin: data.of_source(origin) for origin in {source.origin for source in files}}
     for source in files:
         try:
-            for part in _documents(source, groups[source.origin]):
+            for part in _documents(source, groups[source.origin], accounts):
                 yield source.origin, part
         except OSError as error:
             raise UserError(f"data: cannot read {source.path}: {error.strerror or error}") from None
 
 
-def _documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
+def _documents(source: Source, data: DataConfig, accounts: PairAccounts | None) -> Iterator[DocumentPart]:
+    if source.origin in data.pairs:
+        return paired_documents(source, data, accounts)
     reader = READERS[source.reader]
     if reader.library is not None:
         library(reader.library, source.path)

@@ -85,11 +85,18 @@ class TextLayout(ChunkLayout):
     """Chunks of one document each, without <s> and </s>, that can share a sample."""
 
     @abstractmethod
+    def texts(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(tokens of the chunks, end to end; how many each has; context as in ChunkBatch); past the end: none."""
+
+
+class StretchLayout(TextLayout):
+    """Such chunks, each of which lies in the stream in one piece."""
+
+    @abstractmethod
     def stretches(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(begin: where in the stream each chunk lies, its tokens, context as in ChunkBatch); past the end: none."""
 
     def texts(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(tokens of the chunks, end to end; how many each has; context as in ChunkBatch)."""
         begin, lengths, context = self.stretches(indices)
         return self.stream.stretches(begin, lengths), lengths, context
 
@@ -171,7 +178,7 @@ class Text(ChunkLayout):
         return self._unit(tokens, (self.tokens - begin).clip(0, self.length))
 
 
-class Pieces(TextLayout):
+class Pieces(StretchLayout):
     """`edges`: keep each document's <s> and </s>."""
 
     def __init__(self, stream: TokenStream, stride: int, length: int, pad: int, edges: bool) -> None:

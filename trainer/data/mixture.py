@@ -57,7 +57,7 @@ class Mixture:
         self._seed = config.seed
         self.names = list(tokens)
         self._block: tuple[int, np.ndarray, np.ndarray] | None = None
-        caps = [data.sources[name].epochs for name in self.names]
+        caps = [data.sources[name].epochs if name in data.sources else None for name in self.names]
         left = np.array([math.inf if cap is None else cap for cap in caps])  # epochs of each source
         steps = known_steps(config)
         samples = math.inf if steps is None else curriculum.samples(steps)
@@ -79,11 +79,17 @@ class Mixture:
                 left = left - counts / epoch
 
     def _weights(self, data: DataConfig, stage: int, tokens: dict[str, int]) -> np.ndarray:
-        """Those of the stage, else of the sources, else their sizes to the power alpha."""
+        """Those of the stage, else of the sources, else their sizes to the power alpha. Beside sources pairs have
+        `data.parallel_share` together."""
         if data.stages and (weights := data.stages[stage].weights):
             return np.array([weights.get(name, 0.0) for name in self.names])
-        stated = {name: data.sources[name].weight for name in self.names}
-        return np.array([tokens[name] ** data.alpha if weight is None else weight for name, weight in stated.items()])
+        stated = {name: data.sources[name].weight if name in data.sources else None for name in self.names}
+        given = [tokens[name] ** data.alpha if weight is None else weight for name, weight in stated.items()]
+        found, paired = np.array(given), np.array([name in data.pairs for name in self.names])
+        if not (paired.any() and found[~paired].sum()):
+            return found
+        share = np.where(paired, data.parallel_share, 1 - data.parallel_share)
+        return share * found / np.where(paired, found[paired].sum(), found[~paired].sum())
 
     def _blocks(
         self, shares: np.ndarray, full: np.ndarray, expected: float

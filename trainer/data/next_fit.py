@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainer.data.kept_packing import kept
-from trainer.data.layouts import ChunkBatch, TextLayout
+from trainer.data.layouts import ChunkBatch, StretchLayout
 from trainer.data.packing import Packing
 from trainer.data.shards import TokenStream
 
@@ -35,7 +35,7 @@ class Cuts(NamedTuple):
     sample: np.ndarray
 
 
-class Cutting(TextLayout):
+class Cutting(StretchLayout):
     """Chunks as they were cut, without <s> and </s>, padded behind."""
 
     def __init__(self, stream: TokenStream, length: int, pad: int, cuts: Cuts) -> None:

@@ -19,27 +19,25 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from trainer.config import Config, DataConfig
 from trainer.config.host import cache_root
 from trainer.config.science import OF_A_SOURCE
 from trainer.data.cache import beside, hold
 from trainer.data.card import card, format_card
-from trainer.data.cleaning import Cleaner, normalised
-from trainer.data.corpus import parts, sources
-from trainer.data.document import DocumentPart, Source
+from trainer.data.corpus import sources
+from trainer.data.document import Source
 from trainer.data.encoding import encode
 from trainer.data.huggingface_dataset import fetched, stored
-from trainer.data.megatron import with_text
+from trainer.data.parallel import texts_are
 from trainer.data.remote import fetched_remote, stored_remote
 from trainer.data.shards import FORMAT, Prepared, open_prepared, write_whole
+from trainer.data.survey import Corpus, Progress, kept_parts, survey
 from trainer.data.tokenizer import SPECIALS, Tokenizer, train
 from trainer.data.verification import check_opened
 from trainer.descriptions.readers import reader_of
@@ -47,10 +45,6 @@ from trainer.tokenizer_files import content_of, tokenizer_file
 from trainer.utils.errors import DiskFull, UserError
 from trainer.utils.files import FULL, fsync_folder, sha256
 from trainer.utils.urls import is_remote
-
-Progress = Callable[[str, int, int], None]
-PROGRESS_BYTES = 1 << 20  # between two words about progress
-DROPPED, TRAIN, HELD_OUT = range(3)  # fates of a document
 
 
 def prepare(config: Config, progress: Progress | None = None) -> Prepared:
@@ -124,7 +118,7 @@ def prepare_tokenizer(config: Config, progress: Progress | None = None) -> Path:
         return _as_one_file(tokenizer_file(config.tokenizer.path), root)
     progress = progress or (lambda what, done, total: None)
     files = _files(config, root, progress)
-    return _trained(config, root, files, _survey(config, files, progress), progress)
+    return _trained(config, root, files, survey(config, files, progress), progress)
 
 
 def _stored(uri: str, data: DataConfig, root: Path) -> Path:
@@ -218,7 +212,7 @@ def _build(
     config: Config, root: Path, files: list[Source], imported: Tokenizer | None, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
     """The folder, and what there is to report of these files beside it."""
-    corpus = _survey(config, files, progress)
+    corpus = survey(config, files, progress)
     tokenizer = imported or Tokenizer(_trained(config, root, files, corpus, progress))
     key = _key({"corpus": corpus.digest, "tokenizer": tokenizer.identity})
     folder = root / "tokens" / key
@@ -226,102 +220,19 @@ def _build(
         if not folder.exists():
             partial = folder.with_name(f"{key}.partial")
             partial.mkdir(parents=True, exist_ok=True)
-            encode(_kept(config, files, corpus), tokenizer, partial, corpus.digest, corpus.read_bytes, progress)
+            encode(kept_parts(config, files, corpus), tokenizer, partial, corpus.digest, corpus.read_bytes, progress)
             os.rename(partial, folder)
             fsync_folder(folder.parent)
+    for note in (said := [one.text(origin, texts_are(config.data)) for origin, one in corpus.pairs.items()]):
+        print(f"isoflop: {note}", file=sys.stderr)
     report = {
         "date": datetime.date.today().isoformat(),
         "files": dict(Counter(file.origin for file in files)),
         "file_bytes": sum(file.size for file in files),
         "dropped": corpus.dropped,
+        **({"pairs": {origin: one.to_json() for origin, one in corpus.pairs.items()}} if said else {}),
     }
     return folder, report
-
-
-# --- the survey: one reading that decides what belongs where --------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """What one reading of the text found out. fate: uint8 per document, in order: DROPPED, TRAIN or HELD_OUT."""
-
-    digest: str
-    fate: np.ndarray
-    train_bytes: dict[str, int]  # by origin
-    read_bytes: int
-    dropped: dict[str, int]
-
-
-def _survey(config: Config, files: list[Source], progress: Progress) -> Corpus:
-    total = sum(source.size for source in files)
-    overall = hashlib.sha256(f"{FORMAT} {config.data.held_out}".encode())
-    cleaner = Cleaner(config.data)
-    shares: list[float] = []  # of kept documents: where in [0, 1) their hash lies
-    train_bytes: Counter[str] = Counter()
-    owners: list[tuple[str, int]] = []
-    kept = bytearray()
-    names: list[str] = []
-    read = said = size = characters = 0
-    document = hashlib.sha256()
-    for origin, part in _documents(config, files):
-        content = part.text.encode()
-        if part.first:
-            document, size, characters = hashlib.sha256(), 0, 0
-        document.update(content)
-        size += len(content)
-        characters += len(part.text)
-        read += part.read
-        if part.last:
-            kept.append(cleaner.keep(document.digest(), characters))
-            if kept[-1]:
-                if not owners or owners[-1][0] != origin:
-                    overall.update(f"[{origin}]".encode())
-                overall.update(document.digest() if part.tokens is None else document.digest() + part.tokens.tobytes())
-                shares.append(int.from_bytes(document.digest()[:8]) / 2**64)
-                owners.append((origin, size))
-            elif len(names) < 4:
-                names.append(part.name)
-        if read >= said:
-            progress("reading corpus", min(read, total), total)
-            said = read + PROGRESS_BYTES
-    progress("reading corpus", total, total)
-    if not shares:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in cleaner.dropped.items() if count)
-        raise UserError(f"data: there is no text: of {len(kept)} documents, {reasons} ({', '.join(names)})")
-    held_out = _split(np.array(shares), config)
-    fate = np.frombuffer(kept, np.uint8).copy()
-    fate[fate > 0] = np.where(held_out, HELD_OUT, TRAIN)
-    for (origin, size), held in zip(owners, held_out.tolist(), strict=True):
-        train_bytes[origin] += 0 if held else size
-    if unread := [origin for origin, total in train_bytes.items() if not total]:
-        raise UserError(f"data.sources.{unread[0]}: all of its text is held out of training; give it more documents")
-    return Corpus(overall.hexdigest(), fate, dict(train_bytes), read, cleaner.dropped)
-
-
-def _documents(config: Config, files: list[Source]) -> Iterator[tuple[str, DocumentPart]]:
-    return normalised(with_text(parts(config.data, files), config), config.data)
-
-
-def _split(shares: np.ndarray, config: Config) -> np.ndarray:
-    """Which documents are held out: those whose hash falls below the share; the lowest one where none does."""
-    held_out = shares < config.data.held_out
-    if not held_out.any():
-        held_out = shares == shares.min()
-    if held_out.all():
-        raise UserError(
-            f"data.held_out: the text is {len(shares)} document{'s of one text' if len(shares) > 1 else ''}, so "
-            "nothing can be held out of training; give more files, or cut them up with data.document=paragraph or line"
-        )
-    return held_out
-
-
-def _kept(config: Config, files: list[Source], corpus: Corpus) -> Iterator[tuple[str, DocumentPart, bool]]:
-    """Every part of a kept document, and whether the document is held out."""
-    number = -1
-    for origin, part in _documents(config, files):
-        number += part.first
-        if corpus.fate[number] != DROPPED:
-            yield origin, part, bool(corpus.fate[number] == HELD_OUT)
 
 
 def _training_texts(config: Config, files: list[Source], corpus: Corpus) -> Iterator[str]:
@@ -332,7 +243,7 @@ def _training_texts(config: Config, files: list[Source], corpus: Corpus) -> Iter
     smoothed = {origin: size**config.data.alpha for origin, size in corpus.train_bytes.items()}
     scale = config.tokenizer.training_bytes / sum(smoothed.values())
     shares = {origin: scale * smoothed[origin] / size for origin, size in corpus.train_bytes.items()}
-    for origin, part, held_out in _kept(config, files, corpus):
+    for origin, part, held_out in kept_parts(config, files, corpus):
         if not held_out and (shares[origin] >= 1 or _share(part.text) < shares[origin]):
             yield part.text
 
@@ -356,7 +267,8 @@ def _listing_key(config: Config, files: list[Source], imported: Tokenizer | None
     """Of what 0.1.0 read as it is read now, the key that it had then."""
     data = config.data
     unchanged = {name for name, value in data.introduced().items() if getattr(data, name) == value}
-    left_out = {"path", "sequence_length", "packing", "boundaries", "sources", "stages", "tasks", "mixing"} | unchanged
+    left_out = {"path", "sequence_length", "packing", "boundaries", "sources", "stages", "tasks", "mixing"}
+    left_out |= {"parallel", "parallel_share"} | unchanged
     own = {
         name: source.model_dump(mode="json", include=set(OF_A_SOURCE) - {"path"})
         for name, source in data.sources.items()
@@ -376,7 +288,8 @@ def _file_identity(file: Source) -> list[Any]:
     """How it is read belongs to it where its name alone does not say that."""
     named = file.reader == reader_of(file.path.name).name and file.encoding == "utf-8"
     known = [file.origin, file.name, str(file.path.absolute()), file.size, file.mtime_ns]
-    return known if named else [*known, file.reader, file.encoding]
+    own = known if named else [*known, file.reader, file.encoding]
+    return own if file.partner is None else [*own, _file_identity(file.partner)]
 
 
 def _key(identity: dict[str, Any]) -> str:

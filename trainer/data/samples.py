@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 
 from trainer.config import Config
-from trainer.data.chunker import Chunker, Languages
+from trainer.config.parallel import key_of
+from trainer.data.chunker import Chunker
+from trainer.data.languages import languages_for
 from trainer.data.mixture import Mixture
 from trainer.data.shards import Prepared, TokenStream
 from trainer.data.tokenizer import Tokenizer
@@ -48,10 +50,10 @@ class Samples:
         training = split == "train"
         if not training:
             config = config.at_length(config.data.sequence_length)
-        mixed = training and config.data.name == "mixture"
+        mixed = training and config.data.mixes
         if mixed:
             origins = list(prepared.manifest["splits"][split]["origins"])
-            streams = {f"data.sources.{origin}": TokenStream(prepared, split, origin) for origin in origins}
+            streams = {key_of(config.data, origin): TokenStream(prepared, split, origin) for origin in origins}
         else:
             streams = {"data": TokenStream(prepared, split, origin)}
         table = Tokenizer(prepared.tokenizer_file, config.tokenizer.special_ids).table()
@@ -59,7 +61,7 @@ class Samples:
         for number, length in enumerate(config.curriculum.sequence_lengths):
             one = config.at_length(length)
             how = objective(one, table)
-            languages = Languages(prepared, config, split) if one.objective.description.reads_languages else None
+            languages = languages_for(prepared, one, split)
             chunkers[length] = Chunker(one, how, streams, self.pad, languages, number if training else None)
         self.mixture: Mixture | None = None
         if mixed:

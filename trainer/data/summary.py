@@ -29,7 +29,7 @@ def card(config: Config, progress: Progress | None = None) -> dict[str, Any]:
     """
     prepared = prepare(config, progress)
     found = describe(config, prepared)
-    if config.data.name == "mixture":
+    if config.data.mixes:
         usage = Samples(prepared, config, "train").usage(config.curriculum.samples(run_steps(config)))
         found["mixture"] = [asdict(part) for part in usage]
     return found

@@ -94,7 +94,8 @@ def predictions(trained: Trained, tokens: Tensor, hidden: Tensor) -> Tensor:
     if isinstance(model, ReplacedTokenModel):
         return model.head.generator.logits(tokens, positions)[hidden].float()
     order = hidden.long() if trained.config.objective.description.two_stream else None
-    return model.logits(tokens, positions, order=order)[hidden].float()
+    told = None if trained.language_row is None else torch.full_like(tokens, trained.language_row)
+    return model.logits(tokens, positions, order=order, languages=told)[hidden].float()
 
 
 def _of_text(trained: Trained, logits: Tensor) -> Tensor:

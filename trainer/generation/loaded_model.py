@@ -11,6 +11,7 @@ from torch import Tensor
 from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.descriptions.objectives import OBJECTIVES
+from trainer.descriptions.objectives.languages import missing_languages
 from trainer.models import Model, build, load_weights
 from trainer.models.model import stored_buffers
 from trainer.models.preference import PolicyAndReference
@@ -95,17 +96,31 @@ class Trained:
         """Whether its texts have a token of their language: after pre-training on many languages, not after tuning."""
         return self.config.objective.description.reads_languages and self.config.task.kind is None
 
+    @property
+    def language_row(self) -> int | None:
+        """The row of `model.languages` that its texts are of; null: it is told none."""
+        known = self.config.model.languages
+        return known.index(self.language) if self.language is not None and self.language in known else None
+
     def for_language(self, language: str | None) -> Trained:
-        """The same for texts of a language. None: of the one language of the run's sources, where the model reads one.
+        """The same for texts of a language. None: of the one language of the run's sources, where it reads one; a
+        model with `model.languages` is then told none.
 
         Raises UserError where the sources have several languages and none is named, where they do not have the named
         one, and where the model reads none.
         """
-        known = sorted({one.language for one in self.config.data.sources.values() if one.language})
+        if self.config.model.languages and self.config.task.kind is None:
+            if wrong := missing_languages([language] if language else [], self.config.model.languages, "language"):
+                raise UserError(wrong[0])
+            return replace(self, language=language)
+        stated = {one.language for one in self.config.data.sources.values() if one.language}
+        known = sorted(stated | set(self.config.data.parallel))
         if not self.reads_language:
             if language is not None:
                 readers = " and ".join(name for name, one in OBJECTIVES.items() if one.reads_languages)
-                raise UserError(f"language: only objective={readers} reads one, {self.run.name} is no such run")
+                raise UserError(
+                    f"language: only objective={readers} and model.languages read one, {self.run.name} is no such run"
+                )
             return self
         if language is None and len(known) == 1:
             return replace(self, language=known[0])

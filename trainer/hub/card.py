@@ -100,8 +100,9 @@ def front_matter(exported: Exported, run_data: RunData) -> dict[str, Any]:
 
 def _datasets(config: Config) -> list[str]:
     """Those of the hub that the run was trained on."""
-    given = [*config.data.path, *(place for source in config.data.sources.values() for place in source.path)]
-    names = (re.split("[:@]", str(place).removeprefix("hf://"))[0] for place in given if str(place).startswith("hf://"))
+    names = (
+        re.split("[:@]", place.removeprefix("hf://"))[0] for place in config.data.places if place.startswith("hf://")
+    )
     return list(dict.fromkeys(name for name in names if is_repository(name)))
 
 
@@ -109,7 +110,7 @@ def _languages(config: Config) -> list[str]:
     """Those that the sources state, and what the standard library is."""
     if config.task.kind is None and config.data.name == "stdlib":
         return ["code", "en"]
-    stated = (source.language or "" for source in config.data.sources.values())
+    stated = [*config.data.parallel, *(source.language or "" for source in config.data.sources.values())]
     return list(dict.fromkeys(one for one in stated if is_language(one)))
 
 

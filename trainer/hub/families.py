@@ -28,6 +28,7 @@ from trainer.hub.modernbert import MODERNBERT
 from trainer.hub.pegasus import PEGASUS
 from trainer.hub.switch import SWITCH
 from trainer.hub.t5 import MT5, T5
+from trainer.hub.xlm import XLM
 from trainer.hub.xlnet import XLNET
 
 FAMILIES = {
@@ -35,7 +36,7 @@ FAMILIES = {
     for family in (
         *(GPT2, GPT, NEOX, LLAMA, OLMO, OLMO2, MISTRAL, QWEN2, QWEN3, SMOLLM3, OPT, BLOOM, XGLM),
         *(GPT_NEO, OLMO3, GEMMA, GEMMA2, GEMMA3, COHERE, MIXTRAL, OLMOE, QWEN2_MOE, QWEN3_MOE),
-        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT, DEBERTA),
+        *(BERT, DISTILBERT, ROBERTA, CAMEMBERT, XLMR, XLMR_XL, ALBERT, ELECTRA, XLNET, MODERNBERT, DEBERTA, XLM),
         *(BART, MBART, PEGASUS, T5, MT5, SWITCH),
     )
 }

@@ -56,7 +56,7 @@ class Family:
     @property
     def body(self) -> str:
         """The class without a head."""
-        return self.bare or re.sub(r"(LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
+        return self.bare or re.sub(r"((With)?LMHead|For[A-Z][A-Za-z]*)(Model)?$", "Model", self.architecture)
 
     def published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by the names of `entries` as files hold them, those of experts one by one."""

@@ -27,7 +27,7 @@ _ONE_VECTOR |= {"olmo": "Olmo", "olmo2": "Olmo2", "olmo3": "Olmo3", "gemma3_text
 _POOLED = {"bert": "Bert", "albert": "Albert"}
 _LIKE_ROBERTA = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 _TWO_SIDES = {"t5": "T5", "mt5": "MT5", "bart": "Bart", "mbart": "MBart"}
-_OF_WORDS = _POOLED | _LIKE_ROBERTA | {"distilbert": "DistilBert"}
+_OF_WORDS = _POOLED | _LIKE_ROBERTA | {"distilbert": "DistilBert", "deberta-v2": "DebertaV2", "xlm": "XLM"}
 _OF_WORDS |= {kind: _ONE_VECTOR[kind] for kind in ("gpt2", "gpt_neox", "gpt_neo", "bloom")}
 
 

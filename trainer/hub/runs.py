@@ -26,7 +26,7 @@ from trainer.hub.stated import Stated
 from trainer.hub.tokenizer import framing_of, write_tokenizer
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
-from trainer.tokenizer_files import find_tokenizer, is_json, tokenizer_file
+from trainer.tokenizer_files import find_tokenizer, is_json, tokenizer_file, unread
 from trainer.training.checkpoint import save_weights
 from trainer.training.chosen_weights import chosen_weights
 from trainer.utils.errors import UserError
@@ -67,7 +67,7 @@ def import_run(source: Path, target: Path, generator: Path | None = None, *, che
         "model": config.model.name,
         "type": type_of(imported.model).type,
         "parameters": sum(value.numel() for value in imported.weights.values()),
-        "tokenizer": str(tokenizer) if tokenizer else None,
+        "tokenizer": str(tokenizer) if tokenizer else unread(source),
         **({"unused": f"{rows - pieces} rows of {rows} have no piece"} if opened and pieces < rows else {}),
         **_new_parts(imported),
         **({"check": str(difference), "exact": difference.relative <= ALLOWED} if difference else {}),

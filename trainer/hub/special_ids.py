@@ -43,6 +43,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "xlm-roberta": _FAIRSEQ,
     "xlm-roberta-xl": _FAIRSEQ,
     "albert": {"bos": 2, "eos": 3, "pad": 0},
+    "xlm": {"bos": 0, "eos": 1, "pad": 2, "unk": 3, "mask": 5},
     "xlnet": {"bos": 1, "eos": 2, "pad": 5},
     "modernbert": {"bos": 50281, "eos": 50282, "pad": 50283, "sep": 50282, "cls": 50281},
     "bart": {**_FAIRSEQ, "decoder_start": 2, "forced_eos": 2},
@@ -52,6 +53,7 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "switch_transformers": {"eos": 1, "pad": 0},
     "mt5": {"eos": 1, "pad": 0, "decoder_start": 0},
 }
+KEYS = {("xlm", "mask"): "mask_index", ("xlm", "unk"): "unk_index"}  # that are not called <role>_token_id
 
 
 def special_ids(folder: Path, tokenizer: Tokenizer | None, rows: int, family: str) -> SpecialIdsConfig:
@@ -65,7 +67,7 @@ def special_ids(folder: Path, tokenizer: Tokenizer | None, rows: int, family: st
     stated = {name: settings(folder, name) for name in ("config.json", "generation_config.json")}
     kind = stated["config.json"].get("model_type")
     for role in (*ROLES, "decoder_start", "forced_bos", "forced_eos"):
-        key, default = f"{role}_token_id", DEFAULTS.get(str(kind), {}).get(role)
+        key, default = KEYS.get((str(kind), role), f"{role}_token_id"), DEFAULTS.get(str(kind), {}).get(role)
         for name in ("generation_config.json", "config.json"):
             if stated[name].get(key) == default is not None and default >= rows:
                 break  # a class writes its own down, also beside a small vocabulary: then there is none

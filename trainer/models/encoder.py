@@ -22,7 +22,7 @@ from trainer.models.stack import Stack, places
 class Encoder(Stack, Backbone):
     """A bidirectional transformer (Devlin et al. 2019), with XLNet's second stream where the model has one."""
 
-    inputs = ("tokens", "positions", "segments", "token_types", "order", "samples")
+    inputs = ("tokens", "positions", "segments", "token_types", "languages", "order", "samples")
 
     def __init__(
         self,
@@ -59,18 +59,19 @@ class Encoder(Stack, Backbone):
         token_types: Tensor | None = None,
         order: Tensor | None = None,
         samples: Tensor | None = None,
+        languages: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the last block, [B, S, width]; all arguments are [B, S].
 
         order: a token sees those of at most its own rank only (UniLM, Dong et al. 2019); with two streams, the
         factorization order, and the hidden states are those of the query stream. samples: [B], the numbers of the rows,
-        by which dropout goes in training.
+        by which dropout goes in training. languages: rows of `model.languages`.
         """
         positions = places(tokens) if positions is None else positions
         if order is not None and self.query_start is not None:
             return self.two_streams(tokens, positions, segments, order, token_types, samples=samples)[0]
         drop = self.dropping(samples)
-        x = self.embed(tokens, positions, token_types, drop)
+        x = self.embed(tokens, positions, token_types, drop, languages)
         context = self.context(x, positions, segments, order, drop=drop)
         if self.config.position == "relative":
             context = self._with_distances(context, x, 0, token_types)

@@ -70,6 +70,7 @@ class Stack(nn.Module):
     tokens: Embedding
     positions: Embedding | None
     token_types: Embedding | None
+    languages: Embedding | None
     embedding_norm: nn.Module | None
     buckets: Embedding | None
     slopes: Tensor
@@ -79,13 +80,15 @@ class Stack(nn.Module):
     ) -> None:
         if other is not None:
             self.tokens, self.positions = other.tokens, other.positions
-            self.token_types, self.embedding_norm = other.token_types, other.embedding_norm
+            self.token_types, self.languages = other.token_types, other.languages
+            self.embedding_norm = other.embedding_norm
             return
         std, columns = initial_stds(config).embedding, config.position_channels
         self.tokens = tokens or Embedding(vocabulary, config.embedding_channels, std=std)
         rows = max_length + config.position_offset
         self.positions = Embedding(rows, columns, std=std) if config.position == "learned" else None
         self.token_types = Embedding(config.token_types, columns, std=std) if config.token_types else None
+        self.languages = Embedding(len(config.languages), columns, std=std) if config.languages else None
         self.embedding_norm = norm(config, columns) if config.embedding_norm else None
 
     def dropping(self, samples: Tensor | None, tower: Tower | None = None) -> Dropout | None:
@@ -97,9 +100,17 @@ class Stack(nn.Module):
         return self.tokens(tokens)
 
     def embed(
-        self, tokens: Tensor, positions: Tensor, token_types: Tensor | None = None, drop: Dropout | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        token_types: Tensor | None = None,
+        drop: Dropout | None = None,
+        languages: Tensor | None = None,
     ) -> Tensor:
-        """Tokens [B, S] with their positions and types, normalised, as the blocks take them: [B, S, width]."""
+        """Tokens [B, S] with their positions, types and languages, normalised, as the blocks take them: [B, S, width].
+
+        languages: rows of `model.languages`; null: of nothing is said what language it is.
+        """
         config, x = self.config, self.rows(tokens)
         first, last = (self.projection, None) if config.embedding_projection == "tokens" else (None, self.projection)
         if first is not None:
@@ -113,6 +124,8 @@ class Stack(nn.Module):
             x = x + wave(positions + config.position_offset, config.position_channels).to(x.dtype)
         if self.token_types is not None:
             x = x + self.token_types(torch.zeros_like(tokens) if token_types is None else token_types)
+        if self.languages is not None and languages is not None:
+            x = x + self.languages(languages)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = dropped(x, drop, "embedding")

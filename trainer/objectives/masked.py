@@ -7,6 +7,7 @@ from trainer.objectives.base import Layout, Texts, text_layout
 from trainer.objectives.examples import Examples, Side, TextObjective
 from trainer.objectives.masking import Masking, mask_draw
 from trainer.objectives.pairs import PairedLM
+from trainer.objectives.translation import TranslationLM, told
 from trainer.objectives.vocabulary import Vocabulary
 
 
@@ -42,8 +43,10 @@ class MaskedLM(TextObjective):
         return {"": Side(arrays, lengths, self.width, lengths > 0, first=self.bos, last=self.eos)}
 
 
-def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:
-    """Also what ELECTRA's generator and discriminator read."""
+def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM | TranslationLM:
+    """Also what ELECTRA's generator and discriminator read, and what models with languages do."""
+    if config.model.languages:
+        return told(config, vocabulary)
     keys, length, masking = config.objective, config.data.sequence_length, Masking.of(config, vocabulary)
     copies = keys.copies if keys.masks == "static" else None
     if keys.question is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from trainer.compose import change, compose, differences
 from trainer.config import Config
 from trainer.config.numerics import known_before
+from trainer.config.places import is_place
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.trackers import trackers_on
@@ -226,7 +227,7 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
     """
     changed = differences(before.science(), config.science())
     if any("data" in entry for entry in read_entries(folder.environment)):
-        changed = {key: values for key, values in changed.items() if not _is_place(key)}
+        changed = {key: values for key, values in changed.items() if not is_place(key)}
     if changed and not new_science:
         lines = [
             f"{key}: {now!r} given, the run in {folder.path} has {old!r}"
@@ -235,12 +236,6 @@ def same_science(before: Config, config: Config, folder: RunFolder, new_science:
         more = [f"... and {len(changed) - 8} more"] if len(changed) > 8 else []
         way = "this is another experiment: choose another run.id, or go on from its checkpoint with new_science=true"
         raise UserError("\n".join([*lines, *more, way]))
-
-
-def _is_place(key: str) -> bool:
-    if key.startswith("data.tasks."):
-        return key.endswith((".train", ".held_out", ".templates"))
-    return key in ("data.path", "tokenizer.path") or (key.startswith("data.sources.") and key.endswith(".path"))
 
 
 def _states_fit(before: Config, config: Config) -> None:

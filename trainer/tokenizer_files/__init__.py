@@ -6,7 +6,7 @@ Nothing of torch is imported; the libraries that convert are imported where a fo
 from __future__ import annotations
 
 from trainer.tokenizer_files.folder import FILES, content_of, find_tokenizer
-from trainer.tokenizer_files.roles import ROLES, roles_of, settings, writes_types
+from trainer.tokenizer_files.roles import ROLES, roles_of, settings, unread, writes_types
 from trainer.tokenizer_files.size import ids, is_json, read_file, tokenizer_file
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "roles_of",
     "settings",
     "tokenizer_file",
+    "unread",
     "writes_types",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from trainer.tokenizer_files import utf8
 from trainer.tokenizer_files.class_parts import by_settings
 from trainer.tokenizer_files.pieces import CAMEMBERT, FAIRSEQ, LANGUAGES, Pieces
-from trainer.tokenizer_files.roles import class_of, roles_of, settings
+from trainer.tokenizer_files.roles import class_of, roles_of, settings, unread
 from trainer.utils.bounded import parse_json, read_bytes, read_text, whole_number
 from trainer.utils.errors import UserError
 
@@ -21,7 +21,9 @@ SPACE = "\u2581"
 
 
 def find_tokenizer(folder: Path) -> Path | None:
-    """The file of a folder that tells its tokenizer, a tokenizer.json before all others; None where there is none."""
+    """The file of a folder that tells its tokenizer, a tokenizer.json before all others; None where none is read."""
+    if unread(folder):
+        return None
     found = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if found is None and class_of(folder) == utf8.CLASS:
         return folder / SETTINGS  # UTF-8 itself needs no file

@@ -42,6 +42,7 @@ BY_CLASS = {
     "GPT2Tokenizer": _GPT2,
     "GPTNeoXTokenizer": _GPT2,
     "OpenAIGPTTokenizer": {"unk": "<unk>"},
+    "XLMTokenizer": {**_FAIRSEQ, "cls": "</s>", "mask": "<special1>"},
 }
 # The class that a model type has where the folder names none, or only the common one.
 BY_TYPE = {
@@ -58,8 +59,11 @@ BY_TYPE = {
     **{"mbart": "MBartTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "llama": "LlamaTokenizer"},
     **{"gpt2": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neo": "GPT2Tokenizer"},
     **{"gpt_neox": "GPTNeoXTokenizer", "olmo": "GPTNeoXTokenizer"},
-    **{"openai-gpt": "OpenAIGPTTokenizer", "pegasus": "PegasusTokenizer"},
+    **{"openai-gpt": "OpenAIGPTTokenizer", "pegasus": "PegasusTokenizer", "xlm": "XLMTokenizer"},
 }
+
+# Classes whose own files are not read -> why: of their models the weights come in without a tokenizer.
+UNREAD = {"XLMTokenizer": "Moses' rules for each language come before its pieces"}
 
 # Types of model whose tokenizer.json transformers takes as it is, whatever class is named.
 AS_IT_IS = ("olmo2", "olmo3", "xlm-roberta-xl", "modernbert")
@@ -131,3 +135,14 @@ def roles_of(folder: Path) -> dict[str, str]:
             else:
                 raise UserError(f"{folder / name}: {role}_token: a piece wanted, {piece!r} found")
     return found
+
+
+def unread(folder: Path) -> str | None:
+    """A line about the folder's own tokenizer where it is one that is not read; null: it is read."""
+    kind = class_of(folder)
+    if kind not in UNREAD or (folder / "tokenizer.json").is_file():
+        return None
+    return (
+        f"the {kind} of {folder} is not read ({UNREAD[kind]}): give ids, or train with a tokenizer of yours "
+        "(tokenizer.path)"
+    )

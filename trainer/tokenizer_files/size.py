@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainer.tokenizer_files.folder import FILES, content_of, find_tokenizer
+from trainer.tokenizer_files.roles import unread
 from trainer.tokenizer_files.utf8 import OFFSET, names_of_bytes
 from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
@@ -21,6 +22,8 @@ def tokenizer_file(path: str | Path) -> Path:
         return given
     found = find_tokenizer(given)
     if found is None:
+        if why := unread(given):
+            raise UserError(f"tokenizer.path: {why}")
         raise UserError(f"tokenizer.path: {given} holds none of {', '.join(FILES)}")
     return found
 

@@ -117,9 +117,10 @@ def sums_by_split(
 
 
 def validation_splits(source: Source, config: Config) -> dict[str, Examples]:
-    """The held-out samples, those of each source of a mixture and of each labelled task for themselves."""
+    """The held-out samples, those of each source of a mixture, of each pair of languages and of each labelled task for
+    themselves."""
     text = text_of(source)
-    if text is None or config.data.name != "mixture":
+    if text is None or not config.data.mixes:
         found: dict[str, Examples] = {config.data.name: examples(source, config, "held_out")}
     else:
         origins = text.manifest["splits"]["held_out"]["origins"]
@@ -170,14 +171,15 @@ def validation_metrics(source: Source, config: Config, sums: Mapping[str, Sums])
 
 
 def group_by_source(config: Config, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """The sources of a mixture, or the text and its labelled tasks, among these names, by `sources` and, where they
-    state theirs, by `languages`."""
-    mixed = [name for name in names if config.data.tasks or name in config.data.sources]
+    """The sources of a mixture, the pairs of languages, or the text and its labelled tasks, among these names, by
+    `sources` and, where they state theirs, by `languages`."""
+    data = config.data
+    mixed = [name for name in names if data.tasks or name in data.sources or name in data.pairs]
     languages: dict[str, list[str]] = {}
     for name in mixed:
-        source = config.data.sources.get(name)
-        if source is not None and source.language is not None:
-            languages.setdefault(source.language, []).append(name)
+        source = data.sources.get(name)
+        if source is not None and (stated := source.language) is not None:
+            languages.setdefault(stated, []).append(name)
     return {"sources": {name: [name] for name in mixed}, "languages": languages}
 
 

@@ -42,6 +42,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "factorised sum": {"embedding_width": 24, "position": "learned", "token_types": 2},
     "bert": BERT | {"pooler": "pretraining", "sentence_head": True},
     "roberta": BERT | {"token_types": 0, "position_offset": 2},
+    "xlm": BERT | {"token_types": 0, "head_transform": False, "languages": ("de", "en", "fr")},
     "albert": BERT | {"embedding_width": 24, "shared_layers": True, "pooler": "pretraining", "sentence_head": True},
     "modernbert": {"family": "encoder", "first_norm": False, "window": 8, "global_every": 3, "head_transform": True},
     "electra": BERT | {"embedding_width": 32, "generator_width": 16, "generator_heads": 2},
@@ -78,6 +79,7 @@ MODELS: dict[str, dict[str, Any]] = {
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "bert": {"name": "masked_lm", "question": "nsp"},
     "roberta": {"name": "masked_lm"},
+    "xlm": {"name": "masked_lm"},
     "albert": {"name": "masked_lm", "question": "sop"},
     "modernbert": {"name": "masked_lm"},
     "electra": {"name": "replaced_token"},

@@ -19,6 +19,7 @@ from trainer.objectives import Vocabulary, Window, objective
 PRESETS = sorted(Path(__file__).parents[3].joinpath("conf", "objective").glob("*.yaml"))
 DECODERS, PAIRS = ("causal", "prefix_lm", "fim"), ("nsp", "sop")
 ROWS, SIZE = 4, 600
+PARALLEL = {"name": "parallel", "parallel": {"de": ["de"], "en": ["en"]}}
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", "<sep>", "<cls>", "<fim_prefix>", "<fim_middle>", "<fim_suffix>"]
 SPECIALS += ["<NLU>", "<NLG>", "<S2S>", *(f"<extra_id_{k}>" for k in range(150))]
 
@@ -36,6 +37,7 @@ def model_for(settings: dict) -> str:
     if name in ("mass", "bart", "mbart", "gap_sentences"):
         return "bart"
     special = {"replaced_token": "electra", "permuted_lm": "xlnet", "span_corruption": "t5", "ul2": "t5"}
+    special["tlm"] = "xlm"
     return special.get(name, "bert" if settings.get("question") else "roberta")
 
 
@@ -60,7 +62,7 @@ def test_equal_to_the_counter(preset: Path, recomputed: bool) -> None:
         objective=settings,
         tokenizer={"vocabulary": SIZE},
         optim={"batch_size": ROWS},
-        data={"sequence_length": 96},
+        data={"sequence_length": 96, **(PARALLEL if settings["name"] == "tlm" else {})},
         kernels={"attention": "reference"},
         engine={"activation_checkpointing": recomputed},
     )
@@ -70,7 +72,9 @@ def test_equal_to_the_counter(preset: Path, recomputed: bool) -> None:
         given = replace(given, partner=window(how.length, seed=1), other_document=np.ones(ROWS, bool))
     if made.objective.description.reads_languages:
         given = replace(given, language=np.arange(ROWS) + 200)
-    if how.layout == "next_fit":
+    if made.objective.description.reads_pairs_of_languages:
+        given = replace(given, language=np.tile([0, 1], (ROWS, 1)))
+    if how.layout in ("next_fit", "best_fit"):
         given = replace(given, owner=np.arange(ROWS))  # one stretch a sample
     batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in how.apply(given).items()}
     torch.manual_seed(0)
@@ -89,5 +93,5 @@ def test_equal_to_the_counter(preset: Path, recomputed: bool) -> None:
         assert backward.get_total_flops() == account.backward_per_step
 
 
-def test_all_seventeen_are_here() -> None:
-    assert len(PRESETS) == 17
+def test_all_eighteen_are_here() -> None:
+    assert len(PRESETS) == 18

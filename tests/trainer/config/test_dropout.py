@@ -47,6 +47,7 @@ def test_identity_knows_the_rates_and_not_who_stated_them() -> None:
         ("mbart-large-cc25", (0.1, 0.0)),
         ("pythia-70m", (0.0, 0.0)),
         ("opt-125m", (0.1, 0.1)),
+        ("xlm-mlm-ende-1024", (0.1, 0.1)),
         ("llama2-7b", (None, None)),
         ("gpt3-125m", (None, None)),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data import Prepared, Tokenizer, encoding, open_prepared, preparation, prepare, shards
+from trainer.data import Prepared, Tokenizer, encoding, open_prepared, preparation, prepare, shards, survey
 from trainer.data.shards import SplitWriter, TokenStream
 from trainer.utils.errors import UserError
 
@@ -68,7 +68,7 @@ def test_nothing_is_done_twice(config, prepared, monkeypatch):
     def never(*_args, **_keys):
         raise AssertionError("work was repeated")
 
-    monkeypatch.setattr(preparation, "parts", never)
+    monkeypatch.setattr(survey, "parts", never)
     assert prepare(config).fingerprint == prepared.fingerprint
 
 

@@ -267,6 +267,18 @@ CASES = {
             ({"bi_data": True}, "bi_data"),
         ],
     ),
+    ("XLMWithLMHeadModel", "XLMConfig"): (
+        {"vocab_size": 101, "emb_dim": 24, "n_layers": 2, "n_heads": 3, "max_position_embeddings": 48},
+        [
+            ({"gelu_activation": False, "n_langs": 4}, None),
+            ({"sinusoidal_embeddings": True, "n_heads": 4}, None),
+            ({"n_langs": 5, "use_lang_emb": False, "layer_norm_eps": 0.1}, None),
+            ({"tie_word_embeddings": False, "n_layers": 3}, None),
+            ({"asm": True}, "asm"),
+            ({"causal": True}, "causal"),
+            ({"n_langs": 3, "lang2id": {"en": 0, "de": 2}}, "lang2id"),
+        ],
+    ),
     ("ModernBertForMaskedLM", "ModernBertConfig"): (
         MODERN,
         [

@@ -24,6 +24,7 @@ HARMLESS = {
     *("activation_dropout", "classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "dropout_rate"),
     *("attention_probs_dropout_prob", "embedding_dropout", "embed_dropout", "mlp_dropout", "layerdrop"),
     *("encoder_layerdrop", "qa_dropout", "seq_classif_dropout", "pooler_dropout"),
+    *("unk_index", "mask_index", "mask_token_id", "lang_id", "embed_init_std", "sinusoidal_embeddings"),
     *("decoder_layerdrop", "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
     *("summary_first_dropout", "summary_last_dropout", "start_n_top", "end_n_top", "classifier_pooling"),
     *("pretraining_tp", "slow_but_exact", "reorder_and_upcast_attn", "deterministic_flash_attn"),

@@ -38,6 +38,7 @@ ROPE = {"rope_theta": 10_000.0, "rope_type": "llama3", "factor": 4.0, "low_freq_
 ROPE |= {"original_max_position_embeddings": 32}
 SMOLLM3 = ENCODER | {"num_key_value_heads": 2, "no_rope_layer_interval": 2}
 SMOLLM3 |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+XLM = {"vocab_size": 96, "emb_dim": 32, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64, "n_langs": 3}
 XGLM = {"vocab_size": 96, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48}
 DEBERTA = ENCODER | {"relative_attention": True, "position_biased_input": False, "position_buckets": 8}
 DEBERTA |= {"norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p"}
@@ -94,6 +95,7 @@ MODELS = {
     ),
     "deberta": ("DebertaV2ForMaskedLM", "DebertaV2Config", DEBERTA),
     "deberta-newer": ("DebertaV2ForMaskedLM", "DebertaV2Config", DEBERTA | {"legacy": False, "share_att_key": False}),
+    "xlm": ("XLMWithLMHeadModel", "XLMConfig", XLM),
     # encoder-decoders
     "bart": ("BartForConditionalGeneration", "BartConfig", BART),
     "mbart": ("MBartForConditionalGeneration", "MBartConfig", BART | {"scale_embedding": True}),

@@ -43,6 +43,7 @@ ENCODERS = [
     "xlnet-base",
     "modernbert-base",
     "deberta-v3-small",
+    "xlm-mlm-ende-1024",
 ]
 DISCRIMINATORS = ["electra-small", "deberta-v3-small"]
 ENCODER_DECODERS = [
@@ -122,4 +123,6 @@ def batch(config, length=24):
     if config.model.sentence_head:
         inputs["sentence_label"] = torch.tensor([0, 1])
         inputs["token_types"] = (torch.arange(length) > length // 2).long().expand(2, length)
+    if config.model.languages:
+        inputs["languages"] = (torch.arange(length) > length // 2).long().expand(2, length)
     return inputs

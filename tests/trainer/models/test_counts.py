@@ -39,6 +39,8 @@ olmo3-32b command-r-35b command-r-plus-104b aya-23-8b aya-23-35b aya-expanse-8b 
 gpt-neo-1.3b gpt-neo-2.7b t-nlg-17b lamda-2b lamda-8b lamda-137b
 camembert-base distilbert-base flan-t5-small flan-t5-base flan-t5-large flan-t5-xl flan-t5-xxl aya-101
 byt5-small byt5-base byt5-large byt5-xl byt5-xxl pegasus-base pegasus-large pegasus-xsum ul2-20b flan-ul2-20b
+xlm-mlm-en-2048 xlm-mlm-ende-1024 xlm-mlm-enfr-1024 xlm-mlm-enro-1024 xlm-mlm-xnli15-1024 xlm-mlm-tlm-xnli15-1024
+xlm-mlm-17-1280 xlm-mlm-100-1280
 """.split()  # noqa: SIM905
 
 

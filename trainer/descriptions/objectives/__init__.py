@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from trainer.descriptions.objectives.languages import language_misfits
 from trainer.descriptions.registry import Description, Registry
 
 # How a model that was trained with an objective fills the <mask>s of a prompt (trainer/generation/infilling.py).
@@ -26,6 +27,7 @@ class ObjectiveDescription(Description):
     # Whether the loss is the negative log-likelihood of a text: all its tokens but one are targets, once each.
     likelihood: ClassVar[bool] = False
     reads_languages: ClassVar[bool] = False  # each text comes with a token of its language
+    reads_pairs_of_languages: ClassVar[bool] = False  # a sample holds both sides of a pair of data.parallel
     two_stream: ClassVar[bool | None] = None  # what model.two_stream must be; None: either, and one stream is used
     generator: ClassVar[bool] = False  # it trains encoders with a generator, and no others
     infills: ClassVar[Infilling | None] = None
@@ -37,6 +39,10 @@ class ObjectiveDescription(Description):
 
     def reads_pairs(self, keys: Any) -> bool:
         """Whether a sample is two texts, told apart by token types."""
+        return False
+
+    def tells_languages(self, keys: Any) -> bool:
+        """Whether a model that has languages is told those of its texts."""
         return False
 
     def labels_pairs(self, keys: Any) -> bool:
@@ -54,6 +60,8 @@ class ObjectiveDescription(Description):
                 wrong.append(f"data.packing: {given} reads pairs, which best_fit does not pack; take padded")
         if model.family != "encoder" or "encoder" not in self.families:
             return wrong
+        if config.task.kind is None:
+            wrong += language_misfits(config, tells=self.tells_languages(config.objective))
         if self.two_stream is not None and model.two_stream != self.two_stream:
             wanted = "true, as in model=xlnet-base" if self.two_stream else "false, as in model=bert-base"
             has = "two streams" if model.two_stream else "one stream"

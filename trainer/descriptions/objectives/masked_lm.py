@@ -39,6 +39,9 @@ class MaskedLM(_Masked):
     def labels_pairs(self, keys: Any) -> bool:
         return keys.question is not None
 
+    def tells_languages(self, keys: Any) -> bool:
+        return keys.question is None
+
     def config_misfits(self, config: Any) -> list[str]:
         model, question = config.model, config.objective.question
         wrong = []

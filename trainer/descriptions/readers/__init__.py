@@ -31,9 +31,8 @@ class ReaderDescription(Description):
 
     def takes_part(self, group: Any) -> bool:
         """Whether the group `data` names files of this kind; those in a folder that it names are not seen here."""
-        paths = [*group.path, *(path for source in group.sources.values() for path in source.path)]
         named = self.name in (group.format, *(source.format for source in group.sources.values()))
-        return super().takes_part(group) or named or any(suffix_of(path) in self.suffixes for path in paths)
+        return super().takes_part(group) or named or any(suffix_of(path) in self.suffixes for path in group.places)
 
 
 READERS = Registry("reader", "trainer.descriptions.readers", ReaderDescription)

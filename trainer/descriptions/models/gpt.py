@@ -1,0 +1,16 @@
+"""GPT and what was built as it is."""
+
+from __future__ import annotations
+
+from trainer.descriptions.models import ModelFamily
+
+FAMILIES = (
+    ModelFamily("GPT", "Radford et al. 2018", ("gpt",), ("causal",)),
+    ModelFamily("GPT-2", "Radford et al. 2019", ("gpt2-*", "gpt-mini"), ("causal",)),
+    ModelFamily("GPT-3", "Brown et al. 2020", ("gpt3-*",), ("causal",), lacks="sparse layers: all are dense"),
+    ModelFamily("Cerebras-GPT", "Dey et al. 2023", ("cerebras-gpt-*",), ("causal",)),
+    ModelFamily("Pythia", "Biderman et al. 2023", ("pythia-*",), ("causal",)),
+    ModelFamily("OPT", "Zhang et al. 2022", ("opt-*",), ("causal",)),
+    ModelFamily("BLOOM", "Scao et al. 2022", ("bloom-*",), ("causal",)),
+    ModelFamily("XGLM", "Lin et al. 2022", ("xglm-*",), ("causal",)),
+)
