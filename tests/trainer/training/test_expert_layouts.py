@@ -64,13 +64,13 @@ def weights(run: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
 
 
 def assert_same(ours: Path, theirs: Path) -> None:
-    """Losses, norms of the gradients and what routers did; Adam's first steps blow up what rounding does to the norms
-    of those after them."""
+    """Losses, norms of the gradients and what routers did. After the first update rounding may have a token change its
+    expert (`scripts/results/expert_choices` counts them), and Adam's first steps blow it up in the norms."""
     assert len(records(ours)) == len(records(theirs)) == STEPS
     for number, (one, other) in enumerate(zip(records(ours), records(theirs), strict=True)):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5), number
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4 if number else 1e-5), number
-        assert one["experts"] == pytest.approx(other["experts"], rel=1e-5), number
+        assert one["experts"] == pytest.approx(other["experts"], rel=1e-5, abs=2e-3 * (number > 0)), number
 
 
 def test_elsewhere_and_resumed(isoflop: Any, words: list[str]) -> None:
@@ -86,7 +86,8 @@ def test_elsewhere_and_resumed(isoflop: Any, words: list[str]) -> None:
         (bias, *_) = [one for name, one in weights(run, step).items() if name.endswith("0.feed_forward.balance_bias")]
         moves = (bias / 0.01).double()
         assert moves.abs().max() <= step and torch.allclose(moves, moves.round(), atol=1e-5) and bias.abs().sum() > 0
-        assert weights(elsewhere, step)["blocks.0.feed_forward.balance_bias"].equal(bias)
+        there = weights(elsewhere, step)["blocks.0.feed_forward.balance_bias"]
+        assert (there - bias).abs().max() <= 0.0201  # a token that changes its expert may turn one move around
     told = records(run)[-1]["experts"]
     assert 0 < told["dropped_share"] < 1 and 0.5 < told["load_entropy_lowest"] <= told["load_entropy"] < 1
     assert told["balance_loss"] == pytest.approx(2 * 0.01, rel=0.1)  # two layers, nearly even
