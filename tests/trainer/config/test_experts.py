@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from trainer.compose import compose
 from trainer.utils.errors import UserError
@@ -57,7 +58,7 @@ def test_one_line(words: list[str], line: str) -> None:
 
 def test_a_dense_model_keeps_its_hash() -> None:
     config = compose([])
-    assert "experts" not in config.to_yaml()
+    assert "experts" not in yaml.safe_load(config.to_yaml())["model"]
     assert compose(["model.experts.count=8"]).science_hash() != config.science_hash()
 
 
