@@ -27,6 +27,7 @@ class ParameterAccount:
     head_norm: int = 0  # the norm in BERT's head transform; already counted in `norm`
     pooler: int = 0  # of the published backbone, and counted in `head` where pre-training uses it
     unused_pooler: int = 0  # of the published backbone, and not counted elsewhere: only fine-tuning uses it
+    generators_embedding: int = 0  # where it has one of its own; already counted in `generator`
 
     @property
     def total(self) -> int:
@@ -88,12 +89,12 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
         stacks.append(_stack(model, max_length, cross=True))
     head, head_norm = _token_head(model, vocabulary)
     pooler, query_start = model.width**2 + model.width, model.width * model.two_stream
-    generator = 0
+    generator = own = 0
     if (small := model.generator) is not None:  # the token head is the generator's, the encoder has a detector
-        apart = model.embedding_sharing == "disentangled"
-        stack = _stack(small, max_length, own_tables=apart)
+        own = table * (model.embedding_sharing == "disentangled")
+        stack = _stack(small, max_length, own_tables=own > 0)
         blocks = stack.attention + stack.feed_forward + stack.norm
-        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary)) + table * apart
+        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary)) + own
         head, head_norm = model.width**2 + 2 * model.width + 1, 0
     if model.family == "encoder":
         head += pooler * (model.pooler == "pretraining")
@@ -112,6 +113,7 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
         head_norm=head_norm,
         pooler=pooler * (model.pooler == "pretraining"),
         unused_pooler=pooler * (model.pooler == "finetuning"),
+        generators_embedding=own,
     )
 
 

@@ -242,7 +242,7 @@ def _six_n(config: Config, source: int, target: int) -> int:
     if target:  # half the tokens' parameters each (Brown et al. 2020, appendix D)
         second = passes * _decoder_share(config)
         return 6 * ((blocks - second) * source + (second + output) * target)
-    return 6 * source * (blocks + output + weights.generator)
+    return 6 * source * (blocks + output + weights.generator - weights.generators_embedding)
 
 
 def _decoder_share(config: Config) -> int:
