@@ -212,6 +212,5 @@ def _shared_bias(stack: _Pass) -> int:
 def _weight_copies(config: Config) -> int:
     """Every matrix that a linear layer multiplies with, in two bytes."""
     account = parameters(config)
-    own = account.generator and config.model.embedding_sharing == "disentangled"  # that table is `shared`, once
-    generator = account.generator - (account.shared if own else 0)
+    generator = account.generator - account.generators_embedding
     return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator)

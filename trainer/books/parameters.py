@@ -29,6 +29,7 @@ class ParameterAccount:
     pooler: int = 0  # of the published backbone, and counted in `head` where pre-training uses it
     unused_pooler: int = 0  # of the published backbone, and not counted elsewhere: only fine-tuning uses it
     idle: int = 0  # of the experts that a token does not read; already counted in `feed_forward`
+    generators_embedding: int = 0  # where it has one of its own; already counted in `generator`
 
     @property
     def total(self) -> int:
@@ -101,12 +102,12 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
         stacks.append(_stack(model.decoder_side, max_length, cross=True))
     head, head_norm = _token_head(model, vocabulary)
     pooler, query_start = model.width**2 + model.width, model.width * model.two_stream
-    generator = 0
+    generator = own = 0
     if (small := model.generator) is not None:  # the token head is the generator's, the encoder has a detector
-        apart = model.embedding_sharing == "disentangled"
-        stack = _stack(small, max_length, own_tables=apart)
+        own = table * (model.embedding_sharing == "disentangled")
+        stack = _stack(small, max_length, own_tables=own > 0)
         blocks = stack.attention + stack.feed_forward + stack.norm
-        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary)) + table * apart
+        generator = stack.embedding + stack.position + blocks + sum(_token_head(small, vocabulary)) + own
         head, head_norm = model.width**2 + 2 * model.width + 1, 0
     if model.family == "encoder":
         head += pooler * (model.pooler == "pretraining")
@@ -126,6 +127,7 @@ def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAcco
         pooler=pooler * (model.pooler == "pretraining"),
         unused_pooler=pooler * (model.pooler == "finetuning"),
         idle=sum(stack.idle for stack in stacks),
+        generators_embedding=own,
     )
 
 

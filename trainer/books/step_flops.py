@@ -279,7 +279,7 @@ def _six_n(config: Config, source: int, target: int) -> int:
         return 6 * (
             passes * (weights.active_non_embedding - share) * source + (decoder_passes * share + output) * target
         )
-    return 6 * source * (blocks + output + weights.generator)
+    return 6 * source * (blocks + output + weights.generator - weights.generators_embedding)
 
 
 def _decoder_share(config: Config) -> int:

@@ -35,6 +35,7 @@ LOADERS = {
     "ForConditionalGeneration": ("AutoModelForSeq2SeqLM", "text2text-generation"),
     "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
     "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+    "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "question-answering"),
     "Model": ("AutoModel", "feature-extraction"),
 }
 FROM_HUB = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")  # in the path of a folder of huggingface_hub's cache

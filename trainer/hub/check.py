@@ -70,6 +70,8 @@ def compare(source: Path, run: Path, imported: Imported) -> Difference:
 def _theirs(output: Any, body: bool) -> Tensor:
     if body:
         return output.last_hidden_state  # type: ignore[no-any-return]
+    if "start_logits" in output:
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
     return output.prediction_logits if "prediction_logits" in output else output.logits  # type: ignore[no-any-return]
 
 
@@ -93,5 +95,7 @@ def _batches(
             written = usable[torch.randint(len(usable), (1, length), generator=generator)]
             ours = {"tokens": written, **whole, **{f"source_{name}": value for name, value in ours.items()}}
             theirs["decoder_input_ids"] = written
+        if family == "encoder":
+            ours["inside"] = torch.ones_like(tokens)  # where an answer may stand: everywhere
         rows.append((ours, theirs))
     return rows

@@ -1,4 +1,5 @@
-"""Fine-tuned runs as checkpoints of transformers and back: classifiers, and DPO policies without their reference."""
+"""Fine-tuned runs as checkpoints of transformers and back: classifiers, spans of answers, and DPO policies without
+their reference."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def _classes(suffix: str, stems: Mapping[str, str], entries: list[Entry]) -> dic
     return {kind: (f"{stem}{suffix}", entries) for kind, stem in stems.items()}
 
 
-SEQUENCE, TOKEN = "ForSequenceClassification", "ForTokenClassification"
+SEQUENCE, TOKEN, SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
 CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
     **_classes(SEQUENCE, _ONE_VECTOR, _ONE_MATRIX),
     **_classes(SEQUENCE, _POOLED, both("classifier", "output")),
@@ -48,11 +49,14 @@ TOKEN_CLASSIFIERS: dict[str, tuple[str, list[Entry]]] = {
     **_classes(TOKEN, _OF_WORDS, both("classifier", "output")),
     **_classes(TOKEN, _OF_LLAMA, both("score", "output")),
 }
+SPANS: dict[str, tuple[str, list[Entry]]] = _classes(
+    SPAN, _POOLED | _LIKE_ROBERTA | {"deberta-v2": "DebertaV2"}, both("qa_outputs", "output")
+)
 # What a class puts before the names of its body's tensors, where the pre-trained class puts nothing.
 PREFIXES = dict.fromkeys(("t5", "mt5"), "transformer.")
 # The activations of the dense layer before the classes that there are, where it is not tanh alone.
 ACTIVATIONS = {"distilbert": ("relu",), "deberta-v2": ("gelu", "relu", "tanh")}
-_HEADS = {SEQUENCE: CLASSIFIERS, TOKEN: TOKEN_CLASSIFIERS}
+_HEADS = {SEQUENCE: CLASSIFIERS, TOKEN: TOKEN_CLASSIFIERS, SPAN: SPANS}
 # Beginnings of names, in transformers, of heads that pre-training has not.
 _NEW = ("score.", "classifier.", "classification_head.", "qa_outputs.", "sequence_summary.", "logits_proj.")
 NOT_GIVEN = "not-given.jsonl"  # stands for the records of a tuned model, which no checkpoint names
@@ -112,6 +116,10 @@ def _task(config: Mapping[str, Any], suffix: str, shape: Sequence[int]) -> dict[
     if config.get("problem_type") == "multi_label_classification":
         raise UserError("config.json: problem_type='multi_label_classification' is not supported; one class a text is")
     common: dict[str, Any] = {"name": "imported", "train": (NOT_GIVEN,)}
+    if suffix == SPAN:
+        if count != 2:
+            raise UserError(f"config.json: qa_outputs has {count} rows; two wanted, for the first and the last token")
+        return common | {"kind": "span", "text": ("question", "context"), "answer": ("answers",)}
     if count == 1 and suffix == SEQUENCE:
         return common | {"kind": "reward", "answer": ("chosen", "rejected")}
     names = config.get("id2label")
@@ -150,14 +158,15 @@ def new_head(config: Config, kind: str) -> Head | None:
     task = config.task
     if task.description is None or task.description.head is None:
         return None
-    heads = CLASSIFIERS if task.pools else TOKEN_CLASSIFIERS if task.kind == "token" else {}
+    heads = CLASSIFIERS if task.pools else {"token": TOKEN_CLASSIFIERS, "span": SPANS}.get(str(task.kind), {})
     if kind not in heads:
         pooled = " and ".join(name for name, one in TASKS.items() if one.pools)
         written = " and ".join(name for name, one in TASKS.items() if one.head is None)
         raise UserError(
             f"export: a {kind} tuned with task.kind={task.kind} has no counterpart; there is one for "
             f"task.kind={pooled} over {', '.join(CLASSIFIERS)}, for task.kind=token over "
-            f"{', '.join(TOKEN_CLASSIFIERS)}, and for all of task.kind={written}"
+            f"{', '.join(TOKEN_CLASSIFIERS)}, for task.kind=span over {', '.join(SPANS)}, and for all of "
+            f"task.kind={written}"
         )
     if kind == "opt" and config.model.embedding_channels != config.model.width:
         raise UserError(
@@ -171,6 +180,8 @@ def new_head(config: Config, kind: str) -> Head | None:
             f"model.pooler_activation={given}; tune it with model.pooler_activation={wanted[0]}"
         )
     architecture, entries = heads[kind]
+    if heads is SPANS:
+        return Head(architecture, entries, {})
     names = task.labels or (str(task.kind),)
     keys = {
         "id2label": {str(number): name for number, name in enumerate(names)},

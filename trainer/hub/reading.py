@@ -294,7 +294,7 @@ def _load(entries: list[Entry], ours: Mapping[str, Tensor], given: Given) -> dic
 def _load_tuned(model: ModelConfig, tuned: Tuned, given: Given) -> dict[str, Tensor]:
     """The backbone's weights under `body.`, as in a tuned run, and those of its head."""
     ours = _skeleton(model, given)
-    outputs = len(tuned.task.get("labels", ())) or 1
+    outputs = 2 if tuned.task["kind"] == "span" else len(tuned.task.get("labels", ())) or 1
     shapes = {"dense.weight": (model.width, model.width), "dense.bias": (model.width,)}
     shapes |= {"output.weight": (outputs, model.width), "output.bias": (outputs,)}
     heads = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}

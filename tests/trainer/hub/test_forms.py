@@ -149,7 +149,25 @@ def test_a_reward_model_is_a_score(tmp_path):
     assert load_model(tmp_path / "run")[1].task.kind == "reward"
 
 
-@pytest.mark.parametrize("kind", ["BertForQuestionAnswering", "ElectraForSequenceClassification"])
+@pytest.mark.parametrize("stem", ["Bert", "DebertaV2"])
+def test_a_span_of_an_answer_comes_and_goes(stem, tmp_path):
+    kind, keys = f"{stem}ForQuestionAnswering", DEBERTA if stem == "DebertaV2" else PLACES
+    build(kind, f"{stem}Config", keys).save_pretrained(tmp_path / "theirs")
+    facts = import_run(tmp_path / "theirs", tmp_path / "run", check=True)
+    assert facts["exact"] and load_model(tmp_path / "run")[1].task.kind == "span"
+    export_run(tmp_path / "run", tmp_path / "back")
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["architectures"] == [kind]
+    before, after = tensors_of(tmp_path / "theirs"), tensors_of(tmp_path / "back")
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_an_answer_has_two_ends(tmp_path):
+    build("BertForQuestionAnswering", "BertConfig", PLACES | {"num_labels": 3}).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"config\.json: qa_outputs has 3 rows; two wanted"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["BertForMultipleChoice", "ElectraForSequenceClassification"])
 def test_other_tuned_heads_are_refused_by_name(kind, tmp_path):
     config = "BertConfig" if kind.startswith("Bert") else "ElectraConfig"
     build(kind, config, PLACES).save_pretrained(tmp_path)

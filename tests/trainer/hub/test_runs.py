@@ -17,7 +17,7 @@ from trainer.config import Config, TokenizerConfig
 from trainer.data.tokenizer import train
 from trainer.hub import FAMILIES, export_run, import_run
 from trainer.hub.card import LOADERS
-from trainer.hub.heads import CLASSIFIERS, TOKEN_CLASSIFIERS
+from trainer.hub.heads import CLASSIFIERS, SPANS, TOKEN_CLASSIFIERS
 from trainer.models import build, initialize
 from trainer.run_folder import RunFolder
 from trainer.training.checkpoint import save_weights
@@ -129,7 +129,7 @@ def test_heads_that_no_label_trained_stay_here(fields, objective, architecture, 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_the_card_names_an_auto_class_that_has_the_class(family):
-    heads = [heads[family.type][0] for heads in (CLASSIFIERS, TOKEN_CLASSIFIERS) if family.type in heads]
+    heads = [heads[family.type][0] for heads in (CLASSIFIERS, TOKEN_CLASSIFIERS, SPANS) if family.type in heads]
     others = {family.without_pairs, family.pairs_alone} - {""}
     for architecture in {family.architecture, family.body, *others, *heads}:
         loader = next(auto for end, (auto, _) in LOADERS.items() if architecture.endswith(end))

@@ -31,6 +31,14 @@ CASES = [
     (["model=electra-small", "objective=masked_lm"], "take objective=replaced_token"),
     (["model=roberta-base", "objective=bert"], "needs model.sentence_head=true"),
     (["model=xlnet-base", "objective=unilm"], "needs model.two_stream=false"),
+    (["model=llama-mini", "model.position=disentangled"], "model.position: disentangled needs model.family=encoder"),
+    (["model=t5-small", "model.relative_buckets=null"], "model.relative_buckets: null is for position=disentangled"),
+    (["model=deberta-v3-base", "model.relative_distance=100"], "relative_distance: 100 must be above half of"),
+    (["model=deberta-v3-base", "model.relative_terms=p2p"], "model.relative_terms: 'p2p' given"),
+    (["model=deberta-v3-base", "objective=masked_lm"], "take objective=replaced_token"),
+    (["model=deberta-v3-base", "model.generator_depth=0"], "model.generator_depth: 0 given"),
+    (["model=deberta-v3-base", "model.score_softcap=9"], "model.score_softcap: position=disentangled scores"),
+    (["model.size=5m", "model=deberta-mini", "model.generator_depth=2"], "model.generator_depth: model.size sets it"),
 ]
 
 

@@ -53,6 +53,8 @@ def test_proportions_are_the_presets():
     assert llama.ffn_channels / llama.width == pytest.approx(14336 / 4096, rel=0.05)
     small = dialled("electra-small", "50m").model
     assert small.generator.width / small.width == pytest.approx(0.25, abs=0.1)
+    deberta = dialled("deberta-v3-base", "60m").model
+    assert deberta.generator.depth == round(deberta.depth / 2) and deberta.generator.width == deberta.width
     assert dialled("albert-base", "30m").model.depth == 12
 
 
