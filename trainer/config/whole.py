@@ -33,6 +33,7 @@ from trainer.config.machinery import (
 )
 from trainer.config.model import ModelConfig
 from trainer.config.science import (
+    BYTES,
     AnomaliesConfig,
     BudgetConfig,
     DataConfig,
@@ -97,9 +98,10 @@ class Config(Section):
             and self.tokenizer.path is None
             and self.model.vocabulary < self.tokenizer.vocabulary
         ):
+            hint = "; take tokenizer=bytes" if self.model.vocabulary == BYTES else ""
             wrong.append(
                 f"model.vocabulary: {self.model.vocabulary} is smaller than tokenizer.vocabulary "
-                f"{self.tokenizer.vocabulary}"
+                f"{self.tokenizer.vocabulary}{hint}"
             )
         wrong += self.objective.description.config_misfits(self)
         tuned = self.task.description

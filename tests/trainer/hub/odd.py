@@ -368,6 +368,7 @@ CASES = {
             ({}, None),
             ({"feed_forward_proj": "relu", "layer_norm_epsilon": 0.1}, None),
             ({"num_decoder_layers": 1}, None),
+            ({"num_decoder_layers": 0}, "num_decoder_layers"),
         ],
     ),
 }

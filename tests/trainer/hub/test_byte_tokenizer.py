@@ -148,4 +148,6 @@ def test_special_tokens_of_ones_own_take_extra_ids(tmp_path):
 def test_other_sizes_are_refused(capsys):
     assert main(["plan", "tokenizer=bytes", "tokenizer.vocabulary=512"]) == 2
     assert "tokenizer.vocabulary: bytes have 384 ids, 512 given; take tokenizer=bytes" in capsys.readouterr().err
+    assert main(["plan", "model=byt5-small", "objective=byt5"]) == 2
+    assert "smaller than tokenizer.vocabulary 2048; take tokenizer=bytes" in capsys.readouterr().err
     assert compose(["tokenizer=bytes"]).vocabulary == 384
