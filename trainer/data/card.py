@@ -149,7 +149,7 @@ def format_card(found: dict[str, Any]) -> str:
         "## Sources",
         *_sources(found["sources"]),
         "",
-        *_tasks(found.get("tasks", [])),
+        *_tasks(found.get("tasks", []), found.get("bound", 0.0)),
         *_pairs(found.get("pairs", {})),
         *_mixture(found.get("mixture", [])),
         "## Cleaning",
@@ -197,8 +197,8 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
     return _table((*described, *shared), rows)
 
 
-def _tasks(tasks: list[dict[str, Any]]) -> list[str]:
-    """A row for the text and for each labelled task beside it."""
+def _tasks(tasks: list[dict[str, Any]], bound: float) -> list[str]:
+    """A row for the text and for each labelled task beside it. bound: that of `trainer.tasks.interleaving`."""
     head = ("task", "from", "examples", "samples an epoch", "held out", "share of examples", "of samples", "notes")
     rows = []
     for t in tasks:
@@ -206,7 +206,8 @@ def _tasks(tasks: list[dict[str, Any]]) -> list[str]:
         notes = [*t["notes"], *([f"{t['cut']:,} cut to fit"] if t["cut"] else [])]
         counts, shares = (t["records"], t["rows"], held_out), (f"{t['rate']:.4f}", f"{t['share']:.4f}")
         rows.append((t["name"], ", ".join(t["from"]), *counts, *shares, "; ".join(notes) or "-"))
-    return ["## Labelled tasks", *_table(head, rows), ""] if tasks else []
+    exact = f"After any number of samples each has its share of them to within {bound:.3g} samples."
+    return ["## Labelled tasks", *_table(head, rows), "", exact, ""] if tasks else []
 
 
 def _mixture(usage: list[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,8 @@
 """Labelled tasks mixed into the text of pre-training (Raffel et al. 2020, section 3.5.2): what such a run reads.
 
-Sample i of the run is sample j of the text or of one task, as `Interleaving` says; from there on it is what it would be
-in a run on that text, or on that task, alone. So what a sample is stays a pure function of its number.
+Sample i of the run is sample j of the text or of one task, as `Interleaving` says. Sample j of the text is what it is
+in a run on the text alone, sample j of a task the record that an order of its own has there. So what a sample is stays
+a pure function of its number.
 """
 
 from __future__ import annotations

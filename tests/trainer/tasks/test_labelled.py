@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from tests.trainer.data.loading import fixed
+from trainer.books.lengths import lengths
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.data import Samples, StepLoader, Tokenizer
+from trainer.data.card import format_card
 from trainer.models import NOT_A_TARGET, build, initialize
 from trainer.objectives.causal import PrefixLM
 from trainer.tasks.labelled import MixedData, MixedSamples, check_mixed, prompt_order
@@ -256,6 +258,7 @@ def test_a_step_is_shown_with_its_tasks_and_the_card_counts_them(make_config: An
     found = card(config)
     assert [one["name"] for one in found["tasks"]] == ["text", "cola", "sums"]
     assert sum(one["samples"] for one in found["mixture"]) == 8 * 40
+    assert found["bound"] < 1 and f"to within {found['bound']:.3g} samples" in format_card(found)
     lines = check_mixed(prepare(config), config)  # type: ignore[arg-type]
     assert "form alpaca (instruction, output)" in lines[2] and lines[1].startswith("cola")
 
@@ -355,3 +358,20 @@ def test_a_run_that_goes_on_in_two_ranks_is_the_run_that_was_never_stopped(
 def _records(run: Path) -> dict[int, dict[str, Any]]:
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return {one["step"]: one for one in lines if one["kind"] == "step"}
+
+
+@pytest.mark.parametrize("objective", [*FAMILIES, "fim", "ul2", "bart", "mass"])
+def test_rows_are_as_wide_as_the_books_count_them(make_config: Any, objective: str) -> None:
+    """With every objective of the two families: what a model reads is what memory and FLOPs are computed of."""
+    decoder = objective in ("causal", "prefix_lm", "fim")
+    base = [] if decoder else ["model=t5-mini", "data.mixing.answer_length=80"]
+    noises = ["objective.noises=[text_infilling]"] if objective == "bart" else []
+    config = make_config("causal", *base, f"objective={objective}", *noises)
+    samples, wanted = mixed(config), lengths(config)
+    drawn, batch = {name for name, _ in samples.of(0, 24)}, samples.batch(0, 24)
+    assert drawn == {"text", "cola", "sums"}
+    widths = {name: array.shape[1] for name, array in batch.items() if array.ndim == 2}
+    source = {name for name in widths if name.startswith("source_")}
+    assert {widths[name] for name in source} == (set() if decoder else {wanted.source})
+    assert {widths[name] for name in widths.keys() - source} == {wanted.source if decoder else wanted.target}
+    assert decoder or wanted.target >= 80
