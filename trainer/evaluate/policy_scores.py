@@ -42,9 +42,9 @@ def score_policy(tuned: Tuned) -> dict[str, Any]:
     mean = {name: np.concatenate(values).astype(float).mean(axis=1) for name, values in columns.items()}  # by prompt
     return {
         "metrics": {name: float(mean[name].mean()) for name in ("reward", "kl", "length", "ended")},
-        "intervals": {"reward": metrics.mean_interval(mean["reward"])},
+        "intervals": {"reward": metrics.mean_interval(mean["reward"])} if count > 1 else {},
         "baselines": {"reference": {"reward": float(mean["before"].mean()), "kl": 0.0}},
-        "notes": [f"of {count:,} prompts, {tuned.config.task.samples} answers each"],
+        "notes": [f"of {count:,} prompt{'s' * (count > 1)}, {tuned.config.task.samples} answers each"],
         "answers": shown[:SHOWN],
     }
 
