@@ -14,6 +14,7 @@ FAMILIES = (
     ModelFamily("Mistral", "Jiang et al. 2023", ("mistral-*",), ("causal",)),
     ModelFamily("OLMo", "Groeneveld et al. 2024", ("olmo-*",), ("causal",)),
     ModelFamily("OLMo 2", "Walsh et al. 2025", ("olmo2-*",), ("causal",)),
+    ModelFamily("OLMo 3", "OLMo team 2025", ("olmo3-*",), ("causal",)),
     ModelFamily("Qwen 2", "Yang et al. 2024", ("qwen2-*",), ("causal",)),
     ModelFamily(
         "Qwen 3",
