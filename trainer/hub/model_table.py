@@ -18,7 +18,7 @@ from trainer.config import TokenizerConfig
 from trainer.config.model import ModelConfig
 from trainer.descriptions.models import ModelFamily, families_of, model_families
 from trainer.hub.exchange import type_of
-from trainer.hub.heads import CLASSIFIERS, TOKEN_CLASSIFIERS
+from trainer.hub.heads import CLASSIFIERS, SPANS, TOKEN_CLASSIFIERS
 from trainer.utils.errors import UserError
 
 KINDS = {"decoder": "decoders", "encoder": "encoders", "encoder_decoder": "encoder-decoders"}
@@ -67,7 +67,7 @@ def _row(family: ModelFamily, presets: dict[str, ModelConfig]) -> ModelRow:
     types = dict.fromkeys(_type_of(model) for model in presets.values())
     exchanged = [one for one in types if one is not None]
     names = [*(kind for kind, _ in exchanged), *family.types]
-    heads = (CLASSIFIERS, TOKEN_CLASSIFIERS)
+    heads = (CLASSIFIERS, TOKEN_CLASSIFIERS, SPANS)
     first = next(iter(presets.values()))
     checked = ["counts"] + ["logits"] * bool(exchanged)
     if exchanged and first.family != "encoder":
@@ -97,7 +97,9 @@ def _type_of(model: ModelConfig) -> tuple[str, str] | None:
         family = type_of(model.model_copy(update=whole))
     except UserError:
         return None
-    return family.type, "ElectraForPreTraining" if model.generator else family.architecture_of(model)
+    if model.generator is not None and family.discriminator is not None:
+        return family.type, family.discriminator[0]
+    return family.type, family.architecture_of(model)
 
 
 def rows_to_json(rows: list[ModelRow]) -> list[dict[str, Any]]:
