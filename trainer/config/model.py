@@ -9,12 +9,9 @@ from pydantic import field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.disentangled import DisentangledKeys
-from trainer.config.disentangled import misfits as disentangled_misfits
 from trainer.config.dropout_rates import DropoutRates, Rate
 from trainer.config.experts import ExpertsConfig
-from trainer.config.experts import misfits as expert_misfits
-from trainer.config.languages import language_misfits
-from trainer.config.layer_checks import layer_misfits
+from trainer.config.model_checks import model_misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 from trainer.utils.schema import Count, Paths, key, plain_name
@@ -350,75 +347,6 @@ class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
-        if self.head_size is None and self.width % self.heads:
-            raise ValueError(
-                f"heads: {self.heads} does not divide width {self.width}; choose a divisor or set model.head_size"
-            )
-        if self.heads % self.key_heads:
-            raise ValueError(f"kv_heads: {self.kv_heads} does not divide heads {self.heads}")
-        if self.position == "rotary" and self.rotary_channels % 2:
-            whose = "" if self.rotary_fraction == 1 else f" x rotary_fraction {self.rotary_fraction:g}"
-            raise ValueError(
-                f"head_size: rotary positions need an even number of channels per head, got {self.rotary_channels}"
-                f"{whose}"
-            )
-        for line in disentangled_misfits(self):
-            raise ValueError(line)
-        if (
-            self.position == "buckets"
-            and self.relative_buckets is not None
-            and (self.relative_buckets % 2 or self.relative_distance <= self.relative_buckets // 2)
-        ):
-            raise ValueError(
-                f"relative_buckets: {self.relative_buckets} must be even and less than twice relative_distance "
-                f"{self.relative_distance}"
-            )
-        for line in layer_misfits(self):
-            raise ValueError(line)
-        if self.nope_every is not None and self.position != "rotary":
-            raise ValueError(f"nope_every: only model.position=rotary turns, got {self.position}")
-        if self.qkv_bias and (self.bias or self.position == "relative"):
-            other = "bias=true, which has them" if self.bias else "position=relative, which has biases of its own"
-            raise ValueError(f"qkv_bias: not beside model.{other}")
-        if self.parallel and self.norm_position != "pre":
-            raise ValueError(f"parallel: needs model.norm_position=pre, got {self.norm_position}")
-        if not self.first_norm and self.norm_position != "pre":
-            raise ValueError(f"first_norm: false needs model.norm_position=pre, got {self.norm_position}")
-        of_encoders = ("two_stream", "sentence_head", "generator_width")
-        wrong = [name for name in of_encoders if getattr(self, name) and self.family != "encoder"]
-        if wrong:
-            raise ValueError(f"{wrong[0]}: only an encoder has it, model.family is {self.family}")
-        if self.decoder_depth is not None and self.family != "encoder_decoder":
-            raise ValueError(f"decoder_depth: only an encoder_decoder has it, model.family is {self.family}")
-        if self.position == "sinusoidal" and self.position_channels % 2:
-            raise ValueError(f"width: sinusoidal positions need an even number, got {self.position_channels}")
-        if self.position == "relative" and (self.family != "encoder" or self.kv_heads not in (None, self.heads)):
-            raise ValueError("position: relative needs model.family=encoder and as many kv_heads as heads")
-        if self.position == "relative" and self.score_softcap is not None:
-            raise ValueError(
-                "score_softcap: position=relative scores distances and token types in a bias, which is added after a "
-                "soft-cap; leave it null"
-            )
-        if wrong_languages := language_misfits(self.languages, self.family):
-            raise ValueError("\n".join(wrong_languages))
-        if self.sentence_head and self.pooler != "pretraining":
-            raise ValueError("sentence_head: needs model.pooler=pretraining")
-        if self.embedding_projection == "tokens" and self.embedding_channels != self.width and not self.tied:
-            raise ValueError("embedding_projection: tokens needs model.tied=true")
-        if self.mup_base_width is None and self.mup_base_head_size is not None:
-            raise ValueError("mup_base_head_size: needs model.mup_base_width")
-        if self.mup_base_width is not None:
-            untold = {
-                "embedding_width": self.embedding_channels != self.width,
-                "position": self.position in ("relative", "disentangled"),
-                "two_stream": self.two_stream,
-                "generator_width": self.generator_width is not None,
-            }
-            for name in (name for name, there in untold.items() if there):
-                raise ValueError(f"mup_base_width: muP is not worked out for model.{name}={getattr(self, name)}")
-        if wrong_experts := expert_misfits(self):
-            raise ValueError("\n".join(wrong_experts))
-        generator = self.generator
-        if generator is not None and generator.width % generator.heads:
-            raise ValueError(f"generator_heads: {generator.heads} does not divide generator_width {generator.width}")
+        if wrong := model_misfits(self):
+            raise ValueError("\n".join(wrong))
         return self
