@@ -36,6 +36,8 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "masked_lm",
         {"precision": "fp32"},
     ),
+    "t5 of two depths, fp32": (T5 | {"depth": 6, "decoder_depth": 1}, "span_corruption", {"precision": "fp32"}),
+    "bart of two depths, recomputed": (BART | {"decoder_depth": 9}, "bart", {"activation_checkpointing": True}),
     "llama, stage 1": ({}, "causal", {"zero_stage": 1, "deepspeed": BUCKET}),
     "llama, stage 2": ({"depth": 6}, "causal", {"zero_stage": 2, "deepspeed": BUCKET, "micro_batch": 4}),
     "llama, stage 3": ({}, "causal", {"zero_stage": 3, "deepspeed": BUCKET}),
