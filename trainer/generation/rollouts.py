@@ -141,9 +141,8 @@ class Rollouts:
     def judge(self, prompts: list[Prompt], answers: list[list[int]]) -> np.ndarray:
         """float32: the reward of every answer."""
         k = len(answers) // len(prompts)
-        asked = [self.tokenizer.encode(one.text) for one in prompts]
         judged = [
-            Judged(one, answer[:-1] if one.ended else answer, asked[number // k])
+            Judged(one, answer[:-1] if one.ended else answer, prompts[number // k].words)
             for number, (one, answer) in enumerate(zip(self.completions(prompts, answers), answers, strict=True))
         ]
         with self._precision():

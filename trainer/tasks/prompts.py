@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Prompt:
     text: str
     answer: str | None  # the right one, where the reward reads it
     record: Record
+    words: list[int] = field(default_factory=list)  # tokens of the text
 
 
 class Prompts:
@@ -61,18 +62,20 @@ class Prompts:
         form, text = self.form, said(asked)
         own = form.tokenizer.template
         before, behind = ([form.bos], [form.eos]) if own is None else (own.before, own.behind)
-        ids = [*before, *form.tokenizer.encode(text), *behind] if self.encodes else form.prompt(asked)
-        if (over := len(ids) - self.most) > 0 and self.shortens and self.most > len(before) + len(behind):
+        words = form.tokenizer.encode(text)
+        ids = [*before, *words, *behind] if self.encodes else form.prompt(asked)
+        if 0 < (over := len(ids) - self.most) < len(words) and self.shortens:
             self.cut += 1
-            end = len(ids) - len(behind)
-            ids = [*ids[: end - over], *behind] if self.encodes else [ids[0], *ids[1 + over :]]
+            words = words[:-over] if self.encodes else words[over:]
+            ids = [*before, *words, *behind] if self.encodes else [ids[0], *ids[1 + over :]]
+            text = form.tokenizer.decode(words)
         if len(ids) > self.most:
             room = "" if self.encodes else f" with task.max_new_tokens={self.task.max_new_tokens}"
             raise UserError(
                 f"{record.where}: a prompt of {len(ids)} tokens; {max(self.most, 0)} fit{room} into "
                 f"data.sequence_length={self.length}"
             )
-        return Prompt(ids, text, answer, record)
+        return Prompt(ids, text, answer, record, words)
 
     def __len__(self) -> int:
         return len(self.ways)

@@ -16,6 +16,7 @@ from trainer.models import NOT_A_TARGET, build, initialize
 from trainer.run_folder import RunFolder
 from trainer.tasks import Examples, open_task
 from trainer.tasks.formats import Scored
+from trainer.tasks.prompts import Prompts
 from trainer.tasks.records import Record
 from trainer.training.checkpoint import save_weights
 from trainer.training.completion import silent
@@ -158,3 +159,19 @@ def test_a_reward_model_reads_as_it_was_trained_to(objective, untrained, records
         row = Scored(config, rollouts.tokenizer)(Record(pair, "here")).arrays
         batch = {name: torch.from_numpy(array)[None] for name, array in row.items() if name != "targets"}
         assert found[number] == pytest.approx(float(judge.eval().logits(**batch)[0, 0].detach()), rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["causal", "bart"])
+def test_a_prompt_that_is_too_long(objective, untrained, records, tmp_path):
+    """One's own is named; of a shipped task the end that an answer follows is kept, or the start for an encoder."""
+    rollouts, _ = rollouts_of(untrained(objective), records)
+    long, texts = Record({"text": "import os, sys " * 40, "label": "e"}, "here:1"), rollouts.task.train[0].templates
+    with pytest.raises(UserError, match=r"^here:1: a prompt of \d+ tokens; \d+ fit .*into data\.sequence_length=64$"):
+        Prompts([(long, texts)], rollouts.config, rollouts.tokenizer)
+    shipped = rollouts.config.task.model_copy(update={"source": "continuations"})
+    config = rollouts.config.model_copy(update={"task": shipped})
+    made = Prompts([(long, texts)], config, rollouts.tokenizer)
+    [[prompt]], words = made.ways, rollouts.tokenizer.encode(long.fields["text"])
+    kept = words[: len(prompt.words)] if objective == "bart" else words[-len(prompt.words) :]
+    assert made.cut == 1 and len(prompt.ids) == made.most and made.longest == 64 and prompt.words == kept
+    assert rollouts.tokenizer.decode(prompt.words) == prompt.text
