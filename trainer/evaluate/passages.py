@@ -107,8 +107,8 @@ def held_out_passages(trained: Trained, prepared: Prepared) -> dict[str, list[li
 
 def _in_language(trained: Trained, source: str) -> Trained:
     """For the texts of this source."""
-    stated = trained.config.data.sources.get(source)
-    return trained.for_language(stated.language if stated and trained.reads_language else None)
+    stated, told = trained.config.data.sources.get(source), trained.reads_language or trained.config.model.languages
+    return trained.for_language(stated.language if stated and told else None)
 
 
 def _score(trained: Trained, passages: list[list[int]], tell: Callable[[int], None]) -> PassageScore:

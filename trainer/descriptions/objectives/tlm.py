@@ -10,7 +10,7 @@ from trainer.descriptions.objectives.masked_lm import _Masked
 class TranslationLM(_Masked):
     name = "tlm"
     help = "predict hidden tokens of a text and its translation from both (XLM); data=parallel"
-    implementation = "trainer.objectives.translation:tlm"
+    implementation = "trainer.objectives.masked:tlm"
     two_stream = False
     reads_pairs_of_languages = True
 
