@@ -12,7 +12,7 @@ FAMILIES = (
         "Brown et al. 2020",
         ("gpt3-*",),
         ("causal",),
-        lacks="sparse layers, unless model.window=256 model.global_every=2",
+        lacks="sparse layers, unless model.window=255 model.global_every=2",
     ),
     ModelFamily("GPT-Neo", "Black et al. 2021", ("gpt-neo-*",), ("causal",)),
     ModelFamily("Turing-NLG", "Rosset 2020", ("t-nlg-*",), ("causal",)),
