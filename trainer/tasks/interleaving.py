@@ -5,22 +5,22 @@ floor(q N + 1/2), q being its share of the node's, and its right branch the othe
 first n samples is a number that is computed in a few steps for any n, by whole numbers and without error.
 
 A branch is at most 1/2 away from its share of what the node has, so that it is at most 1/2 + q e away from its share of
-all, where the node is at most e: a sum that is less than 1 for up to four sources, and hardly ever more than that for
-others (`bound`; the tree is chosen so that it is small). In any window of samples each is within twice that. No order
-holds all of three or more sources within 1 in every window, but for a few special shares (Fraenkel's conjecture;
-Tijdeman 1980, "The chairman assignment problem").
+all, where the node is at most e: a sum that is less than 1 for up to four sources, and about 1 for others (`bound`; the
+tree is chosen so that it is small). In any window of samples each is within twice that. No order holds all of three or
+more sources within 1 in every window, but for a few special shares (Fraenkel's conjecture; Tijdeman 1980, "The chairman
+assignment problem").
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import combinations
+from itertools import accumulate, combinations
 
 FEW = 6  # sources of which all trees are tried: 945
+LIMITS = (0.7, 0.85, 0.95, 1.0, 1.1, 1.3)  # that trees of more are made for
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,15 @@ def _counts(node: Node, samples: int) -> Iterator[tuple[str, int]]:
 
 
 def _trees(leaves: Sequence[Node]) -> Iterator[Node]:
-    """Trees to choose from: all of few leaves; of many Huffman's, and one of halves that weigh much the same."""
+    """Trees to choose from: all of few leaves; of many the best over them in the order of their weights, and those of
+    which the root's branches take turns in that order."""
     if len(leaves) <= FEW:
         yield from _all_trees(tuple(leaves))
         return
-    heap = [(node.weight, number, node) for number, node in enumerate(leaves)]
-    heapq.heapify(heap)
-    for number in range(len(leaves), 2 * len(leaves) - 1):
-        node = Node.over(heapq.heappop(heap)[2], heapq.heappop(heap)[2])
-        heapq.heappush(heap, (node.weight, number, node))
-    yield heap[0][2]
-    yield _halved(sorted(leaves, key=lambda node: node.weight, reverse=True))
+    ordered = sorted(leaves, key=lambda node: node.weight, reverse=True)
+    for limit in LIMITS:
+        yield _within(ordered, limit)
+        yield Node.over(_within(ordered[::2], limit), _within(ordered[1::2], limit))
 
 
 def _all_trees(leaves: tuple[Node, ...]) -> Iterator[Node]:
@@ -121,11 +119,26 @@ def _all_trees(leaves: tuple[Node, ...]) -> Iterator[Node]:
                 yield from (Node.over(left, right) for right in _all_trees(other))
 
 
-def _halved(leaves: Sequence[Node]) -> Node:
-    """Each leaf, the heaviest first, goes to the lighter half."""
-    if len(leaves) == 1:
-        return leaves[0]
-    halves: tuple[list[Node], list[Node]] = ([], [])
-    for leaf in leaves:
-        min(halves, key=lambda half: sum(one.weight for one in half)).append(leaf)
-    return Node.over(*map(_halved, halves))
+def _within(leaves: Sequence[Node], limit: float) -> Node:
+    """A tree of which every branch is a run of these leaves: the one that comes nearest to `limit` for all of them.
+
+    A leaf of weight w is at most (1 + w S) / 2 away from its share, S being the sum of 1 / weight over its ancestors
+    but the root; w S shall be at most `limit`. room: how large that sum may be above a run of leaves, at most.
+    """
+    sums = [0.0, *accumulate(float(leaf.weight) for leaf in leaves)]
+    room = {(first, first + 1): limit / float(leaf.weight) for first, leaf in enumerate(leaves)}
+    cuts: dict[tuple[int, int], int] = {}
+    for size in range(2, len(leaves) + 1):
+        for first in range(len(leaves) - size + 1):
+            last = first + size
+            least = {cut: min(room[first, cut], room[cut, last]) for cut in range(first + 1, last)}
+            cut = cuts[first, last] = max(least, key=lambda cut: least[cut])
+            room[first, last] = least[cut] - 1 / (sums[last] - sums[first])
+
+    def tree(first: int, last: int) -> Node:
+        if last == first + 1:
+            return leaves[first]
+        cut = cuts[first, last]
+        return Node.over(tree(first, cut), tree(cut, last))
+
+    return tree(0, len(leaves))

@@ -44,8 +44,8 @@ def test_up_to_four_sources_are_within_one(seed: int) -> None:
 @pytest.mark.parametrize("count", [5, 9, 16, 40])
 def test_more_are_hardly_farther_away(count: int) -> None:
     for seed in range(5):
-        assert Interleaving(shares_of(weights_of(count, seed))).bound < 1.5
-    assert Interleaving(shares_of([1] * count)).bound < 1.05
+        assert Interleaving(shares_of(weights_of(count, seed))).bound < 1.2
+    assert Interleaving(shares_of([1] * count)).bound < 1
 
 
 def test_any_window_has_each_share_within_twice_the_bound() -> None:
