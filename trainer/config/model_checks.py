@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trainer.config.disentangled import misfits as disentangled_misfits
 from trainer.config.experts import misfits as expert_misfits
 from trainer.config.languages import language_misfits
 from trainer.config.layer_checks import layer_misfits
 
-if TYPE_CHECKING:
-    from trainer.config.model import ModelConfig
 
-
-def model_misfits(model: ModelConfig) -> list[str]:
-    """Lines `key: why` of the first of these rules that finds something; later ones take for granted what earlier ones
+def model_misfits(model: Any) -> list[str]:
+    """Lines `key: why` about the group `model`: of the first of these rules that finds something; later ones take for granted what earlier ones
     say."""
     return next((found for rule in RULES if (found := list(rule(model)))), [])
 
 
-def _heads(model: ModelConfig) -> Iterator[str]:
+def _heads(model: Any) -> Iterator[str]:
     if model.head_size is None and model.width % model.heads:
         yield f"heads: {model.heads} does not divide width {model.width}; choose a divisor or set model.head_size"
     if model.heads % model.key_heads:
@@ -30,7 +27,7 @@ def _heads(model: ModelConfig) -> Iterator[str]:
         yield f"generator_heads: {generator.heads} does not divide generator_width {generator.width}"
 
 
-def _positions(model: ModelConfig) -> Iterator[str]:
+def _positions(model: Any) -> Iterator[str]:
     buckets, distance = model.relative_buckets, model.relative_distance
     if model.position == "rotary" and (turning := model.rotary_channels) % 2:
         whose = "" if model.rotary_fraction == 1 else f" x rotary_fraction {model.rotary_fraction:g}"
@@ -50,7 +47,7 @@ def _positions(model: ModelConfig) -> Iterator[str]:
         )
 
 
-def _blocks(model: ModelConfig) -> Iterator[str]:
+def _blocks(model: Any) -> Iterator[str]:
     if model.qkv_bias and (model.bias or model.position == "relative"):
         other = "bias=true, which has them" if model.bias else "position=relative, which has biases of its own"
         yield f"qkv_bias: not beside model.{other}"
@@ -60,7 +57,7 @@ def _blocks(model: ModelConfig) -> Iterator[str]:
         yield f"first_norm: false needs model.norm_position=pre, got {model.norm_position}"
 
 
-def _of_family(model: ModelConfig) -> Iterator[str]:
+def _of_family(model: Any) -> Iterator[str]:
     for name in ("two_stream", "sentence_head", "generator_width"):
         if getattr(model, name) and model.family != "encoder":
             yield f"{name}: only an encoder has it, model.family is {model.family}"
@@ -68,14 +65,14 @@ def _of_family(model: ModelConfig) -> Iterator[str]:
         yield f"decoder_depth: only an encoder_decoder has it, model.family is {model.family}"
 
 
-def _embedding(model: ModelConfig) -> Iterator[str]:
+def _embedding(model: Any) -> Iterator[str]:
     if model.sentence_head and model.pooler != "pretraining":
         yield "sentence_head: needs model.pooler=pretraining"
     if model.embedding_projection == "tokens" and model.embedding_channels != model.width and not model.tied:
         yield "embedding_projection: tokens needs model.tied=true"
 
 
-def _mup(model: ModelConfig) -> Iterator[str]:
+def _mup(model: Any) -> Iterator[str]:
     if model.mup_base_width is None:
         if model.mup_base_head_size is not None:
             yield "mup_base_head_size: needs model.mup_base_width"
@@ -90,11 +87,11 @@ def _mup(model: ModelConfig) -> Iterator[str]:
         yield f"mup_base_width: muP is not worked out for model.{name}={getattr(model, name)}"
 
 
-def _languages(model: ModelConfig) -> list[str]:
+def _languages(model: Any) -> list[str]:
     return language_misfits(model.languages, model.family)
 
 
-RULES: tuple[Callable[[ModelConfig], Iterable[str]], ...] = (
+RULES: tuple[Callable[[Any], Iterable[str]], ...] = (
     *(_heads, disentangled_misfits, _positions, layer_misfits, _blocks, _of_family, _languages, _embedding, _mup),
     expert_misfits,
 )

@@ -12,7 +12,7 @@ from trainer.compose import CONF
 from trainer.descriptions.models import families_of, model_families
 from trainer.descriptions.objectives import OBJECTIVES
 from trainer.hub import FAMILIES
-from trainer.hub.heads import CLASSIFIERS, TOKEN_CLASSIFIERS
+from trainer.hub.heads import CLASSIFIERS, SPANS, TOKEN_CLASSIFIERS
 from trainer.hub.model_table import format_rows, model_rows
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "models.md"
@@ -45,7 +45,7 @@ def test_rows_hold_every_preset_by_size(rows):
     found = {row.family: row for row in rows}
     assert found["BERT"].presets["bert-base"] == 110_106_428 and found["BERT"].kind == "encoders"
     assert found["BERT"].types == ("bert",) and found["BERT"].classes == ("BertForPreTraining",)
-    assert found["BERT"].tuned == (CLASSIFIERS["bert"][0], TOKEN_CLASSIFIERS["bert"][0])
+    assert found["BERT"].tuned == tuple(heads["bert"][0] for heads in (CLASSIFIERS, TOKEN_CLASSIFIERS, SPANS))
     assert found["XLM"].types == ("xlm",) and found["XLM"].objectives[0] == "tlm"
 
 
