@@ -12,8 +12,8 @@ from trainer.config.layer_checks import layer_misfits
 
 
 def model_misfits(model: Any) -> list[str]:
-    """Lines `key: why` about the group `model`: of the first of these rules that finds something; later ones take for granted what earlier ones
-    say."""
+    """Lines `key: why` about the group `model`, of the first of these rules that finds something: later ones take for
+    granted what earlier ones say."""
     return next((found for rule in RULES if (found := list(rule(model)))), [])
 
 
