@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 ALIGNMENT = 16  # bytes that a row's length must be a multiple of for torch.nn.functional.grouped_mm
 
@@ -113,25 +112,3 @@ def _without_rest(rows: Tensor, ends: Tensor) -> Tensor:
     """Zeros in the rows behind the last group, which PyTorch leaves as they are in memory."""
     behind = torch.arange(len(rows), device=rows.device) >= ends[-1]
     return rows.masked_fill_(behind.unsqueeze(1), 0.0)
-
-
-# --- FLOPs, as torch.utils.flop_counter counts them: two for each number of a row and each output ---------------------
-
-
-@register_flop_formula(torch.ops.isoflop.grouped_linear, get_raw=True)
-def _flop(x: Tensor, weights: Tensor, ends: Tensor, *_: Any, **__: Any) -> int:
-    return 2 * _rows(x, ends) * weights.shape[1] * weights.shape[2]
-
-
-@register_flop_formula(torch.ops.isoflop.grouped_linear_backward, get_raw=True)
-def _flop_of_gradients(
-    dout: Tensor, x: Tensor, weights: Tensor, ends: Tensor, of_x: bool, of_weights: bool, *_: Any, **__: Any
-) -> int:
-    return 2 * _rows(x, ends) * weights.shape[1] * weights.shape[2] * (of_x + of_weights)
-
-
-def _rows(x: Tensor, ends: Tensor) -> int:
-    """Rows that belong to a group."""
-    if len(ends) == 0:
-        return 0
-    return len(x) if ends.is_meta else int(ends[-1])

@@ -7,6 +7,7 @@ import torch
 import two_times
 from torch.utils.flop_counter import FlopCounterMode
 
+import kernels.experts.flops  # noqa: F401 - so that the counter knows the grouped product
 from kernels import KernelInputError, grouped_linear
 from kernels.experts.op import grouped_linear_op, native
 

@@ -7,6 +7,7 @@ import torch
 from parameter_cases import MODELS, config
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+import kernels.experts.flops  # noqa: F401 - so that the counter knows the grouped product
 from trainer.books import flops, parameters
 from trainer.books.lengths import lengths
 from trainer.models import build, initialize
