@@ -311,6 +311,9 @@ class Config(Section):
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+LAST = "run"  # group of a configuration file
+
+
 def load(path: Path) -> Config:
     """Read a frozen `config.yaml` of a run folder, also one of an earlier version. Raises UserError, naming what it
     cannot take, and the plugins that the run uses and that are not loaded."""
@@ -323,7 +326,10 @@ def load(path: Path) -> Config:
         if not isinstance(plain, dict):
             raise UserError("not a configuration of this version: keys with values wanted")
         require(path.parent)
-        return Config.model_validate(upgraded(plain, Config), context=UNREAD_TAKEN)
+        config = Config.model_validate(upgraded(plain, Config), context=UNREAD_TAKEN)
+        if LAST not in plain and "format" in plain:
+            raise UserError(f"cut off: it does not come to the group {LAST!r}, with which every run's ends")
+        return config
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except ValidationError as error:
