@@ -106,7 +106,7 @@ def test_an_encoder_decoder_answers_by_beams(untrained, capsys):
         ("masked_lm", ["prompt=def f("], "'def f(': has no <mask> to be filled"),
         ("bart", ["prompt=a <mask>", "stop=x"], "stop and <mask> contradict"),
         ("bart", ["prompt="], "it needs a prompt to read, and one is empty"),
-        ("bart", ["prompt=a <mask>", "language=de"], "language: only objective=mbart reads one"),
+        ("bart", ["prompt=a <mask>", "language=de"], "language: only objective=mbart and model.languages read one"),
     ],
 )
 def test_bad_input(objective, words, message, untrained, capsys):
