@@ -117,11 +117,12 @@ def _read(file: Path, columns: Sequence[str] | None) -> Iterator[Record]:
                     raise UserError(f"{file}:{reader.line_num}: more columns than {wanted}")
                 yield Record(row, f"{file}:{reader.line_num}")
     elif file.suffix == ".jsonl":
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        # Not splitlines(), which also parts a text at characters that JSON leaves within it, like U+2028.
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
                 yield Record(_object(_parsed(line, f"{file}:{number}"), f"{file}:{number}"), f"{file}:{number}")
     else:
-        content = _parsed(file.read_text(encoding="utf-8"), str(file))
+        content = _parsed(file.read_text(encoding="utf-8-sig"), str(file))
         found = _squad(content["data"]) if isinstance(content, dict) and "data" in content else content
         if not isinstance(found, list):
             raise UserError(f"{file}: a list of records wanted, or SQuAD's form with 'data'")
