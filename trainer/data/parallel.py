@@ -15,7 +15,7 @@ from trainer.config import DataConfig
 from trainer.data.document import DocumentPart, Source
 from trainer.data.files import lines
 from trainer.data.finding import Fetch, files_of
-from trainer.data.readers import value_at
+from trainer.data.readers import check_characters, value_at
 from trainer.descriptions.readers import DEFAULT, suffix_of
 from trainer.utils.errors import UserError, nearest
 
@@ -224,6 +224,7 @@ def _text_of(record: dict[str, Any], field: str, where: str) -> str:
         return ""
     if not isinstance(text, str):
         raise UserError(f"data: {where}: the field {field!r} holds no text but {json.dumps(text)[:40]}")
+    check_characters(text, f"data: {where}: {field}")
     return text
 
 
