@@ -15,7 +15,7 @@ from trainer.config import DataConfig
 from trainer.data.document import DocumentPart, Source
 from trainer.data.files import lines
 from trainer.data.finding import Fetch, files_of
-from trainer.data.readers import value_at
+from trainer.data.readers import check_characters, value_at
 from trainer.descriptions.readers import DEFAULT, suffix_of
 from trainer.utils.errors import UserError, nearest
 
@@ -99,7 +99,7 @@ def _of_pages(origin: str, files: dict[str, list[Source]], notes: list[str]) -> 
                 f"data.parallel: {one.path} is read as {one.reader}, pages are text; a file of records "
                 f"that hold both languages is named for {first} and for {second}"
             )
-    pages = {language: {_page(one.name, language): one for one in sources} for language, sources in files.items()}
+    pages = {language: _by_page(language, sources) for language, sources in files.items()}
     if all(len(sources) == 1 for sources in files.values()):  # whatever they are called
         pages = {language: {"": sources[0]} for language, sources in files.items()}
     common = sorted(pages[first].keys() & pages[second].keys())
@@ -120,6 +120,19 @@ def _of_pages(origin: str, files: dict[str, list[Source]], notes: list[str]) -> 
         replace(pages[first][page], origin=origin, partner=replace(pages[second][page], origin=origin))
         for page in common
     ]
+
+
+def _by_page(language: str, sources: list[Source]) -> dict[str, Source]:
+    """The files of a language by the names of their pages. Raises UserError where two have one name."""
+    pages: dict[str, Source] = {}
+    for one in sources:
+        other = pages.setdefault(_page(one.name, language), one)
+        if other is not one:
+            raise UserError(
+                f"data.parallel.{language}: {other.path} and {one.path} are both the page {_page(one.name, language)}: "
+                "name the folder that their folders lie in, or call them otherwise"
+            )
+    return pages
 
 
 def _page(name: str, language: str) -> str:
@@ -211,6 +224,7 @@ def _text_of(record: dict[str, Any], field: str, where: str) -> str:
         return ""
     if not isinstance(text, str):
         raise UserError(f"data: {where}: the field {field!r} holds no text but {json.dumps(text)[:40]}")
+    check_characters(text, f"data: {where}: {field}")
     return text
 
 
@@ -226,6 +240,8 @@ def _rows(source: Source, languages: tuple[str, str]) -> Iterator[Pair]:
                     f"data.parallel: {source.path}: its first line names no column {missing[0]!r}"
                     f"{nearest(missing[0], names)}; it names {', '.join(names)[:80]}"
                 )
+            continue
+        if cells == [""]:  # an empty line
             continue
         if len(cells) != len(names):
             raise UserError(f"data.parallel: {source.path} line {number} has {len(cells)} columns, not {len(names)}")

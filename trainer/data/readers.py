@@ -71,13 +71,18 @@ def json_documents(source: Source, data: DataConfig) -> Iterator[DocumentPart]:
         text = value_at(record, field, where)
         if not isinstance(text, str):
             raise UserError(f"data: {where}: the field {field!r} holds no text but {json.dumps(text)[:40]}")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"data: {where}: half a surrogate pair at character {error.start} is no text") from None
+        check_characters(text, f"data: {where}")
         yield DocumentPart(f"{source.name}:{number}", text, True, True, size)
     if empty:
         yield DocumentPart(source.name, "", True, True, source.size)
+
+
+def check_characters(text: str, where: str) -> None:
+    """Raise UserError where the text has no UTF-8: JSON can spell half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: half a surrogate pair at character {error.start} is no text") from None
 
 
 def value_at(record: dict[str, Any], field: str, where: str) -> Any:

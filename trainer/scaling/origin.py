@@ -7,32 +7,42 @@ from typing import Any
 
 from trainer.report import RunData
 
-FIRST_WEIGHTS = "first weights"  # a difference in learning, not in the scale of the loss
+# Differences in learning, not in the scale of the held-out loss.
+FIRST_WEIGHTS, TASKS = "first weights", "labelled tasks"
 Origin = tuple[tuple[str, str], ...]  # ("data", "..."), ("tokenizer", "..."), ("objective", "..."), ("numerics", "...")
 
 
 def origin(run_data: RunData) -> Origin:
-    """Tokens, tokenizer, objective, numerics and the weights of another run that it began from, in words that differ
-    where they differ."""
-    science = run_data.config.science()
-    tokens = fingerprint(run_data)
+    """Tokens, tokenizer, objective, numerics, the weights of another run that it began from, and labelled tasks beside
+    the text that the held-out loss is of, in words that differ where they differ."""
+    science, beside = run_data.config.science(), _tasks_beside(run_data)
+    tokens = fingerprint(run_data, "text" if beside else "data")
     data = corpus(run_data) if tokens is None else f"{science['data']['name']} {tokens}"
     learned = ("tokenizer", _brief(science["tokenizer"])), ("objective", _brief(science["objective"]))
     first = [(FIRST_WEIGHTS, science["init"]["weights"][:12])] if "init" in science else []
-    return ("data", data), *learned, ("numerics", run_data.numerics), *first
+    tasks = [(TASKS, f"{', '.join(beside)} {fingerprint(run_data)}")] if beside else []
+    return ("data", data), *learned, ("numerics", run_data.numerics), *first, *tasks
 
 
-def fingerprint(run_data: RunData) -> str | None:
-    """The first twelve digits of the prepared corpus's, tokenizer included; None where no attempt says it."""
+def _tasks_beside(run_data: RunData) -> list[str]:
+    """The labelled tasks of a run whose held-out loss is that of its text alone."""
+    data = run_data.config.data
+    return [] if data.mixing.text_share == 0 else sorted(data.tasks)
+
+
+def fingerprint(run_data: RunData, what: str = "data") -> str | None:
+    """The first twelve digits of what was read, tokenizer included; None where no attempt says it. what: `data`, or
+    `text`, without the labelled tasks beside it."""
     entries = run_data.environment if isinstance(run_data.environment, list) else []
-    prints = [entry["data"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("data"), str)]
+    prints = [entry[what] for entry in entries if isinstance(entry, dict) and isinstance(entry.get(what), str)]
     return prints[-1][:12] if prints else None
 
 
 def corpus(run_data: RunData) -> str:
     """The settings of the text, whatever tokenizer reads it."""
     data = run_data.config.science()["data"]
-    return _brief({name: value for name, value in data.items() if name != "sequence_length"})
+    left = ("sequence_length", *(("tasks", "mixing") if _tasks_beside(run_data) else ()))
+    return _brief({name: value for name, value in data.items() if name not in left})
 
 
 def _brief(section: dict[str, Any]) -> str:

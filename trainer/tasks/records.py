@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trainer.data.finding import globbed
+from trainer.data.readers import check_characters
 from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.errors import UserError, nearest
 
@@ -29,13 +30,15 @@ class Record:
 
     def get(self, name: str) -> Any:
         """The value of a field. Raises UserError naming file, line and field where it is missing or null."""
-        if self.fields.get(name) is None:
+        if name in self.fields and self.fields[name] is None:
+            raise UserError(f"{self.where}: {name}: nothing stands there, a value wanted")
+        if name not in self.fields:
             has = ", ".join(map(str, self.fields)) or "none"
             raise UserError(f"{self.where}: no field {name!r}{nearest(name, map(str, self.fields))}; it has {has}")
         return self.fields[name]
 
     def text(self, name: str) -> str:
-        """A field as text. Raises UserError also where it is empty or no text."""
+        """A field as text. Raises UserError also where it is empty, no text or half a character."""
         value = self.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)
@@ -43,6 +46,7 @@ class Record:
             raise UserError(f"{self.where}: {name}: {type(value).__name__} found, a text wanted")
         if not value.strip():
             raise UserError(f"{self.where}: {name}: the text is empty")
+        check_characters(value, f"{self.where}: {name}")
         return value
 
 
@@ -117,12 +121,16 @@ def _read(file: Path, columns: Sequence[str] | None) -> Iterator[Record]:
                     raise UserError(f"{file}:{reader.line_num}: more columns than {wanted}")
                 yield Record(row, f"{file}:{reader.line_num}")
     elif file.suffix == ".jsonl":
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        # Not splitlines(), which also parts a text at characters that JSON leaves within it, like U+2028.
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
                 yield Record(_object(_parsed(line, f"{file}:{number}"), f"{file}:{number}"), f"{file}:{number}")
     else:
-        content = _parsed(file.read_text(encoding="utf-8"), str(file))
-        found = _squad(content["data"]) if isinstance(content, dict) and "data" in content else content
+        content = _parsed(file.read_text(encoding="utf-8-sig"), str(file))
+        try:
+            found = _squad(content["data"]) if isinstance(content, dict) and "data" in content else content
+        except (AttributeError, TypeError):
+            raise UserError(f"{file}: 'data' is not of SQuAD's form: articles with paragraphs with qas") from None
         if not isinstance(found, list):
             raise UserError(f"{file}: a list of records wanted, or SQuAD's form with 'data'")
         for number, one in enumerate(found, 1):

@@ -50,13 +50,16 @@ def _drawn(records: list[Record], most: int) -> list[Record]:
 
 
 def _texts(config: Config) -> Iterator[tuple[str, str, bool]]:
-    """(name, text, held out) of every document."""
+    """(name, text, held out) of every document; the second text of a pair is on the side of the first one."""
     whole: list[str] = []
+    first: int | None = None  # number of the text whose partner comes next
     for _, part in normalised(parts(config.data, sources(config.data)), config.data):
         whole = [part.text] if part.first else [*whole, part.text]
         if part.last:
             text = "".join(whole)
-            yield part.name, text, _number(text) / 2**64 < config.data.held_out
+            number = _number(text) if first is None else first
+            first = number if part.joins else None
+            yield part.name, text, number / 2**64 < config.data.held_out
 
 
 def _number(text: str) -> int:

@@ -18,11 +18,14 @@ from trainer.data.summary import card as card_of_text
 from trainer.objectives import NO_TARGET, PADDING, Batch
 from trainer.tasks.labelled import MixedData, MixedSamples, described, open_mixed
 from trainer.tasks.rates import TEXT
+from trainer.utils.errors import UserError
 
 
 def show(config: Config, step: int, *, samples: int = 2, progress: Progress | None = None) -> dict[str, Any]:
     """As `trainer.data.show.show`. A sample of a task has `records` in place of a document: file and line of each; its
-    prompts end with >> where a decoder reads them."""
+    prompts end with >> where a decoder reads them. Raises UserError for a tuned run, which reads no corpus."""
+    if config.task.kind is not None:
+        raise UserError(f"data show: a run of task={config.task.name} reads its records, and no samples of a corpus")
     if not config.data.tasks:
         return show_text(config, step, samples=samples, progress=progress)
     check_step(config, step)

@@ -101,8 +101,11 @@ def plain(text: tuple[str, ...], answer: str) -> TemplateSet:
 
 
 def _filled(template: str, record: Record, extra: dict[str, str]) -> str:
-    names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
-    return template.format(**{name: extra[name] if name in extra else record.text(name) for name in names})
+    """The template with its fields; a name is that of a field as it stands, whatever format() would read in it."""
+    parts = string.Formatter().parse(template)
+    return "".join(
+        text + ("" if not name else extra[name] if name in extra else record.text(name)) for text, name, _, _ in parts
+    )
 
 
 def read_sets(config: Config, key: str = "task.templates") -> list[Dataset]:

@@ -28,6 +28,12 @@ def text_of(source: Source) -> Prepared | None:
     return source.text if isinstance(source, MixedData) else source if isinstance(source, Prepared) else None
 
 
+def fingerprints(source: Source) -> dict[str, str]:
+    """Of all that there is to read, `data`; where tasks stand beside a text, of the `text` alone too."""
+    text = {"text": source.text.fingerprint} if isinstance(source, MixedData) else {}
+    return {"data": source.fingerprint, **text}
+
+
 def held_out_tasks(source: Source, config: Config) -> dict[str, TaskSamples]:
     """The held-out samples of each labelled task beside a text."""
     tasks = source.tasks if isinstance(source, MixedData) else {}

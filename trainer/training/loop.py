@@ -27,7 +27,7 @@ from trainer.training.branch import begin_branch, newest_checkpoint
 from trainer.training.checkpoint import Checkpoint, remove_leftovers
 from trainer.training.checkpoint_manager import CheckpointManager
 from trainer.training.completion import completed, completer_of
-from trainer.training.dataset import examples, prepare
+from trainer.training.dataset import examples, fingerprints, prepare
 from trainer.training.diagnostics import Diagnostics
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
@@ -142,7 +142,7 @@ class Trainer:
             numerics = numerics_of_attempt(config, folder, attempt, step, self.metrics.event)
             host = {"world_size": world.size, "zero_stage": self.engine.stage, "device": str(world.device)}
             plugins = plugins_of_attempt(config, folder, step, self.metrics.event)
-            said = {"numerics": numerics, "data": self.prepared.fingerprint, "runnable": busy, **plugins}
+            said = {"numerics": numerics, **fingerprints(self.prepared), "runnable": busy, **plugins}
             folder.write_environment(attempt, host | said)
 
     def _tell_begun(self) -> None:

@@ -181,8 +181,10 @@ class StepMetrics(Hook):
         if self.world.is_first:
             first, last = self.curriculum.batch(batch)
             where = examples.where(first, last)
-            shown = self._folder.command("data", "show", str(self.run), f"step={batch}")
-            text = f"{text} (batch {batch}: {shown})"
+            shown = ""
+            if self.config.task.kind is None:  # else records were read, which that verb does not show
+                shown = ": " + self._folder.command("data", "show", str(self.run), f"step={batch}")
+            text = f"{text} (batch {batch}{shown})"
             self.event(name, step, text, batch=batch, first_sample=first, documents=where)
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ from trainer.config import Config
 from trainer.data import Samples, Tokenizer, prepare
 from trainer.data.pair_layout import Pairs
 from trainer.data.shards import TokenStream
+from trainer.tasks.shipped import make_records
 from trainer.utils.errors import UserError
 
 WORDS = [f"{a}{b}" for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "el", "im")]
@@ -105,6 +106,17 @@ def test_a_text_of_the_pivot_is_on_one_side_in_all_pairs(config, prepared):
         return {first for origin in ("de-en", "en-fr") for first, _ in sides(prepared, config, split, origin)}
 
     assert seen("train") and seen("held_out") and not seen("train") & seen("held_out")
+
+
+def test_a_shipped_task_holds_out_both_texts_of_a_pair(tmp_path, cache):
+    for language in ("de", "en"):
+        (tmp_path / language).mkdir()
+        for number in range(40):
+            lines = [f"{sentence(number + k, language)}\n" for k in range(6)]
+            (tmp_path / language / f"{number}.txt").write_text("".join(lines))
+    config = config_of(cache, {name: tmp_path / name for name in ("de", "en")}, document="file", held_out=0.3)
+    train, held_out = ({record.where for record in part} for part in make_records(config, "swapped"))
+    assert train and held_out and not train & held_out  # a pair's two texts have one name
 
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "best_fit"])
@@ -242,7 +254,7 @@ def test_other_forms_of_pairs(kind, tmp_path, cache):
         (tmp_path / "both.jsonl").write_text("\n".join(rows))
     elif kind == "tsv":
         given = dict.fromkeys(given, tmp_path / "both.tsv")
-        (tmp_path / "both.tsv").write_text("\n".join(["en\tid\tde", *(f"{b}\t7\t{a}" for a, b in pairs)]))
+        (tmp_path / "both.tsv").write_text("\n".join(["en\tid\tde", *(f"{b}\t7\t{a}" for a, b in pairs), "\n"]))
     else:
         data["document"] = "line"
         given = {"de": tmp_path / "corpus.de", "en": tmp_path / "corpus.en"}
@@ -277,6 +289,14 @@ def test_files_without_a_language(tmp_path, cache):
     text = tmp_path / "both.txt"
     text.write_text("a\n\nb\n")
     assert "is no file of records" in refused(cache, {"de": text, "en": text})
+
+
+def test_two_files_that_are_one_page(tmp_path, cache):
+    for name in ("de/ls.1.txt", "en/a/ls.1.txt", "en/b/ls.en.1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a text\n")
+    said = refused(cache, {"de": tmp_path / "de", "en": f"{tmp_path}/en/*"})
+    assert "en/a/ls.1.txt and" in said and "en/b/ls.en.1.txt are both the page ls.1.txt" in said
 
 
 def test_unequal_files_and_pages_that_stand_alone(tmp_path, cache):

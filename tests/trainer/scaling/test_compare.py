@@ -133,6 +133,25 @@ def test_bits_per_byte_are_compared_over_tokenizers_of_one_text(tmp_path: Path) 
     assert found.verdicts[1].text == "no verdict: losses of different data are not one scale"
 
 
+def test_labelled_tasks_leave_the_scale_of_the_texts_loss(tmp_path: Path) -> None:
+    """The loss of such a run is its text's, but where it reads none; training losses are those of what was read."""
+
+    def group(name: str, **data: Any) -> list[str]:
+        given = {"tasks": {"flan": {"train": ["flan.jsonl"]}}, **data} if data else {}
+        runs = [
+            trained(tmp_path, 64, 8, 3.0, name=f"{name}{k}", seed=k, data={"sequence_length": 64, **given})
+            for k in range(2)
+        ]
+        for run in runs if given else []:
+            (run / "environment.json").write_text(json.dumps([{"data": name * 64, "text": "a" * 64}]))
+        return [str(without_bits(run if given else fingerprinted(run, "a"))) for run in runs]
+
+    groups = group("a"), group("b", mixing={"text_share": 0.5}), group("c", mixing={"text_share": 0})
+    found = compare(read_groups([name for names in groups for name in names]))
+    assert found.verdicts[0].p is not None and found.loss_scales == [0, 1, 2]
+    assert found.verdicts[1].text == "no verdict: losses of different data are not one scale"
+
+
 def drawn(monkeypatch: pytest.MonkeyPatch, names: list[str], axis: str = "tokens") -> tuple[Any, list[Any]]:
     """The comparison, and the axes of its picture."""
     panels: list[Any] = []

@@ -15,6 +15,8 @@ from trainer.generation.loaded_model import Trained
 from trainer.models import build, initialize
 from trainer.tasks import Examples, open_task
 from trainer.tasks.answers import Answers
+from trainer.tasks.records import Record
+from trainer.tasks.templates import plain
 from trainer.utils.errors import UserError
 
 RECORDS = [{"text": f"the cat {n}", "label": "intact" if n % 2 else "swapped"} for n in range(9)]
@@ -162,6 +164,13 @@ def test_bad_sets(instructions, changed, wanted):
     with pytest.raises(UserError) as caught:
         Examples(open_task(config), config, "train")
     assert wanted in str(caught.value).splitlines()[0]
+
+
+def test_fields_are_named_as_they_are_called_in_the_file():
+    """Also with numbers and dots, which format() would read as places and as parts of a value."""
+    templates = plain(("0", "a.b", "c"), "1")
+    record = Record({"0": "x {y}", "a.b": "y", "c": "z", "1": "w"}, "file.csv:2")
+    assert templates.render(record, 0) == ("x {y}\ny\nz", "w")
 
 
 def test_a_set_that_is_not_there(configured):

@@ -27,6 +27,8 @@ def refusal(config):
     [
         ({"txt": "the cat", "label": "no"}, "train.jsonl:2: no field 'text' (did you mean 'txt'?); it has txt, label"),
         ({"text": "the cat"}, "train.jsonl:2: no field 'label'"),
+        ({"text": None, "label": "no"}, "train.jsonl:2: text: nothing stands there, a value wanted"),
+        ({"text": "a \ud800", "label": "no"}, "train.jsonl:2: text: half a surrogate pair at character 2 is no text"),
         ({"text": " ", "label": "no"}, "train.jsonl:2: text: the text is empty"),
         ({"text": ["a"], "label": "no"}, "train.jsonl:2: text: list found, a text wanted"),
         ({"text": "a", "label": ["no"]}, "train.jsonl:2: label: list found, a class wanted"),
@@ -51,6 +53,7 @@ def test_every_wrong_record_is_named_and_then_counted(configured, records):
         ("a.jsonl", '{"text": "a"\n', "a.jsonl:1: not JSON"),
         ("a.jsonl", "[1]\n", "a.jsonl:1: an object with fields wanted, list found"),
         ("a.json", '{"x": 1}', "a.json: a list of records wanted"),
+        ("a.json", '{"data": [{"paragraphs": 3}]}', "a.json: 'data' is not of SQuAD's form"),
         ("a.csv", "text,label\na,b,c\n", "a.csv:2: more columns than the first line names"),
         ("a.csv", "text,label\n", "there are no records"),
         ("a.txt", "a", "records are read from .jsonl, .json, .csv, .tsv files"),

@@ -62,6 +62,16 @@ def test_a_json_list_is_read_as_lines_are(tmp_path):
     assert [one.fields["prompt"] for one in found.train] == [ALPACA, WITH_INPUT]
 
 
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.json"])
+def test_a_byte_order_mark_and_separators_within_a_text(tmp_path, name):
+    """JSON leaves U+2028 and U+0085 as they are, where Python's splitlines parts lines."""
+    record, file = {"inputs": "a\u2028b\u0085c", "targets": "d"}, tmp_path / name
+    lines = [record, record] if name.endswith("l") else [[record, record]]
+    file.write_text("\r\n".join(json.dumps(one, ensure_ascii=False) for one in lines), "utf-8-sig", newline="")
+    found = read_exchanges([str(file)], [str(file)], None, 0.05, "task.train")
+    assert [one.fields for one in found.train] == [{"prompt": "a\u2028b\u0085c", "answer": "d"}] * 2
+
+
 def test_tab_separated_pairs_without_a_line_of_names(tmp_path):
     file = tmp_path / "pairs.tsv"
     file.write_text('cola sentence: "so\tno\ncola sentence: it\tyes\n')

@@ -263,6 +263,13 @@ def test_a_step_is_shown_with_its_tasks_and_the_card_counts_them(make_config: An
     assert "form alpaca (instruction, output)" in lines[2] and lines[1].startswith("cola")
 
 
+def test_a_tuned_run_is_not_shown_as_its_corpus(make_config: Any) -> None:
+    config = make_config()
+    task = config.data.tasks[min(config.data.tasks)].as_task("mine", 16, converses=False)
+    with pytest.raises(UserError, match="a run of task=mine reads its records"):
+        show(config.model_copy(update={"task": task}), 0)
+
+
 def test_a_share_of_no_text_is_multi_task_learning_alone(make_config: Any) -> None:
     config = make_config("span_corruption", "data.mixing.text_share=0", "data.mixing.rate=equal")
     assert {name for name, _ in mixed(config).of(0, 50)} == {"cola", "sums"}

@@ -12,7 +12,7 @@ from trainer.report import RunData
 from trainer.report.curves import priced_steps
 from trainer.report.plots import is_number
 from trainer.scaling.compare.groups import Difference, Group, all_differences
-from trainer.scaling.origin import FIRST_WEIGHTS, corpus, origin
+from trainer.scaling.origin import FIRST_WEIGHTS, TASKS, corpus, origin
 from trainer.scaling.statistics import Welch, holm, mean_interval, welch
 from trainer.utils.outcomes import Status
 
@@ -86,14 +86,17 @@ def _scale(group: Group, metric: str, tokenizers: set[str]) -> dict[str, str]:
 
     tokenizers: of all groups. A fingerprint is of the tokens, so it tells texts apart under one tokenizer only.
     """
-    found = {what: value for what, value in origin(group.runs[0]) if what not in ("numerics", FIRST_WEIGHTS)}
+    found = {what: value for what, value in origin(group.runs[0]) if what not in ("numerics", FIRST_WEIGHTS, TASKS)}
     if metric == "loss":
         return found
     return {"data": found["data"] if len(tokenizers) == 1 else corpus(group.runs[0])}
 
 
 def _loss_scales(groups: Sequence[Group]) -> list[int]:
-    scales = [json.dumps(_scale(group, "loss", set())) for group in groups]
+    scales = [
+        json.dumps([one for one in origin(group.runs[0]) if one[0] not in ("numerics", FIRST_WEIGHTS)])
+        for group in groups
+    ]
     return [list(dict.fromkeys(scales)).index(scale) for scale in scales]
 
 
