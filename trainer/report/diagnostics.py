@@ -1,4 +1,4 @@
-"""What `debug` measured, as curves: the gradient noise scale, how far updates move the weights; and what routers did."""
+"""What `debug` measured, as curves: gradient noise scale, how far updates move the weights; and what routers did."""
 
 from __future__ import annotations
 
