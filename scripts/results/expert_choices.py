@@ -61,6 +61,10 @@ def main(words: Sequence[str] | None = None) -> None:
     drawn = examples(prepare(config), config, "train").batch(0, given.samples)
     batch = {name: torch.from_numpy(array) for name, array in drawn.items()}
     ours, theirs = (choices(run, batch) for run in given.runs)
+    if [one.shape for one in ours] != [one.shape for one in theirs]:
+        raise UserError(
+            f"{given.runs[1]}: it has other layers of experts, or other experts a token, than {given.runs[0]}"
+        )
     total = torch.zeros(3, dtype=torch.int64)
     for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         pairs, tokens = changed(one, other)

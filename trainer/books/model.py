@@ -76,7 +76,7 @@ _NAMES = {
     "projections": "attention projections",
     "scores": "attention scores",
     "non_embedding": "without embeddings",
-    "active": "that a token reads",
+    "active": "active, per token",
     "shared": "shared with a tied head",
     "kv_heads": "key and value heads",
     "head_size": "channels per head",

@@ -52,7 +52,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     energy = over(steps, lambda n: device_energy(config, run_seconds(config, n, calibration), calibration))
     tokens = over(steps, lambda n: exact(config.curriculum.tokens(n)))
     flop = over(steps, lambda n: exact(flops(config.ending_after(n)).total))
-    of_n = "N: blocks and head" + (" that a token reads" if weights.idle else "") + ", D: tokens"
+    of_n = "N: " + ("active " if weights.idle else "") + "blocks and head, D: tokens"
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, of_n))
     hours = seconds * (ranks / 3600)
     peak = config.machine.peak_flops.get(precision(config))
@@ -67,7 +67,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
 
     rows = [
         Row("model.parameters", "parameters", "", exact(weights.total)),
-        *([Row("model.active", "  that a token reads", "", exact(weights.active))] if weights.idle else []),
+        *([Row("model.active", "  active, per token", "", exact(weights.active))] if weights.idle else []),
         Row("model.non_embedding", "  without embeddings", "", exact(weights.non_embedding)),
         Row("data.tokens", "training tokens", "tokens", tokens),
         Row("data.steps", "optimizer steps", "steps", steps),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from trainer.config.batch_warmup import BatchStageConfig
 from trainer.config.branch import BranchConfig
 from trainer.config.curriculum import Curriculum, Stage, StepShape
+from trainer.config.data import DataConfig, SourceConfig, StageConfig
 from trainer.config.debug import DebugConfig
 from trainer.config.decay import DecayConfig
 from trainer.config.grid import GridConfig, GridRoot
@@ -36,12 +37,9 @@ from trainer.config.model import ModelConfig
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,
-    DataConfig,
     ObjectiveConfig,
     OptimConfig,
-    SourceConfig,
     SpecialIdsConfig,
-    StageConfig,
     TokenizerConfig,
 )
 from trainer.config.task import TaskConfig

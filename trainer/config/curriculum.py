@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from trainer.config.batch_warmup import BatchStageConfig, levels
-from trainer.config.science import DataConfig, StageConfig
+from trainer.config.data import DataConfig, StageConfig
 
 
 class StepShape(NamedTuple):

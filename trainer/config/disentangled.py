@@ -1,49 +1,11 @@
-"""Keys of disentangled attention and of what belongs to it in DeBERTa-v3, and what does not fit beside them."""
+"""What the keys of disentangled attention come to, and what does not fit beside those of DeBERTa-v3."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
-
-from trainer.utils.schema import Section, key
+from typing import Any
 
 TERMS = {"both": ("c2p", "p2c"), "c2p": ("c2p",), "p2c": ("p2c",)}
-
-
-class DisentangledKeys(Section):
-    """Of the group `model`; position=disentangled reads those that begin with `relative`."""
-
-    relative_terms: Literal["both", "c2p", "p2c"] = key(
-        "both",
-        "disentangled: scores beside that of contents: of content with position, of position with content",
-        introduced="both",
-    )
-    relative_shared: bool = key(
-        True, "disentangled: positions pass the matrices of the content, no own ones (DeBERTa-v2 on)", introduced=True
-    )
-    relative_norm: bool = key(
-        True, "disentangled: the table of relative positions is normalised (DeBERTa-v2 on)", introduced=True
-    )
-    generator_depth: int | None = key(
-        None,
-        "ELECTRA: blocks of the generator (DeBERTa-v3: half of the model's); null: as many as the model's",
-        "layers",
-        ge=1,
-        le=10_000,
-        introduced=None,
-    )
-    embedding_sharing: Literal["whole", "disentangled"] = key(
-        "whole",
-        "ELECTRA: one embedding for generator and discriminator, or the discriminator's is the generator's, which it "
-        "does not train, and a difference of its own (DeBERTa-v3)",
-        introduced="whole",
-    )
-    pooler_activation: Literal["tanh", "gelu", "relu"] = key(
-        "tanh",
-        "nonlinearity of the layer that classifies rows by one token, of all but decoders (DeBERTa: gelu; "
-        "DistilBERT: relu)",
-        introduced="tanh",
-    )
 
 
 def score_terms(model: Any) -> tuple[str, ...]:

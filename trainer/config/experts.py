@@ -212,15 +212,15 @@ def _uneven(config: Any, group: int) -> list[str]:
         if shape.batch_size % group or (ranks > 1 and share % group):
             whole = group * ranks
             near = max(whole, round(shape.batch_size / whole) * whole)
-            of = f"of {ranks} ranks' shares of " if ranks > 1 else "of "
+            of = f"{ranks} ranks' shares of " if ranks > 1 else ""
             return [
-                f"model.experts.group: {group} sequences are no even part {of}optim.batch_size {shape.batch_size}; "
+                f"model.experts.group: {group} sequences do not divide {of}optim.batch_size {shape.batch_size}; "
                 f"optim.batch_size={near} would do"
             ]
         if rows % group:
             near = max(group, rows // group * group)
             return [
-                f"model.experts.group: {group} sequences are no even part of engine.micro_batch {rows}; "
+                f"model.experts.group: {group} sequences do not divide engine.micro_batch {rows}; "
                 f"engine.micro_batch={near} would do"
             ]
     return []

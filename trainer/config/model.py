@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
-from trainer.config.disentangled import DisentangledKeys
 from trainer.config.dropout_rates import DropoutRates, Rate
 from trainer.config.experts import ExpertsConfig
 from trainer.config.model_checks import model_misfits
@@ -18,7 +17,7 @@ from trainer.utils.schema import Count, Paths, key, plain_name
 
 
 @with_keys
-class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
+class ModelConfig(DropoutRates, Choosing):
     """A transformer, described in full; a published architecture is a file in conf/model."""
 
     CHOICES: ClassVar = {"activation": ACTIVATIONS, "norm": NORMS}
@@ -150,6 +149,17 @@ class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
         ge=4,
     )
     relative_distance: int = key(128, "distance from which on all share a bucket", "tokens", ge=2)
+    relative_terms: Literal["both", "c2p", "p2c"] = key(
+        "both",
+        "disentangled: scores beside that of contents: of content with position, of position with content",
+        introduced="both",
+    )
+    relative_shared: bool = key(
+        True, "disentangled: positions pass the matrices of the content, no own ones (DeBERTa-v2 on)", introduced=True
+    )
+    relative_norm: bool = key(
+        True, "disentangled: the table of relative positions is normalised (DeBERTa-v2 on)", introduced=True
+    )
 
     # Embedding and heads.
     embedding_norm: bool = key(False, "normalise the embedded sequence (BLOOM, BERT, BART)")
@@ -175,15 +185,31 @@ class ModelConfig(DisentangledKeys, DropoutRates, Choosing):
         "none",
         "tanh layer on the first token: trained by a sentence head (BERT), or only in the published model (RoBERTa)",
     )
+    pooler_activation: Literal["tanh", "gelu", "relu"] = key(
+        "tanh",
+        "nonlinearity of the layer that classifies rows by one token, of all but decoders (DeBERTa: gelu; "
+        "DistilBERT: relu)",
+        introduced="tanh",
+    )
     sentence_head: bool = key(False, "two-way classifier on the pooler: next sentence or sentence order (encoders)")
     two_stream: bool = key(False, "a query stream beside the content stream, for permuted language modelling (XLNet)")
     generator_width: int | None = key(
         None, "ELECTRA: width of the generator; null: no generator and no discriminator", "channels", ge=1
     )
+    generator_depth: int | None = key(
+        None, "ELECTRA: blocks of the generator (DeBERTa-v3: half of the model's); null: as many as the model's",
+        "layers", ge=1, le=10_000, introduced=None,
+    )  # fmt: skip
     generator_heads: int | None = key(
         None, "ELECTRA: heads of the generator; null: in proportion to its width", "heads", ge=1
     )
     generator_weight: float = key(50.0, "ELECTRA: weight of the discriminator's loss beside the generator's", gt=0)
+    embedding_sharing: Literal["whole", "disentangled"] = key(
+        "whole",
+        "ELECTRA: one embedding for generator and discriminator, or the discriminator's is the generator's, which it "
+        "does not train, and a difference of its own (DeBERTa-v3)",
+        introduced="whole",
+    )
 
     # Initial weights.
     init: Literal["normal", "small", "t5"] = key(

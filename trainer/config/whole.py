@@ -13,6 +13,7 @@ from pydantic import ValidationError, model_validator
 from trainer.config.branch import Branch, BranchConfig
 from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum, StepShape
+from trainer.config.data import DataConfig
 from trainer.config.debug import DebugConfig, debug_misfits
 from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
@@ -36,7 +37,6 @@ from trainer.config.science import (
     BYTES,
     AnomaliesConfig,
     BudgetConfig,
-    DataConfig,
     ObjectiveConfig,
     OptimConfig,
     TokenizerConfig,

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config, DataConfig
+from trainer.config.data import OF_A_SOURCE
 from trainer.config.host import cache_root
-from trainer.config.science import OF_A_SOURCE
 from trainer.data.cache import beside, hold
 from trainer.data.card import card, format_card
 from trainer.data.corpus import sources

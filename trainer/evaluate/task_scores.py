@@ -81,7 +81,7 @@ def format_scores(result: dict[str, Any]) -> str:
     lines.append(f"{'':<18}{'this run':>16}" + "".join(f"{name:>16}" for name in beside))
     for name, value in result["metrics"].items():
         shown = [value, *(scores.get(name) for scores in beside.values())]
-        lines.append(f"{name:<18}" + "".join(f"{'-' if one is None else format(one, '.4f'):>16}" for one in shown))
+        lines.append(f"{name:<18}" + "".join(f"{'-' if one is None else format(one, 'z.4f'):>16}" for one in shown))
     for name, (low, high) in result["intervals"].items():
         lines.append(f"{name}: 95 % interval {low:.4f} to {high:.4f}")
     lines += result.get("notes", [])

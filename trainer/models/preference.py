@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import Config
+from trainer.models.experts import Experts
 from trainer.models.losses import NOT_A_TARGET, pair_loss
 from trainer.models.model import Model, NamedAsStored, Output
 
@@ -14,14 +15,19 @@ from trainer.models.model import Model, NamedAsStored, Output
 class PolicyAndReference(NamedAsStored):
     """A policy beside a frozen copy of its initial weights.
 
-    A record is n sequences: all tensors of a batch are [B, n, S], what an encoder reads too.
+    A record is n sequences: all tensors of a batch are [B, n, S], what an encoder reads too. The reference is in
+    evaluation mode from the beginning, and experts of both take every token, so that without dropout the two differ by
+    their weights alone, and a policy learns as it writes.
     """
 
     def __init__(self, config: Config, policy: Model, reference: Model) -> None:
         super().__init__()
         self.names = {"policy.": "body."}
         self.config, self.policy = config.model, policy
-        self.reference = reference.requires_grad_(False)
+        self.reference = reference.requires_grad_(False).eval()
+        for layer in self.modules():
+            if isinstance(layer, Experts):  # a capacity would drop tokens in training alone
+                layer.config = layer.config.model_copy(update={"capacity": None})
 
     @property
     def recompute(self) -> bool:

@@ -1,4 +1,4 @@
-"""What `debug` measured, as curves: the gradient noise scale, and how far updates move the weights."""
+"""What `debug` measured, as curves: gradient noise scale, how far updates move the weights; and what routers did."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def _noise(records: Sequence[dict[str, Any]], batch: int) -> Plot:
 
 def _experts(records: Sequence[dict[str, Any]]) -> list[Plot]:
     """How even the loads of experts are, and what they leave out, where they leave out anything."""
+    if not records:
+        return []
     flat = [one["experts"] | {"tokens": one.get("tokens")} for one in records]
 
     def drawn(title: str, unit: str, mean: str, worst: str, **more: Any) -> Plot:
@@ -55,7 +57,7 @@ def _experts(records: Sequence[dict[str, Any]]) -> list[Plot]:
         return Plot(title, "tokens", unit, curves, **more) if any(one.get(worst) for one in flat) else Plot("", "", "")
 
     return [
-        drawn("Loads of experts", "entropy, of even ones", "load_entropy", "load_entropy_lowest"),
+        drawn("Loads of experts", "entropy, share of even loads'", "load_entropy", "load_entropy_lowest"),
         drawn("Choices beyond the capacity", "share", "dropped_share", "dropped_share_highest", from_zero=True),
         drawn("Experts that no token chose", "experts", "dead_experts", "dead_experts_most", from_zero=True),
     ]

@@ -18,7 +18,7 @@ TITLES = {
 
 def loss_unit(config: Config) -> str:
     """What the losses of a run are in."""
-    return "minus what an answer earns" if config.task.writes else "nats per target"
+    return "task.kl x KL - reward of an answer" if config.task.writes else "nats per target"
 
 
 def policy_lines(kept: tuple[dict[str, Any], ...]) -> list[str]:

@@ -83,7 +83,11 @@ def _recognised(record: Record, key: str) -> FormName:
     if fitting:
         raise UserError(f"{record.where}: its keys {has} fit the forms {' and '.join(fitting)}; name one by {form}")
     wanted = {key for keys in FORM_KEYS.values() for key in keys}
-    near = next(filter(None, (nearest(str(one), wanted) for one in record.fields)), "")
+    near = next(filter(None, (nearest(str(one), wanted) for one in record.fields if one not in wanted)), "")
+    halves = [name for name in FORM_KEYS if name not in UNNAMED and set(FORM_KEYS[name]) & record.fields.keys()]
+    if halves and not near:
+        lacking = ", ".join(one for one in FORM_KEYS[halves[0]] if one not in record.fields)
+        near = f", of {halves[0]} it lacks {lacking}"
     tabs = f"; lines of two texts without names: {form}=tsv" if ".tsv:" in record.where else ""
     raise UserError(
         f"{record.where}: its keys {has} are of no form of prompts and answers{near}; there is {listed()}{tabs}"

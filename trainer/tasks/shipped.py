@@ -39,8 +39,19 @@ def make_records(config: Config, name: str, key: str | None = None) -> tuple[lis
         train, held = ([one for one in side if one.fields["label"] in common] for side in (train, held))
     if not train or not held:
         named = key or f"task={config.task.name}"
-        raise UserError(f"{named}: the corpus data={config.data.name} has no text to make it of")
+        raise UserError(f"{named}: {_lacking(config, name, len(found[False]), len(found[True]))}")
     return train, held
+
+
+def _lacking(config: Config, name: str, train: int, held_out: int) -> str:
+    """Why the corpus makes no task: of so many records before classes of one side were left out."""
+    source = f"the corpus data={config.data.name}"
+    if not train and not held_out:
+        return f"{source} has nothing that {name} could be made of; name files of records instead"
+    if train and held_out:
+        return f"the held-out documents of {source} share no class with the others"
+    side = "to train on" if train else "held out"
+    return f"all {train or held_out:,} records that {source} gives are {side}; add documents, or change data.held_out"
 
 
 def _drawn(records: list[Record], most: int) -> list[Record]:

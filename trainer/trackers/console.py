@@ -219,16 +219,16 @@ def said_padding(share: float) -> str:
 
 
 def said_experts(experts: dict[str, float]) -> str:
-    """How even the loads of experts are, and what goes wrong among them."""
-    said = f"experts {experts['load_entropy']:.1%} even"
+    """How even the loads of experts are (docs/experts.md), what was dropped, and experts that no token chose."""
+    said = f"load entropy {experts['load_entropy']:.1%}"
     if experts["dropped_share"]:
         said += f", {experts['dropped_share']:.1%} dropped"
-    return said + (f", {experts['dead_experts']:.0f} idle" if experts["dead_experts"] else "")
+    return said + (f", {experts['dead_experts']:.0f} dead" if experts["dead_experts"] else "")
 
 
 def said_policy(policy: dict[str, float]) -> list[str]:
     """What a policy's answers earned, and how far it is from its reference."""
-    return [f"reward {policy['reward']:.4f}", f"KL {policy['kl']:.4f}"] if policy else []
+    return [f"reward {policy['reward']:.4f}", f"KL {policy['kl']:z.4f}"] if policy else []
 
 
 def said_noise(noise: dict[str, Any]) -> str:

@@ -18,10 +18,10 @@ EIGHT = ["model.experts.count=8", "optim.batch_size=12"]
         (["model.experts.count=0", "model.experts.per_token=1"], "experts.per_token: model.experts.count=0 has no"),
         (["model.experts.capacity=0.0001"], "experts.capacity: 0.0001 leaves no place"),
         (["model.experts.capacity=1", "model.experts.group=batch"], "experts.capacity: needs a group that lies within"),
-        (["model.experts.group=5"], "experts.group: 5 sequences are no even part of optim.batch_size 12; "),
+        (["model.experts.group=5"], "experts.group: 5 sequences do not divide optim.batch_size 12; "),
         (
             ["model.experts.group=4", "engine.micro_batch=6"],
-            "part of engine.micro_batch 6; engine.micro_batch=4",
+            "do not divide engine.micro_batch 6; engine.micro_batch=4",
         ),
         (
             ["model.experts.group=6", "launch.processes=4"],

@@ -17,11 +17,11 @@ ANSWERS = [[END], *([first, second] for first in OTHERS for second in range(VOCA
 SOURCE = [3, 1, 3]
 
 
-def policy_of(family="decoder", k=2):
+def policy_of(family="decoder", k=2, **more):
     """In fp64, and away from its reference."""
     config = Config.model_validate(
         {
-            "model": {"family": family, "depth": 1, "width": 8, "heads": 2, "vocabulary": 6, "init_std": 0.5},
+            "model": {"family": family, "depth": 1, "width": 8, "heads": 2, "vocabulary": 6, "init_std": 0.5, **more},
             "tokenizer": {"path": "none"},
             "data": {"sequence_length": 8},
             "task": {
@@ -143,3 +143,19 @@ def test_a_policy_that_is_its_reference_has_no_divergence():
     _, _, _, sums = estimated(model, ANSWERS[3:5], torch.zeros(2, dtype=torch.float64))
     assert float(sums["kl"]) == 0
     assert all(not parameter.requires_grad for parameter in model.reference.parameters())
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["as built", "after an evaluation"])
+def test_a_policy_with_experts_learns_as_it_writes(begun):
+    """A capacity that drops tokens in pre-training parts it neither from its reference nor from what wrote."""
+    model = policy_of(experts={"count": 2, "per_token": 1, "capacity": 0.7})
+    model.reference.load_state_dict(model.policy.state_dict())
+    if begun:
+        model.eval()
+        model.train()
+    assert model.policy.training and not model.reference.training
+    _, _, _, sums = estimated(model, ANSWERS[3:5], torch.zeros(2, dtype=torch.float64))
+    learning = likelihoods(model, model.policy)
+    model.eval()
+    assert float(sums["kl"]) == 0
+    torch.testing.assert_close(learning, likelihoods(model, model.policy), rtol=1e-12, atol=0)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from trainer.config import load
 from trainer.tasks import Examples, classes, open_task
+from trainer.tasks.shipped import make_records
 from trainer.utils.errors import UserError
 
 SEQUENCE = {"kind": "sequence", "labels": ["no", "yes"]}
@@ -204,3 +205,20 @@ def test_squad_and_tables_are_read(configured, tmp_path):
         task = {"text": ["sentence"], "labels": ["0", "1"], "train": [file], "held_out": [file]}
         config = configured(kind="sequence", **task)
         assert Examples(open_task(config), config, "held_out").batch(0, 2)["targets"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "wanted"),
+    [
+        ("arguments", "no function is here\n", "has nothing that arguments could be made of; name files of records"),
+        ("continuations", "one line is like another\n" * 24, "records that the corpus data=text gives are "),
+    ],
+)
+def test_a_corpus_that_makes_no_task_or_one_side_of_it_says_which(configured, tmp_path, source, text, wanted):
+    (tmp_path / "one.txt").write_text(text)
+    config = configured()
+    data = config.data.model_copy(update={"name": "text", "path": (str(tmp_path / "one.txt"),)})
+    with pytest.raises(UserError) as caught:
+        make_records(config.model_copy(update={"data": data}), source, "task=mine")
+    said = str(caught.value)
+    assert said.startswith("task=mine: ") and wanted in said and len(said.splitlines()) == 1

@@ -152,6 +152,11 @@ GOOD = FORMS["alpaca"][0]
         ),
         ({"question": "a", "output": "b"}, GOOD, "train.jsonl:1: its keys question, output are of no form"),
         (
+            {"prompt": "a"},
+            GOOD,
+            "its keys prompt are of no form of prompts and answers, of prompt_completion it lacks comp",
+        ),
+        (
             {"prompt": "a", "completion": "b", **MESSAGES},
             GOOD,
             "train.jsonl:1: its keys prompt, completion, messages fit the forms messages and prompt_completion; name "
