@@ -130,10 +130,12 @@ def misfits(model: Any) -> list[str]:
         given = [name for name in type(experts).model_fields if getattr(experts, name) != experts.introduced()[name]]
         return [f"experts.{name}: model.experts.count=0 has no experts; give experts.count too" for name in given]
     wrong = [*_routes(experts)]
-    if not experts.layers(model.depth):
+    deepest = max(model.depth, model.decoder_depth or 0)
+    if not experts.layers(deepest):
+        first = "" if experts.first is None else f", first {experts.first}"
         wrong.append(
-            f"experts.every: no layer of {model.depth} has experts with every {experts.every} and dense_layers "
-            f"{experts.dense_layers}; every=1 gives them to all"
+            f"experts.every: no layer of {deepest} has experts with every {experts.every}{first} and dense_layers "
+            f"{experts.dense_layers}; every=1, first=null and dense_layers=0 give them to all"
         )
     there = {
         "shared_layers": (model.shared_layers, "one block for all layers would route them all alike"),
