@@ -103,7 +103,7 @@ class ExpertsConfig(Section):
 
     @property
     def routes_twice(self) -> bool:
-        """Whether a forward pass before the step counts the loads of the whole batch."""
+        """Whether its loss reads the loads of the whole batch, which a forward pass before the step counts."""
         return self.group == "batch" and self.loss_weight > 0
 
     @property
@@ -215,10 +215,10 @@ def _uneven(config: Any, group: int) -> list[str]:
             whole = group * ranks
             near = max(whole, round(shape.batch_size / whole) * whole)
             of = f"of {ranks} ranks' shares of " if ranks > 1 else "of "
-            return [
-                f"model.experts.group: {group} sequences are no even part {of}optim.batch_size {shape.batch_size}; "
-                f"optim.batch_size={near} would do"
-            ]
+            size, way = f"optim.batch_size {shape.batch_size}", f"optim.batch_size={near}"
+            if shape.batch_size != config.optim.batch_size:
+                size, way = f"a batch of {shape.batch_size} (optim.batch_warmup)", f"{near}"
+            return [f"model.experts.group: {group} sequences are no even part {of}{size}; {way} would do"]
         if rows % group:
             near = max(group, rows // group * group)
             return [
