@@ -98,7 +98,8 @@ def experts_said(model: ModelConfig) -> dict[str, str]:
         return {}
     shared = f" + {experts.shared} shared" if experts.shared else ""
     said = f"{experts.per_token} of {experts.count}{shared}, {model.expert_channels:,} wide"
-    return {"experts": said, "layers_with_experts": f"{experts.layers(model.depth)}"}
+    sides = (model, model.decoder_side) if model.family == "encoder_decoder" else (model,)
+    return {"experts": said, "layers_with_experts": f"{sum(experts.layers(side.depth) for side in sides)}"}
 
 
 def last_channels(model: ModelConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -57,11 +58,9 @@ def _depths(model: ModelConfig, width: int, wanted: int, total: Any) -> list[Mod
     """Shapes of this width whose depths come nearest to the wanted size: parameters are linear in the depth."""
     if model.shared_layers:
         return [_shape(model, width, model.depth)]
-    first, period = (
-        max(1, model.experts.dense_layers),
-        model.experts.every,
-    )  # layers with experts come at equal distances
-    least = max(2, first + period - 1)
+    experts = model.experts  # layers with them come at equal distances
+    first, period = max(1, experts.dense_layers, experts.first or 0), experts.every
+    least = max(2, 1 + next(filter(experts.at, itertools.count()))) if experts.count else 2
     if model.decoder_depth is not None:
         first = period = model.depth  # which the decoder follows without rounding
     one, more = total(_shape(model, width, first)), total(_shape(model, width, first + period))

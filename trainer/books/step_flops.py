@@ -159,7 +159,7 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)
-    if model.experts.routes_twice:  # a forward pass before the step, for the loads of the batch
+    if config.routes_twice:  # a forward pass before the step, for the loads of the batch
         recomputed_sample += work.per_sample + projection + head
         recomputed_pass += work.shared
     batch = config.optim.batch_size * config.task.rows

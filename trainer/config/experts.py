@@ -103,7 +103,7 @@ class ExpertsConfig(Section):
 
     @property
     def routes_twice(self) -> bool:
-        """Whether a forward pass before the step counts the loads of the whole batch."""
+        """Whether its loss reads the loads of the whole batch, which a forward pass before the step counts."""
         return self.group == "batch" and self.loss_weight > 0
 
     @property
@@ -130,10 +130,12 @@ def misfits(model: Any) -> list[str]:
         given = [name for name in type(experts).model_fields if getattr(experts, name) != experts.introduced()[name]]
         return [f"experts.{name}: model.experts.count=0 has no experts; give experts.count too" for name in given]
     wrong = [*_routes(experts)]
-    if not experts.layers(model.depth):
+    deepest = max(model.depth, model.decoder_depth or 0)
+    if not experts.layers(deepest):
+        first = "" if experts.first is None else f", first {experts.first}"
         wrong.append(
-            f"experts.every: no layer of {model.depth} has experts with every {experts.every} and dense_layers "
-            f"{experts.dense_layers}; every=1 gives them to all"
+            f"experts.every: no layer of {deepest} has experts with every {experts.every}{first} and dense_layers "
+            f"{experts.dense_layers}; every=1, first=null and dense_layers=0 give them to all"
         )
     there = {
         "shared_layers": (model.shared_layers, "one block for all layers would route them all alike"),
@@ -213,10 +215,10 @@ def _uneven(config: Any, group: int) -> list[str]:
             whole = group * ranks
             near = max(whole, round(shape.batch_size / whole) * whole)
             of = f"{ranks} ranks' shares of " if ranks > 1 else ""
-            return [
-                f"model.experts.group: {group} sequences do not divide {of}optim.batch_size {shape.batch_size}; "
-                f"optim.batch_size={near} would do"
-            ]
+            size, way = f"optim.batch_size {shape.batch_size}", f"optim.batch_size={near}"
+            if shape.batch_size != config.optim.batch_size:
+                size, way = f"a batch of {shape.batch_size} (optim.batch_warmup)", f"{near}"
+            return [f"model.experts.group: {group} sequences do not divide {of}{size}; {way} would do"]
         if rows % group:
             near = max(group, rows // group * group)
             return [

@@ -358,10 +358,13 @@ class ModelConfig(DropoutRates, Choosing):
         if self.generator_width is None:
             return None
         ratio = self.generator_width / self.width
+        heads = self.generator_heads or max(1, round(self.heads * ratio))
+        alike = self.kv_heads is None or self.position == "disentangled"  # as many of them as heads
         fields = {
             "depth": self.generator_depth or self.depth,
             "width": self.generator_width,
-            "heads": self.generator_heads or max(1, round(self.heads * ratio)),
+            "heads": heads,
+            "kv_heads": None if alike else math.gcd(self.key_heads, heads),
             "ffn_width": round(self.ffn_channels * ratio),
             "embedding_width": self.embedding_channels,
             "two_stream": False,

@@ -217,6 +217,12 @@ class Config(Section):
         return self.backbone.two_stream and self.task.kind is None and bool(self.objective.description.two_stream)
 
     @property
+    def routes_twice(self) -> bool:
+        """Whether a forward pass before the step counts the loads of the whole batch; beside a frozen reference no loss
+        reads them."""
+        return self.model.experts.routes_twice and not self.task.reference
+
+    @property
     def packs_texts(self) -> bool:
         """Whether samples hold stretches of several documents to which an objective adds its special tokens."""
         pretrains = self.task.kind is None and self.model.family != "decoder" and self.data.packing == "packed"

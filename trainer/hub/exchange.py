@@ -59,9 +59,12 @@ def type_of(model: ModelConfig) -> Family:
             return family
         if fewest is None or len(lost) < len(fewest):
             nearest_type, fewest = family.type, lost
+    missed = fewest or []
+    if "experts.count" in missed:  # without experts, or with others: what else is said of them follows
+        missed = [name for name in missed if name == "experts.count" or not name.startswith("experts.")]
     raise UserError(
         f"model={model.name} has no counterpart in transformers; the nearest, {nearest_type}, cannot have "
-        + ", ".join(f"model.{name}={attrgetter(name)(model)}" for name in fewest or ())
+        + ", ".join(f"model.{name}={attrgetter(name)(model)}" for name in missed)
     )
 
 

@@ -25,7 +25,9 @@ def said(model: ModelConfig) -> Mapping[str, Any]:
         return {"experts.count": 0}
     own = {name: getattr(experts, name) for name in ExpertsConfig.model_fields if name not in OF_TRAINING}
     own |= {"width": experts.width or model.ffn_channels, "balance": experts.by_bias}
-    own |= {"every": [experts.at(layer) for layer in range(model.depth)], "dense_layers": None, "first": None}
+    sides = (model.depth, model.decoder_side.depth)
+    own |= {"every": [experts.at(layer) for depth in sides for layer in range(depth)]}
+    own |= {"dense_layers": None, "first": None}
     return {f"experts.{name}": value for name, value in own.items()}
 
 

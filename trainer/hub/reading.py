@@ -116,6 +116,8 @@ def _language(heads: list[Entry]) -> list[Entry]:
 
 def _family(config: Mapping[str, Any], folder: Path) -> Family:
     kind = config.get("model_type")
+    if kind is None:
+        raise UserError(f"{folder / 'config.json'}: model_type is not stated; there is {', '.join(FAMILIES)}")
     if not isinstance(kind, str) or kind not in FAMILIES:
         name = str(kind)[:99]
         raise UserError(f"{folder / 'config.json'}: model_type {name!r} is not supported{why(name, FAMILIES)}")
@@ -178,7 +180,7 @@ def _model(fields: Mapping[str, Any], given: Given) -> ModelConfig:
         for one in error.errors():
             name = ".".join(map(str, one["loc"]))
             what = f"{keys.get(name, name)}={str(one['input'])[:99]}: " if name else ""
-            lines.append(f"{file}: {what}{one['msg']}")
+            lines.append(f"{file}: {what}{one['msg'].removeprefix('Value error, ')}")
         raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 

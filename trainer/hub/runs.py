@@ -124,7 +124,8 @@ def config_of(imported: Imported, tokenizer: Path | None, ids: SpecialIdsConfig 
     try:
         return Config.model_validate(plain)
     except ValidationError as error:
-        lines = [f"{imported.folder / 'config.json'}: as a run: {one['msg']}" for one in error.errors()]
+        said = [one["msg"].removeprefix("Value error, ") for one in error.errors()]
+        lines = [f"{imported.folder / 'config.json'}: as a run: {one}" for one in said]
         raise UserError("\n".join(lines)) from None
 
 

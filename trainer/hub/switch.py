@@ -21,14 +21,21 @@ NO_LIMIT = 2**30  # from this capacity on no sequence is long enough to reach it
 def _read(given: Given) -> Fields:
     """Which layers have experts, how many tokens of a sequence one takes, and the losses of the router."""
     config, depth = given.config, given.fields["depth"]
+    depths = dict(zip(SIDES, (depth, given.fields["decoder_depth"] or depth), strict=True))
     several = {side: whole(config, f"num_sparse_{side}_layers", 3, least=0) for side in SIDES}
-    encoder, decoder = several.values()
-    every = depth // encoder if encoder else depth  # as the class counts them
-    if encoder != decoder or every == 0:
+    steps = {side: depths[side] // (several[side] or 1) for side in SIDES}  # as the class counts them
+    alike = [
+        step
+        for step in steps.values()
+        if all(_places(step, depths[side]) == _places(steps[side], depths[side]) for side in SIDES)
+    ]
+    if not alike or not alike[0]:
+        encoder, decoder = (f"num_sparse_{side}_layers={several[side]}" for side in SIDES)
         raise UserError(
-            f"config.json: num_sparse_decoder_layers={decoder} is not supported beside num_sparse_encoder_layers="
-            f"{encoder} of {depth} layers; as many in both, from 1 to {depth}, are"
+            f"config.json: {decoder} of num_decoder_layers={depths['decoder']} is not supported beside {encoder} of "
+            f"num_layers={depth}; layers with experts at the same distances in both are"
         )
+    every = alike[0]
     limit = whole(config, "expert_capacity", 64)
     experts = {
         "count": whole(config, "num_experts", 8),
@@ -42,9 +49,16 @@ def _read(given: Given) -> Fields:
     return {"experts": experts}
 
 
+def _places(step: int, depth: int) -> list[int]:
+    """The layers of a stack that have experts, as the class places them."""
+    return [layer for layer in range(depth) if step == 1 or (step and layer % step == 1)]
+
+
 def _write(model: ModelConfig) -> Fields:
-    experts = model.experts
-    keys: Fields = {f"num_sparse_{side}_layers": model.depth // experts.every for side in SIDES}
+    experts, depths = model.experts, (model.depth, model.decoder_side.depth)
+    keys: Fields = {
+        f"num_sparse_{side}_layers": depth // experts.every for side, depth in zip(SIDES, depths, strict=True)
+    }
     keys |= {"num_experts": experts.count, "expert_capacity": experts.limit or NO_LIMIT}
     return keys | {LOAD_LOSS: experts.loss_weight, Z_LOSS: experts.z_loss}
 

@@ -17,12 +17,17 @@ PARTS = ("gate", "up", "down")
 
 def upcycled(weights: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The weights by the names of the run's model: where it has experts and they have a feed-forward, every expert is a
-    copy of it [E, ...], and the router is drawn as in a new model. The rest is as it was."""
+    copy of it [E, ...], and the router is drawn as in a new model. A bias that evens loads begins at 0 where they have
+    none. The rest is as it was."""
     found = dict(weights)
     with torch.device("meta"):
         model = pretraining_model(config.model, config.vocabulary, config.max_length)
     for place, module in model.named_modules():
-        if not isinstance(module, Experts) or f"{place}.up.weight" not in found:
+        if not isinstance(module, Experts):
+            continue
+        if module.config.by_bias:
+            found.setdefault(f"{place}.balance_bias", torch.zeros(module.config.count))
+        if f"{place}.up.weight" not in found:
             continue
         for part in PARTS:
             dense = found.pop(f"{place}.{part}.weight", None)

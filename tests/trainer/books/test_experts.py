@@ -6,6 +6,7 @@ import pytest
 from parameter_cases import config
 
 from trainer.books import flops, parameters
+from trainer.books.experts import experts_said
 from trainer.books.parameters import count
 from trainer.books.plan import plan
 from trainer.books.size_dial import turned
@@ -56,10 +57,19 @@ def test_six_n_d_counts_what_a_token_reads():
     assert row is not None and row.value == weights.active
 
 
-@pytest.mark.parametrize("keys", [{}, {"every": 2}, {"dense_layers": 1, "width": 64, "shared": 1}])
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"every": 2}, {"dense_layers": 1, "width": 64, "shared": 1}, {"dense_layers": 3}, {"first": 3, "every": 2}],
+)
 def test_the_size_dial_counts_all_experts(keys):
     for size in (10e6, 40e6):
         model = ModelConfig.model_validate({"size": size, "experts": {"count": 8, **keys}})
         made = turned(model, 1024, 128)
         assert count(made, 1024, 128).total == pytest.approx(size, rel=0.1)
         assert made.experts.count == 8 and made.experts.layers(made.depth) > 0
+
+
+def test_both_sides_have_layers_with_experts():
+    shape = {"family": "encoder_decoder", "depth": 1, "decoder_depth": 5, "experts": {"count": 4, "every": 2}}
+    assert experts_said(ModelConfig.model_validate(shape))["layers_with_experts"] == "2"
+    assert experts_said(ModelConfig.model_validate(shape | {"depth": 4}))["layers_with_experts"] == "4"

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from trainer.compose import compose
+from trainer.config import TaskConfig
 from trainer.utils.errors import UserError
 
 EIGHT = ["model.experts.count=8", "optim.batch_size=12"]
@@ -26,6 +27,10 @@ EIGHT = ["model.experts.count=8", "optim.batch_size=12"]
         (
             ["model.experts.group=6", "launch.processes=4"],
             "4 ranks' shares of optim.batch_size 12; optim.batch_size=24",
+        ),
+        (
+            ["model.experts.group=4", "optim.batch_warmup=[{size: 6, tokens: 6000}]"],
+            "4 sequences are no even part of a batch of 6 (optim.batch_warmup); 8 would do",
         ),
         (["model.experts.group=sequences"], "experts.group: 'sequences' given, sequence, batch, or a number"),
         (["model.experts.groups=3", "model.experts.groups_per_token=1"], "groups: 3 does not divide 8 experts; 2 does"),
@@ -72,3 +77,10 @@ def test_which_layers() -> None:
     assert layers() == [0, 1, 2, 3, 4, 5]
     assert layers(every=2) == [1, 3, 5]  # Switch
     assert layers(dense_layers=1) == [1, 2, 3, 4, 5]  # DeepSeek-MoE
+
+
+def test_a_task_without_a_loss_of_loads_does_not_count_them_first() -> None:
+    config = compose([*EIGHT, "model.experts.group=batch"])
+    keys = {"kind": "preference", "source": "continuations", "text": ["prompt"], "answer": ["chosen", "rejected"]}
+    tuned = config.model_copy(update={"task": TaskConfig.model_validate({"name": "a", **keys})})
+    assert config.routes_twice and not tuned.routes_twice

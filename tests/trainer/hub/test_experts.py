@@ -15,6 +15,8 @@ from test_parity import close
 from tiny import ours, tiny
 from tiny_experts import DECODERS, PLACES
 
+from trainer.compose import compose
+from trainer.config.model import ModelConfig
 from trainer.hub import FAMILIES, Imported, read_checkpoint, type_of, write_checkpoint
 from trainer.hub.unsupported import REASONS
 from trainer.utils.errors import UserError
@@ -141,6 +143,13 @@ def test_a_type_that_there_is_none_of_names_what_it_has_and_the_nearest(kind, sa
     ) as e:
         read_checkpoint(folder)
     assert len(str(e.value).splitlines()) == 1
+
+
+def test_experts_that_no_type_has_are_one_key():
+    shape = {"depth": 1, "decoder_depth": 3, "vocabulary": 512, "experts": {"count": 4, "every": 2}}
+    model = compose(["model=t5-mini", "objective=span_corruption"]).model.model_dump() | shape
+    with pytest.raises(UserError, match=r"the nearest, t5, cannot have model\.experts\.count=4$"):
+        type_of(ModelConfig.model_validate(model))
 
 
 def test_the_nearest_are_there_and_the_others_are_not():

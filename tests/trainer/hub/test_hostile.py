@@ -97,6 +97,7 @@ HOSTILE = {
     "a folder": (instead("config.json", os.mkdir), "a folder found, a file wanted"),
     "a pipe": (instead("config.json", os.mkfifo), "a named pipe found, a file wanted"),
     "a link to itself": (instead("config.json", loop), "cannot be opened"),
+    "no type": (key(model_type=None), "model_type is not stated; there is gpt2"),
     "type": (key(model_type=["llama"]), "model_type \"['llama']\" is not supported"),
     "no vocabulary": (key(vocab_size=0), "vocab_size=0"),
     "text for a number": (key(hidden_size="32"), "hidden_size=32"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.cli.main import main
+from trainer.compose import compose
 
 CASES = [
     (["model=gpt2-124"], "model=gpt2-124: no such option (did you mean 'gpt2-124m'?)"),
@@ -59,3 +60,9 @@ def test_an_objective_that_the_family_cannot_serve(model, objective, capsys, tmp
     errors = capsys.readouterr().err
     assert f"objective={objective} trains" in errors and "family" in errors
     assert not list(tmp_path.rglob("checkpoints"))
+
+
+def test_a_generator_has_key_heads_that_fit_it():
+    electra = compose(["model=electra-mini", "model.heads=4", "model.kv_heads=4", "model.generator_heads=2"]).model
+    deberta = compose(["model=deberta-mini", "model.heads=2", "model.kv_heads=2", "model.generator_heads=4"]).model
+    assert electra.generator.key_heads == 2 and deberta.generator.key_heads == 4

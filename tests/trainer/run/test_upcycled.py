@@ -90,3 +90,10 @@ def test_a_run_with_experts_goes_on_with_its_own(untrained, words):
             compose([f"init={parent}", *words, given])
     _, folder, _ = begun([f"init={parent}", *words])
     assert json.loads(folder.lineage.read_text())["experts"] is None
+
+
+@pytest.mark.parametrize("experts", [{"count": 4, "per_token": 2}, None])
+def test_a_bias_that_evens_loads_begins_at_zero(experts, untrained, words):
+    parent = untrained("causal", **({"experts": experts} if experts else {}))
+    _, _, model = begun([f"init={parent}", *words, *EXPERTS, "model.experts.balance=bias"])
+    assert all(not block.feed_forward.balance_bias.any() for block in model.backbone.blocks)

@@ -119,7 +119,7 @@ class Engine:
         sums: dict[str, Tensor] = {}
         self._forwards.clear()
         loads = None
-        if self.config.model.experts.routes_twice:
+        if self.config.routes_twice:
             loads = self.expert_loads.of_batch(micro_batches, lambda batch: self._engine(**self.tensors(batch))[2])
         for index, batch in enumerate(micro_batches):
             self._engine.set_gradient_accumulation_boundary(index + 1 == len(micro_batches))
