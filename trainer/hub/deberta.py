@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.config.disentangled import TERMS, score_terms
 from trainer.config.model import ModelConfig
+from trainer.hub.bert import BERT_LAYER
 from trainer.hub.family import Entry, Family, both, token_embedding
 from trainer.hub.table import (
     ACTIVATION,
@@ -28,16 +29,7 @@ from trainer.hub.table import (
 )
 from trainer.utils.errors import UserError
 
-LAYER = (
-    ("attention.self.query_proj", "attention.query"),
-    ("attention.self.key_proj", "attention.key"),
-    ("attention.self.value_proj", "attention.value"),
-    ("attention.output.dense", "attention.output"),
-    ("attention.output.LayerNorm", "attention_norm"),
-    ("intermediate.dense", "feed_forward.up"),
-    ("output.dense", "feed_forward.down"),
-    ("output.LayerNorm", "feed_forward_norm"),
-)
+LAYER = tuple((f"{theirs}_proj" if ".self." in theirs else theirs, ours) for theirs, ours in BERT_LAYER)
 POOLED = Words({"gelu": "gelu", "gelu_python": "gelu", "tanh": "tanh"})
 
 

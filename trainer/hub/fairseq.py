@@ -142,24 +142,30 @@ def read_head_bias(given: Given) -> Fields:
     return {"head_bias": bias is not None and bool(bias.any())}
 
 
+# Keys that encoder-decoders of this kind say alike.
+TWO_SIDES: Table = (
+    Key("vocabulary", "vocab_size"),
+    Key("width", "d_model"),
+    Key("depth", "encoder_layers"),
+    DecoderDepth("decoder_depth", "decoder_layers", 12),
+    Key("heads", "encoder_attention_heads", also="decoder_attention_heads"),
+    Key("ffn_width", "encoder_ffn_dim", also="decoder_ffn_dim"),
+    Key("max_length", "max_position_embeddings", 1024),
+    Key("activation", "activation_function", "gelu", ACTIVATION),
+    Key("embedding_scale", "scale_embedding", False),
+    Key("tied", "tie_word_embeddings", True),
+    Several(read_head_bias),
+    Dropouts(("dropout",), ("attention_dropout",)),
+    Written("init_std", "init_std"),
+)
+
+
 def _bart_table(norm_position: str) -> Table:
     always = {"family": "encoder_decoder", "norm_position": norm_position, "position": "learned"}
     return (
         Only({"tie_word_embeddings": True}),
         Always(COMMON | always | {"embedding_norm": True}),
-        Key("vocabulary", "vocab_size"),
-        Key("width", "d_model"),
-        Key("depth", "encoder_layers"),
-        DecoderDepth("decoder_depth", "decoder_layers", 12),
-        Key("heads", "encoder_attention_heads", also="decoder_attention_heads"),
-        Key("ffn_width", "encoder_ffn_dim", also="decoder_ffn_dim"),
-        Key("max_length", "max_position_embeddings", 1024),
-        Key("activation", "activation_function", "gelu", ACTIVATION),
-        Key("embedding_scale", "scale_embedding", False),
-        Key("tied", "tie_word_embeddings", True),
-        Several(read_head_bias),
-        Dropouts(("dropout",), ("attention_dropout",)),
-        Written("init_std", "init_std"),
+        *TWO_SIDES,
     )
 
 
@@ -175,11 +181,11 @@ def _bart_entries(model: ModelConfig) -> Iterator[Entry]:
         yield Entry("final_logits_bias", ("head.bias",), Shaped((1, model.vocabulary or 0)))
 
 
-_BART_ALIASES = tuple(
+TWO_SIDED_ALIASES = tuple(
     (name, "model.shared.weight")
     for name in ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
 )
-_BART_SYNONYMS = {
+TWO_SIDED_SYNONYMS = {
     "num_attention_heads": "encoder_attention_heads",
     "hidden_size": "d_model",
     "num_hidden_layers": "encoder_layers",
@@ -190,9 +196,9 @@ BART, MBART = (
         architecture,
         _bart_table(norm_position),
         _bart_entries,
-        aliases=_BART_ALIASES,
+        aliases=TWO_SIDED_ALIASES,
         prefix="model.",
-        synonyms=_BART_SYNONYMS,
+        synonyms=TWO_SIDED_SYNONYMS,
         ignored=("^final_logits_bias$",),
     )
     for kind, architecture, norm_position in (

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from trainer.config.model import ModelConfig
-from trainer.hub.fairseq import layers, read_head_bias
+from trainer.hub.fairseq import TWO_SIDED_ALIASES, TWO_SIDED_SYNONYMS, TWO_SIDES, layers
 from trainer.hub.family import Entry, Family, both
 from trainer.hub.layouts import Shaped
-from trainer.hub.table import ACTIVATION, Always, DecoderDepth, Dropouts, Key, Only, Several, Written
+from trainer.hub.table import Always, Only
 from trainer.models.positions import formula_sinusoids
 
 SIDES = ("encoder", "decoder")
@@ -19,19 +19,7 @@ TABLE = (
     Only({"tie_word_embeddings": True}),
     Always({"family": "encoder_decoder", "gated": False, "norm": "layernorm", "norm_epsilon": 1e-5, "bias": True}),
     Always({"norm_position": "pre", "position": "sinusoidal", "sinusoids": "formula"}),
-    Key("vocabulary", "vocab_size"),
-    Key("width", "d_model"),
-    Key("depth", "encoder_layers"),
-    DecoderDepth("decoder_depth", "decoder_layers", 12),
-    Key("heads", "encoder_attention_heads", also="decoder_attention_heads"),
-    Key("ffn_width", "encoder_ffn_dim", also="decoder_ffn_dim"),
-    Key("max_length", "max_position_embeddings", 1024),
-    Key("activation", "activation_function", "gelu", ACTIVATION),
-    Key("embedding_scale", "scale_embedding", False),
-    Key("tied", "tie_word_embeddings", True),
-    Several(read_head_bias),
-    Dropouts(("dropout",), ("attention_dropout",)),
-    Written("init_std", "init_std"),
+    *TWO_SIDES,
 )
 
 
@@ -55,16 +43,9 @@ PEGASUS = Family(
     "PegasusForConditionalGeneration",
     TABLE,
     _entries,
-    aliases=tuple(
-        (name, "model.shared.weight")
-        for name in ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
-    ),
+    aliases=TWO_SIDED_ALIASES,
     prefix="model.",
-    synonyms={
-        "num_attention_heads": "encoder_attention_heads",
-        "hidden_size": "d_model",
-        "num_hidden_layers": "encoder_layers",
-    },
+    synonyms=TWO_SIDED_SYNONYMS,
     ignored=("^final_logits_bias$", r"\.embed_positions\.weight$"),
     constants=_positions,
 )
