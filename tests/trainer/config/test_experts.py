@@ -30,7 +30,7 @@ EIGHT = ["model.experts.count=8", "optim.batch_size=12"]
         ),
         (
             ["model.experts.group=4", "optim.batch_warmup=[{size: 6, tokens: 6000}]"],
-            "4 sequences are no even part of a batch of 6 (optim.batch_warmup); 8 would do",
+            "4 sequences do not divide a batch of 6 (optim.batch_warmup); 8 would do",
         ),
         (["model.experts.group=sequences"], "experts.group: 'sequences' given, sequence, batch, or a number"),
         (["model.experts.groups=3", "model.experts.groups_per_token=1"], "groups: 3 does not divide 8 experts; 2 does"),
