@@ -23,9 +23,9 @@ def test_every_line_of_code_stands_in_an_example() -> None:
 
 def test_every_kind_is_on_the_page_with_an_example() -> None:
     folders = {Path(*kind.package.split(".")) for kind in KINDS.values()}
-    assert folders == {
-        folder.relative_to(ROOT) for folder in (ROOT / "trainer/descriptions").iterdir() if folder.is_dir()
-    } - {Path("trainer/descriptions/__pycache__")}
+    there = {folder.relative_to(ROOT) for folder in (ROOT / "trainer/descriptions").iterdir() if folder.is_dir()}
+    # Families of published models are lines of a table, which nothing loads from outside.
+    assert folders == there - {Path("trainer/descriptions/__pycache__"), Path("trainer/descriptions/models")}
     for folder in folders:
         (example,) = (ADDED / folder).glob("*.py")
         assert str(folder) in PAGE and example.stem in PAGE
