@@ -88,17 +88,15 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("mfu", "MFU", "%", utilisation),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
-    lines = (
-        None if fitted.available is None else fitted.text,
-        unused_rows(config),
-        dropout_line(config),
-        labelled_line(config),
-        parents_price(config),
-        reward_note(config),
-    )
-    notes = tuple(line for line in lines if line is not None)
+    notes = (*([] if fitted.available is None else [fitted.text]), *_notes(config))
     whole = with_trunk(rows, _trunks_plan(config), "planned") if config.branch.given else tuple(rows)
     return PriceTag(f"{config.model.name}: the price tag before the run", whole, notes, fitted.to_json())
+
+
+def _notes(config: Config) -> tuple[str, ...]:
+    """What is to be said beside the rows."""
+    lines = (unused_rows, dropout_line, labelled_line, parents_price, reward_note)
+    return tuple(said for line in lines if (said := line(config)) is not None)
 
 
 def _trunks_plan(config: Config) -> dict[str, Quantity]:

@@ -145,16 +145,8 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
     if attention_backward == "fused":
         recomputed_sample += (learned.of_kernels + generator_work.of_kernels) // 2
     if config.engine.activation_checkpointing:
-        # Recomputation stops when everything that was saved is back: before the last product, unless a norm follows it.
         # ELECTRA's generator keeps its activations.
-        recomputed_sample += learned.per_sample
-        if model.norm_position == "pre":
-            tokens = model.depth * (2 if two_streams else 1) * source - (source if two_streams else 0)
-            tokens += model.decoder_side.depth * target
-            recomputed_sample -= tokens * 2 * model.width * model.ffn_channels
-            layers = model.experts.layers
-            of_routed = layers(model.depth) * source + layers(model.decoder_side.depth) * target
-            recomputed_sample += of_routed * 2 * model.width * (model.ffn_channels - last_channels(model))
+        recomputed_sample += learned.per_sample - _never_recomputed(config, source, target)
         recomputed_pass = learned.shared
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
@@ -183,6 +175,18 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         twelve_lhqt_step=3 * (work.scores + generator_work.scores) * batch,
         rollouts=_rollouts(config) if config.task.writes else NO_ROLLOUTS,
     )
+
+
+def _never_recomputed(config: Config, source: int, target: int) -> int:
+    """Of the checkpointed blocks of one sample: recomputation stops when everything that was saved is back, before the
+    last product of a block, unless a norm follows it."""
+    model, layers = config.backbone, config.backbone.experts.layers
+    if model.norm_position != "pre":
+        return 0
+    tokens = model.depth * (2 if config.two_streams else 1) * source - (source if config.two_streams else 0)
+    tokens += model.decoder_side.depth * target
+    routed = layers(model.depth) * source + layers(model.decoder_side.depth) * target
+    return 2 * model.width * (tokens * model.ffn_channels - routed * (model.ffn_channels - last_channels(model)))
 
 
 def _rollouts(config: Config) -> RolloutAccount:

@@ -55,7 +55,7 @@ def _first_answers(
     """The first answer to each prompt, as text."""
     found = []
     for row, place in enumerate(batch["place"].tolist()):
-        prompt = rollouts.held_out.drawn(place, HELD_OUT)
+        prompt = rollouts.held_out.asked_as(place, HELD_OUT)
         tokens = done["answers"][row, 0]
         [one] = rollouts.completions([prompt], [tokens[tokens != NOT_A_TARGET].tolist()])
         found.append({"prompt": one.prompt, "text": one.text, "reward": float(done["rewards"][row, 0])})

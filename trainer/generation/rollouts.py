@@ -93,7 +93,7 @@ class Rollouts:
     def _asked(self, places: np.ndarray, turns: np.ndarray) -> list[Prompt]:
         """The prompts at these places, by samples of these numbers."""
         return [
-            (self.held_out if turn == HELD_OUT else self.train).drawn(place, turn)
+            (self.held_out if turn == HELD_OUT else self.train).asked_as(place, turn)
             for place, turn in zip(places.tolist(), turns.tolist(), strict=True)
         ]
 

@@ -284,12 +284,19 @@ def electra_discriminator_entries(model: ModelConfig) -> Iterator[Entry]:
     yield from both("discriminator_predictions.dense_prediction", "replaced.output")
 
 
+def generator_places(model: ModelConfig) -> tuple[ModelConfig, str, str, str]:
+    """The encoder that has the head over the vocabulary (`model`, or the generator inside of it), and by our names what
+    its tensors, its embedding and its head begin with."""
+    if (inside := model.generator) is None:
+        return model, "", "", "head"
+    ours = "replaced.generator."
+    return inside, ours, ours if model.embedding_sharing == "disentangled" else "", "replaced.token_head"
+
+
 def electra_generator_entries(model: ModelConfig) -> Iterator[Entry]:
     """ElectraForMaskedLM: an encoder of its own, or (`model` with a generator) the one inside."""
-    inside = model.generator
-    ours, head = ("replaced.generator.", "replaced.token_head") if inside else ("", "head")
-    own_embedding = inside is not None and model.embedding_sharing == "disentangled"
-    yield from _electra_body(inside or model, ours, ours if own_embedding else "")
+    encoder, ours, embedding, head = generator_places(model)
+    yield from _electra_body(encoder, ours, embedding)
     yield from both("generator_predictions.dense", f"{head}.transform.dense")
     yield from both("generator_predictions.LayerNorm", f"{head}.transform.norm")
     yield Entry("generator_lm_head.bias", (f"{head}.output.bias",))

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config.disentangled import TERMS, score_terms
 from trainer.config.model import ModelConfig
-from trainer.hub.bert import BERT_LAYER
+from trainer.hub.bert import BERT_LAYER, generator_places
 from trainer.hub.family import Entry, Family, both, token_embedding
 from trainer.hub.table import (
     ACTIVATION,
@@ -149,10 +149,8 @@ def discriminator_entries(model: ModelConfig) -> Iterator[Entry]:
 
 def _entries(model: ModelConfig) -> Iterator[Entry]:
     """DebertaV2ForMaskedLM: an encoder of its own, or (`model` with a generator) the one inside."""
-    inside = model.generator
-    ours, head = ("replaced.generator.", "replaced.token_head") if inside else ("", "head")
-    own_embedding = inside is not None and model.embedding_sharing == "disentangled"
-    yield from _body(inside or model, ours, ours if own_embedding else "")
+    encoder, ours, embedding, head = generator_places(model)
+    yield from _body(encoder, ours, embedding)
     yield from both("cls.predictions.transform.dense", f"{head}.transform.dense")
     yield from both("cls.predictions.transform.LayerNorm", f"{head}.transform.norm")
     yield Entry(f"cls.predictions.{'bias' if model.tied else 'decoder.bias'}", (f"{head}.output.bias",))

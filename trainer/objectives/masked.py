@@ -90,7 +90,7 @@ def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:
     """Also what ELECTRA's generator and discriminator read; of a model with languages, texts with theirs."""
     keys, length, masking = config.objective, config.data.sequence_length, Masking.of(config, vocabulary)
     if config.model.languages:
-        return _told(config, vocabulary, text_layout(config))
+        return _translation(config, vocabulary, text_layout(config))
     if keys.question is None:
         return MaskedLM(keys.name, length, vocabulary, masking, **_arguments(config, text_layout(config)))
     pairs = {"question": keys.question, "short_rate": keys.short_rate}
@@ -99,10 +99,10 @@ def masked_lm(config: Config, vocabulary: Vocabulary) -> MaskedLM | PairedLM:
 
 def tlm(config: Config, vocabulary: Vocabulary) -> TranslationLM:
     """A pair is never cut at the end of a sample: its sides would lose each other."""
-    return _told(config, vocabulary, "pieces" if config.data.packing == "padded" else "best_fit")
+    return _translation(config, vocabulary, "pieces" if config.data.packing == "padded" else "best_fit")
 
 
-def _told(config: Config, vocabulary: Vocabulary, layout: Layout) -> TranslationLM:
+def _translation(config: Config, vocabulary: Vocabulary, layout: Layout) -> TranslationLM:
     length, masking = config.data.sequence_length, Masking.of(config, vocabulary)
     made = TranslationLM(config.objective.name, length, vocabulary, masking, **_arguments(config, layout))
     made.told, made.typed = bool(config.model.languages), config.model.token_types > 1

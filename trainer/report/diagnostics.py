@@ -49,7 +49,7 @@ def _experts(records: Sequence[dict[str, Any]]) -> list[Plot]:
         return []
     flat = [one["experts"] | {"tokens": one.get("tokens")} for one in records]
 
-    def drawn(title: str, unit: str, mean: str, worst: str, **more: Any) -> Plot:
+    def plot_of(title: str, unit: str, mean: str, worst: str, **more: Any) -> Plot:
         curves = [
             Curve("all layers", *pairs(flat, "tokens", mean)),
             Curve("worst layer", *pairs(flat, "tokens", worst), GREY),
@@ -57,9 +57,9 @@ def _experts(records: Sequence[dict[str, Any]]) -> list[Plot]:
         return Plot(title, "tokens", unit, curves, **more) if any(one.get(worst) for one in flat) else Plot("", "", "")
 
     return [
-        drawn("Loads of experts", "entropy, share of even loads'", "load_entropy", "load_entropy_lowest"),
-        drawn("Choices beyond the capacity", "share", "dropped_share", "dropped_share_highest", from_zero=True),
-        drawn("Experts that no token chose", "experts", "dead_experts", "dead_experts_most", from_zero=True),
+        plot_of("Loads of experts", "entropy, share of even loads'", "load_entropy", "load_entropy_lowest"),
+        plot_of("Choices beyond the capacity", "share", "dropped_share", "dropped_share_highest", from_zero=True),
+        plot_of("Experts that no token chose", "experts", "dead_experts", "dead_experts_most", from_zero=True),
     ]
 
 

@@ -80,7 +80,7 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.ways)
 
-    def drawn(self, place: int, turn: int) -> Prompt:
+    def asked_as(self, place: int, turn: int) -> Prompt:
         """The record of that place as the sample of number `turn` asks it; HELD_OUT: always alike."""
         ways = self.ways[place]
         if turn == HELD_OUT:
@@ -92,7 +92,7 @@ class Prompts:
         """As Rows: what the model reads of the prompt [k, S], as long as it may become; targets [k], 0 each; the
         place and the number of the sample."""
         turn = HELD_OUT if turn is None else turn
-        ids = self.drawn(place, turn).ids
+        ids = self.asked_as(place, turn).ids
         if self.encodes:
             source = self.form.side(ids, self.length)
             batch = {f"source_{name}": array for name, array in source.items()}

@@ -84,7 +84,7 @@ def test_what_is_learned_from_is_what_was_written(objective, untrained, records)
     model, vocabulary = rollouts.model.policy, rollouts.tokenizer.vocabulary
     assert np.all(rollouts.divergence(done) == 0)
     for row, (place, turn) in enumerate(zip(batch["place"].tolist(), batch["turn"].tolist(), strict=True)):
-        prompt = rollouts.train.drawn(place, turn)
+        prompt = rollouts.train.asked_as(place, turn)
         for k in range(4):
             answer = [int(token) for token in done["answers"][row, k] if token != NOT_A_TARGET]
             assert 1 <= len(answer) <= 7 and all(token < vocabulary for token in answer)
@@ -122,7 +122,7 @@ def test_the_rewards_of_texts(untrained, records):
     np.testing.assert_allclose(done["rewards"], -np.abs(written - 4) / 4)
 
     exact, examples = rollouts_of(untrained(), records, reward_function="exact_match", reward_pattern="")
-    prompts = [exact.train.drawn(place, -1) for place in range(2)]
+    prompts = [exact.train.asked_as(place, -1) for place in range(2)]
     assert [one.answer for one in prompts] == ["e", "e"]
     answers = [exact.tokenizer.encode(text) for text in ("e", "x", " e ", "ee")]
     assert exact.judge(prompts, answers).tolist() == [1, 0, 1, 0]
@@ -151,7 +151,7 @@ def test_a_reward_model_reads_as_it_was_trained_to(objective, untrained, records
     save_weights(run.checkpoints, {name: one.detach() for name, one in judge.named_parameters()}, {"best": {}})
     keys = {"reward": str(run.path), "reward_function": None, "reward_pattern": ""}
     rollouts, _ = rollouts_of(untrained(objective), records, **keys)
-    prompts = [rollouts.train.drawn(place, -1) for place in range(2)]
+    prompts = [rollouts.train.asked_as(place, -1) for place in range(2)]
     texts = ["a = b", "import", "self", "x"]
     found = rollouts.judge(prompts, [rollouts.tokenizer.encode(text) for text in texts])
     for number, text in enumerate(texts):
