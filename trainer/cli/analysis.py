@@ -21,6 +21,7 @@ if there.
   parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
+  where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
   mixed=true             fit runs of different data, tokenizers or objectives together
   replicates=400         bootstrap replicates
   seed=0                 of the bootstrap
@@ -40,7 +41,7 @@ def fit(arguments: list[str]) -> int:
         word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
     }
     words = [word for word in words if not (word.startswith("column.") and "=" in word)]
-    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
+    known = ("budget", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out")
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
     count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
@@ -49,7 +50,7 @@ def fit(arguments: list[str]) -> int:
         table = fitting.read_csv(source, columns, optimal=True)
         print(json.dumps(fitting.fit_optima(table), indent=1) if "--json" in flags else fitting.format_optima(table))
         return 0
-    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
+    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
         found = fitting.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)

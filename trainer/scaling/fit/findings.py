@@ -69,11 +69,14 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
     if not table.runs:
         left_out = named(f"{name}: {why}" for name, why in table.left_out)
         raise UserError(f"nothing can be fitted: no run is left; {left_out}")
+    if not np.isfinite(table.column("loss")).all():
+        tasks = list(dict.fromkeys(score.task for run in table.runs for score in run.tasks))
+        raise UserError(f"nothing can be fitted: the table states no loss, only what runs reached in {named(tasks)}")
     laws, refused = _which(table)
     sizes = np.unique(table.column("parameters"))
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        raise UserError(f"nothing can be fitted ({runs}): {refused['chinchilla']}")
+        raise UserError(f"nothing can be fitted ({runs}): {_all_refused(refused)}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     weights = resample(table, replicates, seed)
     fitted: dict[str, Law] = {}
@@ -123,6 +126,14 @@ def _which(table: Table) -> tuple[list[str], dict[str, str]]:
     elif not one_rule(table):
         refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
     return [form for form in FORMS if form not in refused], refused
+
+
+def _all_refused(refused: dict[str, str]) -> str:
+    """What each form needs, for one line; forms that need the same are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for form, why in refused.items():
+        by_reason.setdefault(why, []).append(form)
+    return "; ".join(f"{', '.join(forms)}: {why}" for why, forms in by_reason.items())
 
 
 def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:
