@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from trainer.scaling.fit.choice import Candidate, Choice
 from trainer.scaling.fit.ensemble import Calibration, Ensemble
 from trainer.scaling.fit.law_file import Against
 from trainer.scaling.fit.predict import Prediction
+
+_COLUMNS = re.compile("it needs a column of (.*), stated by every run")
 
 
 def format_choice(choice: Choice) -> list[str]:
@@ -18,7 +21,10 @@ def format_choice(choice: Choice) -> list[str]:
     fitted = [one for one in choice.candidates if one.cuts or one.weight]
     lines += [_line(one) for one in fitted]
     others = [one for one in choice.candidates if one not in fitted]
-    return lines + [f"  {one.form:<20} not tried: {one.refused}" for one in others]
+    absent = {one.form: match[1] for one in others if (match := _COLUMNS.match(one.refused))}
+    lines += [f"  {one.form:<20} not tried: {one.refused}" for one in others if one.form not in absent]
+    columns = ", ".join(f"{form} ({names})" for form, names in absent.items())
+    return lines + ([f"  without the columns that they read: {columns}"] if absent else [])
 
 
 def _line(one: Candidate) -> str:
@@ -32,8 +38,10 @@ def format_predictions(predictions: Sequence[Prediction], ensemble: Ensemble) ->
     """The table of `predict=`."""
     if not predictions:
         return []
-    names = " with ".join(f"{member.form} {member.weight:.2f}" for member in ensemble.members)
-    lines = [f"predicted by {names}; {_interval_is(ensemble.calibration)}"]
+    shares = [f"{member.weight:.2f} {member.form}" for member in ensemble.members]
+    names = " + ".join(shares) if ensemble.averaged else ensemble.members[0].form
+    wider = f", {' and '.join(shares[1:])} in its interval" if shares[1:] and not ensemble.averaged else ""
+    lines = [f"predicted by {names}{wider}", f"  {_interval_is(ensemble.calibration)}"]
     lines.append(f"  {'place':<34} {'loss':>8}  {'95% of runs there':<20} beyond the runs")
     for one in predictions:
         low, high = (f"{x:.4g}" for x in one.loss[1:])

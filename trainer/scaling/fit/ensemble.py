@@ -69,6 +69,7 @@ class Ensemble:
     calibration: Calibration
     known: Mapping[str, tuple[float, float]]  # name -> smallest and largest of the runs
     logs: bool = True  # whether errors are logarithms
+    averaged: bool = False  # whether the members' weighted mean is predicted; else the chosen form alone
     flop_rate: tuple[float, float] | None = None  # log k, c of FLOP = k N^c D
     draws: int = field(default=DRAWS)
 
@@ -88,8 +89,12 @@ class Ensemble:
         return points
 
     def value(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
-        """[m]: the loss that the chosen form predicts."""
-        return self._of(self.members[0], self.complete(variables))[0]
+        """[m]: the loss that is predicted: the chosen form's, or the members' mean where that erred less."""
+        points = self.complete(variables)
+        if not self.averaged:
+            return self._of(self.members[0], points)[0]
+        mean = sum(one.weight * linked(self._of(one, points)[0], self.logs) for one in self.members)
+        return np.exp(mean) if self.logs else np.asarray(mean)
 
     def sample(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
         """[R, m]: draws of the law's loss, over replicates of each member as often as its weight says.
@@ -148,8 +153,20 @@ def ensemble_of(
     members = tuple(Member(form, share, laws[form].constants()) for form, share in weights.items())
     logs = bool((table.column("loss") > 0).all())
     noise = run_noise(laws[choice.chosen], table)
-    calibration = calibrate(choice, weights, noise, logs, seed)
-    return Ensemble(members, calibration, spans(table), logs, flop_rate)
+    averaged, errors = better(choice, weights)
+    calibration = calibrate(choice, weights, errors, noise, logs, seed)
+    return Ensemble(members, calibration, spans(table), logs, averaged, flop_rate)
+
+
+def better(choice: Choice, weights: Mapping[str, float]) -> tuple[bool, np.ndarray]:
+    """Whether the members' mean erred less at the cuts than the chosen form, and [cuts, runs] what the better erred."""
+    rolled = choice.rolled
+    alone = rolled[choice.chosen].error if rolled else np.empty((0, len(choice.table.runs)))
+    if len(weights) < 2 or not rolled:
+        return False, alone
+    together = np.sum([share * rolled[form].error for form, share in weights.items()], axis=0)
+    apart, mean = ([np.abs(x[k, cut.out]).mean() for k, cut in enumerate(choice.cuts)] for x in (alone, together))
+    return (True, together) if np.mean(mean) < np.mean(apart) else (False, alone)
 
 
 def run_noise(law: Law, table: Table) -> float:
@@ -164,7 +181,9 @@ def run_noise(law: Law, table: Table) -> float:
     return float(np.quantile(rest, 0.75) / 1.1503)  # three quarters of a normal distribution
 
 
-def calibrate(choice: Choice, weights: Mapping[str, float], noise: float, logs: bool, seed: int) -> Calibration:
+def calibrate(
+    choice: Choice, weights: Mapping[str, float], errors: np.ndarray, noise: float, logs: bool, seed: int
+) -> Calibration:
     """How errors at the cuts grow with reach, and by which factor the bootstrap's spread at each of them is too wide
     or too narrow.
 
@@ -172,8 +191,7 @@ def calibrate(choice: Choice, weights: Mapping[str, float], noise: float, logs: 
     """
     if not choice.cuts:
         return Calibration(noise, 3 * USUAL_GROWTH, tested=False)
-    errors = choice.rolled[choice.chosen].error
-    spread = _spread(choice, weights, logs, seed)
+    spread = _spread(choice, weights, errors, logs, seed)
     pairs: list[tuple[float, float]] = []
     centre, width = USUAL_STRETCH
     prior = np.log(np.gradient(GROWTHS)) - np.log1p((GROWTHS / USUAL_GROWTH) ** 2)
@@ -193,10 +211,9 @@ def calibrate(choice: Choice, weights: Mapping[str, float], noise: float, logs: 
     return Calibration(noise, growth, stretch, tuple(pairs))
 
 
-def _spread(choice: Choice, weights: Mapping[str, float], logs: bool, seed: int) -> np.ndarray:
-    """[cuts, runs]: the ensemble's deviation around the chosen form, by a few replicates below each cut."""
+def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:
+    """[cuts, runs]: the ensemble's deviation around what it predicts (`centre`, as errors), by a few replicates a cut."""
     table, cuts = choice.table, choice.cuts
-    centre = choice.rolled[choice.chosen].error
     drawn = np.concatenate([_drawn(table, cut, seed) for cut in cuts])
     squares = np.zeros((len(cuts), len(table.runs)))
     loss = table.column("loss")
@@ -212,7 +229,7 @@ def _spread(choice: Choice, weights: Mapping[str, float], logs: bool, seed: int)
 
 def _replicates(rolled: Rolled, drawn: np.ndarray, loss: np.ndarray) -> np.ndarray:
     near = np.concatenate([np.repeat(rolled.model.near(row)[None], CUT_REPLICATES, axis=0) for row in rolled.theta])
-    return minimise(rolled.model, rolled.model.target(loss), drawn, near, keep=1).theta
+    return minimise(rolled.model, rolled.model.target(loss), drawn, near, 1, rolled.model.delta).theta
 
 
 def _drawn(table: Table, cut: Cut, seed: int) -> np.ndarray:

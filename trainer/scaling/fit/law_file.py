@@ -100,6 +100,7 @@ def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
         "runs": len(table.runs),
         "range": {name: list(span) for name, span in ensemble.known.items()},
         "flop_rate": ensemble.flop_rate and dict(zip(("log_k", "power"), ensemble.flop_rate, strict=True)),
+        "averaged": ensemble.averaged,
         "members": [_member(member) for member in ensemble.members],
         "calibration": {name: getattr(calibration, name) for name in ("noise", "growth", "stretch", "tested")},
     }
@@ -162,6 +163,7 @@ def _stored(path: Path, facts: Mapping[str, Any]) -> StoredLaw:
         Calibration(**facts["calibration"]),
         known,
         facts["loss_unit"] != "normalised",
+        bool(facts["averaged"]),
         rate and (rate["log_k"], rate["power"]),
     )
     return StoredLaw(path, ensemble, facts["loss_unit"], facts["counted"], facts["parameters_are"], int(facts["runs"]))

@@ -13,6 +13,8 @@ from trainer.scaling.fit.table import PLACE, Table
 from trainer.scaling.forms import FORMS, Form
 
 SHARES = (0.5, 0.35, 0.25, 0.15, 0.08, 0.04)  # of the runs held out, the largest ones
+MORE_SHARES = (0.42, 0.3, 0.2, 0.11)  # besides, where runs are few and each cut tells little
+FEW_RUNS = 100
 NEAR = 0.08  # of the runs: how far a cut is moved to the widest gap of the scale
 MOST_RUNS = 600  # beyond which a part of the runs, evenly over the scale, is enough to choose a form by
 KEPT_STARTS = 4
@@ -50,14 +52,11 @@ class Rolled:
 
 
 def scale_of(table: Table) -> tuple[str, np.ndarray]:
-    """What runs are ordered by, and [runs] of it: FLOPs, or where a table does not state them the nearest to them."""
-    flop, size = table.column("flop"), table.column("parameters")
-    if np.isfinite(flop).all():
-        return "flop", flop
-    for name in ("tokens", "characters"):
-        if np.isfinite(other := table.column(name)).all():
-            return f"parameters x {name}", size * other
-    return "parameters", size
+    """What runs are ordered by, in words and [runs] of it: FLOPs, or where a table does not state them the nearest."""
+    if np.isfinite(table.column("flop")).all():
+        return "flop", table.amount
+    characters = np.isfinite(table.column("characters")).all()
+    return "parameters x characters" if characters else "parameters", table.amount
 
 
 def reach_of(known: Mapping[str, tuple[float, float]], points: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -99,7 +98,7 @@ def cuts_of(table: Table) -> list[Cut]:
     logs, count = np.log(scale[order]), len(scale)
     gaps = np.diff(logs)
     found: dict[int, Cut] = {}
-    for share in SHARES:
+    for share in (*SHARES, *(MORE_SHARES if count <= FEW_RUNS else ())):
         middle = count - max(1, round(share * count))  # runs below the cut
         window = max(1, round(min(NEAR, share / 2) * count))
         near = np.arange(max(1, middle - window), min(count - 1, middle + window) + 1)
@@ -128,7 +127,7 @@ def roll(table: Table, form: str, cuts: Sequence[Cut]) -> Rolled:
     if fitted.any():
         weights = np.stack([cut.kept for cut in cuts])[fitted].astype(float)
         starts = model.starts(max(4, model.steps // 2), weights)
-        theta[fitted] = minimise(model, model.target(loss), weights, starts, keep=KEPT_STARTS).theta
+        theta[fitted] = minimise(model, model.target(loss), weights, starts, KEPT_STARTS, model.delta).theta
         predicted = spec.loss_at(model.values(theta[fitted]), columns)
         error[fitted] = linked(predicted, logs) - linked(loss, logs)
     return Rolled(model, theta, fitted, error)
