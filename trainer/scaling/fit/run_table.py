@@ -15,6 +15,7 @@ from trainer.config import Config
 from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
+from trainer.scaling.fit.run_tasks import task_fields
 from trainer.scaling.fit.table import Curve, Run, Table, named
 from trainer.scaling.origin import origin
 from trainer.utils.errors import UserError, cut
@@ -99,10 +100,10 @@ def _unfit(run_data: RunData) -> tuple[str, float]:
 
 def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
     config, last = run_data.config, run_data.steps.kept[-1]
-    account = parameters(config)
+    size = float(getattr(parameters(config), count))
     return Run(
         name=name,
-        parameters=float(getattr(account, count)),
+        parameters=size,
         tokens=float(last["tokens"]),
         flop=float(last["flop"]),
         loss=loss,
@@ -111,6 +112,7 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         money=run_data.money or None,
         curve=_curve(run_data),
         origin=origin(run_data),
+        **task_fields(run_data, name, size),
     )
 
 

@@ -68,6 +68,7 @@ class Run:
     setting: str = ""  # everything else that differs, in words
 
     tasks: tuple[TaskScore, ...] = ()
+    earlier: tuple[Run, ...] = ()  # the same run before its end, cheapest first: of tables that say it row by row
 
 
 @dataclass(frozen=True)
