@@ -8,8 +8,12 @@ from typing import Any
 
 from trainer.report.html_template import html_document, images, preformatted
 from trainer.report.plots import address
+from trainer.scaling.fit.choice import read_forms
+from trainer.scaling.fit.choice_text import format_against, format_predictions
 from trainer.scaling.fit.csv_table import read_csv
 from trainer.scaling.fit.findings import Findings, Progress, findings_json, fit, fit_optima
+from trainer.scaling.fit.law_file import StoredLaw, against, read_law, write_law
+from trainer.scaling.fit.predict import predict, read_points
 from trainer.scaling.fit.run_table import COUNTS, read_runs
 from trainer.scaling.fit.table import Table, check_origin
 from trainer.scaling.fit.text import format_findings, format_optima
@@ -20,12 +24,20 @@ __all__ = [
     "COUNTS",
     "Findings",
     "Progress",
+    "StoredLaw",
+    "against",
     "findings_json",
     "fit",
     "fit_optima",
+    "format_against",
     "format_findings",
     "format_optima",
+    "format_predictions",
+    "predict",
     "read_csv",
+    "read_forms",
+    "read_law",
+    "read_points",
     "read_table",
     "write_fit",
 ]
@@ -48,7 +60,7 @@ def read_table(
 
 
 def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
-    """fit.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
+    """fit.json, law.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
     from trainer.scaling.fit.pictures import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +73,7 @@ def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
         "In words": preformatted(format_findings(found)),
         "In numbers": preformatted(json.dumps(facts, indent=1)),
     }
+    write_law(found.ensemble, found.table, folder / "law.json")
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
     write_atomic(
         folder / "fit.html", html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)

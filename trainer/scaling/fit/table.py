@@ -81,6 +81,7 @@ class Table:
     currency: str = ""
     left_out: tuple[tuple[str, str], ...] = ()  # (name, why)
     notes: tuple[str, ...] = ()
+    loss_unit: str = "nats/token"
     batch_unit: str = ""  # "tokens" or "sequences"; nothing where it is not stated
 
     def column(self, name: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from trainer.books.formatting import format_amount
 from trainer.scaling.fit.advice import Advice
+from trainer.scaling.fit.choice_text import format_choice, format_predictions
 from trainer.scaling.fit.findings import Findings, fit_optima
 from trainer.scaling.fit.resampling import Interval, interval
 from trainer.scaling.fit.table import Table
@@ -18,13 +19,21 @@ NAMES: dict[str, str] = {
     "chinchilla": "approach 3  parametric fit",
     "kaplan": "Kaplan's form",
     "ladder": "power of the FLOPs",
+    "farseer": "Farseer's form",
+    "data-constrained": "data-constrained form",
 }
 
 
 def format_findings(found: Findings) -> str:
     """One block a question: what was read, what each approach says, how far to trust it, what to do."""
     lines = [*_table(found), "", *_exponents(found), "", *_laws(found)]
-    for block in (_trust(found), [line for advice in found.advice for line in format_advice(advice)]):
+    advised = [line for advice in found.advice for line in format_advice(advice)]
+    for block in (
+        format_choice(found.choice),
+        _trust(found),
+        advised,
+        format_predictions(found.predictions, found.ensemble),
+    ):
         lines += ["", *block] if block else []
     return "\n".join(lines)
 
@@ -72,6 +81,8 @@ def _exponents(found: Findings) -> list[str]:
 def _laws(found: Findings) -> list[str]:
     lines = []
     for form, law in found.laws.items():
+        if form not in NAMES and form not in found.choice.weights():
+            continue
         lines.append(f"{FORMS[form].title}   ({100 * law.residual:.2g}% rms of the runs)")
         for name, column in zip(FORMS[form].constants, law.constants().T, strict=True):
             lines.append(f"  {name:<8} {_interval(interval(column[0], column[1:]))}")
@@ -82,7 +93,7 @@ def _laws(found: Findings) -> list[str]:
 def _trust(found: Findings) -> list[str]:
     lines = []
     for score in found.held_out:
-        name, whose = NAMES[score.form].split("  ")[0], "its" if score.runs == 1 else "their"
+        name, whose = NAMES.get(score.form, score.form).split("  ")[0], "its" if score.runs == 1 else "their"
         lines.append(
             f"{name:<18} without the largest {several(score.runs, 'run')}, predicts {whose} loss within "
             f"{100 * score.error:.2g}% rms (mean {100 * score.bias:+.2g}%), {score.reach:.3g} x beyond the rest"
