@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,22 @@ def read_results(run: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
+
+
+ACCURACIES = ("acc", "acc_norm", "exact_match", "span_em", "group_em")  # metrics that are shares of right answers
+
+
+def right_answers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of a task, as evaluation.json has them: bits_per_byte of the right answers and accuracy, which is
+    the first metric that is one, each with its standard error; null where there is none."""
+    accuracy = next((values[name] for name in ACCURACIES if name in values), {})
+    bits = values.get("bits_per_byte", {})
+    return {
+        "bits_per_byte": bits.get("value"),
+        "bits_per_byte_error": bits.get("standard_error"),
+        "accuracy": accuracy.get("value"),
+        "accuracy_error": accuracy.get("standard_error"),
+    }
 
 
 HEADS = ("task", "examples", "items", "metric", "score", "+-", "chance")

@@ -81,6 +81,8 @@ class EvaluationRecord:
     sources: dict[str, dict[str, float | None]] = field(default_factory=dict)
     languages: dict[str, dict[str, float | None]] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)  # loss of each average of the weights, by its name
+    # where it was asked for more: name of the evaluation -> what it found; `tasks`: task -> bits_per_byte, accuracy ...
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def below_unigram(self) -> float | None:

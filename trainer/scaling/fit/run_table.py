@@ -21,6 +21,7 @@ from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.rows import choose
+from trainer.scaling.fit.run_tasks import task_fields
 from trainer.scaling.fit.table import Curve, Run, Table, named
 from trainer.scaling.fit.where import Condition, keep
 from trainer.scaling.origin import origin
@@ -112,10 +113,10 @@ def _unfit(run_data: RunData) -> tuple[str, float]:
 
 def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
     config, last = run_data.config, run_data.steps.kept[-1]
-    account = parameters(config)
+    size = float(getattr(parameters(config), count))
     return Run(
         name=name,
-        parameters=float(getattr(account, count)),
+        parameters=size,
         tokens=float(last["tokens"]),
         flop=float(last["flop"]),
         loss=loss,
@@ -125,6 +126,7 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         curve=_curve(run_data),
         origin=origin(run_data),
         **_beside(config, int(last["step"]), float(last["tokens"])),
+        **task_fields(run_data, name, size),
     )
 
 
