@@ -27,10 +27,11 @@ class TaskPoint:
 def task_points(run: RunData) -> list[TaskPoint]:
     """In order of step: what the loop measured (`evaluation.tasks`), of a branch its trunk's before; where it measured
     nothing, what `isoflop eval` says of the newest checkpoint that it was given."""
-    return _in_the_loop(run) or _of_a_checkpoint(run)
+    return in_the_loop(run) or _of_a_checkpoint(run)
 
 
-def _in_the_loop(run: RunData) -> list[TaskPoint]:
+def in_the_loop(run: RunData) -> list[TaskPoint]:
+    """As `task_points`, of what the loop measured alone."""
     found = []
     for record in sorted(run.evaluations, key=lambda one: int(one["step"])):
         scores = record.get("scores")
@@ -47,9 +48,9 @@ def _of_a_checkpoint(run: RunData) -> list[TaskPoint]:
     step = known.get("step")
     if not tasks or not isinstance(step, int):
         return []
-    trained = next((one["tokens"] for one in reversed(run.steps.kept) if one["step"] == step), None)
-    tokens = float(trained if is_number(trained) else run.config.curriculum.tokens(step))
-    return [_point(step, tokens, label, right_answers(one["values"])) for label, one in labelled(tasks).items()]
+    trained = _number(next((one.get("tokens") for one in reversed(run.steps.kept) if one["step"] == step), None))
+    tokens = float(run.config.curriculum.tokens(step)) if trained is None else trained
+    return [_point(step, tokens, label, right_answers(one)) for label, one in labelled(tasks).items()]
 
 
 def labelled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -59,11 +60,8 @@ def labelled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
 
 
 def _point(step: int, tokens: float, label: str, scores: Mapping[str, Any]) -> TaskPoint:
-    bits, accuracy = (scores.get(name) for name in ("bits_per_byte", "accuracy"))
-    return TaskPoint(
-        step,
-        tokens,
-        label,
-        float(bits) if is_number(bits) and bits is not None else None,
-        float(accuracy) if is_number(accuracy) and accuracy is not None else None,
-    )
+    return TaskPoint(step, tokens, label, _number(scores.get("bits_per_byte")), _number(scores.get("accuracy")))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
