@@ -118,9 +118,9 @@ def draw(checks: dict[str, Coordinates], losses: dict[str, dict[int, dict[float,
     for column, (parametrization, check) in enumerate(checks.items()):
         axis = axes[0, column]
         for part, change in check.changes.items():
-            axis.plot(check.widths, change[:, -1], marker="o", label=part)
+            axis.plot(check.sizes, change[:, -1], marker="o", label=part)
         axis.set(xscale="log", yscale="log", title=names[parametrization], xlabel="width")
-        axis.set_xticks(check.widths, [str(width) for width in check.widths])
+        axis.set_xticks(check.sizes, [str(width) for width in check.sizes])
         axis.minorticks_off()
     for column, by_width in enumerate(losses.values()):
         axis = axes[1, column]
