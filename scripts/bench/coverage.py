@@ -11,9 +11,10 @@ import argparse
 
 import numpy as np
 
-from trainer.scaling.fit.parametric import SPECS, fit_law
+from trainer.scaling.fit.parametric import fit_law
 from trainer.scaling.fit.resampling import interval, resample
 from trainer.scaling.fit.table import Run, Table
+from trainer.scaling.forms import FORMS
 
 TRUE = (1.69, 406.4, 410.7, 0.34, 0.28)
 
@@ -41,7 +42,7 @@ def main() -> None:
             for k, column in enumerate(law.constants().T):
                 figure = interval(column[0], column[1:])
                 inside[k] += figure.low <= TRUE[k] <= figure.high
-        shares = zip(SPECS["chinchilla"].constants, inside / options.tables, strict=True)
+        shares = zip(FORMS["chinchilla"].constants, inside / options.tables, strict=True)
         print(f"{count} runs, {noise:.1%} noise: " + "  ".join(f"{name} {share:.0%}" for name, share in shares))
 
 

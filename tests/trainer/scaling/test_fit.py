@@ -13,10 +13,10 @@ import torch
 from trainer.cli.main import main
 from trainer.scaling.fit import findings_json, fit, fit_optima, read_csv, read_table, write_fit
 from trainer.scaling.fit.advice import best_by_law, price_rate
-from trainer.scaling.fit.laws import SumOfPowers
 from trainer.scaling.fit.parametric import fit_law
 from trainer.scaling.fit.solver import DELTA, huber
 from trainer.scaling.fit.table import Run, Table
+from trainer.scaling.forms.chinchilla import Chinchilla
 from trainer.utils.errors import UserError
 
 CHINCHILLA = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}  # Hoffmann et al. 2022, section 3.3
@@ -183,7 +183,7 @@ def test_a_ladder_with_one_rule_of_tokens_is_a_power_of_its_flops() -> None:
 
 def test_sums_of_powers_have_true_derivatives() -> None:
     made = profiles(0.01)
-    model = SumOfPowers([made.column("parameters"), made.column("tokens")], made.column("loss"))
+    model = Chinchilla([made.column("parameters"), made.column("tokens")], made.column("loss"))
     theta = np.array([[0.4, 0.1, 0.2, 0.3, 0.35]])
     _, slopes = model.predict(theta)
     for k in range(5):

@@ -51,10 +51,25 @@ COLUMNS = {
     "tokenizer": Column("tokenizer", {"": 1.0}),
     "objective": Column("objective", {"": 1.0}),
     "status": Column("status", {"": 1.0}),
+    "active": Column("active active_parameters n_active active_params", {**_COUNTS, "parameters": 1.0}),
+    "experts": Column("experts num_experts n_experts expert_count", {"": 1.0}),
+    "unique_tokens": Column("unique_tokens unique unique_data n_unique_tokens", {**_COUNTS, "tokens": 1.0}),
+    "vocabulary": Column("vocabulary vocab vocab_size vocabulary_size", {**_COUNTS, "entries": 1.0}),
+    "characters": Column("characters chars n_characters", {**_COUNTS, "characters": 1.0}),
+    "lr": Column("lr learning_rate peak_lr max_lr", {"": 1.0}),
+    "batch": Column(
+        "batch batch_size batch_tokens batch_size_tokens batch_sequences global_batch_size",
+        {**_COUNTS, "tokens": 1.0, "sequences": 1.0},
+    ),
+    "seed": Column("seed random_seed", {"": 1.0}),
+    "optimizer": Column("optimizer optim", {"": 1.0}),
+    "setting": Column("setting settings", {"": 1.0}),
 }
 FINISHED = ("", "finished", "ok", "done", "completed")
 NO_NUMBER = ("", "-", "nan", "inf", "-inf", "na", "n/a", "null", "none")  # how tables write a loss that there is not
-TEXTS = ("name", "data", "tokenizer", "objective", "status")
+TEXTS = ("name", "data", "tokenizer", "objective", "status", "seed", "optimizer", "setting")
+BESIDE = ("active", "experts", "unique_tokens", "vocabulary", "characters", "lr", "batch")  # fields of Run as they are
+OPTIONAL = ("kwh", "gco2e", "kgco2e", "money", *BESIDE)  # a cell of them may be empty
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[+-]?\d+)?)\s*([kmbt]?)", re.IGNORECASE)
 
 
@@ -92,7 +107,13 @@ def read_csv(path: Path, columns: dict[str, str] | None = None, *, optimal: bool
         flop_rule += "; tokens are FLOP / (6 x parameters)"
     title = headers["money"].title.strip() if "money" in headers else ""
     currency = next((code for code in ("USD", "EUR") if code in title.upper()), title)
-    return Table(tuple(runs), f"column {counts!r}{said}", flop_rule, currency, tuple(left_out))
+    counts_are, unit = f"column {counts!r}{said}", _batch_unit(headers)
+    return Table(tuple(runs), counts_are, flop_rule, currency, tuple(left_out), batch_unit=unit)
+
+
+def _batch_unit(headers: dict[str, Header]) -> str:
+    title = headers["batch"].title.lower() if "batch" in headers else ""
+    return next((unit for unit in ("tokens", "sequences") if unit in title), "")
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -177,8 +198,7 @@ def _runs(
             if quantity in TEXTS or (optimal and quantity == "loss"):
                 continue
             cell = cells[header.title].strip()
-            optional = quantity in ("kwh", "gco2e", "kgco2e", "money")
-            if not cell and optional:
+            if not cell and quantity in OPTIONAL:
                 continue
             value = _number(cell)
             if value is None:
@@ -221,4 +241,14 @@ def _run(name: str, numbers: dict[str, float], texts: dict[str, str]) -> Run:
         numbers.get("gco2e", numbers.get("kgco2e")),
         numbers.get("money"),
         origin=tuple((what, texts[what]) for what in ("data", "tokenizer", "objective") if what in texts),
+        seed=int(texts["seed"]) if texts.get("seed", "").isdigit() else None,
+        optimizer=texts.get("optimizer", ""),
+        setting=texts.get("setting", ""),
+        active=numbers.get("active"),
+        experts=numbers.get("experts"),
+        unique_tokens=numbers.get("unique_tokens"),
+        vocabulary=numbers.get("vocabulary"),
+        characters=numbers.get("characters"),
+        lr=numbers.get("lr"),
+        batch=numbers.get("batch"),
     )

@@ -10,9 +10,10 @@ import numpy as np
 
 from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
-from trainer.scaling.fit.parametric import SPECS, Form, Law, fit_law, missing, one_rule
+from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.table import AXES, Table, named
+from trainer.scaling.forms import FORMS
 from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -36,7 +37,7 @@ class Approach:
 class HeldOut:
     """The honest score: a form fitted without the most expensive runs, asked for their loss."""
 
-    form: Form
+    form: str
     runs: int  # held out
     reach: float  # largest budget over the largest of the rest
     error: float  # root mean square of log(predicted / measured)
@@ -51,8 +52,8 @@ class Findings:
     replicates: int
     envelope: Approach
     isoflop: Approach
-    laws: dict[Form, Law]
-    refused: dict[Form, str]
+    laws: dict[str, Law]
+    refused: dict[str, str]
     held_out: list[HeldOut]
     advice: list[Advice]
     seed_noise: tuple[float, int] | None  # standard deviation of log loss over seeds, and its degrees of freedom
@@ -75,7 +76,7 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
         raise UserError(f"nothing can be fitted ({runs}): {refused['chinchilla']}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     weights = resample(table, replicates, seed)
-    fitted: dict[Form, Law] = {}
+    fitted: dict[str, Law] = {}
     for number, form in enumerate(laws):
         progress("fitting", number, len(laws))
         fitted[form] = fit_law(table, form, weights)
@@ -111,17 +112,17 @@ def fit_optima(table: Table) -> dict[str, Any]:
     return {"a": a, "b": b, "log_N_at_1_FLOP": log_n, "log_D_at_1_FLOP": log_d, "spread_of_log_N": spread}
 
 
-def _which(table: Table) -> tuple[list[Form], dict[Form, str]]:
+def _which(table: Table) -> tuple[list[str], dict[str, str]]:
     """The forms that can be fitted, and why the others cannot."""
-    refused: dict[Form, str] = {}
-    for form in SPECS:
+    refused: dict[str, str] = {}
+    for form in FORMS:
         if why := missing(table, form):
             refused[form] = why
     if "chinchilla" not in refused:
         refused["ladder"] = "parameters and tokens can be told apart, which says more"
     elif not one_rule(table):
         refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
-    return [form for form in SPECS if form not in refused], refused
+    return [form for form in FORMS if form not in refused], refused
 
 
 def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:
@@ -138,7 +139,7 @@ def _every_run(table: Table) -> Optima:
     return Optima(flop, parameters, tokens, loss)
 
 
-def _leave_largest_out(table: Table, form: Form) -> HeldOut | None:
+def _leave_largest_out(table: Table, form: str) -> HeldOut | None:
     """Without the largest FLOP budget; where the rest is then too poor, without the most expensive size and tokens."""
     flop, places = table.column("flop"), table.places
     largest = (table.budgets == table.budgets.max(), places == places[np.argmax(flop)])
@@ -147,7 +148,7 @@ def _leave_largest_out(table: Table, form: Form) -> HeldOut | None:
         if out.all() or missing(rest, form):
             continue
         law = fit_law(rest, form)
-        spec = SPECS[form]
+        spec = FORMS[form]
         predicted = law.at(*(table.column(name)[out] for name in spec.variables))[0]
         error = np.log(predicted / table.column("loss")[out])
         reach = float(flop.max() / flop[~out].max())
@@ -173,11 +174,11 @@ def findings_json(found: Findings) -> dict[str, Any]:
         columns = law.constants()
         constants = {
             name: interval(column[0], column[1:]).to_json()
-            for name, column in zip(SPECS[form].constants, columns.T, strict=True)
+            for name, column in zip(FORMS[form].constants, columns.T, strict=True)
         }
         fit_quality = {"huber_objective": law.objective, "rms_log_residual": law.residual, "doubts": law.doubts()}
-        laws[form] = {"law": SPECS[form].title, **constants, **_optimum(law), **fit_quality}
-    laws |= {form: {"law": SPECS[form].title, "refused": why} for form, why in found.refused.items()}
+        laws[form] = {"law": FORMS[form].title, **constants, **_optimum(law), **fit_quality}
+    laws |= {form: {"law": FORMS[form].title, "refused": why} for form, why in found.refused.items()}
     return {
         "table": {
             "runs": len(table.runs),

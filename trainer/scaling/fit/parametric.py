@@ -1,62 +1,41 @@
-"""A law through all runs at once: Chinchilla's approach 3 (Hoffmann et al. 2022, section 3.3), Kaplan's form, and a
-power of the FLOPs for ladders whose tokens follow their parameters."""
+"""A law through all runs at once: a form of trainer/scaling/forms, its constants and their replicates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import numpy as np
 
-from trainer.scaling.fit.laws import EXPONENTS, Kaplan, SumOfPowers
 from trainer.scaling.fit.solver import minimise
 from trainer.scaling.fit.table import Table
+from trainer.scaling.forms import FORMS, Form
+from trainer.scaling.forms.powers import SumOfPowers
 
-Form = Literal["chinchilla", "kaplan", "ladder"]
-
-
-class Spec(NamedTuple):
-    """How a form reads in print, and what it reads of a table."""
-
-    title: str
-    constants: tuple[str, ...]
-    variables: tuple[str, ...]
-    starts: int  # along each exponent
-
-
-SPECS: dict[Form, Spec] = {
-    "chinchilla": Spec("L = E + A/N^alpha + B/D^beta", ("E", "A", "B", "alpha", "beta"), ("parameters", "tokens"), 16),
-    "kaplan": Spec(
-        "L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D",
-        ("alpha_N", "alpha_D", "N_c", "D_c"),
-        ("parameters", "tokens"),
-        6,
-    ),
-    "ladder": Spec("L = E + K/C^k", ("E", "K", "k"), ("flop",), 24),
-}
 ONE_RULE = 0.999  # correlation of log N and log D from which on tokens follow parameters
-SEEN = 1e-3  # a term that moves the loss by less than this share of it cannot be seen
 RUNS_AT_ONCE = 100_000  # runs x replicates: memory stays small
 
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted form. theta [1, p] and replicates [R, p] are in the model's own coordinates."""
+    """A fitted form. theta [1, p] and replicates [R, p] are in the form's own coordinates."""
 
-    form: Form
-    model: SumOfPowers | Kaplan
+    model: Form
     theta: np.ndarray
     replicates: np.ndarray
     objective: float  # mean Huber loss
     residual: float  # root mean square of log loss
 
+    @property
+    def form(self) -> str:
+        return self.model.name
+
     def constants(self) -> np.ndarray:
         """[1 + R, p] in the order of the form's constants; the fit itself first, then its replicates."""
-        return self.model.constants(np.concatenate([self.theta, self.replicates]))
+        return self.model.values(np.concatenate([self.theta, self.replicates]))
 
     def at(self, *variables: np.ndarray) -> np.ndarray:
         """Loss [1 + R, m] at points, given as [m] each of the form's variables."""
-        return self.model.at(np.concatenate([self.theta, self.replicates]), variables)
+        return self.model.loss_at(self.constants(), variables)
 
     def exponents(self) -> np.ndarray:
         """[1 + R, 2]: a and b of N ~ C^a, D ~ C^b where C = k N D: a = beta / (alpha + beta) in both forms."""
@@ -73,16 +52,7 @@ class Law:
 
     def unseen_slopes(self) -> list[str]:
         """Along which axes these runs do not say how the loss falls: a law of them has no best size."""
-        found = []
-        names, whats = SPECS[self.form].constants, {"alpha": "parameters", "beta": "tokens", "k": "FLOPs"}
-        for name, value in zip(names, self.constants()[0], strict=True):
-            if name in whats and not EXPONENTS[0] * 1.01 < value < EXPONENTS[1] * 0.99:
-                found.append(f"{name} ran to its bound: these runs do not say how loss falls with {whats[name]}")
-        if isinstance(self.model, SumOfPowers):
-            for name, fall in zip(names[1 + self.model.variables :], self.model.falls(self.theta), strict=True):
-                if fall < SEEN:
-                    found.append(f"loss does not fall with {whats[name]} in these runs: {name} means nothing")
-        return found
+        return self.model.unseen(self.theta[0])
 
 
 def one_rule(table: Table) -> bool:
@@ -91,10 +61,10 @@ def one_rule(table: Table) -> bool:
     return bool((np.ptp(logs, axis=1) > 1e-9).all() and abs(np.corrcoef(logs)[0, 1]) > ONE_RULE)
 
 
-def missing(table: Table, form: Form) -> str:
+def missing(table: Table, form: str) -> str:
     """What a table lacks for this form; nothing where it can be fitted."""
     sizes, tokens = (len(np.unique(table.column(name))) for name in ("parameters", "tokens"))
-    places, constants = int(table.places.max()) + 1, len(SPECS[form].constants)
+    places, constants = int(table.places.max()) + 1, len(FORMS[form].constants)
     wanted, budgets = 2 if form == "kaplan" else 3, int(table.budgets.max()) + 1
     if sizes < wanted or (tokens < wanted and form != "ladder"):
         verb = "is" if sizes == 1 else "are"
@@ -110,19 +80,19 @@ def missing(table: Table, form: Form) -> str:
     return ""
 
 
-def fit_law(table: Table, form: Form, weights: np.ndarray | None = None) -> Law:
+def fit_law(table: Table, form: str, weights: np.ndarray | None = None) -> Law:
     """Huber loss on log loss (delta 1e-3), many starts. weights [R, runs]: the bootstrap's replicates."""
-    spec, loss = SPECS[form], table.column("loss")
-    variables = [table.column(name) for name in spec.variables]
-    model = Kaplan(variables, loss) if form == "kaplan" else SumOfPowers(variables, loss)
+    loss = table.column("loss")
+    model = FORMS[form]([table.column(name) for name in FORMS[form].variables], loss)
+    target = model.target(loss)
     once = np.ones((1, len(loss)))
-    best = minimise(model, np.log(loss), once, model.starts(spec.starts, once))
+    best = minimise(model, target, once, model.starts(model.steps, once))
     near = model.near(best.theta[0])
-    replicates = [np.empty((0, len(spec.constants)))]
+    replicates = [np.empty((0, len(model.constants)))]
     size = max(1, RUNS_AT_ONCE // len(loss))
     for first in range(0, 0 if weights is None else len(weights), size):
         some = weights[first : first + size]  # type: ignore[index]
         starts = np.broadcast_to(near, (len(some), *near.shape))
-        replicates.append(minimise(model, np.log(loss), some, starts, keep=1).theta)
-    residual = float(np.sqrt(np.mean((model.predict(best.theta)[0][0] - np.log(loss)) ** 2)))
-    return Law(form, model, best.theta, np.concatenate(replicates), float(best.objective[0]), residual)
+        replicates.append(minimise(model, target, some, starts, keep=1).theta)
+    residual = float(np.sqrt(np.mean((model.predict(best.theta)[0][0] - target) ** 2)))
+    return Law(model, best.theta, np.concatenate(replicates), float(best.objective[0]), residual)

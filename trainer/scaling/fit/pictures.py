@@ -10,8 +10,8 @@ from trainer.report.plots import BLUE, GREY, ORANGE, canvas, drawn, label_axes
 from trainer.scaling.fit.advice import best_by_law, price_rate
 from trainer.scaling.fit.approaches import Optima
 from trainer.scaling.fit.findings import Findings
-from trainer.scaling.fit.parametric import SPECS
 from trainer.scaling.fit.text import big
+from trainer.scaling.forms import FORMS
 
 GREEN = "#3b7d4f"
 AXIS_TITLES = {"flop": "training FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "money": "money"}
@@ -109,7 +109,7 @@ def _optimum(axes: Any, found: Findings, title: str) -> None:
 def _predicted(axes: Any, found: Findings, title: str) -> None:
     law, table = found.law, found.table
     assert law is not None
-    spec = SPECS[law.form]
+    spec = FORMS[law.form]
     loss = table.column("loss")
     predicted = law.at(*(table.column(name) for name in spec.variables))[0]
     _by_size(axes, predicted, loss, table.column("parameters"))

@@ -11,6 +11,7 @@ import numpy as np
 from trainer.utils.errors import UserError
 
 AXES = {"flop": "FLOP", "kwh": "kWh", "gco2e": "g CO2e", "money": ""}  # the unit of money is the table's currency
+PLACE = ("parameters", "tokens", "active", "experts", "unique_tokens", "vocabulary", "characters")  # what a law reads
 SAME_BUDGET = 0.1  # budgets whose logarithms are nearer than this are one budget
 MOST_NAMES = 6  # of runs in one line of an error
 
@@ -25,8 +26,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class TaskScore:
+    """What a run reached in one task; None where it is not stated."""
+
+    task: str
+    bits_per_byte: float | None = None  # of the right answer
+    accuracy: float | None = None  # 0 to 1
+
+
+@dataclass(frozen=True)
 class Run:
-    """One finished run. Amounts that were neither measured nor stated are None."""
+    """One finished run. Amounts that were neither measured nor stated are None.
+
+    Amounts that every run has may be nan in a table that does not state them: tokens and flop (of mixtures of experts,
+    of vocabularies), loss (where there are tasks alone).
+    """
 
     name: str
     parameters: float
@@ -39,6 +53,22 @@ class Run:
     curve: Curve | None = None
     origin: tuple[tuple[str, str], ...] = ()  # ("data", "..."), ("tokenizer", "..."): must agree within one fit
 
+    # What else a law may depend on.
+    active: float | None = None  # parameters that one token reads
+    experts: float | None = None
+    unique_tokens: float | None = None  # of which `tokens` are repetitions
+    vocabulary: float | None = None
+    characters: float | None = None  # of text, where the loss is normalised over vocabularies
+
+    # Settings: of the runs of one place the best is kept.
+    lr: float | None = None  # peak learning rate
+    batch: float | None = None  # in the table's batch_unit
+    seed: int | None = None
+    optimizer: str = ""
+    setting: str = ""  # everything else that differs, in words
+
+    tasks: tuple[TaskScore, ...] = ()
+
 
 @dataclass(frozen=True)
 class Table:
@@ -50,6 +80,7 @@ class Table:
     currency: str = ""
     left_out: tuple[tuple[str, str], ...] = ()  # (name, why)
     notes: tuple[str, ...] = ()
+    batch_unit: str = ""  # "tokens" or "sequences"; nothing where it is not stated
 
     def column(self, name: str) -> np.ndarray:
         """float64 [runs]; nan where the run does not say."""
@@ -68,9 +99,9 @@ class Table:
 
     @cached_property
     def places(self) -> np.ndarray:
-        """int64 [runs]: which (parameters, tokens) each run has; runs of one place are its seeds."""
-        both = np.stack([self.column("parameters"), self.column("tokens")], axis=1)
-        return np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
+        """int64 [runs]: which PLACE each run has; runs of one place are its seeds."""
+        columns = np.nan_to_num(np.stack([self.column(name) for name in PLACE], axis=1), nan=-1)
+        return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
     def only(self, keep: np.ndarray) -> Table:
         """The runs that `keep` (bool [runs]) marks."""

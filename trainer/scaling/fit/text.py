@@ -10,11 +10,11 @@ import numpy as np
 from trainer.books.formatting import format_amount
 from trainer.scaling.fit.advice import Advice
 from trainer.scaling.fit.findings import Findings, fit_optima
-from trainer.scaling.fit.parametric import SPECS, Form
 from trainer.scaling.fit.resampling import Interval, interval
 from trainer.scaling.fit.table import Table
+from trainer.scaling.forms import FORMS
 
-NAMES: dict[Form, str] = {
+NAMES: dict[str, str] = {
     "chinchilla": "approach 3  parametric fit",
     "kaplan": "Kaplan's form",
     "ladder": "power of the FLOPs",
@@ -58,7 +58,7 @@ def _exponents(found: Findings) -> list[str]:
         ("approach 1  minimum of curves", found.envelope.why, [found.envelope.a, found.envelope.b]),
         ("approach 2  isoFLOP profiles", found.isoflop.why, [found.isoflop.a, found.isoflop.b]),
     ]
-    forms: tuple[Form, ...] = ("chinchilla", "kaplan")
+    forms: tuple[str, ...] = ("chinchilla", "kaplan")
     for form in forms:
         law = found.laws.get(form)
         powers = [interval(column[0], column[1:]) for column in law.exponents().T] if law else []
@@ -72,8 +72,8 @@ def _exponents(found: Findings) -> list[str]:
 def _laws(found: Findings) -> list[str]:
     lines = []
     for form, law in found.laws.items():
-        lines.append(f"{SPECS[form].title}   ({100 * law.residual:.2g}% rms of the runs)")
-        for name, column in zip(SPECS[form].constants, law.constants().T, strict=True):
+        lines.append(f"{FORMS[form].title}   ({100 * law.residual:.2g}% rms of the runs)")
+        for name, column in zip(FORMS[form].constants, law.constants().T, strict=True):
             lines.append(f"  {name:<8} {_interval(interval(column[0], column[1:]))}")
         lines += [f"  doubt: {doubt}" for doubt in law.doubts()]
     return lines
