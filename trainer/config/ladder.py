@@ -92,8 +92,10 @@ class LadderConfig(Section):
     # Rules; null: as in the base.
     lr: PowerLawConfig | None = key(None, "peak learning rate by parameters: {value, at, exponent}")
     batch_size: PowerLawConfig | None = key(None, "sequences per step by training tokens: {value, at, exponent}")
-    parametrization: Literal["standard", "mup"] = key(
-        "standard", "how width scales; mup: from the narrowest rung on, where it is standard"
+    parametrization: Literal["standard", "mup", "completep"] = key(
+        "standard",
+        "how settings follow the size, from the narrowest rung on, where all is standard; mup: its width; completep: "
+        "width and depth",
     )
     seeds: Seeds = key((0,), "every run is trained once with each of these")
 
