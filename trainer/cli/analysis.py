@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.cli.arguments import folder_and_options, split_flags, whole_numbers
@@ -20,6 +21,9 @@ if there.
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
   parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
+  settings=lr,batch      fit the best learning rate and batch over N and D (docs/laws/settings.md); default: each that
+                         was tried at three or more values at three or more places; none: neither
+  sequence_length=2048   tokens of a sequence, where a table states its batch in sequences
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
   mixed=true             fit runs of different data, tokenizers or objectives together
   replicates=400         bootstrap replicates
@@ -34,13 +38,14 @@ def fit(arguments: list[str]) -> int:
         print(FIT_HELP)
         return 0
     from trainer.scaling import fit as fitting
+    from trainer.scaling.settings.findings import settings_of
     from trainer.utils.progress import progress_bar
 
     columns = {
         word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
     }
     words = [word for word in words if not (word.startswith("column.") and "=" in word)]
-    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
+    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out", "settings", "sequence_length")
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
     count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
@@ -52,7 +57,9 @@ def fit(arguments: list[str]) -> int:
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
+        settings = settings_of(table, options.get("settings"), options.get("sequence_length"), seed)
         found = fitting.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
+        found = replace(found, settings=settings)
     default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
     folder = Path(options.get("out") or default)
     facts = fitting.write_fit(found, folder, source.name)

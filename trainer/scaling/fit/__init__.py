@@ -13,6 +13,7 @@ from trainer.scaling.fit.findings import Findings, Progress, findings_json, fit,
 from trainer.scaling.fit.run_table import COUNTS, read_runs
 from trainer.scaling.fit.table import Table, check_origin
 from trainer.scaling.fit.text import format_findings, format_optima
+from trainer.scaling.settings.law_file import FILE, write_law
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -48,7 +49,7 @@ def read_table(
 
 
 def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
-    """fit.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
+    """fit.json, fit.html, the pictures as PNG and SVG, and the law of settings; returns what fit.json holds."""
     from trainer.scaling.fit.pictures import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,8 @@ def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
         "In words": preformatted(format_findings(found)),
         "In numbers": preformatted(json.dumps(facts, indent=1)),
     }
+    if found.settings is not None:
+        write_law(found.settings, folder / FILE, title)
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
     write_atomic(
         folder / "fit.html", html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)

@@ -14,6 +14,7 @@ from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.table import AXES, Table, named
 from trainer.scaling.forms import FORMS
+from trainer.scaling.settings.findings import SettingsFindings, settings_json
 from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -57,6 +58,7 @@ class Findings:
     held_out: list[HeldOut]
     advice: list[Advice]
     seed_noise: tuple[float, int] | None  # standard deviation of log loss over seeds, and its degrees of freedom
+    settings: SettingsFindings | None = None  # of the best learning rate and batch, where several were tried
 
     @property
     def law(self) -> Law | None:
@@ -202,6 +204,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "seed_noise_log_loss": found.seed_noise and found.seed_noise[0],
         "prices": _prices(found),
         "advice": [advice.to_json() for advice in found.advice],
+        "settings": found.settings and settings_json(found.settings),
     }
 
 

@@ -80,7 +80,9 @@ def read_runs(root: Path, count: str = "total") -> Table:
         kept = [Run(**{**vars(run), "money": None}) for run in kept]
     rule = "counted by the books: exact model FLOPs of every run"
     currency = next(iter(currencies), None) or ""
-    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), tuple(notes))
+    tried = tuple(run for run, _ in found)
+    left_out += repeated + worse
+    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out), tuple(notes), "tokens", tried)
 
 
 def _unfit(run_data: RunData) -> tuple[str, float]:
@@ -111,6 +113,8 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         money=run_data.money or None,
         curve=_curve(run_data),
         origin=origin(run_data),
+        lr=config.optim.lr,
+        batch=float(config.optim.batch_size * config.data.sequence_length),
     )
 
 

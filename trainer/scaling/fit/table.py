@@ -63,6 +63,7 @@ class Run:
     # Settings: of the runs of one place the best is kept.
     lr: float | None = None  # peak learning rate
     batch: float | None = None  # in the table's batch_unit
+    noise_batch: float | None = None  # tokens: the gradient noise scale at its end, where it was measured
     seed: int | None = None
     optimizer: str = ""
     setting: str = ""  # everything else that differs, in words
@@ -81,6 +82,7 @@ class Table:
     left_out: tuple[tuple[str, str], ...] = ()  # (name, why)
     notes: tuple[str, ...] = ()
     batch_unit: str = ""  # "tokens" or "sequences"; nothing where it is not stated
+    tried: tuple[Run, ...] = ()  # runs of every setting, where `runs` holds the best of each place alone
 
     def column(self, name: str) -> np.ndarray:
         """float64 [runs]; nan where the run does not say."""

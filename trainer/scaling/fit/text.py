@@ -13,6 +13,7 @@ from trainer.scaling.fit.findings import Findings, fit_optima
 from trainer.scaling.fit.resampling import Interval, interval
 from trainer.scaling.fit.table import Table
 from trainer.scaling.forms import FORMS
+from trainer.scaling.settings.text import format_settings
 
 NAMES: dict[str, str] = {
     "chinchilla": "approach 3  parametric fit",
@@ -24,7 +25,8 @@ NAMES: dict[str, str] = {
 def format_findings(found: Findings) -> str:
     """One block a question: what was read, what each approach says, how far to trust it, what to do."""
     lines = [*_table(found), "", *_exponents(found), "", *_laws(found)]
-    for block in (_trust(found), [line for advice in found.advice for line in format_advice(advice)]):
+    settings = format_settings(found.settings) if found.settings else []
+    for block in (settings, _trust(found), [line for advice in found.advice for line in format_advice(advice)]):
         lines += ["", *block] if block else []
     return "\n".join(lines)
 
