@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
   law=<law.json>         a stored law in place of a fit: how it predicts these runs, and, also without runs, predict=
   parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
+  settings=lr,batch      fit the best learning rate and batch over N and D (docs/laws/settings.md); default: each that
+                         was tried at three or more values at three or more places; none: neither
+  sequence_length=2048   tokens of a sequence, where a table states its batch in sequences
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
   where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
   mixed=true             fit runs of different data, tokenizers or objectives together
@@ -40,6 +44,7 @@ def fit(arguments: list[str]) -> int:
         print(FIT_HELP)
         return 0
     from trainer.scaling import fit as fitting
+    from trainer.scaling.settings.findings import settings_of
     from trainer.utils.progress import progress_bar
 
     columns = {
@@ -48,7 +53,10 @@ def fit(arguments: list[str]) -> int:
     words = [word for word in words if not (word.startswith("column.") and "=" in word)]
     if any(word.startswith("law=") for word in words):
         return _by_stored_law(words, columns, "--json" in flags)
-    known = ("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out")
+    known = (
+        *("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out"),
+        *("settings", "sequence_length"),
+    )
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
     count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
@@ -62,9 +70,11 @@ def fit(arguments: list[str]) -> int:
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
+        settings = settings_of(table, options.get("settings"), options.get("sequence_length"), seed)
         found = fitting.fit(
             table, budgets=budgets, replicates=replicates, seed=seed, progress=progress, forms=forms, points=points
         )
+        found = replace(found, settings=settings)
     default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
     folder = Path(options.get("out") or default)
     facts = fitting.write_fit(found, folder, source.name)

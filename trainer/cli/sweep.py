@@ -66,6 +66,8 @@ def _planned(runs: Sequence[PlannedRun], flags: set[str]) -> bool:
     from trainer.books import format_plans, plan_row, plans_json
 
     rows = [plan_row(run.name, run.config) for run in runs]
+    for note in dict.fromkeys(note for run in runs for note in run.notes):
+        print(note, file=sys.stderr)
     if "--plan" in flags:
         print(json.dumps(plans_json(rows), indent=1) if "--json" in flags else format_plans(rows))
         return True

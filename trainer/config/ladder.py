@@ -54,11 +54,15 @@ def too_many(numbers: Mapping[str, int]) -> str | None:
 
 
 class PowerLawConfig(Section):
-    """value x (amount / at) ^ exponent."""
+    """value x (amount / at) ^ exponent, or the law of a file in place of that."""
 
     value: float = key(1.0, "at the amount `at`", gt=0)
     at: Count = key(1, "amount where the value is stated", ge=1)
     exponent: float = key(0.0, "of the amount; 0: the same everywhere", ge=-2, le=2)
+    law: str | None = key(None, "file of a law over parameters and tokens, settings.json of isoflop fit; it goes first")
+    parameters: Literal["total", "active", "non_embedding"] | None = key(
+        None, "what the law's N counts, where its file does not state that"
+    )
 
     def __call__(self, amount: float) -> float:
         return float(self.value * (amount / self.at) ** self.exponent)
@@ -90,8 +94,10 @@ class LadderConfig(Section):
     decay: Decay = key(DecayConfig(share=0.2), "of branches: {shape, share or steps, to} before each horizon")
 
     # Rules; null: as in the base.
-    lr: PowerLawConfig | None = key(None, "peak learning rate by parameters: {value, at, exponent}")
-    batch_size: PowerLawConfig | None = key(None, "sequences per step by training tokens: {value, at, exponent}")
+    lr: PowerLawConfig | None = key(None, "peak learning rate by parameters: {value, at, exponent}, or {law: file}")
+    batch_size: PowerLawConfig | None = key(
+        None, "sequences per step by training tokens: {value, at, exponent}, or {law: file}"
+    )
     parametrization: Literal["standard", "mup", "completep"] = key(
         "standard",
         "how settings follow the size, from the narrowest rung on, where all is standard; mup: its width; completep: "
@@ -136,6 +142,10 @@ class LadderConfig(Section):
             wrong.append("decay: only branches read it; add ladder.branch")
         if not self.seeds:
             wrong.append("seeds: at least one is needed")
+        for name in ("lr", "batch_size"):
+            rule = getattr(self, name)
+            if rule is not None and rule.parameters is not None and rule.law is None:
+                wrong.append(f"{name}.parameters: only a law reads it; add {name}.law")
         between = self.tokens_per_parameter_between
         if between is not None and not 0 <= between[0] < between[1]:
             wrong.append(f"tokens_per_parameter_between: {list(between)} is no range; the first must be the smaller")

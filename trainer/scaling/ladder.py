@@ -19,6 +19,7 @@ from trainer.config.ladder import too_many
 from trainer.config.validate import validate
 from trainer.run_folder import RunFolder
 from trainer.scaling.branches import refuse_schedules, trunk_and_branches
+from trainer.scaling.settings.rules import Rules
 from trainer.utils.errors import UserError, nearest
 
 FEWEST_SIZES = 3  # of one budget: a parabola has three coefficients
@@ -31,6 +32,7 @@ class PlannedRun:
 
     words: tuple[str, ...]
     config: Config
+    notes: tuple[str, ...] = ()  # what its ladder says of its settings
 
     @property
     def name(self) -> str:
@@ -123,7 +125,7 @@ def _stand_ins(ladder: LadderConfig) -> list[str]:
 
 def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], label: list[str]) -> list[PlannedRun]:
     base = _base_keys(ladder, [config for _, _, config in rungs])
-    budgets = _budgets(ladder, [(name, config) for name, _, config in rungs])
+    budgets, rules = _budgets(ladder, [(name, config) for name, _, config in rungs]), Rules(ladder)
     runs: list[PlannedRun] = []
     wrong: list[str] = []
     for name, words, config in rungs:
@@ -131,7 +133,7 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
         for budget, tokens in budgets[name]:
             for seed in ladder.seeds:
                 run_id = short_name("-".join([name, *([budget] if budget else []), *label, f"s{seed}"]))
-                keys = base | _rules(ladder, parameters(config).total, tokens, plain)
+                keys = base | _stated(rules, config, tokens, plain)
                 keys |= {"seed": seed, "run.id": run_id}
                 try:
                     planned: Config = validate(_changed(plain, keys))
@@ -142,7 +144,8 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
                 except UserError as error:
                     wrong += [f"{run_id}: {line}" for line in str(error).splitlines()]
                     continue
-                runs += [PlannedRun(*one) for one in made]
+                notes = rules.notes(run_id, config, tokens)
+                runs += [PlannedRun(*one, notes) for one in made]
     if wrong:
         raise UserError("\n".join(wrong))
     return runs
@@ -189,16 +192,16 @@ def _budgets(ladder: LadderConfig, rungs: list[tuple[str, Config]]) -> dict[str,
     return found
 
 
-def _rules(ladder: LadderConfig, count: int, tokens: float, plain: dict[str, Any]) -> dict[str, Any]:
-    """What the ladder states of a run with `count` parameters that is trained on `tokens`."""
+def _stated(rules: Rules, config: Config, tokens: float, plain: dict[str, Any]) -> dict[str, Any]:
+    """What the ladder states of a rung that is trained on so many tokens."""
     batch = plain["optim"]["batch_size"]
-    if ladder.batch_size is not None:
-        batch = max(1, round(ladder.batch_size(tokens)))
+    if (stated := rules.batch(config, tokens)) is not None:
+        batch = max(1, round(stated))
     keys = {"optim.batch_size": batch}
-    if not ladder.own_budgets:
+    if not rules.ladder.own_budgets:
         keys["budget.steps"] = _steps(plain, batch, tokens)
-    if ladder.lr is not None:
-        keys["optim.lr"] = float(f"{ladder.lr(count):.4g}")
+    if (rate := rules.lr(config, tokens)) is not None:
+        keys["optim.lr"] = float(f"{rate:.4g}")
     return keys
 
 

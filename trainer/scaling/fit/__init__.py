@@ -18,6 +18,7 @@ from trainer.scaling.fit.run_table import COUNTS, read_runs
 from trainer.scaling.fit.table import Table, check_origin
 from trainer.scaling.fit.text import format_findings, format_optima
 from trainer.scaling.fit.where import read_conditions
+from trainer.scaling.settings import law_file as settings_file
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -67,7 +68,7 @@ def read_table(
 
 
 def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
-    """fit.json, law.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
+    """fit.json, law.json, settings.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
     from trainer.scaling.fit.pictures import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,8 @@ def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
         "In numbers": preformatted(json.dumps(facts, indent=1)),
     }
     write_law(found.ensemble, found.table, folder / "law.json")
+    if found.settings is not None:
+        settings_file.write_law(found.settings, folder / settings_file.FILE, title)
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
     write_atomic(
         folder / "fit.html", html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)

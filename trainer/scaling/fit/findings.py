@@ -18,6 +18,7 @@ from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.rolling import scale_of
 from trainer.scaling.fit.table import AXES, Table, named
 from trainer.scaling.forms import FORMS
+from trainer.scaling.settings.findings import SettingsFindings, settings_json
 from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
@@ -65,6 +66,7 @@ class Findings:
     choice: Choice
     ensemble: Ensemble
     predictions: list[Prediction]
+    settings: SettingsFindings | None = None  # of the best learning rate and batch, where several were tried
 
     @property
     def chosen(self) -> str:
@@ -250,6 +252,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "forms": choice_json(found.choice, every),
         "calibration": found.ensemble.calibration.to_json(),
         "predictions": [prediction.to_json() for prediction in found.predictions],
+        "settings": found.settings and settings_json(found.settings),
     }
 
 

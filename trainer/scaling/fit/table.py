@@ -64,6 +64,7 @@ class Run:
     # Settings: of the runs of one place the best is kept.
     lr: float | None = None  # peak learning rate
     batch: float | None = None  # in the table's batch_unit
+    noise_batch: float | None = None  # tokens: the gradient noise scale at its end, where it was measured
     seed: int | None = None
     optimizer: str = ""
     setting: str = ""  # everything else that differs, in words

@@ -14,6 +14,7 @@ from trainer.scaling.fit.findings import Findings, fit_optima
 from trainer.scaling.fit.resampling import Interval, interval
 from trainer.scaling.fit.table import Table, named
 from trainer.scaling.forms import FORMS
+from trainer.scaling.settings.text import format_settings
 
 NAMES: dict[str, str] = {
     "chinchilla": "approach 3  parametric fit",
@@ -33,9 +34,11 @@ NAMES: dict[str, str] = {
 def format_findings(found: Findings) -> str:
     """One block a question: what was read, what each approach says, how far to trust it, what to do."""
     lines = [*_table(found), "", *_exponents(found), "", *_laws(found)]
+    settings = format_settings(found.settings) if found.settings else []
     advised = [line for advice in found.advice for line in format_advice(advice)]
     for block in (
         format_choice(found.choice),
+        settings,
         _trust(found),
         advised,
         format_predictions(found.predictions, found.ensemble),
