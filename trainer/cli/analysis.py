@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import folder_and_options, split_flags, whole_numbers
 from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from trainer.scaling.fit.table import Table
 
 FIT_HELP = """\
 isoflop fit <root of runs | table.csv> [name=value ...] [--json]
@@ -22,6 +26,9 @@ if there.
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
   mixed=true             fit runs of different data, tokenizers or objectives together
+  next=3                 instead of a fit: the runs that would narrow the answer to question= most for their price
+  question="loss of 1b@20b"   or: loss for <budget>, size for <budget>, exponent
+  within=2kWh            what these runs may take in all: FLOPs, or with a unit
   replicates=400         bootstrap replicates
   seed=0                 of the bootstrap
   out=<folder>           where to write; default <root>/fit, or <table>-fit beside the table
@@ -40,7 +47,10 @@ def fit(arguments: list[str]) -> int:
         word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
     }
     words = [word for word in words if not (word.startswith("column.") and "=" in word)]
-    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
+    known = (
+        *("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out"),
+        *("next", "question", "within"),
+    )
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
     count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
@@ -50,6 +60,8 @@ def fit(arguments: list[str]) -> int:
         print(json.dumps(fitting.fit_optima(table), indent=1) if "--json" in flags else fitting.format_optima(table))
         return 0
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
+    if "next" in options or "question" in options or "within" in options:
+        return _next_runs(table, source, options, "--json" in flags)
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
         found = fitting.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
@@ -61,6 +73,17 @@ def fit(arguments: list[str]) -> int:
         if "--json" in flags
         else f"{fitting.format_findings(found)}\n\npage      {folder}/fit.html"
     )
+    return 0
+
+
+def _next_runs(table: Table, source: Path, options: dict[str, str], as_json: bool) -> int:
+    from trainer.scaling import next_runs as proposing
+
+    if "question" not in options:
+        raise UserError(f"next: question= is missing; {proposing.GRAMMAR}")
+    count, seed = _number("fit", options, "next", 3, 1), _number("fit", options, "seed", 0, 0)
+    found = proposing.next_runs(table, source, count, options["question"], options.get("within", ""), seed)
+    print(json.dumps({"next": proposing.next_json(found)}, indent=1) if as_json else proposing.format_next(found))
     return 0
 
 
