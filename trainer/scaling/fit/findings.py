@@ -198,6 +198,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "approach_3_parametric": laws.pop("chinchilla"),
         "kaplan": laws.pop("kaplan"),
         "ladder": laws.pop("ladder"),
+        "forms": laws,
         "leave_largest_out": [vars(score) for score in found.held_out],
         "seed_noise_log_loss": found.seed_noise and found.seed_noise[0],
         "prices": _prices(found),
@@ -206,7 +207,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
 
 
 def _optimum(law: Law) -> dict[str, Any]:
-    if law.form == "ladder":
+    if law.form not in ("chinchilla", "kaplan"):
         return {}
     powers = law.exponents()
     return {name: interval(powers[0, k], powers[1:, k]).to_json() for k, name in enumerate("ab")}

@@ -18,6 +18,8 @@ NAMES: dict[str, str] = {
     "chinchilla": "approach 3  parametric fit",
     "kaplan": "Kaplan's form",
     "ladder": "power of the FLOPs",
+    "farseer": "Farseer's form",
+    "data-constrained": "data-constrained form",
 }
 
 

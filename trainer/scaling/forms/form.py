@@ -25,6 +25,8 @@ class Form(ABC):
     constants: ClassVar[tuple[str, ...]]  # names of the values
     units: ClassVar[dict[str, str]] = {}  # of constants that have one
     variables: ClassVar[tuple[str, ...]]  # columns of a table, in the order in which arrays are given
+    needs: ClassVar[dict[str, int]]  # column -> how many different values the form needs of it
+    together: ClassVar[bool] = False  # whether columns that follow each other by one rule are enough
     steps: ClassVar[int]  # of the grid of starts, along each exponent
     normalised: ClassVar[bool] = False  # whether the loss may be negative, and is fitted itself, not its logarithm
 

@@ -22,6 +22,7 @@ class Kaplan(Form):
     constants = ("alpha_N", "alpha_D", "N_c", "D_c")
     units: ClassVar[dict[str, str]] = {"N_c": "parameters", "D_c": "tokens"}
     variables = ("parameters", "tokens")
+    needs: ClassVar[dict[str, int]] = {"parameters": 2, "tokens": 2}
     steps = 6
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:

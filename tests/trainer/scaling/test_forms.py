@@ -1,0 +1,102 @@
+"""Every form: true derivatives, one formula in both of its coordinates, constants given back, and finite far away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from trainer.scaling.fit.parametric import fit_law, missing
+from trainer.scaling.fit.table import Run, Table
+from trainer.scaling.forms import FORMS
+from trainer.scaling.forms.form import Form
+
+# Constants of about what papers found, in the order of the form's own.
+TRUE: dict[str, Sequence[float]] = {
+    "chinchilla": (1.69, 406.4, 410.7, 0.34, 0.28),
+    "kaplan": (0.076, 0.095, 8.8e13, 5.4e13),
+    "ladder": (1.7, 250.0, 0.11),
+    "farseer": (-0.4, 0.9, 0.17, 1.2, -1.0, -0.1, -0.2, -0.9, 0.12),
+    "data-constrained": (1.87, 521.0, 1488.0, 0.35, 0.35, 15.4, 5.3),
+}
+COLUMNS = ("parameters", "tokens", "unique_tokens")
+
+
+def made(form: str, noise: float = 0.0, count: int = 60, seed: int = 0) -> Table:
+    """Runs at random places with losses by the form's true constants."""
+    random = np.random.default_rng(seed)
+    n = np.exp(random.choice(np.log(np.geomspace(2e7, 8e9, 8)), count))
+    d = np.exp(random.uniform(np.log(1e9), np.log(3e11), count))
+    unique = d / np.exp(np.maximum(random.uniform(-1, np.log(60), count), 0))
+    columns = {"parameters": n, "tokens": d, "unique_tokens": unique, "flop": 6 * n * d}
+    spec = FORMS[form]
+    loss = spec.loss_at(np.array([TRUE[form]]), [columns[name] for name in spec.variables])[0]
+    loss = loss * np.exp(noise * random.standard_normal(count))
+    runs = [Run(str(k), n[k], d[k], 6 * n[k] * d[k], loss[k], unique_tokens=unique[k]) for k in range(count)]
+    return Table(tuple(runs), "generated", "6 N D")
+
+
+def model_of(table: Table, form: str) -> Form:
+    return FORMS[form]([table.column(name) for name in FORMS[form].variables], table.column("loss"))
+
+
+def points(table: Table, form: str) -> list[np.ndarray]:
+    return [table.column(name) for name in FORMS[form].variables]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_derivatives_are_those_of_finite_differences(form: str) -> None:
+    table = made(form, 0.01)
+    model = model_of(table, form)
+    theta = fit_law(table, form).theta
+    inside = np.clip(theta, model.low + 1e-3, model.high - 1e-3)
+    _, slopes = model.predict(inside)
+    for k in range(theta.shape[1]):
+        step = np.zeros(theta.shape[1])
+        step[k] = 1e-6
+        difference = (model.predict(inside + step)[0] - model.predict(inside - step)[0]) / 2e-6
+        np.testing.assert_allclose(slopes[:, :, k], difference, atol=3e-7, err_msg=f"{form} {k}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_printed_constants_predict_what_was_fitted(form: str) -> None:
+    table = made(form, 0.01)
+    model, law = model_of(table, form), fit_law(table, form)
+    np.testing.assert_allclose(
+        model.predict(law.theta)[0], model.target(law.at(*points(table, form))), rtol=1e-6, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_law_is_given_back(form: str) -> None:
+    """Losses without noise, within the runs and a hundred times beyond; the constants themselves where they are few."""
+    table = made(form)
+    law = fit_law(table, form)
+    assert law.residual < 2e-4
+    if form != "farseer":  # whose pairs (a_i, b_i) nearly make up for each other
+        np.testing.assert_allclose(law.constants()[0], TRUE[form], rtol=0.03)
+    beyond = [10 * column for column in points(table, form)]
+    true = FORMS[form].loss_at(np.array([TRUE[form]]), beyond)[0]
+    np.testing.assert_allclose(law.at(*beyond)[0], true, rtol=3e-3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_loss_is_finite_however_far(form: str) -> None:
+    table = made(form, 0.01)
+    random = np.random.default_rng(0)
+    weights = random.multinomial(60, np.full(60, 1 / 60), size=20).astype(float)
+    law = fit_law(table, form, weights)
+    far = [np.array([1e-6, 1.0, 1e3, 1e6]) * column.max() for column in points(table, form)]
+    with np.errstate(all="raise", under="ignore"):
+        loss = law.at(*far)
+    assert np.isfinite(loss).all() and (loss >= 0).all()
+    assert (np.diff(loss[0, 1:]) <= 0).all()
+
+
+def test_what_a_form_lacks_is_one_line() -> None:
+    table = made("farseer", count=9)
+    assert "9 constants need more than 9 runs of different sizes or tokens; there are 9" in missing(table, "farseer")
+    plain = Table(tuple(Run(str(k), 1e8, 1e9, 6e17, 3.0) for k in range(3)), "", "")
+    assert missing(plain, "data-constrained") == "it needs a column of unique_tokens, stated by every run"
+    assert missing(plain, "farseer") == "it needs at least 4 sizes and 4 numbers of tokens; there is 1 and 1"
