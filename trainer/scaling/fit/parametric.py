@@ -110,13 +110,13 @@ def fit_law(table: Table, form: str, weights: np.ndarray | None = None) -> Law:
     model = FORMS[form]([table.column(name) for name in FORMS[form].variables], loss)
     target = model.target(loss)
     once = np.ones((1, len(loss)))
-    best = minimise(model, target, once, model.starts(model.steps, once))
+    best = minimise(model, target, once, model.starts(model.steps, once), delta=model.delta)
     near = model.near(best.theta[0])
     replicates = [np.empty((0, len(model.constants)))]
     size = max(1, RUNS_AT_ONCE // len(loss))
     for first in range(0, 0 if weights is None else len(weights), size):
         some = weights[first : first + size]  # type: ignore[index]
         starts = np.broadcast_to(near, (len(some), *near.shape))
-        replicates.append(minimise(model, target, some, starts, keep=1).theta)
+        replicates.append(minimise(model, target, some, starts, keep=1, delta=model.delta).theta)
     residual = float(np.sqrt(np.mean((model.predict(best.theta)[0][0] - target) ** 2)))
     return Law(model, best.theta, np.concatenate(replicates), float(best.objective[0]), residual)

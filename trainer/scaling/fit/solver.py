@@ -35,7 +35,9 @@ def huber(residual: np.ndarray, delta: float = DELTA) -> np.ndarray:
     return np.where(size <= delta, 0.5 * residual**2, delta * (size - 0.5 * delta))
 
 
-def minimise(model: Model, y: np.ndarray, weights: np.ndarray, starts: np.ndarray, keep: int = 8) -> Solution:
+def minimise(
+    model: Model, y: np.ndarray, weights: np.ndarray, starts: np.ndarray, keep: int = 8, delta: float = DELTA
+) -> Solution:
     """Minimise the weighted Huber loss of `predict - y` for each row of weights, from several starts.
 
     y: [n]; weights: [B, n], such as how often a replicate drew each run; starts: [B, S, p]. All starts take a few
@@ -43,11 +45,11 @@ def minimise(model: Model, y: np.ndarray, weights: np.ndarray, starts: np.ndarra
     """
     problems, count, size = starts.shape
     theta = starts.reshape(-1, size)
-    theta, value = _descend(model, y, np.repeat(weights, count, axis=0), theta, SCREENING)
+    theta, value = _descend(model, y, np.repeat(weights, count, axis=0), theta, SCREENING, delta)
     keep = min(keep, count)
     best = np.argsort(value.reshape(problems, count), axis=1)[:, :keep]
     theta = np.take_along_axis(theta.reshape(problems, count, size), best[:, :, None], axis=1).reshape(-1, size)
-    theta, value = _descend(model, y, np.repeat(weights, keep, axis=0), theta, REFINING)
+    theta, value = _descend(model, y, np.repeat(weights, keep, axis=0), theta, REFINING, delta)
     value = value.reshape(problems, keep)
     first = np.argmin(value, axis=1)
     rows = np.arange(problems)
@@ -55,7 +57,7 @@ def minimise(model: Model, y: np.ndarray, weights: np.ndarray, starts: np.ndarra
 
 
 def _descend(
-    model: Model, y: np.ndarray, weights: np.ndarray, theta: np.ndarray, steps: int
+    model: Model, y: np.ndarray, weights: np.ndarray, theta: np.ndarray, steps: int, delta: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Levenberg-Marquardt on the squares that bound the Huber loss from above (each step of those lowers it too).
 
@@ -64,16 +66,16 @@ def _descend(
     weights = weights / weights.sum(axis=1, keepdims=True)
     theta = np.clip(theta, model.low, model.high)
     values, slopes = model.predict(theta)
-    objective = (weights * huber(values - y)).sum(axis=1)
+    objective = (weights * huber(values - y, delta)).sum(axis=1)
     damping = np.full(len(theta), 1e-3)
     rest = np.zeros(len(theta), np.int64)  # steps in a row without a fall worth naming
     for _ in range(steps):
         rows = np.flatnonzero(rest < 6)
         if not len(rows):
             break
-        trial = _step(model, y, weights[rows], theta[rows], values[rows], slopes[rows], damping[rows])
+        trial = _step(model, y, weights[rows], theta[rows], values[rows], slopes[rows], damping[rows], delta)
         new_values, new_slopes = model.predict(trial)
-        new = (weights[rows] * huber(new_values - y)).sum(axis=1)
+        new = (weights[rows] * huber(new_values - y, delta)).sum(axis=1)
         fell = new < objective[rows]
         falls = np.where(fell, objective[rows] - new, 0.0)
         rest[rows] = np.where(falls > TOLERANCE * objective[rows], 0, rest[rows] + 1)
@@ -92,9 +94,10 @@ def _step(
     values: np.ndarray,
     slopes: np.ndarray,
     damping: np.ndarray,
+    delta: float,
 ) -> np.ndarray:
     residual = values - y
-    pull = weights * np.minimum(1.0, DELTA / np.maximum(np.abs(residual), 1e-300))
+    pull = weights * np.minimum(1.0, delta / np.maximum(np.abs(residual), 1e-300))
     pulled = (pull[:, :, None] * slopes).transpose(0, 2, 1)
     gradient = (pulled @ residual[:, :, None])[:, :, 0]
     curvature = pulled @ slopes

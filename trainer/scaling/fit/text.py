@@ -19,7 +19,13 @@ NAMES: dict[str, str] = {
     "kaplan": "Kaplan's form",
     "ladder": "power of the FLOPs",
     "farseer": "Farseer's form",
+    "over-training": "over-training form",
     "data-constrained": "data-constrained form",
+    "experts": "Clark's form",
+    "experts-floor": "experts with a floor",
+    "mixture": "joint MoE form",
+    "sparsity": "joint MoE form, total and active",
+    "vocabulary": "vocabulary form",
 }
 
 

@@ -28,6 +28,7 @@ class Form(ABC):
     needs: ClassVar[dict[str, int]]  # column -> how many different values the form needs of it
     together: ClassVar[bool] = False  # whether columns that follow each other by one rule are enough
     steps: ClassVar[int]  # of the grid of starts, along each exponent
+    delta: ClassVar[float] = 1e-3  # residual of the target beyond which a run pulls no more (Hoffmann et al. 2022)
     normalised: ClassVar[bool] = False  # whether the loss may be negative, and is fitted itself, not its logarithm
 
     low: np.ndarray  # [p], bounds of theta
