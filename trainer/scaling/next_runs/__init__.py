@@ -18,7 +18,7 @@ from trainer.scaling.fit.text import big, several
 from trainer.scaling.forms import FORMS, Form
 from trainer.scaling.next_runs.candidates import Candidate, candidates, words_of
 from trainer.scaling.next_runs.design import choose
-from trainer.scaling.next_runs.posterior import draw_laws
+from trainer.scaling.next_runs.posterior import FARNESS, distance, draw_laws
 from trainer.scaling.next_runs.question import GRAMMAR, Question, price_of, read_question
 from trainer.utils.errors import UserError
 
@@ -63,16 +63,18 @@ def next_runs(table: Table, root: Path, count: int, question: str, within: str =
     largest = Budget("flop", float(table.column("flop").max()))
     budget = read_budget(within, table.currency, "within") if within else largest
     columns = {name: table.column(name) for name in ("parameters", "tokens")}
-    draws = draw_laws(_forms(), columns, table.column("loss"), seed)
-    pool = candidates(table, asked.place)
+    logs, pool = np.log(np.stack(list(columns.values()), axis=1)), candidates(table, asked.place)
     n, d = np.array([one.parameters for one in pool]), np.array([one.tokens for one in pool])
+    place = np.log(asked.place) if asked.place else logs.max(axis=0)
+    draws = draw_laws(_forms(), columns, table.column("loss"), distance(logs, place), seed)
+    noise = np.hypot(draws.noise, FARNESS * distance(np.log(np.stack([n, d], axis=1)), place))
     prices, answers = price_of(table, budget.axis, n, d), asked.answers(draws)
     unit = table.unit(budget.axis)
     if prices.min() > budget.amount:
         least = _amount(float(prices.min()), budget.axis, unit)
         raise UserError(f"within: {within} given; the cheapest run that could be made takes {least}")
     shown = draws.loss({"parameters": n, "tokens": d})
-    chosen = choose(answers[:, None], shown, prices, draws.noise, count, budget.amount)
+    chosen = choose(answers[:, None], shown, prices, noise, count, budget.amount)
     if not chosen:
         raise UserError("next: no run that could be made would narrow the answer")
     middle, seeds, runs = float(np.median(answers)), Counter[int](), []

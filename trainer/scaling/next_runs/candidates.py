@@ -10,7 +10,7 @@ import numpy as np
 from trainer.run_folder import RunFolder, read_entries
 from trainer.scaling.fit.table import Run, Table
 
-LENGTHS = 10.0  # how far beyond the tokens a parameter of the runs candidates may go
+LENGTHS = 2.0  # how far beyond the tokens a parameter of the runs candidates may go
 NOT_REPEATED = ("budget.", "budget=", "seed=", "run.id=", "branch", "resume=")  # words that belong to one run
 
 

@@ -23,22 +23,23 @@ class Choice:
 
 
 def choose(
-    answers: np.ndarray, shown: np.ndarray, prices: np.ndarray, noise: float, count: int, within: float
+    answers: np.ndarray, shown: np.ndarray, prices: np.ndarray, noise: np.ndarray, count: int, within: float
 ) -> list[Choice]:
     """Up to `count` runs of `within` in all that shrink the spread of the answers most, one after another.
 
     answers: [R, q], of every draw to q questions whose variances are added; shown: [R, m], log loss of every candidate;
-    prices: [m], positive; noise: standard deviation of a run's log loss. A candidate may be chosen again: another seed.
+    prices: [m], positive; noise: [m], standard deviation of
+    each candidate's log loss around the law. A candidate may be chosen again: another seed.
     Greedy choice by gain for the price wastes a small count on cheap runs, by gain alone a budget on one dear run; so
     both are tried, and what lies between, and the best is taken.
     """
     covariance = np.cov(np.concatenate([answers, shown], axis=1), rowvar=False)
-    tries = [_greedy(covariance, answers.shape[1], prices, noise, count, within, power) for power in PRICE_POWERS]
+    tries = [greedy(covariance, answers.shape[1], prices, noise, count, within, power) for power in PRICE_POWERS]
     return min(tries, key=lambda chosen: (chosen[-1].spread if chosen else np.inf, len(chosen)))
 
 
-def _greedy(
-    covariance: np.ndarray, questions: int, prices: np.ndarray, noise: float, count: int, left: float, power: float
+def greedy(
+    covariance: np.ndarray, questions: int, prices: np.ndarray, noise: np.ndarray, count: int, left: float, power: float
 ) -> list[Choice]:
     """By gain / price^power."""
     chosen: list[Choice] = []

@@ -18,6 +18,8 @@ from trainer.scaling.forms import Form
 DRAWS = 400
 LEAST_NOISE = 1e-3  # standard deviation of log loss: rounding and seeds
 SPREAD = 1.0  # of the prior, in standard deviations of a form's starts
+DRIFT = 5e-4  # error of a form's log loss for each e-fold between a run and what is asked: no form is true
+FARNESS = 5e-3  # the same of a run that is still to be made, with caution: what a far run tells is worth less
 STARTS = 5  # along each exponent: plausible constants, coarsely
 
 
@@ -55,11 +57,17 @@ class _Anchored:
 
 
 def draw_laws(
-    forms: Sequence[type[Form]], columns: Mapping[str, np.ndarray], loss: np.ndarray, seed: int = 0, draws: int = DRAWS
+    forms: Sequence[type[Form]],
+    columns: Mapping[str, np.ndarray],
+    loss: np.ndarray,
+    apart: np.ndarray,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> Draws:
-    """Draws over forms. columns: [n] each, all variables of the forms; loss: [n], positive."""
+    """Draws over forms. columns: [n] each, all variables of the forms; loss: [n], positive; apart: [n], how far each
+    run lies from what is asked (`distance`)."""
     random = np.random.default_rng(seed)
-    fitted = [_laplace(form, columns, loss) for form in forms]
+    fitted = [_laplace(form, columns, loss, apart) for form in forms]
     evidence = np.array([one.evidence for one in fitted])
     share = np.exp(evidence - evidence.max())
     counts = np.maximum(np.round(draws * share / share.sum()).astype(int), draws // (10 * len(forms)))
@@ -80,7 +88,21 @@ class _Laplace:
     evidence: float  # log
 
 
-def _laplace(form: type[Form], columns: Mapping[str, np.ndarray], loss: np.ndarray) -> _Laplace:
+def _noise(residual: np.ndarray, trust: np.ndarray, constants: int) -> float:
+    """Robust standard deviation of the runs near what is asked, for the degrees of freedom that are left."""
+    order = np.argsort(np.abs(residual))
+    share = np.cumsum(trust[order]) / trust.sum()
+    middle = float(np.abs(residual)[order][np.searchsorted(share, 0.5)])
+    runs = len(residual)
+    return middle / 0.6745 * float(np.sqrt(runs / max(runs - constants, runs / 4)))
+
+
+def distance(logs: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """[n]: e-folds between runs and a place. logs: [n, v], logarithms of what a law reads; place: [v]."""
+    return np.sqrt(((logs - place) ** 2).sum(axis=1))
+
+
+def _laplace(form: type[Form], columns: Mapping[str, np.ndarray], loss: np.ndarray, apart: np.ndarray) -> _Laplace:
     model = form([columns[name] for name in form.variables], loss)
     target, once = model.target(loss), np.ones((1, len(loss)))
     starts = model.starts(min(STARTS, model.steps), once)[0]
@@ -88,7 +110,8 @@ def _laplace(form: type[Form], columns: Mapping[str, np.ndarray], loss: np.ndarr
     noise = 5 * LEAST_NOISE
     for _ in range(3):  # noise and constants in turn
         anchored = _Anchored(model, centre, spread, noise)
-        weights = np.ones((1, len(target) + len(centre)))
+        trust = noise**2 / (noise**2 + (DRIFT * apart) ** 2)  # [n]
+        weights = np.concatenate([trust, np.ones(len(centre))])[None]
         wanted = np.concatenate([target, anchored.wanted])
         theta = minimise(anchored, wanted, weights, starts[None], keep=4).theta[0]
         predicted, slopes = (one[0] for one in model.predict(theta[None]))
@@ -97,9 +120,9 @@ def _laplace(form: type[Form], columns: Mapping[str, np.ndarray], loss: np.ndarr
         noise = float(
             np.hypot(np.sqrt(np.median(residual**2) / 0.455 * len(target) / (free + len(target))), LEAST_NOISE)
         )
-    precision = slopes.T @ slopes / noise**2 + np.diag(spread**-2.0)
+    precision = (slopes.T * trust) @ slopes / noise**2 + np.diag(spread**-2.0)
     values, vectors = np.linalg.eigh(precision)
     root = vectors / np.sqrt(values)
-    misfit = np.minimum((residual / noise) ** 2, 25).sum() + (((theta - centre) / spread) ** 2).sum()
-    evidence = -0.5 * misfit - len(target) * np.log(noise) - 0.5 * np.log(values).sum() - np.log(spread).sum()
+    misfit = (trust * np.minimum((residual / noise) ** 2, 25)).sum() + (((theta - centre) / spread) ** 2).sum()
+    evidence = -0.5 * misfit + 0.5 * np.log(trust / noise**2).sum() - 0.5 * np.log(values).sum() - np.log(spread).sum()
     return _Laplace(model, theta, root, noise, float(evidence))
