@@ -6,11 +6,14 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import folder_and_options, split_flags, whole_numbers
 from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from trainer.scaling.fit.table import Table
 
 FIT_HELP = """\
 isoflop fit <root of runs | table.csv> [name=value ...] [--json]
@@ -32,6 +35,9 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
   where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
   mixed=true             fit runs of different data, tokenizers or objectives together
+  next=3                 instead of a fit: the runs that would narrow the answer to question= most for their price
+  question="loss of 1b@20b"   or: loss for <budget>, size for <budget>, exponent
+  within=2kWh            what these runs may take in all: FLOPs, or with a unit
   replicates=400         bootstrap replicates
   seed=0                 of the bootstrap
   out=<folder>           where to write; default <root>/fit, or <table>-fit beside the table
@@ -55,7 +61,7 @@ def fit(arguments: list[str]) -> int:
         return _by_stored_law(words, columns, "--json" in flags)
     known = (
         *("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out"),
-        *("settings", "sequence_length"),
+        *("settings", "sequence_length", "next", "question", "within"),
     )
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
@@ -68,6 +74,8 @@ def fit(arguments: list[str]) -> int:
     points = fitting.read_points(options["predict"]) if "predict" in options else []
     forms = fitting.read_forms(options.get("form", "auto"))
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
+    if "next" in options or "question" in options or "within" in options:
+        return _next_runs(table, source, options, "--json" in flags)
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
         settings = settings_of(table, options.get("settings"), options.get("sequence_length"), seed)
@@ -113,6 +121,17 @@ def _by_stored_law(words: list[str], columns: dict[str, str], as_json: bool) -> 
     facts["predictions"] = [one.to_json() for one in predictions]
     blocks += ["\n".join(fitting.format_predictions(predictions, law.ensemble))] if predictions else []
     print(json.dumps(facts, indent=1) if as_json else "\n\n".join(blocks))
+    return 0
+
+
+def _next_runs(table: Table, source: Path, options: dict[str, str], as_json: bool) -> int:
+    from trainer.scaling import next_runs as proposing
+
+    if "question" not in options:
+        raise UserError(f"next: question= is missing; {proposing.GRAMMAR}")
+    count, seed = _number("fit", options, "next", 3, 1), _number("fit", options, "seed", 0, 0)
+    found = proposing.next_runs(table, source, count, options["question"], options.get("within", ""), seed)
+    print(json.dumps({"next": proposing.next_json(found)}, indent=1) if as_json else proposing.format_next(found))
     return 0
 
 

@@ -64,13 +64,13 @@ class Advice:
         return plain | figures
 
 
-def read_budget(text: str, currency: str) -> Budget:
+def read_budget(text: str, currency: str, option: str = "budget") -> Budget:
     """`1e21`, `25kWh`, `3kg`, `100 USD`. Raises UserError."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z$]*)\s*", text.lower())
     units = _UNITS | ({currency.lower(): ("money", 1.0)} if currency else {})
     if not match or match[2] not in units or not 0 < float(match[1]) < math.inf:
         known = ", ".join(filter(None, units))
-        raise UserError(f"budget: {text!r} given; a positive number wanted, FLOPs or with a unit of {known}")
+        raise UserError(f"{option}: {text!r} given; a positive number wanted, FLOPs or with a unit of {known}")
     axis, factor = units[match[2]]
     return Budget(axis, float(match[1]) * factor)
 
