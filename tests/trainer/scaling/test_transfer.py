@@ -173,6 +173,7 @@ def test_the_command_on_run_folders(tmp_path, capsys):
         ("n,loss\n1e6,3", [], "no column for lr (it may be named lr, learning_rate"),
         ("lr,loss\n1e-3,3", [], "no column for parameters"),
         ("n,lr,loss\n1e6,abc,3", [], "row 2, lr: 'abc' given, a positive number wanted"),
+        ("n,lr,loss\n1e6,1e999,3", [], "row 2, lr: '1e999' given, a positive number wanted"),
         ("n,lr,loss\n1e6,-1,3", [], "row 2, lr: '-1' given, a positive number wanted"),
         ("n,lr,loss\n1e6,0,3", [], "with a positive optim.lr and a finite loss (1 left out: row 2: optim.lr=0"),
         ("n,lr,loss\n1e6,1e-3,nan", [], "no finished run with a positive optim.lr and a finite loss"),

@@ -296,7 +296,8 @@ def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | No
         value = _number(cell)
         if name == "loss" and (status == "diverged" or cell.lower() in NO_NUMBER):
             value = math.inf
-        if value is None or value < 0 or (value == 0 and name in ("parameters", "loss")):
+        finite = value is not None and (math.isfinite(value) or name == "loss")
+        if value is None or value < 0 or not finite or (value == 0 and name in ("parameters", "loss")):
             wrong.append(f"{name}: {cell or 'nothing'!r} given, a positive number wanted")
         else:
             numbers[name] = value
