@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,9 +114,16 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         money=run_data.money or None,
         curve=_curve(run_data),
         origin=origin(run_data),
+        noise_batch=next((noise for record in reversed(run_data.steps.kept) if (noise := _noise(record))), None),
         lr=config.optim.lr,
         batch=float(config.optim.batch_size * config.data.sequence_length),
     )
+
+
+def _noise(record: dict[str, Any]) -> float | None:
+    """The gradient noise scale of a step in tokens, where it was measured and is positive."""
+    value = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
+    return float(value) if is_number(value) and 0 < value < math.inf else None
 
 
 def _curve(run_data: RunData) -> Curve | None:
