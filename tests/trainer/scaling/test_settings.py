@@ -9,9 +9,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from finished_runs import trained
+from run_folders import write_lines
 
 from trainer.books import parameters
 from trainer.cli.main import main
+from trainer.scaling.fit import read_table
 from trainer.scaling.fit.csv_table import read_csv
 from trainer.scaling.ladder import planned_runs
 from trainer.scaling.settings.findings import find_settings, settings_json, settings_of
@@ -23,6 +26,7 @@ from trainer.scaling.settings.text import format_settings
 from trainer.utils.errors import UserError
 
 SIZES, TOKENS = (1e6, 4e6, 16e6), (5e7, 2e8, 8e8)
+SEVEN = [*product(SIZES[:2], TOKENS), (16e6, 5e7)]
 RATES = np.exp(np.arange(-8.4, -2.9, 0.6))
 BATCHES = 2.0 ** np.arange(14, 20)  # tokens
 
@@ -224,6 +228,43 @@ def test_a_law_that_counts_another_n(found, tmp_path):
 def test_mup_scales_the_rate_itself(law):
     with pytest.raises(UserError, match=r"ladder.lr.law: with parametrization=mup"):
         planned_runs([*BASE, f"ladder.lr={{law: {law}, parameters: total}}", "ladder.parametrization=mup"])
+
+
+# --- run folders ---
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Four widths at five rates; the best falls as 1 / sqrt(parameters), and the gradient noise scale is measured."""
+    root = tmp_path_factory.mktemp("runs")
+    for width, rate in product((32, 64, 128, 256), 2.0 ** np.arange(-11, -6)):
+        optim = {"batch_size": 4, "warmup_steps": 2, "lr": float(rate)}
+        run = trained(root, width, 4, 3.0, name=f"w{width}-lr{rate}", optim=optim)
+        size = next(iter(read_table(run).runs)).parameters
+        loss = (1 + size**-0.1) * np.exp(0.02 * np.log(rate / (1.5 * size**-0.5)) ** 2)
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for record in records:
+            if record["kind"] == "evaluation":
+                record["loss"] = loss
+            if record["kind"] == "step":
+                record["gradient_noise"] = {"critical_batch_tokens": 4 * size**0.5} if record["step"] == 20 else {}
+        (run / "metrics.jsonl").unlink()
+        write_lines(run / "metrics.jsonl", records)
+    return root
+
+
+def test_run_folders_of_every_setting_count(runs):
+    table = read_table(runs)
+    assert len(table.runs) == 4 and len(table.tried) == 20
+    found = settings_of(table)
+    assert found.law.names == ("lr",) and found.law.powers()["lr"].a.value == pytest.approx(-0.5, abs=0.05)
+    assert found.noise.a.value == pytest.approx(0.5, abs=0.02)
+
+
+def test_whole_steps_of_other_batches_are_one_number_of_tokens(tmp_path):
+    made = [row | {"tokens": round(row["tokens"] / row["batch_tokens"]) * row["batch_tokens"]} for row in rows(SEVEN)]
+    points = points_of(read_csv(write(tmp_path / "t.csv", made)), ("lr", "batch"))
+    assert len(points.best) == len(SEVEN)
 
 
 # --- the command ---

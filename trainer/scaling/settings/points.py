@@ -13,6 +13,7 @@ from trainer.utils.errors import UserError
 SETTINGS = ("lr", "batch")  # in this order wherever there are two
 FEWEST_VALUES = 3  # of a setting at a place: an optimum lies between others
 FEWEST_PLACES = 3
+SAME_TOKENS = 1.03  # times a number of tokens is the same number
 SAME_VALUE = 0.01  # values whose logarithms are nearer than this are one value of a grid
 
 
@@ -94,15 +95,33 @@ def relative(parameters: np.ndarray, tokens: np.ndarray, middle: tuple[float, fl
 
 def varied(table: Table) -> tuple[str, ...]:
     """The settings that have several values at several places: what a law can be asked of."""
+    if any(run.loss <= 0 for run in table.every or table.runs):
+        return ()  # normalised losses
     return tuple(name for name in SETTINGS if _places_with_several(table, name) >= FEWEST_PLACES)
 
 
 def _places_with_several(table: Table, name: str) -> int:
-    runs = [run for run in (table.every or table.runs) if getattr(run, name) is not None and run.loss > 0]
     values: dict[tuple[float, float], set[float]] = {}
-    for run in runs:
+    for run in tried(table, (name,)):
         values.setdefault((run.parameters, run.tokens), set()).add(round(float(np.log(getattr(run, name))), 2))
     return sum(len(each) >= FEWEST_VALUES for each in values.values())
+
+
+def tried(table: Table, names: tuple[str, ...]) -> list[Run]:
+    """The runs of every setting that state these and have a finite loss. Tokens of one size that differ by less than 3%
+    are one number: whole steps of other batches end at others."""
+    runs = [
+        run
+        for run in (table.every or table.runs)
+        if all(getattr(run, name) is not None for name in names) and np.isfinite([run.loss, run.tokens]).all()
+    ]
+    same: dict[tuple[float, float], float] = {}
+    last_size = first = 0.0
+    for size, tokens in sorted({(run.parameters, run.tokens) for run in runs}):
+        if size != last_size or tokens > SAME_TOKENS * first:
+            last_size, first = size, tokens
+        same[size, tokens] = first
+    return [replace(run, tokens=same[run.parameters, run.tokens]) for run in runs]
 
 
 def points_of(table: Table, names: tuple[str, ...], sequence_length: int | None = None) -> Points:
@@ -118,11 +137,7 @@ def points_of(table: Table, names: tuple[str, ...], sequence_length: int | None 
                 f"settings: {name}: {several} place{'s' * (several != 1)} (parameters, tokens) with {FEWEST_VALUES} or "
                 f"more values of it; a law needs {FEWEST_PLACES} such places"
             )
-    runs = [
-        run
-        for run in (table.every or table.runs)
-        if all(getattr(run, name) is not None for name in names) and np.isfinite([run.loss, run.tokens]).all()
-    ]
+    runs = tried(table, names)
     if any(run.loss <= 0 for run in runs):
         raise UserError(
             "settings: losses of 0 or below (normalised ones) have no logarithm, which the law is fitted to"
