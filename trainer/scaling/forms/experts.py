@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import EXPONENTS, Form, soft_maximum
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side, soft_maximum
 from trainer.scaling.forms.powers import FLOOR, relative_squares
 
 START = (1.0, 20.0)  # bounds of E_start: what one expert counts as
@@ -43,6 +43,7 @@ class Experts(Form):
     variables = ("parameters", "experts")
     needs: ClassVar[dict[str, int]] = {"parameters": 3, "experts": 3}
     delta = 0.03  # the paper's squares, but for runs that failed
+    by_run = ("n", "experts", "log_loss")
     steps = 6
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -61,7 +62,7 @@ class Experts(Form):
         n = np.broadcast_to(self.n, e.shape)
         by_count = b + c * n
         slopes = [np.ones_like(e), n, e, n * e, by_count * by_start, by_count * by_most]
-        return level + a * n + by_count * e, np.stack(slopes, axis=2)
+        return level + a * n + by_count * e, side_by_side(slopes)
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 6]: a grid over E_start and E_max; the rest, in which log L is linear, by least squares."""
@@ -116,6 +117,7 @@ class ExpertsFloor(Form):
     variables = ("parameters", "experts")
     needs: ClassVar[dict[str, int]] = {"parameters": 3, "experts": 3}
     delta = 0.03
+    by_run = ("n", "experts", "loss")
     steps = 6
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -133,18 +135,16 @@ class ExpertsFloor(Form):
         floor, level, alpha, beta, start, most = (theta[:, i, None] for i in range(6))
         count, by_start, by_most = saturated(self.experts, start, most)
         e = count - self.centre[1]
-        lines = np.stack([np.broadcast_to(floor, e.shape), level - alpha * self.n - beta * e], axis=2)
-        log_loss, shares = soft_maximum(lines)
-        falls = shares[:, :, 1]
+        log_loss, (flat, falls) = soft_maximum(floor, level - alpha * self.n - beta * e)
         slopes = [
-            shares[:, :, 0],
+            flat,
             falls,
             -falls * self.n,
             -falls * e,
             -falls * beta * by_start,
             -falls * beta * by_most,
         ]
-        return log_loss, np.stack(slopes, axis=2)
+        return log_loss, side_by_side(slopes)
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 6]: a grid over the exponents, E_start and E_max; E and K solve relative least squares."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import EXPONENTS, Form
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side
 from trainer.scaling.forms.powers import FLOOR, relative_squares
 
 UNIT = 1e9  # of N and D; D's belongs to the form: its exponent depends on N
@@ -32,6 +32,7 @@ class Farseer(Form):
     constants = ("a3", "b3", "g", "a2", "b2", "b", "a1", "b1", "a")
     variables = ("parameters", "tokens")
     needs: ClassVar[dict[str, int]] = {"parameters": 4, "tokens": 4}
+    by_run = ("x", "d", "loss")
     steps = 7
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -60,21 +61,9 @@ class Farseer(Form):
         log_loss = np.logaddexp(first, second)
         floor, falls = np.exp(first - log_loss), np.exp(second - log_loss)
         by_k = -falls * self.d * k
-        slopes = np.stack(
-            [
-                floor,
-                floor * h,
-                floor * e1 * dh,
-                falls,
-                falls * i,
-                falls * b1 * di,
-                by_k + falls * np.exp(k0) * self.middle,
-                by_k * j,
-                by_k * k1 * dj,
-            ],
-            axis=2,
-        )
-        return log_loss, slopes
+        slopes = [floor, floor * h, floor * e1 * dh, falls, falls * i, falls * b1 * di]
+        slopes += [by_k + falls * np.exp(k0) * self.middle, by_k * j, by_k * k1 * dj]
+        return log_loss, side_by_side(slopes)
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 9]: a grid over the tokens' exponent, its slope and that one's bend; given these, floor and factor

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from trainer.scaling.forms.experts import MOST, START, saturated
-from trainer.scaling.forms.form import EXPONENTS, Form, soft_maximum
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side, soft_maximum
 from trainer.scaling.forms.powers import FLOOR, relative_squares
 
 BENDS = (-0.3, 0.3)  # bounds of gamma and zeta, of which the paper finds -0.01 and 0.03
@@ -29,6 +29,7 @@ class Mixture(Form):
     units: ClassVar[dict[str, str]] = {"c": "nats/token", "E_start": "experts", "E_max": "experts"}
     variables: ClassVar[tuple[str, ...]] = ("active", "tokens", "experts")
     needs: ClassVar[dict[str, int]] = {"active": 3, "tokens": 3, "experts": 3}
+    by_run = ("n", "d", "experts", "loss")
     steps = 6
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -56,11 +57,10 @@ class Mixture(Form):
         e = count - self.centre[2]
         first = a + delta * e - (alpha - gamma * e) * self.n
         second = b + omega * e - (beta - zeta * e) * self.d
-        log_loss, shares = soft_maximum(np.stack([np.broadcast_to(floor, e.shape), first, second], axis=2))
-        p, q = shares[:, :, 1], shares[:, :, 2]
+        log_loss, (flat, p, q) = soft_maximum(floor, first, second)
         by_count = p * (delta + gamma * self.n) + q * (omega + zeta * self.d)
-        slopes = [shares[:, :, 0], p, -p * self.n, p * e, p * e * self.n, q, -q * self.d, q * e, q * e * self.d]
-        return log_loss, np.stack([*slopes, by_count * by_start, by_count * by_most], axis=2)
+        slopes = [flat, p, -p * self.n, p * e, p * e * self.n, q, -q * self.d, q * e, q * e * self.d]
+        return log_loss, side_by_side([*slopes, by_count * by_start, by_count * by_most])
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 11]: a grid over the exponents and levels; c, a, b solve relative least squares."""

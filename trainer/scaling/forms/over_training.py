@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import EXPONENTS, Form, soft_maximum
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side, soft_maximum
 from trainer.scaling.forms.powers import FLOOR, relative_squares
 
 FLOP_PER_PARAMETER_TOKEN = 6  # C = 6 N D, as the paper counts
@@ -27,6 +27,7 @@ class OverTraining(Form):
     units: ClassVar[dict[str, str]] = {"E": "nats/token"}
     variables = ("parameters", "tokens")
     needs: ClassVar[dict[str, int]] = {"parameters": 2, "tokens": 3}
+    by_run = ("x", "loss")
     steps = 24
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -40,11 +41,10 @@ class OverTraining(Form):
 
     def predict(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta [B, 4] -> log L [B, n] and its derivatives [B, n, 4]."""
-        powers = theta[:, None, 1:3] - theta[:, None, 3:] * self.x
-        floor = np.broadcast_to(theta[:, None, :1], (*powers.shape[:2], 1))
-        log_loss, shares = soft_maximum(np.concatenate([floor, powers], axis=2))
-        by_power = -(shares[:, :, 1:] * self.x).sum(axis=2, keepdims=True)
-        return log_loss, np.concatenate([shares, by_power], axis=2)
+        lines = [theta[:, 1 + i, None] - theta[:, 3:] * self.x[:, i] for i in range(2)]
+        log_loss, shares = soft_maximum(theta[:, :1], *lines)
+        by_power = -shares[1] * self.x[:, 0] - shares[2] * self.x[:, 1]
+        return log_loss, side_by_side([*shares, by_power])
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 4]: a grid over the exponent; E, A, B solve relative least squares."""

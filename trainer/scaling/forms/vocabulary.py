@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import Form
+from trainer.scaling.forms.form import Form, side_by_side
 
 POWERS = (0.03, 3.0)  # bounds of the exponents: below, a power is a constant with the floor
 WIDTH = 1.75  # width = WIDTH x N^(1/3): 12 layers x 768 at 85M, as the paper's own models about follow
@@ -27,6 +27,7 @@ class Vocabulary(Form):
     units: ClassVar[dict[str, str]] = {"E": "nats/token less the unigrams'"}
     variables = ("parameters", "vocabulary", "characters")
     needs: ClassVar[dict[str, int]] = {"parameters": 3, "vocabulary": 3, "characters": 3}
+    by_run = ("x", "loss")
     steps = 6
     normalised = True
     delta = 0.05
@@ -43,9 +44,9 @@ class Vocabulary(Form):
 
     def predict(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta [B, 7] -> L [B, n] and its derivatives [B, n, 7]."""
-        terms = np.exp(theta[:, None, 1:4] - theta[:, None, 4:] * self.x)
-        ones = np.ones((*terms.shape[:2], 1))
-        return theta[:, :1] + terms.sum(axis=2), np.concatenate([ones, terms, -terms * self.x], axis=2)
+        terms = [np.exp(theta[:, 1 + i, None] - theta[:, 4 + i, None] * self.x[:, i]) for i in range(3)]
+        bends = [-term * self.x[:, i] for i, term in enumerate(terms)]
+        return theta[:, :1] + sum(terms), side_by_side([np.ones_like(terms[0]), *terms, *bends])
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 7]: a grid over the exponents; E, A1, A2, B are least squares."""
