@@ -106,16 +106,16 @@ def fit_tasks(table: Table, tasks: Sequence[str] = (), *, replicates: int = DRAW
     refused = {one.task: why for one in series if (why := one.lacks())}
     series = [one for one in series if one.task not in refused]
     if not series:
-        raise UserError("; ".join(f"{name}: {why}" for name, why in refused.items()))
+        reasons = dict.fromkeys(refused.values())
+        whose = (", ".join(name for name, one in refused.items() if one == why) for why in reasons)
+        raise UserError("; ".join(f"{names}: {why}" for names, why in zip(whose, reasons, strict=True)))
     draws = min(replicates, DRAWS)
     tests = [(test, _masked(series, ~test)) for test in _cuts(table)]
     tests = [(test, some) for test, some in tests if some and len(some) == len(series)]
     firsts = [_average(some) for _, some in tests]
 
     def fitted(way: str, count: int) -> Tests:
-        return [
-            (test, _fit(some, first, way, count, seed)) for (test, some), first in zip(tests, firsts, strict=True)
-        ]
+        return [(test, _fit(some, first, way, count, seed)) for (test, some), first in zip(tests, firsts, strict=True)]
 
     way = min(WAYS, key=lambda name: _error(series, fitted(name, 1)))
     held_out_laws = fitted(way, draws // 2)
