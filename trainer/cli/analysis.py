@@ -25,6 +25,9 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
   predict=7b@4t,1e9@2e10 the loss of runs of these parameters and tokens, with an interval calibrated on held-out runs;
                          what else a law reads stands behind a colon: 7b@4t:unique_tokens=1t
+  tasks=hellaswag,mmlu   of a table with columns <task>_bits_per_byte and <task>_accuracy, or of runs that were asked
+                         tasks, these alone; predict= says what a model reaches in each
+  accuracy=mmlu:0.6      the cheapest model that reaches this accuracy, and what one point more costs
   form=auto              the forms to choose from: chinchilla, or chinchilla,farseer
   law=<law.json>         a stored law in place of a fit: how it predicts these runs, and, also without runs, predict=
   parameters=total       what N counts for run folders: total, active or non_embedding
@@ -49,6 +52,7 @@ def fit(arguments: list[str]) -> int:
     if flags & {"--help", "-h"}:
         print(FIT_HELP)
         return 0
+    from trainer.scaling import accuracy as scores
     from trainer.scaling import fit as fitting
     from trainer.scaling.settings.findings import settings_of
     from trainer.utils.progress import progress_bar
@@ -61,7 +65,7 @@ def fit(arguments: list[str]) -> int:
         return _by_stored_law(words, columns, "--json" in flags)
     known = (
         *("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out"),
-        *("settings", "sequence_length", "next", "question", "within"),
+        *("tasks", "accuracy", "settings", "sequence_length", "next", "question", "within"),
     )
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
@@ -73,24 +77,36 @@ def fit(arguments: list[str]) -> int:
         return 0
     points = fitting.read_points(options["predict"]) if "predict" in options else []
     forms = fitting.read_forms(options.get("form", "auto"))
+    goals = scores.read_goals(options["accuracy"]) if "accuracy" in options else []
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
     if "next" in options or "question" in options or "within" in options:
         return _next_runs(table, source, options, "--json" in flags)
     budgets = [text for text in options.get("budget", "").split(",") if text]
+    names = [name.strip() for name in options.get("tasks", "").split(",") if name.strip()]
+    tasks = scores.find_tasks(table, tasks=names, goals=goals, points=points, replicates=replicates, seed=seed)
+    default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
+    folder = Path(options.get("out") or default)
+    if tasks is not None and table.states_no_loss:
+        facts = scores.write_tasks(tasks, folder, source.name)
+        print(json.dumps(facts, indent=1) if "--json" in flags else f"{tasks.format()}\n\npage      {folder}/fit.html")
+        return 0
     with progress_bar() as progress:
         settings = settings_of(table, options.get("settings"), options.get("sequence_length"), seed)
         found = fitting.fit(
-            table, budgets=budgets, replicates=replicates, seed=seed, progress=progress, forms=forms, points=points
+            table,
+            budgets=budgets,
+            replicates=replicates,
+            seed=seed,
+            progress=progress,
+            forms=forms,
+            points=points,
+            beside=[tasks.beside] if tasks else [],
         )
-        found = replace(found, settings=settings)
-    default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
-    folder = Path(options.get("out") or default)
-    facts = fitting.write_fit(found, folder, source.name)
-    print(
-        json.dumps(facts, indent=1)
-        if "--json" in flags
-        else f"{fitting.format_findings(found)}\n\npage      {folder}/fit.html\nlaw       {folder}/law.json"
-    )
+    found = replace(found, settings=settings)
+    facts = fitting.write_fit(found, folder, source.name, [tasks] if tasks else [])
+    words = [fitting.format_findings(found), *([tasks.format()] if tasks else [])]
+    pages = f"page      {folder}/fit.html\nlaw       {folder}/law.json"
+    print(json.dumps(facts, indent=1) if "--json" in flags else "\n\n".join([*words, pages]))
     return 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trainer.report.html_template import html_document, images, preformatted
 from trainer.report.plots import address
@@ -25,6 +26,7 @@ from trainer.utils.files import write_atomic
 __all__ = [
     "COUNTS",
     "Findings",
+    "Part",
     "Progress",
     "StoredLaw",
     "against",
@@ -67,18 +69,31 @@ def read_table(
     return table
 
 
-def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
+class Part(Protocol):
+    """What else a table says, beside the laws of its loss."""
+
+    def format(self) -> str: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def pictures(self) -> dict[str, tuple[str, bytes, bytes]]: ...
+
+
+def write_fit(found: Findings, folder: Path, title: str, parts: Sequence[Part] = ()) -> dict[str, Any]:
     """fit.json, law.json, settings.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
     from trainer.scaling.fit.pictures import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
     made, facts = pictures(found), findings_json(found)
+    for part in parts:
+        made |= part.pictures()
+        facts |= part.to_json()
     for name, (_, svg, png) in made.items():
         write_atomic(folder / f"{name}.svg", svg)
         write_atomic(folder / f"{name}.png", png)
     sections = {
         "": images({caption: address(svg) for caption, svg, _ in made.values()}),
-        "In words": preformatted(format_findings(found)),
+        "In words": preformatted("\n\n".join([format_findings(found), *(part.format() for part in parts)])),
         "In numbers": preformatted(json.dumps(facts, indent=1)),
     }
     write_law(found.ensemble, found.table, folder / "law.json")

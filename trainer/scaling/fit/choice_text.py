@@ -47,7 +47,8 @@ def format_predictions(predictions: Sequence[Prediction], ensemble: Ensemble) ->
         low, high = (f"{x:.4g}" for x in one.loss[1:])
         beyond = f"{one.extrapolation:.3g} x in {one.axis}" if one.axis else "no"
         lines.append(f"  {_place(one):<34} {one.loss.value:>8.4g}  {f'{low} to {high}':<20} {beyond}")
-        lines += [f"    {name}: {_facts(facts)}" for name, facts in one.beside.items()]
+        # Scores of tasks are printed as tables of their own.
+        lines += [f"    {name}: {_facts(facts)}" for name, facts in one.beside.items() if name != "tasks"]
     return lines
 
 
