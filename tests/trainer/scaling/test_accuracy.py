@@ -15,7 +15,10 @@ from trainer.scaling.accuracy.sigmoid import accuracy_at, bits_for
 from trainer.scaling.fit.table import Run, Table, TaskScore
 from trainer.utils.errors import UserError
 
-TRUTH = {"hellaswag": (0.5, 200.0, 0.36, 90.0, 0.25, 9.0, 0.85, 0.25), "mmlu": (0.6, 40.0, 0.28, 30.0, 0.2, 5.0, 1.0, 0.25)}
+TRUTH = {
+    "hellaswag": (0.5, 200.0, 0.36, 90.0, 0.25, 9.0, 0.85, 0.25),
+    "mmlu": (0.6, 40.0, 0.28, 30.0, 0.2, 5.0, 1.0, 0.25),
+}
 SIZES = (1e8, 3e8, 7e8, 1.3e9)
 
 
@@ -108,7 +111,9 @@ def test_the_cheapest_model_is_the_cheapest() -> None:
     assert cost.amounts["kwh"].value == pytest.approx(cost.amounts["flop"].value / 1e18, rel=1e-3)
     assert "gco2e" not in cost.amounts  # no run states it
     [more] = point_costs(fit_tasks(made()), read_goals("hellaswag:71%"))
-    assert cost.one_more["flop"].value == pytest.approx(more.amounts["flop"].value - cost.amounts["flop"].value, rel=1e-3)
+    assert cost.one_more["flop"].value == pytest.approx(
+        more.amounts["flop"].value - cost.amounts["flop"].value, rel=1e-3
+    )
 
 
 def test_bits_for_is_the_inverse_of_the_sigmoid() -> None:

@@ -113,9 +113,7 @@ def fit_tasks(table: Table, tasks: Sequence[str] = (), *, replicates: int = DRAW
     firsts = [_average(some) for _, some in tests]
 
     def fitted(way: str, count: int) -> Tests:
-        return [
-            (test, _fit(some, first, way, count, seed)) for (test, some), first in zip(tests, firsts, strict=True)
-        ]
+        return [(test, _fit(some, first, way, count, seed)) for (test, some), first in zip(tests, firsts, strict=True)]
 
     way = min(WAYS, key=lambda name: _error(series, fitted(name, 1)))
     held_out_laws = fitted(way, draws // 2)

@@ -58,9 +58,7 @@ def _per_token(rate: Rate, parameters: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(rate.log_k[0]) * parameters ** rate.power[0])
 
 
-def _task(
-    axes: Any, law: TaskLaw, rate: Rate, budgets: np.ndarray, flop: np.ndarray, colour: Any
-) -> np.ndarray:
+def _task(axes: Any, law: TaskLaw, rate: Rate, budgets: np.ndarray, flop: np.ndarray, colour: Any) -> np.ndarray:
     """The best of any size for each budget, its interval and the runs; returns the best sizes."""
     sizes = np.exp(law.first.pairs.centre[0]) * np.geomspace(1e-3, 1e4, SIZES)
     n = np.broadcast_to(sizes, (len(budgets), SIZES))
@@ -81,8 +79,9 @@ def _price_axis(axes: Any, flop: np.ndarray, amount: np.ndarray, label: str, num
     x, y = np.log(flop), np.log(amount)
     ends = [np.polyfit(x[some], y[some], 1) for some in (slice(0, 4), slice(-4, None))]
     far = np.array([x[0] - 50, x[-1] + 50])
-    x, y = np.concatenate([far[:1], x, far[1:]]), np.concatenate(
-        [[np.polyval(ends[0], far[0])], y, [np.polyval(ends[1], far[1])]]
+    x, y = (
+        np.concatenate([far[:1], x, far[1:]]),
+        np.concatenate([[np.polyval(ends[0], far[0])], y, [np.polyval(ends[1], far[1])]]),
     )
     under = axes.secondary_xaxis(
         -0.19 - 0.16 * number, functions=(lambda v: _mapped(v, x, y), lambda v: _mapped(v, y, x))

@@ -101,7 +101,9 @@ def _cost(table: Table, law: TaskLaw, goal: Goal) -> PointCost:
         return PointCost(goal, None, f"a model that only guesses is above it, at {theta[0, 0]:.3f}")
     if bits <= 0:
         most = accuracy_at(theta[:1], np.zeros(1))[0, 0]
-        return PointCost(goal, None, f"at 0 bits per byte, where nothing can be predicted better, it would be {most:.3f}")
+        return PointCost(
+            goal, None, f"at 0 bits per byte, where nothing can be predicted better, it would be {most:.3f}"
+        )
     if rate is None:
         return PointCost(goal, bits, "no two of the runs state their FLOP")
     best = cheapest(law.first, bits, rate, largest)

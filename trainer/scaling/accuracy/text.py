@@ -85,7 +85,9 @@ def _format_cost(cost: PointCost, currency: str) -> list[str]:
         write = _writer(axis, currency)
         name = {"flop": "FLOP", "kwh": "energy", "gco2e": "carbon", "money": "money"}[axis]
         more = cost.one_more[axis]
-        said = f"one point more {_amount(more, write)}" if math.isfinite(more.value) else "one point more is not reached"
+        said = (
+            f"one point more {_amount(more, write)}" if math.isfinite(more.value) else "one point more is not reached"
+        )
         lines.append(f"  {name:<14}{_amount(amount, write):<47}{said}")
     if cost.never > 0:
         lines.append(f"  in {cost.never:.0%} of the laws that fit these runs no model reaches it")
