@@ -153,6 +153,7 @@ def _next_runs(table: Table, source: Path, options: dict[str, str], as_json: boo
 
 COMPARE_HELP = """\
 isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
+isoflop compare <run or folder of runs> ... next=3 [within=2kWh]        further seeds that decide most for their price
 isoflop compare <table.csv or stored law> <another> ...            [name=value ...] [--json]
 isoflop compare <root of runs> <another> ... by=law                [name=value ...] [--json]
 
@@ -186,7 +187,7 @@ def compare(arguments: list[str]) -> int:
     options = dict(
         word.split("=", 1) for word in words if word not in names and not (columns and word.startswith("column."))
     )
-    known = ("axis", "by", "out", *LAW_OPTIONS)
+    known = ("axis", "by", "out", "next", "within", *LAW_OPTIONS)
     for name in sorted(set(options) - set(known)):
         raise UserError(f"compare: {name}: no such option{nearest(name, known)}; there is {', '.join(known)}")
     from trainer.scaling.efficiency import is_law
@@ -206,12 +207,12 @@ def _compare_runs(names: list[str], options: dict[str, str], as_json: bool) -> i
     found = comparing.compare(groups, axis)
     parents = [str(run.run.parent.resolve()) for group in groups for run in group.runs]
     folder = Path(options.get("out") or Path(os.path.commonpath(parents)) / "comparison")
-    facts = comparing.write_comparison(found, axis, folder)
-    print(
-        json.dumps(facts, indent=1)
-        if as_json
-        else f"{comparing.format_comparison(found)}\n\npage  {folder}/compare.html"
-    )
+    facts, blocks = comparing.write_comparison(found, axis, folder), [comparing.format_comparison(found)]
+    if "next" in options or "within" in options:
+        more = comparing.next_seeds(found, _number("compare", options, "next", 3, 1), options.get("within", ""))
+        facts |= {"next": comparing.seeds_json(more)}
+        blocks.append("\n".join(comparing.format_seeds(more)))
+    print(json.dumps(facts, indent=1) if as_json else "\n\n".join([*blocks, f"page  {folder}/compare.html"]))
     return 0
 
 
