@@ -161,7 +161,7 @@ def _unique_tokens(config: Config) -> float | None:
 
 def _noise(record: dict[str, Any]) -> float | None:
     """The gradient noise scale of a step in tokens, where it was measured and is positive."""
-    value = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
+    value: Any = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
     return float(value) if is_number(value) and 0 < value < math.inf else None
 
 
