@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
+from trainer.books.asked_rows import measured_asking
 from trainer.books.branch import FILE as BRANCH
 from trainer.books.branch import counted_of_trunk, read_branch, trunk_note, trunks_work, with_trunk
 from trainer.books.costs import JOULES_PER_KWH
@@ -58,6 +59,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         row("time.wall", "training time", "s", with_trunks("time.wall", seconds)),
         row("time.step", "time per step", "s", _step_seconds(steps)),
         *measured_seconds(config, steps),
+        *measured_asking(steps),
         row("machine.device_hours", "device-hours", "h", hours),
         row("speed.tokens_per_second", "throughput", "tokens/s", _median(steps, "tokens_per_second")),
         row("mfu", "MFU", "%", mfu),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import sqrt
 from typing import Literal
 
+from trainer.books.asked_rows import planned_asking
 from trainer.books.branch import COSTS, WORK, trunk_key, with_trunk
 from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration
@@ -86,6 +87,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("machine.device_hours", "device-hours", "h", hours),
         Row("speed.tokens_per_second", "throughput", "tokens/s", exact(run_tokens(made)) / likely),
         Row("mfu", "MFU", "%", utilisation),
+        *planned_asking(config, lambda at: over(steps, at), exact(account.total) / likely),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
     notes = (*([] if fitted.available is None else [fitted.text]), *_notes(config))

@@ -25,6 +25,7 @@ from trainer.cli import (
     schema,
     sweep,
     train,
+    transfer,
 )
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
@@ -62,6 +63,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
   isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
   isoflop compare <run> <run> ...       what differs, and whether the loss differs by more than seed noise
+  isoflop transfer <root | table.csv>   where the best learning rate stood at each size, its drift, and what that costs
   isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
@@ -196,6 +198,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "price": price.price,
     "fit": analysis.fit,
     "compare": analysis.compare,
+    "transfer": transfer.transfer,
     "grid": analysis.grid,
     "calibrate": price.calibrate,
     "import": hub.import_,

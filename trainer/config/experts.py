@@ -142,6 +142,7 @@ def misfits(model: Any) -> list[str]:
         "two_stream": (model.two_stream, "the two streams of permuted language modelling would route apart"),
         "generator_width": (model.generator_width, "the generator of replaced tokens is dense"),
         "mup_base_width": (model.mup_base_width, "muP is not worked out for routers"),
+        "mup_base_depth": (model.mup_base_depth, "CompleteP is not worked out for routers"),
     }
     wrong += [f"experts.count: not with model.{name}; {why}" for name, (given, why) in there.items() if given]
     return wrong

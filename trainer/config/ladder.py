@@ -98,8 +98,10 @@ class LadderConfig(Section):
     batch_size: PowerLawConfig | None = key(
         None, "sequences per step by training tokens: {value, at, exponent}, or {law: file}"
     )
-    parametrization: Literal["standard", "mup"] = key(
-        "standard", "how width scales; mup: from the narrowest rung on, where it is standard"
+    parametrization: Literal["standard", "mup", "completep"] = key(
+        "standard",
+        "how settings follow the size, from the narrowest rung on, where all is standard; mup: its width; completep: "
+        "width and depth",
     )
     seeds: Seeds = key((0,), "every run is trained once with each of these")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
@@ -234,11 +235,52 @@ class CheckpointConfig(Section):
         return step in self.at_steps or (self.every_steps is not None and step % self.every_steps == 0)
 
 
-class EvaluationConfig(Section):
-    """Held-out loss during the run."""
+@with_keys
+class EvaluationConfig(Choosing):
+    """Held-out loss during the run, and what else is asked of the model."""
+
+    ALL: ClassVar = EVALUATIONS
 
     every_steps: int | None = key(200, "steps between two evaluations; null: only at the end", "steps", ge=1)
     samples: int | None = key(None, "held-out samples an evaluation reads; null: all", "sequences", ge=1)
+    tasks_every_steps: Count | None = key(
+        None,
+        "steps between two times that tasks are asked; null: whenever the loss is measured",
+        "steps",
+        ge=1,
+        introduced=None,
+    )
+    tasks_every_tokens: Count | None = key(
+        None, "the same in training tokens: after each step that reaches a multiple", "tokens", ge=1, introduced=None
+    )
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> EvaluationConfig:
+        given = [name for name in ("tasks_every_steps", "tasks_every_tokens") if getattr(self, name) is not None]
+        if len(given) == 2:
+            raise ValueError("tasks_every_tokens: evaluation.tasks_every_steps is given too; state one of the two")
+        if given and not self.asks:
+            raise ValueError(f"{given[0]}: nothing is asked; add evaluation.tasks=[...]")
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model is asked more than its held-out loss."""
+        return bool(self.taking_part)
+
+    def due(self, step: int, tokens: int, before: int) -> tuple[bool, bool]:
+        """After `step` updates on so many tokens, `before` of them before the last update: whether the held-out loss is
+        measured, and whether more is asked, with which the loss is always measured. At the end both are."""
+        loss = self.every_steps is not None and step % self.every_steps == 0
+        if not self.asks:
+            return loss, False
+        if self.tasks_every_steps is not None:
+            asked = step % self.tasks_every_steps == 0
+        elif self.tasks_every_tokens is not None:
+            asked = tokens // self.tasks_every_tokens > before // self.tasks_every_tokens
+        else:
+            asked = loss
+        return loss or asked, asked
 
 
 class RunConfig(Section):

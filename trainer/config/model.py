@@ -10,6 +10,7 @@ from pydantic import field_validator, model_validator
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.dropout_rates import DropoutRates, Rate
 from trainer.config.experts import ExpertsConfig
+from trainer.config.growth import Growth
 from trainer.config.model_checks import model_misfits
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
@@ -17,7 +18,7 @@ from trainer.utils.schema import Count, Paths, key, plain_name
 
 
 @with_keys
-class ModelConfig(DropoutRates, Choosing):
+class ModelConfig(DropoutRates, Growth, Choosing):
     """A transformer, described in full; a published architecture is a file in conf/model."""
 
     CHOICES: ClassVar = {"activation": ACTIVATIONS, "norm": NORMS}
@@ -240,7 +241,7 @@ class ModelConfig(DropoutRates, Choosing):
         introduced=None,
     )  # fmt: skip
 
-    # Scaling of the width.
+    # Scaling of width and depth.
     mup_base_width: int | None = key(
         None, "muP: the width that it starts from, where all is as without it; null: standard parametrization",
         "channels", ge=1,
@@ -248,6 +249,14 @@ class ModelConfig(DropoutRates, Choosing):
     mup_base_head_size: int | None = key(
         None, "muP: channels per head at that width; null: as here, so that wider models have more heads",
         "channels", ge=1,
+    )  # fmt: skip
+    mup_base_depth: int | None = key(
+        None, "CompleteP: the depth that it starts from, where all is as without it; null: depth is not scaled",
+        "layers", ge=1, introduced=None,
+    )  # fmt: skip
+    mup_depth_power: float = key(
+        1.0, "with mup_base_depth: branches of the residual stream fall as depth to the minus this (CompleteP: 1)",
+        ge=0.5, le=1, introduced=1.0,
     )  # fmt: skip
 
     @field_validator("name")
@@ -262,16 +271,6 @@ class ModelConfig(DropoutRates, Choosing):
         inside = self.dropout_inside and self.hidden_rate > 0
         stated = {"paper_dropout": None, "paper_attention_dropout": None}
         return self.model_copy(update={**rates, **stated, "dropout_inside": inside})
-
-    @property
-    def base_width(self) -> int:
-        """The width that muP starts from; without muP the model's own."""
-        return self.mup_base_width or self.width
-
-    @property
-    def width_growth(self) -> float:
-        """How many times wider than muP's base; 1 without muP."""
-        return self.width / self.base_width
 
     @property
     def score_scale(self) -> float | None:

@@ -115,6 +115,12 @@ class OptimConfig(Choosing):
         introduced=None,
     )
     weight_decay: float = key(0.1, "decoupled decay of matrices; norms and biases are not decayed", ge=0)
+    mup_weight_decay: Literal["independent", "standard"] = key(
+        "independent",
+        "under muP what a step takes of a matrix away: lr x weight_decay, whatever its width; standard: its own rate "
+        "x weight_decay, which falls with the width",
+        introduced="independent",
+    )
     clip: float | None = key(1.0, "largest global gradient norm; null: no clipping", gt=0)
     lr_by_role: dict[Role, float] = key(
         {}, "factors of the rate for embedding, head, matrix or vector; missing ones: 1", introduced={}

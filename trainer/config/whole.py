@@ -128,6 +128,8 @@ class Config(Section):
         if self.model.mup_base_width is not None and OPTIMIZERS[self.optim.name].mup_power is None:
             known = ", ".join(name for name, one in OPTIMIZERS.items() if one.mup_power is not None)
             wrong.append(f"optim.name: muP is not worked out for {self.optim.name}; it is for {known}")
+        if self.optim.mup_weight_decay != "independent" and self.model.mup_base_width is None:
+            wrong.append(f"optim.mup_weight_decay: {self.optim.mup_weight_decay} needs model.mup_base_width")
         wrong += labelled_misfits(self)
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,28 @@ def read_results(run: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
+ACCURACIES = ("acc", "acc_norm", "exact_match", "span_em", "group_em")  # metrics that are shares of right answers
+
+
+def right_answers(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a task's result, as evaluation.json has it: bits_per_byte of the right answers and accuracy, which is the
+    first of its metrics that is one, each with its standard error; null where there is none."""
+    accuracy: Mapping[str, Any] = next((result["values"][name] for name in ACCURACIES if name in result["values"]), {})
+    bits: Mapping[str, Any] = result.get("bits_per_byte") or {}
+    return {
+        "bits_per_byte": bits.get("value"),
+        "bits_per_byte_error": bits.get("standard_error"),
+        "accuracy": accuracy.get("value"),
+        "accuracy_error": accuracy.get("standard_error"),
+    }
+
+
 HEADS = ("task", "examples", "items", "metric", "score", "+-", "chance")
 
 
 def table_of(tasks: Sequence[dict[str, Any]], kinds: bool = True) -> list[tuple[str, ...]]:
-    """Rows of text: one a metric, and under it one a kind of item. +- is one standard error."""
+    """Rows of text: one a metric, under them one a kind of item, then the right answers' bits per byte. +- is one
+    standard error."""
     rows: list[tuple[str, ...]] = []
     for one in tasks:
         for number, (name, value) in enumerate(one["values"].items()):
@@ -67,6 +84,8 @@ def table_of(tasks: Sequence[dict[str, Any]], kinds: bool = True) -> list[tuple[
             rows.append((*shown, name, *_cells(value), chance))
         if kinds and len(one["kinds"]) > 1:
             rows += [(f"  {kind}", "", "", "", *_cells(value), "") for kind, value in one["kinds"].items()]
+        if one.get("bits_per_byte") and "bits_per_byte" not in one["values"]:
+            rows.append(("", "", "", "bits_per_byte", *_cells(one["bits_per_byte"]), ""))
     return rows
 
 
@@ -79,6 +98,8 @@ def notes_on(tasks: Sequence[dict[str, Any]]) -> list[str]:
     """What has to be said beside the table."""
     measures = sorted({one["measure"] for one in tasks if one["measure"] != "written text"})
     lines = [f"choices were compared by {measure}" for measure in measures]
+    if any(one.get("bits_per_byte") for one in tasks):
+        lines.append("bits_per_byte is that of the right answer, over its bytes")
     cut = [one for one in tasks if one["shortened"]]
     if cut:
         which = [f"{one['task']} with {one['shots']} examples: {one['shortened']} of {one['items']}" for one in cut]

@@ -8,7 +8,7 @@ Encoder-decoders score the span that belongs in a gap behind the context. The th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -55,15 +55,33 @@ Encoded = tuple[list[int], list[int]]  # ids of a context, ids of what continues
 
 def score_encoded(trained: Trained, encoded: Sequence[Encoded], progress: Progress = lambda done: None) -> list[Score]:
     """As `score`, for tokens."""
+    require_room(trained, encoded)
     by_family = {"decoder": _by_decoder, "encoder": _by_encoder, "encoder_decoder": _by_encoder_decoder}
-    scores: list[Score | None] = [None] * len(encoded)
     longest_first = sorted(range(len(encoded)), key=lambda place: -sum(map(len, encoded[place])))
-    for first in range(0, len(encoded), BATCH):
-        places = longest_first[first : first + BATCH]
-        for place, found in zip(places, by_family[trained.family](trained, [encoded[p] for p in places]), strict=True):
-            scores[place] = found
+    batches = [(first, longest_first[first : first + BATCH]) for first in range(0, len(encoded), BATCH)]
+
+    def of_batch(batch: tuple[int, list[int]]) -> list[tuple[float, bool, int, int]]:
+        first, places = batch
+        found = by_family[trained.family](trained, [encoded[place] for place in places])
         progress(min(first + BATCH, len(encoded)))
-    return [found for found in scores if found is not None]
+        return [astuple(one) for one in found]
+
+    scored = [score for batch in trained.divided(batches, of_batch) for score in batch]
+    by_place = dict(zip(longest_first, scored, strict=True))
+    return [Score(*by_place[place]) for place in range(len(encoded))]
+
+
+def require_room(trained: Trained, encoded: Iterable[Encoded]) -> None:
+    """Raises UserError where what is scored is longer than the model reads or writes: on every rank, before any of
+    them scores."""
+    most, does = trained.config.max_length, "reads"
+    if trained.family == "encoder":
+        most -= len(encoder_input(trained, []))
+    elif trained.family == "encoder_decoder":
+        most, does = most - (trained.config.objective.description.infills == "sentinels"), "writes"
+    longest = max((len(tail) for _, tail in encoded), default=0)
+    if longest > most:
+        raise UserError(f"an answer of {longest} tokens, and the model {does} {most} at most")
 
 
 def has_measure(trained: Trained) -> bool:

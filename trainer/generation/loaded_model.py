@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from trainer.models.model import stored_buffers
 from trainer.models.preference import PolicyAndReference
 from trainer.run_folder import RunFolder
 from trainer.training.chosen_weights import chosen_weights
+from trainer.training.distributed import World
 from trainer.training.initial_weights import parent_weights
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.which_weights import NEWEST, Which
@@ -59,6 +62,9 @@ def writer_of(model: Model | PolicyAndReference) -> Model:
     return model.policy if isinstance(model, PolicyAndReference) else model
 
 
+Unit = TypeVar("Unit")
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained model with its tokenizer."""
@@ -69,6 +75,8 @@ class Trained:
     model: Model
     tokenizer: Tokenizer
     language: str | None = None  # of its texts, where the model reads a token of it
+    world: World | None = None  # the ranks that all have this model, and share out what it is asked
+    progressed: Callable[[], None] = lambda: None  # told now and then that it has not stopped
 
     @classmethod
     def load(cls, run: Path, which: Which = NEWEST) -> Trained:
@@ -81,6 +89,15 @@ class Trained:
         if config.task.outputs:
             raise UserError(f"{run}: was tuned with task.kind={config.task.kind}; it scores text and writes none")
         return cls(run, step, config, writer_of(model), Tokenizer(folder.tokenizer, config.tokenizer.special_ids))
+
+    def divided(self, units: Sequence[Unit], work: Callable[[Unit], Any]) -> list[Any]:
+        """What `work` makes of each unit, in their order: plain data, as JSON has it. Where ranks share them out, each
+        unit is one rank's alone, so that what comes of it is the same at any number of ranks. Collective."""
+        if self.world is None:
+            return [work(unit) for unit in units]
+        rank, size = self.world.rank, self.world.size
+        shares = self.world.gather([work(unit) for unit in units[rank::size]])
+        return [shares[number % size][number // size] for number in range(len(units))]
 
     @property
     def family(self) -> str:

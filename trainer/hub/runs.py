@@ -24,6 +24,7 @@ from trainer.hub.reading import SEED, Imported, read_checkpoint
 from trainer.hub.special_ids import second_type, special_ids, stated_keys
 from trainer.hub.stated import Stated
 from trainer.hub.tokenizer import framing_of, write_tokenizer
+from trainer.hub.unscaled import plain_model, unscaled
 from trainer.run_folder import RunFolder
 from trainer.tasks.formats import CHAT_TEMPLATE
 from trainer.tokenizer_files import find_tokenizer, is_json, tokenizer_file, unread
@@ -200,6 +201,7 @@ def export_run(
     drawn = checkpoint.manifest.get("drawn", ())
     if not any(map(is_of_pretraining, drawn)):  # a body keeps its pooler
         model = _without_untrained(config, model, imported=folder.hub.is_dir())
+    scaled, model = model, plain_model(model)
     family = type_of(model)
     with_tokenizer = tokenizer and folder.tokenizer.is_file()
     opened = Tokenizer(folder.tokenizer, config.tokenizer.special_ids) if folder.tokenizer.is_file() else None
@@ -208,7 +210,8 @@ def export_run(
         _as_it_came(folder, tuned=config.task.kind is not None or config.init.given),
     )
     special = _special_keys(config, opened)
-    head, weights = new_head(config, family.type), plain_names(chosen.weights())
+    head = new_head(config, family.type)
+    weights = unscaled(scaled, plain_names(chosen.weights()), heads=head is None)
     model, weights = _beside_the_pad(model, weights, family, special.get("pad_token_id"))
     converses = config.task.description is not None and config.task.description.converses and config.task.chat
     converses = converses or any(one.converses for one in config.data.tasks.values())

@@ -13,9 +13,9 @@ from trainer.models.initialization import initialize
 from trainer.models.language_heads import EncoderHead, LanguageHead
 from trainer.models.losses import NOT_A_TARGET
 from trainer.models.model import Backbone, Head, Model, load_weights
+from trainer.models.parametrization import learning_rate_scales, parameter_scales
 from trainer.models.preference import PolicyAndReference
 from trainer.models.replaced_token import ReplacedTokenHead, ReplacedTokenModel
-from trainer.models.width import learning_rate_scales
 
 __all__ = [
     "NOT_A_TARGET",
@@ -30,6 +30,7 @@ __all__ = [
     "initialize",
     "learning_rate_scales",
     "load_weights",
+    "parameter_scales",
     "pretraining_model",
 ]
 

@@ -24,7 +24,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int = 0, *, cross: bool = False) -> None:
         super().__init__()
-        self.order, self.parallel = config.norm_position, config.parallel
+        self.order, self.parallel, self.factor = config.norm_position, config.parallel, config.branch_factor
         std, local = initial_stds(config), config.local(layer)
         normed = layer > 0 or config.first_norm
         self.attention_norm = norm(config) if normed else nn.Identity()
@@ -51,10 +51,9 @@ class Block(nn.Module):
             keys_from = self.attention_norm(keys_from)
         if self.parallel:  # Black et al. 2022, section 2.1
             normal = self.attention_norm(x)
-            mixed = self.attention(normal, context, keys_from)
-            return (
-                x + mixed + self._fed(normal if self.feed_forward_norm is None else self.feed_forward_norm(x), context)
-            )
+            mixed = times(self.attention(normal, context, keys_from), self.factor)
+            fed = self._fed(normal if self.feed_forward_norm is None else self.feed_forward_norm(x), context)
+            return x + mixed + times(fed, self.factor)
         assert self.feed_forward_norm is not None
         steps: list[Step] = [(self.attention_norm, lambda y: self.attention(y, context, keys_from))]
         if self.cross:
@@ -62,48 +61,54 @@ class Block(nn.Module):
         steps.append((self.feed_forward_norm, lambda y: self._fed(y, context)))
         if self.order == "sandwich":
             after = [self.attention_post_norm, *([self.cross_post_norm] if self.cross else [])]
-            return sandwich_norm(x, steps, [*after, self.feed_forward_post_norm])
-        return RESIDUAL[self.order](x, steps)
+            return sandwich_norm(x, steps, [*after, self.feed_forward_post_norm], self.factor)
+        return RESIDUAL[self.order](x, steps, self.factor)
 
     def _fed(self, x: Tensor, context: Context) -> Tensor:
         layer = self.feed_forward
         return layer(x, context) if isinstance(layer, Experts) else layer(x, context.dropout)
 
 
-# --- the residual stream; normalise(x, added) gives norm(x + added) and x + added, in one kernel ---
+# --- the residual stream; normalise(x, added) gives norm(x + added) and x + added, in one kernel. What is added is
+# multiplied by `factor`, which is not 1 in models that CompleteP makes deeper ---
 
 
-def pre_norm(x: Tensor, steps: list[Step]) -> Tensor:
+def times(added: Tensor, factor: float) -> Tensor:
+    return added if factor == 1 else added * factor
+
+
+def pre_norm(x: Tensor, steps: list[Step], factor: float) -> Tensor:
     """x + branch(norm(x)), step by step (Xiong et al. 2020, figure 1b)."""
     (normalise, branch), *others = steps
-    added = branch(normalise(x))
+    added = times(branch(normalise(x)), factor)
     for normalise, branch in others:
         normal, x = normalise(x, added)
-        added = branch(normal)
+        added = times(branch(normal), factor)
     return x + added
 
 
-def post_norm(x: Tensor, steps: list[Step]) -> Tensor:
+def post_norm(x: Tensor, steps: list[Step], factor: float) -> Tensor:
     """norm(x + branch(x)), step by step (Vaswani et al. 2017, section 3.1)."""
     for normalise, branch in steps:
-        x, _ = normalise(x, branch(x))
+        x, _ = normalise(x, times(branch(x), factor))
     return x
 
 
-def reordered_norm(x: Tensor, steps: list[Step]) -> Tensor:
+def reordered_norm(x: Tensor, steps: list[Step], factor: float) -> Tensor:
     """x + norm(branch(x)), step by step (OLMo 2, Walsh et al. 2025, section 3.3)."""
     for normalise, branch in steps:
-        x = x + normalise(branch(x))
+        x = x + times(normalise(branch(x)), factor)
     return x
 
 
-def sandwich_norm(x: Tensor, steps: list[Step], after: list[nn.Module]) -> Tensor:
+def sandwich_norm(x: Tensor, steps: list[Step], after: list[nn.Module], factor: float) -> Tensor:
     """x + after(branch(norm(x))), step by step (Ding et al. 2021, section 2.2; Gemma 2, 2024, section 2)."""
 
     def closed(branch: Branch, last: nn.Module) -> Branch:
         return lambda y: last(branch(y))
 
-    return pre_norm(x, [(first, closed(branch, last)) for (first, branch), last in zip(steps, after, strict=True)])
+    closing = [(first, closed(branch, last)) for (first, branch), last in zip(steps, after, strict=True)]
+    return pre_norm(x, closing, factor)
 
 
 RESIDUAL = {"pre": pre_norm, "post": post_norm, "reordered": reordered_norm}

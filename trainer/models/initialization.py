@@ -30,7 +30,7 @@ class InitialStds:
 
 def initial_stds(config: ModelConfig) -> InitialStds:
     """The rule of `config.init`; under muP (Yang et al. 2022, table 8) as at the base width, but for the matrices whose
-    inputs grow with the width: their variance falls as 1 / width."""
+    inputs grow with the width: their variance falls as 1 / width. Under CompleteP the depth is that of its base."""
     here = _rule(config)
     if config.mup_base_width is None:
         return here
@@ -50,7 +50,7 @@ def initial_stds(config: ModelConfig) -> InitialStds:
 
 
 def _rule(config: ModelConfig) -> InitialStds:
-    """Standard deviations by `config.init`.
+    """Standard deviations by `config.init`; depth: CompleteP's base, which without it is the model's own.
 
     normal: init_std, over sqrt(2 depth) for the projections into the residual stream where init_residual
         (Radford et al. 2019, section 2.3).
@@ -58,7 +58,7 @@ def _rule(config: ModelConfig) -> InitialStds:
         al. 2022, section 2.1).
     t5: by fan-in, and queries as if they were scaled already (Raffel et al. 2020, through Mesh TensorFlow).
     """
-    width, depth, inner = config.width, config.depth, config.heads * config.head_channels
+    width, depth, inner = config.width, config.base_depth, config.heads * config.head_channels
     if config.init == "t5":
         std = width**-0.5
         query = (width * config.head_channels) ** -0.5

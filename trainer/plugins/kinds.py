@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainer.descriptions.activations import ACTIVATIONS
+from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.norms import NORMS
@@ -30,6 +31,7 @@ KINDS: dict[str, Registry[Any]] = {
     "norms": NORMS,
     "trackers": TRACKERS,
     "hooks": HOOKS,
+    "evaluations": EVALUATIONS,
     "readers": READERS,
     "tasks": TASKS,
     "rewards": REWARDS,

@@ -10,6 +10,7 @@ from trainer.report.diagnostics import diagnostic_plots
 from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
 from trainer.report.policy import loss_unit, policy_plots
 from trainer.report.run_data import RunData
+from trainer.report.task_curves import task_plots
 
 PHASES = {
     "start": "start",
@@ -32,6 +33,7 @@ def plots(run_data: RunData) -> list[Plot]:
     few = thin(steps)
     drawn = [_loss(run_data, steps, "tokens", "tokens")]
     drawn.append(_bits_per_byte(run_data))
+    drawn += task_plots(run_data)
     drawn += policy_plots(steps)
     drawn += [_loss(run_data, steps, name, label) for name, label in _COST_AXES]
     for name, title, label in (

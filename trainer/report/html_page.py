@@ -16,13 +16,14 @@ from trainer.report.html_template import html_document, images, preformatted, ti
 from trainer.report.plots import svg
 from trainer.report.policy import loss_unit
 from trainer.report.run_data import RunData
+from trainer.report.task_curves import task_table
 
 
 def run_page(run_data: RunData) -> str:
     """report.html of one run, as text."""
     config = run_data.config
     environment = json.dumps(run_data.environment, indent=2, sort_keys=True, ensure_ascii=False)
-    tasks = section(run_data.run)
+    tasks = task_table(run_data) + section(run_data.run)
     return html_document(
         f"{config.experiment} / {run_data.run.name}",
         f"{run_data.status}, science hash {config.science_hash()}, overrides: {run_data.overrides or 'none'}",

@@ -16,8 +16,10 @@ from trainer.compose import change, compose, differences
 from trainer.config import Config
 from trainer.config.numerics import known_before
 from trainer.config.places import is_place
+from trainer.descriptions.evaluations import evaluations_on
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
 from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
@@ -191,6 +193,9 @@ def check_run(config: Config) -> None:
     if config.launch.is_here:
         require_implementations(config.taking_part)
         _device_exists(config)
+        for one in evaluations_on(config.evaluation):
+            if one.check is not None:
+                imported(one.check)(config)
     check_trackers(config)
 
 

@@ -1,4 +1,5 @@
-"""The coordinate check of muP: how far training moves the activations of ever wider models (Yang et al. 2022)."""
+"""The coordinate check of muP and CompleteP: how far training moves the activations of ever wider or deeper models
+(Yang et al. 2022; Dey et al. 2025, section 4)."""
 
 from __future__ import annotations
 
@@ -13,35 +14,40 @@ from torch import Tensor, nn
 from trainer.config import Config
 from trainer.models import build, initialize
 from trainer.models.parts import OutputLayer
+from trainer.models.roles import roles
 from trainer.models.stack import Stack
 from trainer.training.optimizers import make_optimizer
+from trainer.training.optimizers.pieces import PieceOptimizer, Place
 
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Mean size of the change since the start, by part of the model: float64 [widths, updates]."""
+    """Mean size of the change since the start, by part of the model: float64 [sizes, updates]."""
 
-    widths: tuple[int, ...]
+    sizes: tuple[int, ...]  # widths or depths
     changes: dict[str, np.ndarray]
 
     def slopes(self) -> dict[str, float]:
-        """Exponent of the width in the change after the last update: near 0 where the width does not matter."""
-        logs = np.log(self.widths)
+        """Exponent of the size in the change after the last update: near 0 where the size does not matter."""
+        logs = np.log(self.sizes)
         return {part: float(np.polyfit(logs, np.log(change[:, -1]), 1)[0]) for part, change in self.changes.items()}
 
 
-def coordinate_check(config_of: Callable[[int], Config], widths: Sequence[int], updates: int = 4) -> Coordinates:
-    """Train a model of each width on one batch of random tokens and watch the residual stream and the logits.
+def coordinate_check(
+    config_of: Callable[[int], Config], sizes: Sequence[int], updates: int = 4, *, deeper: bool = False
+) -> Coordinates:
+    """Train a model of each size on one batch of random tokens and watch the residual stream and the logits.
 
-    `config_of` gives the configuration of a width; all else must be the same."""
-    rows = [_changes(config_of(width), updates) for width in widths]
-    return Coordinates(tuple(widths), {part: np.array([row[part] for row in rows]) for part in rows[0]})
+    `config_of` gives the configuration of a width, or of a depth where `deeper`; all else must be the same. Of models
+    that differ in depth the blocks in the middle and at the end are watched."""
+    rows = [_changes(config_of(size), updates, deeper) for size in sizes]
+    return Coordinates(tuple(sizes), {part: np.array([row[part] for row in rows]) for part in rows[0]})
 
 
-def _changes(config: Config, updates: int) -> dict[str, list[float]]:
+def _changes(config: Config, updates: int, deeper: bool) -> dict[str, list[float]]:
     model = build(config)
     initialize(model, config.seed)
-    optimizer, batch = make_optimizer(model, config.optim), _random_batch(config)
+    optimizer, batch = _optimizer(model, config), _random_batch(config)
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, module: nn.Module) -> None:
@@ -52,7 +58,7 @@ def _changes(config: Config, updates: int) -> dict[str, list[float]]:
 
         module.register_forward_hook(look)
 
-    for name, module in watched(model):
+    for name, module in watched(model, deeper):
         watch(name, module)
     first: dict[str, Tensor] = {}
     changes: dict[str, list[float]] = {}
@@ -69,13 +75,30 @@ def _changes(config: Config, updates: int) -> dict[str, list[float]]:
     return changes
 
 
-def watched(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """What is watched: each block's output and the logits."""
+def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """Of one process, which holds all parameters whole."""
+    optimizer = make_optimizer(model, config.optim)
+    if isinstance(optimizer, PieceOptimizer):
+        role_of = roles(model)
+        stepped = [
+            (one, [Place(name, role_of[name], tuple(one.shape), 0, 0, one.numel())])
+            for name, one in model.named_parameters()
+        ]
+        optimizer.attach(stepped, optimizer.ranks, torch.float32)
+    return optimizer
+
+
+def watched(model: nn.Module, deeper: bool = False) -> list[tuple[str, nn.Module]]:
+    """What is watched: each block's output (deeper: that in the middle and the last one) and the logits."""
     parts: list[tuple[str, nn.Module]] = []
     for name, module in model.named_modules():
         if isinstance(module, Stack):
             side = f"{name} " if name else ""
-            parts += [(f"{side}block {number}", block) for number, block in enumerate(module.blocks, 1)]
+            blocks = list(module.blocks)
+            named = {f"block {number}": block for number, block in enumerate(blocks, 1)}
+            if deeper:
+                named = {"middle block": blocks[(len(blocks) - 1) // 2], "last block": blocks[-1]}
+            parts += [(f"{side}{label}", block) for label, block in named.items()]
         elif isinstance(module, OutputLayer):
             parts.append(("logits", module))
     return parts

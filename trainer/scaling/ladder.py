@@ -124,10 +124,7 @@ def _stand_ins(ladder: LadderConfig) -> list[str]:
 
 
 def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], label: list[str]) -> list[PlannedRun]:
-    width: dict[str, Any] = {}
-    if ladder.parametrization == "mup":
-        narrowest = min((config for _, _, config in rungs), key=lambda config: config.model.width).model
-        width = {"model.mup_base_width": narrowest.width, "model.mup_base_head_size": narrowest.head_channels}
+    base = _base_keys(ladder, [config for _, _, config in rungs])
     budgets, rules = _budgets(ladder, [(name, config) for name, _, config in rungs]), Rules(ladder)
     runs: list[PlannedRun] = []
     wrong: list[str] = []
@@ -136,7 +133,7 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
         for budget, tokens in budgets[name]:
             for seed in ladder.seeds:
                 run_id = short_name("-".join([name, *([budget] if budget else []), *label, f"s{seed}"]))
-                keys = width | _stated(rules, config, tokens, plain)
+                keys = base | _stated(rules, config, tokens, plain)
                 keys |= {"seed": seed, "run.id": run_id}
                 try:
                     planned: Config = validate(_changed(plain, keys))
@@ -152,6 +149,15 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
     if wrong:
         raise UserError("\n".join(wrong))
     return runs
+
+
+def _base_keys(ladder: LadderConfig, configs: list[Config]) -> dict[str, Any]:
+    """The size from which settings are taken over: the narrowest rung's and, of several so narrow, the shallowest's."""
+    if ladder.parametrization == "standard":
+        return {}
+    base = min((config.model for config in configs), key=lambda model: (model.width, model.depth))
+    keys = {"model.mup_base_width": base.width, "model.mup_base_head_size": base.head_channels}
+    return keys if ladder.parametrization == "mup" else keys | {"model.mup_base_depth": base.depth}
 
 
 def _budgets(ladder: LadderConfig, rungs: list[tuple[str, Config]]) -> dict[str, list[tuple[str, float]]]:

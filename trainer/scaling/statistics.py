@@ -38,6 +38,21 @@ def student_quantile(freedom: float, level: float = 0.95) -> float:
     return (low + high) / 2
 
 
+def fisher_tail(f: float, first: int, second: int) -> float:
+    """P(F > f) of Fisher's distribution with these degrees of freedom, to about 1e-6.
+
+    With x = second / (second + first f) it is the regularised incomplete beta function of x, as an integral over an
+    angle whose squared sine runs to x.
+    """
+    if f <= 0:
+        return 1.0
+    a, b, angle = second / 2, first / 2, math.asin(math.sqrt(second / (second + first * f)))
+    at = angle / 2 * (_NODES + 1)
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    logs = (2 * a - 1) * np.log(np.sin(at)) + (2 * b - 1) * np.log(np.cos(at)) - log_beta
+    return min(1.0, angle * float(np.sum(_WEIGHTS * np.exp(logs))))
+
+
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
     """Mean, and half the width of Student's interval; None for a single value, which tells nothing of its spread."""
     mean = float(np.mean(values))

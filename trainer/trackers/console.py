@@ -20,6 +20,7 @@ from trainer.books.records import PADDING_IS_MUCH
 from trainer.books.run_length import known_steps, run_tokens
 from trainer.config import Config, TrackerConfig
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+from trainer.trackers.scores import lines
 from trainer.trackers.tracker import RunContext, due
 
 WINDOW = 20  # steps over which the shown speed is averaged
@@ -87,6 +88,8 @@ class ConsoleTracker:
         if record.averages:
             said += "; averages: " + ", ".join(f"{name} {loss:.4f}" for name, loss in record.averages.items())
         self._print(f"held-out after step {record.step}: {said}")
+        for line in lines(record.scores):
+            self._print(f"  {line}")
 
     def event(self, event: Event) -> None:
         self._print(f"step {event.step}: {event.text}")

@@ -66,7 +66,7 @@ def answers_written(sums: Mapping[str, float], count: float) -> dict[str, float]
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """Held-out loss after `step` optimizer steps."""
+    """Held-out loss after `step` optimizer steps, and what else was asked of the model."""
 
     step: int
     tokens: int  # trained on so far
@@ -81,6 +81,9 @@ class EvaluationRecord:
     sources: dict[str, dict[str, float | None]] = field(default_factory=dict)
     languages: dict[str, dict[str, float | None]] = field(default_factory=dict)
     averages: dict[str, float] = field(default_factory=dict)  # loss of each average of the weights, by its name
+    # where it was asked for more: name of the evaluation -> what it found; `tasks`: task -> bits_per_byte, accuracy ...
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scores_seconds: float = 0.0  # part of `seconds` that it took
 
     @property
     def below_unigram(self) -> float | None:

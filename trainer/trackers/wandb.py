@@ -22,8 +22,10 @@ from trainer.books import flops, parameters
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.run_length import run_tokens
 from trainer.config import Config
+from trainer.descriptions.evaluations import evaluations_on
 from trainer.trackers import wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+from trainer.trackers.scores import flat
 from trainer.trackers.tracker import RunContext, due, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
@@ -151,7 +153,8 @@ class WandbTracker:
         run = begin(self._folder, config, mode, self._finish_seconds, {**config.model_dump(mode="json"), **facts})
         for axis in AXES:
             run.define_metric(axis, hidden=True)
-        for metric, axis in AXIS_OF.items():
+        asked = {f"{one.name}/*": "tokens" for one in evaluations_on(config.evaluation)}
+        for metric, axis in {**AXIS_OF, **asked}.items():
             run.define_metric(metric, step_metric=axis, summary=BEST.get(metric))
         known = run.starting_step if mode == "online" else logged_before + 1
         self._skip_below = max(self._skip_below, known)
@@ -275,6 +278,7 @@ def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:
         "time/evaluation_seconds": record.seconds,
     }
     metrics |= {f"val/loss_{name}": loss for name, loss in record.averages.items()}
+    metrics |= flat(record.scores)
     return {name: value for name, value in metrics.items() if value is not None}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
 from collections.abc import Generator
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
 from trainer.models import NOT_A_TARGET
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
+from trainer.training.asking import Evaluations, measured_at
 from trainer.training.branch import begin_branch, newest_checkpoint
 from trainer.training.checkpoint import Checkpoint, remove_leftovers
 from trainer.training.checkpoint_manager import CheckpointManager
@@ -46,7 +46,6 @@ from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.state import Agreement, Outcome, TrainState
 from trainer.training.step_metrics import StepMetrics, tokens_of
 from trainer.training.step_settings import StepSettings, scheduled, step_settings
-from trainer.training.validation import Validation
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
@@ -96,14 +95,15 @@ class Trainer:
         self.begun: list[str] = []  # averages that the checkpoint has nothing of
         if checkpoint is not None:
             self.begun = self.engine.load(checkpoint.step, checkpoint.reader(), checkpoint.manifest.get("averages", {}))
-            self.state = TrainState(checkpoint.step, checkpoint.manifest["best"], checkpoint.step)
+            measured = measured_at(self.folder.path, checkpoint.step, self.world)
+            self.state = TrainState(checkpoint.step, checkpoint.manifest["best"], *measured)
         return checkpoint, damage
 
     def _setup_data(self) -> None:
         """The data: a function of the step."""
         self.samples = examples(self.prepared, self.config, "train")
         self.completer = completer_of(self.config, self.engine, self.prepared)
-        self.validation = Validation(self.config, self.prepared, self.world, self.completer)
+        self.evaluations = Evaluations(self.config, self.folder.path, self.prepared, self.engine, self.completer)
         self.loader = StepLoader(
             self.samples,
             curriculum=self.curriculum,
@@ -245,10 +245,11 @@ class Trainer:
             self.roll_back(batch.step)
         else:
             self._update(batch, agreed, gradients)
-            every_evaluation, checkpoint = self.config.evaluation.every_steps, self.config.checkpoint
-            if every_evaluation and self.state.step % every_evaluation == 0:
-                self.evaluate()
-            if checkpoint.at(self.state.step):
+            tokens, last = self.curriculum.stretch(batch.step).tokens_per_step, self.state.step == self.total
+            measures, asks = self.evaluations.due(self.state.step, self._tokens(), tokens, last)
+            if measures:
+                self.evaluate(asks)
+            if self.config.checkpoint.at(self.state.step):
                 self.save()
         self._phase("data")
         return None
@@ -329,18 +330,16 @@ class Trainer:
 
     # --- once in a while ---
 
-    def evaluate(self) -> None:
-        """Measure the loss on text that was never trained on."""
+    def _tokens(self) -> int:
+        return tokens_of(self.curriculum, self.guard.trained(self.state.step))
+
+    def evaluate(self, asks: bool = True) -> None:
+        """Measure the loss on text that was never trained on, and what else is asked of the model."""
         self._phase("evaluation")
-        self.state.evaluated_step = self.state.step
-        tokens = tokens_of(self.curriculum, self.guard.trained(self.state.step))
-        record = self.validation.measure(self.engine, self.state.step, self.attempt, tokens)
+        progress = partial(self.watchdog.phase, "tasks", self.state.step)
+        record = self.evaluations.measure(self.state, self.attempt, self._tokens(), asks, progress)
         for hook in self.hooks:
             hook.evaluated(record)
-        if record.loss < self.state.best.get("loss", math.inf):
-            self.state.best = {"step": record.step, "loss": record.loss}
-            if record.bits_per_byte is not None:
-                self.state.best["bits_per_byte"] = record.bits_per_byte
 
     def save(self) -> None:
         """Write a checkpoint, in the background where `checkpoint.asynchronous` says so."""
@@ -358,7 +357,7 @@ class Trainer:
             return
         step = checkpoint.step
         self.begun = self.engine.load(step, checkpoint.reader(), checkpoint.manifest.get("averages", {}))
-        self.state.step, self.state.best = step, checkpoint.manifest["best"]
+        self.state = TrainState(step, checkpoint.manifest["best"])
         self.guard.roll_back(step, checkpoint.manifest["guard"], batch)
         first, _ = self.guard.skipped_batches[-1]
         self.metrics.event("rollback", step, f"back at step {step}; batches {first} to {batch} are skipped")
@@ -380,7 +379,7 @@ class Trainer:
         """The last evaluation, the last checkpoint and the last shards to verify; each may change the outcome."""
         step = self.state.step
         self.checkpoints.wait()
-        if outcome.status == Status.FINISHED and self.state.evaluated_step != step:
+        if outcome.status == Status.FINISHED and self.evaluations.missing(self.state):
             self.evaluate()
         if outcome.status in (Status.FINISHED, Status.STOPPED) and self.checkpoints.saved_step != step:
             self.save()

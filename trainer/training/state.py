@@ -29,6 +29,7 @@ class TrainState:
     step: int = 0  # updates made
     best: dict[str, Any] = field(default_factory=dict)  # step, loss and bits_per_byte of the lowest held-out loss
     evaluated_step: int | None = None  # of the last evaluation
+    asked_step: int | None = None  # of the last one that asked for more than the loss
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""muP keeps the size of what training changes, whatever the width; the standard parametrization does not."""
+"""muP keeps the size of what training changes, whatever the width, and CompleteP whatever the depth; the standard
+parametrization does not."""
 
 from __future__ import annotations
 
@@ -61,3 +62,42 @@ def test_heads_that_grow_are_flat_with_their_base_size():
 
     found = coordinate_check(config_of, (64, 256, 512)).slopes()
     assert max(map(abs, found.values())) < 0.2, found
+
+
+# --- depth ----------------------------------------------------------------------------------------------------
+
+DEPTHS = (2, 4, 8, 16)
+
+
+def depth_slopes(preset, base, *more):
+    words = [f"model={preset}", "model.depth=2", "model.vocabulary=512", "tokenizer.vocabulary=512", "model.width=32"]
+    words += ["data.sequence_length=16", "model.kv_heads=null", "model.heads=2", "model.head_size=16"]
+    plain = compose([*words, "model.ffn_width=64", "optim.weight_decay=0", *more]).model_dump(mode="json")
+
+    def config_of(depth):
+        return Config.model_validate({**plain, "model": {**plain["model"], "depth": depth, "mup_base_depth": base}})
+
+    return coordinate_check(config_of, DEPTHS, deeper=True).slopes()
+
+
+@pytest.mark.parametrize("preset, words", [("llama-mini", []), ("gpt-mini", ["model.tied=false"])])
+def test_flat_over_depth_under_completep_and_growing_without(preset, words):
+    scaled, standard = (depth_slopes(preset, base, "optim.lr=0.01", *words) for base in (2, None))
+    assert max(map(abs, scaled.values())) < 0.15, scaled
+    assert standard["last block"] > 1, standard
+
+
+@pytest.mark.parametrize("name, lr", [("lion", 1e-3), ("muon", 1e-2), ("sgd", 0.1)])
+def test_other_optimizers_are_flat_too(name, lr):
+    scaled, standard = (depth_slopes("llama-mini", base, f"optim={name}", f"optim.lr={lr}") for base in (2, None))
+    assert max(map(abs, scaled.values())) < 0.15, scaled
+    assert standard["last block"] > scaled["last block"] + 0.1, (standard, scaled)
+
+
+def test_nothing_grows_with_the_depth_in_encoder_decoders():
+    """T5's weights begin large, and what they put into the residual stream at first falls with the depth."""
+    words = ("objective=span_corruption", "optim.lr=0.01")
+    found = depth_slopes("t5-small", 2, *words)
+    assert {part.split()[0] for part in found} == {"encoder", "decoder", "logits"}
+    assert min(found.values()) > -0.4 and max(found.values()) < 0.15, found
+    assert min(slope for part, slope in depth_slopes("t5-small", None, *words).items() if part != "logits") > 0.8

@@ -75,6 +75,18 @@ def test_rules_for_learning_rate_batch_and_width():
     assert runs[0].config.model.width_growth == 1 < runs[-1].config.model.width_growth
 
 
+def test_completep_starts_from_the_narrowest_rung_and_of_those_from_the_shallowest():
+    sizes = (
+        "ladder.sizes=['model.width=64 model.depth=6','model.width=32 model.depth=4','model.width=32 model.depth=2']"
+    )
+    words = [*SMALL, sizes, "ladder.tokens_per_parameter=20", "model.heads=2", "ladder.parametrization=completep"]
+    runs = planned_runs(words)
+    assert [run.config.model.depth_growth for run in runs] == [3, 2, 1]
+    assert [run.config.model.width_growth for run in runs] == [2, 1, 1]
+    assert all(run.config.model.mup_base_head_size == 16 for run in runs)
+    assert compose(runs[0].words) == runs[0].config
+
+
 def test_presets_and_words_are_rungs_too():
     words = ["ladder=chinchilla", "ladder.base=[]", "ladder.tokens_per_parameter=20", "ladder.batch_size=null"]
     runs = planned_runs([*words, "ladder.sizes=[gpt2-124m,'model=gpt2-124m model.depth=3',pythia-70m]"])

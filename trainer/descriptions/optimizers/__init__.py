@@ -16,9 +16,9 @@ Shapes = Mapping[tuple[Role, Shape], int]  # how many parameters there are of ea
 
 class OptimizerDescription(Description):
     """Its implementation makes a `torch.optim.Optimizer` from groups of parameters and the configuration's group
-    `optim`. A group has `params`, `weight_decay` and `lr_scale`, which trainer/training/optimizers sets, and `role`
-    where the description is `by_role`. One that has a `momentum` reads it of the group in each step: the first of
-    `betas`, else `momentum`.
+    `optim`. A group has `params`, `weight_decay` and `lr_scale`, which trainer/training/optimizers sets, `role`
+    where the description is `by_role`, and `eps` where CompleteP changes epsilon. One that has a `momentum` reads it of
+    the group in each step: the first of `betas`, else `momentum`.
     """
 
     # fp32 tensors that the optimizer keeps, by their names in its state. They are zeros before the first step, and a
@@ -30,6 +30,8 @@ class OptimizerDescription(Description):
     mup_power: ClassVar[float | None] = (
         1.0  # under muP, matrices learn at width_growth ** -mup_power; None: not worked out
     )
+
+    follows_gradient: ClassVar[bool] = False  # whether an update is as long as the gradient; else its length is its own
 
     def state_shapes(self, role: Role, shape: Shape) -> dict[str, Shape]:
         """The shapes of the states of a parameter. Those of its own shape are divided over ranks as it is; the others

@@ -16,6 +16,7 @@ class Sgd(OptimizerDescription):
     states = ("momentum_buffer",)
     momentum = "momentum"
     mup_power: ClassVar[float | None] = None
+    follows_gradient = True
 
     class Keys(Nesterov):
         momentum: float = key(0.9, "share of the last update that the next one keeps", ge=0, lt=1, introduced=0.9)

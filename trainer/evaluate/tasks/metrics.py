@@ -20,12 +20,14 @@ RESAMPLES = 200  # of the bootstrap
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model did with an item. scores: nats of each choice, or of the one answer; text: what it wrote."""
+    """What the model did with an item. scores: nats of each choice, or of the one answer; text: what it wrote. right:
+    nats of the right answer, and of what follows it; null where it was not scored."""
 
     item: Item
     scores: tuple[float, ...] = ()
     greedy: bool = False
     text: str = ""
+    right: float | None = None
 
     @property
     def chosen(self) -> int:
@@ -72,6 +74,18 @@ def _bootstrapped(of: OverAll, chosen: np.ndarray, truth: np.ndarray) -> float |
     chance = np.random.default_rng(0)
     draws = chance.integers(0, len(truth), (RESAMPLES, len(truth)))
     return float(np.std([of(chosen[draw], truth[draw]) for draw in draws], ddof=1))
+
+
+def bits_per_byte(answers: Sequence[Answer]) -> Value | None:
+    """Mean over items of the bits that the right answer costs, over its bytes in UTF-8, without the delimiter before
+    it; null where no right answer was scored."""
+    scored = [(one, one.right) for one in answers if one.right is not None]
+    return _mean([-nats / math.log(2) / _bytes(one.item) for one, nats in scored]) if scored else None
+
+
+def _bytes(item: Item) -> int:
+    answer = item.choices[item.label] if item.choices else item.answers[0]
+    return max(1, len((answer + item.after).encode()))
 
 
 # --- of each item ---

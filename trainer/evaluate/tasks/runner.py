@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.evaluate.scoring import MEASURES, Score, rolling, score
-from trainer.evaluate.tasks.metrics import Answer, Value, measure
+from trainer.evaluate.scoring import MEASURES, Pair, Score, has_measure, rolling, score
+from trainer.evaluate.tasks.metrics import Answer, Value, bits_per_byte, measure
 from trainer.evaluate.tasks.task import Item, Task
 from trainer.generation import GREEDY, continue_texts
 from trainer.generation.loaded_model import Trained
@@ -23,7 +23,8 @@ Progress = Callable[[str, int, int], None]
 class Result:
     """Of one task at one number of examples. measure: what choices were compared by. chance: expected of guessing.
 
-    shortened: items whose context was longer than the model, and cut on the left.
+    shortened: items whose context was longer than the model, and cut on the left. bits_per_byte: of the right answers,
+    by the same measure; null where they were not scored.
     """
 
     task: str
@@ -34,13 +35,16 @@ class Result:
     values: dict[str, Value]
     kinds: dict[str, Value] = field(default_factory=dict)  # the first metric by kind of item
     shortened: int = 0
+    bits_per_byte: Value | None = None
 
     def to_json(self) -> dict[str, Any]:
-        def plain(values: dict[str, Value]) -> dict[str, Any]:
-            return {name: {"value": one.value, "standard_error": one.error} for name, one in values.items()}
+        def plain(one: Value) -> dict[str, Any]:
+            return {"value": one.value, "standard_error": one.error}
 
         own = {name: getattr(self, name) for name in ("task", "shots", "items", "measure", "chance", "shortened")}
-        return {**own, "values": plain(self.values), "kinds": plain(self.kinds)}
+        own["bits_per_byte"] = None if self.bits_per_byte is None else plain(self.bits_per_byte)
+        tables = {"values": self.values, "kinds": self.kinds}
+        return own | {table: {name: plain(one) for name, one in of.items()} for table, of in tables.items()}
 
 
 def run_task(
@@ -73,6 +77,7 @@ def run_task(
         {metric.name: measure(metric, answers) for metric in task.metrics},
         {kind: measure(first, [one for one in answers if one.item.kind == kind]) for kind in kinds},
         shortened,
+        bits_per_byte(answers),
     )
 
 
@@ -92,43 +97,74 @@ def prompt(task: Task, item: Item, shots: int, seed: int) -> str:
 Asked = tuple[list[Answer], int]
 
 
-def _choose(trained: Trained, task: Task, items: tuple[Item, ...], prompts: list[str], progress: Progress) -> Asked:
-    """Every choice of every item is scored behind its prompt."""
-    pairs = [
-        (text, f"{task.target_delimiter if item.choices else ''}{choice}{item.after}")
+def continuation(task: Task, item: Item, answer: str) -> str:
+    """What is scored behind the prompt of an item, for one answer."""
+    joined = task.target_delimiter if item.choices or task.output == "generate_until" else ""
+    return f"{joined}{answer}{item.after}"
+
+
+def choices(task: Task, items: Sequence[Item], prompts: Sequence[str]) -> list[Pair]:
+    """Every choice of every item, or its one answer, with what it continues."""
+    return [
+        (text, continuation(task, item, choice))
         for item, text in zip(items, prompts, strict=True)
         for choice in item.choices or item.answers[:1]
     ]
+
+
+def _choose(trained: Trained, task: Task, items: tuple[Item, ...], prompts: list[str], progress: Progress) -> Asked:
+    """Every choice of every item is scored behind its prompt."""
+    pairs = choices(task, items, prompts)
     scores = iter(score(trained, pairs, lambda done: progress(task.name, done, len(pairs))))
     answers, shortened = [], 0
     for item in items:
         own: list[Score] = [next(scores) for _ in item.choices or item.answers[:1]]
-        answers.append(Answer(item, tuple(one.nats for one in own), own[0].greedy))
+        nats = tuple(one.nats for one in own)
+        right = nats[item.label] if item.choices and item.label >= 0 else None if item.choices else nats[0]
+        answers.append(Answer(item, nats, own[0].greedy, right=right))
         shortened += any(one.dropped for one in own)
     return answers, shortened
 
 
 def _roll(trained: Trained, task: Task, items: tuple[Item, ...], prompts: list[str], progress: Progress) -> Asked:
-    answers = []
-    for number, item in enumerate(items, 1):
-        answers.append(Answer(item, (rolling(trained, item.answers[0]).nats,)))
+    def nats(numbered: tuple[int, Item]) -> float:
+        number, item = numbered
+        found = rolling(trained, item.answers[0]).nats
         progress(task.name, number, len(items))
-    return answers, 0
+        return found
+
+    many = trained.divided(list(enumerate(items, 1)), nats)
+    return [Answer(item, (one,), right=one) for item, one in zip(items, many, strict=True)], 0
 
 
 def _write(trained: Trained, task: Task, items: tuple[Item, ...], prompts: list[str], progress: Progress) -> Asked:
-    """Greedily, with the end of the prompt as the model's context."""
+    """Greedily, with the end of the prompt as the model's context; where the model has a measure of texts, the right
+    answer is scored beside it."""
     decoding = type(GREEDY)(temperature=0, tokens=task.tokens)
-    answers, shortened = [], 0
-    for first in range(0, len(items), BATCH):
-        batch = slice(first, first + BATCH)
-        for item, found in zip(
-            items[batch], continue_texts(trained, prompts[batch], decoding, stop=task.until), strict=True
-        ):
-            answers.append(Answer(item, text=found.text))
-            shortened += bool(found.dropped)
+
+    def texts(first: int) -> list[tuple[str, bool]]:
+        found = continue_texts(trained, prompts[first : first + BATCH], decoding, stop=task.until)
         progress(task.name, min(first + BATCH, len(items)), len(items))
-    return answers, shortened
+        return [(one.text, bool(one.dropped)) for one in found]
+
+    batches = trained.divided(range(0, len(items), BATCH), texts)
+    written = [one for batch in batches for one in batch]
+    rights = _right(trained, task, items, prompts)
+    answers = [
+        Answer(item, text=text, right=right) for item, (text, _), right in zip(items, written, rights, strict=True)
+    ]
+    return answers, sum(dropped for _, dropped in written)
+
+
+def _right(trained: Trained, task: Task, items: tuple[Item, ...], prompts: list[str]) -> list[float | None]:
+    """Nats of the right answers of items that are answered by writing; null where they have none."""
+    try:
+        if not has_measure(trained) or not all(item.answers[0] for item in items):
+            return [None] * len(items)
+        pairs = [(text, continuation(task, one, one.answers[0])) for one, text in zip(items, prompts, strict=True)]
+        return [one.nats for one in score(trained, pairs)]
+    except UserError:  # an answer of no tokens, or longer than the model reads: it is written all the same
+        return [None] * len(items)
 
 
 ASK: dict[str, Callable[..., Asked]] = {

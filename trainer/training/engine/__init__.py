@@ -6,5 +6,6 @@ from trainer.training.engine.layouts import Fragment
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.raw_keys import check
 from trainer.training.engine.settings import deepspeed_settings
+from trainer.training.engine.whole import whole_model
 
-__all__ = ["Engine", "Fragment", "check", "deepspeed_settings", "import_deepspeed", "mean"]
+__all__ = ["Engine", "Fragment", "check", "deepspeed_settings", "import_deepspeed", "mean", "whole_model"]

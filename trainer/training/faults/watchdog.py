@@ -31,7 +31,12 @@ from trainer.training.faults.reporting import report_failure
 from trainer.training.hooks import Hook
 from trainer.utils.outcomes import ExitCode
 
-TIMED_PHASES = ("evaluation", "checkpoint", "verification")  # beside steps, whose own phases are not told apart
+TIMED_PHASES = (
+    "evaluation",
+    "tasks",
+    "checkpoint",
+    "verification",
+)  # beside steps, whose own phases are not told apart
 KNOWN = 3  # times that something was done before its median is trusted
 ANSWER_SECONDS = 10.0  # that ranks have to say where they are
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
-from trainer.models import learning_rate_scales
+from trainer.models.parametrization import Scale, parameter_scales
 from trainer.models.roles import roles
 from trainer.utils.errors import UserError
 
@@ -51,17 +51,21 @@ class GroupKey(NamedTuple):
 
     role: Role | None  # None: of any
     vector: bool
-    width_scale: float  # of the rate, under muP
+    scale: Scale  # under muP and CompleteP
 
 
 def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
     """Decay on matrices only: norms, biases and other vectors are left alone.
 
-    A group learns at `lr_scale` of the rate: 1 but under muP, times the multiplier of its role. It decays by lr x
-    weight_decay a step whatever muP's scale, as in the authors' own package, times the multiplier of its role.
+    A group learns at `lr_scale` of the rate: 1 but under muP and CompleteP, times the multiplier of its role. It decays
+    by lr x weight_decay a step whatever the width, as in the authors' own package (or, by optim.mup_weight_decay, by
+    its own rate x weight_decay), times the multiplier of its role. `eps` is there where epsilon is scaled.
     """
-    scales, role_of = learning_rate_scales(model, OPTIMIZERS[optim.name].mup_power), roles(model)
-    apart = OPTIMIZERS[optim.name].by_role or bool(optim.lr_by_role or optim.decay_by_role)
+    description = OPTIMIZERS[optim.name]
+    power, follows = description.mup_power, description.follows_gradient
+    scales = parameter_scales(model, power, follows_gradient=follows, decay=optim.mup_weight_decay)
+    role_of = roles(model)
+    apart = description.by_role or bool(optim.lr_by_role or optim.decay_by_role)
     groups: dict[GroupKey, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -73,15 +77,16 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
             "params": groups[key],
             "weight_decay": _decay(optim.weight_decay, key, optim),
             "decay_scale": _decay(1.0, key, optim),
-            "lr_scale": key.width_scale * _factor(optim.lr_by_role, key),
+            "lr_scale": key.scale.rate * _factor(optim.lr_by_role, key),
         }
         | ({"role": key.role} if apart else {})
-        for key in sorted(groups, key=lambda key: (key.vector, key.width_scale, key.role or ""))
+        | ({"eps": optim.epsilon * key.scale.epsilon} if key.scale.epsilon != 1 else {})
+        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or ""))
     ]
 
 
 def _decay(weight_decay: float, key: GroupKey, optim: OptimConfig) -> float:
-    return 0.0 if key.vector else weight_decay / key.width_scale * _factor(optim.decay_by_role, key)
+    return 0.0 if key.vector else weight_decay / key.scale.decay_divisor * _factor(optim.decay_by_role, key)
 
 
 def _factor(by_role: Mapping[Role, float], key: GroupKey) -> float:

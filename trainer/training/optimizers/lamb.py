@@ -27,7 +27,7 @@ class Lamb(PieceOptimizer):
         first, second = states["exp_avg"], states["exp_avg_sq"]
         first.lerp_(tensor.grad, 1 - beta1)
         second.mul_(beta2).addcmul_(tensor.grad, tensor.grad, value=1 - beta2)
-        root = (second / (1 - beta2**steps)).sqrt_().add_(optim.epsilon)
+        root = (second / (1 - beta2**steps)).sqrt_().add_(group.get("eps", optim.epsilon))
         update = (first / (1 - beta1**steps)).div_(root).add_(tensor, alpha=group["weight_decay"])
         if group["role"] == "vector":
             tensor.add_(update, alpha=-lr)

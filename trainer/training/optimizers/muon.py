@@ -34,7 +34,8 @@ class Muon(PieceOptimizer):
     def update(self, group: dict[str, Any], tensor: Tensor) -> None:
         lr, decay, optim, momentum = group["lr"], group["weight_decay"], self.optim, group["momentum"]
         if group["role"] != "matrix":
-            adamw_update(tensor, self.states_of(tensor), lr, decay, (optim.beta1, optim.beta2), optim.epsilon)
+            epsilon = group.get("eps", optim.epsilon)
+            adamw_update(tensor, self.states_of(tensor), lr, decay, (optim.beta1, optim.beta2), epsilon)
             return
         tensor.mul_(1 - lr * decay)
         for piece in self.pieces(tensor).values():

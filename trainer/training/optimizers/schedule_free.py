@@ -30,7 +30,7 @@ class ScheduleFree(PieceOptimizer):
             states["z"].copy_(tensor)
         second = states["exp_avg_sq"]
         second.mul_(optim.beta2).addcmul_(tensor.grad, tensor.grad, value=1 - optim.beta2)
-        root = (second / (1 - optim.beta2**steps)).sqrt_().add_(optim.epsilon)
+        root = (second / (1 - optim.beta2**steps)).sqrt_().add_(group.get("eps", optim.epsilon))
         update = (tensor.grad / root).add_(tensor, alpha=group["weight_decay"])
         share = self._new_share(tensor, lr / peak if peak else 1.0)
         # y moves by (1 - beta1) of the step of z, and by beta1 of what x moves: `share` of the way to the new z.

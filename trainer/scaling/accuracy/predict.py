@@ -1,0 +1,49 @@
+"""What a model of a stated size and number of tokens reaches in each task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainer.scaling.accuracy.laws import TaskLaw, TaskLaws
+from trainer.scaling.fit.resampling import interval
+
+
+def tasks_at(laws: TaskLaws, parameters: float, tokens: float) -> dict[str, dict[str, Any]]:
+    """Task -> bits_per_byte and accuracy, each value, low and high: 95% of runs like it end in between.
+
+    accuracy is null where the runs say nothing of it.
+    """
+    place = (np.array([parameters]), np.array([tokens]))
+    return {
+        task: {
+            "bits_per_byte": law.bits(place)[0].to_json(),
+            "accuracy": law.accuracy(place)[0].to_json() if law.second else None,
+        }
+        for task, law in laws.laws.items()
+    }
+
+
+def laws_json(laws: TaskLaws) -> dict[str, Any]:
+    """Both steps of each task, and their errors on held-out runs."""
+    found: dict[str, Any] = {}
+    for task, law in laws.laws.items():
+        score = laws.held_out.get(task)
+        floor, low, high = law.first.floor(), *np.percentile(law.draws[:, 0], [2.5, 97.5])
+        found[task] = {
+            "bits_per_byte": {"E": {"value": floor, "low": float(low), "high": float(high)}},
+            "accuracy": _second_json(law) if law.second else {"refused": law.why},
+            "runs": len(law.series.runs),
+            "held_out": score and {"bits_per_byte": score.bits, "accuracy": score.accuracy},
+            "stretch": {"bits_per_byte": law.stretch_bits, "accuracy": law.stretch_accuracy},
+        }
+    return found | {task: {"refused": why} for task, why in laws.refused.items()}
+
+
+def _second_json(law: TaskLaw) -> dict[str, Any]:
+    assert law.second is not None
+    columns = law.second.theta.copy()
+    columns[:, 1] = np.exp(columns[:, 1])
+    names = ("floor", "k", "middle")
+    return {name: interval(one[0], one[1:]).to_json() for name, one in zip(names, columns.T, strict=True)}
