@@ -54,7 +54,7 @@ def fit(arguments: list[str]) -> int:
         return 0
     from trainer.scaling import accuracy as scores
     from trainer.scaling import fit as fitting
-    from trainer.scaling.settings.findings import settings_of
+    from trainer.scaling.settings.findings import predicted_settings, settings_of
     from trainer.utils.progress import progress_bar
 
     columns = {
@@ -100,12 +100,13 @@ def fit(arguments: list[str]) -> int:
             progress=progress,
             forms=forms,
             points=points,
-            beside=[tasks.beside] if tasks else [],
+            beside=[*([tasks.beside] if tasks else []), *predicted_settings(settings)],
         )
     found = replace(found, settings=settings)
     facts = fitting.write_fit(found, folder, source.name, [tasks] if tasks else [])
     words = [fitting.format_findings(found), *([tasks.format()] if tasks else [])]
     pages = f"page      {folder}/fit.html\nlaw       {folder}/law.json"
+    pages += f"\nsettings  {folder}/settings.json" if settings else ""
     print(json.dumps(facts, indent=1) if "--json" in flags else "\n\n".join([*words, pages]))
     return 0
 

@@ -255,7 +255,7 @@ def runs(tmp_path_factory):
 
 def test_run_folders_of_every_setting_count(runs):
     table = read_table(runs)
-    assert len(table.runs) == 4 and len(table.tried) == 20
+    assert len(table.runs) == 4 and len(table.every) == 20
     found = settings_of(table)
     assert found.law.names == ("lr",) and found.law.powers()["lr"].a.value == pytest.approx(-0.5, abs=0.05)
     assert found.noise.a.value == pytest.approx(0.5, abs=0.02)
@@ -272,10 +272,12 @@ def test_whole_steps_of_other_batches_are_one_number_of_tokens(tmp_path):
 
 def test_fit_prints_the_law_and_writes_it(tmp_path, capsys):
     table = write(tmp_path / "t.csv", rows(product(SIZES, TOKENS), RATES[1::2], BATCHES[::2], noise=1e-4))
-    assert main(["fit", str(table), "replicates=20", f"out={tmp_path}", "--json"]) == 0
+    assert main(["fit", str(table), "replicates=20", f"out={tmp_path}", "predict=64m@3b", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["settings"]["lr"]["a"]["value"] == pytest.approx(-0.6, abs=0.05)
     assert facts["settings"]["batch"]["unit"] == "tokens"
+    said = facts["predictions"][0]["settings"]
+    assert said["lr"]["low"] < said["lr"]["value"] < said["lr"]["high"] and said["batch"]["unit"] == "tokens"
     assert read_law(tmp_path / "settings.json")[0].names == ("lr", "batch")
 
 

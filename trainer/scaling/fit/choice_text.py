@@ -10,6 +10,7 @@ from trainer.scaling.fit.choice import Candidate, Choice
 from trainer.scaling.fit.ensemble import Calibration, Ensemble
 from trainer.scaling.fit.law_file import Against
 from trainer.scaling.fit.predict import Prediction
+from trainer.scaling.settings.text import format_prediction
 
 _COLUMNS = re.compile("it needs a column of (.*), stated by every run")
 
@@ -47,8 +48,10 @@ def format_predictions(predictions: Sequence[Prediction], ensemble: Ensemble) ->
         low, high = (f"{x:.4g}" for x in one.loss[1:])
         beyond = f"{one.extrapolation:.3g} x in {one.axis}" if one.axis else "no"
         lines.append(f"  {_place(one):<34} {one.loss.value:>8.4g}  {f'{low} to {high}':<20} {beyond}")
-        # Scores of tasks are printed as tables of their own.
-        lines += [f"    {name}: {_facts(facts)}" for name, facts in one.beside.items() if name != "tasks"]
+        for name, facts in one.beside.items():
+            said = format_prediction(facts) if name == "settings" else _facts(facts)
+            # Scores of tasks are printed as tables of their own.
+            lines += [f"    {name}: {said}"] if name != "tasks" else []
     return lines
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainer.scaling.fit.resampling import Interval, interval
 from trainer.scaling.fit.table import Table
-from trainer.scaling.settings.points import FEWEST_PLACES, Points, relative, tried
+from trainer.scaling.settings.points import FEWEST_PLACES, Points, relative, runs_with
 
 MORE_TOKENS = 0.2
 FEWEST_FOR_POWERS = 5  # places for powers of N and D at once
@@ -62,7 +62,7 @@ def noise_batch(table: Table) -> CriticalBatch | None:
     """A power through the gradient noise scales that runs logged, in tokens; None where fewer than three did."""
     rows = [
         (run.parameters, run.tokens, run.noise_batch)
-        for run in tried(table, ())
+        for run in runs_with(table, ())
         if run.noise_batch is not None and run.noise_batch > 0
     ]
     return _power(rows, "tokens", 0) if len({row[:2] for row in rows}) >= FEWEST_PLACES else None

@@ -24,9 +24,14 @@ class Doubt(NamedTuple):
     numbers: dict[str, Any]
 
 
-def doubts(law: SettingsLaw, places: list[Place], held_out: list[Miss], together: bool) -> list[Doubt]:
+def doubts(
+    law: SettingsLaw, places: list[Place], held_out: list[Miss], together: bool, optimizers: list[str]
+) -> list[Doubt]:
     """In the order in which they matter. together: powers of N and D were not told apart."""
     found = []
+    if len(optimizers) > 1:
+        text = f"runs of {', '.join(optimizers)} are taken together; each optimizer has a best rate of its own"
+        found.append(Doubt("optimizers", text, {"optimizers": optimizers}))
     if together:
         text = (
             "sizes and tokens move together, or places are few: one power for both, which holds along this ladder alone"

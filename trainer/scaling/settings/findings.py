@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from trainer.scaling.fit.resampling import Interval
 from trainer.scaling.fit.table import Table
 from trainer.scaling.settings.critical import CriticalBatch, critical_batch, noise_batch
 from trainer.scaling.settings.doubts import Doubt, doubts
 from trainer.scaling.settings.held_out import Miss, hold_out
-from trainer.scaling.settings.law import SettingsLaw, fit_law, possible_terms
+from trainer.scaling.settings.law import SettingsLaw, fit_law, possible_terms, settings_at
 from trainer.scaling.settings.places import Place, places_of, scatter
-from trainer.scaling.settings.points import SETTINGS, Points, points_of, varied
+from trainer.scaling.settings.points import SETTINGS, Points, points_of, runs_with, varied
 from trainer.scaling.settings.surface import Fit, Terms, fit_surface, surface
 from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError, nearest
+
+Beside = Callable[[Mapping[str, float], Interval], dict[str, Any]]  # as trainer/scaling/fit/predict.py has it
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def find_settings(
     law, fit = fit_law(points, terms, seed=seed)
     predicted = np.array([law.at(place.parameters, place.tokens) for place in places])
     law = replace(law, scatter=scatter(places, predicted, max(map(len, terms.columns))))
+    optimizers = sorted({run.optimizer for run in runs_with(table, names) if run.optimizer})
     together = all(len(columns) == 2 for columns in terms.columns)
     return SettingsFindings(
         points,
@@ -60,7 +65,7 @@ def find_settings(
         places,
         misses[0],
         misses[1],
-        doubts(law, places, misses[0], together),
+        doubts(law, places, misses[0], together, optimizers),
         critical_batch(points),
         noise_batch(table),
     )
@@ -86,6 +91,19 @@ def settings_of(
     if length is not None and "batch" not in named:
         raise UserError("sequence_length: only a law of the batch reads it, and there is none here")
     return find_settings(table, named, sequence_length=length, seed=seed) if named else None
+
+
+def predicted_settings(found: SettingsFindings | None) -> list[Beside]:
+    """What is said beside a predicted loss: the best settings of that run."""
+    if found is None:
+        return []
+
+    def beside(point: Mapping[str, float], loss: Interval) -> dict[str, Any]:
+        if not {"parameters", "tokens"} <= point.keys():
+            return {}
+        return {"settings": settings_at(found.law, point["parameters"], point["tokens"])}
+
+    return [beside]
 
 
 def costs_of_missing(found: SettingsFindings) -> dict[str, tuple[float, float]]:

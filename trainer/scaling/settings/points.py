@@ -102,12 +102,12 @@ def varied(table: Table) -> tuple[str, ...]:
 
 def _places_with_several(table: Table, name: str) -> int:
     values: dict[tuple[float, float], set[float]] = {}
-    for run in tried(table, (name,)):
+    for run in runs_with(table, (name,)):
         values.setdefault((run.parameters, run.tokens), set()).add(round(float(np.log(getattr(run, name))), 2))
     return sum(len(each) >= FEWEST_VALUES for each in values.values())
 
 
-def tried(table: Table, names: tuple[str, ...]) -> list[Run]:
+def runs_with(table: Table, names: tuple[str, ...]) -> list[Run]:
     """The runs of every setting that state these and have a finite loss. Tokens of one size that differ by less than 3%
     are one number: whole steps of other batches end at others."""
     runs = [
@@ -137,7 +137,7 @@ def points_of(table: Table, names: tuple[str, ...], sequence_length: int | None 
                 f"settings: {name}: {several} place{'s' * (several != 1)} (parameters, tokens) with {FEWEST_VALUES} or "
                 f"more values of it; a law needs {FEWEST_PLACES} such places"
             )
-    runs = tried(table, names)
+    runs = runs_with(table, names)
     if any(run.loss <= 0 for run in runs):
         raise UserError(
             "settings: losses of 0 or below (normalised ones) have no logarithm, which the law is fitted to"
