@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
-from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
+from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule, shortage
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.table import AXES, Table, named
 from trainer.scaling.forms import FORMS
@@ -73,7 +73,7 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
     sizes = np.unique(table.column("parameters"))
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        raise UserError(f"nothing can be fitted ({runs}): {refused['chinchilla']}")
+        raise UserError(f"nothing can be fitted ({runs}): {shortage(table)}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     weights = resample(table, replicates, seed)
     fitted: dict[str, Law] = {}
