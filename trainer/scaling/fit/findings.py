@@ -12,7 +12,7 @@ from trainer.scaling.fit.advice import Advice, advise, flop_rate, price_rate, re
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
 from trainer.scaling.fit.choice import Choice, choice_json, choose, only_asked
 from trainer.scaling.fit.ensemble import Ensemble, ensemble_of
-from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
+from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule, shortage
 from trainer.scaling.fit.predict import Beside, Prediction, check_points, predict
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.rolling import scale_of
@@ -105,7 +105,7 @@ def fit(
     sizes = np.unique(table.column("parameters"))
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        raise UserError(f"nothing can be fitted ({runs}): {_all_refused(refused)}")
+        raise UserError(f"nothing can be fitted ({runs}): {shortage(table)}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     laws, refused = only_asked(forms, laws, refused)
     progress("choosing a form", 0, len(laws) + 1)
@@ -163,14 +163,6 @@ def which_forms(table: Table) -> tuple[list[str], dict[str, str]]:
     elif not one_rule(table):
         refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
     return [form for form in FORMS if form not in refused], refused
-
-
-def _all_refused(refused: dict[str, str]) -> str:
-    """What each form needs, for one line; forms that need the same are named together."""
-    by_reason: dict[str, list[str]] = {}
-    for form, why in refused.items():
-        by_reason.setdefault(why, []).append(form)
-    return "; ".join(f"{', '.join(forms)}: {why}" for why, forms in by_reason.items())
 
 
 def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:

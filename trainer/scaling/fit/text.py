@@ -22,11 +22,11 @@ NAMES: dict[str, str] = {
     "ladder": "power of the FLOPs",
     "farseer": "Farseer's form",
     "over-training": "over-training form",
-    "data-constrained": "data-constrained form",
+    "data-constrained": "repeated data",
     "experts": "Clark's form",
-    "experts-floor": "experts with a floor",
+    "experts-floor": "floored experts",
     "mixture": "joint MoE form",
-    "sparsity": "joint MoE form, total and active",
+    "sparsity": "sparsity form",
     "vocabulary": "vocabulary form",
 }
 
