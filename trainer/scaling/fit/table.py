@@ -90,7 +90,6 @@ class Table:
     batch_unit: str = ""  # "tokens" or "sequences"; nothing where it is not stated
     every: tuple[Run, ...] = ()  # the runs of all settings; `runs` are those of the best setting at each place
     flat: bool = False  # whether it is rows of a file, which `where=` can choose from
-    loss_unit: str = "nats/token"
 
     def column(self, name: str) -> np.ndarray:
         """float64 [runs]; nan where the run does not say."""
