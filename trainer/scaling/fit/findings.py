@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
+from trainer.scaling.fit.doubts import Doubt, doubts
 from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.table import AXES, Table, named
@@ -57,6 +58,7 @@ class Findings:
     held_out: list[HeldOut]
     advice: list[Advice]
     seed_noise: tuple[float, int] | None  # standard deviation of log loss over seeds, and its degrees of freedom
+    doubts: list[Doubt] = field(default_factory=list)
 
     @property
     def law(self) -> Law | None:
@@ -91,7 +93,7 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
     optima = rule or (points and (points[0], points[1].optima))
     law = fitted.get("chinchilla") or fitted.get("ladder")
     advice = [advise(table, budget, law, optima, weights) for budget in wanted]
-    return Findings(
+    found = Findings(
         table,
         replicates,
         first,
@@ -102,6 +104,7 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
         advice,
         _seed_noise(table),
     )
+    return replace(found, doubts=doubts(found))
 
 
 def fit_optima(table: Table) -> dict[str, Any]:
@@ -169,7 +172,8 @@ def _leave_largest_out(table: Table, form: str) -> HeldOut | None:
 
 def _seed_noise(table: Table) -> tuple[float, int] | None:
     """Pooled over all places that several runs share."""
-    logs, squares, freedom = np.log(table.column("loss")), 0.0, 0
+    loss = table.column("loss")
+    logs, squares, freedom = np.log(loss) if (loss > 0).all() else loss, 0.0, 0  # a normalised loss has no logarithm
     for place in range(int(table.places.max()) + 1):
         here = logs[table.places == place]
         squares, freedom = squares + float(((here - here.mean()) ** 2).sum()), freedom + len(here) - 1
@@ -214,6 +218,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "seed_noise_log_loss": found.seed_noise and found.seed_noise[0],
         "prices": _prices(found),
         "advice": [advice.to_json() for advice in found.advice],
+        "doubts": [doubt.to_json() for doubt in found.doubts],
     }
 
 

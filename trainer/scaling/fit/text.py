@@ -32,7 +32,7 @@ NAMES: dict[str, str] = {
 def format_findings(found: Findings) -> str:
     """One block a question: what was read, what each approach says, how far to trust it, what to do."""
     lines = [*_table(found), "", *_exponents(found), "", *_laws(found)]
-    for block in (_trust(found), [line for advice in found.advice for line in format_advice(advice)]):
+    for block in (_trust(found), _doubts(found), [line for advice in found.advice for line in format_advice(advice)]):
         lines += ["", *block] if block else []
     return "\n".join(lines)
 
@@ -120,6 +120,12 @@ def _trust(found: Findings) -> list[str]:
         noise, freedom = found.seed_noise
         lines.append(f"seed noise         {100 * noise:.2g}% of the loss ({freedom} degrees of freedom)")
     return lines
+
+
+def _doubts(found: Findings) -> list[str]:
+    """What speaks against the fit, without what stands under the laws already."""
+    said = {doubt for law in found.laws.values() for doubt in law.doubts()}
+    return [f"doubt: {doubt.text}" for doubt in found.doubts if doubt.text not in said]
 
 
 def format_advice(advice: Advice) -> list[str]:
