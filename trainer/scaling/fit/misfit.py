@@ -198,7 +198,7 @@ def influence(law: Law, table: Table, skip: np.ndarray) -> list[Doubt]:
     steps = newton_steps(law, table)
     strength = np.where(skip, 0, np.abs(steps / np.maximum(law.replicates.std(axis=0), 1e-12)).max(axis=1))
     tried = np.argsort(-strength, kind="stable")[:TRIED]
-    left_out = np.zeros((len(tried), len(missed)), bool)
+    left_out = np.zeros((len(tried), len(table.runs)), bool)
     left_out[np.arange(len(tried)), tried] = True
     values = law.model.values(_without(law, table, left_out))
     columns = law.constants()
