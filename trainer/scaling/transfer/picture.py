@@ -71,7 +71,7 @@ def _losses(axes: Any, series: Series, colours: Sequence[Any], setting: str) -> 
         limit = HIGHEST * abs(float(profile.losses.min()))
         x = profile.values / one.value if many else profile.values
         axes.plot(x, above, "o-", color=colour, markersize=3, linewidth=1, label=_name(one))
-        top = max(top, float(above[above <= limit].max()))
+        top = max(top, float(above[above <= limit].max()), float(above[profile.near].max()))
         if not many:
             style = {"markersize": 11, "markeredgecolor": "white", "zorder": 3, "clip_on": False}
             axes.plot([one.value], [0], "*", color=colour, **style)
