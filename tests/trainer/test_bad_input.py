@@ -200,7 +200,19 @@ def test_all_through_the_command(key: str, here: Path, capsys: pytest.CaptureFix
 # --- words written by hand ---
 
 LONG, MANY = "9" * 100_000, ",".join(map(str, range(40)))
-RUN_VERBS = ("eval", "generate", "report", "export", "finetune", "cancel", "status", "ledger", "fit", "compare")
+RUN_VERBS = (
+    "eval",
+    "generate",
+    "report",
+    "export",
+    "finetune",
+    "cancel",
+    "status",
+    "ledger",
+    "fit",
+    "compare",
+    "transfer",
+)
 BY_HAND = [
     *(f"{verb} {name}" for verb in RUN_VERBS for name in ("pipe", "loop", "nowhere", "bytes.bin", "/dev/null")),
     *(f"{verb} {'x' * 5000}" for verb in RUN_VERBS if verb != "cancel"),

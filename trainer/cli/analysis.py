@@ -25,6 +25,9 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
   predict=7b@4t,1e9@2e10 the loss of runs of these parameters and tokens, with an interval calibrated on held-out runs;
                          what else a law reads stands behind a colon: 7b@4t:unique_tokens=1t
+  tasks=hellaswag,mmlu   of a table with columns <task>_bits_per_byte and <task>_accuracy, or of runs that were asked
+                         tasks, these alone; predict= says what a model reaches in each
+  accuracy=mmlu:0.6      the cheapest model that reaches this accuracy, and what one point more costs
   form=auto              the forms to choose from: chinchilla, or chinchilla,farseer
   law=<law.json>         a stored law in place of a fit: how it predicts these runs, and, also without runs, predict=
   parameters=total       what N counts for run folders: total, active or non_embedding
@@ -49,6 +52,7 @@ def fit(arguments: list[str]) -> int:
     if flags & {"--help", "-h"}:
         print(FIT_HELP)
         return 0
+    from trainer.scaling import accuracy as scores
     from trainer.scaling import fit as fitting
     from trainer.scaling.settings.findings import predicted_settings, settings_of
     from trainer.utils.progress import progress_bar
@@ -61,7 +65,7 @@ def fit(arguments: list[str]) -> int:
         return _by_stored_law(words, columns, "--json" in flags)
     known = (
         *("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out"),
-        *("settings", "sequence_length", "next", "question", "within"),
+        *("tasks", "accuracy", "settings", "sequence_length", "next", "question", "within"),
     )
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
@@ -73,10 +77,19 @@ def fit(arguments: list[str]) -> int:
         return 0
     points = fitting.read_points(options["predict"]) if "predict" in options else []
     forms = fitting.read_forms(options.get("form", "auto"))
+    goals = scores.read_goals(options["accuracy"]) if "accuracy" in options else []
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
     if "next" in options or "question" in options or "within" in options:
         return _next_runs(table, source, options, "--json" in flags)
     budgets = [text for text in options.get("budget", "").split(",") if text]
+    names = [name.strip() for name in options.get("tasks", "").split(",") if name.strip()]
+    tasks = scores.find_tasks(table, tasks=names, goals=goals, points=points, replicates=replicates, seed=seed)
+    default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
+    folder = Path(options.get("out") or default)
+    if tasks is not None and table.states_no_loss:
+        facts = scores.write_tasks(tasks, folder, source.name)
+        print(json.dumps(facts, indent=1) if "--json" in flags else f"{tasks.format()}\n\npage      {folder}/fit.html")
+        return 0
     with progress_bar() as progress:
         settings = settings_of(table, options.get("settings"), options.get("sequence_length"), seed)
         found = fitting.fit(
@@ -87,18 +100,14 @@ def fit(arguments: list[str]) -> int:
             progress=progress,
             forms=forms,
             points=points,
-            beside=predicted_settings(settings),
+            beside=[*predicted_settings(settings), *([tasks.beside] if tasks else [])],
         )
-        found = replace(found, settings=settings)
-    default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
-    folder = Path(options.get("out") or default)
-    facts = fitting.write_fit(found, folder, source.name)
-    print(
-        json.dumps(facts, indent=1)
-        if "--json" in flags
-        else f"{fitting.format_findings(found)}\n\npage      {folder}/fit.html\nlaw       {folder}/law.json"
-        + (f"\nsettings  {folder}/settings.json" if settings else "")
-    )
+    found = replace(found, settings=settings)
+    facts = fitting.write_fit(found, folder, source.name, [tasks] if tasks else [])
+    words = [fitting.format_findings(found), *([tasks.format()] if tasks else [])]
+    pages = f"page      {folder}/fit.html\nlaw       {folder}/law.json"
+    pages += f"\nsettings  {folder}/settings.json" if settings else ""
+    print(json.dumps(facts, indent=1) if "--json" in flags else "\n\n".join([*words, pages]))
     return 0
 
 
@@ -145,6 +154,7 @@ def _next_runs(table: Table, source: Path, options: dict[str, str], as_json: boo
 
 COMPARE_HELP = """\
 isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
+isoflop compare <run or folder of runs> ... next=3 [within=2kWh]        further seeds that decide most for their price
 isoflop compare <table.csv or stored law> <another> ...            [name=value ...] [--json]
 isoflop compare <root of runs> <another> ... by=law                [name=value ...] [--json]
 
@@ -178,7 +188,7 @@ def compare(arguments: list[str]) -> int:
     options = dict(
         word.split("=", 1) for word in words if word not in names and not (columns and word.startswith("column."))
     )
-    known = ("axis", "by", "out", *LAW_OPTIONS)
+    known = ("axis", "by", "out", "next", "within", *LAW_OPTIONS)
     for name in sorted(set(options) - set(known)):
         raise UserError(f"compare: {name}: no such option{nearest(name, known)}; there is {', '.join(known)}")
     from trainer.scaling.efficiency import is_law
@@ -198,12 +208,12 @@ def _compare_runs(names: list[str], options: dict[str, str], as_json: bool) -> i
     found = comparing.compare(groups, axis)
     parents = [str(run.run.parent.resolve()) for group in groups for run in group.runs]
     folder = Path(options.get("out") or Path(os.path.commonpath(parents)) / "comparison")
-    facts = comparing.write_comparison(found, axis, folder)
-    print(
-        json.dumps(facts, indent=1)
-        if as_json
-        else f"{comparing.format_comparison(found)}\n\npage  {folder}/compare.html"
-    )
+    facts, blocks = comparing.write_comparison(found, axis, folder), [comparing.format_comparison(found)]
+    if "next" in options or "within" in options:
+        more = comparing.next_seeds(found, _number("compare", options, "next", 3, 1), options.get("within", ""))
+        facts |= {"next": comparing.seeds_json(more)}
+        blocks.append("\n".join(comparing.format_seeds(more)))
+    print(json.dumps(facts, indent=1) if as_json else "\n\n".join([*blocks, f"page  {folder}/compare.html"]))
     return 0
 
 
@@ -245,7 +255,8 @@ GRID_HELP = """\
 isoflop grid grid=<name> [grid.key=value ...] [key=value ...] [jobs=1] [out=<folder>] [--plan] [--json]
 
 Pre-trains every objective of the grid with the same budget, tunes all on the same tasks and prints the table. The same
-command goes on where an earlier one was stopped. Other keys are overrides of every pre-training run.
+command goes on where an earlier one was stopped. Other keys are overrides of every pre-training run. With grid.sizes
+every objective is trained at each size, and told is how many times the compute of the first it needs for a score.
   jobs=1         runs at a time
   out=<folder>   where grid.md, grid.json, grid.png and grid.svg go; default: beside the runs
   --plan         only say which runs there would be, and what they cost

@@ -111,7 +111,7 @@ def ladder_runs(ladder: LadderConfig, words: list[str]) -> list[PlannedRun]:
     for combination in combinations:
         label = value_names(combination, swept)
         experiment = [] if "run.experiment" in given else [f"run.experiment={ladder.name}"]
-        rungs = [(_label(size), [*combination, *experiment, *_size_words(size)]) for size in ladder.sizes]
+        rungs = [(size_label(size), [*combination, *experiment, *size_words(size)]) for size in ladder.sizes]
         composed = each(rungs, lambda rung: (*rung, compose([*rung[1], *trial])))
         runs += _rungs(ladder, composed, label)
     return runs
@@ -215,7 +215,7 @@ def _steps(plain: dict[str, Any], batch: int, tokens: float) -> int:
 
 def _not_the_ladders(ladder: LadderConfig, words: list[str]) -> None:
     """A key that the ladder states would be lost beside it."""
-    theirs = {Override(word).key for size in ladder.sizes for word in _size_words(size)}
+    theirs = {Override(word).key for size in ladder.sizes for word in size_words(size)}
     theirs |= {"budget.steps", "budget.tokens", "seed", "run.id"}
     theirs |= {"optim.lr"} if ladder.lr is not None else set()
     theirs |= {"optim.batch_size"} if ladder.batch_size is not None else set()
@@ -230,7 +230,7 @@ def _not_the_ladders(ladder: LadderConfig, words: list[str]) -> None:
         )
 
 
-def _size_words(size: str) -> list[str]:
+def size_words(size: str, key: str = "ladder.sizes") -> list[str]:
     """A rung's own overrides. Raises UserError where it is neither a count, nor a preset, nor overrides."""
     if "=" in size:
         return size.split()
@@ -239,11 +239,11 @@ def _size_words(size: str) -> list[str]:
     presets = groups()["model"]
     if size not in presets:
         near = nearest(size, presets)
-        raise UserError(f"ladder.sizes: {size}: no such preset{near}; write a preset, a size as 30m, or overrides")
+        raise UserError(f"{key}: {size}: no such preset{near}; write a preset, a size as 30m, or overrides")
     return [f"model={size}"]
 
 
-def _label(size: str) -> str:
+def size_label(size: str) -> str:
     """A rung's name: the size, the preset, or what its words say of the model."""
     of_model = [word.removeprefix("model.").removeprefix("model=") for word in size.split() if word[:5] == "model"]
     return _plain("-".join(of_model or size.split()))

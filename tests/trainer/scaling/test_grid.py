@@ -75,8 +75,11 @@ def test_encoders_are_not_asked_to_write() -> None:
     ("words", "says"),
     [
         (["grid=cpus"], "no such option"),
-        ([], "name the grid too, with grid=...; there is cpu, families"),
-        (["grid=cpu", "grid.flop=1e12", "grid.tokens=1m"], "state exactly one budget of flop, kwh and tokens"),
+        ([], "name the grid too, with grid=...; there is cpu, families, sizes"),
+        (
+            ["grid=cpu", "grid.flop=1e12", "grid.tokens=1m"],
+            "state exactly one budget of flop, kwh, tokens and tokens_per_parameter",
+        ),
         (["grid=cpu", "grid.flop=10"], "budget.flop: 10 given, one step takes"),
         (["grid=cpu", "grid.seeds=[1,1]"], "different whole numbers"),
         (["grid=cpu", "seed=3"], "seed=3: the grid states it; set grid.seeds"),

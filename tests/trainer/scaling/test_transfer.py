@@ -98,6 +98,34 @@ def test_all_else_is_at_its_best_and_series_stand_apart(tmp_path):
     assert all(one.optima[0].profile.losses.min() == pytest.approx(3) for one in series.values())
 
 
+def test_a_run_counts_once(tmp_path):
+    """Twice the same row is no seed, and tells nothing of noise."""
+    path = table(tmp_path / "t.csv", lambda size: 1e-3, rates=RATES[2:5])
+    path.write_text(path.read_text() + path.read_text().partition("\n")[2])
+    points = read_points(path, "optim.lr", {})
+    assert len(points.points) == len(points.left_out) == 12
+    assert points.left_out[0] == ("row 14", "the same setting and loss as row 2")
+    assert all(one.interval is None for one in transfer(points).series[0].optima)
+
+
+def test_what_diverged_was_tried(tmp_path):
+    """The best stands below a value that diverged, and so not at the end of what was tried."""
+    path = table(tmp_path / "t.csv", lambda size: 1e-3, rates=RATES[:6], noise=1e-4)
+    more = "".join(
+        f"{size:.0f},1e8,{rate!r},{loss}\n" for size in SIZES for rate, loss in ((4e-3, "nan"), (8e-3, "inf"))
+    )
+    path.write_text(path.read_text() + more)
+    [series] = found_in(path)
+    assert all(not one.profile.edge and one.value == pytest.approx(1e-3, rel=0.02) for one in series.optima)
+    assert "8 runs diverged; their values count as tried" in series.notes
+    path = table(tmp_path / "t.csv", lambda size: 1e-2, rates=RATES[:6], noise=1e-4)
+    path.write_text(path.read_text() + more)
+    [series] = found_in(path)
+    assert [one.profile.edge for one in series.optima] == [""] * 4
+    assert [one.value for one in series.optima] == [RATES[5]] * 4
+    assert series.lost[-1].value == 0
+
+
 def test_width_and_depth_apart_and_together(tmp_path):
     lines = ["parameters,width,depth,lr,loss"]
     for width in (64, 128, 256):
@@ -145,9 +173,11 @@ def test_the_command_on_run_folders(tmp_path, capsys):
         ("n,loss\n1e6,3", [], "no column for lr (it may be named lr, learning_rate"),
         ("lr,loss\n1e-3,3", [], "no column for parameters"),
         ("n,lr,loss\n1e6,abc,3", [], "row 2, lr: 'abc' given, a positive number wanted"),
+        ("n,lr,loss\n1e6,1e999,3", [], "row 2, lr: '1e999' given, a positive number wanted"),
         ("n,lr,loss\n1e6,-1,3", [], "row 2, lr: '-1' given, a positive number wanted"),
-        ("n,lr,loss\n1e6,0,3", [], "no finished run with a positive optim.lr (1 left out: row 2: optim.lr=0"),
-        ("n,lr,loss\n1e6,1e-3,nan", [], "no finished run with a positive optim.lr (1 left out: row 2: its loss is nan"),
+        ("n,lr,loss\n1e6,0,3", [], "with a positive optim.lr and a finite loss (1 left out: row 2: optim.lr=0"),
+        ("n,lr,loss\n1e6,1e-3,nan", [], "no finished run with a positive optim.lr and a finite loss"),
+        ("n,lr,loss\n1e6,1e-3,", [], "row 2, loss: 'nothing' given, a positive number wanted"),
         ("n,lr,loss\n", [], "no table of runs"),
         ("n,lr,loss\n1e6,1e-3,3", ["setting=optim.beta2"], "a table can state optim.lr"),
         ("n,lr,loss\n1e6,1e-3,3", ["column.lr=rate"], "column.lr=rate: no such column; there is n, lr, loss"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from trainer.report.html_template import html_document, images, preformatted
+from trainer.report.plots import address
 from trainer.scaling.accuracy.laws import TaskLaws, fit_tasks
 from trainer.scaling.accuracy.picture import accuracy_picture
 from trainer.scaling.accuracy.point_cost import Goal, PointCost, point_costs, read_goals
@@ -13,7 +19,9 @@ from trainer.scaling.accuracy.predict import laws_json, tasks_at
 from trainer.scaling.accuracy.series import task_names
 from trainer.scaling.accuracy.text import format_costs, format_laws, format_tasks
 from trainer.scaling.fit.table import Table
+from trainer.scaling.fit.text import big
 from trainer.utils.errors import UserError
+from trainer.utils.files import write_atomic
 
 __all__ = [
     "Goal",
@@ -26,42 +34,53 @@ __all__ = [
     "read_goals",
     "task_names",
     "tasks_at",
+    "write_tasks",
 ]
 
 
 @dataclass(frozen=True)
 class TaskFindings:
-    """What a table says about tasks."""
+    """What a table says about tasks: their laws, models at the places asked for, and what accuracies cost."""
 
     laws: TaskLaws
+    places: list[Mapping[str, float]]
     costs: list[PointCost]
 
-    def beside(self) -> Callable[[Mapping[str, float], Any], dict[str, Any]]:
-        """Adds `tasks` to a prediction of parameters and tokens."""
-
-        def add(point: Mapping[str, float], _: Any) -> dict[str, Any]:
-            return {"tasks": tasks_at(self.laws, point["parameters"], point["tokens"])} if "tokens" in point else {}
-
-        return add
+    def beside(self, point: Mapping[str, float], _: Any = None) -> dict[str, Any]:
+        """The key `tasks` of a prediction, for its parameters and tokens."""
+        return {"tasks": tasks_at(self.laws, point["parameters"], point["tokens"])} if "tokens" in point else {}
 
     def format(self) -> str:
-        blocks = [format_laws(self.laws), format_costs(self.costs, self.laws.table.currency)]
+        blocks = [format_laws(self.laws)]
+        for place in self.places:
+            said = f"{big(place['parameters'])} parameters, {big(place['tokens'])} tokens"
+            blocks.append(format_tasks(self.beside(place)["tasks"], said))
+        blocks.append(format_costs(self.costs, self.laws.table.currency))
         return "\n\n".join("\n".join(lines) for lines in blocks if lines)
 
     def to_json(self) -> dict[str, Any]:
         """Keys of fit.json."""
         return {"tasks": laws_json(self.laws), "accuracy": [cost.to_json() for cost in self.costs]}
 
-    def picture(self) -> tuple[str, bytes, bytes] | None:
-        return accuracy_picture(self.laws, self.costs)
+    def pictures(self) -> dict[str, tuple[str, bytes, bytes]]:
+        """name -> (title, SVG, PNG)."""
+        picture = accuracy_picture(self.laws, self.costs)
+        return {"accuracy": picture} if picture else {}
 
 
 def find_tasks(
-    table: Table, *, tasks: Sequence[str] = (), goals: Sequence[Goal] = (), replicates: int = 400, seed: int = 0
+    table: Table,
+    *,
+    tasks: Sequence[str] = (),
+    goals: Sequence[Goal] = (),
+    points: Sequence[Mapping[str, float]] = (),
+    replicates: int = 400,
+    seed: int = 0,
 ) -> TaskFindings | None:
     """None where a table has no tasks, or too few runs for a law of any, and none was asked for.
 
-    Raises UserError for a task that is not there or cannot be fitted.
+    tasks: those to fit; all where none is named. points: places of `predict=`. Raises UserError for a task that is not
+    there or cannot be fitted.
     """
     asked = [*tasks, *(goal.task for goal in goals if tasks)]
     if not (asked or goals) and not task_names(table):
@@ -69,7 +88,28 @@ def find_tasks(
     try:
         laws = fit_tasks(table, asked, replicates=replicates, seed=seed)
     except UserError:
-        if asked or goals:
+        if asked or goals or not np.isfinite(table.column("loss")).any():
             raise
         return None
-    return TaskFindings(laws, point_costs(laws, goals))
+    places = [point for point in points if "tokens" in point]
+    return TaskFindings(laws, places, point_costs(laws, goals))
+
+
+def write_tasks(found: TaskFindings, folder: Path, title: str) -> dict[str, Any]:
+    """fit.json, fit.html and the picture where a table states no loss; returns what fit.json holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = found.pictures()
+    keys = ("parameters", "tokens")
+    predictions = [{**{key: place[key] for key in keys}, "loss": None, **found.beside(place)} for place in found.places]
+    facts = {"predictions": predictions, **found.to_json()}
+    for name, (_, svg, png) in made.items():
+        write_atomic(folder / f"{name}.svg", svg)
+        write_atomic(folder / f"{name}.png", png)
+    sections = {
+        "": images({caption: address(svg) for caption, svg, _ in made.values()}),
+        "In words": preformatted(found.format()),
+    }
+    write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
+    runs = f"{len(found.laws.table.runs)} runs"
+    write_atomic(folder / "fit.html", html_document(f"Laws of tasks of {title}", runs, sections))
+    return facts

@@ -8,7 +8,7 @@ its fit has, instead of the best pair alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,7 +101,8 @@ def average(series: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list
     for fit, score in zip(fits, scores, strict=True):
         kept = np.flatnonzero(score > -LIKELY)
         weights = np.exp(score[kept])
-        some = Pairs(*(getattr(fit, name)[kept] for name in list(Pairs.__dataclass_fields__)[:-1]), fit.centre)
+        names = ("exponents", "constants", "spread", "variance", "log_likelihood")
+        some = replace(fit, **{name: getattr(fit, name)[kept] for name in names})
         found.append(Averaged(some, weights / weights.sum()))
     return found
 
@@ -133,7 +134,7 @@ def _positive(columns: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.
     constants = np.linalg.solve(square + ridge, right[:, :, None])[:, :, 0]
     wrong = np.flatnonzero((constants < 0).any(axis=1))
     best = np.full(len(wrong), np.inf)
-    for free in ([1, 2], [0, 2], [0, 1], [0], [1], [2]):
+    for free in map(np.array, ([1, 2], [0, 2], [0, 1], [0], [1], [2])):
         some, inner = np.ix_(wrong, free, free), np.ix_(wrong, free)
         tried = np.linalg.solve(square[some] + ridge[some], right[inner][:, :, None])[:, :, 0]
         # Of two minima with equal weights the lower has the larger product with the right side.

@@ -106,7 +106,9 @@ def fit_tasks(table: Table, tasks: Sequence[str] = (), *, replicates: int = DRAW
     refused = {one.task: why for one in series if (why := one.lacks())}
     series = [one for one in series if one.task not in refused]
     if not series:
-        raise UserError("; ".join(f"{name}: {why}" for name, why in refused.items()))
+        reasons = dict.fromkeys(refused.values())
+        whose = (", ".join(name for name, one in refused.items() if one == why) for why in reasons)
+        raise UserError("; ".join(f"{names}: {why}" for names, why in zip(whose, reasons, strict=True)))
     draws = min(replicates, DRAWS)
     tests = [(test, _masked(series, ~test)) for test in _cuts(table)]
     tests = [(test, some) for test, some in tests if some and len(some) == len(series)]

@@ -124,8 +124,8 @@ def _cost(table: Table, law: TaskLaw, goal: Goal) -> PointCost:
         amounts[axis] = _interval(now, drawn_now, stretch)
         with np.errstate(invalid="ignore"):  # infinite less infinite: never reached
             one_more[axis] = _interval(then - now, drawn_then - drawn_now, stretch)
-    sizes = [_interval(value, column, stretch) for value, column in zip(best, drawn[0], strict=True)]
-    return PointCost(goal, bits, "", *sizes, amounts, one_more, never, float(_price(rate, *best) / largest))
+    parameters, tokens = (_interval(value, column, stretch) for value, column in zip(best, drawn[0], strict=True))
+    return PointCost(goal, bits, "", parameters, tokens, amounts, one_more, never, float(_price(rate, *best) / largest))
 
 
 def _unreachable(law: TaskLaw, bits: float) -> str:
@@ -167,7 +167,7 @@ def cheapest(law: Averaged, bits: float, rate: Rate, largest: float) -> tuple[fl
 def cheapest_by_draws(draws: np.ndarray, bits: np.ndarray, rate: Rate) -> tuple[np.ndarray, np.ndarray]:
     """Parameters and tokens [R] by constants [R, 5] for bits [R]; inf where a law does not get there.
 
-    With u = A/N^alpha, v = B/D^beta and u + v = bits - E, the cost k N^c D is smallest where u : v = c / alpha : 1 / beta.
+    With u = A/N^alpha, v = B/D^beta and u + v = bits - E, the cost k N^c D is smallest at u : v = c / alpha : 1 / beta.
     """
     e, a, b, alpha, beta = draws.T
     c = max(float(rate.power[0]), 1e-3)

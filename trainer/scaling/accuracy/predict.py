@@ -30,9 +30,9 @@ def laws_json(laws: TaskLaws) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for task, law in laws.laws.items():
         score = laws.held_out.get(task)
-        floor, low, high = law.first.floor(), *np.percentile(law.draws[:, 0], [2.5, 97.5])
+        floor = interval(law.first.floor(), law.draws[:, 0])
         found[task] = {
-            "bits_per_byte": {"E": {"value": floor, "low": float(low), "high": float(high)}},
+            "bits_per_byte": {"E": floor.to_json()},
             "accuracy": _second_json(law) if law.second else {"refused": law.why},
             "runs": len(law.series.runs),
             "held_out": score and {"bits_per_byte": score.bits, "accuracy": score.accuracy},

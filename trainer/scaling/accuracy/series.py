@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,10 +37,14 @@ class Series:
         """The runs of the table that `keep` (bool [runs of the table]) marks."""
         here = keep[self.runs]
         way = here[self.way_run]
-        numbers = np.cumsum(here) - 1
-        ends = (one[here] for one in (self.runs, self.parameters, self.tokens, self.bits, self.accuracy))
-        ways = (numbers[self.way_run[way]], self.way_bits[way], self.way_accuracy[way])
-        return Series(self.task, *ends, *ways, self.bits_scatter, self.accuracy_scatter)
+        ends = {name: getattr(self, name)[here] for name in ("runs", "parameters", "tokens", "bits", "accuracy")}
+        return replace(
+            self,
+            **ends,
+            way_run=(np.cumsum(here) - 1)[self.way_run[way]],
+            way_bits=self.way_bits[way],
+            way_accuracy=self.way_accuracy[way],
+        )
 
     def lacks(self) -> str:
         """Why no law can be fitted; nothing where one can."""
@@ -61,24 +65,36 @@ def task_names(table: Table) -> list[str]:
 
 def read_series(table: Table, task: str) -> Series:
     """Runs that state no bits per byte of the task are left out."""
-    runs, ends, way, jumps = [], [], [], []
+    runs: list[int] = []
+    ends, way, jumps = [], [], []
     for number, run in enumerate(table.runs):
         rows = [(one.tokens, *found) for one in _way(run) if (found := _score(one.tasks, task))[0] is not None]
         if not rows or not np.isfinite(run.tokens):
             continue
         tokens, bits, accuracy = np.array(rows, float).T
         late = tokens >= (1 - TAIL) * tokens[-1]
-        end = [run.parameters, run.tokens, bits[late].mean(), _mean(accuracy[late])]
         jumps += list(zip(np.diff(np.log(bits[late])), np.diff(accuracy[late]), strict=True))
         later = np.flatnonzero(tokens >= LATER * tokens[-1])
         for part in np.array_split(later, min(MEANS, len(later))):
             way.append((len(runs), bits[part].mean(), _mean(accuracy[part])))
         runs.append(number)
-        ends.append(end)
-    columns = np.array(ends, float).reshape(-1, 4).T
-    of_way = np.array(way, float).reshape(-1, 3).T
-    scatter = [_scatter(column) for column in np.array(jumps, float).reshape(-1, 2).T]
-    return Series(task, np.array(runs, np.int64), *columns, of_way[0].astype(np.int64), *of_way[1:], *scatter)
+        ends.append((run.parameters, run.tokens, bits[late].mean(), _mean(accuracy[late])))
+    parameters, tokens, bits, accuracy = np.array(ends, float).reshape(-1, 4).T
+    way_run, way_bits, way_accuracy = np.array(way, float).reshape(-1, 3).T
+    bits_scatter, accuracy_scatter = (_scatter(column) for column in np.array(jumps, float).reshape(-1, 2).T)
+    return Series(
+        task,
+        np.array(runs, np.int64),
+        parameters,
+        tokens,
+        bits,
+        accuracy,
+        way_run.astype(np.int64),
+        way_bits,
+        way_accuracy,
+        bits_scatter,
+        accuracy_scatter,
+    )
 
 
 def _scatter(jumps: np.ndarray) -> float:

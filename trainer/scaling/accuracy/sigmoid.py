@@ -45,7 +45,7 @@ class Sigmoid:
     """accuracy = 1 - (1 - floor) / (1 + exp(-k (bits - middle))); theta = (floor, log k, middle).
 
     The upper end is 1: runs say nothing about a lower one as long as all of them are far below it, and one that is
-    fitted costs more than it gives. Values are in units of NOISE / DELTA, so that the solver's Huber loss turns at NOISE.
+    fitted costs more than it gives. Values are in units of NOISE / DELTA: the solver's Huber loss then turns at NOISE.
     """
 
     def __init__(self, bits: np.ndarray, floor: tuple[float, float]) -> None:
@@ -93,7 +93,7 @@ def accuracy_at(theta: np.ndarray, bits: np.ndarray) -> np.ndarray:
 
 
 def bits_for(theta: np.ndarray, accuracy: float) -> np.ndarray:
-    """Bits per byte [B] at which an accuracy is reached; nan below the lower end, 0 or less where no bits are enough."""
+    """Bits per byte [B] at which an accuracy is reached; nan below the lower end, 0 or less where none are enough."""
     floor, log_k, middle = theta.T
     share = (1 - accuracy) / (1 - floor)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -20,8 +20,8 @@ def format_laws(laws: TaskLaws) -> list[str]:
     """What the two steps are, and how they did on runs that they had not seen."""
     runs = max(len(law.series.runs) for law in laws.laws.values())
     lines = [
-        f"tasks               {runs} runs: bits per byte = E + A/N^alpha + B/D^beta, averaged over the exponents that fit;",
-        "                    accuracy = 1 - (1 - floor) / (1 + exp(-k (bits per byte - middle)))",
+        f"tasks     {runs} runs: bits per byte = E + A/N^alpha + B/D^beta, averaged over the exponents that fit;",
+        "          accuracy = 1 - (1 - floor) / (1 + exp(-k (bits per byte - middle)))",
         f"  {'':<18}{'E':<10}{'floor':<10}{'k':<10}{'middle':<10}"
         + ("off on held-out runs: bits per byte, accuracy" if laws.held_out else ""),
     ]

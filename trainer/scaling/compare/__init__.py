@@ -11,10 +11,21 @@ from trainer.report.html_template import html_document, images, preformatted
 from trainer.report.plots import address
 from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
 from trainer.scaling.compare.groups import read_groups
+from trainer.scaling.compare.next_seeds import format_seeds, next_seeds, seeds_json
 from trainer.scaling.compare.text import format_comparison, table_of, verdict_lines
 from trainer.utils.files import write_atomic
 
-__all__ = ["AXES", "compare", "comparison_json", "format_comparison", "read_groups", "write_comparison"]
+__all__ = [
+    "AXES",
+    "compare",
+    "comparison_json",
+    "format_comparison",
+    "format_seeds",
+    "next_seeds",
+    "read_groups",
+    "seeds_json",
+    "write_comparison",
+]
 
 
 def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, Any]:

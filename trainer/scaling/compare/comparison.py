@@ -29,6 +29,7 @@ class Verdict:
     test: Welch | None
     p: float | None  # adjusted for the number of comparisons
     text: str
+    comparable: bool = True  # whether the scores are one scale
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _pairwise_results(
     adjusted = iter(holm([test.p for test in tests if test is not None]))
     p_values = [next(adjusted) if test is not None else None for test in tests]
     return [
-        Verdict(group.label, test, p, _words_apart(why) if why else _words(test, p, [scores[0], other]))
+        Verdict(group.label, test, p, _words_apart(why) if why else _words(test, p, [scores[0], other]), not why)
         for group, other, test, p, why in zip(groups[1:], scores[1:], tests, p_values, apart, strict=True)
     ]
 

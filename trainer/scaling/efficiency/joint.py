@@ -99,6 +99,11 @@ class JointFit:
         return len(self.theta)
 
     @property
+    def free(self) -> int:
+        """Runs less constants."""
+        return len(self.law.log_loss) - len(self.theta)
+
+    @property
     def all(self) -> np.ndarray:
         """[1 + R, p]: the fit, then its replicates."""
         return np.concatenate([self.theta[None], self.replicates])

@@ -12,7 +12,8 @@ from trainer.scaling.fit.parametric import one_rule
 from trainer.scaling.fit.table import Run, Table, named
 from trainer.utils.errors import UserError
 
-FEWEST_SIZES = 3
+FEWEST_SIZES, FEWEST_PLACES = 3, 6
+ONE_PATH = 0.95  # correlation of log N and log D from which on places may lie along one path of compute
 SAME_PLACE = 0.02  # of the logarithms of two sizes or numbers of tokens
 
 
@@ -31,16 +32,22 @@ class Sides:
 
         Raises UserError where neither can be fitted.
         """
-        sizes, tokens = (len(np.unique(_rounded(self.table.column(name)))) for name in ("parameters", "tokens"))
+        places = _rounded(np.stack([self.table.column("parameters"), self.table.column("tokens")], axis=1))
+        sizes, tokens = (len(np.unique(column)) for column in places.T)
+        number, all_budgets = len(np.unique(places, axis=0)), int(self.table.budgets.max()) + 1
         budgets = [len(np.unique(self.table.budgets[side])) for side in (~self.second, self.second)]
-        if min(sizes, tokens) >= FEWEST_SIZES and not one_rule(self.table):
-            return "sizes"
-        if min(budgets) >= FEWEST_SIZES and (sizes == 1 or one_rule(self.table)):
+        enough = min(sizes, tokens) >= FEWEST_SIZES and number >= FEWEST_PLACES and not one_rule(self.table)
+        apart = enough and abs(np.corrcoef(places.T)[0, 1]) < ONE_PATH
+        path = sizes == 1 or number == all_budgets or one_rule(self.table)  # compute alone tells the place
+        if not apart and path and min(budgets) >= FEWEST_SIZES:
             return "compute"
+        if enough:
+            return "sizes"
         raise UserError(
             f"compare: no law can be fitted to {self.labels[0]} and {self.labels[1]}: it needs {FEWEST_SIZES} sizes "
-            f"and {FEWEST_SIZES} numbers of tokens, or {FEWEST_SIZES} budgets of one size or one rule of tokens; "
-            f"there are {sizes} and {tokens}, and {budgets[0]} and {budgets[1]} budgets"
+            f"and {FEWEST_SIZES} numbers of tokens in {FEWEST_PLACES} places or more, or {FEWEST_SIZES} budgets of one "
+            f"size or one rule of tokens; there are {sizes} and {tokens} in {number}, and {budgets[0]} and "
+            f"{budgets[1]} budgets"
         )
 
     @property

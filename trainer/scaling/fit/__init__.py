@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from trainer.report.html_template import html_document, images, preformatted
-from trainer.report.plots import address
 from trainer.scaling.fit.choice import read_forms
 from trainer.scaling.fit.choice_text import format_against, format_predictions
 from trainer.scaling.fit.csv_table import read_csv
@@ -25,6 +24,7 @@ from trainer.utils.files import write_atomic
 __all__ = [
     "COUNTS",
     "Findings",
+    "Part",
     "Progress",
     "StoredLaw",
     "against",
@@ -67,25 +67,32 @@ def read_table(
     return table
 
 
-def write_fit(found: Findings, folder: Path, title: str) -> dict[str, Any]:
+class Part(Protocol):
+    """What else a table says, beside the laws of its loss."""
+
+    def format(self) -> str: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def pictures(self) -> dict[str, tuple[str, bytes, bytes]]: ...
+
+
+def write_fit(found: Findings, folder: Path, title: str, parts: Sequence[Part] = ()) -> dict[str, Any]:
     """fit.json, law.json, settings.json, fit.html and the pictures as PNG and SVG; returns what fit.json holds."""
+    from trainer.scaling.fit.page import fit_page
     from trainer.scaling.fit.pictures import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
     made, facts = pictures(found), findings_json(found)
+    for part in parts:
+        made |= part.pictures()
+        facts |= part.to_json()
     for name, (_, svg, png) in made.items():
         write_atomic(folder / f"{name}.svg", svg)
         write_atomic(folder / f"{name}.png", png)
-    sections = {
-        "": images({caption: address(svg) for caption, svg, _ in made.values()}),
-        "In words": preformatted(format_findings(found)),
-        "In numbers": preformatted(json.dumps(facts, indent=1)),
-    }
     write_law(found.ensemble, found.table, folder / "law.json")
     if found.settings is not None:
         settings_file.write_law(found.settings, folder / settings_file.FILE, title)
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
-    write_atomic(
-        folder / "fit.html", html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)
-    )
+    write_atomic(folder / "fit.html", fit_page(found, made, title, [part.format() for part in parts]))
     return facts

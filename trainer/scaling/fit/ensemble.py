@@ -212,7 +212,7 @@ def calibrate(
 
 
 def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:
-    """[cuts, runs]: the ensemble's deviation around what it predicts (`centre`, as errors), by a few replicates a cut."""
+    """[cuts, runs]: the ensemble's deviation around what it predicts (`centre`), by a few replicates a cut."""
     table, cuts = choice.table, choice.cuts
     drawn = np.concatenate([_drawn(table, cut, seed) for cut in cuts])
     squares = np.zeros((len(cuts), len(table.runs)))

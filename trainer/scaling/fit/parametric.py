@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.scaling.fit.solver import minimise, replicated, screened
+from trainer.scaling.fit.solver import ROUGHLY, minimise, replicated, screened
 from trainer.scaling.fit.table import Table
 from trainer.scaling.forms import FORMS, Form
 from trainer.scaling.forms.powers import SumOfPowers
@@ -123,7 +123,8 @@ def fit_law(table: Table, form: str, weights: np.ndarray | None = None) -> Law:
             replicates.append(replicated(model, target, some, best.theta[0], model.delta))
             continue
         starts = np.broadcast_to(near, (len(some), *near.shape))
-        replicates.append(minimise(model, target, some, starts, keep=1, delta=model.delta).theta)
+        found = minimise(model, target, some, starts, keep=1, delta=model.delta, tolerance=ROUGHLY)
+        replicates.append(found.theta)
     residual = float(np.sqrt(np.mean((model.predict(best.theta)[0][0] - target) ** 2)))
     return Law(model, best.theta, np.concatenate(replicates), float(best.objective[0]), residual)
 

@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 
 from trainer.report.plots import BLUE, GREY, ORANGE, canvas, drawn, label_axes
-from trainer.scaling.fit.advice import best_by_law, price_rate
+from trainer.scaling.fit.advice import best_by_law, best_by_search, price_rate
 from trainer.scaling.fit.approaches import Optima
+from trainer.scaling.fit.colours import by_size, legend
+from trainer.scaling.fit.colours import colours as colours_of
 from trainer.scaling.fit.findings import Findings
-from trainer.scaling.fit.text import big
+from trainer.scaling.fit.trust_pictures import influences, residuals, rolling_errors
 from trainer.scaling.forms import FORMS
 
 GREEN = "#3b7d4f"
 AXIS_TITLES = {"flop": "training FLOPs", "kwh": "kWh", "gco2e": "g CO2e", "money": "money"}
+MOST_REPLICATES = 100  # of a band
 BEYOND = 10.0  # how far behind the largest run lines are drawn
 
 
@@ -31,6 +34,11 @@ def pictures(found: Findings) -> dict[str, tuple[str, bytes, bytes]]:
         made["optimum"] = _picture("Compute-optimal size", _optimum, found)
     if found.law is not None:
         made["predicted"] = _picture("Law against runs", _predicted, found)
+        made["residuals"] = _picture("What the law misses", residuals, found)
+        if found.choice.cuts:
+            made["held-out"] = _picture("Errors on larger runs that were held out", rolling_errors, found)
+        if len(found.law.replicates) >= 20:
+            made["influence"] = _picture("Runs that decide the constants", influences, found)
     return made
 
 
@@ -45,28 +53,50 @@ def _loss(axes: Any, found: Findings, title: str, axis: str, label: str) -> None
     table = found.table
     x, loss, sizes = table.column(axis), table.column("loss"), table.column("parameters")
     known = np.isfinite(x)
-    _by_size(axes, x[known], loss[known], sizes[known])
-    line = np.geomspace(x[known].min(), x[known].max() * BEYOND, 80)
-    law = found.law
-    if law is not None and law.form == "chinchilla":
-        rate = price_rate(table, axis, np.ones((len(law.replicates), len(loss))))
-        best = np.stack([best_by_law(law, rate, amount)[2] for amount in line], axis=1) if rate else None
-    else:
-        best = law.at(line) if law is not None and law.form == "ladder" and axis == "flop" else None
+    by_size(axes, x[known], loss[known], sizes[known])
+    line = np.geomspace(x[known].min(), x[known].max() * BEYOND, 60)
+    best = _lowest_losses(found, axis, line)
     if best is not None:
         _band(axes, line, best, "best of any size, by the law")
     axes.set_xscale("log")
     axes.set_yscale("log")
     _plain_ticks(axes.yaxis)
     label_axes(axes, title, label, "held-out loss, nats per token")
-    _legend(axes)
+    legend(axes)
+
+
+def _lowest_losses(found: Findings, axis: str, amounts: np.ndarray) -> np.ndarray | None:
+    """[1 + R, m]: the lowest loss of any size for each amount, by the chosen law; None where it does not tell."""
+    law, table = found.law, found.table
+    if law is None:
+        return None
+    if law.model.variables == ("flop",):
+        return law.at(amounts) if axis == "flop" else None
+    rate = price_rate(table, axis, np.ones((len(law.replicates), len(table.runs))))
+    if rate is None or not set(law.model.variables) <= {"parameters", "tokens", "flop"}:
+        return None
+    if law.form == "chinchilla":
+        return np.stack([best_by_law(law, rate, amount)[2] for amount in amounts], axis=1)
+    sizes, flop = table.column("parameters"), price_rate(table, "flop", np.empty((0, len(table.runs))))
+    if flop is None:
+        return None
+    some, losses = law.constants()[: 1 + MOST_REPLICATES], []
+    for amount in amounts:
+        n, d = best_by_search(law.form, some, rate, amount, (sizes.min() / BEYOND, sizes.max() * BEYOND**2), {})
+        c = np.exp(flop.log_k[0]) * n ** flop.power[0] * d
+        columns = {"parameters": n, "tokens": d, "flop": c}
+        at = law.model.loss_at(
+            some, [columns[name] for name in law.model.variables]
+        )  # [B, B]: each at each one's place
+        losses.append(np.diagonal(at))
+    return np.stack(losses, axis=1)
 
 
 def _profiles(axes: Any, found: Findings, title: str) -> None:
     """Loss over size at each budget, its parabola, and the parabola's minimum."""
     table = found.table
     sizes, loss, flop = (table.column(name) for name in ("parameters", "loss", "flop"))
-    colours = _colours(len(found.isoflop.parabolas))
+    colours = colours_of(len(found.isoflop.parabolas))
     for parabola, colour in zip(found.isoflop.parabolas, colours, strict=True):
         nearest = table.budgets[np.argmin(np.abs(np.log(flop / parabola.flop)))]
         here = table.budgets == nearest
@@ -77,7 +107,7 @@ def _profiles(axes: Any, found: Findings, title: str) -> None:
             axes.plot(parabola.best, parabola.at(np.array([parabola.best])), "*", color=ORANGE, markersize=9, zorder=3)
     axes.set_xscale("log")
     label_axes(axes, title + " (star: minimum)", "parameters N", "held-out loss, nats per token")
-    _legend(axes)
+    legend(axes)
 
 
 def _optimum(axes: Any, found: Findings, title: str) -> None:
@@ -103,7 +133,7 @@ def _optimum(axes: Any, found: Findings, title: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     label_axes(axes, title, "training FLOPs C", "parameters N")
-    _legend(axes)
+    legend(axes)
 
 
 def _predicted(axes: Any, found: Findings, title: str) -> None:
@@ -112,11 +142,11 @@ def _predicted(axes: Any, found: Findings, title: str) -> None:
     spec = FORMS[law.form]
     loss = table.column("loss")
     predicted = law.at(*(table.column(name) for name in spec.variables))[0]
-    _by_size(axes, predicted, loss, table.column("parameters"))
+    by_size(axes, predicted, loss, table.column("parameters"))
     ends = [min(predicted.min(), loss.min()), max(predicted.max(), loss.max())]
     axes.plot(ends, ends, "-", color=GREY, linewidth=1)
     label_axes(axes, f"{title}: {spec.title}", "predicted loss", "held-out loss")
-    _legend(axes)
+    legend(axes)
 
 
 def _band(axes: Any, x: np.ndarray, y: np.ndarray, label: str, colour: str = ORANGE) -> None:
@@ -127,28 +157,9 @@ def _band(axes: Any, x: np.ndarray, y: np.ndarray, label: str, colour: str = ORA
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _by_size(axes: Any, x: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> None:
-    """Points coloured from the smallest to the largest size, with at most eight sizes in the legend."""
-    kinds = np.unique(sizes)
-    shown = set(kinds[np.unique(np.linspace(0, len(kinds) - 1, 8).round().astype(int))])
-    for size, colour in zip(kinds, _colours(len(kinds)), strict=True):
-        here = sizes == size
-        axes.plot(x[here], y[here], "o", color=colour, markersize=3.5, label=big(size) if size in shown else None)
-
-
-def _colours(count: int) -> list[Any]:
-    from matplotlib import colormaps
-
-    return [colormaps["viridis"](share) for share in np.linspace(0.9, 0.05, max(count, 1))]
-
-
 def _plain_ticks(axis: Any) -> None:
     from matplotlib.ticker import FormatStrFormatter, LogLocator
 
     axis.set_major_locator(LogLocator(subs=[1, 1.5, 2, 3, 4, 5, 7]))
     axis.set_major_formatter(FormatStrFormatter("%g"))
     axis.set_minor_formatter("")
-
-
-def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, fontsize=7.5, handlelength=1.4)

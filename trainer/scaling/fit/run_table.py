@@ -125,16 +125,10 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         money=run_data.money or None,
         curve=_curve(run_data),
         origin=origin(run_data),
-        noise_batch=next((noise for record in reversed(run_data.steps.kept) if (noise := _noise(record))), None),
         **_beside(config, int(last["step"]), float(last["tokens"])),
+        noise_batch=next((noise for record in reversed(run_data.steps.kept) if (noise := _noise(record))), None),
         **task_fields(run_data, name, size),
     )
-
-
-def _noise(record: dict[str, Any]) -> float | None:
-    """The gradient noise scale of a step in tokens, where it was measured and is positive."""
-    value = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
-    return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
 
 
 def _beside(config: Config, step: int, tokens: float) -> dict[str, Any]:
@@ -163,6 +157,12 @@ def _unique_tokens(config: Config) -> float | None:
         return float(manifest["splits"]["train"]["info"]["tokens"])
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _noise(record: dict[str, Any]) -> float | None:
+    """The gradient noise scale of a step in tokens, where it was measured and is positive."""
+    value = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
+    return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
 
 
 def _curve(run_data: RunData) -> Curve | None:

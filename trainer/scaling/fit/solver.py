@@ -38,28 +38,40 @@ def huber(residual: np.ndarray, delta: float = DELTA) -> np.ndarray:
 
 
 def screened(
-    model: Model, y: np.ndarray, weights: np.ndarray, starts: np.ndarray, keep: int, delta: float = DELTA
+    model: Model,
+    y: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    keep: int,
+    delta: float = DELTA,
+    tolerance: float = TOLERANCE,
 ) -> np.ndarray:
     """[B, keep, p]: the best of all starts [B, S, p] after a few steps each."""
     problems, count, size = starts.shape
     theta = starts.reshape(-1, size)
-    theta, value = _descend(model, y, np.repeat(weights, count, axis=0), theta, SCREENING, delta, TOLERANCE)
+    theta, value = _descend(model, y, np.repeat(weights, count, axis=0), theta, SCREENING, delta, tolerance)
     best = np.argsort(value.reshape(problems, count), axis=1)[:, :keep]
     return np.take_along_axis(theta.reshape(problems, count, size), best[:, :, None], axis=1)
 
 
 def minimise(
-    model: Model, y: np.ndarray, weights: np.ndarray, starts: np.ndarray, keep: int = 8, delta: float = DELTA
+    model: Model,
+    y: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    keep: int = 8,
+    delta: float = DELTA,
+    tolerance: float = TOLERANCE,
 ) -> Solution:
     """Minimise the weighted Huber loss of `predict - y` for each row of weights, from several starts.
 
     y: [n]; weights: [B, n], such as how often a replicate drew each run; starts: [B, S, p]. All starts take a few
     steps, the best `keep` of each problem are refined.
     """
-    theta = screened(model, y, weights, starts, keep, delta)
+    theta = screened(model, y, weights, starts, keep, delta, tolerance)
     problems, keep, size = theta.shape
     tried = np.repeat(weights, keep, axis=0)
-    theta, value = _descend(model, y, tried, theta.reshape(-1, size), REFINING, delta, TOLERANCE)
+    theta, value = _descend(model, y, tried, theta.reshape(-1, size), REFINING, delta, tolerance)
     value = value.reshape(problems, keep)
     first = np.argmin(value, axis=1)
     rows = np.arange(problems)

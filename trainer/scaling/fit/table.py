@@ -124,6 +124,11 @@ class Table:
         columns = np.nan_to_num(np.stack([self.column(name) for name in PLACE], axis=1), nan=-1)
         return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
+    @property
+    def states_no_loss(self) -> bool:
+        """Whether its runs have scores of tasks alone."""
+        return bool(np.isnan(self.column("loss")).all())
+
     def only(self, keep: np.ndarray) -> Table:
         """The runs that `keep` (bool [runs]) marks."""
         return replace(self, runs=tuple(run for run, kept in zip(self.runs, keep, strict=True) if kept))

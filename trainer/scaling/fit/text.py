@@ -99,7 +99,7 @@ def _exponents(found: Findings) -> list[str]:
         powers = [interval(column[0], column[1:]) for column in law.exponents().T] if law else []
         rows.append((NAMES[form], found.refused.get(form, ""), powers))
     for name, why, figures in rows:
-        said = f"not determined: {why}" if why else "".join(f"{_interval(figure):<24}" for figure in figures)
+        said = f"not determined: {why}" if why else "".join(f"{interval_text(figure):<24}" for figure in figures)
         lines.append(f"{name:<31}{said}".rstrip())
     return lines
 
@@ -111,7 +111,7 @@ def _laws(found: Findings) -> list[str]:
             continue
         lines.append(f"{FORMS[form].title}   ({100 * law.residual:.2g}% rms of the runs)")
         for name, column in zip(FORMS[form].constants, law.constants().T, strict=True):
-            lines.append(f"  {name:<8} {_interval(interval(column[0], column[1:]))}")
+            lines.append(f"  {name:<8} {interval_text(interval(column[0], column[1:]))}")
         lines += [f"  doubt: {doubt}" for doubt in law.doubts()]
     return lines
 
@@ -140,13 +140,13 @@ def format_advice(advice: Advice) -> list[str]:
         f"best model for {amount} by {advice.method}" + (f" ({advice.extrapolation})" if advice.extrapolation else "")
     ]
     for name, figure in (("parameters", advice.parameters), ("tokens", advice.tokens)):
-        lines.append(f"  {name:<11} {_interval(figure, big)}")
+        lines.append(f"  {name:<11} {interval_text(figure, big)}")
     if math.isfinite(advice.loss.value):
-        lines.append(f"  {'loss':<11} {_interval(advice.loss)}")
+        lines.append(f"  {'loss':<11} {interval_text(advice.loss)}")
     return lines
 
 
-def _interval(figure: Interval, write: Callable[[float], str] | None = None) -> str:
+def interval_text(figure: Interval, write: Callable[[float], str] | None = None) -> str:
     write = write or number
     if not math.isfinite(figure.low):
         return f"{write(figure.value)} (no interval)"

@@ -7,9 +7,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.compose import compose_grid
 from trainer.config import GridConfig
+from trainer.scaling.grid.efficiency import ObjectiveEfficiency, efficiencies, efficiencies_json
 from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
@@ -68,7 +70,8 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     results = read_results(grid, trained, tuned)
     command = shlex.join(["isoflop", "grid", *words])
     write_results(results, out, command)
-    print(json.dumps(results_json(results), indent=1) if as_json else format_results(results))
+    found = efficiencies(results)
+    print(json.dumps(_json(results, found), indent=1) if as_json else format_results(results, found))
     for failure in failures:
         print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
     return 1 if failures else 0
@@ -87,10 +90,16 @@ def _score_what_was_left(tuned: Sequence[Trial]) -> None:
 def write_results(results: Results, folder: Path, command: str) -> None:
     """grid.json, grid.md, grid.png and grid.svg."""
     from trainer.scaling.grid.picture import dots
+    from trainer.scaling.grid.size_picture import scores_and_prices
 
     folder.mkdir(parents=True, exist_ok=True)
-    svg, png = dots(results)
+    found = efficiencies(results)
+    svg, png = scores_and_prices(results) if results.sizes else dots(results)
     write_atomic(folder / "grid.svg", svg)
     write_atomic(folder / "grid.png", png)
-    write_atomic(folder / "grid.md", markdown(results, command))
-    write_atomic(folder / "grid.json", json.dumps(results_json(results) | {"command": command}, indent=1) + "\n")
+    write_atomic(folder / "grid.md", markdown(results, command, found))
+    write_atomic(folder / "grid.json", json.dumps(_json(results, found) | {"command": command}, indent=1) + "\n")
+
+
+def _json(results: Results, found: Sequence[ObjectiveEfficiency]) -> dict[str, Any]:
+    return results_json(results) | {"efficiency": efficiencies_json(results, found)}

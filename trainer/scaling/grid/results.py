@@ -54,6 +54,19 @@ class Row:
     costs: dict[str, float | None]  # pre-training
     tuning_costs: dict[str, float | None]
     unfinished: tuple[str, ...]  # runs that are missing from it
+    size: str | None = None  # None in a grid without sizes
+
+
+@dataclass(frozen=True)
+class Point:
+    """One pre-trained model on one task: its score, and what its pre-training took."""
+
+    objective: str
+    size: str | None
+    seed: int
+    task: str
+    value: float
+    costs: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,12 @@ class Results:
     commit: str | None
     numerics: str | None = None  # of the runs in the table
     other_numerics: tuple[str, ...] = ()  # runs that are left out, for they are of others
+    points: tuple[Point, ...] = ()
+
+    @property
+    def sizes(self) -> list[str]:
+        """Labels, in the order of the grid; none in a grid without sizes."""
+        return list(dict.fromkeys(row.size for row in self.rows if row.size is not None))
 
     def total(self, name: str) -> float | None:
         """Cost of everything, pre-training and tuning; None where a part is not stated."""
@@ -80,11 +99,14 @@ def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Tria
     read = {run.name: _finished(run.folder.path) for run in [*(c.run for c in trained), *(t.run for t in tuned)]}
     numerics, others = _one_numerics(read)
     read |= dict.fromkeys(others)
-    rows = []
-    for objective in grid.objectives:
-        cells = [cell for cell in trained if cell.objective == objective]
-        trials = [trial for trial in tuned if trial.cell.objective == objective]
-        rows.append(_row(grid, objective, cells, trials, read))
+    rows: list[Row] = []
+    for size in dict.fromkeys(cell.size for cell in trained):
+        of_size = []
+        for objective in grid.objectives:
+            cells = [cell for cell in trained if (cell.objective, cell.size) == (objective, size)]
+            trials = [trial for trial in tuned if (trial.cell.objective, trial.cell.size) == (objective, size)]
+            of_size.append(_row(grid, objective, cells, trials, read))
+        rows += _mark_best(grid, of_size)
     baselines: dict[str, dict[str, float]] = {}
     for trial in tuned:
         found = _baselines(trial.run.folder.path, grid.tasks[trial.task].score)
@@ -93,13 +115,26 @@ def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Tria
     first = next((run_data for run_data in read.values() if run_data is not None), None)
     return Results(
         grid,
-        tuple(_mark_best(grid, rows)),
+        tuple(rows),
         baselines,
         first.site.currency if first else None,
         _commit(first),
         numerics,
         others,
+        _points(grid, tuned, read),
     )
+
+
+def _points(grid: GridConfig, tuned: Sequence[Trial], read: Mapping[str, RunData | None]) -> tuple[Point, ...]:
+    found = []
+    for trial in tuned:
+        cell, trained = trial.cell, read[trial.cell.run.name]
+        if trained is None or read[trial.run.name] is None:
+            continue
+        value = _score(trial.run.folder.path, grid.tasks[trial.task].score)
+        if value is not None:
+            found.append(Point(cell.objective, cell.size, cell.seed, trial.task, value, _costs([trained])))
+    return tuple(found)
 
 
 def _one_numerics(read: Mapping[str, RunData | None]) -> tuple[str | None, tuple[str, ...]]:
@@ -141,6 +176,7 @@ def _row(
         costs=_costs(trained),
         tuning_costs=_costs(tuned),
         unfinished=tuple(missing),
+        size=cells[0].size,
     )
 
 

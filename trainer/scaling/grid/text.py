@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from trainer.books.formatting import format_amount
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.config import GridConfig
+from trainer.scaling.grid.efficiency import ObjectiveEfficiency
+from trainer.scaling.grid.efficiency_text import factor_notes, factor_table, factor_title
 from trainer.scaling.grid.plan import Cell
 from trainer.scaling.grid.results import FAMILIES, Results, Row, Score
 
@@ -23,14 +25,16 @@ def table_of(results: Results, bold: Bold) -> list[list[str]]:
     arrows = {name: "" if not task.lower_is_better else " (less is better)" for name, task in tasks.items()}
     heads = [f"{name}, {task.score}{arrows[name]}" for name, task in tasks.items()]
     costs = [name for name in COSTS if any(row.costs[name] is not None for row in results.rows)]
-    table = [["objective", "family", "steps", "targets per step", *heads, *(f"{name}" for name in costs)]]
+    sized = ["size"] if results.sizes else []
+    table = [[*sized, "objective", "family", "steps", "targets per step", *heads, *(f"{name}" for name in costs)]]
     for row in results.rows:
         scores = [_score(row.scores[name], tasks[name].score, bold) for name in tasks]
         prices = [_amount(_both(row, name), COSTS[name]) for name in costs]
-        table.append([row.objective, row.family, f"{row.steps:,}", _targets(row), *scores, *prices])
+        own = [row.size] if row.size is not None else []
+        table.append([*own, row.objective, row.family, f"{row.steps:,}", _targets(row), *scores, *prices])
     for method in dict.fromkeys(method for methods in results.baselines.values() for method in methods):
         cells = [_plain(results.baselines.get(name, {}).get(method), tasks[name].score) for name in tasks]
-        table.append([method, "no pre-training", "", "", *cells, *[""] * len(costs)])
+        table.append([*[""] * len(sized), method, "no pre-training", "", "", *cells, *[""] * len(costs)])
     return table
 
 
@@ -67,11 +71,11 @@ def _amount(value: float | None, unit: str) -> str:
 def notes(results: Results) -> list[str]:
     """What must be read with the table."""
     grid = results.grid
-    budget = next((grid_value, unit) for grid_value, unit in _budgets(results) if grid_value is not None)
     seeds = f"{len(grid.seeds)} seed{'s' * (len(grid.seeds) != 1)}"
+    at_size = " at each size" if grid.sizes else ""
     lines = [
-        f"Every pre-training run has {format_amount(*budget)}, counted by the books for its own forward shape. "
-        f"Mean and 95% Student interval over {seeds}; the best mean of a column is bold.",
+        f"Every pre-training run has {_budget(grid)}, counted by the books for its own forward shape. "
+        f"Mean and 95% Student interval over {seeds}; the best mean of a column{at_size} is bold.",
         "Targets per step: tokens that bear loss, and their share of the tokens of a step.",
         "The price of a row is that of its pre-training and tuning over all seeds.",
     ]
@@ -87,21 +91,29 @@ def notes(results: Results) -> list[str]:
     return lines
 
 
-def _budgets(results: Results) -> Sequence[tuple[float | None, str]]:
-    grid = results.grid
-    return (grid.flop, "FLOP"), (grid.kwh, "kWh"), (grid.tokens, "tokens")  # type: ignore[return-value]
+def _budget(grid: GridConfig) -> str:
+    """The budget in words: one, or one for each size."""
+    name, amount = grid.amount()
+    if name == "tokens_per_parameter":
+        return f"the FLOPs that {amount:g} tokens a parameter take the first objective's model of its size"
+    unit = {"flop": "FLOP", "kwh": "kWh", "tokens": "tokens"}[name]
+    amounts = [grid.amount(number)[1] for number in range(max(1, len(grid.sizes)))]
+    said = list(dict.fromkeys(format_amount(one, unit) for one in amounts))
+    return f"{', '.join(said[:-1])} or {said[-1]} by its size" if len(said) > 1 else said[0]
 
 
 def format_plan(grid: GridConfig, cells: Sequence[Cell]) -> str:
-    """The pre-training runs that a grid stands for: a line an objective."""
+    """The pre-training runs that a grid stands for: a line an objective of each size."""
     from trainer.books import flops, parameters
 
-    lines = [f"{'objective':<24}{'family':<17}{'parameters':>11}{'steps':>8}{'tokens':>12}{'FLOP':>12}"]
-    for cell in {cell.objective: cell for cell in cells}.values():
-        config = cell.run.config
+    longest = max([0, *(len(cell.size) + 2 for cell in cells if cell.size is not None)])
+    head = f"{'size':<{longest}}" if longest else ""
+    lines = [f"{head}{'objective':<24}{'family':<17}{'parameters':>11}{'steps':>8}{'tokens':>12}{'FLOP':>12}"]
+    for cell in {(cell.size, cell.objective): cell for cell in cells}.values():
+        config, size = cell.run.config, f"{cell.size or '':<{longest}}"
         shape = f"{FAMILIES[config.model.family]:<17}{parameters(config).total:>11,}"
         lines.append(
-            f"{cell.objective:<24}{shape}{run_steps(config):>8,}{run_tokens(config):>12,}{flops(config).total:>12.4g}"
+            f"{size}{cell.objective:<24}{shape}{run_steps(config):>8,}{run_tokens(config):>12,}{flops(config).total:>12.4g}"
         )
     total = sum(flops(cell.run.config).total for cell in cells)
     tasks = f"{len(grid.tasks)} task{'s' * (len(grid.tasks) != 1)}: {', '.join(grid.tasks)}"
@@ -109,19 +121,32 @@ def format_plan(grid: GridConfig, cells: Sequence[Cell]) -> str:
     return "\n".join(lines)
 
 
-def format_results(results: Results) -> str:
+def format_results(results: Results, efficiency: Sequence[ObjectiveEfficiency] = ()) -> str:
     """Aligned text for a terminal; the best of a column between stars."""
-    table = table_of(results, lambda text: f"*{text}*")
+    lines = [results.grid.title, *_aligned(table_of(results, lambda text: f"*{text}*")), ""]
+    if factors := factor_table(results, efficiency):
+        lines += [factor_title(results), *_aligned(factors), ""]
+    return "\n".join([*lines, *notes(results), *factor_notes(results, efficiency)])
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([results.grid.title, *lines, "", *notes(results)])
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
-def markdown(results: Results, command: str) -> str:
+def markdown(results: Results, command: str, efficiency: Sequence[ObjectiveEfficiency] = ()) -> str:
     """The same as a page, with the command that made it."""
-    table = table_of(results, lambda text: f"**{text}**")
-    lines = [f"# {results.grid.title}", "", *("| " + " | ".join(row) + " |" for row in table)]
-    lines.insert(3, "|" + "---|" * len(table[0]))
-    lines += ["", *(f"- {note}" for note in notes(results)), ""]
+    lines = [f"# {results.grid.title}", "", *_piped(table_of(results, lambda text: f"**{text}**"))]
+    if factors := factor_table(results, efficiency):
+        lines += ["", f"## {factor_title(results)}", "", *_piped(factors)]
+    said = [*notes(results), *factor_notes(results, efficiency)]
+    lines += ["", *(f"- {note}" for note in said), ""]
+    if results.sizes:
+        lines += ["![scores, and scores over what they cost](grid.png)", ""]
     commit = f" at commit {results.commit[:12]}" if results.commit else ""
     return "\n".join([*lines, f"Made by `{command}`{commit}.", ""])
+
+
+def _piped(table: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return [lines[0], "|" + "---|" * len(table[0]), *lines[1:]]

@@ -26,7 +26,7 @@ class Profile:
     width: float
     depth: float
     values: np.ndarray  # [n]
-    losses: np.ndarray  # [n], means over seeds
+    losses: np.ndarray  # [n], means over seeds, inf where one diverged
     seeds: np.ndarray  # [n], runs that each mean is of
     squares: float  # sum of squared deviations of seeds from their means
     freedom: int  # degrees of freedom of that
@@ -48,16 +48,16 @@ class Profile:
     def near(self) -> slice:
         """The values that the parabola goes through: about the best, neighbours always."""
         limit = self.losses[self.best] + NEAR * abs(self.losses[self.best])
-        first = last = self.best
-        while first > 0 and self.best - first < MOST and (first == self.best or self.losses[first - 1] <= limit):
-            first -= 1
-        while (
-            last < len(self.values) - 1
-            and last - self.best < MOST
-            and (last == self.best or self.losses[last + 1] <= limit)
-        ):
-            last += 1
-        return slice(first, last + 1)
+        bounds = []
+        for way in (-1, 1):
+            at = self.best
+            while 0 <= at + way < len(self.values) and abs(at - self.best) < MOST:
+                beside = self.losses[at + way]
+                if not np.isfinite(beside) or (at != self.best and beside > limit):
+                    break
+                at += way
+            bounds.append(at)
+        return slice(bounds[0], bounds[1] + 1)
 
     @property
     def step(self) -> float:
@@ -71,6 +71,7 @@ def profiles(points: Sequence[Point]) -> list[Profile]:
     for point in points:
         size = np.nan_to_num([point.parameters, point.tokens, point.width, point.depth], nan=-1.0)
         places.setdefault(tuple(size), []).append(point)
+    places = {place: some for place, some in places.items() if any(np.isfinite(one.loss) for one in some)}
     cost = {place: place[0] * max(place[1], 1.0) for place in places}
     return [_profile(places[place]) for place in sorted(places, key=lambda place: (cost[place], place))]
 
@@ -82,7 +83,8 @@ def _profile(points: list[Point]) -> Profile:
         values.setdefault(point.value, {}).setdefault(point.others, []).append(point.loss)
     kept = {value: min(others.values(), key=lambda losses: float(np.mean(losses))) for value, others in values.items()}
     ordered = sorted(kept)
-    seeds = [losses for others in values.values() for losses in others.values() if len(losses) > 1]
+    every = [losses for others in values.values() for losses in others.values()]
+    seeds = [losses for losses in every if len(losses) > 1 and np.isfinite(losses).all()]
     first = points[0]
     return Profile(
         first.parameters,
@@ -118,13 +120,14 @@ class Optimum:
         return min(float(low), self.value), max(float(high), self.value)
 
     def lost(self, log_values: np.ndarray) -> np.ndarray:
-        """Loss above this size's lowest with these values instead; nan outside of what was tried. On the parabola, and
-        beyond it on lines between what was measured."""
+        """Loss above this size's lowest with these values instead; nan outside of what was tried, and beside what
+        diverged. On the parabola, and beyond it on lines between what was measured."""
         logs, losses, near = np.log(self.profile.values), self.profile.losses, self.profile.near
-        found = np.interp(log_values, logs, losses) - losses.min()
+        measured = np.where(np.isfinite(losses), losses, np.nan)
+        found = np.interp(log_values, logs, measured) - losses.min()
         if self.constants is not None:
             lowest = np.polyval(self.constants, self.log_value - self.centre)
-            found = np.interp(log_values, logs, losses) - lowest
+            found = np.interp(log_values, logs, measured) - lowest
             inside = (log_values >= logs[near][0]) & (log_values <= logs[near][-1])
             found = np.where(inside, np.polyval(self.constants, log_values - self.centre) - lowest, found)
         tried = (log_values >= logs[0] - 1e-9) & (log_values <= logs[-1] + 1e-9)
@@ -150,9 +153,11 @@ def noise(found: Sequence[Profile]) -> Noise | None:
     if freedom := sum(one.freedom for one in found):
         known.append(Noise((sum(one.squares for one in found) / freedom) ** 0.5, freedom))
     inside = [one for one in found if not one.edge]
+    about = [(one, slice(max(0, one.best - 2), one.best + 3)) for one in inside]
+    about = [(one, window) for one, window in about if np.isfinite(one.losses[window]).all()]
     if (off := _off([(one, one.near) for one in inside], 2)) is not None:
         known.append(off)
-    if not known and (off := _off([(one, slice(max(0, one.best - 2), one.best + 3)) for one in inside], 3)) is not None:
+    if not known and (off := _off(about, 3)) is not None:
         known.append(off)
     return max(known, key=lambda one: one.spread) if known else None
 

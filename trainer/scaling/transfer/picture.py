@@ -67,7 +67,7 @@ def _losses(axes: Any, series: Series, colours: Sequence[Any], setting: str) -> 
     many, top = len(series.optima) > MOST_NAMED, 0.0
     for one, colour in zip(series.optima, colours, strict=True):
         profile = one.profile
-        above = profile.losses - profile.losses.min()
+        above = np.where(np.isfinite(profile.losses), profile.losses, np.nan) - profile.losses.min()
         limit = HIGHEST * abs(float(profile.losses.min()))
         x = profile.values / one.value if many else profile.values
         axes.plot(x, above, "o-", color=colour, markersize=3, linewidth=1, label=_name(one))

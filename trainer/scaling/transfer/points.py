@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import parameters
+from trainer.books.branch import read_branch
+from trainer.books.run_length import run_tokens
 from trainer.report import RunData, read_run
 from trainer.run_folder import find_runs
 from trainer.scaling.fit.table import check_origin
@@ -41,6 +43,7 @@ COLUMNS = {  # the titles that mean a quantity; `column.<quantity>=<title>` name
 TEXTS = ("name", "status", "optimizer", "parametrization", "seed")
 SETTINGS = {"lr": "optim.lr", "batch": "optim.batch_size", "weight_decay": "optim.weight_decay"}  # of tables
 FINISHED = ("", "finished", "ok", "done", "completed")
+NO_NUMBER = ("-", "nan", "inf", "+inf", "na", "n/a", "null", "none", "diverged")  # losses of runs that diverged
 SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _NUMBER = re.compile(r"([+-]?[0-9][0-9,]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)", re.I)
 
@@ -56,8 +59,9 @@ class Point:
     width: float
     depth: float
     value: float  # of the setting
-    loss: float
+    loss: float  # inf of one that diverged
     others: str  # all further settings but the seed, as text that is equal where they are
+    seed: str  # empty where a table does not say
     origin: tuple[tuple[str, str], ...] = ()
 
 
@@ -79,13 +83,27 @@ def read_points(source: Path, setting: str, columns: Mapping[str, str], *, mixed
     found = _of_folders(source, setting) if source.is_dir() else _of_table(source, setting, columns)
     usable = [point for point in found.points if point.value > 0]
     left_out = [(point.name, f"{setting}=0, which has no logarithm") for point in found.points if point.value <= 0]
-    if not usable:
+    usable, repeated = _once(usable)
+    if not any(math.isfinite(point.loss) for point in usable):
         more = f" ({len(left_out)} left out: {left_out[0][0]}: {left_out[0][1]})" if left_out else ""
         also = f" ({len(found.left_out)} left out: {': '.join(found.left_out[0])})" if found.left_out else ""
-        raise UserError(f"{source}: no finished run with a positive {setting}{more or also}")
+        raise UserError(f"{source}: no finished run with a positive {setting} and a finite loss{more or also}")
     if not mixed:
         check_origin(usable)  # type: ignore[arg-type]
-    return replace(found, points=tuple(_same_tokens(usable)), left_out=(*found.left_out, *left_out))
+    return replace(found, points=tuple(_same_tokens(usable)), left_out=(*found.left_out, *left_out, *repeated))
+
+
+def _once(points: Sequence[Point]) -> tuple[list[Point], list[tuple[str, str]]]:
+    """Each seed of a setting once, and the others: the same run twice would pass for no seed noise. Where no seed is
+    stated, runs of one setting and one loss are one."""
+    first: dict[tuple[Any, ...], Point] = {}
+    repeated = []
+    for point in points:
+        size = (point.series, point.parameters, str(point.tokens), str(point.width), str(point.depth))
+        one = first.setdefault((*size, point.value, point.others, point.seed or point.loss), point)
+        if one is not point:
+            repeated.append((point.name, f"the same setting and {'seed' if point.seed else 'loss'} as {one.name}"))
+    return list(first.values()), repeated
 
 
 def _same_tokens(points: Sequence[Point]) -> list[Point]:
@@ -113,6 +131,7 @@ def _of_folders(root: Path, setting: str) -> Points:
     if not folders:
         raise UserError(f"{root}: no run folders in it, nor is it a table; give a root of runs or a .csv file")
     points, left_out, wrong = [], [], []
+    trunks = {branch["path"] for folder in folders if (branch := read_branch(folder)) is not None}
     for folder in folders:
         name = str(folder.relative_to(root)) if folder != root else folder.name
         try:
@@ -120,6 +139,8 @@ def _of_folders(root: Path, setting: str) -> Points:
             why, loss = _held_out(run_data)
         except Exception as error:  # files may hold anything
             why, loss = f"cannot be read: {cut(' '.join(str(error).split()), 200)}", math.nan
+        if str(folder.resolve()) in trunks:
+            why = "the trunk of branches, whose rate was not annealed"
         if why:
             left_out.append((name, why))
             continue
@@ -134,7 +155,9 @@ def _of_folders(root: Path, setting: str) -> Points:
 
 
 def _held_out(run_data: RunData) -> tuple[str, float]:
-    """Why a run cannot be used, or its held-out loss at its last step."""
+    """Why a run cannot be used, or its held-out loss at its last step, inf where it diverged."""
+    if run_data.status == Status.HALTED:
+        return "", math.inf
     if run_data.status != Status.FINISHED:
         return str(run_data.status), math.nan
     last = run_data.steps.kept[-1]["step"] if run_data.steps.kept else None
@@ -142,9 +165,7 @@ def _held_out(run_data: RunData) -> tuple[str, float]:
     if not losses:
         return "no held-out loss at its last step", math.nan
     loss = losses[-1]
-    if isinstance(loss, int | float) and math.isfinite(loss):
-        return "", float(loss)
-    return "its held-out loss is not finite", math.nan
+    return "", float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else math.inf
 
 
 def _setting(run_data: RunData, setting: str) -> tuple[float, str]:
@@ -184,12 +205,13 @@ def _point(name: str, run_data: RunData, setting: str, value: float, loss: float
         name,
         f"{config.optim.name}, {scaled}",
         float(parameters(config).total),
-        float(run_data.steps.kept[-1]["tokens"]),
+        run_tokens(config) if math.isinf(loss) else float(run_data.steps.kept[-1]["tokens"]),
         float(model.width),
         float(model.depth),
         value,
         loss,
         json.dumps(science | {"seed": None, "budget": None}, sort_keys=True),
+        str(config.seed),
         origin(run_data),
     )
 
@@ -264,7 +286,7 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | None, str | list[str]]:
     """A run; or none and why it is left out, or a list of what is wrong with it, each `quantity: what`."""
-    if (status := cells.get("status", "").lower()) not in FINISHED:
+    if (status := cells.get("status", "").lower()) not in (*FINISHED, "diverged"):
         return None, status
     numbers: dict[str, float] = {}
     wrong = []
@@ -272,9 +294,10 @@ def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | No
         if name in TEXTS:
             continue
         value = _number(cell)
-        if name == "loss" and (value is None or not math.isfinite(value)) and not _NUMBER.fullmatch(cell):
-            return None, f"its loss is {cell or 'empty'}"
-        if value is None or value < 0 or (value == 0 and name in ("parameters", "loss")):
+        if name == "loss" and (status == "diverged" or cell.lower() in NO_NUMBER):
+            value = math.inf
+        finite = value is not None and (math.isfinite(value) or name == "loss")
+        if value is None or value < 0 or not finite or (value == 0 and name in ("parameters", "loss")):
             wrong.append(f"{name}: {cell or 'nothing'!r} given, a positive number wanted")
         else:
             numbers[name] = value
@@ -292,6 +315,7 @@ def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | No
         numbers[quantity],
         numbers["loss"],
         json.dumps(others, sort_keys=True),
+        cells.get("seed", ""),
     )
     return point, ""
 

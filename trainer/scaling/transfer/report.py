@@ -97,6 +97,8 @@ def _series(name: str, points: Sequence[Any], chance: np.random.Generator) -> Se
         )
     if known is None:
         notes.append("no intervals: no seed was repeated, and no size has five values about its best")
+    if diverged := sum(math.isinf(point.loss) for point in points):
+        notes.append(f"{diverged} runs diverged; their values count as tried")
     if (others := max(one.others for one in found)) > 1:
         notes.append(f"at every value the best of up to {others} settings of all else is taken")
     first = optima[0]
@@ -192,7 +194,7 @@ def _series_json(series: Series) -> dict[str, Any]:
         | {
             "runs": one.profile.runs,
             "tried": one.profile.values.tolist(),
-            "losses": one.profile.losses.tolist(),
+            "losses": [_known(loss) for loss in one.profile.losses],
             "best": _interval(one.value, one.interval),
             "edge": one.profile.edge or None,
             "lost": _interval(lost.value, lost.interval),
