@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from trainer.books.formatting import format_amount
+from trainer.books.layout import zero_stage
+from trainer.books.parameters import parameters
 from trainer.books.quantity import Quantity, Row, estimated, measured_quantity
 from trainer.books.records import Steps
 from trainer.config import Config
@@ -52,3 +55,11 @@ def measured_asking(steps: Steps) -> list[Row]:
     if not seconds:
         return []
     return [Row(*TIME, measured=measured_quantity(sum(seconds), f"clock, asked {len(seconds)} times"))]
+
+
+def copy_note(config: Config) -> str | None:
+    """What asking takes at ZeRO stage 3, which the memory of a step does not count."""
+    if not config.evaluation.asks or zero_stage(config) != 3:
+        return None
+    copy = format_amount(4 * parameters(config).total, "bytes")
+    return f"tasks are asked of a copy of the whole model: {copy} more on each rank, beside the weights' shares"

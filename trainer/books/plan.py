@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import sqrt
 from typing import Literal
 
-from trainer.books.asked_rows import planned_asking
+from trainer.books.asked_rows import copy_note, planned_asking
 from trainer.books.branch import COSTS, WORK, trunk_key, with_trunk
 from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Calibration, read_calibration
@@ -97,7 +97,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
 
 def _notes(config: Config) -> tuple[str, ...]:
     """What is to be said beside the rows."""
-    lines = (unused_rows, dropout_line, labelled_line, parents_price, reward_note)
+    lines = (unused_rows, dropout_line, labelled_line, parents_price, reward_note, copy_note)
     return tuple(said for line in lines if (said := line(config)) is not None)
 
 

@@ -187,3 +187,19 @@ def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:
             "encoder-decoder source/target, e.g. 512/114"
         )
     return [word for word in words if word not in given], tuple(Document(*map(int, part)) for part in parts)  # type: ignore[arg-type]
+
+
+def one_of(verb: str, options: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """One of the allowed words; the first where none is given."""
+    given = options.get(name, allowed[0])
+    if given not in allowed:
+        raise UserError(f"{verb}: {name}: {given!r} given, {' or '.join(allowed)} wanted{nearest(given, allowed)}")
+    return given
+
+
+def number_of(verb: str, options: dict[str, str], name: str, default: int, least: int) -> int:
+    given = options.get(name, str(default))
+    number = whole_number(given)
+    if number is None or number < least:
+        raise UserError(f"{verb}: {name}: {given!r} given, a whole number of at least {least} wanted")
+    return number

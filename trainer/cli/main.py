@@ -10,11 +10,13 @@ from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import (
-    analysis,
+    compare,
     data,
     evaluate,
     finetune,
+    fit,
     generate,
+    grid,
     hub,
     launch,
     merge,
@@ -196,10 +198,10 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "workspace": report.workspace,
     "ledger": price.ledger,
     "price": price.price,
-    "fit": analysis.fit,
-    "compare": analysis.compare,
+    "fit": fit.fit,
+    "compare": compare.compare,
     "transfer": transfer.transfer,
-    "grid": analysis.grid,
+    "grid": grid.grid,
     "calibrate": price.calibrate,
     "import": hub.import_,
     "export": hub.export,

@@ -81,10 +81,11 @@ def _of_tasks(error: UserError) -> list[str]:
 def _misfit(config: Config, task: Task) -> str | None:
     """Why this model cannot be asked this task."""
     family, objective = config.model.family, config.objective
+    is_a = f"model={config.model.name} is an {family.replace('_', '-')}"
     if task.output == "loglikelihood_rolling" and family != "decoder":
-        return f"only decoders have a likelihood of a text; model={config.model.name} is an {family}"
+        return f"only decoders have a likelihood of a text; {is_a}"
     if task.output == "generate_until" and family == "encoder":
-        return f"its answers are written, and model={config.model.name} is an encoder, which writes none"
+        return f"its answers are written, and {is_a}, which writes none"
     scored = task.output in ("multiple_choice", "loglikelihood")
     if scored and family == "encoder_decoder" and objective.description.infills not in ("sentinels", "rewriting"):
         return f"objective={objective.name} trains no filling of a gap, so no answer can be scored"

@@ -38,19 +38,29 @@ def student_quantile(freedom: float, level: float = 0.95) -> float:
     return (low + high) / 2
 
 
-def fisher_tail(f: float, first: int, second: int) -> float:
-    """P(F > f) of Fisher's distribution with these degrees of freedom, to about 1e-6.
+def fisher_tail(f: float, above: float, below: float) -> float:
+    """P(F > f) of Fisher's distribution with these degrees of freedom, to about 1e-9.
 
-    With x = second / (second + first f) it is the regularised incomplete beta function of x, as an integral over an
-    angle whose squared sine runs to x.
+    The regularised incomplete beta function by its continued fraction (Press et al. 2007, 6.4, by Lentz's method).
     """
     if f <= 0:
         return 1.0
-    a, b, angle = second / 2, first / 2, math.asin(math.sqrt(second / (second + first * f)))
-    at = angle / 2 * (_NODES + 1)
-    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    logs = (2 * a - 1) * np.log(np.sin(at)) + (2 * b - 1) * np.log(np.cos(at)) - log_beta
-    return min(1.0, angle * float(np.sum(_WEIGHTS * np.exp(logs))))
+    x, a, b = below / (below + above * f), below / 2, above / 2
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - fisher_tail(1 / f, below, above)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    c, d = 1.0, 1 / max(1 - (a + b) * x / (a + 1), 1e-300)
+    fraction = d
+    for m in range(1, 1000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-12:
+            break
+    return min(1.0, math.exp(log_front) * fraction / a)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:

@@ -39,10 +39,12 @@ def lines(scores: Mapping[str, Any]) -> list[str]:
 
 
 def said_task(one: Mapping[str, Any]) -> str:
-    """`7.6389 bits per byte of the right answer, accuracy 0.550 +- 0.114 (chance 0.500)`, as far as it is known."""
-    parts, bits, accuracy = [], one.get("bits_per_byte"), one.get("accuracy")
+    """`7.6389 bits per byte of the right answer, accuracy 0.550 +- 0.114 (chance 0.500)`, as far as it is known; what
+    is no likelihood is said to be none."""
+    parts, bits, accuracy, measure = [], one.get("bits_per_byte"), one.get("accuracy"), one.get("measure")
     if bits is not None:
-        parts.append(f"{bits:.4f} bits per byte of the right answer")
+        by = f" ({measure})" if measure in ("pseudo-log-likelihood", "span score") else ""
+        parts.append(f"{bits:.4f} bits per byte of the right answer{by}")
     if accuracy is not None:
         error, chance = one.get("accuracy_error"), one.get("chance")
         plus = "" if error is None else f" +- {error:.3f}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.books import parameters, plan
 from trainer.books.asked_rows import times_asked
 from trainer.compose import compose
 from trainer.config import Config, DataConfig
@@ -174,6 +175,13 @@ def test_the_plan_counts_as_the_loop_does(words: list[str], steps: int) -> None:
     due = [config.evaluation.due(step, tokens[step], tokens[step - 1])[1] for step in range(1, steps + 1)]
     assert times_asked(config, steps) == sum(due) + (not due[-1])
     assert times_asked(compose([]), steps) == 0
+
+
+def test_a_copy_is_told_where_no_rank_has_the_model() -> None:
+    divided = ["engine.zero_stage=3", "launch.processes=2"]
+    (note,) = [one for one in plan(compose(["evaluation.tasks=[copy]", *divided])).notes if "copy of the whole" in one]
+    assert f"{4 * parameters(compose([])).total / 1e6:.3g} MB" in note
+    assert not any("copy of the whole" in one for one in (*plan(compose(divided)).notes, *plan(compose([])).notes))
 
 
 def test_what_asking_costs_grows_with_what_is_asked() -> None:

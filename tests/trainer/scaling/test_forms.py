@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from trainer.scaling.fit.parametric import SAMPLE, fit_law, missing
+from trainer.scaling.fit.parametric import SAMPLE, fit_law, missing, shortage
 from trainer.scaling.fit.solver import minimise, replicated
 from trainer.scaling.fit.table import Run, Table
 from trainer.scaling.forms import FORMS
@@ -114,6 +115,11 @@ def test_what_a_form_lacks_is_one_line() -> None:
     assert "9 constants need more than 9 runs of different sizes or tokens; there are 9" in missing(table, "farseer")
     plain = Table(tuple(Run(str(k), 1e8, 1e9, 6e17, 3.0) for k in range(3)), "", "")
     assert missing(plain, "data-constrained") == "it needs a column of unique_tokens, stated by every run"
+    assert "chinchilla: it needs at least 3 sizes" in shortage(plain)
+    assert "kaplan needs 2 sizes, 2 numbers of tokens and 5 runs" in shortage(plain)
+    assert shortage(plain).endswith("a column of unique_tokens, experts, active, vocabulary, characters")
+    assert "losses are negative" in missing(made("vocabulary"), "chinchilla")
+    assert missing(made("vocabulary"), "vocabulary") == ""
     assert missing(plain, "farseer") == "it needs at least 4 sizes and 4 numbers of tokens; there is 1 and 1"
 
 
@@ -135,3 +141,13 @@ def test_replicates_of_many_runs_are_those_of_a_full_search(form: str) -> None:
 def test_starts_screened_on_some_of_many_runs_find_the_same_law(form: str) -> None:
     table = made(form, count=SAMPLE + 50)
     assert fit_law(table, form).residual < 2e-4
+
+
+def test_what_runs_do_not_show_is_said() -> None:
+    """Losses that nothing repeats, that experts do not move, and that do not fall at all."""
+    table = made("chinchilla")
+    once = Table(tuple(replace(run, unique_tokens=run.tokens) for run in table.runs), "", "")
+    flat = Table(tuple(replace(run, loss=2.5) for run in table.runs), "", "")
+    assert fit_law(flat, "farseer").unseen_slopes()
+    assert any("a repeated token" in line for line in fit_law(once, "data-constrained").unseen_slopes())
+    assert any("experts" in line for line in fit_law(made("chinchilla"), "experts-floor").unseen_slopes())

@@ -16,6 +16,7 @@ from trainer.utils.errors import UserError, nearest
 TIED = 1.25  # errors farther apart than this factor, and TIED_MORE for each further constant, are never called equal
 TIED_MORE = 0.1
 ERRORS_MORE = 0.5  # standard errors beyond the first that each further constant has to win by
+MANY_RUNS = 30  # held out; fewer have too little to say by themselves, and the cuts are looked at too
 NEAR_BEST = 1.5  # forms whose error is within this factor of the lowest are in the ensemble
 SHARPNESS = 4.0  # weight ~ error^-SHARPNESS
 MOST_MEMBERS = 3
@@ -150,7 +151,8 @@ def _tied(
             by_cut.append(excess[cut.out].mean())
             for run in np.flatnonzero(cut.out):
                 by_run.setdefault(int(run), []).append(excess[run])
-    groups = (by_cut, [np.mean(values) for values in by_run.values()])
+    runs = [np.mean(values) for values in by_run.values()]
+    groups = (runs,) if len(runs) >= MANY_RUNS else (by_cut, runs)
     errors = [np.std(group, ddof=1) / np.sqrt(len(group)) for group in groups if len(group) > 1]
     return not errors or bool(np.mean(by_cut) <= (1 + ERRORS_MORE * further) * max(errors))
 

@@ -49,9 +49,9 @@ def format_predictions(predictions: Sequence[Prediction], ensemble: Ensemble) ->
         beyond = f"{one.extrapolation:.3g} x in {one.axis}" if one.axis else "no"
         lines.append(f"  {_place(one):<34} {one.loss.value:>8.4g}  {f'{low} to {high}':<20} {beyond}")
         for name, facts in one.beside.items():
-            if name != "tasks":  # their scores are printed as tables of their own
-                said = format_prediction(facts) if name == "settings" else _facts(facts)
-                lines.append(f"    {name}: {said}")
+            said = format_prediction(facts) if name == "settings" else _facts(facts)
+            # Scores of tasks are printed as tables of their own.
+            lines += [f"    {name}: {said}"] if name != "tasks" else []
     return lines
 
 

@@ -25,7 +25,9 @@ GROWTHS = np.concatenate([[0.0], np.geomspace(1e-4, 0.2, 50)])  # tried, per uni
 USUAL_GROWTH = 7e-4  # half-width of the prior over them
 STRETCHES = np.geomspace(0.35, 3.0, 12)  # tried, of the bootstrap's spread
 USUAL_STRETCH = (0.7, 0.4)  # median and deviation of the logarithm of the prior over them
-RUNS_OF_A_CUT = 3.0  # as how many independent runs the held-out ones of a cut count: their errors go together
+NOISES = np.geomspace(1.0, 2.5, 6)  # tried, of the noise: runs beyond a fit scatter no less than those in it
+USUAL_NOISE = 0.15  # deviation of the logarithm of the prior over them
+RUNS_OF_A_CUT = 1.5  # its held-out runs count as this times the root of their number: their errors go together
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,10 @@ def run_noise(law: Law, table: Table) -> float:
 def calibrate(
     choice: Choice, weights: Mapping[str, float], errors: np.ndarray, noise: float, logs: bool, seed: int
 ) -> Calibration:
-    """How errors at the cuts grow with reach, and by which factor the bootstrap's spread at each of them is too wide
-    or too narrow.
+    """How errors at the cuts grow with reach, and by which factors the bootstrap's spread there and the noise within
+    the fit are too wide or too narrow.
 
-    Both are averaged over their posterior, so that few held-out runs leave the usual values, and many decide.
+    All are averaged over their posterior, so that few held-out runs leave the usual values, and many decide.
     """
     if not choice.cuts:
         return Calibration(noise, 3 * USUAL_GROWTH, tested=False)
@@ -195,19 +197,25 @@ def calibrate(
     pairs: list[tuple[float, float]] = []
     centre, width = USUAL_STRETCH
     prior = np.log(np.gradient(GROWTHS)) - np.log1p((GROWTHS / USUAL_GROWTH) ** 2)
-    evidence = prior[:, None] - 0.5 * (np.log(STRETCHES / centre) / width) ** 2  # [growths, stretches]
+    evidence = (
+        prior[:, None, None]
+        - 0.5 * (np.log(STRETCHES[:, None] / centre) / width) ** 2
+        - 0.5 * (np.log(NOISES) / USUAL_NOISE) ** 2
+    )  # [growths, stretches, noises]
     for k, cut in enumerate(choice.cuts):
         error = errors[k, cut.out]
         pairs += zip(cut.reach.tolist(), error.tolist(), strict=True)
-        grown = (GROWTHS[:, None, None] * np.log(cut.reach)) ** 2
-        variance = noise**2 + grown + (STRETCHES[:, None] * spread[k, cut.out]) ** 2
+        grown = (GROWTHS[:, None, None, None] * np.log(cut.reach)) ** 2
+        stretched = (STRETCHES[:, None, None] * spread[k, cut.out]) ** 2
+        variance = grown + stretched + (NOISES[:, None] * noise) ** 2
         likelihood = -0.5 * np.log(variance) - 0.5 * (FREEDOM + 1) * np.log1p(error**2 / variance / FREEDOM)
-        counted = min(RUNS_OF_A_CUT, len(error)) / len(choice.cuts) ** 0.5
-        evidence = evidence + counted * likelihood.mean(axis=2)
+        counted = RUNS_OF_A_CUT * (len(error) / len(choice.cuts)) ** 0.5
+        evidence = evidence + counted * likelihood.mean(axis=3)
     posterior = np.exp(evidence - evidence.max())
     posterior /= posterior.sum()
-    growth = float(np.sqrt(posterior.sum(axis=1) @ GROWTHS**2))
-    stretch = float(np.sqrt(posterior.sum(axis=0) @ STRETCHES**2))
+    growth = float(np.sqrt(posterior.sum(axis=(1, 2)) @ GROWTHS**2))
+    stretch = float(np.sqrt(posterior.sum(axis=(0, 2)) @ STRETCHES**2))
+    noise *= float(np.sqrt(posterior.sum(axis=(0, 1)) @ NOISES**2))
     return Calibration(noise, growth, stretch, tuple(pairs))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from trainer.scaling.fit.advice import Advice, advise, flop_rate, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
 from trainer.scaling.fit.choice import Choice, choice_json, choose, only_asked
+from trainer.scaling.fit.doubts import Doubt, doubts
 from trainer.scaling.fit.ensemble import Ensemble, ensemble_of
-from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
+from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule, shortage
 from trainer.scaling.fit.predict import Beside, Prediction, check_points, predict
 from trainer.scaling.fit.resampling import Interval, interval, resample
 from trainer.scaling.fit.rolling import scale_of
@@ -67,6 +68,7 @@ class Findings:
     ensemble: Ensemble
     predictions: list[Prediction]
     settings: SettingsFindings | None = None  # of the best learning rate and batch, where several were tried
+    doubts: list[Doubt] = field(default_factory=list)
 
     @property
     def chosen(self) -> str:
@@ -105,7 +107,7 @@ def fit(
     sizes = np.unique(table.column("parameters"))
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        raise UserError(f"nothing can be fitted ({runs}): {_all_refused(refused)}")
+        raise UserError(f"nothing can be fitted ({runs}): {shortage(table)}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     laws, refused = only_asked(forms, laws, refused)
     progress("choosing a form", 0, len(laws) + 1)
@@ -125,7 +127,7 @@ def fit(
     rule = ("the ladder's own rule of size", _every_run(table)) if one_rule(table) else None
     optima = rule or (read_off and (read_off[0], read_off[1].optima))
     advice = [advise(table, budget, fitted[choice.chosen], optima, weights, ensemble) for budget in wanted]
-    return Findings(
+    found = Findings(
         table,
         replicates,
         first,
@@ -139,6 +141,7 @@ def fit(
         ensemble,
         predict(ensemble, points, beside),
     )
+    return replace(found, doubts=doubts(found))
 
 
 def fit_optima(table: Table) -> dict[str, Any]:
@@ -163,14 +166,6 @@ def which_forms(table: Table) -> tuple[list[str], dict[str, str]]:
     elif not one_rule(table):
         refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
     return [form for form in FORMS if form not in refused], refused
-
-
-def _all_refused(refused: dict[str, str]) -> str:
-    """What each form needs, for one line; forms that need the same are named together."""
-    by_reason: dict[str, list[str]] = {}
-    for form, why in refused.items():
-        by_reason.setdefault(why, []).append(form)
-    return "; ".join(f"{', '.join(forms)}: {why}" for why, forms in by_reason.items())
 
 
 def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:
@@ -202,7 +197,8 @@ def _largest_held_out(choice: Choice) -> list[HeldOut]:
 
 def _seed_noise(table: Table) -> tuple[float, int] | None:
     """Pooled over all places that several runs share."""
-    logs, squares, freedom = np.log(table.column("loss")), 0.0, 0
+    loss = table.column("loss")
+    logs, squares, freedom = np.log(loss) if (loss > 0).all() else loss, 0.0, 0  # a normalised loss has no logarithm
     for place in range(int(table.places.max()) + 1):
         here = logs[table.places == place]
         squares, freedom = squares + float(((here - here.mean()) ** 2).sum()), freedom + len(here) - 1
@@ -253,6 +249,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "calibration": found.ensemble.calibration.to_json(),
         "predictions": [prediction.to_json() for prediction in found.predictions],
         "settings": found.settings and settings_json(found.settings),
+        "doubts": [doubt.to_json() for doubt in found.doubts],
     }
 
 

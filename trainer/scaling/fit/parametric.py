@@ -101,6 +101,24 @@ def missing(table: Table, form: str) -> str:
     return ""
 
 
+def shortage(table: Table) -> str:
+    """What each form lacks, in one line, for a table that feeds none: of the first in full, of the others in short."""
+    said: list[str] = []
+    columns: dict[str, None] = {}
+    for form, spec in FORMS.items():
+        absent = [name for name in spec.needs if not np.isfinite(table.column(name)).all()]
+        columns |= dict.fromkeys(absent)
+        why = "" if absent else missing(table, form)
+        if why and not said:
+            said.append(f"{form}: {why}")
+        elif why:
+            wanted = ", ".join(f"{count} {NOUNS[name][count > 1]}" for name, count in spec.needs.items())
+            said.append(f"{form} needs {wanted} and {len(spec.constants) + 1} runs")
+    if columns:
+        said.append(f"other forms need a column of {', '.join(columns)}")
+    return "; ".join(said)
+
+
 def _different(table: Table, name: str) -> int:
     """How many different values a column has; FLOPs that jitter are one budget."""
     return int(table.budgets.max()) + 1 if name == "flop" else len(np.unique(table.column(name)))

@@ -131,6 +131,12 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
     )
 
 
+def _noise(record: dict[str, Any]) -> float | None:
+    """The gradient noise scale of a step in tokens, where it was measured and is positive."""
+    value = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
+    return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
+
+
 def _beside(config: Config, step: int, tokens: float) -> dict[str, Any]:
     """What else a law may depend on, and the settings, as fields of Run."""
     account, experts, unique = parameters(config), config.model.experts.count, _unique_tokens(config)
@@ -157,12 +163,6 @@ def _unique_tokens(config: Config) -> float | None:
         return float(manifest["splits"]["train"]["info"]["tokens"])
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _noise(record: dict[str, Any]) -> float | None:
-    """The gradient noise scale of a step in tokens, where it was measured and is positive."""
-    value = (record.get("gradient_noise") or {}).get("critical_batch_tokens")
-    return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
 
 
 def _curve(run_data: RunData) -> Curve | None:

@@ -22,11 +22,11 @@ NAMES: dict[str, str] = {
     "ladder": "power of the FLOPs",
     "farseer": "Farseer's form",
     "over-training": "over-training form",
-    "data-constrained": "data-constrained form",
+    "data-constrained": "repeated data",
     "experts": "Clark's form",
-    "experts-floor": "experts with a floor",
+    "experts-floor": "floored experts",
     "mixture": "joint MoE form",
-    "sparsity": "joint MoE form, total and active",
+    "sparsity": "sparsity form",
     "vocabulary": "vocabulary form",
 }
 
@@ -40,6 +40,7 @@ def format_findings(found: Findings) -> str:
         format_choice(found.choice),
         settings,
         _trust(found),
+        _doubts(found),
         advised,
         format_predictions(found.predictions, found.ensemble),
     ):
@@ -132,6 +133,12 @@ def _trust(found: Findings) -> list[str]:
         noise, freedom = found.seed_noise
         lines.append(f"seed noise         {100 * noise:.2g}% of the loss ({freedom} degrees of freedom)")
     return lines
+
+
+def _doubts(found: Findings) -> list[str]:
+    """What speaks against the fit, without what stands under the laws already."""
+    said = {doubt for law in found.laws.values() for doubt in law.doubts()}
+    return [f"doubt: {doubt.text}" for doubt in found.doubts if doubt.text not in said]
 
 
 def format_advice(advice: Advice) -> list[str]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side, soft_maximum
-from trainer.scaling.forms.powers import FLOOR, relative_squares
+from trainer.scaling.forms.powers import FLOOR, SEEN, relative_squares
 
 WORTH = (1e-2, 1e4)  # bounds of R_D and R_N
 CUT = 700.0  # logarithms beyond this are cut
@@ -107,11 +107,11 @@ class DataConstrained(Form):
             if not EXPONENTS[0] * 1.01 < value < EXPONENTS[1] * 0.99:
                 found.append(f"{name} ran to its bound: these runs do not say how loss falls with {what}")
         low, high = np.log(WORTH[0] * 1.01), np.log(WORTH[1] * 0.99)
-        for name, value, what in (
-            ("R_D", theta[5], "a repeated token"),
-            ("R_N", theta[6], "a parameter in excess of the optimum"),
-        ):
-            if not low < value < high:
+        moves = np.abs(self.predict(theta[None])[1][0]).max(axis=0)  # [p], of the log loss by each constant
+        for i, name, what in ((5, "R_D", "a repeated token"), (6, "R_N", "a parameter in excess of the optimum")):
+            if moves[i] < SEEN:
+                found.append(f"no loss of these runs depends on {name}: they do not say what {what} is worth")
+            elif not low < theta[i] < high:
                 found.append(f"{name} ran to its bound: these runs do not say what {what} is worth")
         return found
 

@@ -1,0 +1,36 @@
+"""`isoflop grid`: objectives at equal compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.cli.arguments import split_flags, whole_numbers
+
+GRID_HELP = """\
+isoflop grid grid=<name> [grid.key=value ...] [key=value ...] [jobs=1] [out=<folder>] [--plan] [--json]
+
+Pre-trains every objective of the grid with the same budget, tunes all on the same tasks and prints the table. The same
+command goes on where an earlier one was stopped. Other keys are overrides of every pre-training run. With grid.sizes
+every objective is trained at each size, and told is how many times the compute of the first it needs for a score.
+  jobs=1         runs at a time
+  out=<folder>   where grid.md, grid.json, grid.png and grid.svg go; default: beside the runs
+  --plan         only say which runs there would be, and what they cost
+"""
+
+
+def grid(arguments: list[str]) -> int:
+    words, flags = split_flags(arguments, "--json", "--plan")
+    if flags & {"--help", "-h"}:
+        from trainer.compose import describe_grid
+
+        print(GRID_HELP + describe_grid())
+        return 0
+    from trainer.scaling import grid as grids
+
+    words, numbers = whole_numbers("grid", words, jobs=1)
+    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    words = [word for word in words if not word.startswith("out=")]
+    if "--plan" in flags:
+        print(grids.format_plan(*grids.planned_grid(words)))
+        return 0
+    return grids.run_grid(words, jobs=numbers["jobs"], out=Path(out[-1]) if out else None, as_json="--json" in flags)
