@@ -178,6 +178,16 @@ def _deciding(law: Law, table: Table, order: np.ndarray) -> tuple[int, list[tupl
     return (first, _moved(law, thetas[first - 1])) if first < len(order) else None
 
 
+def newton_steps(law: Law, table: Table) -> np.ndarray:
+    """By how much the constants would move if a run were left out, by one Newton step from the fit: [n, p]."""
+    missed, delta = misses(law, table), law.model.delta
+    slopes = law.model.predict(law.theta)[1][0]
+    pull = np.minimum(1.0, delta / np.maximum(np.abs(missed), 1e-12))
+    curvature = (slopes * pull[:, None]).T @ slopes
+    curvature += 1e-9 * np.trace(curvature) * np.eye(len(curvature))
+    return -np.linalg.solve(curvature, (slopes * (pull * missed)[:, None]).T).T
+
+
 def influence(law: Law, table: Table, skip: np.ndarray) -> list[Doubt]:
     """Single runs without which a constant moves by half of its interval. skip: bool [n], those named already.
 
@@ -185,15 +195,10 @@ def influence(law: Law, table: Table, skip: np.ndarray) -> list[Doubt]:
     """
     if len(law.replicates) < 20:
         return []
-    missed, delta = misses(law, table), law.model.delta
-    slopes = law.model.predict(law.theta)[1][0]
-    pull = np.minimum(1.0, delta / np.maximum(np.abs(missed), 1e-12))
-    curvature = (slopes * pull[:, None]).T @ slopes
-    curvature += 1e-9 * np.trace(curvature) * np.eye(len(curvature))
-    steps = np.linalg.solve(curvature, (slopes * (pull * missed)[:, None]).T).T
+    steps = newton_steps(law, table)
     strength = np.where(skip, 0, np.abs(steps / np.maximum(law.replicates.std(axis=0), 1e-12)).max(axis=1))
     tried = np.argsort(-strength, kind="stable")[:TRIED]
-    left_out = np.zeros((len(tried), len(missed)), bool)
+    left_out = np.zeros((len(tried), len(table.runs)), bool)
     left_out[np.arange(len(tried)), tried] = True
     values = law.model.values(_without(law, table, left_out))
     columns = law.constants()

@@ -9,6 +9,7 @@ import numpy as np
 from trainer.report.plots import BLUE, GREY, ORANGE, label_axes
 from trainer.scaling.fit.colours import COLOURS, MARKERS, by_size, legend
 from trainer.scaling.fit.findings import Findings
+from trainer.scaling.fit.misfit import misses, newton_steps
 from trainer.scaling.fit.parametric import Law
 from trainer.scaling.fit.rolling import scale_of
 from trainer.scaling.fit.table import Table
@@ -85,22 +86,11 @@ def influences(axes: Any, found: Findings, title: str) -> None:
     label_axes(axes, title, "shift without the run / width of the interval", "")
 
 
-def misses(law: Law, table: Table) -> np.ndarray:
-    """[n]: measured minus predicted, in what the form fits: log loss, or the loss where it is normalised."""
-    return law.model.target(table.column("loss")) - law.model.predict(law.theta)[0][0]
-
-
 def influence_of(law: Law, table: Table) -> tuple[np.ndarray, np.ndarray]:
     """By how much one Newton step moves a constant if a run is left out, in widths of its 95% interval, and which
     constant that is: [n] each."""
-    missed, delta = misses(law, table), law.model.delta
-    slopes = law.model.predict(law.theta)[1][0]
-    pull = np.minimum(1.0, delta / np.maximum(np.abs(missed), 1e-12))
-    curvature = (slopes * pull[:, None]).T @ slopes
-    curvature += 1e-9 * np.trace(curvature) * np.eye(len(curvature))
-    steps = np.linalg.solve(curvature, (slopes * (pull * missed)[:, None]).T).T
     low, high = np.percentile(law.replicates, [2.5, 97.5], axis=0)
-    shifts = np.abs(steps) / np.maximum(high - low, 1e-12)
+    shifts = np.abs(newton_steps(law, table)) / np.maximum(high - low, 1e-12)
     return shifts.max(axis=1), shifts.argmax(axis=1)
 
 
