@@ -155,7 +155,7 @@ def test_wrong_places_are_one_line(text: str, says: str) -> None:
 
 
 def test_a_place_must_say_what_the_law_reads(known: Ensemble) -> None:
-    with pytest.raises(UserError, match=r"tokens is not given: write 7e\+09@<tokens>"):
+    with pytest.raises(UserError, match=r"tokens is not given: write 7b@<tokens>"):
         predict(known, [{"parameters": 7e9}])
     with pytest.raises(UserError, match=r"experts is given, but the law reads parameters, tokens alone"):
         predict(known, [{"parameters": 7e9, "tokens": 1e12, "experts": 8.0}])

@@ -92,11 +92,19 @@ def _curves(table: Table, weights: np.ndarray) -> list[tuple[float, Curve]]:
         if len(points) < 2:
             continue
         tokens = np.array(sorted(points))
-        means = [np.average(np.array(points[d])[:, :2], axis=0, weights=[w for *_, w in points[d]]) for d in tokens]
+        means = [_mean(points[d]) for d in tokens]
         flop, loss = np.array(means).T
         if (np.diff(flop) > 0).all():
             curves.append((size, Curve(flop, tokens, loss)))
     return curves
+
+
+def _mean(points: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """FLOPs and loss of the runs of one place, (FLOPs, loss, weight) each."""
+    if len(points) == 1:
+        return points[0][:2]
+    flop, loss = np.average([point[:2] for point in points], axis=0, weights=[point[2] for point in points])
+    return float(flop), float(loss)
 
 
 def isoflop(table: Table, weights: np.ndarray | None = None) -> tuple[Optima, list[Parabola]]:

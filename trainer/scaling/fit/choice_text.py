@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from trainer.scaling.fit.choice import Candidate, Choice
 from trainer.scaling.fit.ensemble import Calibration, Ensemble
 from trainer.scaling.fit.law_file import Against
-from trainer.scaling.fit.predict import Prediction
+from trainer.scaling.fit.predict import Prediction, short
 from trainer.scaling.settings.text import format_prediction
 
 _COLUMNS = re.compile("it needs a column of (.*), stated by every run")
@@ -22,7 +22,7 @@ def format_choice(choice: Choice) -> list[str]:
     fitted = [one for one in choice.candidates if one.cuts or one.weight]
     lines += [_line(one) for one in fitted]
     others = [one for one in choice.candidates if one not in fitted]
-    absent = {one.form: match[1] for one in others if (match := _COLUMNS.match(one.refused))}
+    absent = {one.form: match[1].replace(" and of ", ", ") for one in others if (match := _COLUMNS.match(one.refused))}
     lines += [f"  {one.form:<20} not tried: {one.refused}" for one in others if one.form not in absent]
     columns = ", ".join(f"{form} ({names})" for form, names in absent.items())
     return lines + ([f"  without the columns that they read: {columns}"] if absent else [])
@@ -59,7 +59,7 @@ def _interval_is(calibration: Calibration) -> str:
     if not calibration.tested:
         return "interval of a run, not tested: no runs could be held out"
     return (
-        f"interval of a run from {len(calibration.pairs)} held-out predictions: {100 * calibration.noise:.2g}% noise, "
+        f"interval of a run from {calibration.checked} held-out predictions: {100 * calibration.noise:.2g}% noise, "
         f"the law's own spread x {calibration.stretch:.2g}, {100 * calibration.growth:.2g}% for each factor e beyond "
         "the runs"
     )
@@ -69,14 +69,6 @@ def _place(one: Prediction) -> str:
     given = [f"{name}={short(value)}" for name, value in one.variables.items() if name not in ("parameters", "tokens")]
     place = "@".join(short(one.variables[name]) for name in ("parameters", "tokens") if name in one.variables)
     return place + (":" + ",".join(given) if given else "")
-
-
-def short(value: float) -> str:
-    """7b, 1.5t, 512: as `predict=` takes it."""
-    for factor, letter in ((1e12, "t"), (1e9, "b"), (1e6, "m")):
-        if value >= factor:
-            return f"{value / factor:.4g}{letter}"
-    return f"{value:.4g}"
 
 
 def _facts(facts: object) -> str:
@@ -90,10 +82,10 @@ def format_against(found: Against) -> str:
     law = found.law
     lines = [
         f"{law.path}: {law.form}, fitted to {law.runs} runs; loss in {law.loss_unit}; N: {law.counts}",
-        f"against {len(found.table.runs)} runs: mean error {100 * found.error:.2g}%, bias {100 * found.bias:+.2g}%, "
+        f"against {len(found.table.runs)} runs: mean error {100 * found.error:.3g}%, bias {100 * found.bias:+.3g}%, "
         f"{100 * found.inside:.3g}% of them within their 95% intervals",
         f"  {found.scale:>20} {'runs':>6} {'error':>8} {'bias':>8}",
     ]
     for amount, runs, error, bias in found.budgets:
-        lines.append(f"  {amount:>20.3g} {runs:>6} {f'{100 * error:.2g}%':>8} {f'{100 * bias:+.2g}%':>8}")
+        lines.append(f"  {amount:>20.3g} {runs:>6} {f'{100 * error:.3g}%':>8} {f'{100 * bias:+.3g}%':>8}")
     return "\n".join(lines)

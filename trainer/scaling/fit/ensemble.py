@@ -51,12 +51,16 @@ class Calibration:
     noise: float
     growth: float
     stretch: float = 1.0
-    pairs: tuple[tuple[float, float], ...] = ()  # (reach, error) of the held-out runs, over all cuts
-    tested: bool = True  # whether anything could be held out
+    checked: int = 0  # held-out predictions that it comes from, over all cuts
+    pairs: tuple[tuple[float, float], ...] = ()  # (reach, error) of each
+
+    @property
+    def tested(self) -> bool:
+        return self.checked > 0
 
     def to_json(self) -> dict[str, Any]:
         pairs = [{"reach": reach, "error": error} for reach, error in self.pairs]
-        facts = {name: getattr(self, name) for name in ("noise", "growth", "stretch", "tested")}
+        facts = {name: getattr(self, name) for name in ("noise", "growth", "stretch", "checked")}
         return {**facts, "held_out": pairs}
 
     def deviation(self, reach: np.ndarray) -> np.ndarray:
@@ -192,7 +196,7 @@ def calibrate(
     All are averaged over their posterior, so that few held-out runs leave the usual values, and many decide.
     """
     if not choice.cuts:
-        return Calibration(noise, 3 * USUAL_GROWTH, tested=False)
+        return Calibration(noise, 3 * USUAL_GROWTH)
     spread = _spread(choice, weights, errors, logs, seed)
     pairs: list[tuple[float, float]] = []
     centre, width = USUAL_STRETCH
@@ -216,7 +220,7 @@ def calibrate(
     growth = float(np.sqrt(posterior.sum(axis=(1, 2)) @ GROWTHS**2))
     stretch = float(np.sqrt(posterior.sum(axis=(0, 2)) @ STRETCHES**2))
     noise *= float(np.sqrt(posterior.sum(axis=(0, 1)) @ NOISES**2))
-    return Calibration(noise, growth, stretch, tuple(pairs))
+    return Calibration(noise, growth, stretch, len(pairs), tuple(pairs))
 
 
 def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:

@@ -110,7 +110,7 @@ def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
         "flop_rate": ensemble.flop_rate and dict(zip(("log_k", "power"), ensemble.flop_rate, strict=True)),
         "averaged": ensemble.averaged,
         "members": [_member(member) for member in ensemble.members],
-        "calibration": {name: getattr(calibration, name) for name in ("noise", "growth", "stretch", "tested")},
+        "calibration": {name: getattr(calibration, name) for name in ("noise", "growth", "stretch", "checked")},
     }
     return {**facts, "hash": _hash(facts)}
 
