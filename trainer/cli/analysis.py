@@ -78,6 +78,8 @@ def fit(arguments: list[str]) -> int:
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
     budgets = [text for text in options.get("budget", "").split(",") if text]
     names = [name.strip() for name in options.get("tasks", "").split(",") if name.strip()]
+    if "tasks" in options and not names:
+        raise UserError("fit: tasks: nothing given, names of tasks wanted, such as hellaswag,mmlu")
     tasks = scores.find_tasks(table, tasks=names, goals=goals, points=points, replicates=replicates, seed=seed)
     default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
     folder = Path(options.get("out") or default)
