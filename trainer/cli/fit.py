@@ -96,12 +96,15 @@ def _asked(options: dict[str, str]) -> _Asked:
     from trainer.scaling.accuracy import read_goals
     from trainer.scaling.fit import read_forms, read_points
 
+    tasks = [name.strip() for name in options.get("tasks", "").split(",") if name.strip()]
+    if "tasks" in options and not tasks:
+        raise UserError("fit: tasks: nothing given, names of tasks wanted, such as hellaswag,mmlu")
     return _Asked(
         read_points(options["predict"]) if "predict" in options else [],
         read_forms(options.get("form", "auto")),
         read_goals(options["accuracy"]) if "accuracy" in options else [],
         [text for text in options.get("budget", "").split(",") if text],
-        [name.strip() for name in options.get("tasks", "").split(",") if name.strip()],
+        tasks,
         number_of("fit", options, "replicates", 400, 20),
         number_of("fit", options, "seed", 0, 0),
     )

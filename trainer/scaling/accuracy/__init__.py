@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainer.report.html_template import html_document, images, preformatted
 from trainer.report.plots import address
 from trainer.scaling.accuracy.laws import TaskLaws, fit_tasks
 from trainer.scaling.accuracy.picture import accuracy_picture
 from trainer.scaling.accuracy.point_cost import Goal, PointCost, point_costs, read_goals
-from trainer.scaling.accuracy.predict import laws_json, tasks_at
+from trainer.scaling.accuracy.predict import extrapolation, laws_json, tasks_at
 from trainer.scaling.accuracy.series import task_names
 from trainer.scaling.accuracy.text import format_costs, format_laws, format_tasks
 from trainer.scaling.fit.table import Table
@@ -53,7 +51,9 @@ class TaskFindings:
     def format(self) -> str:
         blocks = [format_laws(self.laws)]
         for place in self.places:
-            said = f"{big(place['parameters'])} parameters, {big(place['tokens'])} tokens"
+            factor, axis = extrapolation(self.laws.table, place)
+            far = f"   (extrapolation: {factor:.3g} x in {axis})" if axis else ""
+            said = f"{big(place['parameters'])} parameters, {big(place['tokens'])} tokens{far}"
             blocks.append(format_tasks(self.beside(place)["tasks"], said))
         blocks.append(format_costs(self.costs, self.laws.table.currency))
         return "\n\n".join("\n".join(lines) for lines in blocks if lines)
@@ -88,10 +88,12 @@ def find_tasks(
     try:
         laws = fit_tasks(table, asked, replicates=replicates, seed=seed)
     except UserError:
-        if asked or goals or not np.isfinite(table.column("loss")).any():
+        if asked or goals or table.states_no_loss:
             raise
         return None
     places = [point for point in points if "tokens" in point]
+    if len(places) < len(points) and table.states_no_loss:
+        raise UserError("predict: what a model reaches in tasks needs its tokens, too: <parameters>@<tokens>")
     return TaskFindings(laws, places, point_costs(laws, goals))
 
 
@@ -100,7 +102,11 @@ def write_tasks(found: TaskFindings, folder: Path, title: str) -> dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     made = found.pictures()
     keys = ("parameters", "tokens")
-    predictions = [{**{key: place[key] for key in keys}, "loss": None, **found.beside(place)} for place in found.places]
+    predictions = []
+    for place in found.places:
+        factor, axis = extrapolation(found.laws.table, place)
+        far = {"extrapolation": factor, "extrapolation_axis": axis or None}
+        predictions.append({**{key: place[key] for key in keys}, "loss": None, **far, **found.beside(place)})
     facts = {"predictions": predictions, **found.to_json()}
     for name, (_, svg, png) in made.items():
         write_atomic(folder / f"{name}.svg", svg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,20 +95,21 @@ class TaskLaws:
 
 
 def fit_tasks(table: Table, tasks: Sequence[str] = (), *, replicates: int = DRAWS, seed: int = 0) -> TaskLaws:
-    """Laws of the tasks of a table. Raises UserError where it has none of that name, or none that can be fitted."""
+    """Laws of the tasks of a table, of all or of those named. All are fitted, as each says something of the others.
+
+    Raises UserError where it has none of that name, or none that can be fitted.
+    """
     there = task_names(table)
     if not there:
         raise UserError("no tasks: the table has no columns <task>_bits_per_byte and <task>_accuracy")
     for name in tasks:
         if name not in there:
             raise UserError(f"tasks: {name}: no such task{nearest(name, there)}; there is {', '.join(there)}")
-    series = [read_series(table, name) for name in dict.fromkeys(tasks or there)]
+    series = [read_series(table, name) for name in there]
     refused = {one.task: why for one in series if (why := one.lacks())}
     series = [one for one in series if one.task not in refused]
-    if not series:
-        reasons = dict.fromkeys(refused.values())
-        whose = (", ".join(name for name, one in refused.items() if one == why) for why in reasons)
-        raise UserError("; ".join(f"{names}: {why}" for names, why in zip(whose, reasons, strict=True)))
+    if not series or (tasks and all(name in refused for name in tasks)):
+        raise UserError(_all_refused(refused))
     draws = min(replicates, DRAWS)
     tests = [(test, _masked(series, ~test)) for test in _cuts(table)]
     tests = [(test, some) for test, some in tests if some and len(some) == len(series)]
@@ -127,7 +128,22 @@ def fit_tasks(table: Table, tasks: Sequence[str] = (), *, replicates: int = DRAW
     held_out = {one.task: _held_out(one, k, held_out_laws) for k, one in enumerate(series)} if tests else {}
     flop = table.column("flop")
     reach = max((float(flop.max() / flop[~test].max()) for test, _ in tests), default=None)
-    return TaskLaws(table, {law.task: law for law in laws}, refused, way, held_out, reach)
+    shown = set(tasks or there)
+    return TaskLaws(
+        table,
+        {law.task: law for law in laws if law.task in shown},
+        {name: why for name, why in refused.items() if name in shown},
+        way,
+        {name: score for name, score in held_out.items() if name in shown},
+        reach,
+    )
+
+
+def _all_refused(refused: Mapping[str, str]) -> str:
+    """Why, with the tasks of which it holds."""
+    reasons = dict.fromkeys(refused.values())
+    whose = (", ".join(name for name, one in refused.items() if one == why) for why in reasons)
+    return "; ".join(f"{names}: {why}" for names, why in zip(whose, reasons, strict=True))
 
 
 def _cuts(table: Table) -> list[np.ndarray]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from trainer.scaling.accuracy.laws import TaskLaw, TaskLaws
 from trainer.scaling.fit.resampling import interval
+from trainer.scaling.fit.table import Table
+
+WITHIN = 1.001  # x the largest or the smallest run
 
 
 def tasks_at(laws: TaskLaws, parameters: float, tokens: float) -> dict[str, dict[str, Any]]:
@@ -23,6 +27,16 @@ def tasks_at(laws: TaskLaws, parameters: float, tokens: float) -> dict[str, dict
         }
         for task, law in laws.laws.items()
     }
+
+
+def extrapolation(table: Table, place: Mapping[str, float]) -> tuple[float, str]:
+    """How far beyond the runs a place lies on its farthest axis, and which that is; 1 and nothing among them."""
+    factors = {}
+    for axis in ("parameters", "tokens"):
+        column = table.column(axis)
+        factors[axis] = max(place[axis] / np.nanmax(column), np.nanmin(column) / place[axis])
+    axis = max(factors, key=lambda name: factors[name])
+    return (float(factors[axis]), axis) if factors[axis] > WITHIN else (1.0, "")
 
 
 def laws_json(laws: TaskLaws) -> dict[str, Any]:
