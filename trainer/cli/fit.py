@@ -35,7 +35,7 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
                          was tried at three or more values at three or more places; none: neither
   sequence_length=2048   tokens of a sequence, where a table states its batch in sequences
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
-  where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
+  where=<column>=<value> only the rows of a table that hold it, or runs by a key; several by commas, values by |
   mixed=true             fit runs of different data, tokenizers or objectives together
   next=3                 instead of a fit: the runs that would narrow the answer to question= most for their price
   question="loss of 1b@20b"   or: loss for <budget>, size for <budget>, exponent

@@ -158,7 +158,7 @@ def test_a_price_per_token_is_carried_to_budgets_in_kwh(tmp_path: Path) -> None:
     names = {path.name for path in _written(found, tmp_path)}
     assert {"fit.json", "fit.html", "loss-kwh.png", "loss-gco2e.svg", "isoflop.png", "optimum.svg"} <= names
     page = (tmp_path / "fit.html").read_text()
-    assert "http" not in page.replace("http-equiv", "") and page.count("data:image/svg") == 6
+    assert "http" not in page.replace("http-equiv", "") and page.count("data:image/svg") == 9
     json.loads((tmp_path / "fit.json").read_text())
 
 
