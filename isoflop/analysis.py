@@ -26,17 +26,28 @@ def fit(
     replicates: int = 400,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
+    form: str = "auto",
+    predict: str = "",
 ) -> Findings:
     """The scaling law through the runs below a root, or through a CSV table; as `isoflop fit`, which tells the options.
 
-    out: a folder for fit.json, fit.html and the pictures; None: nothing is written. Raises UserError.
+    out: a folder for fit.json, law.json, fit.html and the pictures; None: nothing is written. form, predict: as the
+    command's words; `predictions` of what is returned answer `predict`. Raises UserError.
     """
     from trainer.scaling.fit import fit as fitted
-    from trainer.scaling.fit import read_table, write_fit
+    from trainer.scaling.fit import read_forms, read_points, read_table, write_fit
 
     use()
     table = read_table(Path(source), count=parameters, columns=dict(columns or {}), mixed=mixed)
-    found = fitted(table, budgets=list(budgets), replicates=replicates, seed=seed, progress=_silent)
+    found = fitted(
+        table,
+        budgets=list(budgets),
+        replicates=replicates,
+        seed=seed,
+        progress=_silent,
+        forms=read_forms(form),
+        points=read_points(predict) if predict else [],
+    )
     if out is not None:
         write_fit(found, Path(out), Path(source).name)
     return found

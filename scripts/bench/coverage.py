@@ -29,9 +29,17 @@ from trainer.scaling.fit.resampling import interval, resample  # noqa: E402
 from trainer.scaling.fit.table import Run, Table  # noqa: E402
 from trainer.scaling.forms import FORMS  # noqa: E402
 
-TRUE: dict[str, tuple[float, ...]] = {  # as published
+TRUE: dict[str, tuple[float, ...]] = {  # about as published, or as fitted to published tables
     "chinchilla": (1.69, 406.4, 410.7, 0.34, 0.28),
     "kaplan": (0.076, 0.095, 8.8e13, 5.4e13),
+    "ladder": (1.7, 250.0, 0.11),
+    "farseer": (-8.06, 7.25, 0.0138, -3.17, 1.685, -0.0398, 0.994, -2.229, -0.159),
+    "over-training": (1.62, 163.6, 281.8, 0.1285),
+    "data-constrained": (1.87, 521.0, 1488.0, 0.35, 0.35, 15.4, 5.3),
+    "experts": (-0.088, -0.126, 0.005, 2.65, 2.4, 400.0),
+    "experts-floor": (1.3, 30.0, 0.16, 0.09, 2.5, 350.0),
+    "mixture": (35.91, -0.1889, 0.2285, -0.0098, 35.98, -0.1775, -0.5529, 0.0259, 1.3637, 2.07, 290.0),
+    "vocabulary": (-6.5, 60.0, 30.0, 3e4, 0.25, 0.15, 0.45),
 }
 OUTLIER = 0.05  # how much too high
 REACH = (2.0, 8.0)  # of the runs that are predicted, over the largest compute
@@ -50,32 +58,53 @@ def made(form: str, count: int, noise: float, outliers: int, seed: int) -> Made:
     """Sizes and tokens log-uniform over a factor of 400 in N and 100 in D."""
     random = np.random.default_rng(seed)
     points = _places(form, count, random, 0, 1)
-    top = (points["parameters"] * points["tokens"]).max()
     beyond = _places(form, PREDICTED, random, 0.6, 1.2)
-    wanted = top * np.exp(random.uniform(*np.log(REACH), PREDICTED))
-    beyond["tokens"] *= wanted / (beyond["parameters"] * beyond["tokens"])
+    grown = _amount(points).max() * np.exp(random.uniform(*np.log(REACH), PREDICTED)) / _amount(beyond)
+    if form == "ladder":  # its tokens follow its parameters
+        beyond = {name: beyond[name] * np.sqrt(grown) for name in ("parameters", "tokens")}
+    else:
+        beyond[next(name for name in ("tokens", "characters", "parameters") if name in beyond)] *= grown
     values = np.array([TRUE[form]])
+    spec = FORMS[form]
 
     def losses(at: dict[str, np.ndarray]) -> np.ndarray:
-        columns = {**at, "flop": 6 * at["parameters"] * at["tokens"]}
-        loss = FORMS[form].loss_at(values, [columns[name] for name in FORMS[form].variables])[0]
-        return loss * np.exp(noise * random.standard_normal(len(loss)))
+        columns = {**at, "flop": _amount(at)}
+        loss = spec.loss_at(values, [columns[name] for name in spec.variables])[0]
+        errors = noise * random.standard_normal(len(loss))
+        return loss + errors if spec.normalised else loss * np.exp(errors)
 
     loss = losses(points)
-    loss[random.choice(count, outliers, replace=False)] *= 1 + OUTLIER
-    rows = zip(*points.values(), strict=True)
-    runs = [Run(**{"name": str(k), **dict(zip(points, row, strict=True)), "flop": 6 * row[0] * row[1], "loss": loss[k]})
-            for k, row in enumerate(rows)]  # fmt: skip
+    loss[random.choice(count, outliers, replace=False)] += OUTLIER * (1 if spec.normalised else loss.mean())
+    absent = {"tokens": np.nan, "flop": np.nan}
+    rows = [dict(zip(points, row, strict=True)) for row in zip(*points.values(), strict=True)]
+    flop = _amount(points)
+    runs = [
+        Run(**{"name": str(k), **absent, **row, "loss": loss[k], **({"flop": flop[k]} if "tokens" in row else {})})
+        for k, row in enumerate(rows)
+    ]
     return Made(Table(tuple(runs), "generated", "6 N D"), beyond, losses(beyond))
+
+
+def _amount(points: dict[str, np.ndarray]) -> np.ndarray:
+    """6 N D, or as far as there are both."""
+    size = points.get("active", points["parameters"])
+    return 6 * size * points["tokens"] if "tokens" in points else size * points.get("characters", 1.0)
 
 
 def _places(form: str, count: int, random: np.random.Generator, low: float, high: float) -> dict[str, np.ndarray]:
     n = 4e7 * 400 ** random.uniform(low, high, count)
     d = 2e9 * 100 ** random.uniform(low, high, count)
-    points = {"parameters": n, "tokens": d}
-    if "unique_tokens" in FORMS[form].variables:
-        points["unique_tokens"] = d / np.exp(random.uniform(0, np.log(40), count) * (random.random(count) < 0.7))
-    return points
+    d = 20 * n if form == "ladder" else d
+    columns = {
+        "tokens": d,
+        "active": n / 4,
+        "unique_tokens": d / np.exp(random.uniform(0, np.log(40), count) * (random.random(count) < 0.7)),
+        "experts": 2.0 ** random.integers(0, 9, count),
+        "vocabulary": random.choice([4096.0, 8192.0, 16384.0, 32768.0, 65536.0], count),
+        "characters": 4 * d,
+    }
+    read = {"tokens", *FORMS[form].needs} if "flop" in FORMS[form].needs else set(FORMS[form].needs)
+    return {"parameters": n, **{name: columns[name] for name in columns if name in read}}
 
 
 def fitted(table: Table, replicates: int, seed: int) -> Ensemble:
@@ -94,8 +123,9 @@ def predictions(form: str, tables: int, runs: int, replicates: int, noise: float
         chosen[ensemble.members[0].form] += 1
         for figure, loss in zip(ensemble.interval(example.points), example.loss, strict=True):
             held.append(figure.low <= loss <= figure.high)
-            errors.append(abs(figure.value / loss - 1))
-            widths.append((figure.high - figure.low) / 2 / figure.value)
+            size = 1 if FORMS[form].normalised else loss
+            errors.append(abs(figure.value - loss) / size)
+            widths.append((figure.high - figure.low) / 2 / size)
     names = ", ".join(f"{name} {count}" for name, count in chosen.most_common())
     return (
         f"{form:<18} {noise:>5.1%} noise {outliers} outliers  holds {np.mean(held):>6.1%} of {len(held)}  "

@@ -29,6 +29,7 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
   parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
+  where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
   mixed=true             fit runs of different data, tokenizers or objectives together
   replicates=400         bootstrap replicates
   seed=0                 of the bootstrap
@@ -60,6 +61,7 @@ def fit(arguments: list[str]) -> int:
         "parameters",
         "optimal",
         "mixed",
+        "where",
         "replicates",
         "seed",
         "out",
@@ -75,7 +77,7 @@ def fit(arguments: list[str]) -> int:
     points = fitting.read_points(options["predict"]) if "predict" in options else []
     forms = fitting.read_forms(options.get("form", "auto"))
     goals = scores.read_goals(options["accuracy"]) if "accuracy" in options else []
-    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
+    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
     budgets = [text for text in options.get("budget", "").split(",") if text]
     names = [name.strip() for name in options.get("tasks", "").split(",") if name.strip()]
     if "tasks" in options and not names:
@@ -110,7 +112,7 @@ def _by_stored_law(words: list[str], columns: dict[str, str], as_json: bool) -> 
     from trainer.scaling import fit as fitting
 
     options = dict(word.split("=", 1) for word in words if "=" in word)
-    known = ("law", "predict", "parameters", "mixed")
+    known = ("law", "predict", "parameters", "mixed", "where")
     for name in options:
         if name not in known:
             raise UserError(f"fit: {name}: not together with law=, which fits nothing; there is {', '.join(known)}")
@@ -124,7 +126,8 @@ def _by_stored_law(words: list[str], columns: dict[str, str], as_json: bool) -> 
     facts: dict[str, Any] = {}
     blocks = []
     if names:
-        table = fitting.read_table(Path(names[0]), count=count, columns=columns, mixed=mixed)
+        where = options.get("where", "")
+        table = fitting.read_table(Path(names[0]), count=count, columns=columns, mixed=mixed, where=where)
         found = fitting.against(law, table)
         facts, blocks = found.to_json(), [fitting.format_against(found)]
     predictions = fitting.predict(law.ensemble, points)

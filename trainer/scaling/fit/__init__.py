@@ -18,6 +18,7 @@ from trainer.scaling.fit.predict import predict, read_points
 from trainer.scaling.fit.run_table import COUNTS, read_runs
 from trainer.scaling.fit.table import Table, check_origin
 from trainer.scaling.fit.text import format_findings, format_optima
+from trainer.scaling.fit.where import read_conditions
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -46,18 +47,24 @@ __all__ = [
 
 
 def read_table(
-    source: Path, *, count: str = "total", columns: dict[str, str] | None = None, mixed: bool = False
+    source: Path,
+    *,
+    count: str = "total",
+    columns: dict[str, str] | None = None,
+    mixed: bool = False,
+    where: str = "",
 ) -> Table:
-    """Runs from a CSV file or from the run folders below a root.
+    """Runs from a CSV file or from the run folders below a root. where: `source=llama_3,outlier=True|False`.
 
     Raises UserError where nothing can be read, or where the runs are of different data, tokenizers, objectives or
     numerics and `mixed` is not asked for.
     """
     if not source.exists():
         raise UserError(f"{source}: no such folder or table")
-    table = read_runs(source, count) if source.is_dir() else read_csv(source, columns)
+    conditions = read_conditions(where)
+    table = read_runs(source, count, conditions) if source.is_dir() else read_csv(source, columns, where=conditions)
     if not mixed:
-        check_origin(table.runs)
+        check_origin(table)
     return table
 
 

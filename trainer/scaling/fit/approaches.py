@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.scaling.fit.table import Curve, Table
 
+NO_WORK = "the table states neither tokens nor FLOP of every run"
 ENVELOPE_BUDGETS = 200  # at which the lowest curve is looked for
 
 
@@ -57,6 +58,8 @@ def envelope(table: Table, weights: np.ndarray | None = None) -> Optima:
     table the best is the best of what there is. Runs without curves stand for the curve of their size.
     """
     weights = np.ones(len(table.runs)) if weights is None else weights
+    if not _states_work(table):
+        return _nothing(NO_WORK)
     curves = _curves(table, weights)
     if len({size for size, _ in curves}) < 3:
         return _nothing("it needs curves (or several budgets) of at least 3 sizes")
@@ -89,16 +92,26 @@ def _curves(table: Table, weights: np.ndarray) -> list[tuple[float, Curve]]:
         if len(points) < 2:
             continue
         tokens = np.array(sorted(points))
-        means = [np.average(np.array(points[d])[:, :2], axis=0, weights=[w for *_, w in points[d]]) for d in tokens]
+        means = [_mean(points[d]) for d in tokens]
         flop, loss = np.array(means).T
         if (np.diff(flop) > 0).all():
             curves.append((size, Curve(flop, tokens, loss)))
     return curves
 
 
+def _mean(points: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """FLOPs and loss of the runs of one place, (FLOPs, loss, weight) each."""
+    if len(points) == 1:
+        return points[0][:2]
+    flop, loss = np.average([point[:2] for point in points], axis=0, weights=[point[2] for point in points])
+    return float(flop), float(loss)
+
+
 def isoflop(table: Table, weights: np.ndarray | None = None) -> tuple[Optima, list[Parabola]]:
     """Approach 2, isoFLOP profiles: a parabola through loss over log N at each budget; its minimum is the best N."""
     weights = np.ones(len(table.runs)) if weights is None else weights
+    if not _states_work(table):
+        return _nothing(NO_WORK), []
     flop, sizes, tokens, loss = (table.column(name) for name in ("flop", "parameters", "tokens", "loss"))
     parabolas, points = [], []
     for number in range(int(table.budgets.max()) + 1):
@@ -133,6 +146,10 @@ def _vertex(coefficients: np.ndarray, centre: float, ends: tuple[float, float]) 
     if log > np.log(ends[1]):
         return None, "the best size is above the largest"
     return float(np.exp(log)), ""
+
+
+def _states_work(table: Table) -> bool:
+    return bool(np.isfinite([table.column("flop"), table.column("tokens")]).all())
 
 
 def _nothing(why: str) -> Optima:

@@ -13,7 +13,10 @@ from trainer.scaling.fit.table import Table
 from trainer.scaling.forms import FORMS
 from trainer.utils.errors import UserError, nearest
 
-TIED = 1.25  # errors farther apart than this factor are never taken for equal
+TIED = 1.25  # errors farther apart than this factor, and TIED_MORE for each further constant, are never called equal
+TIED_MORE = 0.1
+ERRORS_MORE = 0.5  # standard errors beyond the first that each further constant has to win by
+MANY_RUNS = 30  # held out; fewer have too little to say by themselves, and the cuts are looked at too
 NEAR_BEST = 1.5  # forms whose error is within this factor of the lowest are in the ensemble
 SHARPNESS = 4.0  # weight ~ error^-SHARPNESS
 MOST_MEMBERS = 3
@@ -81,8 +84,8 @@ def only_asked(
 def choose(table: Table, forms: Sequence[str], refused: Mapping[str, str]) -> Choice:
     """Score every form at the same cuts, and choose.
 
-    Of forms whose errors cannot be told apart (their difference is within its standard error) the one with the fewest
-    constants is chosen. forms: those that can be fitted; refused: why others cannot.
+    Of forms whose errors cannot be told apart the one with the fewest constants is chosen. forms: those that can
+    be fitted; refused: why others cannot.
     """
     small = thinned(table)
     cuts = cuts_of(small)
@@ -118,27 +121,40 @@ def _choose(
     shared: np.ndarray,
 ) -> tuple[str, str]:
     best = min(judged, key=lambda form: scores[form])
-    near = [form for form in judged if scores[form] <= TIED * scores[best]]
-    tied = [form for form in near if _tied(rolled[form], rolled[best], cuts, shared)]
+    tied = [form for form in judged if _tied(form, best, scores, rolled, cuts, shared)]
     chosen = min([*tied, best], key=lambda form: (len(FORMS[form].constants), scores[form]))
     count = int(shared.sum())
     held = f"at {count} cut{'s' * (count != 1)} along the runs"
     if chosen == best:
-        return chosen, f"lowest error on held-out larger runs, {held}"
+        return chosen, f"lowest error on held-out larger runs {held}"
     return chosen, f"held-out error within noise of the lowest ({best}), with fewer constants, {held}"
 
 
-def _tied(one: Rolled, best: Rolled, cuts: Sequence[Cut], shared: np.ndarray) -> bool:
-    """Whether the mean excess of the error over the best one's is within one standard error of it over runs."""
-    excess: dict[int, list[float]] = {}
+def _tied(
+    form: str,
+    best: str,
+    scores: Mapping[str, float],
+    rolled: Mapping[str, Rolled],
+    cuts: Sequence[Cut],
+    shared: np.ndarray,
+) -> bool:
+    """Whether a form of fewer constants does as well as the best: its mean excess of the error, over the held-out runs
+    and over the cuts, is within a few standard errors of it; the more, the more constants the best one has."""
+    further = len(FORMS[best].constants) - len(FORMS[form].constants)
+    if further < 0 or scores[form] > (TIED + TIED_MORE * further) * scores[best]:
+        return False
+    by_run: dict[int, list[float]] = {}
+    by_cut = []
     for k, cut in enumerate(cuts):
         if shared[k]:
+            excess = np.abs(rolled[form].error[k]) - np.abs(rolled[best].error[k])
+            by_cut.append(excess[cut.out].mean())
             for run in np.flatnonzero(cut.out):
-                excess.setdefault(int(run), []).append(abs(one.error[k, run]) - abs(best.error[k, run]))
-    means = np.array([np.mean(values) for values in excess.values()])
-    if len(means) < 2:
-        return False
-    return bool(means.mean() <= means.std(ddof=1) / np.sqrt(len(means)))
+                by_run.setdefault(int(run), []).append(excess[run])
+    runs = [np.mean(values) for values in by_run.values()]
+    groups = (runs,) if len(runs) >= MANY_RUNS else (by_cut, runs)
+    errors = [np.std(group, ddof=1) / np.sqrt(len(group)) for group in groups if len(group) > 1]
+    return not errors or bool(np.mean(by_cut) <= (1 + ERRORS_MORE * further) * max(errors))
 
 
 def _weights(scores: Mapping[str, float], chosen: str) -> dict[str, float]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from trainer.scaling.fit.choice import Candidate, Choice
 from trainer.scaling.fit.ensemble import Calibration, Ensemble
 from trainer.scaling.fit.law_file import Against
-from trainer.scaling.fit.predict import Prediction
+from trainer.scaling.fit.predict import Prediction, short
+
+_COLUMNS = re.compile("it needs a column of (.*), stated by every run")
 
 
 def format_choice(choice: Choice) -> list[str]:
@@ -18,7 +21,10 @@ def format_choice(choice: Choice) -> list[str]:
     fitted = [one for one in choice.candidates if one.cuts or one.weight]
     lines += [_line(one) for one in fitted]
     others = [one for one in choice.candidates if one not in fitted]
-    return lines + [f"  {one.form:<20} not tried: {one.refused}" for one in others]
+    absent = {one.form: match[1].replace(" and of ", ", ") for one in others if (match := _COLUMNS.match(one.refused))}
+    lines += [f"  {one.form:<20} not tried: {one.refused}" for one in others if one.form not in absent]
+    columns = ", ".join(f"{form} ({names})" for form, names in absent.items())
+    return lines + ([f"  without the columns that they read: {columns}"] if absent else [])
 
 
 def _line(one: Candidate) -> str:
@@ -32,8 +38,10 @@ def format_predictions(predictions: Sequence[Prediction], ensemble: Ensemble) ->
     """The table of `predict=`."""
     if not predictions:
         return []
-    names = " with ".join(f"{member.form} {member.weight:.2f}" for member in ensemble.members)
-    lines = [f"predicted by {names}; {_interval_is(ensemble.calibration)}"]
+    shares = [f"{member.weight:.2f} {member.form}" for member in ensemble.members]
+    names = " + ".join(shares) if ensemble.averaged else ensemble.members[0].form
+    wider = f", {' and '.join(shares[1:])} in its interval" if shares[1:] and not ensemble.averaged else ""
+    lines = [f"predicted by {names}{wider}", f"  {_interval_is(ensemble.calibration)}"]
     lines.append(f"  {'place':<34} {'loss':>8}  {'95% of runs there':<20} beyond the runs")
     for one in predictions:
         low, high = (f"{x:.4g}" for x in one.loss[1:])
@@ -48,7 +56,7 @@ def _interval_is(calibration: Calibration) -> str:
     if not calibration.tested:
         return "interval of a run, not tested: no runs could be held out"
     return (
-        f"interval of a run from {len(calibration.pairs)} held-out predictions: {100 * calibration.noise:.2g}% noise, "
+        f"interval of a run from {calibration.checked} held-out predictions: {100 * calibration.noise:.2g}% noise, "
         f"the law's own spread x {calibration.stretch:.2g}, {100 * calibration.growth:.2g}% for each factor e beyond "
         "the runs"
     )
@@ -58,14 +66,6 @@ def _place(one: Prediction) -> str:
     given = [f"{name}={short(value)}" for name, value in one.variables.items() if name not in ("parameters", "tokens")]
     place = "@".join(short(one.variables[name]) for name in ("parameters", "tokens") if name in one.variables)
     return place + (":" + ",".join(given) if given else "")
-
-
-def short(value: float) -> str:
-    """7b, 1.5t, 512: as `predict=` takes it."""
-    for factor, letter in ((1e12, "t"), (1e9, "b"), (1e6, "m")):
-        if value >= factor:
-            return f"{value / factor:.4g}{letter}"
-    return f"{value:.4g}"
 
 
 def _facts(facts: object) -> str:
@@ -79,10 +79,10 @@ def format_against(found: Against) -> str:
     law = found.law
     lines = [
         f"{law.path}: {law.form}, fitted to {law.runs} runs; loss in {law.loss_unit}; N: {law.counts}",
-        f"against {len(found.table.runs)} runs: mean error {100 * found.error:.2g}%, bias {100 * found.bias:+.2g}%, "
+        f"against {len(found.table.runs)} runs: mean error {100 * found.error:.3g}%, bias {100 * found.bias:+.3g}%, "
         f"{100 * found.inside:.3g}% of them within their 95% intervals",
         f"  {found.scale:>20} {'runs':>6} {'error':>8} {'bias':>8}",
     ]
     for amount, runs, error, bias in found.budgets:
-        lines.append(f"  {amount:>20.3g} {runs:>6} {f'{100 * error:.2g}%':>8} {f'{100 * bias:+.2g}%':>8}")
+        lines.append(f"  {amount:>20.3g} {runs:>6} {f'{100 * error:.3g}%':>8} {f'{100 * bias:+.3g}%':>8}")
     return "\n".join(lines)

@@ -25,7 +25,9 @@ GROWTHS = np.concatenate([[0.0], np.geomspace(1e-4, 0.2, 50)])  # tried, per uni
 USUAL_GROWTH = 7e-4  # half-width of the prior over them
 STRETCHES = np.geomspace(0.35, 3.0, 12)  # tried, of the bootstrap's spread
 USUAL_STRETCH = (0.7, 0.4)  # median and deviation of the logarithm of the prior over them
-RUNS_OF_A_CUT = 3.0  # as how many independent runs the held-out ones of a cut count: their errors go together
+NOISES = np.geomspace(1.0, 2.5, 6)  # tried, of the noise: runs beyond a fit scatter no less than those in it
+USUAL_NOISE = 0.15  # deviation of the logarithm of the prior over them
+RUNS_OF_A_CUT = 1.5  # its held-out runs count as this times the root of their number: their errors go together
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,16 @@ class Calibration:
     noise: float
     growth: float
     stretch: float = 1.0
-    pairs: tuple[tuple[float, float], ...] = ()  # (reach, error) of the held-out runs, over all cuts
-    tested: bool = True  # whether anything could be held out
+    checked: int = 0  # held-out predictions that it comes from, over all cuts
+    pairs: tuple[tuple[float, float], ...] = ()  # (reach, error) of each
+
+    @property
+    def tested(self) -> bool:
+        return self.checked > 0
 
     def to_json(self) -> dict[str, Any]:
         pairs = [{"reach": reach, "error": error} for reach, error in self.pairs]
-        facts = {name: getattr(self, name) for name in ("noise", "growth", "stretch", "tested")}
+        facts = {name: getattr(self, name) for name in ("noise", "growth", "stretch", "checked")}
         return {**facts, "held_out": pairs}
 
     def deviation(self, reach: np.ndarray) -> np.ndarray:
@@ -69,6 +75,7 @@ class Ensemble:
     calibration: Calibration
     known: Mapping[str, tuple[float, float]]  # name -> smallest and largest of the runs
     logs: bool = True  # whether errors are logarithms
+    averaged: bool = False  # whether the members' weighted mean is predicted; else the chosen form alone
     flop_rate: tuple[float, float] | None = None  # log k, c of FLOP = k N^c D
     draws: int = field(default=DRAWS)
 
@@ -88,8 +95,12 @@ class Ensemble:
         return points
 
     def value(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
-        """[m]: the loss that the chosen form predicts."""
-        return self._of(self.members[0], self.complete(variables))[0]
+        """[m]: the loss that is predicted: the chosen form's, or the members' mean where that erred less."""
+        points = self.complete(variables)
+        if not self.averaged:
+            return self._of(self.members[0], points)[0]
+        mean = sum(one.weight * linked(self._of(one, points)[0], self.logs) for one in self.members)
+        return np.exp(mean) if self.logs else np.asarray(mean)
 
     def sample(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
         """[R, m]: draws of the law's loss, over replicates of each member as often as its weight says.
@@ -148,8 +159,20 @@ def ensemble_of(
     members = tuple(Member(form, share, laws[form].constants()) for form, share in weights.items())
     logs = bool((table.column("loss") > 0).all())
     noise = run_noise(laws[choice.chosen], table)
-    calibration = calibrate(choice, weights, noise, logs, seed)
-    return Ensemble(members, calibration, spans(table), logs, flop_rate)
+    averaged, errors = better(choice, weights)
+    calibration = calibrate(choice, weights, errors, noise, logs, seed)
+    return Ensemble(members, calibration, spans(table), logs, averaged, flop_rate)
+
+
+def better(choice: Choice, weights: Mapping[str, float]) -> tuple[bool, np.ndarray]:
+    """Whether the members' mean erred less at the cuts than the chosen form, and [cuts, runs] what the better erred."""
+    rolled = choice.rolled
+    alone = rolled[choice.chosen].error if rolled else np.empty((0, len(choice.table.runs)))
+    if len(weights) < 2 or not rolled:
+        return False, alone
+    together = np.sum([share * rolled[form].error for form, share in weights.items()], axis=0)
+    apart, mean = ([np.abs(x[k, cut.out]).mean() for k, cut in enumerate(choice.cuts)] for x in (alone, together))
+    return (True, together) if np.mean(mean) < np.mean(apart) else (False, alone)
 
 
 def run_noise(law: Law, table: Table) -> float:
@@ -164,39 +187,45 @@ def run_noise(law: Law, table: Table) -> float:
     return float(np.quantile(rest, 0.75) / 1.1503)  # three quarters of a normal distribution
 
 
-def calibrate(choice: Choice, weights: Mapping[str, float], noise: float, logs: bool, seed: int) -> Calibration:
-    """How errors at the cuts grow with reach, and by which factor the bootstrap's spread at each of them is too wide
-    or too narrow.
+def calibrate(
+    choice: Choice, weights: Mapping[str, float], errors: np.ndarray, noise: float, logs: bool, seed: int
+) -> Calibration:
+    """How errors at the cuts grow with reach, and by which factors the bootstrap's spread there and the noise within
+    the fit are too wide or too narrow.
 
-    Both are averaged over their posterior, so that few held-out runs leave the usual values, and many decide.
+    All are averaged over their posterior, so that few held-out runs leave the usual values, and many decide.
     """
     if not choice.cuts:
-        return Calibration(noise, 3 * USUAL_GROWTH, tested=False)
-    errors = choice.rolled[choice.chosen].error
-    spread = _spread(choice, weights, logs, seed)
+        return Calibration(noise, 3 * USUAL_GROWTH)
+    spread = _spread(choice, weights, errors, logs, seed)
     pairs: list[tuple[float, float]] = []
     centre, width = USUAL_STRETCH
     prior = np.log(np.gradient(GROWTHS)) - np.log1p((GROWTHS / USUAL_GROWTH) ** 2)
-    evidence = prior[:, None] - 0.5 * (np.log(STRETCHES / centre) / width) ** 2  # [growths, stretches]
+    evidence = (
+        prior[:, None, None]
+        - 0.5 * (np.log(STRETCHES[:, None] / centre) / width) ** 2
+        - 0.5 * (np.log(NOISES) / USUAL_NOISE) ** 2
+    )  # [growths, stretches, noises]
     for k, cut in enumerate(choice.cuts):
         error = errors[k, cut.out]
         pairs += zip(cut.reach.tolist(), error.tolist(), strict=True)
-        grown = (GROWTHS[:, None, None] * np.log(cut.reach)) ** 2
-        variance = noise**2 + grown + (STRETCHES[:, None] * spread[k, cut.out]) ** 2
+        grown = (GROWTHS[:, None, None, None] * np.log(cut.reach)) ** 2
+        stretched = (STRETCHES[:, None, None] * spread[k, cut.out]) ** 2
+        variance = grown + stretched + (NOISES[:, None] * noise) ** 2
         likelihood = -0.5 * np.log(variance) - 0.5 * (FREEDOM + 1) * np.log1p(error**2 / variance / FREEDOM)
-        counted = min(RUNS_OF_A_CUT, len(error)) / len(choice.cuts) ** 0.5
-        evidence = evidence + counted * likelihood.mean(axis=2)
+        counted = RUNS_OF_A_CUT * (len(error) / len(choice.cuts)) ** 0.5
+        evidence = evidence + counted * likelihood.mean(axis=3)
     posterior = np.exp(evidence - evidence.max())
     posterior /= posterior.sum()
-    growth = float(np.sqrt(posterior.sum(axis=1) @ GROWTHS**2))
-    stretch = float(np.sqrt(posterior.sum(axis=0) @ STRETCHES**2))
-    return Calibration(noise, growth, stretch, tuple(pairs))
+    growth = float(np.sqrt(posterior.sum(axis=(1, 2)) @ GROWTHS**2))
+    stretch = float(np.sqrt(posterior.sum(axis=(0, 2)) @ STRETCHES**2))
+    noise *= float(np.sqrt(posterior.sum(axis=(0, 1)) @ NOISES**2))
+    return Calibration(noise, growth, stretch, len(pairs), tuple(pairs))
 
 
-def _spread(choice: Choice, weights: Mapping[str, float], logs: bool, seed: int) -> np.ndarray:
-    """[cuts, runs]: the ensemble's deviation around the chosen form, by a few replicates below each cut."""
+def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:
+    """[cuts, runs]: the ensemble's deviation around what it predicts (`centre`), by a few replicates a cut."""
     table, cuts = choice.table, choice.cuts
-    centre = choice.rolled[choice.chosen].error
     drawn = np.concatenate([_drawn(table, cut, seed) for cut in cuts])
     squares = np.zeros((len(cuts), len(table.runs)))
     loss = table.column("loss")
@@ -212,7 +241,7 @@ def _spread(choice: Choice, weights: Mapping[str, float], logs: bool, seed: int)
 
 def _replicates(rolled: Rolled, drawn: np.ndarray, loss: np.ndarray) -> np.ndarray:
     near = np.concatenate([np.repeat(rolled.model.near(row)[None], CUT_REPLICATES, axis=0) for row in rolled.theta])
-    return minimise(rolled.model, rolled.model.target(loss), drawn, near, keep=1).theta
+    return minimise(rolled.model, rolled.model.target(loss), drawn, near, 1, rolled.model.delta).theta
 
 
 def _drawn(table: Table, cut: Cut, seed: int) -> np.ndarray:

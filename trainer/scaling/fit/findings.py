@@ -96,11 +96,14 @@ def fit(
     if not table.runs:
         left_out = named(f"{name}: {why}" for name, why in table.left_out)
         raise UserError(f"nothing can be fitted: no run is left; {left_out}")
+    if not np.isfinite(table.column("loss")).all():
+        tasks = list(dict.fromkeys(score.task for run in table.runs for score in run.tasks))
+        raise UserError(f"nothing can be fitted: the table states no loss, only what runs reached in {named(tasks)}")
     laws, refused = which_forms(table)
     sizes = np.unique(table.column("parameters"))
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        raise UserError(f"nothing can be fitted ({runs}): {refused['chinchilla']}")
+        raise UserError(f"nothing can be fitted ({runs}): {_all_refused(refused)}")
     wanted = [read_budget(text, table.currency) for text in budgets]
     laws, refused = only_asked(forms, laws, refused)
     progress("choosing a form", 0, len(laws) + 1)
@@ -158,6 +161,14 @@ def which_forms(table: Table) -> tuple[list[str], dict[str, str]]:
     elif not one_rule(table):
         refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
     return [form for form in FORMS if form not in refused], refused
+
+
+def _all_refused(refused: dict[str, str]) -> str:
+    """What each form needs, for one line; forms that need the same are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for form, why in refused.items():
+        by_reason.setdefault(why, []).append(form)
+    return "; ".join(f"{', '.join(forms)}: {why}" for why, forms in by_reason.items())
 
 
 def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:

@@ -76,6 +76,14 @@ def counted(counts: str) -> str:
     return "active" if text.startswith(("active", "n_active", "parameters that one token")) else "not stated"
 
 
+def unit_of(table: Table) -> str:
+    """Of the loss: what the rows say, "normalised" where it may be negative, else nats per token."""
+    if (table.column("loss") <= 0).any():
+        return "normalised"
+    said = {dict(run.origin).get("loss unit", "") for run in table.runs} - {""}
+    return said.pop() if len(said) == 1 else "nats/token"
+
+
 def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
     """What law.json holds, its hash included."""
     chosen, calibration = ensemble.members[0], ensemble.calibration
@@ -94,14 +102,15 @@ def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
         "variables": list(ensemble.variables()),
         "constants": constants,
         "units": dict(form.units),
-        "loss_unit": "normalised" if not ensemble.logs else table.loss_unit,
+        "loss_unit": unit_of(table),
         "parameters_are": table.counts,
         "counted": counted(table.counts),
         "runs": len(table.runs),
         "range": {name: list(span) for name, span in ensemble.known.items()},
         "flop_rate": ensemble.flop_rate and dict(zip(("log_k", "power"), ensemble.flop_rate, strict=True)),
+        "averaged": ensemble.averaged,
         "members": [_member(member) for member in ensemble.members],
-        "calibration": {name: getattr(calibration, name) for name in ("noise", "growth", "stretch", "tested")},
+        "calibration": {name: getattr(calibration, name) for name in ("noise", "growth", "stretch", "checked")},
     }
     return {**facts, "hash": _hash(facts)}
 
@@ -162,6 +171,7 @@ def _stored(path: Path, facts: Mapping[str, Any]) -> StoredLaw:
         Calibration(**facts["calibration"]),
         known,
         facts["loss_unit"] != "normalised",
+        bool(facts["averaged"]),
         rate and (rate["log_k"], rate["power"]),
     )
     return StoredLaw(path, ensemble, facts["loss_unit"], facts["counted"], facts["parameters_are"], int(facts["runs"]))
@@ -169,7 +179,7 @@ def _stored(path: Path, facts: Mapping[str, Any]) -> StoredLaw:
 
 def check_same(law: StoredLaw, table: Table) -> None:
     """Raises UserError where the table's N or loss is not what the law is about."""
-    unit = "normalised" if (table.column("loss") <= 0).any() else table.loss_unit
+    unit = unit_of(table)
     if unit != law.loss_unit:
         raise UserError(f"{law.path}: its loss is in {law.loss_unit}, the table's in {unit}: not one scale")
     count = counted(table.counts)

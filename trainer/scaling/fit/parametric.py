@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.scaling.fit.solver import minimise
+from trainer.scaling.fit.solver import minimise, replicated, screened
 from trainer.scaling.fit.table import Table
 from trainer.scaling.forms import FORMS, Form
 from trainer.scaling.forms.powers import SumOfPowers
 
 ONE_RULE = 0.999  # correlation of log N and log D from which on tokens follow parameters
+MANY = 100  # runs from which on replicates begin with the fit's own derivatives
+SAMPLE = 250  # runs that the starts are screened on
 RUNS_AT_ONCE = 100_000  # runs x replicates: memory stays small
 
 
@@ -105,18 +107,31 @@ def _different(table: Table, name: str) -> int:
 
 
 def fit_law(table: Table, form: str, weights: np.ndarray | None = None) -> Law:
-    """Huber loss on log loss (delta 1e-3), many starts. weights [R, runs]: the bootstrap's replicates."""
+    """Huber loss on log loss (delta 1e-3, where the form says no other), many starts. weights [R, runs]: the
+    bootstrap's replicates."""
     loss = table.column("loss")
     model = FORMS[form]([table.column(name) for name in FORMS[form].variables], loss)
     target = model.target(loss)
     once = np.ones((1, len(loss)))
-    best = minimise(model, target, once, model.starts(model.steps, once))
+    best = minimise(model, target, once, _starts(model, target, once), delta=model.delta)
     near = model.near(best.theta[0])
     replicates = [np.empty((0, len(model.constants)))]
     size = max(1, RUNS_AT_ONCE // len(loss))
     for first in range(0, 0 if weights is None else len(weights), size):
         some = weights[first : first + size]  # type: ignore[index]
+        if len(loss) >= MANY:
+            replicates.append(replicated(model, target, some, best.theta[0], model.delta))
+            continue
         starts = np.broadcast_to(near, (len(some), *near.shape))
-        replicates.append(minimise(model, target, some, starts, keep=1).theta)
+        replicates.append(minimise(model, target, some, starts, keep=1, delta=model.delta).theta)
     residual = float(np.sqrt(np.mean((model.predict(best.theta)[0][0] - target) ** 2)))
     return Law(model, best.theta, np.concatenate(replicates), float(best.objective[0]), residual)
+
+
+def _starts(model: Form, target: np.ndarray, once: np.ndarray) -> np.ndarray:
+    """[1, S, p]: the form's starts; of many runs, only the best for a sample of the runs."""
+    if len(target) <= SAMPLE:
+        return model.starts(model.steps, once)
+    rows = np.sort(np.random.default_rng(0).permutation(len(target))[:SAMPLE])
+    few, weights = model.over(rows), once[:, rows]
+    return screened(few, target[rows], weights, few.starts(few.steps, weights), keep=6, delta=model.delta)

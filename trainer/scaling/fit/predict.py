@@ -88,6 +88,14 @@ def _number(text: str, where: str) -> float:
     return value
 
 
+def short(value: float) -> str:
+    """7b, 1.5t, 512: as `predict=` takes it."""
+    for factor, letter in ((1e12, "t"), (1e9, "b"), (1e6, "m")):
+        if value >= factor:
+            return f"{value / factor:.4g}{letter}"
+    return f"{value:.4g}"
+
+
 def predict(
     ensemble: Ensemble, points: Sequence[Mapping[str, float]], beside: Sequence[Beside] = ()
 ) -> list[Prediction]:
@@ -101,7 +109,7 @@ def check_points(points: Sequence[Mapping[str, float]], forms: Sequence[str]) ->
     wanted = [name for name in read if name != "flop"]
     wanted = list(dict.fromkeys([*wanted, "parameters", "tokens"])) if "flop" in read else wanted
     for point in points:
-        said = "@".join(f"{point[name]:g}" for name in ("parameters", "tokens") if name in point)
+        said = "@".join(short(point[name]) for name in ("parameters", "tokens") if name in point)
         if lacking := [name for name in wanted if name not in point]:
             named = [name for name in lacking if name != "tokens"]
             how = said + "@<tokens>" * ("tokens" in lacking) + ":" * bool(named)
@@ -116,7 +124,7 @@ def check_points(points: Sequence[Mapping[str, float]], forms: Sequence[str]) ->
 
 def _predict(ensemble: Ensemble, point: Mapping[str, float], beside: Sequence[Beside]) -> Prediction:
     check_points([point], [member.form for member in ensemble.members])
-    said = "@".join(f"{point[name]:g}" for name in ("parameters", "tokens") if name in point)
+    said = "@".join(short(point[name]) for name in ("parameters", "tokens") if name in point)
     variables = {name: np.array([value]) for name, value in point.items()}
     figure = ensemble.interval(variables)[0]
     if not math.isfinite(figure.value):

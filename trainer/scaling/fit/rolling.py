@@ -9,11 +9,14 @@ import numpy as np
 
 from trainer.scaling.fit.parametric import missing
 from trainer.scaling.fit.solver import minimise
-from trainer.scaling.fit.table import PLACE, Table
+from trainer.scaling.fit.table import PLACE, SAME_BUDGET, Table
 from trainer.scaling.forms import FORMS, Form
 
 SHARES = (0.5, 0.35, 0.25, 0.15, 0.08, 0.04)  # of the runs held out, the largest ones
+MORE_SHARES = (0.42, 0.3, 0.2, 0.11)  # besides, where runs are few and each cut tells little
+FEW_RUNS = 100
 NEAR = 0.08  # of the runs: how far a cut is moved to the widest gap of the scale
+LARGEST_BUDGET = 0.3  # of the runs; beyond it budgets have run into one another
 MOST_RUNS = 600  # beyond which a part of the runs, evenly over the scale, is enough to choose a form by
 KEPT_STARTS = 4
 
@@ -50,14 +53,11 @@ class Rolled:
 
 
 def scale_of(table: Table) -> tuple[str, np.ndarray]:
-    """What runs are ordered by, and [runs] of it: FLOPs, or where a table does not state them the nearest to them."""
-    flop, size = table.column("flop"), table.column("parameters")
-    if np.isfinite(flop).all():
-        return "flop", flop
-    for name in ("tokens", "characters"):
-        if np.isfinite(other := table.column(name)).all():
-            return f"parameters x {name}", size * other
-    return "parameters", size
+    """What runs are ordered by, in words and [runs] of it: FLOPs, or where a table does not state them the nearest."""
+    if np.isfinite(table.column("flop")).all():
+        return "flop", table.amount
+    characters = np.isfinite(table.column("characters")).all()
+    return "parameters x characters" if characters else "parameters", table.amount
 
 
 def reach_of(known: Mapping[str, tuple[float, float]], points: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -93,27 +93,38 @@ def thinned(table: Table) -> Table:
 
 
 def cuts_of(table: Table) -> list[Cut]:
-    """Cuts along the scale, farthest first; each moved to the widest gap nearby, so that a budget stays whole."""
+    """Cuts along the scale, farthest first; none divides a budget, or where budgets jitter into one another a cut is
+    moved to the widest gap nearby."""
     _, scale = scale_of(table)
     order = np.argsort(scale, kind="stable")
-    logs, count = np.log(scale[order]), len(scale)
-    gaps = np.diff(logs)
-    found: dict[int, Cut] = {}
-    for share in SHARES:
-        middle = count - max(1, round(share * count))  # runs below the cut
-        window = max(1, round(min(NEAR, share / 2) * count))
-        near = np.arange(max(1, middle - window), min(count - 1, middle + window) + 1)
-        if not len(near):
-            continue
-        at = int(near[np.argmax(gaps[near - 1] - 1e-9 * np.abs(near - middle))])
-        if gaps[at - 1] <= 0 or at in found:
-            continue
+    count, found = len(scale), set()
+    for share in (*SHARES, *(MORE_SHARES if count <= FEW_RUNS else ())):
+        if at := _below(np.diff(np.log(scale[order])), share):
+            found.add(at)
+    cuts = []
+    for at in sorted(found):
         kept = np.zeros(count, bool)
         kept[order[:at]] = True
         out = table.only(~kept)
-        points = {name: out.column(name) for name in ("flop", *PLACE)}
-        found[at] = Cut(kept, reach_of(spans(table, kept), points))
-    return [found[at] for at in sorted(found)]
+        cuts.append(Cut(kept, reach_of(spans(table, kept), {name: out.column(name) for name in ("flop", *PLACE)})))
+    return cuts
+
+
+def _below(gaps: np.ndarray, share: float) -> int:
+    """How many runs lie below a cut that holds out about this share of them; 0 where there is none. gaps: [runs - 1],
+    of the logarithms of the sorted scale."""
+    count = len(gaps) + 1
+    ends = np.flatnonzero(gaps > SAME_BUDGET) + 1  # behind which a budget begins
+    wanted = max(1, round(share * count))
+    largest = np.diff([0, *ends, count]).max()
+    if len(ends) + 1 <= count / 2 and largest <= LARGEST_BUDGET * count:
+        return int(ends[np.argmin(np.abs(np.log((count - ends) / wanted)))])
+    window = max(1, round(min(NEAR, share / 2) * count))
+    near = np.arange(max(1, count - wanted - window), min(count - 1, count - wanted + window) + 1)
+    if not len(near):
+        return 0
+    at = near[np.argmax(gaps[near - 1] - 1e-9 * np.abs(near - count + wanted))]
+    return int(at) if gaps[at - 1] > 0 else 0
 
 
 def roll(table: Table, form: str, cuts: Sequence[Cut]) -> Rolled:
@@ -128,7 +139,7 @@ def roll(table: Table, form: str, cuts: Sequence[Cut]) -> Rolled:
     if fitted.any():
         weights = np.stack([cut.kept for cut in cuts])[fitted].astype(float)
         starts = model.starts(max(4, model.steps // 2), weights)
-        theta[fitted] = minimise(model, model.target(loss), weights, starts, keep=KEPT_STARTS).theta
+        theta[fitted] = minimise(model, model.target(loss), weights, starts, KEPT_STARTS, model.delta).theta
         predicted = spec.loss_at(model.values(theta[fitted]), columns)
         error[fitted] = linked(predicted, logs) - linked(loss, logs)
     return Rolled(model, theta, fitted, error)

@@ -12,7 +12,7 @@ from trainer.scaling.fit.advice import Advice
 from trainer.scaling.fit.choice_text import format_choice, format_predictions
 from trainer.scaling.fit.findings import Findings, fit_optima
 from trainer.scaling.fit.resampling import Interval, interval
-from trainer.scaling.fit.table import Table
+from trainer.scaling.fit.table import Table, named
 from trainer.scaling.forms import FORMS
 
 NAMES: dict[str, str] = {
@@ -20,7 +20,13 @@ NAMES: dict[str, str] = {
     "kaplan": "Kaplan's form",
     "ladder": "power of the FLOPs",
     "farseer": "Farseer's form",
+    "over-training": "over-training form",
     "data-constrained": "data-constrained form",
+    "experts": "Clark's form",
+    "experts-floor": "experts with a floor",
+    "mixture": "joint MoE form",
+    "sparsity": "joint MoE form, total and active",
+    "vocabulary": "vocabulary form",
 }
 
 
@@ -51,13 +57,30 @@ def _table(found: Findings) -> list[str]:
     sizes, tokens, flop = (table.column(name) for name in ("parameters", "tokens", "flop"))
     lines = [
         f"{several(len(table.runs), 'run')} of {several(len(np.unique(sizes)), 'size')}: "
-        f"{big(sizes.min())} to {big(sizes.max())} parameters, {big(tokens.min())} to {big(tokens.max())} tokens, "
-        f"{flop.min():.3g} to {flop.max():.3g} FLOP",
+        f"{big(sizes.min())} to {big(sizes.max())} parameters, {_range(tokens, big)} tokens, "
+        f"{_range(flop, '{:.3g}'.format)} FLOP",
         f"N         {table.counts}",
         f"C         {table.flop_rule}",
     ]
-    lines += [f"left out  {name}: {why}" for name, why in table.left_out]
+    lines += [f"left out  {line}" for line in _left_out(table)]
     return lines + [f"note      {note}" for note in table.notes]
+
+
+def _range(column: np.ndarray, write: Callable[[float], str]) -> str:
+    known = column[np.isfinite(column)]
+    return f"{write(known.min())} to {write(known.max())}" if len(known) else "no stated"
+
+
+def _left_out(table: Table) -> list[str]:
+    """A line for each run; for many runs of one reason one line."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in table.left_out:
+        by_reason.setdefault(why, []).append(name)
+    lines = []
+    for why, names in by_reason.items():
+        several_runs = f"{len(names)} runs, {why}: {named(names)}"
+        lines += [several_runs] if len(names) > 2 else [f"{name}: {why}" for name in names]
+    return lines
 
 
 def _exponents(found: Findings) -> list[str]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import EXPONENTS, Form, soft_maximum
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side, soft_maximum
 from trainer.scaling.forms.powers import FLOOR, relative_squares
 
 WORTH = (1e-2, 1e4)  # bounds of R_D and R_N
@@ -31,6 +31,7 @@ class DataConstrained(Form):
     units: ClassVar[dict[str, str]] = {"E": "nats/token", "R_D": "repetitions", "R_N": "repetitions"}
     variables = ("parameters", "tokens", "unique_tokens")
     needs: ClassVar[dict[str, int]] = {"parameters": 3, "tokens": 3, "unique_tokens": 1}
+    by_run = ("n", "d", "unique", "loss")
     steps = 6
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -55,11 +56,9 @@ class DataConstrained(Form):
         by_best = np.where(fewer, by_best, 0.0)
         d_used, _, by_worth_d = _worth(self.unique, self.d, worth_d)
         d_used = d_used - self.centre[1]
-        lines = np.stack([np.broadcast_to(e, n_used.shape), a - alpha * n_used, b - beta * d_used], axis=2)
-        log_loss, shares = soft_maximum(lines)
-        first, second = shares[:, :, 1], shares[:, :, 2]
+        log_loss, (floor, first, second) = soft_maximum(e, a - alpha * n_used, b - beta * d_used)
         slopes = [
-            shares[:, :, 0],
+            floor,
             first * (1 - by_best),
             second + first * by_best,
             -first * (n_used + by_best * (1 / alpha - best)),
@@ -67,7 +66,7 @@ class DataConstrained(Form):
             -second * beta * by_worth_d,
             -first * alpha * by_worth_n,
         ]
-        return log_loss, np.stack(slopes, axis=2)
+        return log_loss, side_by_side(slopes)
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 7]: a grid over the exponents and worths; E, A, B solve relative least squares, with N' = N."""

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import EXPONENTS, Form
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side
 from trainer.scaling.forms.powers import FLOOR, relative_squares
 
 UNIT = 1e9  # of N and D; D's belongs to the form: its exponent depends on N
-POWERS = (-2.0, 2.0)  # bounds of a, b, g
-SLOPES = (-3.0, 3.0)  # bounds of the slopes of the logarithms of factor and exponent by log N
+POWERS = (-0.4, 0.4)  # bounds of a, b, g (the paper finds -0.1 to 0.2): steeper bends explode outside of the runs
+SLOPES = (-1.0, 1.0)  # bounds of the slopes of log E, log B and log k by log N
 SERIES = 1e-4  # powers nearer to 0 than this are taken by their series
 FARTHEST = 60.0  # logarithms beyond this are cut: no overflow however far a law is carried
 
@@ -32,6 +32,7 @@ class Farseer(Form):
     constants = ("a3", "b3", "g", "a2", "b2", "b", "a1", "b1", "a")
     variables = ("parameters", "tokens")
     needs: ClassVar[dict[str, int]] = {"parameters": 4, "tokens": 4}
+    by_run = ("x", "d", "loss")
     steps = 7
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -60,26 +61,14 @@ class Farseer(Form):
         log_loss = np.logaddexp(first, second)
         floor, falls = np.exp(first - log_loss), np.exp(second - log_loss)
         by_k = -falls * self.d * k
-        slopes = np.stack(
-            [
-                floor,
-                floor * h,
-                floor * e1 * dh,
-                falls,
-                falls * i,
-                falls * b1 * di,
-                by_k + falls * np.exp(k0) * self.middle,
-                by_k * j,
-                by_k * k1 * dj,
-            ],
-            axis=2,
-        )
-        return log_loss, slopes
+        slopes = [floor, floor * h, floor * e1 * dh, falls, falls * i, falls * b1 * di]
+        slopes += [by_k + falls * np.exp(k0) * self.middle, by_k * j, by_k * k1 * dj]
+        return log_loss, side_by_side(slopes)
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 9]: a grid over the tokens' exponent, its slope and that one's bend; given these, floor and factor
         are taken for parabolas of x, in whose constants the loss is linear."""
-        grids = np.meshgrid(np.geomspace(0.15, 1.2, steps), np.linspace(-0.3, 0.3, 5), [-0.3, 0.5], indexing="ij")
+        grids = np.meshgrid(np.geomspace(0.15, 1.2, steps), np.linspace(-0.3, 0.3, 5), [-0.3, 0.3], indexing="ij")
         k, k1, a = (grid.ravel()[:, None] for grid in grids)
         at = k * np.exp(np.clip(k1 * box_cox(self.x, a)[0], -3, 3))  # [S, n]
         falls = np.exp(np.clip(k * self.middle - at * self.d, -FARTHEST, FARTHEST))
@@ -93,7 +82,7 @@ class Farseer(Form):
             slope = np.minimum(slope, -1e-3) if to == 0 else np.where(np.abs(slope) < 1e-3, 1e-3, slope)
             bend = 2 * solved[..., at_first + 2] / level - slope**2
             starts[..., to], starts[..., to + 1] = np.log(level), slope
-            starts[..., to + 2] = np.clip(bend / slope, -1, 1)
+            starts[..., to + 2] = np.clip(bend / slope, *POWERS)
         starts[..., 6:] = np.concatenate([np.log(k), k1, a], axis=1)
         return starts
 
