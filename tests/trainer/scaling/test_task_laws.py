@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trainer.scaling.accuracy import TaskFindings, TaskLaws, find_tasks, fit_tasks, read_goals, tasks_at
+from trainer.scaling.accuracy import TaskFindings, TaskLaws, find_tasks, fit_tasks, read_goals, tasks_at, write_tasks
 from trainer.scaling.accuracy.averaged import average
 from trainer.scaling.accuracy.point_cost import point_costs
 from trainer.scaling.accuracy.series import read_series
 from trainer.scaling.accuracy.sigmoid import accuracy_at, bits_for
+from trainer.scaling.fit import read_csv
+from trainer.scaling.fit.law_file import unit_of
 from trainer.scaling.fit.table import Run, Table, TaskScore
 from trainer.utils.errors import UserError
 
@@ -195,3 +199,34 @@ def test_the_picture_has_prices_under_it(laws: TaskLaws) -> None:
     text = found.pictures()["accuracy"][1].decode()
     assert all(word in text for word in ("training FLOPs", "kWh", "EUR", "hellaswag"))
     assert "mmlu" not in text  # not asked for
+
+
+def test_bits_per_byte_are_fitted_where_there_is_no_loss(tmp_path: Path) -> None:
+    rows = [f"{n:g},{d:g},{true_bits('mmlu', n, d)}" for n in SIZES for d in (2e9, 8e9, 4e10)]
+    (tmp_path / "bits.csv").write_text("\n".join(["parameters,tokens,bits_per_byte", *rows]))
+    table = read_csv(tmp_path / "bits.csv")
+    assert table.runs[0].loss == pytest.approx(true_bits("mmlu", 1e8, 2e9))
+    assert unit_of(table) == "bits/byte"
+
+
+def test_columns_of_tasks_give_laws(tmp_path: Path) -> None:
+    lines = ["run,parameters,tokens,mmlu_bits_per_byte,mmlu_accuracy"]
+    for run in made(rows=4).runs:
+        for row in (*run.earlier, run):
+            score = next(one for one in row.tasks if one.task == "mmlu")
+            lines.append(f"{run.name},{row.parameters},{row.tokens},{score.bits_per_byte},{score.accuracy}")
+    (tmp_path / "tasks.csv").write_text("\n".join(lines))
+    table = read_csv(tmp_path / "tasks.csv")
+    assert table.states_no_loss and len(table.runs) == 16
+    found = find_tasks(table, points=[{"parameters": 7e9, "tokens": 4e12}], replicates=FEW)
+    assert found is not None
+    facts = write_tasks(found, tmp_path / "fit", "tasks.csv")
+    assert json.loads((tmp_path / "fit" / "fit.json").read_text()) == facts
+    [prediction] = facts["predictions"]
+    assert prediction["loss"] is None and prediction["extrapolation_axis"] == "tokens"
+    value = prediction["tasks"]["mmlu"]["accuracy"]["value"]
+    assert value == pytest.approx(true_accuracy("mmlu", 7e9, 4e12), rel=0.01)
+    assert f"{value:.3f}" in found.format()
+    assert (tmp_path / "fit" / "accuracy.svg").exists()
+    with pytest.raises(UserError, match="predict: what a model reaches in tasks needs its tokens"):
+        find_tasks(table, points=[{"parameters": 7e9}], replicates=FEW)

@@ -98,6 +98,7 @@ NO_NUMBER = (
     "failed",
     "oom",
 )
+BITS = ("bits_per_byte", "bpb")  # titles of a column that is fitted where there is no loss
 ORIGIN = ("source", "condition", "data", "tokenizer", "objective", "loss_kind", "loss_unit", "loss_split")
 TEXTS = ("name", *ORIGIN, "status", "seed", "optimizer", "setting", "outlier", "reason")
 INSTEAD = (
@@ -134,6 +135,8 @@ def read_csv(
     """
     titles, rows = _rows(path)
     headers = _headers(path, titles, columns or {})
+    if "loss" not in headers and (bits := next((title for title in titles if title.lower() in BITS), "")):
+        headers["loss"] = Header(bits, 1.0)
     tasks = task_columns([title for title in titles if title not in {header.title for header in headers.values()}])
     wrong = _missing(path, titles, headers, optimal or bool(tasks))
     if wrong:
@@ -296,6 +299,8 @@ def _runs(
     needs_loss = not optimal and "loss" in headers
     for line, cells in rows:
         texts = {name: cells[headers[name].title].strip() for name in TEXTS if name in headers}
+        if "loss" in headers and headers["loss"].title.lower() in BITS:
+            texts.setdefault("loss_unit", "bits/byte")
         texts["setting"] = _further_settings(cells, texts.get("setting", ""))
         name = texts.get("name") or f"row {line}"
         if why := _unfit(cells[headers["loss"].title] if needs_loss else "0", texts, outliers):

@@ -80,7 +80,7 @@ def unit_of(table: Table) -> str:
     """Of the loss: what the rows say, "normalised" where it may be negative, else nats per token."""
     if (table.column("loss") <= 0).any():
         return "normalised"
-    said = {dict(run.origin).get("loss_unit", "") for run in table.runs} - {""}
+    said = {dict(run.origin).get("loss unit", "") for run in table.runs} - {""}
     return said.pop() if len(said) == 1 else "nats/token"
 
 
