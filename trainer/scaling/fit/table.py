@@ -16,6 +16,7 @@ AXES = {"flop": "FLOP", "kwh": "kWh", "gco2e": "g CO2e", "money": ""}  # the uni
 PLACE = ("parameters", "tokens", "active", "experts", "unique_tokens", "vocabulary", "characters")  # what a law reads
 SAME_BUDGET = 0.1  # budgets whose logarithms are nearer than this are one budget
 WIDEST_BUDGET = 0.4  # of the logarithms of one budget
+TOGETHER = "to fit them together all the same, add mixed=true"
 MOST_NAMES = 6  # of runs in one line of an error
 
 
@@ -160,21 +161,26 @@ def check_origin(table: Table) -> None:
     """Raise UserError where runs are of different data, tokenizers, objectives or numerics, or of losses of different
     kinds: their losses are not one scale."""
     runs = table.every if table.flat else table.runs
-    lines, differ = [], []
-    for what in dict.fromkeys(name for run in runs for name, _ in run.origin):
+    lines = origins_apart([(run.name, run.origin) for run in runs])
+    if lines and table.flat:
+        first, *others = lines
+        also = f"; they differ in {', '.join(others)}, too" if others else ""
+        raise UserError(f"{lines[first]}{also}; to fit one of them, add where={_commonest(runs)}; {TOGETHER}")
+    if lines:
+        raise UserError("\n".join([*lines.values(), TOGETHER]))
+
+
+def origins_apart(runs: Sequence[tuple[str, tuple[tuple[str, str], ...]]]) -> dict[str, str]:
+    """In what runs, (name, origin) each, differ that makes a loss another scale: what -> a line about it."""
+    lines = {}
+    for what in dict.fromkeys(name for _, origin in runs for name, _ in origin):
         by_value: dict[str, list[str]] = {}
-        for run in runs:
-            by_value.setdefault(dict(run.origin).get(what, "not stated"), []).append(run.name)
+        for run, origin in runs:
+            by_value.setdefault(dict(origin).get(what, "not stated"), []).append(run)
         if len(by_value) > 1:
             sides = " against ".join(f"{value or 'nothing'} ({_some(names)})" for value, names in by_value.items())
-            lines.append(f"{what}: these runs differ in it, and losses of different {what} are not one scale: {sides}")
-            differ.append(what)
-    together = "to fit them together all the same, add mixed=true"
-    if lines and table.flat:
-        also = f"; they differ in {', '.join(differ[1:])}, too" if differ[1:] else ""
-        raise UserError(f"{lines[0]}{also}; to fit one of them, add where={_commonest(runs)}; {together}")
-    if lines:
-        raise UserError("\n".join([*lines, together]))
+            lines[what] = f"{what}: these runs differ in it, and losses of different {what} are not one scale: {sides}"
+    return lines
 
 
 def _some(names: Sequence[str]) -> str:

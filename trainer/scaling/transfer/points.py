@@ -16,7 +16,7 @@ from trainer.books.branch import read_branch
 from trainer.books.run_length import run_tokens
 from trainer.report import RunData, read_run
 from trainer.run_folder import find_runs
-from trainer.scaling.fit.table import check_origin
+from trainer.scaling.fit.table import TOGETHER, origins_apart
 from trainer.scaling.origin import origin
 from trainer.utils.bounded import read_text
 from trainer.utils.errors import UserError, cut, nearest
@@ -88,8 +88,8 @@ def read_points(source: Path, setting: str, columns: Mapping[str, str], *, mixed
         more = f" ({len(left_out)} left out: {left_out[0][0]}: {left_out[0][1]})" if left_out else ""
         also = f" ({len(found.left_out)} left out: {': '.join(found.left_out[0])})" if found.left_out else ""
         raise UserError(f"{source}: no finished run with a positive {setting} and a finite loss{more or also}")
-    if not mixed:
-        check_origin(usable)  # type: ignore[arg-type]
+    if not mixed and (apart := origins_apart([(point.name, point.origin) for point in usable])):
+        raise UserError("\n".join([*apart.values(), TOGETHER]))
     return replace(found, points=tuple(_same_tokens(usable)), left_out=(*found.left_out, *left_out, *repeated))
 
 
