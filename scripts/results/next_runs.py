@@ -108,8 +108,9 @@ def lines_of(folder: Path, name: str) -> list[str]:
         orders = [np.random.default_rng(seed).permutation(rest) for seed in range(SEEDS)]
         random = sorted(pool.score(first_of(pool, order, budget)) for order in orders)
         middle = float(np.median(np.nan_to_num(random, nan=-np.inf)))
+        said = f"{middle:.2f}" if np.isfinite(middle) else "none"
         lines.append(
-            f"| {name} | {pool.split} | {share:.0%} | {len(ours)} | {pool.score(ours):.2f} | {middle:.2f} | "
+            f"| {name} | {pool.split} | {share:.0%} | {len(ours)} | {pool.score(ours):.2f} | {said} | "
             f"{pool.score(cheapest):.2f} | {whole:.2f} | {published:.2f} |"
         )
         print(lines[-1], flush=True)
