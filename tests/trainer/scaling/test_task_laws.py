@@ -6,10 +6,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from trainer.report import RunData
 from trainer.scaling.accuracy import TaskFindings, TaskLaws, find_tasks, fit_tasks, read_goals, tasks_at, write_tasks
 from trainer.scaling.accuracy.averaged import average
 from trainer.scaling.accuracy.point_cost import point_costs
@@ -17,6 +20,7 @@ from trainer.scaling.accuracy.series import read_series
 from trainer.scaling.accuracy.sigmoid import accuracy_at, bits_for
 from trainer.scaling.fit import read_csv
 from trainer.scaling.fit.law_file import unit_of
+from trainer.scaling.fit.run_tasks import task_fields
 from trainer.scaling.fit.table import Run, Table, TaskScore
 from trainer.utils.errors import UserError
 
@@ -230,3 +234,22 @@ def test_columns_of_tasks_give_laws(tmp_path: Path) -> None:
     assert (tmp_path / "fit" / "accuracy.svg").exists()
     with pytest.raises(UserError, match="predict: what a model reaches in tasks needs its tokens"):
         find_tasks(table, points=[{"parameters": 7e9}], replicates=FEW)
+
+
+def test_scores_of_a_run_folder_are_its_end_and_its_way() -> None:
+    def scored(step: int, accuracy: float) -> dict[str, Any]:
+        return {
+            "step": step,
+            "tokens": 100 * step,
+            "scores": {"tasks": {"copa": {"bits_per_byte": 2.0, "accuracy": accuracy}}},
+        }
+
+    said = SimpleNamespace(
+        steps=SimpleNamespace(kept=[{"step": 5}, {"step": 10}]), evaluations=[scored(10, 0.6), scored(5, 0.5)]
+    )
+    fields = task_fields(cast(RunData, said), "a", 1e6)
+    assert fields["tasks"] == (TaskScore("copa", 2.0, 0.6),)
+    [before] = fields["earlier"]
+    assert (before.tokens, before.tasks) == (500, (TaskScore("copa", 2.0, 0.5),))
+    unfinished = SimpleNamespace(steps=SimpleNamespace(kept=[{"step": 20}]), evaluations=said.evaluations)
+    assert task_fields(cast(RunData, unfinished), "a", 1e6)["tasks"] == ()

@@ -15,7 +15,7 @@ from trainer.scaling.fit.table import Table
 from trainer.utils.errors import UserError, nearest
 
 DRAWS = 200
-RISE = 0.03  # of accuracy over its lower end, below which nothing can be said of it
+RISE = 0.05  # of accuracy over its lower end, below which nothing can be said of it
 CUTS = (0.25, 0.5)  # shares of the runs, the most expensive ones, that are held out
 WAYS = ("ends", "later half")  # which rows the second step is fitted to
 Places = tuple[np.ndarray, np.ndarray]  # parameters and tokens, [m] each

@@ -8,7 +8,7 @@ from trainer.scaling.fit.solver import DELTA, minimise
 
 NOISE = 0.02  # of an accuracy; larger deviations count by their absolute value
 AROUND_CHANCE = (0.8, 1.1)  # x chance: bounds of the lower end
-STEEP = (0.3, 60.0)  # bounds of the steepness, per bit per byte
+STEEP = (0.3, 20.0)  # bounds of the steepness, per bit per byte
 # Accuracy of a guess, in tasks whose number of answers is known; by the beginning of their name.
 CHANCE = {
     "hellaswag": 1 / 4,

@@ -37,9 +37,9 @@ def format_laws(laws: TaskLaws) -> list[str]:
     if known:
         shares = " and ".join(f"{share:.0%}" for share in CUTS)
         lines.append(
-            f"  held out were the most expensive {shares} of the runs, up to {laws.reach:.3g} x the FLOP of the rest: "
-            f"accuracies were off by {100 * np.mean(known):.2g}% on average"
+            f"  held out were the most expensive {shares} of the runs, up to {laws.reach:.3g} x the FLOP of the rest:"
         )
+        lines.append(f"  accuracies were off by {100 * np.mean(known):.2g}% on average")
     elif not laws.held_out:
         lines.append("  held-out error not known: without the largest runs the rest is too poor to fit")
     return lines + [f"  {task}: not fitted: {why}" for task, why in laws.refused.items()]
