@@ -26,7 +26,7 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
   parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
-  where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
+  where=<column>=<value> only the rows of a table that hold it, or runs by a key; several by commas, values by |
   mixed=true             fit runs of different data, tokenizers or objectives together
   replicates=400         bootstrap replicates
   seed=0                 of the bootstrap

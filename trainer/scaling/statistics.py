@@ -38,6 +38,31 @@ def student_quantile(freedom: float, level: float = 0.95) -> float:
     return (low + high) / 2
 
 
+def fisher_tail(f: float, above: float, below: float) -> float:
+    """P(F > f) of Fisher's distribution with these degrees of freedom, to about 1e-9.
+
+    The regularised incomplete beta function by its continued fraction (Press et al. 2007, 6.4, by Lentz's method).
+    """
+    if f <= 0:
+        return 1.0
+    x, a, b = below / (below + above * f), below / 2, above / 2
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - fisher_tail(1 / f, below, above)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    c, d = 1.0, 1 / max(1 - (a + b) * x / (a + 1), 1e-300)
+    fraction = d
+    for m in range(1, 1000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-12:
+            break
+    return min(1.0, math.exp(log_front) * fraction / a)
+
+
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
     """Mean, and half the width of Student's interval; None for a single value, which tells nothing of its spread."""
     mean = float(np.mean(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from trainer.scaling.fit.advice import Advice, advise, flop_rate, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
 from trainer.scaling.fit.choice import Choice, choice_json, choose, only_asked
+from trainer.scaling.fit.doubts import Doubt, doubts
 from trainer.scaling.fit.ensemble import Ensemble, ensemble_of
 from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
 from trainer.scaling.fit.predict import Beside, Prediction, check_points, predict
@@ -65,6 +66,7 @@ class Findings:
     choice: Choice
     ensemble: Ensemble
     predictions: list[Prediction]
+    doubts: list[Doubt] = field(default_factory=list)
 
     @property
     def chosen(self) -> str:
@@ -123,7 +125,7 @@ def fit(
     rule = ("the ladder's own rule of size", _every_run(table)) if one_rule(table) else None
     optima = rule or (read_off and (read_off[0], read_off[1].optima))
     advice = [advise(table, budget, fitted[choice.chosen], optima, weights, ensemble) for budget in wanted]
-    return Findings(
+    found = Findings(
         table,
         replicates,
         first,
@@ -137,6 +139,7 @@ def fit(
         ensemble,
         predict(ensemble, points, beside),
     )
+    return replace(found, doubts=doubts(found))
 
 
 def fit_optima(table: Table) -> dict[str, Any]:
@@ -200,7 +203,8 @@ def _largest_held_out(choice: Choice) -> list[HeldOut]:
 
 def _seed_noise(table: Table) -> tuple[float, int] | None:
     """Pooled over all places that several runs share."""
-    logs, squares, freedom = np.log(table.column("loss")), 0.0, 0
+    loss = table.column("loss")
+    logs, squares, freedom = np.log(loss) if (loss > 0).all() else loss, 0.0, 0  # a normalised loss has no logarithm
     for place in range(int(table.places.max()) + 1):
         here = logs[table.places == place]
         squares, freedom = squares + float(((here - here.mean()) ** 2).sum()), freedom + len(here) - 1
@@ -250,6 +254,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "forms": choice_json(found.choice, every),
         "calibration": found.ensemble.calibration.to_json(),
         "predictions": [prediction.to_json() for prediction in found.predictions],
+        "doubts": [doubt.to_json() for doubt in found.doubts],
     }
 
 

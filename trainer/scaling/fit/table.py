@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from trainer.utils.errors import UserError
 AXES = {"flop": "FLOP", "kwh": "kWh", "gco2e": "g CO2e", "money": ""}  # the unit of money is the table's currency
 PLACE = ("parameters", "tokens", "active", "experts", "unique_tokens", "vocabulary", "characters")  # what a law reads
 SAME_BUDGET = 0.1  # budgets whose logarithms are nearer than this are one budget
+WIDEST_BUDGET = 0.4  # of the logarithms of one budget
 MOST_NAMES = 6  # of runs in one line of an error
 
 
@@ -100,9 +102,8 @@ class Table:
         """int64 [runs]: which budget each run belongs to, 0 the smallest: of FLOP, else of `amount`."""
         logs = np.log(self.amount)
         order = np.argsort(logs, kind="stable")
-        steps = np.diff(logs[order], prepend=logs[order[:1]]) > SAME_BUDGET
         numbers = np.empty(len(logs), np.int64)
-        numbers[order] = np.cumsum(steps)
+        numbers[order] = np.cumsum(_first_of_groups(logs[order]))
         return numbers
 
     @cached_property
@@ -128,6 +129,25 @@ class Table:
 
     def unit(self, axis: str) -> str:
         return self.currency if axis == "money" else AXES[axis]
+
+
+def _first_of_groups(logs: np.ndarray) -> np.ndarray:
+    """bool [n]: which of the ascending logarithms begins a new budget, but for the first.
+
+    Neighbours further apart than SAME_BUDGET are two budgets; what chains of nearer ones stretch beyond WIDEST_BUDGET
+    is divided at its widest steps.
+    """
+    steps = np.diff(logs, prepend=logs[:1])
+    first = steps > SAME_BUDGET
+    edges = [0, *np.flatnonzero(first), len(logs)]
+    parts = list(pairwise(edges))
+    while parts:
+        begin, end = parts.pop()
+        if logs[end - 1] - logs[begin] > WIDEST_BUDGET:
+            middle = begin + 1 + int(np.argmax(steps[begin + 1 : end]))
+            first[middle] = True
+            parts += [(begin, middle), (middle, end)]
+    return first
 
 
 def check_origin(table: Table) -> None:

@@ -37,6 +37,7 @@ def format_findings(found: Findings) -> str:
     for block in (
         format_choice(found.choice),
         _trust(found),
+        _doubts(found),
         advised,
         format_predictions(found.predictions, found.ensemble),
     ):
@@ -129,6 +130,12 @@ def _trust(found: Findings) -> list[str]:
         noise, freedom = found.seed_noise
         lines.append(f"seed noise         {100 * noise:.2g}% of the loss ({freedom} degrees of freedom)")
     return lines
+
+
+def _doubts(found: Findings) -> list[str]:
+    """What speaks against the fit, without what stands under the laws already."""
+    said = {doubt for law in found.laws.values() for doubt in law.doubts()}
+    return [f"doubt: {doubt.text}" for doubt in found.doubts if doubt.text not in said]
 
 
 def format_advice(advice: Advice) -> list[str]:
