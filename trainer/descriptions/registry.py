@@ -42,6 +42,25 @@ class Description:
         return []
 
 
+class Switched(Description):
+    """A thing that a key of its own switches on, and that is off where nobody asks."""
+
+    kind: ClassVar[str]  # "a hook"
+    off: ClassVar[tuple[str, Any]]  # a key of its own, and its default, which leaves the thing out
+
+    @classmethod
+    def faults(cls) -> list[str]:
+        name, value = cls.off
+        if name not in cls.Keys.model_fields:
+            return [f"its Keys have no {name!r}, which `off` says switches it off"]
+        default = cls.Keys.model_fields[name].default
+        wrong = f"the default of {name!r} is {default!r}: {cls.kind} is off where nobody asks"
+        return [] if default == value else [wrong]
+
+    def takes_part(self, group: Any) -> bool:
+        return bool(getattr(group, self.off[0]) != self.off[1])
+
+
 D = TypeVar("D", bound=Description)
 
 

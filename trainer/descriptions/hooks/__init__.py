@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from trainer.descriptions.registry import Description, Registry
+from trainer.descriptions.registry import Registry, Switched
 
 
-class HookDescription(Description):
+class HookDescription(Switched):
     """Its implementation is called as `(config, run)` with the Config and the run's folder on every rank, and returns
     a `trainer.training.hooks.Hook`."""
 
-    off: ClassVar[tuple[str, Any]]  # a key of its own, and its default, which leaves the hook out
-
-    @classmethod
-    def faults(cls) -> list[str]:
-        name, value = cls.off
-        if name not in cls.Keys.model_fields:
-            return [f"its Keys have no {name!r}, which `off` says switches it off"]
-        default = cls.Keys.model_fields[name].default
-        return [] if default == value else [f"the default of {name!r} is {default!r}: a hook is off where nobody asks"]
-
-    def takes_part(self, group: Any) -> bool:
-        return bool(getattr(group, self.off[0]) != self.off[1])
+    kind = "a hook"
 
 
 HOOKS: Registry[HookDescription] = Registry("hook", "trainer.descriptions.hooks", HookDescription)
