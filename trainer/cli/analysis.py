@@ -20,7 +20,7 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
 
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
   predict=7b@4t,1e9@2e10 the loss of runs of these parameters and tokens, with an interval calibrated on held-out runs;
-                         what else a law reads stands behind a colon: 7b@4t:unique_tokens=1t
+                         what else a law reads stands behind a colon (docs/laws/fit.md)
   form=auto              the forms to choose from: chinchilla, or chinchilla,farseer
   law=<law.json>         a stored law in place of a fit: how it predicts these runs, and, also without runs, predict=
   parameters=total       what N counts for run folders: total, active or non_embedding
