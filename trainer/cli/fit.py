@@ -23,7 +23,7 @@ flop) and loss; kwh, gco2e, money, name, status ... are used if there.
 
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
   predict=7b@4t,1e9@2e10 the loss of runs of these parameters and tokens, with an interval calibrated on held-out runs;
-                         what else a law reads stands behind a colon: 7b@4t:unique_tokens=1t
+                         what else a law reads stands behind a colon (docs/laws/fit.md)
   tasks=hellaswag,mmlu   of a table with columns <task>_bits_per_byte and <task>_accuracy, or of runs that were asked
                          tasks, these alone; predict= says what a model reaches in each
   accuracy=mmlu:0.6      the cheapest model that reaches this accuracy, and what one point more costs
