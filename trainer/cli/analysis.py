@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from trainer.cli.arguments import folder_and_options, split_flags, whole_numbers
 from trainer.utils.bounded import whole_number
@@ -13,14 +14,19 @@ from trainer.utils.errors import UserError, nearest
 FIT_HELP = """\
 isoflop fit <root of runs | table.csv> [name=value ...] [--json]
 
-Fits Chinchilla's three approaches and Kaplan's form, with bootstrap intervals, and writes fit.json, fit.html and
-pictures. A table needs the columns parameters, tokens (or flop) and loss; kwh, gco2e, money, name, status ... are used
-if there.
+Fits Chinchilla's three approaches and every form of a law that the runs allow, chooses the form that predicts held-out
+larger runs best, and writes fit.json, law.json, fit.html and pictures. A table needs the columns parameters, tokens (or
+flop) and loss; kwh, gco2e, money, name, status ... are used if there.
 
   budget=1e21,25kWh      the best model for these budgets: FLOPs, or with a unit (Wh, kWh, g, kg, t of CO2e, currency)
+  predict=7b@4t,1e9@2e10 the loss of runs of these parameters and tokens, with an interval calibrated on held-out runs;
+                         what else a law reads stands behind a colon: 7b@4t:unique_tokens=1t
+  form=auto              the forms to choose from: chinchilla, or chinchilla,farseer
+  law=<law.json>         a stored law in place of a fit: how it predicts these runs, and, also without runs, predict=
   parameters=total       what N counts for run folders: total, active or non_embedding
   column.<name>=<title>  the column of a table that holds parameters, tokens, flop, loss, kwh, gco2e or money
   optimal=true           the table's rows are compute-optimal models: only the exponents are fitted, no loss is needed
+  where=<column>=<value> only these rows of a table, or runs by a key: where=source=llama_3,outlier=True|False
   mixed=true             fit runs of different data, tokenizers or objectives together
   replicates=400         bootstrap replicates
   seed=0                 of the bootstrap
@@ -40,7 +46,9 @@ def fit(arguments: list[str]) -> int:
         word[7:].split("=")[0]: word.split("=", 1)[1] for word in words if word.startswith("column.") and "=" in word
     }
     words = [word for word in words if not (word.startswith("column.") and "=" in word)]
-    known = ("budget", "parameters", "optimal", "mixed", "replicates", "seed", "out")
+    if any(word.startswith("law=") for word in words):
+        return _by_stored_law(words, columns, "--json" in flags)
+    known = ("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out")
     source, options = folder_and_options("fit", words, known)
     mixed, optimal = (_choice("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
     count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
@@ -49,18 +57,52 @@ def fit(arguments: list[str]) -> int:
         table = fitting.read_csv(source, columns, optimal=True)
         print(json.dumps(fitting.fit_optima(table), indent=1) if "--json" in flags else fitting.format_optima(table))
         return 0
-    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed)
+    points = fitting.read_points(options["predict"]) if "predict" in options else []
+    forms = fitting.read_forms(options.get("form", "auto"))
+    table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
     budgets = [text for text in options.get("budget", "").split(",") if text]
     with progress_bar() as progress:
-        found = fitting.fit(table, budgets=budgets, replicates=replicates, seed=seed, progress=progress)
+        found = fitting.fit(
+            table, budgets=budgets, replicates=replicates, seed=seed, progress=progress, forms=forms, points=points
+        )
     default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
     folder = Path(options.get("out") or default)
     facts = fitting.write_fit(found, folder, source.name)
     print(
         json.dumps(facts, indent=1)
         if "--json" in flags
-        else f"{fitting.format_findings(found)}\n\npage      {folder}/fit.html"
+        else f"{fitting.format_findings(found)}\n\npage      {folder}/fit.html\nlaw       {folder}/law.json"
     )
+    return 0
+
+
+def _by_stored_law(words: list[str], columns: dict[str, str], as_json: bool) -> int:
+    """`fit law=...`: predictions of a stored law, and how it does on the runs that are named."""
+    from trainer.scaling import fit as fitting
+
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    known = ("law", "predict", "parameters", "mixed", "where")
+    for name in options:
+        if name not in known:
+            raise UserError(f"fit: {name}: not together with law=, which fits nothing; there is {', '.join(known)}")
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1 or not (names or "predict" in options):
+        raise UserError("fit: with law= name one folder or table to hold it against, or places with predict=")
+    points = fitting.read_points(options["predict"]) if "predict" in options else []
+    count = _choice("fit", options, "parameters", tuple(fitting.COUNTS))
+    mixed = _choice("fit", options, "mixed", ("false", "true")) == "true"
+    law = fitting.read_law(Path(options["law"]))
+    facts: dict[str, Any] = {}
+    blocks = []
+    if names:
+        where = options.get("where", "")
+        table = fitting.read_table(Path(names[0]), count=count, columns=columns, mixed=mixed, where=where)
+        found = fitting.against(law, table)
+        facts, blocks = found.to_json(), [fitting.format_against(found)]
+    predictions = fitting.predict(law.ensemble, points)
+    facts["predictions"] = [one.to_json() for one in predictions]
+    blocks += ["\n".join(fitting.format_predictions(predictions, law.ensemble))] if predictions else []
+    print(json.dumps(facts, indent=1) if as_json else "\n\n".join(blocks))
     return 0
 
 

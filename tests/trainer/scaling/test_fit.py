@@ -215,7 +215,7 @@ def test_equal_losses_are_told_and_not_crashed_on() -> None:
     assert "no minimum" in found.isoflop.why
     doubts = findings_json(found)["approach_3_parametric"]["doubts"]
     assert {"loss does not fall with parameters in these runs: alpha means nothing"} <= set(doubts)
-    with pytest.raises(UserError, match=r"budget: these runs determine no best model .*alpha means nothing"):
+    with pytest.raises(UserError, match=r"budget: these runs determine no best model \(.*do not say how loss falls"):
         fit(flat, budgets=["1e21"], replicates=30, progress=quiet)
 
 

@@ -30,6 +30,8 @@ def test_finished_runs_are_a_table_with_all_that_they_cost(root: Path) -> None:
     assert run.tokens == 20 * 8 * 64
     assert run.loss == pytest.approx(2 + 20 / 8 + 3 / 8)
     assert (run.kwh, run.gco2e, run.money) == (pytest.approx(1.0), pytest.approx(400), pytest.approx(0.5))
+    assert (run.lr, run.batch, run.seed, run.optimizer, run.kind) == (3e-3, 8 * 64, 0, "adamw", "cosine")
+    assert table.batch_unit == "tokens"
     assert table.currency == "EUR"
     non_embedding = read_table(root, count="non_embedding")
     smaller = next(other for other in non_embedding.runs if other.name == run.name)
@@ -71,6 +73,10 @@ def test_of_several_settings_of_a_size_the_best_counts(root: Path) -> None:
     table = read_table(root)
     assert [Path(name).name for name, _ in table.left_out] == ["worse"]
     assert len(table.runs) == 11
+    assert table.notes == ("lr: best of 2 settings a place (1 place); 8 places have one setting alone",)
+    assert {run.batch for run in read_table(root, where="optim.batch_size=8|16").runs} == {8 * 64, 16 * 64}
+    with pytest.raises(UserError, match=r"where: no row has optim.lr=7; there is '0.003', '0.01'"):
+        read_table(root, where="optim.lr=7")
     found = fit(table, budgets=[], replicates=30, progress=lambda *_: None)
     assert found.seed_noise is not None and found.seed_noise[1] == 2
 

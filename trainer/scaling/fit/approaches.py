@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.scaling.fit.table import Curve, Table
 
+NO_WORK = "the table states neither tokens nor FLOP of every run"
 ENVELOPE_BUDGETS = 200  # at which the lowest curve is looked for
 
 
@@ -57,6 +58,8 @@ def envelope(table: Table, weights: np.ndarray | None = None) -> Optima:
     table the best is the best of what there is. Runs without curves stand for the curve of their size.
     """
     weights = np.ones(len(table.runs)) if weights is None else weights
+    if not _states_work(table):
+        return _nothing(NO_WORK)
     curves = _curves(table, weights)
     if len({size for size, _ in curves}) < 3:
         return _nothing("it needs curves (or several budgets) of at least 3 sizes")
@@ -99,6 +102,8 @@ def _curves(table: Table, weights: np.ndarray) -> list[tuple[float, Curve]]:
 def isoflop(table: Table, weights: np.ndarray | None = None) -> tuple[Optima, list[Parabola]]:
     """Approach 2, isoFLOP profiles: a parabola through loss over log N at each budget; its minimum is the best N."""
     weights = np.ones(len(table.runs)) if weights is None else weights
+    if not _states_work(table):
+        return _nothing(NO_WORK), []
     flop, sizes, tokens, loss = (table.column(name) for name in ("flop", "parameters", "tokens", "loss"))
     parabolas, points = [], []
     for number in range(int(table.budgets.max()) + 1):
@@ -133,6 +138,10 @@ def _vertex(coefficients: np.ndarray, centre: float, ends: tuple[float, float]) 
     if log > np.log(ends[1]):
         return None, "the best size is above the largest"
     return float(np.exp(log)), ""
+
+
+def _states_work(table: Table) -> bool:
+    return bool(np.isfinite([table.column("flop"), table.column("tokens")]).all())
 
 
 def _nothing(why: str) -> Optima:

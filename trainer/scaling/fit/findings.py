@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from trainer.scaling.fit.advice import Advice, advise, price_rate, read_budget
+from trainer.scaling.fit.advice import Advice, advise, flop_rate, price_rate, read_budget
 from trainer.scaling.fit.approaches import Optima, Parabola, envelope, isoflop
+from trainer.scaling.fit.choice import Choice, choice_json, choose, only_asked
+from trainer.scaling.fit.ensemble import Ensemble, ensemble_of
 from trainer.scaling.fit.parametric import Law, fit_law, missing, one_rule
+from trainer.scaling.fit.predict import Beside, Prediction, check_points, predict
 from trainer.scaling.fit.resampling import Interval, interval, resample
+from trainer.scaling.fit.rolling import scale_of
 from trainer.scaling.fit.table import AXES, Table, named
 from trainer.scaling.forms import FORMS
 from trainer.utils.errors import UserError
 
 Progress = Callable[[str, int, int], None]
+REPLICATED = ("chinchilla", "kaplan", "ladder")  # whose constants have intervals also where they are not chosen
 
 
 @dataclass(frozen=True)
@@ -57,37 +62,67 @@ class Findings:
     held_out: list[HeldOut]
     advice: list[Advice]
     seed_noise: tuple[float, int] | None  # standard deviation of log loss over seeds, and its degrees of freedom
+    choice: Choice
+    ensemble: Ensemble
+    predictions: list[Prediction]
+
+    @property
+    def chosen(self) -> str:
+        """The form that predicts larger runs best: advice and predictions are by it."""
+        return self.choice.chosen
 
     @property
     def law(self) -> Law | None:
         """The law that advice is given by."""
-        return self.laws.get("chinchilla") or self.laws.get("ladder")
+        return self.laws.get(self.chosen)
 
 
-def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 0, progress: Progress) -> Findings:
-    """Fit all that the table allows. Raises UserError where that is nothing, with what is missing."""
+def fit(
+    table: Table,
+    *,
+    budgets: list[str],
+    replicates: int = 400,
+    seed: int = 0,
+    progress: Progress,
+    forms: Sequence[str] = (),
+    points: Sequence[Mapping[str, float]] = (),
+    beside: Sequence[Beside] = (),
+) -> Findings:
+    """Fit all that the table allows. Raises UserError where that is nothing, with what is missing.
+
+    forms: to choose from; all where none is named. points: whose loss is predicted, by column of a table. beside: what
+    is added to each prediction.
+    """
     if not table.runs:
         left_out = named(f"{name}: {why}" for name, why in table.left_out)
         raise UserError(f"nothing can be fitted: no run is left; {left_out}")
-    laws, refused = _which(table)
+    if not np.isfinite(table.column("loss")).all():
+        tasks = list(dict.fromkeys(score.task for run in table.runs for score in run.tasks))
+        raise UserError(f"nothing can be fitted: the table states no loss, only what runs reached in {named(tasks)}")
+    laws, refused = which_forms(table)
     sizes = np.unique(table.column("parameters"))
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        raise UserError(f"nothing can be fitted ({runs}): {refused['chinchilla']}")
+        raise UserError(f"nothing can be fitted ({runs}): {_all_refused(refused)}")
     wanted = [read_budget(text, table.currency) for text in budgets]
+    laws, refused = only_asked(forms, laws, refused)
+    progress("choosing a form", 0, len(laws) + 1)
+    choice = choose(table, laws, refused)
+    check_points(points, list(choice.weights()))
     weights = resample(table, replicates, seed)
+    shares = choice.weights()
     fitted: dict[str, Law] = {}
     for number, form in enumerate(laws):
-        progress("fitting", number, len(laws))
-        fitted[form] = fit_law(table, form, weights)
-    progress("fitting", len(laws), len(laws))
+        progress("fitting", number + 1, len(laws) + 1)
+        fitted[form] = fit_law(table, form, weights if form in (*shares, *REPLICATED) else None)
+    progress("fitting", len(laws) + 1, len(laws) + 1)
+    ensemble = ensemble_of(table, choice, fitted, flop_rate(table), seed)
     first, second = _approach(table, weights, envelope), _approach(table, weights, lambda t, w=None: isoflop(t, w)[0])
     second = Approach(second.optima, second.a, second.b, isoflop(table)[1])
-    points = next((pair for pair in (("approach 2", second), ("approach 1", first)) if not pair[1].why), None)
+    read_off = next((pair for pair in (("approach 2", second), ("approach 1", first)) if not pair[1].why), None)
     rule = ("the ladder's own rule of size", _every_run(table)) if one_rule(table) else None
-    optima = rule or (points and (points[0], points[1].optima))
-    law = fitted.get("chinchilla") or fitted.get("ladder")
-    advice = [advise(table, budget, law, optima, weights) for budget in wanted]
+    optima = rule or (read_off and (read_off[0], read_off[1].optima))
+    advice = [advise(table, budget, fitted[choice.chosen], optima, weights, ensemble) for budget in wanted]
     return Findings(
         table,
         replicates,
@@ -95,9 +130,12 @@ def fit(table: Table, *, budgets: list[str], replicates: int = 400, seed: int = 
         second,
         fitted,
         refused,
-        [score for form in laws if (score := _leave_largest_out(table, form))],
+        _largest_held_out(choice),
         advice,
         _seed_noise(table),
+        choice,
+        ensemble,
+        predict(ensemble, points, beside),
     )
 
 
@@ -112,7 +150,7 @@ def fit_optima(table: Table) -> dict[str, Any]:
     return {"a": a, "b": b, "log_N_at_1_FLOP": log_n, "log_D_at_1_FLOP": log_d, "spread_of_log_N": spread}
 
 
-def _which(table: Table) -> tuple[list[str], dict[str, str]]:
+def which_forms(table: Table) -> tuple[list[str], dict[str, str]]:
     """The forms that can be fitted, and why the others cannot."""
     refused: dict[str, str] = {}
     for form in FORMS:
@@ -123,6 +161,14 @@ def _which(table: Table) -> tuple[list[str], dict[str, str]]:
     elif not one_rule(table):
         refused.setdefault("ladder", "sizes and tokens do not follow one rule, so FLOPs alone do not tell the loss")
     return [form for form in FORMS if form not in refused], refused
+
+
+def _all_refused(refused: dict[str, str]) -> str:
+    """What each form needs, for one line; forms that need the same are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for form, why in refused.items():
+        by_reason.setdefault(why, []).append(form)
+    return "; ".join(f"{', '.join(forms)}: {why}" for why, forms in by_reason.items())
 
 
 def _approach(table: Table, weights: np.ndarray, find: Callable[..., Optima]) -> Approach:
@@ -139,21 +185,17 @@ def _every_run(table: Table) -> Optima:
     return Optima(flop, parameters, tokens, loss)
 
 
-def _leave_largest_out(table: Table, form: str) -> HeldOut | None:
-    """Without the largest FLOP budget; where the rest is then too poor, without the most expensive size and tokens."""
-    flop, places = table.column("flop"), table.places
-    largest = (table.budgets == table.budgets.max(), places == places[np.argmax(flop)])
-    for out in largest:
-        rest = table.only(~out)
-        if out.all() or missing(rest, form):
-            continue
-        law = fit_law(rest, form)
-        spec = FORMS[form]
-        predicted = law.at(*(table.column(name)[out] for name in spec.variables))[0]
-        error = np.log(predicted / table.column("loss")[out])
-        reach = float(flop.max() / flop[~out].max())
-        return HeldOut(form, int(out.sum()), reach, float(np.sqrt(np.mean(error**2))), float(error.mean()))
-    return None
+def _largest_held_out(choice: Choice) -> list[HeldOut]:
+    """At the last of the cuts: without the largest budget, or where budgets jitter without about the largest 4%."""
+    if not choice.cuts:
+        return []
+    cut, (_, scale) = choice.cuts[-1], scale_of(choice.table)
+    reach = float(scale.max() / scale[cut.kept].max())
+    scores = []
+    for form, rolled in choice.rolled.items():
+        error = rolled.error[-1, cut.out]
+        scores.append(HeldOut(form, len(error), reach, float(np.sqrt(np.mean(error**2))), float(error.mean())))
+    return scores
 
 
 def _seed_noise(table: Table) -> tuple[float, int] | None:
@@ -179,6 +221,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         fit_quality = {"huber_objective": law.objective, "rms_log_residual": law.residual, "doubts": law.doubts()}
         laws[form] = {"law": FORMS[form].title, **constants, **_optimum(law), **fit_quality}
     laws |= {form: {"law": FORMS[form].title, "refused": why} for form, why in found.refused.items()}
+    every = dict(laws)
     return {
         "table": {
             "runs": len(table.runs),
@@ -202,11 +245,16 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "seed_noise_log_loss": found.seed_noise and found.seed_noise[0],
         "prices": _prices(found),
         "advice": [advice.to_json() for advice in found.advice],
+        "chosen": found.chosen,
+        "chosen_why": found.choice.why,
+        "forms": choice_json(found.choice, every),
+        "calibration": found.ensemble.calibration.to_json(),
+        "predictions": [prediction.to_json() for prediction in found.predictions],
     }
 
 
 def _optimum(law: Law) -> dict[str, Any]:
-    if law.form == "ladder":
+    if law.form not in ("chinchilla", "kaplan"):
         return {}
     powers = law.exponents()
     return {name: interval(powers[0, k], powers[1:, k]).to_json() for k, name in enumerate("ab")}

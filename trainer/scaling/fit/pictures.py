@@ -52,7 +52,7 @@ def _loss(axes: Any, found: Findings, title: str, axis: str, label: str) -> None
         rate = price_rate(table, axis, np.ones((len(law.replicates), len(loss))))
         best = np.stack([best_by_law(law, rate, amount)[2] for amount in line], axis=1) if rate else None
     else:
-        best = law.at(line) if law is not None and axis == "flop" else None
+        best = law.at(line) if law is not None and law.form == "ladder" and axis == "flop" else None
     if best is not None:
         _band(axes, line, best, "best of any size, by the law")
     axes.set_xscale("log")

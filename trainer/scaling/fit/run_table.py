@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +15,14 @@ from trainer.books import parameters
 from trainer.books.branch import FILE, read_branch
 from trainer.books.records import PADDING_IS_MUCH
 from trainer.config import Config
+from trainer.data.preparation import prepared_folder
+from trainer.data.shards import MANIFEST
 from trainer.report import RunData, read_run
 from trainer.report.plots import is_number
 from trainer.run_folder import find_runs
+from trainer.scaling.fit.rows import choose
 from trainer.scaling.fit.table import Curve, Run, Table, named
+from trainer.scaling.fit.where import Condition, keep
 from trainer.scaling.origin import origin
 from trainer.utils.errors import UserError, cut
 from trainer.utils.outcomes import Status
@@ -25,13 +32,15 @@ COUNTS = {
     "active": "parameters that one token reads: of experts those that it is sent to, embeddings included",
     "non_embedding": "parameters without embeddings and output matrix (Kaplan et al. 2020)",
 }
+_FIELDS = tuple(field.name for field in fields(Run) if field.name not in ("curve", "origin", "tasks", "earlier"))
 
 
-def read_runs(root: Path, count: str = "total") -> Table:
+def read_runs(root: Path, count: str = "total", where: Sequence[Condition] = ()) -> Table:
     """The finished runs below a folder; those that did not finish or have no finite held-out loss are left out by name.
 
     Of runs that differ in more than size, tokens and seed, e.g. in the learning rate, the best setting at each size
-    and number of tokens is kept. Raises UserError where there is no run.
+    and number of tokens is kept. where: of fields of Run or keys of the configuration. Raises UserError where there is
+    no run.
     """
     folders = find_runs(root)
     if not folders:
@@ -59,8 +68,10 @@ def read_runs(root: Path, count: str = "total") -> Table:
             left_out.append((name, f"cannot be read: {cut(' '.join(str(error).split()), 200)}"))
             continue
         currencies.add(run_data.site.currency)
+    found = _where(root, found, where)
     found, repeated = _one_a_seed(found)
-    kept, worse = _best_settings(found)
+    chosen = choose([run for run, _ in found], [_science(run, config) for run, config in found])
+    kept = chosen.runs
     notes = ["money: the runs are priced in different currencies; that axis is left out"] * (len(currencies) > 1)
     arithmetic = dict.fromkeys(dict(run.origin)["numerics"] for run in kept)
     if len(arithmetic) > 1:
@@ -78,9 +89,11 @@ def read_runs(root: Path, count: str = "total") -> Table:
         )
     if len(currencies) > 1:
         kept = [Run(**{**vars(run), "money": None}) for run in kept]
+    notes += chosen.notes
     rule = "counted by the books: exact model FLOPs of every run"
     currency = next(iter(currencies), None) or ""
-    return Table(tuple(kept), COUNTS[count], rule, currency, tuple(left_out + repeated + worse), tuple(notes))
+    out = tuple(left_out + repeated + chosen.left_out)
+    return Table(tuple(kept), COUNTS[count], rule, currency, out, tuple(notes), "tokens", tuple(chosen.every))
 
 
 def _unfit(run_data: RunData) -> tuple[str, float]:
@@ -111,7 +124,36 @@ def _run(name: str, run_data: RunData, count: str, loss: float) -> Run:
         money=run_data.money or None,
         curve=_curve(run_data),
         origin=origin(run_data),
+        **_beside(config, int(last["step"]), float(last["tokens"])),
     )
+
+
+def _beside(config: Config, step: int, tokens: float) -> dict[str, Any]:
+    """What else a law may depend on, and the settings, as fields of Run."""
+    account, experts, unique = parameters(config), config.model.experts.count, _unique_tokens(config)
+    schedule = config.optim.schedule
+    return {
+        "active": float(account.active) if experts else None,
+        "experts": float(experts) if experts else None,
+        "unique_tokens": unique if unique is not None and unique < tokens else None,
+        "lr": config.optim.lr,
+        "batch": float(config.curriculum.stretch(step).tokens_per_step),
+        "seed": config.seed,
+        "optimizer": config.optim.name,
+        "kind": {"constant": "stopped", "wsd": "annealed", "pieces": "annealed"}.get(schedule, schedule),
+    }
+
+
+def _unique_tokens(config: Config) -> float | None:
+    """Tokens of the training set, where its prepared corpus is at hand; None for mixtures, which repeat by source."""
+    if config.data.mixes or config.task.kind is not None:
+        return None
+    try:
+        folder = prepared_folder(config)
+        manifest = json.loads((folder / MANIFEST).read_text()) if folder else {}
+        return float(manifest["splits"]["train"]["info"]["tokens"])
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _curve(run_data: RunData) -> Curve | None:
@@ -136,18 +178,31 @@ def _one_a_seed(found: list[tuple[Run, Config]]) -> tuple[list[tuple[Run, Config
     return list(once.values()), others
 
 
-def _best_settings(found: list[tuple[Run, Config]]) -> tuple[list[Run], list[tuple[str, str]]]:
-    """At each size and number of tokens the setting with the lowest mean loss over its seeds; and the others."""
-    places: dict[tuple[float, float], dict[str, list[Run]]] = {}
-    for run, config in found:
-        arithmetic = dict(run.origin)["numerics"]  # other numerics are no other seed
-        setting = json.dumps(config.science() | {"seed": None, "numerics": arithmetic}, sort_keys=True)
-        places.setdefault((run.parameters, run.tokens), {}).setdefault(setting, []).append(run)
-    kept, worse = [], []
-    for settings in places.values():
-        best = min(settings.values(), key=lambda runs: sum(run.loss for run in runs) / len(runs))
-        kept += best
-        others = [run for runs in settings.values() if runs is not best for run in runs]
-        worse += [(run.name, "another setting of the same size and tokens has a lower loss") for run in others]
-    order = {run.name: number for number, (run, _) in enumerate(found)}
-    return sorted(kept, key=lambda run: order[run.name]), worse
+def _science(run: Run, config: Config) -> str:
+    """All that may differ between runs of one place: other numerics are no other seed."""
+    arithmetic = dict(run.origin)["numerics"]
+    return json.dumps(config.science() | {"seed": None, "numerics": arithmetic}, sort_keys=True)
+
+
+def _where(root: Path, found: list[tuple[Run, Config]], conditions: Sequence[Condition]) -> list[tuple[Run, Config]]:
+    """The runs for which all conditions hold, by fields of Run or by keys of the configuration."""
+    if not conditions or not found:
+        return found
+    keys = {
+        name: _flat(config.model_dump(mode="json")) for name, config in ((run.name, config) for run, config in found)
+    }
+    known = [*(name for name in _FIELDS), *dict.fromkeys(key for values in keys.values() for key in values)]
+
+    def cell(item: tuple[Run, Config], name: str) -> str:
+        run = item[0]
+        return str(getattr(run, name) if name in _FIELDS else keys[run.name].get(name, ""))
+
+    return keep(found, conditions, cell, known)
+
+
+def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested keys as `optim.lr`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,6 +69,11 @@ class Run:
     setting: str = ""  # everything else that differs, in words
 
     tasks: tuple[TaskScore, ...] = ()
+    earlier: tuple[Run, ...] = ()  # the same run before its end, cheapest first: of tables that say it row by row
+
+    kind: str = ""  # of the loss: annealed, cosine, stopped ...; nothing where it is not stated
+    tried: int = 1  # settings at its place, of which this is the best
+    at_edge: tuple[str, ...] = ()  # settings whose best value is the lowest or the highest of three or more tried
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ class Table:
     left_out: tuple[tuple[str, str], ...] = ()  # (name, why)
     notes: tuple[str, ...] = ()
     batch_unit: str = ""  # "tokens" or "sequences"; nothing where it is not stated
+    every: tuple[Run, ...] = ()  # the runs of all settings; `runs` are those of the best setting at each place
+    flat: bool = False  # whether it is rows of a file, which `where=` can choose from
+    loss_unit: str = "nats/token"
 
     def column(self, name: str) -> np.ndarray:
         """float64 [runs]; nan where the run does not say."""
@@ -89,13 +98,24 @@ class Table:
 
     @cached_property
     def budgets(self) -> np.ndarray:
-        """int64 [runs]: which FLOP budget each run belongs to, 0 the smallest."""
-        logs = np.log(self.column("flop"))
+        """int64 [runs]: which budget each run belongs to, 0 the smallest: of FLOP, else of `amount`."""
+        logs = np.log(self.amount)
         order = np.argsort(logs, kind="stable")
         steps = np.diff(logs[order], prepend=logs[order[:1]]) > SAME_BUDGET
         numbers = np.empty(len(logs), np.int64)
         numbers[order] = np.cumsum(steps)
         return numbers
+
+    @cached_property
+    def amount(self) -> np.ndarray:
+        """float64 [runs]: what orders the runs by compute: FLOP; where no row states it nor tokens, the parameters that
+        a token reads x characters, or these parameters alone (in no unit of work)."""
+        flop = self.column("flop")
+        if np.isfinite(flop).all():
+            return flop
+        active, characters = self.column("active"), self.column("characters")
+        active = np.where(np.isfinite(active), active, self.column("parameters"))
+        return active * characters if np.isfinite(characters).all() else active
 
     @cached_property
     def places(self) -> np.ndarray:
@@ -111,19 +131,40 @@ class Table:
         return self.currency if axis == "money" else AXES[axis]
 
 
-def check_origin(runs: Sequence[Run]) -> None:
-    """Raise UserError where runs are of different data, tokenizers, objectives or numerics: their losses are not one
-    scale."""
-    wrong = []
+def check_origin(table: Table) -> None:
+    """Raise UserError where runs are of different data, tokenizers, objectives or numerics, or of losses of different
+    kinds: their losses are not one scale."""
+    runs = table.every if table.flat else table.runs
+    lines, differ = [], []
     for what in dict.fromkeys(name for run in runs for name, _ in run.origin):
         by_value: dict[str, list[str]] = {}
         for run in runs:
             by_value.setdefault(dict(run.origin).get(what, "not stated"), []).append(run.name)
         if len(by_value) > 1:
-            sides = " against ".join(f"{value} ({named(names)})" for value, names in by_value.items())
-            wrong.append(f"{what}: these runs differ in it, and losses of different {what} are not one scale: {sides}")
-    if wrong:
-        raise UserError("\n".join([*wrong, "to fit them together all the same, add mixed=true"]))
+            sides = " against ".join(f"{value or 'nothing'} ({_some(names)})" for value, names in by_value.items())
+            lines.append(f"{what}: these runs differ in it, and losses of different {what} are not one scale: {sides}")
+            differ.append(what)
+    together = "to fit them together all the same, add mixed=true"
+    if lines and table.flat:
+        also = f"; they differ in {', '.join(differ[1:])}, too" if differ[1:] else ""
+        raise UserError(f"{lines[0]}{also}; to fit one of them, add where={_commonest(runs)}; {together}")
+    if lines:
+        raise UserError("\n".join([*lines, together]))
+
+
+def _some(names: Sequence[str]) -> str:
+    return named(names) if len(names) <= MOST_NAMES else f"{named(names[:2])} and {len(names) - 2} more"
+
+
+def _commonest(runs: Sequence[Run]) -> str:
+    """As `where=` takes it: what leaves most runs of one origin."""
+    [(most, _)] = Counter(run.origin for run in runs).most_common(1)
+    words = []
+    for what, value in most:
+        if any(dict(run.origin).get(what) != value for run in runs):
+            words.append(f"{what.replace(' ', '_')}={value}")
+            runs = [run for run in runs if dict(run.origin).get(what) == value]
+    return ",".join(words)
 
 
 def named(names: Iterable[str]) -> str:

@@ -9,22 +9,37 @@ import numpy as np
 
 from trainer.books.formatting import format_amount
 from trainer.scaling.fit.advice import Advice
+from trainer.scaling.fit.choice_text import format_choice, format_predictions
 from trainer.scaling.fit.findings import Findings, fit_optima
 from trainer.scaling.fit.resampling import Interval, interval
-from trainer.scaling.fit.table import Table
+from trainer.scaling.fit.table import Table, named
 from trainer.scaling.forms import FORMS
 
 NAMES: dict[str, str] = {
     "chinchilla": "approach 3  parametric fit",
     "kaplan": "Kaplan's form",
     "ladder": "power of the FLOPs",
+    "farseer": "Farseer's form",
+    "over-training": "over-training form",
+    "data-constrained": "data-constrained form",
+    "experts": "Clark's form",
+    "experts-floor": "experts with a floor",
+    "mixture": "joint MoE form",
+    "sparsity": "joint MoE form, total and active",
+    "vocabulary": "vocabulary form",
 }
 
 
 def format_findings(found: Findings) -> str:
     """One block a question: what was read, what each approach says, how far to trust it, what to do."""
     lines = [*_table(found), "", *_exponents(found), "", *_laws(found)]
-    for block in (_trust(found), [line for advice in found.advice for line in format_advice(advice)]):
+    advised = [line for advice in found.advice for line in format_advice(advice)]
+    for block in (
+        format_choice(found.choice),
+        _trust(found),
+        advised,
+        format_predictions(found.predictions, found.ensemble),
+    ):
         lines += ["", *block] if block else []
     return "\n".join(lines)
 
@@ -42,13 +57,30 @@ def _table(found: Findings) -> list[str]:
     sizes, tokens, flop = (table.column(name) for name in ("parameters", "tokens", "flop"))
     lines = [
         f"{several(len(table.runs), 'run')} of {several(len(np.unique(sizes)), 'size')}: "
-        f"{big(sizes.min())} to {big(sizes.max())} parameters, {big(tokens.min())} to {big(tokens.max())} tokens, "
-        f"{flop.min():.3g} to {flop.max():.3g} FLOP",
+        f"{big(sizes.min())} to {big(sizes.max())} parameters, {_range(tokens, big)} tokens, "
+        f"{_range(flop, '{:.3g}'.format)} FLOP",
         f"N         {table.counts}",
         f"C         {table.flop_rule}",
     ]
-    lines += [f"left out  {name}: {why}" for name, why in table.left_out]
+    lines += [f"left out  {line}" for line in _left_out(table)]
     return lines + [f"note      {note}" for note in table.notes]
+
+
+def _range(column: np.ndarray, write: Callable[[float], str]) -> str:
+    known = column[np.isfinite(column)]
+    return f"{write(known.min())} to {write(known.max())}" if len(known) else "no stated"
+
+
+def _left_out(table: Table) -> list[str]:
+    """A line for each run; for many runs of one reason one line."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in table.left_out:
+        by_reason.setdefault(why, []).append(name)
+    lines = []
+    for why, names in by_reason.items():
+        several_runs = f"{len(names)} runs, {why}: {named(names)}"
+        lines += [several_runs] if len(names) > 2 else [f"{name}: {why}" for name in names]
+    return lines
 
 
 def _exponents(found: Findings) -> list[str]:
@@ -72,6 +104,8 @@ def _exponents(found: Findings) -> list[str]:
 def _laws(found: Findings) -> list[str]:
     lines = []
     for form, law in found.laws.items():
+        if form not in NAMES and form not in found.choice.weights():
+            continue
         lines.append(f"{FORMS[form].title}   ({100 * law.residual:.2g}% rms of the runs)")
         for name, column in zip(FORMS[form].constants, law.constants().T, strict=True):
             lines.append(f"  {name:<8} {_interval(interval(column[0], column[1:]))}")
@@ -82,7 +116,7 @@ def _laws(found: Findings) -> list[str]:
 def _trust(found: Findings) -> list[str]:
     lines = []
     for score in found.held_out:
-        name, whose = NAMES[score.form].split("  ")[0], "its" if score.runs == 1 else "their"
+        name, whose = NAMES.get(score.form, score.form).split("  ")[0], "its" if score.runs == 1 else "their"
         lines.append(
             f"{name:<18} without the largest {several(score.runs, 'run')}, predicts {whose} loss within "
             f"{100 * score.error:.2g}% rms (mean {100 * score.bias:+.2g}%), {score.reach:.3g} x beyond the rest"

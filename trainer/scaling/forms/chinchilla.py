@@ -16,5 +16,6 @@ class Chinchilla(SumOfPowers):
     constants = ("E", "A", "B", "alpha", "beta")
     units: ClassVar[dict[str, str]] = {"E": "nats/token"}
     variables = ("parameters", "tokens")
+    needs: ClassVar[dict[str, int]] = {"parameters": 3, "tokens": 3}
     steps = 16
     whats: ClassVar[dict[str, str]] = {"alpha": "parameters", "beta": "tokens"}

@@ -16,5 +16,7 @@ class PowerOfFlops(SumOfPowers):
     constants = ("E", "K", "k")
     units: ClassVar[dict[str, str]] = {"E": "nats/token"}
     variables = ("flop",)
+    needs: ClassVar[dict[str, int]] = {"parameters": 3, "flop": 3}
+    together = True
     steps = 24
     whats: ClassVar[dict[str, str]] = {"k": "FLOPs"}

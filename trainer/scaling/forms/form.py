@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from copy import copy
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -25,7 +26,11 @@ class Form(ABC):
     constants: ClassVar[tuple[str, ...]]  # names of the values
     units: ClassVar[dict[str, str]] = {}  # of constants that have one
     variables: ClassVar[tuple[str, ...]]  # columns of a table, in the order in which arrays are given
+    needs: ClassVar[dict[str, int]]  # column -> how many different values the form needs of it
+    together: ClassVar[bool] = False  # whether columns that follow each other by one rule are enough
     steps: ClassVar[int]  # of the grid of starts, along each exponent
+    by_run: ClassVar[tuple[str, ...]]  # attributes whose first axis is the runs
+    delta: ClassVar[float] = 1e-3  # residual of the target beyond which a run pulls no more (Hoffmann et al. 2022)
     normalised: ClassVar[bool] = False  # whether the loss may be negative, and is fitted itself, not its logarithm
 
     low: np.ndarray  # [p], bounds of theta
@@ -34,6 +39,13 @@ class Form(ABC):
     @abstractmethod
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
         """variables: [n] each, positive; loss: [n]."""
+
+    def over(self, rows: np.ndarray) -> Self:
+        """The same coordinates over some of the runs, given by their numbers."""
+        some = copy(self)
+        for name in self.by_run:
+            setattr(some, name, getattr(self, name)[rows])
+        return some
 
     @classmethod
     def target(cls, loss: np.ndarray) -> np.ndarray:
@@ -66,9 +78,16 @@ class Form(ABC):
         return []
 
 
-def soft_maximum(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log-sum-exp over the last axis, and each line's share in it."""
-    top = lines.max(axis=-1, keepdims=True)
-    parts = np.exp(lines - top)
-    total = parts.sum(axis=-1, keepdims=True)
-    return (top + np.log(total))[..., 0], parts / total
+def soft_maximum(*lines: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """log of the sum of the lines' exponentials, [B, n], and each line's share in it."""
+    top = lines[0]
+    for line in lines[1:]:
+        top = np.maximum(top, line)
+    parts = [np.exp(line - top) for line in lines]
+    total = sum(parts[1:], parts[0])
+    return top + np.log(total), [part / total for part in parts]
+
+
+def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """[B, n] each -> [B, n, p], held so that the solver's sums run along n."""
+    return np.stack(columns, axis=1).transpose(0, 2, 1)

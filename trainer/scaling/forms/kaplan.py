@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import Form, soft_maximum
+from trainer.scaling.forms.form import Form, side_by_side, soft_maximum
 
 
 class Kaplan(Form):
@@ -22,6 +22,8 @@ class Kaplan(Form):
     constants = ("alpha_N", "alpha_D", "N_c", "D_c")
     units: ClassVar[dict[str, str]] = {"N_c": "parameters", "D_c": "tokens"}
     variables = ("parameters", "tokens")
+    needs: ClassVar[dict[str, int]] = {"parameters": 2, "tokens": 2}
+    by_run = ("n", "d")
     steps = 6
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -36,9 +38,8 @@ class Kaplan(Form):
     def predict(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta [B, 4] -> log L [B, n] and its derivatives [B, n, 4]."""
         power, p, q, s = (theta[:, k, None] for k in range(4))
-        soft, shares = soft_maximum(np.stack([p - q * self.n, s - self.d], axis=2))
-        first, second = shares[:, :, 0], shares[:, :, 1]
-        return power * soft, np.stack([soft, power * first, -power * first * self.n, power * second], axis=2)
+        soft, (first, second) = soft_maximum(p - q * self.n, s - self.d)
+        return power * soft, side_by_side([soft, power * first, -power * first * self.n, power * second])
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, 4]: a grid over the exponents and over which of the two terms weighs more."""

@@ -10,15 +10,27 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.scaling.forms.form import EXPONENTS, Form, soft_maximum
+from trainer.scaling.forms.form import EXPONENTS, Form, side_by_side, soft_maximum
 
 FLOOR = 12.0  # E is taken for 0 below exp(-FLOOR) of the lowest loss
 SEEN = 1e-3  # a term that moves the loss by less than this share of it cannot be seen
 
 
+def relative_squares(columns: np.ndarray, loss: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[B, S, q]: factors of columns [S, n, q] whose sums miss loss [n] by the least squares of relative errors, for
+    each row of weights [B, n]."""
+    relative = columns / loss[None, :, None]
+    square = np.einsum("bn,snp,snq->bspq", weights, relative, relative, optimize=True)
+    right = np.einsum("bn,snp->bsp", weights, relative, optimize=True)
+    ridge = 1e-9 * np.einsum("bspp->bs", square)[..., None, None] * np.eye(columns.shape[2])
+    solved: np.ndarray = np.linalg.solve(square + ridge, right[..., None])[..., 0]
+    return solved
+
+
 class SumOfPowers(Form):
     """theta = (log E, log K_i ..., k_i ...) at centred logarithms of x; values E, K_i ..., k_i ..."""
 
+    by_run = ("x", "loss")
     whats: ClassVar[dict[str, str]]  # exponent -> what the loss falls with
 
     def __init__(self, variables: Sequence[np.ndarray], loss: np.ndarray) -> None:
@@ -36,10 +48,10 @@ class SumOfPowers(Form):
     def predict(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta [B, 1 + 2 v] -> log L [B, n] and its derivatives [B, n, 1 + 2 v]."""
         v = self.variables_read
-        powers = theta[:, None, 1 : 1 + v] - theta[:, None, 1 + v :] * self.x
-        floor = np.broadcast_to(theta[:, None, :1], (*powers.shape[:2], 1))
-        log_loss, shares = soft_maximum(np.concatenate([floor, powers], axis=2))
-        return log_loss, np.concatenate([shares, -shares[:, :, 1:] * self.x], axis=2)
+        lines = [theta[:, 1 + i, None] - theta[:, 1 + v + i, None] * self.x[:, i] for i in range(v)]
+        log_loss, shares = soft_maximum(theta[:, :1], *lines)
+        bends = [-share * self.x[:, i] for i, share in enumerate(shares[1:])]
+        return log_loss, side_by_side([*shares, *bends])
 
     def starts(self, steps: int, weights: np.ndarray) -> np.ndarray:
         """[B, S, p]: a grid over the exponents; the other constants solve relative least squares for each pair.
@@ -51,12 +63,8 @@ class SumOfPowers(Form):
         v = self.variables_read
         exponents = np.stack(np.meshgrid(*[grid] * v, indexing="ij"), axis=-1).reshape(-1, v)
         columns = np.exp(-exponents[:, None, :] * self.x)  # [S, n, v]
-        columns = np.concatenate([np.ones_like(columns[:, :, :1]), columns], axis=2) / self.loss[None, :, None]
-        square = np.einsum("bn,snp,snq->bspq", weights, columns, columns, optimize=True)
-        right = np.einsum("bn,snp->bsp", weights, columns)
-        ridge = 1e-9 * np.einsum("bspp->bs", square)[..., None, None] * np.eye(v + 1)
-        solved = np.linalg.solve(square + ridge, right[..., None])[..., 0]
-        solved = np.log(np.maximum(solved, 1e-3 * self.loss.min()))
+        columns = np.concatenate([np.ones_like(columns[:, :, :1]), columns], axis=2)
+        solved = np.log(np.maximum(relative_squares(columns, self.loss, weights), 1e-3 * self.loss.min()))
         rest = np.broadcast_to(exponents, (*solved.shape[:2], v))
         return np.concatenate([solved, rest], axis=2)
 

@@ -1,0 +1,238 @@
+"""Near-best forms together, and intervals that are as wide as held-out predictions were wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trainer.scaling.fit.choice import Choice
+from trainer.scaling.fit.parametric import Law
+from trainer.scaling.fit.resampling import LEVEL, Interval, resample
+from trainer.scaling.fit.rolling import Cut, Rolled, linked, reach_of, spans
+from trainer.scaling.fit.solver import minimise
+from trainer.scaling.fit.table import Table
+from trainer.scaling.forms import FORMS
+from trainer.utils.errors import UserError
+
+DRAWS = 400
+NORMAL = 1.959964  # half a 95% interval of a normal distribution, in standard deviations
+CUT_REPLICATES = 16  # a cut: enough for a spread
+FREEDOM = 4.0  # of Student's t, by which held-out errors are judged: outliers do not decide
+GROWTHS = np.concatenate([[0.0], np.geomspace(1e-4, 0.2, 50)])  # tried, per unit of log reach
+USUAL_GROWTH = 7e-4  # half-width of the prior over them
+STRETCHES = np.geomspace(0.35, 3.0, 12)  # tried, of the bootstrap's spread
+USUAL_STRETCH = (0.7, 0.4)  # median and deviation of the logarithm of the prior over them
+RUNS_OF_A_CUT = 3.0  # as how many independent runs the held-out ones of a cut count: their errors go together
+
+
+@dataclass(frozen=True)
+class Member:
+    """A form with constants [1 + R, p]: the fit first, then its replicates."""
+
+    form: str
+    weight: float
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a run may miss a law by, beyond what the bootstrap says.
+
+    Standard deviations on the scale of log loss (of the loss itself where it is normalised): `noise` of a run around
+    the law, and `growth` x log(reach) for what the form itself gets wrong beyond the runs it was fitted to. `stretch`
+    is the factor of the bootstrap's own spread.
+    """
+
+    noise: float
+    growth: float
+    stretch: float = 1.0
+    pairs: tuple[tuple[float, float], ...] = ()  # (reach, error) of the held-out runs, over all cuts
+    tested: bool = True  # whether anything could be held out
+
+    def to_json(self) -> dict[str, Any]:
+        pairs = [{"reach": reach, "error": error} for reach, error in self.pairs]
+        facts = {name: getattr(self, name) for name in ("noise", "growth", "stretch", "tested")}
+        return {**facts, "held_out": pairs}
+
+    def deviation(self, reach: np.ndarray) -> np.ndarray:
+        return np.sqrt(self.noise**2 + (self.growth * np.log(reach)) ** 2)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The chosen form first, others that predict nearly as well beside it."""
+
+    members: tuple[Member, ...]
+    calibration: Calibration
+    known: Mapping[str, tuple[float, float]]  # name -> smallest and largest of the runs
+    logs: bool = True  # whether errors are logarithms
+    averaged: bool = False  # whether the members' weighted mean is predicted; else the chosen form alone
+    flop_rate: tuple[float, float] | None = None  # log k, c of FLOP = k N^c D
+    draws: int = field(default=DRAWS)
+
+    def variables(self) -> tuple[str, ...]:
+        """What has to be given at a point, for all members."""
+        names = dict.fromkeys(name for member in self.members for name in FORMS[member.form].variables)
+        if "flop" in names and self.flop_rate is not None:
+            names = dict.fromkeys([*(n for n in names if n != "flop"), "parameters", "tokens"])
+        return tuple(names)
+
+    def complete(self, variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """With FLOPs by the table's own rule, where they are not given."""
+        points = {name: np.atleast_1d(np.asarray(x, float)) for name, x in variables.items()}
+        if "flop" not in points and self.flop_rate is not None and {"parameters", "tokens"} <= set(points):
+            log_k, power = self.flop_rate
+            points["flop"] = np.exp(log_k) * points["parameters"] ** power * points["tokens"]
+        return points
+
+    def value(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[m]: the loss that is predicted: the chosen form's, or the members' mean where that erred less."""
+        points = self.complete(variables)
+        if not self.averaged:
+            return self._of(self.members[0], points)[0]
+        mean = sum(one.weight * linked(self._of(one, points)[0], self.logs) for one in self.members)
+        return np.exp(mean) if self.logs else np.asarray(mean)
+
+    def sample(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[R, m]: draws of the law's loss, over replicates of each member as often as its weight says.
+
+        They say how far the law is determined; a run's noise and what the form misses are `calibration`'s.
+        """
+        points, rows = self.complete(variables), []
+        for member in self.members:
+            losses = self._of(member, points)
+            replicates = losses[1:] if len(losses) > 1 else losses
+            count = max(1, round(member.weight * self.draws))
+            rows.append(replicates[np.linspace(0, len(replicates) - 1, count).round().astype(int)])
+        return np.concatenate(rows)
+
+    def reach(self, variables: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[m], at least 1: how far beyond the runs each point lies, on its farthest axis."""
+        return reach_of(self.known, self.complete(variables))
+
+    def farthest(self, variables: Mapping[str, np.ndarray]) -> tuple[str, float]:
+        """The axis on which a single point lies farthest beyond the runs, and by which factor; 1 among them."""
+        points = self.complete(variables)
+        alone = {name: float(reach_of({name: span}, points)[0]) for name, span in self.known.items() if name in points}
+        axis = max(alone, key=lambda name: alone[name], default="")
+        return (axis, alone[axis]) if axis and alone[axis] > 1 else ("", 1.0)
+
+    def interval(self, variables: Mapping[str, np.ndarray], *, of_a_run: bool = True) -> list[Interval]:
+        """A value and where 95% of runs like it end; without `of_a_run` where the law lies, noise left out."""
+        points = self.complete(variables)
+        value = linked(self.value(points), self.logs)
+        draws = linked(self.sample(points), self.logs)
+        low, high = np.nanpercentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
+        calibration = self.calibration
+        reach = self.reach(points)
+        extra = calibration.deviation(reach) if of_a_run else calibration.growth * np.log(reach)
+        below = np.hypot(calibration.stretch * np.maximum(value - low, 0), NORMAL * extra)
+        above = np.hypot(calibration.stretch * np.maximum(high - value, 0), NORMAL * extra)
+        back = np.exp if self.logs else np.asarray
+        ends = zip(back(value), back(value - below), back(value + above), strict=True)
+        return [Interval(float(a), float(b), float(c)) for a, b, c in ends]
+
+    @staticmethod
+    def _of(member: Member, points: Mapping[str, np.ndarray]) -> np.ndarray:
+        spec = FORMS[member.form]
+        if lacking := [name for name in spec.variables if name not in points]:
+            raise UserError(
+                f"the law ({member.form}) reads {', '.join(lacking)} as well, which the point does not give"
+            )
+        return spec.loss_at(member.values, [points[name] for name in spec.variables])
+
+
+def ensemble_of(
+    table: Table, choice: Choice, laws: Mapping[str, Law], flop_rate: tuple[float, float] | None, seed: int = 0
+) -> Ensemble:
+    """The laws of the near-best forms, calibrated on what they predicted for runs held out."""
+    weights = choice.weights()
+    members = tuple(Member(form, share, laws[form].constants()) for form, share in weights.items())
+    logs = bool((table.column("loss") > 0).all())
+    noise = run_noise(laws[choice.chosen], table)
+    averaged, errors = better(choice, weights)
+    calibration = calibrate(choice, weights, errors, noise, logs, seed)
+    return Ensemble(members, calibration, spans(table), logs, averaged, flop_rate)
+
+
+def better(choice: Choice, weights: Mapping[str, float]) -> tuple[bool, np.ndarray]:
+    """Whether the members' mean erred less at the cuts than the chosen form, and [cuts, runs] what the better erred."""
+    rolled = choice.rolled
+    alone = rolled[choice.chosen].error if rolled else np.empty((0, len(choice.table.runs)))
+    if len(weights) < 2 or not rolled:
+        return False, alone
+    together = np.sum([share * rolled[form].error for form, share in weights.items()], axis=0)
+    apart, mean = ([np.abs(x[k, cut.out]).mean() for k, cut in enumerate(choice.cuts)] for x in (alone, together))
+    return (True, together) if np.mean(mean) < np.mean(apart) else (False, alone)
+
+
+def run_noise(law: Law, table: Table) -> float:
+    """Standard deviation of runs around their law, by the middle of the residuals: outliers do not widen it.
+
+    A fit of absolute values passes through as many runs as it has constants; these residuals are left out.
+    """
+    logs = bool((table.column("loss") > 0).all())
+    predicted = law.model.loss_at(law.model.values(law.theta), [table.column(name) for name in law.model.variables])[0]
+    sizes = np.sort(np.abs(linked(predicted, logs) - linked(table.column("loss"), logs)))
+    rest = sizes[min(law.theta.shape[1], len(sizes) - 1) :]
+    return float(np.quantile(rest, 0.75) / 1.1503)  # three quarters of a normal distribution
+
+
+def calibrate(
+    choice: Choice, weights: Mapping[str, float], errors: np.ndarray, noise: float, logs: bool, seed: int
+) -> Calibration:
+    """How errors at the cuts grow with reach, and by which factor the bootstrap's spread at each of them is too wide
+    or too narrow.
+
+    Both are averaged over their posterior, so that few held-out runs leave the usual values, and many decide.
+    """
+    if not choice.cuts:
+        return Calibration(noise, 3 * USUAL_GROWTH, tested=False)
+    spread = _spread(choice, weights, errors, logs, seed)
+    pairs: list[tuple[float, float]] = []
+    centre, width = USUAL_STRETCH
+    prior = np.log(np.gradient(GROWTHS)) - np.log1p((GROWTHS / USUAL_GROWTH) ** 2)
+    evidence = prior[:, None] - 0.5 * (np.log(STRETCHES / centre) / width) ** 2  # [growths, stretches]
+    for k, cut in enumerate(choice.cuts):
+        error = errors[k, cut.out]
+        pairs += zip(cut.reach.tolist(), error.tolist(), strict=True)
+        grown = (GROWTHS[:, None, None] * np.log(cut.reach)) ** 2
+        variance = noise**2 + grown + (STRETCHES[:, None] * spread[k, cut.out]) ** 2
+        likelihood = -0.5 * np.log(variance) - 0.5 * (FREEDOM + 1) * np.log1p(error**2 / variance / FREEDOM)
+        counted = min(RUNS_OF_A_CUT, len(error)) / len(choice.cuts) ** 0.5
+        evidence = evidence + counted * likelihood.mean(axis=2)
+    posterior = np.exp(evidence - evidence.max())
+    posterior /= posterior.sum()
+    growth = float(np.sqrt(posterior.sum(axis=1) @ GROWTHS**2))
+    stretch = float(np.sqrt(posterior.sum(axis=0) @ STRETCHES**2))
+    return Calibration(noise, growth, stretch, tuple(pairs))
+
+
+def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:
+    """[cuts, runs]: the ensemble's deviation around what it predicts (`centre`), by a few replicates a cut."""
+    table, cuts = choice.table, choice.cuts
+    drawn = np.concatenate([_drawn(table, cut, seed) for cut in cuts])
+    squares = np.zeros((len(cuts), len(table.runs)))
+    loss = table.column("loss")
+    for form, share in weights.items():
+        rolled = choice.rolled[form]
+        theta = _replicates(rolled, drawn, loss)
+        columns = [table.column(name) for name in FORMS[form].variables]
+        predicted = linked(rolled.model.loss_at(rolled.model.values(theta), columns), logs) - linked(loss, logs)
+        apart = predicted.reshape(len(cuts), CUT_REPLICATES, -1) - centre[:, None]
+        squares += share * np.mean(apart**2, axis=1)
+    return np.sqrt(squares)
+
+
+def _replicates(rolled: Rolled, drawn: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    near = np.concatenate([np.repeat(rolled.model.near(row)[None], CUT_REPLICATES, axis=0) for row in rolled.theta])
+    return minimise(rolled.model, rolled.model.target(loss), drawn, near, 1, rolled.model.delta).theta
+
+
+def _drawn(table: Table, cut: Cut, seed: int) -> np.ndarray:
+    weights = np.zeros((CUT_REPLICATES, len(table.runs)))
+    weights[:, cut.kept] = resample(table.only(cut.kept), CUT_REPLICATES, seed)
+    return weights
