@@ -1,6 +1,6 @@
 """How much compute AdamW, Muon, Lion, Adafactor and LAMB need for the same loss, at rates tuned for each size.
 
-    scripts/results/optimizers [--plan] [--jobs 2] [--scale 1] [--out docs/results/optimizers]
+    scripts/results/optimizers [--plan] [--jobs 2] [--scale 1] [--only adamw muon] [--out docs/results/optimizers]
 
 At each of four sizes an optimizer is trained at five rates (one seed); where the best is the lowest or the highest, the
 sweep goes on beyond it. A parabola through the best three gives the rate for three seeds. A law through these runs of
@@ -30,7 +30,6 @@ from trainer.scaling.efficiency.factor import Efficiency
 from trainer.scaling.ladder import PlannedRun
 from trainer.scaling.outcome import rows
 from trainer.scaling.sweep import make_ready, run_all
-from trainer.utils.command_line import same_again
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED
@@ -116,11 +115,16 @@ def train(cases: Sequence[Case], options: argparse.Namespace) -> dict[Case, floa
     }
 
 
+def started(options: argparse.Namespace) -> list[tuple[str, float]]:
+    """The optimizers that are wanted, AdamW first, and the rates that they begin from."""
+    return [(name, lr) for name, lr in OPTIMIZERS.items() if name in options.only]
+
+
 def tuned(options: argparse.Namespace) -> dict[tuple[str, str], dict[float, float]]:
     """Loss by rate for each optimizer and size, swept until the best is inside."""
     found = {
         (name, size): dict.fromkeys((lr * f for f in FACTORS), math.nan)
-        for name, lr in OPTIMIZERS.items()
+        for name, lr in started(options)
         for size in SIZES
     }
     for _ in range(1 + MOST_BEYOND):
@@ -143,10 +147,10 @@ def tuned(options: argparse.Namespace) -> dict[tuple[str, str], dict[float, floa
 def plan(options: argparse.Namespace) -> None:
     """Print the price of all runs, at the rates that the sweeps begin from."""
     tuning = [
-        Case(name, size, lr * f, SEEDS[0], True) for name, lr in OPTIMIZERS.items() for size in SIZES for f in FACTORS
+        Case(name, size, lr * f, SEEDS[0], True) for name, lr in started(options) for size in SIZES for f in FACTORS
     ]
-    final = [Case(name, size, lr, seed, False) for name, lr in OPTIMIZERS.items() for size in SIZES for seed in SEEDS]
-    one_a_size = [Case(name, size, lr, 0, False) for name, lr in OPTIMIZERS.items() for size in SIZES]
+    final = [Case(name, size, lr, seed, False) for name, lr in started(options) for size in SIZES for seed in SEEDS]
+    one_a_size = [Case(name, size, lr, 0, False) for name, lr in started(options) for size in SIZES]
     planned = {case: case.planned(options.scale, options.words) for case in one_a_size}
     print(format_plans([plan_row(f"{case.optimizer}-{case.size}", run.config) for case, run in planned.items()]))
     each = {(case.optimizer, case.size): flops(run.config).total for case, run in planned.items()}
@@ -164,8 +168,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--scale", type=float, default=1.0, help="of all budgets")
     parser.add_argument("--out", type=Path, default=Path("docs/results/optimizers"))
-    parser.add_argument("words", nargs="*", help="overrides of every run, e.g. run.root=/scratch/runs")
+    parser.add_argument("--only", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS), metavar="OPTIMIZER")
+    parser.add_argument("words", nargs="*", help="overrides of every run, e.g. run.root=/scratch/runs (before --only)")
     options = parser.parse_args()
+    options.only = list(dict.fromkeys(["adamw", *options.only]))
     if options.plan:
         plan(options)
         return 0
@@ -176,7 +182,7 @@ def main() -> int:
         final = [Case(*place, lr, seed, False) for place, lr in rates.items() for seed in SEEDS]
         losses = train(final, options)
     except Stopped:
-        print(f"optimizers: stopped before the end; go on with: {same_again()}", file=sys.stderr)
+        print("optimizers: stopped before the end; the same command goes on", file=sys.stderr)
         return STOPPED
     cases = [*final, *(Case(*place, lr, SEEDS[0], True) for place, swept in sweeps.items() for lr in swept)]
     write(options, sweeps, rates, losses, cases, time.monotonic() - began)
@@ -193,7 +199,8 @@ def write(
 ) -> None:
     """README.md, optimizers.json, and what `isoflop compare ... by=law` writes."""
     roots = [
-        Case(name, "w32", 1.0, 0, False).planned(options.scale, options.words).folder.path.parent for name in OPTIMIZERS
+        Case(name, "w32", 1.0, 0, False).planned(options.scale, options.words).folder.path.parent
+        for name in options.only
     ]
     found = compare_laws(read_laws([str(root) for root in roots]))
     write_factors(found, options.out)
@@ -229,7 +236,7 @@ def write(
             name = one.sides.labels[1].removeprefix("optimizers-")
             lines.append(f"| {name} | {figures[0]} | {figures[1]} | {'yes' if one.one_factor else 'no'} |")
     lines += ["", "| best rate | " + " | ".join(SIZES) + " |", "|---" * (1 + len(SIZES)) + "|"]
-    lines += [f"| {name} | " + " | ".join(f"{rates[name, size]:.3g}" for size in SIZES) + " |" for name in OPTIMIZERS]
+    lines += [f"| {name} | " + " | ".join(f"{rates[name, size]:.3g}" for size in SIZES) + " |" for name in options.only]
     for one in found:
         lines += ["", "```", format_efficiency(one), "```"]
     write_atomic(options.out / "README.md", "\n".join(lines) + "\n")

@@ -108,7 +108,7 @@ def _by_stored_law(words: list[str], columns: dict[str, str], as_json: bool) -> 
 
 COMPARE_HELP = """\
 isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
-isoflop compare <table.csv or stored law> <another> ...            [name=value ...] [--json]
+isoflop compare <table.csv or law.json> <another> ...              [name=value ...] [--json]
 isoflop compare <root of runs> <another> ... by=law                [name=value ...] [--json]
 
 Runs that differ in the seed alone are one group. Prints the settings that differ, scores with intervals, what was

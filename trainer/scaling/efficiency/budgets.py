@@ -28,8 +28,8 @@ def factors_at(found: Sides, alone: list[JointFit], again: Replicates) -> list[t
             lowest.append(frontier(partial(one.law.loss_at, one.all), _flop_rule(found, side), grid))
         else:
             lowest.append(one.law.loss_at(one.all, grid[:, None]))
-    free = len(found.table.runs) - sum(one.constants for one in alone)
-    return between(lowest[0], lowest[1], grid, budgets, lambda values: again.interval(values, free))
+    runs, constants = len(found.table.runs), sum(one.constants for one in alone)
+    return between(lowest[0], lowest[1], grid, budgets, lambda values: again.interval(values, runs, constants))
 
 
 def frontier(loss_at: Callable[[np.ndarray], np.ndarray], rule: FlopPerToken, log_flop: np.ndarray) -> np.ndarray:

@@ -97,7 +97,7 @@ def efficiency(found: Sides, *, replicates: int = 400, seed: int = 0) -> Efficie
     flop_ratio = _log_ratio(found, "flop", weights)
     level, slope = drifting.all[:, -2] + flop_ratio, drifting.all[:, -1]
     ends = [
-        (budget, _exp(again.interval(level + slope * (np.log(budget) - middle), drifting.free)))
+        (budget, _exp(again.interval(level + slope * (np.log(budget) - middle), *drifting.size)))
         for budget in found.common
     ]
     separate = factors_at(found, alone, again) if len(alone) == 2 else []
@@ -106,7 +106,7 @@ def efficiency(found: Sides, *, replicates: int = 400, seed: int = 0) -> Efficie
         replicates=replicates,
         constants=_constants(found, joint, again),
         factors=factors,
-        drift=again.interval(slope, drifting.free),
+        drift=again.interval(slope, *drifting.size),
         ends=ends,
         separate=separate,
         f=f,
@@ -142,7 +142,7 @@ def _by_axis(found: Sides, joint: JointFit, again: Replicates) -> dict[str, Inte
     for axis in AXES:
         ratio = _log_ratio(found, axis, again.weights)
         if np.isfinite(ratio[0]):
-            factors[axis] = _exp(again.interval(joint.all[:, -1] + ratio, joint.free))
+            factors[axis] = _exp(again.interval(joint.all[:, -1] + ratio, *joint.size))
     return factors
 
 
@@ -169,8 +169,8 @@ def _constants(found: Sides, joint: JointFit, again: Replicates) -> dict[str, In
     k = theta[:, 1 + v : 1 + 2 * v]
     names = ("E", "A", "B", "alpha", "beta") if found.form == "sizes" else ("E", "K", "k")
     log_k = theta[:, 1 : 1 + v] + k * joint.law.centre
-    figures = [_exp(again.interval(column, joint.free)) for column in (theta[:, 0], *log_k.T)]
-    figures += [again.interval(column, joint.free) for column in k.T]
+    figures = [_exp(again.interval(column, *joint.size)) for column in (theta[:, 0], *log_k.T)]
+    figures += [again.interval(column, *joint.size) for column in k.T]
     if theta[0, 0] <= joint.law.low[0] + 1e-6:
         figures[0] = Interval(0.0, 0.0, figures[0].high)
     return dict(zip(names, figures, strict=True))

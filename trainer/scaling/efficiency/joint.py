@@ -99,9 +99,9 @@ class JointFit:
         return len(self.theta)
 
     @property
-    def free(self) -> int:
-        """Runs less constants."""
-        return len(self.law.log_loss) - len(self.theta)
+    def size(self) -> tuple[int, int]:
+        """Runs and constants."""
+        return len(self.law.log_loss), len(self.theta)
 
     @property
     def all(self) -> np.ndarray:

@@ -35,14 +35,19 @@ class Replicates:
         left_out = 1 - np.eye(number) if 4 <= number <= MOST_LEFT_OUT else np.empty((0, number))
         return np.concatenate([drawn, left_out])[:, self.clusters]
 
-    def interval(self, values: np.ndarray, free: int) -> Interval:
-        """95% interval of [1 + count + left out] values, the fit's own first; free: runs less constants."""
+    def interval(self, values: np.ndarray, runs: int, constants: int) -> Interval:
+        """95% interval of [1 + count + left out] values, the fit's own first.
+
+        runs, constants: of the law that was fitted; its residuals are smaller than the noise by what constants take.
+        """
         own, drawn, left_out = values[0], values[1 : 1 + self.count], values[1 + self.count :]
+        free = max(1, runs - constants)
         stretch = 1.0
         finite = left_out[np.isfinite(left_out)]
         spread = float(np.std(drawn[np.isfinite(drawn)])) if np.isfinite(drawn).any() else 0.0
         if len(finite) > 3 and spread > 0:
             jackknife = np.sqrt((len(finite) - 1) / len(finite) * np.sum((finite - finite.mean()) ** 2))
             stretch = float(np.clip(jackknife / spread, 1.0, WIDEST))
-        stretch *= student_quantile(max(1, free)) / 1.96
+        clusters = int(self.clusters.max()) + 1
+        stretch *= float(np.sqrt(max(runs, 1) / free)) * student_quantile(max(1, min(free, clusters - 1))) / 1.96
         return interval(own, own + stretch * (drawn - own))

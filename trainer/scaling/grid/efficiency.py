@@ -54,7 +54,7 @@ class TaskCurve:
     shifts: np.ndarray  # [1 + R, objectives]: log factors
     level: float  # of the first objective at 1 FLOP
     refused: dict[str, str]  # objective -> why one shift does not say it
-    free: int  # scores less constants
+    fitted: tuple[int, int]  # scores and constants
 
 
 def transformed(values: np.ndarray, score: str) -> np.ndarray:
@@ -118,7 +118,7 @@ def _curve(grid: GridConfig, task: str, points: Sequence[Point], weights: np.nda
         if p < LEVEL
     }
     level = float(levels[0, 0] - slope[0] * middle)
-    return TaskCurve(task, objectives, slope, shifts, level, refused, len(y) - len(objectives) - 1)
+    return TaskCurve(task, objectives, slope, shifts, level, refused, (len(y), len(objectives) + 1))
 
 
 def _least_squares(design: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -164,8 +164,10 @@ def _factor(curve: TaskCurve, name: str, prices: dict[str, np.ndarray], again: R
     logs = curve.shifts[:, curve.objectives.index(name)]
     falls = np.mean(curve.slope[1 : 1 + again.count] <= 0)
     if curve.slope[0] <= 0 or falls > LEVEL / 2:
-        return Factor(_figures(logs, {}, again, curve.free), f"scores do not surely rise with compute on {curve.task}")
-    return _checked(_figures(logs, prices, again, curve.free))
+        return Factor(
+            _figures(logs, {}, again, curve.fitted), f"scores do not surely rise with compute on {curve.task}"
+        )
+    return _checked(_figures(logs, prices, again, curve.fitted))
 
 
 def _checked(figures: dict[str, Interval]) -> Factor:
@@ -177,11 +179,13 @@ def _checked(figures: dict[str, Interval]) -> Factor:
     return Factor(figures)
 
 
-def _figures(logs: np.ndarray, prices: dict[str, np.ndarray], again: Replicates, free: int) -> dict[str, Interval]:
+def _figures(
+    logs: np.ndarray, prices: dict[str, np.ndarray], again: Replicates, fitted: tuple[int, int]
+) -> dict[str, Interval]:
     of_axes = {"flop": np.zeros(len(logs)), **prices}
     found = {}
     for axis, ratio in of_axes.items():
-        figure = again.interval(logs + ratio, free)
+        figure = again.interval(logs + ratio, *fitted)
         found[axis] = Interval(*(float(np.exp(np.clip(value, -50, 50))) for value in figure))
     return found
 
@@ -204,7 +208,7 @@ def _over_tasks(
     widths = np.array([np.log(tasks[task].figures["flop"].high / tasks[task].figures["flop"].low) for task in known])
     share = 1 / np.maximum(widths, 1e-6) ** 2
     mean = (share / share.sum()) @ logs
-    figures = _figures(mean, prices, again, min(curves[task].free for task in known))
+    figures = _figures(mean, prices, again, min(curves[task].fitted for task in known))
     flops = [tasks[task].figures["flop"] for task in known]
     apart = []
     if max(one.low for one in flops) > min(one.high for one in flops):

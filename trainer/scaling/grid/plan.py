@@ -44,7 +44,7 @@ def cells(grid: GridConfig, words: Sequence[str]) -> list[Cell]:
     sizes: list[tuple[str | None, list[str]]] = [(None, [])]
     if grid.sizes:
         sizes = [(size_label(one), size_words(one, "grid.sizes")) for one in grid.sizes]
-        same = sorted(name for name, times in Counter(name for name, _ in sizes).items() if times > 1)
+        same = [name for name, times in Counter(name for name, _ in sizes).items() if times > 1]
         if same:
             raise UserError(f"grid.sizes: two sizes would share the folders of {same[0]}; their models must differ")
 
