@@ -56,7 +56,7 @@ def factor_notes(results: Results, found: Sequence[ObjectiveEfficiency]) -> list
         "of compute), with 95% intervals over sizes and seeds.",
     ]
     for one in found:
-        unknown = {factor.why for factor in one.tasks.values() if not factor.determined}
-        lines += [f"{one.objective}, not determined: {why}." for why in sorted(unknown)]
+        unknown = {task: factor.why for task, factor in one.tasks.items() if not factor.determined}
+        lines += [f"{one.objective} on {task}, not determined: {why}." for task, why in unknown.items()]
         lines += [f"{one.objective}: {doubt}." for doubt in one.doubts]
     return lines
