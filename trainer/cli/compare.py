@@ -12,7 +12,7 @@ from trainer.utils.errors import UserError, nearest
 COMPARE_HELP = """\
 isoflop compare <run or folder of runs> ... [axis=tokens|flop|kwh|gco2e|seconds] [out=<folder>] [--json]
 isoflop compare <run or folder of runs> ... next=3 [within=2kWh]        further seeds that decide most for their price
-isoflop compare <table.csv> <another> ...                          [name=value ...] [--json]
+isoflop compare <table.csv or law.json> <another> ...              [name=value ...] [--json]
 isoflop compare <root of runs> <another> ... by=law                [name=value ...] [--json]
 
 Runs that differ in the seed alone are one group. Prints the settings that differ, scores with intervals, what was

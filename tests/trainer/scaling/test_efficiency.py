@@ -161,6 +161,25 @@ def test_the_verb_takes_tables_as_laws(tmp_path: Path, capsys: pytest.CaptureFix
     assert facts["one_factor"]["holds"] and facts["determined"]
 
 
+def test_stored_laws_are_compared_without_their_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = []
+    for name, table in zip(("adamw", "muon"), over_sizes(1.3, 0, noise=0.001), strict=True):
+        assert main(["fit", write(tmp_path / f"{name}.csv", table), "form=chinchilla", "replicates=20"]) == 0
+        names.append(str(tmp_path / f"{name}-fit" / "law.json"))
+    capsys.readouterr()
+    assert main(["compare", *names, "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)["laws"]
+    assert (facts["first"], facts["second"]) == ("adamw", "muon")
+    assert facts["separate"][1]["factor"]["low"] < 1.3 < facts["separate"][1]["factor"]["high"]
+    for words, says in (
+        ([names[0], str(tmp_path / "muon.csv")], "adamw is a stored law and muon has runs"),
+        ([names[0], str(tmp_path / "muon-fit" / "fit.json")], "no law; isoflop fit writes one as law.json"),
+    ):
+        assert main(["compare", *words]) == 2
+        error = capsys.readouterr().err
+        assert says in error and len(error.splitlines()) == 1
+
+
 def test_roots_of_runs_are_laws_where_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def law(name: str, divide: float, **more: object) -> str:
         for width in (32, 64, 128):

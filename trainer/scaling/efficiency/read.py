@@ -1,4 +1,4 @@
-"""From the names of `isoflop compare` to laws: tables, or roots of runs."""
+"""From the names of `isoflop compare` to laws: tables, roots of runs, or stored laws."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.scaling.efficiency.stored import StoredLaw
 from trainer.scaling.fit import read_table
-from trainer.scaling.fit.table import Run, Table
+from trainer.scaling.fit.table import Run, Table, named
 from trainer.scaling.origin import FIRST_WEIGHTS, TASKS
 from trainer.utils.errors import UserError
 
-TABLES = (".csv", ".tsv")
+TABLES, STORED = (".csv", ".tsv"), ".json"
 
 
 def is_law(name: str) -> bool:
-    """Whether a name is taken as a law without saying so: a table, no run."""
-    return Path(name).suffix.lower() in TABLES
+    """Whether a name is taken as a law without saying so: a table or a stored law, no run."""
+    return Path(name).suffix.lower() in (*TABLES, STORED)
 
 
 def read_laws(
@@ -26,23 +27,41 @@ def read_laws(
     count: str = "total",
     columns: dict[str, str] | None = None,
     mixed: bool = False,
-) -> dict[str, Table]:
-    """Label -> runs. Raises UserError where a name stands for nothing or losses are not one scale."""
+) -> dict[str, Table | StoredLaw]:
+    """Label -> runs, or a stored law. Raises UserError where a name stands for nothing or losses are not one scale."""
     if len(names) < 2:
         raise UserError(f"compare: name at least two laws, e.g. a.csv b.csv; got {' '.join(names) or 'none'}")
     paths = [_place(name, root) for name in names]
-    labels = [path.stem if path.is_file() else path.name for path in paths]
+    labels = [_label(path) for path in paths]
     if len(set(labels)) < len(labels):
         labels = [str(path) for path in paths]
     if len(set(labels)) < len(labels):
         raise UserError(f"compare: {next(one for one in labels if labels.count(one) > 1)} is named twice")
+    stored = {label: path for label, path in zip(labels, paths, strict=True) if path.suffix.lower() == STORED}
+    if stored:
+        if len(stored) < len(paths):
+            tables = [label for label in labels if label not in stored]
+            raise UserError(
+                f"compare: {named(stored)} is a stored law and {named(tables)} has runs: give the runs of all, or "
+                "stored laws of all"
+            )
+        from trainer.scaling.efficiency.law_file import read_stored
+
+        return {label: read_stored(path, label) for label, path in stored.items()}
     laws = {
         label: read_table(path, count=count, columns=None if path.is_dir() else columns, mixed=mixed)
         for label, path in zip(labels, paths, strict=True)
     }
     if not mixed:
         _check_scale(laws)
-    return laws
+    return dict(laws)
+
+
+def _label(path: Path) -> str:
+    """What a law is called: a table or a root by its name, a stored law by its folder's."""
+    if path.suffix.lower() == STORED:
+        return path.resolve().parent.name.removesuffix("-fit")
+    return path.stem if path.is_file() else path.name
 
 
 def default_folder(names: Sequence[str], root: str = "runs") -> Path:

@@ -56,9 +56,10 @@ def stored_factor(first: StoredLaw, second: StoredLaw) -> StoredFactor:
     doubts = []
     if first.counts != second.counts:
         doubts.append(f"N is not the same: {first.counts} against {second.counts}")
-    values = [figure.value for _, figure in at if np.isfinite(figure.value)]
-    if values and max(values) > 1.15 * min(values):
-        doubts.append(f"one factor does not say it: {min(values):.3g} to {max(values):.3g} along compute")
+    figures = [figure for _, figure in at if np.isfinite(figure.low)]
+    if figures and max(one.low for one in figures) > min(one.high for one in figures):
+        each = [figure.value for figure in figures]
+        doubts.append(f"one factor does not say it: {min(each):.3g} to {max(each):.3g} along compute")
     if count == 1:
         doubts.append("a law keeps no replicates: its factor has no interval")
     labels, titles = (first.label, second.label), (first.title, second.title)
