@@ -27,6 +27,7 @@ STRETCHES = np.geomspace(0.35, 3.0, 12)  # tried, of the bootstrap's spread
 USUAL_STRETCH = (0.7, 0.4)  # median and deviation of the logarithm of the prior over them
 NOISES = np.geomspace(1.0, 2.5, 6)  # tried, of the noise: runs beyond a fit scatter no less than those in it
 USUAL_NOISE = 0.15  # deviation of the logarithm of the prior over them
+MANY_PAIRS = 200  # held-out predictions from which on their own sizes widen an interval that holds too few of them
 RUNS_OF_A_CUT = 1.5  # its held-out runs count as this times the root of their number: their errors go together
 
 
@@ -220,7 +221,17 @@ def calibrate(
     growth = float(np.sqrt(posterior.sum(axis=(1, 2)) @ GROWTHS**2))
     stretch = float(np.sqrt(posterior.sum(axis=(0, 2)) @ STRETCHES**2))
     noise *= float(np.sqrt(posterior.sum(axis=(0, 1)) @ NOISES**2))
-    return Calibration(noise, growth, stretch, len(pairs), tuple(pairs))
+    wider = _widening(choice, errors, spread, Calibration(noise, growth, stretch)) if len(pairs) >= MANY_PAIRS else 1.0
+    return Calibration(noise * wider, growth * wider, stretch * wider, len(pairs), tuple(pairs))
+
+
+def _widening(choice: Choice, errors: np.ndarray, spread: np.ndarray, found: Calibration) -> float:
+    """By which factor, at least 1, intervals must be wider to hold 95% of the held-out runs."""
+    sizes = []
+    for k, cut in enumerate(choice.cuts):
+        grown, stretched = found.growth * np.log(cut.reach), found.stretch * spread[k, cut.out]
+        sizes.append(np.abs(errors[k, cut.out]) / np.sqrt(grown**2 + stretched**2 + found.noise**2))
+    return float(np.clip(np.quantile(np.concatenate(sizes), LEVEL) / NORMAL, 1.0, 2.0))
 
 
 def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:
