@@ -50,6 +50,8 @@ OPTIONS = (
     *("budget", "predict", "form", "parameters", "optimal", "mixed", "where", "replicates", "seed", "out"),
     *("tasks", "accuracy", "settings", "sequence_length", "next", "question", "within"),
 )
+PROPOSING = ("next", "question", "within")
+ANSWERED = ("budget", "predict", "form", "tasks", "accuracy", "settings", *PROPOSING)  # what a fit is asked for
 
 
 def fit(arguments: list[str]) -> int:
@@ -68,15 +70,26 @@ def fit(arguments: list[str]) -> int:
     mixed, optimal = (one_of("fit", options, name, ("false", "true")) == "true" for name in ("mixed", "optimal"))
     count = one_of("fit", options, "parameters", tuple(fitting.COUNTS))
     if optimal:
-        table = fitting.read_csv(source, columns, optimal=True)
+        _alone("optimal=true, which fits the exponents only", options)
+        where = fitting.read_conditions(options.get("where", ""))
+        table = fitting.read_csv(source, columns, optimal=True, where=where)
         print(json.dumps(fitting.fit_optima(table), indent=1) if as_json else fitting.format_optima(table))
         return 0
+    if proposing := bool(options.keys() & set(PROPOSING)):
+        _alone("next=, which fits nothing else", options, but=PROPOSING)
     asked = _asked(options)
     table = fitting.read_table(source, count=count, columns=columns, mixed=mixed, where=options.get("where", ""))
-    if options.keys() & {"next", "question", "within"}:
+    if proposing:
         return _next_runs(table, source, options, as_json)
     default = source / "fit" if source.is_dir() else source.with_name(f"{source.stem}-fit")
     return _fit(table, asked, options, Path(options.get("out") or default), source.name, as_json)
+
+
+def _alone(what: str, options: dict[str, str], but: tuple[str, ...] = ()) -> None:
+    """Raise UserError for an option that would go unanswered."""
+    for name in options:
+        if name in ANSWERED and name not in but:
+            raise UserError(f"fit: {name}: not together with {what}")
 
 
 @dataclass(frozen=True)

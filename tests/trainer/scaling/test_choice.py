@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +209,9 @@ def test_another_count_or_unit_is_refused(known: Ensemble, tmp_path: Path) -> No
     normalised = made(lambda n, d: chinchilla(n, d) - 9)
     with pytest.raises(UserError, match="its loss is in nats/token, the table's in normalised"):
         against(law, normalised)
+    unknown = replace(normalised, runs=tuple(replace(run, loss=math.nan) for run in normalised.runs))
+    with pytest.raises(UserError, match="the table states no loss"):
+        against(law, unknown)
     assert counted("column 'N'; whether embeddings are in it, the table does not state") == "not stated"
 
 

@@ -227,6 +227,10 @@ CSV_ERRORS = [
     ("parameters,tokens,loss\n1e6,1e7,3\n-5,1e7,3\n", "row 3, parameters: -5 given, a positive number wanted"),
     ("parameters,tokens,loss\n1e6,1e7,3\n\nabc,1e7,3\n", "row 4, parameters: 'abc' given, a number wanted"),
     ("parameters,tokens,loss\n1e6,1e7,-3\n", "row 2, loss: -3 given, a positive number wanted"),
+    ("parameters,tokens,loss\n1e6,1e7,3e-80\n", "row 2, loss: 3e-80 given, a number between 1e-60 and 1e.60 wanted"),
+    ("parameters;tokens;loss\n1e6;1e7;3,123\n", "row 2, loss: '3,123' given, a number wanted"),
+    ("parameters,tokens,loss\n1e6,1e7,3,123\n", "row 2 has 4 cells under 3 titles"),
+    ("parameters,tokens,loss,loss\n1e6,1e7,3,3\n", "2 columns are called 'loss'"),
     ("parameters (furlongs),tokens,loss\n1e6,1e7,3\n", "unit 'furlongs' is not known; there is k, m, b, t"),
     ("parameters,params,tokens,loss\n1e6,1e6,1e7,3\n", "both mean parameters; choose with column.parameters"),
     ("parameters,tokens,loss\n", "no runs under the line of titles"),
@@ -246,6 +250,18 @@ def test_wrong_tables_are_one_line_and_name_the_row(
     with pytest.raises(UserError, match=says):
         read_table(tmp_path / "runs.csv")
     assert all(line.startswith("isoflop: ") for line in error.splitlines())
+
+
+def test_optimal_models_are_chosen_by_where_and_answer_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "best.csv"
+    path.write_text("parameters,tokens,by\n1e6,2e7,a\n1e7,2e8,a\n1e6,1e9,b\n1e7,2e9,b\n")
+    assert main(["fit", str(path), "optimal=true", "where=by=a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["a"] == pytest.approx(0.5)
+    for words in (["optimal=true"], ["next=2", "question=exponent"]):
+        assert main(["fit", str(path), *words, "predict=1b@20b"]) == 2
+        assert "predict: not together with" in capsys.readouterr().err
 
 
 def test_tables_speak_of_units_and_leave_out_what_diverged(tmp_path: Path) -> None:

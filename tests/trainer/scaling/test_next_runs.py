@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,16 @@ def test_what_cannot_be_asked_is_told(question: str, within: str, said: str) -> 
     with pytest.raises(UserError, match=said) as caught:
         next_runs(made(), Path("none"), 1, question, within)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("instead", "said"),
+    [({"loss": -1.0}, "are negative"), ({"tokens": math.nan}, "neither tokens"), ({"loss": math.nan}, "no loss")],
+)
+def test_tables_that_no_question_is_about_are_told(instead: dict[str, float], said: str) -> None:
+    table = replace(made(), runs=tuple(replace(run, **instead) for run in made().runs))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=said):
+        next_runs(table, Path("none"), 1, "exponent")
 
 
 def test_words_are_those_of_the_nearest_run(tmp_path: Path) -> None:

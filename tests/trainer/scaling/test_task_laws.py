@@ -16,8 +16,10 @@ from trainer.report import RunData
 from trainer.scaling.accuracy import TaskFindings, TaskLaws, find_tasks, fit_tasks, read_goals, tasks_at, write_tasks
 from trainer.scaling.accuracy.averaged import average
 from trainer.scaling.accuracy.point_cost import point_costs
+from trainer.scaling.accuracy.predict import laws_json
 from trainer.scaling.accuracy.series import read_series
 from trainer.scaling.accuracy.sigmoid import accuracy_at, bits_for
+from trainer.scaling.accuracy.text import format_laws
 from trainer.scaling.fit import read_csv
 from trainer.scaling.fit.law_file import unit_of
 from trainer.scaling.fit.run_tasks import task_fields
@@ -159,6 +161,22 @@ def test_a_task_at_chance_has_bits_per_byte_alone() -> None:
     assert "does not rise above that of a guess" in found.format()
     with pytest.raises(UserError, match="accuracy: mmlu: its accuracy"):
         find_tasks(replace(table, runs=tuple(flat)), goals=read_goals("mmlu:0.4"), replicates=FEW)
+
+
+def test_scores_that_no_held_out_run_states_are_unknown_and_an_accuracy_of_0_counts_nothing() -> None:
+    table = made()
+    (first, *others), middle = TRUTH, float(np.median(table.column("flop")))
+
+    def scored(run: Run) -> Run:
+        large = run.flop > middle
+        zero = [TaskScore(first, score.bits_per_byte, 0.0) for score in run.tasks if score.task == first]
+        rest = [score for score in run.tasks if score.task in others and not large]
+        return replace(run, tasks=tuple([*zero, *rest]) if large else run.tasks)
+
+    found = fit_tasks(replace(table, runs=tuple(scored(run) for run in table.runs)), replicates=FEW)
+    json.dumps(laws_json(found), allow_nan=False)
+    assert found.held_out[others[0]].bits is None and found.held_out[first].accuracy is None
+    assert f"  {others[0]}" in "\n".join(format_laws(found))
 
 
 def test_tables_without_tasks_have_no_laws_of_them() -> None:

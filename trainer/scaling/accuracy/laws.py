@@ -76,9 +76,10 @@ class TaskLaw:
 
 @dataclass(frozen=True)
 class HeldOutTask:
-    """What laws of the cheaper runs missed the others by: means of |predicted / measured - 1|."""
+    """What laws of the cheaper runs missed the others by: means of |predicted / measured - 1|; None where none of
+    these states it."""
 
-    bits: float
+    bits: float | None
     accuracy: float | None
 
 
@@ -208,16 +209,18 @@ def _misses(one: Series, law: TaskLaw, test: np.ndarray, kind: str) -> tuple[np.
 
 
 def _relative(one: Series, law: TaskLaw, test: np.ndarray, kind: str) -> np.ndarray:
+    """[m], over the values above 0: to an accuracy of 0 nothing is relative."""
     truth, predicted = _misses(one, law, test, kind)
-    return np.abs(np.array([guess.value for guess in predicted]) / truth - 1)
+    values = np.array([guess.value for guess in predicted])
+    return np.abs(values[truth > 0] / truth[truth > 0] - 1)
 
 
 def _held_out(one: Series, number: int, tests: Tests) -> HeldOutTask:
-    bits, accuracy = (
+    both = (
         np.concatenate([_relative(one, laws[number], test, kind) for test, laws in tests])
         for kind in ("bits", "accuracy")
     )
-    return HeldOutTask(float(bits.mean()), float(accuracy.mean()) if len(accuracy) else None)
+    return HeldOutTask(*(float(errors.mean()) if len(errors) else None for errors in both))
 
 
 def _error(series: Sequence[Series], tests: Tests) -> float:

@@ -30,7 +30,7 @@ def format_laws(laws: TaskLaws) -> list[str]:
         constants = [theta[0], math.exp(theta[1]), theta[2]] if theta is not None else []
         cells = "".join(f"{one:<10}" for one in [number(law.first.floor()), *map(number, constants)])
         score = laws.held_out.get(task)
-        off = f"{100 * score.bits:.2g}%" if score else ""
+        off = f"{100 * score.bits:.2g}%" if score and score.bits is not None else ""
         off += f", {100 * score.accuracy:.2g}%" if score and score.accuracy is not None else ""
         lines.append(f"  {task:<18}{cells}{off}" if law.second else f"  {task:<18}{cells}no accuracy: {law.why}")
     known = [one.accuracy for one in laws.held_out.values() if one.accuracy is not None]

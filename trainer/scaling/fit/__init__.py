@@ -36,6 +36,7 @@ __all__ = [
     "format_optima",
     "format_predictions",
     "predict",
+    "read_conditions",
     "read_csv",
     "read_forms",
     "read_law",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import Counter
@@ -13,16 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.books.plan import PF_DAY
+from trainer.scaling.fit.csv_rows import check_once, read_rows
 from trainer.scaling.fit.rows import along, choose
 from trainer.scaling.fit.table import Run, Table, TaskScore, named
 from trainer.scaling.fit.task_columns import TaskColumn, scores, task_columns
 from trainer.scaling.fit.where import Condition, keep
-from trainer.utils.bounded import read_text
 from trainer.utils.errors import UserError, nearest
 
 FLOP_PER_PARAMETER_TOKEN = 6  # C = 6 N D, where a table does not state C (Kaplan et al. 2020, section 2.1)
 MOST_LINES = 12  # of errors
-TABLE_BYTES = 1 << 26
+LARGEST = 1e60  # and its inverse: beyond them powers of a number are no numbers any more
 
 
 class Column(NamedTuple):
@@ -48,7 +47,10 @@ COLUMNS = {
     ),
     "loss": Column(
         "loss l final_loss held_out_loss validation_loss val_loss eval_loss test_loss",
-        {"": 1.0, "nats": 1.0, "nats/token": 1.0, "nats per token": 1.0, "bits": math.log(2)},
+        {
+            **{unit: 1.0 for unit in ("", "nats", "nats/token", "nats per token", "normalised", "normalized")},
+            "bits": math.log(2),
+        },
     ),
     "kwh": Column("kwh energy energy_kwh", {"": 1.0, "kwh": 1.0, "wh": 1e-3, "mwh": 1e3, "j": 1 / 3.6e6}),
     "gco2e": Column("gco2e carbon gco2 co2e", {"": 1.0, "g": 1.0, "g co2e": 1.0, "kg": 1e3, "kg co2e": 1e3, "t": 1e6}),
@@ -133,7 +135,7 @@ def read_csv(
     columns: quantity -> the title of its column, where the file uses a name that is not known here. optimal: the rows
     are compute-optimal models, and need no loss. where: which rows. Raises UserError with every wrong column and row.
     """
-    titles, rows = _rows(path)
+    titles, rows = read_rows(path)
     headers = _headers(path, titles, columns or {})
     if "loss" not in headers and (bits := next((title for title in titles if title.lower() in BITS), "")):
         headers["loss"] = Header(bits, 1.0)
@@ -210,29 +212,6 @@ def _batch_unit(headers: dict[str, Header]) -> str:
     return next((unit for unit in ("tokens", "sequences") if unit in title), "")
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The titles, and (line of the file, cells by title) of each row that is not empty."""
-    text = read_text(path, TABLE_BYTES).removeprefix("\ufeff")
-    first = text.partition("\n")[0]
-    divider = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(), delimiter=divider)
-    try:
-        lines = [(reader.line_num, cells) for cells in reader]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: no table ({error})") from None
-    titles = [title.strip() for title in (lines[0][1] if lines else [])]
-    if not any(titles):
-        raise UserError(f"{path}: an empty table; its first line must name the columns parameters, tokens, loss")
-    rows = []
-    for number, cells in lines[1:]:
-        if any(cell.strip() for cell in cells):
-            cells += [""] * (len(titles) - len(cells))
-            rows.append((number, dict(zip(titles, cells, strict=False))))
-    if not rows:
-        raise UserError(f"{path}: no runs under the line of titles")
-    return titles, rows
-
-
 def _headers(path: Path, titles: list[str], columns: dict[str, str]) -> dict[str, Header]:
     found: dict[str, Header] = {}
     for name, title in columns.items():
@@ -240,12 +219,14 @@ def _headers(path: Path, titles: list[str], columns: dict[str, str]) -> dict[str
             raise UserError(f"column.{name}: no such quantity{nearest(name, COLUMNS)}; there is {', '.join(COLUMNS)}")
         if title not in titles:
             raise UserError(f"{path}: no column {title!r}{nearest(title, titles)}; there is {', '.join(titles)}")
+        check_once(path, title, titles)
         found[name] = Header(title, _factor(path, name, title))
     for title in titles:
         bare = _bare(title)
         name = next((name for name, column in COLUMNS.items() if bare in column.names.split()), "")
         if not name or title in columns.values() or name in columns:
             continue
+        check_once(path, title, titles)
         if name == "name" and name in found:
             order = COLUMNS[name].names.split()
             found[name] = min(found[name], Header(title, 1.0), key=lambda header: order.index(_bare(header.title)))
@@ -348,10 +329,13 @@ def _numbers(cells: dict[str, str], headers: dict[str, Header]) -> tuple[dict[st
         if not cell and (quantity in OPTIONAL or (quantity == "tokens" and "flop" in headers)):
             continue
         value = _number(cell)
-        if value is None:
+        if value is None or (quantity == "loss" and "," in cell):  # 3,123 is no loss of thousands
             wrong.append(f"{title}: {cell or 'nothing'!r} given, a number wanted")
         elif not (0 < value < math.inf or (quantity == "loss" and normalised)):
-            wrong.append(f"{title}: {cell} given, a positive number wanted")
+            how = "; a loss that may be negative says so in its title: loss (normalised)" if quantity == "loss" else ""
+            wrong.append(f"{title}: {cell} given, a positive number wanted{how}")
+        elif value and not 1 / LARGEST < abs(value * factor) < LARGEST:
+            wrong.append(f"{title}: {cell} given, a number between {1 / LARGEST:.0e} and {LARGEST:.0e} wanted")
         else:
             numbers[quantity] = value * factor
     return numbers, wrong

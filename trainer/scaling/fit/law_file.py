@@ -179,6 +179,8 @@ def _stored(path: Path, facts: Mapping[str, Any]) -> StoredLaw:
 
 def check_same(law: StoredLaw, table: Table) -> None:
     """Raises UserError where the table's N or loss is not what the law is about."""
+    if table.states_no_loss:
+        raise UserError(f"{law.path}: the table states no loss that the law could be held against")
     unit = unit_of(table)
     if unit != law.loss_unit:
         raise UserError(f"{law.path}: its loss is in {law.loss_unit}, the table's in {unit}: not one scale")

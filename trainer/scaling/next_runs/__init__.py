@@ -59,6 +59,7 @@ def next_runs(table: Table, root: Path, count: int, question: str, within: str =
     """
     if len(table.runs) < FEWEST_RUNS:
         raise UserError(f"next: {several(len(table.runs), 'run')} given, at least {FEWEST_RUNS} wanted to begin with")
+    _check(table)
     asked = read_question(question, table)
     largest = Budget("flop", float(table.column("flop").max()))
     budget = read_budget(within, table.currency, "within") if within else largest
@@ -86,6 +87,16 @@ def next_runs(table: Table, root: Path, count: int, question: str, within: str =
         runs.append(NextRun(candidate, price, after, tuple(words)))
     before = _interval(asked, middle, float(answers.std()))
     return NextRuns(asked, before, draws.noise, tuple(runs), budget.axis, unit, budget.amount)
+
+
+def _check(table: Table) -> None:
+    """Raise UserError where the runs have no tokens or no positive losses, to which forms over both could be fitted."""
+    if table.states_no_loss:
+        raise UserError("next: the table states no loss, only what runs reached in tasks")
+    if not np.isfinite([table.column(name) for name in ("tokens", "flop")]).all():
+        raise UserError("next: the table states neither tokens nor FLOP of every run, which these questions are about")
+    if (table.column("loss") <= 0).any():
+        raise UserError("next: losses are negative (normalised), and the forms are those of positive losses")
 
 
 def _forms() -> list[type[Form]]:
