@@ -12,6 +12,7 @@ from trainer.scaling.fit.approaches import Optima
 from trainer.scaling.fit.colours import by_size, legend
 from trainer.scaling.fit.colours import colours as colours_of
 from trainer.scaling.fit.findings import Findings
+from trainer.scaling.fit.law_file import unit_of
 from trainer.scaling.fit.trust_pictures import influences, residuals, rolling_errors
 from trainer.scaling.forms import FORMS
 
@@ -59,9 +60,10 @@ def _loss(axes: Any, found: Findings, title: str, axis: str, label: str) -> None
     if best is not None:
         _band(axes, line, best, "best of any size, by the law")
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    _plain_ticks(axes.yaxis)
-    label_axes(axes, title, label, "held-out loss, nats per token")
+    if (loss > 0).all():  # normalised ones may be negative
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
+    label_axes(axes, title, label, f"held-out loss, {unit_of(table)}")
     legend(axes)
 
 
@@ -106,7 +108,7 @@ def _profiles(axes: Any, found: Findings, title: str) -> None:
         if parabola.best is not None:
             axes.plot(parabola.best, parabola.at(np.array([parabola.best])), "*", color=ORANGE, markersize=9, zorder=3)
     axes.set_xscale("log")
-    label_axes(axes, title + " (star: minimum)", "parameters N", "held-out loss, nats per token")
+    label_axes(axes, title + " (star: minimum)", "parameters N", f"held-out loss, {unit_of(table)}")
     legend(axes)
 
 

@@ -78,7 +78,7 @@ def _losses(axes: Any, series: Series, colours: Sequence[Any], setting: str) -> 
     axes.set_xscale("log")
     axes.set_ylim(0, max(top * 1.05, 1e-6))
     x_label = f"{setting} / the size's best" if many else setting
-    label_axes(axes, f"{series.name}: loss above each size's lowest", x_label, "nats per token")
+    label_axes(axes, f"{series.name}: loss above each size's lowest", x_label, "loss")
     if not many:
         axes.legend(frameon=False, fontsize=7)
 
