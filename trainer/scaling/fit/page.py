@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from trainer.report.html_template import html_document, html_list, html_table, images, preformatted, tiles
+from trainer.report.html_template import html_document, html_list, html_table, images, in_words, tiles
 from trainer.report.plots import address
 from trainer.scaling.fit.findings import Findings
 from trainer.scaling.fit.law_file import units
@@ -30,7 +30,7 @@ def fit_page(
         "How far to trust it": images(dict(some[name] for name in TRUST if name in some)),
         "Forms side by side": _forms(found),
         "Constants": _constants(found),
-        "In words": preformatted("\n\n".join([format_findings(found), *beside])),
+        "In words": in_words("\n\n".join([format_findings(found), *beside])),
     }
     sections = {name: html for name, html in sections.items() if html and html != html_list(())}
     return html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)
