@@ -11,7 +11,8 @@ isoflop grid grid=<name> [grid.key=value ...] [key=value ...] [jobs=1] [out=<fol
 
 Pre-trains every objective of the grid with the same budget, tunes all on the same tasks and prints the table. The same
 command goes on where an earlier one was stopped. Other keys are overrides of every pre-training run. With grid.sizes
-every objective is trained at each size, and told is how many times the compute of the first it needs for a score.
+every objective is trained at each size, and the table says how many times the compute of the first each needs for the
+same score.
   jobs=1         runs at a time
   out=<folder>   where grid.md, grid.json, grid.png and grid.svg go; default: beside the runs
   --plan         only say which runs there would be, and what they cost

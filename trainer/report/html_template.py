@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import Template
+
+COLUMNS = 130  # of text in its fixed font, on a page of full width
 
 _DOCUMENT = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -60,6 +63,16 @@ def images(addresses: Mapping[str, str]) -> str:
 
 def preformatted(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
+
+
+def in_words(text: str) -> str:
+    """What the command printed; lines that are wider than the page go on in the next one, further in."""
+    wrapper = textwrap.TextWrapper(COLUMNS, replace_whitespace=False, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for line in text.splitlines():
+        wrapper.subsequent_indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += wrapper.wrap(line) or [""]
+    return preformatted("\n".join(lines))
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

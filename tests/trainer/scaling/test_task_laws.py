@@ -21,9 +21,10 @@ from trainer.scaling.accuracy.series import read_series
 from trainer.scaling.accuracy.sigmoid import accuracy_at, bits_for
 from trainer.scaling.accuracy.text import format_laws
 from trainer.scaling.fit import read_csv
-from trainer.scaling.fit.law_file import unit_of
+from trainer.scaling.fit.law_file import unit_of, units
 from trainer.scaling.fit.run_tasks import task_fields
 from trainer.scaling.fit.table import Run, Table, TaskScore
+from trainer.scaling.forms import FORMS
 from trainer.utils.errors import UserError
 
 TRUTH = {
@@ -229,6 +230,9 @@ def test_bits_per_byte_are_fitted_where_there_is_no_loss(tmp_path: Path) -> None
     table = read_csv(tmp_path / "bits.csv")
     assert table.runs[0].loss == pytest.approx(true_bits("mmlu", 1e8, 2e9))
     assert unit_of(table) == "bits/byte"
+    assert units(FORMS["chinchilla"], table) == {"E": "bits/byte"}
+    (tmp_path / "task.csv").write_text("\n".join(["parameters,tokens,mmlu bpb", *rows]))
+    assert unit_of(read_csv(tmp_path / "task.csv", {"loss": "mmlu bpb"})) == "bits/byte"
 
 
 def test_columns_of_tasks_give_laws(tmp_path: Path) -> None:

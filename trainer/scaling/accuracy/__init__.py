@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import html_document, images, preformatted
+from trainer.report.html_template import html_document, images, in_words
 from trainer.report.plots import address
 from trainer.scaling.accuracy.laws import TaskLaws, fit_tasks
 from trainer.scaling.accuracy.picture import accuracy_picture
@@ -113,7 +113,7 @@ def write_tasks(found: TaskFindings, folder: Path, title: str) -> dict[str, Any]
         write_atomic(folder / f"{name}.png", png)
     sections = {
         "": images({caption: address(svg) for caption, svg, _ in made.values()}),
-        "In words": preformatted(found.format()),
+        "In words": in_words(found.format()),
     }
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
     runs = f"{len(found.laws.table.runs)} runs"

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import html_document, images, preformatted
+from trainer.report.html_template import html_document, images, in_words
 from trainer.report.plots import address
 from trainer.scaling.efficiency.factor import Efficiency, efficiency
 from trainer.scaling.efficiency.read import default_folder, is_law, read_laws
@@ -60,7 +60,7 @@ def write_factors(found: Sequence[Efficiency | StoredFactor], folder: Path) -> d
         write_atomic(folder / f"{name}.svg", svg)
         write_atomic(folder / f"{name}.png", png)
         first, second = _labels(one)
-        body = images({"Loss along compute, and the factor": address(svg)}) + preformatted(format_efficiency(one))
+        body = images({"Loss along compute, and the factor": address(svg)}) + in_words(format_efficiency(one))
         sections[f"{second} against {first}"] = body
     text = json.dumps(facts, indent=1)
     write_atomic(folder / "compare.json", text + "\n")

@@ -280,7 +280,7 @@ def _runs(
     needs_loss = not optimal and "loss" in headers
     for line, cells in rows:
         texts = {name: cells[headers[name].title].strip() for name in TEXTS if name in headers}
-        if "loss" in headers and headers["loss"].title.lower() in BITS:
+        if "loss" in headers and _bare(headers["loss"].title).endswith(BITS):
             texts.setdefault("loss_unit", "bits/byte")
         texts["setting"] = _further_settings(cells, texts.get("setting", ""))
         name = texts.get("name") or f"row {line}"

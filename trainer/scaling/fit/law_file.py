@@ -16,7 +16,7 @@ from trainer.scaling.fit.ensemble import Calibration, Ensemble, Member
 from trainer.scaling.fit.resampling import interval
 from trainer.scaling.fit.rolling import linked, scale_of
 from trainer.scaling.fit.table import Table
-from trainer.scaling.forms import FORMS
+from trainer.scaling.forms import FORMS, Form
 from trainer.utils.bounded import read_json
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
@@ -84,6 +84,11 @@ def unit_of(table: Table) -> str:
     return said.pop() if len(said) == 1 else "nats/token"
 
 
+def units(form: type[Form], table: Table) -> dict[str, str]:
+    """Of the form's constants, where they have one: those of a loss in the unit of the table's."""
+    return {name: unit_of(table) if unit == "nats/token" else unit for name, unit in form.units.items()}
+
+
 def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
     """What law.json holds, its hash included."""
     chosen, calibration = ensemble.members[0], ensemble.calibration
@@ -101,7 +106,7 @@ def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
         "source": form.source,
         "variables": list(ensemble.variables()),
         "constants": constants,
-        "units": dict(form.units),
+        "units": units(form, table),
         "loss_unit": unit_of(table),
         "parameters_are": table.counts,
         "counted": counted(table.counts),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from trainer.report.html_template import html_document, html_list, html_table, images, preformatted, tiles
+from trainer.report.html_template import html_document, html_list, html_table, images, in_words, tiles
 from trainer.report.plots import address
 from trainer.scaling.fit.findings import Findings
+from trainer.scaling.fit.law_file import units
 from trainer.scaling.fit.resampling import interval
 from trainer.scaling.fit.text import big, format_findings, interval_text, number
 from trainer.scaling.forms import FORMS
@@ -29,7 +30,7 @@ def fit_page(
         "How far to trust it": images(dict(some[name] for name in TRUST if name in some)),
         "Forms side by side": _forms(found),
         "Constants": _constants(found),
-        "In words": preformatted("\n\n".join([format_findings(found), *beside])),
+        "In words": in_words("\n\n".join([format_findings(found), *beside])),
     }
     sections = {name: html for name, html in sections.items() if html and html != html_list(())}
     return html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)
@@ -63,8 +64,9 @@ def _forms(found: Findings) -> str:
 def _constants(found: Findings) -> str:
     rows = []
     for form, law in found.laws.items():
+        known = units(FORMS[form], found.table)
         for name, column in zip(FORMS[form].constants, law.constants().T, strict=True):
-            rows.append([form, name, interval_text(interval(column[0], column[1:])), FORMS[form].units.get(name, "")])
+            rows.append([form, name, interval_text(interval(column[0], column[1:])), known.get(name, "")])
     return html_table(["form", "constant", "value (95% interval)", "unit"], rows)
 
 

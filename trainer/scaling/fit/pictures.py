@@ -12,6 +12,7 @@ from trainer.scaling.fit.approaches import Optima
 from trainer.scaling.fit.colours import by_size, legend
 from trainer.scaling.fit.colours import colours as colours_of
 from trainer.scaling.fit.findings import Findings
+from trainer.scaling.fit.law_file import unit_of
 from trainer.scaling.fit.trust_pictures import influences, residuals, rolling_errors
 from trainer.scaling.forms import FORMS
 
@@ -59,9 +60,10 @@ def _loss(axes: Any, found: Findings, title: str, axis: str, label: str) -> None
     if best is not None:
         _band(axes, line, best, "best of any size, by the law")
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    _plain_ticks(axes.yaxis)
-    label_axes(axes, title, label, "held-out loss, nats per token")
+    if (loss > 0).all():  # normalised ones may be negative
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
+    label_axes(axes, title, label, f"held-out loss, {unit_of(table)}")
     legend(axes)
 
 
@@ -106,7 +108,7 @@ def _profiles(axes: Any, found: Findings, title: str) -> None:
         if parabola.best is not None:
             axes.plot(parabola.best, parabola.at(np.array([parabola.best])), "*", color=ORANGE, markersize=9, zorder=3)
     axes.set_xscale("log")
-    label_axes(axes, title + " (star: minimum)", "parameters N", "held-out loss, nats per token")
+    label_axes(axes, title + " (star: minimum)", "parameters N", f"held-out loss, {unit_of(table)}")
     legend(axes)
 
 
@@ -130,10 +132,26 @@ def _optimum(axes: Any, found: Findings, title: str) -> None:
         assert rate is not None
         best = np.stack([best_by_law(law, rate, amount)[0] for amount in line], axis=1)
         _band(axes, line, best, f"approach 3: a = {law.exponents()[0, 0]:.2f}", GREEN)
+    if found.law is not None and found.law.form != "chinchilla":
+        chosen = _best_sizes(found, line)
+        if np.isfinite(chosen).any():
+            axes.plot(line, chosen, "-", color="black", label=f"{found.chosen} (chosen)", linewidth=1.4)
     axes.set_xscale("log")
     axes.set_yscale("log")
     label_axes(axes, title, "training FLOPs C", "parameters N")
     legend(axes)
+
+
+def _best_sizes(found: Findings, amounts: np.ndarray) -> np.ndarray:
+    """[m]: the best size for each number of FLOPs by the chosen form; nan where it does not tell."""
+    law, table = found.law, found.table
+    assert law is not None
+    rate, sizes = price_rate(table, "flop", np.empty((0, len(table.runs)))), table.column("parameters")
+    if rate is None or not {"parameters", "tokens"} <= set(law.model.variables) <= {"parameters", "tokens", "flop"}:
+        return np.full(len(amounts), np.nan)
+    within = sizes.min() / BEYOND, sizes.max() * BEYOND**2
+    found_at = [best_by_search(law.form, law.constants()[:1], rate, amount, within, {}) for amount in amounts]
+    return np.array([n[0] for n, _ in found_at])
 
 
 def _predicted(axes: Any, found: Findings, title: str) -> None:

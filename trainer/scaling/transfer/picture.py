@@ -78,7 +78,7 @@ def _losses(axes: Any, series: Series, colours: Sequence[Any], setting: str) -> 
     axes.set_xscale("log")
     axes.set_ylim(0, max(top * 1.05, 1e-6))
     x_label = f"{setting} / the size's best" if many else setting
-    label_axes(axes, f"{series.name}: loss above each size's lowest", x_label, "nats per token")
+    label_axes(axes, f"{series.name}: loss above each size's lowest", x_label, "loss")
     if not many:
         axes.legend(frameon=False, fontsize=7)
 
@@ -94,8 +94,11 @@ def _best(axes: Any, series: Series, colours: Sequence[Any], setting: str) -> No
     axes.set_xscale("log")
     axes.set_yscale("log", base=2 if setting == "optim.batch_size" else 10)
     values = [one.value for one in series.optima]
-    low = min(2**-series.step * min(values), max(values) / 4)
-    axes.set_ylim(low, max(2**series.step * max(values), min(values) * 4))
+    lower = min([one.interval[0] for one in series.optima if one.interval is not None], default=np.inf)
+    low = min(2**-series.step * min(values), max(values) / 4, max(lower, min(values) / 4) / 1.1)
+    upper = max([one.interval[1] for one in series.optima if one.interval is not None], default=0.0)
+    high = max(2**series.step * max(values), min(values) * 4, 1.1 * min(upper, 4 * max(values)))
+    axes.set_ylim(low, high)
     label_axes(axes, "best, with 95% interval; open: end of what was tried", "parameters", setting)
     axes.xaxis.set_major_formatter(prefixes())
     axes.xaxis.set_minor_formatter("")
