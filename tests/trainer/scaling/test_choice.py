@@ -148,6 +148,7 @@ def test_places_are_read_in_order_with_what_else_is_given() -> None:
         ("7b@4t:lr=3", r"'lr' is nothing that a law reads; there is active=.*unique_tokens="),
         ("7b@4t:uniqe_tokens=3", r"did you mean 'unique_tokens'"),
         ("7b@1e999", "a number above 0 wanted"),
+        ("1e300@4t", "a number above 0 wanted"),
     ],
 )
 def test_wrong_places_are_one_line(text: str, says: str) -> None:

@@ -104,6 +104,7 @@ def test_every_kind_of_question_has_an_answer_in_words(question: str) -> None:
     [
         ("how good", "", "loss of <parameters>@<tokens>"),
         ("loss of 0@5b", "", "wanted"),
+        ("loss of 1e300@5b", "", "wanted"),
         ("loss of 1b@1b", "1", "cheapest run"),
         ("loss of 1b@1b", "5 kilo", "within:"),
         ("size for 5g", "", "no two of the runs state their gco2e"),
@@ -113,6 +114,13 @@ def test_what_cannot_be_asked_is_told(question: str, within: str, said: str) -> 
     with pytest.raises(UserError, match=said) as caught:
         next_runs(made(), Path("none"), 1, question, within)
     assert "\n" not in str(caught.value)
+
+
+def test_runs_of_one_size_are_asked_further_by_the_laws_that_are_finite() -> None:
+    table = made()
+    table = replace(table, runs=tuple(run for run in table.runs if run.parameters == 1e7))
+    found = next_runs(table, Path("none"), 1, "loss of 1b@20b")
+    assert found.runs and found.runs[-1].after.high < found.before.high < math.inf
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from trainer.scaling.fit.approaches import Optima
 from trainer.scaling.fit.ensemble import Ensemble
 from trainer.scaling.fit.parametric import Law
 from trainer.scaling.fit.resampling import Interval, interval
-from trainer.scaling.fit.table import Table
+from trainer.scaling.fit.table import LARGEST, Table
 from trainer.scaling.forms import FORMS
 from trainer.utils.errors import UserError
 
@@ -68,7 +67,7 @@ def read_budget(text: str, currency: str, option: str = "budget") -> Budget:
     """`1e21`, `25kWh`, `3kg`, `100 USD`. Raises UserError."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-z$]*)\s*", text.lower())
     units = _UNITS | ({currency.lower(): ("money", 1.0)} if currency else {})
-    if not match or match[2] not in units or not 0 < float(match[1]) < math.inf:
+    if not match or match[2] not in units or not 1 / LARGEST < float(match[1]) < LARGEST:
         known = ", ".join(filter(None, units))
         raise UserError(f"{option}: {text!r} given; a positive number wanted, FLOPs or with a unit of {known}")
     axis, factor = units[match[2]]

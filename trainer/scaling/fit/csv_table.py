@@ -14,14 +14,13 @@ from typing import NamedTuple
 from trainer.books.plan import PF_DAY
 from trainer.scaling.fit.csv_rows import check_once, read_rows
 from trainer.scaling.fit.rows import along, choose
-from trainer.scaling.fit.table import Run, Table, TaskScore, named
+from trainer.scaling.fit.table import LARGEST, Run, Table, TaskScore, named
 from trainer.scaling.fit.task_columns import TaskColumn, scores, task_columns
 from trainer.scaling.fit.where import Condition, keep
 from trainer.utils.errors import UserError, nearest
 
 FLOP_PER_PARAMETER_TOKEN = 6  # C = 6 N D, where a table does not state C (Kaplan et al. 2020, section 2.1)
 MOST_LINES = 12  # of errors
-LARGEST = 1e60  # and its inverse: beyond them powers of a number are no numbers any more
 
 
 class Column(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.scaling.fit.ensemble import Ensemble
 from trainer.scaling.fit.resampling import Interval
+from trainer.scaling.fit.table import LARGEST
 from trainer.scaling.forms import FORMS
 from trainer.utils.errors import UserError, nearest
 
@@ -80,7 +81,7 @@ def _named(words: Sequence[str], where: str) -> dict[str, float]:
 def _number(text: str, where: str) -> float:
     match = _NUMBER.fullmatch(text.strip())
     value = float(match[1]) * _FACTORS[match[2].lower()] if match else 0.0
-    if not 0 < value < math.inf:
+    if not 1 / LARGEST < value < LARGEST:
         raise UserError(
             f"predict: {where.strip()!r}: {text.strip() or 'nothing'!r} given, a number above 0 wanted, such as 7b, "
             f"1.3e9 or 13000000000; a place is {GRAMMAR}"

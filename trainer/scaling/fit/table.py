@@ -14,6 +14,7 @@ from trainer.utils.errors import UserError
 
 AXES = {"flop": "FLOP", "kwh": "kWh", "gco2e": "g CO2e", "money": ""}  # the unit of money is the table's currency
 PLACE = ("parameters", "tokens", "active", "experts", "unique_tokens", "vocabulary", "characters")  # what a law reads
+LARGEST = 1e60  # of any amount, and the inverse of the smallest: powers of numbers beyond are no numbers any more
 SAME_BUDGET = 0.1  # budgets whose logarithms are nearer than this are one budget
 WIDEST_BUDGET = 0.4  # of the logarithms of one budget
 TOGETHER = "to fit them together all the same, add mixed=true"

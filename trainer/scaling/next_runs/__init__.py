@@ -25,6 +25,7 @@ from trainer.utils.errors import UserError
 __all__ = ["GRAMMAR", "NextRuns", "format_next", "next_json", "next_runs"]
 
 FEWEST_RUNS = 3
+FEWEST_DRAWS = 40  # of laws, by which an answer is told
 TWO_SIDED = 1.96  # standard deviations of a 95% interval
 
 
@@ -75,6 +76,10 @@ def next_runs(table: Table, root: Path, count: int, question: str, within: str =
         least = _amount(float(prices.min()), budget.axis, unit)
         raise UserError(f"within: {within} given; the cheapest run that could be made takes {least}")
     shown = draws.loss({"parameters": n, "tokens": d})
+    finite = np.isfinite(answers) & np.isfinite(shown).all(axis=1)  # the others are no laws that far from the runs
+    if finite.sum() < FEWEST_DRAWS:
+        raise UserError("next: so far from the runs hardly any law has a finite loss; ask for less")
+    answers, shown = answers[finite], shown[finite]
     chosen = choose(answers[:, None], shown, prices, noise, count, budget.amount)
     if not chosen:
         raise UserError("next: no run that could be made would narrow the answer")

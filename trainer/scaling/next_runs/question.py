@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.scaling.fit.advice import Budget, price_rate, read_budget
-from trainer.scaling.fit.table import Table
+from trainer.scaling.fit.table import LARGEST, Table
 from trainer.scaling.fit.text import big, number
 from trainer.scaling.next_runs.posterior import Draws
 from trainer.utils.errors import UserError
@@ -51,7 +51,7 @@ def read_question(text: str, table: Table) -> Question:
             n, d = float(match[1]) * _FACTOR[match[2]], float(match[3]) * _FACTOR[match[4]]
         except ValueError:
             n = d = 0.0
-        if n > 0 and d > 0 and np.isfinite([n, d]).all():
+        if min(n, d) > 1 / LARGEST and max(n, d) < LARGEST:
             here = {"parameters": np.array([n]), "tokens": np.array([d])}
             return Question(words, lambda draws: draws.loss(here)[:, 0], number, place=(n, d))
     for start, column in (("loss for ", 1), ("size for ", 0)):
@@ -96,7 +96,8 @@ def best(draws: Draws, table: Table, budget: Budget) -> tuple[np.ndarray, np.nda
     at = np.clip(losses.argmin(axis=1), 1, len(n) - 2)
     rows = np.arange(len(losses))
     before, here, after = (losses[rows, at + step] for step in (-1, 0, 1))
-    bend = before - 2 * here + after
-    shift = np.where(bend > 0, 0.5 * (before - after) / np.where(bend > 0, bend, 1), 0).clip(-1, 1)
-    step = np.log(n[1] / n[0])
-    return np.log(n[at]) + shift * step, here - 0.25 * (before - after) * shift
+    with np.errstate(invalid="ignore"):  # a draw may have no finite loss there
+        bend = before - 2 * here + after
+        shift = np.where(bend > 0, 0.5 * (before - after) / np.where(bend > 0, bend, 1), 0).clip(-1, 1)
+        step = np.log(n[1] / n[0])
+        return np.log(n[at]) + shift * step, here - 0.25 * (before - after) * shift
