@@ -194,6 +194,8 @@ def _next_runs(table: Table, source: Path, options: dict[str, str], as_json: boo
 
     if "question" not in options:
         raise UserError(f"next: question= is missing; {proposing.GRAMMAR}")
+    if source.is_dir() and options.get("parameters", "total") != "total":
+        raise UserError("next: parameters=total wanted: model.size, by which the runs are made, counts all parameters")
     count, seed = number_of("fit", options, "next", 3, 1), number_of("fit", options, "seed", 0, 0)
     found = proposing.next_runs(table, source, count, options["question"], options.get("within", ""), seed)
     print(json.dumps({"next": proposing.next_json(found)}, indent=1) if as_json else proposing.format_next(found))

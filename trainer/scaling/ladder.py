@@ -127,7 +127,7 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
     base = _base_keys(ladder, [config for _, _, config in rungs])
     budgets, rules = _budgets(ladder, [(name, config) for name, _, config in rungs]), Rules(ladder)
     runs: list[PlannedRun] = []
-    wrong: list[str] = []
+    wrong: dict[str, list[str]] = {}  # what is wrong -> the runs of which it is said
     for name, words, config in rungs:
         plain = config.model_dump(mode="json")
         for budget, tokens in budgets[name]:
@@ -142,12 +142,14 @@ def _rungs(ladder: LadderConfig, rungs: list[tuple[str, list[str], Config]], lab
                     if ladder.branch:
                         made = trunk_and_branches(ladder, planned, partial(_changed, plain), keys, texts)
                 except UserError as error:
-                    wrong += [f"{run_id}: {line}" for line in str(error).splitlines()]
+                    for line in str(error).splitlines():
+                        wrong.setdefault(line, []).append(run_id)
                     continue
                 notes = rules.notes(run_id, config, tokens)
                 runs += [PlannedRun(*one, notes) for one in made]
     if wrong:
-        raise UserError("\n".join(wrong))
+        more = {line: f" and {len(of) - 1} more" if len(of) > 1 else "" for line, of in wrong.items()}
+        raise UserError("\n".join(f"{of[0]}{more[line]}: {line}" for line, of in wrong.items()))
     return runs
 
 

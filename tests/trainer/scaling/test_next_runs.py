@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainer.books.branch import KEYS, SHARES
 from trainer.scaling.fit.table import Run, Table
 from trainer.scaling.next_runs import format_next, next_json, next_runs
-from trainer.scaling.next_runs.candidates import candidates, words_of
+from trainer.scaling.next_runs.candidates import Candidate, candidates, started_with, words_of
 from trainer.scaling.next_runs.design import choose
 from trainer.utils.errors import UserError
 
@@ -140,8 +141,34 @@ def test_words_are_those_of_the_nearest_run(tmp_path: Path) -> None:
     assert one.seed == 1  # its seed 0 is there
     folder = tmp_path / one.like.name
     folder.mkdir()
-    words = ["model=llama-mini", "model.width=48", "budget.steps=9", "seed=0", "run.id=x", "optim.lr=0.01"]
+    words = [
+        "model=llama-mini",
+        "model.width=48",
+        "model.ffn_width=96",
+        "budget.steps=9",
+        "seed=0",
+        "run.id=x",
+        "optim.lr=0.01",
+    ]
     (folder / "overrides.json").write_text(json.dumps([{"time": 0, "overrides": words}]))
     told = ["budget.tokens=80000000", "seed=1"]
-    assert words_of(one, tmp_path, True) == ["model=llama-mini", "model.width=48", "optim.lr=0.01", *told]
+    shape = ["model.width=48", "model.ffn_width=96"]
+    assert words_of(one, tmp_path, True) == ["model=llama-mini", *shape, "optim.lr=0.01", *told]
     assert words_of(one, tmp_path, False) == ["model=llama-mini", "optim.lr=0.01", "model.size=3000000", *told]
+
+
+def test_words_of_a_branch_are_its_trunks_and_its_own(tmp_path: Path) -> None:
+    trunk, branch = tmp_path / "e" / "a-trunk", tmp_path / "e" / "a-h8"
+    for folder, words in (
+        (trunk, ["model=llama-mini", "optim.schedule=constant", "budget.steps=9", "run.id=a-trunk"]),
+        (branch, ["branch=runs/e/a-trunk@6", "optim.decay={shape:linear,steps:2}", "run.id=a-h8"]),
+    ):
+        folder.mkdir(parents=True)
+        (folder / "overrides.json").write_text(json.dumps([{"time": 0, "overrides": words}]))
+    said = dict.fromkeys((*KEYS, *SHARES), 0) | {"run": "e/a-trunk", "path": "/elsewhere/e/a-trunk"}
+    (branch / "branch.json").write_text(json.dumps(said))
+    one = Candidate(3e6, 8e7, 0, Run("e/a-h8", 3e6, 8e7, 1e15, 3.0))
+    told = ["model=llama-mini", "optim.schedule=constant", "optim.decay={shape:linear,steps:2}"]
+    assert words_of(one, tmp_path, True) == [*told, "budget.tokens=80000000", "seed=0"]
+    (trunk / "overrides.json").unlink()
+    assert started_with(branch) == []

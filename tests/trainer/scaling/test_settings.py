@@ -225,9 +225,10 @@ def test_a_law_that_counts_another_n(found, tmp_path):
         planned_runs([*BASE, f"ladder.lr={{law: {path}, parameters: active}}"])
 
 
-def test_mup_scales_the_rate_itself(law):
-    with pytest.raises(UserError, match=r"ladder.lr.law: with parametrization=mup"):
-        planned_runs([*BASE, f"ladder.lr={{law: {law}, parameters: total}}", "ladder.parametrization=mup"])
+@pytest.mark.parametrize("name", ["mup", "completep"])
+def test_a_parametrization_scales_the_rate_itself(law, name):
+    with pytest.raises(UserError, match=rf"ladder.lr.law: with parametrization={name}"):
+        planned_runs([*BASE, f"ladder.lr={{law: {law}, parameters: total}}", f"ladder.parametrization={name}"])
 
 
 # --- run folders ---

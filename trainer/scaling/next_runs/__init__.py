@@ -16,7 +16,7 @@ from trainer.scaling.fit.resampling import Interval
 from trainer.scaling.fit.table import Table
 from trainer.scaling.fit.text import big, several
 from trainer.scaling.forms import FORMS, Form
-from trainer.scaling.next_runs.candidates import Candidate, candidates, words_of
+from trainer.scaling.next_runs.candidates import Candidate, candidates, started_with, words_of
 from trainer.scaling.next_runs.design import choose
 from trainer.scaling.next_runs.posterior import FARNESS, distance, draw_laws
 from trainer.scaling.next_runs.question import GRAMMAR, Question, price_of, read_question
@@ -50,6 +50,7 @@ class NextRuns:
     axis: str
     unit: str
     within: float
+    without_words: tuple[str, ...] = ()  # runs whose settings are taken over, and whose folders do not tell them
 
 
 def next_runs(table: Table, root: Path, count: int, question: str, within: str = "", seed: int = 0) -> NextRuns:
@@ -91,7 +92,9 @@ def next_runs(table: Table, root: Path, count: int, question: str, within: str =
         price, after = float(prices[one.candidate]), _interval(asked, middle, one.spread)
         runs.append(NextRun(candidate, price, after, tuple(words)))
     before = _interval(asked, middle, float(answers.std()))
-    return NextRuns(asked, before, draws.noise, tuple(runs), budget.axis, unit, budget.amount)
+    likes = sorted({run.candidate.like.name for run in runs}) if root.is_dir() else []
+    silent = tuple(name for name in likes if not started_with(root / name))
+    return NextRuns(asked, before, draws.noise, tuple(runs), budget.axis, unit, budget.amount, silent)
 
 
 def _check(table: Table) -> None:
@@ -166,5 +169,9 @@ def format_next(found: NextRuns) -> str:
             "",
             f"{_amount(total, found.axis, found.unit)} in all, within {within}; each with",
             *(f"  isoflop sweep {shlex.join(one.words)}" for one in found.runs),
+            *(
+                f"note: {name} does not tell the words that it was started with; add those of its config.yaml"
+                for name in found.without_words
+            ),
         ]
     )

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.books.branch import read_branch
 from trainer.run_folder import RunFolder, read_entries
 from trainer.scaling.fit.table import Run, Table
 
 LENGTHS = 2.0  # how far beyond the tokens a parameter of the runs candidates may go
 NOT_REPEATED = ("budget.", "budget=", "seed=", "run.id=", "branch", "resume=")  # words that belong to one run
+
+SHAPE = (  # words beside which no other size can be asked for
+    *("model.size=", "model.width=", "model.depth=", "model.heads=", "model.kv_heads=", "model.head_size="),
+    *("model.ffn_width=", "model.decoder_depth=", "model.generator_width=", "model.generator_depth="),
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,21 @@ def _candidate(table: Table, parameters: float, tokens: float) -> Candidate:
 def words_of(candidate: Candidate, root: Path, known_size: bool) -> list[str]:
     """What `isoflop sweep` takes to make it: the words of the nearest run, with this size, length and seed. known_size:
     whether that run is of this size."""
-    entries = read_entries(RunFolder(root / candidate.like.name).overrides) if root.is_dir() else []
-    given = [str(word) for word in (entries[0].get("overrides") or [])] if entries else []
+    given = started_with(root / candidate.like.name) if root.is_dir() else []
     kept = [word for word in given if not word.lstrip("+").startswith(NOT_REPEATED)]
-    if not known_size or not entries:
-        shape = ("model.size=", "model.width=", "model.depth=", "model.heads=", "model.kv_heads=", "model.head_size=")
-        kept = [word for word in kept if not word.startswith(shape)]
+    if not known_size or not given:
+        kept = [word for word in kept if not word.lstrip("+").startswith(SHAPE)]
         kept.append(f"model.size={round(candidate.parameters)}")
     return [*kept, f"budget.tokens={round(candidate.tokens)}", f"seed={candidate.seed}"]
+
+
+def started_with(run: Path) -> list[str]:
+    """The words that a run was started with, of a branch those of its trunk first; none where its folder keeps none."""
+    entries, branch = read_entries(RunFolder(run).overrides), read_branch(run)
+    own = [str(word) for word in (entries[0].get("overrides") or [])] if entries else []
+    if branch is None:
+        return own
+    beside = run.parents[1] / str(branch["run"])  # where the root was moved with both
+    trunk = beside if beside.is_dir() else Path(str(branch["path"]))
+    of_trunk = started_with(trunk) if trunk.resolve() != run.resolve() else []
+    return list({word.partition("=")[0]: word for word in (*of_trunk, *own)}.values()) if of_trunk else []

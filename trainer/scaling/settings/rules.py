@@ -87,10 +87,10 @@ class Rules:
         for setting, rule in (("lr", ladder.lr), ("batch", ladder.batch_size)):
             if rule is None or rule.law is None:
                 continue
-            if setting == "lr" and ladder.parametrization == "mup":
+            if setting == "lr" and ladder.parametrization != "standard":
                 wrong.append(
-                    "ladder.lr.law: with parametrization=mup the rate is that of the narrowest rung, and muP itself "
-                    "scales it; state it as {value: ...}, or leave parametrization standard"
+                    f"ladder.lr.law: with parametrization={ladder.parametrization} the rate is that of the narrowest "
+                    "rung, and the parametrization itself scales it; state it as {value: ...}, or leave it standard"
                 )
                 continue
             try:
