@@ -15,13 +15,15 @@ from trainer.report.run_data import RunData
 @dataclass(frozen=True)
 class TaskPoint:
     """One task at one point. task: its name, and behind an @ the examples that were shown where it was asked with
-    several numbers of them. bits_per_byte: of the right answer. accuracy: from 0 to 1. None: not known."""
+    several numbers of them. bits_per_byte: of the right answer. accuracy, chance (of a guess): from 0 to 1. None: not
+    known."""
 
     step: int
     tokens: float  # trained on by then
     task: str
     bits_per_byte: float | None
     accuracy: float | None
+    chance: float | None = None
 
 
 def task_points(run: RunData) -> list[TaskPoint]:
@@ -60,7 +62,8 @@ def labelled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
 
 
 def _point(step: int, tokens: float, label: str, scores: Mapping[str, Any]) -> TaskPoint:
-    return TaskPoint(step, tokens, label, _number(scores.get("bits_per_byte")), _number(scores.get("accuracy")))
+    bits, accuracy, chance = (_number(scores.get(name)) for name in ("bits_per_byte", "accuracy", "chance"))
+    return TaskPoint(step, tokens, label, bits, accuracy, chance)
 
 
 def _number(value: Any) -> float | None:
