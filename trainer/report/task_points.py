@@ -52,7 +52,8 @@ def _of_a_checkpoint(run: RunData) -> list[TaskPoint]:
         return []
     trained = _number(next((one.get("tokens") for one in reversed(run.steps.kept) if one["step"] == step), None))
     tokens = float(run.config.curriculum.tokens(step)) if trained is None else trained
-    return [_point(step, tokens, label, right_answers(one)) for label, one in labelled(tasks).items()]
+    asked = {label: {**right_answers(one), "chance": one.get("chance")} for label, one in labelled(tasks).items()}
+    return [_point(step, tokens, label, scores) for label, scores in asked.items()]
 
 
 def labelled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
