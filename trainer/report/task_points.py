@@ -15,13 +15,15 @@ from trainer.report.run_data import RunData
 @dataclass(frozen=True)
 class TaskPoint:
     """One task at one point. task: its name, and behind an @ the examples that were shown where it was asked with
-    several numbers of them. bits_per_byte: of the right answer. accuracy: from 0 to 1. None: not known."""
+    several numbers of them. bits_per_byte: of the right answer. accuracy, chance (of a guess): from 0 to 1. None: not
+    known."""
 
     step: int
     tokens: float  # trained on by then
     task: str
     bits_per_byte: float | None
     accuracy: float | None
+    chance: float | None = None
 
 
 def task_points(run: RunData) -> list[TaskPoint]:
@@ -50,7 +52,8 @@ def _of_a_checkpoint(run: RunData) -> list[TaskPoint]:
         return []
     trained = _number(next((one.get("tokens") for one in reversed(run.steps.kept) if one["step"] == step), None))
     tokens = float(run.config.curriculum.tokens(step)) if trained is None else trained
-    return [_point(step, tokens, label, right_answers(one)) for label, one in labelled(tasks).items()]
+    asked = {label: {**right_answers(one), "chance": one.get("chance")} for label, one in labelled(tasks).items()}
+    return [_point(step, tokens, label, scores) for label, scores in asked.items()]
 
 
 def labelled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -60,7 +63,8 @@ def labelled(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
 
 
 def _point(step: int, tokens: float, label: str, scores: Mapping[str, Any]) -> TaskPoint:
-    return TaskPoint(step, tokens, label, _number(scores.get("bits_per_byte")), _number(scores.get("accuracy")))
+    bits, accuracy, chance = (_number(scores.get(name)) for name in ("bits_per_byte", "accuracy", "chance"))
+    return TaskPoint(step, tokens, label, bits, accuracy, chance)
 
 
 def _number(value: Any) -> float | None:

@@ -110,9 +110,10 @@ def test_points_of_a_run_that_was_asked_afterwards(trained: Path, tmp_path: Path
     (run / "metrics.jsonl").write_text("\n".join(kept))
     assert task_points(read_run(run)) == []
     one = {"task": "copy", "values": {"acc": {"value": 0.5, "standard_error": None}}, "bits_per_byte": {"value": 2.0}}
+    one |= {"chance": 0.25}
     tasks = [one | {"shots": 0}, one | {"shots": 4}, {"task": "old", "shots": 0, "values": {"f1": {"value": 0.1}}}]
     (run / "evaluation.json").write_text(json.dumps({"step": 8, "tasks": tasks}))
-    names = [("copy@0", 2.0, 0.5), ("copy@4", 2.0, 0.5), ("old", None, None)]
+    names = [("copy@0", 2.0, 0.5, 0.25), ("copy@4", 2.0, 0.5, 0.25), ("old", None, None, None)]
     assert task_points(read_run(run)) == [TaskPoint(8, 8 * 384.0, *one) for one in names]
 
 

@@ -16,6 +16,7 @@ from trainer.scaling.fit.parametric import Law, fit_law
 from trainer.scaling.fit.profile_bias import best_sizes, profile_bias
 from trainer.scaling.fit.resampling import Interval, resample
 from trainer.scaling.fit.table import Run, Table
+from trainer.scaling.fit.trust_pictures import influence_of
 from trainer.scaling.statistics import fisher_tail, student_tail
 
 UNKNOWN = Interval(np.nan, np.nan, np.nan)
@@ -122,6 +123,21 @@ def test_single_runs_that_move_a_constant_by_half_of_its_interval_are_named() ->
         assert abs(one["without"] - one["all"]) >= 0.5 * (max(high, one["all"]) - min(low, one["all"]))
         assert one["run"] in {run.name for run in found.table.runs}
     assert f"without {doubt.numbers['runs'][0]['run']} " in doubt.text
+
+
+@pytest.mark.parametrize("form", ["chinchilla", "over-training"])
+def test_the_picture_of_influence_names_the_constant_that_a_fit_without_the_run_moves(form: str) -> None:
+    found = fitted(grid(noise=0.003), form)
+    law = found.law
+    assert law is not None
+    strength, constant = influence_of(law, found.table)
+    run = int(strength.argmax())
+    without = fit_law(found.table.only(np.arange(len(strength)) != run), form).constants()[0]
+    column = law.constants()[:, constant[run]]
+    low, high = np.percentile(column[1:], [2.5, 97.5])
+    assert law.model.constants[constant[run]] in ("E", "alpha", "beta", "eta", "a", "b")
+    moved = abs(without[constant[run]] - column[0]) / (high - low)
+    assert moved / 3 < strength[run] < 2 * moved  # one step towards it
 
 
 def test_another_shape_is_a_lack_of_fit_and_misses_of_one_sign() -> None:

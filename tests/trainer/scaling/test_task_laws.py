@@ -263,15 +263,17 @@ def test_scores_of_a_run_folder_are_its_end_and_its_way() -> None:
         return {
             "step": step,
             "tokens": 100 * step,
-            "scores": {"tasks": {"copa": {"bits_per_byte": 2.0, "accuracy": accuracy}}},
+            "scores": {"tasks": {"copy@4": {"bits_per_byte": 2.0, "accuracy": accuracy, "chance": 0.25}}},
         }
 
     said = SimpleNamespace(
         steps=SimpleNamespace(kept=[{"step": 5}, {"step": 10}]), evaluations=[scored(10, 0.6), scored(5, 0.5)]
     )
     fields = task_fields(cast(RunData, said), "a", 1e6)
-    assert fields["tasks"] == (TaskScore("copa", 2.0, 0.6),)
+    assert fields["tasks"] == (TaskScore("copy@4", 2.0, 0.6, 0.25),)
     [before] = fields["earlier"]
-    assert (before.tokens, before.tasks) == (500, (TaskScore("copa", 2.0, 0.5),))
+    assert (before.tokens, before.tasks) == (500, (TaskScore("copy@4", 2.0, 0.5, 0.25),))
+    run = Run("a", 1e6, 1000.0, 6e9, 3.0, **fields)
+    assert read_series(Table((run,), "test", "6 N D"), "copy@4").guess == 0.25
     unfinished = SimpleNamespace(steps=SimpleNamespace(kept=[{"step": 20}]), evaluations=said.evaluations)
     assert task_fields(cast(RunData, unfinished), "a", 1e6)["tasks"] == ()

@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.scaling.accuracy.averaged import Averaged, average
 from trainer.scaling.accuracy.series import Series, read_series, task_names
-from trainer.scaling.accuracy.sigmoid import accuracy_at, chance, fit_sigmoid
+from trainer.scaling.accuracy.sigmoid import accuracy_at, fit_sigmoid
 from trainer.scaling.fit.resampling import LEVEL, Interval
 from trainer.scaling.fit.table import Table
 from trainer.utils.errors import UserError, nearest
@@ -180,8 +180,7 @@ def _second(one: Series, way: str, draws: int, random: np.random.Generator) -> t
     if known.sum() < 3:
         return None, "no accuracy is stated" if not known.any() else "fewer than three accuracies are stated"
     bits, accuracy, run = bits[known], accuracy[known], run[known]
-    guess = chance(one.task)
-    lowest = guess if guess is not None else float(accuracy.min())
+    lowest = one.guess if one.guess is not None else float(accuracy.min())
     best = np.sort(accuracy)[-max(1, len(accuracy) // 10) :].mean()
     if best < lowest + RISE:
         return None, f"its accuracy ({best:.3f}) does not rise above that of a guess in these runs"
@@ -190,7 +189,7 @@ def _second(one: Series, way: str, draws: int, random: np.random.Generator) -> t
     counts[counts.sum(axis=1) == 0] = 1.0
     rows = np.bincount(run, minlength=runs)[run]
     weights = np.concatenate([np.ones((1, len(bits))), counts]) / rows
-    theta = fit_sigmoid(bits, accuracy, weights, guess)
+    theta = fit_sigmoid(bits, accuracy, weights, one.guess)
     residual = accuracy - accuracy_at(theta[:1], bits)[0]
     return Step(theta, float(np.sqrt(weights[0] @ residual**2 / weights[0].sum()))), ""
 

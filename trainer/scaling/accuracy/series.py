@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trainer.scaling.accuracy.sigmoid import chance
 from trainer.scaling.fit.table import Run, Table, TaskScore
 
 TAIL = 0.1  # of a run's tokens, at its end, over which its scores are averaged
@@ -32,6 +33,7 @@ class Series:
     way_accuracy: np.ndarray
     bits_scatter: float  # standard deviation of log bits per byte from row to row at the ends; 0 where it is not seen
     accuracy_scatter: float  # of accuracy
+    guess: float | None = None  # the accuracy of one, as the runs or the task's name say
 
     def only(self, keep: np.ndarray) -> Series:
         """The runs of the table that `keep` (bool [runs of the table]) marks."""
@@ -94,7 +96,13 @@ def read_series(table: Table, task: str) -> Series:
         way_accuracy,
         bits_scatter,
         accuracy_scatter,
+        _stated_chance(table, task) or chance(task),
     )
+
+
+def _stated_chance(table: Table, task: str) -> float | None:
+    every = (score for run in table.runs for row in _way(run) for score in row.tasks if score.task == task)
+    return next((score.chance for score in every if score.chance), None)
 
 
 def _scatter(jumps: np.ndarray) -> float:

@@ -30,8 +30,8 @@ def format_laws(laws: TaskLaws) -> list[str]:
         constants = [theta[0], math.exp(theta[1]), theta[2]] if theta is not None else []
         cells = "".join(f"{one:<10}" for one in [number(law.first.floor()), *map(number, constants)])
         score = laws.held_out.get(task)
-        off = f"{100 * score.bits:.2g}%" if score and score.bits is not None else ""
-        off += f", {100 * score.accuracy:.2g}%" if score and score.accuracy is not None else ""
+        off = _percent(score.bits) if score and score.bits is not None else ""
+        off += f", {_percent(score.accuracy)}" if score and score.accuracy is not None else ""
         lines.append(f"  {task:<18}{cells}{off}" if law.second else f"  {task:<18}{cells}no accuracy: {law.why}")
     known = [one.accuracy for one in laws.held_out.values() if one.accuracy is not None]
     if known:
@@ -39,10 +39,14 @@ def format_laws(laws: TaskLaws) -> list[str]:
         lines.append(
             f"  held out were the most expensive {shares} of the runs, up to {laws.reach:.3g} x the FLOP of the rest:"
         )
-        lines.append(f"  accuracies were off by {100 * np.mean(known):.2g}% on average")
+        lines.append(f"  accuracies were off by {_percent(float(np.mean(known)))} on average")
     elif not laws.held_out:
         lines.append("  held-out error not known: without the largest runs the rest is too poor to fit")
     return lines + [f"  {task}: not fitted: {why}" for task, why in laws.refused.items()]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%" if share < 0.995 else f"{share:.0%}"
 
 
 def format_tasks(tasks: Mapping[str, Mapping[str, Mapping[str, float | None] | None]], place: str) -> list[str]:

@@ -59,7 +59,8 @@ def _interval_is(calibration: Calibration) -> str:
     if not calibration.tested:
         return "interval of a run, not tested: no runs could be held out"
     return (
-        f"interval of a run from {calibration.checked} held-out predictions: {100 * calibration.noise:.2g}% noise, "
+        f"interval of a run from {calibration.checked} held-out prediction{'s' * (calibration.checked != 1)}: "
+        f"{100 * calibration.noise:.2g}% noise, "
         f"the law's own spread x {calibration.stretch:.2g}, {100 * calibration.growth:.2g}% for each factor e beyond "
         "the runs"
     )

@@ -208,7 +208,7 @@ def influence(law: Law, table: Table, skip: np.ndarray) -> list[Doubt]:
         beyond = [
             (abs(new - old.value) / max(old.high - old.low, 1e-12), name, old, float(new))
             for name, old, new in zip(law.model.constants, bounds, row, strict=True)
-            if _tells(name) and np.isfinite(old.low)
+            if tells(name) and np.isfinite(old.low)
         ]
         beyond = [one for one in beyond if one[0] > MUCH]
         if beyond:
@@ -240,12 +240,12 @@ def _moved(law: Law, theta: np.ndarray) -> list[tuple[str, float, float]]:
     """(constant, with all runs, with theta) of the constants that tell how the loss falls, those moved most first."""
     old, new = law.constants()[0], law.model.values(theta[None])[0]
     pairs = [
-        (name, float(a), float(b)) for name, a, b in zip(law.model.constants, old, new, strict=True) if _tells(name)
+        (name, float(a), float(b)) for name, a, b in zip(law.model.constants, old, new, strict=True) if tells(name)
     ]
     return sorted(pairs, key=lambda one: -abs(one[2] - one[1]) / max(abs(one[1]), 1e-9))
 
 
-def _tells(name: str) -> bool:
+def tells(name: str) -> bool:
     """Whether a constant tells how the loss falls: the floor and the exponents, not the amplitudes."""
     return name == "E" or name[0].islower()
 

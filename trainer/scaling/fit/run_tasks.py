@@ -24,5 +24,5 @@ def task_fields(run_data: RunData, name: str, parameters: float) -> dict[str, An
 
 def _row(name: str, parameters: float, points: list[TaskPoint]) -> Run:
     """A run as far as it had come at one step."""
-    scores = tuple(TaskScore(one.task, one.bits_per_byte, one.accuracy) for one in points)
+    scores = tuple(TaskScore(one.task, one.bits_per_byte, one.accuracy, one.chance) for one in points)
     return Run(name, parameters, points[0].tokens, float("nan"), float("nan"), tasks=scores)

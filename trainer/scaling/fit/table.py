@@ -37,6 +37,7 @@ class TaskScore:
     task: str
     bits_per_byte: float | None = None  # of the right answer
     accuracy: float | None = None  # 0 to 1
+    chance: float | None = None  # of a guess
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import numpy as np
 from trainer.report.plots import BLUE, GREY, ORANGE, label_axes
 from trainer.scaling.fit.colours import COLOURS, MARKERS, by_size, legend
 from trainer.scaling.fit.findings import Findings
-from trainer.scaling.fit.misfit import misses, newton_steps
+from trainer.scaling.fit.misfit import misses, newton_steps, tells
 from trainer.scaling.fit.parametric import Law
 from trainer.scaling.fit.rolling import scale_of
 from trainer.scaling.fit.table import Table
 
 MOST_RUNS = 12  # named in the picture of influence
+HELD = 0.01  # share of a constant; one whose interval is narrower is held at a bound
 
 
 def residuals(axes: Any, found: Findings, title: str) -> None:
@@ -87,10 +88,14 @@ def influences(axes: Any, found: Findings, title: str) -> None:
 
 
 def influence_of(law: Law, table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """By how much one Newton step moves a constant if a run is left out, in widths of its 95% interval, and which
-    constant that is: [n] each."""
-    low, high = np.percentile(law.replicates, [2.5, 97.5], axis=0)
-    shifts = np.abs(newton_steps(law, table)) / np.maximum(high - low, 1e-12)
+    """By how much one Newton step moves an exponent or the floor if a run is left out, in widths of its 95% interval,
+    and which constant that is: [n] each. A constant that is held at a bound has no interval to speak of."""
+    model, constants = law.model, law.constants()
+    stepped = np.clip(law.theta + np.clip(newton_steps(law, table), -1, 1), model.low, model.high)
+    low, high = np.nanpercentile(constants[1:], [2.5, 97.5], axis=0)
+    told = np.array([tells(name) for name in model.constants]) & (high - low > HELD * np.abs(constants[0]))
+    widths = np.where(told, high - low, np.inf)
+    shifts = np.nan_to_num(np.abs(model.values(stepped) - constants[0]) / widths)
     return shifts.max(axis=1), shifts.argmax(axis=1)
 
 
