@@ -51,6 +51,7 @@ OPTIONS = (
     *("tasks", "accuracy", "settings", "sequence_length", "next", "question", "within"),
 )
 PROPOSING = ("next", "question", "within")
+OF_TASKS = ("predict", "tasks", "accuracy")
 ANSWERED = ("budget", "predict", "form", "tasks", "accuracy", "settings", *PROPOSING)  # what a fit is asked for
 
 
@@ -135,6 +136,7 @@ def _fit(table: Table, asked: _Asked, options: dict[str, str], folder: Path, tit
         table, tasks=asked.tasks, goals=asked.goals, points=asked.points, replicates=again, seed=seed
     )
     if tasks is not None and table.states_no_loss:
+        _alone("a table that states no loss, only what runs reached in tasks", options, but=OF_TASKS)
         facts = scores.write_tasks(tasks, folder, title)
         print(json.dumps(facts, indent=1) if as_json else f"{tasks.format()}\n\npage      {folder}/fit.html")
         return 0

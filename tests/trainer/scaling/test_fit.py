@@ -288,6 +288,8 @@ def test_rows_of_runs_that_did_not_finish_are_left_out_by_name(tmp_path: Path) -
     (tmp_path / "none.csv").write_text("run,parameters,tokens,loss\na,1e6,1e7,nan\n")
     with pytest.raises(UserError, match="no run is left; a: it has no finite loss"):
         fit(read_table(tmp_path / "none.csv"), budgets=[], progress=quiet)
+    with pytest.raises(UserError, match=r"nothing can be fitted .*; left out are b: not started, c: failed, d: it has"):
+        fit(made, budgets=[], progress=quiet)
 
 
 def test_one_budget_is_no_ladder() -> None:

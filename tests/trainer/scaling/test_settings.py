@@ -118,6 +118,16 @@ def test_where_the_rate_alone_was_tried(tmp_path):
         settings_of(table, "batch")
 
 
+def test_where_rates_and_batches_were_tried_in_rows_of_their_own(tmp_path):
+    places = [*product(SIZES, TOKENS[:1])]
+    apart = [{**row, "batch_tokens": ""} for row in rows(places, batches=BATCHES[:1])]
+    apart += [{**row, "lr": ""} for row in rows(places, rates=RATES[:1])]
+    table = read_csv(write(tmp_path / "apart.csv", apart))
+    assert varied(table) == ("lr",)
+    with pytest.raises(UserError, match=r"lr: 0 places .* in rows that state both"):
+        points_of(table, ("lr", "batch"))
+
+
 def test_a_ladder_whose_tokens_follow_its_sizes(tmp_path):
     table = read_csv(write(tmp_path / "t.csv", rows([(size, 20 * size) for size in (1e6, 3e6, 9e6, 27e6)])))
     found = settings_of(table)

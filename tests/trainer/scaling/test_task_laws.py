@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from trainer.cli.main import main
 from trainer.report import RunData
 from trainer.scaling.accuracy import TaskFindings, TaskLaws, find_tasks, fit_tasks, read_goals, tasks_at, write_tasks
 from trainer.scaling.accuracy.averaged import average
@@ -254,6 +255,7 @@ def test_columns_of_tasks_give_laws(tmp_path: Path) -> None:
     assert value == pytest.approx(true_accuracy("mmlu", 7e9, 4e12), rel=0.01)
     assert f"{value:.3f}" in found.format()
     assert (tmp_path / "fit" / "accuracy.svg").exists()
+    assert main(["fit", str(tmp_path / "tasks.csv"), "budget=1e21"]) == 2
     with pytest.raises(UserError, match="predict: what a model reaches in tasks needs its tokens"):
         find_tasks(table, points=[{"parameters": 7e9}], replicates=FEW)
 

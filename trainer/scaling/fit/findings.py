@@ -108,7 +108,7 @@ def fit(
     if not laws:
         runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
         out = f"; left out are {named(f'{name}: {why}' for name, why in table.left_out)}" if table.left_out else ""
-        raise UserError(f"nothing can be fitted ({runs}): {shortage(table)}{out}")
+        raise UserError("; ".join([f"nothing can be fitted ({runs}): {shortage(table)}{out}", *table.notes]))
     wanted = [read_budget(text, table.currency) for text in budgets]
     laws, refused = only_asked(forms, laws, refused)
     progress("choosing a form", 0, len(laws) + 1)

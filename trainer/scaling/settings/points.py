@@ -94,15 +94,18 @@ def relative(parameters: np.ndarray, tokens: np.ndarray, middle: tuple[float, fl
 
 
 def varied(table: Table) -> tuple[str, ...]:
-    """The settings that have several values at several places: what a law can be asked of."""
+    """The settings that have several values at several places: what a law can be asked of. Where few rows state both,
+    the first of them alone."""
     if any(run.loss <= 0 for run in table.every or table.runs):
         return ()  # normalised losses
-    return tuple(name for name in SETTINGS if _places_with_several(table, name) >= FEWEST_PLACES)
+    names = tuple(name for name in SETTINGS if _places_with_several(table, name, (name,)) >= FEWEST_PLACES)
+    return names if all(_places_with_several(table, name, names) >= FEWEST_PLACES for name in names) else names[:1]
 
 
-def _places_with_several(table: Table, name: str) -> int:
+def _places_with_several(table: Table, name: str, stated: tuple[str, ...]) -> int:
+    """Places with several values of a setting, of the runs that state all of these."""
     values: dict[tuple[float, float], set[float]] = {}
-    for run in runs_with(table, (name,)):
+    for run in runs_with(table, stated):
         values.setdefault((run.parameters, run.tokens), set()).add(round(float(np.log(getattr(run, name))), 2))
     return sum(len(each) >= FEWEST_VALUES for each in values.values())
 
@@ -131,11 +134,12 @@ def points_of(table: Table, names: tuple[str, ...], sequence_length: int | None 
     not stated, or has too few values at too few places.
     """
     for name in names:
-        several = _places_with_several(table, name)
+        several = _places_with_several(table, name, names)
         if several < FEWEST_PLACES:
+            both = " in rows that state both" * (len(names) > 1)
             raise UserError(
                 f"settings: {name}: {several} place{'s' * (several != 1)} (parameters, tokens) with {FEWEST_VALUES} or "
-                f"more values of it; a law needs {FEWEST_PLACES} such places"
+                f"more values of it{both}; a law needs {FEWEST_PLACES} such places"
             )
     runs = runs_with(table, names)
     if any(run.loss <= 0 for run in runs):
