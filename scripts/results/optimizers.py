@@ -260,4 +260,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        sys.exit(f"optimizers: {error}")
+        print(f"optimizers: {error}", file=sys.stderr)
+        sys.exit(2)
