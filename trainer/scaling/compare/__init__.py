@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import html_document, images, preformatted
+from trainer.report.html_template import html_document, images
 from trainer.report.plots import address
 from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
 from trainer.scaling.compare.groups import read_groups
@@ -35,18 +35,16 @@ def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, An
     folder.mkdir(parents=True, exist_ok=True)
     svg, png = curves(found, axis)
     facts = comparison_json(found)
-    text = json.dumps(facts, indent=1)
     verdicts = "".join(f"<p>{escape(line)}</p>" for line in [*verdict_lines(found), *found.notes])
     sections = {
         "": _table(found) + verdicts,
         "Curves": images({"Loss": address(svg)}),
-        "In numbers": preformatted(text),
     }
     title = " against ".join(group.label for group in found.groups)
     runs = sum(len(group.runs) for group in found.groups)
     write_atomic(folder / "curves.svg", svg)
     write_atomic(folder / "curves.png", png)
-    write_atomic(folder / "compare.json", text + "\n")
+    write_atomic(folder / "compare.json", json.dumps(facts, indent=1) + "\n")
     write_atomic(folder / "compare.html", html_document(title, f"{runs} runs", sections))
     return facts
 

@@ -25,4 +25,4 @@ def number(value: float) -> str:
 
 def percent(log: float) -> str:
     """A difference of log losses as a share of the loss, with its sign."""
-    return f"{100 * log:+.2g}%"
+    return f"{100 * log:+.2g}%" if abs(log) < 0.995 else f"{log:+.0%}"

@@ -179,13 +179,17 @@ def _deciding(law: Law, table: Table, order: np.ndarray) -> tuple[int, list[tupl
 
 
 def newton_steps(law: Law, table: Table) -> np.ndarray:
-    """By how much the constants would move if a run were left out, by one Newton step from the fit: [n, p]."""
+    """By how much the constants would move if a run were left out, by one Newton step from the fit: [n, p]. Those at a
+    bound stay there."""
     missed, delta = misses(law, table), law.model.delta
-    slopes = law.model.predict(law.theta)[1][0]
+    free = (law.theta[0] > law.model.low) & (law.theta[0] < law.model.high)
+    slopes = law.model.predict(law.theta)[1][0][:, free]
     pull = np.minimum(1.0, delta / np.maximum(np.abs(missed), 1e-12))
     curvature = (slopes * pull[:, None]).T @ slopes
     curvature += 1e-9 * np.trace(curvature) * np.eye(len(curvature))
-    return -np.linalg.solve(curvature, (slopes * (pull * missed)[:, None]).T).T
+    steps = np.zeros((len(missed), len(free)))
+    steps[:, free] = -np.linalg.solve(curvature, (slopes * (pull * missed)[:, None]).T).T
+    return steps
 
 
 def influence(law: Law, table: Table, skip: np.ndarray) -> list[Doubt]:

@@ -163,7 +163,7 @@ def _predicted(axes: Any, found: Findings, title: str) -> None:
     by_size(axes, predicted, loss, table.column("parameters"))
     ends = [min(predicted.min(), loss.min()), max(predicted.max(), loss.max())]
     axes.plot(ends, ends, "-", color=GREY, linewidth=1)
-    label_axes(axes, f"{title}: {spec.title}", "predicted loss", "held-out loss")
+    label_axes(axes, f"{title}: {law.form}", "predicted loss", "held-out loss")
     legend(axes)
 
 
