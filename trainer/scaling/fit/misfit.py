@@ -179,8 +179,8 @@ def _deciding(law: Law, table: Table, order: np.ndarray) -> tuple[int, list[tupl
 
 
 def newton_steps(law: Law, table: Table) -> np.ndarray:
-    """By how much the constants would move if a run were left out, by one Newton step from the fit: [n, p]. Those at a
-    bound stay there."""
+    """By how much the constants would move if a run were left out, by one Newton step from the fit without it: [n, p].
+    Those at a bound stay there."""
     missed, delta = misses(law, table), law.model.delta
     free = (law.theta[0] > law.model.low) & (law.theta[0] < law.model.high)
     slopes = law.model.predict(law.theta)[1][0][:, free]
@@ -188,7 +188,9 @@ def newton_steps(law: Law, table: Table) -> np.ndarray:
     curvature = (slopes * pull[:, None]).T @ slopes
     curvature += 1e-9 * np.trace(curvature) * np.eye(len(curvature))
     steps = np.zeros((len(missed), len(free)))
-    steps[:, free] = -np.linalg.solve(curvature, (slopes * (pull * missed)[:, None]).T).T
+    solved = np.linalg.solve(curvature, (slopes * pull[:, None]).T).T  # [n, free]
+    leverage = np.minimum((solved * slopes).sum(axis=1), 0.9)  # share of the curvature that goes with the run
+    steps[:, free] = -solved * (missed / (1 - leverage))[:, None]
     return steps
 
 
