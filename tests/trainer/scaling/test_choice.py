@@ -162,6 +162,8 @@ def test_a_place_must_say_what_the_law_reads(known: Ensemble) -> None:
         predict(known, [{"parameters": 7e9}])
     with pytest.raises(UserError, match=r"experts is given, but the law reads parameters, tokens alone"):
         predict(known, [{"parameters": 7e9, "tokens": 1e12, "experts": 8.0}])
+    place = {"parameters": 7e9, "tokens": 1e12, "unique_tokens": 1e11}  # which a form reads that was tried, not chosen
+    assert predict(known, [place], tried=["data-constrained"])[0].loss.value > 0
 
 
 def test_what_is_added_to_a_prediction_stands_beside_it(known: Ensemble) -> None:

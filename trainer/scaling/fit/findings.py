@@ -113,7 +113,7 @@ def fit(
     laws, refused = only_asked(forms, laws, refused)
     progress("choosing a form", 0, len(laws) + 1)
     choice = choose(table, laws, refused)
-    check_points(points, list(choice.weights()))
+    check_points(points, list(choice.weights()), laws)
     weights = resample(table, replicates, seed)
     shares = choice.weights()
     fitted: dict[str, Law] = {}
@@ -140,7 +140,7 @@ def fit(
         _seed_noise(table),
         choice,
         ensemble,
-        predict(ensemble, points, beside),
+        predict(ensemble, points, beside, laws),
     )
     return replace(found, doubts=doubts(found))
 

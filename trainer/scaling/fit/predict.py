@@ -98,14 +98,19 @@ def short(value: float) -> str:
 
 
 def predict(
-    ensemble: Ensemble, points: Sequence[Mapping[str, float]], beside: Sequence[Beside] = ()
+    ensemble: Ensemble,
+    points: Sequence[Mapping[str, float]],
+    beside: Sequence[Beside] = (),
+    tried: Sequence[str] = (),
 ) -> list[Prediction]:
-    """One prediction a place, in the order given. Raises UserError where a place does not say what the law reads."""
+    """One prediction a place, in the order given. Raises UserError as `check_points` does."""
+    check_points(points, [member.form for member in ensemble.members], tried)
     return [_predict(ensemble, point, beside) for point in points]
 
 
-def check_points(points: Sequence[Mapping[str, float]], forms: Sequence[str]) -> None:
-    """Raises UserError where a place does not say what these forms read, or says what nobody reads."""
+def check_points(points: Sequence[Mapping[str, float]], forms: Sequence[str], tried: Sequence[str] = ()) -> None:
+    """Raises UserError where a place does not say what these forms read, or says what neither they read nor any that
+    was tried for the table: which form would be chosen nobody knew before."""
     read = dict.fromkeys(name for form in forms for name in FORMS[form].variables)
     wanted = [name for name in read if name != "flop"]
     wanted = list(dict.fromkeys([*wanted, "parameters", "tokens"])) if "flop" in read else wanted
@@ -119,12 +124,12 @@ def check_points(points: Sequence[Mapping[str, float]], forms: Sequence[str]) ->
                 f"predict: {said}: the law ({', '.join(forms)}) reads {', '.join(wanted)}; "
                 f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not given: write {how}"
             )
-        if unread := [name for name in point if name not in (*wanted, "parameters", "tokens")]:
+        others = [name for form in tried for name in FORMS[form].variables]
+        if unread := [name for name in point if name not in (*wanted, *others, "parameters", "tokens")]:
             raise UserError(f"predict: {said}: {unread[0]} is given, but the law reads {', '.join(wanted)} alone")
 
 
 def _predict(ensemble: Ensemble, point: Mapping[str, float], beside: Sequence[Beside]) -> Prediction:
-    check_points([point], [member.form for member in ensemble.members])
     said = "@".join(short(point[name]) for name in ("parameters", "tokens") if name in point)
     variables = {name: np.array([value]) for name, value in point.items()}
     figure = ensemble.interval(variables)[0]

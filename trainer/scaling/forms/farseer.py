@@ -102,6 +102,7 @@ class Farseer(Form):
         return np.stack(found, axis=1)
 
     @classmethod
+    @np.errstate(invalid="ignore", over="ignore", divide="ignore")  # replicates may overflow: their loss is nan
     def loss_at(cls, values: np.ndarray, variables: Sequence[np.ndarray]) -> np.ndarray:
         n, d = (np.log(x / UNIT) for x in variables)
         curves = []

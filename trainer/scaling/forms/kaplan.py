@@ -61,6 +61,7 @@ class Kaplan(Form):
             return np.stack([q * power, power, np.exp(p / q + self.centre[0]), np.exp(s + self.centre[1])], axis=1)
 
     @classmethod
+    @np.errstate(invalid="ignore", over="ignore", divide="ignore")  # replicates may overflow: their loss is nan
     def loss_at(cls, values: np.ndarray, variables: Sequence[np.ndarray]) -> np.ndarray:
         n, d = (np.log(one) for one in variables)
         alpha_n, alpha_d, n_c, d_c = (values[:, k, None] for k in range(4))
