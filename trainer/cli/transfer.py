@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from trainer.cli.arguments import folder_and_options, split_flags
-from trainer.utils.bounded import whole_number
-from trainer.utils.errors import UserError
+from trainer.cli.arguments import folder_and_options, number_of, one_of, split_flags
 
 HELP = """\
 isoflop transfer <root of runs | table.csv> [name=value ...] [--json]
@@ -41,11 +39,8 @@ def transfer(arguments: list[str]) -> int:
     }
     words = [word for word in words if not (word.startswith("column.") and "=" in word)]
     source, options = folder_and_options("transfer", words, ("setting", "mixed", "seed", "out"))
-    if (mixed := options.get("mixed", "false")) not in ("false", "true"):
-        raise UserError(f"transfer: mixed: {mixed!r} given, false or true wanted")
-    seed = whole_number(options.get("seed", "0"))
-    if seed is None or seed < 0:
-        raise UserError(f"transfer: seed: {options['seed']!r} given, a whole number of at least 0 wanted")
+    mixed = one_of("transfer", options, "mixed", ("false", "true"))
+    seed = number_of("transfer", options, "seed", 0, 0)
     setting = options.get("setting", "optim.lr")
     points = transferring.read_points(source, setting, columns, mixed=mixed == "true")
     found = transferring.transfer(points, seed)

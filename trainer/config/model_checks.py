@@ -77,8 +77,8 @@ def _mup(model: Any) -> Iterator[str]:
         if model.mup_base_head_size is not None:
             yield "mup_base_head_size: needs model.mup_base_width"
         return
-    untold = {"embedding_width": model.embedding_channels != model.width, **_untold(model)}
-    for name in (name for name, there in untold.items() if there):
+    not_worked_out = {"embedding_width": model.embedding_channels != model.width, **_not_worked_out(model)}
+    for name in (name for name, there in not_worked_out.items() if there):
         yield f"mup_base_width: muP is not worked out for model.{name}={getattr(model, name)}"
 
 
@@ -87,20 +87,20 @@ def _depth(model: Any) -> Iterator[str]:
         if model.mup_depth_power != 1:
             yield "mup_depth_power: needs model.mup_base_depth"
         return
-    untold = {
+    not_worked_out = {
         "norm_position": (model.norm_position == "post", "; its norms are on the residual stream"),
         "shared_layers": (model.shared_layers, "; one block learns from all depths"),
         "decoder_depth": (
             model.decoder_side.depth != model.depth,
             f"; both sides must be of one depth, model.depth is {model.depth}",
         ),
-        **{name: (there, "") for name, there in _untold(model).items()},
+        **{name: (there, "") for name, there in _not_worked_out(model).items()},
     }
-    for name, why in ((name, why) for name, (there, why) in untold.items() if there):
+    for name, why in ((name, why) for name, (there, why) in not_worked_out.items() if there):
         yield f"mup_base_depth: CompleteP is not worked out for model.{name}={getattr(model, name)}{why}"
 
 
-def _untold(model: Any) -> dict[str, bool]:
+def _not_worked_out(model: Any) -> dict[str, bool]:
     return {
         "position": model.position in ("relative", "disentangled"),
         "two_stream": model.two_stream,

@@ -12,9 +12,9 @@ import numpy as np
 
 from trainer.books.formatting import format_amount
 from trainer.report import RunData
-from trainer.run_folder import RunFolder, read_entries
 from trainer.scaling.compare.comparison import LEVEL, Comparison
 from trainer.scaling.fit.advice import read_budget
+from trainer.scaling.next_runs.candidates import started_with
 from trainer.scaling.statistics import student_quantile
 from trainer.utils.errors import UserError
 
@@ -116,9 +116,7 @@ def _price(found: Comparison, number: int, axis: str) -> float:
 
 def _words(run: RunData, seed: int) -> list[str]:
     """What `isoflop sweep` takes to make this run with another seed."""
-    entries = read_entries(RunFolder(run.run).overrides)
-    given = [str(word) for word in (entries[0].get("overrides") or [])] if entries else []
-    return [*(word for word in given if not word.startswith(OF_ONE_RUN)), f"seed={seed}"]
+    return [*(word for word in started_with(run.run) if not word.startswith(OF_ONE_RUN)), f"seed={seed}"]
 
 
 def _amount(price: float, axis: str) -> str:

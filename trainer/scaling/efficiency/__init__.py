@@ -14,7 +14,7 @@ from trainer.scaling.efficiency.factor import Efficiency, efficiency
 from trainer.scaling.efficiency.read import default_folder, is_law, read_laws
 from trainer.scaling.efficiency.sides import sides
 from trainer.scaling.efficiency.stored import StoredFactor, StoredLaw, stored_factor
-from trainer.scaling.efficiency.text import efficiency_json, format_efficiency, format_factor, table_rows, verdict
+from trainer.scaling.efficiency.text import efficiency_json, format_efficiency, format_factor, sentence_of, table_rows
 from trainer.scaling.fit.table import Table
 from trainer.utils.files import write_atomic
 
@@ -77,5 +77,5 @@ def _table(found: Sequence[Efficiency | StoredFactor]) -> str:
     first, *rest = table_rows(found)
     head = "".join(f"<th>{escape(cell)}</th>" for cell in first)
     lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rest)
-    words = "".join(f"<p>{escape(verdict(one))}.</p>" for one in found if isinstance(one, Efficiency))
+    words = "".join(f"<p>{escape(sentence_of(one))}.</p>" for one in found if isinstance(one, Efficiency))
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>{words}"

@@ -61,7 +61,7 @@ def table_rows(found: Sequence[Efficiency | StoredFactor]) -> list[list[str]]:
     return rows
 
 
-def verdict(found: Efficiency) -> str:
+def sentence_of(found: Efficiency) -> str:
     """One sentence: what the second needs."""
     first, second = found.sides.labels
     if not found.determined:
@@ -174,7 +174,7 @@ def efficiency_json(found: Efficiency | StoredFactor) -> dict[str, Any]:
         "ends": _points(found.ends),
         "separate": _points(found.separate),
         "held_out": vars(held) if held else None,
-        "verdict": verdict(found),
+        "verdict": sentence_of(found),
         "doubts": found.doubts,
         "notes": list(sides.notes),
         "replicates": found.replicates,

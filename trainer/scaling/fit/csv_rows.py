@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 from trainer.utils.bounded import read_text
 from trainer.utils.errors import UserError
 
 TABLE_BYTES = 1 << 26
+SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+_NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[+-]?\d+)?)\s*([kmbt]?)", re.IGNORECASE)
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -35,7 +38,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
             cells += [""] * (len(titles) - len(cells))
             rows.append((number, dict(zip(titles, cells, strict=False))))
     if not rows:
-        raise UserError(f"{path}: no runs under the line of titles")
+        raise UserError(f"{path}: no table of runs: no runs under the line of titles")
     return titles, rows
 
 
@@ -43,3 +46,11 @@ def check_once(path: Path, title: str, titles: list[str]) -> None:
     """Raise UserError where several columns have this title."""
     if titles.count(title) > 1:
         raise UserError(f"{path}: {titles.count(title)} columns are called {title!r}; give each a name of its own")
+
+
+def number_of(cell: str) -> float | None:
+    """`1.2e9`, `70M`, `1,000,000`; None where it is no number."""
+    match = _NUMBER.fullmatch(cell)
+    if not match or not any(character.isdigit() for character in match[1]):
+        return None
+    return float(match[1].replace(",", "")) * SUFFIXES[match[2].lower()]

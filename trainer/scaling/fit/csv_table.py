@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.books.plan import PF_DAY
-from trainer.scaling.fit.csv_rows import check_once, read_rows
+from trainer.scaling.fit.csv_rows import check_once, number_of, read_rows
 from trainer.scaling.fit.rows import along, choose
 from trainer.scaling.fit.table import LARGEST, Run, Table, TaskScore, named
 from trainer.scaling.fit.task_columns import TaskColumn, scores, task_columns
@@ -116,7 +116,6 @@ FURTHER_SETTINGS = (
     *("warmup_ratio", "schedule", "lr_schedule", "scheduler", "dropout", "init_std", "grad_clip", "gradient_clip"),
     *("clip_grad", "parametrization", "parameterization"),
 )
-_NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[+-]?\d+)?)\s*([kmbt]?)", re.IGNORECASE)
 
 
 class Header(NamedTuple):
@@ -303,7 +302,7 @@ def _unfit(loss: str, texts: dict[str, str], outliers: str) -> str:
     status = texts.get("status", "finished").lower()
     if status not in FINISHED:
         return status
-    if loss.strip().lower() in NO_NUMBER or _number(loss.strip()) in (math.inf, -math.inf):
+    if loss.strip().lower() in NO_NUMBER or number_of(loss.strip()) in (math.inf, -math.inf):
         return "it has no finite loss"
     if outliers and texts.get(outliers, "").lower() in ("true", "yes", "1"):
         reason = texts.get("reason", "").replace("_", " ")
@@ -327,7 +326,7 @@ def _numbers(cells: dict[str, str], headers: dict[str, Header]) -> tuple[dict[st
         cell = cells[title].strip()
         if not cell and (quantity in OPTIONAL or (quantity == "tokens" and "flop" in headers)):
             continue
-        value = _number(cell)
+        value = number_of(cell)
         if value is None or (quantity == "loss" and "," in cell):  # 3,123 is no loss of thousands
             wrong.append(f"{title}: {cell or 'nothing'!r} given, a number wanted")
         elif not (0 < value < math.inf or (quantity == "loss" and normalised)):
@@ -338,14 +337,6 @@ def _numbers(cells: dict[str, str], headers: dict[str, Header]) -> tuple[dict[st
         else:
             numbers[quantity] = value * factor
     return numbers, wrong
-
-
-def _number(cell: str) -> float | None:
-    """`1.2e9`, `70M`, `1,000,000`; None where it is no number."""
-    match = _NUMBER.fullmatch(cell)
-    if not match or not any(character.isdigit() for character in match[1]):
-        return None
-    return float(match[1].replace(",", "")) * _COUNTS[match[2].lower()]
 
 
 def _run(name: str, numbers: dict[str, float], texts: dict[str, str], tasks: tuple[TaskScore, ...]) -> Run:

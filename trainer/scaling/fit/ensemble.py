@@ -237,7 +237,7 @@ def _widening(choice: Choice, errors: np.ndarray, spread: np.ndarray, found: Cal
 def _spread(choice: Choice, weights: Mapping[str, float], centre: np.ndarray, logs: bool, seed: int) -> np.ndarray:
     """[cuts, runs]: the ensemble's deviation around what it predicts (`centre`), by a few replicates a cut."""
     table, cuts = choice.table, choice.cuts
-    drawn = np.concatenate([_drawn(table, cut, seed) for cut in cuts])
+    drawn = np.concatenate([_resampled(table, cut, seed) for cut in cuts])
     squares = np.zeros((len(cuts), len(table.runs)))
     loss = table.column("loss")
     for form, share in weights.items():
@@ -255,7 +255,7 @@ def _replicates(rolled: Rolled, drawn: np.ndarray, loss: np.ndarray) -> np.ndarr
     return minimise(rolled.model, rolled.model.target(loss), drawn, near, 1, rolled.model.delta).theta
 
 
-def _drawn(table: Table, cut: Cut, seed: int) -> np.ndarray:
+def _resampled(table: Table, cut: Cut, seed: int) -> np.ndarray:
     weights = np.zeros((CUT_REPLICATES, len(table.runs)))
     weights[:, cut.kept] = resample(table.only(cut.kept), CUT_REPLICATES, seed)
     return weights

@@ -97,18 +97,7 @@ def fit(
     forms: to choose from; all where none is named. points: whose loss is predicted, by column of a table. beside: what
     is added to each prediction.
     """
-    if not table.runs:
-        left_out = named(f"{name}: {why}" for name, why in table.left_out)
-        raise UserError(f"nothing can be fitted: no run is left; {left_out}")
-    if not np.isfinite(table.column("loss")).all():
-        tasks = list(dict.fromkeys(score.task for run in table.runs for score in run.tasks))
-        raise UserError(f"nothing can be fitted: the table states no loss, only what runs reached in {named(tasks)}")
-    laws, refused = which_forms(table)
-    sizes = np.unique(table.column("parameters"))
-    if not laws:
-        runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {len(sizes)} size{'s' * (len(sizes) != 1)}"
-        out = f"; left out are {named(f'{name}: {why}' for name, why in table.left_out)}" if table.left_out else ""
-        raise UserError("; ".join([f"nothing can be fitted ({runs}): {shortage(table)}{out}", *table.notes]))
+    laws, refused = _possible_forms(table)
     wanted = [read_budget(text, table.currency) for text in budgets]
     laws, refused = only_asked(forms, laws, refused)
     progress("choosing a form", 0, len(laws) + 1)
@@ -143,6 +132,23 @@ def fit(
         predict(ensemble, points, beside, laws),
     )
     return replace(found, doubts=doubts(found))
+
+
+def _possible_forms(table: Table) -> tuple[list[str], dict[str, str]]:
+    """The forms that the table feeds, and why not the others. Raises UserError where that is none."""
+    left_out = named(f"{name}: {why}" for name, why in table.left_out)
+    if not table.runs:
+        raise UserError(f"nothing can be fitted: no run is left; {left_out}")
+    if not np.isfinite(table.column("loss")).all():
+        tasks = list(dict.fromkeys(score.task for run in table.runs for score in run.tasks))
+        raise UserError(f"nothing can be fitted: the table states no loss, only what runs reached in {named(tasks)}")
+    laws, refused = which_forms(table)
+    if not laws:
+        sizes = len(np.unique(table.column("parameters")))
+        runs = f"{len(table.runs)} run{'s' * (len(table.runs) != 1)}, {sizes} size{'s' * (sizes != 1)}"
+        out = f"; left out are {left_out}" if table.left_out else ""
+        raise UserError("; ".join([f"nothing can be fitted ({runs}): {shortage(table)}{out}", *table.notes]))
+    return laws, refused
 
 
 def fit_optima(table: Table) -> dict[str, Any]:

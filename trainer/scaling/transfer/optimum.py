@@ -141,7 +141,7 @@ class Noise:
     spread: float  # standard deviation
     freedom: int  # degrees of freedom that it is known from
 
-    def drawn(self, chance: np.random.Generator) -> np.ndarray:
+    def resampled(self, chance: np.random.Generator) -> np.ndarray:
         """The spread itself is only estimated: values of it, [replicates, 1], as Student's distribution has them."""
         return self.spread * np.sqrt(self.freedom / chance.chisquare(self.freedom, size=(REPLICATES, 1)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -16,14 +15,13 @@ from trainer.books.branch import read_branch
 from trainer.books.run_length import run_tokens
 from trainer.report import RunData, read_run
 from trainer.run_folder import find_runs
+from trainer.scaling.fit.csv_rows import number_of, read_rows
 from trainer.scaling.fit.table import TOGETHER, origins_apart
 from trainer.scaling.origin import origin
-from trainer.utils.bounded import read_text
 from trainer.utils.errors import UserError, cut, nearest
 from trainer.utils.outcomes import Status
 
 SAME_TOKENS = 0.03  # runs of one size whose tokens differ by less are one place: batches are whole
-TABLE_BYTES = 1 << 26
 MOST_LINES = 12  # of errors
 COLUMNS = {  # the titles that mean a quantity; `column.<quantity>=<title>` names another
     "parameters": "parameters n params total_parameters non_embedding_parameters model_size num_params n_params",
@@ -44,8 +42,6 @@ TEXTS = ("name", "status", "optimizer", "parametrization", "seed")
 SETTINGS = {"lr": "optim.lr", "batch": "optim.batch_size", "weight_decay": "optim.weight_decay"}  # of tables
 FINISHED = ("", "finished", "ok", "done", "completed")
 NO_NUMBER = ("-", "nan", "inf", "+inf", "na", "n/a", "null", "none", "diverged")  # losses of runs that diverged
-SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-_NUMBER = re.compile(r"([+-]?[0-9][0-9,]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)", re.I)
 
 
 @dataclass(frozen=True)
@@ -220,7 +216,7 @@ def _point(name: str, run_data: RunData, setting: str, value: float, loss: float
 
 
 def _of_table(path: Path, setting: str, columns: Mapping[str, str]) -> Points:
-    titles, rows = _rows(path)
+    titles, rows = read_rows(path)
     quantity = next((name for name, key in SETTINGS.items() if setting in (name, key)), None)
     if quantity is None:
         known = tuple(SETTINGS.values())
@@ -242,7 +238,8 @@ def _of_table(path: Path, setting: str, columns: Mapping[str, str]) -> Points:
             )
     points, left_out, wrong = [], [], []
     for line, cells in rows:
-        point, why = _row(line, {name: cells[title] for name, title in where.items() if title}, quantity)
+        stated = {name: cells[title].strip() for name, title in where.items() if title}
+        point, why = _row(line, stated, quantity)
         if isinstance(why, list):
             wrong += [f"{path}: row {line}, {where[one.partition(':')[0]]}:{one.partition(':')[2]}" for one in why]
         elif point is None:
@@ -264,26 +261,6 @@ def _title(names: str, titles: Sequence[str]) -> str | None:
     return next((by_name[name] for name in names.split() if name in by_name), None)
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The titles, and (line of the file, cells by title) of each row that is not empty."""
-    text = read_text(path, TABLE_BYTES).removeprefix("\ufeff")
-    first = text.partition("\n")[0]
-    reader = csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count))
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: no table ({error})") from None
-    titles = lines[0][1] if lines else []
-    rows = [
-        (number, dict(zip(titles, [*cells, *[""] * len(titles)], strict=False)))
-        for number, cells in lines[1:]
-        if any(cells)
-    ]
-    if not any(titles) or not rows:
-        raise UserError(f"{path}: no table of runs; its first line must name the columns parameters, tokens, lr, loss")
-    return titles, rows
-
-
 def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | None, str | list[str]]:
     """A run; or none and why it is left out, or a list of what is wrong with it, each `quantity: what`."""
     if (status := cells.get("status", "").lower()) not in (*FINISHED, "diverged"):
@@ -293,7 +270,7 @@ def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | No
     for name, cell in cells.items():
         if name in TEXTS:
             continue
-        value = _number(cell)
+        value = number_of(cell)
         if name == "loss" and (status == "diverged" or cell.lower() in NO_NUMBER):
             value = math.inf
         finite = value is not None and (math.isfinite(value) or name == "loss")
@@ -318,9 +295,3 @@ def _row(line: int, cells: Mapping[str, str], quantity: str) -> tuple[Point | No
         cells.get("seed", ""),
     )
     return point, ""
-
-
-def _number(cell: str) -> float | None:
-    """`1.2e9`, `70M`, `1,000,000`; None where it is no number."""
-    match = _NUMBER.fullmatch(cell)
-    return None if match is None else float(match[1].replace(",", "")) * SUFFIXES[match[2].lower()]

@@ -86,7 +86,7 @@ def transfer(points: Points, seed: int = 0) -> Transfer:
 def _series(name: str, points: Sequence[Any], chance: np.random.Generator) -> Series:
     found = profiles(points)
     known = noise(found)
-    spreads = None if known is None else known.drawn(chance)
+    spreads = None if known is None else known.resampled(chance)
     optima = tuple(optimum(one, spreads, chance) for one in found)
     notes = []
     edges = [one for one in optima if one.profile.edge]
