@@ -56,6 +56,7 @@ def register(words: Sequence[str]) -> int:
         "predictions": [one.to_json() for one in predictions],
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    OUT.mkdir(parents=True, exist_ok=True)
     write_atomic(PREDICTION, json.dumps(facts, indent=1) + "\n")
     print("\n".join(format_predictions(predictions, law.ensemble)))
     print(f"wrote {PREDICTION}; commit it, then: scripts/results/registered train")
