@@ -17,8 +17,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment(folder: str) -> dict[str, Any]:
-    """What a table of figures must name. `folder` of the repository: whose uncommitted changes count.
+def environment(*folders: str) -> dict[str, Any]:
+    """What a table of figures must name. `folders` of the repository: whose uncommitted changes count.
 
     A copy without its .git is told the commit by the variable COMMIT.
     """
@@ -36,7 +36,7 @@ def environment(folder: str) -> dict[str, Any]:
 
     here = torch.cuda.is_available()
     arch = architecture(torch.device("cuda")) if here else "no GPU"
-    changes = said("git", "status", "--porcelain", "--", folder)
+    changes = said("git", "status", "--porcelain", "--", *folders)
     return {
         "gpu": torch.cuda.get_device_name() if here else "no GPU",
         "architecture": arch,

@@ -1,4 +1,4 @@
-"""A GPU image with torch and Triton alone, for `pytest -p bare_image`: what else the project needs cannot be imported."""
+"""A GPU image with torch and Triton alone (`pytest -p bare_image`): what else the project needs cannot be imported."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 import sys
 from importlib.abc import MetaPathFinder
 
-LACKS = frozenset(
-    "pydantic pydantic_core hydra omegaconf deepspeed hypothesis wandb sentencepiece transformers".split()
-)
+LACKS = {"pydantic", "pydantic_core", "hydra", "omegaconf", "deepspeed", "hypothesis", "wandb", "sentencepiece"}
 
 
 class Lacking(MetaPathFinder):

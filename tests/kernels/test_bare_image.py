@@ -1,4 +1,4 @@
-"""On a GPU image with torch and Triton alone, the tests of the kernels are collected, and a skip names what is missing."""
+"""On a GPU image with torch and Triton alone the tests of the kernels are collected; a skip names what is missing."""
 
 from __future__ import annotations
 

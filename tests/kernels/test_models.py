@@ -7,9 +7,9 @@ import torch
 
 pytest.importorskip("trainer.models")  # a bare GPU image lacks what it imports
 
-from trainer.config import Config  # noqa: E402
-from trainer.config.machinery import KernelsConfig  # noqa: E402
-from trainer.models import build, initialize  # noqa: E402
+from trainer.config import Config
+from trainer.config.machinery import KernelsConfig
+from trainer.models import build, initialize
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("norm", "rotary", "gated", "loss")
