@@ -5,8 +5,8 @@
     scripts/bench/gpu --plan                         # on any machine: what would run, in which order, for how long
 
 Writes docs/benchmarks/gpu-<chip>.{json,md} whole after every row, and the measured ratios beside them. What a file
-holds for these sources, this chip and these versions is not run again. `--wheels DIR` installs the wheels there into a folder
-of their own first, for an image that lacks what the trainer needs. See docs/benchmarks/gpu.md.
+holds for these sources, this chip and these versions is not run again. `--wheels DIR` first installs the wheels there
+into a folder of their own, for an image that lacks what the trainer needs. See docs/benchmarks/gpu.md.
 """
 
 from __future__ import annotations

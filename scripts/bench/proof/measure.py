@@ -95,11 +95,12 @@ class CudaClock:
                 work()
         torch.cuda.current_stream().wait_stream(aside)
         torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph):
                 work()
         except Exception:  # something in it waits for the host
+            torch.cuda.set_stream(stream)  # where the end of the capture fails too, it is not restored
             torch.cuda.synchronize()
             return work, False
         return graph.replay, True
@@ -136,7 +137,8 @@ def reason(error: BaseException) -> str:
 
 def relative_error(value: Tensor, exact: Tensor) -> float:
     """|value - exact| / |exact|, Frobenius norms in fp64."""
-    return float((value.double() - exact.double()).norm() / exact.double().norm())
+    value, exact = value.detach().double(), exact.double()
+    return float((value - exact).norm() / exact.norm())
 
 
 def host_seconds(work: Work, device: Clock, calls: int = EAGER_CALLS) -> float:
