@@ -3,9 +3,10 @@
     scripts/bench/gpu --minutes 8                    # all of it, the most valuable first
     scripts/bench/gpu --minutes 3 --only attention/causal attention/packed
     scripts/bench/gpu --plan                         # on any machine: what would run, in which order, for how long
+    scripts/bench/gpu --adopt docs/benchmarks/gpu-h200.json    # anywhere: `auto` decides by what was measured
 
-Writes docs/benchmarks/gpu-<chip>.{json,md} whole after every row, and the measured ratios beside them. What a file
-holds for these sources, this chip and these versions is not run again. `--wheels DIR` first installs the wheels there
+Writes docs/benchmarks/gpu-<chip>.{json,md} whole after every row. What the file holds for these sources, this chip and
+these versions is not run again. `--wheels DIR` first installs the wheels there
 into a folder of their own, for an image that lacks what the trainer needs. See docs/benchmarks/gpu.md.
 """
 
@@ -32,6 +33,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="print the cases, their order and seconds, and run nothing")
     parser.add_argument("--again", action="store_true", help="run also what failed before on the same sources")
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="a folder of .whl files to install first")
+    parser.add_argument("--adopt", type=Path, metavar="FILE", help="put FILE's measured ratios into kernels/speed.json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks", metavar="DIR")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the warm-up; default: the cores")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on a CPU: do the cases run at all?")
@@ -53,6 +55,16 @@ def asked() -> argparse.Namespace:
 def refuse(why: str) -> None:
     print(f"gpu: {why}", file=sys.stderr)
     sys.exit(2)
+
+
+def take_over(results: Path) -> None:
+    from proof.ratios import adopt
+
+    table = ROOT / "kernels" / "speed.json"
+    try:
+        print(f"{adopt(results, table)} ratios of {results} stand in {table.relative_to(ROOT)} now")
+    except ValueError as error:
+        refuse(str(error))
 
 
 def work(options: argparse.Namespace) -> None:
@@ -90,7 +102,6 @@ def prove(options: argparse.Namespace) -> int:
         results, chosen(options.only), stop, paths, options.processes, lambda line: print(line, flush=True)
     )
     proof.run(60 * options.minutes - (time.monotonic() - began))
-    conductor.write_ratios(results, path.with_name(f"{path.stem}-ratios.json"))
     print(f"== {path.with_suffix('.md')}")
     if stop.signal is not None:
         return 128 + stop.signal
@@ -104,6 +115,9 @@ def main() -> None:
     options = asked()
     if options.plan:
         print(told(options.minutes, chosen(options.only)))
+        return
+    if options.adopt:
+        take_over(options.adopt)
         return
     try:
         import torch

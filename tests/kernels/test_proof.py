@@ -23,7 +23,7 @@ from proof.children import Group  # noqa: E402
 from proof.measure import Built, Contestant, CpuClock, measure  # noqa: E402
 from proof.page import page  # noqa: E402
 from proof.plan import PARTS, Case, cases, chosen, limit, plan  # noqa: E402
-from proof.ratios import ratios  # noqa: E402
+from proof.ratios import adopt, as_text, ratios  # noqa: E402
 from proof.results import VERSIONS, Results, chip_name, sources_digest, write_whole  # noqa: E402
 from proof.sensors import Sensors  # noqa: E402
 
@@ -294,10 +294,12 @@ def test_the_page_and_the_ratios(tmp_path: Path) -> None:
     results.add(measured("attention/dropout/64/2048"))
     results.not_run = ["step/defaults"]
     found = ratios(results)
-    assert found["source"] == "measured" and found["commit"] == "abc" and found["versions"]["triton"] == "3.6"
-    assert found["sm_90"] == {
-        "causal": {"64": {"triton_over_sdpa": 1.5, "peer": "cudnn", "length": 8192}},
-        "plain": {"128": {"triton_over_sdpa": 0.5, "peer": "flash", "length": 8192}},
+    said = "8,192 tokens on NVIDIA H200, commit abc, torch 2.11, triton 3.6, cudnn 9"
+    assert found == {
+        "sm_90": {
+            "causal": {"64": {"triton_over_sdpa": 1.5, "source": f"measured: over cudnn at {said}"}},
+            "plain": {"128": {"triton_over_sdpa": 0.5, "source": f"measured: over flash at {said}"}},
+        }
     }
     text = page(results)
     assert "- power_limit: not stated" in text and "- not run: step/defaults" in text
@@ -305,6 +307,25 @@ def test_the_page_and_the_ratios(tmp_path: Path) -> None:
     assert "| 1500.000 | 2 | 1.50 | 1.0e-03, dq 2.0e-03 | 100, not stated | not stated |" in line
     results.write()
     assert json.loads(results.path.read_text())["rows"][0]["commit"] == "abc"
+
+
+def test_measured_ratios_replace_those_of_the_same_chip_kind_and_head(tmp_path: Path) -> None:
+    def entry(ratio: float) -> dict[str, Any]:
+        return {"triton_over_sdpa": ratio, "source": "estimated: so"}
+
+    table, results = tmp_path / "speed.json", tmp_path / "gpu-h200.json"
+    table.write_text(
+        as_text({"sm_90": {"plain": {"64": entry(1), "128": entry(2)}}, "sm_80": {"t5": {"64": entry(3)}}})
+    )
+    measured = {"sm_90": {"plain": {"128": entry(4)}, "t5": {"64": entry(5)}}}
+    results.write_text(json.dumps({"ratios": measured}))
+    assert adopt(results, table) == 2
+    assert json.loads(table.read_text()) == {
+        "sm_90": {"plain": {"64": entry(1), "128": entry(4)}, "t5": {"64": entry(5)}},
+        "sm_80": {"t5": {"64": entry(3)}},
+    }
+    with pytest.raises(ValueError, match="must be results of the proof"):
+        adopt(table, table)
 
 
 # --- processes ---
@@ -429,6 +450,19 @@ def test_signals_are_heard_and_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
             signal.signal(number, handler)
 
 
+def rows_of_pytest(folder: Path, *words: str) -> dict[str, dict[str, Any]]:
+    """What the plugin reports of folder/test_it.py, by the test's name."""
+    here, there = os.pipe()
+    paths = os.pathsep.join((str(ROOT / "scripts" / "bench"), str(folder)))
+    environment = {**os.environ, "PYTHONPATH": paths, "PROOF_DONE": str(folder / "done"), "PROOF_ROWS": str(there)}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "proof.pytest_rows", "-p", "no:cacheprovider", *words]
+    subprocess.run([*command, "test_it.py"], cwd=folder, env=environment, pass_fds=(there,), capture_output=True)
+    os.close(there)
+    with os.fdopen(here) as pipe:
+        return {row["name"].partition("::")[2]: row for row in map(json.loads, pipe)}
+
+
 def test_tests_are_rows_as_they_end_and_those_that_passed_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import pytest\n"
@@ -438,17 +472,52 @@ def test_tests_are_rows_as_they_end_and_those_that_passed_are_left_out(tmp_path:
         "def test_four(): raise RuntimeError('run again')\n"
     )
     (tmp_path / "done").write_text("test_it.py::test_four")
-    here, there = os.pipe()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts" / "bench"), "PROOF_DONE": str(tmp_path / "done")}
-    environment |= {"PROOF_ROWS": str(there), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    words = ["-q", "-p", "proof.pytest_rows", "-p", "no:cacheprovider", "test_it.py"]
-    subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, pass_fds=(there,), capture_output=True
-    )
-    os.close(there)
-    with os.fdopen(here) as pipe:
-        rows = {row["name"].partition("::")[2]: row for row in map(json.loads, pipe)}
+    rows = rows_of_pytest(tmp_path)
     assert {name: row["status"] for name, row in rows.items()} == {
         "test_one": "passed", "test_two": "failed", "test_three": "skipped",
     }  # fmt: skip
     assert "unequal" in rows["test_two"]["why"] and "needs more" in rows["test_three"]["why"]
+
+
+def test_a_fault_that_stays_on_the_device_fails_its_own_test_only(tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    fault = False\n"
+        "    def is_initialized(): return True\n"
+        "    def synchronize():\n"
+        "        if cuda.fault: raise RuntimeError('CUDA error')\n"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import torch\n"
+        "def test_one(): torch.cuda.synchronize()\n"
+        "def test_two(): torch.cuda.fault = True; torch.cuda.synchronize()\n"
+        "def test_three(): torch.cuda.synchronize()\n"
+    )
+    (tmp_path / "done").write_text("")
+    rows = rows_of_pytest(tmp_path, "-p", "xdist", "-n", "1")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "test_one": "passed", "test_two": "failed", "test_three": "passed",
+    }  # fmt: skip
+    assert "CUDA error" in rows["test_two"]["why"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tiny shapes are for a CPU")
+def test_a_signal_leaves_whole_files_and_the_next_proof_goes_on(tmp_path: Path) -> None:
+    words = ["--smoke", "--minutes", "5", "--processes", "1", "--out", str(tmp_path), "--only", "norm/", "rotary"]
+    command = [sys.executable, str(ROOT / "scripts" / "bench" / "gpu.py"), *words]
+    file = tmp_path / "gpu-no-gpu.json"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 240
+    while not (file.exists() and json.loads(file.read_text())["rows"]) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    held = json.loads(file.read_text())
+    assert held["rows"] and held["not_run"] and not list(tmp_path.glob("*.new"))
+    first = held["rows"][0]
+    assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+    held = json.loads(file.read_text())
+    assert held["rows"][0] == first and held["not_run"] == []
+    assert [row["name"] for row in held["rows"]] == ["norm/rms", "norm/layer", "norm/sum and rms", "rotary"]

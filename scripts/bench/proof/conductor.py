@@ -14,7 +14,7 @@ from typing import Any
 
 from proof.children import Group
 from proof.plan import PARTS, Case, limit
-from proof.results import ROOT, Results, write_whole
+from proof.results import ROOT, Results
 
 ENTRY = ROOT / "scripts" / "bench" / "gpu.py"
 SPARE = 20.0  # seconds that must be left for a second sweep
@@ -79,7 +79,8 @@ class Proof:
         self.part_of = {case.name: case.part for case in wanted}
         self.planned = {case.name: case.seconds for case in wanted}
         self.log = results.path.with_suffix(".log")
-        python_path = os.pathsep.join(str(path) for path in (*paths, ROOT, ENTRY.parent))
+        inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        python_path = os.pathsep.join(str(path) for path in (*paths, ROOT, ENTRY.parent, *inherited))
         self.environment = {"PYTHONPATH": python_path, "PYTHONUNBUFFERED": "1"}
 
     def pending(self, part: str) -> list[str]:
@@ -166,11 +167,3 @@ class Proof:
 def failures(results: Results) -> list[str]:
     """Names of rows that failed or hung."""
     return [name for name, row in results.rows.items() if row["status"] in ("failed", "stopped")]
-
-
-def write_ratios(results: Results, path: Path) -> None:
-    import json
-
-    from proof.ratios import ratios
-
-    write_whole(path, json.dumps(ratios(results), indent=1) + "\n")
