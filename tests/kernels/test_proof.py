@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,13 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts" / "bench"))
 
 from proof import conductor, repeats  # noqa: E402
+from proof.bare_gpt2 import bare_step  # noqa: E402
 from proof.children import Group  # noqa: E402
-from proof.measure import Built, Contestant, CpuClock, measure  # noqa: E402
+from proof.measure import Built, Contestant, CpuClock, CudaClock, measure  # noqa: E402
 from proof.page import page  # noqa: E402
 from proof.plan import PARTS, Case, cases, chosen, limit, plan  # noqa: E402
 from proof.ratios import adopt, as_text, ratios  # noqa: E402
 from proof.results import VERSIONS, Results, chip_name, sources_digest, write_whole  # noqa: E402
 from proof.sensors import Sensors  # noqa: E402
+from proof.step import measure_step  # noqa: E402
 
 HERE = {
     "gpu": "NVIDIA H200",
@@ -196,6 +201,72 @@ def test_the_contestants_of_the_rest_solve_one_problem(case: Case) -> None:
     assert set(row["who"]) >= {"isoflop", "eager"} or case.name.startswith("t5")
     for who in row["who"].values():
         assert who["error"] and max(who["error"].values()) < 0.03, who["error"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_cannot_be_captured_is_timed_as_it_is(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch.cuda's names in the place of a GPU: a capture that fails leaves the work, on the stream of before."""
+    streams = ["before"]
+
+    @contextmanager
+    def stream(one: Any) -> Iterator[None]:
+        streams.append(one)
+        yield
+        streams.pop()
+
+    @contextmanager
+    def graph(one: Any) -> Iterator[None]:
+        streams.append("capturing")
+        yield
+        if fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        streams.pop()
+
+    aside = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: aside)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay="replay"))
+    monkeypatch.setattr(
+        torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda o: None, n=streams[-1])
+    )
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda one: streams.append(one.n))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    runs = []
+
+    def work() -> None:
+        runs.append(streams[-1])
+
+    found = CudaClock().captured(work)
+    assert found == ((work, False) if fails else ("replay", True))
+    assert runs == [aside, aside, "capturing"] and streams[-1] == "before"
+
+
+def test_a_step_that_lacks_a_wheel_is_named_and_the_bare_loop_timed() -> None:
+    calls = []
+
+    def lacking() -> Callable[[], Any]:
+        raise ModuleNotFoundError("No module named 'pydantic'")
+
+    steps = {"bare loop": lambda: lambda: calls.append(1), "isoflop": lacking}
+    row = measure_step(steps, rounds=3, steps=2)
+    assert (row["status"], row["why"]) == ("failed", "No module named 'pydantic'")
+    assert len(calls) == 2 + 3 * 2  # after two of warming up
+    bare = row["who"]["bare loop"]
+    assert bare["tokens_per_second"] == pytest.approx(row["tokens"] / bare["both_seconds"])
+    both = measure_step({name: lambda: lambda: None for name in steps}, rounds=1, steps=1)
+    assert both["status"] == "measured" and set(both["who"]) == {"bare loop", "isoflop"}
+
+
+def test_the_bare_loop_learns() -> None:
+    torch.manual_seed(0)
+    batch = {name: torch.randint(0, 50, (2, 8)) for name in ("tokens", "targets")}
+    step = bare_step([batch, batch], 50, {"depth": 1, "width": 16, "heads": 2}, fast=False)
+    first = float(step())
+    assert first == pytest.approx(math.log(50), rel=0.05)
+    for _ in range(20):
+        last = float(step())
+    assert last < first
 
 
 def test_a_repeat_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,7 @@ def masked(p: Problem) -> Contestant:
     """SDPA with the S x S mask (made before) or T5's dense bias (made in the pass: its gradient goes to the table)."""
     if p.table is not None:
         buckets, table = p.buckets(), p.table
-        return sdpa(p, None, lambda: table[buckets].permute(2, 0, 1)[None].to(DTYPE))
+        return sdpa(p, None, lambda: F.embedding(buckets, table).permute(2, 0, 1)[None].to(DTYPE))
     visible = p.visible()
     assert visible is not None
     return sdpa(p, None, lambda: visible)

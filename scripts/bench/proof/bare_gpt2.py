@@ -49,7 +49,10 @@ class Gpt2(nn.Module):
 def bare_step(
     batches: list[dict[str, Tensor]], vocabulary: int, shape: dict[str, int], fast: bool
 ) -> Callable[[], Any]:
-    """One training step over the micro-batches ("tokens", "targets": int64 [B, S]); fast: compiled, fused AdamW."""
+    """One training step over the micro-batches ("tokens", "targets": int64 [B, S]), which returns their mean loss.
+
+    fast: compiled, with fused AdamW.
+    """
     device = batches[0]["tokens"].device
     model = Gpt2(vocabulary, batches[0]["tokens"].shape[1], **shape).to(device)
     decayed = [p for p in model.parameters() if p.dim() == 2]
@@ -57,16 +60,17 @@ def bare_step(
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), fused=fast)
     run = torch.compile(model) if fast else model
-    if fast:
-        torch.set_float32_matmul_precision("high")
 
-    def step() -> None:
+    def step() -> Tensor:
+        total = torch.zeros((), device=device)
         for batch in batches:
             with torch.autocast(device.type, torch.bfloat16):
                 loss = run(batch["tokens"], batch["targets"]) / len(batches)
             loss.backward()
+            total += loss.detach()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        return total
 
     return step

@@ -124,15 +124,19 @@ class Proof:
         return Group(command, self.log, self.environment | environment, patience, tell, self.stop, self.clock)
 
     def _compile(self, until: float) -> str:
-        """Pending cases once, dealt out to processes that share the caches on disk; the slowest to compile first."""
-        names = [name for part in ("step", "attention", "rest") for name in self.pending(part)]
+        """Pending cases once, dealt out to processes that share the caches on disk; a step takes longest, so alone."""
+        names = [name for part in ("attention", "rest") for name in self.pending(part)]
+        steps = self.pending("step")
+        if self.processes < 2 * len(steps):
+            names, steps = [*steps, *names], []
         heard: list[dict[str, Any]] = []
         few = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "2"}
         group = self._group("warm", heard.append, 1e9, **few)
-        count = max(1, min(self.processes, len(names)))
-        became = group.run([names[place::count] for place in range(count)], until)
+        count = max(1, min(self.processes - len(steps), len(names)))
+        lists = [[name] for name in steps] + [names[place::count] for place in range(count)]
+        became = group.run(lists, until)
         fallen = [f"{row['name']}: {row['why']}" for row in heard if "why" in row]
-        said = f"{became}: {len(heard)} of {len(names)} cases in {count} processes"
+        said = f"{became}: {len(heard)} of {len(names) + len(steps)} cases in {len(lists)} processes"
         return "; ".join([said, *fallen])
 
     def _measure(self, part: str, until: float) -> str:

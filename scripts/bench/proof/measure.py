@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from environment import reason
 from torch import Tensor
 
 ROUNDS = 7
@@ -128,11 +129,6 @@ class CudaClock:
 
 def clock() -> Clock:
     return CudaClock() if torch.cuda.is_available() else CpuClock()
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error, as tables state it."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def relative_error(value: Tensor, exact: Tensor) -> float:

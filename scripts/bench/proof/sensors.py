@@ -96,7 +96,8 @@ def sensors() -> Sensors:
 
     if not torch.cuda.is_available():
         return Sensors(None, None)
-    uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    uuid = f"GPU-{getattr(properties, 'uuid', 'not stated')}"  # which no board has
     for by, source in (("NVML", from_nvml), ("nvidia-smi", from_smi)):
         read = source(uuid)
         if read is not None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from environment import reason
 from proof.bare_gpt2 import bare_step
-from proof.measure import reason
 
 CUDA = torch.cuda.is_available()
 ROWS, MICRO_BATCHES, LENGTH = (32, 4, 1024) if CUDA else (2, 2, 32)
