@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any
 
 import torch
-
 from environment import reason
+
 from proof.bare_gpt2 import bare_step
 
 CUDA = torch.cuda.is_available()

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from environment import reason
 
-from proof.measure import Built, clock, measure, reason
+from proof.measure import Built, clock, measure
 from proof.plan import Case, cases
 from proof.results import ROOT
 from proof.sensors import sensors
