@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+pytest.importorskip("trainer.models")  # a bare GPU image lacks what it imports
+
 from trainer.config import Config
 from trainer.config.machinery import KernelsConfig
 from trainer.models import build, initialize
