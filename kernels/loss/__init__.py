@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backends import autocast_dtype, choose, without_autocast
@@ -128,6 +129,23 @@ def linear_cross_entropy(
             options.softcap, columns, chunk or 0, needs, chosen == "triton",
         )  # fmt: skip
     return LossSums(total, plain.detach(), z.detach(), (places != ignore_index).sum())
+
+
+def padded_linear(hidden: Tensor, weight: Tensor, bias: Tensor | None = None, *, pad_to: int | None = None) -> Tensor:
+    """Logits [..., V] = hidden weight^T + bias, as `torch.nn.functional.linear`, for losses that read all of them.
+
+    The product is made of a copy of the weight with zeros up to a multiple of `pad_to` rows, as in
+    `linear_cross_entropy`; what is returned is a view without them. With nothing to add it is `linear` itself.
+    """
+    dtype = autocast_dtype(check_float("padded_linear", "hidden", hidden))
+    if pad_to is not None:
+        check_whole("padded_linear", "pad_to", pad_to, "a number of columns >= 1, or None", low=1)
+    classes = check_float("padded_linear", "weight", weight, hidden.device).shape[0]
+    more = padded_columns(classes, dtype.itemsize, hidden.device.type, pad_to) - classes
+    if not more:
+        return F.linear(hidden, weight, bias)
+    wide = F.pad(weight.to(dtype), (0, 0, 0, more))
+    return F.linear(hidden, wide, None if bias is None else F.pad(bias.to(dtype), (0, more)))[..., :classes]
 
 
 def _options(function: str, ignore_index: int, label_smoothing: float, z_loss: float, softcap: float) -> LossOptions:
