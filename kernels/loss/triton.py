@@ -4,7 +4,6 @@
 # mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
