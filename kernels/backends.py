@@ -72,3 +72,22 @@ def choose(function: str, backend: object, device: torch.device, dtype: torch.dt
 def on_device(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:
     """Triton launches on the current GPU: make it that of the tensor."""
     return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else contextlib.nullcontext()
+
+
+def autocast_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """What autocast makes of a tensor that goes into a product: its dtype where it is on, else the tensor's own. As
+    PyTorch's own products, it leaves float64 alone."""
+    kind = tensor.device.type
+    if tensor.dtype == torch.float64 or not _autocast_on(kind):
+        return tensor.dtype
+    return torch.get_autocast_dtype(kind)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """For the inside of an operator, whose dtypes are settled: PyTorch's products would cast again there."""
+    on = _autocast_on(device.type)
+    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
+
+
+def _autocast_on(kind: str) -> bool:
+    return kind != "meta" and torch.is_autocast_enabled(kind)

@@ -14,7 +14,14 @@ from kernels.attention.masks import PreparedMask
 from kernels.attention.reference import reference_attention
 from kernels.attention.sdpa import sdpa_attention, sdpa_lacks, sdpa_mask
 from kernels.attention.spec import MAX_HEAD_DIM, Alibi, AttentionSpec, Bias, Dense, T5Bias
-from kernels.backends import backend_error, check_backend, log_choice, triton_lacks
+from kernels.backends import (
+    autocast_dtype,
+    backend_error,
+    check_backend,
+    log_choice,
+    triton_lacks,
+    without_autocast,
+)
 from kernels.checks import check_float, check_whole
 from kernels.errors import refuse, shape
 
@@ -80,10 +87,14 @@ def attention(
         else the reference; the choice is logged once. (Triton comes first once its speed is measured on a GPU.)
     mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
 
+    Under autocast q, k and v are cast to its dtype first, in every backend (float64 is left alone, as PyTorch's own
+    attention leaves it); biases, sinks and statistics keep theirs. Outside of it q, k and v must be of one dtype.
+
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
     Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
     """
     check_backend("attention", backend, choice.ATTENTION)
+    q, k, v = (_cast(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v)))
     _check_tensors(q, k, v)
     batch, q_len, heads, head_dim = q.shape
     k_len = k.shape[1]
@@ -119,7 +130,8 @@ def attention(
 
         out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches)
     elif chosen == "reference":
-        out, lse = reference_attention(q, k, v, spec)
+        with without_autocast(q.device):
+            out, lse = reference_attention(q, k, v, spec)
     else:
         if mask is not None and mask.backend == "sdpa" and (spec.bias is None or mask.additive is not None):
             visible, additive = mask.visible, mask.additive
@@ -148,8 +160,9 @@ def prepare_mask(
 ) -> PreparedMask:
     """Build once per forward pass what every layer's `attention(..., mask=...)` shares; arguments as there.
 
-    q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
-    shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
+    q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias; autocast casts it as it
+    does q. A bias given here is shared by all layers, and its gradient is the sum over them; a bias of its own per
+    layer goes to `attention`.
     fields: which of softcap, sink, return_lse and dropout_p those calls give beside it, so that auto chooses alike.
     """
     check_backend("prepare_mask", backend, choice.ATTENTION)
@@ -177,6 +190,7 @@ def prepare_mask(
         function="prepare_mask",
     )
     like = torch.empty(0, device=device, dtype=dtype)
+    like = like.to(autocast_dtype(like))
     chosen = _choose(spec, like, backend, "prepare_mask", fields)
     visible = additive = reaches = None
     if chosen == "sdpa":
@@ -188,9 +202,13 @@ def prepare_mask(
     return PreparedMask(spec, q_len, k_len, device, chosen, visible, additive, reaches)
 
 
+def _cast(name: str, tensor: Tensor) -> Tensor:
+    """To autocast's dtype, where it is on."""
+    return check_float("attention", name, tensor).to(autocast_dtype(tensor))
+
+
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
-        check_float("attention", name, tensor)
         if tensor.dim() != 4:
             raise refuse("attention", name, f"of shape {shape(tensor)}", "[batch, length, heads, head_dim]")
         if tensor.dtype != q.dtype:

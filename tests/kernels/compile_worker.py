@@ -17,7 +17,7 @@ from kernels.configs import Tile
 from kernels.offline import FEATURES, compile_attention, compile_kernel
 
 FLOAT_POINTERS = ("mean_ptr", "scale_ptr", "dweight_ptr", "dbias_ptr", "cos_ptr", "sin_ptr", "lse_ptr", "dlse_ptr")
-FLOAT_POINTERS += ("delta_ptr", "total_ptr", "plain_ptr", "squared_ptr", "upstream_ptr")
+FLOAT_POINTERS += ("delta_ptr", "total_ptr", "losses_ptr", "upstream_ptr")
 FLOATS = ("eps", "sign", "smoothing", "z_loss", "softcap")
 
 
@@ -30,7 +30,7 @@ def others() -> dict[str, tuple[Any, dict[str, Any]]]:
     from kernels.rotary.triton import rotate_tokens
 
     delta = {"HEAD_DIM": 128, "BLOCK_D": 128, "HAS_DLSE": True, "WIDE": False, "BLOCK_M": 64}
-    loss = {"SOFTCAP": True, "GRADIENT": True, "UPSTREAM": True, "BLOCK": 4096}
+    loss = {"SMOOTHING": True, "Z_LOSS": True, "SOFTCAP": True, "GRADIENT": True, "UPSTREAM": True, "BLOCK": 4096}
     turn = {"INTERLEAVED": True, "PARTIAL": True, "BLOCK_H": 16, "BLOCK_R": 64, "BLOCK_D": 64}
     return {
         "delta": (attention_delta, delta),

@@ -20,7 +20,6 @@ from trainer.config.model import ModelConfig
 from trainer.descriptions.norms import NORMS
 
 FP32 = 4
-CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time
 
 
 @dataclass(frozen=True)
@@ -69,26 +68,27 @@ class _Pass:
         return backend == "reference" or (backend == "sdpa" and learns and kernels.device(self.config) == "cpu")
 
 
-def rows_per_chunk(tokens: int, vocabulary: int, element_bytes: int) -> int:
-    """How many tokens' logits a fused loss holds at a time (as `kernels.loss.op.rows_per_chunk`)."""
-    fitting = max(1, CHUNK_BYTES // max(1, vocabulary * element_bytes))
-    size = max(128, min(1 << (fitting.bit_length() - 1), 1 << max(0, tokens // 8).bit_length()))
-    return min(size, max(1, tokens))
-
-
 def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
     """(bytes of logits at the most, bytes of gradients that a fused loss leaves)."""
-    vocabulary, low = config.vocabulary, 2 if precision(config) == "bf16" else FP32
-    backend = kernels.output_layer(config)
+    low = 2 if precision(config) == "bf16" else FP32
+    backend, device = kernels.output_layer(config), kernels.device(config)
     if config.task.outputs or backend is None:
         capped = config.model.logit_softcap is not None and not config.task.outputs and low == FP32
-        return (3 + capped) * FP32 * tokens * (config.task.outputs or vocabulary), 0
+        return (3 + capped) * FP32 * tokens * (config.task.outputs or config.vocabulary), 0
     # Triton turns logits into their gradient in place; PyTorch's own operations hold the gradient in fp32 beside them,
     # and a copy of logits that are capped or of low precision.
     copied = low < FP32 or config.model.logit_softcap is not None
     each = low if backend == "triton" else low + FP32 * (1 + copied)
-    chunk, matrix = rows_per_chunk(tokens, vocabulary, low) * vocabulary, vocabulary * columns
-    return max(chunk * each, low * (chunk + matrix)), low * tokens * columns + FP32 * matrix
+    padded = _head_rows(config)
+    chunk, matrix = kernels.chunks.rows_per_chunk(tokens, padded, low, device) * padded, padded * columns
+    rounded = low * matrix if low < FP32 and device == "cpu" else 0  # a chunk's part of the matrix's gradient, apart
+    return max(chunk * each, low * chunk + rounded), low * tokens * columns + FP32 * matrix
+
+
+def _head_rows(config: Config) -> int:
+    """Of the copy of the output matrix that is multiplied with."""
+    low = 2 if precision(config) == "bf16" else FP32
+    return int(kernels.chunks.padded_columns(config.vocabulary, low, kernels.device(config)))
 
 
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
@@ -123,7 +123,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)) + routed,
         carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
         weight_copies=_weight_copies(config) if low == 2 else 0,
-        head_copy=2 * config.vocabulary * columns if low == 2 else 0,
+        head_copy=2 * _head_rows(config) * columns if low == 2 else 0,
         around=around,
         logits=logits,
         head_gradients=head_gradients,

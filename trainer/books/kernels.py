@@ -1,5 +1,5 @@
-"""Which backend will compute what, where the plan's ranks run: `kernels/choice.py` decides, for the books as for the
-run."""
+"""Which backend will compute what, where the plan's ranks run, and how a fused loss divides its work:
+`kernels/choice.py` and `kernels/loss/chunks.py` decide, for the books as for the run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from trainer.books.step_flops import AttentionBackward
 from trainer.config import Config
 
 
-def _choice() -> Any:
-    """kernels/choice.py by itself: the package around it would bring torch, and a plan needs none."""
+def _alone(path: str) -> Any:
+    """A module of `kernels` by itself: the package around it would bring torch, and a plan needs none."""
     package = importlib.util.find_spec("kernels")
     assert package is not None and package.origin is not None
-    spec = importlib.util.spec_from_file_location("kernels_choice", Path(package.origin).with_name("choice.py"))
+    name = "kernels_" + path.removesuffix(".py").replace("/", "_")
+    spec = importlib.util.spec_from_file_location(name, Path(package.origin).parent / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-choice = _choice()
+choice = _alone("choice.py")
+chunks = _alone("loss/chunks.py")
 
 
 def attention_fields(config: Config) -> tuple[str, ...]:

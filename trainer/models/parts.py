@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels import choice, linear_cross_entropy
+from kernels import choice, linear_cross_entropy, padded_linear
 from trainer.config.model import ModelConfig
 from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
@@ -70,9 +70,8 @@ class OutputLayer(Linear):
         fused = choice.output_layer_backend(self.backend, x.device.type)
         if fused is None:
             plain = "reference" if self.backend == "reference" else "torch"
-            return token_loss(
-                super().forward(x), targets, smoothing, z_loss=z_loss, softcap=self.softcap, backend=plain
-            )
+            logits = padded_linear(x, self.weight, self.bias)
+            return token_loss(logits, targets, smoothing, z_loss=z_loss, softcap=self.softcap, backend=plain)
         sums = linear_cross_entropy(
             x.to(computing_dtype(x)),
             self.weight,
