@@ -74,9 +74,7 @@ def speeds() -> dict[str, dict[str, dict[str, Ratio]]]:
     table = json.loads(Path(__file__).with_name("speed.json").read_text(encoding="utf-8"))
     return {
         chip: {
-            kind: {
-                head: Ratio(float(entry["triton_over_sdpa"]), str(entry["source"])) for head, entry in heads.items()
-            }
+            kind: {head: Ratio(float(entry["triton_over_sdpa"]), str(entry["source"])) for head, entry in heads.items()}
             for kind, heads in kinds.items()
         }
         for chip, kinds in table.items()

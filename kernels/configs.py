@@ -59,14 +59,15 @@ def architecture(device: torch.device) -> str:
 
 
 def chip(device: torch.device) -> str | None:
-    """As `architecture`, for `kernels.choice`: "sm_70" too, for which there is no tile; None where PyTorch sees no GPU."""
+    """As `architecture`, but "sm_70" too, for which there is no tile, and None where PyTorch sees no GPU."""
     return _chip(device.index) if device.type == "cuda" and torch.cuda.is_available() else None
 
 
 @cache
 def _chip(index: int | None) -> str:
+    index = torch.cuda.current_device() if index is None else index
     major, minor = torch.cuda.get_device_capability(index)
-    return architecture(torch.device("cuda", index)) if torch.version.hip or major >= 8 else f"sm_{major}{minor}"
+    return _of_device(index) if torch.version.hip or major >= 8 else f"sm_{major}{minor}"
 
 
 def block_dim(head_dim: int) -> int:

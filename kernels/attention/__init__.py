@@ -76,8 +76,8 @@ def attention(
         mask wherever it stands; default 0 to B - 1. scale: default D ** -0.5.
     return_lse: also return the natural log of the softmax denominator (sink included), float32 [B, H, Sq], whose
         gradient flows back; -inf for a row that sees nothing.
-    backend: "triton", "sdpa", "reference", or "auto", which `kernels.choice.attention_backend` answers: on a CPU sdpa where
-        it has every field asked for, else the reference; on a GPU the faster of triton and sdpa. Logged once.
+    backend: "triton", "sdpa", "reference", or "auto": on a CPU sdpa where it has every field asked for, else the
+        reference; on a GPU the faster of triton and sdpa (`kernels.choice.attention_backend`). Logged once.
     mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
 
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
@@ -256,7 +256,6 @@ def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
     )
 
 
-@torch.compiler.assume_constant_result  # a graph holds what was chosen, and its making says so
 def _choose(
     function: str,
     backend: str,
@@ -274,6 +273,11 @@ def _choose(
     elif backend == "triton" and lacks:
         raise backend_error(function, backend, lacks, "use backend='auto', 'sdpa' or 'reference'")
     return chosen
+
+
+# A graph holds what was chosen, and its making says so. This is all that torch.compiler.assume_constant_result does,
+# but its import brings the whole compiler, and Triton with it.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _check_sdpa(function: str, spec: AttentionSpec, fields: Sequence[str]) -> None:

@@ -113,6 +113,9 @@ class MachineConfig(Section):
     """What the datasheet says about one device; null where it is not stated."""
 
     name: str = key("unstated", "name of the device")
+    architecture: str | None = key(
+        None, "what kernels are compiled for, as sm_90 or gfx942: by it auto chooses (docs/kernels.md)", introduced=None
+    )
     peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
     memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
     memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0)
