@@ -6,11 +6,14 @@ import importlib
 import itertools
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from kernels import Alibi, Dense, T5Bias, attention, backends, choice, configs, prepare_mask
 from kernels.attention.spec import AttentionSpec
@@ -55,8 +58,14 @@ def test_causality_of_lengths_that_differ_wants_a_mask_but_for_one_query() -> No
     assert attention_kind(spec.fields(1, 4)) == "one_query"
 
 
+@pytest.fixture
+def no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that states nothing."""
+    monkeypatch.setattr(choice, "speeds", dict)
+
+
 @pytest.mark.parametrize("chip", CHIPS)
-def test_auto_chooses_who_has_every_field_and_on_a_cpu_as_ever(chip: str | None) -> None:
+def test_auto_chooses_who_has_every_field_and_on_a_cpu_as_ever(chip: str | None, no_ratio: None) -> None:
     for fields in subsets():
         able = not set(choice.SDPA_LACKS) & set(fields)
         for head, half in itertools.product((None, 16, 64, 80, 128, 256), (True, False)):
@@ -64,7 +73,7 @@ def test_auto_chooses_who_has_every_field_and_on_a_cpu_as_ever(chip: str | None)
             assert attention_backend("auto", "cpu", fields, None, setting).backend == ("sdpa" if able else "reference")
             on_gpu = attention_backend("auto", "cuda", fields, None, setting).backend
             assert on_gpu in (("sdpa", "triton") if able else ("triton",))
-            # No tensor of queries x keys, whatever was not measured to be faster with one.
+            # No tensor of queries x keys where nobody says that it is faster.
             if able and set(choice.SQUARE) & set(fields):
                 assert on_gpu == "triton"
             for asked in ("triton", "sdpa", "reference"):
@@ -72,7 +81,7 @@ def test_auto_chooses_who_has_every_field_and_on_a_cpu_as_ever(chip: str | None)
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "gfx942", None])
-def test_plain_and_causal_go_to_sdpa_and_packed_documents_to_triton(chip: str | None) -> None:
+def test_plain_and_causal_go_to_sdpa_and_packed_documents_to_triton(chip: str | None, no_ratio: None) -> None:
     for head in (64, 128):
         setting = Setting(chip, head)
         assert attention_backend("auto", "cuda", ("causal",), None, setting).backend == "sdpa"
@@ -121,7 +130,7 @@ def test_a_chip_that_triton_lacks_gets_what_has_every_field(chip: str) -> None:
 
 
 @pytest.fixture
-def a_gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A device of type cuda without CUDA, of compute capability 7.5."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -161,26 +170,25 @@ def test_an_older_triton_is_refused_with_its_version(
         backends._triton_is_not_here.cache_clear()
 
 
-def test_float64_is_never_given_to_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float64_is_never_given_to_triton(no_ratio: None) -> None:
     gpu = torch.device("cuda")
     assert module._choose("attention", "auto", ("segments",), gpu, torch.float64, 64) == "sdpa"
     assert module._choose("attention", "auto", ("segments",), gpu, torch.float32, 64) == "triton"
     assert module._choose("attention", "auto", ("softcap",), gpu, torch.float64, 64) == "reference"
 
 
-def test_a_mask_for_triton_holds_no_tensor_of_queries_x_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_for_triton_holds_no_tensor_of_queries_x_keys(no_ratio: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, whose device type alone is played: what is prepared is of the length of a row."""
     real = choice.attention_backend
     monkeypatch.setattr(
         choice, "attention_backend", lambda asked, device, *rest: real(asked, "cuda", rest[0], None, *rest[2:])
     )
     made: list[int] = []
-    empty = torch.utils._python_dispatch.TorchDispatchMode
 
-    class Sizes(empty):  # type: ignore[misc, valid-type]
+    class Sizes(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            made.extend(one.numel() for one in torch.utils._pytree.tree_leaves(out) if isinstance(one, torch.Tensor))
+            made.extend(one.numel() for one in tree_leaves(out) if isinstance(one, torch.Tensor))
             return out
 
     length, rows = 512, 2
@@ -193,7 +201,7 @@ def test_a_mask_for_triton_holds_no_tensor_of_queries_x_keys(monkeypatch: pytest
         assert 0 < max(made) <= 8 * rows * length
 
 
-def test_a_choice_does_not_break_a_graph() -> None:
+def test_a_choice_does_not_break_a_graph(no_ratio: None) -> None:
     @torch.compile(fullgraph=True, backend="eager")
     def chosen(x: torch.Tensor) -> torch.Tensor:
         backend = module._choose("attention", "auto", ("segments",), torch.device("cuda"), x.dtype, x.shape[-1])
