@@ -91,6 +91,11 @@ def test_plain_and_causal_go_to_sdpa_and_packed_documents_to_triton(chip: str | 
         assert attention_backend("auto", "cuda", ("one_query", "segments"), None, setting).backend == "sdpa"
 
 
+def test_a_machine_may_be_stated_for_every_chip_that_has_a_tile() -> None:
+    machinery = pytest.importorskip("trainer.config.machinery")
+    assert set(ATTENTION) <= set(machinery.ARCHITECTURES)
+
+
 @pytest.mark.parametrize("ratio", [0.2, 0.99, 1.01, 7.0])
 def test_a_stated_ratio_decides_and_is_said_with_its_source(ratio: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for fields in subsets():
