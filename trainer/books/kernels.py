@@ -80,9 +80,21 @@ def device(config: Config) -> str:
 
 def attention(config: Config, use: Use) -> str:
     """The backend of this use of attention."""
+    return str(_attention(config, use).backend)
+
+
+def attention_line(config: Config) -> str | None:
+    """What computes attention on a GPU, and why; None on a CPU."""
+    if device(config) != "cuda":
+        return None
+    said = (f"{chosen.backend} ({chosen.reason})" for chosen in (_attention(config, use) for use in uses(config)))
+    return f"attention by {', '.join(dict.fromkeys(said))}"
+
+
+def _attention(config: Config, use: Use) -> Any:
     setting = choice.Setting(config.machine.architecture, use.model.head_channels, precision(config) != "fp32")
     fields = attention_fields(config, use)
-    return str(choice.attention_backend(config.kernels.attention, device(config), fields, None, setting).backend)
+    return choice.attention_backend(config.kernels.attention, device(config), fields, None, setting)
 
 
 def masked(config: Config, use: Use) -> bool:

@@ -109,7 +109,9 @@ def an_architecture(value: str) -> str:
     """What kernels are compiled for, a chip's nearest one below (sm_100 for sm_103). Raises ValueError."""
     if value in ARCHITECTURES:
         return value
-    raise ValueError(f"{value!r} is no architecture; there is {', '.join(ARCHITECTURES)}{nearest(value, ARCHITECTURES)}")
+    raise ValueError(
+        f"{value!r} is no architecture; there is {', '.join(ARCHITECTURES)}{nearest(value, ARCHITECTURES)}"
+    )
 
 
 def a_dtype(value: str) -> str:

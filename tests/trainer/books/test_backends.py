@@ -14,7 +14,7 @@ from probe_batches import micro_batch_of
 
 from kernels import choice
 from trainer.books import kernels as planned
-from trainer.books import memory
+from trainer.books import memory, plan
 from trainer.config import Config
 from trainer.models import build
 
@@ -140,3 +140,14 @@ def test_a_plan_for_a_gpu_counts_the_mask_and_the_repeated_keys_of_sdpa() -> Non
     # Rows of one document each: no segments, so no mask, and auto takes SDPA.
     alone = {"packing": "padded"}
     assert peak(alone) == peak(alone, attention="sdpa") == peak() + repeated
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", "gemma, local"])
+def test_a_plan_for_a_gpu_says_once_what_computes_attention_and_why(name: str) -> None:
+    engine = {"device": "cuda", "precision": "bf16"}
+    notes = plan(config_of(name, engine=engine, machine={"name": "one", "architecture": "sm_90"})).notes
+    (said,) = [note for note in notes if note.startswith("attention by ")]
+    assert said.count("triton (") >= 1 and said.count("sdpa (") == 0
+    assert ("no ratio of speed is stated" in said) == (name == "t5")  # for its buckets; all are packed
+    assert "head size 16 on sm_90: triton is" in said and said.count("estimated: ") == 1
+    assert not [note for note in plan(config_of(name, engine={"device": "cpu"})).notes if "attention by" in note]
