@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 
 import torch
 
 from kernels import choice
+from kernels.configs import chip
 from kernels.errors import KernelInputError, refuse_name
 
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+OLDEST_TRITON = (3, 6)  # that of torch 2.11
 logger = logging.getLogger("kernels")
 _logged: set[tuple[str, ...]] = set()
 
@@ -29,12 +33,22 @@ def triton_lacks(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"its dtypes are bfloat16, float16 and float32, not {dtype}"
     if device.type != "cuda" and not (device.type == "cpu" and interpreting()):
         return f"triton has no kernels for device type {device.type!r}"
-    return None if _triton_installed() else "triton is not installed"
+    return choice.triton_lacks(chip(device)) or _triton_is_not_here()
 
 
 @functools.cache  # every call of a kernel asks, and the answer is on the disk
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _triton_is_not_here() -> str | None:
+    """Why no Triton that will do is installed, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:  # built from source: not stated
+        return None
+    numbers = re.findall(r"\d+", version)[:2]
+    if tuple(map(int, numbers)) < OLDEST_TRITON:
+        return f"triton {version} is installed, and the kernels want {'.'.join(map(str, OLDEST_TRITON))} or later"
+    return None
 
 
 def check_backend(function: str, backend: object, allowed: tuple[str, ...]) -> str:

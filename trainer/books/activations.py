@@ -60,11 +60,14 @@ class _Pass:
         projected = self.model.embedding_channels != self.model.width and self.model.embedding_projection == "sum"
         return self.cast and projected
 
+    def use(self, *, local: bool = False, across: bool = False) -> kernels.Use:
+        return kernels.Use(self.model, self.source > 0 or self.model.family == "decoder", local, across)
+
     @property
     def composed(self) -> bool:
         """Whether attention keeps its probabilities: the reference, and on a CPU SDPA with a bias that learns."""
         learns = self.model.position in ("buckets", "relative", "disentangled")
-        backend = kernels.attention(self.config)
+        backend = kernels.attention(self.config, self.use())
         return backend == "reference" or (backend == "sdpa" and learns and kernels.device(self.config) == "cpu")
 
 
@@ -102,13 +105,14 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     kept_whole = 0
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
-        kept_whole = small.depth * _block(generator) + rows * source * low * small.width * 2
-    each = [_block(stack) for stack, _ in stacks]
+        kept_whole = sum(_blocks(generator, small.depth)) + rows * source * low * small.width * 2
+    each = [_blocks(stack, depth) for stack, depth in stacks]
     with_experts = [model.experts.layers(side.depth) for side in (model, model.decoder_side)][: len(stacks)]
     more = [expert_bytes(model, one.rows, one.tokens, one.low) - one.rows * one.tokens * _fed(one) for one, _ in stacks]
     routed = sum(extra * layers for extra, layers in zip(more, with_experts, strict=True))
     largest = max(
-        size + (max(0, extra) if layers else 0) for size, extra, layers in zip(each, more, with_experts, strict=True)
+        max(sizes) + (max(0, extra) if layers else 0)
+        for sizes, extra, layers in zip(each, more, with_experts, strict=True)
     )
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
@@ -120,7 +124,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     logits, head_gradients = _loss(config, last, columns)
     return Saved(
         block=largest,
-        blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)) + routed,
+        blocks=sum(map(sum, each)) + routed,
         carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
         weight_copies=_weight_copies(config) if low == 2 else 0,
         head_copy=2 * _head_rows(config) * columns if low == 2 else 0,
@@ -141,7 +145,13 @@ def _fed(stack: _Pass) -> int:
     return stack.low * hidden_kept(stack.model) * stack.model.ffn_channels
 
 
-def _block(stack: _Pass) -> int:
+def _blocks(stack: _Pass, depth: int) -> list[int]:
+    """Bytes of each block; layers that see a window may run another attention than those that see all."""
+    sizes = {local: _block(stack, local) for local in {stack.model.local(layer) for layer in range(depth)}}
+    return [sizes[stack.model.local(layer)] for layer in range(depth)]
+
+
+def _block(stack: _Pass, local: bool) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width = model.width
     apart = 1 if model.shared_norm else 2  # norms before the branches
@@ -150,17 +160,18 @@ def _block(stack: _Pass) -> int:
     norms = (apart + after) * _norm(stack)
     norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
     total = tokens * (norms + low * copies * width + _fed(stack))
-    total += _attention(stack, stack.tokens)
+    total += _attention(stack, stack.tokens, stack.use(local=local))
     if stack.source:
-        total += tokens * ((1 + after // 2) * _norm(stack) + low * width) + _attention(stack, stack.source, across=True)
+        total += tokens * ((1 + after // 2) * _norm(stack) + low * width)
+        total += _attention(stack, stack.source, stack.use(across=True))
         total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
     return total
 
 
-def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
+def _attention(stack: _Pass, keys: int, use: kernels.Use) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    fused = kernels.attention(stack.config) == "triton"
+    fused = kernels.attention(stack.config, use) == "triton"
     total = low * (
         2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
     )  # query, output; key, value, expanded
@@ -176,11 +187,11 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
             total += square * model.heads * (1 + FP32)
         return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
-    if fused or (not across and model.position in ("alibi", "buckets")):  # no mask, or one for all layers
+    if model.position in ("relative", "disentangled"):
+        return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
+    if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
         return total
-    own = model.position in ("relative", "disentangled")
-    heads = model.heads if own else 1  # the bias of a layer holds its mask
-    return total + low * square * heads
+    return total + (0 if fused or not kernels.masked(stack.config, use) else low * square)
 
 
 def _relative_rows(stack: _Pass) -> int:
@@ -195,7 +206,7 @@ def _relative_rows(stack: _Pass) -> int:
 
 def _reference_only(stack: _Pass) -> int:
     """Bytes that the reference keeps of every score, beside its probabilities: their numerators, and capped scores."""
-    if kernels.attention(stack.config) != "reference":
+    if kernels.attention(stack.config, stack.use()) != "reference":
         return 0
     return (0 if stack.cast else FP32) + stack.low * (stack.model.score_softcap is not None)
 
@@ -203,7 +214,8 @@ def _reference_only(stack: _Pass) -> int:
 def _shared_bias(stack: _Pass) -> int:
     """Bytes of the bias of all heads that SDPA wants whole, the same for all layers, with its gradient if it learns."""
     model = stack.model
-    if kernels.attention(stack.config) != "sdpa" or stack.composed or model.position not in ("alibi", "buckets"):
+    whole = model.position in ("alibi", "buckets") and kernels.attention(stack.config, stack.use()) == "sdpa"
+    if not whole or stack.composed:
         return 0
     copies = 2 if model.position == "buckets" else 1
     return copies * stack.low * stack.rows * stack.tokens**2 * model.heads

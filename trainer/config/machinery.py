@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.evaluations import EVALUATIONS
@@ -102,6 +102,18 @@ SPARSE_PEAKS = {
 DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp8")
 
 
+ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
+
+
+def an_architecture(value: str) -> str:
+    """What kernels are compiled for, a chip's nearest one below (sm_100 for sm_103). Raises ValueError."""
+    if value in ARCHITECTURES:
+        return value
+    raise ValueError(
+        f"{value!r} is no architecture; there is {', '.join(ARCHITECTURES)}{nearest(value, ARCHITECTURES)}"
+    )
+
+
 def a_dtype(value: str) -> str:
     """A dtype that datasheets state peaks for. Raises ValueError."""
     if value in DTYPES:
@@ -113,6 +125,9 @@ class MachineConfig(Section):
     """What the datasheet says about one device; null where it is not stated."""
 
     name: str = key("unstated", "name of the device")
+    architecture: Annotated[str, AfterValidator(an_architecture)] | None = key(
+        None, "what kernels are compiled for, e.g. sm_90, by which kernels.attention=auto chooses", introduced=None
+    )
     peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
     memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
     memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0)

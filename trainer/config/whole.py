@@ -214,6 +214,14 @@ class Config(Section):
         return min(self._stated_lengths().values())
 
     @property
+    def rows_stand_alone(self) -> bool:
+        """Whether the tokens of a training row need not be told apart by their documents: every token sees those before
+        it, and a row is one text, or one document with padding behind. Experts leave the padding out by `segments`."""
+        if self.task.kind is not None or self.model.family != "decoder" or self.model.experts.count:
+            return False
+        return self.objective.description.left_to_right and (self.data.packing == "padded" or not self.data.boundaries)
+
+    @property
     def two_streams(self) -> bool:
         """Whether every layer computes a query stream beside the content (XLNet)."""
         return self.backbone.two_stream and self.task.kind is None and bool(self.objective.description.two_stream)

@@ -142,6 +142,7 @@ class Encoder(Stack, Backbone):
                 order=(order, torch.cat((before, order), dim=1)),
                 strict=strict,
                 backend=self.backend,
+                head_dim=self.config.head_channels,
                 fields=attention_fields(self.config, drop),
             )
             context = Context((mask, None), None, self.backend, dropout=drop)

@@ -89,6 +89,7 @@ class EncoderDecoder(Backbone):
             dtype=computing_dtype(x),
             segments=pair,
             backend=self.backend,
+            head_dim=self.config.head_channels,
             fields=attention_fields(self.config, drop),
         )
         context = self.decoder.context(x, positions, segments, cache=cache, drop=drop)

@@ -81,7 +81,7 @@ class OutputLayer(Linear):
             label_smoothing=smoothing,
             z_loss=z_loss,
             softcap=self.softcap,
-            backend="torch" if fused == "chunked" else fused,
+            backend="torch" if fused == "chunked" else self.backend,
         )
         return of_sums(sums, z_loss)
 

@@ -171,6 +171,7 @@ class Stack(nn.Module):
                 order=order,
                 strict=strict,
                 backend=self.backend,
+                head_dim=config.head_channels,
                 fields=attention_fields(config, drop),
             )
 
