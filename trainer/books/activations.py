@@ -1,7 +1,8 @@
 """What autograd keeps of a forward pass until the backward pass has read it, in bytes, layer by layer.
 
-Counted for eager PyTorch with autocast: norms keep their input in fp32, every linear layer keeps its own low-precision
-copy of its input (autocast casts per call) and of its weight. Attention keeps queries, keys, values, its output, one
+Counted for eager PyTorch with autocast: norms keep their input in fp32; of what goes into products one low-precision
+copy is kept, and of the weight where a layer multiplies by itself: those joined into one product keep the weights
+themselves (`trainer.models.products`). Attention keeps queries, keys, values, its output, one
 logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores. Which of them
 runs is what `backends` says, for the run as for this account.
 """
@@ -130,9 +131,10 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     )
 
 
-def _norm(stack: _Pass) -> int:
-    """Bytes that a norm of the residual stream keeps per token."""
-    stream, fused = stack.low if stack.low_residual else FP32, kernels.norm(stack.config) == "triton"
+def _norm(stack: _Pass, *, of_branch: bool = False) -> int:
+    """Bytes that a norm of the residual stream, or of what is added to it, keeps per token."""
+    fused = kernels.norm(stack.config) == "triton"
+    stream = stack.low if stack.low_residual or (of_branch and fused) else FP32
     return NORMS[stack.model.norm].saved(stack.model.width, stream=stream, fused=fused)
 
 
@@ -145,15 +147,14 @@ def _block(stack: _Pass) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width = model.width
     apart = 1 if model.shared_norm else 2  # norms before the branches
-    copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else apart  # of their outputs
-    after = 2 if model.norm_position == "sandwich" else 0
-    norms = (apart + after) * _norm(stack)
+    after = _norm(stack, of_branch=True) if model.norm_position == "sandwich" else 0
+    norms = apart * _norm(stack) + 2 * after
     norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
-    total = tokens * (norms + low * copies * width + _fed(stack))
+    total = tokens * (norms + low * apart * width + _fed(stack))
     total += _attention(stack, stack.tokens)
     if stack.source:
-        total += tokens * ((1 + after // 2) * _norm(stack) + low * width) + _attention(stack, stack.source, across=True)
-        total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
+        total += tokens * (_norm(stack) + after + low * width) + _attention(stack, stack.source, across=True)
+        total += stack.rows * stack.source * low * width * stack.cast
     return total
 
 
@@ -164,10 +165,12 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     total = low * (
         2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
     )  # query, output; key, value, expanded
-    if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
+    if model.qk_norm != "none":  # its input and statistics, in fp32 where it is not fused
         heads = model.heads + model.key_heads
         statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
-        total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
+        fused_norm = kernels.norm(stack.config) == "triton"
+        kept = {"heads": 2 * FP32}.get(model.qk_norm, low if fused_norm else FP32)  # of "heads" the normalised one too
+        total += kept * (tokens * query + others * key) + FP32 * tokens * statistics
     total += _relative_rows(stack)
     square = tokens * keys
     if stack.composed:
@@ -210,7 +213,21 @@ def _shared_bias(stack: _Pass) -> int:
 
 
 def _weight_copies(config: Config) -> int:
-    """Every matrix that a linear layer multiplies with, in two bytes."""
-    account = parameters(config)
+    """Every matrix that a linear layer multiplies with by itself, in two bytes."""
+    account, model = parameters(config), config.backbone
     generator = account.generator - account.generators_embedding
-    return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator)
+    joined = _joined(model) + (0 if model.generator is None else _joined(model.generator))
+    if model.family == "encoder_decoder":
+        joined += _joined(model.decoder_side, cross=True)
+    return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator - joined)
+
+
+def _joined(model: ModelConfig, *, cross: bool = False) -> int:
+    """Numbers in the matrices of a stack that products of several hold: no copy of them is kept."""
+    query, key = model.width * model.heads * model.head_channels, model.width * model.key_heads * model.head_channels
+    blocks, experts = 1 if model.shared_layers else model.depth, model.experts.layers(model.depth)
+    attention = 2 * key * (1 + cross) + query * (not model.two_stream)  # the query stream multiplies by itself
+    if len(score_terms(model)) == 2 and not model.relative_shared:
+        attention += 2 * query
+    inwards = (blocks - experts) * model.ffn_channels + experts * model.experts.shared * model.expert_channels
+    return blocks * attention + 2 * model.gated * model.width * inwards

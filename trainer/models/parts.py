@@ -15,6 +15,7 @@ from trainer.models.dropout import Dropout, dropped
 from trainer.models.initialization import InitialStds, initialize
 from trainer.models.losses import NOT_A_TARGET, of_sums, token_loss
 from trainer.models.norms import norm
+from trainer.models.products import computing_dtype, joined
 
 __all__ = [
     "Embedding",
@@ -24,12 +25,6 @@ __all__ = [
     "OutputLayer",
     "initialize",
 ]
-
-
-def computing_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products: autocast's where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 class Linear(nn.Linear):
@@ -119,6 +114,11 @@ class FeedForward(nn.Module):
         self.down = Linear(hidden, width, bias=config.bias, std=std.down)
         self.dropout_inside = config.dropout_inside
 
+    @property
+    def reads(self) -> tuple[Linear, ...]:
+        """Layers whose parameters this one reads itself."""
+        return () if self.gate is None else (self.gate, self.up)
+
     def forward(self, x: Tensor, drop: Dropout | None = None) -> Tensor:
         hidden = self._hidden(x)
         if self.dropout_inside:
@@ -128,9 +128,8 @@ class FeedForward(nn.Module):
     def _hidden(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return self.activation(self.up(x))
-        if self.gated is None:
-            return self.activation(self.gate(x)) * self.up(x)
-        return self.gated(self.gate(x), self.up(x), backend=self.backend)
+        gate, up = joined(x, [self.gate, self.up])
+        return self.activation(gate) * up if self.gated is None else self.gated(gate, up, backend=self.backend)
 
 
 class HeadTransform(nn.Module):

@@ -87,6 +87,7 @@ class Engine:
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
         model.recompute = self.config.engine.activation_checkpointing
+        self._layout.built(model)
         return model
 
     def _autocast(self) -> None:
