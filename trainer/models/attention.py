@@ -178,12 +178,13 @@ class RelativeAttention(Attention):
         of_content, of_distance, of_type = (
             query + part.to(query.dtype) for part in (self.content_bias, self.distance_bias, self.type_bias)
         )
-        by_distance = torch.einsum("bihd,rhd->bhir", of_distance, distance)
+        scale = self.channels**-0.5  # of queries, not of a number for each pair
+        by_distance = torch.einsum("bihd,rhd->bhir", of_distance * scale, distance)
         bias = _shifted(by_distance, key.shape[1])
         if context.other_type is not None:
-            by_type = torch.einsum("bihd,thd->bhit", of_type, self.types.to(query.dtype))
+            by_type = torch.einsum("bihd,thd->bhit", of_type * scale, self.types.to(query.dtype))
             bias = bias + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
-        bias = bias * self.channels**-0.5
+        bias = bias.contiguous()  # by itself: the scores by distance are twice as many
         return self.mix(of_content, key, value, context.mask(self.local), context, Dense(bias))
 
 
