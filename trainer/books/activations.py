@@ -3,7 +3,7 @@
 Counted for eager PyTorch with autocast: norms keep their input in fp32, every linear layer keeps its own low-precision
 copy of its input (autocast casts per call) and of its weight. Attention keeps queries, keys, values, its output, one
 logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores. Which of them
-runs is what `backends` says, for the run as for this account.
+runs is what `backends` says, for the run as for this account. A layer in fp8 keeps its input and its weight in 8 bits.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from trainer.books import kernels
 from trainer.books.experts import expert_bytes, hidden_kept
+from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
-from trainer.config.host import precision
+from trainer.config.host import fp8, precision
+from trainer.config.linear import takes_fp8
 from trainer.config.model import ModelConfig
+from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 
 FP32 = 4
@@ -54,6 +57,14 @@ class _Pass:
     @property
     def low(self) -> int:
         return 2 if self.cast else FP32
+
+    def in_fp8(self, inputs: int, outputs: int) -> bool:
+        """Whether a linear layer of a block keeps its own copy of its input in 8 bits."""
+        return fp8(self.config) and takes_fp8(inputs, outputs)
+
+    def kept(self, inputs: int, outputs: int) -> int:
+        """Bytes of its input that such a layer keeps per token."""
+        return inputs * (1 if self.in_fp8(inputs, outputs) else self.low)
 
     @property
     def low_residual(self) -> bool:
@@ -138,22 +149,36 @@ def _norm(stack: _Pass) -> int:
 
 def _fed(stack: _Pass) -> int:
     """Bytes that the inside of a dense feed-forward keeps per token."""
-    return stack.low * hidden_kept(stack.model) * stack.model.ffn_channels
+    model, hidden = stack.model, stack.model.ffn_channels
+    kept = stack.low * hidden_kept(model) * hidden
+    if not stack.in_fp8(hidden, model.width):
+        return kept
+    # Its own copy takes the place of the last product's input, unless the activation needs its result itself.
+    needed = not (model.gated or ACTIVATIONS[model.activation].saved or (model.dropout_inside and model.hidden_rate))
+    return kept + stack.kept(hidden, model.width) - (0 if needed else stack.low * hidden)
 
 
 def _block(stack: _Pass) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width = model.width
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
     apart = 1 if model.shared_norm else 2  # norms before the branches
-    copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else apart  # of their outputs
+    inwards = 2 if model.gated else 1
+    of_keys, of_hidden = 2 * stack.kept(width, key), inwards * stack.kept(width, model.ffn_channels)
+    if (stack.cast and not stack.low_residual) or fp8(stack.config):  # every layer has its own copy of its input
+        inputs = stack.kept(width, query) + of_keys + of_hidden
+    else:
+        inputs = low * apart * width
+    inputs += query * stack.in_fp8(query, width)  # attention keeps its output for itself
     after = 2 if model.norm_position == "sandwich" else 0
     norms = (apart + after) * _norm(stack)
     norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
-    total = tokens * (norms + low * copies * width + _fed(stack))
+    total = tokens * (norms + inputs + _fed(stack))
     total += _attention(stack, stack.tokens)
     if stack.source:
-        total += tokens * ((1 + after // 2) * _norm(stack) + low * width) + _attention(stack, stack.source, across=True)
-        total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
+        inputs = stack.kept(width, query) + query * stack.in_fp8(query, width)
+        total += tokens * ((1 + after // 2) * _norm(stack) + inputs) + _attention(stack, stack.source, across=True)
+        total += stack.rows * stack.source * (of_keys if stack.cast else 0)
     return total
 
 
@@ -189,8 +214,8 @@ def _relative_rows(stack: _Pass) -> int:
     if not terms:
         return 0
     query, (_, rows) = model.heads * model.head_channels, rows_used(model, stack.tokens)
-    projected = rows * (query + (model.width if stack.cast else 0))
-    return terms * stack.low * (stack.rows * stack.tokens * query + projected)
+    projected = rows * (stack.low * query + (stack.kept(model.width, query) if stack.cast else 0))
+    return terms * (stack.low * stack.rows * stack.tokens * query + projected)
 
 
 def _reference_only(stack: _Pass) -> int:
@@ -210,7 +235,8 @@ def _shared_bias(stack: _Pass) -> int:
 
 
 def _weight_copies(config: Config) -> int:
-    """Every matrix that a linear layer multiplies with, in two bytes."""
+    """Every matrix that a linear layer multiplies with, in two bytes; in fp8 in one byte for each call."""
     account = parameters(config)
     generator = account.generator - account.generators_embedding
-    return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator)
+    low = 2 * (account.attention + account.feed_forward + account.shared + account.head + generator)
+    return low + sum(one.numbers * (one.calls - 2 * one.matrices) for one in fp8_layers(config, 1))

@@ -1,4 +1,4 @@
-"""The linear layers of the blocks, one by one: what of a step multiplies in fp8 (`engine.linear`), and what that moves."""
+"""The linear layers of the blocks, one by one: what of a step is in fp8 (`engine.linear`), and what that moves."""
 
 from __future__ import annotations
 
@@ -90,6 +90,16 @@ def fp8_share(config: Config) -> float:
     account = step_flops(config, "composed")
     products = account.forward_sample - account.scores + account.pass_forward
     return sum(one.forward_flop for one in fp8_layers(config, 1)) / max(products, 1)
+
+
+def fp8_line(config: Config) -> str | None:
+    """What a plan says of it."""
+    if not fp8(config):
+        return None
+    return (
+        f"engine.linear: {fp8_share(config):.0%} of the operations in linear layers are in fp8, in training alone; "
+        "MFU stays a share of the bf16 peak, beside which fp8 runs can come to more than 100%"
+    )
 
 
 def scaling_bytes(config: Config, sequences: int) -> int:

@@ -23,6 +23,11 @@ def linear_misfits(config: Any) -> list[str]:
             f"engine.linear: fp8 is for layers whose inputs and outputs are multiples of {MULTIPLE}, and no block of "
             f"model.width {model.width} has one; leave engine.linear=bf16"
         )
+    if config.machine.peak_flops and "fp8" not in config.machine.peak_flops:
+        wrong.append(
+            f"engine.linear: fp8 needs a GPU of sm_89 or newer (Ada, Hopper, Blackwell), and machine={config.machine.name} "
+            "states no machine.peak_flops.fp8; take another machine, or engine.linear=bf16"
+        )
     if config.task.reference:
         wrong.append(
             f"engine.linear: fp8 is not for task={config.task.name}, whose loss compares with a reference in bf16: the "
