@@ -169,17 +169,26 @@ def _block(stack: _Pass) -> int:
         inputs = stack.kept(width, query) + of_keys + of_hidden
     else:
         inputs = low * apart * width
-    inputs += query * stack.in_fp8(query, width)  # attention keeps its output for itself
+    inputs += _own_output(stack)
     after = 2 if model.norm_position == "sandwich" else 0
     norms = (apart + after) * _norm(stack)
     norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
     total = tokens * (norms + inputs + _fed(stack))
     total += _attention(stack, stack.tokens)
     if stack.source:
-        inputs = stack.kept(width, query) + query * stack.in_fp8(query, width)
+        inputs = stack.kept(width, query) + _own_output(stack)
         total += tokens * ((1 + after // 2) * _norm(stack) + inputs) + _attention(stack, stack.source, across=True)
         total += stack.rows * stack.source * (of_keys if stack.cast else 0)
     return total
+
+
+def _own_output(stack: _Pass) -> int:
+    """Bytes that a projection in fp8 keeps per token beside what is kept of attention, whose kernels need its output
+    themselves."""
+    query = stack.model.heads * stack.model.head_channels
+    if not stack.in_fp8(query, stack.model.width):
+        return 0
+    return stack.kept(query, stack.model.width) - (stack.low * query if stack.composed else 0)
 
 
 def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:

@@ -25,8 +25,8 @@ def linear_misfits(config: Any) -> list[str]:
         )
     if config.machine.peak_flops and "fp8" not in config.machine.peak_flops:
         wrong.append(
-            f"engine.linear: fp8 needs a GPU of sm_89 or newer (Ada, Hopper, Blackwell), and machine={config.machine.name} "
-            "states no machine.peak_flops.fp8; take another machine, or engine.linear=bf16"
+            f"engine.linear: fp8 needs a GPU of sm_89 or newer (Ada, Hopper, Blackwell), and machine="
+            f"{config.machine.name} states no machine.peak_flops.fp8; take another machine, or engine.linear=bf16"
         )
     if config.task.reference:
         wrong.append(

@@ -27,7 +27,7 @@ def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, fp8
     """
     if not fp8:
         return F.linear(x, weight, bias)
-    product: Tensor = _Fp8Product.apply(x, weight, bias)
+    product: Tensor = Fp8Product.apply(x, weight, bias)
     return product
 
 
@@ -41,9 +41,12 @@ class Scaled(NamedTuple):
     def transposed(self) -> Scaled:
         """Of a matrix; row after row again, with zeros up to a multiple of 16 columns, as the hardware wants them."""
         rows, dtype = len(self.values), self.values.dtype
-        bytes_ = self.values.view(torch.uint8)  # which can be padded, and zeros are zeros
-        padded = F.pad(bytes_.t(), (0, -rows % MULTIPLE)) if rows % MULTIPLE else bytes_.t()
-        return Scaled(padded.contiguous().view(dtype), self.inverse)
+        turned = self.values.view(torch.uint8).t()  # bytes can be padded, and those of zero are zero
+        if rows % MULTIPLE:
+            turned = F.pad(turned, (0, -rows % MULTIPLE))
+        else:
+            turned = turned.clone(memory_format=torch.contiguous_format)
+        return Scaled(turned.view(dtype), self.inverse)
 
 
 def scaled(x: Tensor, dtype: torch.dtype) -> Scaled:
@@ -51,7 +54,8 @@ def scaled(x: Tensor, dtype: torch.dtype) -> Scaled:
     lowest, highest = torch.aminmax(x)
     limit = torch.finfo(dtype).max
     scale = limit / torch.maximum(-lowest, highest).float().clamp(min=SMALLEST)
-    return Scaled((x.float() * scale).clamp(-limit, limit).to(dtype), scale.reciprocal())
+    values = (x.float() * scale).clamp(-limit, limit).to(dtype, memory_format=torch.contiguous_format)
+    return Scaled(values, scale.reciprocal())
 
 
 def _times(a: Scaled, b: Scaled, dtype: torch.dtype, bias: Tensor | None = None, *, fast: bool = False) -> Tensor:
@@ -61,7 +65,7 @@ def _times(a: Scaled, b: Scaled, dtype: torch.dtype, bias: Tensor | None = None,
     )
 
 
-class _Fp8Product(torch.autograd.Function):
+class Fp8Product(torch.autograd.Function):
     """Keeps x and the weight in 8 bits each for its backward pass."""
 
     @staticmethod
