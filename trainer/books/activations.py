@@ -4,7 +4,7 @@ Counted for eager PyTorch with autocast: norms keep their input in fp32; of what
 copy is kept, and of the weight where a layer multiplies by itself: those joined into one product keep the weights
 themselves (`trainer.models.products`). Attention keeps queries, keys, values, its output, one
 logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores. Which of them
-runs is what `backends` says, for the run as for this account.
+runs is what `backends` says, for the run as for this account. A layer in fp8 keeps its input and its weight in 8 bits.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 from trainer.books import kernels
 from trainer.books.experts import expert_bytes, hidden_kept
+from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
-from trainer.config.host import precision
+from trainer.config.host import fp8, precision
+from trainer.config.linear import takes_fp8
 from trainer.config.model import ModelConfig
+from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 
 FP32 = 4
@@ -55,6 +58,14 @@ class _Pass:
     @property
     def low(self) -> int:
         return 2 if self.cast else FP32
+
+    def in_fp8(self, inputs: int, outputs: int) -> bool:
+        """Whether a linear layer of a block keeps its own copy of its input in 8 bits."""
+        return fp8(self.config) and takes_fp8(inputs, outputs)
+
+    def kept(self, inputs: int, outputs: int) -> int:
+        """Bytes of its input that such a layer keeps per token."""
+        return inputs * (1 if self.in_fp8(inputs, outputs) else self.low)
 
     @property
     def low_residual(self) -> bool:
@@ -140,22 +151,42 @@ def _norm(stack: _Pass, *, of_branch: bool = False) -> int:
 
 def _fed(stack: _Pass) -> int:
     """Bytes that the inside of a dense feed-forward keeps per token."""
-    return stack.low * hidden_kept(stack.model) * stack.model.ffn_channels
+    model, hidden = stack.model, stack.model.ffn_channels
+    kept = stack.low * hidden_kept(model) * hidden
+    if not stack.in_fp8(hidden, model.width):
+        return kept
+    # Its own copy takes the place of the last product's input, unless the activation needs its result itself.
+    needed = not (model.gated or ACTIVATIONS[model.activation].saved or (model.dropout_inside and model.hidden_rate))
+    return kept + stack.kept(hidden, model.width) - (0 if needed else stack.low * hidden)
 
 
 def _block(stack: _Pass) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width = model.width
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
     apart = 1 if model.shared_norm else 2  # norms before the branches
     after = _norm(stack, of_branch=True) if model.norm_position == "sandwich" else 0
     norms = apart * _norm(stack) + 2 * after
     norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
-    total = tokens * (norms + low * apart * width + _fed(stack))
+    inputs = low * apart * width
+    if fp8(stack.config):  # each product has its own copy, whose input no other layer keeps
+        inputs = stack.kept(width, query) + stack.kept(width, model.ffn_channels)
+    total = tokens * (norms + inputs + _own_output(stack) + _fed(stack))
     total += _attention(stack, stack.tokens)
     if stack.source:
-        total += tokens * (_norm(stack) + after + low * width) + _attention(stack, stack.source, across=True)
-        total += stack.rows * stack.source * low * width * stack.cast
+        inputs = stack.kept(width, query) + _own_output(stack)
+        total += tokens * (_norm(stack) + after + inputs) + _attention(stack, stack.source, across=True)
+        total += stack.rows * stack.source * stack.kept(width, key) * stack.cast
     return total
+
+
+def _own_output(stack: _Pass) -> int:
+    """Bytes that a projection in fp8 keeps per token beside what is kept of attention, whose kernels need its output
+    themselves."""
+    query = stack.model.heads * stack.model.head_channels
+    if not stack.in_fp8(query, stack.model.width):
+        return 0
+    return stack.kept(query, stack.model.width) - (stack.low * query if stack.composed else 0)
 
 
 def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
@@ -192,8 +223,8 @@ def _relative_rows(stack: _Pass) -> int:
     if not terms:
         return 0
     query, (_, rows) = model.heads * model.head_channels, rows_used(model, stack.tokens)
-    projected = rows * (query + (model.width if stack.cast else 0))
-    return terms * stack.low * (stack.rows * stack.tokens * query + projected)
+    projected = rows * (stack.low * query + (stack.kept(model.width, query) if stack.cast else 0))
+    return terms * (stack.low * stack.rows * stack.tokens * query + projected)
 
 
 def _reference_only(stack: _Pass) -> int:
@@ -213,13 +244,16 @@ def _shared_bias(stack: _Pass) -> int:
 
 
 def _weight_copies(config: Config) -> int:
-    """Every matrix that a linear layer multiplies with by itself, in two bytes."""
+    """Every matrix that a linear layer multiplies with by itself, in two bytes; in fp8 every one, a byte a call."""
     account, model = parameters(config), config.backbone
     generator = account.generator - account.generators_embedding
     joined = _joined(model) + (0 if model.generator is None else _joined(model.generator))
     if model.family == "encoder_decoder":
         joined += _joined(model.decoder_side, cross=True)
-    return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator - joined)
+    by_itself = account.attention + account.feed_forward + account.shared + account.head + generator - joined
+    eight = fp8_layers(config, 1)
+    taken = max(0, sum(one.numbers * one.matrices for one in eight) - joined)
+    return 2 * (by_itself - taken) + sum(one.numbers * one.calls for one in eight)
 
 
 def _joined(model: ModelConfig, *, cross: bool = False) -> int:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from trainer.models.linear import linear_product
+
 
 def computing_dtype(x: Tensor) -> torch.dtype:
     """The dtype of matrix products: autocast's where it is on."""
@@ -23,12 +25,18 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     In training under autocast it is one product, forward and backward: the weights side by side take the place of the
     copies that autocast would make of each. The outputs are then views of one tensor. Elsewhere each layer multiplies
     by itself: without a cast the weights would be copied for nothing, and in evaluation autocast keeps its copies
-    from one call to the next.
+    from one call to the next. In fp8 the weights have one scale together.
     """
     if len(layers) == 1 or not torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
         return tuple(layer(x) for layer in layers)
     weights = [layer.weight for layer in layers]
     biases = [layer.bias for layer in layers if layer.bias is not None]
+    in_fp8 = [bool(layer.fp8) and layer.training for layer in layers]
+    if all(in_fp8):
+        together = linear_product(x, torch.cat(weights), torch.cat(biases) if biases else None, fp8=True)
+        return together.split([len(one) for one in weights], dim=-1)
+    if any(in_fp8):
+        return tuple(layer(x) for layer in layers)
     parts: tuple[Tensor, ...] = _Joined.apply(computing_dtype(x), len(weights), x, *weights, *biases)
     return parts
 
