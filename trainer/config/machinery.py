@@ -30,6 +30,13 @@ class EngineConfig(Section):
         "arithmetic of matrix products; auto: bf16 where the device has it. Weights and optimizer stay fp32",
         kind="numerics",
     )
+    linear: Literal["bf16", "fp8"] = key(
+        "bf16",
+        "products of the blocks' linear layers in training; bf16: as engine.precision says; fp8: of operands in 8 "
+        "bits, each scaled by its largest number (needs bf16, and a GPU of sm_89 or newer or a CPU)",
+        kind="numerics",
+        introduced="bf16",
+    )
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
     activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
@@ -63,6 +70,8 @@ class EngineConfig(Section):
             raise ValueError("offload_optimizer: needs engine.zero_stage=1, 2 or 3")
         if self.offload_parameters and self.zero_stage != 3:
             raise ValueError("offload_parameters: needs engine.zero_stage=3")
+        if self.linear == "fp8" and self.precision == "fp32":
+            raise ValueError("linear: fp8 needs engine.precision=bf16, fp32 given")
         return self
 
 
@@ -128,7 +137,7 @@ class MachineConfig(Section):
     architecture: Annotated[str, AfterValidator(an_architecture)] | None = key(
         None, "what kernels are compiled for, e.g. sm_90, by which kernels.attention=auto chooses", introduced=None
     )
-    peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
+    peak_flops: dict[str, float] = key({}, f"dense peak by dtype ({', '.join(DTYPES)}), never a sparse one", "FLOP/s")
     memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
     memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0)
     link_bandwidth: float | None = key(None, "of one device to the others of its host, one direction", "B/s", gt=0)

@@ -19,6 +19,7 @@ from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.labelled import labelled_misfits
 from trainer.config.launching import LaunchConfig
+from trainer.config.linear import linear_misfits
 from trainer.config.machinery import (
     CheckpointConfig,
     EngineConfig,
@@ -133,6 +134,7 @@ class Config(Section):
         wrong += labelled_misfits(self)
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
+        wrong += linear_misfits(self)
         wrong += group_misfits(self)
         wrong += debug_misfits(self)
         if wrong:

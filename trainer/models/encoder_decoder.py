@@ -10,7 +10,8 @@ from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
 from trainer.models.dropout import attention_fields
 from trainer.models.model import Backbone
-from trainer.models.parts import Embedding, computing_dtype
+from trainer.models.parts import Embedding
+from trainer.models.products import computing_dtype
 from trainer.models.stack import Stack, places
 
 
