@@ -14,7 +14,8 @@ With --optim, every optimizer named at ZeRO 0 on one process, beside a bare loop
 all but matrices), transformers' Adafactor, or where there is none AdamW; and the bytes that each keeps.
 
 With --dropout, a bare loop of the model with dropout beside one of the same model without. With --llama, ours beside
-transformers' Llama of the same shape in a bare loop with autocast, fused AdamW and clipping.
+transformers' Llama of the same shape in a bare loop with autocast, fused AdamW and clipping. --cpu: seconds of this
+process's processors in place of the clock's, where the machine has other work too.
 """
 
 from __future__ import annotations
@@ -301,14 +302,15 @@ def compare(stage: int, processes: int, optim: str, rounds: int, steps: int, lla
 def in_turns(ours: Callable[[], None], peer: Callable[[], None], rounds: int, steps: int) -> dict[str, float]:
     """Medians of milliseconds per step of both, and of their ratio by rounds."""
     times: dict[str, list[float]] = {"ours": [], "peer": []}
+    clock = time.process_time if "--cpu" in sys.argv else time.perf_counter
     for number in range(rounds + 2):  # the first two are warm-up
         order = [("ours", ours), ("peer", peer)]
         for name, step in order if number % 2 else reversed(order):
-            began = time.perf_counter()
+            began = clock()
             for _ in range(steps):
                 step()
             if number >= 2:
-                times[name].append((time.perf_counter() - began) / steps * 1e3)
+                times[name].append((clock() - began) / steps * 1e3)
     # Each round sets the two side by side, so that what else the machine does falls on both.
     ratios = [a / b for a, b in zip(times["ours"], times["peer"], strict=True)]
     median = {f"{name}_ms": statistics.median(values) for name, values in times.items()}
@@ -337,6 +339,7 @@ def main() -> None:
     parser.add_argument("--optim", nargs="+", choices=list(OPTIMIZERS), help="each beside another implementation of it")
     parser.add_argument("--dropout", action="store_true", help="the model with dropout beside the same without")
     parser.add_argument("--llama", action="store_true", help="beside transformers' Llama of the same shape")
+    parser.add_argument("--cpu", action="store_true", help="processor seconds in place of the clock's")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
@@ -372,6 +375,7 @@ def measured(case: tuple[int, int, str], arguments: argparse.Namespace) -> dict[
     ]  # fmt: skip
     words = [__file__, "--case", str(stage), str(processes), optim]
     words += ["--rounds", str(arguments.rounds), "--steps", str(arguments.steps)] + ["--llama"] * arguments.llama
+    words += ["--cpu"] * arguments.cpu
     done = subprocess.run([*start, *words], capture_output=True, text=True)
     line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
     if line is None:
