@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels import choice, configs
 from kernels.attention.arguments import build_spec, check_bias
-from kernels.attention.masks import PreparedMask, bias_tensor, hide
+from kernels.attention.masks import PreparedMask, hide
 from kernels.attention.reference import reference_attention
 from kernels.attention.sdpa import sdpa_attention, sdpa_mask
 from kernels.attention.spec import MAX_HEAD_DIM, Alibi, AttentionSpec, Bias, Dense, T5Bias
@@ -138,8 +138,8 @@ def attention(
     else:
         if mask is not None and mask.backend == "sdpa" and (spec.bias is None or mask.additive is not None):
             visible, additive = mask.visible, mask.additive
-        elif mask is not None and mask.visible is not None:  # a layer's own bias, and the mask of all layers
-            visible, additive = None, hide(bias_tensor(spec.bias, q_len, k_len, q.dtype, q.device), mask.visible)
+        elif mask is not None and mask.visible is not None and isinstance(spec.bias, Dense):
+            visible, additive = None, hide(spec.bias.tensor.to(q.dtype), mask.visible)  # the mask is of all layers
         else:
             visible, additive = sdpa_mask(spec, q_len, k_len, q)
         return sdpa_attention(q, k, v, spec, visible, additive)

@@ -140,5 +140,5 @@ def test_rms_norm_of_a_cpu_by_finite_differences_and_beside_pytorch():
 
 
 def test_a_dtype_that_is_none(device: str) -> None:
-    with pytest.raises(ValueError, match="dtype is .*int32.*a floating dtype"):
+    with pytest.raises(ValueError, match=r"dtype is .*int32.*a floating dtype"):
         rms_norm(torch.randn(2, 4, device=device), torch.ones(4, device=device), dtype=torch.int32)

@@ -79,8 +79,7 @@ class LayerNorm(nn.LayerNorm):
             return normal if added is None else (normal, total)
         dtype = computing_dtype(x) if self.low else self.weight.dtype
         x = x if added is None else x.to(self.weight.dtype)
-        parameters = {"eps": self.eps, "residual": added, "dtype": dtype, "backend": self.backend}
-        return layer_norm(x, self.weight, self.bias, **parameters)
+        return layer_norm(x, self.weight, self.bias, eps=self.eps, residual=added, dtype=dtype, backend=self.backend)
 
 
 class BareLayerNorm(nn.Module):
