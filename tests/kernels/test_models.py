@@ -114,7 +114,7 @@ def test_under_autocast_the_error_is_that_of_autocast(name):
     ("name", "sums"), [("llama", 4), ("t5", 10), ("bert", 4), ("bart", 10), ("olmo2", 0), ("gemma", 4)]
 )
 def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
-    """Two layers a stack; the last sum of a block that normalises first is made by the norm of the next, or the last."""
+    """Two layers a stack; the last sum of a block that normalises first meets the next norm."""
     from kernels.norm import triton as norm_triton
 
     added = []

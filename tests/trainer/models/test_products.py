@@ -38,7 +38,7 @@ def test_as_one_by_one_under_autocast(bias):
         assert error <= 1.1 * theirs, "no farther from fp64 than one product each"
 
 
-def test_without_autocast_it_is_the_layers_own(monkeypatch):
+def test_without_autocast_it_is_the_layers_own():
     layers, x = layers_of(True), torch.randn(3, 32)
     assert all(torch.equal(a, layer(x)) for a, layer in zip(joined(x, layers), layers, strict=True))
     outputs = joined(x, layers)
