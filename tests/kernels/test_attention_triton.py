@@ -127,7 +127,7 @@ def test_segment_reach_bounds_every_member_and_a_run_holds_no_other() -> None:
     lo, hi, run = reach(packed, packed)[0].tolist()
     assert lo == [8, 8, 2, 2, 2, 5, 5, 7] and hi == run == [0, 0, 5, 5, 5, 7, 7, 8]
     again = torch.tensor([[0, 0, 1, 0, -1]]).int()
-    assert reach(again, again)[0].tolist() == [[0, 0, 2, 0, 5], [4, 4, 3, 4, 0], [2, 2, 3, 2, 0]]
+    assert reach(again, again)[0].tolist() == [[0, 0, 2, 0, 5], [4, 4, 4, 4, 0], [2, 2, 3, 2, 0]]
 
 
 RUN_CHUNKS, RUN_CASES = 8, 25
@@ -237,6 +237,13 @@ def test_a_row_of_the_smallest_bias_gives_the_mean(dtype: torch.dtype, device: s
     assert torch.isfinite(lse[:, :, 3]).all() and (out[:, 5] == 0).all() and (lse[:, :, 5] == -torch.inf).all()
     peer = attention(q, k, v, bias=Dense(bias), backend="reference")
     torch.testing.assert_close(out, peer, rtol=1e-2, atol=1e-2 if dtype != torch.float32 else 1e-5)
+
+
+def test_the_package_can_be_imported_by_its_dotted_name() -> None:
+    """`kernels.attention` is a function to who looks it up in `kernels`, and yet a package."""
+    import kernels.attention.triton as package
+
+    assert package.triton_attention.__module__ == "kernels.attention.triton"
 
 
 def test_one_row_of_segments_for_queries_and_many_for_keys(device: str) -> None:
