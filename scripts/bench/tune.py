@@ -4,9 +4,10 @@
     python scripts/bench/tune.py --minutes 5        # the same until then; what runs most comes first
     python scripts/bench/tune.py --compile-only     # anywhere: the first candidate that fits, for every architecture
 
-A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions, under
-the feature sets of its kind (kernels/offline.py). Candidates stand from the largest tile down. On a GPU those of a kind
-and head size are compiled in as many processes as there are cores, and timed when all of them are: alone.
+A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions, which
+must not be serialized, under the feature sets of its kind (kernels/offline.py). Candidates stand from the largest tile
+down. On a GPU those of a kind and head size are compiled in as many processes as there are cores, and timed when all of
+them are: alone.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ from kernels.offline import (  # noqa: E402
     FEATURES_OF_KIND,
     MATRIX_INSTRUCTION,
     Resources,
+    features_of,
     kernels_of,
 )
 from kernels.table import ATTENTION, ROWS  # noqa: E402
 
 HEADS = (64, 128, 256)
 KINDS = tuple(FEATURES_OF_KIND)
-DTYPES = {"half": torch.bfloat16, "half heavy": torch.bfloat16, "float": torch.float32}
+DTYPES = {kind: torch.float32 if kind == "float" else torch.bfloat16 for kind in KINDS}
 Entry = tuple[int, int, int, int]
 Key = tuple[str, int, str]  # kernel, head size, kind
 TABLE = ROOT / "kernels" / "table.py"
@@ -101,7 +103,7 @@ _FLOAT_BIAS: tuple[Entry, ...] = ((32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1)
 
 def needs_own(head: int, kind: str) -> bool:
     """The chip's own matrix instruction is a must for what runs most; at head size 256 its tiles would spill."""
-    return kind == "half" and head <= 128
+    return kind in ("plain", "segments", "t5") and head <= 128
 
 
 def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
@@ -115,7 +117,8 @@ def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Re
     from kernels.offline import compile_attention
 
     found = []
-    for member, name in product(kernels_of(kernel, kind), FEATURES_OF_KIND[kind]):
+    members = kernels_of(kernel, kind)
+    for member, name in ((m, n) for m in members for n in features_of(m, kind)):
         try:
             resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
         except Exception as error:  # the compiler gives up in many ways
@@ -153,21 +156,23 @@ def time_entry(
 ) -> float:
     """Median milliseconds of one kernel at 16k tokens, batch 1 x 16 heads, causal, on this GPU."""
     from kernels import T5Bias, attention
-    from kernels.attention.triton import op
+    from kernels.attention.triton import launches
 
-    def tile(asked: str, *rest: Any) -> Tile:
-        return Tile(*entry) if asked == kernel else original(asked, *rest)
+    def tile(kernel_asked: str, *rest: Any) -> Tile:
+        return Tile(*entry) if kernel_asked == kernel else original(kernel_asked, *rest)
 
-    original, op.attention_tile = op.attention_tile, tile
+    original, launches.attention_tile = launches.attention_tile, tile
     try:
         length = 4096 if kind == "float" or kernel == "bias" else 16384
         shape = (1, length, 16, head)
         q, k, v = (torch.randn(shape, device="cuda", dtype=DTYPES[kind], requires_grad=True) for _ in range(3))
         options: dict[str, Any] = {"causal": True, "backend": "triton"}
-        if kind == "half heavy":
+        if kind == "heavy":
             options.update(dropout_p=0.1, seed=1)
+        if kind in ("segments", "t5"):
+            options["segments"] = (torch.arange(length, device="cuda") // 1000)[None].int()
         inputs = [q, k, v]
-        if kernel == "bias":
+        if kernel == "bias" or kind == "t5":
             table = torch.randn(32, 16, device="cuda", requires_grad=True)
             options["bias"] = T5Bias(table, False)
             inputs.append(table)
@@ -177,7 +182,7 @@ def time_entry(
         dout = torch.randn_like(out)
         return timer(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True))
     finally:
-        op.attention_tile = original
+        launches.attention_tile = original
 
 
 def fits_once_run(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> bool:
@@ -238,7 +243,7 @@ def in_order(kernels: Sequence[str]) -> list[Key]:
         _, head, kind = key
         return kind == "float", "heavy" in kind, head > 128, KINDS.index(kind), head
 
-    return sorted(product(kernels, HEADS, KINDS), key=place)
+    return sorted((key for key in product(kernels, HEADS, KINDS) if kernels_of(key[0], key[2])), key=place)
 
 
 def tune(arch: str, wanted: Sequence[Key], end: float, keep: Callable[[Key, Entry], None]) -> int:
