@@ -117,7 +117,7 @@ class Engine:
         scale = self.world.size * self.accumulation / max(global_targets, 1.0)
         total = torch.zeros((), device=self.device)
         sums: dict[str, Tensor] = {}
-        self._forwards.clear()
+        self._forwards = Stopwatch(self.device)  # the last one may not have been read yet
         loads = None
         if self.config.routes_twice:
             loads = self.expert_loads.of_batch(micro_batches, lambda batch: self._engine(**self.tensors(batch))[2])
@@ -152,21 +152,44 @@ class Engine:
     @property
     def forward_seconds(self) -> float:
         """Of the last step's forward passes, which wait for no other rank; 0 at stage 3, where they gather weights."""
-        return 0.0 if self._layout.forward_waits else self._forwards.seconds()
+        return self.forward_clock()()
 
-    def gradient_norm(self) -> float:
-        """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
+    def forward_clock(self) -> Callable[[], float]:
+        """`forward_seconds` of the step whose passes were called last, to be asked once the device has made them."""
+        return (lambda: 0.0) if self._layout.forward_waits else self._forwards.seconds
+
+    def norm(self) -> Tensor:
+        """Of the step's gradients over all ranks, before clipping, on the device: fp32, no dimension; not finite where
+        any of them is not. Called once a step, before its update."""
         return self._layout.gradient_norm()
 
-    def update(self, lr: float, weight_decay: float | None = None, momentum: float | None = None) -> None:
-        """One optimizer step with the gradients that `gradient_norm` measured; None: as in the step before."""
+    def gradient_norm(self) -> float:
+        """`norm` as a number; waits for the device."""
+        return float(self.norm())
+
+    def update(
+        self,
+        lr: float,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        *,
+        unless: Tensor | None = None,
+    ) -> None:
+        """One optimizer step with the gradients whose `norm` was measured; None: as in the step before.
+
+        unless: fp32 without dimensions on the device; where it is 1 the optimizer leaves everything as it is, to the
+        bit, and nobody has to know before the call. Only for what `leaves_out` names.
+        """
         set_learning_rate(self._optimizer, lr)
         if weight_decay is not None:
             set_weight_decay(self._optimizer, weight_decay)
         if momentum is not None:
             set_momentum(self._optimizer, momentum)
         self._layout.before_update()
+        inner: Any = self._layout.inner
+        inner.found_inf = unless  # torch's fused optimizers read it as those under a GradScaler do
         self._engine.step()
+        inner.found_inf = None
         self.expert_loads.move_biases()
 
     def skip_update(self) -> None:
@@ -188,7 +211,7 @@ class Engine:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             self.forward_backward(micro_batches, 1.0)
-            self.gradient_norm()
+            self.norm()
             self.skip_update()
         self.synchronize()
         return self.memory_peak_bytes()
