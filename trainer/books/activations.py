@@ -17,6 +17,7 @@ from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import any_block, scores, whole_block, whole_blocks
 from trainer.descriptions.norms import NORMS
 
 FP32 = 4
@@ -27,11 +28,12 @@ CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time
 class Saved:
     """Bytes of one forward pass over one micro-batch that live until the backward pass."""
 
-    block: int  # the largest block, activations only
-    blocks: int  # all blocks of all stacks
-    carried: int  # all that is kept of the blocks under checkpointing: their inputs
+    blocks: int  # all blocks of all stacks, activations only
+    kept: int  # all that is kept of them under the activation checkpointing that is chosen
+    computed_again: int  # bytes of the blocks that are made a second time in the backward pass
+    again: int  # the most of these that are there at a time
     weight_copies: int  # low-precision weights that autocast made
-    head_copy: int  # of these, outside of the blocks
+    copies_kept: int  # of these, those that live through the backward pass under activation checkpointing
     around: int  # embedding, last norm, input of the head
     logits: int  # at the most: logits, their logarithms and gradients, fp32 each; of one chunk where the loss is fused
     head_gradients: int = 0  # that a fused loss forms in the forward pass: of its input and of the output matrix
@@ -96,20 +98,14 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     model = config.backbone
     low = 2 if precision(config) == "bf16" else FP32
     streams = 2 if config.two_streams else 1
-    stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
+    stacks = [(_Pass(config, model, rows, source), model.depth)]
     if target:
         stacks.append((_Pass(config, model, rows, target, source), model.decoder_side.depth))
     kept_whole = 0
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
         kept_whole = small.depth * _block(generator) + rows * source * low * small.width * 2
-    each = [_block(stack) for stack, _ in stacks]
-    with_experts = [model.experts.layers(side.depth) for side in (model, model.decoder_side)][: len(stacks)]
-    more = [expert_bytes(model, one.rows, one.tokens, one.low) - one.rows * one.tokens * _fed(one) for one, _ in stacks]
-    routed = sum(extra * layers for extra, layers in zip(more, with_experts, strict=True))
-    largest = max(
-        size + (max(0, extra) if layers else 0) for size, extra, layers in zip(each, more, with_experts, strict=True)
-    )
+    chosen = [_chosen(stack, depth, streams) for stack, depth in stacks]
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
     columns = model.width if model.family == "encoder_decoder" else model.embedding_channels
@@ -119,15 +115,44 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around += sum(_shared_bias(stack) for stack, _ in stacks)
     logits, head_gradients = _loss(config, last, columns)
     return Saved(
-        block=largest,
-        blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)) + routed,
-        carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
+        blocks=sum(one.blocks for one in chosen),
+        kept=sum(one.kept for one in chosen),
+        computed_again=sum(one.computed_again for one in chosen),
+        again=max(one.again for one in chosen),
         weight_copies=_weight_copies(config) if low == 2 else 0,
-        head_copy=2 * config.vocabulary * columns if low == 2 else 0,
+        copies_kept=_copies_kept(config, 2 * config.vocabulary * columns) if low == 2 else 0,
         around=around,
         logits=logits,
         head_gradients=head_gradients,
     )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Of the blocks of one stack, as `Saved` has it of all."""
+
+    blocks: int
+    kept: int
+    computed_again: int
+    again: int
+
+
+def _chosen(stack: _Pass, depth: int, streams: int) -> _Chosen:
+    """streams: passes through each of the `depth` blocks."""
+    model, choice = stack.model, stack.config.engine.activation_checkpointing
+    dense, tokens = _block(stack), stack.rows * stack.tokens
+    routed = dense + expert_bytes(model, stack.rows, stack.tokens, stack.low) - tokens * _fed(stack)
+    layers = [routed if model.experts.at(layer) else dense for layer in range(depth)]
+    blocks = streams * sum(layers)
+    if scores(choice):
+        of_scores = _scores(stack, stack.tokens)
+        of_scores += _scores(stack, stack.source, across=True) if stack.source else 0
+        gone = streams * depth * of_scores
+        return _Chosen(blocks, blocks - gone, gone, of_scores)
+    again = [layers[layer] for layer in whole_blocks(choice, depth)]
+    inputs = streams * len(again) * FP32 * model.width * tokens
+    first = max(again) if whole_block(choice, depth - 1) else 0  # else a block was given back before
+    return _Chosen(blocks, blocks - streams * sum(again) + inputs, streams * sum(again), first)
 
 
 def _norm(stack: _Pass) -> int:
@@ -160,21 +185,29 @@ def _block(stack: _Pass) -> int:
 def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    fused = kernels.attention(stack.config) == "triton"
-    total = low * (
-        2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
-    )  # query, output; key, value, expanded
+    total = low * (2 * tokens * query + 2 * others * key)  # query, output; key, value
     if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
         heads = model.heads + model.key_heads
         statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
         total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
-    total += _relative_rows(stack)
+    if model.position == "relative" and stack.composed:
+        total += FP32 * tokens * query
+    return total + _relative_rows(stack) + _scores(stack, keys, across=across)
+
+
+def _scores(stack: _Pass, keys: int, *, across: bool = False) -> int:
+    """Bytes that one attention keeps of what `selective` computes again: scores and what is made of them and for them,
+    as far as the backend keeps it."""
+    model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
+    fused = kernels.attention(stack.config) == "triton"
+    total = 0 if fused or model.key_heads == 1 else low * 2 * others * (query - key)  # keys and values, expanded
     square = tokens * keys
     if stack.composed:
         total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
         if model.attention_rate:  # a byte a mask, and the probabilities before it
             total += square * model.heads * (1 + FP32)
-        return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
+        return total + (2 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
     if fused or (not across and model.position in ("alibi", "buckets")):  # no mask, or one for all layers
         return total
@@ -207,6 +240,22 @@ def _shared_bias(stack: _Pass) -> int:
         return 0
     copies = 2 if model.position == "buckets" else 1
     return copies * stack.low * stack.rows * stack.tokens**2 * model.heads
+
+
+def share_of_blocks(config: Config) -> float:
+    """Share of the blocks of all stacks that are computed again whole."""
+    model, choice = config.backbone, config.engine.activation_checkpointing
+    depths = [model.depth, *([model.decoder_side.depth] if model.family == "encoder_decoder" else [])]
+    return sum(len(whole_blocks(choice, depth)) for depth in depths) / sum(depths)
+
+
+def _copies_kept(config: Config, of_head: int) -> int:
+    """Low-precision weights that are kept for the backward pass: those of blocks that are computed again are not."""
+    choice, model = config.engine.activation_checkpointing, config.backbone
+    every = _weight_copies(config)
+    if not any_block(choice) or model.shared_layers:
+        return of_head if any_block(choice) else every
+    return of_head + round((every - of_head) * (1 - share_of_blocks(config)))
 
 
 def _weight_copies(config: Config) -> int:

@@ -53,6 +53,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     energy = over(steps, lambda n: device_energy(config, run_seconds(config, n, calibration), calibration))
     tokens = over(steps, lambda n: exact(config.curriculum.tokens(n)))
     flop = over(steps, lambda n: exact(flops(config.ending_after(n)).total))
+    hardware = over(steps, lambda n: exact(flops(config.ending_after(n)).hardware_total))
+    again = account.hardware_total > account.total
     of_n = "N: " + ("active " if weights.idle else "") + "blocks and head, D: tokens"
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, of_n))
     hours = seconds * (ranks / 3600)
@@ -74,6 +76,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("data.steps", "optimizer steps", "steps", steps),
         Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / run_tokens(made))),
         Row("flop.total", "model FLOPs", "FLOP", flop * exact(1, "forward + backward, full attention square")),
+        *([Row("flop.hardware", "  with what is computed again", "FLOP", hardware)] if again else []),
         Row("flop.six_nd", "  by the rule 6ND", "FLOP", six_nd),
         Row("flop.pf_days", "  in PF-days", "PF-days", flop / PF_DAY),
         *planned_flops(config, lambda at: over(steps, at)),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.evaluations import EVALUATIONS
@@ -32,7 +32,11 @@ class EngineConfig(Section):
     )
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
-    activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
+    activation_checkpointing: bool | Annotated[int, Field(ge=1)] | Literal["selective"] = key(
+        False,
+        "compute again in the backward pass what is not kept: true: each block; n: every n-th; "
+        "selective: attention's scores, which only backends without fused scores keep",
+    )
     compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
     dry_run: bool = key(
         False, "before step 1, a step on the longest sequences that is thrown away, so that the memory peak is known"

@@ -80,16 +80,23 @@ class DisentangledAttention(Attention):
         query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
         assert context.relative is not None
         rows, which = context.relative
-        scores = []
+        of_keys = of_queries = None  # of the rows
         if self.by_key:
             own = self.key if self.position_key is None else self.position_key
-            scores.append(_by_position(query, self._heads(own(rows), self.key_norm), which))
+            of_keys = self._heads(own(rows), self.key_norm)
         if self.by_query:
             own = self.query if self.position_query is None else self.position_query
-            by_key = _by_position(key, self._heads(own(rows), self.query_norm), which.T)
-            scores.append(by_key.transpose(-1, -2))
-        bias = scores[0] if len(scores) == 1 else scores[0] + scores[1]
-        return self.mix(query, key, value, context.mask(self.local), context, Dense(bias * self.of_terms))
+            of_queries = self._heads(own(rows), self.query_norm)
+
+        def bias() -> Dense:
+            scores = []
+            if of_keys is not None:
+                scores.append(_by_position(query, of_keys, which))
+            if of_queries is not None:
+                scores.append(_by_position(key, of_queries, which.T).transpose(-1, -2))
+            return Dense((scores[0] if len(scores) == 1 else scores[0] + scores[1]) * self.of_terms)
+
+        return self.mix(query, key, value, context.mask(self.local), context, bias)
 
 
 def _by_position(content: Tensor, positions: Tensor, which: Tensor) -> Tensor:

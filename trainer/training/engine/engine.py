@@ -19,6 +19,7 @@ from torch import Tensor
 from trainer.books.layout import zero_stage
 from trainer.config import Config
 from trainer.config.host import precision
+from trainer.config.recomputation import any_block
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
@@ -94,7 +95,7 @@ class Engine:
         if precision(self.config) == "bf16":
             inner, device_type = self.model.forward, self.device.type
             # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
-            keep = not self.config.engine.activation_checkpointing
+            keep = not any_block(self.config.engine.activation_checkpointing)
 
             def forward(*args: Any, **kwargs: Any) -> Any:
                 with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=keep):
