@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.books.step_flops import AttentionBackward
 from trainer.config import Config
+from trainer.config.compilation import Compilation, compilation
 
 
 def _choice() -> Any:
@@ -23,6 +24,20 @@ def _choice() -> Any:
 
 
 choice = _choice()
+
+
+def compiled(config: Config) -> Compilation:
+    """Whether torch compiles the model, and why."""
+    return compilation(config, device(config))
+
+
+def compile_line(config: Config) -> str | None:
+    """What a plan says of `engine.compile=auto`; nothing where it is said by hand, or on a CPU."""
+    if config.engine.compile != "auto" or device(config) == "cpu":
+        return None
+    on, reason = compiled(config)
+    said = "on; time and memory are planned as without it" if on else f"off ({reason})"
+    return f"engine.compile=auto: {said}"
 
 
 def attention_fields(config: Config) -> tuple[str, ...]:

@@ -3,6 +3,7 @@ precision that suits it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from pathlib import Path
@@ -63,6 +64,13 @@ def precision(config: Config) -> Literal["fp32", "bf16"]:
     if device == "cuda" or (device == "auto" and (config.machine.name != "unstated" or has_accelerator())):
         return "bf16"
     return "bf16" if NATIVE_BF16 & set((_cpuinfo("flags") or _cpuinfo("Features")).split()) else "fp32"
+
+
+def no_triton() -> str | None:
+    """Why compiled code for a GPU, which is Triton's, cannot run in this process."""
+    if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on"):
+        return "TRITON_INTERPRET is set, and Triton's interpreter runs no compiled code"
+    return None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
 def has_accelerator() -> bool:

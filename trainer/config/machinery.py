@@ -37,7 +37,9 @@ class EngineConfig(Section):
         "compute again in the backward pass what is not kept: true: each block; n: every n-th; "
         "selective: attention's scores, which only backends without fused scores keep",
     )
-    compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
+    compile: bool | Literal["auto"] = key(
+        "auto", "torch.compile the model (needs a C++ compiler on CPU); auto: on a GPU, where that is known to work"
+    )
     dry_run: bool = key(
         False, "before step 1, a step on the longest sequences that is thrown away, so that the memory peak is known"
     )

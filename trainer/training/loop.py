@@ -177,6 +177,10 @@ class Trainer:
             *hooks_of(config, self.folder.path),
         ]
         self.stepping.tell()
+        if world.device.type != "cpu" and config.engine.compile == "auto":
+            on, reason = self.engine.compilation
+            text = f"engine.compile=auto: {'compiled' if on else 'not compiled'} ({reason})"
+            self.metrics.event("compile", step, text, on=on)
 
     def _progress(self) -> int:
         """A number that grows as long as this rank does not hang."""

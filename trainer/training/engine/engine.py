@@ -18,7 +18,8 @@ from torch import Tensor
 
 from trainer.books.layout import zero_stage
 from trainer.config import Config
-from trainer.config.host import precision
+from trainer.config.compilation import compilation, varying
+from trainer.config.host import no_triton, precision
 from trainer.config.recomputation import any_block
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
@@ -41,6 +42,12 @@ def host_memory_peak() -> int:
     """Largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy on this device; to a GPU from pinned memory, so that the host does not wait for it."""
+    tensor = torch.from_numpy(array)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 class Engine:
@@ -72,7 +79,9 @@ class Engine:
             config=settings,
             dist_init_required=False,
         )
-        if config.engine.compile:
+        self.compilation = compilation(config, self.device.type, no_triton())
+        self._varying = varying(config) if self.compilation.on else ()
+        if self.compilation.on:
             self._engine.compile()
         products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
         self._layout.attach(self._optimizer, self.parameters, roles(self.model), products)
@@ -106,7 +115,12 @@ class Engine:
     # --- stepping ---
 
     def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}
+        tensors = {name: to_device(array, self.device) for name, array in batch.items()}
+        for tensor in tensors.values():
+            for dimension in self._varying:
+                if dimension < tensor.dim():
+                    torch._dynamo.maybe_mark_dynamic(tensor, dimension)
+        return tensors
 
     def forward_backward(
         self, micro_batches: Sequence[MicroBatch], global_targets: float
