@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,14 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     """A copy on this device; to a GPU from pinned memory, so that the host does not wait for it."""
     tensor = torch.from_numpy(array)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def mark_varying(tensors: Iterable[Tensor], dimensions: Sequence[int]) -> None:
+    """Have code that is compiled for these tensors take any size of these dimensions."""
+    for tensor in tensors:
+        for dimension in dimensions:
+            if dimension < tensor.dim():
+                torch._dynamo.maybe_mark_dynamic(tensor, dimension)
 
 
 class Engine:
@@ -116,10 +124,7 @@ class Engine:
 
     def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
         tensors = {name: to_device(array, self.device) for name, array in batch.items()}
-        for tensor in tensors.values():
-            for dimension in self._varying:
-                if dimension < tensor.dim():
-                    torch._dynamo.maybe_mark_dynamic(tensor, dimension)
+        mark_varying(tensors.values(), self._varying)
         return tensors
 
     def forward_backward(
