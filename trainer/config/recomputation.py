@@ -7,9 +7,16 @@ the values (Korthikanti et al. 2022, section 5). The run and its books ask here.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 Recomputation = bool | int | Literal["selective"]
+
+
+def a_recomputation(value: Any) -> Any:
+    """A value of the key. Raises ValueError."""
+    if isinstance(value, bool) or value == "selective" or (isinstance(value, int) and value > 0):
+        return value
+    raise ValueError(f"{value!r} given; true, false, selective, or n for every n-th block (n at least 1) wanted")
 
 
 def whole_block(choice: Recomputation, layer: int) -> bool:
