@@ -96,7 +96,7 @@ def test_the_values_of_the_key() -> None:
     for choice in (True, False, 1, 3, "selective"):
         assert EngineConfig(activation_checkpointing=choice).activation_checkpointing is choice
     for wrong in (0, -1, "full", 1.5):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"true, false, selective, or n for every n-th block .* wanted"):
             EngineConfig(activation_checkpointing=wrong)
     for choice, layer in itertools.product((1, 2, 3), range(6)):
         assert whole_block(choice, layer) == ((layer + 1) % choice == 0)

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from trainer.config import Config
+from trainer.training.state import TrainState
 from trainer.training.step_values import reasons_to_wait
+from trainer.training.stepping import Stepping
 
 PROBE = Path(__file__).with_name("stepping_probe.py")
 ROOT = PROBE.parents[3]
@@ -81,6 +85,23 @@ def test_cases_are_what_they_are_called() -> None:
 )
 def test_who_waits_is_said_by_its_key(settings: dict[str, Any], key: str) -> None:
     assert [reason.startswith(key) for reason in reasons_to_wait(Config.model_validate(settings))] == [True]
+
+
+@pytest.mark.parametrize(
+    ("device", "spike", "late", "told"),
+    [("cuda", "ignore", True, 0), ("cuda", "stop", False, 1), ("cpu", "ignore", False, 0), ("cpu", "stop", False, 0)],
+)
+def test_a_gpu_reads_late_or_says_why_not(device: str, spike: str, late: bool, told: int) -> None:
+    """A CPU has computed everything when a call returns: there is nothing to wait for, and nothing to say."""
+    events: list[str] = []
+    metrics = SimpleNamespace(event=lambda name, step, text, **_: events.append(text))
+    engine = SimpleNamespace(device=torch.device(device))
+    config = Config.model_validate({"anomalies": {"spike": spike}})
+    run: Any = SimpleNamespace(config=config, engine=engine, guard=None, metrics=metrics, state=TrainState())
+    stepping = Stepping(run, lambda name: None)
+    stepping.tell()
+    assert stepping.late is late and len(events) == told
+    assert all("anomalies.spike=stop" in text for text in events)
 
 
 def test_the_default_waits_for_nothing() -> None:
