@@ -32,12 +32,10 @@ def compiled(config: Config) -> Compilation:
 
 
 def compile_line(config: Config) -> str | None:
-    """What a plan says of `engine.compile=auto`; nothing where it is said by hand, or on a CPU."""
-    if config.engine.compile != "auto" or device(config) == "cpu":
-        return None
+    """What a plan says where `engine.compile=auto` leaves a model for a GPU as it is."""
     on, reason = compiled(config)
-    said = "on; time and memory are planned as without it" if on else f"off ({reason})"
-    return f"engine.compile=auto: {said}"
+    quiet = on or config.engine.compile != "auto" or device(config) == "cpu"
+    return None if quiet else f"engine.compile=auto: not compiled ({reason})"
 
 
 def attention_fields(config: Config) -> tuple[str, ...]:

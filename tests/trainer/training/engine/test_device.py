@@ -65,12 +65,12 @@ def test_without_triton_nothing_is_compiled_for_a_gpu(monkeypatch: pytest.Monkey
 
 
 def test_the_plan_asks_the_same() -> None:
-    for settings in ({"engine": {"device": "cuda"}}, {"engine": {"device": "cuda", "zero_stage": 3}}):
-        made = config(**settings)
-        assert compiled(made) == compilation(made, "cuda")
-        line = compile_line(made)
-        assert line is not None and line.startswith(f"engine.compile=auto: {'on' if compiled(made).on else 'off'}")
-    assert compile_line(config()) is None and compile_line(config(engine={"device": "cuda", "compile": True})) is None
+    whole, divided = (config(engine={"device": "cuda", **more}) for more in ({}, {"zero_stage": 3}))
+    assert compiled(whole) == compilation(whole, "cuda") and compiled(whole).on
+    assert compiled(divided) == compilation(divided, "cuda") and not compiled(divided).on
+    said = compile_line(divided)
+    assert said is not None and said.startswith("engine.compile=auto: not compiled (engine.zero_stage=3")
+    assert compile_line(whole) is None and compile_line(config(engine={"zero_stage": 3})) is None
 
 
 def test_what_varies_along_a_run() -> None:
