@@ -77,7 +77,7 @@ class Guard:
         if anomaly is None:
             return found, "update"
         skip_update()
-        return self.compute_again(anomaly, compute, skip_update, report, warming_up=warming_up)
+        return self.compute_again(anomaly, compute, skip_update, report, warming_up)
 
     def judge(
         self, found: Gradients, report: Callable[[str, str], None], *, warming_up: bool = False
@@ -93,8 +93,7 @@ class Guard:
         compute: Callable[[], Gradients],
         skip_update: Callable[[], None],
         report: Callable[[str, str], None],
-        *,
-        warming_up: bool = False,
+        warming_up: bool,
     ) -> tuple[Gradients, Decision]:
         """The rest of `decide` for a step that was found so and whose gradients are gone."""
         found = compute()
