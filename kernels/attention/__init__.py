@@ -257,9 +257,10 @@ def _check_prepared(mask: PreparedMask, bias: Bias | None, others: tuple[object,
     if mask.device != q.device:
         raise refuse("attention", "mask", f"prepared on {mask.device}", f"on {q.device}, the device of q")
     held = mask.spec
-    rows = {len(index) for index in (held.q_segments, held.q_order, held.kv_lens) if index is not None}
-    if rows - {1, batch}:
-        raise refuse("attention", "mask", f"prepared for a batch of {max(rows)}", f"{batch}, the batch of q")
+    for index in (held.q_segments, held.q_order, held.kv_lens):
+        # One comparison after the other: in a set, a compiler's symbol for any number becomes this number.
+        if index is not None and index.shape[0] != 1 and index.shape[0] != batch:
+            raise refuse("attention", "mask", f"prepared for a batch of {index.shape[0]}", f"{batch}, the batch of q")
     if mask.additive is not None and mask.additive.dtype != q.dtype:
         raise refuse("attention", "mask", f"prepared for {mask.additive.dtype}", f"{q.dtype}, the dtype of q")
     check_bias(held.bias, q_len, k_len, batch, heads, q.device, "attention")

@@ -3,8 +3,8 @@
     scripts/results/registered register [key=value ...]     predict, and write prediction.json, to be committed
     scripts/results/registered train [--jobs 2]             train what it names, and hold the loss against it
 
-`register` refuses where a run that it would predict has begun; `train` refuses where prediction.json is not committed, or
-differs from its first commit. So the history of the repository says what was known when.
+`register` refuses where a run that it would predict has begun; `train` refuses where prediction.json is not committed,
+or differs from its first commit. So the history of the repository says what was known when.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def report(facts: dict[str, Any], runs: Sequence[PlannedRun], commit: str, commi
         "# A registered prediction",
         "",
         f"`scripts/results/registered register` wrote [prediction.json](prediction.json) from the law of "
-        f"[the ladder](../ladder/README.md) (hash {facts['law']['hash'][:12]}); commit {commit} of {committed} holds it. "
-        "Then `scripts/results/registered train` trained what it names.",
+        f"[the ladder](../ladder/README.md) (hash {facts['law']['hash'][:12]}); commit {commit} of {committed} holds "
+        "it. Then `scripts/results/registered train` trained what it names.",
         "",
         f"Predicted for {prediction['parameters']:,.0f} parameters and {prediction['tokens']:,.0f} tokens: "
         f"a held-out loss of {loss['value']:.4f}, between {loss['low']:.4f} and {loss['high']:.4f}.",

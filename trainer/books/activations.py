@@ -20,6 +20,7 @@ from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.host import fp8, precision
 from trainer.config.linear import takes_fp8
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import any_block, scores, whole_block, whole_blocks
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 
@@ -30,11 +31,13 @@ FP32 = 4
 class Saved:
     """Bytes of one forward pass over one micro-batch that live until the backward pass."""
 
-    block: int  # the largest block, activations only
-    blocks: int  # all blocks of all stacks
-    carried: int  # all that is kept of the blocks under checkpointing: their inputs
+    blocks: int  # all blocks of all stacks, activations only
+    kept: int  # all that is kept of them under the activation checkpointing that is chosen
+    computed_again: int  # bytes of the blocks that are made a second time in the backward pass
+    again: int  # the most of these that are there at a time
     weight_copies: int  # low-precision weights that autocast made
-    head_copy: int  # of these, outside of the blocks
+    copies_kept: int  # of these, those that live through the backward pass under activation checkpointing
+    head_copy: int  # of these, that of the output matrix
     around: int  # embedding, last norm, input of the head
     logits: int  # at the most: logits, their logarithms and gradients, fp32 each; of one chunk where the loss is fused
     head_gradients: int = 0  # that a fused loss forms in the forward pass: of its input and of the output matrix
@@ -111,21 +114,14 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     model = config.backbone
     low = 2 if precision(config) == "bf16" else FP32
     streams = 2 if config.two_streams else 1
-    stacks = [(_Pass(config, model, rows, source), model.depth * streams)]
+    stacks = [(_Pass(config, model, rows, source), model.depth)]
     if target:
         stacks.append((_Pass(config, model, rows, target, source), model.decoder_side.depth))
     kept_whole = 0
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
         kept_whole = sum(_blocks(generator, small.depth)) + rows * source * low * small.width * 2
-    each = [_blocks(stack, depth) for stack, depth in stacks]
-    with_experts = [model.experts.layers(side.depth) for side in (model, model.decoder_side)][: len(stacks)]
-    more = [expert_bytes(model, one.rows, one.tokens, one.low) - one.rows * one.tokens * _fed(one) for one, _ in stacks]
-    routed = sum(extra * layers for extra, layers in zip(more, with_experts, strict=True))
-    largest = max(
-        max(sizes) + (max(0, extra) if layers else 0)
-        for sizes, extra, layers in zip(each, more, with_experts, strict=True)
-    )
+    chosen = [_chosen(stack, depth, streams) for stack, depth in stacks]
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
     columns = model.width if model.family == "encoder_decoder" else model.embedding_channels
@@ -134,16 +130,47 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around += last * (low * (model.width + columns) + FP32 * columns) if model.head_transform else 0
     around += sum(_shared_bias(stack) for stack, _ in stacks)
     logits, head_gradients = _loss(config, last, columns)
+    head_copy = 2 * _head_rows(config) * columns if low == 2 else 0
     return Saved(
-        block=largest,
-        blocks=sum(map(sum, each)) + routed,
-        carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
+        blocks=sum(one.blocks for one in chosen),
+        kept=sum(one.kept for one in chosen),
+        computed_again=sum(one.computed_again for one in chosen),
+        again=max(one.again for one in chosen),
         weight_copies=_weight_copies(config) if low == 2 else 0,
-        head_copy=2 * _head_rows(config) * columns if low == 2 else 0,
+        copies_kept=_copies_kept(config, head_copy) if low == 2 else 0,
+        head_copy=head_copy,
         around=around,
         logits=logits,
         head_gradients=head_gradients,
     )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Of the blocks of one stack, as `Saved` has it of all."""
+
+    blocks: int
+    kept: int
+    computed_again: int
+    again: int
+
+
+def _chosen(stack: _Pass, depth: int, streams: int) -> _Chosen:
+    """streams: passes through each of the `depth` blocks."""
+    model, choice = stack.model, stack.config.engine.activation_checkpointing
+    tokens = stack.rows * stack.tokens
+    routed = expert_bytes(model, stack.rows, stack.tokens, stack.low) - tokens * _fed(stack)
+    layers = [size + routed * model.experts.at(layer) for layer, size in enumerate(_blocks(stack, depth))]
+    blocks = streams * sum(layers)
+    if scores(choice):
+        across = _scores(stack, stack.source, stack.use(across=True)) if stack.source else 0
+        each = [_scores(stack, stack.tokens, stack.use(local=model.local(layer))) + across for layer in range(depth)]
+        gone = streams * sum(each)
+        return _Chosen(blocks, blocks - gone, gone, max(each))
+    again = [layers[layer] for layer in whole_blocks(choice, depth)]
+    inputs = streams * len(again) * FP32 * model.width * tokens
+    first = max(again) if whole_block(choice, depth - 1) else 0  # else a block was given back before
+    return _Chosen(blocks, blocks - streams * sum(again) + inputs, streams * sum(again), first)
 
 
 def _norm(stack: _Pass, *, of_branch: bool = False) -> int:
@@ -203,23 +230,31 @@ def _own_output(stack: _Pass) -> int:
 def _attention(stack: _Pass, keys: int, use: kernels.Use) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    fused = kernels.attention(stack.config, use) == "triton"
-    total = low * (
-        2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
-    )  # query, output; key, value, expanded
+    total = low * (2 * tokens * query + 2 * others * key)  # query, output; key, value
     if model.qk_norm != "none":  # its input and statistics, in fp32 where it is not fused
         heads = model.heads + model.key_heads
         statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
         fused_norm = kernels.norm(stack.config) == "triton"
         kept = {"heads": 2 * FP32}.get(model.qk_norm, low if fused_norm else FP32)  # of "heads" the normalised one too
         total += kept * (tokens * query + others * key) + FP32 * tokens * statistics
-    total += _relative_rows(stack)
+    if model.position == "relative" and stack.composed:
+        total += FP32 * tokens * query
+    return total + _relative_rows(stack) + _scores(stack, keys, use)
+
+
+def _scores(stack: _Pass, keys: int, use: kernels.Use) -> int:
+    """Bytes that one attention keeps of what `selective` computes again: scores and what is made of them and for them,
+    as far as the backend keeps it."""
+    model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
+    fused = kernels.attention(stack.config, use) == "triton"
+    total = 0 if fused or model.key_heads == 1 else low * 2 * others * (query - key)  # keys and values, expanded
     square = tokens * keys
     if stack.composed:
         total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
         if model.attention_rate:  # a byte a mask, and the probabilities before it
             total += square * model.heads * (1 + FP32)
-        return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
+        return total + (2 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
     if model.position in ("relative", "disentangled"):
         return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
@@ -253,6 +288,22 @@ def _shared_bias(stack: _Pass) -> int:
         return 0
     copies = 2 if model.position == "buckets" else 1
     return copies * stack.low * stack.rows * stack.tokens**2 * model.heads
+
+
+def share_of_blocks(config: Config) -> float:
+    """Share of the blocks of all stacks that are computed again whole."""
+    model, choice = config.backbone, config.engine.activation_checkpointing
+    depths = [model.depth, *([model.decoder_side.depth] if model.family == "encoder_decoder" else [])]
+    return sum(len(whole_blocks(choice, depth)) for depth in depths) / sum(depths)
+
+
+def _copies_kept(config: Config, of_head: int) -> int:
+    """Low-precision weights that are kept for the backward pass: those of blocks that are computed again are not."""
+    choice, model = config.engine.activation_checkpointing, config.backbone
+    every = _weight_copies(config)
+    if not any_block(choice) or model.shared_layers:
+        return of_head if any_block(choice) else every
+    return of_head + round((every - of_head) * (1 - share_of_blocks(config)))
 
 
 def _weight_copies(config: Config) -> int:

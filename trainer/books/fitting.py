@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.books.activations import saved
 from trainer.books.clock import step_seconds
 from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.lengths import lengths
 from trainer.books.memory import MemoryAccount, memory
 from trainer.config import Config, StepShape
+from trainer.config.recomputation import Recomputation
 
 PARTS = {
     "weights": "weights",
@@ -21,6 +24,7 @@ PARTS = {
     "activations": "activations",
     "logits": "logits",
 }
+RECOMPUTATIONS: tuple[Recomputation, ...] = (False, "selective", 4, 3, 2, True)  # that are tried
 RESERVE = 0.06  # share of a device's memory for its runtime, libraries and fragmentation
 
 
@@ -126,7 +130,7 @@ def _settings(config: Config) -> Iterator[dict[str, Any]]:
         size //= 2
     for stage in (0, 1, 2, 3) if world_size(config) > 1 else (zero_stage(config), 3):
         for rows in sizes:
-            for recompute in (False, True):
+            for recompute in RECOMPUTATIONS:
                 for optimizer, weights in ((False, False), (True, False), (True, True)):
                     written_with_whole = stage == 3 and config.task.writes
                     if written_with_whole or (optimizer and not stage) or (weights and stage != 3):
@@ -144,7 +148,8 @@ def _price(config: Config) -> tuple[float, ...]:
     """What a setting costs: offload crosses the host's bus and comes last, then time, then the number of changes."""
     engine, seconds = config.engine, step_seconds(config).value
     offloaded = engine.offload_optimizer + engine.offload_parameters
-    return (offloaded, seconds or 0.0, engine.activation_checkpointing, zero_stage(config), -micro_batch(config))
+    again = saved(config, micro_batch(config) * config.task.rows, *lengths(config)).computed_again
+    return (offloaded, seconds or 0.0, float(again), zero_stage(config), -micro_batch(config))
 
 
 def too_large(config: Config) -> str:

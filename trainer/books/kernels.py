@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from trainer.books.step_flops import AttentionBackward
 from trainer.config import Config
+from trainer.config.compilation import Compilation, compilation
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
 
@@ -72,6 +73,18 @@ def attention_fields(config: Config, use: Use) -> tuple[str, ...]:
 def _ranks(config: Config) -> bool:
     """Whether batches have an order: where one part of a document is read in both directions, or that is random."""
     return len(config.objective.description.parts) != 1
+
+
+def compiled(config: Config) -> Compilation:
+    """Whether torch compiles the model, and why."""
+    return compilation(config, device(config))
+
+
+def compile_line(config: Config) -> str | None:
+    """What a plan says where `engine.compile=auto` leaves a model for a GPU as it is."""
+    on, reason = compiled(config)
+    quiet = on or config.engine.compile != "auto" or device(config) == "cpu"
+    return None if quiet else f"engine.compile=auto: not compiled ({reason})"
 
 
 def device(config: Config) -> str:

@@ -70,9 +70,7 @@ def memory(config: Config) -> MemoryAccount:
         weights -= share
     states = FP32 * (weights + optimizer)
 
-    activations, recomputing, copies = kept.blocks + kept.around, 0, kept.weight_copies
-    if config.engine.activation_checkpointing:
-        activations, recomputing, copies = kept.carried + kept.around, kept.block, kept.head_copy
+    activations, recomputing, copies = kept.kept + kept.around, kept.again, kept.copies_kept
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)

@@ -18,7 +18,7 @@ from trainer.books.dropout import dropout_line
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.formatting import format_amount
-from trainer.books.kernels import attention_line
+from trainer.books.kernels import attention_line, compile_line
 from trainer.books.layout import world_size
 from trainer.books.linear import fp8_line
 from trainer.books.parameters import parameters
@@ -55,6 +55,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     energy = over(steps, lambda n: device_energy(config, run_seconds(config, n, calibration), calibration))
     tokens = over(steps, lambda n: exact(config.curriculum.tokens(n)))
     flop = over(steps, lambda n: exact(flops(config.ending_after(n)).total))
+    hardware = over(steps, lambda n: exact(flops(config.ending_after(n)).hardware_total))
+    again = account.hardware_total > account.total
     of_n = "N: " + ("active " if weights.idle else "") + "blocks and head, D: tokens"
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, of_n))
     hours = seconds * (ranks / 3600)
@@ -76,6 +78,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("data.steps", "optimizer steps", "steps", steps),
         Row("flop.per_token", "FLOPs per token", "FLOP", exact(account.total / run_tokens(made))),
         Row("flop.total", "model FLOPs", "FLOP", flop * exact(1, "forward + backward, full attention square")),
+        *([Row("flop.hardware", "  with what is computed again", "FLOP", hardware)] if again else []),
         Row("flop.six_nd", "  by the rule 6ND", "FLOP", six_nd),
         Row("flop.pf_days", "  in PF-days", "PF-days", flop / PF_DAY),
         *planned_flops(config, lambda at: over(steps, at)),
@@ -99,7 +102,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
 
 def _notes(config: Config) -> tuple[str, ...]:
     """What is to be said beside the rows."""
-    lines = (attention_line, unused_rows, dropout_line, fp8_line, labelled_line, parents_price, reward_note, copy_note)
+    lines = (attention_line, unused_rows, dropout_line, fp8_line, labelled_line, compile_line)
+    lines += (parents_price, reward_note, copy_note)
     return tuple(said for line in lines if (said := line(config)) is not None)
 
 

@@ -4,8 +4,8 @@ Convention: a matrix product of [m, k] with [k, n] is 2mnk operations; additions
 and the rotation of positions are not counted (as in `torch.utils.flop_counter`). Attention counts the full square of
 queries and keys, without halving for causality and without subtracting what a window or a document mask hides. The
 backward pass of a matrix product is two products of the same size. Model FLOPs leave out everything that is computed
-twice; that is `recomputed`: a block's forward pass under activation checkpointing, and the scores that a fused
-attention kernel computes again in its backward pass (one of five products, Dao et al. 2022, section 3.1).
+twice; that is `recomputed`: a block's forward pass, or the scores, under activation checkpointing, and the scores that
+a fused attention kernel computes again in its backward pass (one of five products, Dao et al. 2022, section 3.1).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trainer.books.rollouts import NO_ROLLOUTS, RolloutAccount, generation_flops
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import any_block, scores, whole_blocks
 
 AttentionBackward = Literal["composed", "fused"]
 
@@ -144,10 +145,14 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
     recomputed_sample = recomputed_pass = 0
     if attention_backward == "fused":
         recomputed_sample += (learned.of_kernels + generator_work.of_kernels) // 2
-    if config.engine.activation_checkpointing:
-        # ELECTRA's generator keeps its activations.
-        recomputed_sample += learned.per_sample - _never_recomputed(config, source, target)
-        recomputed_pass = learned.shared
+    choice = config.engine.activation_checkpointing  # ELECTRA's generator keeps its activations
+    if scores(choice):  # queries times keys; the product with the values only where a kernel makes both
+        products = learned.of_kernels if attention_backward == "fused" else learned.of_kernels // 2
+        recomputed_sample += products + learned.biases
+    elif any_block(choice):
+        again = _again(config, source, target)
+        recomputed_sample += again.per_sample
+        recomputed_pass = again.shared
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)
@@ -177,16 +182,21 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
     )
 
 
-def _never_recomputed(config: Config, source: int, target: int) -> int:
-    """Of the checkpointed blocks of one sample: recomputation stops when everything that was saved is back, before the
+def _again(config: Config, source: int, target: int) -> _Work:
+    """Of the checkpointed blocks of one sample. Recomputation stops when everything that was saved is back, before the
     last product of a block, unless a norm follows it."""
-    model, layers = config.backbone, config.backbone.experts.layers
-    if model.norm_position != "pre":
-        return 0
-    tokens = model.depth * (2 if config.two_streams else 1) * source - (source if config.two_streams else 0)
-    tokens += model.decoder_side.depth * target
-    routed = layers(model.depth) * source + layers(model.decoder_side.depth) * target
-    return 2 * model.width * (tokens * model.ffn_channels - routed * (model.ffn_channels - last_channels(model)))
+    model, choice, work = config.backbone, config.engine.activation_checkpointing, _Work()
+    sides = [(model, source, 0), *([(model.decoder_side, target, source)] if target else [])]
+    for side, tokens, across in sides:
+        for layer in whole_blocks(choice, side.depth):
+            routed = side.experts.at(layer)
+            # Of two streams, the last block's content stream has no reader.
+            streams = 1 + (config.two_streams and layer < side.depth - 1)
+            work.add(_routed_block(side, tokens, across) if routed else _block(side, tokens, across), streams)
+            if side.norm_position == "pre":
+                channels = last_channels(side) if routed else side.ffn_channels
+                work.feed_forward -= streams * 2 * side.width * tokens * channels
+    return work
 
 
 def _rollouts(config: Config) -> RolloutAccount:
@@ -210,11 +220,15 @@ def flop_per_step(config: Config) -> int:
 def _blocks(model: ModelConfig, tokens: int, source: int = 0) -> _Work:
     """All blocks of a stack, dense ones and those with experts."""
     work, routed = _Work(), model.experts.layers(model.depth)
-    work.add(_block(model, tokens, source), model.depth)
+    work.add(_block(model, tokens, source), model.depth - routed)
     if routed:
-        dense = 2 * tokens * model.width * model.ffn_channels * (3 if model.gated else 2)
-        work.feed_forward += routed * (routed_flop(model, tokens) - dense)
+        work.add(_routed_block(model, tokens, source), routed)
     return work
+
+
+def _routed_block(model: ModelConfig, tokens: int, source: int = 0) -> _Work:
+    """`_block` with experts."""
+    return replace(_block(model, tokens, source), feed_forward=routed_flop(model, tokens))
 
 
 def _block(model: ModelConfig, tokens: int, source: int = 0) -> _Work:

@@ -42,7 +42,6 @@ def work(config: Config) -> Work:
     products = account.per_step / ranks - scores + recomputed * (1 - share)
     sequences = micro_batch(config) * config.task.rows
     kept = saved(config, sequences, *lengths(config))
-    again = 4 / 3 if config.engine.activation_checkpointing else 1.0
     count = parameters(config).total
     optimizer, divided_by = OPTIMIZERS[config.optim.name], ranks if zero_stage(config) else 1
     states = optimizer.numbers(shapes(config))
@@ -51,8 +50,8 @@ def work(config: Config) -> Work:
     return Work(
         product_flop=products + update / divided_by,
         score_flop=scores + recomputed * share,
-        # What is kept is written once and read twice, its gradient written and read.
-        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies)
+        # What is kept is written once and read twice, its gradient written and read; what is not is written again.
+        activation_bytes=passes * (3 * (kept.blocks + kept.around + kept.weight_copies) + kept.computed_again)
         + passes * scaling_bytes(config, sequences)
         + rollouts.bytes,
         loss_bytes=passes * kept.logits,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.books.activations import FP32
+from trainer.books.activations import FP32, share_of_blocks
 from trainer.books.layout import micro_batches, world_size, zero_stage
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
@@ -40,5 +40,5 @@ def wire(config: Config) -> WireAccount:
         return WireAccount(once, once, update)
     if stage == 2:  # gradients are reduced in every micro-batch
         return WireAccount(passes * once, once, update)
-    gathered = 2 + config.engine.activation_checkpointing  # forward, backward, and again to recompute
+    gathered = 2 + share_of_blocks(config)  # forward, backward, and again to recompute
     return WireAccount(passes * once, gathered * passes * once, update)

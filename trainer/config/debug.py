@@ -35,6 +35,6 @@ def debug_misfits(config: Any) -> list[str]:
             f"debug.noise_every: the gradient noise scale needs two micro-batches or two ranks, and a step is one "
             f"micro-batch of {batch} on one rank; {way_out}"
         )
-    if config.debug.first_nonfinite and config.engine.compile:
+    if config.debug.first_nonfinite and config.engine.compile is True:
         wrong.append("debug.first_nonfinite: a compiled model has no modules to watch; leave engine.compile=false")
     return wrong

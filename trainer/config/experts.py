@@ -201,7 +201,7 @@ def group_misfits(config: Any) -> list[str]:
         )
     if experts.sequences > 1:
         wrong += _uneven(config, experts.sequences)
-    if config.engine.compile:
+    if config.engine.compile is True:
         wrong.append("engine.compile: not with model.experts; how many tokens an expert reads changes with every step")
     return wrong
 

@@ -3,6 +3,7 @@ precision that suits it."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from pathlib import Path
@@ -74,6 +75,13 @@ def fp8(config: Config) -> bool:
     if precision(config) != "bf16":
         raise UserError("engine.linear: fp8 needs bf16, engine.precision=auto is fp32 here; add engine.precision=bf16")
     return True
+
+
+def no_triton() -> str | None:
+    """Why compiled code for a GPU, which is Triton's, cannot run in this process."""
+    if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on"):
+        return "TRITON_INTERPRET is set, and Triton's interpreter runs no compiled code"
+    return None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
 def has_accelerator() -> bool:

@@ -6,14 +6,22 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.recomputation import a_recomputation
 from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Count, NoTruth, Section, Steps, folder_path, key, plain_name
+
+
+def on_off_or_auto(value: Any) -> Any:
+    """true, false or auto. Raises ValueError."""
+    if isinstance(value, bool) or value == "auto":
+        return value
+    raise ValueError(f"{value!r} given; true, false or auto wanted")
 
 
 class EngineConfig(Section):
@@ -39,8 +47,16 @@ class EngineConfig(Section):
     )
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
-    activation_checkpointing: bool = key(False, "recompute each block in the backward pass")
-    compile: bool = key(False, "torch.compile the model (needs a C++ compiler on CPU)")
+    activation_checkpointing: Annotated[
+        bool | Annotated[int, Field(ge=1)] | Literal["selective"], BeforeValidator(a_recomputation)
+    ] = key(
+        False,
+        "compute again in the backward pass what is not kept: true: each block; n: every n-th; "
+        "selective: attention's scores, which only backends without fused scores keep",
+    )
+    compile: Annotated[bool | Literal["auto"], BeforeValidator(on_off_or_auto)] = key(
+        "auto", "torch.compile the model (needs a C++ compiler on CPU); auto: on a GPU, where that is known to work"
+    )
     dry_run: bool = key(
         False, "before step 1, a step on the longest sequences that is thrown away, so that the memory peak is known"
     )

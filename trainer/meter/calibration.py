@@ -16,6 +16,7 @@ from trainer.books.lengths import lengths
 from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.config.host import precision, processor, threads
+from trainer.config.recomputation import any_block
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -136,7 +137,10 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
     model.recompute = config.engine.activation_checkpointing
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     batch = _random_batch(config)
-    cast = {"enabled": precision(config) == "bf16", "cache_enabled": not config.engine.activation_checkpointing}
+    cast = {
+        "enabled": precision(config) == "bf16",
+        "cache_enabled": not any_block(config.engine.activation_checkpointing),
+    }
     taken: list[float] = []
     began = clock()
     while len(taken) < 4 or clock() - began < budget_seconds:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from kernels import Dense, PreparedMask, attention, rotary
 from trainer.config.model import ModelConfig
@@ -35,6 +37,7 @@ class Context(NamedTuple):
     dropout: Dropout | None = None  # at this block's depth, in training
     real: Tensor | None = None  # bool [B, S], what is no padding, where layers have experts; None: all
     routing: Routing | None = None  # of this forward pass, where its routers are watched
+    recompute_scores: bool = False  # in the backward pass; else they are kept, where the backend has them
 
     def mask(self, local: bool) -> PreparedMask:
         return self.masks[1] if local and self.masks[1] is not None else self.masks[0]
@@ -113,24 +116,32 @@ class Attention(nn.Module):
         value: Tensor,
         mask: PreparedMask,
         context: Context,
-        bias: Dense | None = None,
+        bias: Callable[[], Dense] | None = None,
     ) -> Tensor:
-        """Values mixed by the scores and this layer's own bias, and projected back: [B, Sq, width]."""
+        """Values mixed by the scores and this layer's own bias, and projected back: [B, Sq, width].
+
+        What `bias` computes is scores too: it is kept or computed again with them."""
         drop = context.dropout
         options = {} if drop is None else drop.of_attention(self.site)
-        mixed = attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            bias=bias,
-            scale=self.scale,
-            softcap=self.softcap,
-            sink=self.sinks,
-            backend=context.backend,
-            **options,
-        )
-        assert isinstance(mixed, Tensor)
+
+        def scored() -> Tensor:
+            mixed = attention(
+                query,
+                key,
+                value,
+                mask=mask,
+                bias=None if bias is None else bias(),
+                scale=self.scale,
+                softcap=self.softcap,
+                sink=self.sinks,
+                backend=context.backend,
+                **options,
+            )
+            assert isinstance(mixed, Tensor)
+            return mixed
+
+        again = context.recompute_scores
+        mixed = checkpoint(scored, use_reentrant=False, preserve_rng_state=False) if again else scored()
         return dropped(self.output(mixed.flatten(-2)), drop, self.site)
 
 
@@ -179,13 +190,16 @@ class RelativeAttention(Attention):
             query + part.to(query.dtype) for part in (self.content_bias, self.distance_bias, self.type_bias)
         )
         scale = self.channels**-0.5  # of queries, not of a number for each pair
-        by_distance = torch.einsum("bihd,rhd->bhir", of_distance * scale, distance)
-        bias = _shifted(by_distance, key.shape[1])
-        if context.other_type is not None:
-            by_type = torch.einsum("bihd,thd->bhit", of_type * scale, self.types.to(query.dtype))
-            bias = bias + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
-        bias = bias.contiguous()  # by itself: the scores by distance are twice as many
-        return self.mix(of_content, key, value, context.mask(self.local), context, Dense(bias))
+
+        def bias() -> Dense:
+            by_distance = torch.einsum("bihd,rhd->bhir", of_distance * scale, distance)
+            found = _shifted(by_distance, key.shape[1])
+            if context.other_type is not None:
+                by_type = torch.einsum("bihd,thd->bhit", of_type * scale, self.types.to(query.dtype))
+                found = found + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
+            return Dense(found.contiguous())  # by itself: the scores by distance are twice as many
+
+        return self.mix(of_content, key, value, context.mask(self.local), context, bias)
 
 
 def _shifted(scores: Tensor, keys: int) -> Tensor:

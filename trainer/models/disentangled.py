@@ -87,14 +87,19 @@ class DisentangledAttention(Attention):
         rows, which = context.relative
         own = [self.position_key or self.key] if self.by_key else []
         own += [self.position_query or self.query] if self.by_query else []
-        positions, scores = list(joined(rows, own)), []
-        if self.by_key:
-            scores.append(_by_position(query, self._heads(positions[0], self.key_norm), which))
-        if self.by_query:
-            by_key = _by_position(key, self._heads(positions[-1], self.query_norm), which.T)
-            scores.append(by_key.transpose(-1, -2))
-        bias = scores[0] if len(scores) == 1 else scores[0] + scores[1]
-        return self.mix(query, key, value, context.mask(self.local), context, Dense(bias * self.of_terms))
+        positions = list(joined(rows, own))
+        of_keys = self._heads(positions[0], self.key_norm) if self.by_key else None
+        of_queries = self._heads(positions[-1], self.query_norm) if self.by_query else None
+
+        def bias() -> Dense:
+            scores = []
+            if of_keys is not None:
+                scores.append(_by_position(query, of_keys, which))
+            if of_queries is not None:
+                scores.append(_by_position(key, of_queries, which.T).transpose(-1, -2))
+            return Dense((scores[0] if len(scores) == 1 else scores[0] + scores[1]) * self.of_terms)
+
+        return self.mix(query, key, value, context.mask(self.local), context, bias)
 
 
 def _by_position(content: Tensor, positions: Tensor, which: Tensor) -> Tensor:

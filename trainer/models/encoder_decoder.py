@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import Recomputation
 from trainer.models.cache import Cache
 from trainer.models.dropout import attention_fields
 from trainer.models.model import Backbone
@@ -41,12 +42,12 @@ class EncoderDecoder(Backbone):
         return self.decoder.depth
 
     @property
-    def recompute(self) -> bool:
+    def recompute(self) -> Recomputation:
         """Activation checkpointing; the engine sets it."""
         return self.encoder.recompute
 
     @recompute.setter
-    def recompute(self, value: bool) -> None:
+    def recompute(self, value: Recomputation) -> None:
         self.encoder.recompute = self.decoder.recompute = value
 
     def encode(

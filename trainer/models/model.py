@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import Recomputation
 from trainer.models.parts import Embedding
 from trainer.models.routing import given_loads, targets_of_rows, watched
 
@@ -26,7 +27,7 @@ class Backbone(nn.Module):
     inputs: ClassVar[tuple[str, ...]]
     tokens: Embedding
     depth: int  # layers of the stack whose hidden states are returned
-    recompute: bool  # activation checkpointing; the engine sets it
+    recompute: Recomputation  # activation checkpointing; the engine sets it
 
 
 class Head(nn.Module, ABC):
@@ -73,12 +74,12 @@ class Model(NamedAsStored):
         self.rows_stand_alone = False  # in training, `Config.rows_stand_alone`: attention then needs no segments
 
     @property
-    def recompute(self) -> bool:
+    def recompute(self) -> Recomputation:
         """Activation checkpointing; the engine sets it."""
         return self.backbone.recompute
 
     @recompute.setter
-    def recompute(self, value: bool) -> None:
+    def recompute(self, value: Recomputation) -> None:
         self.backbone.recompute = value
 
     def hidden_states(self, tokens: Tensor, **batch: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import Config
+from trainer.config.recomputation import Recomputation
 from trainer.models.experts import Experts
 from trainer.models.losses import NOT_A_TARGET, pair_loss
 from trainer.models.model import Model, NamedAsStored, Output
@@ -30,12 +31,12 @@ class PolicyAndReference(NamedAsStored):
                 layer.config = layer.config.model_copy(update={"capacity": None})
 
     @property
-    def recompute(self) -> bool:
+    def recompute(self) -> Recomputation:
         """Activation checkpointing; the engine sets it."""
         return self.policy.recompute
 
     @recompute.setter
-    def recompute(self, value: bool) -> None:
+    def recompute(self, value: Recomputation) -> None:
         self.policy.recompute = value
 
     def train(self, mode: bool = True) -> PolicyAndReference:

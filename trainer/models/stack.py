@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from kernels import Alibi, T5Bias, prepare_mask
 from kernels.attention import PreparedMask
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import Recomputation, scores, whole_block
 from trainer.models.attention import Context
 from trainer.models.block import Block, Stream, normalised, summed
 from trainer.models.cache import Cache, seen_before
@@ -48,7 +49,7 @@ class Stack(nn.Module):
         super().__init__()
         self.config, self.causal, self.backend = config, causal, backend
         self.depth = depth or config.depth
-        self.recompute = False  # activation checkpointing; the engine sets it
+        self.recompute: Recomputation = False  # activation checkpointing; the engine sets it
         self.routing: Routing | None = None  # of a forward pass whose routers are watched
         self.dropout = Rates.of(config)
         std = initial_stds(config)
@@ -213,9 +214,13 @@ class Stack(nn.Module):
         block, (x, added) = self.blocks[layer % len(self.blocks)], stream
         if context.dropout is not None:
             context = context._replace(dropout=context.dropout.at(layer + 1))
-        if self.recompute and self.training:  # what is kept between blocks is then one tensor
+        if self.training and whole_block(self.recompute, layer):  # what is kept between blocks is then one tensor
+            # No generator's state is kept: dropout is a function of its place (trainer/models/dropout.py).
             whole = lambda *given: summed(*block(*given))  # noqa: E731
-            return checkpoint(whole, summed(x, added), context, keys_from, use_reentrant=False), None
+            given = summed(x, added), context, keys_from
+            return checkpoint(whole, *given, use_reentrant=False, preserve_rng_state=False), None
+        if self.training and scores(self.recompute):
+            context = context._replace(recompute_scores=True)
         return block(x, context, keys_from, added)
 
 

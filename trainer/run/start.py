@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trainer.compose import change, compose, differences
 from trainer.config import Config
+from trainer.config.host import no_triton
 from trainer.config.numerics import known_before
 from trainer.config.places import is_place
 from trainer.descriptions.evaluations import evaluations_on
@@ -288,11 +289,10 @@ def _device_exists(config: Config) -> None:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if found < config.launch.processes:
             raise UserError(f"engine.device: cuda given, {found} CUDA devices found, {config.launch.processes} wanted")
-    if (
-        config.engine.compile
-        and config.engine.device != "cuda"
-        and not (shutil.which("g++") or shutil.which("clang++"))
-    ):
+    asked = config.engine.compile is True
+    if asked and config.engine.device == "cuda" and (reason := no_triton()):
+        raise UserError(f"engine.compile: true given, and {reason}; auto compiles where it can")
+    if asked and config.engine.device != "cuda" and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserError(
             "engine.compile: torch.compile on a CPU needs a C++ compiler (g++ or clang++), and there is none"
         )

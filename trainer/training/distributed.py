@@ -20,7 +20,8 @@ class Unconnected(Exception):
 
 
 class World:
-    """This rank's place. Collectives here move a few numbers over gloo, never tensors of the model."""
+    """This rank's place. Collectives here move a few numbers, never tensors of the model: over gloo, but for
+    `add_up`."""
 
     def __init__(
         self,
@@ -51,6 +52,12 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, group=self.group)
         return tensor.tolist()
+
+    def add_up(self, numbers: torch.Tensor) -> None:
+        """Sums over ranks in place, on the device of the numbers and without waiting for them there."""
+        self.entered += 1
+        if self.size > 1:
+            dist.all_reduce(numbers, group=None if numbers.is_cuda else self.group)
 
     def gather(self, value: Any) -> list[Any]:
         """The value of every rank, on every rank. Plain data, as JSON has it: tuples come back as lists.

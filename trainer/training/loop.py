@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from trainer.books.layout import checkpoint_bytes, micro_batch
 from trainer.books.run_length import known_steps
 from trainer.config import Config
 from trainer.config.host import precision
-from trainer.data import StepBatch, StepLoader, describe, tokens_by_source
+from trainer.data import StepBatch, StepLoader
 from trainer.models import NOT_A_TARGET
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers
@@ -33,19 +33,18 @@ from trainer.training.distributed import World
 from trainer.training.engine import Engine
 from trainer.training.faults.damaged_data import DataWatch
 from trainer.training.faults.deadline import Deadline, guessed_seconds
-from trainer.training.faults.guard import Gradients, Guard
+from trainer.training.faults.guard import Guard
 from trainer.training.faults.signals import StopRequest
 from trainer.training.faults.stragglers import Stragglers
 from trainer.training.faults.watchdog import Watchdog
-from trainer.training.hooks import Hook, StepResult, hooks_of
+from trainer.training.hooks import Hook, hooks_of
 from trainer.training.host_notes import host_notes
 from trainer.training.initial_weights import known_weights
-from trainer.training.lr_schedule import expected_steps
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
 from trainer.training.state import Agreement, Outcome, TrainState
 from trainer.training.step_metrics import StepMetrics, tokens_of
-from trainer.training.step_settings import StepSettings, scheduled, step_settings
+from trainer.training.stepping import Stepping
 from trainer.utils.errors import UserError
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
@@ -164,6 +163,7 @@ class Trainer:
             self._saved,
         )
         self.diagnostics = Diagnostics(config, self.engine, world, self.folder.path)
+        self.stepping = Stepping(self, self._phase)
         self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(checkpoint_bytes(config)))
         stragglers = Stragglers(config.faults, world, self.metrics.event)
         self.data_watch.begin(step, manifest.get("trusted", 0) if manifest else 0)
@@ -177,6 +177,11 @@ class Trainer:
             self.data_watch,
             *hooks_of(config, self.folder.path),
         ]
+        self.stepping.tell()
+        if world.device.type != "cpu" and config.engine.compile == "auto":
+            on, reason = self.engine.compilation
+            text = f"engine.compile=auto: {'compiled' if on else 'not compiled'} ({reason})"
+            self.metrics.event("compile", step, text, on=on)
 
     def _progress(self) -> int:
         """A number that grows as long as this rank does not hang."""
@@ -216,7 +221,8 @@ class Trainer:
         outcome = None
         self._phase("data")
         batches = self.loader.steps(self.guard.batch(self.state.step), workers=self.config.engine.data_workers)
-        with contextlib.closing(batches), self.metrics.reporting_errors(lambda: self.state.step):
+        errors = self.metrics.reporting_errors(lambda: self.state.step)
+        with contextlib.closing(batches), errors, self.stepping.told_when_broken():
             while outcome is None and (self.total is None or self.state.step < self.total):
                 outcome = self.step(batches)
         return self.finish(outcome or Outcome(Status.FINISHED, self.state.step))
@@ -228,30 +234,11 @@ class Trainer:
         batch = completed(self.completer, next(batches), self._phase)
         agreed = self._agree(batch)
         if agreed.outcome is not None:
-            return agreed.outcome
-
-        self._phase("forward_backward")
-        report = partial(self.metrics.event_of_batch, self.samples, batch.step, self.state.step)
-        gradients, decision = self.guard.decide(
-            partial(self._gradients, batch, agreed.targets),
-            self.engine.skip_update,
-            report,
-            warming_up=self._settings(agreed).warming_up,
-        )
-        if decision == "stop":
-            return Outcome(Status.HALTED, self.state.step, self.guard.reason)
-        if decision == "skip":
-            self.guard.skip(batch.step)
-        elif decision == "rollback":
-            self.roll_back(batch.step)
-        else:
-            self._update(batch, agreed, gradients)
-            tokens, last = self.curriculum.stretch(batch.step).tokens_per_step, self.state.step == self.total
-            measures, asks = self.evaluations.due(self.state.step, self._tokens(), tokens, last)
-            if measures:
-                self.evaluate(asks)
-            if self.config.checkpoint.at(self.state.step):
-                self.save()
+            return self.stepping.settle() or replace(agreed.outcome, step=self.state.step)
+        if (outcome := self.stepping.train(batch, agreed)) is not None:
+            return outcome
+        if self.stepping.trained == batch.step and (outcome := self._now_and_then(batch.step)) is not None:
+            return outcome
         self._phase("data")
         return None
 
@@ -281,55 +268,23 @@ class Trainer:
         """Why this rank is to stop before the end, if it is."""
         return self.stop.signal or self.deadline.reason()
 
-    def _gradients(self, batch: StepBatch, targets: float) -> Gradients:
-        self.diagnostics.gradients_begin(self.state.step)
-        loss_sum, side_sums = self.engine.forward_backward(batch.micro_batches, targets)
-        norm, names = self.engine.gradient_norm(), sorted(side_sums)
-        mine = (float(loss_sum), norm / self.world.size, *(float(side_sums[name]) for name in names))
-        loss, norm, *sides = self.world.sum(*mine)
-        source = self.diagnostics.source(loss, norm)
-        return Gradients(loss / max(targets, 1), norm, dict(zip(names, sides, strict=True)), source)
-
-    def _settings(self, agreed: Agreement) -> StepSettings:
-        """Of the next update, in a run of so many steps as are known, else expected by what is used up."""
-        return step_settings(self.config, self.state.step, self.total or expected_steps(self.state.step, agreed.used))
-
-    def _update(self, batch: StepBatch, agreed: Agreement, gradients: Gradients) -> None:
-        """One update of the weights, and what is told of it."""
-        config, state = self.config, self.state
-        self._phase("optimizer")
-        settings, tokens = self._settings(agreed), self.curriculum.stretch(batch.step).tokens_per_step
-        self.diagnostics.update_begins(state.step + 1)
-        self.engine.update(settings.lr, settings.weight_decay, settings.momentum)
-        self.engine.averages.take(state.step + 1, tokens)
-        self.engine.synchronize()
-        state.step += 1
-
-        self._phase("other")
-        usage = self.samples.usage(self.curriculum.samples(batch.step + 1))
-        result = StepResult(
-            step=state.step,
-            targets=agreed.targets,
-            loss=gradients.loss,
-            grad_norm=gradients.norm,
-            lr=settings.lr,
-            memory_peak_bytes=self.engine.memory_peak_bytes(),
-            sums=gradients.sums,
-            sources=tokens_by_source(usage),
-            padding=agreed.padding,
-            alone_seconds=batch.seconds_waited + self.engine.forward_seconds,
-            gradient_noise=self.diagnostics.noise_record(state.step, agreed.targets, gradients.norm),
-            updates=self.diagnostics.updates_record(),
-            trained=self.guard.trained(state.step),
-            scheduled=scheduled(config, settings, batch.step),
-            experts=self.engine.expert_loads.record(gradients.sums, agreed.targets),
-        )
-        for hook in self.hooks:
-            hook.step_ended(result)
-        if batch.step + 1 == self.curriculum.stage(batch.step).last or state.step == self.total:
-            self.metrics.event("read", state.step, describe(usage), readings=[asdict(part) for part in usage])
-
     # --- once in a while ---
+
+    def _now_and_then(self, batch: int) -> Outcome | None:
+        """What is due after the update by this batch, which is read first and may not stand; an outcome where the run
+        ends here."""
+        tokens, last = self.curriculum.stretch(batch).tokens_per_step, self.state.step == self.total
+        measures, asks = self.evaluations.due(self.state.step, self._tokens(), tokens, last)
+        saves = self.config.checkpoint.at(self.state.step)
+        if not (measures or saves or last):
+            return None
+        outcome = self.stepping.settle()
+        if outcome is None and self.stepping.trained == batch:
+            if measures:
+                self.evaluate(asks)
+            if saves:
+                self.save()
+        return outcome
 
     def _tokens(self) -> int:
         return tokens_of(self.curriculum, self.guard.trained(self.state.step))

@@ -59,9 +59,10 @@ def test_equal_to_the_counter(name):
     assert counted(made) == (account.forward_per_step, account.backward_per_step)
 
 
+@pytest.mark.parametrize("choice", [True, 2, "selective"])
 @pytest.mark.parametrize("name", MODELS)
-def test_recomputation_is_counted_apart(name):
-    made = config(name, optim={"batch_size": 2}, engine={"activation_checkpointing": True})
+def test_recomputation_is_counted_apart(name, choice):
+    made = config(name, optim={"batch_size": 2}, engine={"activation_checkpointing": choice})
     account = flops(made)
     assert sum(counted(made)) == account.hardware_per_step
     assert account.per_step == flops(config(name, optim={"batch_size": 2})).per_step

@@ -61,6 +61,19 @@ CASES |= {
     "experts, recomputed": ({"experts": EXPERTS, "depth": 6}, "causal", {"activation_checkpointing": True}),
     "t5 of experts, fp32": (T5 | {"experts": EXPERTS | {"every": 2}}, "span_corruption", {"precision": "fp32"}),
 }  # fmt: skip
+SELECTIVE = {"activation_checkpointing": "selective"}
+CASES |= {
+    "llama, every second": ({"depth": 6}, "causal", {"activation_checkpointing": 2}),
+    "llama, fp32, every third": ({"depth": 7}, "causal", {"precision": "fp32", "activation_checkpointing": 3}),
+    "bart, every second": (BART | {"decoder_depth": 6}, "bart", {"activation_checkpointing": 2}),
+    "experts, every second": ({"experts": EXPERTS, "depth": 6}, "causal", {"activation_checkpointing": 2}),
+    "t5, fp32, selective": (T5 | {"depth": 6}, "span_corruption", SELECTIVE | {"precision": "fp32"}),
+    "t5, bf16, selective": (T5 | {"depth": 6}, "span_corruption", SELECTIVE),
+    "deberta, bf16, selective": (
+        DEBERTA | {"relative_buckets": 32, "relative_distance": 128, "depth": 6}, "masked_lm", SELECTIVE,
+    ),
+    "llama, bf16, selective": ({"depth": 6, "kv_heads": 2}, "causal", SELECTIVE),
+}  # fmt: skip
 SANDWICH = {"norm": "offset_rmsnorm", "norm_position": "sandwich", "qk_norm": "head"}
 COHERE = {"parallel": True, "shared_norm": True, "norm": "layernorm", "qk_norm": "heads"}
 CASES |= {

@@ -24,15 +24,15 @@ LAYOUTS = [
     for stage, ranks, rows, *more in (
         (0, 1, 1),
         (0, 2, 4, "engine.activation_checkpointing=true"),
-        (0, 3, 2),
+        (0, 3, 2, "engine.activation_checkpointing=selective"),
         (1, 1, 2, "engine.activation_checkpointing=true", "engine.compile=true"),
-        (1, 2, 1),
+        (1, 2, 1, "engine.activation_checkpointing=2"),
         (1, 3, 4),
         (2, 1, 4),
         (2, 2, 2),
         (2, 3, 1, "engine.activation_checkpointing=true"),
         (3, 2, 4, "engine.activation_checkpointing=true"),
-        (3, 3, 1),
+        (3, 3, 1, "engine.activation_checkpointing=selective"),
         (3, 1, 2),
     )
 ]

@@ -30,6 +30,9 @@ class OptimizerDescription(Description):
     mup_power: ClassVar[float | None] = (
         1.0  # under muP, matrices learn at width_growth ** -mup_power; None: not worked out
     )
+    # Whether `step` leaves weights and states as they are, to the bit, where the optimizer's attribute `found_inf`, a
+    # tensor on their device, is 1: as torch's fused ones do.
+    leaves_out: ClassVar[bool] = False
 
     follows_gradient: ClassVar[bool] = False  # whether an update is as long as the gradient; else its length is its own
 

@@ -13,6 +13,7 @@ class AdamW(OptimizerDescription):
     states = ("exp_avg", "exp_avg_sq")
     momentum = "beta1"
     counts_steps = True
+    leaves_out = True
 
     class Keys(Epsilon, Betas):
         pass

@@ -25,6 +25,11 @@ class Diagnostics:
         self.updates = None if debug.updates_every is None else Updates(debug.updates_every, engine, world)
         self.nonfinite = FirstNonfinite(engine, world) if debug.first_nonfinite else None
 
+    def measures(self, step: int) -> bool:
+        """Whether update number `step` is measured: its record is to be asked for before the next step begins."""
+        every = [one.every for one in (self.noise, self.updates) if one is not None]
+        return any(step % interval == 0 for interval in every)
+
     def gradients_begin(self, step: int) -> None:
         """The gradients of the step after `step` updates are computed next, perhaps not for the first time."""
         if self.noise is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from trainer.books.layout import zero_stage
 from trainer.config import Config
-from trainer.config.host import precision
+from trainer.config.compilation import compilation, varying
+from trainer.config.host import no_triton, precision
+from trainer.config.recomputation import any_block
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
@@ -42,6 +44,20 @@ def host_memory_peak() -> int:
     """Largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy on this device; to a GPU from pinned memory, so that the host does not wait for it."""
+    tensor = torch.from_numpy(array)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def mark_varying(tensors: Iterable[Tensor], dimensions: Sequence[int]) -> None:
+    """Have code that is compiled for these tensors take any size of these dimensions."""
+    for tensor in tensors:
+        for dimension in dimensions:
+            if dimension < tensor.dim():
+                torch._dynamo.maybe_mark_dynamic(tensor, dimension)
 
 
 class Engine:
@@ -74,7 +90,9 @@ class Engine:
             config=settings,
             dist_init_required=False,
         )
-        if config.engine.compile:
+        self.compilation = compilation(config, self.device.type, no_triton())
+        self._varying = varying(config) if self.compilation.on else ()
+        if self.compilation.on:
             self._engine.compile()
         products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
         self._layout.attach(self._optimizer, self.parameters, roles(self.model), products)
@@ -101,7 +119,7 @@ class Engine:
         if precision(self.config) == "bf16":
             inner, device_type = self.model.forward, self.device.type
             # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
-            keep = not self.config.engine.activation_checkpointing
+            keep = not any_block(self.config.engine.activation_checkpointing)
 
             def forward(*args: Any, **kwargs: Any) -> Any:
                 with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=keep):
@@ -112,7 +130,9 @@ class Engine:
     # --- stepping ---
 
     def tensors(self, batch: MicroBatch) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in batch.items()}
+        tensors = {name: to_device(array, self.device) for name, array in batch.items()}
+        mark_varying(tensors.values(), self._varying)
+        return tensors
 
     def forward_backward(
         self, micro_batches: Sequence[MicroBatch], global_targets: float
@@ -124,7 +144,7 @@ class Engine:
         scale = self.world.size * self.accumulation / max(global_targets, 1.0)
         total = torch.zeros((), device=self.device)
         sums: dict[str, Tensor] = {}
-        self._forwards.clear()
+        self._forwards = Stopwatch(self.device)  # the last one may not have been read yet
         loads = None
         if self.config.routes_twice:
             loads = self.expert_loads.of_batch(micro_batches, lambda batch: self._engine(**self.tensors(batch))[2])
@@ -159,21 +179,44 @@ class Engine:
     @property
     def forward_seconds(self) -> float:
         """Of the last step's forward passes, which wait for no other rank; 0 at stage 3, where they gather weights."""
-        return 0.0 if self._layout.forward_waits else self._forwards.seconds()
+        return self.forward_clock()()
 
-    def gradient_norm(self) -> float:
-        """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
+    def forward_clock(self) -> Callable[[], float]:
+        """`forward_seconds` of the step whose passes were called last, to be asked once the device has made them."""
+        return (lambda: 0.0) if self._layout.forward_waits else self._forwards.seconds
+
+    def norm(self) -> Tensor:
+        """Of the step's gradients over all ranks, before clipping, on the device: fp32, no dimension; not finite where
+        any of them is not. Called once a step, before its update."""
         return self._layout.gradient_norm()
 
-    def update(self, lr: float, weight_decay: float | None = None, momentum: float | None = None) -> None:
-        """One optimizer step with the gradients that `gradient_norm` measured; None: as in the step before."""
+    def gradient_norm(self) -> float:
+        """`norm` as a number; waits for the device."""
+        return float(self.norm())
+
+    def update(
+        self,
+        lr: float,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        *,
+        unless: Tensor | None = None,
+    ) -> None:
+        """One optimizer step with the gradients whose `norm` was measured; None: as in the step before.
+
+        unless: fp32 without dimensions on the device; where it is 1 the optimizer leaves everything as it is, to the
+        bit, and nobody has to know before the call. Only for what `leaves_out` names.
+        """
         set_learning_rate(self._optimizer, lr)
         if weight_decay is not None:
             set_weight_decay(self._optimizer, weight_decay)
         if momentum is not None:
             set_momentum(self._optimizer, momentum)
         self._layout.before_update()
+        inner: Any = self._layout.inner
+        inner.found_inf = unless  # torch's fused optimizers read it as those under a GradScaler do
         self._engine.step()
+        inner.found_inf = None
         self.expert_loads.move_biases()
 
     def skip_update(self) -> None:
@@ -195,7 +238,7 @@ class Engine:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             self.forward_backward(micro_batches, 1.0)
-            self.gradient_norm()
+            self.norm()
             self.skip_update()
         self.synchronize()
         return self.memory_peak_bytes()

@@ -28,6 +28,10 @@ PRIVATE = {
     # the norm before the step, and an update that is skipped
     "optimizer": "runtime/zero/stage_1_and_2.py",
     "scaled_global_norm": "runtime/zero/stage_1_and_2.py",
+    "unscale_and_clip_grads": "runtime/zero/stage_1_and_2.py",
+    "averaged_gradients": "runtime/zero/stage_1_and_2.py",
+    "cpu_offload": "runtime/zero/stage_1_and_2.py",
+    "_zero_padding": "runtime/zero/stage_1_and_2.py",
     "_wait_for_offload_copies": "runtime/zero/stage_1_and_2.py",
     "_get_norm_groups": "runtime/zero/stage3.py",
     "combine_grad_norm_groups": "runtime/utils.py",
@@ -110,11 +114,12 @@ class Layout(ABC):
         return Place(name, self.roles[name], whole_shape(self.parameters[name]), offset, start, numel)
 
     @abstractmethod
-    def gradient_norm(self) -> float:
-        """Of the step's gradients over all ranks, before clipping; infinite where any of them is not finite."""
+    def gradient_norm(self) -> Tensor:
+        """Of the step's gradients over all ranks, before clipping: fp32, no dimension, on the device of the gradients;
+        not finite where any of them is not. Nothing waits for it but where gradients are divided or offloaded."""
 
     def before_update(self) -> None:  # noqa: B027 - not every stage has something to do here
-        """Called once the norm is known and the update is decided."""
+        """Called once the norm was measured and the update is decided."""
 
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
         """This rank's slices of the optimizer's states, created as zeros where no step was taken yet; `to_save`: every
@@ -217,10 +222,10 @@ class Replicated(Layout):
 
     alone = True
 
-    def gradient_norm(self) -> float:
+    def gradient_norm(self) -> Tensor:
         found = [p.grad for p in self.parameters.values() if p.grad is not None]
         self.norm = nn.utils.get_total_norm(found)
-        return float(self.norm)
+        return self.norm
 
     def before_update(self) -> None:
         if self.clip is not None:
@@ -254,15 +259,36 @@ class PartitionedStates(Layout):
     def attach(
         self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
     ) -> None:
-        """The norm is wanted before the step; DeepSpeed, which measures it inside, is given what was measured."""
+        """The norm is wanted before the step. DeepSpeed, which measures it inside and reads it on the host, is told of
+        one that is finite; gradients are clipped by the one that was measured, where they are."""
         super().attach(optimizer, parameters, roles, products)
-        self.measure = optimizer.scaled_global_norm
-        optimizer.scaled_global_norm = lambda *_: self.norm
+        self.measure, self.offloads = optimizer.scaled_global_norm, bool(optimizer.cpu_offload)
+        optimizer.scaled_global_norm = lambda *_: 0.0
+        optimizer.unscale_and_clip_grads = self._clip
 
-    def gradient_norm(self) -> float:
+    def gradient_norm(self) -> Tensor:
         self.optimizer._wait_for_offload_copies()
-        self.norm = self.measure()
-        return float(self.norm)
+        self.norm = torch.as_tensor(self.measure()) if self.offloads else self._norm()
+        return self.norm
+
+    def _norm(self) -> Tensor:
+        """As DeepSpeed measures it, by group of parameters, but for what it reads on the host."""
+        of_groups = []
+        for _, gradients in sorted(self.optimizer.averaged_gradients.items()):
+            own = [one for one in gradients or () if not getattr(one, "_zero_padding", False)]
+            norms = [torch.linalg.vector_norm(one.detach(), dtype=torch.float32) for one in own]
+            zero = torch.zeros((), device=self.world.device)
+            squares = torch.stack(norms).square().sum() if norms else zero
+            torch.distributed.all_reduce(squares)
+            of_groups.append(squares.sqrt())
+        return torch.linalg.vector_norm(torch.stack(of_groups))
+
+    def _clip(self, gradients: Sequence[Tensor], norm: object) -> None:
+        """Of one group, in the place of `unscale_and_clip_grads`; the norm that DeepSpeed names is not the measured."""
+        if self.clip is not None:
+            share = 1.0 / torch.clamp((self.norm + 1e-6) / self.clip, min=1.0)
+            for gradient in gradients:
+                gradient.mul_(share)
 
     def stepped(self) -> list[Tensor]:
         return list(self.optimizer.single_partition_of_fp32_groups)
@@ -318,9 +344,9 @@ class PartitionedParameters(Layout):
         self.combine, self.measure = combine_grad_norm_groups, optimizer._get_norm_groups
         optimizer._get_norm_groups = lambda *_: self.norms
 
-    def gradient_norm(self) -> float:
+    def gradient_norm(self) -> Tensor:
         self.norms = self.measure()
-        return float(self.combine(self.norms))
+        return torch.as_tensor(self.combine(self.norms))
 
     def stepped(self) -> list[Tensor]:
         return list(self.optimizer.fp32_partitioned_groups_flat)

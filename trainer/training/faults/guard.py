@@ -73,18 +73,35 @@ class Guard:
         `report(event, text)` writes to the logbook. warming_up: the learning rate still rises; of spikes that are
         ignored, fewer are told then."""
         found = compute()
-        anomaly = self._check(found, report, warming_up)
-        if anomaly is not None:
+        anomaly = self.judge(found, report, warming_up=warming_up)
+        if anomaly is None:
+            return found, "update"
+        skip_update()
+        return self.compute_again(anomaly, compute, skip_update, report, warming_up)
+
+    def judge(
+        self, found: Gradients, report: Callable[[str, str], None], *, warming_up: bool = False
+    ) -> Anomaly | None:
+        """What is wrong with a step, if anything; one that is good is kept, for later ones to be compared with."""
+        if (anomaly := self._check(found, report, warming_up)) is None:
+            self.recent.keep(found.loss, found.norm)
+        return anomaly
+
+    def compute_again(
+        self,
+        anomaly: Anomaly,
+        compute: Callable[[], Gradients],
+        skip_update: Callable[[], None],
+        report: Callable[[str, str], None],
+        warming_up: bool,
+    ) -> tuple[Gradients, Decision]:
+        """The rest of `decide` for a step that was found so and whose gradients are gone."""
+        found = compute()
+        still = self.judge(found, report, warming_up=warming_up)
+        if still is not None:
             skip_update()
-            found = compute()
-            still = self._check(found, report, warming_up)
-            if still is not None:
-                skip_update()
-                return found, self._act(still, report)
-            report(
-                "transient", f"{anomaly.text}; computed once more it is not: a fault of the machine, nothing is lost"
-            )
-        self.recent.keep(found.loss, found.norm)
+            return found, self._act(still, report)
+        report("transient", f"{anomaly.text}; computed once more it is not: a fault of the machine, nothing is lost")
         return found, "update"
 
     def _check(self, found: Gradients, report: Callable[[str, str], None], warming_up: bool) -> Anomaly | None:
