@@ -102,8 +102,8 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
 
 def _notes(config: Config) -> tuple[str, ...]:
     """What is to be said beside the rows."""
-    lines = (attention_line, unused_rows, dropout_line, fp8_line, labelled_line, compile_line)
-    lines += (parents_price, reward_note, copy_note)
+    of_the_step = (attention_line, unused_rows, dropout_line, fp8_line, compile_line)
+    lines = (*of_the_step, labelled_line, parents_price, reward_note, copy_note)
     return tuple(said for line in lines if (said := line(config)) is not None)
 
 

@@ -29,8 +29,8 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     """
     if len(layers) == 1 or not torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
         return tuple(layer(x) for layer in layers)
-    weights = [layer.weight for layer in layers]
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    weights: list[Tensor] = [layer.weight for layer in layers]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     in_fp8 = [bool(layer.fp8) and layer.training for layer in layers]
     if all(in_fp8):
         together = linear_product(x, torch.cat(weights), torch.cat(biases) if biases else None, fp8=True)
