@@ -132,7 +132,7 @@ ATTENTION: dict[str, dict[Key, Entry]] = {
         ("bias", 256, "float"): (16, 16, 4, 1),
     },
     "sm_90": {
-        ("forward", 64, "plain"): (128, 128, 8, 3),
+        ("forward", 64, "plain"): (128, 64, 8, 3),
         ("forward", 64, "segments"): (128, 64, 8, 3),
         ("forward", 64, "t5"): (128, 64, 8, 3),
         ("forward", 64, "heavy"): (128, 64, 8, 3),
@@ -189,7 +189,7 @@ ATTENTION: dict[str, dict[Key, Entry]] = {
     },
     "sm_100": {
         ("forward", 64, "plain"): (64, 64, 4, 3),
-        ("forward", 64, "segments"): (64, 64, 4, 3),
+        ("forward", 64, "segments"): (128, 64, 8, 2),
         ("forward", 64, "t5"): (64, 64, 4, 3),
         ("forward", 64, "heavy"): (64, 64, 8, 2),
         ("forward", 64, "float"): (64, 32, 8, 1),
