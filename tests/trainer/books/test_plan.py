@@ -186,9 +186,7 @@ def test_several_runs_in_one_table(preset, monkeypatch, tmp_path):
     plans = [plan_row("whole", made), plan_row("half", half)]
     lines = format_plans(plans).splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["run", "whole", "half", "total"]
-    assert [line.split(":")[:2] for line in lines[4:] if "rows of the embedding" not in line] == [
-        [f"  * {name}", " does not fit"] for name in ("whole", "half")
-    ]
+    assert [line.split(":")[0] for line in lines[4:] if ": does not fit" in line] == ["  * whole", "  * half"]
     total = plans_json(plans)["total"]
     assert total["flop.total"]["value"] == 1.5 * plans[0].tag["flop.total"].planned.value
     assert total["carbon.kgco2e"] == {"value": None, "known": 0, "runs": 2}
