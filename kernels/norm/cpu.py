@@ -32,11 +32,12 @@ class _RMSNorm(torch.autograd.Function):
     @once_differentiable  # type: ignore[misc]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
-        gradient, columns = gradient.to(x.dtype), x.shape[-1:]
+        gradient, columns = gradient.to(x.dtype).contiguous(), x.shape[-1:]
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
         of_x, of_weight, _ = torch.ops.aten.native_layer_norm_backward(
             gradient, x, columns, torch.zeros_like(scale), scale, weight, None, wanted
         )
         if of_x is not None:
-            of_x.add_((gradient @ (weight / columns[0])).unsqueeze(-1) * scale)
+            means = torch.mv(gradient.view(-1, columns[0]), weight / columns[0])
+            of_x.add_(means.view(scale.shape) * scale)
         return of_x, of_weight, None, None
