@@ -6,6 +6,8 @@ import pytest
 import torch
 from presets import DECODERS, DISCRIMINATORS, ENCODER_DECODERS, ENCODERS, side, tiny
 
+from trainer.models.block import summed
+
 
 class Watched:
     """The embedded tokens of every call of an embedding, so that gradients can be taken with respect to them."""
@@ -142,6 +144,6 @@ def test_local_layers_see_their_window():
     x = net.backbone.embed(side(16)["tokens"], side(16)["positions"])
     context = net.backbone.context(x, side(16)["positions"], None)
     assert config.model.local(1) and local.local(0) and not config.model.local(0)
-    out = net.backbone.blocks[1](x, context)
+    out = summed(*net.backbone.blocks[1](x, context))
     seen = influence(out[:, 8] ** 2, watched.outputs[0]) > 0
     assert seen.tolist() == [abs(place - 8) <= 3 for place in range(16)]

@@ -14,6 +14,7 @@ from trainer.compose import compose
 from trainer.config.model import ModelConfig
 from trainer.data import Samples, prepare
 from trainer.models import build, initialize, pretraining_model
+from trainer.models.block import summed
 from trainer.utils.errors import UserError
 
 SIZES = ["depth=4", "width=32", "heads=4", "vocabulary=null", "max_length=32"]
@@ -61,7 +62,7 @@ def test_local_layers_see_their_window_and_no_more(keys, wanted):
     context = net.backbone.context(net.backbone.embed(side(16)["tokens"] % 96, places), places, None)
     for layer in range(6):
         x = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        out = net.backbone.blocks[layer](x, context)
+        out = summed(*net.backbone.blocks[layer](x, context))
         (gradient,) = torch.autograd.grad((out[:, 10] ** 2).sum(), x)
         seen = (gradient.abs().amax(dim=(0, 2)) > 0).nonzero().flatten().tolist()
         assert seen == list(range(0 if layer in wanted else 7, 11))
