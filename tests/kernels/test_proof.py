@@ -525,7 +525,8 @@ def rows_of_pytest(folder: Path, *words: str) -> dict[str, dict[str, Any]]:
     """What the plugin reports of folder/test_it.py, by the test's name."""
     here, there = os.pipe()
     paths = os.pathsep.join((str(ROOT / "scripts" / "bench"), str(folder)))
-    environment = {**os.environ, "PYTHONPATH": paths, "PROOF_DONE": str(folder / "done"), "PROOF_ROWS": str(there)}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment = {**outside, "PYTHONPATH": paths, "PROOF_DONE": str(folder / "done"), "PROOF_ROWS": str(there)}
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "proof.pytest_rows", "-p", "no:cacheprovider", *words]
     subprocess.run([*command, "test_it.py"], cwd=folder, env=environment, pass_fds=(there,), capture_output=True)
