@@ -120,7 +120,7 @@ def test_logits_are_capped_wherever_they_are_made(family: str) -> None:
 
 def attention_by_hand(layer: Any, x: Tensor, source: Tensor, causal: bool, bias: Tensor | float = 0.0) -> Tensor:
     """One layer of attention, a head and a query at a time."""
-    query, (key, value) = layer.queries(x), layer.keys_and_values(source)
+    query, key, value = layer.projected(x, source)
     rows = []
     for b in range(x.shape[0]):
         for i in range(x.shape[1]):
