@@ -17,8 +17,9 @@ from trainer.training.engine.layouts import PRIVATE
 
 FOLDER = Path(engine.__file__).parent
 # DeepSpeed's documented calls.
-PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "comm", "log_summary"}
+PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "register_external_parameter", "comm"}
 PUBLIC |= {
+    "log_summary",
     "compile",
     "backward",
     "step",
@@ -66,7 +67,7 @@ OTHERS = """
     rank size local_rank sum clear seconds ru_maxrss filterwarnings state param_groups start numel fill_ setLevel
     Optimizer intersection fork_rng states counts_steps attach state_shapes states_of whole_state role shape offset name
     averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up hip
-    found_inf vector_norm _dynamo maybe_mark_dynamic on
+    found_inf vector_norm _dynamo maybe_mark_dynamic on reads
 """
 
 
