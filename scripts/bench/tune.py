@@ -34,12 +34,13 @@ from kernels.offline import (  # noqa: E402
     features_of,
     kernels_of,
 )
-from kernels.table import ATTENTION, ROWS  # noqa: E402
+from kernels.table import ATTENTION, DESCRIPTORS, ROWS  # noqa: E402
 
 HEADS = (64, 128, 256)
 KINDS = tuple(FEATURES_OF_KIND)
 DTYPES = {kind: torch.float32 if kind == "float" else torch.bfloat16 for kind in KINDS}
 Entry = tuple[int, int, int, int]
+Key = tuple[str, int, str]
 
 _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
     # At head 64 two programs of 128 x 64 share a multiprocessor of sm_90, one of 128 x 128 stands alone.
@@ -87,6 +88,16 @@ _FLOAT: dict[tuple[str, int], tuple[Entry, ...]] = {
     ("dkdv", 128): ((16, 16, 4, 1), (16, 16, 8, 1)),
     ("dkdv", 256): ((16, 16, 8, 1),),
 }  # fmt: skip
+# The forward kernel by tensor descriptors. Triton gives four warps four more and a producer, where the loop loads
+# nothing but tiles (no segments). At head size 64 the mask on every tile costs more than the overlap saves.
+_DESCRIBED: dict[tuple[str, int], tuple[Entry, ...]] = {
+    ("tma", 64): ((128, 128, 8, 3), (128, 64, 8, 3), (128, 64, 4, 3)),
+    ("tma", 128): ((128, 128, 8, 2), (128, 64, 8, 3), (128, 64, 8, 2)),
+    ("warps", 128): ((128, 128, 4, 2), (128, 64, 4, 2)),
+}
+WAYS = {"tma": {"descriptors": True}, "warps": {"descriptors": True, "specialized": True}}
+DESCRIBED_KINDS = {"tma": ("plain", "segments"), "warps": ("plain",)}
+DESCRIBED_ARCHS = {"tma": ("sm_90", "sm_100"), "warps": ("sm_90",)}  # specialised warps end sm_120's compiler
 # The bias gradient takes a head in parts: its tiles are the same for every size.
 _HALF_BIAS: tuple[Entry, ...] = (
     (64, 64, 4, 2), (64, 64, 8, 2), (64, 64, 8, 1), (64, 64, 4, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1),
@@ -100,6 +111,8 @@ def needs_own(head: int, kind: str) -> bool:
 
 
 def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
+    if kernel in WAYS:
+        return _DESCRIBED[kernel, head]
     if kernel == "bias":
         return _FLOAT_BIAS if kind == "float" else _HALF_BIAS
     return _FLOAT[kernel, head] if kind == "float" else _HALF[kernel, head]
@@ -110,10 +123,11 @@ def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Re
     from kernels.offline import compile_attention
 
     found = []
-    members = kernels_of(kernel, kind)
+    switches = WAYS.get(kernel, {})
+    members = kernels_of("forward" if switches else kernel, kind)
     for member, name in ((m, n) for m in members for n in features_of(m, kind)):
         try:
-            resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
+            resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name] | switches)
         except Exception as error:  # the compiler gives up in many ways
             reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
             print(f"    {entry} {member} {name}: {reason}")
@@ -143,12 +157,17 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
     from triton.testing import do_bench
 
     from kernels import T5Bias, attention
-    from kernels.attention.triton import launches
+    from kernels.attention.triton import descriptors, launches
 
     def tile(kernel_asked: str, *rest: Any) -> Tile:
         return Tile(*entry) if kernel_asked == kernel else original(kernel_asked, *rest)
 
+    def described(way: str, *_: Any) -> Tile | None:
+        return Tile(*entry) if way == kernel else None
+
     original, launches.attention_tile = launches.attention_tile, tile
+    original_described, descriptors.descriptor_tile = descriptors.descriptor_tile, described
+    os.environ[descriptors.SPECIALIZE] = str(int(kernel == "warps"))
     try:
         length = 4096 if kind == "float" or kernel == "bias" else 16384
         shape = (1, length, 16, head)
@@ -164,12 +183,13 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
             options["bias"] = T5Bias(table, False)
             inputs.append(table)
         out = attention(q, k, v, **options)
-        if kernel == "forward":
+        if kernel == "forward" or kernel in WAYS:
             return float(do_bench(lambda: attention(q, k, v, **options), return_mode="median"))
         dout = torch.randn_like(out)
         return float(do_bench(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True), return_mode="median"))
     finally:
         launches.attention_tile = original
+        descriptors.descriptor_tile = original_described
 
 
 def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
@@ -187,19 +207,44 @@ def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
     return best
 
 
-def write(table: dict[str, dict[tuple[str, int, str], Entry]], timed: set[str]) -> None:
+def described_column(arch: str, column: dict[Key, Entry], time: bool) -> dict[Key, Entry]:
+    """The architecture's part of DESCRIPTORS: what fits, and with `time` is faster than loads by pointers. Warps of
+    their own, which are asked for by name, are kept where they fit."""
+    found = {}
+    for way, head in _DESCRIBED:
+        for kind in DESCRIBED_KINDS[way] if arch in DESCRIBED_ARCHS[way] else ():
+            fitting = [
+                entry
+                for entry in candidates(way, head, kind)
+                if all(one.fits(arch) for one in needs(way, arch, head, kind, entry))
+            ]
+            if fitting and time:
+                times = {entry: time_entry(way, head, kind, entry) for entry in fitting}
+                best = min(times, key=times.__getitem__)
+                by_pointers = time_entry("forward", head, kind, column["forward", head, kind])
+                print(f"    {way}: {times}, by pointers: {by_pointers:.3f} ms")
+                fitting = [best] if way == "warps" or times[best] < by_pointers else []
+            if fitting:
+                found[way, head, kind] = fitting[0]
+                print(arch, way, head, kind, fitting[0], flush=True)
+    return found
+
+
+def write(table: dict[str, dict[Key, Entry]], described: dict[str, dict[Key, Entry]], timed: set[str]) -> None:
     """The whole of kernels/table.py, complete or untouched."""
     path = ROOT / "kernels" / "table.py"
     head = path.read_text().split("# --- generated below ---")[0]
     lines = [head + "# --- generated below ---", ""]
     lines += [f"TIMED: frozenset[str] = frozenset({sorted(timed)!r})".replace("'", '"'), ""]
-    lines.append("ATTENTION: dict[str, dict[Key, Entry]] = {")
-    for arch, entries in table.items():
-        lines.append(f'    "{arch}": {{')
-        for (kernel, size, kind), entry in entries.items():
-            lines.append(f'        ("{kernel}", {size}, "{kind}"): {tuple(entry)},')
-        lines.append("    },")
-    lines += ["}", "", f"ROWS: tuple[tuple[int, int], ...] = {ROWS!r}", ""]
+    for name, columns in (("ATTENTION", table), ("DESCRIPTORS", described)):
+        lines.append(f"{name}: dict[str, dict[Key, Entry]] = {{")
+        for arch, entries in columns.items():
+            lines.append(f'    "{arch}": {{')
+            for (kernel, size, kind), entry in entries.items():
+                lines.append(f'        ("{kernel}", {size}, "{kind}"): {tuple(entry)},')
+            lines.append("    },")
+        lines += ["}", ""]
+    lines += [f"ROWS: tuple[tuple[int, int], ...] = {ROWS!r}", ""]
     aside = path.with_suffix(".new")
     aside.write_text("\n".join(lines))
     aside.replace(path)
@@ -223,6 +268,7 @@ def main() -> None:
         archs = [architecture(torch.device("cuda"))]
     choose = first_that_fits if arguments.compile_only else fastest
     table = {arch: dict(entries) for arch, entries in ATTENTION.items()}
+    described = {arch: dict(entries) for arch, entries in DESCRIPTORS.items()}
     timed = set(current.TIMED)
     for arch in archs:
         column = table.setdefault(arch, {})
@@ -231,8 +277,10 @@ def main() -> None:
                 continue
             column[kernel, head, kind] = choose(kernel, arch, head, kind)
             print(arch, kernel, head, kind, column[kernel, head, kind], flush=True)
+        if "forward" in (arguments.kernel or ATTENTION_KERNELS) and not (arguments.missing and arch in described):
+            described[arch] = described_column(arch, column, time=not arguments.compile_only)
         timed = timed - {arch} if arguments.compile_only else timed | {arch}
-        write(table, timed)
+        write(table, {arch: entries for arch, entries in described.items() if entries}, timed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 what that asks of the host.
 
 A program describes the keys and values of its head on the device: two dimensions, rows and columns, with the strides
-that the tensor has. The launch then encodes nothing; it allocates 128 bytes of scratch for each descriptor of a program.
+that the tensor has. The launch encodes nothing; it allocates 128 bytes of scratch for each descriptor a program holds.
 """
 
 from __future__ import annotations
