@@ -418,8 +418,6 @@ ATTENTION: dict[str, dict[Key, Entry]] = {
 
 DESCRIPTORS: dict[str, dict[Key, Entry]] = {
     "sm_90": {
-        ("tma", 64, "plain"): (128, 64, 8, 3),
-        ("tma", 64, "segments"): (128, 64, 8, 3),
         ("tma", 128, "plain"): (128, 128, 8, 2),
         ("tma", 128, "segments"): (128, 128, 8, 2),
         ("warps", 128, "plain"): (128, 128, 4, 2),

@@ -89,8 +89,8 @@ _FLOAT: dict[tuple[str, int], tuple[Entry, ...]] = {
     ("dkdv", 256): ((16, 16, 8, 1),),
 }  # fmt: skip
 # The forward kernel by tensor descriptors. Triton gives four warps four more and a producer, where the loop loads
-# nothing but tiles (no segments). At head size 64 the mask on every tile costs more than the overlap saves, and tiles of
-# 64 columns come first on sm_90: two programs of 126 registers share an SM, of 128 columns (209 registers) one.
+# nothing but tiles (no segments); at head size 64 the mask on every tile costs more than the overlap saves. There tiles
+# of 64 columns come first: two programs of 126 registers share an SM of sm_90, of 128 columns (209 registers) one.
 _DESCRIBED: dict[tuple[str, int], tuple[Entry, ...]] = {
     ("tma", 64): ((128, 64, 8, 3), (128, 128, 8, 3), (128, 64, 4, 3)),
     ("tma", 128): ((128, 128, 8, 2), (128, 64, 8, 3), (128, 64, 8, 2)),
@@ -209,11 +209,13 @@ def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
 
 
 def described_column(arch: str, column: dict[Key, Entry], time: bool) -> dict[Key, Entry]:
-    """The architecture's part of DESCRIPTORS: what fits, and with `time` is faster than loads by pointers. Warps of
-    their own, which are asked for by name, are kept where they fit."""
+    """The architecture's part of DESCRIPTORS: with `time` what fits and is faster than loads by pointers (warps of their
+    own, which are asked for by name, wherever they fit), else the first that fits for each key that is there."""
     found = {}
     for way, head in _DESCRIBED:
         for kind in DESCRIBED_KINDS[way] if arch in DESCRIBED_ARCHS[way] else ():
+            if not time and (way, head, kind) not in DESCRIPTORS.get(arch, {}):
+                continue
             fitting = [
                 entry
                 for entry in candidates(way, head, kind)

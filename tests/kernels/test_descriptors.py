@@ -118,7 +118,7 @@ def test_what_a_descriptor_cannot_hold_is_said_and_loaded_by_pointers(
 
 def test_fp32_and_what_has_no_tile_load_by_pointers(device: str) -> None:
     assert descriptor_tile("tma", "sm_80", 64, "plain") is None and descriptor_tile("tma", "sm_90", 64, "float") is None
-    assert descriptor_tile("tma", "sm_90", 64, "plain") and descriptor_tile("tma", "sm_90", 256, "plain") is None
+    assert descriptor_tile("tma", "sm_90", 128, "plain") and descriptor_tile("tma", "sm_90", 256, "plain") is None
 
 
 def test_a_wrong_word_for_the_warps_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
