@@ -209,8 +209,8 @@ def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
 
 
 def described_column(arch: str, column: dict[Key, Entry], time: bool) -> dict[Key, Entry]:
-    """The architecture's part of DESCRIPTORS: with `time` what fits and is faster than loads by pointers ("warps", which
-    are asked for by name, wherever they fit), else the first that fits for each key that is there."""
+    """The architecture's part of DESCRIPTORS. time: what fits and is faster than loads by pointers ("warps", which are
+    asked for by name, wherever they fit); else the first that fits for each key that is there."""
     found = {}
     for way, head in _DESCRIBED:
         for kind in DESCRIBED_KINDS[way] if arch in DESCRIBED_ARCHS[way] else ():
