@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from kernels.table import ATTENTION, ROWS
+from kernels.table import ATTENTION, DESCRIPTORS, ROWS
 
 
 class Features(Protocol):
@@ -112,6 +112,12 @@ def attention_tile(kernel: str, arch: str, head_dim: int, kind: str) -> Tile:
     if arch == "interpreter":
         return Tile(64, 64, 4, 1)
     return Tile(*ATTENTION[arch][kernel, head_class(head_dim), kind])
+
+
+def descriptor_tile(way: str, arch: str, head_dim: int, kind: str) -> Tile | None:
+    """The forward kernel's tile where it loads by "tma", also with specialised "warps"; None where it does not."""
+    entry = DESCRIPTORS.get(arch, {}).get((way, head_class(head_dim), kind))
+    return Tile(*entry) if entry else None
 
 
 def dkdv_passes(head_dim: int) -> tuple[tuple[bool, bool], ...]:

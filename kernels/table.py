@@ -6,6 +6,9 @@ ATTENTION: architecture -> (kernel, head size, kind) -> (block_m, block_n, warps
 TIMED: the architectures whose entries were timed on such a GPU. The others hold a large tile that compiles without a
     spill and within shared memory; tests/kernels/test_compile_matrix.py compiles every entry. Only float32 at head size
     256 spills on NVIDIA, whatever the tile (its products are three TF32 products); the test states by how much.
+DESCRIPTORS: architecture -> (way, head size, kind) -> the same, of the forward kernel that loads keys and values by
+    tensor descriptors, and so in place of ATTENTION's where strides allow. way: "tma", or "warps" for loads in warps of
+    their own, taken where ISOFLOP_WARP_SPECIALIZE=1 asks.
 ROWS: (columns at most, warps) for kernels that hold one row in registers.
 """
 
@@ -410,6 +413,18 @@ ATTENTION: dict[str, dict[Key, Entry]] = {
         ("bias", 256, "t5"): (64, 64, 4, 2),
         ("bias", 256, "heavy"): (64, 64, 4, 2),
         ("bias", 256, "float"): (32, 32, 8, 1),
+    },
+}
+
+DESCRIPTORS: dict[str, dict[Key, Entry]] = {
+    "sm_90": {
+        ("tma", 128, "plain"): (128, 128, 8, 2),
+        ("tma", 128, "segments"): (128, 128, 8, 2),
+        ("warps", 128, "plain"): (128, 128, 4, 2),
+    },
+    "sm_100": {
+        ("tma", 64, "plain"): (128, 128, 8, 3),
+        ("tma", 128, "plain"): (128, 64, 8, 3),
     },
 }
 

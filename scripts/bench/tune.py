@@ -39,7 +39,7 @@ from kernels.offline import (  # noqa: E402
     features_of,
     kernels_of,
 )
-from kernels.table import ATTENTION, ROWS  # noqa: E402
+from kernels.table import ATTENTION, DESCRIPTORS, ROWS  # noqa: E402
 
 HEADS = (64, 128, 256)
 KINDS = tuple(FEATURES_OF_KIND)
@@ -95,6 +95,17 @@ _FLOAT: dict[tuple[str, int], tuple[Entry, ...]] = {
     ("dkdv", 128): ((16, 16, 4, 1), (16, 16, 8, 1)),
     ("dkdv", 256): ((16, 16, 8, 1),),
 }  # fmt: skip
+# The forward kernel by tensor descriptors. Triton gives four warps four more and a producer, where the loop loads
+# nothing but tiles (no segments); at head size 64 the mask on every tile costs more than the overlap saves. There tiles
+# of 64 columns come first: two programs of 126 registers share an SM of sm_90, of 128 columns (209 registers) one.
+_DESCRIBED: dict[tuple[str, int], tuple[Entry, ...]] = {
+    ("tma", 64): ((128, 64, 8, 3), (128, 128, 8, 3), (128, 64, 4, 3)),
+    ("tma", 128): ((128, 128, 8, 2), (128, 64, 8, 3), (128, 64, 8, 2)),
+    ("warps", 128): ((128, 128, 4, 2), (128, 64, 4, 2)),
+}
+WAYS = {"tma": {"descriptors": True}, "warps": {"descriptors": True, "specialized": True}}
+DESCRIBED_KINDS = {"tma": ("plain", "segments"), "warps": ("plain",)}
+DESCRIBED_ARCHS = {"tma": ("sm_90", "sm_100"), "warps": ("sm_90",)}  # specialised warps end sm_120's compiler
 # The bias gradient takes a head in parts: its tiles are the same for every size.
 _HALF_BIAS: tuple[Entry, ...] = (
     (64, 64, 4, 2), (64, 64, 8, 2), (64, 64, 8, 1), (64, 64, 4, 1), (32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1),
@@ -108,6 +119,8 @@ def needs_own(head: int, kind: str) -> bool:
 
 
 def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
+    if kernel in WAYS:
+        return _DESCRIBED[kernel, head]
     if kernel == "bias":
         return _FLOAT_BIAS if kind == "float" else _HALF_BIAS
     return _FLOAT[kernel, head] if kind == "float" else _HALF[kernel, head]
@@ -118,10 +131,11 @@ def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Re
     from kernels.offline import compile_attention
 
     found = []
-    members = kernels_of(kernel, kind)
+    switches = WAYS.get(kernel, {})
+    members = kernels_of("forward" if switches else kernel, kind)
     for member, name in ((m, n) for m in members for n in features_of(m, kind)):
         try:
-            resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
+            resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name] | switches)
         except Exception as error:  # the compiler gives up in many ways
             reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
             print(f"    {entry} {member} {name}: {reason}")
@@ -157,12 +171,17 @@ def time_entry(
 ) -> float:
     """Median milliseconds of one kernel at 16k tokens, batch 1 x 16 heads, causal, on this GPU."""
     from kernels import T5Bias, attention
-    from kernels.attention.triton import launches
+    from kernels.attention.triton import descriptors, launches
 
     def tile(kernel_asked: str, *rest: Any) -> Tile:
         return Tile(*entry) if kernel_asked == kernel else original(kernel_asked, *rest)
 
+    def described(way: str, *_: Any) -> Tile | None:
+        return Tile(*entry) if way == kernel else None
+
     original, launches.attention_tile = launches.attention_tile, tile
+    original_described, descriptors.descriptor_tile = descriptors.descriptor_tile, described
+    os.environ[descriptors.SPECIALIZE] = str(int(kernel == "warps"))
     try:
         length = 4096 if kind == "float" or kernel == "bias" else 16384
         shape = (1, length, 16, head)
@@ -178,12 +197,13 @@ def time_entry(
             options["bias"] = T5Bias(table, False)
             inputs.append(table)
         out = attention(q, k, v, **options)
-        if kernel == "forward":
+        if kernel == "forward" or kernel in WAYS:
             return timer(lambda: attention(q, k, v, **options))
         dout = torch.randn_like(out)
         return timer(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True))
     finally:
         launches.attention_tile = original
+        descriptors.descriptor_tile = original_described
 
 
 def fits_once_run(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> bool:
@@ -220,18 +240,48 @@ def fastest(kernel: str, arch: str, head: int, kind: str, fitting: Sequence[Entr
     return best
 
 
-def write(table: dict[str, dict[Key, Entry]], timed: set[str], path: Path) -> None:
+def described_column(arch: str, column: dict[Key, Entry], timing: bool) -> dict[Key, Entry]:
+    """The architecture's part of DESCRIPTORS. timing: what fits and is faster than loads by pointers ("warps", which
+    are asked for by name, wherever they fit); else the first that fits for each key that is there."""
+    found = {}
+    for way, head in _DESCRIBED:
+        for kind in DESCRIBED_KINDS[way] if arch in DESCRIBED_ARCHS[way] else ():
+            if not timing and (way, head, kind) not in DESCRIPTORS.get(arch, {}):
+                continue
+            fitting = [
+                entry
+                for entry in candidates(way, head, kind)
+                if all(one.fits(arch) for one in needs(way, arch, head, kind, entry))
+            ]
+            if fitting and timing:
+                times = {entry: time_entry(way, head, kind, entry) for entry in fitting}
+                best = min(times, key=times.__getitem__)
+                by_pointers = time_entry("forward", head, kind, column["forward", head, kind])
+                print(f"    {way}: {times}, by pointers: {by_pointers:.3f} ms")
+                fitting = [best] if way == "warps" or times[best] < by_pointers else []
+            if fitting:
+                found[way, head, kind] = fitting[0]
+                print(arch, way, head, kind, fitting[0], flush=True)
+    return found
+
+
+def write(
+    table: dict[str, dict[Key, Entry]], described: dict[str, dict[Key, Entry]], timed: set[str], path: Path
+) -> None:
     """The whole of kernels/table.py to `path`, complete or untouched."""
     head = TABLE.read_text().split("# --- generated below ---")[0]
+    described = {arch: entries for arch, entries in described.items() if entries}
     lines = [head + "# --- generated below ---", ""]
     lines += [f"TIMED: frozenset[str] = frozenset({sorted(timed)!r})".replace("'", '"'), ""]
-    lines.append("ATTENTION: dict[str, dict[Key, Entry]] = {")
-    for arch, entries in table.items():
-        lines.append(f'    "{arch}": {{')
-        for (kernel, size, kind), entry in entries.items():
-            lines.append(f'        ("{kernel}", {size}, "{kind}"): {tuple(entry)},')
-        lines.append("    },")
-    lines += ["}", "", f"ROWS: tuple[tuple[int, int], ...] = {ROWS!r}", ""]
+    for name, columns in (("ATTENTION", table), ("DESCRIPTORS", described)):
+        lines.append(f"{name}: dict[str, dict[Key, Entry]] = {{")
+        for arch, entries in columns.items():
+            lines.append(f'    "{arch}": {{')
+            for (kernel, size, kind), entry in entries.items():
+                lines.append(f'        ("{kernel}", {size}, "{kind}"): {tuple(entry)},')
+            lines.append("    },")
+        lines += ["}", ""]
+    lines += [f"ROWS: tuple[tuple[int, int], ...] = {ROWS!r}", ""]
     aside = path.with_suffix(".new")
     aside.write_text("\n".join(lines))
     aside.replace(path)
@@ -284,6 +334,7 @@ def main() -> None:
     if not arguments.compile_only:
         archs = [architecture(torch.device("cuda"))]
     table = {arch: dict(entries) for arch, entries in ATTENTION.items()}
+    described = {arch: dict(entries) for arch, entries in DESCRIPTORS.items()}
     timed = set(current.TIMED)
     for arch in archs:
         column = table.setdefault(arch, {})
@@ -293,7 +344,7 @@ def main() -> None:
         def keep(key: Key, entry: Entry, arch: str = arch, column: dict[Key, Entry] = column) -> None:
             column[key] = entry
             print(arch, *key, entry, flush=True)
-            write(table, set(current.TIMED), arguments.out)
+            write(table, described, set(current.TIMED), arguments.out)
 
         if not arguments.compile_only:
             done = tune(arch, wanted, end, keep)
@@ -304,7 +355,10 @@ def main() -> None:
             for key in wanted:
                 if time.monotonic() < end:
                     keep(key, first_that_fits(key[0], arch, *key[1:]))
-        write(table, timed, arguments.out)
+        with_descriptors = "forward" in (arguments.kernel or ATTENTION_KERNELS)
+        if with_descriptors and not (arguments.missing and arch in described) and time.monotonic() < end:
+            described[arch] = described_column(arch, column, timing=not arguments.compile_only)
+        write(table, described, timed, arguments.out)
 
 
 if __name__ == "__main__":

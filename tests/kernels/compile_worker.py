@@ -77,7 +77,7 @@ def main() -> None:
         job = json.loads(line)
         try:
             if "tile" in job:
-                features = FEATURES[job["features"]]
+                features = FEATURES[job["features"]] | job.get("switches", {})
                 dtype = getattr(torch, job["dtype"])
                 found = compile_attention(
                     job["kernel"], job["arch"], job["head"], dtype, Tile(*job["tile"]), features, job.get("ones", False)

@@ -90,7 +90,8 @@ def test_tiles_are_timed_in_order_until_the_time_is_over(
     fitting = [entry for place, entry in enumerate(first, 1) if place % 5 not in (3, 4)]
     assert kept[0][1] == min(fitting, key=sum)
     table = {"sm_90": dict(kept)}
-    tune.write(table, {"sm_80"}, tmp_path / "table.py")
+    described = {"sm_90": {("tma", 128, "plain"): (128, 128, 8, 2)}}
+    tune.write(table, described | {"sm_80": {}}, {"sm_80"}, tmp_path / "table.py")
     written: dict[str, Any] = {}
     exec((tmp_path / "table.py").read_text(), written)
-    assert written["ATTENTION"] == table and written["TIMED"] == {"sm_80"}
+    assert written["ATTENTION"] == table and written["TIMED"] == {"sm_80"} and written["DESCRIPTORS"] == described

@@ -37,6 +37,23 @@ def test_head_sizes(head_dim: int) -> None:
         cases.run(plain | {"dtype": dtype, "lengths": (333, 333), "heads": (4, 2), "head_dim": head_dim}, "cuda")
 
 
+@pytest.mark.skipif(
+    torch.cuda.is_available() and (torch.version.hip is not None or torch.cuda.get_device_capability()[0] < 9),
+    reason="no TMA",
+)
+@pytest.mark.parametrize("warps", ["0", "1"])
+def test_forward_by_tensor_descriptors(warps: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads by TMA, with 1 in warps of their own, keep the two-times rule and their bits over 200 repeats."""
+    monkeypatch.setenv("ISOFLOP_WARP_SPECIALIZE", warps)
+    plain = dict.fromkeys(cases.FACTORS) | {"softcap": 0.0, "dropout_p": 0.0, "layout": "dense", "heads": (4, 2)}
+    for change in ({"causal": True}, {"window": (100, 20), "kv_lens": True}, {"segments": "documents"}, {"sink": True}):
+        for head_dim in (64, 80, 128):
+            case = plain | {"dtype": torch.bfloat16, "lengths": (515, 700), "head_dim": head_dim} | change
+            cases.run(case, "cuda")
+    q, k, v = qkv(1000, dim=128)
+    repeats(lambda: [attention(q, k, v, causal=True, backend="triton")], 200)
+
+
 def repeats(work: Callable[[], list[torch.Tensor]], times: int = 20) -> None:
     first = work()
     for _ in range(times - 1):

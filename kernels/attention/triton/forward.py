@@ -55,17 +55,47 @@ def key_spans(rows, at, mask, batch, sizes, S: tl.constexpr):
 
 
 @triton.jit
+def source_of(tensor, length, S: tl.constexpr, DESCRIBED: tl.constexpr, BLOCK: tl.constexpr):
+    """What tiles of BLOCK rows are loaded from: the operand of a head, or a descriptor of its rows below `length`."""
+    if DESCRIBED:
+        # A row at least: the hardware knows no empty tensor, and of one nothing is loaded.
+        source = tl.make_tensor_descriptor(
+            tensor.ptr, [tl.maximum(length, 1), S.head_dim], [tensor.row, 1], [BLOCK, S.block_d]
+        )
+    else:
+        source = tensor
+    return source
+
+
+@triton.jit
+def rows_of(source, first, row, dim, length, S: tl.constexpr, DESCRIBED: tl.constexpr, BOUNDED: tl.constexpr):
+    """The tile of a source from row `first` on, 0 outside the tensor."""
+    if DESCRIBED:
+        tile = source.load([tl.cast(first, tl.int32), 0])
+    else:
+        tile = load_rows(source, first, row, dim, length, S, BOUNDED)
+    return tile
+
+
+@triton.jit
+def whole(spans):
+    """[lo, hi) as one span. Triton 3.7 specialises warps only where a kernel has one loop with products, without a
+    branch in it: that one takes the mask on every tile."""
+    return spans.lo.to(tl.int64), spans.hi.to(tl.int64)
+
+
+@triton.jit
 def _walk(
-    acc, peak, total, q, start, stop, rows, k_head, v_head, program, bias, mask, scaling, dropout, sizes,
+    acc, peak, total, q, start, stop, rows, k_source, v_source, program, bias, mask, scaling, dropout, sizes,
     S: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Fold the key tiles of [start, stop) into (acc, peak, total); peak in the unit of statistics."""
     col = lanes(S.block_n, S.wide)
     dim = lanes(S.block_d, S.wide)
-    for place in range(start, stop, S.block_n):
+    for place in tl.range(start, stop, S.block_n, warp_specialize=S.specialized):
         first = tl.cast(place, tl.int32)
-        k = load_rows(k_head, place, col, dim, sizes.k_end, S, MASKED)
-        v = load_rows(v_head, place, col, dim, sizes.k_end, S, MASKED)
+        k = rows_of(k_source, place, col, dim, sizes.k_end, S, S.descriptors, MASKED)
+        v = rows_of(v_source, place, col, dim, sizes.k_end, S, S.descriptors, MASKED)
         cols = keys(first, mask, program.batch, sizes, S, S.block_n, 1, MASKED)
         products = tl.dot(q, tl.trans(k), input_precision=S.precision)
         scores, _ = scores_of(products, rows, cols, program, bias, scaling, sizes, S)
@@ -99,9 +129,10 @@ def attention_forward(
     at = row0 + tl.arange(0, S.block_m)
     row = lanes(S.block_m, S.wide)
     dim = lanes(S.block_d, S.wide)
-    k_head = of_head(k, batch, head // S.groups)
-    v_head = of_head(v, batch, head // S.groups)
-    tile = load_rows(of_head(q, batch, head), row0, row, dim, q_len, S, True)
+    q_source = source_of(of_head(q, batch, head), q_len, S, S.specialized, S.block_m)
+    k_source = source_of(of_head(k, batch, head // S.groups), sizes.k_end, S, S.descriptors, S.block_n)
+    v_source = source_of(of_head(v, batch, head // S.groups), sizes.k_end, S, S.descriptors, S.block_n)
+    tile = rows_of(q_source, row0, row, dim, q_len, S, S.specialized, True)
 
     peak = tl.full([S.block_m], float("-inf"), dtype=tl.float32)
     total = tl.full([S.block_m], 0.0, dtype=tl.float32)
@@ -112,10 +143,10 @@ def attention_forward(
     acc = tl.full([S.block_m, S.block_d], 0.0, dtype=tl.float32)
     spans = key_spans(rows, at, mask, batch, sizes, S)
     for number in tl.static_range(3):
-        if walked(number, S, S.has_left, S.has_right, False, True):
-            start, stop = span(spans, number)
+        if walked(number, S, S.has_left, S.has_right, False, True) and not (S.specialized and number < 2):
+            start, stop = whole(spans) if S.specialized else span(spans, number)
             acc, peak, total = _walk(
-                acc, peak, total, tile, start, stop, rows, k_head, v_head, program, bias, mask, scaling, dropout,
+                acc, peak, total, tile, start, stop, rows, k_source, v_source, program, bias, mask, scaling, dropout,
                 sizes, S, number != 1,
             )  # fmt: skip
 

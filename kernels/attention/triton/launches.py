@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.attention.dropout import threshold
 from kernels.attention.triton.backward import attention_delta, attention_dkdv, attention_dq
 from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
+from kernels.attention.triton.descriptors import forward_choice, provide_scratch
 from kernels.attention.triton.forward import attention_forward
 from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
 from kernels.backends import on_device
@@ -125,7 +126,9 @@ def _tiles(length: int, block: int) -> int:
 def launch_forward(c: Call) -> tuple[Tensor, Tensor]:
     out = torch.empty(c.q.shape, dtype=c.q.dtype, device=c.q.device)
     lse = torch.empty((c.batch, c.heads, c.q_len), dtype=torch.float32, device=c.q.device)
-    tile = c.tile("forward")
+    tile, switches = forward_choice(c.switches, c.q, c.k, c.v) or (c.tile("forward"), c.switches)
+    if switches.descriptors:
+        provide_scratch()
     c.launch(
         attention_forward,
         c.batch * c.heads * _tiles(c.q_len, tile.block_m),
@@ -135,6 +138,7 @@ def launch_forward(c: Call) -> tuple[Tensor, Tensor]:
         ),
         tile,
         (c.q, c.k, c.v, out),
+        switches,
     )  # fmt: skip
     return out, lse
 

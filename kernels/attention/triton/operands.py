@@ -75,6 +75,8 @@ class Switches(NamedTuple):
     order: 0 none, 1 key rank <= query rank, 2 key rank < query rank.
     runs: skip the mask where segments are known to be equal (off only to compare).
     folded: the scale is positive and nothing but the scale is between products and softmax.
+    descriptors: the forward kernel loads keys and values by TMA (tensor memory accelerator, sm_90 and above).
+    specialized: with warps of their own, queries among them, and the mask on every tile.
     wide: offsets inside a tile need 64 bits. dk, dv: which of the two the key kernel forms.
     """
 
@@ -93,6 +95,8 @@ class Switches(NamedTuple):
     precision: str = "ieee"
     folded: bool = False
     runs: bool = True
+    descriptors: bool = False
+    specialized: bool = False
     wide: bool = False
     dk: bool = True
     dv: bool = True
