@@ -12,8 +12,8 @@ from kernels.attention.triton.backward import attention_delta, attention_dkdv, a
 from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
 from kernels.attention.triton.forward import attention_forward
 from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
-from kernels.backends import on_device
 from kernels.configs import Tile, architecture, attention_tile, block_dim, dkdv_passes, dot_precision, kind_of
+from kernels.launcher import launch
 
 NO_BOUND = -1  # left and right as operator arguments, where None is no bound
 LOG2E = 1.4426950408889634
@@ -86,8 +86,7 @@ class Call:
         switches = (switches or self.switches)._replace(
             block_m=tile.block_m, block_n=tile.block_n, wide=any(_wide(one) for one in tensors)
         )
-        with on_device(self.q):
-            kernel[(programs,)](*arguments, switches, **more, num_warps=tile.warps, num_stages=tile.stages)
+        launch(kernel, programs, arguments, {"S": switches, **more}, self.q, tile.warps, tile.stages)
 
 
 def _bias(slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None, dense: Tensor | None) -> Operand:
