@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isoflop.analysis import compare, fit
+    from isoflop.analysis import compare, fit, next_runs, predict
     from isoflop.planning import Config, Price, change, compose, plan
     from isoflop.plugins import use
     from isoflop.run import Run, RunFailed, finetune, train
@@ -37,13 +37,15 @@ __all__ = [
     "compose",
     "finetune",
     "fit",
+    "next_runs",
     "plan",
+    "predict",
     "train",
     "use",
 ]
 
 _MODULES = {
-    "isoflop.analysis": ("compare", "fit"),
+    "isoflop.analysis": ("compare", "fit", "next_runs", "predict"),
     "isoflop.planning": ("Config", "Price", "change", "compose", "plan"),
     "isoflop.plugins": ("use",),
     "isoflop.run": ("Run", "RunFailed", "finetune", "train"),

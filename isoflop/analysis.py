@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from isoflop.run import Run
     from trainer.scaling.compare.comparison import Comparison
     from trainer.scaling.fit import Findings
+    from trainer.scaling.fit.predict import Prediction
+    from trainer.scaling.next_runs import NextRuns
 
 
 def fit(
@@ -28,17 +30,18 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     form: str = "auto",
     predict: str = "",
+    where: str = "",
 ) -> Findings:
     """The scaling law through the runs below a root, or through a CSV table; as `isoflop fit`, which tells the options.
 
-    out: a folder for fit.json, law.json, fit.html and the pictures; None: nothing is written. form, predict: as the
-    command's words; `predictions` of what is returned answer `predict`. Raises UserError.
+    out: a folder for fit.json, law.json, fit.html and the pictures; None: nothing is written. form, predict, where: as
+    the command's words; `predictions` of what is returned answer `predict`. Raises UserError.
     """
     from trainer.scaling.fit import fit as fitted
     from trainer.scaling.fit import read_forms, read_points, read_table, write_fit
 
     use()
-    table = read_table(Path(source), count=parameters, columns=dict(columns or {}), mixed=mixed)
+    table = read_table(Path(source), count=parameters, columns=dict(columns or {}), mixed=mixed, where=where)
     found = fitted(
         table,
         budgets=list(budgets),
@@ -51,6 +54,29 @@ def fit(
     if out is not None:
         write_fit(found, Path(out), Path(source).name)
     return found
+
+
+def predict(law: str | os.PathLike[str], points: str) -> list[Prediction]:
+    """What a stored law (law.json of `fit`) says of these points, such as "7b@4t,13b@5t", in their order; as
+    `isoflop fit law=... predict=...`. Raises UserError."""
+    from trainer.scaling.fit import predict as predicted
+    from trainer.scaling.fit import read_law, read_points
+
+    return predicted(read_law(Path(law)).ensemble, read_points(points))
+
+
+def next_runs(
+    source: str | os.PathLike[str], question: str, *, count: int = 3, within: str = "", where: str = "", seed: int = 0
+) -> NextRuns:
+    """The runs that would narrow the answer to a question most for their price; as `isoflop fit ... next=`.
+
+    Their words, of a root of runs, are what `train` takes. Raises UserError.
+    """
+    from trainer.scaling.fit import read_table
+    from trainer.scaling.next_runs import next_runs as proposed
+
+    use()
+    return proposed(read_table(Path(source), where=where), Path(source), count, question, within, seed)
 
 
 def _silent(what: str, done: float, total: float) -> None:

@@ -11,7 +11,7 @@ from kernels.dropout import dropout
 from kernels.errors import KernelInputError
 from kernels.experts import grouped_linear
 from kernels.gated import geglu, swiglu
-from kernels.loss import LossSums, cross_entropy, linear_cross_entropy
+from kernels.loss import LossSums, cross_entropy, linear_cross_entropy, padded_linear
 from kernels.norm import layer_norm, rms_norm
 from kernels.rotary import rotary, rotary_tables
 
@@ -34,6 +34,7 @@ __all__ = [
     "grouped_linear",
     "layer_norm",
     "linear_cross_entropy",
+    "padded_linear",
     "prepare_mask",
     "rms_norm",
     "rotary",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 
 import torch
 
 from kernels import choice
+from kernels.configs import chip
 from kernels.errors import KernelInputError, refuse_name
 
 TRITON_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+OLDEST_TRITON = (3, 6)  # that of torch 2.11
 logger = logging.getLogger("kernels")
 _logged: set[tuple[str, ...]] = set()
 
@@ -29,12 +33,22 @@ def triton_lacks(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"its dtypes are bfloat16, float16 and float32, not {dtype}"
     if device.type != "cuda" and not (device.type == "cpu" and interpreting()):
         return f"triton has no kernels for device type {device.type!r}"
-    return None if _triton_installed() else "triton is not installed"
+    return choice.triton_lacks(chip(device)) or _triton_is_not_here()
 
 
 @functools.cache  # every call of a kernel asks, and the answer is on the disk
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _triton_is_not_here() -> str | None:
+    """Why no Triton that will do is installed, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:  # built from source: not stated
+        return None
+    numbers = re.findall(r"\d+", version)[:2]
+    if tuple(map(int, numbers)) < OLDEST_TRITON:
+        return f"triton {version} is installed, and the kernels want {'.'.join(map(str, OLDEST_TRITON))} or later"
+    return None
 
 
 def check_backend(function: str, backend: object, allowed: tuple[str, ...]) -> str:
@@ -72,3 +86,22 @@ def choose(function: str, backend: object, device: torch.device, dtype: torch.dt
 def on_device(tensor: torch.Tensor) -> contextlib.AbstractContextManager[object]:
     """Triton launches on the current GPU: make it that of the tensor."""
     return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else contextlib.nullcontext()
+
+
+def autocast_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """What autocast makes of a tensor that goes into a product: its dtype where it is on, else the tensor's own. As
+    PyTorch's own products, it leaves float64 alone."""
+    kind = tensor.device.type
+    if tensor.dtype == torch.float64 or not _autocast_on(kind):
+        return tensor.dtype
+    return torch.get_autocast_dtype(kind)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """For the inside of an operator, whose dtypes are settled: PyTorch's products would cast again there."""
+    on = _autocast_on(device.type)
+    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
+
+
+def _autocast_on(kind: str) -> bool:
+    return kind != "meta" and torch.is_autocast_enabled(kind)

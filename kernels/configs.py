@@ -73,6 +73,18 @@ def architecture(device: torch.device) -> str:
     return _of_device(device.index if device.index is not None else torch.cuda.current_device())
 
 
+def chip(device: torch.device) -> str | None:
+    """As `architecture`, but "sm_70" too, for which there is no tile, and None where PyTorch sees no GPU."""
+    return _chip(device.index) if device.type == "cuda" and torch.cuda.is_available() else None
+
+
+@cache
+def _chip(index: int | None) -> str:
+    index = torch.cuda.current_device() if index is None else index
+    major, minor = torch.cuda.get_device_capability(index)
+    return _of_device(index) if torch.version.hip or major >= 8 else f"sm_{major}{minor}"
+
+
 def block_dim(head_dim: int) -> int:
     """The power of two, at least 16, that holds a head."""
     return max(16, 1 << (head_dim - 1).bit_length())

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kernels import choice
+from kernels import choice, configs
 from kernels.attention.arguments import build_spec, check_bias
-from kernels.attention.masks import PreparedMask
+from kernels.attention.masks import PreparedMask, hide
 from kernels.attention.reference import reference_attention
-from kernels.attention.sdpa import sdpa_attention, sdpa_lacks, sdpa_mask
+from kernels.attention.sdpa import sdpa_attention, sdpa_mask
 from kernels.attention.spec import MAX_HEAD_DIM, Alibi, AttentionSpec, Bias, Dense, T5Bias
-from kernels.backends import backend_error, check_backend, log_choice, triton_lacks
+from kernels.backends import (
+    autocast_dtype,
+    backend_error,
+    check_backend,
+    log_choice,
+    triton_lacks,
+    without_autocast,
+)
 from kernels.checks import check_float, check_whole
 from kernels.errors import refuse, shape
 
@@ -76,14 +83,18 @@ def attention(
         mask wherever it stands; default 0 to B - 1. scale: default D ** -0.5.
     return_lse: also return the natural log of the softmax denominator (sink included), float32 [B, H, Sq], whose
         gradient flows back; -inf for a row that sees nothing.
-    backend: "triton", "sdpa", "reference", or "auto": sdpa where it has every field asked for, else triton on a GPU,
-        else the reference; the choice is logged once. (Triton comes first once its speed is measured on a GPU.)
+    backend: "triton", "sdpa", "reference", or "auto": on a CPU sdpa where it has every field asked for, else the
+        reference; on a GPU the faster of triton and sdpa (`kernels.choice.attention_backend`). Logged once.
     mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
+
+    Under autocast q, k and v are cast to its dtype first, in every backend (float64 is left alone, as PyTorch's own
+    attention leaves it); biases, sinks and statistics keep theirs. Outside of it q, k and v must be of one dtype.
 
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
     Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
     """
     check_backend("attention", backend, choice.ATTENTION)
+    q, k, v = (_cast(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v)))
     _check_tensors(q, k, v)
     batch, q_len, heads, head_dim = q.shape
     k_len = k.shape[1]
@@ -113,24 +124,30 @@ def attention(
     )
     if mask is not None:
         spec = _with_prepared(spec, mask)
-    chosen = _choose(spec, q, backend)
+    fields = spec.fields(q_len, k_len)
+    chosen = _choose("attention", backend, fields, q.device, q.dtype, head_dim)
+    if backend == "sdpa":
+        _check_sdpa("attention", spec, fields)
     if chosen == "triton":
         from kernels.attention.triton import triton_attention
 
         out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches)
     elif chosen == "reference":
-        out, lse = reference_attention(q, k, v, spec)
+        with without_autocast(q.device):
+            out, lse = reference_attention(q, k, v, spec)
     else:
         if mask is not None and mask.backend == "sdpa" and (spec.bias is None or mask.additive is not None):
             visible, additive = mask.visible, mask.additive
+        elif mask is not None and mask.visible is not None and isinstance(spec.bias, Dense):
+            visible, additive = None, hide(spec.bias.tensor.to(q.dtype), mask.visible)  # the mask is of all layers
         else:
             visible, additive = sdpa_mask(spec, q_len, k_len, q)
         return sdpa_attention(q, k, v, spec, visible, additive)
     return (out, lse) if return_lse else out
 
 
-# In `kernels` this function takes the place of its package. `import kernels.attention.triton as x` looks there, and then
-# for a module under the name of what it found.
+# In `kernels` this function takes the place of its package: `import kernels.attention.triton as x` looks at it, then
+# for a module under its name.
 attention.__name__ = __name__
 
 
@@ -149,13 +166,16 @@ def prepare_mask(
     order: Index | None = None,
     strict: bool = False,
     backend: str = "auto",
+    head_dim: int | None = None,
     fields: Sequence[str] = (),
 ) -> PreparedMask:
     """Build once per forward pass what every layer's `attention(..., mask=...)` shares; arguments as there.
 
-    q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias. A bias given here is
-    shared by all layers, and its gradient is the sum over them; a bias of its own per layer goes to `attention`.
-    fields: which of softcap, sink, return_lse and dropout_p those calls give beside it, so that auto chooses alike.
+    q_len, k_len: sequence lengths (k_len defaults to q_len). dtype: that of q, for the bias; autocast casts it as it
+    does q. A bias given here is shared by all layers, and its gradient is the sum over them; a bias of its own per
+    layer goes to `attention`.
+    head_dim, fields: of those calls, and which of softcap, sink, return_lse, dropout_p and dense (a bias of their own)
+        they give beside the mask, so that auto chooses alike here and there.
     """
     check_backend("prepare_mask", backend, choice.ATTENTION)
     k_len = q_len if k_len is None else k_len
@@ -182,7 +202,9 @@ def prepare_mask(
         function="prepare_mask",
     )
     like = torch.empty(0, device=device, dtype=dtype)
-    chosen = _choose(spec, like, backend, "prepare_mask", fields)
+    like = like.to(autocast_dtype(like))
+    used = (*spec.fields(q_len, k_len), *fields)
+    chosen = _choose("prepare_mask", backend, used, device, like.dtype, head_dim)
     visible = additive = reaches = None
     if chosen == "sdpa":
         visible, additive = sdpa_mask(spec, q_len, k_len, like)
@@ -193,9 +215,13 @@ def prepare_mask(
     return PreparedMask(spec, q_len, k_len, device, chosen, visible, additive, reaches)
 
 
+def _cast(name: str, tensor: Tensor) -> Tensor:
+    """To autocast's dtype, where it is on."""
+    return check_float("attention", name, tensor).to(autocast_dtype(tensor))
+
+
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
-        check_float("attention", name, tensor)
         if tensor.dim() != 4:
             raise refuse("attention", name, f"of shape {shape(tensor)}", "[batch, length, heads, head_dim]")
         if tensor.dtype != q.dtype:
@@ -256,16 +282,32 @@ def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
 
 
 def _choose(
-    spec: AttentionSpec, q: Tensor, backend: str, function: str = "attention", fields: Sequence[str] = ()
+    function: str,
+    backend: str,
+    fields: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dim: int | None,
 ) -> str:
-    lacks = triton_lacks(q.device, q.dtype) if backend in ("auto", "triton") else None
-    chosen, reason = choice.attention_backend(backend, q.device.type, (*spec.fields, *fields), lacks)
+    """The backend; raises KernelInputError where Triton is asked for and cannot run."""
+    lacks = triton_lacks(device, dtype) if backend in ("auto", "triton") else None
+    setting = choice.Setting(configs.chip(device), head_dim, dtype in (torch.bfloat16, torch.float16))
+    chosen, reason = choice.attention_backend(backend, device.type, fields, lacks, setting)
     if backend == "auto":
-        log_choice(function, chosen, q.device, reason)
+        log_choice(function, chosen, device, reason)
     elif backend == "triton" and lacks:
         raise backend_error(function, backend, lacks, "use backend='auto', 'sdpa' or 'reference'")
-    elif backend == "sdpa" and (field := sdpa_lacks(spec)):
+    return chosen
+
+
+# A graph holds what was chosen, and its making says so. This is all that torch.compiler.assume_constant_result does,
+# but its import brings the whole compiler, and Triton with it.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _check_sdpa(function: str, spec: AttentionSpec, fields: Sequence[str]) -> None:
+    """Raise KernelInputError for a field that SDPA, which was asked for, has no means for."""
+    if field := choice.sdpa_lacks(fields):
         value = getattr(spec, field)
         given = "given" if isinstance(value, Tensor) else f"{value}"
-        raise backend_error(function, backend, f"it has no {field} ({field} is {given})", "use 'triton' or 'auto'")
-    return chosen
+        raise backend_error(function, "sdpa", f"it has no {field} ({field} is {given})", "use 'triton' or 'auto'")

@@ -5,14 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import choice
 from kernels.attention.masks import bias_tensor, hide, visible_mask
 from kernels.attention.spec import AttentionSpec
-
-
-def sdpa_lacks(spec: AttentionSpec) -> str | None:
-    """The first field that SDPA has no means for, or None."""
-    return choice.sdpa_lacks(spec.fields)
 
 
 def sdpa_mask(spec: AttentionSpec, q_len: int, k_len: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:

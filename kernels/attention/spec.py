@@ -84,14 +84,23 @@ class AttentionSpec:
     scale: float = 1.0
     return_lse: bool = False
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Of the fields that not every backend has, those that are used: by them `backends` chooses."""
+    def fields(self, q_len: int, k_len: int) -> tuple[str, ...]:
+        """The names of what is used beyond a plain softmax, by which `kernels.choice` chooses a backend."""
         used = {
             "softcap": self.softcap > 0.0,
             "sink": self.sink is not None,
             "return_lse": self.return_lse,
             "dropout_p": self.dropout_p > 0.0,
+            "dense": isinstance(self.bias, Dense),
+            "t5": isinstance(self.bias, T5Bias),
+            "alibi": isinstance(self.bias, Alibi),
+            "order": self.q_order is not None,
+            "segments": self.q_segments is not None,
+            "kv_lens": self.kv_lens is not None,
+            "window": self.left is not None or self.right not in (None, 0),
+            "causal": self.right == 0,
+            "offset": self.right == 0 and q_len not in (1, k_len),
+            "one_query": q_len == 1,
         }
         return tuple(name for name, on in used.items() if on)
 

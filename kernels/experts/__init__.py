@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels import choice
-from kernels.backends import check_backend, log_choice
+from kernels.backends import autocast_dtype, check_backend, log_choice
 from kernels.checks import check_float, check_integers
 from kernels.errors import refuse, shape
 from kernels.experts.op import grouped_linear_op, native
@@ -29,9 +29,7 @@ def grouped_linear(x: Tensor, weights: Tensor, ends: Tensor, backend: str = "aut
     """
     check_float("grouped_linear", "x", x)
     check_float("grouped_linear", "weights", weights, x.device)
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weights = x.to(dtype), weights.to(dtype)
+    x, weights = x.to(autocast_dtype(x)), weights.to(autocast_dtype(weights))
     if x.dim() != 2:
         raise refuse("grouped_linear", "x", f"of shape {shape(x)}", "[rows, inputs]")
     if weights.dim() != 3 or weights.shape[2] != x.shape[1] or weights.dtype != x.dtype:

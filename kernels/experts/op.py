@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.backends import without_autocast
+
 ALIGNMENT = 16  # bytes that a row's length must be a multiple of for torch.nn.functional.grouped_mm
 
 
@@ -97,10 +99,11 @@ def _groups(ends: Tensor) -> Iterator[tuple[int, int, int]]:
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
     """out = a b, where the CPU has no instructions for halves by way of fp32: up to ninety times as fast."""
-    if a.device.type == "cpu" and a.element_size() == 2 and not _has_bf16():
-        out.copy_(a.float() @ b.float())
-    else:
-        torch.mm(a, b, out=out)
+    with without_autocast(a.device):  # also in a backward pass that is called inside it
+        if a.device.type == "cpu" and a.element_size() == 2 and not _has_bf16():
+            out.copy_(a.float() @ b.float())
+        else:
+            torch.mm(a, b, out=out)
 
 
 @functools.cache

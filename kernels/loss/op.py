@@ -1,38 +1,39 @@
-"""Cross-entropy as PyTorch operators: of given logits, and fused with the linear layer that makes them."""
+"""Cross-entropy as PyTorch operators: of given logits, and fused with the linear layer that makes them.
+
+Their bodies run with autocast off: the dtypes are settled before.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kernels.backends import without_autocast
+from kernels.loss.chunks import rows_per_chunk
 from kernels.loss.reference import LossOptions
-
-LOGITS_BYTES = 1 << 28  # a chunk of logits takes about this much, and never the whole batch's
-
-
-def rows_per_chunk(rows: int, classes: int, element_bytes: int, chunk: int) -> int:
-    """`chunk` tokens if given, else a power of two from 128 on whose logits take up to LOGITS_BYTES, but at most an
-    eighth of the rows (and 128), so that memory falls for small vocabularies too."""
-    if chunk > 0:
-        return chunk
-    fitting = max(1, LOGITS_BYTES // max(1, classes * element_bytes))
-    size = max(128, min(1 << (fitting.bit_length() - 1), 1 << max(0, (rows // 8)).bit_length()))
-    return min(size, max(1, rows))
 
 
 def _compute(
-    use_triton: bool, logits: Tensor, targets: Tensor, options: LossOptions, gradient: Tensor | None,
+    use_triton: bool, logits: Tensor, targets: Tensor, options: LossOptions, losses: Tensor, gradient: Tensor | None,
     upstream: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> None:  # fmt: skip
     if use_triton:
-        from kernels.loss.triton import triton_loss
+        from kernels.loss.triton import triton_loss as compute
+    else:
+        from kernels.loss.eager import eager_loss as compute
+    compute(logits, targets, options, losses, gradient, upstream)
 
-        return triton_loss(logits, targets, options, gradient, upstream)
-    from kernels.loss.eager import eager_loss
 
-    return eager_loss(logits, targets, options, gradient, upstream)
+def _losses(logits: Tensor, rows: int) -> Tensor:
+    """For total, cross-entropy and z term of every row."""
+    return torch.empty((3, rows), dtype=_sum_dtype(logits), device=logits.device)
+
+
+def _sums(losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return losses[0].sum(), losses[1].sum(), losses[2].sum()
 
 
 def _sum_dtype(logits: Tensor) -> torch.dtype:
@@ -46,8 +47,10 @@ def cross_entropy_op(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """(total, plain, z term), sums over the targets of logits [N, V]."""
     options = LossOptions(ignore_index, label_smoothing, z_loss, softcap)
-    total, plain, squared = _compute(use_triton, logits, targets, options, None)
-    return total.clone(), plain.clone(), squared.clone()
+    losses = _losses(logits, len(logits))
+    with without_autocast(logits.device):
+        _compute(use_triton, logits, targets, options, losses, None)
+        return _sums(losses)
 
 
 @cross_entropy_op.register_fake
@@ -62,7 +65,8 @@ def cross_entropy_backward_op(
 ) -> Tensor:  # fmt: skip
     options = LossOptions(ignore_index, label_smoothing, z_loss, softcap)
     gradient = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    _compute(use_triton, logits, targets, options, gradient, dtotal)
+    with without_autocast(logits.device):
+        _compute(use_triton, logits, targets, options, _losses(logits, len(logits)), gradient, dtotal)
     return gradient
 
 
@@ -89,40 +93,82 @@ cross_entropy_op.register_autograd(_backward, setup_context=_setup)
 @torch.library.custom_op("isoflop::linear_cross_entropy", mutates_args=())
 def linear_cross_entropy_op(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, ignore_index: int, label_smoothing: float,
-    z_loss: float, softcap: float, chunk: int, needs_gradient: bool, use_triton: bool,
+    z_loss: float, softcap: float, columns: int, chunk: int, needs_gradient: bool, use_triton: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(total, plain, z term, dhidden, dweight, dbias) of hidden [N, E], weight [V, E], bias [V].
 
     The gradients of the total are formed here, chunk by chunk while its logits exist, so that logits are computed once
-    and never whole; the backward pass only scales them. They are of size 0 where not needed.
+    and never whole; the backward pass only scales them. They are of size 0 where not needed. columns: of the buffer
+    that every chunk writes its logits to, and rows of the copy of the matrix; from V on logits and gradients are 0.
     """
     options = LossOptions(ignore_index, label_smoothing, z_loss, softcap)
-    rows, classes = hidden.shape[0], weight.shape[0]
-    size = rows_per_chunk(rows, classes, hidden.element_size(), chunk)
-    wide = _sum_dtype(hidden)
-    sums = torch.zeros(3, dtype=wide, device=hidden.device)
+    (rows, width), classes = hidden.shape, weight.shape[0]
+    size = rows_per_chunk(rows, columns, hidden.element_size(), hidden.device.type, chunk)
+    losses, wide = _losses(hidden, rows), _sum_dtype(hidden)
     dhidden = hidden.new_empty(hidden.shape if needs_gradient else 0)
-    dweight = torch.zeros(weight.shape if needs_gradient else 0, dtype=wide, device=weight.device)
-    dbias = torch.zeros(classes if needs_gradient and bias is not None else 0, dtype=wide, device=weight.device)
-    matrix = weight.to(hidden.dtype)
-    for first in range(0, rows, size):
-        part, places = hidden[first : first + size], targets[first : first + size]
-        logits = part @ matrix.t()
-        if bias is not None:
-            logits += bias.to(logits.dtype)
-        sums += torch.stack(_compute(use_triton, logits, places, options, logits if needs_gradient else None))
-        if needs_gradient:  # logits now holds its own gradient
-            torch.mm(logits, matrix, out=dhidden[first : first + size])
-            dweight += logits.t() @ part
-            if bias is not None:
-                dbias += logits.sum(0, dtype=wide)
-    return sums[0].clone(), sums[1].clone(), sums[2].clone(), dhidden, dweight, dbias
+    dweight = torch.empty((columns, width) if needs_gradient else 0, dtype=wide, device=weight.device)
+    dbias = torch.zeros(columns if needs_gradient and bias is not None else 0, dtype=wide, device=weight.device)
+    with without_autocast(hidden.device):
+        matrix = _padded(weight, columns, hidden.dtype)
+        shift = None if bias is None else _padded(bias, columns, hidden.dtype)
+        buffer = hidden.new_empty(min(size, rows), columns)
+        if rows == 0:
+            dweight.zero_()
+        for first in range(0, rows, size):
+            part, places = hidden[first : first + size], targets[first : first + size]
+            logits = buffer[: len(part)]
+            if shift is None:
+                torch.mm(part, matrix.t(), out=logits)
+            else:
+                torch.addmm(shift, part, matrix.t(), out=logits)
+            of_rows = losses[:, first : first + size]
+            _compute(use_triton, logits[:, :classes], places, options, of_rows, logits if needs_gradient else None)
+            if needs_gradient:  # logits now holds its own gradient
+                torch.mm(logits, matrix, out=dhidden[first : first + size])
+                _add_product(dweight, logits.t(), part, first=first == 0)
+                if bias is not None:
+                    dbias += logits.sum(0, dtype=wide)
+        return *_sums(losses), dhidden, dweight[:classes], dbias[:classes]
+
+
+def _padded(given: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """In this dtype and with zeros below, up to this number of rows; itself where it is so already."""
+    if rows == given.shape[0]:
+        return given.to(dtype)
+    padded = given.new_empty((rows, *given.shape[1:]), dtype=dtype)
+    padded[: len(given)].copy_(given)
+    padded[len(given) :].zero_()
+    return padded
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, *, first: bool) -> None:
+    """total += a b, or total = a b for the first: added up in the dtype of total, within the product where it can."""
+    if total.dtype == a.dtype:
+        torch.addmm(total, a, b, beta=0 if first else 1, out=total)
+    elif _adds_wide(a.device.type, a.dtype):
+        torch.addmm(total, a, b, out_dtype=total.dtype, beta=0 if first else 1, out=total)
+    elif first:
+        total.copy_(a @ b)
+    else:
+        total += a @ b
+
+
+@functools.cache
+def _adds_wide(device: str, dtype: torch.dtype) -> bool:
+    """Whether PyTorch adds a product of half precision to a float32 matrix without rounding it before: on CUDA from
+    2.11 or so on, and not on a CPU."""
+    a, total = torch.zeros(16, 16, device=device, dtype=dtype), torch.zeros(16, 16, device=device)
+    try:
+        torch.addmm(total, a, a, out_dtype=total.dtype, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 @linear_cross_entropy_op.register_fake
 def _(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, ignore_index: int, label_smoothing: float,
-    z_loss: float, softcap: float, chunk: int, needs_gradient: bool, use_triton: bool,
+    z_loss: float, softcap: float, columns: int, chunk: int, needs_gradient: bool, use_triton: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     wide = _sum_dtype(hidden)
     total, plain, squared = (hidden.new_empty((), dtype=wide) for _ in range(3))
@@ -147,14 +193,14 @@ def _setup_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 def _backward_linear(ctx: Any, dtotal: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if dtotal is None:
-        return (None,) * 11
+        return (None,) * 12
     dhidden, dweight, dbias = ctx.saved_tensors
     weight_dtype, bias_dtype = ctx.dtypes
     return (
-        dhidden * dtotal.to(dhidden.dtype) if dhidden.dtype == dtotal.dtype else (dhidden * dtotal).to(dhidden.dtype),
+        dhidden * dtotal,  # a number: the product keeps the dtype of dhidden
         (dweight * dtotal).to(weight_dtype),
         None if bias_dtype is None else (dbias * dtotal).to(bias_dtype),
-        *[None] * 8,
+        *[None] * 9,
     )
 
 

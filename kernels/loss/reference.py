@@ -25,17 +25,21 @@ def reference_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(total, cross-entropy of the targets alone, z term), each summed over the targets that count.
 
-    logits: [N, V]; targets: int [N]. Arithmetic in `compute_dtype`, by default at least float32.
+    logits: [N, V]; targets: int [N]. Arithmetic in `compute_dtype`, by default at least float32. As PyTorch has it:
+    a logit of -inf has no probability and no gradient; where it is the target, or shares in smoothing, the loss is inf;
+    a row of nothing else gives nan.
     """
+    counts = targets != options.ignore_index
     scores = logits.to(compute_dtype or torch.promote_types(logits.dtype, torch.float32))
+    scores = torch.where(counts.unsqueeze(1), scores, 0.0)  # what does not count may hold anything
     if options.softcap > 0.0:
         scores = options.softcap * torch.tanh(scores / options.softcap)
-    counts = targets != options.ignore_index
     lse = torch.logsumexp(scores, dim=-1)
     chosen = scores.gather(1, torch.where(counts, targets, 0).long().unsqueeze(1)).squeeze(1)
     plain = lse - chosen
-    smooth = lse - scores.mean(dim=-1)
-    squared = options.z_loss * lse.square()
-    total = (1.0 - options.label_smoothing) * plain + options.label_smoothing * smooth + squared
+    squared = options.z_loss * lse.square() if options.z_loss else torch.zeros_like(lse)
+    total = (1.0 - options.label_smoothing) * plain + squared
+    if options.label_smoothing:  # a mean of logits that may be -inf: 0 of it is none of it
+        total = total + options.label_smoothing * (lse - scores.mean(dim=-1))
     none = torch.zeros_like(total)
     return tuple(torch.where(counts, value, none).sum() for value in (total, plain, squared))  # type: ignore[return-value]

@@ -8,9 +8,10 @@ from torch import Tensor
 
 def reference_norm(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, center: bool,
-    compute_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None, compute_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(normalised, x + residual), both in the dtype of the sum; statistics in float32 (float64 for float64).
+    """(normalised, x + residual), both in the dtype of the sum, the first in `dtype` if given; statistics in float32
+    (float64 for float64).
 
     center: subtract the mean (LayerNorm). The sum is rounded to its dtype before it is normalised, as it is what the
     next layer reads.
@@ -24,7 +25,7 @@ def reference_norm(
     out = normal * weight.to(compute)
     if bias is not None:
         out = out + bias.to(compute)
-    return out.to(total.dtype), total
+    return out.to(dtype or total.dtype), total
 
 
 def sum_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:

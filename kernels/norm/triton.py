@@ -92,15 +92,22 @@ def _block(columns: int) -> int:
 
 @torch.library.custom_op("isoflop::norm", mutates_args=())
 def norm_op(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, center: bool
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    center: bool,
+    out_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(out, x + residual or empty, mean or empty, scale). x and residual are taken as rows of their last dimension."""
+    """(out, x + residual or empty, mean or empty, scale). x and residual are taken as rows of their last dimension.
+    out_dtype: of out, None for that of the sum."""
     x = x.contiguous()
     columns = x.shape[-1]
     rows = x.numel() // columns
     dtype = sum_dtype(x, residual)
-    out = torch.empty_like(x, dtype=dtype)
-    total = torch.empty_like(out) if residual is not None else out.new_empty(0)
+    out = torch.empty_like(x, dtype=out_dtype or dtype)
+    total = torch.empty_like(x, dtype=dtype) if residual is not None else x.new_empty(0, dtype=dtype)
     mean = torch.empty(rows if center else 0, dtype=torch.float32, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     if rows:
@@ -115,11 +122,17 @@ def norm_op(
 
 @norm_op.register_fake
 def _(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, center: bool
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    center: bool,
+    out_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows, dtype = x.numel() // x.shape[-1], sum_dtype(x, residual)
     return (
-        x.new_empty(x.shape, dtype=dtype),
+        x.new_empty(x.shape, dtype=out_dtype or dtype),
         x.new_empty(x.shape if residual is not None else 0, dtype=dtype),
         x.new_empty(rows if center else 0, dtype=torch.float32),
         x.new_empty(rows, dtype=torch.float32),
@@ -168,7 +181,7 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, residual, weight, bias, _, center = inputs
+    x, residual, weight, bias, _, center, _ = inputs
     _, total, mean, scale = output
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x if residual is None else total, weight, mean, scale)
@@ -191,7 +204,7 @@ def _backward(ctx: Any, dout: Tensor | None, dtotal: Tensor | None, *_: Any) -> 
         dresidual = None
     elif ctx.residual_dtype == ctx.x_dtype:
         dresidual = dx
-    return dx, dresidual, dweight.to(weight.dtype), dbias.to(ctx.bias_dtype) if has_bias else None, None, None
+    return dx, dresidual, dweight.to(weight.dtype), dbias.to(ctx.bias_dtype) if has_bias else None, None, None, None
 
 
 norm_op.register_autograd(_backward, setup_context=_setup_context)

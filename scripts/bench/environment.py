@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from proof.results import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment(folder: str) -> dict[str, Any]:
-    """What a table of figures must name. `folder` of the repository: whose uncommitted changes count.
+def environment(*folders: str) -> dict[str, Any]:
+    """What a table of figures must name. `folders` of the repository: whose uncommitted changes count.
 
     A copy without its .git is told the commit by the variable COMMIT.
     """
@@ -36,7 +37,7 @@ def environment(folder: str) -> dict[str, Any]:
 
     here = torch.cuda.is_available()
     arch = architecture(torch.device("cuda")) if here else "no GPU"
-    changes = said("git", "status", "--porcelain", "--", folder)
+    changes = said("git", "status", "--porcelain", "--", *folders)
     return {
         "gpu": torch.cuda.get_device_name() if here else "no GPU",
         "architecture": arch,
@@ -84,9 +85,6 @@ def reason(error: Exception) -> str:
 def write_report(folder: Path, what: str, data: dict[str, Any], text: str) -> Path:
     """<gpu>-<what>.json and .md in `folder`, complete or absent; returns the latter."""
     stem = re.sub(r"[^a-z0-9]+", "-", data["environment"]["gpu"].lower()).strip("-") + f"-{what}"
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in ((".json", json.dumps(data, indent=1)), (".md", text)):
-        aside = folder / (stem + suffix + ".new")
-        aside.write_text(content)
-        aside.replace(folder / (stem + suffix))
+        write_whole(folder / (stem + suffix), content)
     return folder / (stem + ".md")

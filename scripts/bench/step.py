@@ -3,6 +3,7 @@
     scripts/bench/step [--rounds 15] [--steps 4] [--json]
     scripts/bench/step --optim adamw muon sgd adafactor lamb lion
     scripts/bench/step --dropout
+    scripts/bench/step --llama
 
 At ZeRO 0 the peer is plain PyTorch (autocast, fused AdamW, clipping); at ZeRO 1, 2 and 3 it is a plain DeepSpeed loop
 of the same stage; on two processes at ZeRO 2 it is torch's DDP with ZeroRedundancyOptimizer. Ours is everything the
@@ -12,7 +13,9 @@ rounds.
 With --optim, every optimizer named at ZeRO 0 on one process, beside a bare loop with torch's own (Muon with AdamW for
 all but matrices), transformers' Adafactor, or where there is none AdamW; and the bytes that each keeps.
 
-With --dropout, a bare loop of the model with dropout beside one of the same model without.
+With --dropout, a bare loop of the model with dropout beside one of the same model without. With --llama, ours beside
+transformers' Llama of the same shape in a bare loop with autocast, fused AdamW and clipping. --cpu: seconds of this
+process's processors in place of the clock's, where the machine has other work too.
 """
 
 from __future__ import annotations
@@ -199,6 +202,42 @@ def bare_pytorch(
     return step
 
 
+def bare_llama(config: Config, batches: list[dict[str, np.ndarray]]) -> Callable[[], None]:
+    """transformers' Llama of the same shape, with SDPA."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = config.model
+    settings = LlamaConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.ffn_channels,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        max_position_embeddings=config.data.sequence_length,
+        tie_word_embeddings=shape.tied,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
+    model = LlamaForCausalLM(settings).train()
+    ours = parameters(config).total
+    assert sum(one.numel() for one in model.parameters()) == ours, "another number of parameters"
+    optimizer = torch.optim.AdamW(**adamw(model, config))
+
+    def step() -> None:
+        for batch in batches:
+            tokens, targets = (torch.from_numpy(batch[name]) for name in ("tokens", "targets"))
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision(config) == "bf16"):
+                loss = model(input_ids=tokens, labels=targets, shift_labels=targets).loss
+            (loss / len(batches)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        float(loss.detach())
+
+    return step
+
+
 def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndarray]]) -> Callable[[], None]:
     import deepspeed
 
@@ -228,7 +267,7 @@ def bare_deepspeed(config: Config, world: World, batches: list[dict[str, np.ndar
     return step
 
 
-def compare(stage: int, processes: int, optim: str, rounds: int, steps: int) -> dict[str, Any]:
+def compare(stage: int, processes: int, optim: str, rounds: int, steps: int, llama: bool) -> dict[str, Any]:
     """Milliseconds per step of both, measured in turns; on one process at ZeRO 0 also bytes of optimizer state."""
     torch.set_num_threads(max(1, cores() // processes))
     config = configuration(stage, processes, optim)
@@ -239,7 +278,10 @@ def compare(stage: int, processes: int, optim: str, rounds: int, steps: int) -> 
         engine = Engine(config, world)
         ours = our_step(config, engine, world, Path(run), batches)
         bare = stage == 0 or processes > 1
-        peer = bare_pytorch(config, world, batches, said) if bare else bare_deepspeed(config, world, batches)
+        if llama:
+            peer, said["name"] = bare_llama(config, batches), "transformers Llama"
+        else:
+            peer = bare_pytorch(config, world, batches, said) if bare else bare_deepspeed(config, world, batches)
         timed = in_turns(ours, peer, rounds, steps)
     states = {}
     if "optimizer" in said:
@@ -260,14 +302,15 @@ def compare(stage: int, processes: int, optim: str, rounds: int, steps: int) -> 
 def in_turns(ours: Callable[[], None], peer: Callable[[], None], rounds: int, steps: int) -> dict[str, float]:
     """Medians of milliseconds per step of both, and of their ratio by rounds."""
     times: dict[str, list[float]] = {"ours": [], "peer": []}
+    clock = time.process_time if "--cpu" in sys.argv else time.perf_counter
     for number in range(rounds + 2):  # the first two are warm-up
         order = [("ours", ours), ("peer", peer)]
         for name, step in order if number % 2 else reversed(order):
-            began = time.perf_counter()
+            began = clock()
             for _ in range(steps):
                 step()
             if number >= 2:
-                times[name].append((time.perf_counter() - began) / steps * 1e3)
+                times[name].append((clock() - began) / steps * 1e3)
     # Each round sets the two side by side, so that what else the machine does falls on both.
     ratios = [a / b for a, b in zip(times["ours"], times["peer"], strict=True)]
     median = {f"{name}_ms": statistics.median(values) for name, values in times.items()}
@@ -295,11 +338,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--optim", nargs="+", choices=list(OPTIMIZERS), help="each beside another implementation of it")
     parser.add_argument("--dropout", action="store_true", help="the model with dropout beside the same without")
+    parser.add_argument("--llama", action="store_true", help="beside transformers' Llama of the same shape")
+    parser.add_argument("--cpu", action="store_true", help="processor seconds in place of the clock's")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         stage, processes, optim = arguments.case
-        result = compare(int(stage), int(processes), optim, arguments.rounds, arguments.steps)
+        result = compare(int(stage), int(processes), optim, arguments.rounds, arguments.steps, arguments.llama)
         if int(os.environ.get("RANK", 0)) == 0:
             print(json.dumps(result), flush=True)
         os._exit(0)
@@ -307,6 +352,7 @@ def main() -> None:
         compare_dropout(arguments.rounds, arguments.steps)
         return
     cases = [(0, 1, name) for name in arguments.optim] if arguments.optim else [(*case, "adamw") for case in CASES]
+    cases = [(0, 1, "adamw")] if arguments.llama else cases
     results = []
     if not arguments.json:
         first = "optimizer" if arguments.optim else "ZeRO | processes"
@@ -328,7 +374,8 @@ def measured(case: tuple[int, int, str], arguments: argparse.Namespace) -> dict[
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"
     ]  # fmt: skip
     words = [__file__, "--case", str(stage), str(processes), optim]
-    words += ["--rounds", str(arguments.rounds), "--steps", str(arguments.steps)]
+    words += ["--rounds", str(arguments.rounds), "--steps", str(arguments.steps)] + ["--llama"] * arguments.llama
+    words += ["--cpu"] * arguments.cpu
     done = subprocess.run([*start, *words], capture_output=True, text=True)
     line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
     if line is None:

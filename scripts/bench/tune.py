@@ -1,20 +1,25 @@
 """Regenerate the tile table of the attention kernels, kernels/table.py.
 
     python scripts/bench/tune.py                    # on a GPU: time every candidate that fits, for that GPU's column
+    python scripts/bench/tune.py --minutes 5        # the same until then; what runs most comes first
     python scripts/bench/tune.py --compile-only     # anywhere: the first candidate that fits, for every architecture
 
-A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions,
-which must not be serialized, under the feature sets of its kind (kernels/offline.py). Candidates stand from the largest
-tile down.
+A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions, which
+must not be serialized, under the feature sets of its kind (kernels/offline.py). Candidates stand from the largest tile
+down. On a GPU those of a kind and head size are compiled in as many processes as there are cores, and timed when all of
+them are: alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import tempfile
-from itertools import product
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,9 @@ HEADS = (64, 128, 256)
 KINDS = tuple(FEATURES_OF_KIND)
 DTYPES = {kind: torch.float32 if kind == "float" else torch.bfloat16 for kind in KINDS}
 Entry = tuple[int, int, int, int]
+Key = tuple[str, int, str]  # kernel, head size, kind
+TABLE = ROOT / "kernels" / "table.py"
+PATIENCE = 120.0  # seconds for a candidate to compile
 
 _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
     ("forward", 64): (
@@ -137,10 +145,16 @@ def first_that_fits(kernel: str, arch: str, head: int, kind: str) -> Entry:
     return entry
 
 
-def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
-    """Median milliseconds of one kernel at 16k tokens, batch 1 x 16 heads, causal, on this GPU."""
+def median_milliseconds(work: Callable[[], Any]) -> float:
     from triton.testing import do_bench
 
+    return float(do_bench(work, return_mode="median"))
+
+
+def time_entry(
+    kernel: str, head: int, kind: str, entry: Entry, timer: Callable[[Callable[[], Any]], float] = median_milliseconds
+) -> float:
+    """Median milliseconds of one kernel at 16k tokens, batch 1 x 16 heads, causal, on this GPU."""
     from kernels import T5Bias, attention
     from kernels.attention.triton import launches
 
@@ -164,20 +178,39 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
             inputs.append(table)
         out = attention(q, k, v, **options)
         if kernel == "forward":
-            return float(do_bench(lambda: attention(q, k, v, **options), return_mode="median"))
+            return timer(lambda: attention(q, k, v, **options))
         dout = torch.randn_like(out)
-        return float(do_bench(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True), return_mode="median"))
+        return timer(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True))
     finally:
         launches.attention_tile = original
 
 
-def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
-    own = needs_own(head, kind)
-    fitting = [
-        entry
-        for entry in candidates(kernel, head, kind)
-        if all(found.fits(arch, own) for found in needs(kernel, arch, head, kind, entry))
-    ]
+def fits_once_run(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> bool:
+    """Whether the entry fits; if so it has run once, and what that compiled lies in Triton's cache on disk."""
+    if not all(found.fits(arch, needs_own(head, kind)) for found in needs(kernel, arch, head, kind, entry)):
+        return False
+    time_entry(kernel, head, kind, entry, lambda work: work() and 0.0)
+    return True
+
+
+def those_that_fit(pool: Any, arch: str, wanted: Sequence[Key], end: float) -> dict[Key, list[Entry]]:
+    """The candidates of each key that fit, compiled in the pool; one that hangs or falls until `end` does not."""
+    asked = {
+        (key, entry): pool.apply_async(fits_once_run, (key[0], arch, *key[1:], entry))
+        for key in wanted
+        for entry in candidates(*key)
+    }
+    found: dict[Key, list[Entry]] = {key: [] for key in wanted}
+    for (key, entry), answer in asked.items():
+        try:
+            if answer.get(max(0.0, min(end - time.monotonic(), PATIENCE))):
+                found[key].append(entry)
+        except Exception as error:  # too late, or the compiler or the GPU gave up
+            print(f"    {entry} {key}: {type(error).__name__}: {error}")
+    return found
+
+
+def fastest(kernel: str, arch: str, head: int, kind: str, fitting: Sequence[Entry]) -> Entry:
     if not fitting:
         return first_that_fits(kernel, arch, head, kind)
     times = {entry: time_entry(kernel, head, kind, entry) for entry in fitting}
@@ -186,10 +219,9 @@ def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
     return best
 
 
-def write(table: dict[str, dict[tuple[str, int, str], Entry]], timed: set[str]) -> None:
-    """The whole of kernels/table.py, complete or untouched."""
-    path = ROOT / "kernels" / "table.py"
-    head = path.read_text().split("# --- generated below ---")[0]
+def write(table: dict[str, dict[Key, Entry]], timed: set[str], path: Path) -> None:
+    """The whole of kernels/table.py to `path`, complete or untouched."""
+    head = TABLE.read_text().split("# --- generated below ---")[0]
     lines = [head + "# --- generated below ---", ""]
     lines += [f"TIMED: frozenset[str] = frozenset({sorted(timed)!r})".replace("'", '"'), ""]
     lines.append("ATTENTION: dict[str, dict[Key, Entry]] = {")
@@ -204,6 +236,31 @@ def write(table: dict[str, dict[tuple[str, int, str], Entry]], timed: set[str]) 
     aside.replace(path)
 
 
+def in_order(kernels: Sequence[str]) -> list[Key]:
+    """What runs most first: half precision at head sizes 64 and 128, then at 256, then what is heavy, then float32."""
+
+    def place(key: Key) -> tuple[bool, bool, bool, int, int]:
+        _, head, kind = key
+        return kind == "float", "heavy" in kind, head > 128, KINDS.index(kind), head
+
+    return sorted((key for key in product(kernels, HEADS, KINDS) if kernels_of(key[0], key[2])), key=place)
+
+
+def tune(arch: str, wanted: Sequence[Key], end: float, keep: Callable[[Key, Entry], None]) -> int:
+    """Time the candidates of each key on this GPU until `end` (of the monotonic clock); how many were done."""
+    done = 0
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:  # ended at the end, whatever it does
+        for _, group in groupby(wanted, key=lambda key: key[1:]):
+            keys = list(group)
+            fitting = those_that_fit(pool, arch, keys, end)
+            for key in keys:
+                if time.monotonic() >= end:
+                    return done
+                keep(key, fastest(key[0], arch, *key[1:], fitting[key]))
+                done += 1
+    return done
+
+
 def main() -> None:
     from kernels import table as current
 
@@ -214,24 +271,39 @@ def main() -> None:
     )
     parser.add_argument("--kernel", nargs="*", choices=ATTENTION_KERNELS, help="which entries; default: all")
     parser.add_argument("--missing", action="store_true", help="keep the entries that are there")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="keep what is done by then; default: all")
+    parser.add_argument("--out", type=Path, default=TABLE, metavar="FILE", help="default: kernels/table.py itself")
     arguments = parser.parse_args()
+    if not arguments.minutes > 0:
+        parser.exit(2, f"tune: --minutes is {arguments.minutes:g}; it must be more than 0\n")
+    end = time.monotonic() + 60 * arguments.minutes
     if not arguments.compile_only and not torch.cuda.is_available():
         parser.exit(2, "tune: no GPU here; --compile-only takes the first candidate that fits, without timing\n")
     archs = arguments.arch or list(MATRIX_INSTRUCTION)
     if not arguments.compile_only:
         archs = [architecture(torch.device("cuda"))]
-    choose = first_that_fits if arguments.compile_only else fastest
     table = {arch: dict(entries) for arch, entries in ATTENTION.items()}
     timed = set(current.TIMED)
     for arch in archs:
         column = table.setdefault(arch, {})
-        for kernel, head, kind in product(arguments.kernel or ATTENTION_KERNELS, HEADS, KINDS):
-            if not kernels_of(kernel, kind) or ((kernel, head, kind) in column and arguments.missing):
-                continue
-            column[kernel, head, kind] = choose(kernel, arch, head, kind)
-            print(arch, kernel, head, kind, column[kernel, head, kind], flush=True)
-        timed = timed - {arch} if arguments.compile_only else timed | {arch}
-        write(table, timed)
+        wanted = in_order(arguments.kernel or ATTENTION_KERNELS)
+        wanted = [key for key in wanted if not (arguments.missing and key in column)]
+
+        def keep(key: Key, entry: Entry, arch: str = arch, column: dict[Key, Entry] = column) -> None:
+            column[key] = entry
+            print(arch, *key, entry, flush=True)
+            write(table, set(current.TIMED), arguments.out)
+
+        if not arguments.compile_only:
+            done = tune(arch, wanted, end, keep)
+            print(f"{done} of {len(wanted)} entries timed")
+            timed |= {arch} if done == len(wanted) else set()  # of a column as a whole
+        else:
+            timed -= {arch}
+            for key in wanted:
+                if time.monotonic() < end:
+                    keep(key, first_that_fits(key[0], arch, *key[1:]))
+        write(table, timed, arguments.out)
 
 
 if __name__ == "__main__":

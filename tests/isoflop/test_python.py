@@ -92,6 +92,12 @@ def test_a_law_through_a_table(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("\n".join(["parameters,tokens,loss", *rows]))
     found = isoflop.fit(tmp_path / "t.csv", replicates=20, out=tmp_path / "fit")
     assert found.law is not None and (tmp_path / "fit" / "fit.html").is_file()
+    (stored,) = isoflop.predict(tmp_path / "fit" / "law.json", "3.2e7@4e9")
+    assert stored.loss.value == pytest.approx(1.7 + 400 / 3.2e7**0.34 + 410 / 4e9**0.28, rel=2e-3)
+    proposed = isoflop.next_runs(tmp_path / "t.csv", "loss of 1b@20b", count=2)
+    assert 1 <= len(proposed.runs) <= 2
+    few = isoflop.fit(tmp_path / "t.csv", replicates=20, where="tokens=100000000|500000000")
+    assert len(few.table.runs) == 8
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,7 @@ def test_a_law_through_a_table(tmp_path: Path) -> None:
         (lambda run: run.generate("a", top_p=2), "top_p: 2 given"),
         (lambda run: isoflop.train(isoflop.change(run.config, ["seed=9"])), "seed: 9 given, the run in"),
         (lambda run: isoflop.fit("/nowhere"), "/nowhere: no such folder or table"),
+        (lambda run: isoflop.predict("/nowhere.json", "1b@2b"), "/nowhere.json"),
         (lambda run: isoflop.compare(run, axis="token"), "axis: 'token' given"),
         (lambda run: isoflop.finetune(run, "swaped"), r"task=swaped: no such option \(did you mean 'swapped'\?\)"),
     ],

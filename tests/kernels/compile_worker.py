@@ -17,7 +17,7 @@ from kernels.configs import Tile
 from kernels.offline import FEATURES, Constant, compile_attention, compile_kernel, resources
 
 FLOAT_POINTERS = ("mean_ptr", "scale_ptr", "dweight_ptr", "dbias_ptr", "cos_ptr", "sin_ptr", "lse_ptr", "dlse_ptr")
-FLOAT_POINTERS += ("total_ptr", "plain_ptr", "squared_ptr", "upstream_ptr")
+FLOAT_POINTERS += ("losses_ptr", "upstream_ptr")
 FLOATS = ("eps", "sign", "smoothing", "z_loss", "softcap")
 
 
@@ -28,7 +28,7 @@ def others() -> dict[str, tuple[Any, dict[str, Any]]]:
     from kernels.norm.triton import norm_backward, norm_forward
     from kernels.rotary.triton import rotate_tokens
 
-    loss = {"SOFTCAP": True, "GRADIENT": True, "UPSTREAM": True, "BLOCK": 4096}
+    loss = {"SMOOTHING": True, "Z_LOSS": True, "SOFTCAP": True, "GRADIENT": True, "UPSTREAM": True, "BLOCK": 4096}
     turn = {"INTERLEAVED": True, "PARTIAL": True, "BLOCK_H": 16, "BLOCK_R": 64, "BLOCK_D": 64}
     return {
         "loss": (row_loss, loss),

@@ -118,3 +118,17 @@ def test_peak_memory_is_linear() -> None:
         peaks.append(torch.cuda.max_memory_allocated() - before)
         del out
     assert peaks[1] <= 2.2 * peaks[0]
+
+
+def test_the_loss_at_an_odd_vocabulary() -> None:
+    """GPT-2's 50,257 columns, padded, in four chunks whose parts of the matrix's gradient are added up in float32."""
+    hidden = torch.randn(2048, 256, device="cuda").bfloat16().requires_grad_()
+    weight = torch.randn(50257, 256, device="cuda").mul_(0.1).requires_grad_()
+    places = torch.randint(0, 50257, (2048,), device="cuda")
+    total = linear_cross_entropy(hidden, weight, places, chunk=512, backend="triton").total
+    wide = [one.detach().bfloat16().double().requires_grad_() for one in (hidden, weight)]
+    oracle = F.cross_entropy(wide[0] @ wide[1].t(), places, reduction="sum")
+    torch.testing.assert_close(total.double(), oracle, rtol=1e-4, atol=0)
+    gradients = (torch.autograd.grad(x, y) for x, y in ((total, (hidden, weight)), (oracle, wide)))
+    for a, b in zip(*gradients, strict=True):
+        assert (a.double() - b).norm() <= 1e-2 * b.norm()

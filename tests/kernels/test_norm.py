@@ -105,3 +105,40 @@ def test_opcheck_and_fullgraph(device: str) -> None:
     torch.testing.assert_close(ours, oracle)
     for a, b in zip(torch.autograd.grad(ours.sum(), inputs), torch.autograd.grad(oracle.sum(), inputs), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["triton", "torch", "reference"])
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
+def test_a_result_of_another_dtype_is_rounded_once(backend: str, center: bool, residual: bool, given, device: str):
+    """The result is the wide one rounded, the sum is untouched, and gradients come back in the inputs' dtypes."""
+    x = torch.randn(6, 24, device=device).to(given).requires_grad_()
+    other = torch.randn(6, 24, device=device).bfloat16().requires_grad_() if residual else None
+    weight = torch.randn(24, device=device, requires_grad=True)
+    function = layer_norm if center else rms_norm
+    for dtype in (torch.bfloat16, torch.float32):
+        got = function(x, weight, residual=other, dtype=dtype, backend=backend)
+        out, total = got if residual else (got, x)
+        wide = function(total.detach().double(), weight.double(), backend="reference")
+        assert out.dtype == dtype and (not residual or total.dtype == (x + other).dtype)
+        torch.testing.assert_close(out.double(), wide, rtol=2**-8 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+        leaves = [one for one in (x, other, weight) if one is not None]
+        assert [g.dtype for g in torch.autograd.grad(out.float().sum(), leaves)] == [one.dtype for one in leaves]
+
+
+def test_rms_norm_of_a_cpu_by_finite_differences_and_beside_pytorch():
+    from kernels.norm.cpu import cpu_rms_norm
+
+    x, weight = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3, 7), (7,)))
+    assert torch.autograd.gradcheck(lambda x, weight: cpu_rms_norm(x, weight, 1e-6, torch.float64), (x, weight))
+    ours, theirs = cpu_rms_norm(x, weight, 1e-6, x.dtype), torch.nn.functional.rms_norm(x, (7,), weight, 1e-6)
+    torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
+    zero = torch.zeros(1, 7, requires_grad=True)
+    cpu_rms_norm(zero, torch.ones(7), 1e-6, torch.float32).sum().backward()
+    assert torch.isfinite(zero.grad).all()
+
+
+def test_a_dtype_that_is_none(device: str) -> None:
+    with pytest.raises(ValueError, match=r"dtype is .*int32.*a floating dtype"):
+        rms_norm(torch.randn(2, 4, device=device), torch.ones(4, device=device), dtype=torch.int32)

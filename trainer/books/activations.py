@@ -1,9 +1,10 @@
 """What autograd keeps of a forward pass until the backward pass has read it, in bytes, layer by layer.
 
-Counted for eager PyTorch with autocast: norms keep their input in fp32, every linear layer keeps its own low-precision
-copy of its input (autocast casts per call) and of its weight. Attention keeps queries, keys, values, its output, one
+Counted for eager PyTorch with autocast: norms keep their input in fp32; of what goes into products one low-precision
+copy is kept, and of the weight where a layer multiplies by itself: those joined into one product keep the weights
+themselves (`trainer.models.products`). Attention keeps queries, keys, values, its output, one
 logarithm per row and its mask, as fused kernels do (Dao et al. 2022); the reference keeps its scores. Which of them
-runs is what `backends` says, for the run as for this account.
+runs is what `backends` says, for the run as for this account. A layer in fp8 keeps its input and its weight in 8 bits.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from dataclasses import dataclass
 
 from trainer.books import kernels
 from trainer.books.experts import expert_bytes, hidden_kept
+from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
-from trainer.config.host import precision
+from trainer.config.host import fp8, precision
+from trainer.config.linear import takes_fp8
 from trainer.config.model import ModelConfig
+from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 
 FP32 = 4
-CHUNK_BYTES = 1 << 28  # of logits that a fused loss makes at a time
 
 
 @dataclass(frozen=True)
@@ -55,40 +58,52 @@ class _Pass:
     def low(self) -> int:
         return 2 if self.cast else FP32
 
+    def in_fp8(self, inputs: int, outputs: int) -> bool:
+        """Whether a linear layer of a block keeps its own copy of its input in 8 bits."""
+        return fp8(self.config) and takes_fp8(inputs, outputs)
+
+    def kept(self, inputs: int, outputs: int) -> int:
+        """Bytes of its input that such a layer keeps per token."""
+        return inputs * (1 if self.in_fp8(inputs, outputs) else self.low)
+
     @property
     def low_residual(self) -> bool:
         """A projected embedding comes out of autocast in low precision, and so does all that is added to it."""
         projected = self.model.embedding_channels != self.model.width and self.model.embedding_projection == "sum"
         return self.cast and projected
 
+    def use(self, *, local: bool = False, across: bool = False) -> kernels.Use:
+        return kernels.Use(self.model, self.source > 0 or self.model.family == "decoder", local, across)
+
     @property
     def composed(self) -> bool:
         """Whether attention keeps its probabilities: the reference, and on a CPU SDPA with a bias that learns."""
         learns = self.model.position in ("buckets", "relative", "disentangled")
-        backend = kernels.attention(self.config)
+        backend = kernels.attention(self.config, self.use())
         return backend == "reference" or (backend == "sdpa" and learns and kernels.device(self.config) == "cpu")
-
-
-def rows_per_chunk(tokens: int, vocabulary: int, element_bytes: int) -> int:
-    """How many tokens' logits a fused loss holds at a time (as `kernels.loss.op.rows_per_chunk`)."""
-    fitting = max(1, CHUNK_BYTES // max(1, vocabulary * element_bytes))
-    size = max(128, min(1 << (fitting.bit_length() - 1), 1 << max(0, tokens // 8).bit_length()))
-    return min(size, max(1, tokens))
 
 
 def _loss(config: Config, tokens: int, columns: int) -> tuple[int, int]:
     """(bytes of logits at the most, bytes of gradients that a fused loss leaves)."""
-    vocabulary, low = config.vocabulary, 2 if precision(config) == "bf16" else FP32
-    backend = kernels.output_layer(config)
+    low = 2 if precision(config) == "bf16" else FP32
+    backend, device = kernels.output_layer(config), kernels.device(config)
     if config.task.outputs or backend is None:
         capped = config.model.logit_softcap is not None and not config.task.outputs and low == FP32
-        return (3 + capped) * FP32 * tokens * (config.task.outputs or vocabulary), 0
+        return (3 + capped) * FP32 * tokens * (config.task.outputs or config.vocabulary), 0
     # Triton turns logits into their gradient in place; PyTorch's own operations hold the gradient in fp32 beside them,
     # and a copy of logits that are capped or of low precision.
     copied = low < FP32 or config.model.logit_softcap is not None
     each = low if backend == "triton" else low + FP32 * (1 + copied)
-    chunk, matrix = rows_per_chunk(tokens, vocabulary, low) * vocabulary, vocabulary * columns
-    return max(chunk * each, low * (chunk + matrix)), low * tokens * columns + FP32 * matrix
+    padded = _head_rows(config)
+    chunk, matrix = kernels.chunks.rows_per_chunk(tokens, padded, low, device) * padded, padded * columns
+    rounded = low * matrix if low < FP32 and device == "cpu" else 0  # a chunk's part of the matrix's gradient, apart
+    return max(chunk * each, low * chunk + rounded), low * tokens * columns + FP32 * matrix
+
+
+def _head_rows(config: Config) -> int:
+    """Of the copy of the output matrix that is multiplied with."""
+    low = 2 if precision(config) == "bf16" else FP32
+    return int(kernels.chunks.padded_columns(config.vocabulary, low, kernels.device(config)))
 
 
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
@@ -102,13 +117,14 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     kept_whole = 0
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
-        kept_whole = small.depth * _block(generator) + rows * source * low * small.width * 2
-    each = [_block(stack) for stack, _ in stacks]
+        kept_whole = sum(_blocks(generator, small.depth)) + rows * source * low * small.width * 2
+    each = [_blocks(stack, depth) for stack, depth in stacks]
     with_experts = [model.experts.layers(side.depth) for side in (model, model.decoder_side)][: len(stacks)]
     more = [expert_bytes(model, one.rows, one.tokens, one.low) - one.rows * one.tokens * _fed(one) for one, _ in stacks]
     routed = sum(extra * layers for extra, layers in zip(more, with_experts, strict=True))
     largest = max(
-        size + (max(0, extra) if layers else 0) for size, extra, layers in zip(each, more, with_experts, strict=True)
+        max(sizes) + (max(0, extra) if layers else 0)
+        for sizes, extra, layers in zip(each, more, with_experts, strict=True)
     )
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
@@ -120,54 +136,83 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     logits, head_gradients = _loss(config, last, columns)
     return Saved(
         block=largest,
-        blocks=sum(size * depth for size, (_, depth) in zip(each, stacks, strict=True)) + routed,
+        blocks=sum(map(sum, each)) + routed,
         carried=sum(FP32 * model.width * rows * stack.tokens * depth for stack, depth in stacks),
         weight_copies=_weight_copies(config) if low == 2 else 0,
-        head_copy=2 * config.vocabulary * columns if low == 2 else 0,
+        head_copy=2 * _head_rows(config) * columns if low == 2 else 0,
         around=around,
         logits=logits,
         head_gradients=head_gradients,
     )
 
 
-def _norm(stack: _Pass) -> int:
-    """Bytes that a norm of the residual stream keeps per token."""
-    stream, fused = stack.low if stack.low_residual else FP32, kernels.norm(stack.config) == "triton"
+def _norm(stack: _Pass, *, of_branch: bool = False) -> int:
+    """Bytes that a norm of the residual stream, or of what is added to it, keeps per token."""
+    fused = kernels.norm(stack.config) == "triton"
+    stream = stack.low if stack.low_residual or (of_branch and fused) else FP32
     return NORMS[stack.model.norm].saved(stack.model.width, stream=stream, fused=fused)
 
 
 def _fed(stack: _Pass) -> int:
     """Bytes that the inside of a dense feed-forward keeps per token."""
-    return stack.low * hidden_kept(stack.model) * stack.model.ffn_channels
+    model, hidden = stack.model, stack.model.ffn_channels
+    kept = stack.low * hidden_kept(model) * hidden
+    if not stack.in_fp8(hidden, model.width):
+        return kept
+    # Its own copy takes the place of the last product's input, unless the activation needs its result itself.
+    needed = not (model.gated or ACTIVATIONS[model.activation].saved or (model.dropout_inside and model.hidden_rate))
+    return kept + stack.kept(hidden, model.width) - (0 if needed else stack.low * hidden)
 
 
-def _block(stack: _Pass) -> int:
+def _blocks(stack: _Pass, depth: int) -> list[int]:
+    """Bytes of each block; layers that see a window may run another attention than those that see all."""
+    sizes = {local: _block(stack, local) for local in {stack.model.local(layer) for layer in range(depth)}}
+    return [sizes[stack.model.local(layer)] for layer in range(depth)]
+
+
+def _block(stack: _Pass, local: bool) -> int:
     model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
     width = model.width
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
     apart = 1 if model.shared_norm else 2  # norms before the branches
-    copies = (3 + (2 if model.gated else 1)) if stack.cast and not stack.low_residual else apart  # of their outputs
-    after = 2 if model.norm_position == "sandwich" else 0
-    norms = (apart + after) * _norm(stack)
+    after = _norm(stack, of_branch=True) if model.norm_position == "sandwich" else 0
+    norms = apart * _norm(stack) + 2 * after
     norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
-    total = tokens * (norms + low * copies * width + _fed(stack))
-    total += _attention(stack, stack.tokens)
+    inputs = low * apart * width
+    if fp8(stack.config):  # each product has its own copy, whose input no other layer keeps
+        inputs = stack.kept(width, query) + stack.kept(width, model.ffn_channels)
+    total = tokens * (norms + inputs + _own_output(stack) + _fed(stack))
+    total += _attention(stack, stack.tokens, stack.use(local=local))
     if stack.source:
-        total += tokens * ((1 + after // 2) * _norm(stack) + low * width) + _attention(stack, stack.source, across=True)
-        total += stack.rows * stack.source * low * width * (2 if stack.cast else 0)
+        inputs = stack.kept(width, query) + _own_output(stack)
+        total += tokens * (_norm(stack) + after + inputs)
+        total += _attention(stack, stack.source, stack.use(across=True))
+        total += stack.rows * stack.source * stack.kept(width, key) * stack.cast
     return total
 
 
-def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
+def _own_output(stack: _Pass) -> int:
+    """Bytes that a projection in fp8 keeps per token beside what is kept of attention, whose kernels need its output
+    themselves."""
+    query = stack.model.heads * stack.model.head_channels
+    if not stack.in_fp8(query, stack.model.width):
+        return 0
+    return stack.kept(query, stack.model.width) - (stack.low * query if stack.composed else 0)
+
+
+def _attention(stack: _Pass, keys: int, use: kernels.Use) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    fused = kernels.attention(stack.config) == "triton"
+    fused = kernels.attention(stack.config, use) == "triton"
     total = low * (
         2 * tokens * query + 2 * others * (key if fused or model.key_heads == 1 else query)
     )  # query, output; key, value, expanded
-    if model.qk_norm != "none":  # in fp32: input, normalised input, statistics
+    if model.qk_norm != "none":  # its input and statistics, in fp32 where it is not fused
         heads = model.heads + model.key_heads
         statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
-        total += FP32 * (tokens * 2 * query + others * 2 * key + tokens * statistics)
+        fused_norm = kernels.norm(stack.config) == "triton"
+        kept = {"heads": 2 * FP32}.get(model.qk_norm, low if fused_norm else FP32)  # of "heads" the normalised one too
+        total += kept * (tokens * query + others * key) + FP32 * tokens * statistics
     total += _relative_rows(stack)
     square = tokens * keys
     if stack.composed:
@@ -176,11 +221,11 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
             total += square * model.heads * (1 + FP32)
         return total + (3 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
-    if fused or (not across and model.position in ("alibi", "buckets")):  # no mask, or one for all layers
+    if model.position in ("relative", "disentangled"):
+        return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
+    if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
         return total
-    own = model.position in ("relative", "disentangled")
-    heads = model.heads if own else 1  # the bias of a layer holds its mask
-    return total + low * square * heads
+    return total + (0 if fused or not kernels.masked(stack.config, use) else low * square)
 
 
 def _relative_rows(stack: _Pass) -> int:
@@ -189,13 +234,13 @@ def _relative_rows(stack: _Pass) -> int:
     if not terms:
         return 0
     query, (_, rows) = model.heads * model.head_channels, rows_used(model, stack.tokens)
-    projected = rows * (query + (model.width if stack.cast else 0))
-    return terms * stack.low * (stack.rows * stack.tokens * query + projected)
+    projected = rows * (stack.low * query + (stack.kept(model.width, query) if stack.cast else 0))
+    return terms * (stack.low * stack.rows * stack.tokens * query + projected)
 
 
 def _reference_only(stack: _Pass) -> int:
     """Bytes that the reference keeps of every score, beside its probabilities: their numerators, and capped scores."""
-    if kernels.attention(stack.config) != "reference":
+    if kernels.attention(stack.config, stack.use()) != "reference":
         return 0
     return (0 if stack.cast else FP32) + stack.low * (stack.model.score_softcap is not None)
 
@@ -203,14 +248,32 @@ def _reference_only(stack: _Pass) -> int:
 def _shared_bias(stack: _Pass) -> int:
     """Bytes of the bias of all heads that SDPA wants whole, the same for all layers, with its gradient if it learns."""
     model = stack.model
-    if kernels.attention(stack.config) != "sdpa" or stack.composed or model.position not in ("alibi", "buckets"):
+    whole = model.position in ("alibi", "buckets") and kernels.attention(stack.config, stack.use()) == "sdpa"
+    if not whole or stack.composed:
         return 0
     copies = 2 if model.position == "buckets" else 1
     return copies * stack.low * stack.rows * stack.tokens**2 * model.heads
 
 
 def _weight_copies(config: Config) -> int:
-    """Every matrix that a linear layer multiplies with, in two bytes."""
-    account = parameters(config)
+    """Every matrix that a linear layer multiplies with by itself, in two bytes; in fp8 every one, a byte a call."""
+    account, model = parameters(config), config.backbone
     generator = account.generator - account.generators_embedding
-    return 2 * (account.attention + account.feed_forward + account.shared + account.head + generator)
+    joined = _joined(model) + (0 if model.generator is None else _joined(model.generator))
+    if model.family == "encoder_decoder":
+        joined += _joined(model.decoder_side, cross=True)
+    by_itself = account.attention + account.feed_forward + account.shared + account.head + generator - joined
+    eight = fp8_layers(config, 1)
+    taken = max(0, sum(one.numbers * one.matrices for one in eight) - joined)
+    return 2 * (by_itself - taken) + sum(one.numbers * one.calls for one in eight)
+
+
+def _joined(model: ModelConfig, *, cross: bool = False) -> int:
+    """Numbers in the matrices of a stack that products of several hold: no copy of them is kept."""
+    query, key = model.width * model.heads * model.head_channels, model.width * model.key_heads * model.head_channels
+    blocks, experts = 1 if model.shared_layers else model.depth, model.experts.layers(model.depth)
+    attention = 2 * key * (1 + cross) + query * (not model.two_stream)  # the query stream multiplies by itself
+    if len(score_terms(model)) == 2 and not model.relative_shared:
+        attention += 2 * query
+    inwards = (blocks - experts) * model.ffn_channels + experts * model.experts.shared * model.expert_channels
+    return blocks * attention + 2 * model.gated * model.width * inwards

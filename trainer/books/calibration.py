@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.books.step_work import Work
 from trainer.config import Config
-from trainer.config.host import cache_root, has_accelerator, precision, processor, threads
+from trainer.config.host import cache_root, fp8, has_accelerator, precision, processor, threads
 
 TERMS = ("product_flop", "score_flop", "activation_bytes", "loss_bytes", "optimizer_bytes", "layers")
 
@@ -42,6 +42,8 @@ def calibration_file(config: Config, machine: str) -> Path:
 def read_calibration(config: Config) -> Calibration | None:
     """The calibration of this host's processor, if it was calibrated and the run is to compute there on one rank."""
     if config.launch.processes != 1 or config.engine.device == "cuda" or config.machine.name != "unstated":
+        return None
+    if fp8(config):  # which is not what was timed
         return None
     if config.engine.device == "auto" and has_accelerator():
         return None

@@ -16,7 +16,7 @@ from trainer.books.layout import world_size
 from trainer.books.quantity import Quantity, estimated, exact, not_stated
 from trainer.books.step_work import Work, work
 from trainer.config import Config
-from trainer.config.host import precision
+from trainer.config.host import fp8, precision
 
 
 class Share(NamedTuple):
@@ -55,18 +55,23 @@ def seconds_of(config: Config, amount: Work, calibration: Calibration | None = N
         return estimated(
             seconds, f"calibration of {calibration.machine}", seconds * (1 - spread), seconds * (1 + spread)
         )
-    dtype = precision(config)
-    peak = config.machine.peak_flops.get(dtype)
-    if not peak:
-        return not_stated(f"machine.peak_flops.{dtype} or isoflop calibrate")
-    low, middle, high = (_roofline(config, amount, peak, column) for column in (2, 1, 0))
+    dtypes = [precision(config), *(["fp8"] if fp8(config) else [])]
+    for dtype in dtypes:
+        if not config.machine.peak_flops.get(dtype):
+            return not_stated(f"machine.peak_flops.{dtype}" + ("" if fp8(config) else " or isoflop calibrate"))
+    low, middle, high = (_roofline(config, amount, column) for column in (2, 1, 0))
     source = f"roofline of {config.machine.name}"
     missing = _missing(config)
     return estimated(middle, source + (f"; {missing}" if missing else ""), low, None if missing else high)
 
 
-def _roofline(config: Config, amount: Work, peak: float, column: int) -> float:
-    compute = amount.product_flop / (PRODUCTS[column] * peak) + amount.score_flop / (SCORES[column] * peak)
+def _roofline(config: Config, amount: Work, column: int) -> float:
+    peaks = config.machine.peak_flops
+    peak = peaks[precision(config)]
+    compute = (amount.product_flop - amount.fp8_flop) / (PRODUCTS[column] * peak)
+    compute += amount.score_flop / (SCORES[column] * peak)
+    if amount.fp8_flop:
+        compute += amount.fp8_flop / (PRODUCTS[column] * peaks["fp8"])
     bandwidth = config.machine.memory_bandwidth
     moved = (
         (amount.activation_bytes + amount.loss_bytes + amount.optimizer_bytes) / (MEMORY[column] * bandwidth)

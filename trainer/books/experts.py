@@ -86,9 +86,12 @@ def expert_bytes(model: ModelConfig, sequences: int, tokens: int, low: int) -> i
     kept = pairs * (low * (model.width + hidden_kept(model) * hidden) + INDEX)
     kept += every * (low * model.width + FP32 + INDEX)
     shared = sequences * tokens * low * hidden_kept(model) * experts.shared * hidden
-    if experts.shared and low < FP32:  # each of its products has a copy of its own of the input
-        shared += sequences * tokens * low * (2 if model.gated else 1) * model.width
-    return kept + shared + sequences * tokens * FP32 * 3 * experts.count
+    if experts.shared and low < FP32:  # a copy of its own of the input
+        shared += sequences * tokens * low * model.width
+    router = (
+        sequences * tokens * (FP32 * 3 * experts.count + (FP32 - low) * model.width)
+    )  # beyond a dense layer's input
+    return kept + shared + router
 
 
 def experts_said(model: ModelConfig) -> dict[str, str]:

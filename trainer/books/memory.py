@@ -78,11 +78,12 @@ def memory(config: Config) -> MemoryAccount:
     whole = FP32 * (gradients if stage else count)
     flat = 0 if stage else whole  # stage 0 flattens its gradients
     always = FP32 * bucket if stage == 3 else 0
+    after_loss = copies - (kept.head_copy if kept.head_gradients else 0)  # a fused loss keeps no copy of the matrix
     in_backward = activations + recomputing + kept.head_gradients
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
-        "the first gradients": (max(earlier, table), FP32 * bucket, copies, in_backward, 0),
+        "the first gradients": (max(earlier, table), FP32 * bucket, after_loss, in_backward, 0),
         "the optimizer step": (whole, always + flat, before, 0, 0),
     }
     if config.task.writes:

@@ -18,7 +18,9 @@ from trainer.books.dropout import dropout_line
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
 from trainer.books.formatting import format_amount
+from trainer.books.kernels import attention_line
 from trainer.books.layout import world_size
+from trainer.books.linear import fp8_line
 from trainer.books.parameters import parameters
 from trainer.books.policy_rows import planned_flops, planned_seconds
 from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, not_stated
@@ -97,7 +99,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
 
 def _notes(config: Config) -> tuple[str, ...]:
     """What is to be said beside the rows."""
-    lines = (unused_rows, dropout_line, labelled_line, parents_price, reward_note, copy_note)
+    lines = (attention_line, unused_rows, dropout_line, fp8_line, labelled_line, parents_price, reward_note, copy_note)
     return tuple(said for line in lines if (said := line(config)) is not None)
 
 

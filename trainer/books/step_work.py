@@ -9,6 +9,7 @@ from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
 from trainer.books.layout import averages_moved, micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
+from trainer.books.linear import fp8_share, scaling_bytes
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import rollout_work
 from trainer.books.shapes import shapes
@@ -28,6 +29,7 @@ class Work:
     optimizer_bytes: float
     wire_bytes: float
     layers: int  # blocks passed through, forward and backward: each costs a fixed time
+    fp8_flop: float = 0.0  # part of product_flop
 
 
 def work(config: Config) -> Work:
@@ -38,7 +40,8 @@ def work(config: Config) -> Work:
     recomputed = account.recomputed_per_step / ranks
     share = account.scores / max(account.forward_sample, 1)
     products = account.per_step / ranks - scores + recomputed * (1 - share)
-    kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
+    sequences = micro_batch(config) * config.task.rows
+    kept = saved(config, sequences, *lengths(config))
     again = 4 / 3 if config.engine.activation_checkpointing else 1.0
     count = parameters(config).total
     optimizer, divided_by = OPTIMIZERS[config.optim.name], ranks if zero_stage(config) else 1
@@ -49,7 +52,9 @@ def work(config: Config) -> Work:
         product_flop=products + update / divided_by,
         score_flop=scores + recomputed * share,
         # What is kept is written once and read twice, its gradient written and read.
-        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies) + rollouts.bytes,
+        activation_bytes=passes * (3 * again * kept.blocks + 3 * kept.around + 3 * kept.weight_copies)
+        + passes * scaling_bytes(config, sequences)
+        + rollouts.bytes,
         loss_bytes=passes * kept.logits,
         # Weights, gradients and states are read, all but the gradients written (a fused update), and one more pass over
         # the gradients for their norm; gradients are added up once a micro-batch.
@@ -58,6 +63,7 @@ def work(config: Config) -> Work:
         wire_bytes=wire(config).total,
         layers=passes * (model.depth + (model.decoder_side.depth if model.family == "encoder_decoder" else 0))
         + rollouts.layers,
+        fp8_flop=products * fp8_share(config),
     )
 
 

@@ -68,6 +68,8 @@ def calibrate(arguments: list[str]) -> int:
         raise UserError(
             "calibrate: one rank on this host's processor is measured; leave out machine=... and launch=..."
         )
+    if config.engine.linear != "bf16":
+        raise UserError("calibrate: steps in bf16 or fp32 are measured; leave out engine.linear=fp8")
     with progress_bar() as progress:
         found = measure(config, progress)
     if "--json" in flags:

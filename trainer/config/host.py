@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.config import Config
+from trainer.utils.errors import UserError
 
 NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it: x86 with AVX-512 or AMX, Arm
 
@@ -63,6 +64,16 @@ def precision(config: Config) -> Literal["fp32", "bf16"]:
     if device == "cuda" or (device == "auto" and (config.machine.name != "unstated" or has_accelerator())):
         return "bf16"
     return "bf16" if NATIVE_BF16 & set((_cpuinfo("flags") or _cpuinfo("Features")).split()) else "fp32"
+
+
+def fp8(config: Config) -> bool:
+    """Whether the blocks' linear layers multiply in 8 bits in training. Raises UserError where products are not bf16
+    otherwise."""
+    if config.engine.linear != "fp8":
+        return False
+    if precision(config) != "bf16":
+        raise UserError("engine.linear: fp8 needs bf16, engine.precision=auto is fp32 here; add engine.precision=bf16")
+    return True
 
 
 def has_accelerator() -> bool:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.descriptions.evaluations import EVALUATIONS
@@ -29,6 +29,13 @@ class EngineConfig(Section):
         "auto",
         "arithmetic of matrix products; auto: bf16 where the device has it. Weights and optimizer stay fp32",
         kind="numerics",
+    )
+    linear: Literal["bf16", "fp8"] = key(
+        "bf16",
+        "products of the blocks' linear layers in training; bf16: as engine.precision says; fp8: of operands in 8 "
+        "bits, each scaled by its largest number (needs bf16, and a GPU of sm_89 or newer or a CPU)",
+        kind="numerics",
+        introduced="bf16",
     )
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
@@ -63,6 +70,8 @@ class EngineConfig(Section):
             raise ValueError("offload_optimizer: needs engine.zero_stage=1, 2 or 3")
         if self.offload_parameters and self.zero_stage != 3:
             raise ValueError("offload_parameters: needs engine.zero_stage=3")
+        if self.linear == "fp8" and self.precision == "fp32":
+            raise ValueError("linear: fp8 needs engine.precision=bf16, fp32 given")
         return self
 
 
@@ -102,6 +111,18 @@ SPARSE_PEAKS = {
 DTYPES = ("bf16", "fp16", "tf32", "fp32", "fp8")
 
 
+ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
+
+
+def an_architecture(value: str) -> str:
+    """What kernels are compiled for, a chip's nearest one below (sm_100 for sm_103). Raises ValueError."""
+    if value in ARCHITECTURES:
+        return value
+    raise ValueError(
+        f"{value!r} is no architecture; there is {', '.join(ARCHITECTURES)}{nearest(value, ARCHITECTURES)}"
+    )
+
+
 def a_dtype(value: str) -> str:
     """A dtype that datasheets state peaks for. Raises ValueError."""
     if value in DTYPES:
@@ -113,7 +134,10 @@ class MachineConfig(Section):
     """What the datasheet says about one device; null where it is not stated."""
 
     name: str = key("unstated", "name of the device")
-    peak_flops: dict[str, float] = key({}, "dense peak by dtype (bf16, fp16, tf32, fp32), never a sparse one", "FLOP/s")
+    architecture: Annotated[str, AfterValidator(an_architecture)] | None = key(
+        None, "what kernels are compiled for, e.g. sm_90, by which kernels.attention=auto chooses", introduced=None
+    )
+    peak_flops: dict[str, float] = key({}, f"dense peak by dtype ({', '.join(DTYPES)}), never a sparse one", "FLOP/s")
     memory_bytes: Count | None = key(None, "memory of one device", "bytes", gt=0)
     memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0)
     link_bandwidth: float | None = key(None, "of one device to the others of its host, one direction", "B/s", gt=0)

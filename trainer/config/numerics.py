@@ -7,7 +7,7 @@ seeds of one setting. A run carries them as a tag, e.g. `bf16`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from trainer.config.host import precision
@@ -17,6 +17,7 @@ from trainer.utils.schema import Section
 Kind = Literal["science", "numerics", "machinery"]
 UNKNOWN = "not stated"  # of a run that no file tells of
 RAW = "engine.deepspeed."
+UNSET = object()
 # DeepSpeed's own keys, or whole groups of them, that change in what numbers are computed, sent or added up.
 RAW_NUMERICS = (
     *("torch_autocast", "bf16", "fp16", "amp", "data_types", "communication_data_type"),
@@ -28,12 +29,14 @@ RAW_NUMERICS = (
 
 def numerics_keys() -> tuple[str, ...]:
     """The dotted names of the typed keys that the schema marks as numerics."""
-    found = []
+    return tuple(f"{group}.{name}" for group, section in _sections() for name in section.numerics())
+
+
+def _sections() -> Iterator[tuple[str, type[Section]]]:
     for group in MACHINERY:
         section = Config.model_fields[group].annotation
         if isinstance(section, type) and issubclass(section, Section):
-            found += [f"{group}.{name}" for name in section.numerics()]
-    return tuple(found)
+            yield group, section
 
 
 def kind(key: str) -> Kind:
@@ -48,8 +51,10 @@ def kind(key: str) -> Kind:
 
 
 def numerics(config: Config) -> dict[str, Any]:
-    """The values of all numerics keys on this host: what is automatic is resolved, raw keys are there if given."""
-    values = {key: _at(config, key) for key in numerics_keys()}
+    """The values of the numerics keys on this host: what is automatic is resolved, raw keys are there if given. A key
+    that has the value it was introduced with says nothing: the arithmetic is what it was before there was the key."""
+    before = {f"{group}.{name}": value for group, one in _sections() for name, value in one.introduced().items()}
+    values = {key: value for key in numerics_keys() if (value := _at(config, key)) != before.get(key, UNSET)}
     values["engine.precision"] = precision(config)
     return values | {RAW + name: value for name, value in _leaves(config.engine.deepspeed) if _raw(name)}
 
@@ -65,7 +70,7 @@ def known_before(config: Config) -> dict[str, Any]:
 
 
 def tag(values: Mapping[str, Any]) -> str:
-    """The numerics in a few words: the precision, and every raw key that says more."""
+    """The numerics in a few words: the precision, and every other key that says more."""
     words = [str(values.get("engine.precision", UNKNOWN))]
     for key, value in sorted(values.items()):
         if key != "engine.precision":

@@ -19,6 +19,7 @@ from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.labelled import labelled_misfits
 from trainer.config.launching import LaunchConfig
+from trainer.config.linear import linear_misfits
 from trainer.config.machinery import (
     CheckpointConfig,
     EngineConfig,
@@ -133,6 +134,7 @@ class Config(Section):
         wrong += labelled_misfits(self)
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
+        wrong += linear_misfits(self)
         wrong += group_misfits(self)
         wrong += debug_misfits(self)
         if wrong:
@@ -212,6 +214,14 @@ class Config(Section):
     def shortest_length(self) -> int:
         """Tokens of the shortest sample."""
         return min(self._stated_lengths().values())
+
+    @property
+    def rows_stand_alone(self) -> bool:
+        """Whether the tokens of a training row need not be told apart by their documents: every token sees those before
+        it, and a row is one text, or one document with padding behind. Experts leave the padding out by `segments`."""
+        if self.task.kind is not None or self.model.family != "decoder" or self.model.experts.count:
+            return False
+        return self.objective.description.left_to_right and (self.data.packing == "padded" or not self.data.boundaries)
 
     @property
     def two_streams(self) -> bool:

@@ -57,6 +57,7 @@ def build(config: Config) -> Model | PolicyAndReference:
         model = task.part("wrapper")(config, _pretrained(config), reference=_pretrained(config))
     else:
         model = _pretrained(config)
+        model.rows_stand_alone = config.rows_stand_alone
     use_kernels(model, config.kernels)
     use_dropout(model, config.seed, config.kernels.dropout)
     return model

@@ -14,6 +14,7 @@ from trainer.models.dropout import Dropout, Site, dropped
 from trainer.models.initialization import InitialStds
 from trainer.models.norms import qk_norm
 from trainer.models.parts import Linear
+from trainer.models.products import joined
 from trainer.models.routing import Routing
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
@@ -45,6 +46,7 @@ class Attention(nn.Module):
 
     rotary_backend = "auto"  # backend of rotary positions
     site: Site = "attention"  # of its dropout
+    replaced = 0  # of queries, keys and values, how many others take the place of: so the rest is kept by itself
 
     def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False, turns: bool = True) -> None:
         """local: sees its window alone; turns: queries and keys turn by their positions, where those are rotary."""
@@ -53,6 +55,8 @@ class Attention(nn.Module):
         self.heads, self.kv_heads, self.channels = config.heads, config.key_heads, config.head_channels
         self.scale, self.local, self.qk_norm = config.score_scale, local, config.qk_norm
         self.softcap = config.score_softcap or 0.0
+        if (turns and config.position == "rotary") or self.qk_norm != "none":
+            self.replaced = 2
         self.sinks = nn.Parameter(torch.empty(self.heads)) if config.sinks else None  # logits, which begin at 0
         queries, keys, width = self.heads * self.channels, self.kv_heads * self.channels, config.width
         bias = (config.bias and not config.qkv_unbiased) or config.qkv_bias
@@ -67,16 +71,26 @@ class Attention(nn.Module):
     query_norm: nn.Module | None
     key_norm: nn.Module | None
 
-    def queries(self, x: Tensor) -> Tensor:
-        """[B, Sq, H, D]."""
-        return self._heads(self.query(x), self.query_norm)
+    @property
+    def reads(self) -> tuple[Linear, ...]:
+        """Layers whose parameters this one reads itself."""
+        return self.query, self.key, self.value
 
-    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, Sk, Hkv, D] each."""
-        return self._heads(self.key(x), self.key_norm), self._heads(self.value(x), None)
+    def projected(self, x: Tensor, keys_from: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, Sq, H, D], keys and values [B, Sk, Hkv, D], these of `keys_from` where it is given."""
+        if keys_from is None:
+            query, key, value = joined(x, [self.query, self.key, self.value])
+        else:
+            query, (key, value) = self.query(x), joined(keys_from, [self.key, self.value])
+        if self.replaced:  # views of one tensor would keep all of it
+            value = value.contiguous()
+            key = key if self.replaced > 1 else key.contiguous()
+        return self._heads(query, self.query_norm), self._heads(key, self.key_norm), self._heads(value, None)
 
     def _heads(self, projected: Tensor, norm: nn.Module | None) -> Tensor:
         """Divided into heads; normalised before or after that, in the projection's own dtype."""
+        if norm is not None:
+            projected = projected.contiguous()
         if norm is not None and self.qk_norm == "projection":
             return norm(projected).to(projected.dtype).unflatten(-1, (-1, self.channels))
         heads = projected.unflatten(-1, (-1, self.channels))
@@ -84,7 +98,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
         """x [B, S, width] attends to itself or, given `keys_from` [B, Sk, width], to that."""
-        query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
+        query, key, value = self.projected(x, keys_from)
         if context.rotary is not None and self.turns:
             angles = context.rotary[self.local]
             query, key = (rotary(part, *angles, backend=self.rotary_backend) for part in (query, key))
@@ -129,17 +143,19 @@ class CrossAttention(Attention):
         assert context.source is not None and context.source_mask is not None
         memory = context.memory
         if memory is not None and memory.source is not None:
-            key, value = memory.source
+            query, (key, value) = self._heads(self.query(x), self.query_norm), memory.source
         else:
-            key, value = self.keys_and_values(context.source)
+            query, key, value = self.projected(x, context.source)
         if memory is not None:
             memory.source = key, value
-        return self.mix(self.queries(x), key, value, context.source_mask, context)
+        return self.mix(query, key, value, context.source_mask, context)
 
 
 class RelativeAttention(Attention):
     """Attention by content, by distance and by token type, each with a bias of its own (Dai et al. 2019, section 3.3;
     Yang et al. 2019, section 2.5)."""
+
+    replaced = 1  # by queries with a bias
 
     def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False, turns: bool = True) -> None:
         super().__init__(config.model_copy(update={"bias": False}), std, local=local, turns=turns)
@@ -156,18 +172,19 @@ class RelativeAttention(Attention):
     types: nn.Parameter  # a key of the query's own type, a key of another
 
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
-        query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
+        query, key, value = self.projected(x, keys_from)
         assert context.distances is not None
-        distance = self.distance(context.distances.to(x.dtype)).unflatten(-1, (self.heads, self.channels))
+        distance = self.distance(context.distances).unflatten(-1, (self.heads, self.channels))
         of_content, of_distance, of_type = (
             query + part.to(query.dtype) for part in (self.content_bias, self.distance_bias, self.type_bias)
         )
-        by_distance = torch.einsum("bihd,rhd->bhir", of_distance, distance)
+        scale = self.channels**-0.5  # of queries, not of a number for each pair
+        by_distance = torch.einsum("bihd,rhd->bhir", of_distance * scale, distance)
         bias = _shifted(by_distance, key.shape[1])
         if context.other_type is not None:
-            by_type = torch.einsum("bihd,thd->bhit", of_type, self.types.to(query.dtype))
+            by_type = torch.einsum("bihd,thd->bhit", of_type * scale, self.types.to(query.dtype))
             bias = bias + torch.where(context.other_type[:, None], by_type[..., 1:], by_type[..., :1])
-        bias = bias * self.channels**-0.5
+        bias = bias.contiguous()  # by itself: the scores by distance are twice as many
         return self.mix(of_content, key, value, context.mask(self.local), context, Dense(bias))
 
 

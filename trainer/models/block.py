@@ -16,6 +16,7 @@ from trainer.models.parts import FeedForward
 
 Branch = Callable[[Tensor], Tensor]
 Step = tuple[nn.Module, Branch]  # a norm and a branch of the residual stream
+Stream = tuple[Tensor, Tensor | None]  # the residual stream, and what is still to be added to it
 BY_POSITION: dict[str, type[Attention]] = {"relative": RelativeAttention, "disentangled": DisentangledAttention}
 
 
@@ -27,14 +28,17 @@ class Block(nn.Module):
         self.order, self.parallel, self.factor = config.norm_position, config.parallel, config.branch_factor
         std, local = initial_stds(config), config.local(layer)
         normed = layer > 0 or config.first_norm
-        self.attention_norm = norm(config) if normed else nn.Identity()
+        first = self.order in ("pre", "sandwich")  # norms that products alone read, which an expert's router is not
+        low = first and not (config.experts.at(layer) and config.shared_norm)
+        self.attention_norm = norm(config, low=low) if normed else nn.Identity()
         kind = BY_POSITION.get(config.position, Attention)
         self.attention = kind(config, std, local=local, turns=config.turns(layer))
         if cross:
-            self.cross_norm = norm(config)
-            self.cross_attention = CrossAttention(config, std)
+            self.cross_norm = norm(config, low=first)
+            self.cross_attention = CrossAttention(config, std, turns=False)
         self.cross = cross
-        self.feed_forward_norm = None if config.shared_norm else norm(config)
+        low = first and not config.experts.at(layer)
+        self.feed_forward_norm = None if config.shared_norm else norm(config, low=low)
         self.feed_forward = Experts(config, std) if config.experts.at(layer) else FeedForward(config, std)
         if self.order == "sandwich":
             for branch in ("attention", *(["cross"] if cross else []), "feed_forward"):
@@ -45,15 +49,18 @@ class Block(nn.Module):
     cross_post_norm: nn.Module
     feed_forward_post_norm: nn.Module
 
-    def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
-        """x [B, S, width]; `keys_from` [B, Sk, width]: another stream to take keys and values from, in place of x."""
+    def forward(
+        self, x: Tensor, context: Context, keys_from: Tensor | None = None, added: Tensor | None = None
+    ) -> Stream:
+        """x [B, S, width], to which what an earlier block `added` is still to be added, and so what is returned.
+        `keys_from` [B, Sk, width]: another stream to take keys and values from, in place of x."""
         if keys_from is not None and self.order in ("pre", "sandwich"):
             keys_from = self.attention_norm(keys_from)
         if self.parallel:  # Black et al. 2022, section 2.1
-            normal = self.attention_norm(x)
+            normal, x = normalised(self.attention_norm, x, added)
             mixed = times(self.attention(normal, context, keys_from), self.factor)
             fed = self._fed(normal if self.feed_forward_norm is None else self.feed_forward_norm(x), context)
-            return x + mixed + times(fed, self.factor)
+            return x + mixed, times(fed, self.factor)
         assert self.feed_forward_norm is not None
         steps: list[Step] = [(self.attention_norm, lambda y: self.attention(y, context, keys_from))]
         if self.cross:
@@ -61,30 +68,44 @@ class Block(nn.Module):
         steps.append((self.feed_forward_norm, lambda y: self._fed(y, context)))
         if self.order == "sandwich":
             after = [self.attention_post_norm, *([self.cross_post_norm] if self.cross else [])]
-            return sandwich_norm(x, steps, [*after, self.feed_forward_post_norm], self.factor)
-        return RESIDUAL[self.order](x, steps, self.factor)
+            return sandwich_norm(x, added, steps, [*after, self.feed_forward_post_norm], self.factor)
+        if self.order == "pre":
+            return pre_norm(x, added, steps, self.factor)
+        return RESIDUAL[self.order](summed(x, added), steps, self.factor), None
 
     def _fed(self, x: Tensor, context: Context) -> Tensor:
         layer = self.feed_forward
         return layer(x, context) if isinstance(layer, Experts) else layer(x, context.dropout)
 
 
-# --- the residual stream; normalise(x, added) gives norm(x + added) and x + added, in one kernel. What is added is
-# multiplied by `factor`, which is not 1 in models that CompleteP makes deeper ---
+# --- the residual stream; normalise(x, added) gives norm(x + added) and x + added, in one kernel: so where a norm
+# comes first, a block leaves its last addition to the norm of the next. What is added is multiplied by `factor`, which
+# is not 1 in models that CompleteP makes deeper ---
+
+
+def summed(x: Tensor, added: Tensor | None) -> Tensor:
+    return x if added is None else x + added
+
+
+def normalised(normalise: nn.Module, x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
+    """norm(x + added) and x + added."""
+    if added is None or isinstance(normalise, nn.Identity):
+        total = summed(x, added)
+        return normalise(total), total
+    normal, total = normalise(x, added)
+    return normal, total
 
 
 def times(added: Tensor, factor: float) -> Tensor:
     return added if factor == 1 else added * factor
 
 
-def pre_norm(x: Tensor, steps: list[Step], factor: float) -> Tensor:
+def pre_norm(x: Tensor, added: Tensor | None, steps: list[Step], factor: float) -> Stream:
     """x + branch(norm(x)), step by step (Xiong et al. 2020, figure 1b)."""
-    (normalise, branch), *others = steps
-    added = times(branch(normalise(x)), factor)
-    for normalise, branch in others:
-        normal, x = normalise(x, added)
+    for normalise, branch in steps:
+        normal, x = normalised(normalise, x, added)
         added = times(branch(normal), factor)
-    return x + added
+    return x, added
 
 
 def post_norm(x: Tensor, steps: list[Step], factor: float) -> Tensor:
@@ -101,14 +122,14 @@ def reordered_norm(x: Tensor, steps: list[Step], factor: float) -> Tensor:
     return x
 
 
-def sandwich_norm(x: Tensor, steps: list[Step], after: list[nn.Module], factor: float) -> Tensor:
+def sandwich_norm(x: Tensor, added: Tensor | None, steps: list[Step], after: list[nn.Module], factor: float) -> Stream:
     """x + after(branch(norm(x))), step by step (Ding et al. 2021, section 2.2; Gemma 2, 2024, section 2)."""
 
     def closed(branch: Branch, last: nn.Module) -> Branch:
         return lambda y: last(branch(y))
 
     closing = [(first, closed(branch, last)) for (first, branch), last in zip(steps, after, strict=True)]
-    return pre_norm(x, closing, factor)
+    return pre_norm(x, added, closing, factor)
 
 
-RESIDUAL = {"pre": pre_norm, "post": post_norm, "reordered": reordered_norm}
+RESIDUAL = {"post": post_norm, "reordered": reordered_norm}

@@ -23,6 +23,7 @@ from trainer.models.attention import Attention, Context
 from trainer.models.initialization import InitialStds
 from trainer.models.norms import norm
 from trainer.models.parts import Embedding, Linear
+from trainer.models.products import joined
 
 
 class RelativePositions(nn.Module):
@@ -76,17 +77,21 @@ class DisentangledAttention(Attention):
     position_key: Linear | None
     position_query: Linear | None
 
+    @property
+    def reads(self) -> tuple[Linear, ...]:
+        return (*super().reads, *(one for one in (self.position_key, self.position_query) if one is not None))
+
     def forward(self, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
-        query, (key, value) = self.queries(x), self.keys_and_values(x if keys_from is None else keys_from)
+        query, key, value = self.projected(x, keys_from)
         assert context.relative is not None
         rows, which = context.relative
-        scores = []
+        own = [self.position_key or self.key] if self.by_key else []
+        own += [self.position_query or self.query] if self.by_query else []
+        positions, scores = list(joined(rows, own)), []
         if self.by_key:
-            own = self.key if self.position_key is None else self.position_key
-            scores.append(_by_position(query, self._heads(own(rows), self.key_norm), which))
+            scores.append(_by_position(query, self._heads(positions[0], self.key_norm), which))
         if self.by_query:
-            own = self.query if self.position_query is None else self.position_query
-            by_key = _by_position(key, self._heads(own(rows), self.query_norm), which.T)
+            by_key = _by_position(key, self._heads(positions[-1], self.query_norm), which.T)
             scores.append(by_key.transpose(-1, -2))
         bias = scores[0] if len(scores) == 1 else scores[0] + scores[1]
         return self.mix(query, key, value, context.mask(self.local), context, Dense(bias * self.of_terms))

@@ -101,6 +101,7 @@ def place_seed(seed: int, *place: int) -> int:
 
 
 def attention_fields(config: ModelConfig, drop: Dropout | None) -> tuple[str, ...]:
-    """What a forward pass asks of `kernels.attention` beyond what every backend has."""
+    """What a forward pass asks of `kernels.attention` beside its masks, by which a backend is chosen."""
     drops = drop is not None and drop.rates.attention > 0
-    return config.attention_fields + (("dropout_p",) if drops else ())
+    own_bias = config.position in ("relative", "disentangled")  # of a layer
+    return config.attention_fields + (("dropout_p",) if drops else ()) + (("dense",) if own_bias else ())

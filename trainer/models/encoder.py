@@ -11,11 +11,13 @@ from torch.nn import functional as F
 from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
+from trainer.models.block import summed
 from trainer.models.dropout import Dropout, attention_fields, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.model import Backbone
-from trainer.models.parts import Embedding, computing_dtype
+from trainer.models.parts import Embedding
 from trainer.models.positions import sinusoids
+from trainer.models.products import computing_dtype
 from trainer.models.stack import Stack, places
 
 
@@ -112,9 +114,9 @@ class Encoder(Stack, Backbone):
         for layer in range(self.depth):
             inputs.append(content.detach())
             keys = content if memory is None else torch.cat((memory[layer].to(content.dtype), content), dim=1)
-            query = self.block(layer, query, contexts[1], keys)
-            content = self.block(layer, content, contexts[0], None if memory is None else keys)
-        return self.finish(query, drops[1]), inputs
+            query = summed(*self.block(layer, (query, None), contexts[1], keys))
+            content = summed(*self.block(layer, (content, None), contexts[0], None if memory is None else keys))
+        return self.finish((query, None), drops[1]), inputs
 
     def _two_stream_context(
         self,
@@ -142,6 +144,7 @@ class Encoder(Stack, Backbone):
                 order=(order, torch.cat((before, order), dim=1)),
                 strict=strict,
                 backend=self.backend,
+                head_dim=self.config.head_channels,
                 fields=attention_fields(self.config, drop),
             )
             context = Context((mask, None), None, self.backend, dropout=drop)
@@ -150,7 +153,7 @@ class Encoder(Stack, Backbone):
     def _with_distances(self, context: Context, x: Tensor, remembered: int, token_types: Tensor | None) -> Context:
         length = x.shape[1]
         distances = torch.arange(remembered + length, -length, -1, device=x.device)
-        rows = sinusoids(distances, self.config.width, steps=self.config.width // 2)
+        rows = sinusoids(distances, self.config.width, steps=self.config.width // 2).to(computing_dtype(x))
         other = None
         if token_types is not None:
             keys = F.pad(token_types, (remembered, 0))

@@ -10,7 +10,8 @@ from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
 from trainer.models.dropout import attention_fields
 from trainer.models.model import Backbone
-from trainer.models.parts import Embedding, computing_dtype
+from trainer.models.parts import Embedding
+from trainer.models.products import computing_dtype
 from trainer.models.stack import Stack, places
 
 
@@ -89,6 +90,7 @@ class EncoderDecoder(Backbone):
             dtype=computing_dtype(x),
             segments=pair,
             backend=self.backend,
+            head_dim=self.config.head_channels,
             fields=attention_fields(self.config, drop),
         )
         context = self.decoder.context(x, positions, segments, cache=cache, drop=drop)

@@ -21,7 +21,8 @@ from trainer.models.activations import activation, gated_product
 from trainer.models.attention import Context
 from trainer.models.dropout import dropped
 from trainer.models.initialization import InitialStds, initial_stds
-from trainer.models.parts import FeedForward, Linear, computing_dtype
+from trainer.models.parts import FeedForward, Linear
+from trainer.models.products import computing_dtype
 from trainer.models.routing import Routed
 
 BEST_OF_GROUP = 2  # experts by whose scores a group of experts is chosen (DeepSeek-V3, section 2.1.2)

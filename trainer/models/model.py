@@ -70,6 +70,7 @@ class Model(NamedAsStored):
         super().__init__()
         self.config, self.names = config, names
         self.backbone, self.head = backbone, head
+        self.rows_stand_alone = False  # in training, `Config.rows_stand_alone`: attention then needs no segments
 
     @property
     def recompute(self) -> bool:
@@ -84,6 +85,8 @@ class Model(NamedAsStored):
         """[..., S, width] of tokens [..., S]: one row for each record, or several. `batch` may hold more than the
         backbone reads."""
         read = {name: batch[name] for name in self.backbone.inputs if name in batch}
+        if self.training and self.rows_stand_alone:
+            read.pop("segments", None)
         if tokens.dim() == 2:
             return self.backbone(tokens=tokens, **read)
         rows = {name: value.flatten(0, tokens.dim() - 2) for name, value in read.items()}

@@ -1,4 +1,8 @@
-"""The norms of `trainer.descriptions.norms`: each token by itself, weights that begin at one and biases at zero."""
+"""The norms of `trainer.descriptions.norms`: each token by itself, weights that begin at one and biases at zero.
+
+Where matrix products alone read what a norm gives (`low`), it gives it in their dtype, which spares each of them a cast
+under autocast; elsewhere in the precision of its parameters. The sum with what is `added` stays as PyTorch makes it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from torch.nn import functional
 from kernels import choice, layer_norm, rms_norm
 from trainer.config.model import ModelConfig
 from trainer.descriptions.norms import NORMS
+from trainer.models.products import computing_dtype
 from trainer.utils.errors import UserError
 
 
@@ -22,27 +27,34 @@ class Norm(nn.Module, ABC):
     """
 
     starts: dict[str, float]
+    low = False
 
     @abstractmethod
     def normalized(self, x: Tensor) -> Tensor:
         """x [..., width], normalised along its last dimension alone; fp32 of an fp32 x."""
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        """norm(x) or (norm(x + added), x + added); in the precision of its parameters, also under autocast."""
+        """norm(x) or (norm(x + added), x + added)."""
         total = x if added is None else x + added
         parameter = next(self.parameters(), None)
         wide = total if parameter is None else total.to(parameter.dtype)
-        return self.normalized(wide) if added is None else (self.normalized(wide), total)
+        normal = self.normalized(wide)
+        normal = normal.to(computing_dtype(x)) if self.low else normal
+        return normal if added is None else (normal, total)
 
 
 class RMSNorm(nn.RMSNorm):
-    """norm(x) or, in one kernel, (norm(x + added), x + added); in the precision of its weight, also under autocast."""
+    """norm(x) or, in one kernel, (norm(x + added), x + added)."""
 
-    backend = "auto"
+    backend, low = "auto", False
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        wide = x.to(self.weight.dtype)
-        return rms_norm(wide, self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
+        return self._by(self.weight, x, added)
+
+    def _by(self, weight: Tensor, x: Tensor, added: Tensor | None) -> Any:
+        dtype = computing_dtype(x) if self.low else weight.dtype
+        x = x if added is None else x.to(weight.dtype)
+        return rms_norm(x, weight, eps=self.eps or 0.0, residual=added, dtype=dtype, backend=self.backend)
 
 
 class OffsetRMSNorm(RMSNorm):
@@ -51,21 +63,23 @@ class OffsetRMSNorm(RMSNorm):
     starts: ClassVar = {"weight": 0.0}
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
-        wide = x.to(self.weight.dtype)
-        return rms_norm(wide, 1.0 + self.weight, eps=self.eps or 0.0, residual=added, backend=self.backend)
+        return self._by(1.0 + self.weight, x, added)
 
 
 class LayerNorm(nn.LayerNorm):
     """As `RMSNorm`; in fp32 or better, which PyTorch's own sees to under autocast."""
 
-    backend = "auto"
+    backend, low = "auto", False
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
         if choice.backend(self.backend, x.device.type).backend == "torch":
             total = x if added is None else x + added
-            return super().forward(x) if added is None else (super().forward(total), total)
-        wide = x.to(self.weight.dtype)
-        return layer_norm(wide, self.weight, self.bias, eps=self.eps, residual=added, backend=self.backend)
+            normal = super().forward(total)
+            normal = normal.to(computing_dtype(x)) if self.low else normal
+            return normal if added is None else (normal, total)
+        dtype = computing_dtype(x) if self.low else self.weight.dtype
+        x = x if added is None else x.to(self.weight.dtype)
+        return layer_norm(x, self.weight, self.bias, eps=self.eps, residual=added, dtype=dtype, backend=self.backend)
 
 
 class BareLayerNorm(nn.Module):
@@ -75,9 +89,12 @@ class BareLayerNorm(nn.Module):
         super().__init__()
         self.width, self.eps = width, eps
 
+    low = False
+
     def forward(self, x: Tensor, added: Tensor | None = None) -> Any:
         total = x if added is None else x + added
         normal = functional.layer_norm(total, (self.width,), eps=self.eps)
+        normal = normal.to(computing_dtype(x)) if self.low else normal
         return normal if added is None else (normal, total)
 
 
@@ -101,11 +118,13 @@ def qk_norm(config: ModelConfig, heads: int) -> nn.Module:
     if config.qk_norm == "heads":
         return HeadsLayerNorm(heads, channels, eps)
     kind = OffsetRMSNorm if config.norm == "offset_rmsnorm" else RMSNorm
-    return kind(heads * channels if config.qk_norm == "projection" else channels, eps=eps)
+    made = kind(heads * channels if config.qk_norm == "projection" else channels, eps=eps)
+    made.low = True
+    return made
 
 
-def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
-    """The norm that the model chooses, over `width` channels (default: the residual stream), in fp32.
+def norm(config: ModelConfig, width: int | None = None, *, low: bool = False) -> nn.Module:
+    """The norm that the model chooses, over `width` channels (default: the residual stream). low: for products alone.
 
     Raises UserError where it is no module, or its parameters are not as many as its description says."""
     width = width or config.width
@@ -119,6 +138,8 @@ def norm(config: ModelConfig, width: int | None = None) -> nn.Module:
     count = sum(getattr(one, "ds_numel", one.numel()) for one in made.parameters())  # ZeRO 3 has cut it by now
     if count != told:
         raise UserError(f"norm {config.norm}: {count} parameters over {width} channels, its description says {told}")
+    if low:
+        setattr(made, "low", True)  # noqa: B010 - a norm of one's own that does not know it gives what it gives
     return made
 
 

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels import choice, linear_cross_entropy
+from kernels import choice, linear_cross_entropy, padded_linear
 from trainer.config.model import ModelConfig
 from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
 from trainer.models.dropout import Dropout, dropped
 from trainer.models.initialization import InitialStds, initialize
+from trainer.models.linear import linear_product
 from trainer.models.losses import NOT_A_TARGET, of_sums, token_loss
 from trainer.models.norms import norm
+from trainer.models.products import computing_dtype, joined
 
 __all__ = [
     "Embedding",
@@ -26,20 +28,19 @@ __all__ = [
 ]
 
 
-def computing_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products: autocast's where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
 class Linear(nn.Linear):
     """A linear layer whose weight begins normal with standard deviation `std`; its bias begins at zero."""
 
     role: Role = "matrix"  # of its weight
+    fp8 = False  # whether it multiplies in 8 bits in training
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float) -> None:
         super().__init__(inputs, outputs, bias=bias)
         self.stds = {"weight": std}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., outputs]."""
+        return linear_product(x, self.weight, self.bias, fp8=self.fp8 and self.training)
 
     def reset_parameters(self) -> None:
         """Left to `initialize`, which draws every parameter from its own stream."""
@@ -70,9 +71,8 @@ class OutputLayer(Linear):
         fused = choice.output_layer_backend(self.backend, x.device.type)
         if fused is None:
             plain = "reference" if self.backend == "reference" else "torch"
-            return token_loss(
-                super().forward(x), targets, smoothing, z_loss=z_loss, softcap=self.softcap, backend=plain
-            )
+            logits = padded_linear(x, self.weight, self.bias)
+            return token_loss(logits, targets, smoothing, z_loss=z_loss, softcap=self.softcap, backend=plain)
         sums = linear_cross_entropy(
             x.to(computing_dtype(x)),
             self.weight,
@@ -82,7 +82,7 @@ class OutputLayer(Linear):
             label_smoothing=smoothing,
             z_loss=z_loss,
             softcap=self.softcap,
-            backend="torch" if fused == "chunked" else fused,
+            backend="torch" if fused == "chunked" else self.backend,
         )
         return of_sums(sums, z_loss)
 
@@ -119,6 +119,11 @@ class FeedForward(nn.Module):
         self.down = Linear(hidden, width, bias=config.bias, std=std.down)
         self.dropout_inside = config.dropout_inside
 
+    @property
+    def reads(self) -> tuple[Linear, ...]:
+        """Layers whose parameters this one reads itself."""
+        return () if self.gate is None else (self.gate, self.up)
+
     def forward(self, x: Tensor, drop: Dropout | None = None) -> Tensor:
         hidden = self._hidden(x)
         if self.dropout_inside:
@@ -128,9 +133,8 @@ class FeedForward(nn.Module):
     def _hidden(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return self.activation(self.up(x))
-        if self.gated is None:
-            return self.activation(self.gate(x)) * self.up(x)
-        return self.gated(self.gate(x), self.up(x), backend=self.backend)
+        gate, up = joined(x, [self.gate, self.up])
+        return self.activation(gate) * up if self.gated is None else self.gated(gate, up, backend=self.backend)
 
 
 class HeadTransform(nn.Module):

@@ -10,14 +10,15 @@ from kernels import Alibi, T5Bias, prepare_mask
 from kernels.attention import PreparedMask
 from trainer.config.model import ModelConfig
 from trainer.models.attention import Context
-from trainer.models.block import Block
+from trainer.models.block import Block, Stream, normalised, summed
 from trainer.models.cache import Cache, seen_before
 from trainer.models.disentangled import RelativePositions
 from trainer.models.dropout import Dropout, Rates, Tower, attention_fields, dropped
 from trainer.models.initialization import initial_stds
 from trainer.models.norms import norm
-from trainer.models.parts import Embedding, Linear, computing_dtype
+from trainer.models.parts import Embedding, Linear
 from trainer.models.positions import alibi_slopes, formula_sinusoids, rotary_angles, sinusoids
+from trainer.models.products import computing_dtype
 from trainer.models.routing import Routing
 
 
@@ -171,6 +172,7 @@ class Stack(nn.Module):
                 order=order,
                 strict=strict,
                 backend=self.backend,
+                head_dim=config.head_channels,
                 fields=attention_fields(config, drop),
             )
 
@@ -196,22 +198,25 @@ class Stack(nn.Module):
 
     def run(self, x: Tensor, context: Context, cache: Cache | None = None) -> Tensor:
         """All blocks and the last norm."""
+        stream: Stream = x, None
         for layer in range(self.depth):
-            x = self.block(layer, x, context if cache is None else context._replace(memory=cache.layers[layer]))
-        return self.finish(x, context.dropout)
+            here = context if cache is None else context._replace(memory=cache.layers[layer])
+            stream = self.block(layer, stream, here)
+        return self.finish(stream, context.dropout)
 
-    def finish(self, x: Tensor, drop: Dropout | None) -> Tensor:
+    def finish(self, stream: Stream, drop: Dropout | None) -> Tensor:
         """What follows the last block: a norm and, in T5 and XLNet, dropout."""
-        x = self.norm(x)
+        x, _ = normalised(self.norm, *stream)
         return dropped(x, drop, "output") if self.config.dropout_inside else x
 
-    def block(self, layer: int, x: Tensor, context: Context, keys_from: Tensor | None = None) -> Tensor:
-        block = self.blocks[layer % len(self.blocks)]
+    def block(self, layer: int, stream: Stream, context: Context, keys_from: Tensor | None = None) -> Stream:
+        block, (x, added) = self.blocks[layer % len(self.blocks)], stream
         if context.dropout is not None:
             context = context._replace(dropout=context.dropout.at(layer + 1))
-        if self.recompute and self.training:
-            return checkpoint(block, x, context, keys_from, use_reentrant=False)
-        return block(x, context, keys_from)
+        if self.recompute and self.training:  # what is kept between blocks is then one tensor
+            whole = lambda *given: summed(*block(*given))  # noqa: E731
+            return checkpoint(whole, summed(x, added), context, keys_from, use_reentrant=False), None
+        return block(x, context, keys_from, added)
 
 
 def places(tokens: Tensor) -> Tensor:

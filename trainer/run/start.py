@@ -193,6 +193,10 @@ def check_run(config: Config) -> None:
     if config.launch.is_here:
         require_implementations(config.taking_part)
         _device_exists(config)
+        if config.engine.linear == "fp8":
+            from trainer.training.engine import fp8_here
+
+            fp8_here(config)
         for one in evaluations_on(config.evaluation):
             if one.check is not None:
                 imported(one.check)(config)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainer.config import Config
 from trainer.models import build, initialize
+from trainer.models.block import summed
 from trainer.models.parts import OutputLayer
 from trainer.models.roles import roles
 from trainer.models.stack import Stack
@@ -53,7 +54,7 @@ def _changes(config: Config, updates: int, deeper: bool) -> dict[str, list[float
     def watch(name: str, module: nn.Module) -> None:
         def look(module: nn.Module, given: tuple[Tensor, ...], out: Any) -> None:
             is_output = isinstance(module, OutputLayer)  # which may have made a loss of its logits
-            made = module.forward(given[0]) if is_output else out
+            made = module.forward(given[0]) if is_output else summed(*out)
             seen[name] = made.detach().float()
 
         module.register_forward_hook(look)

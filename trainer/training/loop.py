@@ -119,6 +119,7 @@ class Trainer:
         self.trackers = make_trackers(config, folder.path, rank=world.rank, resumed_from=step)
         count = parameters(config).total
         notes, busy = host_notes(world)
+        notes += tuple(self.engine.notes)
         self.trackers.start(RunContext(config, folder.path, self.total, count, world.size, step, attempt, notes))
         self.metrics = StepMetrics(config, folder, world, self.trackers, attempt, step)
         if world.is_first and folder.ended_in_silence():

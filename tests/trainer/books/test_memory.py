@@ -70,6 +70,19 @@ CASES |= {
     "command r+, fp32": (COHERE, "causal", {"precision": "fp32"}),
     "t5, sandwich, bf16": (T5 | {"norm_position": "sandwich"}, "span_corruption", {}),
 }
+FP8 = {"linear": "fp8"}
+CASES |= {
+    "llama, fp8": ({}, "causal", FP8),
+    "gpt2, fp8": (GPT2, "causal", FP8),
+    "relu, fp8": ({"gated": False, "activation": "relu"}, "causal", FP8),
+    "albert, fp8": (BERT | {"embedding_width": 64, "shared_layers": True}, "masked_lm", FP8),
+    "deberta, fp8": (DEBERTA | {"relative_buckets": 32, "relative_distance": 128}, "masked_lm", FP8),
+    "t5, fp8": (T5, "span_corruption", FP8),
+    "bart, fp8": (BART, "bart", FP8),
+    "shared experts, fp8": ({"experts": EXPERTS | {"shared": 1, "dense_layers": 1}}, "causal", FP8),
+    "llama, fp8, recomputed": ({"depth": 6}, "causal", FP8 | {"activation_checkpointing": True}),
+    "llama, fp8, stage 3": ({}, "causal", FP8 | {"zero_stage": 3, "deepspeed": BUCKET}),
+}
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED

@@ -28,7 +28,7 @@ def test_every_key_is_of_one_of_three_kinds() -> None:
     assert kind("engine.deepspeed.communication_data_type") == "numerics"
     assert kind("engine.zero_stage") == kind("kernels.attention") == kind("engine.deepspeed.wall_clock_breakdown")
     assert kind("engine.zero_stage") == kind("engine.deepspeed.bf16x") == "machinery"
-    assert numerics_keys() == ("engine.precision",)
+    assert numerics_keys() == ("engine.precision", "engine.linear")
     with pytest.raises(KeyError):
         kind("optimizer.lr")
 
@@ -54,6 +54,15 @@ def test_raw_keys_that_change_arithmetic_are_in_the_tag_and_no_others() -> None:
         tag(numerics(config("bf16", zero_optimization=buckets)))
         == "bf16 zero_optimization.zero_quantized_gradients=true"
     )
+
+
+def test_a_newer_key_is_in_the_tag_where_it_changes_something() -> None:
+    """Runs of before there was the key and runs of now are of one arithmetic."""
+    given = Config.model_validate({"engine": {"precision": "bf16", "linear": "fp8"}})
+    assert numerics(given) == {"engine.precision": "bf16", "engine.linear": "fp8"}
+    assert tag(numerics(given)) == tag(asked(given)) == "bf16 linear=fp8" and kind("engine.linear") == "numerics"
+    assert numerics(config("bf16")) == {"engine.precision": "bf16"}
+    assert given.science_hash() == config("bf16").science_hash()
 
 
 def test_a_frozen_configuration_says_its_numerics_and_is_read_without(tmp_path: Path) -> None:

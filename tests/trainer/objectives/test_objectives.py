@@ -188,3 +188,20 @@ def test_the_shortest_texts(recipe, make, window, text, specials):
             ordinary = ~np.isin(restored, list(specials.values()))
             if not built.partner:  # a random partner brings tokens of its own
                 assert ordinary.sum(axis=1).tolist() == lengths.tolist()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_order_is_given_where_the_parts_of_a_document_say_so(recipe, make, window, text):
+    description = OBJECTIVES[RECIPES[recipe]["name"]]
+    ordered = len(description.parts) != 1 and "encoder_decoder" not in description.families
+    assert ("order" in batch_of(recipe, make, window, text)) == ordered
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if OBJECTIVES[RECIPES[name]["name"]].left_to_right])
+@pytest.mark.parametrize("packing", ["packed", "padded"])
+def test_rows_from_left_to_right_have_their_padding_behind(recipe, packing, make, window, text):
+    built = make(64, packing=packing, **RECIPES[recipe])
+    batch = built.apply(window(text(6, built.length), np.array([0, 1, 2, 40, 64, 65])))
+    inside = batch["segments"] != -1
+    assert (np.diff(inside.astype(int), axis=1) <= 0).all()
+    assert (batch["targets"][~inside] == -100).all()

@@ -34,6 +34,15 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(root: Path) -> None:
     assert found.differences[0].kind == "science"
 
 
+def test_what_a_shell_lists_beside_runs_is_passed_over(root: Path) -> None:
+    for name, file in (("fit", "fit.json"), ("comparison", "compare.json")):
+        (root / name).mkdir()
+        (root / name / file).write_text("{}")
+    (root / "sweep.csv").write_text("run\n")
+    groups = read_groups([str(path) for path in sorted(root.iterdir())])
+    assert sorted(len(group.runs) for group in groups) == [3, 3]
+
+
 def test_runs_of_other_numerics_are_no_seeds_of_one_setting(root: Path) -> None:
     for seed in range(2):
         trained(root, 64, 8, 2.9 + 0.01 * seed, name=f"half{seed}", seed=seed, engine={"precision": "bf16"})

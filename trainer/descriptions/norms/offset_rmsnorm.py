@@ -11,5 +11,5 @@ class OffsetRmsNorm(NormDescription):
     implementation = "trainer.models.norms:make_offset_rms_norm"
 
     def saved(self, width: int, *, stream: int, fused: bool) -> int:
-        """As of RMSNorm: its input and the root; where it is not fused, the normalised input too."""
-        return FP32 * width * (1 if fused else 2) + FP32
+        """As of RMSNorm: its input and the root; the input in fp32 where it is not fused."""
+        return (stream if fused else FP32) * width + FP32

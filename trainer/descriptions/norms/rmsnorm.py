@@ -11,5 +11,5 @@ class RmsNorm(NormDescription):
     implementation = "trainer.models.norms:make_rms_norm"
 
     def saved(self, width: int, *, stream: int, fused: bool) -> int:
-        """Its input and the root; where it is not fused, the normalised input too."""
-        return FP32 * width * (1 if fused else 2) + FP32
+        """Its input and the root; the input in fp32 where it is not fused."""
+        return (stream if fused else FP32) * width + FP32

@@ -26,6 +26,8 @@ class ObjectiveDescription(Description):
 
     # Whether the loss is the negative log-likelihood of a text: all its tokens but one are targets, once each.
     likelihood: ClassVar[bool] = False
+    # Whether rows are stretches of the corpus whose tokens see those before them, padded behind if at all.
+    left_to_right: ClassVar[bool] = False
     reads_languages: ClassVar[bool] = False  # each text comes with a token of its language
     reads_pairs_of_languages: ClassVar[bool] = False  # a sample holds both sides of a pair of data.parallel
     two_stream: ClassVar[bool | None] = None  # what model.two_stream must be; None: either, and one stream is used

@@ -12,3 +12,4 @@ class Causal(ObjectiveDescription):
     families = ("decoder",)
     parts = ("document",)
     likelihood = True
+    left_to_right = True

@@ -14,6 +14,7 @@ class FillInTheMiddle(ObjectiveDescription):
     families = ("decoder",)
     parts = ("document",)
     infills = "middle"
+    left_to_right = True
 
     class Keys(Rate):
         spm_rate: float = key(0.5, "share of the rearranged documents whose suffix stands first", ge=0, le=1)

@@ -69,13 +69,22 @@ def read_groups(names: Sequence[str], root: str = "runs") -> list[Group]:
 
 
 def _runs(names: Sequence[str], root: str) -> Iterable[RunData]:
-    """Each once. Of a folder of runs those that cannot be read are told and left out."""
+    """Each once. Of a folder of runs those that cannot be read are told and left out. What isoflop itself writes beside
+    runs (`fit`, `comparison`) is passed over, so that a shell's * may name it."""
     seen: set[Path] = set()
     for name in names:
+        if len(names) > 1 and _written_beside_runs(Path(name)):
+            continue
         paths = _below(name, root)
         fresh = [path for path in paths or [find_run(name, root).path] if path not in seen]
         seen.update(fresh)
         yield from readable(fresh, read_run) if paths else map(read_run, fresh)
+
+
+def _written_beside_runs(path: Path) -> bool:
+    """A folder of a fit or a comparison, or a file of a sweep."""
+    pages = ("fit.json", "compare.json", "grid.json")
+    return path.is_file() or (path.is_dir() and any((path / page).is_file() for page in pages))
 
 
 def _below(name: str, root: str) -> list[Path]:

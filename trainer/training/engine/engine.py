@@ -22,12 +22,14 @@ from trainer.config.host import precision
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
+from trainer.models.fp8 import use_fp8
 from trainer.models.losses import without_added_terms
 from trainer.models.model import stored_buffers
 from trainer.models.roles import roles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
 from trainer.training.engine.expert_loads import ExpertLoads, with_loads
+from trainer.training.engine.fp8 import fp8_here
 from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
@@ -49,6 +51,7 @@ class Engine:
         """known: values of the parameters that begin where another run ended, by name."""
         self.config, self.world = config, world
         self.device = world.device
+        self.notes: list[str] = []  # what is to be said of it, once
         self.stage = zero_stage(config)
         self._deepspeed = import_deepspeed(self.device.type)
         self._layout = layout_of(self.stage)(self._deepspeed, world, config.optim)
@@ -87,6 +90,10 @@ class Engine:
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
         model.recompute = self.config.engine.activation_checkpointing
+        self._layout.built(model)
+        if fp8_here(self.config, self.device):
+            slow = " (a CPU computes it for tests: slower than bf16)" if self.device.type == "cpu" else ""
+            self.notes.append(use_fp8(model) + slow)
         return model
 
     def _autocast(self) -> None:

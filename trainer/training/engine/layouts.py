@@ -83,6 +83,9 @@ class Layout(ABC):
         to all ranks."""
         return nullcontext()
 
+    def built(self, model: nn.Module) -> None:  # noqa: B027 - not every stage has something to do here
+        """Called with the model before its first pass."""
+
     def attach(
         self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
     ) -> None:
@@ -297,6 +300,13 @@ class PartitionedParameters(Layout):
         rank = 0 if to_write else None
         gathered: AbstractContextManager[Any] = self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=rank)
         return gathered
+
+    def built(self, model: nn.Module) -> None:
+        """A module that reads parameters of the layers in it (`reads`) has them gathered around its own passes."""
+        for module in model.modules():
+            for layer in getattr(module, "reads", ()):
+                for parameter in layer.parameters(recurse=False):
+                    self.deepspeed.zero.register_external_parameter(module, parameter)
 
     def attach(
         self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype

@@ -65,7 +65,7 @@ OTHERS = """
     engine optim deepspeed offload_optimizer offload_parameters clip seed precision activation_checkpointing recompute
     rank size local_rank sum clear seconds ru_maxrss filterwarnings state param_groups start numel fill_ setLevel
     Optimizer intersection fork_rng states counts_steps attach state_shapes states_of whole_state role shape offset name
-    averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up
+    averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up hip
 """
 
 

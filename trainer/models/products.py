@@ -1,0 +1,84 @@
+"""Matrix products: in which dtype they are computed, and those of one input made at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from trainer.models.linear import linear_product
+
+
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of matrix products: autocast's where it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+    """What each of the layers, which all have a bias or none, makes of x [..., width]: one [..., outputs] a layer.
+
+    In training under autocast it is one product, forward and backward: the weights side by side take the place of the
+    copies that autocast would make of each. The outputs are then views of one tensor. Elsewhere each layer multiplies
+    by itself: without a cast the weights would be copied for nothing, and in evaluation autocast keeps its copies
+    from one call to the next. In fp8 the weights have one scale together.
+    """
+    if len(layers) == 1 or not torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
+        return tuple(layer(x) for layer in layers)
+    weights = [layer.weight for layer in layers]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    in_fp8 = [bool(layer.fp8) and layer.training for layer in layers]
+    if all(in_fp8):
+        together = linear_product(x, torch.cat(weights), torch.cat(biases) if biases else None, fp8=True)
+        return together.split([len(one) for one in weights], dim=-1)
+    if any(in_fp8):
+        return tuple(layer(x) for layer in layers)
+    parts: tuple[Tensor, ...] = _Joined.apply(computing_dtype(x), len(weights), x, *weights, *biases)
+    return parts
+
+
+class _Joined(torch.autograd.Function):
+    """x times several weights. It keeps x in the products' dtype and the weights themselves, of which it makes copies
+    in that dtype for each pass, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, count: int, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        weights, biases = parameters[:count], parameters[count:]
+        low = x.to(dtype)
+        bias = _side_by_side(biases, dtype) if biases else None
+        ctx.save_for_backward(low, *weights)
+        ctx.x_dtype, ctx.biases = x.dtype, [one.dtype for one in biases]
+        return F.linear(low, _side_by_side(weights, dtype), bias).split([len(one) for one in weights], dim=-1)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[misc]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        low, *weights = ctx.saved_tensors
+        needed, sizes = ctx.needs_input_grad[2:], [len(one) for one in weights]
+        gradient = torch.cat(gradients, dim=-1)
+        rows = gradient.flatten(0, -2)
+        of_x = None
+        if needed[0]:
+            of_x = (gradient @ _side_by_side(weights, low.dtype)).to(ctx.x_dtype)
+        of_weights: list[Tensor | None] = [None] * len(weights)
+        if any(needed[1 : 1 + len(weights)]):
+            parts = (rows.T @ low.flatten(0, -2)).split(sizes)
+            of_weights = [part.to(one.dtype) for part, one in zip(parts, weights, strict=True)]
+        of_biases: list[Tensor | None] = []
+        if ctx.biases:
+            sums = rows.sum(0).split(sizes)
+            of_biases = [part.to(dtype) for part, dtype in zip(sums, ctx.biases, strict=True)]
+        return None, None, of_x, *of_weights, *of_biases
+
+
+def _side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """The parts, one below the other, in `dtype`: cast on the way, so that each is read and written once."""
+    sizes = [len(part) for part in parts]
+    whole = parts[0].new_empty((sum(sizes), *parts[0].shape[1:]), dtype=dtype)
+    for place, part in zip(whole.split(sizes), parts, strict=True):
+        place.copy_(part)
+    return whole
