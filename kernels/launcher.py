@@ -1,10 +1,10 @@
-"""Launch Triton kernels without the argument binding of `triton.jit`, which takes the host 40 us a launch.
+"""Launch Triton kernels without the argument binding of `triton.jit`, which takes the host tens of microseconds.
 
-The first launch of a kind goes through Triton, which compiles and returns the kernel. Later ones hand the same arguments
-to that kernel's own launcher, as the last line of `JITFunction.run` does. A kind is whatever Triton specialises a kernel
-for, and somewhat more: the dtype and the alignment of each pointer; of each integer whether it is 1, divisible by 16 and
-how wide; the compile-time constants; warps, stages and the device. So no two launches share a kernel that Triton would
-have told apart. Importing this imports Triton.
+The first launch of a kind goes through Triton, which compiles and returns the kernel. Later ones hand the same
+arguments to that kernel's own launcher, as the last line of `JITFunction.run` does. A kind is whatever Triton
+specialises a kernel for, and somewhat more: the dtype and alignment of each pointer; of each integer whether it is 1,
+divisible by 16 and how wide; the compile-time constants; warps, stages and the device. So no two launches share a
+kernel that Triton would have told apart. Importing this imports Triton.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 import triton
 from torch import Tensor
 from torch.nn import Parameter
@@ -31,37 +30,39 @@ _kept: dict[tuple[Any, ...], CompiledKernel] = {}
 
 
 def launch(
-    kernel: Any, programs: int, arguments: tuple[Any, ...], constants: dict[str, Any], of: Tensor, warps: int,
-    stages: int | None = None,
+    kernel: Any, programs: int | tuple[int, int], arguments: tuple[Any, ...], constants: dict[str, Any], of: Tensor,
+    warps: int, stages: int | None = None,
 ) -> None:  # fmt: skip
-    """Run `programs` programs of a kernel on the device of the tensor `of`, on its current stream.
+    """Run a kernel's programs, in one row or (fast axis, slow axis), on the device of the tensor `of`, on its current
+    stream. None of them is nothing to do.
 
-    arguments: for the kernel's first parameters, in order; tuples of tensors and numbers are allowed. constants: for the
-    rest, all of them constexpr, by name and in order. stages: Triton's default if None.
+    arguments: for the kernel's first parameters, in order; tuples of tensors and numbers are allowed. constants: for
+    the rest, all of them constexpr, by name and in order. stages: Triton's default if None.
     """
-    if programs == 0:
+    grid = programs if isinstance(programs, tuple) else (programs, 1)
+    if 0 in grid:
         return
     device = of.device.index
     if type(kernel) is not JITFunction or not _known:  # the interpreter's functions, or another Triton
-        _launch_by_triton(kernel, programs, arguments, constants, of, warps, stages)
+        _launch_by_triton(kernel, grid, arguments, constants, of, warps, stages)
         return
     current = driver.active.get_current_device()
     if device is not None and device != current:
         with on_device(of):
-            launch(kernel, programs, arguments, constants, of, warps, stages)
+            launch(kernel, grid, arguments, constants, of, warps, stages)
         return
     settings = knobs.runtime.debug, knobs.compilation.instrumentation_mode
     key = kind_of_launch(arguments, (kernel.fn, current, warps, stages, *settings, *constants.values()))
     found = None if key is None or _watched(kernel) else _kept.get(key)
     if found is None:
-        compiled = _launch_by_triton(kernel, programs, arguments, constants, of, warps, stages)
+        compiled = _launch_by_triton(kernel, grid, arguments, constants, of, warps, stages)
         if key is not None and _keepable(kernel, compiled, len(arguments), constants):
             if len(_kept) >= LIMIT:
                 _kept.clear()
             _kept[key] = compiled
         return
     found.run(
-        programs, 1, 1, driver.active.get_current_stream(current), found.function, found.packed_metadata, None, None,
+        *grid, 1, driver.active.get_current_stream(current), found.function, found.packed_metadata, None, None,
         None, *arguments, *constants.values(),
     )  # fmt: skip
 
@@ -76,13 +77,15 @@ def _describe(values: tuple[Any, ...], into: list[Any]) -> bool:
     add = into.append
     for value in values:
         what = type(value)
-        if value is None or what is float or what is bool:
-            add(what)
-        elif what is int:
-            if -0x80000000 <= value <= 0x7FFFFFFF:
-                add(2 if value == 1 else value & 15 == 0)  # 1 itself would equal True
+        if what is int:
+            if value == 1:
+                add(2)  # not 1, which equals True
+            elif -0x80000000 <= value <= 0x7FFFFFFF:
+                add(value & 15 == 0)
             else:
                 add((value & 15 == 0, value <= 0x7FFFFFFFFFFFFFFF))
+        elif value is None or what is float or what is bool:
+            add(what)
         elif what is Tensor or what is Parameter:
             add(value.dtype)
             add(value.data_ptr() & 15 == 0)
@@ -97,12 +100,12 @@ def _describe(values: tuple[Any, ...], into: list[Any]) -> bool:
 
 
 def _launch_by_triton(
-    kernel: Any, programs: int, arguments: tuple[Any, ...], constants: dict[str, Any], of: Tensor, warps: int,
+    kernel: Any, grid: tuple[int, int], arguments: tuple[Any, ...], constants: dict[str, Any], of: Tensor, warps: int,
     stages: int | None,
 ) -> Any:  # fmt: skip
     options = {"num_warps": warps} if stages is None else {"num_warps": warps, "num_stages": stages}
     with on_device(of):
-        return kernel[(programs,)](*arguments, **constants, **options)
+        return kernel[grid](*arguments, **constants, **options)
 
 
 def _watched(kernel: Any) -> bool:
@@ -130,4 +133,6 @@ def _constexprs(kernel: Any) -> list[str]:
 
 
 if not _known:
-    logger.info("triton %s: its launcher is not known here, so every launch goes through triton.jit", triton.__version__)
+    logger.info(
+        "triton %s: its launcher is not known here, so every launch goes through triton.jit", triton.__version__
+    )

@@ -2,7 +2,7 @@
 
 No GPU is needed: tensors lie on the CPU and are tiny, Triton's NVIDIA driver is real but for the four functions written
 in C (launch, load, properties, signature), which do nothing. So Python, Triton's argument binding, PyTorch's dispatch,
-autograd and allocation are measured; the C launcher (1 to 3 us a launch), torch.cuda.device and CUDA's allocator are not.
+autograd and allocation are measured; the C launcher, torch.cuda.device and CUDA's allocator are not.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -83,9 +84,8 @@ class Call:
         """tensors: those of which a program takes tiles. more: further constexpr arguments."""
         if programs == 0:
             return
-        switches = (switches or self.switches)._replace(
-            block_m=tile.block_m, block_n=tile.block_n, wide=any(_wide(one) for one in tensors)
-        )
+        wide = True in map(_wide, [one.stride() for one in tensors])
+        switches = _for_tile(switches or self.switches, tile, wide)
         launch(kernel, programs, arguments, {"S": switches, **more}, self.q, tile.warps, tile.stages)
 
 
@@ -112,9 +112,15 @@ def _own_rows(index: Tensor | None) -> int:
     return 0 if index is None or index.shape[0] == 1 else 1
 
 
-def _wide(tensor: Tensor) -> bool:
+@lru_cache(maxsize=4096)
+def _wide(strides: tuple[int, ...]) -> bool:
     """Offsets inside a tile of 256 rows need 64 bits. (Offsets of tiles always have them.)"""
-    return 256 * max(abs(stride) for stride in tensor.stride()) >= 2**31
+    return 256 * max(abs(stride) for stride in strides) >= 2**31
+
+
+@lru_cache(maxsize=4096)
+def _for_tile(switches: Switches, tile: Tile, wide: bool) -> Switches:
+    return switches._replace(block_m=tile.block_m, block_n=tile.block_n, wide=wide)
 
 
 def _tiles(length: int, block: int) -> int:
