@@ -1,8 +1,8 @@
 """Call an operator's function without PyTorch's dispatcher, where nobody but autograd looks on.
 
-`torch.library.custom_op` costs a call 40 us on the host, and 40 more for its gradient. It is there for compilers,
-dispatch modes (fake tensors, FLOP counters, selective checkpoints), functorch and tensor subclasses. Without any of
-them a `torch.autograd.Function` does the same at a third of that.
+`torch.library.custom_op` costs the host tens of microseconds a call, and as much again for its gradient
+(docs/benchmarks/host.md). It is there for compilers, dispatch modes (fake tensors, FLOP counters, selective
+checkpoints), functorch and tensor subclasses. Without any of them a `torch.autograd.Function` does the same for less.
 """
 
 from __future__ import annotations
@@ -58,14 +58,13 @@ def direct(
 def _recording(
     function: Callable[..., Any], backward: Callable[..., Any], setup_context: Callable[..., Any]
 ) -> Callable[..., Any]:
-    class Direct(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = function(*inputs)
-            setup_context(ctx, inputs, output)
-            return output
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = function(*inputs)
+        setup_context(ctx, inputs, output)
+        return output
 
-    Direct.backward = staticmethod(once_differentiable(backward))
-    Direct.__name__ = Direct.__qualname__ = function.__name__
-    found: Callable[..., Any] = Direct.apply
+    members = {"forward": staticmethod(forward), "backward": staticmethod(once_differentiable(backward))}
+    made = type(function.__name__, (torch.autograd.Function,), members)
+    # What Function.apply calls where no functorch transform is active.
+    found: Callable[..., Any] = super(torch.autograd.Function, made).apply  # type: ignore[misc]
     return found

@@ -10,6 +10,7 @@ kernel that Triton would have told apart. Importing this imports Triton.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import Any
 
 import triton
@@ -91,12 +92,32 @@ def _describe(values: tuple[Any, ...], into: list[Any]) -> bool:
             add(value.data_ptr() & 15 == 0)
         elif isinstance(value, tuple):
             add(what)
-            add(len(value))
-            if not _describe(value, into):
+            kinds = tuple(map(type, value))
+            if Tensor in kinds[1:] or Parameter in kinds:
+                add(len(value))
+                if not _describe(value, into):
+                    return False
+                continue
+            if value and kinds[0] is Tensor:  # a pointer and its strides
+                add(value[0].dtype)
+                add(value[0].data_ptr() & 15 == 0)
+                value = value[1:]
+            code = _code_of(value, kinds)
+            if code is None:
                 return False
+            add(code)
         else:
             return False
     return True
+
+
+@lru_cache(maxsize=LIMIT)
+def _code_of(numbers: tuple[Any, ...], kinds: tuple[type, ...]) -> tuple[Any, ...] | None:
+    """Of a tuple without tensors. kinds: its types, as 1, 1.0 and True are equal; so that no tuple may lie inside."""
+    if any(issubclass(kind, tuple) for kind in kinds):
+        return None
+    code: list[Any] = [len(kinds)]
+    return tuple(code) if _describe(numbers, code) else None
 
 
 def _launch_by_triton(
@@ -119,8 +140,8 @@ def _watched(kernel: Any) -> bool:
 
 
 def _keepable(kernel: Any, compiled: Any, given: int, constants: dict[str, Any]) -> bool:
-    """What Triton returned is a kernel, of this chip's kind only by what `kind_of_launch` tells. AMD's is not: there
-    Triton looks at the sizes of tensors too. Settings of the environment are those at the first launch of a kind."""
+    """What Triton returned is a kernel that `kind_of_launch` tells from others. AMD's is not: there Triton looks at the
+    sizes of tensors too. Raises TypeError for other constants than the kernel's."""
     if kernel.arg_names[given:] != list(constants) or kernel.arg_names[given:] != _constexprs(kernel):
         raise TypeError(f"{kernel.fn.__name__}: {list(constants)} are not its constexpr parameters, in order")
     if knobs.compilation.always_compile or driver.active.get_current_target().backend != "cuda":

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 ARCHITECTURE = 90
+KernelArgument = namedtuple("KernelArgument", "nested_tuple type")
 Case = tuple[Callable[[], Any], tuple[torch.Tensor, ...]]  # the forward pass, and what its gradient is asked for
 
 
@@ -33,7 +34,7 @@ def stub_driver(launched: Callable[..., None] = lambda *_: None) -> None:
     from triton.backends.nvidia import driver
     from triton.runtime import driver as config
 
-    driver.PyKernelArg = namedtuple("PyKernelArg", "nested_tuple type")
+    driver.PyKernelArg = KernelArgument
     driver.ARG_CONSTEXPR, driver.ARG_KERNEL, driver.ARG_TUPLE = range(3)
     # Until 3.6 Triton writes a launcher in C for every signature.
     driver.compile_module_from_src = lambda *_, **__: SimpleNamespace(launch=launched)
@@ -61,7 +62,7 @@ def pretend() -> None:
     from kernels import backends, configs
 
     backends.interpreting = lambda: True
-    configs.architecture = lambda _: f"sm_{ARCHITECTURE}"
+    configs.architecture = lambda device: f"sm_{ARCHITECTURE}"
     stub_driver()
 
 
@@ -87,6 +88,21 @@ def packed_case() -> Case:
 def sdpa_case() -> Case:
     q, k, v = (_heads(2).detach().transpose(1, 2).requires_grad_() for _ in range(3))
     return lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), (q, k, v)
+
+
+class Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.empty(q.shape)
+
+    @staticmethod
+    def backward(ctx: Any, dout: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return dout, dout, dout
+
+
+def empty_case() -> Case:
+    inputs = (_heads(2), _heads(2), _heads(2))
+    return lambda: Nothing.apply(*inputs), inputs
 
 
 def norm_case(residual: bool = False) -> Case:
@@ -121,6 +137,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "attention, grouped heads, window": lambda: attention_case(kv_heads=1, causal=True, window=(8, 0)),
     "attention, dropout": lambda: attention_case(causal=True, dropout_p=0.1, seed=7),
     "SDPA on the CPU": sdpa_case,
+    "an autograd.Function of nothing": empty_case,
     "rms_norm": norm_case,
     "rms_norm with residual": lambda: norm_case(True),
     "cross_entropy": loss_case,
