@@ -183,14 +183,19 @@ def main() -> None:
     table = {}
     for name in names:
         ahead, back = (statistics.median(one[name][part] for one in rounds) for part in (0, 1))
-        both = statistics.median(sum(one[name]) for one in rounds)
-        table[name] = {"forward": round(ahead), "backward": round(back), "both": round(both)}
+        both = [sum(one[name]) for one in rounds]
+        table[name] = {
+            "forward": round(ahead),
+            "backward": round(back),
+            "both": round(statistics.median(both)),
+            "quietest round": round(min(both)),
+        }
     if options.json:
         print(json.dumps(table, indent=1))
         return
-    print("| us a call | forward | backward | both |\n|---|---|---|---|")
+    print("| us a call | forward | backward | both | quietest round |\n|---|---|---|---|---|")
     for name, row in table.items():
-        print(f"| {name} | {row['forward']} | {row['backward']} | {row['both']} |")
+        print(f"| {name} | " + " | ".join(map(str, row.values())) + " |")
 
 
 if __name__ == "__main__":
