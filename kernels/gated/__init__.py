@@ -37,9 +37,9 @@ def _gated(function: str, gate: Tensor, up: Tensor, activation: str, backend: st
         raise refuse(function, "up", f"{up.dtype} {shape(up)}", f"{gate.dtype} {shape(gate)}, like gate")
     chosen = choose(function, backend, gate.device, gate.dtype)
     if chosen == "triton":
-        from kernels.gated.triton import gated_op
+        from kernels.gated.triton import run_gated
 
-        return gated_op(gate, up, activation)
+        return run_gated(gate, up, activation)
     if chosen == "reference":
         return reference_gated(gate, up, activation)
     if activation == SILU:

@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.backends import on_device
 from kernels.device import LOG2E, tanh
+from kernels.direct import direct
+from kernels.launcher import launch
 
 CODES = {"silu": 0, "gelu": 1, "gelu_tanh": 2}
 BLOCK = 1024
@@ -77,10 +78,8 @@ def gated_op(gate: Tensor, up: Tensor, activation: str) -> Tensor:
     g, u = _rows(gate), _rows(up)
     rows, columns = g.shape
     if out.numel():
-        with on_device(gate):
-            gated_forward[(rows, triton.cdiv(columns, BLOCK))](
-                g, u, out, g.stride(0), u.stride(0), columns, KIND=CODES[activation], BLOCK=BLOCK
-            )
+        grid, arguments = (rows, triton.cdiv(columns, BLOCK)), (g, u, out, g.stride(0), u.stride(0), columns)
+        launch(gated_forward, grid, arguments, {"KIND": CODES[activation], "BLOCK": BLOCK}, gate, warps=4)
     return out
 
 
@@ -90,11 +89,9 @@ def gated_backward_op(dout: Tensor, gate: Tensor, up: Tensor, activation: str) -
     d, g, u = _rows(dout), _rows(gate), _rows(up)
     rows, columns = g.shape
     if dgate.numel():
-        with on_device(gate):
-            gated_backward[(rows, triton.cdiv(columns, BLOCK))](
-                d, g, u, dgate, dup, d.stride(0), g.stride(0), u.stride(0), columns,
-                KIND=CODES[activation], BLOCK=BLOCK,
-            )  # fmt: skip
+        grid = (rows, triton.cdiv(columns, BLOCK))
+        arguments = (d, g, u, dgate, dup, d.stride(0), g.stride(0), u.stride(0), columns)
+        launch(gated_backward, grid, arguments, {"KIND": CODES[activation], "BLOCK": BLOCK}, gate, warps=4)
     return dgate, dup
 
 
@@ -114,7 +111,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-    return (*gated_backward_op(dout, *ctx.saved_tensors, ctx.activation), None)
+    return (*_run_backward(dout, *ctx.saved_tensors, ctx.activation), None)
 
 
-gated_op.register_autograd(_backward, setup_context=_setup_context)
+_run_backward = direct(gated_backward_op)
+run_gated = direct(gated_op, _backward, _setup_context)  # as gated_op, by position

@@ -60,9 +60,9 @@ def cross_entropy(
         with without_autocast(logits.device):
             total, plain, z = reference_loss(flat, places, options)
     else:
-        from kernels.loss.op import cross_entropy_op
+        from kernels.loss.op import run_cross_entropy
 
-        total, plain, z = cross_entropy_op(
+        total, plain, z = run_cross_entropy(
             flat, places.contiguous(), ignore_index, options.label_smoothing, options.z_loss, options.softcap,
             chosen == "triton",
         )  # fmt: skip
@@ -119,12 +119,12 @@ def linear_cross_entropy(
                 logits = logits + bias.to(logits.dtype)
             total, plain, z = reference_loss(logits, places, options)
     else:
-        from kernels.loss.op import linear_cross_entropy_op
+        from kernels.loss.op import run_linear_cross_entropy
 
         inputs = [hidden, weight] if bias is None else [hidden, weight, bias]
         columns = padded_columns(weight.shape[0], hidden.element_size(), hidden.device.type, pad_to)
         needs = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-        total, plain, z, *_ = linear_cross_entropy_op(
+        total, plain, z, *_ = run_linear_cross_entropy(
             flat, weight, bias, places.contiguous(), ignore_index, options.label_smoothing, options.z_loss,
             options.softcap, columns, chunk or 0, needs, chosen == "triton",
         )  # fmt: skip

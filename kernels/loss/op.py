@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.backends import without_autocast
+from kernels.direct import direct
 from kernels.loss.chunks import rows_per_chunk
 from kernels.loss.reference import LossOptions
 
@@ -83,11 +84,12 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _backward(ctx: Any, dtotal: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    gradient = None if dtotal is None else cross_entropy_backward_op(dtotal, *ctx.saved_tensors, *ctx.options)
+    gradient = None if dtotal is None else _run_backward(dtotal, *ctx.saved_tensors, *ctx.options)
     return (gradient, *[None] * 6)
 
 
-cross_entropy_op.register_autograd(_backward, setup_context=_setup)
+_run_backward = direct(cross_entropy_backward_op)
+run_cross_entropy = direct(cross_entropy_op, _backward, _setup)  # as cross_entropy_op, by position
 
 
 @torch.library.custom_op("isoflop::linear_cross_entropy", mutates_args=())
@@ -204,4 +206,4 @@ def _backward_linear(ctx: Any, dtotal: Tensor | None, *_: Any) -> tuple[Tensor |
     )
 
 
-linear_cross_entropy_op.register_autograd(_backward_linear, setup_context=_setup_linear)
+run_linear_cross_entropy = direct(linear_cross_entropy_op, _backward_linear, _setup_linear)

@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.backends import on_device
 from kernels.device import LN2, LOG2E, tanh
+from kernels.launcher import launch
 from kernels.loss.reference import LossOptions
 
 BLOCK = 4096
@@ -105,13 +105,19 @@ def triton_loss(
     """
     rows, classes = logits.shape
     columns = classes if gradient is None else gradient.shape[1]
-    if rows:
-        with on_device(logits):
-            row_loss[(rows,)](
-                logits, targets, losses, gradient, upstream, logits.stride(0), losses.stride(0),
-                0 if gradient is None else gradient.stride(0), classes, columns, options.ignore_index,
-                options.label_smoothing, options.z_loss, options.softcap,
-                SMOOTHING=options.label_smoothing > 0.0, Z_LOSS=options.z_loss > 0.0, SOFTCAP=options.softcap > 0.0,
-                GRADIENT=gradient is not None, UPSTREAM=upstream is not None,
-                BLOCK=min(BLOCK, max(16, triton.next_power_of_2(columns))), num_warps=8,
-            )  # fmt: skip
+    launch(
+        row_loss,
+        rows,
+        (
+            logits, targets, losses, gradient, upstream, logits.stride(0), losses.stride(0),
+            0 if gradient is None else gradient.stride(0), classes, columns, options.ignore_index,
+            options.label_smoothing, options.z_loss, options.softcap,
+        ),
+        {
+            "SMOOTHING": options.label_smoothing > 0.0, "Z_LOSS": options.z_loss > 0.0,
+            "SOFTCAP": options.softcap > 0.0, "GRADIENT": gradient is not None, "UPSTREAM": upstream is not None,
+            "BLOCK": min(BLOCK, max(16, triton.next_power_of_2(columns))),
+        },
+        logits,
+        warps=8,
+    )  # fmt: skip

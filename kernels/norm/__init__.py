@@ -72,9 +72,9 @@ def _norm(
     eps = check_number(function, "eps", eps, "a number >= 0", low=0.0)
     chosen = choose(function, backend, x.device, sum_dtype(x, residual))
     if chosen == "triton":
-        from kernels.norm.triton import norm_op
+        from kernels.norm.triton import run_norm
 
-        out, total, _, _ = norm_op(x, residual, weight.contiguous(), bias, eps, center, dtype)
+        out, total, _, _ = run_norm(x, residual, weight.contiguous(), bias, eps, center, dtype)
     elif chosen == "reference":
         out, total = reference_norm(x, residual, weight, bias, eps, center, dtype)
     else:

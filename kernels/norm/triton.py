@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.backends import on_device
 from kernels.configs import row_warps
+from kernels.direct import direct
+from kernels.launcher import launch
 from kernels.norm.reference import sum_dtype
 
 PARTIAL_ROWS = 512  # partial sums of the weight's gradient: fixed, so that results do not depend on the GPU's size
@@ -111,12 +112,19 @@ def norm_op(
     mean = torch.empty(rows if center else 0, dtype=torch.float32, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     if rows:
-        with on_device(x):
-            norm_forward[(rows,)](
+        launch(
+            norm_forward,
+            rows,
+            (
                 x, None if residual is None else residual.contiguous(), weight, bias, out, total, mean, scale,
-                columns, eps, CENTER=center, RESIDUAL=residual is not None, BIAS=bias is not None,
-                BLOCK=_block(columns), num_warps=row_warps(columns),
-            )  # fmt: skip
+                columns, eps,
+            ),
+            {
+                "CENTER": center, "RESIDUAL": residual is not None, "BIAS": bias is not None, "BLOCK": _block(columns),
+            },
+            x,
+            row_warps(columns),
+        )  # fmt: skip
     return out, total, mean, scale
 
 
@@ -155,13 +163,17 @@ def norm_backward_op(
     dresidual = total.new_empty(total.shape if mixed else 0, dtype=residual_dtype)
     partial = torch.empty((2 if has_bias else 1, programs, columns), dtype=torch.float32, device=total.device)
     if rows:
-        with on_device(total):
-            norm_backward[(programs,)](
+        launch(
+            norm_backward,
+            programs,
+            (
                 dout.contiguous(), None if dtotal is None else dtotal.contiguous(), total, weight, mean, scale, dx,
                 dresidual if mixed else None, partial[0], partial[1] if has_bias else None, rows, columns,
-                CENTER=center, DTOTAL=dtotal is not None, BIAS=has_bias, BLOCK=_block(columns),
-                num_warps=row_warps(columns),
-            )  # fmt: skip
+            ),
+            {"CENTER": center, "DTOTAL": dtotal is not None, "BIAS": has_bias, "BLOCK": _block(columns)},
+            total,
+            row_warps(columns),
+        )  # fmt: skip
     sums = partial.sum(1)
     return dx, dresidual, sums[0].clone(), sums[1].clone() if has_bias else partial.new_empty(0)
 
@@ -197,7 +209,7 @@ def _backward(ctx: Any, dout: Tensor | None, dtotal: Tensor | None, *_: Any) -> 
     if ctx.residual_dtype is None:
         dtotal = None
     has_bias = ctx.bias_dtype is not None
-    dx, dresidual, dweight, dbias = norm_backward_op(
+    dx, dresidual, dweight, dbias = _run_backward(
         dout, dtotal, total, weight, mean, scale, ctx.center, has_bias, ctx.x_dtype, ctx.residual_dtype or ctx.x_dtype
     )
     if ctx.residual_dtype is None:
@@ -207,4 +219,5 @@ def _backward(ctx: Any, dout: Tensor | None, dtotal: Tensor | None, *_: Any) -> 
     return dx, dresidual, dweight.to(weight.dtype), dbias.to(ctx.bias_dtype) if has_bias else None, None, None, None
 
 
-norm_op.register_autograd(_backward, setup_context=_setup_context)
+_run_backward = direct(norm_backward_op)
+run_norm = direct(norm_op, _backward, _setup_context)  # as norm_op, by position

@@ -44,9 +44,9 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False, ba
             raise refuse("rotary", name, "a tensor that requires a gradient", "fixed angles")
     cos, sin = (table if table.dim() == 3 else table.unsqueeze(0) for table in (cos, sin))
     if choose("rotary", backend, x.device, x.dtype) == "triton":
-        from kernels.rotary.triton import rotary_op
+        from kernels.rotary.triton import run_rotary
 
-        return rotary_op(x, cos.contiguous(), sin.contiguous(), interleaved)
+        return run_rotary(x, cos.contiguous(), sin.contiguous(), interleaved)
     return rotate(x, cos, sin, interleaved)
 
 

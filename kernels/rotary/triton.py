@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.backends import on_device
+from kernels.direct import direct
+from kernels.launcher import launch
 
 
 @triton.jit
@@ -52,13 +53,20 @@ def _launch(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: float)
     block_r = triton.next_power_of_2(half)
     block_h = min(triton.next_power_of_2(heads), max(1, 4096 // block_r))
     if out.numel():
-        with on_device(x):
-            rotate_tokens[(batch * length, triton.cdiv(heads, block_h))](
+        launch(
+            rotate_tokens,
+            (batch * length, triton.cdiv(heads, block_h)),
+            (
                 x, cos, sin, out, *x.stride(), 0 if cos.shape[0] == 1 else cos.stride(0), length, heads, head_dim,
-                half, sign, INTERLEAVED=interleaved, PARTIAL=2 * half < head_dim,
-                BLOCK_H=block_h, BLOCK_R=block_r, BLOCK_D=triton.next_power_of_2(max(1, head_dim - 2 * half)),
-                num_warps=4,
-            )  # fmt: skip
+                half, sign,
+            ),
+            {
+                "INTERLEAVED": interleaved, "PARTIAL": 2 * half < head_dim, "BLOCK_H": block_h, "BLOCK_R": block_r,
+                "BLOCK_D": triton.next_power_of_2(max(1, head_dim - 2 * half)),
+            },
+            x,
+            warps=4,
+        )  # fmt: skip
     return out
 
 
@@ -89,7 +97,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-    return rotary_backward_op(dout, *ctx.saved_tensors, ctx.interleaved), None, None, None
+    return _run_backward(dout, *ctx.saved_tensors, ctx.interleaved), None, None, None
 
 
-rotary_op.register_autograd(_backward, setup_context=_setup_context)
+_run_backward = direct(rotary_backward_op)
+run_rotary = direct(rotary_op, _backward, _setup_context)  # as rotary_op, by position

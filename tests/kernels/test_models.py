@@ -118,9 +118,9 @@ def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
     from kernels.norm import triton as norm_triton
 
     added = []
-    plain = norm_triton.norm_op
+    plain = norm_triton.run_norm
     monkeypatch.setattr(
-        norm_triton, "norm_op", lambda x, residual, *more: added.append(residual) or plain(x, residual, *more)
+        norm_triton, "run_norm", lambda x, residual, *more: added.append(residual) or plain(x, residual, *more)
     )
     outcome(*MODELS[name], CHUNKED.model_copy(update={"norm": "triton"}))
     assert sum(residual is not None for residual in added) == sums

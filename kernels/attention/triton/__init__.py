@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels.attention.masks import t5_buckets
 from kernels.attention.spec import Alibi, AttentionSpec, Dense, T5Bias
 from kernels.attention.triton.launches import NO_BOUND
-from kernels.attention.triton.op import attention_op
+from kernels.attention.triton.op import run_attention
 from kernels.attention.triton.segments import reach
 
 
@@ -29,7 +29,7 @@ def triton_attention(
     rows = spec.dropout_rows
     if seed is not None and rows is None:
         rows = torch.arange(q.shape[0], device=device)
-    out, lse = attention_op(
+    out, lse = run_attention(
         q,
         k,
         v,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from kernels.attention.triton.bias_gradient import attention_dense_gradient, att
 from kernels.attention.triton.descriptors import forward_choice, provide_scratch
 from kernels.attention.triton.forward import attention_forward
 from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
-from kernels.backends import on_device
 from kernels.configs import Tile, architecture, attention_tile, block_dim, dkdv_passes, dot_precision, kind_of
+from kernels.launcher import launch
 
 NO_BOUND = -1  # left and right as operator arguments, where None is no bound
 LOG2E = 1.4426950408889634
@@ -33,6 +34,7 @@ class Call:
         softcap: float, dropout_p: float, scale: float,
     ) -> None:  # fmt: skip
         self.q, self.k, self.v, self.sink = q, k, v, sink
+        self.operands = (_operand(q), _operand(k), _operand(v))
         self.table, self.buckets, self.dense = table, buckets, dense
         self.q_reach, self.k_reach = q_reach, k_reach
         self.batch, self.q_len, self.heads, self.head_dim = q.shape
@@ -40,11 +42,8 @@ class Call:
         self.lengths = (self.heads, self.q_len, self.k_len, left, right)
         kind = 1 if slopes is not None else 2 if table is not None else 3 if dense is not None else 0
         unit = 1.0 if kind == 3 else LOG2E
-        cap = softcap if softcap > 0.0 else 1.0
-        self.scaling = Scaling(float(scale), scale * unit, scale / cap, cap * unit)
-        signed = threshold(dropout_p)
-        signed -= 2**32 if signed >= 2**31 else 0
-        self.dropout = Dropout(seed, dropout_rows, signed, 1.0 / (1.0 - dropout_p))
+        self.scaling = _scaling(float(scale), float(softcap), unit)
+        self.dropout = Dropout(seed, dropout_rows, *_odds(dropout_p))
         self.bias = _bias(slopes, table, buckets, dense)
         self.masks = (
             q_segments, k_segments, _own_rows(q_segments), kv_lens, _own_rows(kv_lens),
@@ -84,11 +83,22 @@ class Call:
         """tensors: those of which a program takes tiles. more: further constexpr arguments."""
         if programs == 0:
             return
-        switches = (switches or self.switches)._replace(
-            block_m=tile.block_m, block_n=tile.block_n, wide=any(_wide(one) for one in tensors)
-        )
-        with on_device(self.q):
-            kernel[(programs,)](*arguments, switches, **more, num_warps=tile.warps, num_stages=tile.stages)
+        wide = True in map(_wide, [one.stride() for one in tensors])
+        switches = _for_tile(switches or self.switches, tile, wide)
+        launch(kernel, programs, arguments, {"S": switches, **more}, self.q, tile.warps, tile.stages)
+
+
+@lru_cache(maxsize=4096)
+def _scaling(scale: float, softcap: float, unit: float) -> Scaling:
+    cap = softcap if softcap > 0.0 else 1.0
+    return Scaling(scale, scale * unit, scale / cap, cap * unit)
+
+
+@lru_cache(maxsize=4096)
+def _odds(dropout_p: float) -> tuple[int, float]:
+    """The threshold as an int32 of the same bits, and what keeps the mean."""
+    signed = threshold(dropout_p)
+    return signed - (2**32 if signed >= 2**31 else 0), 1.0 / (1.0 - dropout_p)
 
 
 def _bias(slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None, dense: Tensor | None) -> Operand:
@@ -114,9 +124,15 @@ def _own_rows(index: Tensor | None) -> int:
     return 0 if index is None or index.shape[0] == 1 else 1
 
 
-def _wide(tensor: Tensor) -> bool:
+@lru_cache(maxsize=4096)
+def _wide(strides: tuple[int, ...]) -> bool:
     """Offsets inside a tile of 256 rows need 64 bits. (Offsets of tiles always have them.)"""
-    return 256 * max(abs(stride) for stride in tensor.stride()) >= 2**31
+    return 256 * max(abs(stride) for stride in strides) >= 2**31
+
+
+@lru_cache(maxsize=4096)
+def _for_tile(switches: Switches, tile: Tile, wide: bool) -> Switches:
+    return switches._replace(block_m=tile.block_m, block_n=tile.block_n, wide=wide)
 
 
 def _tiles(length: int, block: int) -> int:
@@ -133,7 +149,7 @@ def launch_forward(c: Call) -> tuple[Tensor, Tensor]:
         attention_forward,
         c.batch * c.heads * _tiles(c.q_len, tile.block_m),
         (
-            _operand(c.q), _operand(c.k), _operand(c.v), _operand(out), lse, c.sink, c.bias, c.mask(c.q_reach),
+            *c.operands, _operand(out), lse, c.sink, c.bias, c.mask(c.q_reach),
             c.dropout, c.scaling, *c.lengths,
         ),
         tile,
@@ -143,12 +159,17 @@ def launch_forward(c: Call) -> tuple[Tensor, Tensor]:
     return out, lse
 
 
+@lru_cache
+def _plain(head_dim: int) -> Switches:
+    return Switches(head_dim=head_dim, block_d=block_dim(head_dim))
+
+
 def launch_delta(c: Call, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor | None) -> Tensor:
     delta = torch.empty_like(lse)
     tile = Tile(64, 64, 4, 2)
     programs = c.batch * c.heads * _tiles(c.q_len, tile.block_m)
     arguments = (_operand(out), _operand(dout), lse, dlse, delta, c.heads, c.q_len)
-    plain = Switches(head_dim=c.head_dim, block_d=block_dim(c.head_dim))
+    plain = _plain(c.head_dim)
     c.launch(attention_delta, programs, arguments, tile, (out, dout), plain, HAS_DLSE=dlse is not None)
     return delta
 
@@ -162,7 +183,7 @@ def launch_dq(c: Call, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tensor
         attention_dq,
         c.batch * c.heads * _tiles(c.q_len, tile.block_m),
         (
-            _operand(c.q), _operand(c.k), _operand(c.v), _operand(dout), _operand(dq), Statistics(lse, delta, rest),
+            *c.operands, _operand(dout), _operand(dq), Statistics(lse, delta, rest),
             c.bias, c.mask(c.q_reach), c.dropout, c.scaling, *c.lengths,
         ),
         tile,
@@ -180,7 +201,7 @@ def launch_dkdv(c: Call, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tens
             attention_dkdv,
             c.batch * c.kv_heads * _tiles(c.k_len, tile.block_n),
             (
-                _operand(c.q), _operand(c.k), _operand(c.v), _operand(dout), _operand(dk), _operand(dv),
+                *c.operands, _operand(dout), _operand(dk), _operand(dv),
                 Statistics(lse, delta, None), c.bias, c.mask(c.k_reach), c.dropout, c.scaling, *c.lengths,
             ),
             tile,
@@ -203,7 +224,7 @@ def launch_dtable(c: Call, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
         attention_table_gradient,
         c.heads * bands * splits,
         (
-            _operand(c.q), _operand(c.k), _operand(c.v), _operand(dout), Statistics(lse, delta, None), c.bias,
+            *c.operands, _operand(dout), Statistics(lse, delta, None), c.bias,
             c.buckets, partial, c.mask(c.q_reach), c.dropout, c.scaling, c.batch, *c.lengths, splits, buckets,
         ),
         tile._replace(block_m=block, block_n=block),
@@ -229,7 +250,7 @@ def launch_ddense(c: Call, lse: Tensor, delta: Tensor, dout: Tensor) -> Tensor:
         attention_dense_gradient,
         own_batch * own_heads * q_tiles * k_tiles,
         (
-            _operand(c.q), _operand(c.k), _operand(c.v), _operand(dout), Statistics(lse, delta, None), c.bias,
+            *c.operands, _operand(dout), Statistics(lse, delta, None), c.bias,
             Operand(partial, batch, row, head, column), c.mask(c.q_reach), c.dropout, c.scaling, c.batch, *c.lengths,
         ),
         tile,

@@ -16,6 +16,7 @@ from kernels.attention.triton.launches import (
     launch_dtable,
     launch_forward,
 )
+from kernels.direct import direct
 
 
 def _dsink(sink: Tensor, lse: Tensor, delta: Tensor, dlse: Tensor | None, rest: Tensor) -> Tensor:
@@ -54,6 +55,21 @@ def _(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty((batch, heads, q_len), dtype=torch.float32)
 
 
+def _gradients(
+    dout: Tensor, dlse: Tensor | None, out: Tensor, lse: Tensor, needs_table: bool, needs_dense: bool,
+    *arguments: Any,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """Of q, k, v, table, dense and sink; None where not needed. arguments: those of the forward pass."""
+    c = Call(*arguments)
+    delta = launch_delta(c, out, lse, dout, None if dlse is None else dlse.contiguous())
+    dk, dv = launch_dkdv(c, lse, delta, dout)
+    dtable = launch_dtable(c, lse, delta, dout) if needs_table else None
+    ddense = launch_ddense(c, lse, delta, dout) if needs_dense else None
+    dq, rest = launch_dq(c, lse, delta, dout)
+    dsink = None if c.sink is None or rest is None else _dsink(c.sink, lse, delta, dlse, rest)
+    return dq, dk, dv, dtable, ddense, dsink
+
+
 @torch.library.custom_op("isoflop::attention_backward", mutates_args=())
 def attention_backward_op(
     dout: Tensor, dlse: Tensor | None, out: Tensor, lse: Tensor, needs_table: bool, needs_dense: bool,
@@ -64,18 +80,12 @@ def attention_backward_op(
     softcap: float, dropout_p: float, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, table, dense and sink; of size 0 where not needed."""
-    c = Call(
-        q, k, v, slopes, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
-        k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p, scale,
+    found = _gradients(
+        dout, dlse, out, lse, needs_table, needs_dense, q, k, v, slopes, table, buckets, dense, q_segments, k_segments,
+        q_reach, k_reach, kv_lens, q_order, k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p,
+        scale,
     )  # fmt: skip
-    delta = launch_delta(c, out, lse, dout, None if dlse is None else dlse.contiguous())
-    dk, dv = launch_dkdv(c, lse, delta, dout)
-    nothing = [q.new_empty(0) for _ in range(3)]
-    dtable = launch_dtable(c, lse, delta, dout) if needs_table else nothing[0]
-    ddense = launch_ddense(c, lse, delta, dout) if needs_dense else nothing[1]
-    dq, rest = launch_dq(c, lse, delta, dout)
-    dsink = nothing[2] if sink is None or rest is None else _dsink(sink, lse, delta, dlse, rest)
-    return dq, dk, dv, dtable, ddense, dsink
+    return tuple(q.new_empty(0) if one is None else one for one in found)  # type: ignore[return-value]
 
 
 @attention_backward_op.register_fake
@@ -113,9 +123,7 @@ def _backward(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Tenso
     if dout is None:
         dout = torch.zeros_like(out)
     needs = ctx.needs_input_grad
-    dq, dk, dv, dtable, ddense, dsink = attention_backward_op(
-        dout, dlse, out, lse, needs[4], needs[6], *tensors, *ctx.numbers
-    )
+    dq, dk, dv, dtable, ddense, dsink = _run_backward(dout, dlse, out, lse, needs[4], needs[6], *tensors, *ctx.numbers)
     gradients: list[Tensor | None] = [None] * (_TENSORS + len(ctx.numbers))
     gradients[0:3] = dq, dk, dv
     gradients[4] = dtable if needs[4] else None
@@ -124,4 +132,5 @@ def _backward(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Tenso
     return tuple(gradients)
 
 
-attention_op.register_autograd(_backward, setup_context=_setup_context)
+_run_backward = direct(attention_backward_op, function=_gradients)
+run_attention = direct(attention_op, _backward, _setup_context)  # as attention_op, by position
