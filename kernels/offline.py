@@ -71,8 +71,9 @@ def target(arch: str) -> Any:
     return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
 
 
-def compile_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dict[str, Any], tile: Tile) -> Resources:
-    """types: argument -> "*bf16", "i32", "fp32"; constants: argument -> value (a None pointer is a constant too).
+def compiled_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dict[str, Any], tile: Tile) -> Any:
+    """What Triton compiled (`asm`, `metadata`). types: argument -> "*bf16", "i32", "fp32"; constants: argument -> value
+    (a None pointer is a constant too).
 
     Pointers and strides are taken as multiples of 16, as they are in training.
     """
@@ -89,11 +90,16 @@ def compile_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dic
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
     )
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
-    compiled = triton.compile(source, target=target(arch), options=options)
-    return _resources(compiled, arch)
+    return triton.compile(source, target=target(arch), options=options)
 
 
-def _resources(compiled: Any, arch: str) -> Resources:
+def compile_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dict[str, Any], tile: Tile) -> Resources:
+    """What the kernel needs; arguments as of `compiled_kernel`."""
+    return resources(compiled_kernel(kernel, arch, types, constants, tile), arch)
+
+
+def resources(compiled: Any, arch: str) -> Resources:
+    """What a compiled kernel needs of this chip."""
     shared = int(compiled.metadata.shared)
     if arch.startswith("gfx"):
         text = compiled.asm["amdgcn"]
@@ -129,7 +135,16 @@ _COUNTS = ("heads", "q_len", "k_len", "batch_size", "splits")
 def compile_attention(
     name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
 ) -> Resources:
-    """name: one of ATTENTION_KERNELS, or "dense"; features: the kernels' switches that are on.
+    """What the kernel needs; arguments as of `compiled_attention`."""
+    return resources(compiled_attention(name, arch, head_dim, dtype, tile, features, ones), arch)
+
+
+def compiled_attention(
+    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
+) -> Any:
+    """What Triton compiled, as `compiled_kernel`.
+
+    name: one of ATTENTION_KERNELS, or "dense"; features: the kernels' switches that are on, in any case.
 
     ones: lengths, heads and batch are 1, which Triton turns into constants, other code than the usual.
     """
@@ -151,7 +166,7 @@ def compile_attention(
         "PRECISION": dot_precision(arch, dtype), "WIDE": False, "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n,
         "BLOCK": min(tile.block_m, tile.block_n),
         "DK": True, "DV": head_dim <= 128, "ONE_BATCH": True, "ONE_HEAD": False, "ONE_ROW": False, "ONE_COL": False,
-    } | features  # fmt: skip
+    } | {switch.upper(): on for switch, on in features.items()}  # fmt: skip
     s = switches
     switches["FIRST_MASKED"] = bool(s["HAS_RIGHT"] or s["K_LENS"] or s["SEGMENTS"] or s["ORDER"])
     present = {
@@ -187,4 +202,4 @@ def compile_attention(
             types[argument] = "*" + _TYPES[dtype]
         else:
             types[argument] = "i32"
-    return compile_kernel(kernel, arch, types, constants, tile)
+    return compiled_kernel(kernel, arch, types, constants, tile)
