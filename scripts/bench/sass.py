@@ -113,6 +113,19 @@ def measured(wanted: list[Case], jobs: int | None) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def stored(table: dict[str, Any]) -> str:
+    """JSON with a line for each row."""
+
+    def lines(rows: dict[str, Any]) -> str:
+        return ",\n".join(f"  {json.dumps(name)}: {json.dumps(rows[name])}" for name in sorted(rows))
+
+    parts = [f'"triton": {json.dumps(table["triton"])}', f'"rows": {{\n{lines(table["rows"])}\n}}']
+    if before := table.get("before"):
+        rows = lines(before["rows"])
+        parts.append(f'"before": {{"commit": {json.dumps(before["commit"])}, "rows": {{\n{rows}\n}}}}')
+    return "{" + ",\n".join(parts) + "}\n"
+
+
 def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: rounded(one) for name, one in value.items()}
@@ -143,7 +156,7 @@ def main() -> None:
     if arguments.before:
         earlier = table.get("before", {"rows": {}})["rows"]
         table["before"] = {"commit": arguments.before, "rows": earlier | rows}
-    STORED.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+    STORED.write_text(stored(table))
     PAGE.write_text(page(table))
 
 
