@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from kernels.table import ATTENTION, ROWS
+
+
+class Features(Protocol):
+    """Of the switches of the attention kernels, those by which tiles differ."""
+
+    @property
+    def bias(self) -> int: ...
+    @property
+    def segments(self) -> bool: ...
+    @property
+    def order(self) -> int: ...
+    @property
+    def softcap(self) -> bool: ...
+    @property
+    def dropout(self) -> bool: ...
 
 
 class Tile(NamedTuple):
@@ -63,11 +78,16 @@ def block_dim(head_dim: int) -> int:
     return max(16, 1 << (head_dim - 1).bit_length())
 
 
-def kind_of(dtype: torch.dtype, heavy: bool) -> str:
-    """The table's row: "half", "half heavy" or "float"; heavy is dropout, soft-cap or a dense bias."""
+def kind_of(dtype: torch.dtype, switches: Features) -> str:
+    """The table's kind for these switches of kernels/attention/triton/operands.py."""
+    s = switches
     if dtype == torch.float32:
         return "float"
-    return "half heavy" if heavy else "half"
+    if s.dropout or s.softcap or s.bias == 3:
+        return "heavy"
+    if s.bias == 2:
+        return "t5"
+    return "segments" if s.segments or s.order or s.bias else "plain"
 
 
 def head_class(head_dim: int) -> int:
@@ -75,11 +95,11 @@ def head_class(head_dim: int) -> int:
     return max(64, block_dim(head_dim))
 
 
-def attention_tile(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, heavy: bool = False) -> Tile:
-    """kernel: "forward", "dq", "dkdv" or "bias"."""
+def attention_tile(kernel: str, arch: str, head_dim: int, kind: str) -> Tile:
+    """kernel: "forward", "dq", "dkdv" or "bias"; kind: of `kind_of`."""
     if arch == "interpreter":
         return Tile(64, 64, 4, 1)
-    return Tile(*ATTENTION[arch][kernel, head_class(head_dim), kind_of(dtype, heavy)])
+    return Tile(*ATTENTION[arch][kernel, head_class(head_dim), kind])
 
 
 def dkdv_passes(head_dim: int) -> tuple[tuple[bool, bool], ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kernels.configs import Tile, attention_tile, block_dim
+from kernels.configs import Tile, attention_tile, block_dim, kind_of
 from kernels.disassembly import (
     Clocks,
     Loop,
@@ -102,8 +102,11 @@ class Costs:
 
 def tile_for(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, features: Mapping[str, Any]) -> Tile:
     """The tile that a call with these features takes."""
-    heavy = bool(features.get("dropout") or features.get("softcap") or features.get("bias") == 3)
-    return attention_tile("bias" if kernel == "dense" else kernel, arch, head_dim, dtype, heavy)
+    from kernels.attention.triton.operands import Switches
+
+    entry, own = {"bias": ("bias", {"bias": 2}), "dense": ("bias", {"bias": 3})}.get(kernel, (kernel, {}))
+    switches = Switches(head_dim, block_dim(head_dim))._replace(**own | dict(features))
+    return attention_tile(entry, arch, head_dim, kind_of(dtype, switches))
 
 
 def costs(kernel: str, arch: str, head_dim: int, features: Mapping[str, Any]) -> Costs:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,39 +28,66 @@ ATTENTION_KERNELS = ("forward", "dq", "dkdv", "bias")
 
 # Feature sets under which the tiles of a kind must hold (see kernels/configs.py for the kinds).
 FEATURES: dict[str, dict[str, Any]] = {
-    "causal": {"HAS_RIGHT": True},
-    "packed T5": {"HAS_RIGHT": True, "SEGMENTS": True, "BIAS": 2},
-    "dropout": {"HAS_RIGHT": True, "K_LENS": True, "DROPOUT": True},
-    "softcap and dense bias": {"HAS_LEFT": True, "HAS_RIGHT": True, "SEGMENTS": True, "SOFTCAP": True, "BIAS": 3},
+    "causal": {"has_right": True},
+    "window and padding": {"has_left": True, "has_right": True, "k_lens": True},
+    "packed": {"has_right": True, "segments": True},
+    "packed ALiBi": {"has_right": True, "segments": True, "bias": 1},
+    "ranks": {"order": 1, "k_lens": True},
+    "packed T5": {"has_right": True, "segments": True, "bias": 2},
+    "T5": {"bias": 2},
+    "dropout": {"has_right": True, "k_lens": True, "dropout": True},
+    "packed dropout": {"has_right": True, "segments": True, "dropout": True},
+    "softcap and dense bias": {"has_left": True, "has_right": True, "segments": True, "softcap": True, "bias": 3},
 }  # fmt: skip
 
 FEATURES_OF_KIND = {
-    "half": ("causal", "packed T5"),
-    "half heavy": ("dropout", "softcap and dense bias"),
-    "float": ("causal",),
+    "plain": ("causal", "window and padding"),
+    "segments": ("packed", "packed ALiBi", "ranks"),
+    "t5": ("packed T5", "T5"),
+    "heavy": ("dropout", "packed dropout", "softcap and dense bias"),
+    "float": ("causal", "packed T5"),
 }
 
 
 def kernels_of(entry: str, kind: str) -> tuple[str, ...]:
     """The kernels that take their tile from an entry of the table; a dense bias is heavy or float32."""
-    return ("bias", "dense") if entry == "bias" and kind != "half" else (entry,)
+    if entry != "bias":
+        return (entry,)
+    return {"t5": ("bias",), "heavy": ("bias", "dense"), "float": ("bias", "dense")}.get(kind, ())
+
+
+class Constant(NamedTuple):
+    """An argument's value that the compiler knows; None for a pointer that is not there."""
+
+    value: Any
+
+
+def features_of(kernel: str, kind: str) -> tuple[str, ...]:
+    """The feature sets of a kind in which this kernel runs: gradients of a bias need it."""
+    wanted = {"bias": 2, "dense": 3}.get(kernel)
+    return tuple(
+        name for name in FEATURES_OF_KIND[kind] if wanted is None or FEATURES[name].get("bias", wanted) == wanted
+    )
 
 
 @dataclass(frozen=True)
 class Resources:
     """registers a thread; spill and shared bytes; matrix: how many instructions of the chip's own kind stand in the
-    code; any_matrix: the same with mma.sync, which small tiles take also on chips with wgmma or tcgen05."""
+    code; any_matrix: the same with mma.sync, which small tiles take also on chips with wgmma or tcgen05; serialized: on
+    sm_90, products wait for one another (more than one WARPGROUP.ARRIVE for three HGMMA)."""
 
     registers: int
     spill: int
     shared: int
     matrix: int
     any_matrix: int
+    serialized: bool = False
 
     def fits(self, arch: str, own_matrix: bool = True) -> bool:
         """own_matrix: the chip's own matrix instruction is a must (what runs most); else mma.sync will do."""
         multiplies = self.matrix if own_matrix else self.any_matrix
-        return self.spill == 0 and self.shared <= SHARED_MEMORY[arch] and multiplies > 0
+        whole = self.spill == 0 and self.shared <= SHARED_MEMORY[arch]
+        return whole and multiplies > 0 and not (own_matrix and self.serialized)
 
 
 def target(arch: str) -> Any:
@@ -71,35 +98,36 @@ def target(arch: str) -> Any:
     return GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
 
 
-def compiled_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dict[str, Any], tile: Tile) -> Any:
-    """What Triton compiled (`asm`, `metadata`). types: argument -> "*bf16", "i32", "fp32"; constants: argument -> value
-    (a None pointer is a constant too).
+def compile_kernel(kernel: Any, arch: str, arguments: dict[str, Any], tile: Tile) -> Any:
+    """Triton's compiled kernel. arguments: name -> "*bf16", "i32", "fp32", a `Constant`, or a named tuple of these.
 
-    Pointers and strides are taken as multiples of 16, as they are in training.
+    Pointers and strides are taken as multiples of 16, as they are in training; other integers as anything.
     """
     import triton
     from triton.compiler import ASTSource
 
-    names = kernel.arg_names
-    signature = {name: "constexpr" if name in constants else types[name] for name in names}
-    aligned = [n for n in names if signature[n] != "constexpr" and (types[n].startswith("*") or n.startswith("stride"))]
-    source = ASTSource(
-        fn=kernel,
-        signature=signature,
-        constexprs={(names.index(name),): value for name, value in constants.items() if name in names},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
-    )
+    signature: dict[str, Any] = {}
+    constants: dict[tuple[int, ...], Any] = {}
+    aligned: dict[tuple[int, ...], list[list[Any]]] = {}
+
+    def declare(value: Any, path: tuple[int, ...], strides: bool) -> Any:
+        if isinstance(value, tuple) and not isinstance(value, Constant):
+            return type(value)(*(declare(one, (*path, i), True) for i, one in enumerate(value)))
+        if isinstance(value, Constant):
+            constants[path] = value.value
+            return "constexpr"
+        if value.startswith("*") or (strides and value == "i32"):
+            aligned[path] = [["tt.divisibility", 16]]
+        return value
+
+    for position, name in enumerate(kernel.arg_names):
+        signature[name] = declare(arguments[name], (position,), name.startswith("stride"))
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     options = {"num_warps": tile.warps, "num_stages": tile.stages}
     return triton.compile(source, target=target(arch), options=options)
 
 
-def compile_kernel(kernel: Any, arch: str, types: dict[str, str], constants: dict[str, Any], tile: Tile) -> Resources:
-    """What the kernel needs; arguments as of `compiled_kernel`."""
-    return resources(compiled_kernel(kernel, arch, types, constants, tile), arch)
-
-
 def resources(compiled: Any, arch: str) -> Resources:
-    """What a compiled kernel needs of this chip."""
     shared = int(compiled.metadata.shared)
     if arch.startswith("gfx"):
         text = compiled.asm["amdgcn"]
@@ -119,38 +147,29 @@ def resources(compiled: Any, arch: str) -> Resources:
         file.write(compiled.asm["cubin"])
         file.flush()
         usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        code = subprocess.run([tool, "-sass", file.name], capture_output=True, text=True, check=True).stdout
     counts = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     spill = counts.get("STACK", 0) + counts.get("LOCAL", 0)
     own, common = (compiled.asm["ptx"].count(name) for name in (MATRIX_INSTRUCTION[arch], "mma.sync"))
-    return Resources(counts["REG"], spill, shared, own, max(own, common))
+    serialized = 3 * code.count("WARPGROUP.ARRIVE") > code.count("HGMMA")
+    return Resources(counts["REG"], spill, shared, own, max(own, common), serialized)
 
 
 _TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-_FLOAT_POINTERS = ("lse_ptr", "delta_ptr", "rest_ptr", "relative_ptr", "partial_ptr", "sink_ptr", "slopes_ptr")
-_FLOATS = ("scale", "softcap", "keep_scale")
-_UNIT_STRIDES = tuple(f"stride_{tensor}d" for tensor in ("q", "k", "v", "o", "g", "dq", "dk", "dv"))
-_COUNTS = ("heads", "q_len", "k_len", "batch_size", "splits")
-
-
-def compile_attention(
-    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
-) -> Resources:
-    """What the kernel needs; arguments as of `compiled_attention`."""
-    return resources(compiled_attention(name, arch, head_dim, dtype, tile, features, ones), arch)
 
 
 def compiled_attention(
     name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
 ) -> Any:
-    """What Triton compiled, as `compiled_kernel`.
+    """Triton's compiled kernel, whose `asm` holds the code. name: one of ATTENTION_KERNELS, or "dense"; features: the
+    fields of `Switches` that are on.
 
-    name: one of ATTENTION_KERNELS, or "dense"; features: the kernels' switches that are on, in any case.
-
-    ones: lengths, heads and batch are 1, which Triton turns into constants, other code than the usual.
+    ones: lengths, heads and batch are 1, as in a batch of single tokens, and with them the strides.
     """
     from kernels.attention.triton.backward import attention_dkdv, attention_dq
     from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
     from kernels.attention.triton.forward import attention_forward
+    from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
 
     kernels = {
         "forward": attention_forward,
@@ -159,47 +178,41 @@ def compiled_attention(
         "bias": attention_table_gradient,
         "dense": attention_dense_gradient,
     }
-    kernel = kernels[name]
-    switches: dict[str, Any] = {
-        "GROUPS": 1, "HEAD_DIM": head_dim, "BLOCK_D": block_dim(head_dim), "HAS_LEFT": False, "HAS_RIGHT": False,
-        "BIAS": 0, "SEGMENTS": False, "K_LENS": False, "ORDER": 0, "SOFTCAP": False, "SINK": False, "DROPOUT": False,
-        "PRECISION": dot_precision(arch, dtype), "WIDE": False, "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n,
-        "BLOCK": min(tile.block_m, tile.block_n),
-        "DK": True, "DV": head_dim <= 128, "ONE_BATCH": True, "ONE_HEAD": False, "ONE_ROW": False, "ONE_COL": False,
-    } | {switch.upper(): on for switch, on in features.items()}  # fmt: skip
-    s = switches
-    switches["FIRST_MASKED"] = bool(s["HAS_RIGHT"] or s["K_LENS"] or s["SEGMENTS"] or s["ORDER"])
-    present = {
-        "slopes_ptr": s["BIAS"] == 1, "relative_ptr": s["BIAS"] == 2 or name == "bias",
-        "dense_ptr": s["BIAS"] == 3 or name == "dense",
-        "k_lens_ptr": s["K_LENS"], "sink_ptr": s["SINK"], "rest_ptr": s["SINK"], "seed_ptr": s["DROPOUT"],
-        "dropout_rows_ptr": s["DROPOUT"],
-        **dict.fromkeys(("q_rank_ptr", "k_rank_ptr"), bool(s["ORDER"])),
-        **dict.fromkeys(
-            ("q_segment_ptr", "k_segment_ptr", "q_lo_ptr", "q_hi_ptr", "k_lo_ptr", "k_hi_ptr"), s["SEGMENTS"]
-        ),
+    block = min(tile.block_m, tile.block_n)
+    s = Switches(
+        head_dim, block_dim(head_dim), precision=dot_precision(arch, dtype), dv=head_dim <= 128,
+        block_m=block if name == "bias" else tile.block_m, block_n=block if name == "bias" else tile.block_n,
+    )._replace(**{"bias": {"bias": 2, "dense": 3}.get(name, 0)} | features)  # fmt: skip
+    s = s._replace(folded=s.bias == 0 and not s.softcap)
+    absent, one = Constant(None), Constant(1)
+    stride = one if ones else "i32"
+
+    def given(present: Any, kind: str) -> Any:
+        return kind if present else absent
+
+    tensor = Operand("*" + _TYPES[dtype], stride, stride, stride, one)
+    pointer = {0: absent, 1: "*fp32", 2: "*fp32", 3: "*" + _TYPES[dtype]}[s.bias]
+    mask = Mask(
+        given(s.segments, "*i32"), given(s.segments, "*i32"), given(s.segments, "*i32"),
+        one if s.segments else "i32", given(s.k_lens, "*i32"), one if s.k_lens else "i32",
+        given(s.order, "*i32"), given(s.order, "*i32"), one if s.order else "i32",
+    )  # fmt: skip
+    arguments = {
+        "q": tensor, "k": tensor, "v": tensor, "out": tensor, "dout": tensor, "dq": tensor, "dk": tensor, "dv": tensor,
+        "bias": Operand(pointer, stride, stride, stride, "i32" if s.bias == 3 else stride),
+        "partial": Operand("*fp32", stride, stride, stride, one),
+        "lse_ptr": "*fp32", "sink_ptr": given(s.sink, "*fp32"), "bucket_ptr": "*i32", "partial_ptr": "*fp32",
+        "statistics": Statistics("*fp32", "*fp32", given(s.sink, "*fp32")), "mask": mask,
+        "dropout": Dropout(given(s.dropout, "*i64"), given(s.dropout, "*i64"), "i32", "fp32"),
+        "scaling": Scaling("fp32", "fp32", "fp32", "fp32"), "S": Constant(s),
+        **{name: Constant(name == "ONE_BATCH") for name in ("ONE_BATCH", "ONE_HEAD", "ONE_ROW", "ONE_COL")},
+        **dict.fromkeys(("batch_size", "heads", "q_len", "k_len", "left", "right", "splits", "buckets"), "i32"),
     }  # fmt: skip
-    types: dict[str, str] = {}
-    constants: dict[str, Any] = {}
-    for argument in kernel.arg_names:
-        if argument in switches:
-            constants[argument] = switches[argument]
-        elif not present.get(argument, True):
-            constants[argument] = None
-        elif (argument.startswith("stride_") and argument.endswith(("qd", "kd", "vd", "od", "gd"))) or (
-            ones and argument in _COUNTS
-        ):
-            constants[argument] = 1
-        elif argument in _FLOATS:
-            types[argument] = "fp32"
-        elif argument in ("seed_ptr", "dropout_rows_ptr"):
-            types[argument] = "*i64"
-        elif argument in _FLOAT_POINTERS:
-            types[argument] = "*fp32"
-        elif (argument in present and argument != "dense_ptr") or argument == "bucket_ptr":
-            types[argument] = "*i32"
-        elif argument.endswith("_ptr"):
-            types[argument] = "*" + _TYPES[dtype]
-        else:
-            types[argument] = "i32"
-    return compiled_kernel(kernel, arch, types, constants, tile)
+    return compile_kernel(kernels[name], arch, arguments, tile)
+
+
+def compile_attention(
+    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
+) -> Resources:
+    """What the kernel of `compiled_attention` needs."""
+    return resources(compiled_attention(name, arch, head_dim, dtype, tile, features, ones), arch)

@@ -3,8 +3,9 @@
     python scripts/bench/tune.py                    # on a GPU: time every candidate that fits, for that GPU's column
     python scripts/bench/tune.py --compile-only     # anywhere: the first candidate that fits, for every architecture
 
-A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions, under
-the feature sets of its kind (kernels/offline.py). Candidates stand from the largest tile down.
+A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions,
+which must not be serialized, under the feature sets of its kind (kernels/offline.py). Candidates stand from the largest
+tile down.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from kernels.offline import (  # noqa: E402
     FEATURES_OF_KIND,
     MATRIX_INSTRUCTION,
     Resources,
+    features_of,
     kernels_of,
 )
 from kernels.table import ATTENTION, ROWS  # noqa: E402
 
 HEADS = (64, 128, 256)
 KINDS = tuple(FEATURES_OF_KIND)
-DTYPES = {"half": torch.bfloat16, "half heavy": torch.bfloat16, "float": torch.float32}
+DTYPES = {kind: torch.float32 if kind == "float" else torch.bfloat16 for kind in KINDS}
 Entry = tuple[int, int, int, int]
 
 _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
@@ -93,7 +95,7 @@ _FLOAT_BIAS: tuple[Entry, ...] = ((32, 32, 8, 1), (32, 32, 4, 1), (16, 16, 4, 1)
 
 def needs_own(head: int, kind: str) -> bool:
     """The chip's own matrix instruction is a must for what runs most; at head size 256 its tiles would spill."""
-    return kind == "half" and head <= 128
+    return kind in ("plain", "segments", "t5") and head <= 128
 
 
 def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
@@ -107,7 +109,8 @@ def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Re
     from kernels.offline import compile_attention
 
     found = []
-    for member, name in product(kernels_of(kernel, kind), FEATURES_OF_KIND[kind]):
+    members = kernels_of(kernel, kind)
+    for member, name in ((m, n) for m in members for n in features_of(m, kind)):
         try:
             resources = compile_attention(member, arch, head, DTYPES[kind], Tile(*entry), FEATURES[name])
         except Exception as error:  # the compiler gives up in many ways
@@ -139,21 +142,23 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
     from triton.testing import do_bench
 
     from kernels import T5Bias, attention
-    from kernels.attention.triton import op
+    from kernels.attention.triton import launches
 
-    def tile(asked: str, *rest: Any) -> Tile:
-        return Tile(*entry) if asked == kernel else original(asked, *rest)
+    def tile(kernel_asked: str, *rest: Any) -> Tile:
+        return Tile(*entry) if kernel_asked == kernel else original(kernel_asked, *rest)
 
-    original, op.attention_tile = op.attention_tile, tile
+    original, launches.attention_tile = launches.attention_tile, tile
     try:
         length = 4096 if kind == "float" or kernel == "bias" else 16384
         shape = (1, length, 16, head)
         q, k, v = (torch.randn(shape, device="cuda", dtype=DTYPES[kind], requires_grad=True) for _ in range(3))
         options: dict[str, Any] = {"causal": True, "backend": "triton"}
-        if kind == "half heavy":
+        if kind == "heavy":
             options.update(dropout_p=0.1, seed=1)
+        if kind in ("segments", "t5"):
+            options["segments"] = (torch.arange(length, device="cuda") // 1000)[None].int()
         inputs = [q, k, v]
-        if kernel == "bias":
+        if kernel == "bias" or kind == "t5":
             table = torch.randn(32, 16, device="cuda", requires_grad=True)
             options["bias"] = T5Bias(table, False)
             inputs.append(table)
@@ -163,7 +168,7 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
         dout = torch.randn_like(out)
         return float(do_bench(lambda: torch.autograd.grad(out, inputs, dout, retain_graph=True), return_mode="median"))
     finally:
-        op.attention_tile = original
+        launches.attention_tile = original
 
 
 def fastest(kernel: str, arch: str, head: int, kind: str) -> Entry:
@@ -221,7 +226,7 @@ def main() -> None:
     for arch in archs:
         column = table.setdefault(arch, {})
         for kernel, head, kind in product(arguments.kernel or ATTENTION_KERNELS, HEADS, KINDS):
-            if (kernel, head, kind) in column and arguments.missing:
+            if not kernels_of(kernel, kind) or ((kernel, head, kind) in column and arguments.missing):
                 continue
             column[kernel, head, kind] = choose(kernel, arch, head, kind)
             print(arch, kernel, head, kind, column[kernel, head, kind], flush=True)

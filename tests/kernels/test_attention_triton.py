@@ -46,10 +46,10 @@ def test_large_and_odd_heads(head_dim: int, device: str) -> None:
 
 
 def set_tile(monkeypatch: pytest.MonkeyPatch, block_m: int, block_n: int) -> None:
-    from kernels.attention.triton import op
+    from kernels.attention.triton import launches
     from kernels.configs import Tile
 
-    monkeypatch.setattr(op, "attention_tile", lambda *_: Tile(block_m, block_n, 4, 1))
+    monkeypatch.setattr(launches, "attention_tile", lambda *_: Tile(block_m, block_n, 4, 1))
 
 
 @pytest.mark.parametrize("tile", [(16, 16), (64, 16), (16, 64)])
@@ -110,20 +110,76 @@ def test_prepared_mask_carries_segment_reaches(device: str) -> None:
     )
 
 
-def test_segment_reach_bounds_every_member() -> None:
+def test_segment_reach_bounds_every_member_and_a_run_holds_no_other() -> None:
     from kernels.attention.triton.segments import reach
 
     for _ in range(50):
         own, other = torch.randint(-2, 4, (2, 17)), torch.randint(-2, 4, (2, 23))
-        lo, hi = reach(own.int(), other.int())
+        found = reach(own.int(), other.int())
         for b in range(2):
             for i in range(17):
+                lo, hi, run = found[b, :, i].tolist()
                 members = ((other[b] == own[b, i]) & (own[b, i] >= 0)).nonzero().flatten()
                 if len(members):
-                    assert lo[b, i] <= members.min() and members.max() < hi[b, i]
+                    assert lo <= members.min() and members.max() < hi
+                assert set(range(lo, run)) <= set(members.tolist())
     packed = torch.tensor([[-1, -1, 0, 0, 0, 3, 3, 8]]).int()
-    lo, hi = reach(packed, packed)
-    assert lo.tolist() == [[8, 8, 2, 2, 2, 5, 5, 7]] and hi.tolist() == [[0, 0, 5, 5, 5, 7, 7, 8]]
+    lo, hi, run = reach(packed, packed)[0].tolist()
+    assert lo == [8, 8, 2, 2, 2, 5, 5, 7] and hi == run == [0, 0, 5, 5, 5, 7, 7, 8]
+    again = torch.tensor([[0, 0, 1, 0, -1]]).int()
+    assert reach(again, again)[0].tolist() == [[0, 0, 2, 0, 5], [4, 4, 4, 4, 0], [2, 2, 3, 2, 0]]
+
+
+RUN_CHUNKS, RUN_CASES = 8, 25
+
+
+@pytest.mark.parametrize("chunk", range(RUN_CHUNKS))
+def test_runs_without_a_mask_change_no_bit(chunk: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random documents, padding, repeated and descending numbers: the mask skipped where a tile lies in one run, and
+    the mask taken everywhere, agree bit for bit, in values and every gradient."""
+    from kernels.attention.triton import launches
+    from kernels.attention.triton.segments import reach
+
+    full = 0
+    for number in range(RUN_CASES):
+        rng = random.Random(20261129 * 1000003 + chunk * RUN_CASES + number)
+        torch.manual_seed(rng.randrange(2**31))
+        set_tile(monkeypatch, *rng.choice(((16, 16), (16, 32), (32, 16))))
+        q_len = rng.choice((rng.randint(1, 96), 64))
+        k_len = rng.choice((q_len, q_len, rng.randint(1, 96)))
+        pair = [documents(rng, n) for n in (q_len, k_len)]
+        segments = (pair[0], pair[0] if q_len == k_len else pair[1])
+        case = dict.fromkeys(cases.FACTORS) | {
+            "dtype": torch.float32, "lengths": (q_len, k_len), "heads": rng.choice(((1, 1), (2, 1))), "head_dim": 16,
+            "layout": "dense", "causal": rng.random() < 0.6, "softcap": 0.0, "dropout_p": 0.0, "batch": 1,
+            "bias": rng.choice((None, None, "alibi", "t5", "dense")), "kv_lens": rng.random() < 0.2,
+            "window": rng.choice((None, None, (20, 9))), "sink": rng.random() < 0.2,
+        }  # fmt: skip
+        if rng.random() < 0.2:
+            case["dropout_p"] = 0.2
+        qkv, arguments, leaves = cases.build(case, device)
+        arguments["segments"] = tuple(one.to(device) for one in segments)
+        pull = torch.randn(qkv[0].shape, device=device)
+        results = []
+        for skip in (True, False):
+            monkeypatch.setattr(launches, "SKIP_RUNS", skip)
+            out, lse = attention(*qkv, **arguments, return_lse=True, backend="triton")
+            gradients = torch.autograd.grad((out * pull).sum(), [*qkv, *leaves.values()])
+            results.append([out, lse, *gradients])
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True)), [*cases.describe(case)]
+        found = reach(*segments)
+        full += int((found[:, 2] - found[:, 0] >= 32).any())
+    assert full > RUN_CASES // 4  # or nothing was skipped
+
+
+def documents(rng: random.Random, length: int) -> torch.Tensor:
+    """int32 [1, length]: a few documents in a row, some of the same number, of any order, or padding."""
+    numbers: list[int] = []
+    while len(numbers) < length:
+        numbers += [rng.choice((-1, 0, 1, 2, 3))] * rng.choice((3, 17, 40, 64))
+    if rng.random() < 0.5:
+        numbers = sorted(numbers[:length])
+    return torch.tensor([numbers[:length]], dtype=torch.int32)
 
 
 def test_first_query_of_the_query_stream_is_zero(device: str) -> None:
@@ -166,6 +222,28 @@ def test_a_sink_without_keys_is_the_whole_denominator(device: str) -> None:
         out, lse = attention(q, k, k, sink=sink, return_lse=True, backend=backend)
         assert (out == 0).all() and torch.allclose(lse, sink[None, :, None].expand_as(lse))
         assert torch.allclose(torch.autograd.grad(lse.sum(), sink)[0], torch.tensor([3.0, 3.0], device=device))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_of_the_smallest_bias_gives_the_mean(dtype: torch.dtype, device: str) -> None:
+    """As in PyTorch: every score rounds to finfo.min, so that all keys weigh alike; -inf in its place sees nothing."""
+    q, k, v = (torch.randn(1, 20, 2, 16, device=device).to(dtype) for _ in range(3))
+    bias = torch.zeros(1, 1, 20, 20, device=device, dtype=dtype)
+    bias[:, :, 3] = torch.finfo(dtype).min
+    bias[:, :, 5] = -torch.inf
+    out, lse = attention(q, k, v, bias=Dense(bias), return_lse=True, backend="triton")
+    mean = v.float().mean(1)
+    torch.testing.assert_close(out[:, 3].float(), mean, rtol=1e-2, atol=1e-2 if dtype != torch.float32 else 1e-6)
+    assert torch.isfinite(lse[:, :, 3]).all() and (out[:, 5] == 0).all() and (lse[:, :, 5] == -torch.inf).all()
+    peer = attention(q, k, v, bias=Dense(bias), backend="reference")
+    torch.testing.assert_close(out, peer, rtol=1e-2, atol=1e-2 if dtype != torch.float32 else 1e-5)
+
+
+def test_the_package_can_be_imported_by_its_dotted_name() -> None:
+    """`kernels.attention` is a function to who looks it up in `kernels`, and yet a package."""
+    import kernels.attention.triton as package
+
+    assert package.triton_attention.__module__ == "kernels.attention.triton"
 
 
 def test_one_row_of_segments_for_queries_and_many_for_keys(device: str) -> None:

@@ -1,6 +1,6 @@
 """Every entry of the tile table compiles for its GPU without a spill, within shared memory, and with the matrix
-instructions of the chip. The default tier compiles the entries that pre-training runs most (head 64, causal, bf16) and
-all kernels without a tile; the slow tier compiles every entry of the table under every feature set of its kind."""
+instructions of the chip. The default tier compiles the entries that pre-training runs most (head 64, causal and packed,
+bf16) and all kernels without a tile; the slow tier compiles every entry under every feature set of its kind."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from typing import Any
 import pytest
 
 from kernels.configs import SHARED_MEMORY
-from kernels.offline import ATTENTION_KERNELS, FEATURES_OF_KIND, MATRIX_INSTRUCTION, Resources, kernels_of
+from kernels.offline import (
+    ATTENTION_KERNELS,
+    FEATURES_OF_KIND,
+    MATRIX_INSTRUCTION,
+    Resources,
+    features_of,
+    kernels_of,
+)
 from kernels.table import ATTENTION
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx942", "gfx950")
-DTYPES = {"half": "bfloat16", "half heavy": "bfloat16", "float": "float32"}
+DTYPES = {kind: "float32" if kind == "float" else "bfloat16" for kind in FEATURES_OF_KIND}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -52,7 +59,7 @@ def complaints(results: list[dict[str, Any]]) -> list[str]:
             allowed = SPILLS.get((job["kernel"], job["head"]), 0)
             if needs.spill > allowed or needs.shared > SHARED_MEMORY[job["arch"]] or not needs.any_matrix:
                 found.append(f"{job}: {needs}")
-        elif not needs.fits(job["arch"], job["kind"] == "half" and job["head"] <= 128):
+        elif not needs.fits(job["arch"], job["kind"] in ("plain", "segments", "t5") and job["head"] <= 128):
             found.append(f"{job}: {needs}")
     return found
 
@@ -65,13 +72,20 @@ def job(arch: str, kernel: str, head: int, kind: str, features: str, entry: str 
 
 
 def test_table_has_every_entry() -> None:
-    wanted = {(k, h, kind) for k in ATTENTION_KERNELS for h in (64, 128, 256) for kind in FEATURES_OF_KIND}
+    wanted = {
+        (k, h, kind)
+        for k in ATTENTION_KERNELS
+        for h in (64, 128, 256)
+        for kind in FEATURES_OF_KIND
+        if kernels_of(k, kind)
+    }
     assert set(ATTENTION) == set(MATRIX_INSTRUCTION) and all(set(column) == wanted for column in ATTENTION.values())
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_most_used_entries_compile(arch: str, tmp_path: Path) -> None:
-    jobs = [job(arch, kernel, 64, "half", "causal") for kernel in ATTENTION_KERNELS]
+    jobs = [job(arch, kernel, 64, "plain", "causal") for kernel in ("forward", "dq", "dkdv")]
+    jobs += [job(arch, "forward", 64, "segments", "packed"), job(arch, "bias", 64, "t5", "packed T5")]
     assert not complaints(compiled(jobs, tmp_path))
 
 
@@ -90,7 +104,7 @@ def test_every_entry_compiles(arch: str, entry: str, tmp_path: Path) -> None:
         job(arch, kernel, head, kind, features, entry)
         for (name, head, kind) in ATTENTION[arch]
         for kernel in kernels_of(entry, kind)
-        for features in FEATURES_OF_KIND[kind]
+        for features in features_of(kernel, kind)
         if name == entry
     ]
     assert not complaints(compiled(jobs, tmp_path))
@@ -99,15 +113,16 @@ def test_every_entry_compiles(arch: str, entry: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("features", ["packed T5", "dropout", "softcap and dense bias"])
 def test_lengths_heads_and_batch_of_one_compile(features: str, tmp_path: Path) -> None:
     """Triton makes a constant of every integer argument that is 1, and so other code."""
-    jobs = [job("sm_90", kernel, 64, "half", features) | {"ones": True} for kernel in ("forward", "dq", "dkdv")]
+    kind = "t5" if features == "packed T5" else "heavy"
+    jobs = [job("sm_90", kernel, 64, kind, features) | {"ones": True} for kernel in ("forward", "dq", "dkdv")]
     bias = {"packed T5": "bias", "softcap and dense bias": "dense"}.get(features)
     if bias:
-        jobs.append(job("sm_90", bias, 64, "half", features, "bias") | {"ones": True})
+        jobs.append(job("sm_90", bias, 64, kind, features, "bias") | {"ones": True})
     errors = [result["error"] for result in compiled(jobs, tmp_path) if "error" in result]
     assert not errors
 
 
 def test_the_check_sees_a_spill(tmp_path: Path) -> None:
     """A tile that is known to be too large must be refused, or the checks above show nothing."""
-    wrong = job("sm_80", "dkdv", 128, "half", "causal") | {"tile": (128, 128, 4, 3)}
+    wrong = job("sm_80", "dkdv", 128, "plain", "causal") | {"tile": (128, 128, 4, 3)}
     assert complaints(compiled([wrong], tmp_path))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from kernels.attention.masks import t5_buckets
 from kernels.attention.spec import Alibi, AttentionSpec, Dense, T5Bias
-from kernels.attention.triton.op import NO_BOUND, attention_op
+from kernels.attention.triton.launches import NO_BOUND
+from kernels.attention.triton.op import attention_op
 from kernels.attention.triton.segments import reach
 
 
@@ -40,7 +41,7 @@ def triton_attention(
         _rows(spec.k_segments),
         None if reaches is None else reaches[0],
         None if reaches is None else reaches[1],
-        spec.kv_lens,
+        _rows(spec.kv_lens),
         _rows(spec.q_order),
         _rows(spec.k_order),
         spec.sink,
@@ -57,18 +58,17 @@ def triton_attention(
 
 
 def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device) -> Tensor:
-    """int32 [Sq + Sk - 1]: the bucket of each relative position, from -(Sk - 1) to Sq - 1."""
-    positions = torch.arange(-(k_len - 1), max(q_len, 1 - k_len), device=device)
-    return t5_buckets(positions, bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
+    """int32 [n]: the bucket of each relative position, from -(Sk - 1) to Sq - 1, and on to a multiple of 16, so that
+    the rows of the vectors made by it are aligned at every length."""
+    places = torch.arange(-(-(q_len + k_len - 1) // 16) * 16, device=device)
+    return t5_buckets(places - (k_len - 1), bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
 
 
 def segment_reaches(spec: AttentionSpec) -> tuple[Tensor, Tensor] | None:
-    """int32 [2, B, Sq] and [2, B, Sk]: which keys a query's segment, and which queries a key's segment, spans."""
+    """int32 [B, 3, Sq] and [B, 3, Sk]: which keys a query's segment, and which queries a key's segment, spans."""
     if spec.q_segments is None or spec.k_segments is None:
         return None
-    q_reach = torch.stack(reach(spec.q_segments, spec.k_segments))
-    k_reach = torch.stack(reach(spec.k_segments, spec.q_segments))
-    return q_reach, k_reach
+    return reach(spec.q_segments, spec.k_segments), reach(spec.k_segments, spec.q_segments)
 
 
 def _rows(index: Tensor | None) -> Tensor | None:
