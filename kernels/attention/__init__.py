@@ -129,8 +129,8 @@ def attention(
     return (out, lse) if return_lse else out
 
 
-# In `kernels` this function takes the place of its package. `import kernels.attention.triton as x` looks there, and then
-# for a module under the name of what it found.
+# In `kernels` this function takes the place of its package: `import kernels.attention.triton as x` looks at it, then
+# for a module under its name.
 attention.__name__ = __name__
 
 
