@@ -20,6 +20,7 @@ KNOWN: dict[str, str] = {
     "sm_90 dkdv 128 groups=2 has_left has_right segments": "40 B spilt",
     "sm_90 dkdv 128 groups=2 has_right segments": "32 B spilt",
     "sm_90 dkdv 256 order=1 segments": "16 B spilt",
+    "sm_90 dkdv 64 groups=2 has_right segments": "120 B spilt",
     "sm_90 dkdv 64 groups=2 order=1 segments": "8 B spilt",
     "sm_90 dkdv 64 segments": "16 B spilt",
     "sm_90 dq 128 dropout order=1 segments": "every product waits",
