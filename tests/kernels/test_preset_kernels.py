@@ -17,6 +17,7 @@ ARCH, SERIALIZED = "sm_90", 1 / 3
 # What fails today, and what it says.
 KNOWN: dict[str, str] = {
     "sm_90 dense 64 bias=3 dropout segments": "40 B spilt",
+    "sm_90 dkdv 128 bias=2 dropout segments": "16 B spilt",
     "sm_90 dkdv 128 groups=2 has_left has_right segments": "40 B spilt",
     "sm_90 dkdv 128 groups=2 has_right segments": "32 B spilt",
     "sm_90 dkdv 256 order=1 segments": "16 B spilt",
