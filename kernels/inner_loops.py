@@ -1,0 +1,169 @@
+"""What attention's inner loops cost on GPUs that are not there: compiled, disassembled, counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import torch
+
+from kernels.configs import Tile, attention_tile, block_dim, kind_of
+from kernels.disassembly import (
+    Clocks,
+    Loop,
+    clocks,
+    disassemble,
+    programs_of_an_sm,
+    serialization,
+    tile_loops,
+)
+from kernels.offline import compiled_attention, resources
+
+ARCHITECTURES = ("sm_90", "sm_100", "sm_80")
+HEADS = (64, 128)
+UNIT = 64  # columns (dkdv: queries) that counts of instructions are given for
+
+# The products of one tile, up to head size 128: q k^T, p v; q k^T, dO v^T, dS k; the same two, p^T dO, dS^T q; the two.
+PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4, "bias": 2, "dense": 2}
+
+_PACKED = {"has_right": True, "segments": True}
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "causal": {"has_right": True},
+    "segments": {"segments": True},
+    "packed": _PACKED,
+    "packed window": _PACKED | {"has_left": True},
+    "packed ALiBi": _PACKED | {"bias": 1},
+    "T5": {"bias": 2},
+    "packed T5": _PACKED | {"bias": 2},
+    "packed dropout": _PACKED | {"dropout": True},
+    "packed soft-cap": _PACKED | {"softcap": True},
+    "segments, dense bias": {"segments": True, "bias": 3},
+    "segments, ranks": {"segments": True, "order": 1},
+}
+_OWN_KINDS = {"bias": ("T5", "packed T5"), "dense": ("segments, dense bias",)}  # of kernels for one bias alone
+
+
+class Case(NamedTuple):
+    """kind: what the features are called; kernel, features: as `kernels.offline.compiled_attention` has them."""
+
+    arch: str
+    kernel: str
+    head: int
+    kind: str
+    features: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.arch} {self.kernel} {self.head} {self.kind}"
+
+
+def cases(archs: Sequence[str] = ARCHITECTURES, kernels: Sequence[str] = tuple(PRODUCTS)) -> list[Case]:
+    """Every row of the table, in its order."""
+    return [
+        Case(arch, kernel, head, kind, KINDS[kind])
+        for arch, kernel, head in product(archs, kernels, HEADS)
+        for kind in _OWN_KINDS.get(kernel, tuple(KINDS))
+    ]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """instructions: of a warp, for UNIT columns; clocks: of a program's iteration over one tile."""
+
+    instructions: float
+    clocks: Clocks
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A kernel's needs and what its loops cost. inner: the shortest loop, which masks nothing where there are several;
+    masked: the longest one, None where there is one loop only, which masks what there is to mask.
+
+    registers: of a thread; spill, shared: bytes; programs: that an SM holds at once; serialization: as of
+    `kernels.disassembly.serialization`.
+    """
+
+    tile: Tile
+    registers: int
+    spill: int
+    shared: int
+    programs: int
+    serialization: float | None
+    inner: Iteration
+    masked: Iteration | None
+
+
+def tile_for(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, features: Mapping[str, Any]) -> Tile:
+    """The tile that a call with these features takes."""
+    from kernels.attention.triton.operands import Switches
+
+    entry, own = {"bias": ("bias", {"bias": 2}), "dense": ("bias", {"bias": 3})}.get(kernel, (kernel, {}))
+    switches = Switches(head_dim, block_dim(head_dim))._replace(**own | dict(features))
+    return attention_tile(entry, arch, head_dim, kind_of(dtype, switches))
+
+
+def costs(kernel: str, arch: str, head_dim: int, features: Mapping[str, Any]) -> Costs:
+    """Of an attention kernel in bf16 with the table's tile; kernel and features as `offline.compiled_attention`."""
+    tile = tile_for(kernel, arch, head_dim, torch.bfloat16, dict(features))
+    compiled = compiled_attention(kernel, arch, head_dim, torch.bfloat16, tile, dict(features))
+    needs, meta = resources(compiled, arch), compiled.metadata
+    code = disassemble(compiled.asm["cubin"])
+    found = [_iteration(kernel, arch, head_dim, tile, loop) for loop in tile_loops(code)]
+    if not found:
+        raise ValueError("no loop of its code multiplies matrices and takes exponentials")
+    by_length = sorted(found, key=lambda one: one.instructions)
+    return Costs(
+        tile=tile,
+        registers=needs.registers,
+        spill=needs.spill,
+        shared=needs.shared,
+        programs=programs_of_an_sm(arch, needs.registers, needs.shared, meta.num_warps, getattr(meta, "tmem_size", 0)),
+        serialization=serialization(code),
+        inner=by_length[0],
+        masked=by_length[-1] if len(found) > 1 else None,
+    )
+
+
+def _iteration(kernel: str, arch: str, head_dim: int, tile: Tile, loop: Loop) -> Iteration:
+    """A bias's gradient takes a head in parts of 128 bytes, in a loop inside. Where warps are specialised, those that
+    run this loop have a share of the tile, and the others of them run a copy of it."""
+    rows, columns = tile.block_m, tile.block_n
+    if kernel == "bias":
+        rows = columns = min(rows, columns)
+    whole = PRODUCTS[kernel] * rows * columns * block_dim(head_dim)
+    loop = loop.unrolled(max(1, block_dim(head_dim) // 64))
+    warps = max(tile.warps, round(whole / loop.multiply_adds) if loop.multiply_adds else 0)
+    walked = rows if kernel == "dkdv" else columns
+    return Iteration(len(loop.code) * UNIT / walked, clocks(loop, arch, warps, whole))
+
+
+def costs_of(case: Case) -> Costs | str:
+    """The case's costs or, where its kernel does not compile, why."""
+    try:
+        return costs(case.kernel, case.arch, case.head, case.features)
+    except Exception as error:  # the compiler gives up in many ways
+        return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def all_costs(wanted: Sequence[Case], processes: int | None = None) -> Iterator[tuple[Case, Costs | str]]:
+    """In the order of `wanted`, from processes of their own (default: one a core) without Triton's interpreter."""
+    with _compiling(), ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn")) as pool:
+        yield from zip(wanted, pool.map(costs_of, wanted), strict=True)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Processes started here compile kernels; the interpreter runs them."""
+    interpreter = os.environ.pop("TRITON_INTERPRET", None)
+    try:
+        yield
+    finally:
+        if interpreter is not None:
+            os.environ["TRITON_INTERPRET"] = interpreter
