@@ -16,6 +16,7 @@ from kernels.attention.triton.launches import (
     launch_dtable,
     launch_forward,
 )
+from kernels.attention.triton.ordered_launch import launch_ordered
 
 
 def _dsink(sink: Tensor, lse: Tensor, delta: Tensor, dlse: Tensor | None, rest: Tensor) -> Tensor:
@@ -37,9 +38,10 @@ def attention_op(
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
-    softcap: float, dropout_p: float, scale: float,
+    softcap: float, dropout_p: float, scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [B, 3, S]."""
+    """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [B, 3, S]. ordered: the
+    backward pass takes one walk, not two."""
     return launch_forward(
         Call(
             q, k, v, slopes, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
@@ -61,7 +63,7 @@ def attention_backward_op(
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
-    softcap: float, dropout_p: float, scale: float,
+    softcap: float, dropout_p: float, scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, table, dense and sink; of size 0 where not needed."""
     c = Call(
@@ -69,11 +71,14 @@ def attention_backward_op(
         k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p, scale,
     )  # fmt: skip
     delta = launch_delta(c, out, lse, dout, None if dlse is None else dlse.contiguous())
-    dk, dv = launch_dkdv(c, lse, delta, dout)
+    if ordered:
+        dq, rest, dk, dv = launch_ordered(c, lse, delta, dout)
+    else:
+        dq, rest = launch_dq(c, lse, delta, dout)
+        dk, dv = launch_dkdv(c, lse, delta, dout)
     nothing = [q.new_empty(0) for _ in range(3)]
     dtable = launch_dtable(c, lse, delta, dout) if needs_table else nothing[0]
     ddense = launch_ddense(c, lse, delta, dout) if needs_dense else nothing[1]
-    dq, rest = launch_dq(c, lse, delta, dout)
     dsink = nothing[2] if sink is None or rest is None else _dsink(sink, lse, delta, dlse, rest)
     return dq, dk, dv, dtable, ddense, dsink
 
