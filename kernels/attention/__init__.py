@@ -129,6 +129,11 @@ def attention(
     return (out, lse) if return_lse else out
 
 
+# In `kernels` this function takes the place of its package: `import kernels.attention.triton as x` looks at it, then
+# for a module under its name.
+attention.__name__ = __name__
+
+
 def prepare_mask(
     q_len: int,
     k_len: int | None = None,

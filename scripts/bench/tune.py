@@ -3,8 +3,9 @@
     python scripts/bench/tune.py                    # on a GPU: time every candidate that fits, for that GPU's column
     python scripts/bench/tune.py --compile-only     # anywhere: the first candidate that fits, for every architecture
 
-A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions, which
-must not be serialized, under the feature sets of its kind (kernels/offline.py). Candidates stand from the largest tile down.
+A candidate fits if it compiles without a spill, within shared memory, and with the chip's matrix instructions,
+which must not be serialized, under the feature sets of its kind (kernels/offline.py). Candidates stand from the largest
+tile down.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ def time_entry(kernel: str, head: int, kind: str, entry: Entry) -> float:
     from kernels import T5Bias, attention
     from kernels.attention.triton import launches
 
-    def tile(asked: str, *rest: Any) -> Tile:
-        return Tile(*entry) if asked == kernel else original(asked, *rest)
+    def tile(kernel_asked: str, *rest: Any) -> Tile:
+        return Tile(*entry) if kernel_asked == kernel else original(kernel_asked, *rest)
 
     original, launches.attention_tile = launches.attention_tile, tile
     try:

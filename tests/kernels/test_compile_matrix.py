@@ -122,6 +122,18 @@ def test_lengths_heads_and_batch_of_one_compile(features: str, tmp_path: Path) -
     assert not errors
 
 
+def test_no_kernel_is_compiled_again_for_another_length() -> None:
+    """Five batches, of lengths from 1 to 64: a code for each bias, and for segments shared by the batch or not."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    worker = [sys.executable, str(Path(__file__).with_name("specialization_worker.py"))]
+    environment |= {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(worker, capture_output=True, text=True, env=environment, check=True)
+    assert json.loads(done.stdout) == {
+        "attention_forward": 4, "attention_dq": 4, "attention_dkdv": 4, "attention_delta": 1,
+        "attention_table_gradient": 2,
+    }  # fmt: skip
+
+
 def test_the_check_sees_a_spill(tmp_path: Path) -> None:
     """A tile that is known to be too large must be refused, or the checks above show nothing."""
     wrong = job("sm_80", "dkdv", 128, "plain", "causal") | {"tile": (128, 128, 4, 3)}

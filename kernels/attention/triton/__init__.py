@@ -65,8 +65,8 @@ def triton_attention(
 
 
 def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device) -> Tensor:
-    """int32 [n]: the bucket of each relative position, from -(Sk - 1) to Sq - 1, and on to a multiple of 16, so that the
-    rows of the vectors made by it are aligned at every length."""
+    """int32 [n]: the bucket of each relative position, from -(Sk - 1) to Sq - 1, and on to a multiple of 16, so that
+    the rows of the vectors made by it are aligned at every length."""
     places = torch.arange(-(-(q_len + k_len - 1) // 16) * 16, device=device)
     return t5_buckets(places - (k_len - 1), bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
 

@@ -46,10 +46,14 @@ def attention_delta(out, dout, lse_ptr, dlse_ptr, delta_ptr, heads, q_len, S: tl
 
 @triton.jit
 def load_statistics(statistics, offset, first, q_len, S: tl.constexpr, BLOCK: tl.constexpr):
-    """(lse in its unit, delta) of these rows; +inf, so that probabilities are 0, where a row is empty or absent."""
+    """(lse in its unit, delta) of these rows; +inf, so that probabilities are 0, where a row is empty or absent.
+
+    Also where a dense bias of finfo.min hides the whole row: its lse has no room left for the number of keys.
+    """
     at = first + tl.arange(0, BLOCK)
     lse = tl.load(statistics.lse + offset + at, mask=at < q_len, other=float("-inf"))
-    lse = tl.where(lse == float("-inf"), float("inf"), to_unit(lse, S))
+    lowest = -1e30 if S.bias == 3 else float("-inf")
+    lse = tl.where(lse <= lowest, float("inf"), to_unit(lse, S))
     return lse, tl.load(statistics.delta + offset + at, mask=at < q_len, other=0.0)
 
 
@@ -62,7 +66,7 @@ def _walk_keys(
     col = lanes(S.block_n, S.wide)
     dim = lanes(S.block_d, S.wide)
     for place in range(start, stop, S.block_n):
-        first = place.to(tl.int32)
+        first = tl.cast(place, tl.int32)
         k = load_rows(k_head, place, col, dim, sizes.k_end, S, MASKED)
         v = load_rows(v_head, place, col, dim, sizes.k_end, S, MASKED)
         cols = keys(first, mask, program.batch, sizes, S, S.block_n, 1, MASKED)
@@ -146,7 +150,7 @@ def _walk_queries(
     row = lanes(S.block_m, S.wide)
     dim = lanes(S.block_d, S.wide)
     for place in range(start, stop, S.block_m):
-        first = place.to(tl.int32)
+        first = tl.cast(place, tl.int32)
         q = load_rows(q_head, place, row, dim, sizes.q_len, S, True)
         dout = load_rows(dout_head, place, row, dim, sizes.q_len, S, True)
         rows = queries(first, mask, program.batch, sizes, S, S.block_m, 1, MASKED)

@@ -79,7 +79,7 @@ def _add_tile(
     rows = queries(row0, mask, batch, sizes, S, S.block_m, 0, False)
     spans = key_spans(rows, row0 + tl.arange(0, S.block_m), mask, batch, sizes, S)
     full = (col0 >= spans.full_lo) & (col0 < spans.full_hi)
-    if has_full(S):
+    if has_full(S):  # noqa: SIM102 (one is known to the compiler)
         if full:
             gradient += _biased_gradient(
                 row0, col0, q, k, v, dout, statistics, program, bias, mask, dropout, scaling, heads, sizes, S, False

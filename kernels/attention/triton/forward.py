@@ -63,7 +63,7 @@ def _walk(
     col = lanes(S.block_n, S.wide)
     dim = lanes(S.block_d, S.wide)
     for place in range(start, stop, S.block_n):
-        first = place.to(tl.int32)
+        first = tl.cast(place, tl.int32)
         k = load_rows(k_head, place, col, dim, sizes.k_end, S, MASKED)
         v = load_rows(v_head, place, col, dim, sizes.k_end, S, MASKED)
         cols = keys(first, mask, program.batch, sizes, S, S.block_n, 1, MASKED)

@@ -1,8 +1,8 @@
 """What the attention kernels are given, as tuples: operands with their strides, the mask's vectors, the switches.
 
-Triton specialises every integer inside a tuple by its value 1 and by divisibility by 16. So tuples hold what a model
-fixes (strides, heads); lengths and bounds, which vary from batch to batch, stay arguments of their own that no kernel is
-specialised for.
+Triton specialises every integer in a tuple by its value 1 and by divisibility by 16. So tuples hold what a
+model fixes (strides); lengths and bounds, which vary from batch to batch, stay arguments of their own, and no kernel is
+specialised for them.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class Sizes(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Inside a kernel: which head of which batch row a program works on (int64), its bias (slope in the scores' unit, or
-    pointer), and dropout's seed and number."""
+    """Inside a kernel: which head of which batch row a program works on (int64), its bias (slope in the scores' unit,
+    or pointer), and dropout's seed and number."""
 
     batch: Any
     head: Any

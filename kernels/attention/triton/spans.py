@@ -20,9 +20,10 @@ def has_full(S):
 @triton.constexpr_function
 def walked(span, S, has_before, has_after, own_lens, ragged):
     """Whether span 0 (masked, before the full tiles), 1 (full) or 2 (masked, after them) can hold a tile."""
-    if span == 1 or not has_full(S):
-        return has_full(S) if span == 1 else span == 2
-    return has_before or S.segments or own_lens if span == 0 else has_after or S.segments or ragged
+    if S.order or (S.segments and not S.runs):  # nothing is known to be full
+        return span == 2
+    before, after = has_before or S.segments or own_lens, has_after or S.segments or ragged
+    return (before, True, after)[span]
 
 
 @triton.jit
