@@ -112,7 +112,8 @@ def dkdv_passes(head_dim: int) -> tuple[tuple[bool, bool], ...]:
 # and a kind or head size, takes two passes.
 ORDERED: dict[str, dict[tuple[int, str], Tile]] = {
     "sm_90": {
-        (64, "plain"): Tile(64, 64, 4, 2),
+        (64, "plain"): Tile(64, 128, 8, 1),
+        (64, "segments"): Tile(64, 128, 8, 1),
     },
 }
 

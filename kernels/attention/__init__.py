@@ -16,7 +16,7 @@ from kernels.attention.sdpa import sdpa_attention, sdpa_lacks, sdpa_mask
 from kernels.attention.spec import MAX_HEAD_DIM, Alibi, AttentionSpec, Bias, Dense, T5Bias
 from kernels.backends import backend_error, check_backend, log_choice, triton_lacks
 from kernels.checks import check_float, check_whole
-from kernels.errors import refuse, shape
+from kernels.errors import refuse, refuse_name, shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,7 @@ def attention(
     scale: float | None = None,
     return_lse: bool = False,
     backend: str = "auto",
+    backward: str = "two_pass",
     mask: PreparedMask | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Softmax attention, differentiable in q, k, v, the bias and the sink.
@@ -78,12 +79,17 @@ def attention(
         gradient flows back; -inf for a row that sees nothing.
     backend: "triton", "sdpa", "reference", or "auto": sdpa where it has every field asked for, else triton on a GPU,
         else the reference; the choice is logged once. (Triton comes first once its speed is measured on a GPU.)
+    backward: of triton, "two_pass", or "ordered": dQ, dK and dV in one walk whose programs wait for their turn, with dQ
+        in float32 beside it; for bf16 and fp16 up to a head size of 128 where the GPU has tiles for it, else two
+        passes, which is logged once. Gradients of both repeat bit for bit.
     mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
 
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).
     Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
     """
     check_backend("attention", backend, choice.ATTENTION)
+    if backward not in choice.BACKWARD:
+        raise refuse_name("attention", "backward", backward, choice.BACKWARD)
     _check_tensors(q, k, v)
     batch, q_len, heads, head_dim = q.shape
     k_len = k.shape[1]
@@ -117,7 +123,7 @@ def attention(
     if chosen == "triton":
         from kernels.attention.triton import triton_attention
 
-        out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches)
+        out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches, backward == "ordered")
     elif chosen == "reference":
         out, lse = reference_attention(q, k, v, spec)
     else:

@@ -35,6 +35,7 @@ class Saved:
     around: int  # embedding, last norm, input of the head
     logits: int  # at the most: logits, their logarithms and gradients, fp32 each; of one chunk where the loss is fused
     head_gradients: int = 0  # that a fused loss forms in the forward pass: of its input and of the output matrix
+    workspace: int = 0  # that the backward pass of one attention takes beside its gradients
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         around=around,
         logits=logits,
         head_gradients=head_gradients,
+        workspace=max(_workspace(stack, keys) for stack, _ in stacks for keys in (stack.tokens, stack.source) if keys),
     )
 
 
@@ -181,6 +183,15 @@ def _attention(stack: _Pass, keys: int, *, across: bool = False) -> int:
     own = model.position in ("relative", "disentangled")
     heads = model.heads if own else 1  # the bias of a layer holds its mask
     return total + low * square * heads
+
+
+def _workspace(stack: _Pass, keys: int) -> int:
+    """Bytes of the ordered backward pass, which adds dQ in float32."""
+    model, choice = stack.model, kernels.choice
+    asked = stack.config.kernels.backward == "ordered" and kernels.attention(stack.config) == "triton"
+    if not asked or choice.ordered_lacks(model.head_channels, stack.low):
+        return 0
+    return int(choice.ordered_bytes(stack.rows, model.heads, stack.tokens, keys, model.head_channels))
 
 
 def _relative_rows(stack: _Pass) -> int:

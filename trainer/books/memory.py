@@ -78,7 +78,7 @@ def memory(config: Config) -> MemoryAccount:
     whole = FP32 * (gradients if stage else count)
     flat = 0 if stage else whole  # stage 0 flattens its gradients
     always = FP32 * bucket if stage == 3 else 0
-    in_backward = activations + recomputing + kept.head_gradients
+    in_backward = activations + recomputing + kept.head_gradients + kept.workspace
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),

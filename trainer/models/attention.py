@@ -44,6 +44,7 @@ class Attention(nn.Module):
     2024) and sinks (Xiao et al. 2024; one learned logit a head in gpt-oss, 2025)."""
 
     rotary_backend = "auto"  # backend of rotary positions
+    backward_walk = "two_pass"  # of Triton's backward pass
     site: Site = "attention"  # of its dropout
 
     def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False, turns: bool = True) -> None:
@@ -114,6 +115,7 @@ class Attention(nn.Module):
             softcap=self.softcap,
             sink=self.sinks,
             backend=context.backend,
+            backward=self.backward_walk,
             **options,
         )
         assert isinstance(mixed, Tensor)

@@ -21,7 +21,7 @@ def triton_attention(
     ordered: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """out [B, Sq, H, D] and lse float32 [B, H, Sq]. reaches: of `segment_reaches`, if the caller has them already.
-    ordered: the backward pass in one walk, where there is a tile for it (`ordered_lacks`)."""
+    ordered: the backward pass in one walk, where there is a tile for it."""
     q_len, k_len, device = q.shape[1], k.shape[1], q.device
     bias = spec.bias
     table = buckets = None

@@ -16,7 +16,7 @@ from kernels.attention.triton.launches import (
     launch_dtable,
     launch_forward,
 )
-from kernels.attention.triton.ordered_launch import launch_ordered
+from kernels.attention.triton.ordered_launch import launch_ordered, tile_of
 
 
 def _dsink(sink: Tensor, lse: Tensor, delta: Tensor, dlse: Tensor | None, rest: Tensor) -> Tensor:
@@ -71,8 +71,9 @@ def attention_backward_op(
         k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p, scale,
     )  # fmt: skip
     delta = launch_delta(c, out, lse, dout, None if dlse is None else dlse.contiguous())
-    if ordered:
-        dq, rest, dk, dv = launch_ordered(c, lse, delta, dout)
+    tile = tile_of(c) if ordered else None
+    if tile is not None:
+        dq, rest, dk, dv = launch_ordered(c, tile, lse, delta, dout)
     else:
         dq, rest = launch_dq(c, lse, delta, dout)
         dk, dv = launch_dkdv(c, lse, delta, dout)

@@ -1,22 +1,22 @@
 """The backward pass in one walk: the programs of dK and dV add what they find of dQ too, in one order.
 
 Two passes form the scores and their exponentials twice, in 7 products; one walk takes 5 (FlashAttention-2, arXiv
-2307.08691, algorithm 2, which adds dQ by atomics, so that its sum has another order each time). Here the tiles of keys of
-a head add to a tile of queries from the last to the first, whoever is done sooner: plain loads and stores of float32
-behind counters, which are all that atomics touch, so that repeated runs agree bit for bit.
+2307.08691, algorithm 2, which adds dQ in whatever order programs arrive). Here the tiles of keys of a head add to a
+tile of queries from the last to the first, each when its turn has come: the memory adds (nobody waits for the old
+value), but never for two at once, so that every sum has one order and repeated runs agree bit for bit.
 
 Whom a program waits for. Let tile j of keys walk over the queries [lo_j, hi_j), upwards. Both bounds rise with j (where
 segments break that, their running bounds are taken: `hull`), so the tiles of keys that meet a tile of queries are a
 stretch of numbers, and the one before j in it, if any, is j + 1. Each program tells in a counter of its own below which
-query it has added (release), and looks at that of j + 1 (acquire) when it comes to a query beyond what it saw there last.
+query it has added (release), and looks at that of j + 1 (acquire) at a query beyond what it saw there last.
 
-Why nobody waits for ever. A program takes its number from a ticket when it begins (as in decoupled look-back, Merrill and
-Garland, NVR-2016-002), and waits only for a smaller number, which has thus begun, in whatever order the chip starts
+Why nobody waits for ever. A program takes its number from a ticket when it begins (as in decoupled look-back, Merrill
+and Garland, NVR-2016-002), and waits only for a smaller number, which has thus begun, in whatever order the chip starts
 programs and however few it holds. The smallest number that is not done waits for nobody.
 
-Under a causal mask nobody even waits long: tile j begins at the queries of its own diagonal, where it is the first, and
-meets those above just after j + 1 has. Without one, tile j lags one step behind j + 1. Few tiles of a head run at a time,
-because numbers go over HEADS_TOGETHER heads first, whose queries lie in the cache together.
+Under a causal mask nobody waits long: tile j begins at the queries of its own diagonal, where it is the first, and
+meets those above just after j + 1 has. Without one, tile j lags one step behind j + 1. Few tiles of a head run at a
+time, because numbers go over HEADS_TOGETHER heads first, whose queries lie in the cache together.
 """
 
 # Triton's language has no types.
@@ -92,6 +92,16 @@ def ordered_spans(cols, at, hull, mask, batch, sizes, S: tl.constexpr):
     return Spans(lo, full_lo, full_hi, hi)
 
 
+@triton.constexpr_function
+def ahead_of_time(S):
+    """Whether a round loads the queries of the next one, where registers are left for them.
+
+    The compiler does not do it: it pipelines no loop with a barrier. (Without the barrier it does, and moves the sum in
+    memory before the wait for its turn, for it takes them as independent: seen with Triton 3.7.1.)
+    """
+    return S.block_d <= 64 and not (S.segments or S.order or S.bias or S.dropout or S.softcap)
+
+
 @triton.jit
 def wait_beyond(progress, query):
     """What the counter says, once it says more than `query`."""
@@ -109,33 +119,32 @@ def tell(progress, query):
 
 
 @triton.jit
-def add(pointers, value):
-    """Past the first cache, which is not coherent. (Never the accumulator of a product: loads of products are moved to an
-    earlier round of the loop.)"""
-    tl.store(pointers, tl.load(pointers, cache_modifier=".cg") + value)
-
-
-@triton.jit
 def _walk_queries(
-    dk, dv, ahead, k, v, start, stop, cols, q_head, dout_head, dq_head, rest_head, progress, before, statistics, offset,
-    program, bias, mask, scaling, dropout, sizes, S: tl.constexpr, MASKED: tl.constexpr,
+    dk, dv, q, dout, ahead, k, v, start, stop, cols, q_head, dout_head, dq_head, rest_head, progress, before,
+    statistics, offset, program, bias, mask, scaling, dropout, sizes, S: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add to dk and dv, and to dQ in memory, what the query tiles of [start, stop) give. Tiles stand as [keys, queries].
+    """Add to dk and dv, and to dQ in memory, what the query tiles of [start, stop) give.
 
+    Tiles stand as [keys, queries]. q, dout: of the first tile, and then of the one after the last (`ahead_of_time`).
     ahead: queries below it may be added to; progress, before: the counters of this program and of the one before it.
     """
     row = lanes(S.block_m, S.wide)
     dim = lanes(S.block_d, S.wide)
     at = tl.arange(0, S.block_m)
-    within = at[:, None] * S.block_d + tl.arange(0, S.block_d)[None, :]
     for place in range(start, stop, S.block_m):
-        first = place.to(tl.int32)
-        q = load_rows(q_head, place, row, dim, sizes.q_len, S, True)
-        dout = load_rows(dout_head, place, row, dim, sizes.q_len, S, True)
+        first = tl.cast(place, tl.int32)
+        if ahead_of_time(S):
+            now_q = q
+            now_dout = dout
+            next_q = load_rows(q_head, place + S.block_m, row, dim, sizes.q_len, S, True)
+            next_dout = load_rows(dout_head, place + S.block_m, row, dim, sizes.q_len, S, True)
+        else:
+            now_q = load_rows(q_head, place, row, dim, sizes.q_len, S, True)
+            now_dout = load_rows(dout_head, place, row, dim, sizes.q_len, S, True)
         rows = queries(first, mask, program.batch, sizes, S, S.block_m, 1, MASKED)
         lse, delta = load_statistics(statistics, offset, first, sizes.q_len, S, S.block_m)
-        products = tl.dot(k, tl.trans(q), input_precision=S.precision)
-        dp = tl.dot(v, tl.trans(dout), input_precision=S.precision)
+        products = tl.dot(k, tl.trans(now_q), input_precision=S.precision)
+        dp = tl.dot(v, tl.trans(now_dout), input_precision=S.precision)
         seen = True
         if MASKED:
             seen = visible(rows, cols, sizes, S)
@@ -146,28 +155,36 @@ def _walk_queries(
             products, dp, lse[None, :], delta[None, :], keep, seen, rows, cols, program, bias, scaling, dropout,
             sizes, S, MASKED,
         )  # fmt: skip
-        dv = tl.dot(dropped.to(dout.dtype), dout, dv, input_precision=S.precision)
-        low = dscaled.to(q.dtype)
-        dk = tl.dot(low, q, dk, input_precision=S.precision)
-        dq = tl.dot(tl.trans(low), k, input_precision=S.precision)
+        dv = tl.dot(dropped.to(now_dout.dtype), now_dout, dv, input_precision=S.precision)
+        low = dscaled.to(now_q.dtype)
+        dk = tl.dot(low, now_q, dk, input_precision=S.precision)
+        if S.block_m >= 64:
+            dq = tl.dot(tl.trans(low), k, input_precision=S.precision)
+            within = at[:, None] * S.block_d + tl.arange(0, S.block_d)[None, :]
+        else:  # [D, M]: the products of sm_90 and sm_100 have at least 64 rows
+            dq = tl.dot(tl.trans(k), low, input_precision=S.precision)
+            within = at[None, :] * S.block_d + tl.arange(0, S.block_d)[:, None]
         tell(progress, first)  # of the round before, whose stores have had a round's time to arrive
         if first >= ahead:
             ahead = wait_beyond(before, first)
-        add(dq_head + place * S.block_d + within, dq)
+        tl.atomic_add(dq_head + place * S.block_d + within, dq, sem="relaxed")
         if S.sink:
-            add(rest_head + place + at, tl.sum(dbiased, 0))
-    return dk, dv, ahead
+            tl.atomic_add(rest_head + place + at, tl.sum(dbiased, 0), sem="relaxed")
+        if ahead_of_time(S):
+            q = next_q
+            dout = next_dout
+    return dk, dv, q, dout, ahead
 
 
 @triton.jit(do_not_specialize=(*UNSPECIALISED, "batch_size"))
 def attention_ordered(
-    q, k, v, dout, dk, dv, dq_ptr, rest_ptr, counters, hull, statistics, bias, mask, dropout, scaling, batch_size, heads,
-    q_len, k_len, left, right, S: tl.constexpr,
+    q, k, v, dout, dk, dv, dq_ptr, rest_ptr, counters, hull, statistics, bias, mask, dropout, scaling, batch_size,
+    heads, q_len, k_len, left, right, S: tl.constexpr,
 ):  # fmt: skip
     """Grid: batch * kv heads * tiles of keys. Sums over the query heads of its group in their order.
 
     dq_ptr: float32 [B, H, Sq to whole tiles, block_d] of 0, unscaled dQ to be; rest_ptr, with a sink: [B, H, the same]
-    of 0, the row sums of dS. counters: int32 of 0, a ticket and [B, H, tiles of keys]. hull: int32 [B, 2, Sk] of
+    of 0, the row sums of dS to be. counters: int32 of 0, a ticket and [B, H, tiles of keys]. hull: int32 [B, 2, Sk] of
     `segments.hull`.
     """
     tiles = tl.cdiv(k_len, S.block_n)
@@ -181,6 +198,7 @@ def attention_ordered(
     cols = keys(col0, mask, batch, sizes, S, S.block_n, 0, True)
     at = col0 + tl.arange(0, S.block_n)
     col = lanes(S.block_n, S.wide)
+    row = lanes(S.block_m, S.wide)
     dim = lanes(S.block_d, S.wide)
     k_tile = load_rows(of_head(k, batch, kv_head), col0, col, dim, k_len, S, True)
     v_tile = load_rows(of_head(v, batch, kv_head), col0, col, dim, k_len, S, True)
@@ -200,11 +218,16 @@ def attention_ordered(
         padded = align_up(q_len, S.block_m)
         progress = counters + 1 + whole * tiles + tile
         ahead = tl.where(before_lo < before_hi, before_lo, DONE)
+        q_tile = 0
+        dout_tile = 0
+        if ahead_of_time(S):
+            q_tile = load_rows(q_head, spans.lo, row, dim, q_len, S, True)
+            dout_tile = load_rows(dout_head, spans.lo, row, dim, q_len, S, True)
         for part in tl.static_range(3):
             if walked(part, S, S.has_right, S.has_left, S.k_lens, False):
                 start, stop = span(spans, part)
-                dk_tile, dv_tile, ahead = _walk_queries(
-                    dk_tile, dv_tile, ahead, k_tile, v_tile, start, stop, cols, q_head, dout_head,
+                dk_tile, dv_tile, q_tile, dout_tile, ahead = _walk_queries(
+                    dk_tile, dv_tile, q_tile, dout_tile, ahead, k_tile, v_tile, start, stop, cols, q_head, dout_head,
                     dq_ptr + whole * padded * S.block_d, rest_ptr + whole * padded if S.sink else rest_ptr, progress,
                     progress + 1, statistics, whole * q_len, program, bias, mask, scaling, dropout, sizes, S, part != 1,
                 )  # fmt: skip

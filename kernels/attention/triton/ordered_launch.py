@@ -9,27 +9,35 @@ from kernels.attention.triton.launches import Call
 from kernels.attention.triton.operands import Operand, Statistics
 from kernels.attention.triton.ordered import attention_ordered
 from kernels.attention.triton.segments import hull
+from kernels.backends import log_choice
 from kernels.configs import Tile, architecture, block_dim, kind_of, ordered_tile
 
 
-def tile_of(c: Call) -> Tile:
-    found = ordered_tile(architecture(c.q.device), c.head_dim, kind_of(c.q.dtype, c.switches))
-    assert found is not None  # or the caller would have asked for two passes
-    return found
+def tile_of(c: Call) -> Tile | None:
+    """Its tile, or None where it takes two passes, which is said once."""
+    arch = architecture(c.q.device)
+    kind = kind_of(c.q.dtype, c.switches)
+    tile = ordered_tile(arch, c.head_dim, kind)
+    if tile is None:
+        what = f"no ordered tile for {arch}, head size {c.head_dim}, {kind}"
+        log_choice("attention's backward pass", "two_pass", c.q.device, what)
+    return tile
 
 
-def launch_ordered(c: Call, lse: Tensor, delta: Tensor, dout: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+def launch_ordered(
+    c: Call, tile: Tile, lse: Tensor, delta: Tensor, dout: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """dq, with a sink the row sums of dS over the keys (float32 [B, H, Sq]), dk and dv.
 
     Beside them it holds dQ in float32, in whole tiles, and a counter for each head and tile of keys.
     """
-    tile, device = tile_of(c), c.q.device
+    device = c.q.device
     dq, dk, dv = (torch.empty(one.shape, dtype=one.dtype, device=device) for one in (c.q, c.k, c.v))
     padded, k_tiles = -(-c.q_len // tile.block_m) * tile.block_m, -(-c.k_len // tile.block_n)
     tensors = (c.q, c.k, c.v, dout, dk, dv)
-    shape = (c.batch, c.heads, padded, block_dim(c.head_dim))
-    total = torch.zeros(shape, dtype=torch.float32, device=device)
-    rest = None if c.sink is None else torch.zeros(shape[:3], dtype=torch.float32, device=device)
+    shape = (c.batch, c.heads, padded)
+    total = torch.zeros((*shape, block_dim(c.head_dim)), dtype=torch.float32, device=device)
+    rest = None if c.sink is None else torch.zeros(shape, dtype=torch.float32, device=device)
     counters = torch.zeros(1 + c.batch * c.heads * k_tiles, dtype=torch.int32, device=device)
     c.launch(
         attention_ordered,

@@ -43,7 +43,7 @@ def reach(own: Tensor, other: Tensor) -> Tensor:
 
 
 def hull(reaches: Tensor) -> Tensor:
-    """int32 [B, 3, S] of `reach` -> int32 [B, 2, S]: lo and hi widened so that neither falls from one token to the next.
+    """int32 [B, 3, S] of `reach` -> int32 [B, 2, S]: lo and hi, widened so that neither falls from a token to the next.
 
     The least lo of this token and those after it, the greatest hi of it and those before it: the same where segment
     numbers ascend.

@@ -16,6 +16,7 @@ from kernels import choice
 from kernels.attention.spec import AttentionSpec
 from trainer.books import kernels as planned
 from trainer.books import memory
+from trainer.books.activations import saved
 from trainer.config import Config
 from trainer.models import build
 
@@ -113,3 +114,22 @@ def test_a_plan_for_a_gpu_counts_the_mask_and_the_repeated_keys_of_sdpa() -> Non
     mask = 8 * 16 * 2048 * 2048 * 2  # layers x sequences x queries x keys, in two bytes
     repeated = 8 * 2 * 16 * 2048 * (16 - 4) * 64 * 2  # layers x (key, value) x tokens x heads more x channels
     assert peak() == peak(attention="sdpa") == peak(attention="triton") + mask + repeated
+
+
+def test_a_plan_counts_what_the_ordered_backward_pass_holds() -> None:
+    """dQ in float32 of one layer, and counters: while the first gradients are formed."""
+
+    def planned_for(precision: str = "bf16", channels: int = 64, depth: int = 2, **kernels: str) -> Config:
+        shape = {"depth": depth, "width": 16 * channels, "heads": 16, "kv_heads": 4}
+        engine = {"device": "cuda", "precision": precision, "micro_batch": 16, "activation_checkpointing": False}
+        made = {"model": shape, "data": {"sequence_length": 2000}, "optim": {"batch_size": 16}}
+        kernels = {"attention": "triton", "backward": "ordered"} | kernels
+        return Config.model_validate({**made, "engine": engine, "kernels": kernels})
+
+    workspace = 4 * (16 * 16 * (2048 * 64 + 32) + 1)
+    assert saved(planned_for(), 16, 2000, 0).workspace == workspace
+    deep = memory(planned_for(depth=64)), memory(planned_for(depth=64, backward="two_pass"))
+    assert deep[0].moment == "the first gradients"
+    assert workspace / 2 < deep[0].total - deep[1].total <= workspace
+    for other in ({"attention": "sdpa"}, {"precision": "fp32"}, {"channels": 256}):
+        assert saved(planned_for(**other), 16, 2000, 0).workspace == 0
