@@ -80,8 +80,8 @@ def attention(
     backend: "triton", "sdpa", "reference", or "auto": sdpa where it has every field asked for, else triton on a GPU,
         else the reference; the choice is logged once. (Triton comes first once its speed is measured on a GPU.)
     backward: of triton, "two_pass", or "ordered": dQ, dK and dV in one walk whose programs wait for their turn, with dQ
-        in float32 beside it; for bf16 and fp16 up to a head size of 128 where the GPU has tiles for it, else two
-        passes, which is logged once. Gradients of both repeat bit for bit.
+        in float32 beside it; for bf16 and fp16 up to a head size of 64 where the GPU has tiles for it, else two
+        passes, which is logged once. Either repeats bit for bit.
     mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
 
     Rows that see nothing give 0 with zero gradient. Returns out [B, Sq, H, D] in q's dtype, or (out, lse).

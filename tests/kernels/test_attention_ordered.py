@@ -122,7 +122,7 @@ CONCURRENT: dict[str, dict[str, Any]] = {
 def test_every_schedule_gives_the_same_bits(
     name: str, device: str, small: None, uneven: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One program at a time, three, and all at once, with pauses at random."""
+    """One program after another, two at a time, and all at once, with pauses at random."""
     torch.manual_seed(3)
     case = dict.fromkeys(cases.FACTORS) | {
         "dtype": torch.float32, "lengths": (70, 70), "heads": (2, 1), "head_dim": 16, "layout": "dense", "batch": 1,
@@ -130,7 +130,7 @@ def test_every_schedule_gives_the_same_bits(
     }  # fmt: skip
     qkv, arguments, leaves = cases.build(case | CONCURRENT[name], device)
     alone = gradients(qkv, arguments, leaves.values(), "ordered")
-    for slots in (1, 3, 20):
+    for slots in (2, 20):
         monkeypatch.setattr(ordered_launch, "attention_ordered", Chip(slots, slots))
         found = gradients(qkv, arguments, leaves.values(), "ordered")
         assert all(torch.equal(a, b) for a, b in zip(alone, found, strict=True)), slots

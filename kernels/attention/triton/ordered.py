@@ -99,7 +99,7 @@ def ahead_of_time(S):
     The compiler does not do it: it pipelines no loop with a barrier. (Without the barrier it does, and moves the sum in
     memory before the wait for its turn, for it takes them as independent: seen with Triton 3.7.1.)
     """
-    return S.block_d <= 64 and not (S.segments or S.order or S.bias or S.dropout or S.softcap)
+    return not (S.segments or S.order or S.bias or S.dropout or S.softcap)
 
 
 @triton.jit
@@ -131,6 +131,7 @@ def _walk_queries(
     row = lanes(S.block_m, S.wide)
     dim = lanes(S.block_d, S.wide)
     at = tl.arange(0, S.block_m)
+    within = at[:, None] * S.block_d + tl.arange(0, S.block_d)[None, :]
     for place in range(start, stop, S.block_m):
         first = tl.cast(place, tl.int32)
         if ahead_of_time(S):
@@ -158,12 +159,7 @@ def _walk_queries(
         dv = tl.dot(dropped.to(now_dout.dtype), now_dout, dv, input_precision=S.precision)
         low = dscaled.to(now_q.dtype)
         dk = tl.dot(low, now_q, dk, input_precision=S.precision)
-        if S.block_m >= 64:
-            dq = tl.dot(tl.trans(low), k, input_precision=S.precision)
-            within = at[:, None] * S.block_d + tl.arange(0, S.block_d)[None, :]
-        else:  # [D, M]: the products of sm_90 and sm_100 have at least 64 rows
-            dq = tl.dot(tl.trans(k), low, input_precision=S.precision)
-            within = at[None, :] * S.block_d + tl.arange(0, S.block_d)[:, None]
+        dq = tl.dot(tl.trans(low), k, input_precision=S.precision)
         tell(progress, first)  # of the round before, whose stores have had a round's time to arrive
         if first >= ahead:
             ahead = wait_beyond(before, first)
