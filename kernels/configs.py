@@ -111,10 +111,8 @@ def dkdv_passes(head_dim: int) -> tuple[tuple[bool, bool], ...]:
 # by hand as tune.py chooses without a GPU: the largest that compiles without a spill. An architecture that is not here,
 # and a kind or head size, takes two passes.
 ORDERED: dict[str, dict[tuple[int, str], Tile]] = {
-    "sm_90": {
-        (64, "plain"): Tile(64, 128, 8, 1),
-        (64, "segments"): Tile(64, 128, 8, 1),
-    },
+    "sm_90": {(64, "plain"): Tile(64, 128, 8, 1), (64, "segments"): Tile(64, 128, 8, 1)},
+    "sm_100": {(64, "plain"): Tile(64, 128, 8, 1), (64, "segments"): Tile(64, 128, 8, 1)},
 }
 
 

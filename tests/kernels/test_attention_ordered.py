@@ -45,7 +45,8 @@ class Chip:
             __annotations__ = program.__annotations__
 
             def __call__(self, **arguments: Any) -> None:
-                left, errors, lock = iter(range(grid[0])), [], threading.Lock()
+                left, lock = iter(range(grid[0])), threading.Lock()
+                errors: list[Exception] = []
 
                 def work() -> None:
                     while not errors:

@@ -165,7 +165,9 @@ def _walk_queries(
             ahead = wait_beyond(before, first)
         tl.atomic_add(dq_head + place * S.block_d + within, dq, sem="relaxed")
         if S.sink:
-            tl.atomic_add(rest_head + place + at, tl.sum(dbiased, 0), sem="relaxed")
+            # Absent keys, 0 in products, have weights where no mask takes them away.
+            there = tl.where(cols.at < sizes.k_end, dbiased, 0.0)
+            tl.atomic_add(rest_head + place + at, tl.sum(there, 0), sem="relaxed")
         if ahead_of_time(S):
             q = next_q
             dout = next_dout
