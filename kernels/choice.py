@@ -26,6 +26,12 @@ ONE_QUERY = "one_query"  # a token is written: what SDPA reads is a row
 OLDEST_CHIP = 80  # compute capability 8.0: what Triton's compiler takes
 
 
+BACKWARD = ("two_pass", "ordered")
+
+# The backward pass in one walk keeps tiles of dK, dV and dQ in registers at once; of larger heads they spill.
+ORDERED_HEAD = 64
+
+
 class Choice(NamedTuple):
     """A backend, and why it."""
 
@@ -126,6 +132,21 @@ def _faster(kind: str, setting: Setting) -> Choice:
     if kind in SQUARE:
         return Choice("triton", f"sdpa would read a tensor of queries x keys for {kind}; no ratio of speed is stated")
     return Choice("sdpa", f"{kind.replace('_', ' ')} wants no tensor of queries x keys; no ratio of speed is stated")
+
+
+def ordered_lacks(head_dim: int, element_bytes: int) -> str | None:
+    """Why the backward pass of Triton's attention takes two walks where one in order was asked for, or None."""
+    if element_bytes != 2:
+        return "its dtypes are bfloat16 and float16"
+    return f"its heads are of at most {ORDERED_HEAD} channels, not {head_dim}" if head_dim > ORDERED_HEAD else None
+
+
+def ordered_bytes(rows: int, heads: int, q_len: int, k_len: int, head_dim: int) -> int:
+    """What the ordered backward pass of one layer holds beside the gradients: dQ in float32, heads filled up to a power
+    of two and queries to whole tiles, and counters for tiles of keys. Tiles are of up to 128 queries and at least 64
+    keys."""
+    columns = max(16, 1 << (head_dim - 1).bit_length())
+    return 4 * (rows * heads * (-(-q_len // 128) * 128 * columns + -(-k_len // 64)) + 1)
 
 
 def backend(asked: str, device: str, no_triton: str | None = None) -> Choice:

@@ -125,6 +125,22 @@ def dkdv_passes(head_dim: int) -> tuple[tuple[bool, bool], ...]:
     return ((True, True),) if head_dim <= 128 else ((True, False), (False, True))
 
 
+# The backward pass in one walk (kernels/attention/triton/ordered.py): architecture -> (head size, kind) -> tile. Chosen
+# by hand as tune.py chooses without a GPU: the largest that compiles without a spill. An architecture that is not here,
+# and a kind or head size, takes two passes.
+ORDERED: dict[str, dict[tuple[int, str], Tile]] = {
+    "sm_90": {(64, "plain"): Tile(64, 128, 8, 1), (64, "segments"): Tile(64, 128, 8, 1)},
+    "sm_100": {(64, "plain"): Tile(64, 128, 8, 1), (64, "segments"): Tile(64, 128, 8, 1)},
+}
+
+
+def ordered_tile(arch: str, head_dim: int, kind: str) -> Tile | None:
+    """The tile of the backward pass in one walk, or None where it has none."""
+    if arch == "interpreter":
+        return Tile(64, 64, 4, 1)
+    return ORDERED.get(arch, {}).get((head_class(head_dim), kind))
+
+
 def row_warps(columns: int) -> int:
     """Warps for a kernel that keeps one row of `columns` values in registers."""
     for limit, warps in ROWS:

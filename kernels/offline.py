@@ -161,8 +161,8 @@ _TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 def compiled_attention(
     name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
 ) -> Any:
-    """Triton's compiled kernel, whose `asm` holds the code. name: one of ATTENTION_KERNELS, or "dense"; features: the
-    fields of `Switches` that are on.
+    """Triton's compiled kernel, whose `asm` holds the code. name: one of ATTENTION_KERNELS, "dense" or "ordered";
+    features: the fields of `Switches` that are on.
 
     ones: lengths, heads and batch are 1, as in a batch of single tokens, and with them the strides.
     """
@@ -170,11 +170,13 @@ def compiled_attention(
     from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
     from kernels.attention.triton.forward import attention_forward
     from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
+    from kernels.attention.triton.ordered import attention_ordered
 
     kernels = {
         "forward": attention_forward,
         "dq": attention_dq,
         "dkdv": attention_dkdv,
+        "ordered": attention_ordered,
         "bias": attention_table_gradient,
         "dense": attention_dense_gradient,
     }
@@ -202,6 +204,7 @@ def compiled_attention(
         "bias": Operand(pointer, stride, stride, stride, "i32" if s.bias == 3 else stride),
         "partial": Operand("*fp32", stride, stride, stride, one),
         "lse_ptr": "*fp32", "sink_ptr": given(s.sink, "*fp32"), "bucket_ptr": "*i32", "partial_ptr": "*fp32",
+        "dq_ptr": "*fp32", "rest_ptr": given(s.sink, "*fp32"), "counters": "*i32", "hull": given(s.segments, "*i32"),
         "statistics": Statistics("*fp32", "*fp32", given(s.sink, "*fp32")), "mask": mask,
         "dropout": Dropout(given(s.dropout, "*i64"), given(s.dropout, "*i64"), "i32", "fp32"),
         "scaling": Scaling("fp32", "fp32", "fp32", "fp32"), "S": Constant(s),

@@ -23,7 +23,7 @@ from kernels.backends import (
     without_autocast,
 )
 from kernels.checks import check_float, check_whole
-from kernels.errors import refuse, shape
+from kernels.errors import refuse, refuse_name, shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,7 @@ def attention(
     scale: float | None = None,
     return_lse: bool = False,
     backend: str = "auto",
+    backward: str = "two_pass",
     mask: PreparedMask | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Softmax attention, differentiable in q, k, v, the bias and the sink.
@@ -85,6 +86,9 @@ def attention(
         gradient flows back; -inf for a row that sees nothing.
     backend: "triton", "sdpa", "reference", or "auto": on a CPU sdpa where it has every field asked for, else the
         reference; on a GPU the faster of triton and sdpa (`kernels.choice.attention_backend`). Logged once.
+    backward: of triton, "two_pass", or "ordered": dQ, dK and dV in one walk whose programs wait for their turn, with dQ
+        in float32 beside it; for bf16 and fp16 up to a head size of 64 where the GPU has tiles for it, else two
+        passes, which is logged once. Either repeats bit for bit.
     mask: a `PreparedMask` in place of causal, window, segments, cu_seqlens, kv_lens, order and strict.
 
     Under autocast q, k and v are cast to its dtype first, in every backend (float64 is left alone, as PyTorch's own
@@ -94,6 +98,8 @@ def attention(
     Raises ValueError naming the argument, what was given and what is wanted; never ignores a field.
     """
     check_backend("attention", backend, choice.ATTENTION)
+    if backward not in choice.BACKWARD:
+        raise refuse_name("attention", "backward", backward, choice.BACKWARD)
     q, k, v = (_cast(name, tensor) for name, tensor in (("q", q), ("k", k), ("v", v)))
     _check_tensors(q, k, v)
     batch, q_len, heads, head_dim = q.shape
@@ -131,7 +137,7 @@ def attention(
     if chosen == "triton":
         from kernels.attention.triton import triton_attention
 
-        out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches)
+        out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches, backward == "ordered")
     elif chosen == "reference":
         with without_autocast(q.device):
             out, lse = reference_attention(q, k, v, spec)

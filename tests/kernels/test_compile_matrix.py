@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kernels.configs import SHARED_MEMORY
+from kernels.configs import ORDERED, SHARED_MEMORY
 from kernels.offline import (
     ATTENTION_KERNELS,
     FEATURES_OF_KIND,
@@ -108,6 +108,25 @@ def test_every_entry_compiles(arch: str, entry: str, tmp_path: Path) -> None:
         if name == entry
     ]
     assert not complaints(compiled(jobs, tmp_path))
+
+
+def ordered_jobs(arch: str) -> list[dict[str, Any]]:
+    return [
+        {"arch": arch, "kernel": "ordered", "head": head, "kind": kind, "dtype": "bfloat16", "features": features,
+         "tile": tile}
+        for (head, kind), tile in ORDERED[arch].items()
+        for features in features_of("ordered", kind)
+    ]  # fmt: skip
+
+
+def test_the_ordered_backward_pass_compiles(tmp_path: Path) -> None:
+    assert not complaints(compiled(ordered_jobs("sm_90")[:1], tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ORDERED)
+def test_every_ordered_entry_compiles(arch: str, tmp_path: Path) -> None:
+    assert not complaints(compiled(ordered_jobs(arch), tmp_path))
 
 
 @pytest.mark.parametrize("features", ["packed T5", "dropout", "softcap and dense bias"])

@@ -124,3 +124,19 @@ def test_a_sum_and_the_norm_after_it_are_one_kernel(name, sums, monkeypatch):
     )
     outcome(*MODELS[name], CHUNKED.model_copy(update={"norm": "triton"}))
     assert sum(residual is not None for residual in added) == sums
+
+
+@pytest.mark.parametrize(("name", "calls"), [("llama", 2), ("t5", 6)])
+def test_the_ordered_backward_pass_is_asked_of_every_attention(name, calls, monkeypatch):
+    from kernels.attention.triton import op
+
+    walked = []
+    plain = op.launch_ordered
+    monkeypatch.setattr(op, "launch_ordered", lambda *given: walked.append(given) or plain(*given))
+    loss, gradients = outcome(*MODELS[name], CHUNKED.model_copy(update={"attention": "triton", "backward": "ordered"}))
+    wanted, oracles = outcome(*MODELS[name], PLAIN)
+    assert len(walked) == calls
+    torch.testing.assert_close(loss, wanted)
+    largest = max(float(one.abs().max()) for one in oracles.values())
+    for parameter, oracle in oracles.items():
+        assert torch.allclose(gradients[parameter], oracle, rtol=1e-3, atol=1e-6 * largest), parameter

@@ -41,6 +41,7 @@ class Saved:
     around: int  # embedding, last norm, input of the head
     logits: int  # at the most: logits, their logarithms and gradients, fp32 each; of one chunk where the loss is fused
     head_gradients: int = 0  # that a fused loss forms in the forward pass: of its input and of the output matrix
+    workspace: int = 0  # that the backward pass of one attention takes beside its gradients
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         around=around,
         logits=logits,
         head_gradients=head_gradients,
+        workspace=max(_workspace(stack) for stack, _ in stacks),
     )
 
 
@@ -261,6 +263,19 @@ def _scores(stack: _Pass, keys: int, use: kernels.Use) -> int:
     if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
         return total
     return total + (0 if fused or not kernels.masked(stack.config, use) else low * square)
+
+
+def _workspace(stack: _Pass) -> int:
+    """Bytes of the ordered backward pass of one attention, which adds dQ in float32."""
+    model, choice = stack.model, kernels.choice
+    if stack.config.kernels.backward != "ordered" or choice.ordered_lacks(model.head_channels, stack.low):
+        return 0
+    uses = [(stack.tokens, stack.use()), (stack.source, stack.use(across=True))]
+    return max(
+        int(choice.ordered_bytes(stack.rows, model.heads, stack.tokens, keys, model.head_channels))
+        * (keys > 0 and kernels.attention(stack.config, use) == "triton")
+        for keys, use in uses
+    )
 
 
 def _relative_rows(stack: _Pass) -> int:

@@ -77,7 +77,7 @@ def memory(config: Config) -> MemoryAccount:
     flat = 0 if stage else whole  # stage 0 flattens its gradients
     always = FP32 * bucket if stage == 3 else 0
     after_loss = copies - (kept.head_copy if kept.head_gradients else 0)  # a fused loss keeps no copy of the matrix
-    in_backward = activations + recomputing + kept.head_gradients
+    in_backward = activations + recomputing + kept.head_gradients + kept.workspace
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),

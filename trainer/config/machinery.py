@@ -95,6 +95,9 @@ class KernelsConfig(Section):
     """Which implementation computes; a switch changes speed, never the outcome."""
 
     attention: Literal["auto", "triton", "sdpa", "reference"] = key("auto", "backend of attention")
+    backward: Literal["two_pass", "ordered"] = key(
+        "two_pass", "of Triton's attention: scores twice, or once with dQ added in order", introduced="two_pass"
+    )
     norm: Literal["auto", "triton", "torch", "reference"] = key("auto", "of RMSNorm and LayerNorm")
     rotary: Literal["auto", "triton", "torch", "reference"] = key("auto", "of rotary positions")
     gated: Literal["auto", "triton", "torch", "reference"] = key("auto", "of SwiGLU and GeGLU")

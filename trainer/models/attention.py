@@ -48,6 +48,7 @@ class Attention(nn.Module):
     2024) and sinks (Xiao et al. 2024; one learned logit a head in gpt-oss, 2025)."""
 
     rotary_backend = "auto"  # backend of rotary positions
+    backward_walk = "two_pass"  # of Triton's backward pass
     site: Site = "attention"  # of its dropout
     replaced = 0  # of queries, keys and values, how many others take the place of: so the rest is kept by itself
 
@@ -135,6 +136,7 @@ class Attention(nn.Module):
                 softcap=self.softcap,
                 sink=self.sinks,
                 backend=context.backend,
+                backward=self.backward_walk,
                 **options,
             )
             assert isinstance(mixed, Tensor)

@@ -18,6 +18,7 @@ def use_kernels(model: nn.Module, kernels: KernelsConfig) -> None:
             module.backend = kernels.norm
         elif isinstance(module, Attention):
             module.rotary_backend = kernels.rotary
+            module.backward_walk = kernels.backward
         elif isinstance(module, FeedForward | Experts):
             module.backend = kernels.gated
             if isinstance(module, Experts):

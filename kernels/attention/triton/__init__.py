@@ -13,9 +13,15 @@ from kernels.attention.triton.segments import reach
 
 
 def triton_attention(
-    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, reaches: tuple[Tensor, Tensor] | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spec: AttentionSpec,
+    reaches: tuple[Tensor, Tensor] | None = None,
+    ordered: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """out [B, Sq, H, D] and lse float32 [B, H, Sq]. reaches: of `segment_reaches`, if the caller has them already."""
+    """out [B, Sq, H, D] and lse float32 [B, H, Sq]. reaches: of `segment_reaches`, if the caller has them already.
+    ordered: the backward pass in one walk, where there is a tile for it."""
     q_len, k_len, device = q.shape[1], k.shape[1], q.device
     bias = spec.bias
     table = buckets = None
@@ -53,6 +59,7 @@ def triton_attention(
         spec.softcap,
         spec.dropout_p,
         spec.scale,
+        ordered,
     )
     return out, lse
 

@@ -16,6 +16,7 @@ from kernels.attention.triton.launches import (
     launch_dtable,
     launch_forward,
 )
+from kernels.attention.triton.ordered_launch import launch_ordered, tile_of
 from kernels.direct import direct
 
 
@@ -38,9 +39,10 @@ def attention_op(
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
-    softcap: float, dropout_p: float, scale: float,
+    softcap: float, dropout_p: float, scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [B, 3, S]."""
+    """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [B, 3, S]. ordered: the
+    backward pass takes one walk, not two."""
     return launch_forward(
         Call(
             q, k, v, slopes, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
@@ -60,12 +62,17 @@ def _gradients(
     *arguments: Any,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """Of q, k, v, table, dense and sink; None where not needed. arguments: those of the forward pass."""
-    c = Call(*arguments)
+    *of_call, ordered = arguments
+    c = Call(*of_call)
     delta = launch_delta(c, out, lse, dout, None if dlse is None else dlse.contiguous())
-    dk, dv = launch_dkdv(c, lse, delta, dout)
+    tile = tile_of(c) if ordered else None
+    if tile is not None:
+        dq, rest, dk, dv = launch_ordered(c, tile, lse, delta, dout)
+    else:
+        dq, rest = launch_dq(c, lse, delta, dout)
+        dk, dv = launch_dkdv(c, lse, delta, dout)
     dtable = launch_dtable(c, lse, delta, dout) if needs_table else None
     ddense = launch_ddense(c, lse, delta, dout) if needs_dense else None
-    dq, rest = launch_dq(c, lse, delta, dout)
     dsink = None if c.sink is None or rest is None else _dsink(c.sink, lse, delta, dlse, rest)
     return dq, dk, dv, dtable, ddense, dsink
 
@@ -77,13 +84,13 @@ def attention_backward_op(
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
-    softcap: float, dropout_p: float, scale: float,
+    softcap: float, dropout_p: float, scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, table, dense and sink; of size 0 where not needed."""
     found = _gradients(
         dout, dlse, out, lse, needs_table, needs_dense, q, k, v, slopes, table, buckets, dense, q_segments, k_segments,
         q_reach, k_reach, kv_lens, q_order, k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p,
-        scale,
+        scale, ordered,
     )  # fmt: skip
     return tuple(q.new_empty(0) if one is None else one for one in found)  # type: ignore[return-value]
 

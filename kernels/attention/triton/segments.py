@@ -40,3 +40,13 @@ def reach(own: Tensor, other: Tensor) -> Tensor:
 
     absent = own < 0
     return torch.stack((lo.masked_fill(absent, length), hi.masked_fill(absent, 0), run.masked_fill(absent, 0)), dim=1)
+
+
+def hull(reaches: Tensor) -> Tensor:
+    """int32 [B, 3, S] of `reach` -> int32 [B, 2, S]: lo and hi, widened so that neither falls from a token to the next.
+
+    The least lo of this token and those after it, the greatest hi of it and those before it: the same where segment
+    numbers ascend.
+    """
+    lo = torch.cummin(reaches[:, 0].flip(1), dim=1).values.flip(1)
+    return torch.stack((lo, torch.cummax(reaches[:, 1], dim=1).values), dim=1)

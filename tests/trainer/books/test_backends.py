@@ -15,6 +15,7 @@ from probe_batches import micro_batch_of
 from kernels import choice
 from trainer.books import kernels as planned
 from trainer.books import memory, plan
+from trainer.books.activations import saved
 from trainer.config import Config
 from trainer.models import build
 
@@ -151,3 +152,22 @@ def test_a_plan_for_a_gpu_says_once_what_computes_attention_and_why(name: str) -
     assert ("no ratio of speed is stated" in said) == (name == "t5")  # for its buckets; all are packed
     assert "head size 16 on sm_90: triton is" in said and said.count("estimated: ") == 1
     assert not [note for note in plan(config_of(name, engine={"device": "cpu"})).notes if "attention by" in note]
+
+
+def test_a_plan_counts_what_the_ordered_backward_pass_holds() -> None:
+    """dQ in float32 of one layer, and counters: while the first gradients are formed."""
+
+    def planned_for(precision: str = "bf16", channels: int = 64, depth: int = 2, **kernels: str) -> Config:
+        shape = {"depth": depth, "width": 16 * channels, "heads": 16, "kv_heads": 4}
+        engine = {"device": "cuda", "precision": precision, "micro_batch": 16, "activation_checkpointing": False}
+        made = {"model": shape, "data": {"sequence_length": 2000}, "optim": {"batch_size": 16}}
+        kernels = {"attention": "triton", "backward": "ordered"} | kernels
+        return Config.model_validate({**made, "engine": engine, "kernels": kernels})
+
+    workspace = 4 * (16 * 16 * (2048 * 64 + 32) + 1)
+    assert saved(planned_for(), 16, 2000, 0).workspace == workspace
+    deep = memory(planned_for(depth=64)), memory(planned_for(depth=64, backward="two_pass"))
+    assert deep[0].moment == "the first gradients"
+    assert workspace / 2 < deep[0].total - deep[1].total <= workspace
+    for other in ({"attention": "sdpa"}, {"precision": "fp32"}, {"channels": 128}):
+        assert saved(planned_for(**other), 16, 2000, 0).workspace == 0
