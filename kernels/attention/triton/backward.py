@@ -207,20 +207,17 @@ def attention_dkdv(
     dv_tile = tl.full([S.block_n, S.block_d], 0.0, dtype=tl.float32)
     for member in tl.range(S.groups, disable_licm=True):
         head = kv_head * S.groups + member
-        inside = head < heads
-        # What depends on `inside`, which is always true, is computed for each head. LLVM would compute the addresses at
-        # which spans start before the loop, and keep them all.
-        own = tl.where(inside, batch, 0) if S.groups > 1 else batch
-        program = program_of(own, head, heads, bias, dropout, S)
-        q_head = of_head(q, own, head)
-        dout_head = of_head(dout, own, head)
+        program = program_of(batch, head, heads, bias, dropout, S)
+        q_head = of_head(q, batch, head)
+        dout_head = of_head(dout, batch, head)
         for number in tl.static_range(3):
             if walked(number, S, S.has_right, S.has_left, S.k_lens, False):
                 start, stop = span(spans, number)
-                start = tl.where(inside, start, stop) if S.groups > 1 else start
+                if S.groups > 1:  # always true, but LLVM would keep addresses of all starts over the loop, and spill
+                    start = tl.where(head < heads, start, stop)
                 dk_tile, dv_tile = _walk_queries(
                     dk_tile, dv_tile, k_tile, v_tile, start, stop, cols, q_head, dout_head, statistics,
-                    (own * heads + head) * q_len, program, bias, mask, scaling, dropout, sizes, S, number != 1,
+                    (batch * heads + head) * q_len, program, bias, mask, scaling, dropout, sizes, S, number != 1,
                 )  # fmt: skip
     if S.dk:
         _store_keys(of_head(dk, batch, kv_head), dk_tile * scaling.scale, col0, col, dim, k_len, S)
