@@ -17,8 +17,6 @@ ARCH, SERIALIZED = "sm_90", 1 / 3
 # What fails today, and what it says.
 KNOWN: dict[str, str] = {
     "sm_90 dense 64 bias=3 dropout segments": "40 B spilt",
-    "sm_90 dkdv 128 bias=2 dropout segments": "16 B spilt",
-    "sm_90 dkdv 256 order=1 segments": "16 B spilt",
     "sm_90 dkdv 64 groups=2 has_right segments": "24 B spilt, between the loops over tiles",
     "sm_90 dq 128 dropout order=1 segments": "every product waits",
     "sm_90 dq 256 bias=2 has_right segments": "112 B spilt",
