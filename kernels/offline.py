@@ -26,27 +26,45 @@ MATRIX_INSTRUCTION = {
 }
 ATTENTION_KERNELS = ("forward", "dq", "dkdv", "bias")
 
-# Feature sets under which the tiles of a kind must hold (see kernels/configs.py for the kinds).
+# Feature sets under which the tiles of a kind must hold (see kernels/configs.py for the kinds): of what presets use
+# (tests/kernels/preset_features.py), those that need most. groups: any number above 1 makes dK and dV sums over heads.
+_PACKED: dict[str, Any] = {"has_right": True, "segments": True}
 FEATURES: dict[str, dict[str, Any]] = {
     "causal": {"has_right": True},
     "window and padding": {"has_left": True, "has_right": True, "k_lens": True},
-    "packed": {"has_right": True, "segments": True},
-    "packed ALiBi": {"has_right": True, "segments": True, "bias": 1},
+    "documents": {"segments": True},
+    "packed": _PACKED,
+    "packed groups": _PACKED | {"groups": 2},
+    "packed window": _PACKED | {"has_left": True},
+    "packed window, groups": _PACKED | {"has_left": True, "groups": 2},
+    "packed ALiBi": _PACKED | {"bias": 1},
     "ranks": {"order": 1, "k_lens": True},
-    "packed T5": {"has_right": True, "segments": True, "bias": 2},
+    "segments and ranks, groups": {"segments": True, "order": 1, "groups": 2},
+    "packed T5": _PACKED | {"bias": 2},
     "T5": {"bias": 2},
     "dropout": {"has_right": True, "k_lens": True, "dropout": True},
-    "packed dropout": {"has_right": True, "segments": True, "dropout": True},
-    "softcap and dense bias": {"has_left": True, "has_right": True, "segments": True, "softcap": True, "bias": 3},
-}  # fmt: skip
+    "packed dropout": _PACKED | {"dropout": True},
+    "ranks and dropout": {"segments": True, "order": 1, "dropout": True},
+    "packed T5 and dropout": _PACKED | {"bias": 2, "dropout": True},
+    "dense bias and dropout": {"segments": True, "bias": 3, "dropout": True},
+    "ranks and dense bias": {"segments": True, "order": 1, "bias": 3},
+    "packed softcap, groups": _PACKED | {"softcap": True, "groups": 2},
+    "softcap and dense bias": _PACKED | {"has_left": True, "softcap": True, "bias": 3},
+}
 
 FEATURES_OF_KIND = {
     "plain": ("causal", "window and padding"),
-    "segments": ("packed", "packed ALiBi", "ranks"),
+    "segments": (
+        "documents", "packed", "packed groups", "packed window", "packed window, groups", "packed ALiBi", "ranks",
+        "segments and ranks, groups",
+    ),
     "t5": ("packed T5", "T5"),
-    "heavy": ("dropout", "packed dropout", "softcap and dense bias"),
+    "heavy": (
+        "dropout", "packed dropout", "ranks and dropout", "packed T5 and dropout", "dense bias and dropout",
+        "ranks and dense bias", "packed softcap, groups", "softcap and dense bias",
+    ),
     "float": ("causal", "packed T5"),
-}
+}  # fmt: skip
 
 
 def kernels_of(entry: str, kind: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,19 @@ def compiled(jobs: list[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
 
 # float32 on NVIDIA: (kernel, head) -> bytes that spill at most, whatever the tile.
 SPILLS = {("forward", 256): 32, ("dq", 256): 208, ("dkdv", 256): 224}
+# Half precision: (GPU, kernel, head, features) -> bytes that spill at most, known and to be mended.
+KNOWN = {
+    **dict.fromkeys(
+        [("sm_90", "dq", 256, name) for name in FEATURES_OF_KIND["segments"] + FEATURES_OF_KIND["t5"]], 112
+    ),
+    ("sm_90", "dkdv", 64, "packed groups"): 24,
+    ("sm_80", "dkdv", 64, "packed groups"): 40,
+    ("sm_90", "dense", 64, "dense bias and dropout"): 40,
+}
+
+
+def known(job: dict[str, Any]) -> int:
+    return KNOWN.get((job["arch"], job["kernel"], job["head"], job["features"]), 0)
 
 
 def complaints(results: list[dict[str, Any]]) -> list[str]:
@@ -59,7 +73,9 @@ def complaints(results: list[dict[str, Any]]) -> list[str]:
             allowed = SPILLS.get((job["kernel"], job["head"]), 0)
             if needs.spill > allowed or needs.shared > SHARED_MEMORY[job["arch"]] or not needs.any_matrix:
                 found.append(f"{job}: {needs}")
-        elif not needs.fits(job["arch"], job["kind"] in ("plain", "segments", "t5") and job["head"] <= 128):
+        elif not replace(needs, spill=max(0, needs.spill - known(job))).fits(
+            job["arch"], job["kind"] in ("plain", "segments", "t5") and job["head"] <= 128
+        ):
             found.append(f"{job}: {needs}")
     return found
 

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from kernels.attention.triton.forward import UNSPECIALISED, key_spans, query_tile
+from kernels.attention.triton.operands import Operand
 from kernels.attention.triton.spans import span, spans_of, walked
 from kernels.attention.triton.tile import (
     align_up,
@@ -176,6 +177,13 @@ def _walk_queries(
     return dk, dv
 
 
+@triton.jit
+def _store_keys(tensor, tile, first, row, dim, length, S: tl.constexpr):
+    """As store_rows. Its condition is not that of the loads, which would be kept for it over the loops, and spill."""
+    tensor = Operand(tensor.ptr + tl.cast(first, tl.int64) * tensor.row, 0, tensor.row, 0, tensor.dim)
+    store_rows(tensor, tile, 0, row, dim, length - first, S)
+
+
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def attention_dkdv(
     q, k, v, dout, dk, dv, statistics, bias, mask, dropout, scaling, heads, q_len, k_len, left, right, S: tl.constexpr
@@ -197,7 +205,7 @@ def attention_dkdv(
 
     dk_tile = tl.full([S.block_n, S.block_d], 0.0, dtype=tl.float32)
     dv_tile = tl.full([S.block_n, S.block_d], 0.0, dtype=tl.float32)
-    for member in range(S.groups):
+    for member in tl.range(S.groups, disable_licm=True):
         head = kv_head * S.groups + member
         program = program_of(batch, head, heads, bias, dropout, S)
         q_head = of_head(q, batch, head)
@@ -205,11 +213,13 @@ def attention_dkdv(
         for number in tl.static_range(3):
             if walked(number, S, S.has_right, S.has_left, S.k_lens, False):
                 start, stop = span(spans, number)
+                if S.groups > 1:  # always true, but LLVM would keep addresses of all starts over the loop, and spill
+                    start = tl.where(head < heads, start, stop)
                 dk_tile, dv_tile = _walk_queries(
                     dk_tile, dv_tile, k_tile, v_tile, start, stop, cols, q_head, dout_head, statistics,
                     (batch * heads + head) * q_len, program, bias, mask, scaling, dropout, sizes, S, number != 1,
                 )  # fmt: skip
     if S.dk:
-        store_rows(of_head(dk, batch, kv_head), dk_tile * scaling.scale, col0, col, dim, k_len, S)
+        _store_keys(of_head(dk, batch, kv_head), dk_tile * scaling.scale, col0, col, dim, k_len, S)
     if S.dv:
-        store_rows(of_head(dv, batch, kv_head), dv_tile, col0, col, dim, k_len, S)
+        _store_keys(of_head(dv, batch, kv_head), dv_tile, col0, col, dim, k_len, S)
