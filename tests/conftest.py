@@ -129,6 +129,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -
                 "model": shape,
                 "objective": {"name": objective, **noises},
                 "tokenizer": {"vocabulary": 800},
+                "engine": {"precision": "fp32"},  # not what this processor has
                 "data": {"sequence_length": 64, **({"name": "mixture", "sources": sources} if sources else {})},
             }
         )
