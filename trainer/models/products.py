@@ -31,7 +31,7 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
         return tuple(layer(x) for layer in layers)
     weights: list[Tensor] = [layer.weight for layer in layers]
     biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    in_fp8 = [bool(layer.fp8) and layer.training for layer in layers]
+    in_fp8 = [bool(getattr(layer, "fp8", False)) and layer.training for layer in layers]
     if all(in_fp8):
         together = linear_product(x, torch.cat(weights), torch.cat(biases) if biases else None, fp8=True)
         return together.split([len(one) for one in weights], dim=-1)
