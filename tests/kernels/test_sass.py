@@ -21,22 +21,30 @@ TOLERANCE, SERIALIZED = 0.05, 1 / 3
 
 # Rows whose kernels spill or wait for every product, and why.
 KNOWN = {
-    "sm_90 forward 128 T5": "24 B and every product waits",
-    "sm_90 forward 64 segments, dense bias": "every product waits",
-    **dict.fromkeys(
-        (
-            *(f"sm_90 dq {head} {kind}" for head in (64, 128) for kind in ("packed dropout", "segments, dense bias")),
-            "sm_90 dq 128 T5", "sm_90 dkdv 128 T5",
-        ),
-        "every product waits",
-    ),
-    "sm_100 forward 64 packed window": "240 B",
-    "sm_100 forward 128 packed window": "384 B",
-    "sm_80 dq 64 T5": "8 B",
-    "sm_80 dq 128 segments, dense bias": "8 B",
-    "sm_80 dkdv 128 packed soft-cap": "24 B",
-    "sm_80 bias 64 T5": "16 B",
-}  # fmt: skip
+    "sm_90 dkdv 128 T5": "every product waits",
+    "sm_100 bias 128 T5": "16 B",
+    "sm_100 dkdv 128 plain": "8 B",
+    "sm_100 dkdv 64 packed dropout": "160 B",
+    "sm_100 dkdv 64 packed soft-cap": "152 B",
+    "sm_100 dq 128 packed T5": "104 B",
+    "sm_100 dq 128 segments, dense bias": "8 B",
+    "sm_100 dq 64 segments, dense bias": "16 B",
+    "sm_100 forward 128 T5": "40 B",
+    "sm_100 forward 128 packed ALiBi": "40 B",
+    "sm_100 forward 128 packed T5": "112 B",
+    "sm_100 forward 128 segments": "32 B",
+    "sm_100 forward 128 segments, ranks": "32 B",
+    "sm_100 forward 64 segments, dense bias": "16 B",
+    "sm_80 dkdv 64 packed": "8 B",
+    "sm_80 dkdv 64 packed ALiBi": "8 B",
+    "sm_80 dkdv 64 packed window": "16 B",
+    "sm_80 dkdv 64 segments": "8 B",
+    "sm_80 dkdv 64 segments, dense bias": "8 B",
+    "sm_80 dq 64 packed": "8 B",
+    "sm_80 dq 64 packed T5": "8 B",
+    "sm_80 dq 64 packed window": "8 B",
+    "sm_80 dq 64 segments": "8 B",
+}
 
 # A tile that is multiplied in parts, as the gradient of a bias is: a loop of products inside of a loop with two
 # exponentials; behind it a loop that multiplies nothing.
