@@ -60,12 +60,6 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     of_n = "N: " + ("active " if weights.idle else "") + "blocks and head, D: tokens"
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, of_n))
     hours = seconds * (ranks / 3600)
-    peak = config.machine.peak_flops.get(precision(config))
-    utilisation = (
-        exact(account.total) / likely / exact(peak * ranks)
-        if peak
-        else not_stated(f"machine.peak_flops.{precision(config)}")
-    )
     fitted = fit(config)
     kept = f", averages {format_amount(fitted.needed.averages, 'bytes')}" if fitted.needed.averages else ""
     used = estimated(fitted.needed.total, f"states{kept}, buckets and activations at {fitted.needed.moment}")
@@ -91,13 +85,20 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
         Row("speed.tokens_per_second", "throughput", "tokens/s", exact(run_tokens(made)) / likely),
-        Row("mfu", "MFU", "%", utilisation),
+        Row("mfu", "MFU", "%", _utilisation(config, exact(account.total) / likely)),
         *planned_asking(config, lambda at: over(steps, at), exact(account.total) / likely),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
     notes = (*([] if fitted.available is None else [fitted.text]), *_notes(config))
     whole = with_trunk(rows, _trunks_plan(config), "planned") if config.branch.given else tuple(rows)
     return PriceTag(f"{config.model.name}: the price tag before the run", whole, notes, fitted.to_json())
+
+
+def _utilisation(config: Config, rate: Quantity) -> Quantity:
+    """The share of all devices' peak that so many FLOPs a second are."""
+    dtype = precision(config)
+    peak = config.machine.peak_flops.get(dtype)
+    return rate / exact(peak * world_size(config)) if peak else not_stated(f"machine.peak_flops.{dtype}")
 
 
 def _notes(config: Config) -> tuple[str, ...]:

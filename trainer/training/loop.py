@@ -222,7 +222,7 @@ class Trainer:
         self._phase("data")
         batches = self.loader.steps(self.guard.batch(self.state.step), workers=self.config.engine.data_workers)
         errors = self.metrics.reporting_errors(lambda: self.state.step)
-        with contextlib.closing(batches), errors, self.stepping.told_when_broken():
+        with contextlib.closing(batches), errors, self.stepping.recording_when_broken():
             while outcome is None and (self.total is None or self.state.step < self.total):
                 outcome = self.step(batches)
         return self.finish(outcome or Outcome(Status.FINISHED, self.state.step))

@@ -100,7 +100,7 @@ class Stepping:
         return None if self._unread is None else self._read_late(discard=lambda: None)[1]
 
     @contextmanager
-    def told_when_broken(self) -> Iterator[None]:
+    def recording_when_broken(self) -> Iterator[None]:
         """Where the run breaks, the newest step has its record all the same. Not collective."""
         try:
             yield
@@ -136,7 +136,7 @@ class Stepping:
         )
         if decision != "update":
             return self._without_update(batch, decision)
-        self._told(self._update(batch, agreed, values[-1], on_condition=False), found)
+        self._record_step(self._update(batch, agreed, values[-1], on_condition=False), found)
         return None
 
     def _read_late(self, discard: Callable[[], None]) -> tuple[bool, Outcome | None]:
@@ -148,7 +148,7 @@ class Stepping:
         report = self._report(update.batch, update.step - 1)
         anomaly = self.guard.judge(found, report, warming_up=update.settings.warming_up)
         if anomaly is None:
-            self._told(update, found)
+            self._record_step(update, found)
             return False, None
         discard()
         state.step, self.trained = update.step - 1, None  # the device has left it out
@@ -167,7 +167,7 @@ class Stepping:
         )
         if decision != "update":
             return self._without_update(batch, decision)
-        self._told(self._update(batch, agreed, values[-1], on_condition=False), found)
+        self._record_step(self._update(batch, agreed, values[-1], on_condition=False), found)
         return None
 
     def _without_update(self, batch: StepBatch, decision: Decision) -> Outcome | None:
@@ -196,7 +196,7 @@ class Stepping:
         memory, clock = self.engine.memory_peak_bytes(), self.engine.forward_clock()
         return Update(batch, agreed, state.step, values, settings, memory, clock)
 
-    def _told(self, update: Update, found: Gradients) -> None:
+    def _record_step(self, update: Update, found: Gradients) -> None:
         """What follows an update that stands, before the next one."""
         run, batch = self.run, update.batch
         self.engine.averages.take(update.step, run.config.curriculum.stretch(batch.step).tokens_per_step)

@@ -192,7 +192,7 @@ class Runs:
         reads, outcome, broken, given = HostReads(order), None, "", iter(batches)
         agreed = Agreement(TARGETS, 0.0, 0.0, None)
         try:
-            with reads.watching(), stepping.told_when_broken():
+            with reads.watching(), stepping.recording_when_broken():
                 while outcome is None and run.state.step < STEPS:
                     one = next(given)
                     if one.step == breaks:
