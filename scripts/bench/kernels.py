@@ -24,41 +24,15 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import torch  # noqa: E402
 from environment import environment, reason, rows_apart, share, write_report  # noqa: E402
+from proof.measure import clock  # noqa: E402
 
 ROUNDS = 7
 ROUND_SECONDS = 0.05
 
 
-def seconds(work: Any, repeats: int) -> float:
-    if not torch.cuda.is_available():
-        began = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        return (time.perf_counter() - began) / repeats
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(repeats):
-        work()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3 / repeats
-
-
-def peak_bytes(work: Any) -> int:
-    """What one pass holds beyond its inputs."""
-    if not torch.cuda.is_available():
-        work()
-        return 0
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    work()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
 def measure(case: Any, smoke: bool) -> dict[str, Any]:
     """Median seconds and peak bytes of each contestant, timed in turns; why one could not run. smoke: a pass each."""
+    device = clock()
     repeats: dict[str, int] = {}
     refused: dict[str, str] = {}
     memory: dict[str, int] = {}
@@ -66,14 +40,14 @@ def measure(case: Any, smoke: bool) -> dict[str, Any]:
         try:
             if not smoke:
                 work()  # compiles
-            memory[name] = peak_bytes(work)
-            repeats[name] = 1 if smoke else max(1, round(ROUND_SECONDS / max(seconds(work, 2), 1e-6)))
+            memory[name] = device.peak_bytes(work) or 0
+            repeats[name] = 1 if smoke else max(1, round(ROUND_SECONDS / max(device.seconds(work, 2), 1e-6)))
         except Exception as error:  # a shape that is refused, memory that is full, a compiler that gives up
             refused[name] = reason(error)
     rounds: dict[str, list[float]] = {name: [] for name in repeats}
     for _ in range(1 if smoke else ROUNDS):
         for name, count in repeats.items():
-            rounds[name].append(seconds(case.work[name], count))
+            rounds[name].append(device.seconds(case.work[name], count))
     median = {name: statistics.median(values) for name, values in rounds.items()}
     own = median.get("isoflop")
     return {
@@ -95,7 +69,9 @@ def copy_bandwidth() -> float:
     """Bytes per second, read and written, of a copy of 256 MiB."""
     source = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.numel() / statistics.median(seconds(lambda: target.copy_(source), 20) for _ in range(ROUNDS))
+    return (
+        2 * source.numel() / statistics.median(clock().seconds(lambda: target.copy_(source), 20) for _ in range(ROUNDS))
+    )
 
 
 def table(rows: list[dict[str, Any]], failures: dict[str, str], where: dict[str, Any]) -> str:
