@@ -280,8 +280,16 @@ def test_a_repeat_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(repeats, "attention", racing)
     row = repeats.repeats("two_pass", "causal", 64, times=4)
     assert (row["status"], row["why"]) == ("failed", "1 of 4 repeats differ in dq, dk, dv, the first is 2")
-    monkeypatch.setattr(repeats, "lacks", lambda passes: "there is none")
+    monkeypatch.setattr(repeats, "lacks", lambda *_: "there is none")
     assert repeats.repeats("ordered", "causal", 64) == {"status": "skipped", "why": "there is none"}
+
+
+def test_what_takes_two_passes_after_all_is_not_proven_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "architecture", lambda device: "sm_90")
+    assert repeats.lacks("ordered", "causal", 64) is repeats.lacks("two_pass", "causal", 128) is None
+    for kind, head in (("causal", 128), ("t5", 64)):
+        row = repeats.repeats("ordered", kind, head)
+        assert row == {"status": "skipped", "why": f"attention takes two passes on sm_90 at head size {head}"}
 
 
 def test_sensors_say_what_they_read_and_nothing_else() -> None:

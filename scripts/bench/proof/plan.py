@@ -75,7 +75,7 @@ def cases() -> list[Case]:
     repeats = [
         Case(f"repeats/{passes}/{kind}/{head}", "repeats", 2.0, {"passes": passes, "kind": kind, "head": head})
         for passes in ("ordered", "two_pass")
-        for kind, head in (("causal", 64), ("packed", 128))
+        for kind, head in (("causal", 64), ("packed", 64), ("packed", 128))
     ]
     step = [
         Case("step/defaults", "step", 35.0, {"kernels": None, "compile": True}),
