@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.golden import folders
-from tests.golden.curves import FAMILIES, STEPS, curve, difference, of_folders, tolerance
+from tests.golden.curves import FAMILIES, STEPS, curve, difference, of_folders
 from tests.golden.files import read_lines
 from tests.golden.process import Commands
 
@@ -24,7 +24,10 @@ def working_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def goes_on(commands: Commands, folder: Path, family: str, *layout: str, bits: bool) -> None:
+CLOSE = 1e-5  # relative: 0.1.0, which began these runs, added RMSNorm's sums in another order
+
+
+def goes_on(commands: Commands, folder: Path, family: str, *layout: str) -> None:
     """Resume the interrupted run of a family to its end, in whatever layout, and compare it with the golden curve."""
     run = folders.run_of(folder, family, "interrupted")
     saved = next((run / "checkpoints").glob("step-*")).name
@@ -36,16 +39,16 @@ def goes_on(commands: Commands, folder: Path, family: str, *layout: str, bits: b
     found, wanted = curve(run), of_folders(family)
     assert len(found["loss"]) == STEPS
     for name in ("loss", "grad_norm"):
-        told = difference(found[name], wanted[name], tolerance(1e-5) if bits else 1e-5)
+        told = difference(found[name], wanted[name], CLOSE)
         assert told is None, f"{family}, {name}: {told}"
-    assert difference(found["held_out"][-1:], wanted["held_out"][-1:], 1e-5) is None
+    assert difference(found["held_out"][-1:], wanted["held_out"][-1:], CLOSE) is None
 
 
 @pytest.mark.parametrize("family", EACH)
 def test_the_interrupted_run_goes_on_as_if_it_had_not_been(
     family: str, working_folder: Path, golden_commands: Commands
 ) -> None:
-    goes_on(golden_commands, working_folder, family, bits=True)
+    goes_on(golden_commands, working_folder, family)
 
 
 @pytest.mark.slow
@@ -54,7 +57,7 @@ def test_the_interrupted_run_goes_on_with_two_ranks_at_zero_3(
     family: str, working_folder: Path, golden_commands: Commands
 ) -> None:
     layout = ("launch.processes=2", "engine.zero_stage=3")
-    goes_on(golden_commands, working_folder, family, *layout, bits=False)
+    goes_on(golden_commands, working_folder, family, *layout)
 
 
 @pytest.mark.slow
@@ -65,7 +68,7 @@ def test_the_interrupted_run_goes_on_where_it_is_carried_to(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(working_folder / "runs", elsewhere / "runs")
     shutil.copytree(working_folder / "corpus", elsewhere / "texts")
-    goes_on(golden_commands, elsewhere, "encoder_decoder", "data.path=[texts]", "run.cache=other", bits=True)
+    goes_on(golden_commands, elsewhere, "encoder_decoder", "data.path=[texts]", "run.cache=other")
 
 
 @pytest.mark.parametrize("family", EACH)
@@ -76,8 +79,8 @@ def test_the_finished_run_scores_what_it_scored_at_its_end(
     wanted = curve(run)["held_out"][-1]
     found = json.loads(golden_commands.succeed(working_folder, "eval", str(run), "--json"))
     assert found["step"] == STEPS
-    assert found["loss"] == pytest.approx(wanted, rel=1e-5)
-    assert wanted == of_folders(family)["held_out"][-1] or tolerance(1) > 0
+    assert found["loss"] == pytest.approx(wanted, rel=CLOSE)
+    assert wanted == pytest.approx(of_folders(family)["held_out"][-1], rel=CLOSE)
 
 
 @pytest.mark.parametrize("family", EACH)

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from triton.backends.nvidia.compiler import CUDABackend
+from triton.runtime import driver
 from triton.runtime.jit import JITFunction, create_function_from_signature
 
 from kernels import T5Bias
@@ -26,6 +28,8 @@ def caught(self: JITFunction, *arguments: Any, grid: Any, warmup: bool, **option
 
 
 def main() -> None:
+    target = SimpleNamespace(backend="cuda")
+    driver.set_active(SimpleNamespace(get_current_device=lambda: 0, get_current_target=lambda: target))
     JITFunction.run = caught
     for batch, length in ((2, 64), (3, 33), (1, 17), (2, 48), (4, 1)):
         q, k, v = (torch.randn(batch, length, 2, 64, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
