@@ -1,4 +1,4 @@
-"""The product of a linear layer: in the precision of the run, or in 8-bit floating point.
+"""A linear layer and its product: in the precision of the run, or in 8-bit floating point.
 
 In fp8 every tensor is scaled as a whole by the largest of its own numbers, anew in every pass, so that there is no
 state: activations and weights in e4m3, gradients in e5m2 (Micikevicius et al. 2022, FP8 formats for deep learning,
@@ -10,13 +10,33 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from trainer.config.linear import MULTIPLE
+from trainer.descriptions.optimizers import Role
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 SMALLEST = 1e-30  # that a largest number counts as: its scale is finite, and zeros are zeros
+
+
+class Linear(nn.Linear):
+    """A linear layer whose weight begins normal with standard deviation `std`; its bias begins at zero."""
+
+    role: Role = "matrix"  # of its weight
+    fp8 = False  # whether it multiplies in 8 bits in training
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.stds = {"weight": std}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., outputs]."""
+        return linear_product(x, self.weight, self.bias, fp8=self.fp8 and self.training)
+
+    def reset_parameters(self) -> None:
+        """Left to `initialize`, which draws every parameter from its own stream."""
 
 
 def linear_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, fp8: bool = False) -> Tensor:
@@ -77,6 +97,7 @@ class Fp8Product(torch.autograd.Function):
         return _times(rows, matrix, torch.bfloat16, low, fast=True).view(*x.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable  # type: ignore[misc]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, x_inverse, weight, weight_inverse = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.dtypes

@@ -1,4 +1,4 @@
-"""Leaf modules: linear layers, embeddings and the feed-forward. Each knows how its own parameters begin."""
+"""Leaf modules: output layers, embeddings and the feed-forward. Each knows how its own parameters begin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
 from trainer.models.dropout import Dropout, dropped
 from trainer.models.initialization import InitialStds, initialize
-from trainer.models.linear import linear_product
+from trainer.models.linear import Linear
 from trainer.models.losses import NOT_A_TARGET, of_sums, token_loss
 from trainer.models.norms import norm
 from trainer.models.products import computing_dtype, joined
@@ -26,24 +26,6 @@ __all__ = [
     "OutputLayer",
     "initialize",
 ]
-
-
-class Linear(nn.Linear):
-    """A linear layer whose weight begins normal with standard deviation `std`; its bias begins at zero."""
-
-    role: Role = "matrix"  # of its weight
-    fp8 = False  # whether it multiplies in 8 bits in training
-
-    def __init__(self, inputs: int, outputs: int, *, bias: bool, std: float) -> None:
-        super().__init__(inputs, outputs, bias=bias)
-        self.stds = {"weight": std}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., outputs]."""
-        return linear_product(x, self.weight, self.bias, fp8=self.fp8 and self.training)
-
-    def reset_parameters(self) -> None:
-        """Left to `initialize`, which draws every parameter from its own stream."""
 
 
 class OutputLayer(Linear):

@@ -10,13 +10,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trainer.models.linear import linear_product
+from trainer.models.linear import Linear, linear_product
 
 
 def computing_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of matrix products: autocast's where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    """The dtype of matrix products: autocast's where it is on. As PyTorch's own, they leave float64 alone."""
+    return torch.get_autocast_dtype(x.device.type) if _casts(x) else x.dtype
+
+
+def _casts(x: Tensor) -> bool:
+    kind = x.device.type  # of meta tensors, which have no numbers to cast, PyTorch takes the question for an error
+    return x.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind)
 
 
 def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
@@ -25,9 +29,11 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     In training under autocast it is one product, forward and backward: the weights side by side take the place of the
     copies that autocast would make of each. The outputs are then views of one tensor. Elsewhere each layer multiplies
     by itself: without a cast the weights would be copied for nothing, and in evaluation autocast keeps its copies
-    from one call to the next. In fp8 the weights have one scale together.
+    from one call to the next. Nor are layers joined that do more than their product, or in functorch's transforms. In
+    fp8 the weights have one scale together.
     """
-    if len(layers) == 1 or not torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
+    training = len(layers) > 1 and torch.is_grad_enabled() and _casts(x)
+    if not training or _transformed() or not all(map(_product_alone, layers)):
         return tuple(layer(x) for layer in layers)
     weights: list[Tensor] = [layer.weight for layer in layers]
     biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
@@ -39,6 +45,21 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
         return tuple(layer(x) for layer in layers)
     parts: tuple[Tensor, ...] = _Joined.apply(computing_dtype(x), len(weights), x, *weights, *biases)
     return parts
+
+
+def _transformed() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def _product_alone(layer: nn.Module) -> bool:
+    """Whether nobody would miss the call of this layer: an adapter in its place, or a hook. DeepSpeed's hooks, which
+    gather a module's parameters, need no call: whoever reads them says so (`reads`)."""
+    if type(layer) not in (nn.Linear, Linear) or "forward" in vars(layer):
+        return False
+    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    return all(
+        str(getattr(hook, "__module__", "")).startswith("deepspeed") for some in hooks for hook in some.values()
+    )
 
 
 class _Joined(torch.autograd.Function):
@@ -60,13 +81,13 @@ class _Joined(torch.autograd.Function):
         low, *weights = ctx.saved_tensors
         needed, sizes = ctx.needs_input_grad[2:], [len(one) for one in weights]
         gradient = torch.cat(gradients, dim=-1)
-        rows = gradient.flatten(0, -2)
+        rows = gradient.reshape(-1, sum(sizes))
         of_x = None
         if needed[0]:
             of_x = (gradient @ _side_by_side(weights, low.dtype)).to(ctx.x_dtype)
         of_weights: list[Tensor | None] = [None] * len(weights)
         if any(needed[1 : 1 + len(weights)]):
-            parts = (rows.T @ low.flatten(0, -2)).split(sizes)
+            parts = (rows.T @ low.reshape(-1, low.shape[-1])).split(sizes)
             of_weights = [part.to(one.dtype) for part, one in zip(parts, weights, strict=True)]
         of_biases: list[Tensor | None] = []
         if ctx.biases:

@@ -84,3 +84,94 @@ def test_a_compiled_one_is_the_same():
     for one, function in zip(given, (run, compiled), strict=True):
         sum(part.float().square().sum() for part in function(one)).backward()
     assert torch.equal(given[0].grad, given[1].grad)
+
+
+class Adapted(nn.Linear):
+    """A layer that does more than its product, as a low-rank adapter does."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__(base.in_features, base.out_features)
+        self.load_state_dict(base.state_dict())
+        self.down = nn.Parameter(torch.ones(base.in_features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + (x * self.down).sum(-1, keepdim=True)
+
+
+class Around(nn.Module):
+    """An adapter that holds the layer and shows its parameters."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return self.base.weight
+
+    @property
+    def bias(self) -> nn.Parameter:
+        return self.base.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) * 2
+
+
+def replaced(layer: nn.Linear) -> nn.Linear:
+    plain = layer.forward
+    layer.forward = lambda x: plain(x) * 2
+    return layer
+
+
+def parametrized(layer: nn.Linear) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(layer)
+
+
+@pytest.mark.parametrize("change", [Adapted, Around, replaced, parametrized])
+def test_a_layer_that_does_more_than_its_product_does_it(change):
+    layers, x = layers_of(True), torch.randn(3, 32)
+    layers[0] = change(layers[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(joined(x, layers)[0], layers[0](x))
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+def test_hooks_of_a_layer_are_called(kind):
+    layers, x, seen = layers_of(True), torch.randn(3, 32, requires_grad=True), []
+    getattr(layers[1], f"register_{kind}_hook")(lambda *_: seen.append(kind))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sum(one.float().sum() for one in joined(x, layers)).backward()
+    assert seen == [kind]
+
+
+def test_gradients_by_functorch():
+    layers, x = layers_of(True), torch.randn(4, 32)
+
+    def loss(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return sum(one.float().square().sum() for one in joined(x, layers))
+
+    each = torch.vmap(torch.func.grad(loss))(x)
+    one_by_one = torch.stack([torch.func.grad(loss)(row) for row in x])
+    torch.testing.assert_close(each, one_by_one, rtol=2e-2, atol=2e-2)
+
+
+def test_float64_is_left_alone_as_pytorch_leaves_it():
+    layers, x = [layer.double() for layer in layers_of(True)], torch.randn(3, 32, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(torch.equal(a, layer(x)) for a, layer in zip(joined(x, layers), layers, strict=True))
+
+
+def test_shapes_without_numbers():
+    layers = [layer.to("meta") for layer in layers_of(True)]
+    assert [one.shape for one in joined(torch.randn(2, 32, device="meta"), layers)] == [(2, w) for w in WIDTHS]
+
+
+@pytest.mark.parametrize("shape", [(32,), (0, 32), (1, 1, 1, 32)])
+def test_any_number_of_rows(shape):
+    layers, x = layers_of(True), torch.randn(shape, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = joined(x, layers)
+        sum(one.float().sum() for one in outputs).backward()
+    assert [one.shape for one in outputs] == [(*shape[:-1], width) for width in WIDTHS]
+    assert x.grad.shape == shape and all(layer.bias.grad is not None for layer in layers)
