@@ -15,18 +15,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import Parameter
 
-_PLAIN = {Tensor, Parameter, type(None), bool, int, float}
+_TENSORS = {Tensor, Parameter}
+_PLAIN = {*_TENSORS, type(None), bool, int, float}
 
 
 def unobserved(arguments: tuple[Any, ...]) -> bool:
-    """No compiler, dispatch mode, functorch transform or tensor subclass would see the operator."""
+    """No compiler, dispatch mode, functorch transform or tensor subclass would see the operator, and no tensor is one
+    that the dispatcher has to negate first, as the imaginary part of a conjugate."""
     if (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
     ):
         return False
-    return not any(issubclass(kind, Tensor) for kind in set(map(type, arguments)) - _PLAIN)
+    if any(issubclass(kind, Tensor) for kind in set(map(type, arguments)) - _PLAIN):
+        return False
+    return not any(one.is_neg() for one in arguments if type(one) in _TENSORS)
 
 
 def direct(

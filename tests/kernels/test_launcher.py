@@ -91,3 +91,11 @@ def test_gradients_of_gradients_are_refused(device: str) -> None:
     (dq,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         dq.sum().backward()
+
+
+def test_what_only_the_dispatcher_knows_of_a_tensor_counts(device: str) -> None:
+    """The imaginary part of a conjugate: PyTorch keeps the numbers and marks them as negative."""
+    parts = [torch.randn(1, 20, 2, 16, dtype=torch.complex64, device=device) for _ in range(3)]
+    marked, plain = ([one.conj().imag for one in parts], [one.imag * -1 for one in parts])
+    assert marked[0].is_neg() and not plain[0].is_neg()
+    assert torch.equal(attention(*marked, causal=True, backend="triton"), attention(*plain, causal=True, backend="triton"))

@@ -21,7 +21,8 @@ def on_off_or_auto(value: Any) -> Any:
     """true, false or auto. Raises ValueError."""
     if isinstance(value, bool) or value == "auto":
         return value
-    raise ValueError(f"{value!r} given; true, false or auto wanted")
+    meant = nearest(value, ["true", "false", "auto"]) if isinstance(value, str) else ""
+    raise ValueError(f"{value!r} given; true, false or auto wanted{meant}")
 
 
 class EngineConfig(Section):

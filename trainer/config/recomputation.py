@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from trainer.utils.errors import nearest
+
 Recomputation = bool | int | Literal["selective"]
 
 
@@ -16,7 +18,23 @@ def a_recomputation(value: Any) -> Any:
     """A value of the key. Raises ValueError."""
     if isinstance(value, bool) or value == "selective" or (isinstance(value, int) and value > 0):
         return value
-    raise ValueError(f"{value!r} given; true, false, selective, or n for every n-th block (n at least 1) wanted")
+    meant = nearest(value, ["selective", "true", "false"]) if isinstance(value, str) else ""
+    raise ValueError(
+        f"{value!r} given; true, false, selective, or n for every n-th block (n at least 1) wanted{meant}"
+    )
+
+
+def recomputation_misfits(config: Any) -> list[str]:
+    """An n that no stack of the model is deep enough for: nothing would be computed again. A line, or none."""
+    choice, model = config.engine.activation_checkpointing, config.model
+    sides = [model, model.decoder_side] if model.family == "encoder_decoder" else [model]
+    deepest = max(side.depth for side in sides)
+    if isinstance(choice, bool) or choice == "selective" or choice <= deepest:
+        return []
+    return [
+        f"engine.activation_checkpointing: {choice} given, for one of every {choice} blocks, and there are {deepest}; "
+        f"n from 1 to {deepest}, true, false or selective wanted"
+    ]
 
 
 def whole_block(choice: Recomputation, layer: int) -> bool:

@@ -34,6 +34,7 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
+from trainer.config.recomputation import recomputation_misfits
 from trainer.config.science import (
     BYTES,
     AnomaliesConfig,
@@ -135,6 +136,7 @@ class Config(Section):
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
         wrong += linear_misfits(self)
+        wrong += recomputation_misfits(self)
         wrong += group_misfits(self)
         wrong += debug_misfits(self)
         if wrong:
@@ -164,11 +166,17 @@ class Config(Section):
 
     def _kernel_misfits(self) -> list[str]:
         """What a backend that is named cannot do."""
+        asked = self.kernels.attention
+        wrong = []
+        if self.kernels.backward == "ordered" and asked in ("sdpa", "reference"):
+            wrong.append(
+                f"kernels.backward: ordered is of Triton's attention, kernels.attention is {asked}; take auto or triton"
+            )
         keys = {"softcap": "score_softcap", "sink": "sinks"}
         used = [f"model.{keys[field]}" for field in self.model.attention_fields]
-        if self.kernels.attention != "sdpa" or not used:
-            return []
-        return [f"kernels.attention: sdpa has no {' and no '.join(used)}; take auto, triton or reference"]
+        if asked == "sdpa" and used:
+            wrong.append(f"kernels.attention: sdpa has no {' and no '.join(used)}; take auto, triton or reference")
+        return wrong
 
     def _stated_lengths(self) -> dict[str, int]:
         """Key -> tokens per sample."""
