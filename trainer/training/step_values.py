@@ -79,9 +79,8 @@ class StepValues:
         mine = [loss_sum, norm.to(loss_sum.device).double() / world.size, *(side_sums[name] for name in self._names)]
         numbers = torch.stack([one.detach().double().reshape(()) for one in mine])
         world.add_up(numbers)
-        self.nonfinite = (
-            ~torch.isfinite(numbers[:2]).all()
-        ).float()  # 1 where loss or norm is not finite, on the device
+        # On the device: 1 where loss or norm is not finite, else 0.
+        self.nonfinite = (~torch.isfinite(numbers[:2]).all()).float()
         self._arriving = Arriving(numbers)
         self._read: Gradients | None = None
 

@@ -107,3 +107,25 @@ def test_a_gpu_reads_late_or_says_why_not(device: str, spike: str, late: bool, t
 def test_the_default_waits_for_nothing() -> None:
     for nonfinite in ("stop", "skip", "rollback"):
         assert reasons_to_wait(Config.model_validate({"anomalies": {"nonfinite": nonfinite}})) == []
+
+
+def test_who_is_interrupted_while_it_reads_records_the_step_all_the_same() -> None:
+    """The host spends its time in that wait, so that is where an interruption finds it."""
+    told: list[int] = []
+    metrics, config = SimpleNamespace(step_ended=told.append), Config()
+    guard = SimpleNamespace(judge=lambda *_, **__: None)
+    run: Any = SimpleNamespace(
+        config=config, engine=SimpleNamespace(device=torch.device("cuda")), guard=guard, metrics=metrics
+    )
+    stepping: Any = Stepping(run, lambda name: None)
+    stepping._result = lambda update, found: update.step
+    waits = iter([KeyboardInterrupt()])
+
+    def read() -> None:
+        for error in waits:
+            raise error
+
+    stepping._unread = SimpleNamespace(step=3, values=SimpleNamespace(read=read))
+    with pytest.raises(KeyboardInterrupt), stepping.recording_when_broken():
+        stepping.settle()
+    assert told == [3]
