@@ -19,9 +19,7 @@ def a_recomputation(value: Any) -> Any:
     if isinstance(value, bool) or value == "selective" or (isinstance(value, int) and value > 0):
         return value
     meant = nearest(value, ["selective", "true", "false"]) if isinstance(value, str) else ""
-    raise ValueError(
-        f"{value!r} given; true, false, selective, or n for every n-th block (n at least 1) wanted{meant}"
-    )
+    raise ValueError(f"{value!r} given; true, false, selective, or n for every n-th block (n at least 1) wanted{meant}")
 
 
 def recomputation_misfits(config: Any) -> list[str]:

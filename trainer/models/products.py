@@ -57,9 +57,7 @@ def _product_alone(layer: nn.Module) -> bool:
     if type(layer) not in (nn.Linear, Linear) or "forward" in vars(layer):
         return False
     hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
-    return all(
-        str(getattr(hook, "__module__", "")).startswith("deepspeed") for some in hooks for hook in some.values()
-    )
+    return all(str(getattr(hook, "__module__", "")).startswith("deepspeed") for some in hooks for hook in some.values())
 
 
 class _Joined(torch.autograd.Function):

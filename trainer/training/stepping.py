@@ -142,7 +142,8 @@ class Stepping:
     def _read_late(self, discard: Callable[[], None]) -> tuple[bool, Outcome | None]:
         """Read the newest update's values: whether weights or gradients are others than they were before, and an
         outcome where the run ends here. discard: throws away the gradients that the engine holds."""
-        assert (update := self._unread) is not None
+        update = self._unread
+        assert update is not None
         found, state = update.values.read(), self.run.state
         self._unread = None  # not before: what breaks the run while it waits must not take the record along
         report = self._report(update.batch, update.step - 1)
