@@ -31,7 +31,7 @@ def recomputation_misfits(config: Any) -> list[str]:
         return []
     return [
         f"engine.activation_checkpointing: {choice} given, for one of every {choice} blocks, and there are {deepest}; "
-        f"n from 1 to {deepest}, true, false or selective wanted"
+        f"n of at most {deepest}, true, false or selective wanted"
     ]
 
 
