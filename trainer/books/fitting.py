@@ -12,7 +12,7 @@ from trainer.books.layout import micro_batch, micro_batches, world_size, zero_st
 from trainer.books.lengths import lengths
 from trainer.books.memory import MemoryAccount, memory
 from trainer.config import Config, StepShape
-from trainer.config.recomputation import Recomputation
+from trainer.config.recomputation import Recomputation, deepest_stack
 
 PARTS = {
     "weights": "weights",
@@ -124,13 +124,14 @@ def largest_step(config: Config) -> StepShape:
 
 def _settings(config: Config) -> Iterator[dict[str, Any]]:
     """Every setting of the machinery that leaves the outcome alone."""
-    sizes, size = [], micro_batch(config)
+    sizes, size, deepest = [], micro_batch(config), deepest_stack(config)
+    recomputations = [one for one in RECOMPUTATIONS if one == "selective" or int(one) <= deepest]
     while size:
         sizes.append(size)
         size //= 2
     for stage in (0, 1, 2, 3) if world_size(config) > 1 else (zero_stage(config), 3):
         for rows in sizes:
-            for recompute in RECOMPUTATIONS:
+            for recompute in recomputations:
                 for optimizer, weights in ((False, False), (True, False), (True, True)):
                     written_with_whole = stage == 3 and config.task.writes
                     if written_with_whole or (optimizer and not stage) or (weights and stage != 3):

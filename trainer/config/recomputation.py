@@ -22,11 +22,16 @@ def a_recomputation(value: Any) -> Any:
     raise ValueError(f"{value!r} given; true, false, selective, or n for every n-th block (n at least 1) wanted{meant}")
 
 
+def deepest_stack(config: Any) -> int:
+    """Blocks of the model's deepest stack."""
+    model = config.model
+    sides = [model, model.decoder_side] if model.family == "encoder_decoder" else [model]
+    return max(side.depth for side in sides)
+
+
 def recomputation_misfits(config: Any) -> list[str]:
     """An n that no stack of the model is deep enough for: nothing would be computed again. A line, or none."""
-    choice, model = config.engine.activation_checkpointing, config.model
-    sides = [model, model.decoder_side] if model.family == "encoder_decoder" else [model]
-    deepest = max(side.depth for side in sides)
+    choice, deepest = config.engine.activation_checkpointing, deepest_stack(config)
     if isinstance(choice, bool) or choice == "selective" or choice <= deepest:
         return []
     return [
