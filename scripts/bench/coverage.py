@@ -111,7 +111,7 @@ def fitted(table: Table, replicates: int, seed: int) -> Ensemble:
     forms, refused = which_forms(table)
     choice = choose(table, forms, refused)
     weights = resample(table, replicates, seed)
-    laws = {form: fit_law(table, form, weights) for form in choice.weights()}
+    laws = {form: fit_law(table, form, weights if form in choice.weights() else None) for form in forms}
     return ensemble_of(table, choice, laws, flop_rate(table), seed)
 
 

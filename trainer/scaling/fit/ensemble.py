@@ -28,6 +28,9 @@ USUAL_STRETCH = (0.7, 0.4)  # median and deviation of the logarithm of the prior
 NOISES = np.geomspace(1.0, 2.5, 6)  # tried, of the noise: runs beyond a fit scatter no less than those in it
 USUAL_NOISE = 0.15  # deviation of the logarithm of the prior over them
 MANY_PAIRS = 200  # held-out predictions from which on their own sizes widen an interval that holds too few of them
+RIVALRY = 4.0  # a rival's say ~ error^-RIVALRY
+LEAST_SAY = 0.02  # of a rival that is listened to
+APART = 1.8  # half a 95% interval for that, in deviations of the rivals (scripts/bench/coverage.py)
 RUNS_OF_A_CUT = 1.5  # its held-out runs count as this times the root of their number: their errors go together
 
 
@@ -79,6 +82,7 @@ class Ensemble:
     averaged: bool = False  # whether the members' weighted mean is predicted; else the chosen form alone
     flop_rate: tuple[float, float] | None = None  # log k, c of FLOP = k N^c D
     draws: int = field(default=DRAWS)
+    rivals: tuple[Member, ...] = ()  # every form that was tried, without replicates; weight: against the best's 1
 
     def variables(self) -> tuple[str, ...]:
         """What has to be given at a point, for all members."""
@@ -127,6 +131,20 @@ class Ensemble:
         axis = max(alone, key=lambda name: alone[name], default="")
         return (axis, alone[axis]) if axis and alone[axis] > 1 else ("", 1.0)
 
+    def apart(self, points: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[m]: how far the forms that were tried lie from what is predicted, on the scale of the calibration, as a
+        deviation in which a form counts by its held-out error: beyond the runs, where none of them may be right."""
+        value, total = linked(self.value(points), self.logs), 0.0
+        squares = np.zeros_like(value)
+        for rival in self.rivals:
+            if set(FORMS[rival.form].variables) <= set(points):
+                loss = self._of(rival, points)[0]
+                good = np.isfinite(loss) & ((loss > 0) | (not self.logs))
+                away = linked(np.where(good, loss, 1.0), self.logs) - value
+                squares = squares + rival.weight * np.where(good, away**2, 0.0)
+                total += rival.weight
+        return np.sqrt(squares / total) if total else np.zeros_like(value)
+
     def interval(self, variables: Mapping[str, np.ndarray], *, of_a_run: bool = True) -> list[Interval]:
         """A value and where 95% of runs like it end; without `of_a_run` where the law lies, noise left out."""
         points = self.complete(variables)
@@ -136,8 +154,9 @@ class Ensemble:
         calibration = self.calibration
         reach = self.reach(points)
         extra = calibration.deviation(reach) if of_a_run else calibration.growth * np.log(reach)
-        below = np.hypot(calibration.stretch * np.maximum(value - low, 0), NORMAL * extra)
-        above = np.hypot(calibration.stretch * np.maximum(high - value, 0), NORMAL * extra)
+        extra = np.hypot(NORMAL * extra, APART * self.apart(points))
+        below = np.hypot(calibration.stretch * np.maximum(value - low, 0), extra)
+        above = np.hypot(calibration.stretch * np.maximum(high - value, 0), extra)
         back = np.exp if self.logs else np.asarray
         ends = zip(back(value), back(value - below), back(value + above), strict=True)
         return [Interval(float(a), float(b), float(c)) for a, b, c in ends]
@@ -155,14 +174,23 @@ class Ensemble:
 def ensemble_of(
     table: Table, choice: Choice, laws: Mapping[str, Law], flop_rate: tuple[float, float] | None, seed: int = 0
 ) -> Ensemble:
-    """The laws of the near-best forms, calibrated on what they predicted for runs held out."""
+    """The laws of the near-best forms, calibrated on what they predicted for runs held out. laws: of these forms, and
+    of others, which say how far apart forms lie."""
     weights = choice.weights()
     members = tuple(Member(form, share, laws[form].constants()) for form, share in weights.items())
     logs = bool((table.column("loss") > 0).all())
     noise = run_noise(laws[choice.chosen], table)
     averaged, errors = better(choice, weights)
     calibration = calibrate(choice, weights, errors, noise, logs, seed)
-    return Ensemble(members, calibration, spans(table), logs, averaged, flop_rate)
+    rivals = rivals_of(choice, laws)
+    return Ensemble(members, calibration, spans(table), logs, averaged, flop_rate, rivals=rivals)
+
+
+def rivals_of(choice: Choice, laws: Mapping[str, Law]) -> tuple[Member, ...]:
+    """The forms that were tried and are not far worse than the best, each with its say."""
+    errors = {one.form: one.error for one in choice.candidates if one.error > 0 and one.form in laws}
+    says = {form: (min(errors.values()) / error) ** RIVALRY for form, error in errors.items()}
+    return tuple(Member(form, say, laws[form].constants()[:1]) for form, say in says.items() if say >= LEAST_SAY)
 
 
 def better(choice: Choice, weights: Mapping[str, float]) -> tuple[bool, np.ndarray]:

@@ -115,6 +115,7 @@ def law_facts(ensemble: Ensemble, table: Table) -> dict[str, Any]:
         "flop_rate": ensemble.flop_rate and dict(zip(("log_k", "power"), ensemble.flop_rate, strict=True)),
         "averaged": ensemble.averaged,
         "members": [_member(member) for member in ensemble.members],
+        "rivals": [_member(member) for member in ensemble.rivals],
         "calibration": {name: getattr(calibration, name) for name in ("noise", "growth", "stretch", "checked")},
     }
     return {**facts, "hash": _hash(facts)}
@@ -162,13 +163,8 @@ def read_law(path: Path) -> StoredLaw:
 
 
 def _stored(path: Path, facts: Mapping[str, Any]) -> StoredLaw:
-    members = []
-    for one in facts["members"]:
-        spec = FORMS.get(one["form"])
-        if spec is None or tuple(one["names"]) != spec.constants:
-            raise UserError(f"{path}: form {one['form']!r} with {', '.join(one['names'])}: no such form here")
-        values = np.array([one["values"], *one["replicates"]], float)
-        members.append(Member(one["form"], float(one["weight"]), values))
+    members = [_read_member(path, one) for one in facts["members"]]
+    rivals = [_read_member(path, one) for one in facts.get("rivals", [])]  # 0.1.0 wrote none
     rate = facts["flop_rate"]
     known = {name: (float(low), float(high)) for name, (low, high) in facts["range"].items()}
     ensemble = Ensemble(
@@ -178,8 +174,17 @@ def _stored(path: Path, facts: Mapping[str, Any]) -> StoredLaw:
         facts["loss_unit"] != "normalised",
         bool(facts["averaged"]),
         rate and (rate["log_k"], rate["power"]),
+        rivals=tuple(rivals),
     )
     return StoredLaw(path, ensemble, facts["loss_unit"], facts["counted"], facts["parameters_are"], int(facts["runs"]))
+
+
+def _read_member(path: Path, facts: Mapping[str, Any]) -> Member:
+    spec = FORMS.get(facts["form"])
+    if spec is None or tuple(facts["names"]) != spec.constants:
+        raise UserError(f"{path}: form {facts['form']!r} with {', '.join(facts['names'])}: no such form here")
+    values = np.array([facts["values"], *facts["replicates"]], float)
+    return Member(facts["form"], float(facts["weight"]), values)
 
 
 def check_same(law: StoredLaw, table: Table) -> None:
