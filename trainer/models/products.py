@@ -26,8 +26,8 @@ def joined(x: Tensor, layers: Sequence[nn.Linear], *, apart: bool = False) -> tu
     copies that autocast would make of each. The outputs are then views of one tensor. Elsewhere each layer multiplies
     by itself: without a cast the weights would be copied for nothing, and in evaluation autocast keeps its copies
     from one call to the next. In fp8 the weights have one scale together.
-    apart: the forward pass multiplies by each weight, so that outputs are tensors by themselves. A CPU takes up to twice
-    as long for an operation on every other stretch of memory, and as long for one product of two widths as for two.
+    apart: the forward pass multiplies by each weight, so that outputs are tensors by themselves. A CPU takes up to
+    twice as long for an operation on every other stretch of memory, and no less for one wide product than for two.
     """
     if len(layers) == 1 or not torch.is_grad_enabled() or not torch.is_autocast_enabled(x.device.type):
         return tuple(layer(x) for layer in layers)
