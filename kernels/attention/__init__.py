@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -127,9 +126,8 @@ def attention(
         dropout_rows=dropout_rows,
         scale=head_dim**-0.5 if scale is None else scale,
         return_lse=return_lse,
+        held=None if mask is None else mask.spec,
     )
-    if mask is not None:
-        spec = _with_prepared(spec, mask)
     fields = spec.fields(q_len, k_len)
     chosen = _choose("attention", backend, fields, q.device, q.dtype, head_dim)
     if backend == "sdpa":
@@ -270,22 +268,6 @@ def _check_prepared(mask: PreparedMask, bias: Bias | None, others: tuple[object,
     if mask.additive is not None and mask.additive.dtype != q.dtype:
         raise refuse("attention", "mask", f"prepared for {mask.additive.dtype}", f"{q.dtype}, the dtype of q")
     check_bias(held.bias, q_len, k_len, batch, heads, q.device, "attention")
-
-
-def _with_prepared(spec: AttentionSpec, mask: PreparedMask) -> AttentionSpec:
-    held = mask.spec
-    return replace(
-        spec,
-        left=held.left,
-        right=held.right,
-        bias=spec.bias if spec.bias is not None else held.bias,
-        q_segments=held.q_segments,
-        k_segments=held.k_segments,
-        kv_lens=held.kv_lens,
-        q_order=held.q_order,
-        k_order=held.k_order,
-        strict=held.strict,
-    )
 
 
 def _choose(

@@ -34,9 +34,11 @@ def build_spec(
     dropout_rows: Tensor | None = None,
     scale: float = 1.0,
     return_lse: bool = False,
+    held: AttentionSpec | None = None,
     function: str = "attention",
 ) -> AttentionSpec:
-    """`batch` and `heads` are None where they are not known yet. Raises KernelInputError."""
+    """`batch` and `heads` are None where they are not known yet. held: of a prepared mask, which hides what it hid when
+    it was checked, and whose bias counts where none is given here. Raises KernelInputError."""
     for name, flag in (("causal", causal), ("strict", strict), ("return_lse", return_lse)):
         check_flag(function, name, flag)
     left, right = _window_bounds(causal, window, function)
@@ -72,6 +74,10 @@ def build_spec(
         check_float(function, "sink", sink, device)
         if sink.dim() != 1 or (heads is not None and sink.shape[0] != heads):
             raise refuse(function, "sink", f"of shape {shape(sink)}", f"[{heads or 'H'}], one logit a head")
+    if held is not None:  # here, and not in a copy of what is made below, which would take as long again
+        left, right, kv_lens, strict = held.left, held.right, held.kv_lens, held.strict
+        q_segments, k_segments, q_order, k_order = held.q_segments, held.k_segments, held.q_order, held.k_order
+        bias = held.bias if bias is None else bias
     return AttentionSpec(
         left=left,
         right=right,

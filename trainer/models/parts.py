@@ -115,7 +115,8 @@ class FeedForward(nn.Module):
     def _hidden(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return self.activation(self.up(x))
-        gate, up = joined(x, [self.gate, self.up])
+        strided = choice.backend(self.backend, x.device.type).backend == "triton"
+        gate, up = joined(x, [self.gate, self.up], apart=not strided)
         return self.activation(gate) * up if self.gated is None else self.gated(gate, up, backend=self.backend)
 
 

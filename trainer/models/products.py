@@ -23,7 +23,7 @@ def _casts(x: Tensor) -> bool:
     return x.dtype != torch.float64 and kind != "meta" and torch.is_autocast_enabled(kind)
 
 
-def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+def joined(x: Tensor, layers: Sequence[nn.Linear], *, apart: bool = False) -> tuple[Tensor, ...]:
     """What each of the layers, which all have a bias or none, makes of x [..., width]: one [..., outputs] a layer.
 
     In training under autocast it is one product, forward and backward: the weights side by side take the place of the
@@ -31,6 +31,8 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     by itself: without a cast the weights would be copied for nothing, and in evaluation autocast keeps its copies
     from one call to the next. Nor are layers joined that do more than their product, or in functorch's transforms. In
     fp8 the weights have one scale together.
+    apart: the forward pass multiplies by each weight, so that outputs are tensors by themselves. A CPU takes up to
+    twice as long for an operation on every other stretch of memory, and no less for one wide product than for two.
     """
     training = len(layers) > 1 and torch.is_grad_enabled() and _casts(x)
     if not training or _transformed() or not all(map(_product_alone, layers)):
@@ -43,7 +45,7 @@ def joined(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
         return together.split([len(one) for one in weights], dim=-1)
     if any(in_fp8):
         return tuple(layer(x) for layer in layers)
-    parts: tuple[Tensor, ...] = _Joined.apply(computing_dtype(x), len(weights), x, *weights, *biases)
+    parts: tuple[Tensor, ...] = _Joined.apply(computing_dtype(x), len(weights), apart, x, *weights, *biases)
     return parts
 
 
@@ -65,19 +67,24 @@ class _Joined(torch.autograd.Function):
     in that dtype for each pass, forward and backward."""
 
     @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, count: int, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, dtype: torch.dtype, count: int, apart: bool, x: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
         weights, biases = parameters[:count], parameters[count:]
         low = x.to(dtype)
-        bias = _side_by_side(biases, dtype) if biases else None
         ctx.save_for_backward(low, *weights)
         ctx.x_dtype, ctx.biases = x.dtype, [one.dtype for one in biases]
+        if apart:
+            pairs = zip(weights, biases or [None] * count, strict=True)
+            return tuple(F.linear(low, one.to(dtype), None if b is None else b.to(dtype)) for one, b in pairs)
+        bias = _side_by_side(biases, dtype) if biases else None
         return F.linear(low, _side_by_side(weights, dtype), bias).split([len(one) for one in weights], dim=-1)
 
     @staticmethod
     @once_differentiable  # type: ignore[misc]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         low, *weights = ctx.saved_tensors
-        needed, sizes = ctx.needs_input_grad[2:], [len(one) for one in weights]
+        needed, sizes = ctx.needs_input_grad[3:], [len(one) for one in weights]
         gradient = torch.cat(gradients, dim=-1)
         rows = gradient.reshape(-1, sum(sizes))
         of_x = None
@@ -91,7 +98,7 @@ class _Joined(torch.autograd.Function):
         if ctx.biases:
             sums = rows.sum(0).split(sizes)
             of_biases = [part.to(dtype) for part, dtype in zip(sums, ctx.biases, strict=True)]
-        return None, None, of_x, *of_weights, *of_biases
+        return None, None, None, of_x, *of_weights, *of_biases
 
 
 def _side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

@@ -16,21 +16,25 @@ def layers_of(bias: bool, dtype: torch.dtype = torch.float32) -> list[nn.Linear]
     return [nn.Linear(32, width, bias=bias, dtype=dtype) for width in WIDTHS]
 
 
-def gradients(layers: list[nn.Linear], x: torch.Tensor, at_once: bool, low: bool) -> tuple[list, list]:
+def gradients(
+    layers: list[nn.Linear], x: torch.Tensor, at_once: bool, low: bool, apart: bool = False
+) -> tuple[list, list]:
     """Outputs, and gradients of x and of all parameters."""
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-        outputs = joined(x, layers) if at_once else [layer(x) for layer in layers]
+        outputs = joined(x, layers, apart=apart) if at_once else [layer(x) for layer in layers]
     pull = [torch.randn(one.shape, generator=torch.Generator().manual_seed(1)).to(one.dtype) for one in outputs]
     leaves = [x, *(parameter for layer in layers for parameter in layer.parameters())]
     return list(outputs), list(torch.autograd.grad(outputs, leaves, pull))
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_as_one_by_one_under_autocast(bias):
+def test_as_one_by_one_under_autocast(bias, apart):
     layers, x = layers_of(bias), torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(2))
-    (outputs, found), (apart, wanted) = (gradients(layers, x, at_once, low=True) for at_once in (True, False))
-    assert all(torch.equal(*pair) for pair in zip(outputs, apart, strict=True))
+    (outputs, found), (single, wanted) = (gradients(layers, x, at_once, True, apart) for at_once in (True, False))
+    assert all(torch.equal(*pair) for pair in zip(outputs, single, strict=True))
+    assert all(one.is_contiguous() for one in outputs) is apart
     assert [one.dtype for one in found] == [one.dtype for one in wanted]
     exact = gradients([layer.double() for layer in layers_of(bias)], x.double(), at_once=False, low=False)[1]
     for one, other, truth in zip(found, wanted, exact, strict=True):

@@ -1,6 +1,7 @@
 """Steps of a tiny engine, read at once and read late: what each tells, leaves behind and waits for.
 
-`python stepping_probe.py <stage>` prints one JSON line.
+`python stepping_probe.py <stage>` prints one JSON line: of every rank what it found. Under `torch.distributed.run` each
+rank takes its rows of the same batches, and only the first one's gradients are damaged.
 """
 
 from __future__ import annotations
@@ -81,13 +82,15 @@ class HostReads(TorchDispatchMode):
                 setattr(torch.Tensor, name, call)
 
 
-def batch(config: Config, step: int) -> StepBatch:
+def batch(config: Config, step: int, world: World) -> StepBatch:
+    """This rank's rows of it."""
     chance = np.random.default_rng(step)
     rows, length = 2, config.data.sequence_length
     tokens = chance.integers(4, config.vocabulary, (rows, length + 1))
     positions = np.broadcast_to(np.arange(length), (rows, length)).copy()
-    one = {"tokens": tokens[:, :-1].copy(), "targets": tokens[:, 1:].copy(), "positions": positions}
-    return StepBatch(step, [one | {"segments": np.zeros((rows, length), np.int32)}], 0.0)
+    whole = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "positions": positions}
+    whole["segments"] = np.zeros((rows, length), np.int32)
+    return StepBatch(step, [{name: one[world.rank :: world.size].copy() for name, one in whole.items()}], 0.0)
 
 
 def digest(engine: Engine) -> str:
@@ -168,14 +171,14 @@ class Runs:
         stepping = Stepping(run, lambda name: None)
         stepping.late = late and not stepping.reasons
         passing, updating = self.engine.forward_backward, self.engine.update
-        batches = [batch(config, number) for number in range(STEPS + 4)]
+        batches = [batch(config, number, self.world) for number in range(STEPS + 4)]
         numbers = {id(one.micro_batches): one.step for one in batches}
         order: list[str] = []
 
         def passes(micro_batches: Any, targets: float) -> Any:
             number, handle = numbers[id(micro_batches)], None
             order.append(f"passes of {number}")
-            if left.get(number, 0) > 0:
+            if self.world.rank == 0 and left.get(number, 0) > 0:
                 left[number] -= 1
                 parameter = next(iter(self.engine.parameters.values()))
                 handle = parameter.register_hook(lambda gradient: gradient * float("nan"))
@@ -231,8 +234,11 @@ def main() -> None:
         "a policy on spikes": {"nan": {}, "spike": "stop"},
     }
     found = {name: [runs.of(late, **case) for late in (False, True)] for name, case in cases.items()}
+    everyone: list[Any] = [None] * runs.world.size
+    torch.distributed.all_gather_object(everyone, found)
+    if runs.world.rank == 0:
+        print(json.dumps(everyone), flush=True)
     runs.engine.close()
-    print(json.dumps(found), flush=True)
     os._exit(0)
 
 

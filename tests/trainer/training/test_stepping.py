@@ -24,16 +24,25 @@ ROOT = PROBE.parents[3]
 STAGES = [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 
 
+TWO_RANKS = [(0, 2), pytest.param(2, 2, marks=pytest.mark.slow)]
+Found = dict[str, list[dict[str, Any]]]  # by case: where values are read at once, and where they are read late
+
+
 @cache
-def probed(stage: int) -> dict[str, list[dict[str, Any]]]:
-    """By case: what was found where values are read at once, and where they are read late."""
+def ranks(stage: int, processes: int) -> list[Found]:
+    """What each rank found."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(PROBE), str(stage)]
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    words = [sys.executable, *start, str(PROBE), str(stage)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
-    line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("[{")), None)
     assert line is not None, done.stderr
-    found: dict[str, list[dict[str, Any]]] = json.loads(line)
+    found: list[Found] = json.loads(line)
     return found
+
+
+def probed(stage: int) -> Found:
+    return ranks(stage, 1)[0]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -70,6 +79,32 @@ def test_cases_are_what_they_are_called() -> None:
     assert found["a fault of the machine"]["events"] == [["transient", 2, 2], ["read", 6]]
     assert found["stop"]["outcome"] == ["halted", 3]
     assert found["skip"]["holes"] == [[3, 4]] and found["rollback"]["holes"] == [[0, 4]]
+
+
+@pytest.mark.parametrize(("stage", "processes"), TWO_RANKS)
+def test_ranks_tell_the_same_late_as_at_once(stage: int, processes: int) -> None:
+    """Also where one rank alone has gradients that are not finite, and where the run halts or breaks."""
+    for of_rank in ranks(stage, processes):
+        for name, (at_once, late) in of_rank.items():
+            for part in ("digest", "records", "events", "holes", "outcome", "broken"):
+                if (name, part) != ("broken", "digest"):
+                    assert at_once[part] == late[part], (name, part)
+
+
+@pytest.mark.parametrize(("stage", "processes"), TWO_RANKS)
+def test_two_ranks_tell_what_one_does(stage: int, processes: int) -> None:
+    """The same steps, batches left out and ends; loss and norm but for the order of sums."""
+    for of_rank in ranks(stage, processes):
+        for name, (_, one) in probed(0).items():
+            several = of_rank[name][1]
+            for part in ("events", "holes", "outcome", "broken"):
+                assert several[part] == one[part], (name, part)
+            assert len(several["records"]) == len(one["records"]), name
+            for (step, loss, norm, *rest), (step_1, loss_1, norm_1, *rest_1) in zip(
+                several["records"], one["records"], strict=True
+            ):
+                assert [step, *rest] == [step_1, *rest_1], name
+                assert [float(loss), float(norm)] == pytest.approx([float(loss_1), float(norm_1)], rel=1e-5), name
 
 
 @pytest.mark.parametrize(
