@@ -222,7 +222,7 @@ def test_the_table_has_every_row_and_the_page_says_the_same() -> None:
     sys.path.append(str(ROOT / "scripts" / "bench"))
     import sass
 
-    assert set(TABLE["rows"]) == set(TABLE["before"]["rows"]) == {case.name for case in cases()}
+    assert set(TABLE["before"]["rows"]) <= set(TABLE["rows"]) == {case.name for case in cases()}
     assert sass.page(TABLE) == (ROOT / "docs" / "benchmarks" / "sass.md").read_text()
 
 
