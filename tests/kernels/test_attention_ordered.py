@@ -23,7 +23,7 @@ from kernels.attention.triton import ordered, ordered_launch
 from kernels.attention.triton.segments import hull, reach
 from kernels.configs import ORDERED, Tile
 
-CHUNKS, CASES_A_CHUNK, OFTEN = 25, 8, 8  # 200 shapes, 64 of them in the default tier
+CHUNKS, CASES_A_CHUNK, OFTEN = 25, 8, 5  # 200 shapes, 40 of them in the default tier
 
 
 class Chip:
