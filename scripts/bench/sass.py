@@ -153,6 +153,7 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
+    os.environ.pop("TRITON_INTERPRET", None)  # its functions have no machine code
     import triton
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

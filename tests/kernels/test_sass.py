@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,26 @@ def test_the_table_has_every_row_and_the_page_says_the_same() -> None:
 
     assert set(TABLE["before"]["rows"]) <= set(TABLE["rows"]) == {case.name for case in cases()}
     assert sass.page(TABLE) == (ROOT / "docs" / "benchmarks" / "sass.md").read_text()
+
+
+DIGESTS = """
+from kernels.configs import Tile
+from kernels.inner_loops import source_of
+a, b = Tile(64, 64, 4, 2), Tile(64, 64, 4, 3)
+calls = [("dq", 64, a, {}), ("dq", 64, a, {}), ("dq", 64, b, {}), ("dq", 64, a, {"segments": True}),
+         ("dkdv", 64, a, {}), ("forward", 64, a, {}), ("tma", 64, a, {})]
+print(*(source_of(*call) for call in calls))
+"""
+
+
+def test_what_a_row_hangs_on_is_in_its_digest() -> None:
+    """Tile, features and kernel: `sass.py --changed` measures anew where one of them is another."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    worker = [sys.executable, "-c", DIGESTS]
+    environment |= {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(worker, capture_output=True, text=True, env=environment, check=True)
+    first, again, *others = done.stdout.split()
+    assert first == again and len({first, *others}) == 6
 
 
 def complaints(found: Costs | str, row: dict[str, Any]) -> list[str]:
