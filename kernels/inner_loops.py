@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kernels.configs import Tile, attention_tile, block_dim, kind_of
+from kernels import disassembly, offline
+from kernels.configs import Tile, attention_tile, block_dim, descriptor_tile, kind_of, ordered_tile
 from kernels.disassembly import (
     Clocks,
     Loop,
@@ -27,10 +30,13 @@ from kernels.offline import compiled_attention, resources
 
 ARCHITECTURES = ("sm_90", "sm_100", "sm_80")
 HEADS = (64, 128)
-UNIT = 64  # columns (dkdv: queries) that counts of instructions are given for
+UNIT = 64  # columns (dkdv, ordered: queries) that counts of instructions are given for
 
-# The products of one tile, up to head size 128: q k^T, p v; q k^T, dO v^T, dS k; the same two, p^T dO, dS^T q; the two.
-PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4, "bias": 2, "dense": 2}
+# The products of one tile, up to head size 128: q k^T, p v; q k^T, dO v^T, dS k; the same two, p^T dO, dS^T q; the two;
+# all five of the backward pass in one walk.
+PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4, "bias": 2, "dense": 2, "tma": 2, "warps": 2, "ordered": 5}
+# The forward kernel that loads by tensor descriptors, also with warps of their own.
+DESCRIBED = {"tma": {"descriptors": True}, "warps": {"descriptors": True, "specialized": True}}
 
 _PACKED = {"has_right": True, "segments": True}
 KINDS: dict[str, dict[str, Any]] = {
@@ -47,11 +53,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "segments, dense bias": {"segments": True, "bias": 3},
     "segments, ranks": {"segments": True, "order": 1},
 }
-_OWN_KINDS = {"bias": ("T5", "packed T5"), "dense": ("segments, dense bias",)}  # of kernels for one bias alone
+_MOST_USED = ("plain", "causal", "segments", "packed")
+_OWN_KINDS = {  # of kernels for one bias alone, and of those that stand beside another
+    "bias": ("T5", "packed T5"),
+    "dense": ("segments, dense bias",),
+    **dict.fromkeys((*DESCRIBED, "ordered"), _MOST_USED),
+}
 
 
 class Case(NamedTuple):
-    """kind: what the features are called; kernel, features: as `kernels.offline.compiled_attention` has them."""
+    """kernel: of PRODUCTS; kind: what the features are called, which `kernels.offline.compiled_attention` has."""
 
     arch: str
     kernel: str
@@ -65,11 +76,12 @@ class Case(NamedTuple):
 
 
 def cases(archs: Sequence[str] = ARCHITECTURES, kernels: Sequence[str] = tuple(PRODUCTS)) -> list[Case]:
-    """Every row of the table, in its order."""
+    """Every row of the table, in its order: what has a tile."""
     return [
         Case(arch, kernel, head, kind, KINDS[kind])
         for arch, kernel, head in product(archs, kernels, HEADS)
         for kind in _OWN_KINDS.get(kernel, tuple(KINDS))
+        if tile_for(kernel, arch, head, torch.bfloat16, KINDS[kind])
     ]
 
 
@@ -100,19 +112,35 @@ class Costs:
     masked: Iteration | None
 
 
-def tile_for(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, features: Mapping[str, Any]) -> Tile:
-    """The tile that a call with these features takes."""
+def tile_for(kernel: str, arch: str, head_dim: int, dtype: torch.dtype, features: Mapping[str, Any]) -> Tile | None:
+    """The tile that a call with these features takes; None where it takes another kernel."""
     from kernels.attention.triton.operands import Switches
 
     entry, own = {"bias": ("bias", {"bias": 2}), "dense": ("bias", {"bias": 3})}.get(kernel, (kernel, {}))
     switches = Switches(head_dim, block_dim(head_dim))._replace(**own | dict(features))
-    return attention_tile(entry, arch, head_dim, kind_of(dtype, switches))
+    kind = kind_of(dtype, switches)
+    if kernel in DESCRIBED:
+        return descriptor_tile(kernel, arch, head_dim, kind)
+    if kernel == "ordered":
+        return ordered_tile(arch, head_dim, kind)
+    return attention_tile(entry, arch, head_dim, kind)
+
+
+def source_of(kernel: str, head_dim: int, tile: Tile, features: Mapping[str, Any]) -> str:
+    """A digest of all that the costs of a case follow from, but Triton's version: code, tile and features."""
+    code = [offline.attention_kernel("forward" if kernel in DESCRIBED else kernel).cache_key]
+    code += [inspect.getsource(one) for one in (disassembly, offline, costs, _iteration)]
+    whole = repr((code, kernel, head_dim, tuple(tile), sorted(features.items())))
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def costs(kernel: str, arch: str, head_dim: int, features: Mapping[str, Any]) -> Costs:
     """Of an attention kernel in bf16 with the table's tile; kernel and features as `offline.compiled_attention`."""
-    tile = tile_for(kernel, arch, head_dim, torch.bfloat16, dict(features))
-    compiled = compiled_attention(kernel, arch, head_dim, torch.bfloat16, tile, dict(features))
+    tile = tile_for(kernel, arch, head_dim, torch.bfloat16, features)
+    if tile is None:
+        raise ValueError(f"{kernel} has no tile for {arch}, head size {head_dim}, {features}")
+    name, switches = ("forward", DESCRIBED[kernel]) if kernel in DESCRIBED else (kernel, {})
+    compiled = compiled_attention(name, arch, head_dim, torch.bfloat16, tile, dict(features) | switches)
     needs, meta = resources(compiled, arch), compiled.metadata
     code = disassemble(compiled.asm["cubin"])
     found = [_iteration(kernel, arch, head_dim, tile, loop) for loop in tile_loops(code)]
@@ -140,7 +168,7 @@ def _iteration(kernel: str, arch: str, head_dim: int, tile: Tile, loop: Loop) ->
     whole = PRODUCTS[kernel] * rows * columns * block_dim(head_dim)
     loop = loop.unrolled(max(1, block_dim(head_dim) // 64))
     warps = max(tile.warps, round(whole / loop.multiply_adds) if loop.multiply_adds else 0)
-    walked = rows if kernel == "dkdv" else columns
+    walked = rows if kernel in ("dkdv", "ordered") else columns
     return Iteration(len(loop.code) * UNIT / walked, clocks(loop, arch, warps, whole))
 
 

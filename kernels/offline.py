@@ -173,31 +173,36 @@ def resources(compiled: Any, arch: str) -> Resources:
     return Resources(counts["REG"], spill, shared, own, max(own, common), serialized)
 
 
-_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-
-
-def compiled_attention(
-    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
-) -> Any:
-    """Triton's compiled kernel, whose `asm` holds the code. name: one of ATTENTION_KERNELS, "dense" or "ordered";
-    features: the fields of `Switches` that are on.
-
-    ones: lengths, heads and batch are 1, as in a batch of single tokens, and with them the strides.
-    """
+def attention_kernel(name: str) -> Any:
+    """Triton's function. name: one of ATTENTION_KERNELS, "dense" or "ordered"."""
     from kernels.attention.triton.backward import attention_dkdv, attention_dq
     from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
     from kernels.attention.triton.forward import attention_forward
-    from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
     from kernels.attention.triton.ordered import attention_ordered
 
-    kernels = {
+    return {
         "forward": attention_forward,
         "dq": attention_dq,
         "dkdv": attention_dkdv,
         "ordered": attention_ordered,
         "bias": attention_table_gradient,
         "dense": attention_dense_gradient,
-    }
+    }[name]
+
+
+_TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+def compiled_attention(
+    name: str, arch: str, head_dim: int, dtype: torch.dtype, tile: Tile, features: dict[str, Any], ones: bool = False
+) -> Any:
+    """Triton's compiled kernel, whose `asm` holds the code. name: of `attention_kernel`; features: the fields of
+    `Switches` that are on.
+
+    ones: lengths, heads and batch are 1, as in a batch of single tokens, and with them the strides.
+    """
+    from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
+
     block = min(tile.block_m, tile.block_n)
     s = Switches(
         head_dim, block_dim(head_dim), precision=dot_precision(arch, dtype), dv=head_dim <= 128,
@@ -229,7 +234,7 @@ def compiled_attention(
         **{name: Constant(name == "ONE_BATCH") for name in ("ONE_BATCH", "ONE_HEAD", "ONE_ROW", "ONE_COL")},
         **dict.fromkeys(("batch_size", "heads", "q_len", "k_len", "left", "right", "splits", "buckets"), "i32"),
     }  # fmt: skip
-    return compile_kernel(kernels[name], arch, arguments, tile)
+    return compile_kernel(attention_kernel(name), arch, arguments, tile)
 
 
 def compile_attention(

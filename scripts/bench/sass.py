@@ -1,7 +1,8 @@
 """What attention's inner loops cost on GPUs, without a GPU: compile, disassemble, count (kernels/inner_loops.py).
 
     python scripts/bench/sass.py                                  # the whole table; minutes on two cores
-    python scripts/bench/sass.py --arch sm_90 --kernel forward    # these rows alone, the others stay
+    python scripts/bench/sass.py --changed                        # rows whose code, tile or features are not as stored
+    python scripts/bench/sass.py --arch sm_90 --kernel forward --kind packed    # these rows alone, the others stay
     python scripts/bench/sass.py --arch                           # none: write the page again from what is stored
     python scripts/bench/sass.py --before 4f3d8ac                 # keep what is measured as the column `before`, too
 
@@ -22,7 +23,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from kernels.inner_loops import ARCHITECTURES, PRODUCTS, Case, all_costs, cases  # noqa: E402
+import torch  # noqa: E402
+
+from kernels.inner_loops import (  # noqa: E402
+    ARCHITECTURES,
+    KINDS,
+    PRODUCTS,
+    Case,
+    all_costs,
+    cases,
+    source_of,
+    tile_for,
+)
 
 STORED = ROOT / "tests" / "kernels" / "sass.json"
 PAGE = ROOT / "docs" / "benchmarks" / "sass.md"
@@ -33,9 +45,11 @@ HEAD = """# Attention's inner loops in machine code
 `python scripts/bench/sass.py`, Triton {triton}, bf16, the tiles of `kernels/table.py`. Compiled and disassembled;
 nothing was timed. `kernels/disassembly.py` has the formulas and the sources of the rates.
 
-- **instructions**: of one warp in one iteration, for 64 columns (dkdv: 64 queries): the shortest loop, which masks
-  nothing where there are several, / the longest, which masks. One number: the kernel has one loop. On sm_100 those are
-  in it that one warp executes to start the products.
+- **kernel**: tma and warps are the forward kernel that loads keys and values by tensor descriptors, and the one whose
+  loads have warps of their own, where the table has a tile for them; ordered is the backward pass in one walk.
+- **instructions**: of one warp in one iteration, for 64 columns (dkdv, ordered: 64 queries): the shortest loop, which
+  masks nothing where there are several, / the longest, which masks. One number: the kernel has one loop. On sm_100
+  those are in it that one warp executes to start the products.
 - **programs**: that a multiprocessor (SM) holds at once, by registers, shared and tensor memory.
 - **serialized**: `WARPGROUP.ARRIVE` per wgmma; at 1 every product waits for the one before. Wanted: 1/3 at most.
 - **tensor / issue / exp**: clocks for which one iteration of the shortest loop occupies the tensor cores, the four
@@ -105,10 +119,16 @@ def page(table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def source(case: Case) -> str | None:
+    tile = tile_for(case.kernel, case.arch, case.head, torch.bfloat16, case.features)
+    return tile and source_of(case.kernel, case.head, tile, case.features)
+
+
 def measured(wanted: list[Case], jobs: int | None) -> dict[str, dict[str, Any]]:
     rows = {}
     for case, costs in all_costs(wanted, jobs):
-        rows[case.name] = {"error": costs} if isinstance(costs, str) else rounded(asdict(costs))
+        row = {"error": costs} if isinstance(costs, str) else rounded(asdict(costs))
+        rows[case.name] = {"source": source(case), **row}
         print(f"{case.name}: {costs if isinstance(costs, str) else loops(rows[case.name])}", flush=True)
     return rows
 
@@ -133,20 +153,25 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
+    os.environ.pop("TRITON_INTERPRET", None)  # its functions have no machine code
     import triton
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", nargs="*", choices=ARCHITECTURES, default=ARCHITECTURES, help="default: all")
     parser.add_argument("--kernel", nargs="*", choices=tuple(PRODUCTS), default=tuple(PRODUCTS), help="default: all")
+    parser.add_argument("--kind", nargs="*", choices=tuple(KINDS), default=tuple(KINDS), help="default: all")
+    parser.add_argument("--changed", action="store_true", help="of these, rows that are not of this code and tile")
     parser.add_argument("--jobs", type=int, help="processes that compile; default: one a core")
     parser.add_argument("--before", metavar="COMMIT", help="keep these rows as the column `before`, under this name")
     arguments = parser.parse_args()
     table = json.loads(STORED.read_text()) if STORED.exists() else {"triton": triton.__version__, "rows": {}}
-    wanted = cases(arguments.arch, arguments.kernel)
-    if table["triton"] != triton.__version__ and len(wanted) < len(cases()):
+    wanted = [case for case in cases(arguments.arch, arguments.kernel) if case.kind in arguments.kind]
+    if table["triton"] != triton.__version__ and (arguments.changed or len(wanted) < len(cases())):
         parser.exit(
             2, f"sass: the table is of Triton {table['triton']}, here is {triton.__version__}; measure all rows\n"
         )
+    if arguments.changed:
+        wanted = [case for case in wanted if table["rows"].get(case.name, {}).get("source") != source(case)]
     with tempfile.TemporaryDirectory(prefix="sass-") as cache:
         os.environ.setdefault("TRITON_CACHE_DIR", cache)
         rows = measured(wanted, arguments.jobs)

@@ -23,7 +23,7 @@ from kernels.attention.triton import ordered, ordered_launch
 from kernels.attention.triton.segments import hull, reach
 from kernels.configs import ORDERED, Tile
 
-CHUNKS, CASES_A_CHUNK = 5, 8
+CHUNKS, CASES_A_CHUNK, OFTEN = 25, 8, 5  # 200 shapes, 40 of them in the default tier
 
 
 class Chip:
@@ -95,7 +95,9 @@ def gradients(qkv: list[torch.Tensor], arguments: dict[str, Any], more: Any, bac
     return list(torch.autograd.grad((out.float() * pull).sum(), [*qkv, *more]))
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize(
+    "chunk", [*range(OFTEN), *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(OFTEN, CHUNKS))]
+)
 def test_random_shapes_and_features(chunk: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against float64, as two passes are tested: every feature, strides, tiles that documents and windows cross."""
     monkeypatch.setattr(cases, "attention", lambda *a, **k: attention(*a, **k, backward="ordered"))

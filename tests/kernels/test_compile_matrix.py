@@ -45,11 +45,8 @@ def compiled(jobs: list[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
 SPILLS = {("forward", 256): 32, ("dq", 256): 208, ("dkdv", 256): 224}
 # Half precision: (GPU, kernel, head, features) -> bytes that spill at most, known and to be mended.
 KNOWN = {
-    **dict.fromkeys(
-        [("sm_90", "dq", 256, name) for name in FEATURES_OF_KIND["segments"] + FEATURES_OF_KIND["t5"]], 112
-    ),
+    **dict.fromkeys([("sm_90", "dq", 256, name) for name in FEATURES_OF_KIND["t5"]], 112),
     ("sm_90", "dkdv", 64, "packed groups"): 24,
-    ("sm_80", "dkdv", 64, "packed groups"): 40,
     ("sm_90", "dense", 64, "dense bias and dropout"): 40,
 }
 

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from kernels.attention.triton.forward import UNSPECIALISED, key_spans, query_tile
 from kernels.attention.triton.operands import Operand
-from kernels.attention.triton.spans import span, spans_of, walked
+from kernels.attention.triton.spans import has_full, span, spans_of, walked
 from kernels.attention.triton.tile import (
     align_up,
     kept,
@@ -116,7 +116,7 @@ def attention_dq(
     spans = key_spans(rows, at, mask, batch, sizes, S)
     for number in tl.static_range(3):
         if walked(number, S, S.has_left, S.has_right, False, True):
-            start, stop = span(spans, number)
+            start, stop = span(spans, number, not has_full(S))
             gradient, rest = _walk_keys(
                 gradient, rest, q_tile, dout_tile, lse, delta, start, stop, rows, k_head, v_head, program, bias, mask,
                 scaling, dropout, sizes, S, number != 1,
@@ -212,7 +212,7 @@ def attention_dkdv(
         dout_head = of_head(dout, batch, head)
         for number in tl.static_range(3):
             if walked(number, S, S.has_right, S.has_left, S.k_lens, False):
-                start, stop = span(spans, number)
+                start, stop = span(spans, number, not has_full(S))
                 if S.groups > 1:  # always true, but LLVM would keep addresses of all starts over the loop, and spill
                     start = tl.where(head < heads, start, stop)
                 dk_tile, dv_tile = _walk_queries(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.triton.spans import span, spans_of, walked
+from kernels.attention.triton.spans import has_full, span, spans_of, walked
 from kernels.attention.triton.tile import (
     decay,
     kept,
@@ -144,7 +144,7 @@ def attention_forward(
     spans = key_spans(rows, at, mask, batch, sizes, S)
     for number in tl.static_range(3):
         if walked(number, S, S.has_left, S.has_right, False, True) and not (S.specialized and number < 2):
-            start, stop = whole(spans) if S.specialized else span(spans, number)
+            start, stop = whole(spans) if S.specialized else span(spans, number, not has_full(S))
             acc, peak, total = _walk(
                 acc, peak, total, tile, start, stop, rows, k_source, v_source, program, bias, mask, scaling, dropout,
                 sizes, S, number != 1,

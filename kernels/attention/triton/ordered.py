@@ -223,7 +223,7 @@ def attention_ordered(
             dout_tile = load_rows(dout_head, spans.lo, row, dim, q_len, S, True)
         for part in tl.static_range(3):
             if walked(part, S, S.has_right, S.has_left, S.k_lens, False):
-                start, stop = span(spans, part)
+                start, stop = span(spans, part, False)
                 dk_tile, dv_tile, q_tile, dout_tile, ahead = _walk_queries(
                     dk_tile, dv_tile, q_tile, dout_tile, ahead, k_tile, v_tile, start, stop, cols, q_head, dout_head,
                     dq_ptr + whole * padded * S.block_d, rest_ptr + whole * padded if S.sink else rest_ptr, progress,

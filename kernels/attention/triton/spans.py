@@ -27,11 +27,12 @@ def walked(span, S, has_before, has_after, own_lens, ragged):
 
 
 @triton.jit
-def span(spans, NUMBER: tl.constexpr):
-    """[start, stop) of one of the three; starts are multiples of the tile.
+def span(spans, NUMBER: tl.constexpr, ENTERED: tl.constexpr):
+    """[start, stop) of one of the three; starts are multiples of the tile. ENTERED: it holds a tile for certain.
 
     int64, because offsets are: LLVM would widen a counter of 32 bits by itself, and the block that it needs for that
-    before a loop makes ptxas run the products of sm_90 one after the other (C7515).
+    before a loop makes ptxas run the products of sm_90 one after the other (C7515). So does a branch around a kernel's
+    only loop, which ENTERED takes away.
     """
     if NUMBER == 0:
         start, stop = spans.lo, tl.minimum(spans.full_lo, spans.hi)
@@ -39,7 +40,10 @@ def span(spans, NUMBER: tl.constexpr):
         start, stop = spans.full_lo, spans.full_hi
     else:
         start, stop = spans.full_hi, spans.hi
-    return start.to(tl.int64), stop.to(tl.int64)
+    start, stop = start.to(tl.int64), stop.to(tl.int64)
+    if ENTERED:
+        tl.assume(start < stop)
+    return start, stop
 
 
 @triton.jit
@@ -89,4 +93,5 @@ def spans_of(
     if not has_full(S):
         full_lo = lo
         full_hi = lo
+        hi = tl.maximum(hi, lo + 1)  # a tile in any case, which the mask empties where nothing is seen (`span`)
     return Spans(lo, full_lo, full_hi, hi)
