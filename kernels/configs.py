@@ -28,7 +28,7 @@ class Features(Protocol):
 class Tile(NamedTuple):
     """block_m: queries (or rows) of a tile; block_n: keys (or columns); warps and stages as Triton names them.
 
-    far: 1 where far tiles of a bucket table have a loop of their own, which not every chip has the registers for.
+    far: 1 where far tiles of a bucket table have a loop of their own; for some tiles registers do not suffice.
     """
 
     block_m: int

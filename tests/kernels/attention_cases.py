@@ -35,7 +35,11 @@ FACTORS: dict[str, tuple[Any, ...]] = {
 }
 
 # bidirectional, buckets, distance: the short ones have far tiles of 16 tokens at a few dozens of them.
-T5 = {"t5": (True, 16, 40), "t5 decoder": (False, 16, 40), "t5 short": (True, 4, 8), "t5 short decoder": (False, 4, 6)}
+T5 = {
+    "t5": (True, 16, 40), "t5 decoder": (False, 16, 40), "t5 short": (True, 4, 8), "t5 short decoder": (False, 4, 6),
+    "t5 8/20": (True, 8, 20), "t5 32/128": (True, 32, 128), "t5 32/128 decoder": (False, 32, 128),
+    "t5 64/256": (True, 64, 256),
+}  # fmt: skip
 
 
 def pairwise(factors: dict[str, tuple[Any, ...]], seed: int = 0) -> list[dict[str, Any]]:

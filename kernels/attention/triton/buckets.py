@@ -19,15 +19,16 @@ MARGIN = 256  # what the vector goes on beyond the last change: two tiles
 
 
 def far_from(bias: T5Bias) -> int:
-    """A multiple of 8 above the distances at which a side of the table has changed its bucket for the last time.
+    """A distance, a multiple of 8, from which on either side of the table has its last bucket.
 
-    The last bucket begins at exact (max_distance / exact)^(1 - 1 / n), where n is the number of logarithmic buckets
-    (Raffel et al., section 2.1). One more position makes sure of it in float32.
+    That begins at exact (max_distance / exact)^(1 - 1 / n), where n is the number of logarithmic buckets (Raffel et
+    al., section 2.1); two more positions, because a GPU's logarithm in float32 may round otherwise than a CPU's.
+    (Without `bidirectional` all keys after the query have bucket 0, of which nothing is made here.)
     """
     one_side = bias.num_buckets // 2 if bias.bidirectional else bias.num_buckets
     exact = one_side // 2
     begins = exact * (bias.max_distance / exact) ** (1 - 1 / (one_side - exact))
-    return -(-min(math.ceil(begins) + 2, bias.max_distance + 1) // 8) * 8
+    return -(-(math.ceil(begins) + 2) // 8) * 8
 
 
 def relative_buckets(bias: T5Bias, device: torch.device) -> Tensor:

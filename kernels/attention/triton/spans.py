@@ -61,8 +61,8 @@ def far_value(program, AFTER, S: tl.constexpr):
 
 @triton.jit
 def far_bias(program, PART: tl.constexpr, OVER_KEYS: tl.constexpr, S: tl.constexpr):
-    """`far_value` of a far part, and 0 of others. OVER_KEYS: of a walk over keys, whose first ones lie before the query;
-    of one over queries the first ones have the key after them."""
+    """`far_value` of a far part, and 0 of others. OVER_KEYS: of a walk over keys, of which the first lie before the
+    query; the first queries of one over queries have the key after them."""
     value = 0.0
     if is_far(PART):
         value = far_value(program, (PART == 1) != OVER_KEYS, S)
