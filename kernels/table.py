@@ -55,7 +55,7 @@ ATTENTION: dict[str, dict[Key, Entry]] = {
         ("dq", 256, "float"): (16, 16, 8, 1),
         ("dkdv", 64, "plain"): (64, 64, 8, 2),
         ("dkdv", 64, "segments"): (64, 64, 8, 2),
-        ("dkdv", 64, "t5"): (32, 64, 4, 2, 1),
+        ("dkdv", 64, "t5"): (64, 64, 8, 2),
         ("dkdv", 64, "heavy"): (32, 64, 8, 1),
         ("dkdv", 64, "float"): (16, 16, 8, 1),
         ("dkdv", 128, "plain"): (32, 64, 8, 2),

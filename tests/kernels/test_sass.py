@@ -21,7 +21,6 @@ TOLERANCE, SERIALIZED = 0.05, 1 / 3
 
 # Rows whose kernels spill or wait for every product, and why.
 KNOWN = {
-    "sm_90 dkdv 128 T5": "every product waits",
     "sm_100 bias 128 T5": "16 B",
     "sm_100 dkdv 128 plain": "8 B",
     "sm_100 dkdv 64 packed dropout": "160 B",
@@ -41,7 +40,6 @@ KNOWN = {
     "sm_80 dkdv 64 segments": "8 B",
     "sm_80 dkdv 64 segments, dense bias": "8 B",
     "sm_80 dq 64 packed": "8 B",
-    "sm_80 dq 64 packed T5": "8 B",
     "sm_80 dq 64 packed window": "8 B",
     "sm_80 dq 64 segments": "8 B",
 }
