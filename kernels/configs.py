@@ -26,12 +26,16 @@ class Features(Protocol):
 
 
 class Tile(NamedTuple):
-    """block_m: queries (or rows) of a tile; block_n: keys (or columns); warps and stages as Triton names them."""
+    """block_m: queries (or rows) of a tile; block_n: keys (or columns); warps and stages as Triton names them.
+
+    far: 1 where far tiles of a bucket table have a loop of their own; for some tiles registers do not suffice.
+    """
 
     block_m: int
     block_n: int
     warps: int
     stages: int
+    far: int = 0
 
 
 # Shared memory that one program may use, bytes: CUDA C++ Programming Guide, table "Technical specifications per compute
@@ -110,7 +114,7 @@ def head_class(head_dim: int) -> int:
 def attention_tile(kernel: str, arch: str, head_dim: int, kind: str) -> Tile:
     """kernel: "forward", "dq", "dkdv" or "bias"; kind: of `kind_of`."""
     if arch == "interpreter":
-        return Tile(64, 64, 4, 1)
+        return Tile(64, 64, 4, 1, 1)
     return Tile(*ATTENTION[arch][kernel, head_class(head_dim), kind])
 
 

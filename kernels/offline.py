@@ -206,9 +206,10 @@ def compiled_attention(
     block = min(tile.block_m, tile.block_n)
     s = Switches(
         head_dim, block_dim(head_dim), precision=dot_precision(arch, dtype), dv=head_dim <= 128,
-        block_m=block if name == "bias" else tile.block_m, block_n=block if name == "bias" else tile.block_n,
+        far_loops=bool(tile.far), block_m=block if name == "bias" else tile.block_m,
+        block_n=block if name == "bias" else tile.block_n,
     )._replace(**{"bias": {"bias": 2, "dense": 3}.get(name, 0)} | features)  # fmt: skip
-    s = s._replace(folded=s.bias == 0 and not s.softcap)
+    s = s._replace(folded=s.bias in (0, 2) and not s.softcap, far=96 if s.bias == 2 else 0)  # 32 buckets to 128
     absent, one = Constant(None), Constant(1)
     stride = one if ones else "i32"
 

@@ -135,7 +135,8 @@ def attention(
     if chosen == "triton":
         from kernels.attention.triton import triton_attention
 
-        out, lse = triton_attention(q, k, v, spec, None if mask is None else mask.reaches, backward == "ordered")
+        reaches, values = (None, None) if mask is None else (mask.reaches, mask.values)
+        out, lse = triton_attention(q, k, v, spec, reaches, values, backward == "ordered")
     elif chosen == "reference":
         with without_autocast(q.device):
             out, lse = reference_attention(q, k, v, spec)
@@ -209,14 +210,15 @@ def prepare_mask(
     like = like.to(autocast_dtype(like))
     used = (*spec.fields(q_len, k_len), *fields)
     chosen = _choose("prepare_mask", backend, used, device, like.dtype, head_dim)
-    visible = additive = reaches = None
+    visible = additive = reaches = values = None
     if chosen == "sdpa":
         visible, additive = sdpa_mask(spec, q_len, k_len, like)
     elif chosen == "triton":
-        from kernels.attention.triton import segment_reaches
+        from kernels.attention.triton import bucket_values, segment_reaches
 
         reaches = segment_reaches(spec)
-    return PreparedMask(spec, q_len, k_len, device, chosen, visible, additive, reaches)
+        values = bucket_values(bias, device) if isinstance(bias, T5Bias) else None
+    return PreparedMask(spec, q_len, k_len, device, chosen, visible, additive, reaches, values)
 
 
 def _cast(name: str, tensor: Tensor) -> Tensor:

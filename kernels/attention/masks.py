@@ -87,6 +87,7 @@ class PreparedMask:
     visible: bool mask, for backends that need one and where something is hidden beyond plain causality.
     additive: the bias with -inf at what is hidden, where `spec.bias` is set.
     reaches: how far segments reach, by which the Triton kernels skip the tiles of other documents.
+    values: the buckets of a `T5Bias` and its table's values there, as the Triton kernels read them.
     """
 
     spec: AttentionSpec
@@ -97,3 +98,4 @@ class PreparedMask:
     visible: Tensor | None
     additive: Tensor | None
     reaches: tuple[Tensor, Tensor] | None = None
+    values: tuple[Tensor, Tensor] | None = None

@@ -49,7 +49,8 @@ nothing was timed. `kernels/disassembly.py` has the formulas and the sources of 
   loads have warps of their own, where the table has a tile for them; ordered is the backward pass in one walk.
 - **instructions**: of one warp in one iteration, for 64 columns (dkdv, ordered: 64 queries): the shortest loop, which
   masks nothing where there are several, / the longest, which masks. One number: the kernel has one loop. On sm_100
-  those are in it that one warp executes to start the products.
+  those are in it that one warp executes to start the products. Of a tile marked **far**, the shortest is that of tiles
+  far from the diagonal, whose bias is one value.
 - **programs**: that a multiprocessor (SM) holds at once, by registers, shared and tensor memory.
 - **serialized**: `WARPGROUP.ARRIVE` per wgmma; at 1 every product waits for the one before. Wanted: 1/3 at most.
 - **tensor / issue / exp**: clocks for which one iteration of the shortest loop occupies the tensor cores, the four
@@ -95,10 +96,10 @@ def cells(case: Case, row: dict[str, Any], before: dict[str, Any] | None) -> lis
     start = [case.kernel, str(case.head), case.kind]
     if "error" in row:
         return [*start, "–", "fails", loops(before), *["–"] * 6, "fails", bound(case.kernel, before)]
-    block_m, block_n, warps, stages = row["tile"]
+    block_m, block_n, warps, stages, *far = row["tile"]
     serialized = "–" if row["serialization"] is None else f"{row['serialization']:.2f}"
     return [
-        *start, f"{block_m}x{block_n}, {warps} warps, {stages}", loops(row), loops(before),
+        *start, f"{block_m}x{block_n}, {warps} warps, {stages}{', far' if any(far) else ''}", loops(row), loops(before),
         str(row["registers"]), str(row["spill"]), f"{row['shared'] / 1024:.0f}", str(row["programs"]), serialized,
         units(row), bound(case.kernel, row), bound(case.kernel, before),
     ]  # fmt: skip

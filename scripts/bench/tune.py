@@ -44,7 +44,7 @@ from kernels.table import ATTENTION, DESCRIPTORS, ROWS  # noqa: E402
 HEADS = (64, 128, 256)
 KINDS = tuple(FEATURES_OF_KIND)
 DTYPES = {kind: torch.float32 if kind == "float" else torch.bfloat16 for kind in KINDS}
-Entry = tuple[int, int, int, int]
+Entry = tuple[int, int, int, int] | tuple[int, int, int, int, int]
 Key = tuple[str, int, str]  # kernel, head size, kind
 TABLE = ROOT / "kernels" / "table.py"
 PATIENCE = 120.0  # seconds for a candidate to compile
@@ -75,12 +75,12 @@ _HALF: dict[tuple[str, int], tuple[Entry, ...]] = {
         (32, 16, 4, 1),
     ),
     ("dkdv", 64): (
-        (64, 128, 8, 2), (32, 128, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 2), (32, 64, 8, 1),
-        (32, 64, 4, 1),
+        (64, 128, 8, 2), (32, 128, 8, 2), (64, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 3), (32, 64, 4, 2),
+        (32, 64, 8, 1), (32, 64, 4, 1),
     ),
     ("dkdv", 128): (
-        (64, 128, 8, 2), (64, 64, 8, 2), (32, 128, 8, 2), (32, 64, 8, 2), (64, 64, 8, 1), (32, 64, 8, 1),
-        (16, 64, 8, 1), (32, 32, 4, 1),
+        (64, 128, 8, 2), (64, 64, 8, 2), (32, 128, 8, 2), (32, 64, 8, 2), (16, 128, 8, 2), (64, 64, 8, 1),
+        (32, 64, 8, 1), (16, 64, 8, 1), (32, 32, 4, 1),
     ),
     ("dkdv", 256): (
         (64, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 32, 4, 1), (16, 16, 4, 1),
@@ -121,11 +121,14 @@ def needs_own(head: int, kind: str) -> bool:
 
 
 def candidates(kernel: str, head: int, kind: str) -> tuple[Entry, ...]:
+    """Of a bucket table first those whose far tiles have a loop of their own."""
     if kernel in WAYS:
         return _DESCRIBED[kernel, head]
     if kernel == "bias":
-        return _FLOAT_BIAS if kind == "float" else _HALF_BIAS
-    return _FLOAT[kernel, head] if kind == "float" else _HALF[kernel, head]
+        found = _FLOAT_BIAS if kind == "float" else _HALF_BIAS
+    else:
+        found = _FLOAT[kernel, head] if kind == "float" else _HALF[kernel, head]
+    return (*((*entry[:4], 1) for entry in found), *found) if kind == "t5" else found
 
 
 def needs(kernel: str, arch: str, head: int, kind: str, entry: Entry) -> list[Resources]:

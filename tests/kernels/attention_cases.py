@@ -34,6 +34,13 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "lse": (False, True),
 }
 
+# bidirectional, buckets, distance: the short ones have far tiles of 16 tokens at a few dozens of them.
+T5 = {
+    "t5": (True, 16, 40), "t5 decoder": (False, 16, 40), "t5 short": (True, 4, 8), "t5 short decoder": (False, 4, 6),
+    "t5 8/20": (True, 8, 20), "t5 32/128": (True, 32, 128), "t5 32/128 decoder": (False, 32, 128),
+    "t5 64/256": (True, 64, 256),
+}  # fmt: skip
+
 
 def pairwise(factors: dict[str, tuple[Any, ...]], seed: int = 0) -> list[dict[str, Any]]:
     """Cases such that any two values of any two factors meet in at least one: greedy, a few dozen for these factors."""
@@ -118,9 +125,9 @@ def build(case: dict[str, Any], device: str) -> tuple[list[Tensor], dict[str, An
     kind = case["bias"]
     if kind == "alibi":
         arguments["bias"] = Alibi(torch.rand(heads, device=device))
-    elif kind in ("t5", "t5 decoder"):
-        leaves["table"] = torch.randn(16, heads, device=device, requires_grad=True)
-        arguments["bias"] = T5Bias(leaves["table"], kind == "t5", 16, 40)
+    elif kind in T5:
+        leaves["table"] = torch.randn(T5[kind][1], heads, device=device, requires_grad=True)
+        arguments["bias"] = T5Bias(leaves["table"], *T5[kind])
     elif kind:
         shape = {
             "dense": (batch, heads, q_len, k_len),

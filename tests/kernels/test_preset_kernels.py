@@ -18,8 +18,8 @@ ARCH, SERIALIZED = "sm_90", 1 / 3
 KNOWN: dict[str, str] = {
     "sm_90 dense 64 bias=3 dropout segments": "40 B spilt",
     "sm_90 dkdv 64 groups=2 has_right segments": "24 B spilt, between the loops over tiles",
-    "sm_90 dq 256 bias=2 has_right segments": "112 B spilt",
-    "sm_90 dq 256 bias=2 segments": "112 B spilt",
+    "sm_90 dq 256 bias=2 has_right segments": "96 B spilt",
+    "sm_90 dq 256 bias=2 segments": "96 B spilt",
 }
 
 

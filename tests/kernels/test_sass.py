@@ -22,7 +22,6 @@ TOLERANCE, SERIALIZED = 0.05, 1 / 3
 
 # Rows whose kernels spill or wait for every product, and why.
 KNOWN = {
-    "sm_90 dkdv 128 T5": "every product waits",
     "sm_100 bias 128 T5": "16 B",
     "sm_100 dkdv 128 plain": "8 B",
     "sm_100 dq 128 packed T5": "104 B",
@@ -33,7 +32,6 @@ KNOWN = {
     "sm_100 forward 128 segments": "32 B",
     "sm_100 forward 128 segments, ranks": "32 B",
     "sm_80 dkdv 64 segments, dense bias": "8 B",
-    "sm_80 dq 64 packed T5": "8 B",
 }
 
 # A tile that is multiplied in parts, as the gradient of a bias is: a loop of products inside of a loop with two

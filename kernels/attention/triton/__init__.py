@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.attention.masks import t5_buckets
 from kernels.attention.spec import Alibi, AttentionSpec, Dense, T5Bias
+from kernels.attention.triton.buckets import bucket_values
 from kernels.attention.triton.launches import NO_BOUND
 from kernels.attention.triton.op import run_attention
 from kernels.attention.triton.segments import reach
@@ -18,15 +18,21 @@ def triton_attention(
     v: Tensor,
     spec: AttentionSpec,
     reaches: tuple[Tensor, Tensor] | None = None,
+    values: tuple[Tensor, Tensor] | None = None,
     ordered: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """out [B, Sq, H, D] and lse float32 [B, H, Sq]. reaches: of `segment_reaches`, if the caller has them already.
-    ordered: the backward pass in one walk, where there is a tile for it."""
-    q_len, k_len, device = q.shape[1], k.shape[1], q.device
-    bias = spec.bias
-    table = buckets = None
-    if isinstance(bias, T5Bias):
-        table, buckets = bias.table, relative_buckets(bias, q_len, k_len, device)
+    """out [B, Sq, H, D] and lse float32 [B, H, Sq].
+
+    reaches: of `segment_reaches`, values: of `bucket_values`, if the caller has them already. ordered: the backward
+    pass in one walk, where there is a tile for it.
+    """
+    device, bias = q.device, spec.bias
+    table = buckets = vector = None
+    if isinstance(bias, Alibi):
+        vector = bias.slopes.contiguous()
+    elif isinstance(bias, T5Bias):
+        table = bias.table
+        buckets, vector = bucket_values(bias, device) if values is None else values
     if reaches is None:
         reaches = segment_reaches(spec)
     seed = spec.seed
@@ -39,7 +45,7 @@ def triton_attention(
         q,
         k,
         v,
-        bias.slopes.contiguous() if isinstance(bias, Alibi) else None,
+        vector,
         table,
         buckets,
         bias.tensor if isinstance(bias, Dense) else None,
@@ -62,13 +68,6 @@ def triton_attention(
         ordered,
     )
     return out, lse
-
-
-def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device) -> Tensor:
-    """int32 [n]: the bucket of each relative position, from -(Sk - 1) to Sq - 1, and on to a multiple of 16, so that
-    the rows of the vectors made by it are aligned at every length."""
-    places = torch.arange(-(-(q_len + k_len - 1) // 16) * 16, device=device)
-    return t5_buckets(places - (k_len - 1), bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
 
 
 def segment_reaches(spec: AttentionSpec) -> tuple[Tensor, Tensor] | None:

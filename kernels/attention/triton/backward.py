@@ -10,7 +10,7 @@ import triton.language as tl
 
 from kernels.attention.triton.forward import UNSPECIALISED, key_spans, query_tile
 from kernels.attention.triton.operands import Operand
-from kernels.attention.triton.spans import has_full, span, spans_of, walked
+from kernels.attention.triton.spans import PARTS, far_bias, has_full, is_masked, of_part, span, spans_of, walked
 from kernels.attention.triton.tile import (
     align_up,
     kept,
@@ -114,12 +114,12 @@ def attention_dq(
     gradient = tl.full([S.block_m, S.block_d], 0.0, dtype=tl.float32)
     rest = tl.full([S.block_m], 0.0, dtype=tl.float32)
     spans = key_spans(rows, at, mask, batch, sizes, S)
-    for number in tl.static_range(3):
-        if walked(number, S, S.has_left, S.has_right, False, True):
-            start, stop = span(spans, number, not has_full(S))
+    for part in tl.static_range(PARTS):
+        if walked(part, S, S.has_left, S.has_right, False, True):
+            start, stop = span(spans, part, not has_full(S))
             gradient, rest = _walk_keys(
-                gradient, rest, q_tile, dout_tile, lse, delta, start, stop, rows, k_head, v_head, program, bias, mask,
-                scaling, dropout, sizes, S, number != 1,
+                gradient, rest, q_tile, dout_tile, lse - far_bias(program, part, True, S), delta, start, stop, rows,
+                k_head, v_head, program, bias, mask, scaling, dropout, sizes, of_part(S, part), is_masked(part),
             )  # fmt: skip
     if S.sink:
         tl.store(statistics.rest + offset + at, rest, mask=at < q_len)
@@ -141,11 +141,12 @@ def query_spans(cols, at, mask, batch, sizes, S: tl.constexpr):
 
 @triton.jit
 def _walk_queries(
-    dk, dv, k, v, start, stop, cols, q_head, dout_head, statistics, offset, program, bias, mask, scaling, dropout,
+    dk, dv, k, v, start, stop, cols, q_head, dout_head, statistics, offset, far, program, bias, mask, scaling, dropout,
     sizes, S: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add to dk and dv what the query tiles of [start, stop) give. Tiles stand as [keys, queries].
 
+    far: what is to be added to every score of these tiles (S.even); it is taken off lse instead.
     Rows past the end are loaded as 0 with an infinite lse, so that they add nothing without a mask.
     """
     row = lanes(S.block_m, S.wide)
@@ -156,6 +157,8 @@ def _walk_queries(
         dout = load_rows(dout_head, place, row, dim, sizes.q_len, S, True)
         rows = queries(first, mask, program.batch, sizes, S, S.block_m, 1, MASKED)
         lse, delta = load_statistics(statistics, offset, first, sizes.q_len, S, S.block_m)
+        if S.even:
+            lse -= far
         products = tl.dot(k, tl.trans(q), input_precision=S.precision)
         dp = products
         if S.dk:
@@ -210,14 +213,15 @@ def attention_dkdv(
         program = program_of(batch, head, heads, bias, dropout, S)
         q_head = of_head(q, batch, head)
         dout_head = of_head(dout, batch, head)
-        for number in tl.static_range(3):
-            if walked(number, S, S.has_right, S.has_left, S.k_lens, False):
-                start, stop = span(spans, number, not has_full(S))
+        for part in tl.static_range(PARTS):
+            if walked(part, S, S.has_right, S.has_left, S.k_lens, False):
+                start, stop = span(spans, part, not has_full(S))
                 if S.groups > 1:  # always true, but LLVM would keep addresses of all starts over the loop, and spill
                     start = tl.where(head < heads, start, stop)
                 dk_tile, dv_tile = _walk_queries(
                     dk_tile, dv_tile, k_tile, v_tile, start, stop, cols, q_head, dout_head, statistics,
-                    (batch * heads + head) * q_len, program, bias, mask, scaling, dropout, sizes, S, number != 1,
+                    (batch * heads + head) * q_len, far_bias(program, part, False, S), program, bias, mask, scaling,
+                    dropout, sizes, of_part(S, part), is_masked(part),
                 )  # fmt: skip
     if S.dk:
         _store_keys(of_head(dk, batch, kv_head), dk_tile * scaling.scale, col0, col, dim, k_len, S)

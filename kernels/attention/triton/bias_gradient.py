@@ -10,8 +10,9 @@ import triton.language as tl
 
 from kernels.attention.triton.backward import load_statistics
 from kernels.attention.triton.forward import key_spans
-from kernels.attention.triton.spans import has_full
+from kernels.attention.triton.spans import far_value, has_far, has_full, of_part
 from kernels.attention.triton.tile import (
+    MARGIN,
     kept,
     keys,
     lanes,
@@ -27,10 +28,13 @@ from kernels.attention.triton.tile import (
 
 @triton.jit
 def _biased_gradient(
-    row0, col0, q, k, v, dout, statistics, program, bias, mask, dropout, scaling, heads, sizes,
+    row0, col0, q, k, v, dout, statistics, far, program, bias, mask, dropout, scaling, heads, sizes,
     S: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """float32 [M, N]: the gradient of the biased scores of one tile, 0 where nothing is seen."""
+    """float32 [M, N]: the gradient of the biased scores of one tile, 0 where nothing is seen.
+
+    far: what is to be added to every score of the tile (S.even); it is taken off lse instead.
+    """
     BYTES: tl.constexpr = q.ptr.dtype.element_ty.primitive_bitwidth // 8
     PART_D: tl.constexpr = 128 // BYTES if S.block_d * BYTES > 128 else S.block_d
     row = lanes(S.block_m, S.wide)
@@ -53,6 +57,8 @@ def _biased_gradient(
         dp = tl.dot(dout_tile, tl.trans(v_tile), dp, input_precision=S.precision)
     offset = (batch * heads + program.head) * sizes.q_len
     lse, delta = load_statistics(statistics, offset, row0, sizes.q_len, S, S.block_m)
+    if S.even:
+        lse -= far
     rows = queries(row0, mask, batch, sizes, S, S.block_m, 0, MASKED)
     cols = keys(col0, mask, batch, sizes, S, S.block_n, 1, MASKED)
     seen = True
@@ -73,22 +79,35 @@ def _add_tile(
     gradient, batch, head, row0, col0, q, k, v, dout, statistics, bias, mask, dropout, scaling, heads,
     q_len, k_len, left, right, S: tl.constexpr,
 ):  # fmt: skip
-    """gradient plus that of one tile: nothing where no row sees a key of it, and no mask where all rows see all."""
+    """gradient plus that of one tile: nothing where no row sees a key of it, and no mask where all rows see all and,
+    of a bucket table, the tile is far."""
     sizes = sizes_of(mask, batch, q_len, k_len, left, right, S)
     program = program_of(batch, head, heads, bias, dropout, S)
     rows = queries(row0, mask, batch, sizes, S, S.block_m, 0, False)
     spans = key_spans(rows, row0 + tl.arange(0, S.block_m), mask, batch, sizes, S)
     full = (col0 >= spans.full_lo) & (col0 < spans.full_hi)
+    if has_far(S):
+        full = full & ((col0 < spans.near_lo) | (col0 >= spans.near_hi))
     if has_full(S):  # noqa: SIM102 (one is known to the compiler)
         if full:
+            far = 0.0
+            if has_far(S):
+                far = far_value(program, col0 >= spans.near_hi, S)
             gradient += _biased_gradient(
-                row0, col0, q, k, v, dout, statistics, program, bias, mask, dropout, scaling, heads, sizes, S, False
-            )
+                row0, col0, q, k, v, dout, statistics, far, program, bias, mask, dropout, scaling, heads, sizes,
+                of_part(S, 1 if has_far(S) else 2), False,
+            )  # fmt: skip
     if (spans.lo <= col0) & (col0 < spans.hi) & (full == 0):
         gradient += _biased_gradient(
-            row0, col0, q, k, v, dout, statistics, program, bias, mask, dropout, scaling, heads, sizes, S, True
+            row0, col0, q, k, v, dout, statistics, 0.0, program, bias, mask, dropout, scaling, heads, sizes, S, True
         )
     return gradient
+
+
+@triton.jit
+def bucket_of(bucket_ptr, relative, S: tl.constexpr):
+    """int32, of the shape of `relative`, which is key position minus query position."""
+    return tl.load(bucket_ptr + tl.minimum(tl.maximum(relative + (S.far + MARGIN), 0), 2 * (S.far + MARGIN) - 1))
 
 
 @triton.jit(do_not_specialize=("batch_size", "heads", "q_len", "k_len", "left", "right", "splits", "buckets"))
@@ -128,13 +147,18 @@ def attention_table_gradient(
             scaling, heads, q_len, k_len, left, right, S,
         )  # fmt: skip
 
-    # cols - rows + q_len - 1 is the same for every tile of the band; entries outside the vector belong to no pair.
-    offset = tl.arange(0, BLOCK)[None, :] - tl.arange(0, BLOCK)[:, None]
-    place = ahead * BLOCK + offset + (q_len - 1)
-    bucket = tl.load(bucket_ptr + place, mask=(place >= 0) & (place < q_len + k_len - 1), other=-1)
+    # cols - rows is the same for every tile of the band, and most bands hold one or two buckets.
+    origin = ahead * BLOCK - shift
+    bucket = bucket_of(bucket_ptr, origin + tl.arange(0, BLOCK)[None, :] - tl.arange(0, BLOCK)[:, None], S)
+    held = bucket_of(bucket_ptr, origin + 1 - BLOCK + tl.minimum(tl.arange(0, 2 * BLOCK), 2 * BLOCK - 2), S)
+    lowest = tl.min(held)
+    highest = tl.max(held)
     out = partial_ptr + ((band.to(tl.int64) * splits + split) * heads + head) * buckets
     for number in range(buckets):
-        tl.store(out + number, tl.sum(tl.where(bucket == number, gradient, 0.0)))
+        part = 0.0
+        if (lowest <= number) & (number <= highest):
+            part = tl.sum(tl.where(bucket == number, gradient, 0.0))
+        tl.store(out + number, part)
 
 
 @triton.jit(do_not_specialize=("batch_size", "heads", "q_len", "k_len", "left", "right"))

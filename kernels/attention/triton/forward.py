@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.triton.spans import has_full, span, spans_of, walked
+from kernels.attention.triton.spans import PARTS, far_bias, has_full, is_masked, of_part, span, spans_of, walked
 from kernels.attention.triton.tile import (
     decay,
     kept,
@@ -86,10 +86,13 @@ def whole(spans):
 
 @triton.jit
 def _walk(
-    acc, peak, total, q, start, stop, rows, k_source, v_source, program, bias, mask, scaling, dropout, sizes,
+    acc, peak, total, q, start, stop, rows, k_source, v_source, far, program, bias, mask, scaling, dropout, sizes,
     S: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Fold the key tiles of [start, stop) into (acc, peak, total); peak in the unit of statistics."""
+    """Fold the key tiles of [start, stop) into (acc, peak, total); peak in the unit of statistics.
+
+    far: what is to be added to every score of these tiles (S.even); the rows' peaks get it instead.
+    """
     col = lanes(S.block_n, S.wide)
     dim = lanes(S.block_d, S.wide)
     for place in tl.range(start, stop, S.block_n, warp_specialize=S.specialized):
@@ -101,13 +104,18 @@ def _walk(
         scores, _ = scores_of(products, rows, cols, program, bias, scaling, sizes, S)
         if MASKED:
             scores = tl.where(visible(rows, cols, sizes, S), scores, float("-inf"))
-        new_peak = tl.maximum(peak, row_peak(scores, scaling, S))
+        tile_peak = row_peak(scores, scaling, S)
+        if S.even:
+            tile_peak += far
+        new_peak = tl.maximum(peak, tile_peak)
         origin = new_peak
-        if MASKED or S.bias == 3:
-            # A row that has seen nothing yet has peak -inf; 0 in its place avoids inf - inf.
+        if MASKED or S.bias > 1 or S.even:
+            # A row that has seen nothing yet, or only biases of -inf, has that peak; 0 in its place avoids inf - inf.
             origin = tl.where(new_peak == float("-inf"), 0.0, new_peak)
-        p = weight(scores, origin[:, None], scaling, S)
         shrink = decay(peak - origin, S)
+        if S.even:
+            origin -= far
+        p = weight(scores, origin[:, None], scaling, S)
         total = total * shrink + tl.sum(p, 1)
         if S.dropout:
             p = tl.where(kept(program, dropout, rows.first, first, S.block_m, S.block_n), p, 0.0)
@@ -142,12 +150,12 @@ def attention_forward(
         total = tl.full([S.block_m], 0.0, dtype=tl.float32) + 1.0
     acc = tl.full([S.block_m, S.block_d], 0.0, dtype=tl.float32)
     spans = key_spans(rows, at, mask, batch, sizes, S)
-    for number in tl.static_range(3):
-        if walked(number, S, S.has_left, S.has_right, False, True) and not (S.specialized and number < 2):
-            start, stop = whole(spans) if S.specialized else span(spans, number, not has_full(S))
+    for part in tl.static_range(PARTS):
+        if walked(part, S, S.has_left, S.has_right, False, True) and not (S.specialized and part < 4):
+            start, stop = whole(spans) if S.specialized else span(spans, part, not has_full(S))
             acc, peak, total = _walk(
-                acc, peak, total, tile, start, stop, rows, k_source, v_source, program, bias, mask, scaling, dropout,
-                sizes, S, number != 1,
+                acc, peak, total, tile, start, stop, rows, k_source, v_source, far_bias(program, part, True, S),
+                program, bias, mask, scaling, dropout, sizes, of_part(S, part), is_masked(part),
             )  # fmt: skip
 
     empty = total == 0.0

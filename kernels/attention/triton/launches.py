@@ -11,6 +11,7 @@ from torch import Tensor
 from kernels.attention.dropout import threshold
 from kernels.attention.triton.backward import attention_delta, attention_dkdv, attention_dq
 from kernels.attention.triton.bias_gradient import attention_dense_gradient, attention_table_gradient
+from kernels.attention.triton.buckets import MARGIN
 from kernels.attention.triton.descriptors import forward_choice, provide_scratch
 from kernels.attention.triton.forward import attention_forward
 from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, Statistics, Switches
@@ -27,7 +28,7 @@ class Call:
 
     def __init__(
         self,
-        q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
+        q: Tensor, k: Tensor, v: Tensor, values: Tensor | None, table: Tensor | None, buckets: Tensor | None,
         dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
         k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
         sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
@@ -40,11 +41,11 @@ class Call:
         self.batch, self.q_len, self.heads, self.head_dim = q.shape
         self.k_len, self.kv_heads = k.shape[1], k.shape[2]
         self.lengths = (self.heads, self.q_len, self.k_len, left, right)
-        kind = 1 if slopes is not None else 2 if table is not None else 3 if dense is not None else 0
+        kind = 2 if table is not None else 1 if values is not None else 3 if dense is not None else 0
         unit = 1.0 if kind == 3 else LOG2E
         self.scaling = _scaling(float(scale), float(softcap), unit)
         self.dropout = Dropout(seed, dropout_rows, *_odds(dropout_p))
-        self.bias = _bias(slopes, table, buckets, dense)
+        self.bias = _bias(values, table, dense)
         self.masks = (
             q_segments, k_segments, _own_rows(q_segments), kv_lens, _own_rows(kv_lens),
             q_order, k_order, _own_rows(q_order),
@@ -56,6 +57,7 @@ class Call:
             has_left=left != NO_BOUND,
             has_right=right != NO_BOUND,
             bias=kind,
+            far=0 if buckets is None else len(buckets) // 2 - MARGIN,
             segments=q_segments is not None,
             k_lens=kv_lens is not None,
             order=0 if q_order is None else 2 if strict else 1,
@@ -63,7 +65,7 @@ class Call:
             sink=sink is not None,
             dropout=dropout_p > 0.0,
             precision=dot_precision(architecture(q.device), q.dtype),
-            folded=kind == 0 and softcap == 0.0 and scale > 0.0,
+            folded=kind in (0, 2) and softcap == 0.0 and scale > 0.0,
             runs=SKIP_RUNS,
         )
 
@@ -101,13 +103,12 @@ def _odds(dropout_p: float) -> tuple[int, float]:
     return signed - (2**32 if signed >= 2**31 else 0), 1.0 / (1.0 - dropout_p)
 
 
-def _bias(slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None, dense: Tensor | None) -> Operand:
-    """(pointer, strides of batch, row, head, column); the bucket table as float32 [H, positions], in log2 units."""
-    if slopes is not None:
-        return Operand(slopes, 0 if slopes.dim() == 1 or len(slopes) == 1 else slopes.stride(0), 0, 1, 0)
-    if table is not None and buckets is not None:
-        relative = (table.float() * LOG2E).t().index_select(1, buckets)
-        return Operand(relative, 0, 0, relative.stride(0), 0)
+def _bias(values: Tensor | None, table: Tensor | None, dense: Tensor | None) -> Operand:
+    """(pointer, strides of batch, row, head, column). values: ALiBi's slopes, or a table's at relative positions."""
+    if values is not None and table is not None:
+        return Operand(values, 0, 0, values.stride(0), 0)
+    if values is not None:
+        return Operand(values, 0 if values.dim() == 1 or len(values) == 1 else values.stride(0), 0, 1, 0)
     if dense is not None:
         batch, head, row, column = (
             0 if size == 1 else stride for size, stride in zip(dense.shape, dense.stride(), strict=True)
@@ -132,7 +133,9 @@ def _wide(strides: tuple[int, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _for_tile(switches: Switches, tile: Tile, wide: bool) -> Switches:
-    return switches._replace(block_m=tile.block_m, block_n=tile.block_n, wide=wide)
+    return switches._replace(
+        block_m=tile.block_m, block_n=tile.block_n, far_loops=switches.bias == 2 and tile.far == 1, wide=wide
+    )
 
 
 def _tiles(length: int, block: int) -> int:

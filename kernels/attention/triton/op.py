@@ -35,17 +35,17 @@ def _dsink(sink: Tensor, lse: Tensor, delta: Tensor, dlse: Tensor | None, rest: 
 
 @torch.library.custom_op("isoflop::attention", mutates_args=())
 def attention_op(
-    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, values: Tensor | None, table: Tensor | None, buckets: Tensor | None,
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
     softcap: float, dropout_p: float, scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [B, 3, S]. ordered: the
-    backward pass takes one walk, not two."""
+    backward pass takes one walk, not two. values: ALiBi's slopes or, beside a table, `buckets.bucket_values` of it."""
     return launch_forward(
         Call(
-            q, k, v, slopes, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
+            q, k, v, values, table, buckets, dense, q_segments, k_segments, q_reach, k_reach, kv_lens, q_order,
             k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p, scale,
         )
     )  # fmt: skip
@@ -80,7 +80,7 @@ def _gradients(
 @torch.library.custom_op("isoflop::attention_backward", mutates_args=())
 def attention_backward_op(
     dout: Tensor, dlse: Tensor | None, out: Tensor, lse: Tensor, needs_table: bool, needs_dense: bool,
-    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, values: Tensor | None, table: Tensor | None, buckets: Tensor | None,
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
@@ -88,7 +88,7 @@ def attention_backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v, table, dense and sink; of size 0 where not needed."""
     found = _gradients(
-        dout, dlse, out, lse, needs_table, needs_dense, q, k, v, slopes, table, buckets, dense, q_segments, k_segments,
+        dout, dlse, out, lse, needs_table, needs_dense, q, k, v, values, table, buckets, dense, q_segments, k_segments,
         q_reach, k_reach, kv_lens, q_order, k_order, sink, seed, dropout_rows, left, right, strict, softcap, dropout_p,
         scale, ordered,
     )  # fmt: skip
@@ -98,7 +98,7 @@ def attention_backward_op(
 @attention_backward_op.register_fake
 def _(
     dout: Tensor, dlse: Tensor | None, out: Tensor, lse: Tensor, needs_table: bool, needs_dense: bool,
-    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor | None, table: Tensor | None, buckets: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, values: Tensor | None, table: Tensor | None, buckets: Tensor | None,
     dense: Tensor | None, q_segments: Tensor | None, k_segments: Tensor | None, q_reach: Tensor | None,
     k_reach: Tensor | None, kv_lens: Tensor | None, q_order: Tensor | None, k_order: Tensor | None,
     sink: Tensor | None, *rest: Any,

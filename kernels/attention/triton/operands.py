@@ -14,7 +14,8 @@ class Operand(NamedTuple):
     """A tensor [B, S, H, D], or a bias [B, H, Sq, Sk] as (ptr, batch, row, head, column): pointer and strides in
     elements.
 
-    The bias by `Switches.bias`: slopes (batch, head), a vector over relative positions for each head, or a matrix.
+    The bias by `Switches.bias`: slopes (batch, head), for each head a vector over the relative positions
+    around 0 (kernels/attention/triton/buckets.py), or a matrix.
     """
 
     ptr: Any
@@ -73,8 +74,11 @@ class Switches(NamedTuple):
 
     bias: 0 none, 1 ALiBi slope, 2 a vector over the relative position, 3 a dense tensor.
     order: 0 none, 1 key rank <= query rank, 2 key rank < query rank.
+    far: of bias 2, a multiple of 8: from this distance on, to either side, the bias is one value a head.
+    even: inside a kernel, in place of bias 2: all scores of a tile have one value, which is added elsewhere.
     runs: skip the mask where segments are known to be equal (off only to compare).
-    folded: the scale is positive and nothing but the scale is between products and softmax.
+    far_loops: far tiles of bias 2 have a loop of their own (as the tile says: kernels/configs.py).
+    folded: the scale is positive and, where no bias is added, nothing but the scale is between products and softmax.
     descriptors: the forward kernel loads keys and values by TMA (tensor memory accelerator, sm_90 and above).
     specialized: with warps of their own, queries among them, and the mask on every tile.
     wide: offsets inside a tile need 64 bits. dk, dv: which of the two the key kernel forms.
@@ -86,6 +90,8 @@ class Switches(NamedTuple):
     has_left: bool = False
     has_right: bool = False
     bias: int = 0
+    far: int = 0
+    even: bool = False
     segments: bool = False
     k_lens: bool = False
     order: int = 0
@@ -95,6 +101,7 @@ class Switches(NamedTuple):
     precision: str = "ieee"
     folded: bool = False
     runs: bool = True
+    far_loops: bool = False
     descriptors: bool = False
     specialized: bool = False
     wide: bool = False
@@ -136,9 +143,14 @@ class Line(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """Inside a kernel: [lo, hi) may be seen, [full_lo, full_hi) is whole tiles in which everything is seen by all."""
+    """Inside a kernel: [lo, hi) may be seen, [full_lo, full_hi) is whole tiles in which everything is seen by all.
+
+    Of the full tiles those outside of [near_lo, near_hi) have one value of the bias each.
+    """
 
     lo: Any
     full_lo: Any
+    near_lo: Any
+    near_hi: Any
     full_hi: Any
     hi: Any

@@ -29,7 +29,7 @@ import triton.language as tl
 from kernels.attention.triton.backward import load_statistics, query_spans
 from kernels.attention.triton.forward import UNSPECIALISED
 from kernels.attention.triton.operands import Spans
-from kernels.attention.triton.spans import has_full, span, walked
+from kernels.attention.triton.spans import PARTS, has_full, is_masked, span, walked
 from kernels.attention.triton.tile import (
     align_down,
     align_up,
@@ -89,7 +89,7 @@ def ordered_spans(cols, at, hull, mask, batch, sizes, S: tl.constexpr):
         spans = query_spans(cols, at, mask, batch, sizes, S)
         full_lo = tl.maximum(spans.full_lo, lo)
         full_hi = tl.maximum(tl.minimum(spans.full_hi, align_up(hi, S.block_m)), full_lo)
-    return Spans(lo, full_lo, full_hi, hi)
+    return Spans(lo, full_lo, full_lo, full_hi, full_hi, hi)  # no part is far
 
 
 @triton.constexpr_function
@@ -221,13 +221,14 @@ def attention_ordered(
         if ahead_of_time(S):
             q_tile = load_rows(q_head, spans.lo, row, dim, q_len, S, True)
             dout_tile = load_rows(dout_head, spans.lo, row, dim, q_len, S, True)
-        for part in tl.static_range(3):
+        for part in tl.static_range(PARTS):
             if walked(part, S, S.has_right, S.has_left, S.k_lens, False):
                 start, stop = span(spans, part, False)
                 dk_tile, dv_tile, q_tile, dout_tile, ahead = _walk_queries(
                     dk_tile, dv_tile, q_tile, dout_tile, ahead, k_tile, v_tile, start, stop, cols, q_head, dout_head,
                     dq_ptr + whole * padded * S.block_d, rest_ptr + whole * padded if S.sink else rest_ptr, progress,
-                    progress + 1, statistics, whole * q_len, program, bias, mask, scaling, dropout, sizes, S, part != 1,
+                    progress + 1, statistics, whole * q_len, program, bias, mask, scaling, dropout, sizes, S,
+                    is_masked(part),
                 )  # fmt: skip
         tell(progress, DONE)
     store_rows(of_head(dk, batch, kv_head), dk_tile * scaling.scale, col0, col, dim, k_len, S)

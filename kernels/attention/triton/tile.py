@@ -15,9 +15,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.attention.triton.buckets import MARGIN as _MARGIN
 from kernels.attention.triton.operands import Line, Operand, Program, Sizes
 from kernels.device import LN2, LOG2E, tanh
 
+MARGIN = tl.constexpr(_MARGIN)
 PHILOX_ROUNDS = tl.constexpr(7)  # as in kernels/attention/dropout.py
 
 
@@ -165,6 +167,24 @@ def kept(program, dropout, first_row, first_col, BLOCK_M: tl.constexpr, BLOCK_N:
     return words >= dropout.threshold.to(tl.uint32, bitcast=True)
 
 
+@triton.constexpr_function
+def is_folded(S):
+    return S.folded and S.bias == 0
+
+
+@triton.jit
+def bias_place(vector, rows, cols, sizes, S: tl.constexpr):
+    """Where a tile's values stand in the vector over relative positions.
+
+    The vector goes on so far beyond the last change that only the tile's corner must be kept inside of it: elements
+    then differ from one base by what the compiler knows.
+    """
+    tl.static_assert(S.block_m <= MARGIN // 2 and S.block_n <= MARGIN // 2)
+    most: tl.constexpr = S.far + MARGIN // 2
+    corner = tl.minimum(tl.maximum(cols.first - rows.first - sizes.shift, -most), most)
+    return vector + (corner + S.far + MARGIN) + ((cols.at - cols.first) - (rows.at - rows.first))
+
+
 @triton.jit
 def scores_of(products, rows, cols, program, bias, scaling, sizes, S: tl.constexpr):
     """(biased scores in their unit, tanh of the soft-cap) from q k^T."""
@@ -172,16 +192,14 @@ def scores_of(products, rows, cols, program, bias, scaling, sizes, S: tl.constex
     if S.softcap:
         ratio = tanh(products * scaling.inner)
         scores = ratio * scaling.outer
-    elif S.folded:
+    elif is_folded(S):
         scores = products
     else:
         scores = products * scaling.factor
     if S.bias == 1:
         scores -= program.bias * tl.abs(cols.at - rows.at - sizes.shift).to(tl.float32)
     if S.bias == 2:
-        last = sizes.q_len + sizes.k_len - 2
-        place = tl.minimum(tl.maximum(cols.at - rows.at + (sizes.q_len - 1), 0), last)
-        scores += tl.load(program.bias + place)
+        scores += tl.load(bias_place(program.bias, rows, cols, sizes, S))
     if S.bias == 3:
         pointers = program.bias + rows.at.to(tl.int64) * bias.row + cols.at.to(tl.int64) * bias.dim
         inside = (rows.at < sizes.q_len) & (cols.at < sizes.k_len)
@@ -193,13 +211,13 @@ def scores_of(products, rows, cols, program, bias, scaling, sizes, S: tl.constex
 def row_peak(scores, scaling, S: tl.constexpr):
     """The largest of each row, in the unit of statistics: natural under a dense bias, else log2."""
     peak = tl.max(scores, 1)
-    return peak * scaling.factor if S.folded else peak
+    return peak * scaling.factor if is_folded(S) else peak
 
 
 @triton.jit
 def weight(scores, origin, scaling, S: tl.constexpr):
     """exp(score - origin); origin, in the unit of statistics, is shaped to broadcast."""
-    return decay(scores * scaling.factor - origin if S.folded else scores - origin, S)
+    return decay(scores * scaling.factor - origin if is_folded(S) else scores - origin, S)
 
 
 @triton.jit

@@ -147,14 +147,13 @@ def documents(batch: int, length: int) -> Tensor:
 def own(p: Problem) -> Contestant:
     """Ours; what a mask needs is prepared once for all layers, as in training, and not in the time."""
     options: dict[str, Any] = {"scale": p.scale, "backend": OWN}
-    if p.table is not None:
-        options["bias"] = T5Bias(p.table, True, BUCKETS, FARTHEST)
     if p.kind == "dropout":
         options |= {"dropout_p": 0.1, "seed": 1}
-    if p.segments is not None or p.ranks is not None:
-        options["mask"] = prepare_mask(p.length, device=DEVICE, dtype=DTYPE, backend=OWN, **p.masks())
-    else:
+    if p.segments is None and p.ranks is None and p.table is None:
         options |= p.masks()
+    else:
+        bias = None if p.table is None else T5Bias(p.table, True, BUCKETS, FARTHEST)
+        options["mask"] = prepare_mask(p.length, device=DEVICE, dtype=DTYPE, bias=bias, backend=OWN, **p.masks())
     return p.contestant(partial(attention, p.q, p.k, p.v, **options))
 
 
