@@ -21,6 +21,7 @@ from trainer.trackers.wandb_variables import forget_names_of_one_run
 from trainer.utils.command_line import same_again
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED
+from trainer.utils.progress import progress_bar
 
 __all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
 
@@ -59,7 +60,9 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     failed = {failure.run.name for failure in failures}
     tuned: list[Trial] = []
     if not stopped:
-        tuned = trials(grid, [cell for cell in trained if cell.run.name not in failed], folder / ".tasks")
+        usable = [cell for cell in trained if cell.run.name not in failed]
+        with progress_bar() as progress:
+            tuned = trials(grid, usable, folder / ".tasks", progress)
         check_folders([trial.run for trial in tuned])
         more, stopped = run_all([trial.run for trial in tuned], start, jobs=jobs)
         failures += more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +86,13 @@ def _not_the_grids(grid: GridConfig, words: Sequence[str]) -> None:
         raise UserError("\n".join(f"{one.text}: the grid states it; set {theirs[one.key]}" for one in wrong))
 
 
-def trials(grid: GridConfig, trained: Sequence[Cell], folder: Path) -> list[Trial]:
-    """The tuning runs of pre-trained cells, but those whose family cannot do the task."""
+def trials(
+    grid: GridConfig, trained: Sequence[Cell], folder: Path, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> list[Trial]:
+    """The tuning runs of pre-trained cells, but those whose family cannot do the task. Each reads its records."""
     found = []
-    for cell in trained:
+    for number, cell in enumerate(trained):
+        progress("tuning runs", number + 1, len(trained))
         for name, task in grid.tasks.items():
             words = [*task.words, *grid.tuning, *files_of(folder, name), f"seed={cell.seed}"]
             words += [f"run.experiment={grid.name}", f"run.id={cell.run.name}-on-{plain(name)}"]
