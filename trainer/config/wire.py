@@ -26,8 +26,8 @@ def wire_misfits(config: Any) -> list[str]:
 def _dtype_misfits(engine: Any, stage: int) -> Iterator[str]:
     for name in ("wire", "wire_gradients"):
         if getattr(engine, name) == "bf16" and stage == 0:
-            given = "engine.zero_stage=0" if engine.zero_stage == 0 else "one rank, which is at stage 0"
-            yield f"engine.{name}: bf16 is for {STAGES}, {given}; take engine.zero_stage=1, or leave it at fp32"
+            given = "0 given" if engine.zero_stage == 0 else "and one rank is at stage 0"
+            yield f"engine.{name}: bf16 is for {STAGES}, {given}; take engine.zero_stage=1, or leave engine.{name}=fp32"
     if engine.wire != "bf16":
         return
     if engine.precision == "fp32":
@@ -77,7 +77,7 @@ def _partition_misfits(config: Any, stage: int) -> Iterator[str]:
         whole = f"launch.nodes {launch.nodes} x launch.processes {launch.processes}" if launch.nodes > 1 else str(ranks)
         yield (
             f"engine.partition: groups of {size} ranks do not divide {whole} ranks into parts of a host or whole "
-            f"hosts; the nearest that do are of {near}"
+            f"hosts; take engine.partition={near}"
         )
 
 

@@ -30,10 +30,8 @@ class HalfSender:
     def lend(self) -> None:
         """Before a step: bf16 buffers in place of the groups' own."""
         for group in self.groups:
-            own, parts = (
-                self.optimizer.bit16_groups_flat[group],
-                self.optimizer.parallel_partitioned_bit16_groups[group],
-            )
+            own = self.optimizer.bit16_groups_flat[group]
+            parts = self.optimizer.parallel_partitioned_bit16_groups[group]
             low = torch.empty_like(own, dtype=torch.bfloat16)
             self._own[group] = own, parts
             self.optimizer.bit16_groups_flat[group] = low
