@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.division import a_partition
 from trainer.config.recomputation import a_recomputation
 from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
@@ -46,6 +47,35 @@ class EngineConfig(Section):
         kind="numerics",
         introduced="bf16",
     )
+    wire: Literal["fp32", "bf16"] = key(
+        "fp32",
+        "weights on their way between ranks (ZeRO 1-3); bf16: half the bytes, where autocast would round them anyway",
+        introduced="fp32",
+    )
+    wire_gradients: Literal["fp32", "bf16"] = key(
+        "fp32",
+        "gradients on their way between ranks (ZeRO 1-3); bf16: half the bytes, rounded before they are added up",
+        kind="numerics",
+        introduced="fp32",
+    )
+    keep_gathered: bool = key(
+        False,
+        "gather weights once a step instead of in every micro-batch (ZeRO 3), where memory allows",
+        introduced=False,
+    )
+    partition: Annotated[Literal["world", "node"] | int, BeforeValidator(a_partition)] = key(
+        "world",
+        "ranks that weights are gathered from (ZeRO 3): all, those of a host, or groups of so many; states are divided "
+        "over all (hpZ)",
+        introduced="world",
+    )
+    sequence_parallel: int = key(1, "ranks that share each sequence", "ranks", ge=1, introduced=1)
+    sequence_kind: Literal["ulysses", "ring"] = key(
+        "ulysses",
+        "how they attend; ulysses: heads for positions, all to all; ring: keys and values go around",
+        introduced="ulysses",
+    )
+    expert_parallel: int = key(1, "ranks that share the experts of each layer", "ranks", ge=1, introduced=1)
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
     activation_checkpointing: Annotated[
