@@ -93,6 +93,7 @@ def _curve(
             fitted = untransformed(rising, results.grid.tasks[task].score)
             axes.plot(np.exp(line), factor * fitted, color=style["color"], linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(_twos_and_fives())
     axes.set_ylabel(unit)
     axes.set_xlabel("FLOP of pre-training")
     axes.yaxis.set_major_formatter(prefixes())
@@ -100,7 +101,20 @@ def _curve(
     for number, (axis, (level, power)) in enumerate(prices.items(), 1):
         name = (results.currency or "money") if axis == "money" else PRICES[axis]
         beneath = axes.secondary_xaxis(-AXIS_HEIGHT - 0.26 * (number - 1) - 0.06, functions=_conversion(level, power))
+        beneath.xaxis.set_minor_formatter(_twos_and_fives())
         beneath.set_xlabel(f"{name}, at the mean price of these FLOPs")
+
+
+def _twos_and_fives() -> Any:
+    """Labels of a logarithmic axis beside its powers of ten, which alone would be one or none here."""
+    from matplotlib.ticker import FuncFormatter
+
+    def label(value: float, _: int) -> str:
+        power = int(np.floor(np.log10(value) + 1e-9))
+        first = round(value / 10.0**power)
+        return rf"${first} \times 10^{{{power}}}$" if first in (2, 5) else ""
+
+    return FuncFormatter(label)
 
 
 def _conversion(level: float, power: float) -> tuple[Any, Any]:
