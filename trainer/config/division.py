@@ -1,4 +1,4 @@
-"""How the work of a step is divided over ranks.
+"""How the work of a step is divided over ranks: groups for sequences, for experts, and for the weights of a step.
 
 A group is of consecutive ranks, so that it lies inside a host where its size divides the ranks of one.
 """
@@ -13,3 +13,9 @@ def a_partition(value: Any) -> Any:
     if value in ("world", "node") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError(f"{value!r} given; world, node or a number of ranks wanted")
+
+
+def data_ranks(config: Any) -> int:
+    """Groups of ranks that read different samples: each rank alone where none share their sequences."""
+    ranks: int = config.launch.ranks // config.engine.sequence_parallel
+    return ranks

@@ -69,6 +69,13 @@ class EngineConfig(Section):
         "over all (hpZ)",
         introduced="world",
     )
+    sequence_parallel: int = key(1, "ranks that share each sequence", "ranks", ge=1, introduced=1)
+    sequence_kind: Literal["ulysses", "ring"] = key(
+        "ulysses",
+        "how they attend; ulysses: heads for positions, all to all; ring: keys and values go around",
+        introduced="ulysses",
+    )
+    expert_parallel: int = key(1, "ranks that share the experts of each layer", "ranks", ge=1, introduced=1)
     offload_optimizer: bool = key(False, "keep optimizer states in host memory (ZeRO 1-3)")
     offload_parameters: bool = key(False, "keep parameters in host memory (ZeRO 3)")
     activation_checkpointing: Annotated[
