@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from trainer.books.experts import numbers_elsewhere
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
 from trainer.config import Config
-from trainer.descriptions.optimizers import OPTIMIZERS
+from trainer.config.division import data_ranks
+from trainer.descriptions.optimizers import OPTIMIZERS, size
 
 
 def world_size(config: Config) -> int:
@@ -37,16 +39,29 @@ def checkpoint_bytes(config: Config) -> int:
 
 
 def micro_batch(config: Config, batch_size: int | None = None) -> int:
-    """Sequences per rank and forward pass.
+    """Sequences per rank and forward pass, or per group of ranks that share them.
 
     batch_size: of another step than those of optim.batch_size, in the warm-up of batches."""
-    return config.engine.micro_batch_of(-(-(batch_size or config.optim.batch_size) // world_size(config)))
+    return config.engine.micro_batch_of(-(-(batch_size or config.optim.batch_size) // data_ranks(config)))
 
 
 def micro_batches(config: Config) -> int:
     """Forward passes of one rank in one optimizer step."""
-    share = -(-config.optim.batch_size // world_size(config))
+    share = -(-config.optim.batch_size // data_ranks(config))
     return -(-share // micro_batch(config))
+
+
+def numbers_held(config: Config) -> int:
+    """Parameters that a rank computes with: all, but for experts of other ranks."""
+    return parameters(config).total - (numbers_elsewhere(config) if config.engine.expert_parallel > 1 else 0)
+
+
+def low_numbers(config: Config) -> int:
+    """Of these parameters, those that products in bf16 read in bf16 alone: matrices, but for a router's."""
+    routers = (config.model.experts.count, config.model.width)
+    read = {key: count for key, count in shapes(config).items() if key[0] in ("matrix", "head") and key[1] != routers}
+    low = sum(size(shape) * count for (_, shape), count in read.items())
+    return low - (numbers_elsewhere(config) if config.engine.expert_parallel > 1 else 0)
 
 
 def reduce_bucket(config: Config) -> int:

@@ -77,6 +77,18 @@ def fp8(config: Config) -> bool:
     return True
 
 
+def half_wire(config: Config) -> bool:
+    """Whether weights travel in bf16 where they can. Raises UserError where products are not bf16 on this host."""
+    if config.engine.wire != "bf16":
+        return False
+    if precision(config) != "bf16":
+        raise UserError(
+            "engine.wire: bf16 needs bf16 products, engine.precision=auto is fp32 here; add engine.precision=bf16, or "
+            "leave engine.wire=fp32"
+        )
+    return True
+
+
 def no_triton() -> str | None:
     """Why compiled code for a GPU, which is Triton's, cannot run in this process."""
     if os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on"):
