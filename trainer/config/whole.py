@@ -46,6 +46,7 @@ from trainer.config.science import (
 )
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
+from trainer.config.wire import wire_misfits
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import Description
 from trainer.plugins import require
@@ -137,6 +138,7 @@ class Config(Section):
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
         wrong += linear_misfits(self)
+        wrong += wire_misfits(self)
         wrong += group_misfits(self)
         wrong += debug_misfits(self)
         wrong += placement_misfits(self)

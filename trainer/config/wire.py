@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+STAGES = "engine.zero_stage=1, 2 or 3"
 
 
 def partition_ranks(config: Any) -> int:
@@ -11,3 +14,75 @@ def partition_ranks(config: Any) -> int:
     asked, launch = config.engine.partition, config.launch
     ranks: int = {"world": launch.ranks, "node": launch.processes}.get(asked, asked)
     return ranks
+
+
+def wire_misfits(config: Any) -> list[str]:
+    """What cannot be had together: a line each."""
+    engine, ranks = config.engine, config.launch.ranks
+    stage = engine.zero_stage if engine.zero_stage is not None else int(ranks > 1)
+    return [*_dtype_misfits(engine, stage), *_gathering_misfits(engine, stage), *_partition_misfits(config, stage)]
+
+
+def _dtype_misfits(engine: Any, stage: int) -> Iterator[str]:
+    for name in ("wire", "wire_gradients"):
+        if getattr(engine, name) == "bf16" and stage == 0:
+            given = "0 given" if engine.zero_stage == 0 else "and one rank is at stage 0"
+            yield f"engine.{name}: bf16 is for {STAGES}, {given}; take engine.zero_stage=1, or leave engine.{name}=fp32"
+    if engine.wire != "bf16":
+        return
+    if engine.precision == "fp32":
+        yield (
+            "engine.wire: bf16 needs bf16 products, engine.precision=fp32 given; take engine.precision=bf16, or leave "
+            "engine.wire=fp32"
+        )
+    if engine.linear == "fp8":
+        yield (
+            "engine.wire: bf16 rounds weights that engine.linear=fp8 rounds to 8 bits from fp32; leave engine.wire="
+            "fp32, or engine.linear=bf16"
+        )
+
+
+def _gathering_misfits(engine: Any, stage: int) -> Iterator[str]:
+    if not engine.keep_gathered:
+        return
+    if stage != 3:
+        yield (
+            f"engine.keep_gathered: only engine.zero_stage=3 gathers weights, {stage} given; take engine.zero_stage=3, "
+            "or leave engine.keep_gathered=false"
+        )
+    if engine.offload_parameters:
+        yield "engine.keep_gathered: engine.offload_parameters=true keeps weights in the host's memory; leave one"
+
+
+def _partition_misfits(config: Any, stage: int) -> Iterator[str]:
+    engine, launch = config.engine, config.launch
+    asked, size, ranks = engine.partition, partition_ranks(config), launch.ranks
+    if asked == "world":
+        return
+    if stage != 3:
+        yield (
+            f"engine.partition: only engine.zero_stage=3 divides weights, {stage} given; take engine.zero_stage=3, or "
+            "leave engine.partition=world"
+        )
+        return
+    if engine.offload_parameters:
+        yield (
+            "engine.partition: a second copy of the weights is on the device, engine.offload_parameters=true keeps "
+            "them in the host's memory; leave one"
+        )
+    if size == 1 and ranks > 1:
+        yield f"engine.partition: {asked} is every rank by itself, with all weights; take engine.zero_stage=2 for that"
+    elif size not in (fitting := _fitting(launch)):
+        near = min(fitting, key=lambda one: (abs(one - size), one))
+        whole = f"launch.nodes {launch.nodes} x launch.processes {launch.processes}" if launch.nodes > 1 else str(ranks)
+        yield (
+            f"engine.partition: groups of {size} ranks do not divide {whole} ranks into parts of a host or whole "
+            f"hosts; take engine.partition={near}"
+        )
+
+
+def _fitting(launch: Any) -> list[int]:
+    """Sizes of groups that lie inside a host or are whole hosts, and divide all ranks."""
+    inside = [size for size in range(2, launch.processes + 1) if launch.processes % size == 0]
+    hosts = [launch.processes * count for count in range(1, launch.nodes + 1) if launch.nodes % count == 0]
+    return sorted({*inside, *hosts})

@@ -33,6 +33,7 @@ class Router(Linear):
     """Logits over the experts, in fp32 or better whatever autocast says: in bf16 near experts change places."""
 
     role: Role = "head"
+    in_fp32 = True  # its weight is read as it is
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., E] of x [..., width]."""

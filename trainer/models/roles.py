@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainer.descriptions.optimizers import Role
+from trainer.descriptions.optimizers import Role, read_in_bf16
 
 
 def roles(model: nn.Module) -> dict[str, Role]:
@@ -25,3 +25,12 @@ def roles(model: nn.Module) -> dict[str, Role]:
             if getattr(module, name) is not None
         }
     return {name: of_weights.get(id(parameter), "vector") for name, parameter in model.named_parameters()}
+
+
+def halved(model: nn.Module) -> frozenset[str]:
+    """Names of the parameters that autocast rounds to bf16 wherever they are read."""
+    wide = {id(one.weight) for one in model.modules() if getattr(one, "in_fp32", False)}
+    parameters = dict(model.named_parameters())
+    return frozenset(
+        name for name, role in roles(model).items() if read_in_bf16(role, wide=id(parameters[name]) in wide)
+    )

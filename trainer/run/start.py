@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainer.compose import change, compose, differences
 from trainer.config import Config
-from trainer.config.host import no_triton
+from trainer.config.host import half_wire, no_triton
 from trainer.config.numerics import known_before
 from trainer.config.placement import crossing_line
 from trainer.config.places import is_place
@@ -203,6 +203,7 @@ def check_run(config: Config) -> None:
     if config.launch.is_here:
         require_implementations(config.taking_part)
         _device_exists(config)
+        half_wire(config)
         if config.engine.linear == "fp8":
             from trainer.training.engine import fp8_here
 

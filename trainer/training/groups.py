@@ -5,10 +5,14 @@ Of 8 ranks in groups of 4, rank 5 is in (4, 5, 6, 7) and across them in (1, 5).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import torch.distributed as dist
+
+# (kind, size) -> what was made, of each world: another one that this process joins later has groups of its own.
+_GROUPS: WeakKeyDictionary[dist.ProcessGroup, dict[tuple[str, int], Group]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,26 @@ class Group:
         return len(self.ranks)
 
 
-@lru_cache(maxsize=64)
 def consecutive(size: int) -> Group:
     """The `size` consecutive ranks with this one, which all ranks ask for alike, in the same order. Collective."""
     world = dist.get_world_size()
-    return _made(tuple(tuple(range(first, first + size)) for first in range(0, world, size)))
+    return _once("consecutive", size, [tuple(range(first, first + size)) for first in range(0, world, size)])
 
 
-@lru_cache(maxsize=64)
 def across(size: int) -> Group:
     """The ranks that have this one's place in the groups of `size` consecutive ones. Collective."""
     world = dist.get_world_size()
-    return _made(tuple(tuple(range(place, world, size)) for place in range(size)))
+    return _once("across", size, [tuple(range(place, world, size)) for place in range(size)])
 
 
-def _made(groups: tuple[tuple[int, ...], ...]) -> Group:
+def _once(kind: str, size: int, groups: Sequence[tuple[int, ...]]) -> Group:
+    known = _GROUPS.setdefault(dist.group.WORLD, {})
+    if (kind, size) not in known:
+        known[kind, size] = _made(groups)
+    return known[kind, size]
+
+
+def _made(groups: Sequence[tuple[int, ...]]) -> Group:
     me, found = dist.get_rank(), None
     for ranks in groups:
         handle = dist.new_group(list(ranks)) if len(ranks) > 1 else None  # every rank makes every group

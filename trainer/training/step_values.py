@@ -26,8 +26,6 @@ def reasons_to_wait(config: Config) -> list[str]:
         found.append(f"optim.name={config.optim.name} cannot leave out an update on the device")
     if config.engine.offload_optimizer:
         found.append("engine.offload_optimizer=true updates on the host")
-    if "torch_autocast" in config.engine.deepspeed:
-        found.append("engine.deepspeed.torch_autocast may scale gradients, which is undone on the host")
     if zero_stage(config) == 3:
         found.append("engine.zero_stage=3: DeepSpeed reads the norm on the host")
     if config.task.writes:

@@ -28,7 +28,7 @@ def test_every_key_is_of_one_of_three_kinds() -> None:
     assert kind("engine.deepspeed.communication_data_type") == "numerics"
     assert kind("engine.zero_stage") == kind("kernels.attention") == kind("engine.deepspeed.wall_clock_breakdown")
     assert kind("engine.zero_stage") == kind("engine.deepspeed.bf16x") == "machinery"
-    assert numerics_keys() == ("engine.precision", "engine.linear")
+    assert numerics_keys() == ("engine.precision", "engine.linear", "engine.wire_gradients")
     with pytest.raises(KeyError):
         kind("optimizer.lr")
 

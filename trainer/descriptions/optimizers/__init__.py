@@ -79,6 +79,13 @@ class _ByRole(OptimizerDescription):
         )
 
 
+def read_in_bf16(role: Role, *, wide: bool = False) -> bool:
+    """Whether products in bf16 read nothing of a weight but what bf16 has of it, so that it may travel in bf16. Rows of
+    an embedding are added up in fp32, also where its matrix is that of the output too. wide: a matrix that multiplies
+    in fp32 whatever the precision is, as a router's."""
+    return role in ("matrix", "head") and not wide
+
+
 def size(shape: Shape) -> int:
     """Numbers in a tensor of this shape."""
     product = 1

@@ -19,7 +19,7 @@ from torch import Tensor
 from trainer.books.layout import zero_stage
 from trainer.config import Config
 from trainer.config.compilation import compilation, varying
-from trainer.config.host import no_triton, precision
+from trainer.config.host import half_wire, no_triton, precision
 from trainer.config.recomputation import any_block
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
@@ -27,7 +27,7 @@ from trainer.models import Model, PolicyAndReference, build, initialize
 from trainer.models.fp8 import use_fp8
 from trainer.models.losses import without_added_terms
 from trainer.models.model import stored_buffers
-from trainer.models.roles import roles
+from trainer.models.roles import halved, roles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
 from trainer.training.engine.expert_loads import ExpertLoads, with_loads
@@ -68,6 +68,7 @@ class Engine:
         self.config, self.world = config, world
         self.device = world.device
         self.notes: list[str] = []  # what is to be said of it, once
+        self.half: frozenset[str] = frozenset()  # names of weights that travel in bf16
         self.stage = zero_stage(config)
         self._deepspeed = import_deepspeed(self.device.type)
         self._layout = layout_of(self.stage)(self._deepspeed, world, config.optim)
@@ -86,7 +87,7 @@ class Engine:
         self.expert_loads = ExpertLoads(self.model, world)
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
             model=self.model,
-            optimizer=make_optimizer(self.model, config.optim),
+            optimizer=make_optimizer(self.model, config.optim, apart=self._apart()),
             config=settings,
             dist_init_required=False,
         )
@@ -95,7 +96,7 @@ class Engine:
         if self.compilation.on:
             self._engine.compile()
         products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
-        self._layout.attach(self._optimizer, self.parameters, roles(self.model), products)
+        self._layout.attach(self._optimizer, self.parameters, roles(self.model), products, self.half)
         self.averages = Averages(config, self._layout)
         self.passes = 0  # forward and backward passes of this rank so far
         self._forwards = Stopwatch(self.device)
@@ -108,11 +109,19 @@ class Engine:
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
         model.recompute = self.config.engine.activation_checkpointing
-        self._layout.built(model)
+        if half_wire(self.config):
+            self.half = halved(model)
+        self._layout.built(model, self.half)
         if fp8_here(self.config, self.device):
             slow = " (a CPU computes it for tests: slower than bf16)" if self.device.type == "cpu" else ""
             self.notes.append(use_fp8(model) + slow)
         return model
+
+    def _apart(self) -> frozenset[str]:
+        """Parameters in groups of their own for the optimizer: at stages 1 and 2 a group travels in one dtype. They are
+        so whatever that dtype is: the norm of the gradients, and with it the curve, depends on the groups to the bit.
+        """
+        return halved(self.model) if self.stage in (1, 2) and precision(self.config) == "bf16" else frozenset()
 
     def _autocast(self) -> None:
         """bf16 inside the forward pass. DeepSpeed's own autocast would also round the reduced gradients."""
@@ -273,7 +282,8 @@ class Engine:
 
     @torch.no_grad()
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, whole, one after the other, and what a checkpoint holds beside them."""
+        """Every parameter, whole and in fp32, one after the other, and what a checkpoint holds beside them."""
+        self._layout.settle()
         for name, parameter in self.parameters.items():
             with self._layout.whole(parameter):
                 yield name, parameter.data
@@ -318,5 +328,9 @@ class Engine:
         """Before the process group goes: an engine that outlives it can abort the process."""
         if "comms_logger" in self.config.engine.deepspeed:
             self._deepspeed.comm.log_summary()
-        self._engine.destroy()
+        self.release()
         torch.distributed.destroy_process_group()
+
+    def release(self) -> None:
+        """Let go of what DeepSpeed holds; the process group stays."""
+        self._engine.destroy()

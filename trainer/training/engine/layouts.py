@@ -7,7 +7,7 @@ tests/trainer/training/engine/test_contract.py holds that the installed version 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.training.distributed import World
+from trainer.training.engine.half_sender import HalfSender
 from trainer.training.optimizers import whole_shape
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
@@ -43,6 +44,15 @@ PRIVATE = {
     "lp_fragment_address": "utils/tensor_fragment.py",
     "get_hp_fragment": "utils/tensor_fragment.py",
     "update_lp_params": "runtime/zero/stage_1_and_2.py",
+    # weights in bf16 on their way, after an update of stages 1 and 2
+    "bit16_groups": "runtime/zero/stage_1_and_2.py",
+    "bit16_groups_flat": "runtime/zero/stage_1_and_2.py",
+    "parallel_partitioned_bit16_groups": "runtime/zero/stage_1_and_2.py",
+    "_update_model_bit16_weights": "runtime/zero/stage_1_and_2.py",
+    # and before passes of stage 3
+    "comm_dtype": "runtime/torch_autocast.py",
+    "_partition_all_parameters": "runtime/zero/stage3.py",
+    "invalidate_secondary_tensor": "runtime/zero/stage3.py",
     # stage 3: partitioned parameters
     "fp32_partitioned_groups_flat": "runtime/zero/stage3.py",
     "grad_position": "runtime/zero/stage3.py",
@@ -87,13 +97,18 @@ class Layout(ABC):
         to all ranks."""
         return nullcontext()
 
-    def built(self, model: nn.Module) -> None:  # noqa: B027 - not every stage has something to do here
-        """Called with the model before its first pass."""
+    def built(self, model: nn.Module, half: Set[str]) -> None:  # noqa: B027 - not every stage has something to do here
+        """Called with the model before its first pass. half: names of parameters that travel in bf16."""
 
     def attach(
-        self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, Any],
+        roles: Mapping[str, Role],
+        products: torch.dtype,
+        half: Set[str] = frozenset(),
     ) -> None:
-        """products: the dtype of matrix products in an update."""
+        """products: the dtype of matrix products in an update; half: as in `built`."""
         self.optimizer, self.parameters, self.roles = optimizer, parameters, roles
         if isinstance(self.inner, PieceOptimizer):
             places: dict[int, list[Place]] = {id(tensor): [] for tensor in self.stepped()}
@@ -120,6 +135,10 @@ class Layout(ABC):
 
     def before_update(self) -> None:  # noqa: B027 - not every stage has something to do here
         """Called once the norm was measured and the update is decided."""
+
+    def settle(self) -> None:  # noqa: B027 - not every stage has something to do here
+        """Let `whole` show the trained weights in fp32 from here to the next pass, also those that came in bf16.
+        Collective."""
 
     def fragments(self, *, to_save: bool = False) -> Iterator[Fragment]:
         """This rank's slices of the optimizer's states, created as zeros where no step was taken yet; `to_save`: every
@@ -257,14 +276,27 @@ class PartitionedStates(Layout):
     """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the states."""
 
     def attach(
-        self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, Any],
+        roles: Mapping[str, Role],
+        products: torch.dtype,
+        half: Set[str] = frozenset(),
     ) -> None:
         """The norm is wanted before the step. DeepSpeed, which measures it inside and reads it on the host, is told of
         one that is finite; gradients are clipped by the one that was measured, where they are."""
-        super().attach(optimizer, parameters, roles, products)
+        super().attach(optimizer, parameters, roles, products, half)
         self.measure, self.offloads = optimizer.scaled_global_norm, bool(optimizer.cpu_offload)
         optimizer.scaled_global_norm = lambda *_: 0.0
         optimizer.unscale_and_clip_grads = self._clip
+        self.sender = HalfSender(optimizer, {id(parameters[name]) for name in half & parameters.keys()})
+
+    def before_update(self) -> None:
+        self.sender.lend()
+
+    def settle(self) -> None:
+        if self.sender.groups:
+            self.spread()
 
     def gradient_norm(self) -> Tensor:
         self.optimizer._wait_for_offload_copies()
@@ -327,22 +359,36 @@ class PartitionedParameters(Layout):
         gathered: AbstractContextManager[Any] = self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=rank)
         return gathered
 
-    def built(self, model: nn.Module) -> None:
+    def built(self, model: nn.Module, half: Set[str]) -> None:
         """A module that reads parameters of the layers in it (`reads`) has them gathered around its own passes."""
+        for name, parameter in model.named_parameters():
+            if name in half:
+                parameter.comm_dtype = torch.bfloat16  # type: ignore[attr-defined]  # in which passes gather it
         for module in model.modules():
             for layer in getattr(module, "reads", ()):
                 for parameter in layer.parameters(recurse=False):
                     self.deepspeed.zero.register_external_parameter(module, parameter)
 
     def attach(
-        self, optimizer: Any, parameters: Mapping[str, Any], roles: Mapping[str, Role], products: torch.dtype
+        self,
+        optimizer: Any,
+        parameters: Mapping[str, Any],
+        roles: Mapping[str, Role],
+        products: torch.dtype,
+        half: Set[str] = frozenset(),
     ) -> None:
         """As at stages 1 and 2, but the norm is kept by group of parameters."""
         from deepspeed.runtime.utils import combine_grad_norm_groups  # type: ignore[import-untyped]
 
-        super().attach(optimizer, parameters, roles, products)
+        super().attach(optimizer, parameters, roles, products, half)
         self.combine, self.measure = combine_grad_norm_groups, optimizer._get_norm_groups
         optimizer._get_norm_groups = lambda *_: self.norms
+        # An update gathers these at once, each by itself and in fp32. Passes gather what they lack, in its own dtype
+        # and several at a time, and keep these as well.
+        optimizer.persistent_parameters = []
+
+    def settle(self) -> None:
+        self.optimizer._partition_all_parameters()
 
     def gradient_norm(self) -> Tensor:
         self.norms = self.measure()
@@ -372,8 +418,8 @@ class PartitionedParameters(Layout):
         self.loaded()
 
     def loaded(self) -> None:
-        if kept := self.optimizer.persistent_parameters:
-            kept[0].partition(kept, has_been_updated=False)  # small ones are kept whole: gather them anew
+        self.settle()  # what is gathered, and second copies within groups, are of the weights before
+        self.optimizer.invalidate_secondary_tensor()
 
     def _place(self, parameter: Any) -> tuple[int, int, int, int]:
         """Which flat group holds this rank's part of a parameter and from which element on; the part's first element in

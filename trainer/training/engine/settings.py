@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, zero_stage
+from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
 from trainer.config import Config
+from trainer.config.wire import partition_ranks
 
+KEPT = 2**62  # numbers of a parameter up to which DeepSpeed keeps it gathered from one update to the next
 SHOWN = frozenset({"comms_logger", "wall_clock_breakdown"})
 
 
@@ -19,6 +21,12 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu"}
     if config.engine.offload_parameters:
         zero["offload_param"] = {"device": "cpu"}
+    if stage in (1, 2):  # each rank's part of a bucket to that rank, where DeepSpeed would send all ranks the whole
+        zero["use_multi_rank_bucket_allreduce"] = False
+    if config.engine.keep_gathered:
+        zero["stage3_param_persistence_threshold"] = KEPT
+    if (ranks := partition_ranks(config)) != world_size(config):
+        zero["zero_hpz_partition_size"] = ranks
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch(config),
         "gradient_accumulation_steps": micro_batches(config),
@@ -28,6 +36,8 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,  # DeepSpeed knows AdamW and few others; the update is element-wise
         "steps_per_print": 2**62,
     }
+    if config.engine.wire_gradients == "bf16":
+        settings["communication_data_type"] = "bf16"
     if SHOWN.intersection(config.engine.deepspeed):
         settings["log_level"] = "info"  # DeepSpeed shows these in its log, which is silent otherwise
     return _merged(settings, config.engine.deepspeed)

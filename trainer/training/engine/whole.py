@@ -33,6 +33,7 @@ def _copy(engine: Engine) -> Model | PolicyAndReference:
     with torch.device(engine.device):
         model = build(engine.config)
     wanted, buffers = dict(model.named_parameters()), stored_buffers(model)
+    engine.layout.settle()
     for name, parameter in engine.model.named_parameters():
         with engine.layout.whole(parameter):
             wanted[name].data.copy_(parameter.data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +15,16 @@ from trainer.models.roles import roles
 from trainer.utils.errors import UserError
 
 
-def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer `optim.name` at its peak rate. Raises UserError where it does not take a parameter."""
+def make_optimizer(model: nn.Module, optim: OptimConfig, *, apart: Collection[str] = ()) -> torch.optim.Optimizer:
+    """The optimizer `optim.name` at its peak rate. Raises UserError where it does not take a parameter.
+
+    apart: names of parameters that share no group with others."""
     description = OPTIMIZERS[optim.name]
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not description.takes(whole_shape(parameter)):
             raise UserError(f"optim.name: {optim.name} does not take {name}, whose shape is {whole_shape(parameter)}")
-    optimizer: torch.optim.Optimizer = OPTIMIZERS.implementation(optim.name)(parameter_groups(model, optim), optim)
+    groups = parameter_groups(model, optim, apart)
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.implementation(optim.name)(groups, optim)
     set_learning_rate(optimizer, optim.lr)
     return optimizer
 
@@ -52,9 +55,10 @@ class GroupKey(NamedTuple):
     role: Role | None  # None: of any
     vector: bool
     scale: Scale  # under muP and CompleteP
+    apart: bool
 
 
-def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, optim: OptimConfig, apart: Collection[str] = ()) -> list[dict[str, Any]]:
     """Decay on matrices only: norms, biases and other vectors are left alone.
 
     A group learns at `lr_scale` of the rate: 1 but under muP and CompleteP, times the multiplier of its role. It decays
@@ -65,12 +69,12 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
     power, follows = description.mup_power, description.follows_gradient
     scales = parameter_scales(model, power, follows_gradient=follows, decay=optim.mup_weight_decay)
     role_of = roles(model)
-    apart = description.by_role or bool(optim.lr_by_role or optim.decay_by_role)
+    by_role = description.by_role or bool(optim.lr_by_role or optim.decay_by_role)
     groups: dict[GroupKey, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            role = role_of[name] if apart else None
-            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name])
+            role = role_of[name] if by_role else None
+            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name], name in apart)
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -79,9 +83,9 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
             "decay_scale": _decay(1.0, key, optim),
             "lr_scale": key.scale.rate * _factor(optim.lr_by_role, key),
         }
-        | ({"role": key.role} if apart else {})
+        | ({"role": key.role} if by_role else {})
         | ({"eps": optim.epsilon * key.scale.epsilon} if key.scale.epsilon != 1 else {})
-        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or ""))
+        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or "", key.apart))
     ]
 
 

@@ -75,3 +75,20 @@ def test_keys_that_are_passed_are_judged_by_deepspeed() -> None:
     check(Config.model_validate({"engine": {"deepspeed": {"zero_optimization": zero, "wall_clock_breakdown": True}}}))
     with pytest.raises(UserError, match=r"^engine\.deepspeed\.zero_optimization\.zenflow: "):
         check(Config.model_validate({"engine": {"deepspeed": {"zero_optimization": {"zenflow": {}}}}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("zero_hpz_partition_size", "engine.partition"),
+        ("mics_shard_size", "engine.partition"),
+        ("zero_quantized_weights", "engine.wire=bf16"),
+        ("zero_quantized_nontrainable_weights", "engine.wire=bf16"),
+        ("zero_quantized_gradients", "engine.wire_gradients=bf16"),
+    ],
+)
+def test_what_does_nothing_or_fails_names_our_own_key(name: str, ours: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(Config.model_validate({"engine": {"deepspeed": {"zero_optimization": {name: 2}}}}))
+    line = str(caught.value)
+    assert line.startswith(f"engine.deepspeed.zero_optimization.{name}: ") and line.endswith(f"set {ours} instead")

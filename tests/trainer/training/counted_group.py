@@ -1,0 +1,76 @@
+"""A process group that counts what goes through it: `init_process_group("counted")` after `register()`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import torch.distributed as dist
+from torch import Tensor
+
+# Numbers that one rank of n sends in a ring for each number of the whole buffer.
+ONCE = {"all_gather", "reduce_scatter", "all_to_all", "reduce", "broadcast"}  # (n - 1) / n; the last two on average
+TWICE = {"all_reduce"}
+
+
+class CountedGroup(dist.ProcessGroup):  # type: ignore[misc]
+    """Gloo, of whose collectives the bytes are counted that a rank sends, by the formula of a ring."""
+
+    sent: ClassVar[Counter[tuple[str, str]]] = Counter()  # (collective, dtype) -> bytes, of all groups of this process
+
+    def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
+        super().__init__(rank, size)
+        self.inner = dist.ProcessGroupGloo(store, rank, size, timeout)
+
+    def _count(self, collective: str, tensors: Sequence[Tensor], copies: int = 1) -> None:
+        """copies: how often the tensors are in the whole buffer."""
+        share = (2 if collective in TWICE else 1) * (self.size() - 1) / self.size()
+        for tensor in tensors:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            self.sent[collective, dtype] += round(share * copies * tensor.numel() * tensor.element_size())
+
+    def size(self) -> int:
+        return self.inner.size()
+
+    def getBackendName(self) -> str:
+        return "counted"
+
+    def allreduce(self, tensors: Any, *options: Any) -> Any:
+        self._count("all_reduce", tensors)
+        return self.inner.allreduce(tensors, *options)
+
+    def broadcast(self, tensors: Any, *options: Any) -> Any:
+        self._count("broadcast", tensors)
+        return self.inner.broadcast(tensors, *options)
+
+    def reduce(self, tensors: Any, *options: Any) -> Any:
+        self._count("reduce", tensors)
+        return self.inner.reduce(tensors, *options)
+
+    def allgather(self, outputs: Any, inputs: Any, *options: Any) -> Any:
+        self._count("all_gather", inputs, self.size())
+        return self.inner.allgather(outputs, inputs, *options)
+
+    def _allgather_base(self, output: Tensor, given: Tensor, *options: Any) -> Any:
+        self._count("all_gather", [output])
+        return self.inner._allgather_base(output, given, *options)
+
+    def _reduce_scatter_base(self, output: Tensor, given: Tensor, *options: Any) -> Any:
+        self._count("reduce_scatter", [given])
+        return self.inner._reduce_scatter_base(output, given, *options)
+
+    def alltoall_base(self, output: Tensor, given: Tensor, *options: Any) -> Any:
+        self._count("all_to_all", [given])
+        return self.inner.alltoall_base(output, given, *options)
+
+    # As newer versions of torch call them.
+    all_gather_single, reduce_scatter_single, all_to_all_single = _allgather_base, _reduce_scatter_base, alltoall_base
+
+    def barrier(self, opts: Any = None) -> Any:
+        return self.inner.barrier() if opts is None else self.inner.barrier(opts)
+
+
+def register() -> None:
+    dist.Backend.register_backend("counted", CountedGroup, devices=["cpu"])

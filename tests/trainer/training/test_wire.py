@@ -1,0 +1,237 @@
+"""What ranks send each other: counted, equal to the books', and with the same curve in half of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.trainer.training.half_way import half_way, trained
+from tests.trainer.training.wire_probe import HALF, STEPS, counted
+from trainer.books.parameters import parameters
+from trainer.books.shapes import shapes
+from trainer.books.wire import wire
+from trainer.config import Config
+from trainer.descriptions.optimizers import size
+from trainer.trackers import read_metrics
+
+# Every weight is gathered for each pass that reads it, as those of large models are.
+EACH_PASS = {
+    "stage3_param_persistence_threshold": 0,
+    "stage3_prefetch_bucket_size": 0,
+    "stage3_max_reuse_distance": 1,  # but for the output matrix, whose backward pass follows its forward pass at once
+}
+
+
+class Run(NamedTuple):
+    """What all ranks of a task said."""
+
+    config: Config
+    losses: list[list[float]]  # of each rank
+    weights: list[str]
+    sent: float  # of a rank on average, in the last step
+    by_kind: dict[str, int]  # of the first rank
+
+
+def settings(stage: int, precision: str = "bf16", ranks: int = 2, zero: Any = None, **engine: Any) -> dict[str, Any]:
+    raw = {"deepspeed": {"zero_optimization": zero}} if zero else {}
+    model = engine.pop("model", {})
+    return {
+        "model": {"depth": 2, "width": 64, "heads": 4, "vocabulary": 320, **model},
+        "tokenizer": {"vocabulary": 320},
+        "data": {"sequence_length": 16},
+        "optim": {"batch_size": 8, "warmup_steps": 0},
+        "budget": {"steps": 10},
+        "engine": {"device": "cpu", "zero_stage": stage, "micro_batch": 2, "precision": precision, **raw, **engine},
+        "launch": {"processes": ranks},
+    }
+
+
+def runs(tasks: list[dict[str, Any]], ranks: int = 2) -> list[Run]:
+    found = []
+    for task, said in zip(tasks, counted(tasks, ranks), strict=True):
+        losses = [[float.fromhex(loss) for loss in one["losses"]] for one in said]
+        weights = [f"{name} {value}" for name, value in said[0]["weights"].items()]
+        sent = sum(sum(one["sent"].values()) for one in said) / ranks
+        found.append(Run(Config.model_validate(task["config"]), losses, weights, sent, said[0]["sent"]))
+    return found
+
+
+def assert_same_bits(one: Run, other: Run) -> None:
+    assert one.losses == other.losses and one.weights == other.weights
+
+
+def embeddings_apart(run: Run, gathered: int = 6) -> float:
+    """Bytes of the last step without those of the embedding and its gradient. In each of two micro-batches it is read
+    as an embedding, for the outputs, in their backward pass at once, and in its own at the end."""
+    numbers = sum(size(shape) * count for (role, shape), count in shapes(run.config).items() if role == "embedding")
+    half = 2 if run.config.engine.wire_gradients == "bf16" else 1
+    return run.sent - numbers * 4 / 2 * (gathered + 2 / half)
+
+
+TOO = {"wire": "bf16", "wire_gradients": "bf16"}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    **{f"stage {stage}": settings(stage) for stage in range(4)},
+    **{f"stage {stage}, half": settings(stage, wire="bf16") for stage in (1, 2, 3)},
+    **{f"stage {stage}, gradients": settings(stage, wire_gradients="bf16") for stage in (1, 2, 3)},
+    "kept half": settings(3, keep_gathered=True, wire="bf16"),
+    "each pass": settings(3, zero=EACH_PASS),
+    "each pass, half": settings(3, zero=EACH_PASS, wire="bf16"),
+    "each pass, both": settings(3, zero=EACH_PASS, **TOO),
+    "recomputed": settings(3, zero={"stage3_param_persistence_threshold": 0}, activation_checkpointing=True),
+}
+
+
+# A checkpoint of the one half way, from which the other goes on.
+PAIRS = [
+    ("kept half", "stage 3"),
+    ("stage 3", "stage 2, half"),
+    ("stage 2, half", "stage 1"),
+    ("stage 1", "kept half"),
+]
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """By name, and those that went on by `<of>, <to>`."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    saved = {of for of, _ in PAIRS}
+    tasks = {
+        name: {"config": config} | ({"save": str(folder / name)} if name in saved else {})
+        for name, config in LAYOUTS.items()
+    }
+    tasks |= {f"{of}, {to}": {"config": LAYOUTS[to], "load": str(folder / of)} for of, to in PAIRS}
+    return dict(zip(tasks, runs(list(tasks.values())), strict=True))
+
+
+def test_books_say_what_is_sent(of_two: dict[str, Run]) -> None:
+    for name in LAYOUTS:
+        run = of_two[name]
+        assert run.sent == pytest.approx(wire(run.config).total, rel=0.01), (name, run.by_kind)
+
+
+def test_half_the_bytes_give_the_same_bits(of_two: dict[str, Run]) -> None:
+    for stage in (1, 2, 3):
+        assert_same_bits(of_two[f"stage {stage}, half"], of_two[f"stage {stage}"])
+    for name in ("kept half", "each pass", "each pass, half", "recomputed"):
+        assert_same_bits(of_two[name], of_two["stage 3"])
+
+
+def test_how_much_is_saved(of_two: dict[str, Run]) -> None:
+    whole = embeddings_apart(of_two["each pass"])
+    assert embeddings_apart(of_two["each pass, half"]) <= 0.68 * whole
+    assert embeddings_apart(of_two["each pass, both"]) <= 0.51 * whole
+    weights = {name: run.sent - wire(run.config).gradients for name, run in of_two.items()}
+    assert weights["stage 3"] == pytest.approx(weights["stage 1"], rel=0.01)  # all is small enough to stay
+    assert weights["kept half"] == pytest.approx(weights["stage 1, half"], rel=0.01)
+    assert not any("bfloat16" in kind for kind in of_two["stage 3"].by_kind)
+
+
+def test_gradients_in_half_stay_near(of_two: dict[str, Run]) -> None:
+    for stage in (1, 2, 3):
+        one, other = of_two[f"stage {stage}, gradients"], of_two[f"stage {stage}"]
+        assert one.losses != other.losses
+        for ours, theirs in zip(one.losses, other.losses, strict=True):
+            assert ours == pytest.approx(theirs, rel=2e-3)
+
+
+def test_any_layout_goes_on_from_any_other(of_two: dict[str, Run]) -> None:
+    """In bf16, to the bit where the stage is the same; where it is another, as near as stages are to each other."""
+    for of, to in PAIRS:
+        for ours, theirs in zip(of_two[f"{of}, {to}"].losses, of_two[of].losses, strict=True):
+            assert ours == pytest.approx(theirs[HALF:], rel=1e-4) and len(theirs) == STEPS
+    again = of_two["kept half, stage 3"]
+    assert again.losses == [one[HALF:] for one in of_two["kept half"].losses]
+    assert again.weights == of_two["kept half"].weights
+
+
+@pytest.mark.parametrize("dtype", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
+def test_groups_of_ranks_hold_the_weights_too(dtype: str, tmp_path: Path) -> None:
+    """hpZ: the first time from all ranks, then within a group; what goes on forgets the copies that it began with."""
+    grouped = settings(3, ranks=4, partition=2, micro_batch=1, zero=EACH_PASS, wire=dtype)
+    plain = settings(3, ranks=4, micro_batch=1)
+    tasks = [{"config": plain, "save": str(tmp_path)}, {"config": grouped, "load": str(tmp_path)}]
+    whole, run = runs(tasks, 4)
+    assert run.losses == [one[HALF:] for one in whole.losses] and run.weights == whole.weights
+    account = wire(run.config)
+    assert run.sent == pytest.approx(account.total, rel=0.01)
+    assert account.within(2) > 0.25 * account.total
+
+
+# Any two values of any two of: family, stage, ranks, wire, gradients, gathering, partition, recomputation.
+FAMILIES: dict[str, list[str]] = {
+    "llama-mini": ["model=llama-mini"],
+    "bert-base": ["model=bert-base", "objective=masked_lm", "model.max_length=null", "model.heads=2"],
+    "t5-small": ["model=t5-small", "objective=span_corruption", "model.head_size=16", "model.ffn_width=64"],
+    "experts": ["model=llama-mini", "model.experts.count=4", "model.experts.shared=1", "model.heads=2"],
+}
+WIRE = {"engine.wire": "fp32", "engine.keep_gathered": "false", "engine.partition": "world"}
+COVERING = [
+    ("llama-mini", 1, 2, ["engine.wire=bf16"]),
+    ("llama-mini", 3, 4, ["engine.wire=bf16", "engine.partition=2", "engine.activation_checkpointing=true"]),
+    ("llama-mini", 2, 3, ["engine.wire=bf16", "engine.activation_checkpointing=true"]),
+    ("bert-base", 3, 2, ["engine.wire=bf16", "engine.keep_gathered=true"]),
+    ("bert-base", 1, 3, ["engine.wire=bf16", "engine.activation_checkpointing=2"]),
+    ("t5-small", 3, 3, ["engine.wire=bf16", "engine.activation_checkpointing=true"]),
+    ("t5-small", 2, 2, ["engine.wire=bf16"]),
+    ("t5-small", 3, 2, ["engine.keep_gathered=true", "engine.micro_batch=3"]),
+    ("experts", 3, 2, ["engine.wire=bf16"]),
+    ("experts", 2, 3, ["engine.wire=bf16"]),
+    ("experts", 3, 4, ["engine.wire=bf16", "engine.partition=node", "engine.keep_gathered=true"]),
+]
+
+
+def curve(run: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(run) if record["kind"] == "step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "stage", "ranks", "more"), COVERING)
+def test_covering(isoflop: Any, tiny: list[str], family: str, stage: int, ranks: int, more: list[str]) -> None:
+    """What is sent in bf16, kept or divided otherwise gives the same bits, and goes on without and elsewhere."""
+    words = [*tiny, *FAMILIES[family], "engine.precision=bf16", f"engine.zero_stage={stage}", "budget.steps=8"]
+    words += [f"launch.processes={ranks}", "evaluation.every_steps=8"]
+    changed = [word for word in more if word.partition("=")[0] not in WIRE]
+    plain = trained(isoflop, *words, *changed, "run.id=plain")
+    half = trained(isoflop, *words, *more, "run.id=half")
+    assert curve(half) == curve(plain)
+    off = [f"{name}={value}" for name, value in WIRE.items()]
+    back = half_way(half, "back", after=4)
+    trained(isoflop, f"resume={back}", *off)
+    assert curve(back) == curve(plain)
+    elsewhere = half_way(half, "elsewhere", after=4)
+    trained(isoflop, f"resume={elsewhere}", *off, "engine.zero_stage=1", "launch.processes=2", "engine.micro_batch=4")
+    assert curve(elsewhere) == pytest.approx(curve(plain), rel=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ["launch.processes=4", "engine.zero_stage=3", "engine.partition=2"],
+        ["launch.processes=3", "engine.zero_stage=3", "engine.keep_gathered=true"],
+        ["launch.processes=2", "engine.zero_stage=2"],
+    ],
+)
+def test_in_fp32_within_rounding(isoflop: Any, tiny: list[str], layout: list[str]) -> None:
+    alone = trained(isoflop, *tiny, "run.id=alone")
+    assert curve(trained(isoflop, *tiny, *layout, "run.id=many")) == pytest.approx(curve(alone), rel=1e-5)
+    back = half_way(alone, "back", after=4)
+    trained(isoflop, f"resume={back}", *layout)
+    assert curve(back) == pytest.approx(curve(alone), rel=1e-5)
+
+
+def test_what_travels_in_bf16_is_what_products_read() -> None:
+    """Counted by the books and by the model itself, for a model with experts and a head of its own."""
+    from trainer.books.wire import _weight_bytes
+    from trainer.models import build
+    from trainer.models.roles import halved
+
+    model = {"tied": False, "experts": {"count": 4, "shared": 1, "shared_gate": True}}
+    for more in ({}, model):
+        config = Config.model_validate(settings(3, model=more, wire="bf16"))
+        net = build(config)
+        names = halved(net)
+        bytes_ = sum(one.numel() * (2 if name in names else 4) for name, one in net.named_parameters())
+        assert bytes_ == sum(_weight_bytes(config).values()) < 4 * parameters(config).total
