@@ -13,7 +13,8 @@ import math
 from dataclasses import dataclass
 
 from trainer.books import kernels
-from trainer.books.experts import expert_bytes, hidden_kept, numbers_elsewhere, trip_bytes
+from trainer.books.expert_ranks import held_numbers
+from trainer.books.experts import expert_bytes, hidden_kept, trip_bytes
 from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
 from trainer.config import Config
@@ -64,6 +65,11 @@ class _Pass:
     def by_heads(self) -> bool:
         """Whether attention is over whole sequences, of a part of the heads."""
         return self.sharing > 1 and self.config.engine.sequence_kind == "ulysses"
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether keys and values come part by part, so that scores are computed again whatever computes them."""
+        return self.sharing > 1 and not self.by_heads
 
     @property
     def key_channels(self) -> int:
@@ -268,9 +274,11 @@ def _scores(stack: _Pass, keys: int, use: kernels.Use) -> int:
     as far as the backend keeps it."""
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, stack.key_channels
+    if stack.in_parts:
+        return FP32 * tokens * model.heads  # one logarithm per row
     fused = kernels.attention(stack.config, use) == "triton"
     total = 0 if fused or model.key_heads == 1 else low * 2 * others * (query - key)  # keys and values, expanded
-    square = tokens * keys * stack.sharing  # of all heads at own positions, or of own heads at all: as many
+    square = tokens * keys * stack.sharing  # of this rank's part of the heads, at all positions
     if stack.composed:
         total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
         if model.attention_rate:  # a byte a mask, and the probabilities before it
@@ -281,7 +289,7 @@ def _scores(stack: _Pass, keys: int, use: kernels.Use) -> int:
         return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
     if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
         return total
-    mask = low * square * (stack.sharing if stack.by_heads else 1)  # of positions, whatever the number of heads
+    mask = low * square * stack.sharing  # of all positions, whatever the number of heads
     return total + (0 if fused or not kernels.masked(stack.config, use) else mask)
 
 
@@ -369,7 +377,7 @@ def _weight_copies(config: Config) -> int:
     if model.family == "encoder_decoder":
         joined += _joined(model.decoder_side, cross=True)
     by_itself = account.attention + account.feed_forward + account.shared + account.head + generator - joined
-    by_itself -= numbers_elsewhere(config)
+    by_itself -= account.total - held_numbers(config)  # experts of other ranks
     eight = fp8_layers(config, 1)
     taken = max(0, sum(one.numbers * one.matrices for one in eight) - joined)
     return 2 * (by_itself - taken) + sum(one.numbers * one.calls for one in eight)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from trainer.config import Config
 from trainer.config.model import ModelConfig
 from trainer.descriptions.activations import ACTIVATIONS
-from trainer.descriptions.optimizers import Role, Shape, size
-
-Shapes = Counter[tuple[Role, Shape]]
+from trainer.descriptions.optimizers import Role, Shape
 
 FP32 = 4
 INDEX = 8  # bytes of an int64
@@ -39,23 +34,6 @@ def idle_numbers(model: ModelConfig) -> int:
     """Of these, those of experts that one token does not read."""
     experts = model.experts
     return (experts.count - experts.per_token) * _one(model) if experts.count else 0
-
-
-def shared_shapes(config: Config) -> Shapes:
-    """Of the parameters, those that ranks share where they share experts: how many of each role and shape."""
-    model, found = config.backbone, Counter[tuple[Role, Shape]]()
-    sides = (model, model.decoder_side) if model.family == "encoder_decoder" else (model,)
-    for side in sides if model.experts.count else ():
-        for role, shape in expert_shapes(side):
-            if len(shape) == 3:  # [experts, ...]
-                found[role, shape] += side.experts.layers(side.depth)
-    return found
-
-
-def numbers_elsewhere(config: Config) -> int:
-    """Parameters that a rank does not have because others hold these experts."""
-    numbers = sum(size(shape) * count for (_, shape), count in shared_shapes(config).items())
-    return numbers - numbers // config.engine.expert_parallel
 
 
 def expert_shapes(model: ModelConfig) -> list[tuple[Role, Shape]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from trainer.books.experts import numbers_elsewhere
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
 from trainer.config import Config
 from trainer.config.division import data_ranks
-from trainer.descriptions.optimizers import OPTIMIZERS, size
+from trainer.descriptions.optimizers import OPTIMIZERS
 
 
 def world_size(config: Config) -> int:
@@ -49,19 +48,6 @@ def micro_batches(config: Config) -> int:
     """Forward passes of one rank in one optimizer step."""
     share = -(-config.optim.batch_size // data_ranks(config))
     return -(-share // micro_batch(config))
-
-
-def numbers_held(config: Config) -> int:
-    """Parameters that a rank computes with: all, but for experts of other ranks."""
-    return parameters(config).total - (numbers_elsewhere(config) if config.engine.expert_parallel > 1 else 0)
-
-
-def low_numbers(config: Config) -> int:
-    """Of these parameters, those that products in bf16 read in bf16 alone: matrices, but for a router's."""
-    routers = (config.model.experts.count, config.model.width)
-    read = {key: count for key, count in shapes(config).items() if key[0] in ("matrix", "head") and key[1] != routers}
-    low = sum(size(shape) * count for (_, shape), count in read.items())
-    return low - (numbers_elsewhere(config) if config.engine.expert_parallel > 1 else 0)
 
 
 def reduce_bucket(config: Config) -> int:

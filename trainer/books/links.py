@@ -15,8 +15,8 @@ import math
 from dataclasses import dataclass, replace
 
 from trainer.books.activations import FP32, share_of_blocks
-from trainer.books.experts import rows, shared_shapes
-from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
+from trainer.books.expert_ranks import shared_numbers, token_bytes
+from trainer.books.layout import micro_batch, micro_batches, world_size
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.wire import wire
@@ -24,15 +24,13 @@ from trainer.config import Config, MachineConfig
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
 from trainer.config.placement import ranks_per_host
-from trainer.config.wire import partition_ranks
-from trainer.descriptions.optimizers import size
 
 
 @dataclass(frozen=True)
 class Flow:
     """What one rank sends in a step within groups of ranks, on average over the ranks."""
 
-    name: str
+    name: str  # states, experts (states of theirs), sequences, tokens
     bytes: float
     ranks: int  # of a group
     hosted: int  # of these on one host
@@ -91,30 +89,19 @@ def _across(config: Config, size: int) -> tuple[int, int]:
 
 def _states(config: Config) -> list[Flow]:
     """Gradients, weights and what the update moves, as `wire` counts them; experts go around those that hold them."""
-    account, ranks, holders = wire(config), world_size(config), config.engine.expert_parallel
-    inside = account.weights * _share_inside(config)
-    found = [Flow("states", account.total - inside, *_consecutive(config, ranks), ring=True, hides=True)]
-    if inside:
-        found.append(Flow("weights", inside, *_consecutive(config, partition_ranks(config)), ring=True, hides=True))
-    if holders == 1:
+    every, sharing, ranks = parameters(config).total, config.engine.expert_parallel, world_size(config)
+    sent = dict[int, float]()
+    for one in wire(config).traffic:
+        sent[one.ranks] = sent.get(one.ranks, 0.0) + one.sent
+    found = [Flow("states", size, *_consecutive(config, group), ring=True, hides=True) for group, size in sent.items()]
+    if sharing == 1:
         return found
-    numbers = parameters(config).total
-    shared = sum(size(shape) * count for (_, shape), count in shared_shapes(config).items()) / numbers
-    same, hosted = _across(config, holders)  # ranks that have the same experts
-    part = shared / holders * ((same - 1) / same) / ((ranks - 1) / ranks)
+    same, hosted = _across(config, sharing)  # ranks that have the same experts
+    shared = shared_numbers(config) / every
+    part = shared / sharing * ((same - 1) / same) / ((ranks - 1) / ranks)
     dense = [replace(flow, bytes=flow.bytes * (1 - shared)) for flow in found]
-    return [*dense, Flow("experts", account.total * part, same, hosted, ring=True, hides=True)]
-
-
-def _share_inside(config: Config) -> float:
-    """Of the bytes of weights, what goes around a partition: of a step's gathers the first is from all ranks, and
-    leaves a second copy there (Wang et al. 2023, ZeRO++, section 3.2)."""
-    ranks, partition = world_size(config), partition_ranks(config)
-    if zero_stage(config) < 3 or partition == ranks:
-        return 0.0
-    gathers = 1.0 if config.engine.keep_gathered else micro_batches(config) * (2 + share_of_blocks(config))
-    first, others = (ranks - 1) / ranks, (gathers - 1) * (partition - 1) / partition
-    return others / (first + others)
+    experts = sum(flow.bytes for flow in found) * part
+    return [*dense, Flow("experts", experts, same, hosted, ring=True, hides=True)]
 
 
 def _sequences(config: Config) -> list[Flow]:
@@ -145,18 +132,9 @@ def _sequences(config: Config) -> list[Flow]:
 
 
 def _tokens(config: Config) -> list[Flow]:
-    """Tokens on their way to experts and back, and their gradients; again for blocks that are computed again."""
-    sharing, model = config.engine.expert_parallel, config.backbone
-    if sharing == 1:
-        return []
-    sequences, sent = micro_batches(config) * micro_batch(config) * config.task.rows, 0
-    source, target = lengths(config)
-    for side, tokens in ((model, source), *([(model.decoder_side, target)] if target else [])):
-        layers = side.experts.layers(side.depth)
-        sent += layers * rows(side, -(-tokens // config.engine.sequence_parallel)) * side.width
-    away = (sharing - 1) / sharing  # of tokens that are spread evenly
-    moved = _low(config) * 2 * sequences * sent * (2 + share_of_blocks(config)) * away
-    return [Flow("tokens", moved, *_consecutive(config, sharing), ring=False, hides=False)]
+    """Tokens on their way to experts and back, and their gradients."""
+    sharing = config.engine.expert_parallel
+    return [Flow("tokens", token_bytes(config), *_consecutive(config, sharing), ring=False, hides=False)]
 
 
 def _low(config: Config) -> int:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.books.activations import FP32, saved
-from trainer.books.experts import shared_shapes
+from trainer.books.expert_ranks import held_numbers, shared_numbers
 from trainer.books.layout import (
     averages_kept,
-    low_numbers,
     micro_batch,
     micro_batches,
-    numbers_held,
     reduce_bucket,
     world_size,
     zero_stage,
@@ -30,7 +28,7 @@ from trainer.books.shapes import shapes
 from trainer.config import Config
 from trainer.config.host import half_wire
 from trainer.config.wire import partition_ranks
-from trainer.descriptions.optimizers import OPTIMIZERS, size
+from trainer.descriptions.optimizers import OPTIMIZERS, read_in_bf16, size
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 
@@ -59,7 +57,7 @@ class MemoryAccount:
 def memory(config: Config) -> MemoryAccount:
     """Predict one rank's peak."""
     ranks, stage = world_size(config), zero_stage(config)
-    share, count = -(-parameters(config).total // ranks), numbers_held(config)
+    share, count = -(-parameters(config).total // ranks), held_numbers(config)
     kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
     accumulating = micro_batches(config) > 1
 
@@ -118,9 +116,20 @@ def memory(config: Config) -> MemoryAccount:
     )
 
 
+def low_numbers(config: Config) -> int:
+    """Of the parameters that a rank holds, those that products in bf16 read in bf16 alone."""
+    routers = (config.model.experts.count, config.model.width)
+    low = sum(
+        size(shape) * count
+        for (role, shape), count in shapes(config).items()
+        if read_in_bf16(role, wide=shape == routers)
+    )
+    return low - shared_numbers(config) + shared_numbers(config) // config.engine.expert_parallel
+
+
 def _gathered(config: Config) -> int:
     """Bytes of weights at stage 3 that a rank has beside its own part: gathered ones, and those of a partition."""
-    count, partition = numbers_held(config), partition_ranks(config)
+    count, partition = held_numbers(config), partition_ranks(config)
     low = low_numbers(config) / count if half_wire(config) else 0.0
     numbers = count if config.engine.keep_gathered else min(count, MAX_LIVE)
     if partition < world_size(config):
@@ -131,10 +140,10 @@ def _gathered(config: Config) -> int:
 def _optimizer(config: Config) -> int:
     """Numbers that the optimizer keeps on one rank: its share of those that are divided, and all of the others."""
     description, found = OPTIMIZERS[config.optim.name], shapes(config)
-    numbers = description.numbers(found)
+    numbers, sharing = description.numbers(found), config.engine.expert_parallel
     if not zero_stage(config):
-        shared = description.numbers(shared_shapes(config)) if config.engine.expert_parallel > 1 else 0
-        return numbers - (shared - shared // config.engine.expert_parallel)
+        experts = {key: count for key, count in found.items() if len(key[1]) == 3}  # [experts, ...]
+        return numbers - description.numbers(experts) * (sharing - 1) // sharing
     whole = sum(
         size(state) * count
         for (role, shape), count in found.items()

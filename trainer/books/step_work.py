@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.books.activations import FP32, saved
+from trainer.books.expert_ranks import held_numbers
 from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
-from trainer.books.layout import averages_moved, micro_batch, micro_batches, numbers_held, world_size, zero_stage
+from trainer.books.layout import averages_moved, micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.linear import fp8_share, scaling_bytes
 from trainer.books.links import Flow, flows
@@ -41,7 +42,7 @@ def work(config: Config) -> Work:
     products = account.per_step / ranks - scores + recomputed * (1 - share)
     sequences = micro_batch(config) * config.task.rows
     kept = saved(config, sequences, *lengths(config))
-    count = numbers_held(config)
+    count = held_numbers(config)
     optimizer, divided_by = OPTIMIZERS[config.optim.name], ranks if zero_stage(config) else 1
     states = optimizer.numbers(shapes(config))
     rollouts = rollout_work(config, passes)

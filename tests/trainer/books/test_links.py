@@ -9,11 +9,11 @@ import pytest
 
 from trainer.books.activations import saved
 from trainer.books.clock import step_seconds
-from trainer.books.experts import numbers_elsewhere
-from trainer.books.layout import low_numbers, micro_batch, micro_batches, numbers_held
+from trainer.books.expert_ranks import held_numbers
+from trainer.books.layout import micro_batch, micro_batches
 from trainer.books.lengths import lengths
 from trainer.books.links import Flow, bytes_between, bytes_sent, flows
-from trainer.books.memory import memory
+from trainer.books.memory import low_numbers, memory
 from trainer.books.parameters import parameters
 from trainer.books.plan import plan
 from trainer.books.wire import wire
@@ -99,8 +99,9 @@ def test_sequences_around_a_ring_by_hand() -> None:
 def test_tokens_to_experts_by_hand() -> None:
     """Each of 1,024 tokens goes to 2 experts and back, its gradient too: 3 of 4 to another rank."""
     config = laid_out({"expert_parallel": 4}, **EXPERTS)
-    pairs = 2 * LENGTH
-    assert flow(config, "tokens").bytes == micro_batches(config) * 4 * 2 * 2 * 2 * pairs * 512 * 3 / 4
+    pairs, layers = 2 * LENGTH, 4
+    there_and_back, how_many = 2 * 2 * pairs * 2 * 512, 8 * 8  # bf16, forward and backward; an int64 for each expert
+    assert flow(config, "tokens").bytes == micro_batches(config) * layers * (there_and_back + how_many) * 3 / 4
     assert flow(config, "experts").ranks == 4
     assert flow(config, "experts").hosted == 2  # ranks 0 and 4 of 8, on each of two hosts
 
@@ -109,8 +110,7 @@ def test_experts_are_held_once_over_their_ranks() -> None:
     config = laid_out({"expert_parallel": 4}, **EXPERTS)
     matrices = 4 * 8 * 3 * 512 * 256
     total = parameters(config).total
-    assert numbers_elsewhere(config) == matrices * 3 // 4
-    assert 4 * numbers_held(config) == total + 3 * (total - matrices)
+    assert 4 * held_numbers(config) == total + 3 * (total - matrices)
     whole = laid_out(**EXPERTS)
     sent = sum(one.bytes for one in flows(config) if one.name in ("states", "experts"))
     assert sent < wire(whole).total  # 4 ranks in place of 16 hold the same
@@ -126,7 +126,7 @@ def test_divided_states_of_all_ranks_are_the_whole(stage: int) -> None:
         if stage:
             assert 0 <= optimizer * ranks - moments < 2 * 4 * ranks
         else:
-            assert optimizer == 2 * 4 * numbers_held(config)
+            assert optimizer == 2 * 4 * held_numbers(config)
 
 
 @pytest.mark.parametrize("kind", ["ulysses", "ring"])
@@ -165,18 +165,19 @@ def test_a_second_copy_is_divided_over_its_partition() -> None:
     for partition, ranks in (("node", 8), (4, 4), (2, 2)):
         config = laid_out({"partition": partition})
         assert memory(config).weights - before == 4 * -(-count // ranks)
-        assert flow(config, "weights").ranks == ranks
-        assert flow(config, "weights").between == 0
+        everyone, inside = flows(config)
+        assert (everyone.ranks, inside.ranks, inside.between) == (16, ranks, 0)
         assert bytes_between(config) < bytes_between(laid_out())
         assert bytes_sent(config) == pytest.approx(wire(config).total)
 
 
-def test_a_second_copy_is_filled_once_a_step() -> None:
-    """8 gathers, forward and backward in 4 passes: the first from 16 ranks, 7 from 8."""
-    config = laid_out({"partition": "node"}, batch=64)
-    first, others = 15 / 16, 7 * 7 / 8
-    assert micro_batches(config) == 4
-    assert flow(config, "weights").bytes == pytest.approx(wire(config).weights * others / (first + others))
+def test_half_the_wire_and_weights_that_stay_take_less_time() -> None:
+    slow, half, kept = (laid_out(engine, batch=64) for engine in ({}, {"wire": "bf16"}, {"keep_gathered": True}))
+    for quicker in (half, kept):
+        assert bytes_sent(quicker) < bytes_sent(slow)
+        assert bytes_between(quicker) < bytes_between(slow)
+        assert (step_seconds(quicker).value or 0) < (step_seconds(slow).value or 0)
+    assert memory(kept).total >= memory(slow).total
 
 
 def test_what_stays_inside_a_host_is_quicker() -> None:
