@@ -14,7 +14,7 @@ from tests.trainer.training.faults.history import losses
 # How the work is divided over 2 x 2 ranks: one entry a layout, added to the run's words.
 LAYOUTS = {
     "states": ["engine.zero_stage=3"],
-    "micro-batches": ["engine.zero_stage=2", "engine.micro_batch=1"],
+    "partition": ["engine.zero_stage=3", "engine.partition=node", "engine.micro_batch=1"],
 }
 TWO = ["launch.processes=2", "launch.preflight=false"]
 
