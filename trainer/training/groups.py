@@ -41,7 +41,9 @@ def across(size: int) -> Group:
 
 
 def _once(kind: str, size: int, groups: Sequence[tuple[int, ...]]) -> Group:
-    known = _GROUPS.setdefault(dist.group.WORLD, {})
+    world = dist.group.WORLD
+    assert world is not None, "no process group"
+    known = _GROUPS.setdefault(world, {})
     if (kind, size) not in known:
         known[kind, size] = _made(groups)
     return known[kind, size]

@@ -1,7 +1,6 @@
 """Where a rank's share of weights, gradients and optimizer states lies, at each of DeepSpeed's ZeRO stages.
 
-Whatever differs between stages is here, and so is whatever DeepSpeed has no public call for: `PRIVATE` names it, and
-tests/trainer/training/engine/test_contract.py holds that the installed version still has it.
+Whatever differs between stages is here, and so is most of what DeepSpeed has no public call for (`private.py`).
 """
 
 from __future__ import annotations
@@ -23,48 +22,6 @@ from trainer.training.optimizers import whole_shape
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
-
-# What is used of DeepSpeed beside its documented calls -> the file of the package that defines it.
-PRIVATE = {
-    # the norm before the step, and an update that is skipped
-    "optimizer": "runtime/zero/stage_1_and_2.py",
-    "scaled_global_norm": "runtime/zero/stage_1_and_2.py",
-    "unscale_and_clip_grads": "runtime/zero/stage_1_and_2.py",
-    "averaged_gradients": "runtime/zero/stage_1_and_2.py",
-    "cpu_offload": "runtime/zero/stage_1_and_2.py",
-    "_zero_padding": "runtime/zero/stage_1_and_2.py",
-    "_wait_for_offload_copies": "runtime/zero/stage_1_and_2.py",
-    "_get_norm_groups": "runtime/zero/stage3.py",
-    "combine_grad_norm_groups": "runtime/utils.py",
-    # stages 1 and 2: the flat partitions, and the fragments of parameters in them
-    "single_partition_of_fp32_groups": "runtime/zero/stage_1_and_2.py",
-    "_hp_mapping": "utils/tensor_fragment.py",
-    "param_group_index": "utils/tensor_fragment.py",
-    "hp_fragment_address": "utils/tensor_fragment.py",
-    "lp_fragment_address": "utils/tensor_fragment.py",
-    "get_hp_fragment": "utils/tensor_fragment.py",
-    "update_lp_params": "runtime/zero/stage_1_and_2.py",
-    # weights in bf16 on their way, after an update of stages 1 and 2
-    "bit16_groups": "runtime/zero/stage_1_and_2.py",
-    "bit16_groups_flat": "runtime/zero/stage_1_and_2.py",
-    "parallel_partitioned_bit16_groups": "runtime/zero/stage_1_and_2.py",
-    "_update_model_bit16_weights": "runtime/zero/stage_1_and_2.py",
-    # and before passes of stage 3
-    "comm_dtype": "runtime/torch_autocast.py",
-    "_partition_all_parameters": "runtime/zero/stage3.py",
-    "invalidate_secondary_tensor": "runtime/zero/stage3.py",
-    # stage 3: partitioned parameters
-    "fp32_partitioned_groups_flat": "runtime/zero/stage3.py",
-    "grad_position": "runtime/zero/stage3.py",
-    "get_param_id": "runtime/zero/stage3.py",
-    "persistent_parameters": "runtime/zero/stage3.py",
-    "ds_tensor": "runtime/zero/partition_parameters.py",
-    "ds_numel": "runtime/zero/partition_parameters.py",
-    "ds_shape": "runtime/zero/partition_parameters.py",
-    "partition": "runtime/zero/partition_parameters.py",
-    # importing without a compiler
-    "__compatible_ops__": "ops/__init__.py",
-}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from trainer.training import engine
 from trainer.training.engine import import_deepspeed
-from trainer.training.engine.layouts import PRIVATE
+from trainer.training.engine.private import PRIVATE
 
 FOLDER = Path(engine.__file__).parent
 # DeepSpeed's documented calls.
