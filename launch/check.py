@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.launcher import launcher_of
+from launch.links import links_said
 from trainer.books.formatting import format_amount
 from trainer.config import Config
 from trainer.utils.errors import UserError
@@ -48,4 +49,5 @@ def _table(kept: dict[str, Any]) -> str:
     if bandwidth is not None:
         right = "right" if all(one["sum_right"] for one in arrived) else "WRONG"
         rows.append(f"all-reduce {right}, {format_amount(bandwidth, 'bytes')}/s")
+    rows += links_said(kept["links"])
     return "\n".join([*rows, "every node is fit" if not kept["complaints"] else "not every node is fit"])

@@ -16,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.links import Link, evaluate_links, measure_links
 from launch.node_report import Problem, RankReport, evaluate, evaluate_together
 from launch.plan import HOME
 from trainer.config import Config
@@ -86,8 +88,10 @@ def check_ranks(run: Path) -> list[Problem]:
     reports = [RankReport(**one) for one in world.gather(seen.to_json())]
     slowest = max(world.gather(seconds))
     problems = evaluate_together(reports, config, slowest, SUM_BYTES[world.device.type])
+    links = measure_links(world, [one.node for one in reports])
+    problems += evaluate_links(links, config)
     if rank == 0:
-        _write_report(run, reports, problems, SUM_BYTES[world.device.type] / slowest)
+        _write_report(run, reports, problems, SUM_BYTES[world.device.type] / slowest, links)
     world.barrier()
     dist.destroy_process_group()
     return problems
@@ -229,13 +233,18 @@ def _missing_rank(rank: int, config: Config) -> RankReport:
 
 
 def _write_report(
-    run: Path, reports: list[RankReport], problems: list[Problem], bandwidth: float | None
+    run: Path,
+    reports: list[RankReport],
+    problems: list[Problem],
+    bandwidth: float | None,
+    links: Sequence[Link] = (),
 ) -> list[Problem]:
     """Write preflight.json; returns the problems."""
     kept = {
         "time": time.time(),
         "ranks": [one.to_json() for one in reports],
         "all_reduce_bytes_per_second": bandwidth,
+        "links": [one.to_json() for one in links],
         "complaints": [one.to_json() for one in problems],
     }
     write_atomic(run / "preflight.json", json.dumps(kept, indent=1))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.config.host import cores
+from trainer.config.placement import groups
 from trainer.plugins import load as load_plugins
 from trainer.report import report_attempt, reserve_ledger
 from trainer.training.faults.output import outlive_readers
@@ -28,14 +29,28 @@ def place(environment: Mapping[str, str], processes: int) -> dict[str, str]:
     }
 
 
+def scattered(environment: Mapping[str, str], processes: int) -> str | None:
+    """What is wrong where ranks are not numbered node by node, as groups of consecutive ones rely on."""
+    rank, local, node = (int(environment[name]) for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"))
+    if rank == node * processes + local:
+        return None
+    return (
+        f"launch.srun: rank {rank} is task {local} of node {node}, which has {processes}: ranks that share sequences, "
+        "experts or weights are numbered node by node; leave --distribution as the script sets it, block"
+    )
+
+
 def take_place(run: Path) -> None:
-    """Set them for this process, unless torchrun did. Raises UserError where a plugin or the run cannot be loaded."""
+    """Set them for this process, unless torchrun did. Raises UserError where a plugin or the run cannot be loaded, and
+    where groups of ranks would be torn."""
     from trainer.run_folder import RunFolder
 
     load_plugins()
     if "RANK" not in os.environ and "SLURM_PROCID" in os.environ:
-        processes = RunFolder(run).load_config().launch.processes
-        os.environ.update(place(os.environ, processes))
+        config = RunFolder(run).load_config()
+        os.environ.update(place(os.environ, config.launch.processes))
+        if groups(config) and (said := scattered(os.environ, config.launch.processes)):
+            raise UserError(said)
         if cores() < int(os.environ.get("SLURM_CPUS_ON_NODE", 0)):  # srun gave this task processors of its own
             os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 

@@ -20,6 +20,7 @@ from launch.records import keep_state, new_launch, write_launch
 from launch.secret import VARIABLE, is_needed
 from launch.submit import JOB, STUCK, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
 from trainer.config import Config, LaunchConfig
+from trainer.config.placement import groups
 from trainer.utils.command_line import command_line
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
@@ -136,7 +137,7 @@ def batch_script(
         "",
         *_finish(launch, place),
         "",
-        *_start(launch, only_preflight),
+        *_start(launch, only_preflight, in_blocks=any(map(groups, configs))),
     ]
     return "\n".join(parts) + "\n"
 
@@ -260,8 +261,11 @@ def _finish(launch: LaunchConfig, place: Resources) -> list[str]:
     ]
 
 
-def _start(launch: LaunchConfig, only_preflight: bool) -> list[str]:
-    """The checks, then the training, started again where ranks were lost."""
+def _start(launch: LaunchConfig, only_preflight: bool, in_blocks: bool) -> list[str]:
+    """The checks, then the training, started again where ranks were lost. in_blocks: ranks are numbered node by node,
+    which groups of them rely on."""
+    if in_blocks and launch.starter == "srun":
+        launch = launch.model_copy(update={"srun": ("--distribution=block", *launch.srun)})
     if launch.starter == "torchrun":  # restarts and preflight are the agents' own work
         secret = _SECRET if is_needed(launch) else []
         words = ("--host", '"$MASTER_ADDR"', "--port", '"$MASTER_PORT"', *["--only-preflight"] * only_preflight)

@@ -112,11 +112,16 @@ def test_the_rest_goes_on_without_a_node(isoflop: Any, tiny: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_node_that_comes_back_takes_part_again(isoflop: Any, tiny: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("processes", "layout"), [(1, []), (2, ["engine.zero_stage=3", "engine.partition=node"])], ids=["one", "partition"]
+)
+def test_a_node_that_comes_back_takes_part_again(
+    processes: int, layout: list[str], isoflop: Any, tiny: list[str]
+) -> None:
     """Two nodes, then one, then two; whoever was left saves before it is started again."""
-    loses = {"kind": "agent", "rank": 1, "step": 6}
+    loses = {"kind": "agent", "rank": processes, "step": 6}
     slow = [{"kind": "slow", "rank": 0, "step": step, "seconds": 2} for step in range(7, STEPS)]
-    nodes = Pasted(isoflop, tiny, [loses, *slow])
+    nodes = Pasted(isoflop, [*tiny, f"launch.processes={processes}", *layout], [loses, *slow])
     try:
         first, second = nodes.start(0), nodes.start(1)
         assert second.wait(120) == -signal.SIGKILL
@@ -125,7 +130,7 @@ def test_a_node_that_comes_back_takes_part_again(isoflop: Any, tiny: list[str]) 
         assert (first.wait(180), back.wait(180)) == (0, 0), nodes.output(0) + nodes.output(1)
     finally:
         nodes.stop()
-    assert ranks(nodes.run) == [2, 1, 2]
+    assert ranks(nodes.run) == [2 * processes, processes, 2 * processes]
     assert [event["name"] for event in read_events(nodes.run)].count("stopped") == 1
     assert nodes.output(1) == ""  # its ranks are not the first one, and nothing warns
     check_history(nodes.run, isoflop, tiny)

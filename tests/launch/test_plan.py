@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from launch import LaunchPlan, Resources, plan_array, plan_launch
+from launch.rank import scattered
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.config.validate import validate
@@ -194,3 +195,22 @@ def test_a_line_break_never_reaches_a_script() -> None:
     with pytest.raises(UserError, match="holds a line break") as error:
         validate({"launch": {"name": "slurm", "partition": "gpu\n#SBATCH --uid=0", "setup": ["a\rb"]}})
     assert {line.split(":")[0] for line in str(error.value).splitlines()} == {"launch.partition", "launch.setup"}
+
+
+def test_ranks_of_groups_are_numbered_node_by_node() -> None:
+    """srun is told so only where something relies on it, and what is given for other tasks stays."""
+    words = ["launch=slurm", "launch.nodes=2", "launch.processes=2", "launch.srun=['--cpu-bind=cores']"]
+    plain, grouped = (compose([*words, *more]) for more in ([], ["engine.sequence_parallel=2"]))
+    texts = [next(iter(plan_launch(one, Path("/runs/a/b"), PLACE).files.values())) for one in (plain, grouped)]
+    assert "--distribution" not in texts[0]
+    starts = [line for line in texts[1].splitlines() if "launch.rank" in line or "launch.preflight" in line]
+    assert starts
+    assert all("--distribution=block --cpu-bind=cores" in line for line in starts)
+
+
+@pytest.mark.parametrize(("rank", "node", "local", "right"), [(5, 2, 1, True), (2, 1, 0, True), (1, 1, 0, False)])
+def test_a_rank_that_is_not_where_its_group_is(rank: int, node: int, local: int, right: bool) -> None:
+    place = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(local), "SLURM_NODEID": str(node)}
+    said = scattered(place, 2)
+    assert (said is None) == right
+    assert right or "--distribution" in str(said)

@@ -174,4 +174,6 @@ def test_this_host_is_fit(isoflop: Any) -> None:
     seen = json.loads(done.stdout)
     assert len(seen["ranks"]) == 2
     assert seen["complaints"] == []
+    assert sorted((one["source"], one["target"]) for one in seen["links"]) == [(0, 1), (1, 0)]
+    assert all(one["bytes_per_second"] > 0 and one["seconds"] > 0 for one in seen["links"])
     assert not list((isoflop.folder / "runs").iterdir())

@@ -9,10 +9,12 @@ runs is what `backends` says, for the run as for this account. A layer in fp8 ke
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from trainer.books import kernels
-from trainer.books.experts import expert_bytes, hidden_kept
+from trainer.books.expert_ranks import held_numbers
+from trainer.books.experts import expert_bytes, hidden_kept, trip_bytes
 from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
 from trainer.config import Config
@@ -51,8 +53,29 @@ class _Pass:
     config: Config
     model: ModelConfig
     rows: int  # sequences
-    tokens: int  # per sequence
-    source: int = 0  # tokens of the encoder, per sequence, for cross-attention
+    tokens: int  # per sequence, of a sequence that several ranks share those of one
+    source: int = 0  # tokens of the encoder, likewise, for cross-attention
+
+    @property
+    def sharing(self) -> int:
+        """Ranks that share each sequence."""
+        return self.config.engine.sequence_parallel
+
+    @property
+    def by_heads(self) -> bool:
+        """Whether attention is over whole sequences, of a part of the heads."""
+        return self.sharing > 1 and self.config.engine.sequence_kind == "ulysses"
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether keys and values come part by part, so that scores are computed again whatever computes them."""
+        return self.sharing > 1 and not self.by_heads
+
+    @property
+    def key_channels(self) -> int:
+        """Of keys as attention is given them: of fewer heads than ranks, each is repeated."""
+        heads = self.model.key_heads
+        return (math.lcm(heads, self.sharing) if self.by_heads else heads) * self.model.head_channels
 
     @property
     def cast(self) -> bool:
@@ -112,7 +135,8 @@ def _head_rows(config: Config) -> int:
 
 def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     """What a micro-batch of `rows` sequences keeps alive; `source` and `target` as in `trainer.books.lengths`."""
-    model = config.backbone
+    model, sharing = config.backbone, config.engine.sequence_parallel
+    source, target = -(-source // sharing), -(-target // sharing)
     low = 2 if precision(config) == "bf16" else FP32
     streams = 2 if config.two_streams else 1
     stacks = [(_Pass(config, model, rows, source), model.depth)]
@@ -232,7 +256,8 @@ def _own_output(stack: _Pass) -> int:
 def _attention(stack: _Pass, keys: int, use: kernels.Use) -> int:
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    total = low * (2 * tokens * query + 2 * others * key)  # query, output; key, value
+    total = low * (2 * tokens * query + 2 * others * stack.key_channels)  # query, output; key, value
+    total += low * tokens * query * stack.by_heads  # the output of all heads beside that of all positions
     if model.qk_norm != "none":  # its input and statistics, in fp32 where it is not fused
         heads = model.heads + model.key_heads
         statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
@@ -248,10 +273,12 @@ def _scores(stack: _Pass, keys: int, use: kernels.Use) -> int:
     """Bytes that one attention keeps of what `selective` computes again: scores and what is made of them and for them,
     as far as the backend keeps it."""
     model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
-    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
+    query, key = model.heads * model.head_channels, stack.key_channels
+    if stack.in_parts:
+        return FP32 * tokens * model.heads  # one logarithm per row
     fused = kernels.attention(stack.config, use) == "triton"
     total = 0 if fused or model.key_heads == 1 else low * 2 * others * (query - key)  # keys and values, expanded
-    square = tokens * keys
+    square = tokens * keys * stack.sharing  # of this rank's part of the heads, at all positions
     if stack.composed:
         total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
         if model.attention_rate:  # a byte a mask, and the probabilities before it
@@ -262,10 +289,31 @@ def _scores(stack: _Pass, keys: int, use: kernels.Use) -> int:
         return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
     if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
         return total
-    return total + (0 if fused or not kernels.masked(stack.config, use) else low * square)
+    mask = low * square * stack.sharing  # of all positions, whatever the number of heads
+    return total + (0 if fused or not kernels.masked(stack.config, use) else mask)
 
 
 def _workspace(stack: _Pass) -> int:
+    """Bytes that the backward pass of one layer takes for a while: what it adds up, sends and receives."""
+    trip = (
+        trip_bytes(stack.model, stack.rows, stack.tokens, stack.low) if stack.config.engine.expert_parallel > 1 else 0
+    )
+    return max(_ordered(stack) + _exchanged(stack), trip)
+
+
+def _exchanged(stack: _Pass) -> int:
+    """Bytes on their way in one attention over sequences that ranks share: by heads what is sent, beside what is kept
+    of it; around a ring a second slice of keys and values, and their gradients in fp32, twice."""
+    if stack.sharing == 1:
+        return 0
+    query, key = stack.model.heads * stack.model.head_channels, stack.key_channels
+    tokens, others = stack.rows * stack.tokens, stack.rows * max(stack.tokens, stack.source)
+    if stack.by_heads:
+        return stack.low * (tokens * query + 2 * others * key)
+    return 2 * 2 * others * key * (stack.low + FP32)
+
+
+def _ordered(stack: _Pass) -> int:
     """Bytes of the ordered backward pass of one attention, which adds dQ in float32."""
     model, choice = stack.model, kernels.choice
     if stack.config.kernels.backward != "ordered" or choice.ordered_lacks(model.head_channels, stack.low):
@@ -302,7 +350,7 @@ def _shared_bias(stack: _Pass) -> int:
     if not whole or stack.composed:
         return 0
     copies = 2 if model.position == "buckets" else 1
-    return copies * stack.low * stack.rows * stack.tokens**2 * model.heads
+    return copies * stack.low * stack.rows * stack.tokens**2 * stack.sharing * model.heads
 
 
 def share_of_blocks(config: Config) -> float:
@@ -329,6 +377,7 @@ def _weight_copies(config: Config) -> int:
     if model.family == "encoder_decoder":
         joined += _joined(model.decoder_side, cross=True)
     by_itself = account.attention + account.feed_forward + account.shared + account.head + generator - joined
+    by_itself -= account.total - held_numbers(config)  # experts of other ranks
     eight = fp8_layers(config, 1)
     taken = max(0, sum(one.numbers * one.matrices for one in eight) - joined)
     return 2 * (by_itself - taken) + sum(one.numbers * one.calls for one in eight)

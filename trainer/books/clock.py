@@ -12,7 +12,7 @@ from functools import reduce
 from typing import NamedTuple
 
 from trainer.books.calibration import Calibration
-from trainer.books.layout import world_size
+from trainer.books.links import Flow, flows
 from trainer.books.quantity import Quantity, estimated, exact, not_stated
 from trainer.books.step_work import Work, work
 from trainer.config import Config
@@ -61,7 +61,7 @@ def seconds_of(config: Config, amount: Work, calibration: Calibration | None = N
             return not_stated(f"machine.peak_flops.{dtype}" + ("" if fp8(config) else " or isoflop calibrate"))
     low, middle, high = (_roofline(config, amount, column) for column in (2, 1, 0))
     source = f"roofline of {config.machine.name}"
-    missing = _missing(config)
+    missing = _missing(config, amount.flows)
     return estimated(middle, source + (f"; {missing}" if missing else ""), low, None if missing else high)
 
 
@@ -78,31 +78,28 @@ def _roofline(config: Config, amount: Work, column: int) -> float:
         if bandwidth
         else 0.0
     )
-    link = _link(config)
-    sent = amount.wire_bytes / (LINKS[column] * link) if link else 0.0
+    hideable, waited = (_sent(config, amount.flows, column, hides) for hides in (True, False))
     hidden = OVERLAP[column] * compute * 2 / 3
-    return compute + moved + max(0.0, sent - hidden)
+    return compute + moved + max(0.0, hideable - hidden) + waited
 
 
-def _link(config: Config) -> float | None:
-    """Bandwidth per rank of rings over all ranks. Between hosts every device's port carries a ring of its own, and the
-    links inside pass it on: what enters a host enters once, through all of its ports."""
-    machine = config.machine
-    inside, hosted = machine.link_bandwidth, machine.devices_per_host or 1
-    if world_size(config) <= (machine.devices_per_host or world_size(config)):
-        return inside
-    if machine.network_bandwidth is None:
-        return None
-    ports = hosted * machine.network_bandwidth
-    return ports if inside is None else min(inside, ports)
+def _sent(config: Config, sent: tuple[Flow, ...], column: int, hides: bool) -> float:
+    """Seconds of the traffic that can hide under computing, or of the other."""
+    times = (flow.seconds(config.machine, LINKS[column]) for flow in sent if flow.hides == hides)
+    return sum(time for time in times if time is not None)
 
 
-def _missing(config: Config) -> str:
+def wire_seconds(config: Config) -> float:
+    """Of one step's traffic by itself, whatever of it hides; links that are not stated take none."""
+    return sum(_sent(config, flows(config), 1, hides) for hides in (True, False))
+
+
+def _missing(config: Config, sent: tuple[Flow, ...]) -> str:
     """What the machine does not state, so that its time is not in the estimate."""
     names = []
     if config.machine.memory_bandwidth is None:
         names.append("machine.memory_bandwidth")
-    if world_size(config) > 1 and _link(config) is None:
-        inside = world_size(config) <= (config.machine.devices_per_host or world_size(config))
-        names.append("machine.link_bandwidth" if inside else "machine.network_bandwidth")
+    untimed = [flow for flow in sent if flow.seconds(config.machine) is None]
+    links = {"machine.link_bandwidth": False, "machine.network_bandwidth": True}
+    names += [name for name, crosses in links.items() if any((flow.ranks > flow.hosted) == crosses for flow in untimed)]
     return f"without {' and '.join(names)}" if names else ""

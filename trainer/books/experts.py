@@ -94,6 +94,11 @@ def expert_bytes(model: ModelConfig, sequences: int, tokens: int, low: int) -> i
     return kept + shared + router
 
 
+def trip_bytes(model: ModelConfig, sequences: int, tokens: int, low: int) -> int:
+    """Of one such layer's tokens on their way to experts of other ranks: what is sent, and what comes."""
+    return 2 * low * model.width * sequences * rows(model, tokens) if model.experts.count else 0
+
+
 def experts_said(model: ModelConfig) -> dict[str, str]:
     """A line on the experts for tables of a model's shape; nothing where there are none."""
     experts = model.experts

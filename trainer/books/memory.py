@@ -1,8 +1,8 @@
 """Memory of one rank at its peak, by purpose.
 
 States as ZeRO divides them (Rajbhandari et al. 2020, section 3) and DeepSpeed holds them: fp32 weights, gradients and
-the optimizer's states, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, and
-the buckets.
+the optimizer's states, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, in
+the dtype of the wire, and the buckets. Where ranks share experts, each has its own of them.
 The peak is the largest of four moments: the end of the forward pass, the loss, the first gradients, the optimizer step.
 """
 
@@ -12,13 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.books.activations import FP32, saved
-from trainer.books.layout import averages_kept, micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
+from trainer.books.expert_ranks import held_numbers, shared_numbers
+from trainer.books.layout import (
+    averages_kept,
+    micro_batch,
+    micro_batches,
+    reduce_bucket,
+    world_size,
+    zero_stage,
+)
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import cache_bytes, logits_bytes, reward_bytes
 from trainer.books.shapes import shapes
 from trainer.config import Config
-from trainer.descriptions.optimizers import OPTIMIZERS, size
+from trainer.config.host import half_wire
+from trainer.config.wire import partition_ranks
+from trainer.descriptions.optimizers import OPTIMIZERS, read_in_bf16, size
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 
@@ -46,15 +56,16 @@ class MemoryAccount:
 
 def memory(config: Config) -> MemoryAccount:
     """Predict one rank's peak."""
-    count, ranks, stage = parameters(config).total, world_size(config), zero_stage(config)
-    share = -(-count // ranks)
+    ranks, stage = world_size(config), zero_stage(config)
+    share, count = -(-parameters(config).total // ranks), held_numbers(config)
     kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
     accumulating = micro_batches(config) > 1
 
     # On one rank a partition is the parameter itself, nothing is gathered.
-    weights = count if stage < 3 else share + (min(count, MAX_LIVE) if ranks > 1 else 0)
+    weights = count if stage < 3 else share
     weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
     weights += count if config.task.reference else 0  # the reference
+    gathered = _gathered(config) if stage == 3 and ranks > 1 else 0
     optimizer = _optimizer(config)
     averages = averages_kept(config) * share
     gradients = share if stage else count
@@ -71,6 +82,9 @@ def memory(config: Config) -> MemoryAccount:
     states = FP32 * (weights + optimizer)
 
     activations, recomputing, copies = kept.kept + kept.around, kept.again, kept.copies_kept
+    sent = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0  # an update's weights on their way
+    if half_wire(config) and stage == 3:  # what is gathered is the copy; that of a table for the head too
+        copies = min(copies, kept.head_copy if config.model.tied else 0)
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
@@ -82,14 +96,14 @@ def memory(config: Config) -> MemoryAccount:
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
         "the first gradients": (max(earlier, table), FP32 * bucket, after_loss, in_backward, 0),
-        "the optimizer step": (whole, always + flat, before, 0, 0),
+        "the optimizer step": (whole, always + flat + sent, before, 0, 0),
     }
     if config.task.writes:
         moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
-        weights=FP32 * weights + reward_bytes(config),
+        weights=FP32 * weights + gathered + reward_bytes(config),
         gradients=at_peak,
         optimizer=states - FP32 * weights,
         buckets=buckets,
@@ -102,12 +116,34 @@ def memory(config: Config) -> MemoryAccount:
     )
 
 
+def low_numbers(config: Config) -> int:
+    """Of the parameters that a rank holds, those that products in bf16 read in bf16 alone."""
+    routers = (config.model.experts.count, config.model.width)
+    low = sum(
+        size(shape) * count
+        for (role, shape), count in shapes(config).items()
+        if read_in_bf16(role, wide=shape == routers)
+    )
+    return low - shared_numbers(config) + shared_numbers(config) // config.engine.expert_parallel
+
+
+def _gathered(config: Config) -> int:
+    """Bytes of weights at stage 3 that a rank has beside its own part: gathered ones, and those of a partition."""
+    count, partition = held_numbers(config), partition_ranks(config)
+    low = low_numbers(config) / count if half_wire(config) else 0.0
+    numbers = count if config.engine.keep_gathered else min(count, MAX_LIVE)
+    if partition < world_size(config):
+        numbers += -(-count // partition)
+    return round(numbers * (FP32 - 2 * low))
+
+
 def _optimizer(config: Config) -> int:
     """Numbers that the optimizer keeps on one rank: its share of those that are divided, and all of the others."""
     description, found = OPTIMIZERS[config.optim.name], shapes(config)
-    numbers = description.numbers(found)
+    numbers, sharing = description.numbers(found), config.engine.expert_parallel
     if not zero_stage(config):
-        return numbers
+        experts = {key: count for key, count in found.items() if len(key[1]) == 3}  # [experts, ...]
+        return numbers - description.numbers(experts) * (sharing - 1) // sharing
     whole = sum(
         size(state) * count
         for (role, shape), count in found.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from trainer.books.experts import feed_forward_numbers, idle_numbers, routed_numbers
 from trainer.config import Config
@@ -94,6 +95,7 @@ def _new_head(config: Config) -> int:
     return (width**2 + width) * layer + (width + bias) * outputs
 
 
+@lru_cache(maxsize=64)
 def count(model: ModelConfig, vocabulary: int, max_length: int) -> ParameterAccount:
     """Count the parameters of a model with `vocabulary` rows in its embedding and `max_length` learned positions."""
     table = vocabulary * model.embedding_channels

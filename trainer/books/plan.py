@@ -21,6 +21,7 @@ from trainer.books.formatting import format_amount
 from trainer.books.kernels import attention_line, compile_line
 from trainer.books.layout import world_size
 from trainer.books.linear import fp8_line
+from trainer.books.links import bytes_between, bytes_sent
 from trainer.books.parameters import parameters
 from trainer.books.policy_rows import planned_flops, planned_seconds
 from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, not_stated
@@ -31,6 +32,7 @@ from trainer.books.wire import wire
 from trainer.config import BranchConfig, Config, StepShape
 from trainer.config.host import precision, threads
 from trainer.config.labelled import labelled_line
+from trainer.config.placement import crossing_line
 from trainer.config.tokenizer_file import unused_rows
 
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
@@ -80,6 +82,7 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
         Row("memory.rank", "memory per rank", "bytes", used),
         Row("wire.bytes_per_step", "sent per rank and step", "bytes", _sent(config)),
+        *_sent_out(config),
         Row("time.step", "time per step", "s", likely / run_steps(made)),
         *planned_seconds(config, calibration),
         Row("time.wall", "training time", "s", seconds),
@@ -103,7 +106,7 @@ def _utilisation(config: Config, rate: Quantity) -> Quantity:
 
 def _notes(config: Config) -> tuple[str, ...]:
     """What is to be said beside the rows."""
-    of_the_step = (attention_line, unused_rows, dropout_line, fp8_line, compile_line)
+    of_the_step = (attention_line, unused_rows, dropout_line, fp8_line, compile_line, crossing_line)
     lines = (*of_the_step, labelled_line, parents_price, reward_note, copy_note)
     return tuple(said for line in lines if (said := line(config)) is not None)
 
@@ -135,10 +138,18 @@ def _visible(config: Config, documents: Sequence[Document], steps: Quantity) -> 
 
 def _sent(config: Config) -> Quantity:
     """Bytes that one rank sends in a step."""
-    account = wire(config)
+    account, total = wire(config), bytes_sent(config)
     if not account.update:
-        return exact(account.total)
-    return estimated(account.total, f"of which the update of {config.optim.name} {account.update:.3g}, on average")
+        return exact(total)
+    return estimated(total, f"of which the update of {config.optim.name} {account.update:.3g}, on average")
+
+
+def _sent_out(config: Config) -> list[Row]:
+    """Of these, what leaves the host, where there is more than one."""
+    if config.launch.nodes == 1:
+        return []
+    said = "rings over hosts, one for each port of a host"
+    return [Row("wire.between_hosts", "  between hosts", "bytes", estimated(bytes_between(config), said))]
 
 
 def device_energy(config: Config, seconds: Quantity, calibration: Calibration | None = None) -> Quantity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 from trainer.books.experts import expert_shapes
 from trainer.books.parameters import parameters
@@ -17,7 +18,7 @@ Shapes = Counter[tuple[Role, Shape]]
 def shapes(config: Config) -> Shapes:
     """How many parameters there are of each role and shape. All vectors stand together, as one of their whole size."""
     model = config.backbone if config.task.outputs else config.model
-    found = _matrices(model, config.vocabulary, config.max_length)
+    found = Counter(_matrices(model, config.vocabulary, config.max_length))
     if config.task.outputs:
         _replace_head(found, config)
     rest = parameters(config).total - sum(size(shape) * count for (_, shape), count in found.items())
@@ -25,6 +26,7 @@ def shapes(config: Config) -> Shapes:
     return found
 
 
+@lru_cache(maxsize=64)
 def _matrices(model: ModelConfig, vocabulary: int, max_length: int) -> Shapes:
     found: Shapes = Counter()
     width, columns = model.width, model.embedding_channels

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.books.activations import FP32, saved
+from trainer.books.expert_ranks import held_numbers
 from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
 from trainer.books.layout import averages_moved, micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.linear import fp8_share, scaling_bytes
-from trainer.books.parameters import parameters
+from trainer.books.links import Flow, flows
 from trainer.books.rollouts import rollout_work
 from trainer.books.shapes import shapes
-from trainer.books.wire import wire
 from trainer.config import Config
 from trainer.descriptions.optimizers import OPTIMIZERS
 
@@ -27,7 +27,7 @@ class Work:
     activation_bytes: float  # moved by everything that is no matrix product
     loss_bytes: float  # moved by the loss over the vocabulary
     optimizer_bytes: float
-    wire_bytes: float
+    flows: tuple[Flow, ...]
     layers: int  # blocks passed through, forward and backward: each costs a fixed time
     fp8_flop: float = 0.0  # part of product_flop
 
@@ -42,7 +42,7 @@ def work(config: Config) -> Work:
     products = account.per_step / ranks - scores + recomputed * (1 - share)
     sequences = micro_batch(config) * config.task.rows
     kept = saved(config, sequences, *lengths(config))
-    count = parameters(config).total
+    count = held_numbers(config)
     optimizer, divided_by = OPTIMIZERS[config.optim.name], ranks if zero_stage(config) else 1
     states = optimizer.numbers(shapes(config))
     rollouts = rollout_work(config, passes)
@@ -59,7 +59,7 @@ def work(config: Config) -> Work:
         # the gradients for their norm; gradients are added up once a micro-batch.
         optimizer_bytes=FP32
         * ((5 * count + 2 * states) / divided_by + 3 * passes * count + averages_moved(config) * count / ranks),
-        wire_bytes=wire(config).total,
+        flows=flows(config),
         layers=passes * (model.depth + (model.decoder_side.depth if model.family == "encoder_decoder" else 0))
         + rollouts.layers,
         fp8_flop=products * fp8_share(config),
@@ -70,4 +70,4 @@ def generation_work(config: Config) -> Work:
     """One rank's share of writing a step's answers, which is part of `work`."""
     rollouts, account = rollout_work(config, micro_batches(config)), flops(config)
     product = account.rollouts.generation / world_size(config)
-    return Work(product, 0.0, rollouts.bytes, 0.0, 0.0, 0.0, rollouts.layers)
+    return Work(product, 0.0, rollouts.bytes, 0.0, 0.0, (), rollouts.layers)

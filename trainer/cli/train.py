@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import split_flags, take_documents, take_number, wants_help
 from trainer.cli.curves import draw, pieces, schedule_json, schedule_text, take_curves
+from trainer.cli.layouts import plan_layouts, take_layouts
 from trainer.cli.show_config import FLAGS, shown, take_values
 from trainer.utils.errors import UserError
 
@@ -35,8 +36,10 @@ def train(arguments: list[str]) -> int:
 
 PLAN_USAGE = """\
 isoflop plan [key=value ...] [documents=600,424] [-m] [--largest [tokens_per_parameter=20]]
-             [--curves [out=curves.svg] [axis=steps|tokens]] [--json] [--cfg] [--info]
+             [--curves [out=curves.svg] [axis=steps|tokens]] [layouts=8x8] [--json] [--cfg] [--info]
 
+  layouts=   the ten cheapest layouts of so many nodes x devices for this run, and the words that run each; keys of the
+             engine that are given stay
   --largest  the largest model of the preset's kind that the budget trains; of budget.flop, on enough tokens a parameter
   --curves   a picture of the rate, the batches and whatever else changes along the run, as SVG or PNG
 """
@@ -49,8 +52,13 @@ def plan(arguments: list[str]) -> int:
     words, documents = take_documents(words)
     words, ratio = take_number(words, "tokens_per_parameter")
     words, curves = take_curves(words, flags)
+    words, cluster = take_layouts(words, flags)
     if shown(words, flags):
         return 0
+    if cluster is not None:
+        if documents or ratio is not None:
+            raise UserError("layouts: leave documents= and tokens_per_parameter= out")
+        return plan_layouts(words, cluster, as_json="--json" in flags)
     from trainer.books import format_plans, format_price_tag, plan_row, plans_json
     from trainer.books.largest import largest, size_of
     from trainer.compose import compose, sweep

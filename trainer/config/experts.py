@@ -89,7 +89,7 @@ class ExpertsConfig(Section):
 
     def layers(self, depth: int) -> int:
         """How many of a stack's layers have experts."""
-        return sum(self.at(layer) for layer in range(depth))
+        return sum(self.at(layer) for layer in range(depth)) if self.count else 0
 
     @property
     def loss_weight(self) -> float:

@@ -15,6 +15,7 @@ from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.data import DataConfig
 from trainer.config.debug import DebugConfig, debug_misfits
+from trainer.config.division import data_ranks
 from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.labelled import labelled_misfits
@@ -34,6 +35,7 @@ from trainer.config.machinery import (
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
+from trainer.config.placement import placement_misfits
 from trainer.config.recomputation import recomputation_misfits
 from trainer.config.science import (
     BYTES,
@@ -141,6 +143,7 @@ class Config(Section):
         wrong += wire_misfits(self)
         wrong += group_misfits(self)
         wrong += debug_misfits(self)
+        wrong += placement_misfits(self)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -148,8 +151,12 @@ class Config(Section):
     def _ranks_and_batch(self) -> list[str]:
         """How the sequences of a step are shared out."""
         launch, batch = self.launch, self.optim.batch_size
-        ranks, many = launch.ranks, launch.nodes > 1
-        named = f"{launch.nodes} nodes x {launch.processes} = {ranks}" if many else str(ranks)
+        shared, many = self.engine.sequence_parallel, launch.nodes > 1
+        if launch.ranks % shared:
+            return []  # said by itself
+        ranks = data_ranks(self)
+        named = f"{launch.nodes} nodes x {launch.processes} = {launch.ranks}" if many else str(launch.ranks)
+        named += f" / engine.sequence_parallel {shared} = {ranks}" if shared > 1 else ""
         share = -(-batch // ranks)
         if ranks > batch:
             return [f"launch.processes: {named} ranks cannot share optim.batch_size {batch}"]
@@ -162,7 +169,7 @@ class Config(Section):
         if self.engine.micro_batch is not None and self.engine.micro_batch > share:
             return [
                 f"engine.micro_batch: {self.engine.micro_batch} is more than a rank's share of the batch, {share} = "
-                f"optim.batch_size {batch} / {named if many else f'launch.processes {launch.processes}'}"
+                f"optim.batch_size {batch} / {named if many or shared > 1 else f'launch.processes {launch.processes}'}"
             ]
         return []
 

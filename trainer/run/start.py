@@ -16,6 +16,7 @@ from trainer.compose import change, compose, differences
 from trainer.config import Config
 from trainer.config.host import half_wire, no_triton
 from trainer.config.numerics import known_before
+from trainer.config.placement import crossing_line
 from trainer.config.places import is_place
 from trainer.descriptions.evaluations import evaluations_on
 from trainer.descriptions.launchers import LAUNCHERS
@@ -91,11 +92,13 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
 
     if dry_run:
         config, folder, _ = described(words)
+        _say_what_crosses(config)
         show(plan_launch(config, folder.path))
         return 0
     outlive_readers()
     under_torchrun()  # what only looks so is forgotten: ranks inherit it
     config, folder, given = described(words)
+    _say_what_crosses(config)
     launcher = LAUNCHERS[config.launch.name]
     verb = "train" if launcher.trains else "launch"
     with contextlib.nullcontext() if launcher.queues else resumable(folder, verb):
@@ -109,6 +112,12 @@ def launch(words: list[str], *, dry_run: bool = False) -> int:
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path, verb)}", file=sys.stderr)
     return code
+
+
+def _say_what_crosses(config: Config) -> None:
+    """Groups of ranks that no host holds as a whole."""
+    if (said := crossing_line(config)) is not None:
+        print(f"isoflop: {said}", file=sys.stderr)
 
 
 def ready(words: list[str], processes: int | None = None) -> tuple[Config, RunFolder]:
