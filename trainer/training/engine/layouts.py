@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
+from trainer.models.expert_ranks import first_element, whole_shape
 from trainer.training.distributed import World
-from trainer.training.optimizers import whole_shape
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
@@ -51,6 +51,7 @@ PRIVATE = {
     "ds_tensor": "runtime/zero/partition_parameters.py",
     "ds_numel": "runtime/zero/partition_parameters.py",
     "ds_shape": "runtime/zero/partition_parameters.py",
+    "ds_zero_partition_rank": "runtime/zero/partition_parameters.py",
     "partition": "runtime/zero/partition_parameters.py",
     # importing without a compiler
     "__compatible_ops__": "ops/__init__.py",
@@ -111,7 +112,11 @@ class Layout(ABC):
         """This rank's part of every parameter, if it has one, and in what the optimizer steps on it lies."""
 
     def place(self, name: str, offset: int, start: int, numel: int) -> Place:
-        return Place(name, self.roles[name], whole_shape(self.parameters[name]), offset, start, numel)
+        """start: in what this rank's experts have of the parameter."""
+        parameter = self.parameters[name]
+        return Place(
+            name, self.roles[name], whole_shape(parameter), offset, first_element(parameter) + start, numel
+        )
 
     @abstractmethod
     def gradient_norm(self) -> Tensor:
@@ -379,8 +384,14 @@ class PartitionedParameters(Layout):
         """Which flat group holds this rank's part of a parameter and from which element on; the part's first element in
         the parameter, and how many there are without padding."""
         group, offset, padded = self.optimizer.grad_position[self.optimizer.get_param_id(parameter)]
-        start = min(padded * self.world.rank, parameter.ds_numel)
+        start = min(padded * parameter.ds_zero_partition_rank, parameter.ds_numel)
         return group, offset, start, min(padded, parameter.ds_numel - start)
+
+
+def of_part(read: Read, parameter: Tensor) -> Read:
+    """Reads of a parameter what this rank's experts have of it."""
+    first = first_element(parameter)
+    return lambda name, kind, start, numel: read(name, kind, first + start, numel)
 
 
 def layout_of(stage: int) -> type[Layout]:

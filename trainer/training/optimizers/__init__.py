@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
+from trainer.models.expert_ranks import ranks_of, whole_shape
 from trainer.models.parametrization import Scale, parameter_scales
 from trainer.models.roles import roles
 from trainer.utils.errors import UserError
@@ -52,6 +53,7 @@ class GroupKey(NamedTuple):
     role: Role | None  # None: of any
     vector: bool
     scale: Scale  # under muP and CompleteP
+    shared: str  # of the ranks that share its experts; empty: each has all
 
 
 def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
@@ -70,7 +72,8 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             role = role_of[name] if apart else None
-            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name])
+            ranks = ranks_of(parameter)
+            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name], ranks.name if ranks else "")
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -81,7 +84,8 @@ def parameter_groups(model: nn.Module, optim: OptimConfig) -> list[dict[str, Any
         }
         | ({"role": key.role} if apart else {})
         | ({"eps": optim.epsilon * key.scale.epsilon} if key.scale.epsilon != 1 else {})
-        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or ""))
+        | ({"moe": True, "name": key.shared} if key.shared else {})  # DeepSpeed divides it over other ranks
+        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or "", key.shared))
     ]
 
 
@@ -92,7 +96,3 @@ def _decay(weight_decay: float, key: GroupKey, optim: OptimConfig) -> float:
 def _factor(by_role: Mapping[Role, float], key: GroupKey) -> float:
     return 1.0 if key.role is None else by_role.get(key.role, 1.0)
 
-
-def whole_shape(parameter: Tensor) -> tuple[int, ...]:
-    """The whole shape, also of a partitioned parameter."""
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))

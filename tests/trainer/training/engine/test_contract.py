@@ -13,8 +13,10 @@ import torch
 
 from trainer.training import engine
 from trainer.training.engine import import_deepspeed
-from trainer.training.engine.layouts import PRIVATE
+from trainer.training.engine.expert_groups import PRIVATE as OF_EXPERTS
+from trainer.training.engine.layouts import PRIVATE as OF_LAYOUTS
 
+PRIVATE = OF_LAYOUTS | OF_EXPERTS
 FOLDER = Path(engine.__file__).parent
 # DeepSpeed's documented calls.
 PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "register_external_parameter", "comm"}
