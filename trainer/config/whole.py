@@ -15,6 +15,7 @@ from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.data import DataConfig
 from trainer.config.debug import DebugConfig, debug_misfits
+from trainer.config.expert_ranks import expert_rank_misfits
 from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.labelled import labelled_misfits
@@ -136,6 +137,7 @@ class Config(Section):
         wrong += self._kernel_misfits()
         wrong += linear_misfits(self)
         wrong += group_misfits(self)
+        wrong += expert_rank_misfits(self)
         wrong += debug_misfits(self)
         if wrong:
             raise ValueError("\n".join(wrong))

@@ -28,6 +28,7 @@ class ExpertRanks:
     rank: int
     size: int
     group: dist.ProcessGroup
+    across: dist.ProcessGroup  # the ranks of all such groups that hold the same experts
     mark: Callable[[nn.Parameter], None]  # called with each parameter of which this rank holds a part
 
     def share(self, parameter: nn.Parameter) -> None:

@@ -7,12 +7,15 @@ wherever they came from, and divided by the number of all ranks, as every other 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
-from trainer.models.expert_ranks import ExpertRanks
+from trainer.models.expert_ranks import ExpertRanks, ranks_of
+from trainer.training.distributed import World
 
 # What is used of DeepSpeed beside its documented calls -> the file of the package that defines it.
 PRIVATE = {
@@ -48,7 +51,7 @@ def expert_ranks(size: int) -> ExpertRanks | None:
         for key, value in (facts | {"ds_zero_partition_process_group": across}).items():
             setattr(parameter, key, value)
 
-    return ExpertRanks(name, groups._get_expert_parallel_rank(name), size, group, mark)
+    return ExpertRanks(name, groups._get_expert_parallel_rank(name), size, group, across, mark)
 
 
 @contextmanager
@@ -75,3 +78,31 @@ def told_of_experts(model: nn.Module, ranks: ExpertRanks | None, stage: int) -> 
         yield
     finally:
         del model.told_of_experts
+
+
+# --- stage 0, where every rank steps on all that it holds ---
+
+
+def holders(parameter: Tensor, world: World) -> tuple[int, int, dist.ProcessGroup | None]:
+    """The ranks that hold the same of a parameter: how many, which of them this one is, and their group."""
+    shared = ranks_of(parameter)
+    if shared is None:
+        return world.size, world.rank, None
+    return world.size // shared.size, world.rank // shared.size, shared.across
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Of the gradients of all parameters, each expert counted once. Collective where experts are shared."""
+    found: dict[ExpertRanks | None, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            found.setdefault(ranks_of(parameter), []).append(parameter.grad)
+    norms = []
+    for shared, gradients in found.items():
+        norm = nn.utils.get_total_norm(gradients)
+        if shared is not None:
+            square = norm.square()
+            dist.all_reduce(square, group=shared.group)
+            norm = square.sqrt()
+        norms.append(norm)
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))

@@ -19,6 +19,7 @@ from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
 from trainer.models.expert_ranks import first_element, whole_shape
 from trainer.training.distributed import World
+from trainer.training.engine.expert_groups import gradient_norm, holders
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
@@ -142,18 +143,19 @@ class Layout(ABC):
                     whole = self.inner.whole_state(place, kind, shape, tensor.device)
                     yield Fragment(place.name, kind, 0, whole.view(-1))
 
-    def _equal_share(self, place: Place) -> Place:
-        """This rank's share of what every rank holds."""
-        share = -(-place.numel // self.world.size)
-        start = min(share * self.world.rank, place.numel)
-        return replace(place, offset=start, start=start, numel=min(share, place.numel - start))
+    def _equal_share(self, tensor: Tensor, place: Place) -> Place:
+        """This rank's share of what every rank holds, or every rank with the same experts."""
+        ranks, mine, _ = holders(tensor, self.world)
+        share = -(-place.numel // ranks)
+        begin = min(share * mine, place.numel)
+        return replace(place, offset=begin, start=place.start + begin, numel=min(share, place.numel - begin))
 
     def shares(self) -> Iterator[tuple[Tensor, Place]]:
         """This rank's share of every parameter, and in what the optimizer steps on it lies: every element is on one
         rank only."""
         for tensor, place in self.places():
             if self.alone:
-                place = self._equal_share(place)
+                place = self._equal_share(tensor, place)
             if place.numel:
                 yield tensor, place
 
@@ -228,8 +230,7 @@ class Replicated(Layout):
     alone = True
 
     def gradient_norm(self) -> Tensor:
-        found = [p.grad for p in self.parameters.values() if p.grad is not None]
-        self.norm = nn.utils.get_total_norm(found)
+        self.norm = gradient_norm(self.parameters.values())
         return self.norm
 
     def before_update(self) -> None:
@@ -247,14 +248,15 @@ class Replicated(Layout):
         parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
 
     def spread(self) -> None:
-        if self.world.size == 1:
-            return
         for parameter in self.parameters.values():
-            flat, share = parameter.detach().view(-1), -(-parameter.numel() // self.world.size)
-            padded = flat.new_zeros(share * self.world.size)
+            ranks, mine, group = holders(parameter, self.world)
+            if ranks == 1:
+                continue
+            flat, share = parameter.detach().view(-1), -(-parameter.numel() // ranks)
+            padded = flat.new_zeros(share * ranks)
             padded[: flat.numel()] = flat
-            mine = padded[share * self.world.rank :][:share].clone()
-            torch.distributed.all_gather_into_tensor(padded, mine)
+            part = padded[share * mine :][:share].clone()
+            torch.distributed.all_gather_into_tensor(padded, part, group=group)
             flat.copy_(padded[: flat.numel()])
 
 
