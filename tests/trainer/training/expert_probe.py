@@ -1,7 +1,8 @@
 """Short runs of tiny models on 1, 2 and 4 ranks: `python -m tests.trainer.training.expert_probe <cases.json>`.
 
 Imports once and forks the ranks of each number in turn. The file holds cases, each {"name", "ranks", "keys" (dotted key
--> value), "steps", "after" (folder of a checkpoint to go on from), "save" ([folder, step])}; prints {name: found}.
+-> value), "steps", "after" (folder of a checkpoint to go on from), "save" (folder of checkpoints, before the last
+step)}; prints {name: found}.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from trainer.books.expert_ranks import token_bytes
 from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.training.checkpoint import open_checkpoint, snapshot, write
@@ -80,20 +83,32 @@ def batches(config: Config, step: int, world: World) -> list[dict[str, np.ndarra
 
 
 class Sent:
-    """Counts the bytes of rows that this rank sends to others in `all_to_all_single`."""
+    """Counts the bytes that this rank gives to `all_to_all_single`: those for others, and with its own."""
 
     def __init__(self) -> None:
-        self.bytes, self.calls, self.swap = 0, 0, dist.all_to_all_single
+        self.abroad, self.every, self.swap = 0, 0, dist.all_to_all_single
 
     def __call__(self, found: Any, given: Any, received: Any = None, sent: Any = None, group: Any = None) -> Any:
-        if sent is not None:
-            own = sent[dist.get_rank(group)]
-            self.bytes += (sum(sent) - own) * given[:1].numel() * given.element_size()
-            self.calls += 1
+        ranks = dist.get_world_size(group)
+        parts = sent or [len(given) // ranks] * ranks
+        of_row = given[0].numel() * given.element_size() if len(given) else 0
+        self.every += sum(parts) * of_row
+        self.abroad += (sum(parts) - parts[dist.get_rank(group)]) * of_row
         return self.swap(found, given, received, sent, group=group)
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        dist.all_to_all_single = self
+        try:
+            yield
+        finally:
+            dist.all_to_all_single = self.swap
 
 
 def run(case: Mapping[str, Any], world: World) -> dict[str, Any]:
+    """Per step [loss, norm of the gradient, bytes sent to others, and with those to itself], sums over ranks; then the
+    held-out loss, the loss of one row by the whole model, the loads of the last step, and of each weight its sum times
+    the numbers from 1 on, which moves where experts change places."""
     config = config_of(case["ranks"], case.get("keys", {}))
     engine, first = Engine(config, world), 0
     try:
@@ -101,31 +116,36 @@ def run(case: Mapping[str, Any], world: World) -> dict[str, Any]:
             checkpoint = open_checkpoint(Path(case["after"]))
             engine.load(checkpoint.step, checkpoint.reader(), checkpoint.manifest.get("averages", {}))
             first = checkpoint.step
-        records, targets, sent = [], float(ROWS * LENGTH), Sent()
-        dist.all_to_all_single = sent
-        for step in range(first, first + case.get("steps", 4)):
-            total, _ = engine.forward_backward(batches(config, step, world), targets)
-            bytes_sent, sent.bytes = sent.bytes, 0
-            norm = engine.gradient_norm()
-            engine.update(config.optim.lr, config.optim.weight_decay)
-            engine.averages.take(step + 1, ROWS * LENGTH)
-            sent.bytes = 0
-            (loss, all_bytes) = world.sum(float(total), bytes_sent)
-            records.append([loss / targets, norm, all_bytes])
-            if case.get("save") and step + 1 == case["save"][1]:
-                write(snapshot(engine, world, step + 1), world, Path(case["save"][0]), engine.facts())
+        records = [step(engine, config, world, number) for number in range(first, first + case.get("steps", 4) - 1)]
+        if case.get("save"):
+            write(snapshot(engine, world, first + len(records)), world, Path(case["save"]), engine.facts())
+        records.append(step(engine, config, world, first + len(records)))
         with engine.evaluation() as evaluate:
             found = [evaluate(batch)[0] for batch in batches(config, 99, world)]
         (held_out,) = world.sum(float(sum(found)))
+        alone = World(0, 1, 0, world.device)
+        one = {name: torch.from_numpy(value[:1]) for name, value in batches(config, 99, alone)[0].items()}
         with whole_model(engine) as model, torch.no_grad():
-            one = {name: torch.from_numpy(value[:1]) for name, value in batches(config, 99, World(0, 1, 0, world.device))[0].items()}
             copied = float(model(**one)[0])
-        loads = engine.expert_loads.step
-        dist.all_to_all_single = sent.swap
-        weights = {name: [float(w.double().sum()), float(w.double().square().sum())] for name, w in engine.weights()}
-        return {"records": records, "held_out": held_out / targets, "copied": copied, "loads": loads, "weights": weights}
+        numbered = {
+            name: float(weight.double().flatten() @ torch.arange(1.0, weight.numel() + 1, dtype=torch.float64))
+            for name, weight in engine.weights()
+        }
+        found = {"held_out": held_out, "copied": copied, "loads": engine.expert_loads.step, "weights": numbered}
+        return {"records": records, **found, "expected": token_bytes(config) * world.size}
     finally:
         engine._engine.destroy()
+
+
+def step(engine: Engine, config: Config, world: World, number: int) -> list[float]:
+    targets, sent = float(ROWS * LENGTH), Sent()
+    with sent.counting():
+        total, _ = engine.forward_backward(batches(config, number, world), targets)
+    norm = engine.gradient_norm()
+    engine.update(config.optim.lr, config.optim.weight_decay)
+    engine.averages.take(number + 1, ROWS * LENGTH)
+    loss, abroad, every = world.sum(float(total), sent.abroad, sent.every)
+    return [loss / targets, norm, abroad, every]
 
 
 def ranks_of(cases: list[Mapping[str, Any]], ranks: int, out: Path) -> None:

@@ -1,6 +1,6 @@
 """What DeepSpeed has to know of experts that several ranks share.
 
-It adds up gradients, and divides states and weights, over the ranks that hold the same parameter: of a dense one all, of
+It adds up gradients, and divides states and weights, over the ranks that hold the same: of a dense parameter all, of
 an expert's those at the same place in each group. So an expert's gradient is the sum over all tokens that reached it,
 wherever they came from, and divided by the number of all ranks, as every other gradient is.
 """

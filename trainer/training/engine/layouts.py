@@ -115,9 +115,7 @@ class Layout(ABC):
     def place(self, name: str, offset: int, start: int, numel: int) -> Place:
         """start: in what this rank's experts have of the parameter."""
         parameter = self.parameters[name]
-        return Place(
-            name, self.roles[name], whole_shape(parameter), offset, first_element(parameter) + start, numel
-        )
+        return Place(name, self.roles[name], whole_shape(parameter), offset, first_element(parameter) + start, numel)
 
     @abstractmethod
     def gradient_norm(self) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
@@ -95,4 +95,3 @@ def _decay(weight_decay: float, key: GroupKey, optim: OptimConfig) -> float:
 
 def _factor(by_role: Mapping[Role, float], key: GroupKey) -> float:
     return 1.0 if key.role is None else by_role.get(key.role, 1.0)
-
