@@ -52,13 +52,13 @@ def token_bytes(config: Config) -> float:
     for model, tokens in _stacks(config):
         routed = sum(model.experts.at(layer) for layer in range(model.depth))
         again = sum(model.experts.at(layer) for layer in whole_blocks(choice, model.depth))
-        backward = routed
-        forward = routed * (1 + config.routes_twice + bool(config.task.reference)) + again
+        trained = routed * (1 + config.routes_twice) + again  # forward passes with dropout
+        forward, backward = trained + routed * bool(config.task.reference), routed
         pairs = sequences * rows(model, tokens)
         total += 2 * (forward + backward) * pairs * number * model.width  # there and back
         total += forward * INDEX * model.experts.count  # how many come
         if model.dropout_inside and model.hidden_rate:
-            total += (routed + again) * pairs * -(-model.expert_channels // BITS)  # masks
+            total += trained * pairs * -(-model.expert_channels // BITS)  # masks
     return micro_batches(config) * total * (sharing - 1) / sharing
 
 
