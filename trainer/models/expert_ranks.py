@@ -177,7 +177,8 @@ def _exchanged(rows: Tensor, sent: list[int], received: list[int], group: dist.P
 
 def packed(kept: Tensor) -> Tensor:
     """bool [R, n] as bytes [R, n / 8], rounded up."""
-    padded = nn.functional.pad(kept, (0, -kept.shape[1] % BITS)).view(len(kept), -1, BITS)
+    rows, bytes_of_row = len(kept), -(-kept.shape[1] // BITS)
+    padded = nn.functional.pad(kept, (0, bytes_of_row * BITS - kept.shape[1])).view(rows, bytes_of_row, BITS)
     powers = 2 ** torch.arange(BITS, dtype=torch.uint8, device=kept.device)
     return (padded * powers).sum(-1, dtype=torch.uint8)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,8 +31,6 @@ PRIVATE = {
     "ds_zero_partition_group_name": "runtime/zero/stage3.py",
     "ds_zero_partition_process_group": "runtime/zero/partition_parameters.py",
     "MoE": "moe/layer.py",
-    "num_experts": "moe/layer.py",
-    "set_deepspeed_parallelism": "moe/layer.py",
 }
 
 
@@ -45,11 +44,10 @@ def expert_ranks(size: int) -> ExpertRanks | None:
     groups._create_expert_and_data_parallel(size)
     group, across = groups._get_expert_parallel_group(name), groups._get_expert_data_parallel_group(name)
 
-    def mark(parameter: nn.Parameter) -> None:
-        facts = {"allreduce": False, "group_name": name}  # up to stage 2
-        facts |= {"ds_zero_placement_family": "autoep_expert", "ds_zero_partition_group_name": name}  # stage 3
-        for key, value in (facts | {"ds_zero_partition_process_group": across}).items():
-            setattr(parameter, key, value)
+    def mark(parameter: Any) -> None:
+        parameter.allreduce, parameter.group_name = False, name  # up to stage 2
+        parameter.ds_zero_placement_family, parameter.ds_zero_partition_group_name = "autoep_expert", name  # stage 3
+        parameter.ds_zero_partition_process_group = across
 
     return ExpertRanks(name, groups._get_expert_parallel_rank(name), size, group, across, mark)
 

@@ -51,7 +51,6 @@ PRIVATE = {
     "persistent_parameters": "runtime/zero/stage3.py",
     "ds_tensor": "runtime/zero/partition_parameters.py",
     "ds_numel": "runtime/zero/partition_parameters.py",
-    "ds_shape": "runtime/zero/partition_parameters.py",
     "ds_zero_partition_rank": "runtime/zero/partition_parameters.py",
     "partition": "runtime/zero/partition_parameters.py",
     # importing without a compiler
