@@ -71,7 +71,7 @@ REFUSED = {
     "sequence_parallel_size": "one rank computes whole sequences here: set engine.zero_stage instead",
     "seq_parallel_communication_data_type": "one rank computes whole sequences here: set engine.zero_stage instead",
     "expert_parallel": "set engine.expert_parallel instead",
-    "use_data_before_expert_parallelism": "ranks that share experts are consecutive: set engine.expert_parallel instead",
+    "use_data_before_expert_parallelism": "such ranks are consecutive: set engine.expert_parallel instead",
     "pipeline": "one rank computes all layers here: set engine.zero_stage instead",
     "hybrid_engine": "generation is isoflop generate's: DeepSpeed's engine for it is not used",
     "autotuning": "DeepSpeed's launcher does that, which is not used: isoflop plan tells what fits",

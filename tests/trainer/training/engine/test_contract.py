@@ -69,7 +69,8 @@ OTHERS = """
     rank size local_rank sum clear seconds ru_maxrss filterwarnings state param_groups start numel fill_ setLevel
     Optimizer intersection fork_rng states counts_steps attach state_shapes states_of whole_state role shape offset name
     averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up hip
-    found_inf vector_norm _dynamo maybe_mark_dynamic on reads group across expert_parallel experts_shared told_of_experts
+    found_inf vector_norm _dynamo maybe_mark_dynamic on reads group across expert_parallel experts_shared
+    told_of_experts
 """
 
 
