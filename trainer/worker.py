@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -105,7 +106,8 @@ def _with_space(folder: RunFolder) -> str:
 def as_found(config: Config) -> Config:
     """The run on as many ranks as there are: fewer than planned where a node was lost for good.
 
-    The global batch stays, and so does what a rank computes at once: it fitted into memory.
+    The global batch stays, and so does what a rank computes at once: it fitted into memory. As many ranks share experts
+    as divide both those there are and those that did.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == config.launch.ranks:
@@ -113,7 +115,8 @@ def as_found(config: Config) -> Config:
     nodes, rest = divmod(size, config.launch.processes)
     place = {"nodes": nodes} if not rest else {"nodes": 1, "processes": size}
     launch = config.launch.model_copy(update=place)
-    engine = config.engine.model_copy(update={"micro_batch": micro_batch(config)})
+    sharing = math.gcd(size, config.engine.expert_parallel)
+    engine = config.engine.model_copy(update={"micro_batch": micro_batch(config), "expert_parallel": sharing})
     return config.model_copy(update={"launch": launch, "engine": engine})
 
 

@@ -16,6 +16,7 @@ from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.data import DataConfig
 from trainer.config.debug import DebugConfig, debug_misfits
 from trainer.config.division import data_ranks
+from trainer.config.expert_ranks import expert_rank_misfits
 from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.labelled import labelled_misfits
@@ -142,6 +143,7 @@ class Config(Section):
         wrong += recomputation_misfits(self)
         wrong += wire_misfits(self)
         wrong += group_misfits(self)
+        wrong += expert_rank_misfits(self)
         wrong += debug_misfits(self)
         wrong += placement_misfits(self)
         if wrong:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from kernels import dropout
+from kernels.dropout.reference import keep_scale, level
 from trainer.config.model import ModelConfig
 
 Tower = Literal["main", "decoder", "query", "generator", "head"]
@@ -67,6 +68,11 @@ class Rates(NamedTuple):
     @classmethod
     def of(cls, config: ModelConfig) -> Rates:
         return cls(config.hidden_rate, config.attention_rate)
+
+    @property
+    def scale(self) -> float:
+        """What is kept of hidden numbers is multiplied by this."""
+        return keep_scale(level(self.hidden))
 
     def begin(self, module: nn.Module, tower: Tower, samples: Tensor | None) -> Dropout | None:
         """The dropout of a forward pass of this module; None where there is none, as in evaluation."""

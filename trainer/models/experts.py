@@ -19,7 +19,8 @@ from trainer.config.model import ModelConfig
 from trainer.descriptions.optimizers import Role
 from trainer.models.activations import activation, gated_product
 from trainer.models.attention import Context
-from trainer.models.dropout import dropped
+from trainer.models.dropout import Dropout, dropped
+from trainer.models.expert_ranks import Abroad, Trip, building, packed, trip, unpacked
 from trainer.models.initialization import InitialStds, initial_stds
 from trainer.models.parts import FeedForward, Linear
 from trainer.models.products import computing_dtype
@@ -70,9 +71,14 @@ class Experts(nn.Module):
         own = initial_stds(config.model_copy(update={"ffn_width": hidden}))
         self.config, self.activation, self.gated = experts, activation(config), gated_product(config)
         self.router = Router(width, experts.count, bias=False, std=std.other)
-        self.gate = nn.Parameter(torch.empty(experts.count, hidden, width)) if config.gated else None
-        self.up = nn.Parameter(torch.empty(experts.count, hidden, width))
-        self.down = nn.Parameter(torch.empty(experts.count, width, hidden))
+        self.ranks = building()  # those that share the experts
+        here = experts.count // (self.ranks.size if self.ranks else 1)
+        self.gate = nn.Parameter(torch.empty(here, hidden, width)) if config.gated else None
+        self.up = nn.Parameter(torch.empty(here, hidden, width))
+        self.down = nn.Parameter(torch.empty(here, width, hidden))
+        for parameter in (self.gate, self.up, self.down) if self.ranks else ():
+            if parameter is not None:
+                self.ranks.share(parameter)
         self.stds = {"gate": own.up, "up": own.up, "down": own.down}
         self.roles: dict[str, Role] = dict.fromkeys(self.stds, "matrix")
         self.shared = self.shared_gate = None
@@ -148,14 +154,26 @@ class Experts(nn.Module):
 
     def _computed(self, tokens: Tensor, order: Order, shape: torch.Size, context: Context) -> Tensor:
         """What each expert makes of its tokens, [R, width] in the order of the pairs."""
-        per_token = self.config.per_token
-        pairs = tokens[:, None].expand(-1, per_token, -1).reshape(-1, tokens.shape[-1])
-        hidden = self._hidden(pairs.to(computing_dtype(tokens)).index_select(0, order.pairs), order.ends)
+        pairs = tokens[:, None].expand(-1, self.config.per_token, -1).reshape(-1, tokens.shape[-1])
+        way = trip(order.ends, self.ranks)
+        rows = way.there(pairs.to(computing_dtype(tokens)).index_select(0, order.pairs))
+        hidden = self._hidden(rows, way.ends)
         if self.dropout_inside and context.dropout is not None:
-            whole = hidden.new_zeros(len(pairs), hidden.shape[-1]).index_copy(0, order.pairs, hidden)
-            kept = dropped(whole.view(shape[0], shape[1] * per_token, -1), context.dropout, "hidden")
-            hidden = kept.flatten(0, 1).index_select(0, order.pairs)
-        return self._product(hidden, self.down, order.ends)
+            hidden = self._dropped(hidden, order, way, shape, context.dropout)
+        return way.back(self._product(hidden, self.down, way.ends))
+
+    def _dropped(self, hidden: Tensor, order: Order, way: Trip, shape: torch.Size, drop: Dropout) -> Tensor:
+        """hidden [rows, hidden] after dropout, whose mask is by sample and place: where rows are of other ranks, those
+        make it and send it along."""
+        every, channels = shape[1] * self.config.per_token, hidden.shape[-1]
+        if not isinstance(way, Abroad):
+            whole = hidden.new_zeros(shape[0] * every, channels).index_copy(0, order.pairs, hidden)
+            kept = dropped(whole.view(shape[0], every, -1), drop, "hidden")
+            return kept.flatten(0, 1).index_select(0, order.pairs)
+        ones = torch.ones(shape[0], every, channels, device=hidden.device)
+        mask = (dropped(ones, drop, "hidden") > 0).flatten(0, 1).index_select(0, order.pairs)
+        kept = unpacked(way.there(packed(mask)), channels)
+        return torch.where(kept, hidden * drop.rates.scale, 0.0)
 
     def _hidden(self, x: Tensor, ends: Tensor) -> Tensor:
         up = self._product(x, self.up, ends)

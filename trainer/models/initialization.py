@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from trainer.config.model import ModelConfig
+from trainer.models.expert_ranks import own_part, whole_shape
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ def initialize(
             seen.add(id(parameter))
             with gathered(parameter):
                 value = known(f"{module_name}.{name}".lstrip("."))
+                if value is None and name in stds:
+                    value = drawn(seed, f"{module_name}.{name}", torch.Size(whole_shape(parameter)), stds[name])
                 if value is not None:
-                    parameter.copy_(value)
-                elif name in stds:
-                    parameter.copy_(drawn(seed, f"{module_name}.{name}", parameter.shape, stds[name]))
+                    parameter.copy_(own_part(parameter, value))
                 else:
                     parameter.fill_(starts.get(name, 1.0 if name == "weight" else 0.0))

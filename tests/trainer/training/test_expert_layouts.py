@@ -43,6 +43,9 @@ LAYOUTS = [
         (3, 1, 2),
         (3, 2, 6, "engine.activation_checkpointing=true"),
         (3, 3, 4, "engine.activation_checkpointing=true"),
+        # and ranks that share experts; more of these in test_expert_ranks.py
+        (1, 2, 2, "engine.expert_parallel=2"),
+        (3, 2, 4, "engine.expert_parallel=2", "engine.activation_checkpointing=true"),
     )
 ]
 

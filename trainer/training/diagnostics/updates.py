@@ -11,6 +11,7 @@ from torch import Tensor
 from trainer.descriptions.optimizers import Role
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
+from trainer.training.engine.expert_groups import holders
 
 KINDS = ("gradient", "weight", "update")
 
@@ -33,9 +34,13 @@ class Updates:
 
     def __init__(self, every: int, engine: Engine, world: World) -> None:
         self.every, self.world = every, world
-        self.alone, self.inner = engine.layout.alone, engine.layout.inner
+        # Where ranks share experts each has something of its own, also at stage 0.
+        self.alone = engine.layout.alone and engine.experts_shared is None
+        self.inner = engine.layout.inner
         self.places: dict[int, list[tuple[str, int, int]]] = defaultdict(list)  # part, offset and length by tensor
+        self.held: dict[int, int] = {}  # how many ranks step on the same
         for tensor, place in engine.layout.places():
+            self.held[id(tensor)] = holders(tensor, world)[0] if engine.layout.alone else 1
             if place.numel:
                 self.places[id(tensor)].append((part_of(place.name, place.role), place.offset, place.numel))
         self.parts = list(dict.fromkeys(part_of(name, role) for name, role in engine.layout.roles.items()))
@@ -71,7 +76,8 @@ class Updates:
     def _add(self, kind: str, tensor: Tensor, values: Tensor) -> None:
         flat = values.reshape(-1)
         for part, offset, numel in self.places[id(tensor)]:
-            self._norms[part, kind].append(torch.linalg.vector_norm(flat.narrow(0, offset, numel), dtype=torch.float32))
+            norm = torch.linalg.vector_norm(flat.narrow(0, offset, numel), dtype=torch.float32)
+            self._norms[part, kind].append(norm if self.alone else norm / self.held[id(tensor)] ** 0.5)
 
     def record(self) -> dict[str, dict[str, float | None]]:
         """Norms by part and kind, and `ratio`: RMS of the update over RMS of the weights, null where those are zero.

@@ -24,15 +24,17 @@ from trainer.config.recomputation import any_block
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
+from trainer.models.expert_ranks import experts_shared, of_all_ranks, whole_shape
 from trainer.models.fp8 import use_fp8
 from trainer.models.losses import without_added_terms
 from trainer.models.model import stored_buffers
 from trainer.models.roles import halved, roles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
+from trainer.training.engine.expert_groups import expert_ranks, told_of_experts
 from trainer.training.engine.expert_loads import ExpertLoads, with_loads
 from trainer.training.engine.fp8 import fp8_here
-from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of
+from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of, of_part
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
 from trainer.training.optimizers import make_optimizer, set_learning_rate, set_momentum, set_weight_decay
@@ -77,6 +79,7 @@ class Engine:
         os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed asks for it even where it is alone
         self._deepspeed.init_distributed(dist_backend="nccl" if self.device.type == "cuda" else "gloo", verbose=False)
 
+        self.experts_shared = expert_ranks(config.engine.expert_parallel)
         self.model = self._build(settings, known)
         self._autocast()
         # Any: DeepSpeed hangs attributes of its own on them
@@ -85,12 +88,13 @@ class Engine:
         }
         self.buffers = stored_buffers(self.model, trained=True)  # what else a checkpoint holds
         self.expert_loads = ExpertLoads(self.model, world)
-        self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
-            model=self.model,
-            optimizer=make_optimizer(self.model, config.optim, apart=self._apart()),
-            config=settings,
-            dist_init_required=False,
-        )
+        with told_of_experts(self.model, self.experts_shared, self.stage):
+            self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
+                model=self.model,
+                optimizer=make_optimizer(self.model, config.optim, apart=self._apart()),
+                config=settings,
+                dist_init_required=False,
+            )
         self.compilation = compilation(config, self.device.type, no_triton())
         self._varying = varying(config) if self.compilation.on else ()
         if self.compilation.on:
@@ -105,7 +109,7 @@ class Engine:
     # --- building ---
 
     def _build(self, settings: dict[str, Any], known: Callable[[str], Tensor | None]) -> Model | PolicyAndReference:
-        with self._layout.building(settings):
+        with self._layout.building(settings), experts_shared(self.experts_shared):
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
         model.recompute = self.config.engine.activation_checkpointing
@@ -278,7 +282,7 @@ class Engine:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         stored = {**self.parameters, **self.buffers}
-        return {name: tuple(getattr(one, "ds_shape", one.shape)) for name, one in stored.items()}
+        return {name: whole_shape(one) for name, one in stored.items()}
 
     @torch.no_grad()
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -286,7 +290,7 @@ class Engine:
         self._layout.settle()
         for name, parameter in self.parameters.items():
             with self._layout.whole(parameter):
-                yield name, parameter.data
+                yield name, of_all_ranks(parameter)
         yield from self.buffers.items()
 
     def optimizer_states(self) -> Iterator[Fragment]:
@@ -315,7 +319,7 @@ class Engine:
         for fragment in self.optimizer_states():
             fragment.tensor.copy_(read(fragment.name, fragment.kind, fragment.start, fragment.tensor.numel()))
         for name, parameter in self.parameters.items():
-            self._layout.load_weight(name, parameter, read)
+            self._layout.load_weight(name, parameter, of_part(read, parameter))
         for name, buffer in self.buffers.items():
             buffer.view(-1).copy_(read(name, "weight", 0, buffer.numel()))
         self._layout.loaded()

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
+from trainer.models.expert_ranks import first_element, whole_shape
 from trainer.training.distributed import World
+from trainer.training.engine.expert_groups import gradient_norm, holders
 from trainer.training.engine.half_sender import HalfSender
-from trainer.training.optimizers import whole_shape
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
@@ -83,7 +84,9 @@ class Layout(ABC):
         """This rank's part of every parameter, if it has one, and in what the optimizer steps on it lies."""
 
     def place(self, name: str, offset: int, start: int, numel: int) -> Place:
-        return Place(name, self.roles[name], whole_shape(self.parameters[name]), offset, start, numel)
+        """start: in what this rank's experts have of the parameter."""
+        parameter = self.parameters[name]
+        return Place(name, self.roles[name], whole_shape(parameter), offset, first_element(parameter) + start, numel)
 
     @abstractmethod
     def gradient_norm(self) -> Tensor:
@@ -113,18 +116,19 @@ class Layout(ABC):
                     whole = self.inner.whole_state(place, kind, shape, tensor.device)
                     yield Fragment(place.name, kind, 0, whole.view(-1))
 
-    def _equal_share(self, place: Place) -> Place:
-        """This rank's share of what every rank holds."""
-        share = -(-place.numel // self.world.size)
-        start = min(share * self.world.rank, place.numel)
-        return replace(place, offset=start, start=start, numel=min(share, place.numel - start))
+    def _equal_share(self, tensor: Tensor, place: Place) -> Place:
+        """This rank's share of what every rank holds, or every rank with the same experts."""
+        ranks, mine, _ = holders(tensor, self.world)
+        share = -(-place.numel // ranks)
+        begin = min(share * mine, place.numel)
+        return replace(place, offset=begin, start=place.start + begin, numel=min(share, place.numel - begin))
 
     def shares(self) -> Iterator[tuple[Tensor, Place]]:
         """This rank's share of every parameter, and in what the optimizer steps on it lies: every element is on one
         rank only."""
         for tensor, place in self.places():
             if self.alone:
-                place = self._equal_share(place)
+                place = self._equal_share(tensor, place)
             if place.numel:
                 yield tensor, place
 
@@ -199,8 +203,7 @@ class Replicated(Layout):
     alone = True
 
     def gradient_norm(self) -> Tensor:
-        found = [p.grad for p in self.parameters.values() if p.grad is not None]
-        self.norm = nn.utils.get_total_norm(found)
+        self.norm = gradient_norm(self.parameters.values())
         return self.norm
 
     def before_update(self) -> None:
@@ -218,14 +221,15 @@ class Replicated(Layout):
         parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
 
     def spread(self) -> None:
-        if self.world.size == 1:
-            return
         for parameter in self.parameters.values():
-            flat, share = parameter.detach().view(-1), -(-parameter.numel() // self.world.size)
-            padded = flat.new_zeros(share * self.world.size)
+            ranks, mine, group = holders(parameter, self.world)
+            if ranks == 1:
+                continue
+            flat, share = parameter.detach().view(-1), -(-parameter.numel() // ranks)
+            padded = flat.new_zeros(share * ranks)
             padded[: flat.numel()] = flat
-            mine = padded[share * self.world.rank :][:share].clone()
-            torch.distributed.all_gather_into_tensor(padded, mine)
+            part = padded[share * mine :][:share].clone()
+            torch.distributed.all_gather_into_tensor(padded, part, group=group)
             flat.copy_(padded[: flat.numel()])
 
 
@@ -382,8 +386,14 @@ class PartitionedParameters(Layout):
         """Which flat group holds this rank's part of a parameter and from which element on; the part's first element in
         the parameter, and how many there are without padding."""
         group, offset, padded = self.optimizer.grad_position[self.optimizer.get_param_id(parameter)]
-        start = min(padded * self.world.rank, parameter.ds_numel)
+        start = min(padded * parameter.ds_zero_partition_rank, parameter.ds_numel)
         return group, offset, start, min(padded, parameter.ds_numel - start)
+
+
+def of_part(read: Read, parameter: Tensor) -> Read:
+    """Reads of a parameter what this rank's experts have of it."""
+    first = first_element(parameter)
+    return lambda name, kind, start, numel: read(name, kind, first + start, numel)
 
 
 def layout_of(stage: int) -> type[Layout]:

@@ -39,6 +39,7 @@ PRIVATE = {
     "ds_tensor": "runtime/zero/partition_parameters.py",
     "ds_numel": "runtime/zero/partition_parameters.py",
     "ds_shape": "runtime/zero/partition_parameters.py",
+    "ds_zero_partition_rank": "runtime/zero/partition_parameters.py",
     # importing without a compiler
     "__compatible_ops__": "ops/__init__.py",
 }

@@ -9,6 +9,7 @@ import torch
 
 from trainer.config.host import precision
 from trainer.models import Model, PolicyAndReference, build
+from trainer.models.expert_ranks import of_all_ranks
 from trainer.models.model import stored_buffers
 from trainer.training.engine.engine import Engine
 
@@ -19,11 +20,12 @@ def whole_model(engine: Engine) -> Iterator[Model | PolicyAndReference]:
     gradients. Training goes on from there as if nothing had been: random numbers of torch are where they were.
     Collective.
 
-    Up to ZeRO stage 2 it is the model that trains; at stage 3, where no rank has all of it, a copy.
+    Up to ZeRO stage 2 it is the model that trains; a copy where no rank has all of it: at stage 3, and where ranks
+    share experts.
     """
     devices = [engine.device] if engine.device.type == "cuda" else []
     with torch.random.fork_rng(devices), engine.evaluation():
-        model = _copy(engine) if engine.stage == 3 else engine.model
+        model = _copy(engine) if engine.stage == 3 or engine.experts_shared else engine.model
         with torch.autocast(engine.device.type, dtype=torch.bfloat16, enabled=precision(engine.config) == "bf16"):
             yield model
 
@@ -36,7 +38,7 @@ def _copy(engine: Engine) -> Model | PolicyAndReference:
     engine.layout.settle()
     for name, parameter in engine.model.named_parameters():
         with engine.layout.whole(parameter):
-            wanted[name].data.copy_(parameter.data)
+            wanted[name].data.copy_(of_all_ranks(parameter))
     for name, buffer in stored_buffers(engine.model).items():
         buffers[name].copy_(buffer)
     return model.eval()

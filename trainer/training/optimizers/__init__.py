@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role
+from trainer.models.expert_ranks import ranks_of, whole_shape
 from trainer.models.parametrization import Scale, parameter_scales
 from trainer.models.roles import roles
 from trainer.utils.errors import UserError
@@ -56,6 +57,7 @@ class GroupKey(NamedTuple):
     vector: bool
     scale: Scale  # under muP and CompleteP
     apart: bool
+    shared: str  # of the ranks that share its experts; empty: each has all
 
 
 def parameter_groups(model: nn.Module, optim: OptimConfig, apart: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -73,8 +75,9 @@ def parameter_groups(model: nn.Module, optim: OptimConfig, apart: Collection[str
     groups: dict[GroupKey, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            role = role_of[name] if by_role else None
-            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name], name in apart)
+            role, ranks = role_of[name] if by_role else None, ranks_of(parameter)
+            shared = ranks.name if ranks else ""
+            key = GroupKey(role, len(whole_shape(parameter)) < 2, scales[name], name in apart, shared)
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -85,7 +88,8 @@ def parameter_groups(model: nn.Module, optim: OptimConfig, apart: Collection[str
         }
         | ({"role": key.role} if by_role else {})
         | ({"eps": optim.epsilon * key.scale.epsilon} if key.scale.epsilon != 1 else {})
-        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or "", key.apart))
+        | ({"moe": True, "name": key.shared} if key.shared else {})  # DeepSpeed divides it over other ranks
+        for key in sorted(groups, key=lambda key: (key.vector, key.scale, key.role or "", key.apart, key.shared))
     ]
 
 
@@ -95,8 +99,3 @@ def _decay(weight_decay: float, key: GroupKey, optim: OptimConfig) -> float:
 
 def _factor(by_role: Mapping[Role, float], key: GroupKey) -> float:
     return 1.0 if key.role is None else by_role.get(key.role, 1.0)
-
-
-def whole_shape(parameter: Tensor) -> tuple[int, ...]:
-    """The whole shape, also of a partitioned parameter."""
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))

@@ -63,7 +63,7 @@ class Adafactor(PieceOptimizer):
             if name in pieces:
                 sums[0, index] = updates[name].square().sum()
                 sums[1, index] = pieces[name].weight.square().sum()
-        self.ranks.sum(sums)
+        self.ranks.sum(sums, tensor)
         for name, (of_update, of_weight) in zip(names, sums.T.tolist(), strict=True):
             if name in pieces:
                 numel = size(pieces[name].place.shape)
@@ -91,7 +91,7 @@ class Adafactor(PieceOptimizer):
         if not sums:
             return
         together = torch.cat([one.flatten() for both in sums.values() for one in both])
-        self.ranks.sum(together)
+        self.ranks.sum(together, tensor)
         lengths = [size(shape) for name in factored for shape in state_shapes[name]]
         whole = iter(together.split(lengths))
         for name in factored:

@@ -39,7 +39,7 @@ class Lamb(PieceOptimizer):
             if name in pieces:
                 squares[0, index] = pieces[name].weight.square().sum()
                 squares[1, index] = parts[name].square().sum()
-        self.ranks.sum(squares)
+        self.ranks.sum(squares, tensor)
         norms = squares.sqrt().T.tolist()
         for name, (weight_norm, update_norm) in zip(names, norms, strict=True):
             if name in pieces:

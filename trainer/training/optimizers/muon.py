@@ -50,7 +50,7 @@ class Muon(PieceOptimizer):
         pieces = self.pieces(tensor)
         if self.ranks.alone:
             for piece in pieces.values():
-                yield piece, orthogonal(piece.gradient.view(piece.place.shape), self.products).view(-1)
+                yield piece, orthogonal(piece.gradient.view(-1, *piece.place.shape[1:]), self.products).view(-1)
             return
         held, mine = self.held[id(tensor)], self.ranks.rank
         owners = owners_of(held)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainer.config import OptimConfig
 from trainer.descriptions.optimizers import OPTIMIZERS, Role, Shape
+from trainer.models.expert_ranks import ranks_of
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ class Ranks:
         """gather: the value of every rank, plain data, on every rank."""
         self.rank, self.size, self.alone, self.gather = rank, size, alone, gather
 
-    def sum(self, values: Tensor) -> None:
-        """Add up in place over the ranks."""
+    def sum(self, values: Tensor, stepped: Tensor) -> None:
+        """Add up in place over the ranks that hold parts of what lies in a tensor that is stepped on."""
         if not self.alone:
             torch.distributed.all_reduce(values)
+        elif (shared := ranks_of(stepped)) is not None:
+            torch.distributed.all_reduce(values, group=shared.group)
 
     def swap(self, parts: Sequence[Tensor], numels: Sequence[int]) -> list[Tensor]:
         """Give rank r the 1-D tensor `parts[r]` and get `numels[r]` numbers of it. Collective."""

@@ -13,8 +13,10 @@ import torch
 
 from trainer.training import engine
 from trainer.training.engine import import_deepspeed
-from trainer.training.engine.private import PRIVATE
+from trainer.training.engine.expert_groups import PRIVATE as OF_EXPERTS
+from trainer.training.engine.private import PRIVATE as OF_LAYOUTS
 
+PRIVATE = OF_LAYOUTS | OF_EXPERTS
 FOLDER = Path(engine.__file__).parent
 # DeepSpeed's documented calls.
 PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "register_external_parameter", "comm"}
@@ -67,7 +69,8 @@ OTHERS = """
     rank size local_rank sum clear seconds ru_maxrss filterwarnings state param_groups start numel fill_ setLevel
     Optimizer intersection fork_rng states counts_steps attach state_shapes states_of whole_state role shape offset name
     averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up hip
-    found_inf vector_norm _dynamo maybe_mark_dynamic on reads keep_gathered wire_gradients
+    found_inf vector_norm _dynamo maybe_mark_dynamic on reads keep_gathered wire_gradients group across expert_parallel
+    experts_shared told_of_experts
 """
 
 
@@ -93,5 +96,5 @@ def test_every_private_name_is_listed() -> None:
 @pytest.mark.parametrize("name", sorted(PRIVATE))
 def test_the_installed_version_has(name: str) -> None:
     source = (Path(import_deepspeed("cpu").__file__).parent / PRIVATE[name]).read_text()
-    found = re.search(rf"(\.|def |^ *|['\"]){re.escape(name)}\b", source, re.MULTILINE)
+    found = re.search(rf"(\.|def |class |^ *|['\"]){re.escape(name)}\b", source, re.MULTILINE)
     assert found, f"{name} is not in {PRIVATE[name]}"

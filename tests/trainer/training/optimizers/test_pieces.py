@@ -38,7 +38,7 @@ class Threads:
     def ranks(self, rank: int) -> Ranks:
         group, made = self, Ranks(rank, self.size, alone=False, gather=lambda value: self.gather(rank, value))
 
-        def add(values: Tensor) -> None:
+        def add(values: Tensor, stepped: Tensor) -> None:
             values.copy_(sum(group.gather(rank, values.clone())))
 
         def swap(parts: list[Tensor], numels: list[int]) -> list[Tensor]:
