@@ -18,6 +18,8 @@ ARCH, SERIALIZED = "sm_90", 1 / 3
 KNOWN: dict[str, str] = {
     "sm_90 dense 64 bias=3 dropout segments": "40 B spilt",
     "sm_90 dkdv 64 groups=2 has_right segments": "24 B spilt, between the loops over tiles",
+    "sm_90 dq 32 has_right segments": "0.375 waits a product",
+    "sm_90 dq 32 order=1 segments": "0.375 waits a product",
     "sm_90 dq 256 bias=2 has_right segments": "96 B spilt",
     "sm_90 dq 256 bias=2 segments": "96 B spilt",
 }

@@ -23,6 +23,7 @@ BF16 = 2
 # DeepSpeed's defaults at stage 3, in numbers: what a parameter may have at the most to stay gathered until the update,
 # and what may be read between two uses of one for it to stay.
 PERSISTS = 100_000
+ALL_PERSIST = 2**62  # what a parameter may have there under engine.keep_gathered
 REUSED = 1_000_000_000
 
 
@@ -91,7 +92,7 @@ def wire(config: Config) -> WireAccount:
 def _gathered(config: Config) -> tuple[float, float]:
     """Bytes of the weights that are gathered in a step of stage 3: the first time, and all other times together."""
     passes, numbers = micro_batches(config), parameters(config).total
-    most = 2**62 if config.engine.keep_gathered else _raw(config, "param_persistence_threshold", PERSISTS)
+    most = ALL_PERSIST if config.engine.keep_gathered else _raw(config, "param_persistence_threshold", PERSISTS)
     reused = max(_raw(config, "max_reuse_distance", REUSED), _raw(config, "prefetch_bucket_size", 0))
     # A weight at a distance x from the end of the forward pass is read again 2 x later, or 3 x where blocks are
     # recomputed on the way back; one that is recomputed stays for the backward pass, which follows at once.

@@ -169,5 +169,5 @@ def test_a_plan_counts_what_the_ordered_backward_pass_holds() -> None:
     deep = memory(planned_for(depth=64)), memory(planned_for(depth=64, backward="two_pass"))
     assert deep[0].moment == "the first gradients"
     assert workspace / 2 < deep[0].total - deep[1].total <= workspace
-    for other in ({"attention": "sdpa"}, {"precision": "fp32"}, {"channels": 128}):
+    for other in ({"attention": "sdpa", "backward": "two_pass"}, {"precision": "fp32"}, {"channels": 128}):
         assert saved(planned_for(**other), 16, 2000, 0).workspace == 0

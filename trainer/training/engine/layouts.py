@@ -74,6 +74,10 @@ class Layout(ABC):
                 places[id(tensor)].append(place)
             ranks = Ranks(self.world.rank, self.world.size, alone=self.alone, gather=self.world.gather)
             self.inner.attach([(tensor, places[id(tensor)]) for tensor in self.stepped()], ranks, products)
+        self._attached(half)
+
+    def _attached(self, half: Set[str]) -> None:  # noqa: B027 - not every stage has something to do here
+        """Optimizer and parameters are known."""
 
     @abstractmethod
     def stepped(self) -> list[Tensor]:
@@ -236,21 +240,14 @@ class Replicated(Layout):
 class PartitionedStates(Layout):
     """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the states."""
 
-    def attach(
-        self,
-        optimizer: Any,
-        parameters: Mapping[str, Any],
-        roles: Mapping[str, Role],
-        products: torch.dtype,
-        half: Set[str] = frozenset(),
-    ) -> None:
+    def _attached(self, half: Set[str]) -> None:
         """The norm is wanted before the step. DeepSpeed, which measures it inside and reads it on the host, is told of
         one that is finite; gradients are clipped by the one that was measured, where they are."""
-        super().attach(optimizer, parameters, roles, products, half)
+        optimizer = self.optimizer
         self.measure, self.offloads = optimizer.scaled_global_norm, bool(optimizer.cpu_offload)
         optimizer.scaled_global_norm = lambda *_: 0.0
         optimizer.unscale_and_clip_grads = self._clip
-        self.sender = HalfSender(optimizer, {id(parameters[name]) for name in half & parameters.keys()})
+        self.sender = HalfSender(optimizer, {id(self.parameters[name]) for name in half & self.parameters.keys()})
 
     def before_update(self) -> None:
         self.sender.lend()
@@ -330,23 +327,15 @@ class PartitionedParameters(Layout):
                 for parameter in layer.parameters(recurse=False):
                     self.deepspeed.zero.register_external_parameter(module, parameter)
 
-    def attach(
-        self,
-        optimizer: Any,
-        parameters: Mapping[str, Any],
-        roles: Mapping[str, Role],
-        products: torch.dtype,
-        half: Set[str] = frozenset(),
-    ) -> None:
+    def _attached(self, half: Set[str]) -> None:
         """As at stages 1 and 2, but the norm is kept by group of parameters."""
         from deepspeed.runtime.utils import combine_grad_norm_groups  # type: ignore[import-untyped]
 
-        super().attach(optimizer, parameters, roles, products, half)
-        self.combine, self.measure = combine_grad_norm_groups, optimizer._get_norm_groups
-        optimizer._get_norm_groups = lambda *_: self.norms
+        self.combine, self.measure = combine_grad_norm_groups, self.optimizer._get_norm_groups
+        self.optimizer._get_norm_groups = lambda *_: self.norms
         # An update gathers these at once, each by itself and in fp32. Passes gather what they lack, in its own dtype
         # and several at a time, and keep these as well.
-        optimizer.persistent_parameters = []
+        self.optimizer.persistent_parameters = []
 
     def settle(self) -> None:
         self.optimizer._partition_all_parameters()

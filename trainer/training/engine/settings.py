@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.books.layout import micro_batch, micro_batches, reduce_bucket, world_size, zero_stage
+from trainer.books.wire import ALL_PERSIST
 from trainer.config import Config
 from trainer.config.wire import partition_ranks
 
-KEPT = 2**62  # numbers of a parameter up to which DeepSpeed keeps it gathered from one update to the next
 SHOWN = frozenset({"comms_logger", "wall_clock_breakdown"})
 
 
@@ -24,7 +24,7 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
     if stage in (1, 2):  # each rank's part of a bucket to that rank, where DeepSpeed would send all ranks the whole
         zero["use_multi_rank_bucket_allreduce"] = False
     if config.engine.keep_gathered:
-        zero["stage3_param_persistence_threshold"] = KEPT
+        zero["stage3_param_persistence_threshold"] = ALL_PERSIST
     if (ranks := partition_ranks(config)) != world_size(config):
         zero["zero_hpz_partition_size"] = ranks
     settings: dict[str, Any] = {
