@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
 from trainer.config import Config
+from trainer.config.division import data_ranks
 from trainer.descriptions.optimizers import OPTIMIZERS
 
 
@@ -37,15 +38,15 @@ def checkpoint_bytes(config: Config) -> int:
 
 
 def micro_batch(config: Config, batch_size: int | None = None) -> int:
-    """Sequences per rank and forward pass.
+    """Sequences per rank and forward pass, or per group of ranks that share them.
 
     batch_size: of another step than those of optim.batch_size, in the warm-up of batches."""
-    return config.engine.micro_batch_of(-(-(batch_size or config.optim.batch_size) // world_size(config)))
+    return config.engine.micro_batch_of(-(-(batch_size or config.optim.batch_size) // data_ranks(config)))
 
 
 def micro_batches(config: Config) -> int:
     """Forward passes of one rank in one optimizer step."""
-    share = -(-config.optim.batch_size // world_size(config))
+    share = -(-config.optim.batch_size // data_ranks(config))
     return -(-share // micro_batch(config))
 
 

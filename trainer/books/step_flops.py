@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainer.books.experts import last_channels, routed_flop
-from trainer.books.layout import micro_batches, world_size
+from trainer.books.layout import micro_batches
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import NO_ROLLOUTS, RolloutAccount, generation_flops, reward_reader
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
+from trainer.config.division import data_ranks
 from trainer.config.model import ModelConfig
 from trainer.config.recomputation import any_block, scores, whole_blocks
 
@@ -174,7 +175,7 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         recomputed_sample=recomputed_sample,
         recomputed_pass=recomputed_pass,
         samples_per_step=batch,
-        passes_per_step=micro_batches(config) * world_size(config),
+        passes_per_step=micro_batches(config) * data_ranks(config),
         tokens_per_step=batch * config.data.sequence_length,
         six_n_step=_six_n(config, source, target) * batch,
         twelve_lhqt_step=3 * (work.scores + generator_work.scores) * batch,

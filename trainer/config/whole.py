@@ -15,6 +15,7 @@ from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum, StepShape
 from trainer.config.data import DataConfig
 from trainer.config.debug import DebugConfig, debug_misfits
+from trainer.config.division import data_ranks
 from trainer.config.experts import group_misfits
 from trainer.config.init import Init, InitConfig
 from trainer.config.labelled import labelled_misfits
@@ -42,6 +43,7 @@ from trainer.config.science import (
     OptimConfig,
     TokenizerConfig,
 )
+from trainer.config.sequence import sequence_misfits
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
 from trainer.descriptions.optimizers import OPTIMIZERS
@@ -137,6 +139,7 @@ class Config(Section):
         wrong += linear_misfits(self)
         wrong += group_misfits(self)
         wrong += debug_misfits(self)
+        wrong += sequence_misfits(self)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -144,8 +147,12 @@ class Config(Section):
     def _ranks_and_batch(self) -> list[str]:
         """How the sequences of a step are shared out."""
         launch, batch = self.launch, self.optim.batch_size
-        ranks, many = launch.ranks, launch.nodes > 1
-        named = f"{launch.nodes} nodes x {launch.processes} = {ranks}" if many else str(ranks)
+        shared, many = self.engine.sequence_parallel, launch.nodes > 1
+        if launch.ranks % shared:
+            return []  # said by itself
+        ranks = data_ranks(self)
+        named = f"{launch.nodes} nodes x {launch.processes} = {launch.ranks}" if many else str(launch.ranks)
+        named += f" / engine.sequence_parallel {shared} = {ranks}" if shared > 1 else ""
         share = -(-batch // ranks)
         if ranks > batch:
             return [f"launch.processes: {named} ranks cannot share optim.batch_size {batch}"]
@@ -158,7 +165,7 @@ class Config(Section):
         if self.engine.micro_batch is not None and self.engine.micro_batch > share:
             return [
                 f"engine.micro_batch: {self.engine.micro_batch} is more than a rank's share of the batch, {share} = "
-                f"optim.batch_size {batch} / {named if many else f'launch.processes {launch.processes}'}"
+                f"optim.batch_size {batch} / {named if many or shared > 1 else f'launch.processes {launch.processes}'}"
             ]
         return []
 
