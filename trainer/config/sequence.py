@@ -76,5 +76,16 @@ def _of_ring(config: Any) -> Iterator[str]:
     """What a ring cannot merge."""
     if config.engine.sequence_kind != "ring":
         return
-    ulysses = "take engine.sequence_kind=ulysses"
-    yield f"engine.sequence_kind: ring is not there yet; {ulysses}"
+    model, backend, ulysses = config.model, config.kernels.attention, "take engine.sequence_kind=ulysses"
+    if backend == "sdpa":
+        yield (
+            "kernels.attention: sdpa tells no log-sum-exp, by which a ring merges its parts; choose auto, triton or "
+            f"reference, or {ulysses}"
+        )
+    alone = {"model.attention_dropout": model.attention_rate, "model.position=alibi": model.position == "alibi"}
+    for name, used in alone.items():
+        if used and backend != "reference":
+            yield (
+                f"engine.sequence_kind: ring has {name} in kernels.attention=reference alone, {backend} given; "
+                f"{ulysses}, or that backend"
+            )

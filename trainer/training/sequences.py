@@ -11,13 +11,12 @@ import torch
 import torch.distributed as dist
 
 from trainer.config import Config
+from trainer.config.sequence import zigzag
 from trainer.data import StepBatch
-from trainer.models.sequence import WHOLE, Sequences, Ulysses
+from trainer.models.sequence import WHOLE, Ring, Sequences, Ulysses
 from trainer.objectives import Batch
 from trainer.training.distributed import World
 from trainer.training.groups import Group, consecutive
-
-KINDS = {"ulysses": Ulysses}
 
 
 class Sharing:
@@ -29,8 +28,9 @@ class Sharing:
         self.data_rank, self.data_ranks = world.rank // ranks, world.size // ranks  # among those of other samples
         self.sequences: Sequences = WHOLE
         if self.group is not None and self.group.handle is not None:
-            kind = KINDS[config.engine.sequence_kind]
-            self.sequences = kind(self.group.handle, self.group.rank, self.group.size)
+            mine = self.group.handle, self.group.rank, self.group.size
+            rings = config.engine.sequence_kind == "ring"
+            self.sequences = Ring(*mine, zigzag=zigzag(config)) if rings else Ulysses(*mine)
 
     def steps(self, batches: Generator[StepBatch, None, None]) -> Generator[StepBatch, None, None]:
         """Steps as the first rank of the group reads them, each rank its own positions. Only that rank draws any; it
