@@ -15,6 +15,18 @@ def sequence_misfits(config: Any) -> list[str]:
     return [*_numbers(config), *_parts(config), *_of_ring(config)]
 
 
+def across_hosts(config: Any) -> list[str]:
+    """A line where ranks of several hosts share sequences: every attention then waits for the network."""
+    shared, launch = config.engine.sequence_parallel, config.launch
+    if launch.nodes == 1 or launch.processes % shared == 0:
+        return []
+    inside = _below(shared, launch.processes)
+    return [
+        f"{KEY}={shared} reaches over hosts of {launch.processes} ranks: every attention waits for the network; "
+        f"{inside} would stay inside"
+    ]
+
+
 def chunks(config: Any) -> int:
     """Equal parts of a sequence: of a ring each rank holds two where tokens see only what lies before them."""
     ranks: int = config.engine.sequence_parallel

@@ -17,13 +17,17 @@ from trainer.models.sequence import WHOLE, Ring, Sequences, Ulysses
 from trainer.objectives import Batch
 from trainer.training.distributed import World
 from trainer.training.groups import Group, consecutive
+from trainer.utils.errors import UserError
 
 
 class Sharing:
     """The group of ranks that share each sequence with this one. Made once a run; collective."""
 
     def __init__(self, config: Config, world: World) -> None:
+        """Raises UserError where the ranks that there are, after a node was lost, are no whole groups."""
         ranks = config.engine.sequence_parallel
+        if world.size % ranks:
+            raise UserError(f"engine.sequence_parallel: {ranks} does not divide the {world.size} ranks that are left")
         self.group: Group | None = consecutive(ranks) if ranks > 1 else None
         self.data_rank, self.data_ranks = world.rank // ranks, world.size // ranks  # among those of other samples
         self.sequences: Sequences = WHOLE

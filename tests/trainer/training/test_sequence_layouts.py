@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.trainer.training.faults.test_chaos import survive
 from tests.trainer.training.half_way import half_way, trained
 from trainer.trackers import read_metrics
 
@@ -17,7 +18,18 @@ FAMILIES = {
     "encoder": ["model=bert-mini", "model.heads=4", "objective=masked_lm"],
     "encoder_decoder": ["model=t5-mini", "model.heads=4", "objective=span_corruption"],
 }
-ULYSSES, RING = (["engine.sequence_parallel=2", f"engine.sequence_kind={kind}"] for kind in ("ulysses", "ring"))
+ULYSSES = ["launch.processes=2", "engine.sequence_parallel=2"]
+RING = [*ULYSSES, "engine.sequence_kind=ring", "kernels.attention=reference"]
+# Kinds, ranks of a group and in all, stages, recomputation.
+LAYOUTS = [
+    [*ULYSSES, "engine.zero_stage=0"],
+    [*ULYSSES, "engine.zero_stage=1", "engine.micro_batch=2", "engine.activation_checkpointing=selective"],
+    [*ULYSSES, "engine.zero_stage=3", "launch.processes=4"],
+    [*ULYSSES, "launch.processes=4", "engine.sequence_parallel=4", "engine.activation_checkpointing=true"],
+    [*RING, "engine.zero_stage=0", "engine.micro_batch=2", "engine.activation_checkpointing=true"],
+    [*RING, "engine.zero_stage=1", "launch.processes=4"],
+    [*RING, "engine.zero_stage=3", "launch.processes=4", "engine.sequence_parallel=4"],
+]
 
 
 @pytest.fixture
@@ -44,12 +56,34 @@ def assert_same(ours: Path, theirs: Path) -> None:
     assert facts(ours) == facts(theirs)
 
 
-def test_a_decoder_on_two_ranks_and_back_on_one(isoflop: Any, words: list[str]) -> None:
+def test_a_ring_and_back_on_one_rank(isoflop: Any, words: list[str]) -> None:
     words += FAMILIES["decoder"]
     one = trained(isoflop, *words, "run.id=one")
-    for number, kind in enumerate((ULYSSES,)):
-        two = trained(isoflop, *words, "launch.processes=2", *kind, f"run.id=two-{number}")
-        assert_same(two, one)
+    two = trained(isoflop, *words, *RING, "engine.zero_stage=3", "run.id=two")
+    assert_same(two, one)
     back = half_way(two, "back", after=2)
-    trained(isoflop, f"resume={back}", "launch.processes=1", "engine.sequence_parallel=1")
+    trained(isoflop, f"resume={back}", "launch.processes=1", "engine.sequence_parallel=1", "engine.zero_stage=0")
+    assert_same(back, one)
+
+
+@pytest.mark.slow
+def test_a_rank_killed_inside_its_group(isoflop: Any, words: list[str], tmp_path: Path) -> None:
+    """The others end too, all start again from the last checkpoint, and the curve is that of one rank."""
+    words += [*FAMILIES["decoder"], "run.experiment=killed"]
+    one = trained(isoflop, *words, "run.id=one", f"run.root={tmp_path / 'runs'}")
+    faults = [{"kind": "kill", "rank": 1, "step": 3}]
+    assert survive([*words, *ULYSSES, "launch.restarts=2", "run.id=two"], tmp_path, faults, starts=2) <= 2
+    assert_same(tmp_path / "runs" / "killed" / "two", one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_curve(isoflop: Any, words: list[str], family: str) -> None:
+    words += FAMILIES[family]
+    one = trained(isoflop, *words, "run.id=one")
+    for number, layout in enumerate(LAYOUTS):
+        other = trained(isoflop, *words, *layout, f"run.id=layout-{number}")
+        assert_same(other, one)
+    back = half_way(other, "back", after=2)
+    trained(isoflop, f"resume={back}", *ULYSSES, "launch.processes=2", "engine.zero_stage=2")
     assert_same(back, one)
