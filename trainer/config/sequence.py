@@ -15,18 +15,6 @@ def sequence_misfits(config: Any) -> list[str]:
     return [*_numbers(config), *_parts(config), *_of_ring(config)]
 
 
-def across_hosts(config: Any) -> list[str]:
-    """A line where ranks of several hosts share sequences: every attention then waits for the network."""
-    shared, launch = config.engine.sequence_parallel, config.launch
-    if launch.nodes == 1 or launch.processes % shared == 0:
-        return []
-    inside = _below(shared, launch.processes)
-    return [
-        f"{KEY}={shared} reaches over hosts of {launch.processes} ranks: every attention waits for the network; "
-        f"{inside} would stay inside"
-    ]
-
-
 def chunks(config: Any) -> int:
     """Equal parts of a sequence: of a ring each rank holds two where tokens see only what lies before them."""
     ranks: int = config.engine.sequence_parallel
@@ -71,8 +59,8 @@ def _parts(config: Any) -> Iterator[str]:
         yield f"{KEY}: not with model.position={model.position}, whose scores are of all pairs of tokens; {off}"
     if model.generator_width is not None:
         yield f"{KEY}: not with a generator (model.generator_width), which draws from whole sequences; {off}"
-    if model.experts.count:
-        yield f"{KEY}: not with model.experts, whose loads are those of whole sequences; {off}"
+    if model.experts.count and (model.experts.capacity is not None or model.experts.limit is not None):
+        yield f"{KEY}: not with a capacity of experts, which is filled in the order of whole sequences; {off}"
     if model.sentence_head and objective.description.reads_pairs(objective):
         yield (
             f"{KEY}: not with a question about pairs, which is asked of the first token; take objective=masked_lm, "

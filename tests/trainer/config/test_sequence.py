@@ -42,6 +42,7 @@ def config(*words: str) -> Config:
         (["model=bert-mini", "objective=bert"], "engine.sequence_parallel: not with a question about pairs"),
         (["model=electra-mini"], "engine.sequence_parallel: not with a generator"),
         (["model=xlnet-base"], "engine.sequence_parallel: not with model.position=relative"),
+        (["model.experts.count=4", "model.experts.capacity=1"], "sequence_parallel: not with a capacity of experts"),
         (["optim.batch_size=1"], "launch.processes: 4 / engine.sequence_parallel 2 = 2 ranks cannot share"),
     ],
 )

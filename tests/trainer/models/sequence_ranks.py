@@ -20,9 +20,11 @@ from trainer.models.sequence import Ring, Ulysses, use_sequences, whole_sequence
 VOCABULARY, LENGTH, SOURCE = 32, 16, 11  # the sources are filled up to whole chunks
 DROPS: dict[str, Any] = {"dropout": 0.1, "attention_dropout": 0.1}
 CASES: dict[str, dict[str, Any]] = {
-    "grouped": {"family": "decoder", "kv_heads": 1, "position": "rotary", "norm": "rmsnorm", "softcap": 3.0},
+    "grouped": {"family": "decoder", "kv_heads": 1, "position": "rotary", "norm": "rmsnorm", "score_softcap": 3.0},
     "window": {"family": "decoder", "kv_heads": 2, "position": "rotary", "window": 4},
     "alibi": {"family": "decoder", "position": "alibi", "sinks": True},
+    "experts": {"family": "decoder", "position": "rotary", "experts": {"count": 4, "z_loss": 0.01}},
+    "prefix": {"family": "decoder", "position": "rotary", "ordered": True},
     "encoder": {"family": "encoder", "position": "learned"},
     "buckets": {
         **{"family": "encoder_decoder", "position": "buckets", "relative_buckets": 8, "relative_distance": 16},
@@ -33,8 +35,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def model_of(case: dict[str, Any]) -> Model:
-    keys = {"score_softcap" if name == "softcap" else name: value for name, value in case.items()}
-    model = pretraining_model(ModelConfig(width=16, heads=4, depth=2, **DROPS, **keys), VOCABULARY, 64)
+    config = ModelConfig(width=16, heads=4, depth=2, **DROPS, **case)
+    model = pretraining_model(config, VOCABULARY, 64)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -43,8 +45,8 @@ def model_of(case: dict[str, Any]) -> Model:
     return model.train()
 
 
-def batch_of(family: str) -> dict[str, np.ndarray]:
-    """Two packed rows, the second with padding."""
+def batch_of(family: str, ordered: bool) -> dict[str, np.ndarray]:
+    """Two packed rows, the second with padding. ordered: each begins with a part that sees itself both ways."""
     numbers = np.random.default_rng(3)
     segments = np.repeat([[0, 1, 2, 2], [0, 1, 1, -1]], [5, 6, 3, 2], axis=1).astype(np.int32)
     batch = {
@@ -54,6 +56,8 @@ def batch_of(family: str) -> dict[str, np.ndarray]:
         "positions": np.broadcast_to(np.arange(LENGTH) % 7, segments.shape),
         "samples": np.array([7, 2**40]),
     }
+    if ordered:
+        batch["order"] = np.broadcast_to(np.maximum(np.arange(LENGTH), 9), segments.shape)
     if family == "encoder_decoder":
         batch["source_tokens"] = numbers.integers(0, VOCABULARY, (2, SOURCE))
         batch["source_positions"] = np.broadcast_to(np.arange(SOURCE), (2, SOURCE))
@@ -71,7 +75,9 @@ def gradients(model: Model, batch: dict[str, np.ndarray]) -> tuple[torch.Tensor,
 
 def compare(kind: str, case: dict[str, Any]) -> dict[str, float]:
     """Relative differences of loss and gradients, summed over the ranks, from those of whole sequences."""
-    model, batch = model_of(case), batch_of(case["family"])
+    case = dict(case)
+    ordered = case.pop("ordered", False)
+    model, batch = model_of(case), batch_of(case["family"], ordered)
     with whole_sequences(model):
         loss, wanted = gradients(model, batch)
     rank, ranks = dist.get_rank(), dist.get_world_size()

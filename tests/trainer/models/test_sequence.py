@@ -33,7 +33,7 @@ def start(ranks: int) -> str:
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_shared_sequences_are_whole_ones(ranks: int) -> None:
     found = json.loads(start(ranks))
-    assert len(found) == 12
+    assert len(found) == 16
     for name, differences in found.items():
         assert differences["loss"] < 1e-6 and differences["gradient"] < 1e-5, (name, differences)
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from kernels import T5Bias, attention
 from trainer.models.products import computing_dtype
+from trainer.models.sequence.shared import Shared
 from trainer.models.sequence.slices import Slices, Stretch
-from trainer.models.sequence.whole import Sequences
 
 # Arguments of `kernels.prepare_mask` that say who sees whom; others choose a backend.
 ASKED: dict[str, Any] = {
@@ -37,12 +37,8 @@ ASKED: dict[str, Any] = {
 BLOCK = 1024  # positions to a side that a CPU computes at once: its backend for this holds all their scores
 
 
-class Ring(Sequences):
+class Ring(Shared):
     """Each rank holds one stretch of positions or, by zigzag, two."""
-
-    def __init__(self, group: dist.ProcessGroup, rank: int, ranks: int, *, zigzag: bool) -> None:
-        """As `Ulysses`; zigzag: of `Slices`, for models that see what lies before."""
-        self.group, self.slices = group, Slices(ranks, rank, zigzag)
 
     def mask(self, q_len: int, k_len: int, **asked: Any) -> RingMask:
         known = {name: asked.get(name, standard) for name, standard in ASKED.items()}
@@ -229,7 +225,7 @@ def _gradients(
         part, part_lse = attention(*leaves[:3], return_lse=True, **arguments, **options)
     weight = torch.where(lse > -torch.inf, torch.exp(part_lse.detach() - lse), 0.0)
     by_row = weight.transpose(1, 2)[..., None]
-    moved = ((part.detach() - out) * dout).sum(-1, dtype=torch.float32).transpose(1, 2)
+    moved = ((part.detach().float() - out) * dout).sum(-1).transpose(1, 2)
     pulls = (dout * by_row).to(part.dtype), weight * (moved + dlse)
     return torch.autograd.grad((part, part_lse), leaves, pulls)
 

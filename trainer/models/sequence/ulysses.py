@@ -17,16 +17,11 @@ from torch import Tensor
 
 from kernels import Alibi, T5Bias, prepare_mask
 from trainer.models.products import computing_dtype
-from trainer.models.sequence.slices import Slices
-from trainer.models.sequence.whole import Sequences
+from trainer.models.sequence.shared import Shared
 
 
-class Ulysses(Sequences):
+class Ulysses(Shared):
     """Each rank holds a stretch of positions, and attends with a part of the heads."""
-
-    def __init__(self, group: dist.ProcessGroup, rank: int, ranks: int) -> None:
-        """The ranks that share each sequence, this one's place among them, and how many they are."""
-        self.group, self.slices = group, Slices(ranks, rank)
 
     def mask(self, q_len: int, k_len: int, **asked: Any) -> Any:
         return prepare_mask(q_len, k_len, **{**asked, "bias": self._of_heads(asked.get("bias"))})

@@ -37,6 +37,11 @@ class Sequences:
         held = self.stretches(index.shape[1] // self.slices.ranks)
         return torch.cat([index[:, first : first + length] for first, length in held], dim=1)
 
+    def total(self, counts: Tensor) -> Tensor:
+        """Of counts of this rank's positions, those of the whole sequences; no gradient. Collective where they are
+        shared."""
+        return counts
+
     def mask(self, q_len: int, k_len: int, **asked: Any) -> Any:
         """Who sees whom, for `attend`; arguments as those of `kernels.prepare_mask`, of whole sequences."""
         return prepare_mask(q_len, k_len, **asked)

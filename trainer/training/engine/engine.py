@@ -21,7 +21,6 @@ from trainer.config import Config
 from trainer.config.compilation import compilation, varying
 from trainer.config.host import no_triton, precision
 from trainer.config.recomputation import any_block
-from trainer.config.sequence import across_hosts
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
@@ -114,7 +113,6 @@ class Engine:
         model.recompute = self.config.engine.activation_checkpointing
         self._layout.built(model)
         use_sequences(model, self.sharing.sequences)
-        self.notes += across_hosts(self.config)
         if fp8_here(self.config, self.device):
             slow = " (a CPU computes it for tests: slower than bf16)" if self.device.type == "cpu" else ""
             self.notes.append(use_fp8(model) + slow)
