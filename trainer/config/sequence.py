@@ -36,9 +36,9 @@ def _numbers(config: Any) -> Iterator[str]:
             near = " or ".join(str(one) for one in (lower, lower + parts) if one)
             yield f"{name}: {parts} {held} ({KEY}={shared}) do not divide {length} tokens; {near} would do"
     if config.engine.sequence_kind == "ulysses" and config.model.heads % shared:
-        near = _below(shared, config.model.heads)
+        fewer = _below(shared, config.model.heads)
         yield (
-            f"{KEY}: {shared} does not divide model.heads {config.model.heads}, which ulysses exchanges; {near} would "
+            f"{KEY}: {shared} does not divide model.heads {config.model.heads}, which ulysses exchanges; {fewer} would "
             "do, or engine.sequence_kind=ring"
         )
 
