@@ -25,6 +25,10 @@ def config(*words: str) -> Config:
             ["launch.processes=3"],
             "sequence_parallel: 2 does not divide launch.processes x nodes = 3; 1 would do",
         ),
+        (
+            ["launch.processes=1", "model.experts.count=4"],
+            "sequence_parallel: 2 does not divide launch.processes x nodes = 1",
+        ),
         (["data.sequence_length=65"], "data.sequence_length: 2 ranks (engine.sequence_parallel=2) do not divide 65"),
         (
             ["data.sequence_length=66", "engine.sequence_kind=ring"],

@@ -69,7 +69,7 @@ def test_a_rank_keeps_its_share_of_attention() -> None:
 def test_a_step_of_packed_documents(isoflop: Any, cache: Path) -> None:
     """In 12 GB over all ranks; the documents are those of Python's standard library, a few thousand tokens each."""
     text = Path(sysconfig.get_path("stdlib"))
-    words = ["data=text", f"data.path={text}/[a-e]*.py", f"data.sequence_length={LENGTH}", f"run.cache={cache}"]
+    words = ["data=text", f"data.path={text}/c*.py", f"data.sequence_length={LENGTH}", f"run.cache={cache}"]
     words += ["tokenizer.vocabulary=512", "model=llama-mini", "model.depth=2", "model.width=64", "model.heads=4"]
     words += ["optim.batch_size=1", "budget.steps=1", "evaluation.every_steps=null", "evaluation.samples=1"]
     words += ["engine.precision=fp32", "engine.threads=1", "kernels.loss=chunked", "faults.hang_seconds=600"]

@@ -222,7 +222,8 @@ def _gradients(
     if len(leaves) > 3:
         arguments = arguments | {"bias": replace(arguments["bias"], table=leaves[3])}
     with torch.enable_grad():
-        part, part_lse = attention(*leaves[:3], return_lse=True, **arguments, **options)
+        query, key, value = leaves[:3]
+        part, part_lse = attention(query, key, value, return_lse=True, **arguments, **options)
     weight = torch.where(lse > -torch.inf, torch.exp(part_lse.detach() - lse), 0.0)
     by_row = weight.transpose(1, 2)[..., None]
     moved = ((part.detach().float() - out) * dout).sum(-1).transpose(1, 2)
