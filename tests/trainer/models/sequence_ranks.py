@@ -97,6 +97,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     results = {f"{kind} {name}": compare(kind, case) for kind in ("ulysses", "ring") for name, case in CASES.items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results |= {f"{kind} in bf16": compare(kind, CASES["grouped"]) for kind in ("ulysses", "ring")}
     if dist.get_rank() == 0:
         print(json.dumps(results), flush=True)
     dist.barrier()

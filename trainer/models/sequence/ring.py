@@ -42,6 +42,8 @@ class Ring(Shared):
 
     def mask(self, q_len: int, k_len: int, **asked: Any) -> RingMask:
         known = {name: asked.get(name, standard) for name, standard in ASKED.items()}
+        if isinstance(bias := known["bias"], T5Bias):  # its own copy: the backward pass reads it once more
+            known["bias"] = replace(bias, table=bias.table.clone())
         return RingMask(self.slices, q_len, k_len, **known)
 
     def attend(
@@ -197,14 +199,14 @@ def _size(query: Tensor) -> int | None:
 def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
     """Take another part into out and lse, in place."""
     total = torch.logaddexp(lse, part_lse)
-    seen = total > -torch.inf
-    for one, of in ((lse, out), (part_lse, part)):
-        weight = torch.where(seen, torch.exp(one - total), 0.0).transpose(1, 2)[..., None]
-        if of is out:
-            out *= weight
-        else:
-            out += of * weight
+    before, added = (_weight(one, total).transpose(1, 2)[..., None] for one in (lse, part_lse))
+    out.mul_(before).add_(part * added)
     lse.copy_(total)
+
+
+def _weight(part: Tensor, total: Tensor) -> Tensor:
+    """exp(part - total), 0 where nothing is seen at all."""
+    return torch.where(total > -torch.inf, torch.exp(part - total), 0.0)
 
 
 def _gradients(
@@ -224,7 +226,7 @@ def _gradients(
     with torch.enable_grad():
         query, key, value = leaves[:3]
         part, part_lse = attention(query, key, value, return_lse=True, **arguments, **options)
-    weight = torch.where(lse > -torch.inf, torch.exp(part_lse.detach() - lse), 0.0)
+    weight = _weight(part_lse.detach(), lse)
     by_row = weight.transpose(1, 2)[..., None]
     moved = ((part.detach().float() - out) * dout).sum(-1).transpose(1, 2)
     pulls = (dout * by_row).to(part.dtype), weight * (moved + dlse)
