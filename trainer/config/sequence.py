@@ -55,8 +55,8 @@ def _parts(config: Any) -> Iterator[str]:
         yield f"{KEY}: only pre-training shares sequences, task={config.task.name} reads its own records; {off}"
     if config.data.tasks:
         yield f"{KEY}: not with labelled tasks beside the text (data.tasks); {off}"
-    if model.position in ("relative", "disentangled"):
-        yield f"{KEY}: not with model.position={model.position}, whose scores are of all pairs of tokens; {off}"
+    if model.position == "relative":
+        yield f"{KEY}: not with model.position=relative, whose scores are of all pairs of tokens; {off}"
     if model.generator_width is not None:
         yield f"{KEY}: not with a generator (model.generator_width), which draws from whole sequences; {off}"
     if model.experts.count and (model.experts.capacity is not None or model.experts.limit is not None):
@@ -82,6 +82,8 @@ def _of_ring(config: Any) -> Iterator[str]:
             "kernels.attention: sdpa tells no log-sum-exp, by which a ring merges its parts; choose auto, triton or "
             f"reference, or {ulysses}"
         )
+    if model.position == "disentangled":
+        yield f"engine.sequence_kind: ring has no model.position=disentangled, scores of all pairs; {ulysses}"
     alone = {"model.attention_dropout": model.attention_rate, "model.position=alibi": model.position == "alibi"}
     for name, used in alone.items():
         if used and backend != "reference":

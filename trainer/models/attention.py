@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from trainer.models.norms import qk_norm
 from trainer.models.parts import Linear
 from trainer.models.products import joined
 from trainer.models.routing import Routing
-from trainer.models.sequence import WHOLE, Sequences
+from trainer.models.sequence import WHOLE, BiasOfHeads, Sequences
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
 
@@ -118,7 +117,7 @@ class Attention(nn.Module):
         value: Tensor,
         mask: PreparedMask,
         context: Context,
-        bias: Callable[[], Dense] | None = None,
+        bias: BiasOfHeads | None = None,
     ) -> Tensor:
         """Values mixed by the scores and this layer's own bias, and projected back: [B, Sq, width].
 
@@ -188,7 +187,7 @@ class RelativeAttention(Attention):
         )
         scale = self.channels**-0.5  # of queries, not of a number for each pair
 
-        def bias() -> Dense:
+        def bias(_query: Tensor, _key: Tensor, _heads: slice) -> Dense:
             by_distance = torch.einsum("bihd,rhd->bhir", of_distance * scale, distance)
             found = _shifted(by_distance, key.shape[1])
             if context.other_type is not None:

@@ -25,6 +25,10 @@ CASES: dict[str, dict[str, Any]] = {
     "alibi": {"family": "decoder", "position": "alibi", "sinks": True},
     "experts": {"family": "decoder", "position": "rotary", "experts": {"count": 4, "z_loss": 0.01}},
     "prefix": {"family": "decoder", "position": "rotary", "ordered": True},
+    "disentangled": {
+        **{"family": "encoder", "position": "disentangled", "relative_buckets": 8, "relative_distance": 16},
+        "relative_terms": "both",
+    },
     "encoder": {"family": "encoder", "position": "learned"},
     "buckets": {
         **{"family": "encoder_decoder", "position": "buckets", "relative_buckets": 8, "relative_distance": 16},
@@ -96,7 +100,9 @@ def compare(kind: str, case: dict[str, Any]) -> dict[str, float]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    results = {f"{kind} {name}": compare(kind, case) for kind in ("ulysses", "ring") for name, case in CASES.items()}
+    results = {f"ulysses {name}": compare("ulysses", case) for name, case in CASES.items()}
+    merged = {name: case for name, case in CASES.items() if case["position"] != "disentangled"}
+    results |= {f"ring {name}": compare("ring", case) for name, case in merged.items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         results |= {f"{kind} in bf16": compare(kind, CASES["grouped"]) for kind in ("ulysses", "ring")}
     if dist.get_rank() == 0:

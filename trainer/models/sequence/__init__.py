@@ -16,9 +16,9 @@ from torch import nn
 from trainer.models.sequence.ring import Ring
 from trainer.models.sequence.slices import Slices
 from trainer.models.sequence.ulysses import Ulysses
-from trainer.models.sequence.whole import WHOLE, Sequences
+from trainer.models.sequence.whole import WHOLE, BiasOfHeads, Sequences
 
-__all__ = ["WHOLE", "Ring", "Sequences", "Slices", "Ulysses", "use_sequences", "whole_sequences"]
+__all__ = ["WHOLE", "BiasOfHeads", "Ring", "Sequences", "Slices", "Ulysses", "use_sequences", "whole_sequences"]
 
 
 def use_sequences(model: nn.Module, sequences: Sequences) -> None:

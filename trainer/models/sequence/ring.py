@@ -34,7 +34,7 @@ ASKED: dict[str, Any] = {
     "order": None,
     "strict": False,
 }
-BLOCK = 1024  # positions to a side that a CPU computes at once: its backend for this holds all their scores
+BLOCK = 1024  # positions to a side, where a backend holds all scores
 
 
 class Ring(Shared):
@@ -50,7 +50,7 @@ class Ring(Shared):
         self, query: Tensor, key: Tensor, value: Tensor, mask: RingMask, *, sink: Tensor | None = None, **options: Any
     ) -> Tensor:
         """As `Sequences.attend`. Scores are always computed again, `again` or not."""
-        assert options.pop("bias", None) is None, "a bias that is made of queries and keys is of one rank's positions"
+        assert options.pop("bias", None) is None, "a bias that is made of all queries and keys"
         options.pop("again", None)
         low = computing_dtype(query)
         pair = torch.stack((key.to(low), value.to(low)))
@@ -158,7 +158,7 @@ class _RingAttention(torch.autograd.Function):
         held, ranks = pair, mask.slices.ranks
         for step in range(ranks):
             arrive = _pass_on(held, mask.slices, group) if step + 1 < ranks else None
-            for block, arguments in mask.blocks((mask.slices.rank - step) % ranks, _size(query)):
+            for block, arguments in mask.blocks((mask.slices.rank - step) % ranks, _size(query, options)):
                 keys, values = held[:, :, block.columns]
                 found = attention(query[:, block.rows], keys, values, return_lse=True, **arguments, **options)
                 _merge(out[:, block.rows], lse[..., block.rows], *found)
@@ -177,7 +177,7 @@ class _RingAttention(torch.autograd.Function):
         held = pair
         for step in range(ranks):
             arrive = _pass_on(held, mask.slices, ctx.group) if step + 1 < ranks else None
-            for block, arguments in mask.blocks((mask.slices.rank - step) % ranks, _size(query)):
+            for block, arguments in mask.blocks((mask.slices.rank - step) % ranks, _size(query, ctx.options)):
                 rows, columns = block
                 inputs = [query[:, rows], *held[:, :, columns], *([] if table is None else [table])]
                 whole = out[:, rows], lse[..., rows], dout[:, rows], dlse[..., rows]
@@ -192,8 +192,9 @@ class _RingAttention(torch.autograd.Function):
         return dquery.to(query.dtype), dpair.to(pair.dtype), dtable, None, None, None
 
 
-def _size(query: Tensor) -> int | None:
-    return BLOCK if query.device.type == "cpu" else None
+def _size(query: Tensor, options: dict[str, Any]) -> int | None:
+    """Positions to a side that are computed at once where the backend holds their scores; None: all."""
+    return BLOCK if query.device.type == "cpu" or options.get("backend") == "reference" else None
 
 
 def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from kernels import Alibi, T5Bias, prepare_mask
 from trainer.models.products import computing_dtype
 from trainer.models.sequence.shared import Shared
+from trainer.models.sequence.whole import BiasOfHeads
 
 
 class Ulysses(Shared):
@@ -39,9 +40,16 @@ class Ulysses(Shared):
         return by_head.chunk(self.slices.ranks, dim=-1)[self.slices.rank]
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Any, *, sink: Tensor | None = None, **options: Any
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Any,
+        *,
+        bias: BiasOfHeads | None = None,
+        sink: Tensor | None = None,
+        **options: Any,
     ) -> Tensor:
-        assert options.get("bias") is None, "a bias that is made of queries and keys is of one rank's positions"
         ranks, low = self.slices.ranks, computing_dtype(query)
         copies = math.lcm(key.shape[2], ranks) // key.shape[2]
         if copies > 1:
@@ -52,8 +60,12 @@ class Ulysses(Shared):
         key, value = self._to_heads(pair).chunk(2, dim=2)
         if options.get("dropout_rows") is not None:  # row x heads + head, of all heads
             options["dropout_rows"] = options["dropout_rows"] * ranks + self.slices.rank
-        sink = None if sink is None else self._mine(sink)
-        return self._to_positions(super().attend(query, key, value, mask, sink=sink, **options))
+        first = self.slices.rank * query.shape[2]
+        options |= {
+            "sink": None if sink is None else self._mine(sink),
+            "bias": None if bias is None else lambda q, k, _: bias(q, k, slice(first, first + q.shape[2])),
+        }
+        return self._to_positions(super().attend(query, key, value, mask, **options))
 
     def _to_heads(self, x: Tensor) -> Tensor:
         """[B, s, H, D] of some positions -> [B, S, H / ranks, D] of all."""

@@ -12,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from kernels import Dense, attention, prepare_mask
 from trainer.models.sequence.slices import Slices, Stretch
 
+# A bias that is made of queries and keys [B, whole length, heads, D] of these heads of all.
+BiasOfHeads = Callable[[Tensor, Tensor, slice], Dense]
+
 
 class Sequences:
     """What parts of a model ask of the sequences whose positions they are given."""
@@ -53,7 +56,7 @@ class Sequences:
         value: Tensor,
         mask: Any,
         *,
-        bias: Callable[[], Dense] | None = None,
+        bias: BiasOfHeads | None = None,
         again: bool = False,
         **options: Any,
     ) -> Tensor:
@@ -64,7 +67,8 @@ class Sequences:
         """
 
         def scored() -> Tensor:
-            mixed = attention(query, key, value, mask=mask, bias=None if bias is None else bias(), **options)
+            own = None if bias is None else bias(query, key, slice(None))
+            mixed = attention(query, key, value, mask=mask, bias=own, **options)
             assert isinstance(mixed, Tensor)
             return mixed
 
