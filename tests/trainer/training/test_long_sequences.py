@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.launch.test_preflight import free_port
-from tests.trainer.training.half_way import trained
 from trainer.trackers import read_metrics
 
 LENGTH, RANKS = 65_536, 4
@@ -74,7 +73,9 @@ def test_a_step_of_packed_documents(isoflop: Any, cache: Path) -> None:
     words += ["optim.batch_size=1", "budget.steps=1", "evaluation.every_steps=null", "evaluation.samples=1"]
     words += ["engine.precision=fp32", "engine.threads=1", "kernels.loss=chunked", "faults.hang_seconds=600"]
     words += [f"launch.processes={RANKS}", f"engine.sequence_parallel={RANKS}", "engine.sequence_kind=ring"]
-    run = trained(isoflop, *words)
+    done = isoflop("train", *words, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    run = Path(done.stdout.splitlines()[0])
     (step,) = (record for record in read_metrics(run) if record["kind"] == "step")
     assert step["tokens"] == LENGTH and step["padding"] == 0
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # of one process
