@@ -86,7 +86,7 @@ def attention(
     return_lse: also return the natural log of the softmax denominator (sink included), float32 [B, H, Sq], whose
         gradient flows back; -inf for a row that sees nothing.
     places: where queries and keys are parts of a longer sequence, the positions of the first of each, from which
-        causality, windows, biases and dropout count. reference has it, triton without alibi and dropout.
+        causality, windows, biases and dropout count. reference has it, triton without alibi, t5 and dropout.
     backend: "triton", "sdpa", "reference", or "auto": on a CPU sdpa where it has every field asked for, else the
         reference; on a GPU the faster of triton and sdpa (`kernels.choice.attention_backend`). Logged once.
     backward: of triton, "two_pass", or "ordered": dQ, dK and dV in one walk whose programs wait for their turn, with dQ

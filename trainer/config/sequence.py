@@ -84,9 +84,10 @@ def _of_ring(config: Any) -> Iterator[str]:
         )
     if model.position == "disentangled":
         yield f"engine.sequence_kind: ring has no model.position=disentangled, scores of all pairs; {ulysses}"
-    alone = {"model.attention_dropout": model.attention_rate, "model.position=alibi": model.position == "alibi"}
-    for name, used in alone.items():
-        if used and backend != "reference":
+    alone = [f"model.position={model.position}"] if model.position in ("alibi", "buckets") else []
+    alone += ["model.attention_dropout"] if model.attention_rate else []
+    for name in alone:
+        if backend != "reference":
             yield (
                 f"engine.sequence_kind: ring has {name} in kernels.attention=reference alone, {backend} given; "
                 f"{ulysses}, or that backend"

@@ -27,11 +27,11 @@ def triton_attention(
     bias = spec.bias
     table = buckets = None
     if isinstance(bias, T5Bias):
-        table, buckets = bias.table, relative_buckets(bias, q_len, k_len, device, spec.shift(q_len, k_len))
+        table, buckets = bias.table, relative_buckets(bias, q_len, k_len, device)
     ahead = 0
     if spec.places is not None:
-        if isinstance(bias, Alibi) or spec.dropout_p > 0.0:
-            raise refuse("attention", "places", f"{spec.places} with alibi or dropout", "backend='reference'")
+        if isinstance(bias, Alibi | T5Bias) or spec.dropout_p > 0.0:
+            raise refuse("attention", "places", f"{spec.places} with alibi, t5 or dropout", "backend='reference'")
         ahead = k_len - q_len - spec.shift(q_len, k_len)  # kernels align at the bottom right: bounds move instead
     if reaches is None:
         reaches = segment_reaches(spec)
@@ -70,13 +70,11 @@ def triton_attention(
     return out, lse
 
 
-def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device, shift: int) -> Tensor:
-    """int32 [n]: the bucket of each relative position, from that of the first key and the last query on, and on to a
-    multiple of 16, so that the rows of the vectors made by it are aligned at every length."""
+def relative_buckets(bias: T5Bias, q_len: int, k_len: int, device: torch.device) -> Tensor:
+    """int32 [n]: the bucket of each relative position, from -(Sk - 1) to Sq - 1, and on to a multiple of 16, so that
+    the rows of the vectors made by it are aligned at every length."""
     places = torch.arange(-(-(q_len + k_len - 1) // 16) * 16, device=device)
-    return t5_buckets(places - (q_len - 1 + shift), bias.bidirectional, bias.num_buckets, bias.max_distance).to(
-        torch.int32
-    )
+    return t5_buckets(places - (k_len - 1), bias.bidirectional, bias.num_buckets, bias.max_distance).to(torch.int32)
 
 
 def segment_reaches(spec: AttentionSpec) -> tuple[Tensor, Tensor] | None:
