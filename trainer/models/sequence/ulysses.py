@@ -18,7 +18,6 @@ from torch import Tensor
 from kernels import Alibi, T5Bias, prepare_mask
 from trainer.models.products import computing_dtype
 from trainer.models.sequence.shared import Shared
-from trainer.models.sequence.whole import BiasOfHeads
 
 
 class Ulysses(Shared):
@@ -39,17 +38,8 @@ class Ulysses(Shared):
         """This rank's part of the last axis."""
         return by_head.chunk(self.slices.ranks, dim=-1)[self.slices.rank]
 
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Any,
-        *,
-        bias: BiasOfHeads | None = None,
-        sink: Tensor | None = None,
-        **options: Any,
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Tensor:
+        bias, sink = options.pop("bias", None), options.pop("sink", None)
         ranks, low = self.slices.ranks, computing_dtype(query)
         copies = math.lcm(key.shape[2], ranks) // key.shape[2]
         if copies > 1:
