@@ -18,7 +18,7 @@ EXPERTS = ("auto", "torch", "reference")
 
 # Fields of an attention that PyTorch's scaled_dot_product_attention has no means for. Its dropout draws from the global
 # generator, not from (seed, row, column).
-SDPA_LACKS = ("softcap", "sink", "return_lse", "dropout_p")
+SDPA_LACKS = ("softcap", "sink", "return_lse", "dropout_p", "places")
 # Fields for which SDPA reads a tensor of queries x keys, a bias or a mask, and skips no tile of it; the costly first.
 # offset: causality where queries and keys are not of one length, which SDPA aligns at the top left.
 SQUARE = ("dense", "t5", "alibi", "order", "segments", "kv_lens", "window", "offset")

@@ -60,6 +60,7 @@ def attention(
     dropout_rows: Tensor | None = None,
     scale: float | None = None,
     return_lse: bool = False,
+    places: tuple[int, int] | None = None,
     backend: str = "auto",
     backward: str = "two_pass",
     mask: PreparedMask | None = None,
@@ -83,6 +84,8 @@ def attention(
         mask wherever it stands; default 0 to B - 1. scale: default D ** -0.5.
     return_lse: also return the natural log of the softmax denominator (sink included), float32 [B, H, Sq], whose
         gradient flows back; -inf for a row that sees nothing.
+    places: where queries and keys are parts of a longer sequence, the positions of the first of each, from which
+        causality, windows, biases and dropout count. reference has it, triton without alibi, t5 and dropout.
     backend: "triton", "sdpa", "reference", or "auto": on a CPU sdpa where it has every field asked for, else the
         reference; on a GPU the faster of triton and sdpa (`kernels.choice.attention_backend`). Logged once.
     backward: of triton, "two_pass", or "ordered": dQ, dK and dV in one walk whose programs wait for their turn, with dQ
@@ -127,6 +130,7 @@ def attention(
         scale=head_dim**-0.5 if scale is None else scale,
         return_lse=return_lse,
         held=None if mask is None else mask.spec,
+        places=places,
     )
     fields = spec.fields(q_len, k_len)
     chosen = _choose("attention", backend, fields, q.device, q.dtype, head_dim)

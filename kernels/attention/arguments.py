@@ -35,6 +35,7 @@ def build_spec(
     scale: float = 1.0,
     return_lse: bool = False,
     held: AttentionSpec | None = None,
+    places: object = None,
     function: str = "attention",
 ) -> AttentionSpec:
     """`batch` and `heads` are None where they are not known yet. held: of a prepared mask, which hides what it hid when
@@ -95,6 +96,7 @@ def build_spec(
         dropout_rows=dropout_rows if dropout_p > 0.0 else None,
         scale=scale,
         return_lse=return_lse,
+        places=_places(places, function),
     )
 
 
@@ -238,6 +240,16 @@ def _dropout_rows(rows: object, batch: int | None, device: torch.device, functio
     if numbers.dim() != 1 or (batch is not None and numbers.shape[0] != batch):
         raise refuse(function, "dropout_rows", f"of shape {shape(numbers)}", wanted)
     return numbers.to(torch.int64)
+
+
+def _places(places: object, function: str) -> tuple[int, int] | None:
+    if places is None:
+        return None
+    wanted = "a pair of positions, of the first query and of the first key"
+    if not isinstance(places, (tuple, list)) or len(places) != 2:
+        raise refuse(function, "places", repr(places), wanted)
+    first_query, first_key = (check_whole(function, "places", one, wanted, low=0) for one in places)
+    return first_query, first_key
 
 
 def _check_seed(seed: object, function: str) -> None:

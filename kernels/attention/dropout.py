@@ -50,13 +50,16 @@ def keep_mask(
     k_len: int,
     device: torch.device,
     rows: Tensor | None = None,
+    places: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """bool [B, H, Sq, Sk]: counter (column // 4, row, n mod 2^32, n // 2^32) gives a word to each of four columns. n is
-    rows [B] * H + head; rows are 0 to B - 1 where they are not given."""
+    rows [B] * H + head; rows are 0 to B - 1 where they are not given. places: row and column of the first query and the
+    first key."""
     key = seed.reshape(()).to(device, torch.int64) if isinstance(seed, Tensor) else torch.tensor(seed, device=device)
-    group = torch.arange((k_len + 3) // 4, device=device)[None, None, None, :]
-    row = torch.arange(q_len, device=device)[None, None, :, None]
+    first_row, first_column = places
+    group = torch.arange(first_column // 4, (first_column + k_len + 3) // 4, device=device)[None, None, None, :]
+    row = torch.arange(first_row, first_row + q_len, device=device)[None, None, :, None]
     rows = torch.arange(batch, device=device) if rows is None else rows
     head = (rows[:, None] * heads + torch.arange(heads, device=device))[:, :, None, None]
     words = torch.stack(philox(key, group, row, head & _LOW, (head >> 32) & _LOW), dim=-1)
-    return words.flatten(-2)[..., :k_len] >= threshold(dropout_p)
+    return words.flatten(-2)[..., first_column % 4 :][..., :k_len] >= threshold(dropout_p)

@@ -11,9 +11,9 @@ from torch import Tensor
 from kernels.attention.spec import Alibi, AttentionSpec, Bias, Dense, T5Bias
 
 
-def relative_positions(q_len: int, k_len: int, device: torch.device) -> Tensor:
-    """int64 [Sq, Sk]: key position minus query position, bottom-right aligned."""
-    rows = torch.arange(q_len, device=device).unsqueeze(1) + (k_len - q_len)
+def relative_positions(q_len: int, k_len: int, device: torch.device, shift: int | None = None) -> Tensor:
+    """int64 [Sq, Sk]: key position minus query position; shift: of `AttentionSpec`, default bottom-right aligned."""
+    rows = torch.arange(q_len, device=device).unsqueeze(1) + (k_len - q_len if shift is None else shift)
     return torch.arange(k_len, device=device).unsqueeze(0) - rows
 
 
@@ -44,7 +44,7 @@ def visible_mask(spec: AttentionSpec, q_len: int, k_len: int, device: torch.devi
         visible = condition if visible is None else visible & condition
 
     if spec.left is not None or spec.right is not None:
-        relative = relative_positions(q_len, k_len, device)
+        relative = relative_positions(q_len, k_len, device, spec.shift(q_len, k_len))
         if spec.right is not None:
             also((relative <= spec.right)[None, None])
         if spec.left is not None:
@@ -60,13 +60,20 @@ def visible_mask(spec: AttentionSpec, q_len: int, k_len: int, device: torch.devi
     return visible
 
 
-def bias_tensor(bias: Bias | None, q_len: int, k_len: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+def bias_tensor(
+    bias: Bias | None,
+    q_len: int,
+    k_len: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    shift: int | None = None,
+) -> Tensor | None:
     """The additive bias in `dtype`, broadcastable to [B, H, Sq, Sk], differentiable in its table or tensor."""
     if bias is None:
         return None
     if isinstance(bias, Dense):
         return bias.tensor.to(dtype)
-    relative = relative_positions(q_len, k_len, device)
+    relative = relative_positions(q_len, k_len, device, shift)
     if isinstance(bias, Alibi):
         slopes = bias.slopes.to(dtype).reshape(-1, bias.slopes.shape[-1], 1, 1)
         return -slopes * relative.abs().to(dtype)

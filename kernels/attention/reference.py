@@ -29,7 +29,7 @@ def reference_attention(
     scores = queries @ keys.transpose(-1, -2) * spec.scale
     if spec.softcap > 0.0:
         scores = spec.softcap * torch.tanh(scores / spec.softcap)
-    bias = bias_tensor(spec.bias, q_len, k_len, compute, q.device)
+    bias = bias_tensor(spec.bias, q_len, k_len, compute, q.device, spec.shift(q_len, k_len))
     if bias is not None:
         scores = scores + bias
     visible = visible_mask(spec, q_len, k_len, q.device)
@@ -54,7 +54,8 @@ def reference_attention(
     probabilities = weights / total
     if spec.dropout_p > 0.0:
         assert spec.seed is not None
-        keep = keep_mask(spec.seed, spec.dropout_p, batch, heads, q_len, k_len, q.device, spec.dropout_rows)
+        places = spec.places or (0, 0)
+        keep = keep_mask(spec.seed, spec.dropout_p, batch, heads, q_len, k_len, q.device, spec.dropout_rows, places)
         probabilities = probabilities * keep / (1.0 - spec.dropout_p)
     out = (probabilities @ values).transpose(1, 2).to(q.dtype)
     return out, lse.to(torch.float32) if lse.dtype != torch.float64 else lse

@@ -9,7 +9,8 @@ With `scores = q k^T * scale`, in this order:
 5. dropout on the probabilities, then the product with v
 
 Positions are aligned at the bottom right: query row i stands at key position i + Sk - Sq. Causality, window, ALiBi
-and T5 bias are all functions of the relative position `j - (i + Sk - Sq)`.
+and T5 bias are all functions of the relative position `j - (i + Sk - Sq)`. Where queries and keys are parts of a longer
+sequence, `places` says where each begins in it, and the relative position is that of the sequence.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class AttentionSpec:
     q_segments, k_segments: a query sees a key of the same segment; a negative segment sees and is seen by nothing.
     kv_lens: [B or 1], keys at and after it are invisible.
     q_order, k_order: rank in a factorization order; a key is visible if its rank is <= (`strict`: <) the query's.
+    places: positions of the first query and the first key in the sequence that they are parts of.
     dropout_rows: int64 [B], the numbers that stand for the batch rows in dropout's counter; None: 0 to B - 1.
     """
 
@@ -83,6 +85,11 @@ class AttentionSpec:
     dropout_rows: Tensor | None = None
     scale: float = 1.0
     return_lse: bool = False
+    places: tuple[int, int] | None = None
+
+    def shift(self, q_len: int, k_len: int) -> int:
+        """The number of the key at the position of the first query."""
+        return k_len - q_len if self.places is None else self.places[0] - self.places[1]
 
     def fields(self, q_len: int, k_len: int) -> tuple[str, ...]:
         """The names of what is used beyond a plain softmax, by which `kernels.choice` chooses a backend."""
@@ -91,6 +98,7 @@ class AttentionSpec:
             "sink": self.sink is not None,
             "return_lse": self.return_lse,
             "dropout_p": self.dropout_p > 0.0,
+            "places": self.places is not None,
             "dense": isinstance(self.bias, Dense),
             "t5": isinstance(self.bias, T5Bias),
             "alibi": isinstance(self.bias, Alibi),

@@ -20,12 +20,15 @@ from kernels.dropout.reference import level, reference_dropout
 from kernels.errors import refuse, shape
 
 
-def dropout(x: Tensor, p: float, *, seed: int, rows: Tensor | None = None, backend: str = "auto") -> Tensor:
+def dropout(
+    x: Tensor, p: float, *, seed: int, rows: Tensor | None = None, start: int = 0, backend: str = "auto"
+) -> Tensor:
     """x with each number 0 at probability p and else divided by 1 - p, differentiable in x.
 
     x: [B, ...], any float dtype; arithmetic is at least float32. rows: integers [B] that name the rows, by default 0 to
-    B - 1. seed: an integer of 64 bits, another one for every place of use. p is rounded to a multiple of 2^-16. The
-    backward pass makes the mask again; none is kept.
+    B - 1. seed: an integer of 64 bits, another one for every place of use. start: the number that each row of x begins
+    with, where x is a part of longer rows. p is rounded to a multiple of 2^-16. The backward pass makes the mask again;
+    none is kept.
     """
     check_float("dropout", "x", x)
     if x.dim() < 1:
@@ -34,6 +37,7 @@ def dropout(x: Tensor, p: float, *, seed: int, rows: Tensor | None = None, backe
     wanted = "an integer of 64 bits"
     if check_whole("dropout", "seed", seed, wanted, low=-(2**63)) >= 2**63:
         raise refuse("dropout", "seed", repr(seed), wanted)
+    check_whole("dropout", "start", start, "the number that a row begins with", low=0)
     if rows is None:
         rows = torch.arange(len(x), device=x.device)
     elif check_integers("dropout", "rows", rows, x.device).shape != x.shape[:1]:
@@ -42,5 +46,5 @@ def dropout(x: Tensor, p: float, *, seed: int, rows: Tensor | None = None, backe
     if level(p) == 0:
         return x
     if chosen == "reference":
-        return reference_dropout(x, rows, seed, level(p))
-    return dropout_op(x, rows.long(), seed, level(p), chosen)
+        return reference_dropout(x, rows, seed, level(p), start)
+    return dropout_op(x, rows.long(), seed, level(p), start, chosen)

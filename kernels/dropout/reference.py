@@ -56,20 +56,20 @@ def philox(seed: int, rows: Tensor, groups: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("isoflop::dropout_keep_mask", mutates_args=())  # as isoflop::philox
-def keep_mask(seed: int, rows: Tensor, numbers: int, at: int) -> Tensor:
-    """bool [B, numbers]: which numbers of each row are kept at this level."""
-    groups = torch.arange(-(-numbers // LANES), device=rows.device)
+def keep_mask(seed: int, rows: Tensor, numbers: int, at: int, start: int = 0) -> Tensor:
+    """bool [B, numbers]: which of the numbers from `start` on of each row are kept at this level."""
+    groups = torch.arange(start // LANES, -(-(start + numbers) // LANES), device=rows.device)
     words = philox(seed, rows.long(), groups)
     lanes = (words[..., None] >> torch.arange(0, 64, 16, device=rows.device)) & 0xFFFF
-    return lanes.flatten(1)[:, :numbers] >= at
+    return lanes.flatten(1)[:, start % LANES :][:, :numbers] >= at
 
 
 @keep_mask.register_fake
-def _(seed: int, rows: Tensor, numbers: int, at: int) -> Tensor:
+def _(seed: int, rows: Tensor, numbers: int, at: int, start: int = 0) -> Tensor:
     return rows.new_empty((len(rows), numbers), dtype=torch.bool)
 
 
-def reference_dropout(x: Tensor, rows: Tensor, seed: int, at: int) -> Tensor:
-    """x [B, ...] at this level, differentiable."""
-    keep = keep_mask(seed, rows, x[0].numel() if len(x) else 0, at).view(x.shape)
+def reference_dropout(x: Tensor, rows: Tensor, seed: int, at: int, start: int = 0) -> Tensor:
+    """x [B, ...] at this level, differentiable; each row begins with number `start`."""
+    keep = keep_mask(seed, rows, x[0].numel() if len(x) else 0, at, start).view(x.shape)
     return torch.where(keep, x * keep_scale(at), 0.0)

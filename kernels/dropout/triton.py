@@ -42,10 +42,11 @@ def philox(k0, k1, c0):
 
 
 @triton.jit
-def dropout_kernel(x_ptr, out_ptr, keys_ptr, numbers, level, scale, GROUPS: tl.constexpr):
-    """Grid: (rows, tiles of GROUPS x 16 numbers). keys: int64 [rows, 2]. x and out are contiguous."""
+def dropout_kernel(x_ptr, out_ptr, keys_ptr, numbers, start, level, scale, GROUPS: tl.constexpr):
+    """Grid: (rows, tiles of GROUPS x 16 numbers). keys: int64 [rows, 2]. x and out are contiguous; each of their rows
+    begins with number `start`."""
     row = tl.program_id(0).to(tl.int64)
-    first = tl.program_id(1) * GROUPS
+    first = start // 16 + tl.program_id(1) * GROUPS
     zero = tl.zeros([GROUPS], dtype=tl.uint64)
     k0 = zero + tl.load(keys_ptr + 2 * row).to(tl.uint64)
     k1 = zero + tl.load(keys_ptr + 2 * row + 1).to(tl.uint64)
@@ -53,21 +54,21 @@ def dropout_kernel(x_ptr, out_ptr, keys_ptr, numbers, level, scale, GROUPS: tl.c
     words = tl.interleave(tl.interleave(w0, w2), tl.interleave(w1, w3))
     lane = tl.arange(0, 4)
     bits = ((words[:, None] >> (16 * lane[None, :]).to(tl.uint64)) & 0xFFFF).to(tl.int32)
-    number = first.to(tl.int64) * 16 + 4 * tl.arange(0, 4 * GROUPS)[:, None] + lane[None, :]
-    inside = number < numbers
+    number = first.to(tl.int64) * 16 + 4 * tl.arange(0, 4 * GROUPS)[:, None] + lane[None, :] - start
+    inside = (number >= 0) & (number < numbers)
     x = tl.load(x_ptr + row * numbers + number, mask=inside, other=0.0).to(tl.float32)
     out = tl.where(bits >= level, x * scale, 0.0)
     tl.store(out_ptr + row * numbers + number, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def triton_dropout(x: Tensor, rows: Tensor, seed: int, level: int) -> Tensor:
-    """x [B, ...] at this level; rows int64 [B]."""
+def triton_dropout(x: Tensor, rows: Tensor, seed: int, level: int, start: int = 0) -> Tensor:
+    """x [B, ...] at this level; rows int64 [B]; each row of x begins with number `start`."""
     given = x.contiguous()
     out = torch.empty_like(given)
     numbers = given[0].numel()
     keys = torch.stack((torch.full_like(rows, seed), rows), dim=1)
     with on_device(x):
-        dropout_kernel[(len(given), triton.cdiv(numbers, LANES * GROUPS))](
-            given, out, keys, numbers, level, keep_scale(level), GROUPS=GROUPS
+        dropout_kernel[(len(given), triton.cdiv(start % LANES + numbers, LANES * GROUPS))](
+            given, out, keys, numbers, start, level, keep_scale(level), GROUPS=GROUPS
         )
     return out

@@ -299,13 +299,14 @@ def test_dropout_goes_by_the_number_of_a_row(device: str) -> None:
 
 def test_opcheck(device: str) -> None:
     from kernels.attention.triton.buckets import bucket_values
+    from kernels.attention.triton.launches import NO_BOUND
     from kernels.attention.triton.op import attention_op
 
     q, k, v = (torch.randn(1, 20, 2, 16, device=device, requires_grad=True) for _ in range(3))
     table, sink = (torch.randn(*s, device=device, requires_grad=True) for s in ((8, 2), (2,)))
     buckets, values = bucket_values(T5Bias(table, True, 8, 20), torch.device(device))
-    plain = (q, k, v, *[None] * 14, -1, 0, False, 0.0, 0.0, 0.25, True)
-    biased = (q, k, v, values, table, buckets, *[None] * 8, sink, None, None, 5, -1, False, 2.0, 0.0, 0.25, False)
+    plain = (q, k, v, *[None] * 14, NO_BOUND, 0, False, 0.0, 0.0, 0.25, True)
+    biased = (q, k, v, values, table, buckets, *[None] * 8, sink, None, None, 5, NO_BOUND, False, 2.0, 0.0, 0.25, False)
     for arguments in (plain, biased):
         torch.library.opcheck(attention_op, arguments)
 

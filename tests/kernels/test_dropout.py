@@ -54,6 +54,9 @@ def test_a_row_has_its_mask_wherever_it_stands(backend: str, device: str) -> Non
         assert torch.equal(dropout(x[order], 0.5, seed=1, rows=rows[order], backend=backend), whole[order])
     shorter = dropout(x[:, :4], 0.5, seed=1, rows=rows, backend=backend)  # a position's bits do not know of later ones
     assert torch.equal(shorter, whole[:, :4])
+    for first in (1, 4, 7):  # nor does a part of a row, which is told where it begins: also inside of a counter
+        part = dropout(x[:, first:], 0.5, seed=1, rows=rows, start=first * 20, backend=backend)
+        assert torch.equal(part, whole[:, first:])
     strided = torch.ones(4, 20, 9, device=device).transpose(1, 2)
     assert torch.equal(dropout(strided, 0.5, seed=1, rows=rows, backend=backend), whole)
     assert torch.equal(dropout(x, 0.5, seed=1, backend=backend), dropout(x, 0.5, seed=1, rows=torch.arange(4)))

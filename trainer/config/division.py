@@ -16,6 +16,7 @@ def a_partition(value: Any) -> Any:
 
 
 def data_ranks(config: Any) -> int:
-    """Groups of ranks that read different samples: each rank alone where none share their sequences."""
+    """Groups of ranks that read different samples: each rank alone where none share their sequences. At least one, also
+    of numbers that do not fit each other."""
     ranks: int = config.launch.ranks // config.engine.sequence_parallel
-    return ranks
+    return max(1, ranks)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trainer.config.division import data_ranks
 from trainer.utils.errors import nearest
 from trainer.utils.schema import Section, key
 
@@ -208,7 +209,7 @@ def group_misfits(config: Any) -> list[str]:
 
 def _uneven(config: Any, group: int) -> list[str]:
     """Groups of sequences lie whole in every forward pass of every rank."""
-    ranks = config.launch.ranks
+    ranks = data_ranks(config)
     for shape in config.curriculum.shapes:
         share = -(-shape.batch_size // ranks)
         rows = config.engine.micro_batch_of(share)

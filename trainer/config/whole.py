@@ -46,6 +46,7 @@ from trainer.config.science import (
     OptimConfig,
     TokenizerConfig,
 )
+from trainer.config.sequence import sequence_misfits
 from trainer.config.task import TaskConfig
 from trainer.config.upgrade import FORMAT, upgraded
 from trainer.config.wire import wire_misfits
@@ -146,6 +147,7 @@ class Config(Section):
         wrong += expert_rank_misfits(self)
         wrong += debug_misfits(self)
         wrong += placement_misfits(self)
+        wrong += sequence_misfits(self)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self

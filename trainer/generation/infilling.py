@@ -19,7 +19,7 @@ from trainer.generation.text import Written, encoder_input, generate
 from trainer.models import EncoderDecoder
 from trainer.models.cache import Cache
 from trainer.models.replaced_token import ReplacedTokenModel
-from trainer.models.stack import places
+from trainer.models.sequence import WHOLE
 from trainer.utils.errors import UserError
 
 MASK = "<mask>"
@@ -90,7 +90,7 @@ def predictions(trained: Trained, tokens: Tensor, hidden: Tensor) -> Tensor:
     The content at the hidden places is not looked at where the model was trained without masks (two streams).
     """
     model = trained.model
-    positions = places(tokens)
+    positions = WHOLE.places(tokens)
     if isinstance(model, ReplacedTokenModel):
         return model.head.generator.logits(tokens, positions)[hidden].float()
     order = hidden.long() if trained.config.objective.description.two_stream else None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainer.models import EncoderDecoder, Model
 from trainer.models.cache import Cache
-from trainer.models.stack import places
+from trainer.models.sequence import WHOLE
 
 
 class Reader:
@@ -77,7 +77,7 @@ class Reader:
         assert self.tokens is not None
         kept = self.tokens[:, self.first :]
         segments = None if self.segments is None else self.segments[:, self.first :]
-        positions = places(kept) if segments is None else _positions(segments)
+        positions = WHOLE.places(kept) if segments is None else _positions(segments)
         unread = slice(begin - self.first, None)
         order = None
         if self.sees_prompt and begin == self.first:

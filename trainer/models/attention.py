@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from kernels import Dense, PreparedMask, attention, rotary
+from kernels import Dense, PreparedMask, rotary
 from trainer.config.model import ModelConfig
 from trainer.models.cache import LayerCache
 from trainer.models.dropout import Dropout, Site, dropped
@@ -18,6 +16,7 @@ from trainer.models.norms import qk_norm
 from trainer.models.parts import Linear
 from trainer.models.products import joined
 from trainer.models.routing import Routing
+from trainer.models.sequence import WHOLE, BiasOfHeads, Sequences
 
 Rotary = tuple[Tensor, Tensor]  # cosine and sine [B, S, channels / 2]
 
@@ -50,6 +49,7 @@ class Attention(nn.Module):
     rotary_backend = "auto"  # backend of rotary positions
     backward_walk = "two_pass"  # of Triton's backward pass
     site: Site = "attention"  # of its dropout
+    sequences: Sequences = WHOLE  # how their positions are divided over ranks
     replaced = 0  # of queries, keys and values, how many others take the place of: so the rest is kept by itself
 
     def __init__(self, config: ModelConfig, std: InitialStds, *, local: bool = False, turns: bool = True) -> None:
@@ -117,33 +117,27 @@ class Attention(nn.Module):
         value: Tensor,
         mask: PreparedMask,
         context: Context,
-        bias: Callable[[], Dense] | None = None,
+        bias: BiasOfHeads | None = None,
     ) -> Tensor:
         """Values mixed by the scores and this layer's own bias, and projected back: [B, Sq, width].
 
         What `bias` computes is scores too: it is kept or computed again with them."""
         drop = context.dropout
         options = {} if drop is None else drop.of_attention(self.site)
-
-        def scored() -> Tensor:
-            mixed = attention(
-                query,
-                key,
-                value,
-                mask=mask,
-                bias=None if bias is None else bias(),
-                scale=self.scale,
-                softcap=self.softcap,
-                sink=self.sinks,
-                backend=context.backend,
-                backward=self.backward_walk,
-                **options,
-            )
-            assert isinstance(mixed, Tensor)
-            return mixed
-
-        again = context.recompute_scores
-        mixed = checkpoint(scored, use_reentrant=False, preserve_rng_state=False) if again else scored()
+        mixed = self.sequences.attend(
+            query,
+            key,
+            value,
+            mask,
+            bias=bias,
+            again=context.recompute_scores,
+            scale=self.scale,
+            softcap=self.softcap,
+            sink=self.sinks,
+            backend=context.backend,
+            backward=self.backward_walk,
+            **options,
+        )
         return dropped(self.output(mixed.flatten(-2)), drop, self.site)
 
 
@@ -193,7 +187,7 @@ class RelativeAttention(Attention):
         )
         scale = self.channels**-0.5  # of queries, not of a number for each pair
 
-        def bias() -> Dense:
+        def bias(_query: Tensor, _key: Tensor, _heads: slice) -> Dense:
             by_distance = torch.einsum("bihd,rhd->bhir", of_distance * scale, distance)
             found = _shifted(by_distance, key.shape[1])
             if context.other_type is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from trainer.config.model import ModelConfig
 from trainer.models.cache import Cache
 from trainer.models.model import Backbone
-from trainer.models.stack import Stack, places
+from trainer.models.stack import Stack
 
 
 class Decoder(Stack, Backbone):
@@ -34,7 +34,7 @@ class Decoder(Stack, Backbone):
         cache: of the tokens before these, which are added to it.
         samples: [B], the numbers of the rows, by which dropout goes in training.
         """
-        positions = places(tokens) if positions is None else positions
+        positions = self.sequences.places(tokens) if positions is None else positions
         drop = self.dropping(samples)
         x = self.embed(tokens, positions, drop=drop)
         return self.run(x, self.context(x, positions, segments, order, cache=cache, drop=drop), cache)

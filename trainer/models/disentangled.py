@@ -91,12 +91,12 @@ class DisentangledAttention(Attention):
         of_keys = self._heads(positions[0], self.key_norm) if self.by_key else None
         of_queries = self._heads(positions[-1], self.query_norm) if self.by_query else None
 
-        def bias() -> Dense:
+        def bias(query: Tensor, key: Tensor, heads: slice) -> Dense:
             scores = []
             if of_keys is not None:
-                scores.append(_by_position(query, of_keys, which))
+                scores.append(_by_position(query, of_keys[..., heads, :], which))
             if of_queries is not None:
-                scores.append(_by_position(key, of_queries, which.T).transpose(-1, -2))
+                scores.append(_by_position(key, of_queries[..., heads, :], which.T).transpose(-1, -2))
             return Dense((scores[0] if len(scores) == 1 else scores[0] + scores[1]) * self.of_terms)
 
         return self.mix(query, key, value, context.mask(self.local), context, bias)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from kernels import dropout
 from kernels.dropout.reference import keep_scale, level
 from trainer.config.model import ModelConfig
+from trainer.models.sequence import WHOLE, Sequences
 
 Tower = Literal["main", "decoder", "query", "generator", "head"]
 Site = Literal["embedding", "attention", "cross_attention", "feed_forward", "hidden", "output"]
@@ -33,6 +35,7 @@ class Dropout(NamedTuple):
     rates: Rates
     tower: Tower
     depth: int = OUTSIDE
+    sequences: Sequences = WHOLE  # whose positions x is of
 
     def at(self, depth: int) -> Dropout:
         return self._replace(depth=depth)
@@ -43,8 +46,14 @@ class Dropout(NamedTuple):
             return x
         rows = self.samples.flatten()
         flat = x.reshape(len(rows), *x.shape[self.samples.dim() :])
-        seed = self._seed(SITES.index(site))
-        return dropout(flat, self.rates.hidden, seed=seed, rows=rows, backend=self.rates.backend).reshape(x.shape)
+        keys: dict[str, Any] = {"seed": self._seed(SITES.index(site)), "rows": rows, "backend": self.rates.backend}
+        if self.sequences is WHOLE:
+            return dropout(flat, self.rates.hidden, **keys).reshape(x.shape)
+        held = self.sequences.stretches(flat.shape[1])
+        parts = flat.split([length for _, length in held], dim=1)
+        starts = [first * flat.shape[2] for first, _ in held]
+        kept = [dropout(part, self.rates.hidden, start=at, **keys) for part, at in zip(parts, starts, strict=True)]
+        return torch.cat(kept, dim=1)
 
     def of_attention(self, site: Site) -> dict[str, Any]:
         """What `kernels.attention` is to know of the dropout on this attention's probabilities."""
@@ -74,13 +83,15 @@ class Rates(NamedTuple):
         """What is kept of hidden numbers is multiplied by this."""
         return keep_scale(level(self.hidden))
 
-    def begin(self, module: nn.Module, tower: Tower, samples: Tensor | None) -> Dropout | None:
+    def begin(
+        self, module: nn.Module, tower: Tower, samples: Tensor | None, sequences: Sequences = WHOLE
+    ) -> Dropout | None:
         """The dropout of a forward pass of this module; None where there is none, as in evaluation."""
         if not module.training or not (self.hidden or self.attention):
             return None
         if samples is None:
             raise ValueError(f"{type(module).__name__}: dropout in training needs `samples`, the numbers of the rows")
-        return Dropout(samples, self, tower)
+        return Dropout(samples, self, tower, sequences=sequences)
 
 
 def dropped(x: Tensor, drop: Dropout | None, site: Site) -> Tensor:

@@ -18,7 +18,7 @@ from trainer.models.model import Backbone
 from trainer.models.parts import Embedding
 from trainer.models.positions import sinusoids
 from trainer.models.products import computing_dtype
-from trainer.models.stack import Stack, places
+from trainer.models.stack import Stack
 
 
 class Encoder(Stack, Backbone):
@@ -69,7 +69,7 @@ class Encoder(Stack, Backbone):
         factorization order, and the hidden states are those of the query stream. samples: [B], the numbers of the rows,
         by which dropout goes in training. languages: rows of `model.languages`.
         """
-        positions = places(tokens) if positions is None else positions
+        positions = self.sequences.places(tokens) if positions is None else positions
         if order is not None and self.query_start is not None:
             return self.two_streams(tokens, positions, segments, order, token_types, samples=samples)[0]
         drop = self.dropping(samples)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from kernels import prepare_mask
 from trainer.config.model import ModelConfig
 from trainer.config.recomputation import Recomputation
 from trainer.models.cache import Cache
@@ -13,7 +11,7 @@ from trainer.models.dropout import attention_fields
 from trainer.models.model import Backbone
 from trainer.models.parts import Embedding
 from trainer.models.products import computing_dtype
-from trainer.models.stack import Stack, places
+from trainer.models.stack import Stack
 
 
 class EncoderDecoder(Backbone):
@@ -58,7 +56,7 @@ class EncoderDecoder(Backbone):
         samples: Tensor | None = None,
     ) -> Tensor:
         """The encoder's output, [B, source length, width]."""
-        positions = places(tokens) if positions is None else positions
+        positions = self.encoder.sequences.places(tokens) if positions is None else positions
         drop = self.encoder.dropping(samples)
         x = self.encoder.embed(tokens, positions, drop=drop)
         return self.encoder.run(x, self.encoder.context(x, positions, segments, drop=drop))
@@ -78,15 +76,17 @@ class EncoderDecoder(Backbone):
         A decoder token sees the source tokens of its own segment number; without `segments` all are of segment 0.
         cache: of the decoder tokens before these, which are added to it, and of the source.
         """
-        positions = places(tokens) if positions is None else positions
+        positions = self.decoder.sequences.places(tokens) if positions is None else positions
         drop = self.decoder.dropping(samples)
         x = self.decoder.embed(tokens, positions, drop=drop)
-        pair = None
+        sequences, pair = self.decoder.sequences, None
+        q_len, k_len = (sequences.whole_length(one.shape[1]) for one in (x, source))
         if source_segments is not None:
-            pair = (torch.zeros_like(tokens) if segments is None else segments, source_segments)
-        mask = prepare_mask(
-            x.shape[1],
-            source.shape[1],
+            own = source_segments.new_zeros((len(tokens), q_len)) if segments is None else segments
+            pair = (own, source_segments)
+        mask = sequences.mask(
+            q_len,
+            k_len,
             device=x.device,
             dtype=computing_dtype(x),
             segments=pair,

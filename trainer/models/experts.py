@@ -76,8 +76,8 @@ class Experts(nn.Module):
         self.gate = nn.Parameter(torch.empty(here, hidden, width)) if config.gated else None
         self.up = nn.Parameter(torch.empty(here, hidden, width))
         self.down = nn.Parameter(torch.empty(here, width, hidden))
-        for parameter in (self.gate, self.up, self.down) if self.ranks else ():
-            if parameter is not None:
+        for parameter in (self.gate, self.up, self.down):
+            if self.ranks is not None and parameter is not None:
                 self.ranks.share(parameter)
         self.stds = {"gate": own.up, "up": own.up, "down": own.down}
         self.roles: dict[str, Role] = dict.fromkeys(self.stds, "matrix")

@@ -13,6 +13,7 @@ from trainer.config.model import ModelConfig
 from trainer.config.recomputation import Recomputation
 from trainer.models.parts import Embedding
 from trainer.models.routing import given_loads, targets_of_rows, watched
+from trainer.models.sequence import WHOLE, Sequences
 
 Output = tuple[Tensor, Tensor, dict[str, Tensor]]  # sum of the loss (fp32), number of targets, named side sums
 
@@ -67,6 +68,8 @@ class NamedAsStored(nn.Module):
 class Model(NamedAsStored):
     """A backbone under a head; tuning puts another head on the same backbone."""
 
+    sequences: Sequences = WHOLE  # how their positions are divided over ranks
+
     def __init__(self, config: ModelConfig, backbone: Backbone, head: Head, names: Mapping[str, str]) -> None:
         super().__init__()
         self.config, self.names = config, names
@@ -109,7 +112,7 @@ class Model(NamedAsStored):
             hidden_states = self.hidden_states(**batch)
         loss, count, sums = self.head(hidden_states, targets, **batch)
         of_rows = targets_of_rows(targets, batch["tokens"].shape[:-1].numel())
-        added, routed = routing.losses(self.config.experts, of_rows, *given_loads(batch))
+        added, routed = routing.losses(self.config.experts, of_rows, *given_loads(batch), sequences=self.sequences)
         return loss + added, count, {**sums, **routed}
 
 

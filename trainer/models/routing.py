@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.config.experts import ExpertsConfig
 from trainer.models.losses import BALANCE_TERM, NOT_A_TARGET, ROUTER_Z_TERM
+from trainer.models.sequence import WHOLE, Sequences
 
 LOADS = "expert_loads"  # side sum: int64 [layers, experts + 1], the tokens that chose each expert, and pairs dropped
 LOADS_GIVEN = "loads_of_batch"  # tensor of a batch: float64 [layers, experts], those of the whole batch
@@ -49,23 +50,25 @@ class Routing:
         targets: Tensor,
         loads: Tensor | None = None,
         all_targets: Tensor | None = None,
+        sequences: Sequences = WHOLE,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum that is added to the loss (fp32) and side sums: its two terms and the loads.
 
-        targets [B]: of each sequence. loads, all_targets: of the whole batch, where that is the group."""
-        weights = targets.float()
+        targets [B]: of each sequence. loads, all_targets: of the whole batch, where that is the group. sequences: how
+        their positions are divided over ranks; the sums are then this rank's part."""
+        weights = sequences.total(targets.float())
         balance = z = weights.new_zeros(())
         for layer, routed in enumerate(self.layers):
-            tokens = routed.tokens.clamp(min=1)
+            tokens = sequences.total(routed.tokens)
             if experts.z_loss:
-                z = z + experts.z_loss * (weights * routed.z / tokens).sum()
+                z = z + experts.z_loss * (weights * routed.z / tokens.clamp(min=1)).sum()
             if experts.loss_weight and loads is not None and all_targets is not None:
                 even = even_loss_of_batch(routed.scores.sum(0), loads[layer], experts.per_token)
                 balance = balance + experts.loss_weight * all_targets.float() * even
             elif experts.loss_weight:
                 groups = len(routed.chosen)
-                of_group = routed.tokens.view(groups, -1).sum(1)
-                even = even_loss(routed.scores, routed.chosen, of_group, experts.per_token)
+                of_group, chosen = tokens.view(groups, -1).sum(1), sequences.total(routed.chosen)
+                even = even_loss(routed.scores, chosen, of_group, experts.per_token)
                 balance = balance + experts.loss_weight * (weights.view(groups, -1).sum(1) * even).sum()
         told = [torch.cat((one.chosen.sum(0), one.dropped[None])) for one in self.layers]
         sums = {BALANCE_TERM: balance.detach(), ROUTER_Z_TERM: z.detach(), LOADS: torch.stack(told)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from kernels import Alibi, T5Bias, prepare_mask
-from kernels.attention import PreparedMask
+from kernels import Alibi, T5Bias
 from trainer.config.model import ModelConfig
 from trainer.config.recomputation import Recomputation, scores, whole_block
 from trainer.models.attention import Context
@@ -21,12 +22,14 @@ from trainer.models.parts import Embedding, Linear
 from trainer.models.positions import alibi_slopes, formula_sinusoids, rotary_angles, sinusoids
 from trainer.models.products import computing_dtype
 from trainer.models.routing import Routing
+from trainer.models.sequence import WHOLE, Sequences
 
 
 class Stack(nn.Module):
     """Tokens in, residual stream out: [B, S] -> [B, S, width]."""
 
     tower: Tower = "main"  # of its dropout
+    sequences: Sequences = WHOLE  # how their positions are divided over ranks
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class Stack(nn.Module):
 
     def dropping(self, samples: Tensor | None, tower: Tower | None = None) -> Dropout | None:
         """The dropout of this forward pass over the rows of these numbers [B], if there is any."""
-        return self.dropout.begin(self, tower or self.tower, samples)
+        return self.dropout.begin(self, tower or self.tower, samples, self.sequences)
 
     def rows(self, tokens: Tensor) -> Tensor:
         """The embedding of each token alone, [B, S, columns]."""
@@ -148,20 +151,21 @@ class Stack(nn.Module):
 
         segments [B, S]: tokens of different segments do not see each other; a negative segment is padding.
         order [B, S]: a token sees those of at most (`strict`: less than) its own rank, in place of causality.
+        Both are of whole sequences, also where x is of a part of their positions.
         cache: what was read before x, and that x is read now; x sees it, as far as it is of the same segment.
         drop: dropout of this pass.
         """
-        config, length = self.config, x.shape[1]
+        config, length = self.config, self.sequences.whole_length(x.shape[1])
         before = 0 if cache is None else cache.length
         if cache is not None:
             cache.read(length, segments)
 
-        def mask(window: int | None) -> PreparedMask:
+        def mask(window: int | None) -> Any:
             keys = seen_before(before, window) + length
             own: Tensor | tuple[Tensor, Tensor] | None = segments
             if cache is not None and segments is not None and cache.segments is not None:
                 own = (segments, cache.segments[:, -keys:])
-            return prepare_mask(
+            return self.sequences.mask(
                 length,
                 keys,
                 device=x.device,
@@ -185,7 +189,7 @@ class Stack(nn.Module):
             rotary = (everywhere, everywhere if alike else rotary_angles(positions, config, local=True))
         masks = (mask(None), mask(config.window) if local else None)
         relative = None if self.relative is None else self.relative(length)
-        real = segments >= 0 if config.experts.count and segments is not None else None
+        real = self.sequences.own(segments) >= 0 if config.experts.count and segments is not None else None
         return Context(masks, rotary, self.backend, relative=relative, dropout=drop, real=real, routing=self.routing)
 
     def _bias(self) -> Alibi | T5Bias | None:
@@ -222,8 +226,3 @@ class Stack(nn.Module):
         if self.training and scores(self.recompute):
             context = context._replace(recompute_scores=True)
         return block(x, context, keys_from, added)
-
-
-def places(tokens: Tensor) -> Tensor:
-    """Positions 0, 1, ... of every row, [B, S]."""
-    return torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)

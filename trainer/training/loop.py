@@ -107,8 +107,8 @@ class Trainer:
             self.samples,
             curriculum=self.curriculum,
             micro_batch=partial(micro_batch, self.config),
-            rank=self.world.rank,
-            world_size=self.world.size,
+            rank=self.engine.sharing.data_rank,
+            world_size=self.engine.sharing.data_ranks,
             numbered=self.config.model.drops,
         )
 
@@ -193,7 +193,8 @@ class Trainer:
             return
         largest = largest_step(self.config)
         try:
-            batches = map(self.completer.complete, self.loader.step(self.curriculum.first_step(largest)))
+            drawn = iter(self.loader.step(self.curriculum.first_step(largest)))
+            batches = map(self.completer.complete, self.engine.sharing.batches(drawn))
             peak = self.engine.dry_run([*batches])
         except torch.OutOfMemoryError:
             raise UserError(too_large(self.config)) from None
@@ -220,7 +221,8 @@ class Trainer:
         """
         outcome = None
         self._phase("data")
-        batches = self.loader.steps(self.guard.batch(self.state.step), workers=self.config.engine.data_workers)
+        drawn = self.loader.steps(self.guard.batch(self.state.step), workers=self.config.engine.data_workers)
+        batches = self.engine.sharing.steps(drawn)
         errors = self.metrics.reporting_errors(lambda: self.state.step)
         with contextlib.closing(batches), errors, self.stepping.recording_when_broken():
             while outcome is None and (self.total is None or self.state.step < self.total):

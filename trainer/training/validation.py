@@ -21,6 +21,7 @@ from trainer.training.completion import AsRead, Completer
 from trainer.training.dataset import Source, examples, held_out_tasks, text_of
 from trainer.training.distributed import World
 from trainer.training.engine import Engine
+from trainer.training.sequences import Sharing
 from trainer.training.unigram import Unigram, unigram_of
 
 Batch = Mapping[str, np.ndarray]
@@ -41,6 +42,7 @@ class Validation:
     def __init__(self, config: Config, source: Source, world: World, completer: Completer | None = None) -> None:
         self.config, self.source, self.world = config, source, world
         self.completer = completer or AsRead()
+        self.sharing = Sharing(config, world)
         self.splits = validation_splits(source, config)
 
     @cached_property
@@ -86,9 +88,12 @@ class Validation:
 
     def _batches(self, samples: Examples, count: int) -> Iterator[dict[str, np.ndarray]]:
         """This rank's micro-batches: equally many and equally large on every rank; past the end, without targets."""
-        size = micro_batch(self.config)
-        for start in range(0, count, size * self.world.size):
-            first = start + self.world.rank * size
+        return self.sharing.batches(self._read(samples, count))
+
+    def _read(self, samples: Examples, count: int) -> Iterator[dict[str, np.ndarray]]:
+        size, rank, ranks = micro_batch(self.config), self.sharing.data_rank, self.sharing.data_ranks
+        for start in range(0, count, size * ranks):
+            first = start + rank * size
             batch = samples.batch(first, first + size)
             batch["targets"][max(0, count - first) :] = NOT_A_TARGET
             yield self.completer.complete(batch)

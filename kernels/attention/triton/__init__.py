@@ -10,6 +10,7 @@ from kernels.attention.triton.buckets import bucket_values
 from kernels.attention.triton.launches import NO_BOUND
 from kernels.attention.triton.op import run_attention
 from kernels.attention.triton.segments import reach
+from kernels.errors import refuse
 
 
 def triton_attention(
@@ -26,7 +27,12 @@ def triton_attention(
     reaches: of `segment_reaches`, values: of `bucket_values`, if the caller has them already. ordered: the backward
     pass in one walk, where there is a tile for it.
     """
-    device, bias = q.device, spec.bias
+    q_len, k_len, device, bias = q.shape[1], k.shape[1], q.device, spec.bias
+    ahead = 0
+    if spec.places is not None:
+        if isinstance(bias, Alibi | T5Bias) or spec.dropout_p > 0.0:
+            raise refuse("attention", "places", f"{spec.places} with alibi, t5 or dropout", "backend='reference'")
+        ahead = k_len - q_len - spec.shift(q_len, k_len)  # kernels align at the bottom right: bounds move instead
     table = buckets = vector = None
     if isinstance(bias, Alibi):
         vector = bias.slopes.contiguous()
@@ -59,8 +65,8 @@ def triton_attention(
         spec.sink,
         None if seed is None else seed.to(device, torch.int64).reshape(1),
         rows,
-        NO_BOUND if spec.left is None else spec.left,
-        NO_BOUND if spec.right is None else spec.right,
+        NO_BOUND if spec.left is None else spec.left + ahead,
+        NO_BOUND if spec.right is None else spec.right - ahead,
         spec.strict,
         spec.softcap,
         spec.dropout_p,

@@ -18,7 +18,7 @@ from kernels.attention.triton.operands import Dropout, Mask, Operand, Scaling, S
 from kernels.configs import Tile, architecture, attention_tile, block_dim, dkdv_passes, dot_precision, kind_of
 from kernels.launcher import launch
 
-NO_BOUND = -1  # left and right as operator arguments, where None is no bound
+NO_BOUND = -(2**31)  # left and right as operator arguments, where None is no bound
 LOG2E = 1.4426950408889634
 SKIP_RUNS = True  # off only in tests, which compare
 

@@ -41,7 +41,7 @@ def attention_op(
     sink: Tensor | None, seed: Tensor | None, dropout_rows: Tensor | None, left: int, right: int, strict: bool,
     softcap: float, dropout_p: float, scale: float, ordered: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: -1 for no bound. reach: int32 [B, 3, S]. ordered: the
+    """(out [B, Sq, H, D], lse float32 [B, H, Sq]). left, right: NO_BOUND for none. reach: int32 [B, 3, S]. ordered: the
     backward pass takes one walk, not two. values: ALiBi's slopes or, beside a table, `buckets.bucket_values` of it."""
     return launch_forward(
         Call(

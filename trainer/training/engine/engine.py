@@ -29,6 +29,7 @@ from trainer.models.fp8 import use_fp8
 from trainer.models.losses import without_added_terms
 from trainer.models.model import stored_buffers
 from trainer.models.roles import halved, roles
+from trainer.models.sequence import use_sequences
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
 from trainer.training.engine.expert_groups import expert_ranks, told_of_experts
@@ -38,6 +39,7 @@ from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of, o
 from trainer.training.engine.library import import_deepspeed
 from trainer.training.engine.settings import deepspeed_settings
 from trainer.training.optimizers import make_optimizer, set_learning_rate, set_momentum, set_weight_decay
+from trainer.training.sequences import Sharing
 
 MicroBatch = Mapping[str, np.ndarray]
 
@@ -80,6 +82,7 @@ class Engine:
         self._deepspeed.init_distributed(dist_backend="nccl" if self.device.type == "cuda" else "gloo", verbose=False)
 
         self.experts_shared = expert_ranks(config.engine.expert_parallel)
+        self.sharing = Sharing(config, world)
         self.model = self._build(settings, known)
         self._autocast()
         # Any: DeepSpeed hangs attributes of its own on them
@@ -116,6 +119,7 @@ class Engine:
         if half_wire(self.config):
             self.half = halved(model)
         self._layout.built(model, self.half)
+        use_sequences(model, self.sharing.sequences)
         if fp8_here(self.config, self.device):
             slow = " (a CPU computes it for tests: slower than bf16)" if self.device.type == "cpu" else ""
             self.notes.append(use_fp8(model) + slow)
@@ -191,12 +195,14 @@ class Engine:
 
     @property
     def forward_seconds(self) -> float:
-        """Of the last step's forward passes, which wait for no other rank; 0 at stage 3, where they gather weights."""
+        """Of the last step's forward passes, which wait for no other rank; 0 at stage 3, where they gather weights, and
+        where ranks share sequences."""
         return self.forward_clock()()
 
     def forward_clock(self) -> Callable[[], float]:
         """`forward_seconds` of the step whose passes were called last, to be asked once the device has made them."""
-        return (lambda: 0.0) if self._layout.forward_waits else self._forwards.seconds
+        waits = self._layout.forward_waits or self.sharing.group is not None
+        return (lambda: 0.0) if waits else self._forwards.seconds
 
     def norm(self) -> Tensor:
         """Of the step's gradients over all ranks, before clipping, on the device: fp32, no dimension; not finite where

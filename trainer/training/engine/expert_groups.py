@@ -61,12 +61,14 @@ def told_of_experts(model: nn.Module, ranks: ExpertRanks | None, stage: int) -> 
         return
     from deepspeed.moe.layer import MoE
 
+    size = ranks.size
+
     class Told(MoE):  # type: ignore[misc]
         """A layer that does nothing."""
 
         def __init__(self) -> None:
             nn.Module.__init__(self)
-            self.num_experts = ranks.size
+            self.num_experts = size
 
         def set_deepspeed_parallelism(self, use_data_before_expert_parallel_: bool = False) -> None:
             """The groups are there already."""

@@ -11,6 +11,7 @@ from trainer.config.host import precision
 from trainer.models import Model, PolicyAndReference, build
 from trainer.models.expert_ranks import of_all_ranks
 from trainer.models.model import stored_buffers
+from trainer.models.sequence import whole_sequences
 from trainer.training.engine.engine import Engine
 
 
@@ -26,7 +27,8 @@ def whole_model(engine: Engine) -> Iterator[Model | PolicyAndReference]:
     devices = [engine.device] if engine.device.type == "cuda" else []
     with torch.random.fork_rng(devices), engine.evaluation():
         model = _copy(engine) if engine.stage == 3 or engine.experts_shared else engine.model
-        with torch.autocast(engine.device.type, dtype=torch.bfloat16, enabled=precision(engine.config) == "bf16"):
+        low = torch.autocast(engine.device.type, dtype=torch.bfloat16, enabled=precision(engine.config) == "bf16")
+        with low, whole_sequences(model):  # also where ranks share the sequences that they train on
             yield model
 
 
