@@ -72,6 +72,7 @@ def test_a_step_that_does_not_fit_is_one_line(rows: int, way: str) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     config = Config.model_validate({"budget": {"steps": 2}, "engine": {"dry_run": True, "micro_batch": rows}})
-    engine, loader = SimpleNamespace(dry_run=dry_run), SimpleNamespace(step=lambda number: [])
+    alone = SimpleNamespace(batches=lambda drawn: drawn)  # no rank shares its sequences
+    engine, loader = SimpleNamespace(dry_run=dry_run, sharing=alone), SimpleNamespace(step=lambda number: [])
     with pytest.raises(UserError, match=rf"^engine\.micro_batch: {rows} x .* does not fit .*; set {way}$"):
         bare(config=config, curriculum=config.curriculum, engine=engine, loader=loader, completer=AsRead())._dry_run()
