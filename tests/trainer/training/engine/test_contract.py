@@ -13,10 +13,8 @@ import torch
 
 from trainer.training import engine
 from trainer.training.engine import import_deepspeed
-from trainer.training.engine.expert_groups import PRIVATE as OF_EXPERTS
-from trainer.training.engine.private import PRIVATE as OF_LAYOUTS
+from trainer.training.engine.private import PRIVATE
 
-PRIVATE = OF_LAYOUTS | OF_EXPERTS
 FOLDER = Path(engine.__file__).parent
 # DeepSpeed's documented calls.
 PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "register_external_parameter", "comm"}
