@@ -30,8 +30,9 @@ def covering(factors: Factors, refused: Refused) -> list[Row]:
     """Rows without refused pairs that cover all others, greedily: each covers the most of what is left, so that the
     first few cover as much as few can. A function of its arguments alone.
 
-    Where values cover as much as each other the first one of its factor is taken. What is refused must be said by pairs, and for any values that are allowed together every other factor must have one
-    that goes with them. Raises ValueError where it has none.
+    Where values cover as much as each other the first one of its factor is taken. What is refused must be said by
+    pairs, and for any values that are allowed together every other factor must have one that goes with them. Raises
+    ValueError where it has none.
     """
     allowed = dict.fromkeys(pair for pair in pairs(factors) if not refused(pair))
     left, rows = dict(allowed), []

@@ -43,13 +43,17 @@ def main(file: Path) -> None:
     Engine.close = Engine.release  # type: ignore[method-assign]  # the process group stays for the next run
     with contextlib.redirect_stdout(sys.stderr):
         ready = [_ready(words) for words in json.loads(file.read_text())]
-        by_ranks = sorted(ready, key=lambda one: one[0].launch.ranks)
-        for ranks, group in itertools.groupby(by_ranks, lambda one: one[0].launch.ranks):
-            left = list(group)
+        for (ranks, divided), group in itertools.groupby(sorted(ready, key=_kind), _kind):
+            left, many = list(group), 1 if divided else AT_ONCE
             while left:
-                some, left = left[:AT_ONCE], left[AT_ONCE:]
+                some, left = left[:many], left[many:]
                 forked_ranks(ranks, partial(_train, runs=some))
     print(json.dumps([str(folder.path) for _, folder in ready]))
+
+
+def _kind(one: tuple[Config, RunFolder]) -> tuple[int, bool]:
+    """Ranks, and whether weights are divided within groups of them: of such groups a process can have one kind."""
+    return one[0].launch.ranks, one[0].engine.partition != "world"
 
 
 def _ready(words: list[str]) -> tuple[Config, RunFolder]:
