@@ -8,10 +8,7 @@ step)}; prints {name: found}.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +18,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from tests.trainer.training.forked_ranks import forked_ranks
 from trainer.books.expert_ranks import token_bytes
 from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.training.checkpoint import open_checkpoint, snapshot, write
-from trainer.training.distributed import World, join
+from trainer.training.distributed import World
 from trainer.training.engine import Engine, import_deepspeed, whole_model
 
 ROWS, LENGTH, VOCABULARY = 8, 16, 320
-SECONDS = 300
 
 
 def config_of(ranks: int, keys: Mapping[str, Any]) -> Config:
@@ -150,32 +147,15 @@ def step(engine: Engine, config: Config, world: World, number: int) -> list[floa
 
 def ranks_of(cases: list[Mapping[str, Any]], ranks: int, out: Path) -> None:
     """Run these cases in so many forked processes; the first rank writes what it found."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(ranks):
-        if (child := os.fork()) == 0:
-            code = 1
-            try:
-                place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
-                os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
-                torch.set_num_threads(1)
-                world = join("cpu", SECONDS)
-                found = {}
-                for case in cases:
-                    found[case["name"]] = run(case, world)
-                    if world.is_first:
-                        out.write_text(json.dumps(found))
-                world.barrier()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    if any(codes):
-        raise SystemExit(f"ranks of {[case['name'] for case in cases]} ended with {codes}")
+
+    def work(world: World) -> None:
+        found = {}
+        for case in cases:
+            found[case["name"]] = run(case, world)
+            if world.is_first:
+                out.write_text(json.dumps(found))
+
+    forked_ranks(ranks, work)
 
 
 def main(file: Path) -> None:

@@ -1,5 +1,5 @@
-"""Ranks that share their sequences make the curve of one rank, which has whole ones: with packed documents, dropout,
-encoders and decoders, at every stage; and a run goes on between such layouts."""
+"""Ranks that share their sequences make the curve of one rank, which has whole ones, and a run goes on between such
+layouts, also where a rank is killed. Families, stages and what else goes with it: test_layouts.py."""
 
 from __future__ import annotations
 
@@ -13,23 +13,11 @@ from tests.trainer.training.half_way import half_way, trained
 from trainer.trackers import read_metrics
 
 STEPS = 4
-FAMILIES = {
-    "decoder": ["model=llama-mini", "model.heads=4", "model.kv_heads=1"],
-    "encoder": ["model=bert-mini", "model.heads=4", "objective=masked_lm"],
-    "encoder_decoder": ["model=t5-mini", "model.heads=4", "objective=span_corruption"],
-}
+DECODER = ["model=llama-mini", "model.heads=4", "model.kv_heads=1"]
 ULYSSES = ["launch.processes=2", "engine.sequence_parallel=2"]
 RING = [*ULYSSES, "engine.sequence_kind=ring", "kernels.attention=reference"]
-# Kinds, ranks of a group and in all, stages, recomputation.
-LAYOUTS = [
-    [*ULYSSES, "engine.zero_stage=0"],
-    [*ULYSSES, "engine.zero_stage=1", "engine.micro_batch=2", "engine.activation_checkpointing=selective"],
-    [*ULYSSES, "engine.zero_stage=3", "launch.processes=4"],
-    [*ULYSSES, "launch.processes=4", "engine.sequence_parallel=4", "engine.activation_checkpointing=true"],
-    [*RING, "engine.zero_stage=0", "engine.micro_batch=2", "engine.activation_checkpointing=true"],
-    [*RING, "engine.zero_stage=1", "launch.processes=4"],
-    [*RING, "engine.zero_stage=3", "launch.processes=4", "engine.sequence_parallel=4"],
-]
+EXPERTS = ["launch.processes=2", "engine.expert_parallel=2"]
+MIXTURE = ["model.experts.count=4", "model.ffn_width=32"]
 
 
 @pytest.fixture
@@ -57,7 +45,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
 
 
 def test_a_ring_and_back_on_one_rank(isoflop: Any, words: list[str]) -> None:
-    words += FAMILIES["decoder"]
+    words += DECODER
     one = trained(isoflop, *words, "run.id=one")
     two = trained(isoflop, *words, *RING, "engine.zero_stage=3", "run.id=two")
     assert_same(two, one)
@@ -67,23 +55,11 @@ def test_a_ring_and_back_on_one_rank(isoflop: Any, words: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_killed_inside_its_group(isoflop: Any, words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [ULYSSES, EXPERTS, [*ULYSSES, *EXPERTS]], ids=["sequences", "experts", "both"])
+def test_a_rank_killed_inside_its_group(isoflop: Any, words: list[str], tmp_path: Path, shared: list[str]) -> None:
     """The others end too, all start again from the last checkpoint, and the curve is that of one rank."""
-    words += [*FAMILIES["decoder"], "run.experiment=killed"]
+    words += [*DECODER, *MIXTURE, "run.experiment=killed"]
     one = trained(isoflop, *words, "run.id=one", f"run.root={tmp_path / 'runs'}")
     faults = [{"kind": "kill", "rank": 1, "step": 3}]
-    assert survive([*words, *ULYSSES, "launch.restarts=2", "run.id=two"], tmp_path, faults, starts=2) <= 2
+    assert survive([*words, *shared, "launch.restarts=2", "run.id=two"], tmp_path, faults, starts=2) <= 2
     assert_same(tmp_path / "runs" / "killed" / "two", one)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_one_curve(isoflop: Any, words: list[str], family: str) -> None:
-    words += FAMILIES[family]
-    one = trained(isoflop, *words, "run.id=one")
-    for number, layout in enumerate(LAYOUTS):
-        other = trained(isoflop, *words, *layout, f"run.id=layout-{number}")
-        assert_same(other, one)
-    back = half_way(other, "back", after=2)
-    trained(isoflop, f"resume={back}", *ULYSSES, "launch.processes=2", "engine.zero_stage=2")
-    assert_same(back, one)

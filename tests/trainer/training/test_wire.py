@@ -7,14 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.trainer.training.half_way import half_way, trained
 from tests.trainer.training.wire_probe import HALF, STEPS, counted
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
 from trainer.books.wire import wire
 from trainer.config import Config
 from trainer.descriptions.optimizers import size
-from trainer.trackers import read_metrics
 
 # Every weight is gathered for each pass that reads it, as those of large models are.
 EACH_PASS = {
@@ -157,69 +155,6 @@ def test_groups_of_ranks_hold_the_weights_too(dtype: str, tmp_path: Path) -> Non
     account = wire(run.config)
     assert run.sent == pytest.approx(account.total, rel=0.01)
     assert account.within(2) > 0.25 * account.total
-
-
-# Any two values of any two of: family, stage, ranks, wire, gradients, gathering, partition, recomputation.
-FAMILIES: dict[str, list[str]] = {
-    "llama-mini": ["model=llama-mini"],
-    "bert-base": ["model=bert-base", "objective=masked_lm", "model.max_length=null", "model.heads=2"],
-    "t5-small": ["model=t5-small", "objective=span_corruption", "model.head_size=16", "model.ffn_width=64"],
-    "experts": ["model=llama-mini", "model.experts.count=4", "model.experts.shared=1", "model.heads=2"],
-}
-WIRE = {"engine.wire": "fp32", "engine.keep_gathered": "false", "engine.partition": "world"}
-COVERING = [
-    ("llama-mini", 1, 2, ["engine.wire=bf16"]),
-    ("llama-mini", 3, 4, ["engine.wire=bf16", "engine.partition=2", "engine.activation_checkpointing=true"]),
-    ("llama-mini", 2, 3, ["engine.wire=bf16", "engine.activation_checkpointing=true"]),
-    ("bert-base", 3, 2, ["engine.wire=bf16", "engine.keep_gathered=true"]),
-    ("bert-base", 1, 3, ["engine.wire=bf16", "engine.activation_checkpointing=2"]),
-    ("t5-small", 3, 3, ["engine.wire=bf16", "engine.activation_checkpointing=true"]),
-    ("t5-small", 2, 2, ["engine.wire=bf16"]),
-    ("t5-small", 3, 2, ["engine.keep_gathered=true", "engine.micro_batch=3"]),
-    ("experts", 3, 2, ["engine.wire=bf16"]),
-    ("experts", 2, 3, ["engine.wire=bf16"]),
-    ("experts", 3, 4, ["engine.wire=bf16", "engine.partition=node", "engine.keep_gathered=true"]),
-]
-
-
-def curve(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run) if record["kind"] == "step"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("family", "stage", "ranks", "more"), COVERING)
-def test_covering(isoflop: Any, tiny: list[str], family: str, stage: int, ranks: int, more: list[str]) -> None:
-    """What is sent in bf16, kept or divided otherwise gives the same bits, and goes on without and elsewhere."""
-    words = [*tiny, *FAMILIES[family], "engine.precision=bf16", f"engine.zero_stage={stage}", "budget.steps=8"]
-    words += [f"launch.processes={ranks}", "evaluation.every_steps=8"]
-    changed = [word for word in more if word.partition("=")[0] not in WIRE]
-    plain = trained(isoflop, *words, *changed, "run.id=plain")
-    half = trained(isoflop, *words, *more, "run.id=half")
-    assert curve(half) == curve(plain)
-    off = [f"{name}={value}" for name, value in WIRE.items()]
-    back = half_way(half, "back", after=4)
-    trained(isoflop, f"resume={back}", *off)
-    assert curve(back) == curve(plain)
-    elsewhere = half_way(half, "elsewhere", after=4)
-    trained(isoflop, f"resume={elsewhere}", *off, "engine.zero_stage=1", "launch.processes=2", "engine.micro_batch=4")
-    assert curve(elsewhere) == pytest.approx(curve(plain), rel=2e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "layout",
-    [
-        ["launch.processes=4", "engine.zero_stage=3", "engine.partition=2"],
-        ["launch.processes=3", "engine.zero_stage=3", "engine.keep_gathered=true"],
-        ["launch.processes=2", "engine.zero_stage=2"],
-    ],
-)
-def test_in_fp32_within_rounding(isoflop: Any, tiny: list[str], layout: list[str]) -> None:
-    alone = trained(isoflop, *tiny, "run.id=alone")
-    assert curve(trained(isoflop, *tiny, *layout, "run.id=many")) == pytest.approx(curve(alone), rel=1e-5)
-    back = half_way(alone, "back", after=4)
-    trained(isoflop, f"resume={back}", *layout)
-    assert curve(back) == pytest.approx(curve(alone), rel=1e-5)
 
 
 def test_what_travels_in_bf16_is_what_products_read() -> None:

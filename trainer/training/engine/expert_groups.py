@@ -18,21 +18,6 @@ from torch import Tensor, nn
 from trainer.models.expert_ranks import ExpertRanks, ranks_of
 from trainer.training.distributed import World
 
-# What is used of DeepSpeed beside its documented calls -> the file of the package that defines it.
-PRIVATE = {
-    "groups": "utils/__init__.py",
-    "_create_expert_and_data_parallel": "utils/groups.py",
-    "_get_expert_parallel_group": "utils/groups.py",
-    "_get_expert_data_parallel_group": "utils/groups.py",
-    "_get_expert_parallel_rank": "utils/groups.py",
-    "allreduce": "moe/utils.py",
-    "group_name": "moe/utils.py",
-    "ds_zero_placement_family": "runtime/zero/stage3.py",
-    "ds_zero_partition_group_name": "runtime/zero/stage3.py",
-    "ds_zero_partition_process_group": "runtime/zero/partition_parameters.py",
-    "MoE": "moe/layer.py",
-}
-
 
 def expert_ranks(size: int) -> ExpertRanks | None:
     """Groups of `size` consecutive ranks that share experts; None where each has all. Collective."""

@@ -40,6 +40,18 @@ PRIVATE = {
     "ds_numel": "runtime/zero/partition_parameters.py",
     "ds_shape": "runtime/zero/partition_parameters.py",
     "ds_zero_partition_rank": "runtime/zero/partition_parameters.py",
+    # experts that several ranks share: the groups, and the marks on their parameters
+    "groups": "utils/__init__.py",
+    "_create_expert_and_data_parallel": "utils/groups.py",
+    "_get_expert_parallel_group": "utils/groups.py",
+    "_get_expert_data_parallel_group": "utils/groups.py",
+    "_get_expert_parallel_rank": "utils/groups.py",
+    "allreduce": "moe/utils.py",
+    "group_name": "moe/utils.py",
+    "ds_zero_placement_family": "runtime/zero/stage3.py",
+    "ds_zero_partition_group_name": "runtime/zero/stage3.py",
+    "ds_zero_partition_process_group": "runtime/zero/partition_parameters.py",
+    "MoE": "moe/layer.py",
     # importing without a compiler
     "__compatible_ops__": "ops/__init__.py",
 }

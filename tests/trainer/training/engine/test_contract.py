@@ -13,11 +13,10 @@ import torch
 
 from trainer.training import engine
 from trainer.training.engine import import_deepspeed
-from trainer.training.engine.expert_groups import PRIVATE as OF_EXPERTS
-from trainer.training.engine.private import PRIVATE as OF_LAYOUTS
+from trainer.training.engine.private import PRIVATE
 
-PRIVATE = OF_LAYOUTS | OF_EXPERTS
 FOLDER = Path(engine.__file__).parent
+BESIDE = FOLDER.parent.parent / "models" / "expert_ranks.py"  # reads what DeepSpeed hangs on parameters: ds_...
 # DeepSpeed's documented calls.
 PUBLIC = {"initialize", "init_distributed", "zero", "Init", "GatheredParameters", "register_external_parameter", "comm"}
 PUBLIC |= {
@@ -70,7 +69,7 @@ OTHERS = """
     Optimizer intersection fork_rng states counts_steps attach state_shapes states_of whole_state role shape offset name
     averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up hip
     found_inf vector_norm _dynamo maybe_mark_dynamic on reads keep_gathered wire_gradients group across expert_parallel
-    experts_shared told_of_experts
+    experts_shared told_of_experts sequences
 """
 
 
@@ -82,6 +81,7 @@ def used() -> set[str]:
         tree = ast.parse(file.read_text())
         names.update(accessed(tree))
         ours.update(named_here(tree))
+    names.update(name for name in accessed(ast.parse(BESIDE.read_text())) if name.startswith("ds_"))
     others = (dict, list, str, torch, torch.Tensor, torch.nn, torch.nn.utils, torch.nn.Module, torch.cuda, np)
     others += (torch.distributed, __import__("os"), __import__("sys"), __import__("resource"), __import__("logging"))
     known = {name for one in others for name in dir(one)}
