@@ -129,7 +129,7 @@ class recorded:
 
     def __enter__(self) -> set[Asked]:
         self.found: set[Asked] = set()
-        self.patch = mock.patch("trainer.models.attention.attention", self.attention)
+        self.patch = mock.patch("trainer.models.sequence.whole.attention", self.attention)
         self.patch.start()
         return self.found
 
