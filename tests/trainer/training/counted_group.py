@@ -13,6 +13,7 @@ from torch import Tensor
 # Numbers that one rank of n sends in a ring for each number of the whole buffer.
 ONCE = {"all_gather", "reduce_scatter", "all_to_all", "reduce", "broadcast"}  # (n - 1) / n; the last two on average
 TWICE = {"all_reduce"}
+# What `send` gives to one rank is counted as it is.
 
 
 class CountedGroup(dist.ProcessGroup):  # type: ignore[misc]
@@ -64,6 +65,14 @@ class CountedGroup(dist.ProcessGroup):  # type: ignore[misc]
     def alltoall_base(self, output: Tensor, given: Tensor, *options: Any) -> Any:
         self._count("all_to_all", [given])
         return self.inner.alltoall_base(output, given, *options)
+
+    def send(self, tensors: Any, to: int, tag: int) -> Any:
+        for tensor in tensors:
+            self.sent["send", str(tensor.dtype).removeprefix("torch.")] += tensor.numel() * tensor.element_size()
+        return self.inner.send(tensors, to, tag)
+
+    def recv(self, tensors: Any, source: int, tag: int) -> Any:
+        return self.inner.recv(tensors, source, tag)
 
     # As newer versions of torch call them.
     all_gather_single, reduce_scatter_single, all_to_all_single = _allgather_base, _reduce_scatter_base, alltoall_base
