@@ -234,4 +234,4 @@ def test_what_travels_in_bf16_is_what_products_read() -> None:
         net = build(config)
         names = halved(net)
         bytes_ = sum(one.numel() * (2 if name in names else 4) for name, one in net.named_parameters())
-        assert bytes_ == sum(_weight_bytes(config).values()) < 4 * parameters(config).total
+        assert bytes_ == sum(_weight_bytes(config, shapes(config)).values()) < 4 * parameters(config).total
