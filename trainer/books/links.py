@@ -28,6 +28,7 @@ from trainer.config.placement import ranks_per_host
 
 SEGMENT = 4  # bytes of an int32
 
+
 @dataclass(frozen=True)
 class Flow:
     """What one rank sends in a step within groups of ranks, on average over the ranks."""
