@@ -1,7 +1,7 @@
 """Measures the peak of one rank's engine on the CPU: `python -m tests.trainer.books.memory_probe '<config as JSON>'`.
 
-Prints, in bytes, the most that the process's CPU allocator held at a time during three optimizer steps. One rank, or the
-one of several that the environment says.
+Prints, in bytes, the most that the process's CPU allocator held at a time during three optimizer steps. One rank,
+or the one of several that the environment says.
 """
 
 from __future__ import annotations
