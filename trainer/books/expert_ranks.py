@@ -47,7 +47,7 @@ def token_bytes(config: Config) -> float:
     if sharing == 1:
         return 0.0
     number = 2 if precision(config) == "bf16" else FP32
-    sequences = micro_batch(config) * config.task.rows
+    sequences = micro_batch(config) * config.task.rows / config.engine.sequence_parallel  # so many positions of them
     total = 0.0
     for model, tokens in _stacks(config):
         routed = sum(model.experts.at(layer) for layer in range(model.depth))

@@ -12,6 +12,7 @@ from trainer.config import Config
 from trainer.config.compilation import Compilation, compilation
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
+from trainer.config.sequence import in_a_ring
 
 
 def _alone(path: str) -> Any:
@@ -58,21 +59,22 @@ def uses(config: Config) -> list[Use]:
 def attention_fields(config: Config, use: Use) -> tuple[str, ...]:
     """What this use asks of `kernels.attention` in training."""
     model, within = use.model, not use.across
-    ordered = config.task.kind is None and model.family != "encoder_decoder" and _ranks(config)
     used = {
+        "return_lse": in_a_ring(config),
         "dropout_p": model.attention_rate > 0,
         "segments": not config.rows_stand_alone,
-        "order": within and ordered,
+        "order": within and ordered(config),
         "window": within and use.local,
-        "causal": within and use.decodes and not ordered,
+        "causal": within and use.decodes and not ordered(config),
     }
     bias = (BIAS_OF_POSITION[model.position],) if within and model.position in BIAS_OF_POSITION else ()
     return model.attention_fields + bias + tuple(name for name, on in used.items() if on)
 
 
-def _ranks(config: Config) -> bool:
+def ordered(config: Config) -> bool:
     """Whether batches have an order: where one part of a document is read in both directions, or that is random."""
-    return len(config.objective.description.parts) != 1
+    pretrained = config.task.kind is None and config.model.family != "encoder_decoder"
+    return pretrained and len(config.objective.description.parts) != 1
 
 
 def compiled(config: Config) -> Compilation:

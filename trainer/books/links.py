@@ -12,25 +12,28 @@ inside. All to all, a rank sends every other one its own piece: what is for othe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from trainer.books import kernels
 from trainer.books.activations import FP32, share_of_blocks
-from trainer.books.expert_ranks import shared_numbers, token_bytes
+from trainer.books.expert_ranks import token_bytes
+from trainer.books.experts import INDEX
 from trainer.books.layout import micro_batch, micro_batches, world_size
 from trainer.books.lengths import lengths
-from trainer.books.parameters import parameters
 from trainer.books.wire import wire
 from trainer.config import Config, MachineConfig
 from trainer.config.host import precision
 from trainer.config.model import ModelConfig
 from trainer.config.placement import ranks_per_host
 
+SEGMENT = 4  # bytes of an int32
+
 
 @dataclass(frozen=True)
 class Flow:
     """What one rank sends in a step within groups of ranks, on average over the ranks."""
 
-    name: str  # states, experts (states of theirs), sequences, tokens
+    name: str  # states, experts (states of theirs), sequences, batches (their samples), tokens
     bytes: float
     ranks: int  # of a group
     hosted: int  # of these on one host
@@ -89,19 +92,15 @@ def _across(config: Config, size: int) -> tuple[int, int]:
 
 def _states(config: Config) -> list[Flow]:
     """Gradients, weights and what the update moves, as `wire` counts them; experts go around those that hold them."""
-    every, sharing, ranks = parameters(config).total, config.engine.expert_parallel, world_size(config)
-    sent = dict[int, float]()
+    sent = dict[tuple[int, int], float]()
     for one in wire(config).traffic:
-        sent[one.ranks] = sent.get(one.ranks, 0.0) + one.sent
-    found = [Flow("states", size, *_consecutive(config, group), ring=True, hides=True) for group, size in sent.items()]
-    if sharing == 1:
-        return found
-    same, hosted = _across(config, sharing)  # ranks that have the same experts
-    shared = shared_numbers(config) / every
-    part = shared / sharing * ((same - 1) / same) / ((ranks - 1) / ranks)
-    dense = [replace(flow, bytes=flow.bytes * (1 - shared)) for flow in found]
-    experts = sum(flow.bytes for flow in found) * part
-    return [*dense, Flow("experts", experts, same, hosted, ring=True, hides=True)]
+        sent[one.ranks, one.apart] = sent.get((one.ranks, one.apart), 0.0) + one.sent
+    return [
+        Flow("states", bytes_, *_consecutive(config, ranks), ring=True, hides=True)
+        if apart == 1
+        else Flow("experts", bytes_, *_across(config, apart), ring=True, hides=True)
+        for (ranks, apart), bytes_ in sent.items()
+    ]
 
 
 def _sequences(config: Config) -> list[Flow]:
@@ -128,7 +127,20 @@ def _sequences(config: Config) -> list[Flow]:
         else:
             once = low * 2 * keys * key * (sharing - 1)
             sent += (2 + share_of_blocks(config)) * once + FP32 * 2 * keys * key * sharing
-    return [Flow("sequences", sequences * sent, *_consecutive(config, sharing), ring=not ulysses, hides=not ulysses)]
+    group = _consecutive(config, sharing)
+    return [
+        Flow("sequences", sequences * sent, *group, ring=not ulysses, hides=not ulysses),
+        Flow("batches", sequences * _sample_bytes(config) * (sharing - 1) / sharing, *group, ring=True, hides=False),
+    ]
+
+
+def _sample_bytes(config: Config) -> int:
+    """Of one sample as the first rank of a group sends it to the others: on each side tokens, positions (int64) and the
+    documents' numbers (int32), the targets, and what the model or the objective reads beside these."""
+    (source, target), model = lengths(config), config.model
+    each = 2 * INDEX + SEGMENT
+    last = INDEX + (SEGMENT if kernels.ordered(config) else 0) + (INDEX if model.languages else 0)
+    return each * (source + target) + last * (target or source) + INDEX
 
 
 def _tokens(config: Config) -> list[Flow]:

@@ -5,7 +5,8 @@ and the rotation of positions are not counted (as in `torch.utils.flop_counter`)
 queries and keys, without halving for causality and without subtracting what a window or a document mask hides. The
 backward pass of a matrix product is two products of the same size. Model FLOPs leave out everything that is computed
 twice; that is `recomputed`: a block's forward pass, or the scores, under activation checkpointing, and the scores that
-a fused attention kernel computes again in its backward pass (one of five products, Dao et al. 2022, section 3.1).
+a fused attention kernel computes again in its backward pass (one of five products, Dao et al. 2022, section 3.1), and
+attention as a whole where it goes around a ring of ranks (`trainer.models.sequence.ring`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.division import data_ranks
 from trainer.config.model import ModelConfig
 from trainer.config.recomputation import any_block, scores, whole_blocks
+from trainer.config.sequence import in_a_ring
 
 AttentionBackward = Literal["composed", "fused"]
 
@@ -144,13 +146,15 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         work.biases - forward_only.biases,
     )
     recomputed_sample = recomputed_pass = 0
+    if ring := in_a_ring(config):  # the backward pass computes every part once more, whatever computes it
+        recomputed_sample += learned.scores
     if attention_backward == "fused":
         recomputed_sample += (learned.of_kernels + generator_work.of_kernels) // 2
     choice = config.engine.activation_checkpointing  # ELECTRA's generator keeps its activations
-    if scores(choice):  # queries times keys; the product with the values only where a kernel makes both
+    if scores(choice) and not ring:  # queries times keys; the product with the values only where a kernel makes both
         products = learned.of_kernels if attention_backward == "fused" else learned.of_kernels // 2
         recomputed_sample += products + learned.biases
-    elif any_block(choice):
+    if any_block(choice):
         again = _again(config, source, target)
         recomputed_sample += again.per_sample
         recomputed_pass = again.shared

@@ -21,6 +21,11 @@ def chunks(config: Any) -> int:
     return ranks * (2 if zigzag(config) else 1)
 
 
+def in_a_ring(config: Any) -> bool:
+    """Whether keys and values go around the ranks of a group, so that attention is merged by its log-sum-exps."""
+    return config.engine.sequence_parallel > 1 and config.engine.sequence_kind == "ring"
+
+
 def zigzag(config: Any) -> bool:
     """Whether a rank holds a part from the front of a sequence and its mirror image from the end."""
     return config.engine.sequence_kind == "ring" and config.model.family != "encoder"

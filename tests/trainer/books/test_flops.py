@@ -10,7 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 import kernels.experts.flops  # noqa: F401 - so that the counter knows the grouped product
 from trainer.books import flops, parameters
 from trainer.books.lengths import lengths
+from trainer.config.sequence import zigzag
 from trainer.models import build, initialize
+from trainer.models.sequence import WHOLE, Ring, use_sequences
 
 
 def batch(made):
@@ -38,15 +40,16 @@ def batch(made):
     return inputs
 
 
-def counted(made):
+def counted(made, sequences=WHOLE, inputs=None):
     """(forward, backward) operations of one step of one forward pass, by PyTorch."""
     torch.manual_seed(0)
     made = made.model_copy(update={"kernels": made.kernels.model_copy(update={"attention": "reference"})})
     net = build(made)
     initialize(net, 0)
     net.recompute = made.engine.activation_checkpointing
+    use_sequences(net, sequences)
     with FlopCounterMode(display=False) as forward:
-        loss, _, _ = net(**batch(made))
+        loss, _, _ = net(**(inputs or batch(made)))
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
@@ -87,6 +90,27 @@ def test_fused_attention_backward_is_five_products():
     assert composed.scores * composed.samples_per_step == 3 * forward
     assert fused.hardware_per_step - composed.hardware_per_step == 3 * (backward - 2 * forward)
     assert fused.total == composed.total
+
+
+@pytest.mark.parametrize("choice", [False, True, "selective"])
+@pytest.mark.parametrize(("name", "seen"), [("roberta", 1), ("grouped, untied", 10 / 16), ("sinks", 10 / 16)])
+def test_a_ring_computes_scores_once_more(name, seen, choice, monkeypatch):
+    """Of both ranks, in one process: what travels has the shape of what came. Causality hides 6 of 4 x 4 chunks, which
+    are counted and not computed."""
+    ring = {"sequence_parallel": 2, "sequence_kind": "ring", "activation_checkpointing": choice}
+    made = config(name, optim={"batch_size": 2}, engine=ring, launch={"processes": 2})
+    monkeypatch.setattr("trainer.models.sequence.ring._pass_on", lambda tensor, *_: lambda: tensor)
+    arrays = {name: tensor.numpy() for name, tensor in batch(made).items()}
+    done = 0
+    for rank in range(2):
+        share = Ring(None, rank, 2, zigzag=zigzag(made))
+        share.total = lambda counts: counts
+        done += sum(counted(made, share, {k: torch.from_numpy(v) for k, v in share.slices.batch(arrays).items()}))
+    account = flops(made)
+    passes = 5 if choice is True else 4  # forward, again, backward as two; and again where a block is
+    hidden = round((1 - seen) * passes * account.scores * account.samples_per_step)
+    assert done == account.hardware_per_step - hidden
+    assert account.per_step == flops(config(name, optim={"batch_size": 2})).per_step
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])

@@ -88,6 +88,11 @@ def test_a_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["layouts=8x"], "layouts: '8x' given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8"),
         (["layouts=0x8"], "layouts: '0x8' given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8"),
+        (
+            ["layouts=8xx8"],
+            "layouts: '8xx8' given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8",
+        ),
+        (["layouts=abc"], "layouts: 'abc' given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8"),
         (["layouts=8", "launch.nodes=2"], "layouts: 8 says how many there are; leave launch.nodes out"),
         (["layouts=8", "--largest"], "layouts: one run is laid out; leave --largest out"),
         (["layouts=8", "machine=unstated"], "layouts=1x8: state machine.memory_bytes and machine.peak_flops"),
@@ -122,3 +127,25 @@ def test_every_layout_of_a_cluster_is_one_of_its_configurations() -> None:
     figures = [(one.seconds.value, one.memory, one.sent) for one in found.cheapest]
     assert all(a != b for a, b in pairwise(figures))
     assert found.fitting <= found.tried
+
+
+@pytest.mark.parametrize(("tokens", "batch", "cluster", "ranks"), [(131_072, 8, (1, 8), 2), (1_048_576, 2, (8, 8), 32)])
+def test_long_contexts_fit_where_ranks_share_sequences(
+    tokens: int, batch: int, cluster: tuple[int, int], ranks: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = ["model=llama3.2-1b", "machine=h100-sxm", f"data.sequence_length={tokens}", f"optim.batch_size={batch}"]
+    found = printed(capsys, *long, NETWORK, f"layouts={cluster[0]}x{cluster[1]}")
+    assert len(found["layouts"]) == 10
+    for one in found["layouts"]:
+        assert printed(capsys, *found["words"], *one["overrides"])["fit"]["fits"] is True
+    one = compose([*found["words"], *found["layouts"][0]["overrides"]])
+    assert one.engine.sequence_parallel >= ranks
+
+
+def test_experts_are_shared_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model=mixtral-8x7b", "machine=h100-sxm", "optim.batch_size=64", "data.sequence_length=4096", NETWORK]
+    found = printed(capsys, *words, *FEW, "layouts=4x8")
+    shared = [one for one in found["layouts"] if any("expert_parallel=" in word for word in one["overrides"])]
+    assert shared
+    for one in shared[:2]:
+        assert compose([*found["words"], *one["overrides"]]).engine.expert_parallel > 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from parameter_cases import BART, BERT, DEBERTA, T5
 
+from tests.launch.test_preflight import free_port
 from trainer.books import memory
 from trainer.config import Config
 
@@ -99,7 +100,27 @@ CASES |= {
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED
-SLOW = set(CASES) - {"llama, bf16"}
+EXPERT_RANKS = {"zero_stage": 1, "expert_parallel": 2, "deepspeed": BUCKET}
+ULYSSES = {"sequence_parallel": 2, "zero_stage": 1, "deepspeed": BUCKET}
+RING, STAGE_3 = ULYSSES | {"sequence_kind": "ring"}, {"zero_stage": 3, "deepspeed": BUCKET}
+OF_TWO: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "llama, ulysses": ({"kv_heads": 2}, "causal", ULYSSES),
+    "llama, one key head, ulysses, fp32": ({"kv_heads": 1}, "causal", ULYSSES | {"precision": "fp32"}),
+    "llama, ulysses, recomputed": ({"depth": 6}, "causal", ULYSSES | {"activation_checkpointing": True}),
+    "llama, ring": ({"kv_heads": 2}, "causal", RING),
+    "llama, ring, fp32": ({}, "causal", RING | {"precision": "fp32"}),
+    "llama, ring, recomputed": ({"depth": 6}, "causal", RING | {"activation_checkpointing": True}),
+    "experts of two ranks": ({"experts": EXPERTS}, "causal", EXPERT_RANKS),
+    "experts of two ranks, fp32": ({"experts": EXPERTS}, "causal", EXPERT_RANKS | {"precision": "fp32"}),
+    "experts of two ranks, stage 3": ({"experts": EXPERTS}, "causal", STAGE_3 | {"expert_parallel": 2}),
+    "llama, two ranks, stage 3": ({}, "causal", STAGE_3),
+    "llama, partition": ({}, "causal", STAGE_3 | {"partition": 2}),
+    "llama, kept": ({}, "causal", STAGE_3 | {"keep_gathered": True, "micro_batch": 2}),
+    "llama, half the wire": ({}, "causal", STAGE_3 | {"wire": "bf16"}),
+    "llama, stage 1, half the wire": ({}, "causal", {"zero_stage": 1, "deepspeed": BUCKET, "wire": "bf16"}),
+}
+CASES |= OF_TWO
+SLOW = set(CASES) - {"llama, bf16", "llama, ulysses"}
 
 
 def settings_of(name: str) -> dict[str, Any]:
@@ -113,16 +134,27 @@ def settings_of(name: str) -> dict[str, Any]:
         "optim": {"batch_size": 8},
         "engine": {"precision": "bf16"} | engine | {"device": "cpu"},
         "kernels": {"loss": "chunked" if name in CHUNKED else "auto"},
+        "launch": {"processes": 2 if name in OF_TWO else 1},
     }
+
+
+def peak_of(settings: dict[str, Any]) -> int:
+    """Bytes that the first rank's allocator held at the most."""
+    ranks, port = settings["launch"]["processes"], str(free_port())
+    command, started = [sys.executable, "-m", "tests.trainer.books.memory_probe", json.dumps(settings)], []
+    for rank in range(ranks):
+        place = {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
+        here = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=here))
+    answers = [process.communicate(timeout=300)[0] for process in started]
+    assert not any(process.returncode for process in started)
+    return int(json.loads(answers[0].strip().splitlines()[-1])["peak"])
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in CASES])
 def test_within_five_percent_of_the_allocator(name):
     settings = settings_of(name)
-    probe = Path(__file__).with_name("memory_probe.py")
-    command = [sys.executable, str(probe), json.dumps(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    peak = json.loads(done.stdout.strip().splitlines()[-1])["peak"]
+    peak = peak_of(settings)
     predicted = memory(Config.model_validate(settings))
     print(f"{name}: measured {peak / 1e6:.1f} MB, predicted {predicted.total / 1e6:.1f} MB at {predicted.moment}")
     assert predicted.total == pytest.approx(peak, rel=0.05)

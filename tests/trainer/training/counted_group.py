@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,6 +14,7 @@ from torch import Tensor
 # Numbers that one rank of n sends in a ring for each number of the whole buffer.
 ONCE = {"all_gather", "reduce_scatter", "all_to_all", "reduce", "broadcast"}  # (n - 1) / n; the last two on average
 TWICE = {"all_reduce"}
+# What `send` gives to one rank is counted as it is.
 
 
 class CountedGroup(dist.ProcessGroup):  # type: ignore[misc]
@@ -65,6 +67,14 @@ class CountedGroup(dist.ProcessGroup):  # type: ignore[misc]
         self._count("all_to_all", [given])
         return self.inner.alltoall_base(output, given, *options)
 
+    def send(self, tensors: Any, to: int, tag: int) -> Any:
+        for tensor in tensors:
+            self.sent["send", str(tensor.dtype).removeprefix("torch.")] += tensor.numel() * tensor.element_size()
+        return self.inner.send(tensors, to, tag)
+
+    def recv(self, tensors: Any, source: int, tag: int) -> Any:
+        return self.inner.recv(tensors, source, tag)
+
     # As newer versions of torch call them.
     all_gather_single, reduce_scatter_single, all_to_all_single = _allgather_base, _reduce_scatter_base, alltoall_base
 
@@ -72,5 +82,29 @@ class CountedGroup(dist.ProcessGroup):  # type: ignore[misc]
         return self.inner.barrier() if opts is None else self.inner.barrier(opts)
 
 
+class SettledGroup(CountedGroup):
+    """One that comes back when gloo's threads have let go of what they were given, so that they free nothing."""
+
+    SECONDS = 0.02
+
+
+def _settled(name: str) -> Any:
+    def call(self: SettledGroup, *given: Any) -> Any:
+        work = getattr(super(SettledGroup, self), name)(*given)
+        if name not in ("send", "recv"):  # the one of them waits for the other one
+            work.wait()
+        time.sleep(self.SECONDS)
+        return work
+
+    return call
+
+
+for _name in ("allreduce", "broadcast", "reduce", "allgather", "_allgather_base", "_reduce_scatter_base"):
+    setattr(SettledGroup, _name, _settled(_name))
+for _name in ("alltoall_base", "all_gather_single", "reduce_scatter_single", "all_to_all_single", "send", "recv"):
+    setattr(SettledGroup, _name, _settled(_name))
+
+
 def register() -> None:
     dist.Backend.register_backend("counted", CountedGroup, devices=["cpu"])
+    dist.Backend.register_backend("settled", SettledGroup, devices=["cpu"])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.trainer.training.wire_probe import HALF, STEPS, counted
+from trainer.books.links import bytes_sent
 from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
 from trainer.books.wire import wire
@@ -109,6 +110,48 @@ def test_books_say_what_is_sent(of_two: dict[str, Run]) -> None:
         assert run.sent == pytest.approx(wire(run.config).total, rel=0.01), (name, run.by_kind)
 
 
+SEQUENCES = {"sequence_parallel": 2}
+RING = SEQUENCES | {"sequence_kind": "ring"}
+TWO_KEY_HEADS, ONE_KEY_HEAD = {"kv_heads": 2}, {"kv_heads": 1}
+FOUR_EXPERTS = {"experts": {"count": 4}}
+SHARED: dict[str, dict[str, Any]] = {
+    "by heads": settings(1, **SEQUENCES, model=TWO_KEY_HEADS),
+    "ring": settings(3, **RING, model=TWO_KEY_HEADS),
+    "experts": settings(3, expert_parallel=2, model=FOUR_EXPERTS, wire="bf16"),
+}
+MORE_SHARED: dict[str, dict[str, Any]] = {
+    **{f"by heads, stage {stage}": settings(stage, **SEQUENCES, model=ONE_KEY_HEAD) for stage in (0, 3)},
+    **{f"ring, stage {stage}": settings(stage, "fp32", **RING, model=ONE_KEY_HEAD) for stage in (0, 1)},
+    "ring, recomputed": settings(1, **RING, activation_checkpointing=True),
+    "by heads, recomputed": settings(1, **SEQUENCES, activation_checkpointing=True),
+    "by heads, scores recomputed": settings(1, **SEQUENCES, activation_checkpointing="selective"),
+    **{f"experts, stage {stage}": settings(stage, expert_parallel=2, model=FOUR_EXPERTS) for stage in range(4)},
+    "experts, recomputed": settings(3, expert_parallel=2, model=FOUR_EXPERTS, activation_checkpointing=True),
+    "experts of shared sequences": settings(1, **SEQUENCES, expert_parallel=2, model=FOUR_EXPERTS),
+}
+OF_FOUR: dict[str, dict[str, Any]] = {
+    "more ranks than key heads": settings(0, ranks=4, sequence_parallel=4, model=ONE_KEY_HEAD),
+    "ring": settings(1, ranks=4, **(RING | {"sequence_parallel": 4})),
+    "two groups": settings(3, ranks=4, **SEQUENCES, micro_batch=1, partition=2, zero=EACH_PASS),
+    **{f"experts, {stage}": settings(stage, ranks=4, expert_parallel=2, model=FOUR_EXPERTS) for stage in (0, 1, 3)},
+}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "layouts"),
+    [
+        (2, SHARED),
+        pytest.param(2, MORE_SHARED, marks=pytest.mark.slow),
+        pytest.param(4, OF_FOUR, marks=pytest.mark.slow),
+    ],
+)
+def test_shared_sequences_and_experts_send_what_books_say(ranks: int, layouts: dict[str, dict[str, Any]]) -> None:
+    """With the batches of a group, and beside what goes around all ranks."""
+    tasks = [{"config": one | {"data": {"sequence_length": 64}}} for one in layouts.values()]
+    for name, run in zip(layouts, runs(tasks, ranks), strict=True):
+        assert run.sent == pytest.approx(bytes_sent(run.config), rel=0.01), (name, run.by_kind)
+
+
 def test_half_the_bytes_give_the_same_bits(of_two: dict[str, Run]) -> None:
     for stage in (1, 2, 3):
         assert_same_bits(of_two[f"stage {stage}, half"], of_two[f"stage {stage}"])
@@ -169,4 +212,4 @@ def test_what_travels_in_bf16_is_what_products_read() -> None:
         net = build(config)
         names = halved(net)
         bytes_ = sum(one.numel() * (2 if name in names else 4) for name, one in net.named_parameters())
-        assert bytes_ == sum(_weight_bytes(config).values()) < 4 * parameters(config).total
+        assert bytes_ == sum(_weight_bytes(config, shapes(config)).values()) < 4 * parameters(config).total

@@ -21,6 +21,7 @@ from tests.launch.test_preflight import free_port
 from tests.trainer.books.probe_batches import micro_batch_of
 from tests.trainer.training import counted_group
 from trainer.config import Config
+from trainer.data import StepBatch
 from trainer.training.distributed import World
 
 STEPS = 4  # DeepSpeed knows from the third forward pass on in which order weights are read
@@ -57,11 +58,11 @@ def trained(config: Config, world: World, save: str | None, load: str | None) ->
         first = HALF
     losses, sent = [], {}
     for step in range(first, STEPS):
-        batches = [
-            micro_batch_of(config, 1000 * step + 10 * index + world.rank) for index in range(engine.accumulation)
-        ]
-        targets = world.size * sum(batch["targets"].size for batch in batches)
+        place, places = engine.sharing.data_rank, engine.sharing.data_ranks
+        drawn = [micro_batch_of(config, 1000 * step + 10 * index + place) for index in range(engine.accumulation)]
+        targets = places * sum(batch["targets"].size for batch in drawn)
         counted_group.CountedGroup.sent.clear()
+        batches = next(engine.sharing.steps(one for one in [StepBatch(step, drawn, 0.0)])).micro_batches
         loss, _ = engine.forward_backward(batches, targets)
         engine.norm()
         engine.update(1e-2)

@@ -32,13 +32,9 @@ class Muon(_ByRole):
         """Parts of matrices to the rank that makes them whole, and back. At stage 3 a rank has an equal part of each
         matrix. Before, only the matrices at the ends of partitions are parted: as many as there are ends, large ones
         more often than small ones, and on average in their middle."""
-        sizes = {size(shape): count for (role, shape), count in shapes.items() if role == "matrix"}
-        every = sum(one * count for one, count in sizes.items()) * (ranks - 1) / ranks
-        ends = (
-            (ranks - 1)
-            * sum(one * one * count for one, count in sizes.items())
-            / sum(one * count for one, count in sizes.items())
-        )
+        sizes = [(size(shape), count) for (role, shape), count in shapes.items() if role == "matrix"]
+        whole = sum(one * count for one, count in sizes)
+        every, ends = whole * (ranks - 1) / ranks, (ranks - 1) * sum(one * one * count for one, count in sizes) / whole
         return 4 * 2 * (every if stage == 3 else min(every, ends / 2)) / ranks
 
     def flop(self, role: Role, shape: Shape) -> int:
