@@ -17,6 +17,7 @@ from trainer.books.expert_ranks import held_numbers
 from trainer.books.experts import expert_bytes, hidden_kept, trip_bytes
 from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
+from trainer.books.tiles import copies_of_tiles
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.host import fp8, precision
@@ -374,22 +375,10 @@ def share_of_blocks(config: Config) -> float:
 def _copies_kept(config: Config, of_head: int) -> int:
     """Low-precision weights that are kept for the backward pass: those of blocks that are computed again are not."""
     choice, model = config.engine.activation_checkpointing, config.backbone
-    every = _weight_copies(config) - _copies_of_tiles(config)
+    every = _weight_copies(config) - copies_of_tiles(config)
     if not any_block(choice) or model.shared_layers:
         return of_head if any_block(choice) else every
     return of_head + round((every - of_head) * (1 - share_of_blocks(config)))
-
-
-def _copies_of_tiles(config: Config) -> int:
-    """Of the low-precision weights, those that each tile of a feed-forward makes for itself."""
-    model, sharing, (source, target) = config.backbone, config.engine.sequence_parallel, lengths(config)
-    sides = [(model, source), *([(model.decoder_side, target)] if target else [])]
-    sides += [] if model.generator is None else [(model.generator, source)]
-    return sum(
-        2 * (1 if side.shared_layers else side.depth) * side.width * side.ffn_channels * (1 if side.gated else 2)
-        for side, tokens in sides
-        if in_tiles(config, -(-tokens // sharing))
-    )
 
 
 def _weight_copies(config: Config) -> int:

@@ -18,11 +18,12 @@ from trainer.books.layout import micro_batches
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import NO_ROLLOUTS, RolloutAccount, generation_flops, reward_reader
+from trainer.books.tiles import tiles_again
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.division import data_ranks
 from trainer.config.model import ModelConfig
-from trainer.config.recomputation import any_block, in_tiles, scores, whole_block, whole_blocks
+from trainer.config.recomputation import any_block, scores, whole_blocks
 
 AttentionBackward = Literal["composed", "fused"]
 
@@ -155,7 +156,7 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         recomputed_sample += again.per_sample
         recomputed_pass = again.shared
 
-    recomputed_sample += _tiles_again(config, source, target)
+    recomputed_sample += tiles_again(config)
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)
@@ -199,23 +200,6 @@ def _again(config: Config, source: int, target: int) -> _Work:
             if side.norm_position == "pre":
                 channels = last_channels(side) if routed else side.ffn_channels
                 work.feed_forward -= streams * 2 * side.width * tokens * channels
-    return work
-
-
-def _tiles_again(config: Config, source: int, target: int) -> int:
-    """Operations of one sample's feed-forwards that tiles compute again, all but the last product of each; not those
-    that `_again` has: there a block is computed up to its feed-forward, unless something follows that needs its output.
-    """
-    model, choice, work = config.backbone, config.engine.activation_checkpointing, 0
-    sides = [(model, source, choice), *([(model.decoder_side, target, choice)] if target else [])]
-    sides += [] if model.generator is None else [(model.generator, source, False)]
-    for side, tokens, again in sides:
-        if not in_tiles(config, -(-tokens // config.engine.sequence_parallel)):
-            continue
-        once = 2 * side.width * tokens * side.ffn_channels * (2 if side.gated else 1)
-        for layer in range(side.depth):
-            streams = 1 + (config.two_streams and layer < side.depth - 1)
-            work += 0 if side.norm_position == "pre" and whole_block(again, layer) else streams * once
     return work
 
 

@@ -50,10 +50,10 @@ def tile_misfits(config: Any) -> list[str]:
         return []
     wrong, held = [], max(config._stated_lengths().values()) // engine.sequence_parallel
     if held <= engine.feed_forward_tile:
-        shared = f" of which a rank holds 1 in {engine.sequence_parallel}" if engine.sequence_parallel > 1 else ""
+        near = f"{held // 2} or less would do, or " if held > 1 else ""
         wrong.append(
-            f"{TILE}: {engine.feed_forward_tile} given, and a rank has {held} positions of the longest sequence"
-            f"{shared and ', '}{shared.strip()}: nothing is divided; {max(held // 2, 1)} or less would do, or {off}"
+            f"{TILE}: {engine.feed_forward_tile} given, and a rank has {held} positions of the longest sequence, so "
+            f"that nothing is divided; {near}{off}"
         )
     if config.model.experts.count:
         wrong.append(f"{TILE}: not with model.experts.count, whose products are over all tokens of an expert; {off}")

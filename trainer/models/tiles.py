@@ -1,6 +1,6 @@
 """A layer that knows no other position, computed a tile of positions after the other: what is inside of it is there for
-one tile at a time, in the backward pass too, which computes it again (Bekman et al. 2025, Arctic Long Sequence Training,
-who tile the feed-forward and the loss).
+one tile at a time, in the backward pass too, which computes it again (Bekman et al. 2025, Arctic Long Sequence
+Training, who tile the feed-forward and the loss).
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ def use_tiles(model: nn.Module, size: int | None) -> list[nn.Module]:
 
 def tiles(held: Iterable[Stretch], size: int) -> list[Stretch]:
     """Stretches of positions, in parts of at most `size`."""
-    return [
-        Stretch(first + at, min(size, length - at)) for first, length in held for at in range(0, length, size)
-    ]
+    return [Stretch(first + at, min(size, length - at)) for first, length in held for at in range(0, length, size)]
 
 
 def in_tiles(inside: Inside, x: Tensor, parts: list[Stretch]) -> Tensor:

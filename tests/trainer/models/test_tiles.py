@@ -16,6 +16,7 @@ from trainer.models.sequence.slices import Slices, Stretch
 from trainer.models.tiles import tiles, use_tiles
 
 DENSE = [name for name in FAMILIES if name not in ("mixtral-8x7b", "deepseek-moe-16b", "switch-base-8")]
+QUICK = {"llama3.2-1b", "albert-base", "xlnet-base", "t5-small", "gemma2-2b"}
 
 
 def test_tiles_are_of_one_stretch_each() -> None:
@@ -24,7 +25,7 @@ def test_tiles_are_of_one_stretch_each() -> None:
     assert tiles([Stretch(4, 2)], 8) == [Stretch(4, 2)]
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in DENSE])
 def test_gradients_are_those_of_whole_feed_forwards(name: str) -> None:
     """In float64, with dropout in every place, whatever else is computed again."""
     model, inputs = dropping(name)
