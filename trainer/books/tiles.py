@@ -1,4 +1,4 @@
-"""What feed-forwards cost that are computed tile by tile (`engine.feed_forward_tile`), beside the bytes that they keep."""
+"""What feed-forwards that are computed tile by tile cost (`engine.feed_forward_tile`), beside the bytes they keep."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ def tiles_again(config: Config) -> int:
     """Operations of one sample's feed-forwards that tiles compute again, all but the last product of each.
 
     Not those of blocks that are computed again as a whole: there they are counted with the block, which is computed up
-    to its feed-forward, unless something follows that needs its output.
+    to its feed-forward, unless something follows that the backward pass needs.
     """
     work = 0
     for side, tokens, again in _sides(config):
         once = 2 * side.width * tokens * side.ffn_channels * (2 if side.gated else 1)
+        needed = side.norm_position != "pre" or side.hidden_rate > 0  # dropout keeps the numbers of its rows
         for layer in range(side.depth):
             streams = 1 + (config.two_streams and layer < side.depth - 1)  # the last content stream has no reader
-            work += 0 if side.norm_position == "pre" and whole_block(again, layer) else streams * once
+            work += streams * once if needed or not whole_block(again, layer) else 0
     return work
 
 

@@ -1,5 +1,5 @@
-"""Runs whose feed-forwards compute tile by tile make the curve of those that do not, at every stage and where ranks
-share sequences."""
+"""Feed-forwards that are computed tile by tile make the curve of whole ones, at every stage and where ranks share
+sequences, and send no byte more."""
 
 from __future__ import annotations
 
@@ -8,40 +8,49 @@ from typing import Any
 import pytest
 
 from tests.trainer.training.half_way import trained
-from tests.trainer.training.test_sequence_layouts import FAMILIES, RING, ULYSSES, assert_same, curve, words
+from tests.trainer.training.test_sequence_layouts import FAMILIES, RING, ULYSSES, assert_same, words
+from tests.trainer.training.test_wire import EACH_PASS, Run, assert_same_bits, runs, settings
+from trainer.books.wire import wire
 
 __all__ = ["words"]  # a fixture
-TILE, TWO = "engine.feed_forward_tile=7", "launch.processes=2"
-LAYOUTS = [
-    ["engine.zero_stage=0"],
-    [TWO, "engine.zero_stage=1", "engine.activation_checkpointing=selective"],
-    [TWO, "engine.zero_stage=2", "engine.micro_batch=2"],
-    [TWO, "engine.zero_stage=3", "engine.activation_checkpointing=true"],
-    [TWO, "engine.zero_stage=3", "engine.micro_batch=2"],
-    [*ULYSSES, "engine.zero_stage=3", "engine.activation_checkpointing=true"],
-]
+TILE = {"feed_forward_tile": 7}
+TASKS: dict[str, dict[str, Any]] = {
+    "whole": settings(0, "fp32"),
+    **{f"stage {stage}": settings(stage, "fp32", **TILE) for stage in range(4)},
+    "recomputed": settings(3, "fp32", **TILE, activation_checkpointing=True),
+    "each pass": settings(3, "fp32", zero=EACH_PASS, **TILE),
+    "bf16": settings(3, **TILE),
+    "bf16, half the wire": settings(3, **TILE, wire="bf16"),
+}
 
 
-def test_in_tiles_on_a_ring_at_stage_3(isoflop: Any, words: list[str]) -> None:
-    words += FAMILIES["decoder"]
-    one = trained(isoflop, *words, "run.id=one")
-    assert_same(trained(isoflop, *words, TILE, *RING, "engine.zero_stage=3", "run.id=two"), one)
+@pytest.fixture(scope="module")
+def of_two() -> dict[str, Run]:
+    return dict(zip(TASKS, runs([{"config": one} for one in TASKS.values()]), strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if TASKS[name]["engine"]["precision"] == "fp32"])
+def test_one_curve_at_every_stage(of_two: dict[str, Run], name: str) -> None:
+    for ours, theirs in zip(of_two[name].losses, of_two["whole"].losses, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_half_the_wire_changes_no_bit(of_two: dict[str, Run]) -> None:
+    assert_same_bits(of_two["bf16, half the wire"], of_two["bf16"])
+
+
+@pytest.mark.parametrize("name", ["stage 2", "stage 3", "each pass"])
+def test_weights_are_gathered_around_all_tiles(of_two: dict[str, Run], name: str) -> None:
+    run = of_two[name]
+    assert run.sent == pytest.approx(wire(run.config).total, rel=0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_curve(isoflop: Any, words: list[str], family: str) -> None:
+@pytest.mark.parametrize("shared", [ULYSSES, RING], ids=["ulysses", "ring"])
+def test_tiles_of_shared_sequences(isoflop: Any, words: list[str], family: str, shared: list[str]) -> None:
+    """With dropout, whose masks are by position."""
     words += FAMILIES[family]
     one = trained(isoflop, *words, "run.id=one")
-    for number, layout in enumerate(LAYOUTS):
-        assert_same(trained(isoflop, *words, TILE, *layout, f"run.id=layout-{number}"), one)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-def test_half_the_wire(isoflop: Any, words: list[str], stage: int) -> None:
-    """Weights that travel in bf16 change no bit, also where a tile after the other uses them."""
-    words += [*FAMILIES["decoder"], "engine.precision=bf16", TWO, f"engine.zero_stage={stage}", TILE]
-    whole = trained(isoflop, *words, "run.id=fp32")
-    half = trained(isoflop, *words, "engine.wire=bf16", "run.id=bf16")
-    assert curve(half) == curve(whole)
+    two = [*words, *shared, "engine.feed_forward_tile=7", "engine.zero_stage=3", "run.id=two"]
+    assert_same(trained(isoflop, *two), one)
