@@ -85,6 +85,12 @@ def any_block(choice: Recomputation) -> bool:
     return choice != "selective" and bool(choice)
 
 
+def keeps_casts(engine: Any) -> bool:
+    """Whether autocast keeps a weight in low precision until the end of a pass: not where that is all that is kept of a
+    block, and tiles cast each for itself, so that their gradients of a weight add up in fp32."""
+    return not any_block(engine.activation_checkpointing) and engine.feed_forward_tile is None
+
+
 def scores(choice: Recomputation) -> bool:
     """Whether attention's scores are computed again."""
     return choice == "selective"

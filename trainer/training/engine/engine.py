@@ -20,7 +20,7 @@ from trainer.books.layout import zero_stage
 from trainer.config import Config
 from trainer.config.compilation import compilation, varying
 from trainer.config.host import half_wire, no_triton, precision
-from trainer.config.recomputation import any_block
+from trainer.config.recomputation import keeps_casts
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
@@ -138,9 +138,7 @@ class Engine:
         if precision(self.config) == "bf16":
             inner, device_type = self.model.forward, self.device.type
             # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
-            # Tiles cast by themselves, and their gradients of a weight add up in fp32.
-            engine = self.config.engine
-            keep = not any_block(engine.activation_checkpointing) and engine.feed_forward_tile is None
+            keep = keeps_casts(self.config.engine)
 
             def forward(*args: Any, **kwargs: Any) -> Any:
                 with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=keep):
