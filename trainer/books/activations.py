@@ -205,10 +205,11 @@ def _chosen(stack: _Pass, depth: int, streams: int) -> _Chosen:
 def _in_tiles(stack: _Pass) -> tuple[int, int]:
     """Bytes of the inside of a feed-forward that is computed again tile by tile: of all positions, and of those that
     are computed at a time. None where it is kept."""
-    if not in_tiles(stack.config, stack.tokens):
+    tile = stack.config.engine.feed_forward_tile
+    if tile is None or not in_tiles(stack.config, stack.tokens):
         return 0, 0
     each = stack.rows * _fed(stack)
-    return stack.tokens * each, stack.config.engine.feed_forward_tile * each
+    return stack.tokens * each, tile * each
 
 
 def _norm(stack: _Pass, *, of_branch: bool = False) -> int:
