@@ -51,9 +51,9 @@ def over(hosts: list[str], least: int) -> list[str]:
 class Pasted:
     """The commands that a launch over two hosts prints, each pasted on its host."""
 
-    def __init__(self, isoflop: Any, words: list[str], faults: list[dict[str, Any]]) -> None:
+    def __init__(self, isoflop: Any, words: list[str], faults: list[dict[str, Any]], least: int = 1) -> None:
         self.folder, self.faults = isoflop.folder, faults
-        done = isoflop("launch", *words, *over(["127.0.0.2", "127.0.0.3"], 1))
+        done = isoflop("launch", *words, *over(["127.0.0.2", "127.0.0.3"], least))
         assert done.returncode == 0, done.stderr
         self.said = done.stderr
         self.commands = [line for line in done.stdout.splitlines() if line.startswith("bash -c ")]

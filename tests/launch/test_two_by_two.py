@@ -47,7 +47,7 @@ def alone(command: Any, tiny: list[str], tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_torchrun(layout: str, isoflop: Any, tiny: list[str], alone: Any) -> None:
-    nodes = Pasted(isoflop, [*tiny, *TWO, *LAYOUTS[layout]], [])
+    nodes = Pasted(isoflop, [*tiny, *TWO, *LAYOUTS[layout]], [], least=2)
     crossing = "=4: more ranks than a host has (2), so that they talk over the network"
     assert (crossing in nodes.said) == ("over nodes" in layout)
     try:
