@@ -21,11 +21,15 @@ from tests.trainer.training.faults.history import losses, samples_expected, samp
 from trainer.books.layout import micro_batch, micro_batches
 from trainer.compose import compose
 from trainer.trackers import read_events
+from trainer.utils.errors import UserError
 from trainer.utils.outcomes import DONE, FAILED, HALTED, STOPPED
 from trainer.worker import as_found
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
+MIXTURE = ["model.experts.count=4", "model.ffn_width=32"]
+ULYSSES = ["engine.sequence_parallel=2"]
+EXPERTS = [*MIXTURE, "engine.expert_parallel=2"]
 # Stands in for ssh: every host is this one.
 SSH = """#!/bin/bash
 while [ "$1" = -o ]; do shift 2; done
@@ -47,10 +51,11 @@ def over(hosts: list[str], least: int) -> list[str]:
 class Pasted:
     """The commands that a launch over two hosts prints, each pasted on its host."""
 
-    def __init__(self, isoflop: Any, words: list[str], faults: list[dict[str, Any]]) -> None:
+    def __init__(self, isoflop: Any, words: list[str], faults: list[dict[str, Any]], least: int = 1) -> None:
         self.folder, self.faults = isoflop.folder, faults
-        done = isoflop("launch", *words, *over(["127.0.0.2", "127.0.0.3"], 1))
+        done = isoflop("launch", *words, *over(["127.0.0.2", "127.0.0.3"], least))
         assert done.returncode == 0, done.stderr
+        self.said = done.stderr
         self.commands = [line for line in done.stdout.splitlines() if line.startswith("bash -c ")]
         self.run = isoflop.folder / "runs" / "nodes" / "run"
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -113,7 +118,13 @@ def test_the_rest_goes_on_without_a_node(isoflop: Any, tiny: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("processes", "layout"), [(1, []), (2, ["engine.zero_stage=3", "engine.partition=node"])], ids=["one", "partition"]
+    ("processes", "layout"),
+    [
+        pytest.param(1, [], id="one"),
+        pytest.param(2, ["engine.zero_stage=3", "engine.partition=node"], id="partition"),
+        pytest.param(2, ["engine.zero_stage=1", *ULYSSES], id="sequence"),
+        pytest.param(2, ["engine.zero_stage=2", *EXPERTS], id="experts"),
+    ],
 )
 def test_a_node_that_comes_back_takes_part_again(
     processes: int, layout: list[str], isoflop: Any, tiny: list[str]
@@ -133,7 +144,16 @@ def test_a_node_that_comes_back_takes_part_again(
     assert ranks(nodes.run) == [2 * processes, processes, 2 * processes]
     assert [event["name"] for event in read_events(nodes.run)].count("stopped") == 1
     assert nodes.output(1) == ""  # its ranks are not the first one, and nothing warns
-    check_history(nodes.run, isoflop, tiny)
+    check_history(nodes.run, isoflop, [*tiny, *(word for word in layout if word.startswith("model."))])
+
+
+@pytest.mark.parametrize("layout", [["engine.sequence_parallel=4"], [*MIXTURE, "engine.expert_parallel=4"]])
+def test_a_lost_node_would_tear_such_groups(layout: list[str]) -> None:
+    key, _ = layout[-1].split("=")
+    with pytest.raises(
+        UserError, match=rf"^launch.min_nodes: {key} has groups of 2 nodes, which a lost one would tear"
+    ):
+        compose([*over(["a", "b"], 1), "launch.processes=2", *layout])
 
 
 @pytest.mark.slow

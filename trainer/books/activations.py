@@ -17,12 +17,13 @@ from trainer.books.expert_ranks import held_numbers
 from trainer.books.experts import expert_bytes, hidden_kept, trip_bytes
 from trainer.books.linear import fp8_layers
 from trainer.books.parameters import parameters
+from trainer.books.tiles import copies_of_tiles
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.host import fp8, precision
 from trainer.config.linear import takes_fp8
 from trainer.config.model import ModelConfig
-from trainer.config.recomputation import any_block, scores, whole_block, whole_blocks
+from trainer.config.recomputation import any_block, in_tiles, scores, whole_block, whole_blocks
 from trainer.descriptions.activations import ACTIVATIONS
 from trainer.descriptions.norms import NORMS
 
@@ -146,6 +147,7 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     if (small := model.generator) is not None:  # it keeps its activations, also under checkpointing
         generator = _Pass(config, small, rows, source)
         kept_whole = sum(_blocks(generator, small.depth)) + rows * source * low * small.width * 2
+        kept_whole -= small.depth * _in_tiles(generator)[0]
     chosen = [_chosen(stack, depth, streams) for stack, depth in stacks]
 
     head, last = _Pass(config, model, rows, target or source), rows * (target or source)
@@ -187,16 +189,27 @@ def _chosen(stack: _Pass, depth: int, streams: int) -> _Chosen:
     tokens = stack.rows * stack.tokens
     routed = expert_bytes(model, stack.rows, stack.tokens, stack.low) - tokens * _fed(stack)
     layers = [size + routed * model.experts.at(layer) for layer, size in enumerate(_blocks(stack, depth))]
-    blocks = streams * sum(layers)
+    blocks, (inside, at_a_time) = streams * sum(layers), _in_tiles(stack)
     if scores(choice):
         across = _scores(stack, stack.source, stack.use(across=True)) if stack.source else 0
         each = [_scores(stack, stack.tokens, stack.use(local=model.local(layer))) + across for layer in range(depth)]
-        gone = streams * sum(each)
-        return _Chosen(blocks, blocks - gone, gone, max(each))
+        gone = streams * (sum(each) + depth * inside)
+        return _Chosen(blocks, blocks - gone, gone, max(*each, at_a_time))
     again = [layers[layer] for layer in whole_blocks(choice, depth)]
     inputs = streams * len(again) * FP32 * model.width * tokens
-    first = max(again) if whole_block(choice, depth - 1) else 0  # else a block was given back before
-    return _Chosen(blocks, blocks - streams * sum(again) + inputs, streams * sum(again), first)
+    gone = streams * (sum(again) + (depth - len(again)) * inside)
+    first = max(again) - inside if whole_block(choice, depth - 1) else 0  # else a block was given back before
+    return _Chosen(blocks, blocks - gone + inputs, gone, first + at_a_time)
+
+
+def _in_tiles(stack: _Pass) -> tuple[int, int]:
+    """Bytes of the inside of a feed-forward that is computed again tile by tile: of all positions, and of those that
+    are computed at a time. None where it is kept."""
+    tile = stack.config.engine.feed_forward_tile
+    if tile is None or not in_tiles(stack.config, stack.tokens):
+        return 0, 0
+    each = stack.rows * _fed(stack)
+    return stack.tokens * each, tile * each
 
 
 def _norm(stack: _Pass, *, of_branch: bool = False) -> int:
@@ -363,7 +376,7 @@ def share_of_blocks(config: Config) -> float:
 def _copies_kept(config: Config, of_head: int) -> int:
     """Low-precision weights that are kept for the backward pass: those of blocks that are computed again are not."""
     choice, model = config.engine.activation_checkpointing, config.backbone
-    every = _weight_copies(config)
+    every = _weight_copies(config) - copies_of_tiles(config)
     if not any_block(choice) or model.shared_layers:
         return of_head if any_block(choice) else every
     return of_head + round((every - of_head) * (1 - share_of_blocks(config)))

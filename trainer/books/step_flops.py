@@ -19,6 +19,7 @@ from trainer.books.layout import micro_batches
 from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import NO_ROLLOUTS, RolloutAccount, generation_flops, reward_reader
+from trainer.books.tiles import tiles_again
 from trainer.config import Config
 from trainer.config.disentangled import rows_used, score_terms
 from trainer.config.division import data_ranks
@@ -158,6 +159,8 @@ def step_flops(config: Config, attention_backward: AttentionBackward) -> FlopAcc
         again = _again(config, source, target)
         recomputed_sample += again.per_sample
         recomputed_pass = again.shared
+
+    recomputed_sample += tiles_again(config)
 
     projection = _projection(model, source) + (_projection(model, target) if target else 0)
     head = _head(config, source, target)

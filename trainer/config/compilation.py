@@ -33,6 +33,7 @@ def compilation(config: Config, device: str, no_triton: str | None = None) -> Co
         (config.debug.first_nonfinite, "debug.first_nonfinite: a compiled model has no modules to watch"),
         (config.engine.zero_stage == 3, "engine.zero_stage=3: weights are gathered between the modules"),
         (config.engine.sequence_parallel > 1, "engine.sequence_parallel: ranks exchange inside of attention"),
+        (config.engine.feed_forward_tile, "engine.feed_forward_tile: a compiled model computes nothing tile by tile"),
         (config.task.kind, f"task.kind={config.task.kind}: only models that are pretrained were tried"),
         (no_triton, no_triton or ""),
     ]

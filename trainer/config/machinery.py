@@ -85,6 +85,14 @@ class EngineConfig(Section):
         "compute again in the backward pass what is not kept: true: each block; n: every n-th; "
         "selective: attention's scores, which only backends without fused scores keep",
     )
+    feed_forward_tile: int | None = key(
+        None,
+        "positions of a sequence that a feed-forward computes at a time, and again in the backward pass, so that its "
+        "inside is there for these alone; null: all, and it is kept",
+        "tokens",
+        ge=1,
+        introduced=None,
+    )
     compile: Annotated[bool | Literal["auto"], BeforeValidator(on_off_or_auto)] = key(
         "auto", "torch.compile the model (needs a C++ compiler on CPU); auto: on a GPU, where that is known to work"
     )

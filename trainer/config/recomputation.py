@@ -40,6 +40,36 @@ def recomputation_misfits(config: Any) -> list[str]:
     ]
 
 
+TILE = "engine.feed_forward_tile"
+
+
+def tile_misfits(config: Any) -> list[str]:
+    """What a feed-forward cannot compute tile by tile: a line each."""
+    engine, off = config.engine, f"leave {TILE}=null"
+    if engine.feed_forward_tile is None:
+        return []
+    wrong, held = [], max(config._stated_lengths().values()) // engine.sequence_parallel
+    if held <= engine.feed_forward_tile:
+        near = f"{held // 2} or less would do, or " if held > 1 else ""
+        wrong.append(
+            f"{TILE}: {engine.feed_forward_tile} given, and a rank has {held} positions of the longest sequence, so "
+            f"that nothing is divided; {near}{off}"
+        )
+    if config.model.experts.count:
+        wrong.append(f"{TILE}: not with model.experts.count, whose products are over all tokens of an expert; {off}")
+    if engine.linear == "fp8":
+        wrong.append(f"{TILE}: not with engine.linear=fp8, whose scales are of all tokens of a pass; {off}")
+    if engine.compile is True:
+        wrong.append(f"engine.compile: not with {TILE}; leave engine.compile=auto")
+    return wrong
+
+
+def in_tiles(config: Any, length: int) -> bool:
+    """Whether feed-forwards over so many positions of a rank are computed tile by tile."""
+    tile: int | None = config.engine.feed_forward_tile
+    return tile is not None and length > tile
+
+
 def whole_block(choice: Recomputation, layer: int) -> bool:
     """Whether of this block of a stack, numbered from 0, only the input is kept."""
     return choice != "selective" and bool(choice) and (layer + 1) % int(choice) == 0
@@ -53,6 +83,12 @@ def whole_blocks(choice: Recomputation, depth: int) -> list[int]:
 def any_block(choice: Recomputation) -> bool:
     """Whether there is such a block in a stack that is deep enough."""
     return choice != "selective" and bool(choice)
+
+
+def keeps_casts(engine: Any) -> bool:
+    """Whether autocast keeps a weight in low precision until the end of a pass: not where that is all that is kept of a
+    block, and tiles cast each for itself, so that their gradients of a weight add up in fp32."""
+    return not any_block(engine.activation_checkpointing) and engine.feed_forward_tile is None
 
 
 def scores(choice: Recomputation) -> bool:

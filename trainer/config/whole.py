@@ -37,7 +37,7 @@ from trainer.config.machinery import (
 )
 from trainer.config.model import ModelConfig
 from trainer.config.placement import placement_misfits
-from trainer.config.recomputation import recomputation_misfits
+from trainer.config.recomputation import recomputation_misfits, tile_misfits
 from trainer.config.science import (
     BYTES,
     AnomaliesConfig,
@@ -141,7 +141,7 @@ class Config(Section):
         wrong += self._budget_misfits()
         wrong += self._kernel_misfits()
         wrong += linear_misfits(self)
-        wrong += recomputation_misfits(self)
+        wrong += recomputation_misfits(self) + tile_misfits(self)
         wrong += wire_misfits(self)
         wrong += group_misfits(self)
         wrong += expert_rank_misfits(self)

@@ -16,7 +16,7 @@ from trainer.books.lengths import lengths
 from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.config.host import precision, processor, threads
-from trainer.config.recomputation import any_block
+from trainer.config.recomputation import keeps_casts
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -131,15 +131,17 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
     import torch
 
     from trainer.models import build, initialize
+    from trainer.models.tiles import use_tiles
 
     model: Any = build(config)
     initialize(model, 0)
     model.recompute = config.engine.activation_checkpointing
+    use_tiles(model, config.engine.feed_forward_tile)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     batch = _random_batch(config)
     cast = {
         "enabled": precision(config) == "bf16",
-        "cache_enabled": not any_block(config.engine.activation_checkpointing),
+        "cache_enabled": keeps_casts(config.engine),
     }
     taken: list[float] = []
     began = clock()

@@ -17,6 +17,7 @@ from kernels import dropout
 from kernels.dropout.reference import keep_scale, level
 from trainer.config.model import ModelConfig
 from trainer.models.sequence import WHOLE, Sequences
+from trainer.models.sequence.slices import Stretch
 
 Tower = Literal["main", "decoder", "query", "generator", "head"]
 Site = Literal["embedding", "attention", "cross_attention", "feed_forward", "hidden", "output"]
@@ -36,9 +37,18 @@ class Dropout(NamedTuple):
     tower: Tower
     depth: int = OUTSIDE
     sequences: Sequences = WHOLE  # whose positions x is of
+    place: Stretch | None = None  # the positions that x is of; None: all that this rank holds
 
     def at(self, depth: int) -> Dropout:
         return self._replace(depth=depth)
+
+    def of(self, place: Stretch) -> Dropout:
+        """Of these positions alone."""
+        return self._replace(place=place)
+
+    def stretches(self, length: int) -> tuple[Stretch, ...]:
+        """The positions that x of so many is of."""
+        return self.sequences.stretches(length) if self.place is None else (self.place,)
 
     def __call__(self, x: Tensor, site: Site) -> Tensor:
         """x [..., channels or positions x channels], each row with the mask of its sample."""
@@ -47,13 +57,13 @@ class Dropout(NamedTuple):
         rows = self.samples.flatten()
         flat = x.reshape(len(rows), *x.shape[self.samples.dim() :])
         keys: dict[str, Any] = {"seed": self._seed(SITES.index(site)), "rows": rows, "backend": self.rates.backend}
-        if self.sequences is WHOLE:
+        if self.sequences is WHOLE and self.place is None:
             return dropout(flat, self.rates.hidden, **keys).reshape(x.shape)
-        held = self.sequences.stretches(flat.shape[1])
+        held = self.stretches(flat.shape[1])
         parts = flat.split([length for _, length in held], dim=1)
         starts = [first * flat.shape[2] for first, _ in held]
         kept = [dropout(part, self.rates.hidden, start=at, **keys) for part, at in zip(parts, starts, strict=True)]
-        return torch.cat(kept, dim=1)
+        return torch.cat(kept, dim=1).reshape(x.shape)
 
     def of_attention(self, site: Site) -> dict[str, Any]:
         """What `kernels.attention` is to know of the dropout on this attention's probabilities."""

@@ -17,6 +17,8 @@ from trainer.models.linear import Linear
 from trainer.models.losses import NOT_A_TARGET, of_sums, token_loss
 from trainer.models.norms import norm
 from trainer.models.products import computing_dtype, joined
+from trainer.models.sequence.slices import Stretch
+from trainer.models.tiles import in_tiles, tiles
 
 __all__ = [
     "Embedding",
@@ -91,6 +93,7 @@ class FeedForward(nn.Module):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer 2020, GLU variants)."""
 
     backend = "auto"  # of the gated product
+    tile: int | None = None  # positions that are computed at a time; None: all
 
     def __init__(self, config: ModelConfig, std: InitialStds) -> None:
         super().__init__()
@@ -107,10 +110,19 @@ class FeedForward(nn.Module):
         return () if self.gate is None else (self.gate, self.up)
 
     def forward(self, x: Tensor, drop: Dropout | None = None) -> Tensor:
+        """[..., S, width] of x [..., S, width]."""
+        if self.tile is None or x.shape[-2] <= self.tile:
+            return dropped(self._made(x, drop), drop, "feed_forward")
+        every = (Stretch(0, x.shape[-2]),) if drop is None else drop.stretches(x.shape[-2])
+
+        def made(part: Tensor, place: Stretch) -> Tensor:
+            return self._made(part, None if drop is None else drop.of(place))
+
+        return dropped(in_tiles(made, x.to(computing_dtype(x)), tiles(every, self.tile)), drop, "feed_forward")
+
+    def _made(self, x: Tensor, drop: Dropout | None) -> Tensor:
         hidden = self._hidden(x)
-        if self.dropout_inside:
-            hidden = dropped(hidden, drop, "hidden")
-        return dropped(self.down(hidden), drop, "feed_forward")
+        return self.down(dropped(hidden, drop, "hidden") if self.dropout_inside else hidden)
 
     def _hidden(self, x: Tensor) -> Tensor:
         if self.gate is None:

@@ -13,6 +13,7 @@ from trainer.books.lengths import lengths
 from trainer.config.sequence import zigzag
 from trainer.models import build, initialize
 from trainer.models.sequence import WHOLE, Ring, use_sequences
+from trainer.models.tiles import use_tiles
 
 
 def batch(made):
@@ -48,6 +49,7 @@ def counted(made, sequences=WHOLE, inputs=None):
     initialize(net, 0)
     net.recompute = made.engine.activation_checkpointing
     use_sequences(net, sequences)
+    use_tiles(net, made.engine.feed_forward_tile)
     with FlopCounterMode(display=False) as forward:
         loss, _, _ = net(**(inputs or batch(made)))
     with FlopCounterMode(display=False) as backward:
@@ -66,6 +68,26 @@ def test_equal_to_the_counter(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_recomputation_is_counted_apart(name, choice):
     made = config(name, optim={"batch_size": 2}, engine={"activation_checkpointing": choice})
+    account = flops(made)
+    assert sum(counted(made)) == account.hardware_per_step
+    assert account.per_step == flops(config(name, optim={"batch_size": 2})).per_step
+
+
+DENSE = [name for name in MODELS if "experts" not in MODELS[name]]
+QUICK = {("llama", False), ("neox", True), ("xlnet", True), ("t5", "selective")}
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        pytest.param(name, choice, marks=[pytest.mark.slow] * ((name, choice) not in QUICK))
+        for name in DENSE
+        for choice in (False, True, 2, "selective")
+    ],
+)
+def test_tiles_are_counted_as_recomputation(name, choice):
+    engine = {"activation_checkpointing": choice, "feed_forward_tile": 12}
+    made = config(name, optim={"batch_size": 2}, engine=engine)
     account = flops(made)
     assert sum(counted(made)) == account.hardware_per_step
     assert account.per_step == flops(config(name, optim={"batch_size": 2})).per_step

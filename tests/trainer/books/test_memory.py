@@ -97,6 +97,15 @@ CASES |= {
     "llama, fp8, recomputed": ({"depth": 6}, "causal", FP8 | {"activation_checkpointing": True}),
     "llama, fp8, stage 3": ({}, "causal", FP8 | {"zero_stage": 3, "deepspeed": BUCKET}),
 }
+TILES = {"feed_forward_tile": 32}
+CASES |= {
+    "llama, tiles, bf16": ({"depth": 6, "ffn_width": 1024}, "causal", TILES),
+    "gpt2, tiles, fp32": (GPT2 | {"depth": 6}, "causal", TILES | {"precision": "fp32"}),
+    "llama, tiles, fp32, recomputed": (
+        {"depth": 6, "ffn_width": 1024}, "causal", TILES | {"precision": "fp32", "activation_checkpointing": True},
+    ),
+    "bart, tiles, bf16": (BART, "bart", TILES),
+}  # fmt: skip
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED

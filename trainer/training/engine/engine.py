@@ -20,7 +20,7 @@ from trainer.books.layout import zero_stage
 from trainer.config import Config
 from trainer.config.compilation import compilation, varying
 from trainer.config.host import half_wire, no_triton, precision
-from trainer.config.recomputation import any_block
+from trainer.config.recomputation import keeps_casts
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
@@ -30,6 +30,7 @@ from trainer.models.losses import without_added_terms
 from trainer.models.model import stored_buffers
 from trainer.models.roles import halved, roles
 from trainer.models.sequence import use_sequences
+from trainer.models.tiles import use_tiles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
 from trainer.training.engine.expert_groups import expert_ranks, told_of_experts
@@ -116,9 +117,10 @@ class Engine:
             model = build(self.config)
         initialize(model, self.config.seed, lambda parameter: self._layout.whole(parameter, to_write=True), known)
         model.recompute = self.config.engine.activation_checkpointing
+        tiled = use_tiles(model, self.config.engine.feed_forward_tile)
         if half_wire(self.config):
             self.half = halved(model)
-        self._layout.built(model, self.half)
+        self._layout.built(model, self.half, tiled)
         use_sequences(model, self.sharing.sequences)
         if fp8_here(self.config, self.device):
             slow = " (a CPU computes it for tests: slower than bf16)" if self.device.type == "cpu" else ""
@@ -136,7 +138,7 @@ class Engine:
         if precision(self.config) == "bf16":
             inner, device_type = self.model.forward, self.device.type
             # The cache would keep a bf16 copy of every weight until the end of the pass, all that recomputation saves.
-            keep = not any_block(self.config.engine.activation_checkpointing)
+            keep = keeps_casts(self.config.engine)
 
             def forward(*args: Any, **kwargs: Any) -> Any:
                 with torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=keep):

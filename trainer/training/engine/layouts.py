@@ -55,8 +55,9 @@ class Layout(ABC):
         to all ranks."""
         return nullcontext()
 
-    def built(self, model: nn.Module, half: Set[str]) -> None:  # noqa: B027 - not every stage has something to do here
-        """Called with the model before its first pass. half: names of parameters that travel in bf16."""
+    def built(self, model: nn.Module, half: Set[str], whole: Sequence[nn.Module] = ()) -> None:  # noqa: B027
+        """Called with the model before its first pass, for stages that have something to do then. half: names of
+        parameters that travel in bf16. whole: modules that call the layers in them several times a pass."""
 
     def attach(
         self,
@@ -317,11 +318,14 @@ class PartitionedParameters(Layout):
         gathered: AbstractContextManager[Any] = self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=rank)
         return gathered
 
-    def built(self, model: nn.Module, half: Set[str]) -> None:
-        """A module that reads parameters of the layers in it (`reads`) has them gathered around its own passes."""
+    def built(self, model: nn.Module, half: Set[str], whole: Sequence[nn.Module] = ()) -> None:
+        """A module that reads parameters of the layers in it (`reads`) has them gathered around its own passes, and one
+        that calls them several times all of them."""
         for name, parameter in model.named_parameters():
             if name in half:
                 parameter.comm_dtype = torch.bfloat16  # type: ignore[attr-defined]  # in which passes gather it
+        for module in whole:
+            self.deepspeed.utils.set_z3_leaf_module(module, True)
         for module in model.modules():
             for layer in getattr(module, "reads", ()):
                 for parameter in layer.parameters(recurse=False):

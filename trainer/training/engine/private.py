@@ -36,6 +36,7 @@ PRIVATE = {
     "grad_position": "runtime/zero/stage3.py",
     "get_param_id": "runtime/zero/stage3.py",
     "persistent_parameters": "runtime/zero/stage3.py",
+    "set_z3_leaf_module": "utils/z3_leaf_module.py",  # whose parameters are gathered at once, for all that it calls
     "ds_tensor": "runtime/zero/partition_parameters.py",
     "ds_numel": "runtime/zero/partition_parameters.py",
     "ds_shape": "runtime/zero/partition_parameters.py",
