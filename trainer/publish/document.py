@@ -1,0 +1,132 @@
+"""published.json: everything that the forms and tables say, as one document."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from trainer import __version__
+from trainer.books import parameters
+from trainer.publish.checklist import sentences
+from trainer.publish.facts import Facts, measured_of, name_of
+from trainer.publish.forms import NOT_COUNTED, answers, hub_fields, spdx_element
+from trainer.publish.tables import tables
+from trainer.report.ledger import UNITS
+
+KIND, VERSION = "isoflop published", 1
+
+
+class PublishedRun(TypedDict):
+    """One run: what it was, what it reached and what it took; null is not stated."""
+
+    run: str  # <experiment>/<run id>
+    science_hash: str
+    numerics: str
+    status: str
+    sha256: str  # of the hashes of the files that say it
+    parameters: int
+    tokens: float | None
+    flop: float | None
+    device_hours: float | None
+    kwh: float | None
+    kgco2e: float | None
+    held_out_loss: float | None  # nats a target
+    held_out_bits_per_byte: float | None
+
+
+class Total(TypedDict):
+    """A sum over runs, of which `known` had a figure; null where none had."""
+
+    value: float | None
+    known: int
+    runs: int
+    unit: str
+
+
+class PublishedTable(TypedDict):
+    """A table as it is printed: cells of text, the command that prints it anew, a hash of what it is made from."""
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+    command: str
+    sha256: str
+
+
+class Published(TypedDict):
+    """The document."""
+
+    kind: str
+    version: int
+    isoflop: str
+    claim: str  # sha256 that stands for all sources
+    title: str
+    model: str  # the run that the forms are about
+    cost: list[str]  # the paragraph, by sentence
+    total: dict[str, Total]
+    fields: list[dict[str, Any]]
+    not_stated: list[str]  # <form>: <field>
+    not_counted: list[str]
+    co2_eq_emissions: dict[str, Any]
+    ai_energyConsumption: dict[str, Any]
+    ledger: dict[str, Any]
+    runs: list[PublishedRun]
+    tables: list[PublishedTable]
+
+
+def published(facts: Facts) -> Published:
+    found = answers(facts)
+    totals: dict[str, Total] = {}
+    for name, unit in UNITS.items():
+        value, known, runs = facts.total(name)
+        totals[name] = {"value": value, "known": known, "runs": runs, "unit": unit}
+    return {
+        "kind": KIND,
+        "version": VERSION,
+        "isoflop": __version__,
+        "claim": facts.claim,
+        "title": str(facts.settings.get("name") or facts.model.run.parent.name),
+        "model": name_of(facts.model),
+        "cost": sentences(facts),
+        "total": totals,
+        "fields": [one.to_json() for one in found],
+        "not_stated": [f"{one.form}: {one.field}" for one in found if one.value is None],
+        "not_counted": list(NOT_COUNTED),
+        "co2_eq_emissions": hub_fields(facts),
+        "ai_energyConsumption": spdx_element(found),
+        "ledger": facts.ledger,
+        "runs": [_run(facts, name_of(run)) for run in facts.runs],
+        "tables": [
+            {
+                "name": table.name,
+                "caption": table.caption,
+                "columns": list(table.columns),
+                "rows": [list(row) for row in table.rows],
+                "notes": list(table.notes),
+                "command": table.command,
+                "sha256": table.hash,
+            }
+            for table in tables(facts)
+        ],
+    }
+
+
+def _run(facts: Facts, name: str) -> PublishedRun:
+    run = next(one for one in facts.runs if name_of(one) == name)
+    best = run.best or {}
+    return {
+        "run": name,
+        "science_hash": run.config.science_hash(),
+        "numerics": run.numerics,
+        "status": str(run.status),
+        "sha256": facts.hash_of(f"{name}/"),
+        "parameters": int(parameters(run.config).total),
+        "tokens": measured_of(run, "data.tokens").value,
+        "flop": measured_of(run, "flop.total").value,
+        "device_hours": measured_of(run, "machine.device_hours").value,
+        "kwh": measured_of(run, "energy.kwh").value,
+        "kgco2e": measured_of(run, "carbon.kgco2e").value,
+        "held_out_loss": best.get("loss"),
+        "held_out_bits_per_byte": best.get("bits_per_byte"),
+    }
