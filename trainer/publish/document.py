@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 from trainer import __version__
 from trainer.books import parameters
 from trainer.publish.checklist import sentences
+from trainer.publish.citation import title
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.forms import NOT_COUNTED, answers, hub_fields, spdx_element
+from trainer.publish.latex import Table
 from trainer.publish.tables import tables
 from trainer.report.ledger import UNITS
+from trainer.report.run_data import RunData
 
 KIND, VERSION = "isoflop published", 1
 
 
-class PublishedRun(TypedDict):
+@dataclass(frozen=True)
+class PublishedRun:
     """One run: what it was, what it reached and what it took; null is not stated."""
 
     run: str  # <experiment>/<run id>
@@ -33,7 +38,8 @@ class PublishedRun(TypedDict):
     held_out_bits_per_byte: float | None
 
 
-class Total(TypedDict):
+@dataclass(frozen=True)
+class Total:
     """A sum over runs, of which `known` had a figure; null where none had."""
 
     value: float | None
@@ -42,7 +48,8 @@ class Total(TypedDict):
     unit: str
 
 
-class PublishedTable(TypedDict):
+@dataclass(frozen=True)
+class PublishedTable:
     """A table as it is printed: cells of text, the command that prints it anew, a hash of what it is made from."""
 
     name: str
@@ -54,7 +61,8 @@ class PublishedTable(TypedDict):
     sha256: str
 
 
-class Published(TypedDict):
+@dataclass(frozen=True)
+class Published:
     """The document."""
 
     kind: str
@@ -77,56 +85,46 @@ class Published(TypedDict):
 
 def published(facts: Facts) -> Published:
     found = answers(facts)
-    totals: dict[str, Total] = {}
-    for name, unit in UNITS.items():
-        value, known, runs = facts.total(name)
-        totals[name] = {"value": value, "known": known, "runs": runs, "unit": unit}
-    return {
-        "kind": KIND,
-        "version": VERSION,
-        "isoflop": __version__,
-        "claim": facts.claim,
-        "title": str(facts.settings.get("name") or facts.model.run.parent.name),
-        "model": name_of(facts.model),
-        "cost": sentences(facts),
-        "total": totals,
-        "fields": [one.to_json() for one in found],
-        "not_stated": [f"{one.form}: {one.field}" for one in found if one.value is None],
-        "not_counted": list(NOT_COUNTED),
-        "co2_eq_emissions": hub_fields(facts),
-        "ai_energyConsumption": spdx_element(found),
-        "ledger": facts.ledger,
-        "runs": [_run(facts, name_of(run)) for run in facts.runs],
-        "tables": [
-            {
-                "name": table.name,
-                "caption": table.caption,
-                "columns": list(table.columns),
-                "rows": [list(row) for row in table.rows],
-                "notes": list(table.notes),
-                "command": table.command,
-                "sha256": table.hash,
-            }
-            for table in tables(facts)
-        ],
-    }
+    return Published(
+        kind=KIND,
+        version=VERSION,
+        isoflop=__version__,
+        claim=facts.claim,
+        title=title(facts),
+        model=name_of(facts.model),
+        cost=sentences(facts),
+        total={name: Total(*facts.total(name), unit) for name, unit in UNITS.items()},
+        fields=[one.to_json() for one in found],
+        not_stated=[f"{one.form}: {one.field}" for one in found if one.value is None],
+        not_counted=list(NOT_COUNTED),
+        co2_eq_emissions=hub_fields(facts),
+        ai_energyConsumption=spdx_element(found),
+        ledger=facts.ledger,
+        runs=[_run(facts, run) for run in facts.runs],
+        tables=[_table(table) for table in tables(facts)],
+    )
 
 
-def _run(facts: Facts, name: str) -> PublishedRun:
-    run = next(one for one in facts.runs if name_of(one) == name)
-    best = run.best or {}
-    return {
-        "run": name,
-        "science_hash": run.config.science_hash(),
-        "numerics": run.numerics,
-        "status": str(run.status),
-        "sha256": facts.hash_of(f"{name}/"),
-        "parameters": int(parameters(run.config).total),
-        "tokens": measured_of(run, "data.tokens").value,
-        "flop": measured_of(run, "flop.total").value,
-        "device_hours": measured_of(run, "machine.device_hours").value,
-        "kwh": measured_of(run, "energy.kwh").value,
-        "kgco2e": measured_of(run, "carbon.kgco2e").value,
-        "held_out_loss": best.get("loss"),
-        "held_out_bits_per_byte": best.get("bits_per_byte"),
-    }
+def _table(table: Table) -> PublishedTable:
+    rows = [list(row) for row in table.rows]
+    notes = list(table.notes)
+    return PublishedTable(table.name, table.caption, list(table.columns), rows, notes, table.command, table.hash)
+
+
+def _run(facts: Facts, run: RunData) -> PublishedRun:
+    best, name = run.best or {}, name_of(run)
+    return PublishedRun(
+        run=name,
+        science_hash=run.config.science_hash(),
+        numerics=run.numerics,
+        status=str(run.status),
+        sha256=facts.hash_of(f"{name}/"),
+        parameters=int(parameters(run.config).total),
+        tokens=measured_of(run, "data.tokens").value,
+        flop=measured_of(run, "flop.total").value,
+        device_hours=measured_of(run, "machine.device_hours").value,
+        kwh=measured_of(run, "energy.kwh").value,
+        kgco2e=measured_of(run, "carbon.kgco2e").value,
+        held_out_loss=best.get("loss"),
+        held_out_bits_per_byte=best.get("bits_per_byte"),
+    )
