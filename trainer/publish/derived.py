@@ -33,7 +33,7 @@ def derive(raw: Path, sources: Mapping[str, Fingerprint], settings: Mapping[str,
     texts["hub-metadata.yaml"] = yaml.safe_dump(
         {"co2_eq_emissions": hub_fields(facts)}, sort_keys=False, allow_unicode=True
     )
-    texts[DOCUMENT] = plain(asdict(published(facts)))
-    texts[PAGE] = page(facts)
+    texts[DOCUMENT] = plain(asdict(published(facts, found)))
+    texts[PAGE] = page(facts, found)
     texts["CITATION.cff"], texts["citation.bib"] = citation(facts), bibtex(facts)
     return {name: text.encode() for name, text in sorted(texts.items())}

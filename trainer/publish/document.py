@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from trainer.publish.citation import title
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.forms import NOT_COUNTED, answers, hub_fields, spdx_element
 from trainer.publish.latex import Table
-from trainer.publish.tables import tables
 from trainer.report.ledger import UNITS
 from trainer.report.run_data import RunData
 
@@ -83,7 +83,7 @@ class Published:
     tables: list[PublishedTable]
 
 
-def published(facts: Facts) -> Published:
+def published(facts: Facts, shown: Sequence[Table]) -> Published:
     found = answers(facts)
     return Published(
         kind=KIND,
@@ -101,7 +101,7 @@ def published(facts: Facts) -> Published:
         ai_energyConsumption=spdx_element(found),
         ledger=facts.ledger,
         runs=[_run(facts, run) for run in facts.runs],
-        tables=[_table(table) for table in tables(facts)],
+        tables=[_table(table) for table in shown],
     )
 
 

@@ -139,7 +139,7 @@ def weights_hash(facts: Facts) -> str | None:
     manifests = sorted(facts.model.run.glob("checkpoints/step-*/manifest.json"))
     said = read_json(manifests[-1]) if manifests else None
     files = said.get("files", {}) if isinstance(said, dict) else {}
-    found = [f"{name} {one['sha256']}" for name, one in sorted(files.items()) if name.startswith("model-")]
+    found = [f"{name} {one['sha256']}" for name, one in sorted(files.items()) if name.startswith("model")]
     return "; ".join(found) or None
 
 

@@ -11,11 +11,10 @@ from trainer.publish.citation import title
 from trainer.publish.facts import Facts, name_of
 from trainer.publish.forms import FORMS, NOT_COUNTED, Answer, answers
 from trainer.publish.latex import SHORT, Table
-from trainer.publish.tables import tables
 from trainer.report.html_template import html_document, html_list, preformatted, tiles
 
 
-def page(facts: Facts) -> str:
+def page(facts: Facts, shown: Sequence[Table]) -> str:
     found = answers(facts)
     cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(facts))
     sections = {"": tiles(_tiles(facts)), "Cost": cost}
@@ -23,7 +22,7 @@ def page(facts: Facts) -> str:
         of_it = [one for one in found if one.form == key]
         sections[f"{form.title} ({form.date})"] = _fields(of_it) + _missing(of_it)
     sections["Not counted"] = html_list(NOT_COUNTED)
-    for table in tables(facts):
+    for table in shown:
         sections[table.caption] = _table(table)
     sections["To check it"] = preformatted(
         f"isoflop verify <this folder>                      every number again from raw/\n"

@@ -143,7 +143,9 @@ def _weights(run: Path) -> dict[str, str]:
     for path in run.glob("checkpoints/step-*/manifest.json"):
         said = read_json(path)
         files = said.get("files", {}) if isinstance(said, dict) else {}
-        found |= {f"{path.parent.name}/{name}": one["sha256"] for name, one in files.items() if name[:6] == "model-"}
+        found |= {
+            f"{path.parent.name}/{name}": one["sha256"] for name, one in files.items() if name.startswith("model")
+        }
     return found
 
 
