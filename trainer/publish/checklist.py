@@ -6,9 +6,9 @@ runs that are told of; ACL for parameters, the budget in device-hours and the in
 
 from __future__ import annotations
 
-from trainer.books.formatting import format_amount, format_quantity
+from trainer.books.formatting import format_quantity
 from trainer.books.quantity import Quantity
-from trainer.publish.facts import Facts, measured_of, name_of
+from trainer.publish.facts import Facts, name_of
 from trainer.publish.forms import NOT_COUNTED, hardware
 from trainer.publish.latex import SHORT, code, escape
 
@@ -34,7 +34,6 @@ def sentences(facts: Facts) -> list[str]:
         f"Together they took {_total(facts, 'hours', 'h')} on devices, {_total(facts, 'flop', 'FLOP')}, "
         f"{_total(facts, 'kwh', 'kWh')} and {_total(facts, 'kgco2e', 'kg CO2e')}: "
         "failed, stopped and tuning runs are within these totals.",
-        *_lower_bounds(facts),
         f"Energy is {facts.figure('energy.kwh').source or NOT_STATED}; its carbon is "
         f"{facts.figure('carbon.kgco2e').source or NOT_STATED}.",
         f"Not counted: {'; '.join(NOT_COUNTED)}.",
@@ -47,18 +46,11 @@ def _plain(figure: Quantity, unit: str) -> str:
 
 
 def _total(facts: Facts, name: str, unit: str) -> str:
-    value, known, runs = facts.total(name)
-    if value is None:
+    whole = facts.whole(name)
+    if whole.value is None:
         return f"{unit} {NOT_STATED}"
-    text = format_amount(value, unit)
-    return text if known == runs else f"at least {text} ({known} of {runs} runs say it)"
-
-
-def _lower_bounds(facts: Facts) -> list[str]:
-    """A sentence on runs whose energy is known from below alone, which makes the totals so too."""
-    figures = [measured_of(run, "energy.kwh") for run in facts.runs]
-    least = sum(one.value is not None and one.low is not None and one.high is None for one in figures)
-    return [f"The energy of {least} of {len(figures)} runs is a lower bound, and so are these totals."] if least else []
+    text, (_, known, runs) = format_quantity(whole, unit), facts.total(name)
+    return text if known == runs else f"{text} ({known} of {runs} runs say it)"
 
 
 def _counts(facts: Facts) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from trainer.run_folder import find_runs, readable
 from trainer.scaling.compare import Comparison, compare, read_groups
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.outcomes import Status
+
+# Of a quantity of the ledger its row in a price tag.
+KEYS = {"hours": "machine.device_hours", "flop": "flop.total", "kwh": "energy.kwh", "kgco2e": "carbon.kgco2e"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,21 @@ class Facts:
     def figure(self, key: str) -> Quantity:
         """What the model's run took, measured; not stated where nothing says it."""
         return measured_of(self.model, key)
+
+    def whole(self, name: str) -> Quantity:
+        """A quantity over all runs, as good as the worst of them; a lower bound where one is one, or says nothing."""
+        value, known, runs = self.total(name)
+        said = f"{known} of {runs} runs"
+        figures = [measured_of(run, KEYS[name]) for run in self.runs]
+        stated_ones = [one for one in figures if one.value is not None]
+        if value is None or not stated_ones:
+            return not_stated(said)
+        added = reduce(add, stated_ones)
+        scale = value / added.value if added.value else 1.0  # what copies brought along counts once
+        low, high = (None if end is None else end * scale for end in (added.low, added.high))
+        if known < runs:
+            low, high = value if low is None else low, None
+        return Quantity(value, added.provenance, said, low, high)
 
     def total(self, name: str) -> tuple[float | None, int, int]:
         """A quantity over all runs of all experiments: its sum, of how many of how many runs."""

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from trainer.books.quantity import Quantity, exact, not_stated, stated
+from trainer.books.quantity import Quantity, exact, not_stated
 from trainer.books.records import read_json
 from trainer.publish.facts import Facts, name_of
 from trainer.report.card import emissions
@@ -39,6 +39,7 @@ FORMS = {
 FINAL = "the training of the published model alone, all its attempts"
 ALL_RUNS = "all runs of the root: final, tuning, failed and killed ones"
 NOT_COUNTED = (
+    "other commands than training: evaluation, generation, preparation of data (isoflop ledger)",
     "storage of data and checkpoints",
     "networks beyond the devices that were read: switches, transfers of data and weights",
     "what runs elsewhere: collection and cleaning of data, work outside of this root",
@@ -188,19 +189,12 @@ def spdx_element(found: Sequence[Answer]) -> dict[str, Any]:
 
 def _sci(facts: Facts) -> list[Answer]:
     """Of the provider: (E x I + M) over all runs, by each of the units that the draft allows."""
-    grams, known, runs = facts.total("kgco2e")
-    of = f"{ALL_RUNS} ({known} of {runs} with a figure)"
-    operational = stated(None if grams is None else grams * 1000, f"energy x intensity, {known} of {runs} runs")
-    if grams is not None and known < runs:
-        operational = Quantity(operational.value, "estimated", operational.source, operational.value, None)
-    elif grams is not None:
-        operational = Quantity(operational.value, "measured", operational.source)
-    energy, known_kwh, _ = facts.total("kwh")
+    energy, operational = facts.whole("kwh"), facts.whole("kgco2e") * 1000
     embodied = facts.figure("carbon.embodied_kgco2e") * 1000
     flop, tokens = facts.total("flop")[0], facts.figure("data.tokens").value
     rows = [
-        _answer("sci", "E, energy consumed", _measured(energy, f"{known_kwh} of {runs} runs"), "kWh", of),
-        _answer("sci", "E x I, operational emissions", operational, "g CO2e", of),
+        _answer("sci", "E, energy consumed", energy, "kWh", ALL_RUNS),
+        _answer("sci", "E x I, operational emissions", operational, "g CO2e", ALL_RUNS),
         _answer("sci", "M, embodied emissions", embodied, "g CO2e", FINAL),
     ]
     per = "operational emissions alone: M is not stated" if embodied.value is None else "with M of the final run"
@@ -212,7 +206,7 @@ def _sci(facts: Facts) -> list[Answer]:
     ]
     for name, amount, scale, unit in units:
         score = whole / (amount * scale) if amount else not_stated("no such amount")
-        rows.append(_answer("sci", f"SCI, provider, {name}", score, unit, f"{of}; {per}"))
+        rows.append(_answer("sci", f"SCI, provider, {name}", score, unit, f"{ALL_RUNS}; {per}"))
     stages = [
         ("Data engineering", "what other commands than training cost is in their records"),
         ("System integration", "no run does it"),
@@ -220,10 +214,6 @@ def _sci(facts: Facts) -> list[Answer]:
         ("SCI, consumer", "no run serves the model"),
     ]
     return rows + [_said("sci", name, None, why, "outside of this root's runs") for name, why in stages]
-
-
-def _measured(value: float | None, source: str) -> Quantity:
-    return not_stated(source) if value is None else Quantity(value, "measured", source)
 
 
 # --- the hub ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from trainer.books.formatting import format_amount, format_quantity
+from trainer.books.formatting import format_quantity
 from trainer.publish.checklist import sentences
 from trainer.publish.citation import title
 from trainer.publish.facts import Facts, name_of
@@ -39,9 +39,7 @@ def _tiles(facts: Facts) -> dict[str, str]:
         ("carbon.kgco2e", "kg CO2e", "its carbon"),
     ):
         found[label] = format_quantity(facts.figure(key), unit).partition(" (")[0]
-    value, known, runs = facts.total("kwh")
-    at_least = "" if known == runs else "at least "
-    found["energy of all runs"] = "not stated" if value is None else at_least + format_amount(value, "kWh")
+    found["energy of all runs"] = format_quantity(facts.whole("kwh"), "kWh").partition(" (")[0]
     return found | {"claim": facts.claim[:SHORT]}
 
 

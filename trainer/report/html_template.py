@@ -34,7 +34,13 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 td:first-child { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
 td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); font-size: .85rem; }
-.none { color: var(--faint); } .wrap td:first-child { white-space: normal; min-width: 9rem; }
+.none { color: var(--faint); }
+.wrap td { overflow-wrap: anywhere; }
+.wrap td:first-child { white-space: normal; overflow-wrap: normal; min-width: 9rem; }
+@media (max-width: 640px) {
+  .wrap th { display: none; } .wrap td { display: block; padding: 0 0 .1rem; border: 0; }
+  .wrap td:first-child { font-weight: 600; } .wrap tr { display: block; padding: .4rem 0; }
+}
 pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .82rem; }
 </style></head><body>
 <h1>$title</h1><p class="under">$under</p>
