@@ -62,8 +62,8 @@ def _written(files: Mapping[str, bytes], folder: Path | None) -> Iterator[Path]:
         yield folder
         return
     with TemporaryDirectory(prefix="isoflop-publish-") as temporary:
-        _write_all(files, Path(temporary))
-        yield Path(temporary)
+        _write_all(files, Path(temporary) / RAW)
+        yield Path(temporary) / RAW
 
 
 def _write_all(files: Mapping[str, bytes], folder: Path) -> None:

@@ -25,11 +25,12 @@ SPECIAL = {
 SHORT = 12  # digits of a hash beside a table
 LONG = 40  # rows from which on a table goes over pages
 FLOATS = 6  # tables from one page of floats to the next: LaTeX holds 18 at a time
+LETTERS = 90  # of a line of a table in this size
 LONGEST_CELL = 40  # characters; a longer one would push the others off the page
 PACKAGES = r"""\usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[margin=2cm]{geometry}
-\usepackage{booktabs,longtable}"""
+\usepackage{array,booktabs,longtable}"""
 
 
 def escape(text: str) -> str:
@@ -67,7 +68,7 @@ class Table:
         so that whoever prints it prints them."""
         width = len(self.columns)
         assert all(len(row) == width for row in self.rows), self.name
-        marks = "".join("r" if number in self.numbers else "l" for number in range(width))
+        marks = self._marks()
         label = re.sub("[^a-z0-9-]+", "-", self.name.lower())
         caption = rf"\caption{{{escape(self.caption)}}}\label{{tab:{label}}}"
         head = [r"\toprule", " & ".join(map(escape, self.columns)) + r" \\", r"\midrule"]
@@ -100,6 +101,21 @@ class Table:
                 r"\end{table}",
             ]
         return "\n".join([rf"% isoflop publish: {self.name}", *body]) + "\n"
+
+    def _marks(self) -> str:
+        """How columns are set: as wide as they are where all fit the page, else columns of text are broken into lines,
+        each by its share of the letters."""
+        columns = zip(self.columns, *self.rows, strict=True)
+        widest = [max(len(_cut(cell)) for cell in column) for column in columns]
+        text = [number for number in range(len(widest)) if number not in self.numbers]
+        if sum(widest) + 2 * len(widest) <= LETTERS or not text:
+            return "".join("r" if number in self.numbers else "l" for number in range(len(widest)))
+        taken = sum(widest[number] + 2 for number in self.numbers) + 2 * len(text)
+        left = 0.95 * max(LETTERS - taken, LETTERS / 4) / LETTERS
+        letters = sum(widest[number] for number in text) or 1
+        shares = {number: left * widest[number] / letters for number in text}
+        broken = r">{{\raggedright\arraybackslash}}p{{{:.3f}\linewidth}}"
+        return "".join(broken.format(shares[number]) if number in shares else "r" for number in range(len(widest)))
 
     def _below(self) -> list[str]:
         return [

@@ -56,8 +56,10 @@ def _fields(found: Sequence[Answer]) -> str:
 def _value(one: Answer) -> str:
     if not isinstance(one.value, int | float):
         return str(one.value)
-    number = f"{one.value:,}" if one.unit == "parameters" else f"{one.value:.4g}"
-    return f"{'at least ' if one.low is not None and one.high is None else ''}{number} {one.unit}".strip()
+    least = one.low is not None and one.high is None
+    value = one.low if least and one.low is not None else one.value
+    number = f"{value:,}" if one.unit == "parameters" else f"{value:.4g}"
+    return f"{'at least ' if least else ''}{number} {one.unit}".strip()
 
 
 def _known(one: Answer) -> str:

@@ -15,6 +15,7 @@ from trainer.report.ledger import UNITS
 from trainer.scaling.compare.text import table_of, verdict_lines
 
 NOT_STATED = "not stated"
+MOST_SETTINGS = 16  # that differ, of a comparison
 OF_RUNS = {
     "FLOPs": ("flop.total", "FLOP"),
     "device-hours": ("machine.device_hours", "h"),
@@ -189,20 +190,19 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def comparison_tables(facts: Facts) -> Iterator[Table]:
-    """One an experiment whose runs can be compared. Rows and columns are turned: groups stand below each other."""
+    """One an experiment whose runs can be compared: settings and figures below each other, a column a group."""
     for experiment, found in facts.comparisons.items():
-        lines = table_of(found)
-        names = [line[0] for line in lines[1:]]
-        rows = [[str(cell) for cell in column] for column in zip(*(line[:-1] for line in lines), strict=True)][1:]
-        settings = [len({row[number + 1] for row in rows}) > 1 or len(rows) == 1 for number in range(len(names))]
-        shown = [number for number, told in enumerate(settings) if told or names[number] == "finished seeds"]
+        head, *lines = table_of(found)
+        settings, figures = lines[: len(found.differences)], lines[len(found.differences) :]
+        more = len(settings) - MOST_SETTINGS
+        left_out = [f"{more} more settings differ; the command shows them."] if more > 0 else []
         yield Table(
             f"compare-{experiment}",
             f"Runs of {experiment} beside each other.",
-            ("", *(names[number] for number in shown)),
-            [[row[0], *(row[number + 1] for number in shown)] for row in rows],
+            head,
+            settings[:MOST_SETTINGS] + figures,
             f"isoflop compare {experiment}",
             facts.hash_of(f"{experiment}/"),
             frozenset(),
-            [*verdict_lines(found), *found.notes],
+            [*left_out, *verdict_lines(found), *found.notes],
         )

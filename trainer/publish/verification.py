@@ -65,7 +65,7 @@ def _sources(folder: Path, manifest: Manifest, root: Path | None) -> Iterator[tu
     if root is None:
         raise UserError(f"{folder}: holds the hashes of its sources alone; name their root with root=<folder>")
     with TemporaryDirectory(prefix="isoflop-verify-") as temporary:
-        there, here = collect(root), Path(temporary)
+        there, here = collect(root), Path(temporary) / RAW
         for name in manifest.sources.keys() & there.keys():
             (here / name).parent.mkdir(parents=True, exist_ok=True)
             (here / name).write_bytes(there[name])
