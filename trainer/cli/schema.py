@@ -30,10 +30,7 @@ def schema(arguments: list[str]) -> int:
         raise UserError(f"schema: {' '.join(names)}: one group at a time")
     if out and not out[-1]:
         raise UserError("schema: out: the name of a file is missing")
-    from trainer.publish.json_schemas import VERSIONS, schema_text
-
-    name = names[0] if names else None
-    text = schema_text(name).rstrip() if name in VERSIONS else _of_group(name, list(VERSIONS))
+    text = _text(names[0] if names else None)
     if out:
         Path(out[-1]).write_text(text + "\n")
     else:
@@ -41,11 +38,15 @@ def schema(arguments: list[str]) -> int:
     return 0
 
 
-def _of_group(name: str | None, documents: list[str]) -> str:
-    """Raises UserError where there is neither such a group nor such a document."""
+def _text(name: str | None) -> str:
+    """The schema of a group's files, of all groups, or of a document. Raises UserError where there is no such."""
     from trainer.compose.json_schema import json_schema, schemas
 
-    if name is not None and name not in schemas():
-        known = [*schemas(), *documents]
+    if name is None or name in schemas():
+        return json.dumps(json_schema(name), indent=1, ensure_ascii=False)
+    from trainer.publish.json_schemas import VERSIONS, schema_text  # not above: an editor's schemas need no numpy
+
+    if name not in VERSIONS:
+        known = [*schemas(), *VERSIONS]
         raise UserError(f"schema: {name}: no such group{nearest(name, known)}; there is {', '.join(known)}")
-    return json.dumps(json_schema(name), indent=1, ensure_ascii=False)
+    return schema_text(name).rstrip()

@@ -27,7 +27,7 @@ BLOCK = 1 << 16
 class Fingerprint:
     """Of one file: its length, its sha256, and sums of its bytes, plain and each times its place, modulo PRIME."""
 
-    bytes: int
+    length: int  # bytes
     sha256: str
     sums: tuple[int, int]
 
@@ -40,8 +40,8 @@ class Fingerprint:
         with what stood there."""
         if hashlib.sha256(content).hexdigest() == self.sha256:
             return None
-        if len(content) != self.bytes:
-            return f"{len(content):,} bytes where {self.bytes:,} were"
+        if len(content) != self.length:
+            return f"{len(content):,} bytes where {self.length:,} were"
         (plain, placed), (then, there) = _sums(content), self.sums
         step = (plain - then) % PRIME
         change = step if step < 256 else step - PRIME
@@ -58,7 +58,7 @@ class Fingerprint:
         return f"byte {place:,} (line {line:,}) is {bytes([content[place]])!r}, and was {bytes([old])!r}"
 
     def to_json(self) -> dict[str, Any]:
-        return {"bytes": self.bytes, "sha256": self.sha256, "sums": [f"{one:x}" for one in self.sums]}
+        return {"bytes": self.length, "sha256": self.sha256, "sums": [f"{one:x}" for one in self.sums]}
 
 
 def _sums(content: bytes) -> tuple[int, int]:
