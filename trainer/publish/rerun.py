@@ -139,7 +139,7 @@ def _bits(record: dict[str, Any], names: tuple[str, ...]) -> list[bytes | None]:
 
 def _weights(run: Path) -> dict[str, str]:
     """`<step folder>/<file>` -> sha256, of the weights in the checkpoints whose manifests lie here."""
-    found = {}
+    found: dict[str, str] = {}
     for path in run.glob("checkpoints/step-*/manifest.json"):
         said = read_json(path)
         files = said.get("files", {}) if isinstance(said, dict) else {}
