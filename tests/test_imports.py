@@ -19,6 +19,7 @@ LEVELS = (
     ("isoflop",),
     ("__main__",),
     ("cli",),
+    ("publish",),
     ("scaling",),
     ("run",),
     ("launch",),

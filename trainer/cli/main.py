@@ -23,11 +23,13 @@ from trainer.cli import (
     models,
     new,
     price,
+    publish,
     report,
     schema,
     sweep,
     train,
     transfer,
+    verify,
 )
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
@@ -61,6 +63,8 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences, rewards
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
   isoflop ledger [root]                 what all runs of a root cost, failed ones included
+  isoflop publish <root> to=<folder>    tables, forms and a page for a paper, with the files that they come from
+  isoflop verify <folder> [rerun=<run>] derive all of it again, name a changed byte, train a run again to the bit
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
   isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
   isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
@@ -195,6 +199,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluate.evaluate,
     "generate": generate.generate,
     "report": report.report,
+    "publish": publish.publish,
+    "verify": verify.verify,
     "workspace": report.workspace,
     "ledger": price.ledger,
     "price": price.price,

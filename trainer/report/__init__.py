@@ -21,8 +21,11 @@ from trainer.run_folder import RunFolder
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import EXIT_CODES
 
+PRICE_TAG_VERSION = 1  # of its JSON Schema (docs/publish.md)
+
 __all__ = [
     "NOT_STARTED",
+    "PRICE_TAG_VERSION",
     "RUNNING",
     "RunData",
     "append_ledger",
@@ -44,7 +47,8 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
     With `site` the run is priced as if it had run there; its readings and its configuration stay as they are.
     """
     run_data = read_run(run, site)
-    write_atomic(run / "pricetag.json", json.dumps(run_data.tag.to_json(), indent=2, ensure_ascii=False) + "\n")
+    facts = {"version": PRICE_TAG_VERSION, **run_data.tag.to_json()}
+    write_atomic(run / "pricetag.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_atomic(run / "card.md", card(run_data))
     write_atomic(run / "report.html", run_page(run_data))
 

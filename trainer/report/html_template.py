@@ -15,22 +15,33 @@ _DOCUMENT = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2127; background: #fff; max-width: 1100px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-.under { color: #5b6470; margin: .2rem 0 1.4rem; }
+:root { color-scheme: light dark; --ink: #1d2127; --faint: #5b6470; --paper: #fff; --line: #e3e6ea; --shade: #f6f7f9; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7eb; --faint: #a3abb6; --paper: #15181c; --line: #363c44; --shade: #1f2329; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1100px;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+.under { color: var(--faint); margin: .2rem 0 1.4rem; overflow-wrap: anywhere; }
 section { overflow-x: auto; } .tiles { display: flex; flex-wrap: wrap; gap: .8rem; }
-.tile { border: 1px solid #e3e6ea; border-radius: 6px; padding: .6rem .9rem; min-width: min(9rem, 38%);
+.tile { border: 1px solid var(--line); border-radius: 6px; padding: .6rem .9rem; min-width: min(9rem, 38%);
   box-sizing: border-box; }
-.tile b { display: block; font-size: 1.25rem; } .tile span { color: #5b6470; font-size: .85rem; }
+.tile b { display: block; font-size: 1.25rem; } .tile span { color: var(--faint); font-size: .85rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
-.plots img { width: 100%; }
+.plots img { width: 100%; background: #fff; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
-  border-bottom: 1px solid #e3e6ea; vertical-align: top; } th { font-weight: 600; }
+  border-bottom: 1px solid var(--line); vertical-align: top; } th { font-weight: 600; }
 td:first-child { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
-td.n small { display: block; color: #5b6470; } td.s { color: #5b6470; font-size: .85rem; } .none { color: #8a8f98; }
-pre { background: #f6f7f9; padding: .8rem; overflow-x: auto; font-size: .82rem; }
+td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); font-size: .85rem; }
+.none { color: var(--faint); }
+.wrap td { overflow-wrap: anywhere; }
+.wrap td:first-child { white-space: normal; overflow-wrap: normal; min-width: 9rem; }
+@media (max-width: 640px) {
+  .wrap th { display: none; } .wrap td { display: block; padding: 0 0 .1rem; border: 0; }
+  .wrap td:first-child { font-weight: 600; } .wrap tr { display: block; padding: .4rem 0; }
+}
+pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .82rem; }
 </style></head><body>
 <h1>$title</h1><p class="under">$under</p>
 $body
