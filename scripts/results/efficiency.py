@@ -1,10 +1,10 @@
 """Shares of machines' peaks from published tables, by machine and year of their software.
 
-    ISOFLOP_THROUGHPUT_TABLES=<folder> scripts/results/efficiency [--tables <folder>] [--out trainer/books/efficiency.json]
+    scripts/results/efficiency --tables <folder> [--out trainer/books/efficiency.json]    or ISOFLOP_THROUGHPUT_TABLES
 
 The folder holds llm-foundry.csv: llm-foundry's benchmark (github.com/mosaicml/llm-foundry, scripts/train/benchmarking
-at 061f2c7, 2023): bf16, MPT, FSDP with weights in bf16. PYTHIA below is software of 2022. Chips of one architecture have
-one entry each with the same shares: what differs between them is on their datasheets. Each table is predicted by shares
+at 061f2c7, 2023): bf16, MPT, FSDP with weights in bf16. PYTHIA below is software of 2022. Chips of one architecture
+have one entry each with the same shares: what differs between them is on their datasheets. Each table is predicted by shares
 fitted to the other tables of its architecture and year, so that no row of it was seen; what these predictions miss is
 the interval that is written, and no less than other software of the same year misses.
 """
@@ -63,7 +63,9 @@ def rows_of(folder: Path) -> dict[str, list[Timed]]:
         for row in csv.DictReader(lines):
             machine = row["machine"]
             if machine not in NETWORK:
-                raise UserError(f"{file}: machine {machine!r}: no efficiency is fitted for it{nearest(machine, NETWORK)}")
+                raise UserError(
+                    f"{file}: machine {machine!r}: no efficiency is fitted for it{nearest(machine, NETWORK)}"
+                )
             name = f"{machine}, {WIDE} GPUs and more" if _is_wide(row) else machine
             tokens = int(row["global_batch"]) * int(row["sequence_length"]) / int(row["gpus"])
             told = f"{row['model']} {row['sequence_length']} x {row['micro_batch']} on {row['gpus']}"
@@ -169,7 +171,10 @@ def _with_interval(fitted: Efficiency, machine: str, missed: tuple[float, float]
 
 
 def report(tables: dict[str, list[Timed]], unseen: dict[str, list[float]], found: list[Efficiency]) -> str:
-    lines = ["table                          rows  fitted: median   within 10%   held out: median      least to most  in the interval"]
+    lines = [
+        "table                          rows  fitted: median   within 10%   held out: median      least to most  "
+        "in the interval"
+    ]
     for name, rows in tables.items():
         entry = next(one for one in found if one.machine == _machine(name) and one.software == YEAR)
         seen, ratios = [ratio(row, entry) for row in rows], unseen[name]

@@ -41,7 +41,6 @@ PRESETS = {
     "olmo-1b": "causal",
     "command-r-35b": "causal",
     "opt-125m": "causal",
-    "gemma2-2b": "causal",
     "olmo2-1b": "causal",
     "qwen3-0.6b": "causal",
     "gpt-neo-125m": "causal",
@@ -87,17 +86,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", default=list(PRESETS))
     parser.add_argument("--out", type=Path, help=f"write the table, e.g. {TABLE.relative_to(ROOT)}")
+    parser.add_argument("--json", action="store_true", help="print the counts alone")
     options = parser.parse_args()
     found = {}
     for preset in options.presets:
-        try:
-            found[preset] = counts(preset)
-        except Exception as error:  # noqa: BLE001
-            print(preset, type(error).__name__, str(error)[:300], file=sys.stderr, flush=True)
-            continue
-        print(f"{preset:<18} layer {found[preset]['layer']:>4}  around {found[preset]['around']:>4}", flush=True)
-        if options.out:
-            write_atomic(options.out, json.dumps({"made_by": MADE_BY, "kinds": found}, indent=1) + "\n")
+        found[preset] = counts(preset)
+        if not options.json:
+            print(f"{preset:<18} layer {found[preset]['layer']:>4}  around {found[preset]['around']:>4}", flush=True)
+    if options.json:
+        print(json.dumps(found, indent=1), flush=True)
+    if options.out:
+        write_atomic(options.out, json.dumps({"made_by": MADE_BY, "kinds": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

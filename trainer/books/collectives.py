@@ -28,7 +28,7 @@ def ring_seconds(ranks: int, hosted: int) -> float:
         return 0.0
     hosts = -(-ranks // hosted)
     crossing = hosts if hosts > 1 else 0
-    return LAUNCH + (ranks - 1 - max(0, crossing - 1)) * INSIDE + crossing * OUTSIDE
+    return LAUNCH + (ranks - 1 - crossing) * INSIDE + crossing * OUTSIDE
 
 
 def all_reduce_seconds(ranks: int, hosted: int) -> float:

@@ -17,8 +17,9 @@ def executed(config: Config) -> float:
     decodes = model.family != "encoder"
     source, target = lengths(config)
     length = target or source
-    found = [_of_use(config, kernels.Use(side, decodes, side.local(layer)), length) for layer in range(side.depth)]
-    return sum(found) / len(found)
+    local = [side.local(layer) for layer in range(side.depth)]
+    shares = {one: _of_use(config, kernels.Use(side, decodes, one), length) for one in set(local)}
+    return sum(shares[one] for one in local) / len(local)
 
 
 def _of_use(config: Config, use: kernels.Use, length: int) -> float:

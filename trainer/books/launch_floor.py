@@ -22,7 +22,18 @@ HOST_SECONDS = 7.5e-6  # of an operator with its gradient's: 5 to 10 us on hosts
 COMPILED_OPERATORS = 0.4  # of them are left: products, attention, and one kernel for each chain between them
 RECOMPUTED = 4 / 3  # times as many, where every block is passed once more: forward is a third
 UPDATE = 60  # of clipping and a fused optimizer, whatever the model
-NAMES = ("family", "position", "norm", "norm_position", "gated", "bias", "qk_norm", "parallel", "two_stream", "generator")
+NAMES = (
+    "family",
+    "position",
+    "norm",
+    "norm_position",
+    "gated",
+    "bias",
+    "qk_norm",
+    "parallel",
+    "two_stream",
+    "generator",
+)
 
 
 def traits(config: Config) -> dict[str, Any]:
@@ -40,12 +51,15 @@ def kinds() -> dict[str, dict[str, Any]]:
 
 
 def kind(config: Config) -> tuple[str, bool]:
-    """The counted kind of model that is most like this one, by the first traits first; and whether it is exactly that."""
+    """The counted kind of model that is most like this one, by the first traits first; and whether it is just that."""
     own = traits(config)
 
     def likeness(name: str) -> tuple[int, ...]:
         counted = kinds()[name]["traits"]
-        return (sum(counted[trait] == own[trait] for trait in NAMES), *(counted[trait] == own[trait] for trait in NAMES))
+        return (
+            sum(counted[trait] == own[trait] for trait in NAMES),
+            *(counted[trait] == own[trait] for trait in NAMES),
+        )
 
     alike = [name for name in kinds() if kinds()[name]["traits"]["family"] == own["family"]]
     best = max(alike or list(kinds()), key=likeness)

@@ -65,7 +65,7 @@ def _huber(value: float) -> float:
 def spread(ratios: Sequence[float], share: float = 0.9) -> tuple[float, float]:
     """(faster, slower): factors that hold `share` of the measured times of these planned over measured ones, as many
     left out on either side."""
-    ordered, out = sorted(ratios), int(len(ratios) * (1 - share) / 2)
+    ordered, out = sorted(ratios), int(len(ratios) * (1 - share) / 2 + 1e-9)
     return max(1.0, ordered[-1 - out]), max(1.0, 1 / ordered[out])
 
 

@@ -57,7 +57,8 @@ def price(arguments: list[str]) -> int:
 
 def calibrate(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    usage = "isoflop calibrate [key=value ...] [--json]\nisoflop calibrate runs=<root> [--json]    of a GPU, from own runs\n"
+    usage = "isoflop calibrate [key=value ...] [--json]\n"
+    usage += "isoflop calibrate runs=<root> [--json]    of a GPU, from own runs\n"
     if wants_help(flags, usage, words):
         return 0
     if any(word.startswith("runs=") for word in words):

@@ -1,6 +1,6 @@
 """Throughput that others published of set-ups of their own, as configurations here: a second set for the clock, which
-none of the shares was fitted to (but COMPILED and what offload costs, to the rows that say so). Each with its source, the
-published tokens per second and GPU, and how far off a plan may be."""
+no share of 2023 was fitted to (those of 2022 to Pythia's, COMPILED and what offload costs to a row or two). Each with
+its source, the published tokens per second and GPU, and how far off a plan may be."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def _pythia(depth: int, width: int, heads: int, gpus: int, hours: float, rows: i
     model = NEOX | {"depth": depth, "width": width, "heads": heads}
     engine = {"zero_stage": 1, "micro_batch": rows, "compile": False, "activation_checkpointing": True}
     rate = 299.9e9 / hours / 3600
-    return Published(f"Pythia {depth} x {width}", "a100-sxm-40gb", gpus, model, 2048, 1024, engine, rate, PYTHIA, 0.3, OLD)
+    return Published(
+        f"Pythia {depth} x {width}", "a100-sxm-40gb", gpus, model, 2048, 1024, engine, rate, PYTHIA, 0.3, OLD
+    )
 
 
 def _deepspeed(stage: int, again: bool, rows: int, sequences: float, tolerance: float = 0.2, **other: Any) -> Published:
@@ -68,17 +70,98 @@ def _deepspeed(stage: int, again: bool, rows: int, sequences: float, tolerance: 
     return Published(name, "a100-sxm-80gb", 8, LLAMA_7B, 4096, 64, engine, rate, GIST, tolerance, machine)
 
 
+OLMO_7B = {"depth": 32, "width": 4096, "heads": 32, "ffn_width": 11008, "tied": False, "vocabulary": 100352}
+OLMO_7B |= {"qk_norm": "projection", "norm_position": "reordered"}
+BLOOM = {"depth": 70, "width": 14336, "heads": 112, "vocabulary": 250880, "position": "alibi", "gated": False}
+BLOOM |= {"activation": "gelu", "norm": "layernorm", "bias": True, "embedding_norm": True}
+OPT = {"depth": 96, "width": 12288, "heads": 96, "vocabulary": 50272, "position": "learned", "gated": False}
+OPT |= {"activation": "relu", "norm": "layernorm", "bias": True}
+LLAMA_1B = {"depth": 16, "width": 2048, "heads": 32, "kv_heads": 8, "ffn_width": 8192, "vocabulary": 49152}
+
+
+def _playbook(gpus: int, rate: float, tolerance: float) -> Published:
+    engine = {"zero_stage": 0, "micro_batch": 1, "compile": False}
+    source = "Ultra-Scale Playbook (2025), data parallelism; its model and micro-batch are not printed beside it"
+    return Published(f"1B on {gpus}", "h100-sxm", gpus, LLAMA_1B, 4096, gpus, engine, rate, source, tolerance)
+
+
 OFF = {"offload_optimizer": True}
 PUBLISHED = [
-    Published("8B, every 2nd block", "a100-sxm-80gb", 64, LLAMA3_8B | {"vocabulary": 128256}, 8192, 64, _fsdp(1, 2), 2904, TITAN),
-    Published("70B, recomputed", "a100-sxm-80gb", 64, LLAMA3_70B | {"vocabulary": 128256}, 8192, 64, _fsdp(1, True), 331, TITAN),
+    Published(
+        "8B, every 2nd block",
+        "a100-sxm-80gb",
+        64,
+        LLAMA3_8B | {"vocabulary": 128256},
+        8192,
+        64,
+        _fsdp(1, 2),
+        2904,
+        TITAN,
+    ),
+    Published(
+        "70B, recomputed",
+        "a100-sxm-80gb",
+        64,
+        LLAMA3_70B | {"vocabulary": 128256},
+        8192,
+        64,
+        _fsdp(1, True),
+        331,
+        TITAN,
+    ),
     Published("Llama 2 13B", "a100-sxm-80gb", 64, LLAMA2_13B | {"vocabulary": 32000}, 4096, 128, _fsdp(2), 2162, TITAN),
-    Published("Llama 2 13B, every 2nd", "a100-sxm-80gb", 64, LLAMA2_13B | {"vocabulary": 32000}, 4096, 128, _fsdp(2, 2), 1914, TITAN),
-    Published("Llama 2 70B, recomputed", "a100-sxm-80gb", 64, LLAMA3_70B | {"vocabulary": 32000}, 4096, 128, _fsdp(2, True), 353, TITAN),
-    Published("8B", "h100-sxm", 8, LLAMA3_8B | {"vocabulary": 128256}, 8192, 16, _fsdp(2, 2), 5762, TITAN_H100, 0.2, {"machine": H100_96}),
-    Published("8B, compiled", "h100-sxm", 8, LLAMA3_8B | {"vocabulary": 128256}, 8192, 16, _fsdp(2, 2, compile=True), 6667, TITAN_H100, 0.2, {"machine": H100_96}),
+    Published(
+        "Llama 2 13B, every 2nd",
+        "a100-sxm-80gb",
+        64,
+        LLAMA2_13B | {"vocabulary": 32000},
+        4096,
+        128,
+        _fsdp(2, 2),
+        1914,
+        TITAN,
+    ),
+    Published(
+        "Llama 2 70B, recomputed",
+        "a100-sxm-80gb",
+        64,
+        LLAMA3_70B | {"vocabulary": 32000},
+        4096,
+        128,
+        _fsdp(2, True),
+        353,
+        TITAN,
+    ),
+    Published(
+        "8B",
+        "h100-sxm",
+        8,
+        LLAMA3_8B | {"vocabulary": 128256},
+        8192,
+        16,
+        _fsdp(2, 2),
+        5762,
+        TITAN_H100,
+        0.2,
+        {"machine": H100_96},
+    ),
+    Published(
+        "8B, compiled",
+        "h100-sxm",
+        8,
+        LLAMA3_8B | {"vocabulary": 128256},
+        8192,
+        16,
+        _fsdp(2, 2, compile=True),
+        6667,
+        TITAN_H100,
+        0.2,
+        {"machine": H100_96},
+    ),
     Published("124M", "a100-sxm-40gb", 1, GPT2, 1024, 12, {"compile": False}, 12288 / 0.25, NANO, 0.3, COMPOSED),
-    Published("124M, compiled", "a100-sxm-40gb", 1, GPT2, 1024, 12, {"compile": True}, 12288 / 0.135, NANO, 0.3, COMPOSED),
+    Published(
+        "124M, compiled", "a100-sxm-40gb", 1, GPT2, 1024, 12, {"compile": True}, 12288 / 0.135, NANO, 0.3, COMPOSED
+    ),
     _pythia(6, 512, 8, 32, 510, 32),
     _pythia(12, 768, 12, 32, 1030, 32),
     _pythia(24, 1024, 16, 32, 2540, 16),
@@ -96,6 +179,26 @@ PUBLISHED = [
     _deepspeed(2, True, 1, 1.81, **OFF),
     _deepspeed(3, True, 2, 2.05, **OFF),
     _deepspeed(3, True, 4, 2.06, **OFF, offload_parameters=True),
+    Published(
+        "OLMo 7B",
+        "h100-sxm",
+        64,
+        OLMO_7B,
+        4096,
+        1024,
+        _fsdp(2, compile=True),
+        10000,
+        "OLMo-core README (2024); GPUs and batch not printed beside it",
+        0.2,
+    ),
+    # Theirs have tensor and pipeline parallelism; ours are the same models by ZeRO 3, at the same TFLOP/s of hardware.
+    Published(
+        "BLOOM", "a100-sxm-80gb", 384, BLOOM, 2048, 2304, _fsdp(2, True), 113, "Le Scao et al. 2022: 150 TFLOP/s", 0.35
+    ),
+    Published("OPT", "a100-sxm-80gb", 992, OPT, 2048, 992, _fsdp(1, True), 112, "Zhang et al. 2022: 147 TFLOP/s", 0.35),
+    _playbook(8, 40149, 0.35),
+    _playbook(32, 35367, 0.35),
+    _playbook(256, 15700, 0.35),
 ]
 
 
