@@ -4,9 +4,9 @@
 
 The folder holds llm-foundry.csv: llm-foundry's benchmark (github.com/mosaicml/llm-foundry, scripts/train/benchmarking
 at 061f2c7, 2023): bf16, MPT, FSDP with weights in bf16. PYTHIA below is software of 2022. Chips of one architecture
-have one entry each with the same shares: what differs between them is on their datasheets. Each table is predicted by shares
-fitted to the other tables of its architecture and year, so that no row of it was seen; what these predictions miss is
-the interval that is written, and no less than other software of the same year misses.
+have one entry each with the same shares: what differs between them is on their datasheets. Each table is predicted by
+shares that were fitted to the other tables of its architecture and year, so that no row of it was seen; what these
+predictions miss is the interval that is written, and no less than other software of the same year misses.
 """
 
 from __future__ import annotations

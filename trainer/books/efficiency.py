@@ -26,7 +26,7 @@ UNKNOWN_FASTER, UNKNOWN_SLOWER = 1.6, 2.0
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Shares of a machine's dense peak and of its memory's bandwidth, and how far times that follow from them are off."""
+    """Shares of a machine's dense peak and of its memory's bandwidth, and how far off times by them are."""
 
     machine: str
     software: int  # year of the software that the shares stand for

@@ -91,8 +91,8 @@ class Fit:
         if self.fits:
             return f"fits: {need:.1f} GB of {available:.1f} GB ({KEPT_BACK})"
         line = (
-            f"does not fit, so that it has no price: {need:.1f} GB of {available:.1f} GB ({KEPT_BACK}); the largest part "
-            f"is {PARTS[self.largest_part]}"
+            f"does not fit, so that it has no price: {need:.1f} GB of {available:.1f} GB ({KEPT_BACK}); the "
+            f"largest part is {PARTS[self.largest_part]}"
         )
         if not self.proposals:
             return (

@@ -71,17 +71,31 @@ def test_published_rows_within_their_tolerance(row):
     assert met != (row.name in NOT_MET), f"{middle:.2f} of the published time"
 
 
-@pytest.fixture(scope="module")
-def script():
-    folder = os.environ.get("ISOFLOP_THROUGHPUT_TABLES", "")
-    if not (Path(folder) / "llm-foundry.csv").is_file():
-        pytest.skip("ISOFLOP_THROUGHPUT_TABLES names no folder with llm-foundry.csv")
+def loaded():
+    """The fitting script as a module."""
     spec = importlib.util.spec_from_file_location("efficiency_script", ROOT / "scripts" / "results" / "efficiency.py")
     first = sys.path[0]
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.path[0] = first
+    return module
+
+
+@pytest.fixture(scope="module")
+def script():
+    folder = os.environ.get("ISOFLOP_THROUGHPUT_TABLES", "")
+    if not (Path(folder) / "llm-foundry.csv").is_file():
+        pytest.skip("ISOFLOP_THROUGHPUT_TABLES names no folder with llm-foundry.csv")
+    module = loaded()
     return module, module.rows_of(Path(folder))
+
+
+def test_a_table_of_an_unknown_machine_names_the_nearest(tmp_path):
+    (tmp_path / "llm-foundry.csv").write_text("machine,gpus\nh100-smx,8\n")
+    with pytest.raises(UserError, match=r"'h100-smx': no efficiency is fitted for it \(did you mean 'h100-sxm'\?\)"):
+        loaded().rows_of(tmp_path)
+    with pytest.raises(UserError, match="no such table"):
+        loaded().rows_of(tmp_path / "nowhere")
 
 
 def test_tables_that_no_fit_has_seen(script):
@@ -144,7 +158,7 @@ BAD = {
 
 @pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
 def test_tables_that_cannot_be(change, message):
-    with pytest.raises(UserError, match="^here: ") as caught:
+    with pytest.raises(UserError, match=r"^here: ") as caught:
         parse(known()[0].to_json() | change, "here")
     assert message in str(caught.value)
 
