@@ -16,7 +16,6 @@ from trainer.books.layout import world_size
 from trainer.books.records import STEP_PHASES, read_ranks, read_steps
 from trainer.books.refit import Timed, fit_shares, ratio, spread, timed
 from trainer.config import Config, load
-from trainer.run_folder import runs_of
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.files import write_atomic
 
@@ -34,8 +33,8 @@ def fit_runs(root: Path, config: Config) -> list[tuple[Efficiency, list[tuple[Ti
     if not root.is_dir():
         raise UserError(f"calibrate: runs={root}: no such folder")
     measured: dict[str, list[Timed]] = {}
-    for run in runs_of(root):
-        row = _timed(run)
+    for file in sorted(root.glob("*/*/config.yaml")):
+        row = _timed(file.parent)
         if row is not None:
             measured.setdefault(row.config.machine.name, []).append(row)
     if not measured:
