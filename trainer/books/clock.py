@@ -1,38 +1,39 @@
 """Time of one optimizer step from a roofline of the machine (Williams et al. 2009), part by part.
 
-Matrix products run at a share of the peak, everything else at a share of the memory's bandwidth, and what is sent
-overlaps in part with the backward pass. The shares are assumptions with a low and a high end; a calibration of the
-machine at hand takes their place.
+Matrix products run at a share of the peak, everything else at a share of the memory's bandwidth
+(`trainer.books.efficiency`); no pass is quicker than its operators are launched (`trainer.books.launch_floor`); what is
+sent overlaps in part with computing, what a collective takes whatever its size does not (`trainer.books.collectives`);
+states on the host cost their way and the processors' update (`trainer.books.offload`). A calibration of the machine at
+hand takes the place of it all.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import reduce
-from typing import NamedTuple
 
 from trainer.books.calibration import Calibration
+from trainer.books.collectives import latency_seconds
+from trainer.books.efficiency import Efficiency, efficiency
+from trainer.books.kernels import compiled
+from trainer.books.launch_floor import floor_seconds
 from trainer.books.links import Flow, flows
+from trainer.books.offload import offload_seconds
 from trainer.books.quantity import Quantity, estimated, exact, not_stated
 from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.config.host import fp8, precision
 
-
-class Share(NamedTuple):
-    """An assumed efficiency: pessimistic, likely, optimistic."""
-
-    low: float
-    middle: float
-    high: float
-
-
-# Shares that published training reaches, see docs/price-tag.md for how far off they are.
-PRODUCTS = Share(0.45, 0.62, 0.75)  # of the dense peak, in linear layers
-SCORES = Share(0.2, 0.35, 0.5)  # of the dense peak, in fused attention
-MEMORY = Share(0.6, 0.8, 0.9)  # of the memory's bandwidth
-LINKS = Share(0.5, 0.7, 0.85)  # of a link's bandwidth
-OVERLAP = Share(0.0, 0.6, 1.0)  # of the backward pass under which traffic can hide
+# By pessimistic, likely and optimistic.
+LINKS = (0.5, 0.7, 0.85)  # of a link's bandwidth
+# Hosts meet in ever more switches: the share between h of them is smaller by 1 + this x log2 h. At its worst as in the
+# Ultra-Scale Playbook's data parallelism (2025), where 256 H100s do 39% of what 8 do each.
+CROWDED = (0.6, 0.05, 0.0)
+OVERLAP = (0.3, 0.6, 1.0)  # of what is computed meanwhile, under which traffic can hide
+# Times as much of what is no product that is left where torch compiles it: torchtitan's Llama 3.1 8B on 8 H100 with and
+# without, see `scripts/results/efficiency`.
+COMPILED = 0.5
 
 
 def run_seconds(config: Config, steps: int, calibration: Calibration | None = None) -> Quantity:
@@ -59,34 +60,44 @@ def seconds_of(config: Config, amount: Work, calibration: Calibration | None = N
     for dtype in dtypes:
         if not config.machine.peak_flops.get(dtype):
             return not_stated(f"machine.peak_flops.{dtype}" + ("" if fp8(config) else " or isoflop calibrate"))
-    low, middle, high = (_roofline(config, amount, column) for column in (2, 1, 0))
-    source = f"roofline of {config.machine.name}"
+    shares = efficiency(config)
+    low, middle, high = (roofline(config, amount, shares, column) for column in (2, 1, 0))
+    low, high = low / shares.faster, high + middle * (shares.slower - 1)
+    source = f"roofline of {config.machine.name}, {shares.named}"
     missing = _missing(config, amount.flows)
     return estimated(middle, source + (f"; {missing}" if missing else ""), low, None if missing else high)
 
 
-def _roofline(config: Config, amount: Work, column: int) -> float:
+def roofline(config: Config, amount: Work, shares: Efficiency, column: int = 1) -> float:
+    """Seconds of this work at these shares; column: 0 links and overlap at their worst, 1 likely, 2 at their best."""
     peaks = config.machine.peak_flops
     peak = peaks[precision(config)]
-    compute = (amount.product_flop - amount.fp8_flop) / (PRODUCTS[column] * peak)
-    compute += amount.score_flop / (SCORES[column] * peak)
+    products = (amount.product_flop - amount.fp8_flop) / (shares.products * peak)
     if amount.fp8_flop:
-        compute += amount.fp8_flop / (PRODUCTS[column] * peaks["fp8"])
+        products += amount.fp8_flop / (shares.products * peaks["fp8"])
+    products += amount.composed_flop / (shares.products * peak)
+    compute = products + amount.fused_flop / (shares.scores * peak)
     bandwidth = config.machine.memory_bandwidth
-    moved = (
-        (amount.activation_bytes + amount.loss_bytes + amount.optimizer_bytes) / (MEMORY[column] * bandwidth)
-        if bandwidth
-        else 0.0
-    )
+    elsewhere = 0.0
+    if bandwidth:
+        fused = COMPILED if compiled(config).on else 1.0
+        passed = (amount.activation_bytes + amount.loss_bytes) * fused
+        elsewhere = (passed + amount.optimizer_bytes) / (shares.memory * bandwidth)
+    device = max(compute + elsewhere, floor_seconds(config))
     hideable, waited = (_sent(config, amount.flows, column, hides) for hides in (True, False))
-    hidden = OVERLAP[column] * compute * 2 / 3
-    return compute + moved + max(0.0, hideable - hidden) + waited
+    exposed = max(0.0, hideable - OVERLAP[column] * device) + waited
+    return device + exposed + latency_seconds(config) + offload_seconds(config, column)
 
 
 def _sent(config: Config, sent: tuple[Flow, ...], column: int, hides: bool) -> float:
     """Seconds of the traffic that can hide under computing, or of the other."""
-    times = (flow.seconds(config.machine, LINKS[column]) for flow in sent if flow.hides == hides)
+    times = (flow.seconds(config.machine, _link_share(flow, column)) for flow in sent if flow.hides == hides)
     return sum(time for time in times if time is not None)
+
+
+def _link_share(flow: Flow, column: int) -> float:
+    hosts = -(-flow.ranks // flow.hosted)
+    return LINKS[column] / (1 + CROWDED[column] * math.log2(hosts))
 
 
 def wire_seconds(config: Config) -> float:

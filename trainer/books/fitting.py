@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from trainer.books.clock import step_seconds
 from trainer.books.layout import micro_batch, micro_batches, world_size, zero_stage
 from trainer.books.lengths import lengths
 from trainer.books.memory import MemoryAccount, memory
+from trainer.books.quantity import Quantity
 from trainer.config import Config, StepShape
 from trainer.config.recomputation import Recomputation, deepest_stack
 
@@ -25,7 +26,34 @@ PARTS = {
     "logits": "logits",
 }
 RECOMPUTATIONS: tuple[Recomputation, ...] = (False, "selective", 4, 3, 2, True)  # that are tried
-RESERVE = 0.06  # share of a device's memory for its runtime, libraries and fragmentation
+RUNTIME = 0.03  # share of a device's memory for its context, libraries and fragmentation
+MARGIN = 0.02  # of what is left: so far the account may be off, and nearer is no fit
+RESERVE = 1 - (1 - RUNTIME) * (1 - MARGIN)
+KEPT_BACK = f"after {RUNTIME:.0%} for the runtime and {MARGIN:.0%} margin"
+SHOWN = 5  # proposals
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A setting of the machinery that fits."""
+
+    change: dict[str, Any]  # keys of the engine, and their values
+    needed: MemoryAccount
+    seconds: Quantity  # of the largest step
+
+    @property
+    def overrides(self) -> list[str]:
+        """Words for the command line."""
+        return [f"engine.{name}={str(value).lower()}" for name, value in self.change.items()]
+
+    def to_json(self) -> dict[str, Any]:
+        seconds = {"value": self.seconds.value, "low": self.seconds.low, "high": self.seconds.high}
+        return {
+            "overrides": self.overrides,
+            "bytes": self.needed.total,
+            "host_bytes": self.needed.host,
+            "seconds_per_step": seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -34,17 +62,21 @@ class Fit:
 
     needed: MemoryAccount
     available: float | None  # bytes; None where the machine states no memory
-    proposal: dict[str, Any] | None = None  # keys of the engine that change, and their values that fit
-    proposed: MemoryAccount | None = None
+    proposals: tuple[Proposal, ...] = ()  # where it does not fit, what does: the cheapest first
 
     @property
     def fits(self) -> bool | None:
         return None if self.available is None else self.needed.total <= self.available
 
     @property
-    def overrides(self) -> list[str]:
-        """The proposal as words for the command line."""
-        return [f"engine.{name}={str(value).lower()}" for name, value in (self.proposal or {}).items()]
+    def proposal(self) -> dict[str, Any] | None:
+        """Keys of the engine that change in the cheapest of the settings that fit, and their values."""
+        return self.proposals[0].change if self.proposals else None
+
+    @property
+    def proposed(self) -> MemoryAccount | None:
+        """What that setting takes."""
+        return self.proposals[0].needed if self.proposals else None
 
     @property
     def largest_part(self) -> str:
@@ -57,28 +89,39 @@ class Fit:
             return "whether it fits is not stated: machine.memory_bytes"
         need, available = self.needed.total / 1e9, self.available / 1e9
         if self.fits:
-            return f"fits: {need:.1f} GB of {available:.1f} GB (after {RESERVE:.0%} reserve)"
-        line = f"does not fit: {need:.1f} GB of {available:.1f} GB; the largest part is {PARTS[self.largest_part]}"
-        if self.proposed is None:
+            return f"fits: {need:.1f} GB of {available:.1f} GB ({KEPT_BACK})"
+        line = (
+            f"does not fit, so that it has no price: {need:.1f} GB of {available:.1f} GB ({KEPT_BACK}); the "
+            f"largest part is {PARTS[self.largest_part]}"
+        )
+        if not self.proposals:
             return (
                 f"{line}; no setting of stage, micro-batch, checkpointing and offload fits: use more or larger devices"
             )
-        return (
-            f"{line}; the cheapest setting that fits ({self.proposed.total / 1e9:.1f} GB): {' '.join(self.overrides)}"
-        )
+        first = self.proposals[0]
+        return f"{line}; the cheapest setting that fits ({_told(first)}): {' '.join(first.overrides)}"
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """A line for each of the other settings that fit, the cheaper first."""
+        return tuple(f"fits too ({_told(one)}): {' '.join(one.overrides)}" for one in self.proposals[1:])
 
     def to_json(self) -> dict[str, Any]:
         """Bytes of one rank, and what fits where this does not; null is not stated, or no setting fits."""
-        proposal = None
-        if self.proposed is not None:
-            proposal = {"overrides": self.overrides, "bytes": self.proposed.total, "host_bytes": self.proposed.host}
         return {
             "fits": self.fits,
             "needed_bytes": self.needed.total,
             "available_bytes": self.available,
             "largest_part": self.largest_part,
-            "proposal": proposal,
+            "proposal": self.proposals[0].to_json() if self.proposals else None,
+            "proposals": [one.to_json() for one in self.proposals],
         }
+
+
+def _told(one: Proposal) -> str:
+    """What a setting takes."""
+    seconds = "" if one.seconds.value is None else f", {one.seconds.value:.3g} s a step"
+    return f"{one.needed.total / 1e9:.1f} GB{seconds}"
 
 
 def fit(config: Config) -> Fit:
@@ -88,25 +131,36 @@ def fit(config: Config) -> Fit:
     available = None if size is None else size * (1 - RESERVE)
     if available is None or needed.total <= available:
         return Fit(needed, available)
-    found: list[tuple[tuple[float, ...], dict[str, Any], MemoryAccount]] = []
-    for change in _settings(config):
-        changed = config.model_copy(update={"engine": config.engine.model_copy(update=change)})
-        largest = changed.at_shape(largest_step(changed))
-        account = memory(largest)
-        if account.total <= available:
-            found.append((_price(largest), change, account))
-    if not found:
-        return Fit(needed, available)
-    _, change, account = min(found, key=lambda item: item[0])
     now = {
-        # An offload wants the stage to be said, also where it is what it would have been.
-        "zero_stage": config.engine.zero_stage if change["offload_optimizer"] else zero_stage(config),
+        "zero_stage": zero_stage(config),
         "micro_batch": micro_batch(config),
         "activation_checkpointing": config.engine.activation_checkpointing,
         "offload_optimizer": config.engine.offload_optimizer,
         "offload_parameters": config.engine.offload_parameters,
     }
-    return Fit(needed, available, {name: value for name, value in change.items() if value != now[name]}, account)
+    found: list[tuple[tuple[float, ...], Proposal]] = []
+    for change in _settings(config):
+        changed = config.model_copy(update={"engine": config.engine.model_copy(update=change)})
+        largest = changed.at_shape(largest_step(changed))
+        account = memory(largest)
+        if account.total <= available:
+            # An offload wants the stage to be said, also where it is what it would have been.
+            before = now | ({"zero_stage": config.engine.zero_stage} if change["offload_optimizer"] else {})
+            said = {name: value for name, value in change.items() if value != before[name]}
+            seconds = step_seconds(largest)
+            found.append((_price(largest, seconds), Proposal(said, account, seconds)))
+    ordered = sorted(found, key=lambda item: item[0])
+    return Fit(needed, available, tuple(_told_apart(one for _, one in ordered)))
+
+
+def _told_apart(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+    """The first few that differ in time or memory."""
+    seen = set[tuple[float | None, int]]()
+    for one in proposals:
+        key = one.seconds.value, one.needed.total
+        if key not in seen and len(seen) < SHOWN:
+            seen.add(key)
+            yield one
 
 
 def largest_step(config: Config) -> StepShape:
@@ -145,12 +199,12 @@ def _settings(config: Config) -> Iterator[dict[str, Any]]:
                     }
 
 
-def _price(config: Config) -> tuple[float, ...]:
-    """What a setting costs: offload crosses the host's bus and comes last, then time, then the number of changes."""
-    engine, seconds = config.engine, step_seconds(config).value
+def _price(config: Config, seconds: Quantity) -> tuple[float, ...]:
+    """What a setting costs: time, then the way to the host, then what is computed again, the number of changes."""
+    engine = config.engine
     offloaded = engine.offload_optimizer + engine.offload_parameters
     again = saved(config, micro_batch(config) * config.task.rows, *lengths(config)).computed_again
-    return (offloaded, seconds or 0.0, float(again), zero_stage(config), -micro_batch(config))
+    return (seconds.value or 0.0, offloaded, float(again), zero_stage(config), -micro_batch(config))
 
 
 def too_large(config: Config) -> str:

@@ -70,9 +70,11 @@ def _long_enough(config: Config, tokens_per_parameter: float) -> bool:
 
 
 def _affordable(config: Config) -> bool:
+    if fit(config).fits is False:
+        return False
     tag = plan(config)
     steps, step = tag["data.steps"].planned, tag["time.step"].planned
     assert steps is not None and step is not None
     if config.budget.measured and step.value is None:
         raise UserError(f"plan --largest: the time of a step is not known; state {step.source}")
-    return steps.value == known_steps(config) and fit(config).fits is not False
+    return steps.value == known_steps(config)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.books.activations import FP32, saved
+from trainer.books.activations import FP32, saved, share_of_blocks
 from trainer.books.expert_ranks import held_numbers, shared_numbers
 from trainer.books.layout import (
     averages_kept,
@@ -25,12 +25,14 @@ from trainer.books.lengths import lengths
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import cache_bytes, logits_bytes, reward_bytes
 from trainer.books.shapes import shapes
+from trainer.books.wire import REUSED
 from trainer.config import Config
 from trainer.config.host import half_wire
 from trainer.config.wire import partition_ranks
 from trainer.descriptions.optimizers import OPTIMIZERS, read_in_bf16, size
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
+PREFETCHED = 50_000_000  # numbers; of stage3_prefetch_bucket_size
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def memory(config: Config) -> MemoryAccount:
     whole = FP32 * (gradients if stage else count)
     flat = 0 if stage else whole  # stage 0 flattens its gradients
     always = FP32 * bucket if stage == 3 else 0
-    after_loss = copies - (kept.head_copy if kept.head_gradients else 0)  # a fused loss keeps no copy of the matrix
+    # A fused loss keeps no copy of the matrix; where there is none, as weights come in bf16, nothing goes.
+    after_loss = max(0, copies - (kept.head_copy if kept.head_gradients else 0))
     in_backward = activations + recomputing + kept.head_gradients + kept.workspace
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
@@ -131,7 +134,12 @@ def _gathered(config: Config) -> int:
     """Bytes of weights at stage 3 that a rank has beside its own part: gathered ones, and those of a partition."""
     count, partition = held_numbers(config), partition_ranks(config)
     low = low_numbers(config) / count if half_wire(config) else 0.0
-    numbers = count if config.engine.keep_gathered else min(count, MAX_LIVE)
+    # What is read again within `REUSED` numbers stays: at the turn to the backward pass all that lies so near to it.
+    layers = config.backbone.depth + (
+        config.model.decoder_side.depth if config.model.family == "encoder_decoder" else 0
+    )
+    near = round(REUSED / (2 + share_of_blocks(config))) + count // layers + PREFETCHED
+    numbers = count if config.engine.keep_gathered else min(count, MAX_LIVE, near)
     if partition < world_size(config):
         numbers += -(-count // partition)
     return round(numbers * (FP32 - 2 * low))

@@ -92,9 +92,17 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
         *planned_asking(config, lambda at: over(steps, at), exact(account.total) / likely),
         *cost_rows(config, energy, hours, tokens, "planned"),
     ]
-    notes = (*([] if fitted.available is None else [fitted.text]), *_notes(config))
+    if fitted.fits is False:
+        rows = [_unpriced(row) for row in rows]
+    notes = (*([] if fitted.available is None else [fitted.text, *fitted.others]), *_notes(config))
     whole = with_trunk(rows, _trunks_plan(config), "planned") if config.branch.given else tuple(rows)
     return PriceTag(f"{config.model.name}: the price tag before the run", whole, notes, fitted.to_json())
+
+
+def _unpriced(row: Row) -> Row:
+    """Of a run that does not fit: it takes no time and costs nothing, for it cannot be."""
+    priced = row.key.startswith(("time.", "speed.", "mfu", "energy.", "carbon.", "cost.", "machine.device_hours"))
+    return replace(row, planned=not_stated("it does not fit machine.memory_bytes")) if priced else row
 
 
 def _utilisation(config: Config, rate: Quantity) -> Quantity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.books.activations import FP32, saved
+from trainer.books.executed import executed
 from trainer.books.expert_ranks import held_numbers
 from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
@@ -30,6 +31,18 @@ class Work:
     flows: tuple[Flow, ...]
     layers: int  # blocks passed through, forward and backward: each costs a fixed time
     fp8_flop: float = 0.0  # part of product_flop
+    executed: float = 1.0  # share of score_flop that a fused kernel executes, which skips what causality hides
+    composed: bool = False  # whether scores are products of their own, with all of them in memory
+
+    @property
+    def fused_flop(self) -> float:
+        """Of attention scores, what a fused kernel executes."""
+        return 0.0 if self.composed else self.score_flop * self.executed
+
+    @property
+    def composed_flop(self) -> float:
+        """Of attention scores, what single products do."""
+        return self.score_flop if self.composed else 0.0
 
 
 def work(config: Config) -> Work:
@@ -63,6 +76,8 @@ def work(config: Config) -> Work:
         layers=passes * (model.depth + (model.decoder_side.depth if model.family == "encoder_decoder" else 0))
         + rollouts.layers,
         fp8_flop=products * fp8_share(config),
+        executed=executed(config),
+        composed=attention_backward(config) == "composed",
     )
 
 

@@ -71,7 +71,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop compare <run> <run> ...       what differs, and whether the loss differs by more than seed noise
   isoflop transfer <root | table.csv>   where the best learning rate stood at each size, its drift, and what that costs
   isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
-  isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
+  isoflop calibrate [key=value ...]     measure this machine, so that plans tell its time; runs=<root>: GPUs, by runs
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
   isoflop merge <run> steps=100,200     an average of checkpoints, in place of a decay of the learning rate

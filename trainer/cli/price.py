@@ -57,8 +57,12 @@ def price(arguments: list[str]) -> int:
 
 def calibrate(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop calibrate [key=value ...] [--json]\n", words):
+    usage = "isoflop calibrate [key=value ...] [--json]\n"
+    usage += "isoflop calibrate runs=<root> [--json]    of a GPU, from own runs\n"
+    if wants_help(flags, usage, words):
         return 0
+    if any(word.startswith("runs=") for word in words):
+        return _calibrate_runs(words, flags)
     from trainer.compose import compose
     from trainer.meter.calibration import calibrate as measure
     from trainer.utils.progress import progress_bar
@@ -79,4 +83,24 @@ def calibrate(arguments: list[str]) -> int:
         for step in found.steps:
             shape = f"width {step['width']:>4} depth {step['depth']} sequence {step['sequence_length']:>5}"
             print(f"  {shape}   measured {step['measured_seconds']:.3f} s   fitted {step['fitted_seconds']:.3f} s")
+    return 0
+
+
+def _calibrate_runs(words: list[str], flags: set[str]) -> int:
+    """Fit the shares of machines' peaks to finished runs."""
+    from trainer.books.own_shares import fit_runs
+    from trainer.compose import compose
+
+    roots = [word.removeprefix("runs=") for word in words if word.startswith("runs=")]
+    if len(roots) > 1 or not roots[0]:
+        raise UserError("calibrate: name one root of runs, runs=<root>")
+    found = fit_runs(Path(roots[0]), compose([word for word in words if not word.startswith("runs=")]))
+    if "--json" in flags:
+        print(json.dumps([shares.to_json() for shares, _, _ in found], indent=1))
+        return 0
+    for shares, rows, file in found:
+        told = f"products {shares.products:.2f}, scores {shares.scores:.2f}, memory {shares.memory:.2f}"
+        print(f"{shares.machine}: {told}; planned / {shares.faster:.2f} to planned x {shares.slower:.2f}; in {file}")
+        for row, planned in rows:
+            print(f"  {row.name:<40} measured {row.seconds:.4g} s   planned {row.seconds * planned:.4g} s")
     return 0

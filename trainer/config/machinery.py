@@ -200,7 +200,17 @@ class MachineConfig(Section):
     memory_bandwidth: float | None = key(None, "between a device and its memory", "B/s", gt=0)
     link_bandwidth: float | None = key(None, "of one device to the others of its host, one direction", "B/s", gt=0)
     network_bandwidth: float | None = key(None, "of one device to other hosts, one direction", "B/s", gt=0)
+    host_bandwidth: float | None = key(
+        None, "of one device to its host's memory, one direction, for offload", "B/s", gt=0, introduced=None
+    )
     devices_per_host: int | None = key(None, "devices that share the links of one host", "devices", ge=1)
+    software: int | None = key(
+        None,
+        "year of the software that shares of the peak are taken of; null: the newest there are",
+        ge=2017,
+        le=2100,
+        introduced=None,
+    )
     power_watts: float | None = key(None, "board power of one device", "W", gt=0)
     embodied_kgco2e: float | None = key(None, "emissions of making one device", "kg CO2e", gt=0)
     lifetime_hours: float | None = key(None, "hours over which they are spread", "h", gt=0)
