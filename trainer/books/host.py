@@ -1,0 +1,99 @@
+"""What is known of this host's processor without a datasheet: the product and the copy that were measured on it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from trainer.books.step_work import Work
+from trainer.config import Config
+from trainer.config.host import cache_root, precision, processor, threads
+from trainer.utils.files import write_atomic
+
+VERSION = 1  # of the file
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a large product and a large copy reached on one processor, with so many threads, in one precision."""
+
+    processor: str
+    threads: int  # of all the host's ranks together
+    precision: str
+    flop_per_second: float
+    bytes_per_second: float  # read and written
+    date: str
+
+    @property
+    def label(self) -> str:
+        return f"measured on this host {self.date}"
+
+    @property
+    def line(self) -> str:
+        """What was found, for a person."""
+        counted = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
+        return (
+            f"this host, {self.processor}, {counted}: {self.flop_per_second / 1e9:.3g} GFLOP/s in {self.precision}, "
+            f"{self.bytes_per_second / 1e9:.3g} GB/s (measured once, kept)"
+        )
+
+
+def probed_threads(config: Config) -> int:
+    """Threads of all ranks of this host together, which share its peak and its bandwidth."""
+    return threads(config) * config.launch.processes
+
+
+def probe_file(config: Config) -> Path:
+    """Where a host's probe is kept: one file a processor, precision and number of threads."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in processor()).strip("-")
+    return cache_root(config) / "host" / f"{plain}-{precision(config)}-{probed_threads(config)}.json"
+
+
+def write_probe(config: Config, found: Probe) -> None:
+    """Raises OSError where the cache cannot be written."""
+    file = probe_file(config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, json.dumps({"version": VERSION, **asdict(found)}, indent=1) + "\n")
+
+
+def read_probe(config: Config) -> Probe | None:
+    """Of this processor, precision and number of threads; None where nothing was measured, or the file is damaged."""
+    try:
+        data = json.loads(probe_file(config).read_text())
+        if data.pop("version") != VERSION:
+            return None
+        found = Probe(**{one.name: data[one.name] for one in fields(Probe)})
+        rates = (float(found.flop_per_second), float(found.bytes_per_second))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+    sound = all(math.isfinite(rate) and rate > 0 for rate in rates) and isinstance(found.date, str)
+    same = (found.processor, found.threads, found.precision) == (processor(), probed_threads(config), precision(config))
+    return found if sound and same else None
+
+
+# Of the measured peak and bandwidth, what training steps of small models reach, and what each block takes beside.
+PRODUCTS, SCORES, MEMORY, LAYER = 0.6, 0.3, 0.5, 2e-4
+FAST, SLOW = 0.5, 2.5
+
+
+@dataclass(frozen=True)
+class HostPace:
+    """Times of work on a host that was probed and not calibrated: right within a factor of two or so."""
+
+    probe: Probe
+    ranks: int = 1  # which divide the host
+
+    @property
+    def source(self) -> str:
+        return f"product and copy {self.probe.label}" + (", without what ranks send" if self.ranks > 1 else "")
+
+    def seconds(self, work: Work) -> float:
+        peak, bandwidth = self.probe.flop_per_second / self.ranks, self.probe.bytes_per_second / self.ranks
+        moved = work.activation_bytes + work.loss_bytes + work.optimizer_bytes
+        products = work.product_flop / (PRODUCTS * peak) + work.score_flop / (SCORES * peak)
+        return products + moved / (MEMORY * bandwidth) + work.layers * LAYER
+
+    def bounds(self, seconds: float) -> tuple[float, float | None]:
+        return FAST * seconds, SLOW * seconds if self.ranks == 1 else None
