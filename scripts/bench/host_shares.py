@@ -11,27 +11,43 @@ measured time over the estimated one. `trainer/books/host.py` holds what came ou
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.books.calibration import TERMS
+from trainer.books.host import HostPace
 from trainer.books.step_work import work
 from trainer.compose import compose
-from trainer.config.host import processor, threads
-from trainer.meter.calibration import fit_rates, small_model, time_step
+from trainer.config.host import threads
+from trainer.meter.calibration import _nonnegative, small_model, time_step
 from trainer.meter.probe import probe
 
-MODELS = ("llama-mini", "gpt-mini", "bert-mini", "t5-mini", "bart-mini", "deberta-mini")
-OBJECTIVES = {"bert-mini": "bert", "t5-mini": "span_corruption", "bart-mini": "bart", "deberta-mini": "masked_lm"}
+MODELS = ("llama-mini", "gpt-mini", "bert-mini", "t5-mini", "bart-mini")
+OBJECTIVES = {"bert-mini": "bert", "t5-mini": "span_corruption", "bart-mini": "bart"}
 # width, depth, sequence, batch, vocabulary
-SHAPES = ((64, 2, 64, 4, 512), (128, 4, 128, 8, 2048), (256, 4, 128, 8, 4096), (384, 3, 256, 4, 2048), (512, 2, 64, 8, 8192))
+SHAPES = (
+    (64, 2, 64, 4, 512),
+    (128, 4, 128, 8, 2048),
+    (256, 4, 128, 8, 4096),
+    (384, 3, 256, 4, 2048),
+    (512, 2, 64, 8, 8192),
+)
+PROBED = 0.3  # seconds for each product and copy before a step
+
+
+class Row(NamedTuple):
+    model: str
+    shape: tuple[int, ...]
+    seconds: float  # of a step
+    parts: tuple[float, ...]  # seconds of its products, scores and bytes at the probed rates, and its blocks
+    estimate: float  # as the books have it
 
 
 def main() -> None:
@@ -42,28 +58,39 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_seconds else time.perf_counter
-    rows, works, seconds = [], [], []
+    rows = []
+    print("measured over estimated, and the shares of the measured time that parts take at the probed rates")
     for model in arguments.models:
-        words = [f"model={model}", f"engine.precision={arguments.precision}", "engine.device=cpu"]
-        words += [f"objective={OBJECTIVES[model]}"] if model in OBJECTIVES else []
-        words += ["engine.threads=1"] if arguments.cpu_seconds else []
-        config = compose(words)
-        torch.set_num_threads(threads(config))
         for shape in SHAPES:
-            small = small_model(config, *shape)
-            found, taken, amount = probe(config, 0.3, clock), time_step(small, arguments.seconds, clock), work(small)
-            peak, bandwidth = found.flop_per_second, found.bytes_per_second
-            rows.append((model, shape, taken, amount, peak, bandwidth))
-            print(f"{model:12} {str(shape):28} {taken:8.4f} s  peak {peak / 1e9:6.1f} GFLOP/s, {bandwidth / 1e9:5.1f} GB/s", flush=True)
-    unit = {"product_flop": 4, "score_flop": 4, "activation_bytes": 5, "loss_bytes": 5, "optimizer_bytes": 5}
-    table = np.array([[getattr(row[3], name) / (row[unit[name]] if name in unit else 1) for name in TERMS] for row in rows])
-    from types import SimpleNamespace
-    rates, error = fit_rates([SimpleNamespace(**dict(zip(TERMS, line))) for line in table], [row[2] for row in rows])
-    print("rates", rates, "error", error)
-    ratio = np.array([row[2] for row in rows]) / (table @ np.array([rates[name] for name in TERMS]))
-    for row, one in zip(rows, ratio):
-        print(row[0], row[1], f"{one:.2f}")
-    print(np.quantile(ratio, [0, .05, .25, .5, .75, .95, 1]))
+            rows.append(row := timed(model, shape, arguments, clock))
+            shares = " ".join(f"{part / row.seconds:5.2f}" for part in row.parts[:3])
+            print(
+                f"{model:12} {shape!s:26} {row.seconds:8.4f} s {row.seconds / row.estimate:5.2f}  {shares}", flush=True
+            )
+    table = np.array([row.parts for row in rows]) / np.array([[row.seconds] for row in rows])
+    scale = table.max(axis=0)
+    fitted = _nonnegative(table / scale, np.ones(len(rows))) / scale
+    shares = [f"{1 / one:.2f}" if one else "none" for one in fitted[:3]]
+    print(f"fitted shares: products {shares[0]}, scores {shares[1]}, memory {shares[2]}; {fitted[3]:.2g} s a block")
+    for name, ratio in {
+        "the books": [row.seconds / row.estimate for row in rows],
+        "the fit": 1 / (table @ fitted),
+    }.items():
+        print(f"measured over {name}: {np.round(np.quantile(ratio, [0, 0.05, 0.5, 0.95, 1]), 2)} (0, 5, 50, 95, 100%)")
+
+
+def timed(model: str, shape: tuple[int, ...], arguments: argparse.Namespace, clock: Callable[[], float]) -> Row:
+    """One shape of one kind of model, right after a probe."""
+    words = [f"model={model}", f"engine.precision={arguments.precision}", "engine.device=cpu"]
+    words += [f"objective={OBJECTIVES[model]}"] if model in OBJECTIVES else []
+    config = compose([*words, *(["engine.threads=1"] if arguments.cpu_seconds else [])])
+    torch.set_num_threads(threads(config))
+    small = small_model(config, *shape)
+    found, taken, amount = probe(config, PROBED, clock), time_step(small, arguments.seconds, clock), work(small)
+    moved = amount.activation_bytes + amount.loss_bytes + amount.optimizer_bytes
+    flop, byte = found.flop_per_second, found.bytes_per_second
+    parts = (amount.product_flop / flop, amount.score_flop / flop, moved / byte, float(amount.layers))
+    return Row(model, shape, taken, parts, HostPace(found).seconds(amount))
 
 
 if __name__ == "__main__":

@@ -106,7 +106,10 @@ def _utilisation(config: Config, rate: Quantity) -> Quantity:
     """The share of all devices' peak that so many FLOPs a second are."""
     dtype = precision(config)
     peak = config.machine.peak_flops.get(dtype)
-    return rate / exact(peak * world_size(config)) if peak else not_stated(f"machine.peak_flops.{dtype}")
+    if not peak:
+        return not_stated(f"machine.peak_flops.{dtype}")
+    share = rate / exact(peak * world_size(config))
+    return share if share.high is None else replace(share, high=min(share.high, 1.0))
 
 
 def _notes(config: Config) -> tuple[str, ...]:

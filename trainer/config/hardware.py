@@ -1,5 +1,5 @@
-"""What this host consists of, as its system and its drivers tell: memory, and GPUs by their driver's names. No torch, no
-NVML."""
+"""What this host consists of, as its system and its drivers tell: memory, and GPUs by their driver's names. No torch
+and no NVML."""
 
 from __future__ import annotations
 

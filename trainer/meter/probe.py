@@ -1,5 +1,5 @@
-"""A second or two of this host's processor: the rate of a large product and of a large copy, which stand for its peak and
-its memory's bandwidth where nobody states them."""
+"""A second or two of this host's processor: the rate of a large product and of a large copy, which stand for its peak
+and its memory's bandwidth where nobody states them."""
 
 from __future__ import annotations
 
