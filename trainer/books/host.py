@@ -13,6 +13,7 @@ from trainer.config.host import cache_root, precision, processor, threads
 from trainer.utils.files import write_atomic
 
 VERSION = 1  # of the file
+QUIET = 0.75  # share of the processors' time below which a host counts as busy
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,25 @@ class Probe:
     flop_per_second: float
     bytes_per_second: float  # read and written
     date: str
+    share: float = 1.0  # of the processors' time that the product was given, while other work ran
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work took so much that both rates are too low."""
+        return self.share < QUIET
 
     @property
     def label(self) -> str:
-        return f"measured on this host {self.date}"
+        return f"measured on this host {self.date}" + (", busy with other work" if self.busy else "")
 
     @property
     def line(self) -> str:
         """What was found, for a person."""
         counted = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
+        other = f"; other work left it {self.share:.0%} of its processors, so again on another day" if self.busy else ""
         return (
             f"this host, {self.processor}, {counted}: {self.flop_per_second / 1e9:.3g} GFLOP/s in {self.precision}, "
-            f"{self.bytes_per_second / 1e9:.3g} GB/s (measured once, kept)"
+            f"{self.bytes_per_second / 1e9:.3g} GB/s (measured once, kept{other})"
         )
 
 
@@ -65,7 +73,7 @@ def read_probe(config: Config) -> Probe | None:
         if data.pop("version") != VERSION:
             return None
         found = Probe(**{one.name: data[one.name] for one in fields(Probe)})
-        rates = (float(found.flop_per_second), float(found.bytes_per_second))
+        rates = (float(found.flop_per_second), float(found.bytes_per_second), float(found.share))
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
     sound = all(math.isfinite(rate) and rate > 0 for rate in rates) and isinstance(found.date, str)
@@ -75,7 +83,7 @@ def read_probe(config: Config) -> Probe | None:
 
 # Of the measured peak and bandwidth, what training steps of small models reach, and the seconds of a block's operators
 # beside. `scripts/bench/host_shares --cpu-seconds` (five kinds of models, five shapes each) measured 0.87 to 1.20
-# of what these say in fp32, and 0.9 to 1.6 in bf16; no other processor or number of threads was: the interval is wider.
+# of what these say in fp32 and 0.7 to 1.6 in bf16; no other processor or number of threads was: the interval is wider.
 PRODUCTS, SCORES, MEMORY = 0.95, 0.38, 0.2
 BLOCK = {"fp32": 2e-3, "bf16": 7e-3}
 FAST, SLOW = 0.5, 2.0  # of the estimate

@@ -4,6 +4,7 @@ what was measured on its processor. The configuration keeps what was stated: the
 from __future__ import annotations
 
 import importlib.util
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,10 +54,13 @@ def known_machine(config: Config) -> Known:
 
 
 def probe_wanted(config: Config) -> bool:
-    """Whether a run computes on this host's processor, nobody states what that is, and it was not measured yet."""
-    here = config.launch.is_here and config.launch.nodes == 1
-    known = known_machine(config) if here else None
-    return known is not None and known.how == UNKNOWN and known.config.engine.device == "cpu"
+    """Whether a run computes on this host's processor, nobody states what that is, and it was not measured yet, or only
+    while other work ran, on another day."""
+    known = known_machine(config)
+    if known.how == STATED or known.config.machine.name != processor():
+        return False
+    probe = read_probe(config)
+    return probe is None or (probe.busy and probe.date != date.today().isoformat())
 
 
 def _stated(machine: MachineConfig) -> bool:

@@ -37,11 +37,14 @@ def probe(config: Config, seconds: float = SECONDS, clock: Callable[[], float] =
         def copy() -> Any:
             return target.copy_(source)
 
+        began, spent = time.perf_counter(), time.process_time()
         flop_rate = 2 * SIDE**3 / _least(multiply, seconds, clock)
+        given = (time.process_time() - spent) / (time.perf_counter() - began) / torch.get_num_threads()
         byte_rate = 2 * COPIED / _least(copy, seconds, clock)
     finally:
         torch.set_num_threads(before)
-    return Probe(processor(), probed_threads(config), dtype, flop_rate, byte_rate, date.today().isoformat())
+    today = date.today().isoformat()
+    return Probe(processor(), probed_threads(config), dtype, flop_rate, byte_rate, today, round(min(given, 1.0), 3))
 
 
 def _least(work: Callable[[], Any], seconds: float, clock: Callable[[], float]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,16 @@ def test_ranks_of_one_host_divide_it(driver, tmp_path: Path) -> None:
     assert plan(halves)["time.step"].planned.high is None  # what they send each other is not timed
 
 
+def test_a_busy_host_says_so_and_is_measured_again_on_another_day(driver, tmp_path: Path) -> None:
+    driver()
+    one = config(tmp_path)
+    found = probed(one)
+    write_probe(one, replace(found, share=0.4, date=date.today().isoformat()))
+    assert not probe_wanted(one) and "busy with other work" in plan(one)["time.wall"].planned.source
+    write_probe(one, replace(found, share=0.4, date="2020-01-01"))
+    assert probe_wanted(one)
+
+
 def test_of_other_threads_nothing_is_known(driver, tmp_path: Path) -> None:
     driver()
     probed(config(tmp_path))
@@ -201,7 +213,7 @@ def test_a_damaged_file_is_none(driver, tmp_path: Path, damage) -> None:
     [
         {"machine": {"name": "mine"}},
         {"machine": {"peak_flops": {"fp32": 1e12}}},
-        {"launch": {"name": "torchrun", "nodes": 2}},
+        {"launch": {"name": "slurm", "nodes": 2}},
     ],
 )
 def test_other_machines_are_not_this_host(driver, tmp_path: Path, stated) -> None:
