@@ -130,7 +130,8 @@ def unknown_line(tag: PriceTag, command: str = PLAN) -> str | None:
         return None
     parts = [", ".join(names) + (f" ({source})" if source else "") for source, names in missing.items()]
     words = [words for key, words in EXAMPLES.items() if any(key in source for source in missing)]
-    if command != PLAN:
+    own = tag.machine is not None and "processor" in tag.machine  # this host's, which is measured and not named
+    if command != PLAN or own:
         words = [one for one in words if not one.startswith("machine")]
     return f"not stated: {', '.join(parts)}" + (f"; e.g. {command} {' '.join(words)}" if words else "")
 

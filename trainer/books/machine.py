@@ -84,13 +84,14 @@ def _of_processor(config: Config) -> Known:
         }
     )
     pace = read_calibration(config) or (HostPace(probe, ranks) if probe is not None else None)
-    return Known(filled, UNKNOWN if probe is None else probe.label, pace, _processor_line(config, memory))
+    return Known(filled, UNKNOWN if probe is None else probe.label, pace, _processor_line(config, memory, pace))
 
 
-def _processor_line(config: Config, memory: int | None) -> str:
+def _processor_line(config: Config, memory: int | None, pace: Pace | None) -> str:
     size = f", {memory / 1e9:.3g} GB" if memory else ""
     used = threads(config) * config.launch.processes
-    return f"on this host's processor: {processor()}, {used} of {cores()} cores{size}"
+    unknown = "" if pace else "; its speed is not known yet: isoflop train measures it, in seconds"
+    return f"on this host's processor: {processor()}, {used} of {cores()} cores{size}{unknown}"
 
 
 def _of_driver(config: Config) -> Known:
