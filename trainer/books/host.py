@@ -82,7 +82,7 @@ def read_probe(config: Config) -> Probe | None:
 
 
 # Of the measured peak and bandwidth, what training steps of small models reach, and the seconds of a block's operators
-# beside. `scripts/bench/host_shares --cpu-seconds` (five kinds of models, five shapes each) measured 0.87 to 1.20
+# beside. `scripts/bench/host_shares --cpu-seconds` (five kinds of models, five shapes each) measured 0.72 to 1.47
 # of what these say in fp32 and 0.7 to 1.6 in bf16; no other processor or number of threads was: the interval is wider.
 PRODUCTS, SCORES, MEMORY = 0.95, 0.38, 0.2
 BLOCK = {"fp32": 2e-3, "bf16": 7e-3}
