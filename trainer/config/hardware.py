@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from trainer.config.host import cgroup_memory
@@ -85,8 +86,9 @@ def _by_command() -> tuple[str, ...]:
     return tuple(names)
 
 
+@cache
 def _said(*command: str) -> str:
-    """What a command prints; empty where it is missing, fails or takes long."""
+    """What a command prints, asked once a process; empty where it is missing, fails or takes long."""
     if shutil.which(command[0]) is None:
         return ""
     try:
