@@ -107,4 +107,5 @@ class HostPace:
         return products + moved / (MEMORY * bandwidth) + work.layers * BLOCK[self.probe.precision]
 
     def bounds(self, seconds: float) -> tuple[float, float | None]:
-        return FAST * seconds, SLOW * seconds if self.ranks == 1 else None
+        share = self.probe.share if self.probe.busy else 1.0  # nobody knows what other work the run will meet
+        return FAST * share * seconds, SLOW / share * seconds if self.ranks == 1 else None

@@ -171,7 +171,9 @@ def test_a_busy_host_says_so_and_is_measured_again_on_another_day(driver, tmp_pa
     one = config(tmp_path)
     found = probed(one)
     write_probe(one, replace(found, share=0.4, date=date.today().isoformat()))
-    assert not probe_wanted(one) and "busy with other work" in plan(one)["time.wall"].planned.source
+    wall = plan(one)["time.wall"].planned
+    assert not probe_wanted(one) and "busy with other work" in wall.source
+    assert wall.low == pytest.approx(wall.value * 0.5 * 0.4) and wall.high == pytest.approx(wall.value * 2 / 0.4)
     write_probe(one, replace(found, share=0.4, date="2020-01-01"))
     assert probe_wanted(one)
 
