@@ -43,6 +43,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.plan = path / "plan.json"
+        self.second_plan = path / "plan-measured.json"  # after the first steps, by their times
         self.overrides = path / "overrides.json"
         self.metrics = path / "metrics.jsonl"
         self.events = path / "events.jsonl"

@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trainer.books.step_work import Work
 from trainer.config import Config
 from trainer.config.host import cache_root, fp8, has_accelerator, precision, processor, threads
 
 TERMS = ("product_flop", "score_flop", "activation_bytes", "loss_bytes", "optimizer_bytes", "layers")
+
+
+class Pace(Protocol):
+    """What gives times to work: a calibration, a probe of the host, or steps of the run itself."""
+
+    @property
+    def source(self) -> str: ...
+
+    def seconds(self, work: Work) -> float: ...
+
+    def bounds(self, seconds: float) -> tuple[float, float | None]:
+        """The interval of a time that `seconds` gave."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,13 @@ class Calibration:
 
     def seconds(self, work: Work) -> float:
         return sum(self.seconds_per[name] * getattr(work, name) for name in TERMS)
+
+    def bounds(self, seconds: float) -> tuple[float, float]:
+        return seconds * (1 - self.error), seconds * (1 + self.error)
+
+    @property
+    def source(self) -> str:
+        return f"calibration of {self.machine}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,7 +13,7 @@ import math
 import operator
 from functools import reduce
 
-from trainer.books.calibration import Calibration
+from trainer.books.calibration import Pace
 from trainer.books.collectives import latency_seconds
 from trainer.books.efficiency import Efficiency, efficiency
 from trainer.books.kernels import compiled
@@ -36,26 +36,23 @@ OVERLAP = (0.3, 0.6, 1.0)  # of what is computed meanwhile, under which traffic 
 COMPILED = 0.5
 
 
-def run_seconds(config: Config, steps: int, calibration: Calibration | None = None) -> Quantity:
+def run_seconds(config: Config, steps: int, calibration: Pace | None = None) -> Quantity:
     """Time of the first `steps` steps, each of its own shape."""
     shapes = config.curriculum.steps_by_shape(0, steps).items()
     times = [step_seconds(config.at_shape(shape), calibration) * exact(count) for shape, count in shapes]
     return reduce(operator.add, times)
 
 
-def step_seconds(config: Config, calibration: Calibration | None = None) -> Quantity:
+def step_seconds(config: Config, calibration: Pace | None = None) -> Quantity:
     """Time of one step at data.sequence_length: from a calibration of this machine, else from the stated peak."""
     return seconds_of(config, work(config), calibration)
 
 
-def seconds_of(config: Config, amount: Work, calibration: Calibration | None = None) -> Quantity:
+def seconds_of(config: Config, amount: Work, calibration: Pace | None = None) -> Quantity:
     """Time of this work of one rank."""
     if calibration is not None:
         seconds = calibration.seconds(amount)
-        spread = calibration.error
-        return estimated(
-            seconds, f"calibration of {calibration.machine}", seconds * (1 - spread), seconds * (1 + spread)
-        )
+        return estimated(seconds, calibration.source, *calibration.bounds(seconds))
     dtypes = [precision(config), *(["fp8"] if fp8(config) else [])]
     for dtype in dtypes:
         if not config.machine.peak_flops.get(dtype):

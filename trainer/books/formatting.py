@@ -7,6 +7,14 @@ import math
 from trainer.books.equivalents import STRUBELL, nearest_equivalents
 from trainer.books.quantity import PriceTag, Quantity
 
+PLAN, REPORT = "isoflop train", "isoflop report <run>"  # which command states what a tag lacks
+COLUMNS = {"planned": "planned", "revised": "after 5 steps", "measured": "measured"}
+# What to type, by the key that a row lacks; the last only before a run.
+EXAMPLES = {
+    "site.gco2e_per_kwh": "site=de-2023",
+    "site.price_per_kwh": "site.price_per_kwh=0.30 site.currency=EUR site.price_date=2026-11",
+    "machine.": "machine=h100-sxm",
+}
 LEAST = 1e-3  # of an equivalent: an emission below it is compared with none
 _PREFIXES = (
     (1e24, "Y"),
@@ -81,11 +89,11 @@ def format_quantity(quantity: Quantity | None, unit: str) -> str:
         return "-"
     if quantity.value is None:
         return "not stated"
-    text = format_amount(quantity.value, unit)
+    text = format_value(quantity, unit)
     if quantity.low is not None and quantity.high is None:
-        return f"at least {format_amount(quantity.low, unit)}"
+        return f"at least {format_amount(_bound(quantity.low, quantity), unit)}"
     if quantity.low is not None and quantity.high is not None and quantity.low != quantity.high:
-        low, high = format_amount(quantity.low, unit), format_amount(quantity.high, unit)
+        low, high = (format_amount(_bound(end, quantity), unit) for end in (quantity.low, quantity.high))
         suffix = "" if unit == "s" else low.partition(" ")[2]
         if suffix and high.endswith(f" {suffix}"):  # "1 to 2 kg", not "1 kg to 2 kg"
             low = low.removesuffix(f" {suffix}")
@@ -93,11 +101,49 @@ def format_quantity(quantity: Quantity | None, unit: str) -> str:
     return text
 
 
-def format_price_tag(tag: PriceTag) -> str:
-    """The price tag as aligned text: name, planned, measured, and where the numbers come from."""
-    columns = [name for name in ("planned", "measured") if any(getattr(row, name) is not None for row in tag.rows)]
-    table = [["", *columns, "source"]]
+def format_value(quantity: Quantity, unit: str) -> str:
+    """The amount without its interval: of an estimate three significant digits, whatever is counted in full."""
+    if quantity.value is None:
+        return "not stated"
+    rounded = rounded_to(quantity.value, 3) if quantity.provenance == "estimated" else quantity.value
+    return format_amount(rounded, unit)
+
+
+def _bound(value: float, quantity: Quantity) -> float:
+    """An end of an interval: two digits of an estimate's, three of anything else's."""
+    return rounded_to(value, 2 if quantity.provenance == "estimated" else 3)
+
+
+def rounded_to(value: float, digits: int) -> float:
+    """`value` with so many significant digits."""
+    return float(f"{value:.{digits - 1}e}")
+
+
+def unknown_line(tag: PriceTag, command: str = PLAN) -> str | None:
+    """One line for the rows that nobody stated anything for: the key that each needs, and what to type."""
+    missing: dict[str, list[str]] = {}
     for row in tag.rows:
+        if not row.known:
+            sources = [one.source for one in (row.measured, row.planned) if one is not None and one.source]
+            missing.setdefault(sources[0] if sources else "", []).append(row.name.strip())
+    if not missing:
+        return None
+    parts = [", ".join(names) + (f" ({source})" if source else "") for source, names in missing.items()]
+    words = [words for key, words in EXAMPLES.items() if any(key in source for source in missing)]
+    own = tag.machine is not None and "processor" in tag.machine  # this host's, which is measured and not named
+    if command != PLAN or own:
+        words = [one for one in words if not one.startswith("machine")]
+    return f"not stated: {', '.join(parts)}" + (f"; e.g. {command} {' '.join(words)}" if words else "")
+
+
+def format_price_tag(tag: PriceTag, command: str = PLAN) -> str:
+    """The price tag as aligned text: name, planned, measured, and where the numbers come from; what nobody knows in one
+    line, which says what to type. command: what states it."""
+    columns = [name for name in COLUMNS if any(getattr(row, name) is not None for row in tag.rows)]
+    table = [["", *(COLUMNS[name] for name in columns), "source"]]
+    for row in tag.rows:
+        if not row.known:
+            continue
         quantities = [getattr(row, name) for name in columns]
         table.append(
             [
@@ -111,6 +157,7 @@ def format_price_tag(tag: PriceTag) -> str:
     for line in table:
         cells = [line[0].ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(line[1:-1], widths[1:], strict=True)]
         lines.append("  ".join([*cells, line[-1]]).rstrip())
+    lines += [f"  {line}" for line in (unknown_line(tag, command),) if line is not None]
     lines += [f"  * {note}" for note in (*tag.notes, *_equivalents(tag.emission))]
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from trainer.books.asked_rows import copy_note, planned_asking
 from trainer.books.branch import COSTS, WORK, trunk_key, with_trunk
 from trainer.books.budget import over, planned_steps, spending
-from trainer.books.calibration import Calibration, read_calibration
+from trainer.books.calibration import Pace
 from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.continued import parents_price
 from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
@@ -22,6 +22,7 @@ from trainer.books.kernels import attention_line, compile_line
 from trainer.books.layout import world_size
 from trainer.books.linear import fp8_line
 from trainer.books.links import bytes_between, bytes_sent
+from trainer.books.machine import known_machine
 from trainer.books.parameters import parameters
 from trainer.books.policy_rows import planned_flops, planned_seconds
 from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, not_stated
@@ -38,13 +39,16 @@ from trainer.config.tokenizer_file import unused_rows
 PF_DAY = 8.64e19  # FLOP: 1e15 FLOP/s for one day (Brown et al. 2020, appendix D)
 
 
-def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
+def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None = None) -> PriceTag:
     """What `config` will cost: exact counts, estimates with their assumptions, and what is not stated.
 
     Where a measured budget ends the run, every total is that of the steps it buys. With the documents of a sample, also
-    what masks hide of its attention; raises UserError where they are not those of a sample.
+    what masks hide of its attention; raises UserError where they are not those of a sample. pace: what gives times to
+    work in place of what is known of the machine.
     """
-    weights, ranks, calibration = parameters(config), world_size(config), read_calibration(config)
+    stated, known = config, known_machine(config)
+    config, calibration = known.config, pace or known.pace
+    weights, ranks = parameters(config), world_size(config)
 
     def step_cost(shape: StepShape) -> dict[str, Quantity]:
         one = step_seconds(config.at_shape(shape), calibration)
@@ -94,9 +98,11 @@ def plan(config: Config, documents: Sequence[Document] = ()) -> PriceTag:
     ]
     if fitted.fits is False:
         rows = [_unpriced(row) for row in rows]
-    notes = (*([] if fitted.available is None else [fitted.text, *fitted.others]), *_notes(config))
-    whole = with_trunk(rows, _trunks_plan(config), "planned") if config.branch.given else tuple(rows)
-    return PriceTag(f"{config.model.name}: the price tag before the run", whole, notes, fitted.to_json())
+    fits = [] if fitted.available is None else [fitted.text, *fitted.others]
+    notes = (*fits, *filter(None, [known.note]), *_notes(config))
+    whole = with_trunk(rows, _trunks_plan(stated), "planned") if config.branch.given else tuple(rows)
+    title = f"{config.model.name}: the price tag before the run"
+    return PriceTag(title, whole, notes, fitted.to_json(), known.to_json())
 
 
 def _unpriced(row: Row) -> Row:
@@ -109,7 +115,10 @@ def _utilisation(config: Config, rate: Quantity) -> Quantity:
     """The share of all devices' peak that so many FLOPs a second are."""
     dtype = precision(config)
     peak = config.machine.peak_flops.get(dtype)
-    return rate / exact(peak * world_size(config)) if peak else not_stated(f"machine.peak_flops.{dtype}")
+    if not peak:
+        return not_stated(f"machine.peak_flops.{dtype}")
+    share = rate / exact(peak * world_size(config))
+    return share if share.high is None else replace(share, high=min(share.high, 1.0))
 
 
 def _notes(config: Config) -> tuple[str, ...]:
@@ -160,7 +169,7 @@ def _sent_out(config: Config) -> list[Row]:
     return [Row("wire.between_hosts", "  between hosts", "bytes", estimated(bytes_between(config), said))]
 
 
-def device_energy(config: Config, seconds: Quantity, calibration: Calibration | None = None) -> Quantity:
+def device_energy(config: Config, seconds: Quantity, calibration: Pace | None = None) -> Quantity:
     """Energy of the devices alone in kWh: at their board power, or on a calibrated processor by its busy threads."""
     watts = config.machine.power_watts
     if watts is not None:

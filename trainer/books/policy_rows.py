@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from trainer.books.calibration import Calibration
+from trainer.books.calibration import Pace
 from trainer.books.clock import seconds_of
 from trainer.books.flops import flops
 from trainer.books.quantity import Quantity, Row, estimated, exact, measured_quantity, not_stated
@@ -49,7 +49,7 @@ def planned_flops(config: Config, over_steps: Callable[[Callable[[int], Quantity
     ]
 
 
-def planned_seconds(config: Config, calibration: Calibration | None) -> list[Row]:
+def planned_seconds(config: Config, calibration: Pace | None) -> list[Row]:
     """Of a step: what writing takes of it."""
     if not config.task.writes:
         return []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trainer.books.equivalents import STRUBELL, equivalents
@@ -123,14 +123,23 @@ class Row:
     unit: str
     planned: Quantity | None = None
     measured: Quantity | None = None
+    revised: Quantity | None = None  # planned again, after the first steps, where that says something else
+
+    @property
+    def known(self) -> bool:
+        """Whether any column has a value."""
+        columns = (self.planned, self.revised, self.measured)
+        return any(quantity is not None and quantity.value is not None for quantity in columns)
 
     def to_json(self) -> dict[str, Any]:
+        again = {"revised": self.revised.to_json()} if self.revised else {}
         return {
             "key": self.key,
             "name": self.name,
             "unit": self.unit,
             "planned": self.planned.to_json() if self.planned else None,
             "measured": self.measured.to_json() if self.measured else None,
+            **again,
         }
 
 
@@ -142,6 +151,7 @@ class PriceTag:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     fit: Mapping[str, Any] | None = None  # of a plan: does it fit, and if not, what would (`Fit.to_json`)
+    machine: Mapping[str, Any] | None = None  # of a plan: the facts of the machine, and how they are known
 
     def __getitem__(self, key: str) -> Row:
         for row in self.rows:
@@ -169,7 +179,18 @@ class PriceTag:
             tuple(rows),
             tuple(dict.fromkeys(self.notes + measured.notes)),
             self.fit,
+            self.machine,
         )
+
+    def revised_by(self, second: PriceTag) -> PriceTag:
+        """This tag with what a second plan says otherwise."""
+        again = {row.key: row.planned for row in second.rows}
+
+        def revised(row: Row) -> Row:
+            new = again.get(row.key)
+            return row if new is None or new.value is None or new == row.planned else replace(row, revised=new)
+
+        return replace(self, rows=tuple(map(revised, self.rows)))
 
     @property
     def emission(self) -> Quantity | None:
@@ -207,6 +228,7 @@ class PriceTag:
             "rows": [row.to_json() for row in self.rows],
             "notes": list(self.notes),
             "fit": self.fit,
+            "machine": self.machine,
             "equivalents": {"source": STRUBELL, "times": self.equivalents} if self.equivalents else None,
         }
 
@@ -224,7 +246,8 @@ class PriceTag:
                 row["unit"],
                 quantity(row.get("planned")),
                 quantity(row.get("measured")),
+                quantity(row.get("revised")),
             )
             for row in data["rows"]
         )
-        return cls(data.get("title", ""), rows, tuple(data.get("notes", ())), data.get("fit"))
+        return cls(data.get("title", ""), rows, tuple(data.get("notes", ())), data.get("fit"), data.get("machine"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books.branch import trunk_key
-from trainer.books.formatting import format_amount
+from trainer.books.formatting import format_amount, format_value, rounded_to
 from trainer.books.plan import plan
 from trainer.books.quantity import PriceTag, Quantity
 from trainer.books.visible import Document
@@ -100,7 +100,7 @@ def _planned(price: PriceTag, key: str) -> Quantity | None:
 
 
 def _cell(quantity: Quantity | None, unit: str) -> str:
-    return "not stated" if quantity is None or quantity.value is None else format_amount(quantity.value, unit)
+    return "not stated" if quantity is None else format_value(quantity, unit)
 
 
 def _total(tags: Sequence[PriceTag], title: str, key: str, *, own: bool = True) -> str:
@@ -111,7 +111,8 @@ def _total(tags: Sequence[PriceTag], title: str, key: str, *, own: bool = True) 
     units = {one[key].unit for one in tags}
     if len(units) > 1:  # two currencies do not add up
         return ""
-    text = format_amount(sum(known), units.pop())
+    guessed = any((one := _planned(tag, key)) is not None and one.provenance == "estimated" for tag in tags)
+    text = format_amount(rounded_to(sum(known), 3) if guessed else sum(known), units.pop())
     return text if len(known) == len(tags) else f"at least {text}"
 
 

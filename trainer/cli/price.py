@@ -51,7 +51,7 @@ def price(arguments: list[str]) -> int:
             given[name] = value
     config = compose(groups)
     tag = price_of(machine=config.machine, site=config.site, **given)
-    print(json.dumps(price_json(tag), indent=1) if "--json" in flags else format_price_tag(tag))
+    print(json.dumps(price_json(tag), indent=1) if "--json" in flags else format_price_tag(tag, "isoflop price"))
     return 0
 
 
@@ -65,6 +65,7 @@ def calibrate(arguments: list[str]) -> int:
         return _calibrate_runs(words, flags)
     from trainer.compose import compose
     from trainer.meter.calibration import calibrate as measure
+    from trainer.meter.probe import measure_once
     from trainer.utils.progress import progress_bar
 
     config = compose(words)
@@ -74,11 +75,14 @@ def calibrate(arguments: list[str]) -> int:
         )
     if config.engine.linear != "bf16":
         raise UserError("calibrate: steps in bf16 or fp32 are measured; leave out engine.linear=fp8")
+    probed = measure_once(config)
     with progress_bar() as progress:
         found = measure(config, progress)
     if "--json" in flags:
         print(json.dumps(found.to_json(), indent=1))
     else:
+        if probed is not None:
+            print(probed)
         print(f"{found.machine}, {found.precision}, {found.threads} threads: fitted within {found.error:.0%}")
         for step in found.steps:
             shape = f"width {step['width']:>4} depth {step['depth']} sequence {step['sequence_length']:>5}"

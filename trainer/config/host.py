@@ -38,7 +38,15 @@ def cores() -> int:
 
 def cgroup_limit() -> float:
     """Processors' worth of time that control groups (of containers, of jobs) leave to this process; infinite if all."""
-    return min((share for file in _cgroup_files() if (share := _quota(file)) is not None), default=float(1 << 20))
+    files = _cgroup_files("cpu", "cpu.max", "cpu.cfs_quota_us")
+    return min((share for file in files if (share := _quota(file)) is not None), default=float(1 << 20))
+
+
+def cgroup_memory() -> int | None:
+    """Bytes that control groups leave to this process; None where they leave all."""
+    files = _cgroup_files("memory", "memory.max", "memory.limit_in_bytes")
+    sizes = (size for file in files if (size := _limit(file)) is not None)
+    return min((size for size in sizes if size < 1 << 60), default=None)  # version 1 writes 2^63 for no limit
 
 
 def threads(config: Config, sharing: int = 1) -> int:
@@ -105,19 +113,19 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def _cgroup_files() -> list[Path]:
-    """The files that limit this process: of its group and of those around it (version 2), or of its own (version 1)."""
+def _cgroup_files(controller: str, file: str, older: str) -> list[Path]:
+    """The files that limit this process: of its group and of those around it; `older` as version 1 names the file."""
     try:
-        with open(OWN_CGROUP) as file:
-            lines = [line.strip().split(":", 2) for line in file]
+        with open(OWN_CGROUP) as own:
+            lines = [line.strip().split(":", 2) for line in own]
     except OSError:
         return []
     files = []
     for _, controllers, path in (line for line in lines if len(line) == 3):
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        root = CGROUPS / "cpu" if controllers else CGROUPS
-        name = "cpu.cfs_quota_us" if controllers else "cpu.max"
+        root = CGROUPS / controller if controllers else CGROUPS
+        name = older if controllers else file
         group = root / path.lstrip("/")
         files += [folder / name for folder in (group, *group.parents) if folder.is_relative_to(root)]
     return files
@@ -135,6 +143,14 @@ def _quota(file: Path) -> float | None:
     except (OSError, ValueError, IndexError):  # no such group, or `max`
         return None
     return quota / period if quota > 0 and period > 0 else None
+
+
+def _limit(file: Path) -> int | None:
+    """Bytes; None where there is no limit."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # no such group, or `max`
+        return None
 
 
 def _cpuinfo(name: str) -> str:

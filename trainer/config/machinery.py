@@ -15,7 +15,7 @@ from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
-from trainer.utils.schema import Count, NoTruth, Section, Steps, folder_path, key, plain_name
+from trainer.utils.schema import Count, NoTruth, Paths, Section, Steps, folder_path, key, plain_name
 
 
 def on_off_or_auto(value: Any) -> Any:
@@ -215,6 +215,7 @@ class MachineConfig(Section):
     embodied_kgco2e: float | None = key(None, "emissions of making one device", "kg CO2e", gt=0)
     lifetime_hours: float | None = key(None, "hours over which they are spread", "h", gt=0)
     source: str | None = key(None, "the datasheet's name")
+    driver_names: Paths = key((), "what drivers call the device, by which a host's is recognised", introduced=())
 
     @field_validator("peak_flops")
     @classmethod

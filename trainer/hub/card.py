@@ -14,6 +14,7 @@ import yaml
 
 from trainer import __version__
 from trainer.books import format_price_tag, parameters
+from trainer.books.formatting import REPORT
 from trainer.config import Config
 from trainer.evaluate.results import read_results
 from trainer.hub.stated import Stated, is_language, is_repository
@@ -73,7 +74,7 @@ def model_card(exported: Exported) -> str:
     head = yaml.safe_dump(front_matter(exported, run_data), sort_keys=False, allow_unicode=True).strip()
     lines = ["---", head, "---", "", *_body(exported, run_data), *_usage(exported)]
     if exported.untouched is None and run_data.steps.kept:
-        lines += ["## Price tag", "", "```", format_price_tag(run_data.tag), "```", ""]
+        lines += ["## Price tag", "", "```", format_price_tag(run_data.tag, REPORT), "```", ""]
     return "\n".join([*lines, *_citation()])
 
 

@@ -69,7 +69,8 @@ def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = 
     if as_json:
         print(json.dumps({"run": str(run), **tag.to_json()}, indent=1))
     else:
-        print(f"\n{format_price_tag(tag)}\n\nreport   {run / 'report.html'}")
+        again = RunFolder(run).command("report", str(run))
+        print(f"\n{format_price_tag(tag, again)}\n\nreport   {run / 'report.html'}")
 
 
 def report_attempt(run: Path, code: int, *, as_json: bool = False) -> None:

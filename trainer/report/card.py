@@ -9,7 +9,7 @@ import yaml
 from trainer.books.branch import branch_line, read_branch
 from trainer.books.continued import initial_line, read_lineage
 from trainer.books.equivalents import STRUBELL
-from trainer.books.formatting import format_price_tag, format_quantity
+from trainer.books.formatting import REPORT, format_price_tag, format_quantity
 from trainer.plugins import origin
 from trainer.report.policy import loss_unit, policy_lines
 from trainer.report.run_data import RunData
@@ -83,7 +83,7 @@ def card(run_data: RunData) -> str:
             "## Price tag",
             "",
             "```",
-            format_price_tag(run_data.tag),
+            format_price_tag(run_data.tag, REPORT),
             "```",
             "",
             *_equivalents(run_data),

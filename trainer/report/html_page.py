@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from trainer.books.equivalents import STRUBELL
-from trainer.books.formatting import format_quantity
+from trainer.books.formatting import COLUMNS, REPORT, format_quantity, unknown_line
 from trainer.books.quantity import Quantity
 from trainer.plugins import origin
 from trainer.report.curves import plots
@@ -59,10 +59,13 @@ def _tiles(run_data: RunData) -> dict[str, str]:
 
 
 def _price_tag(run_data: RunData) -> str:
-    lines = ['<table><tr><th></th><th class="n">planned</th><th class="n">measured</th><th>source</th></tr>']
-    for row in run_data.tag.rows:
+    tag = run_data.tag
+    columns = [name for name in COLUMNS if name != "revised" or any(row.revised is not None for row in tag.rows)]
+    heads = "".join(f'<th class="n">{COLUMNS[name]}</th>' for name in columns)
+    lines = [f"<table><tr><th></th>{heads}<th>source</th></tr>"]
+    for row in (one for one in tag.rows if one.known):
         cells = []
-        for quantity in (row.planned, row.measured):
+        for quantity in (getattr(row, name) for name in columns):
             css = "n" if quantity is not None and quantity.value is not None else "n none"
             value, _, interval = escape(format_quantity(quantity, row.unit)).partition(" (")
             cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
@@ -73,7 +76,7 @@ def _price_tag(run_data: RunData) -> str:
         lines.append(
             f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
         )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in run_data.tag.notes)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in (unknown_line(tag, REPORT), *tag.notes) if note)
     return "".join(lines) + "</table>" + notes + _equivalents(run_data.tag.equivalents)
 
 

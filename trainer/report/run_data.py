@@ -121,6 +121,12 @@ def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
             tag = reprice(PriceTag.from_json(before), priced).beside(tag)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             left_out("the plan", UserError(f"{run / 'plan.json'}: no price tag ({type(error).__name__}: {error})"))
+    second = RunFolder(run).second_plan
+    if (again := _beside(second, dict)) and again.get("rows"):
+        try:
+            tag = tag.revised_by(reprice(PriceTag.from_json(again), priced))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            left_out("the second plan", UserError(f"{second}: no price tag ({type(error).__name__}: {error})"))
     return RunData(
         run=run,
         config=config,

@@ -23,6 +23,7 @@ from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
+from trainer.meter.probe import measure_once
 from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
 from trainer.run.continued import write_initial
@@ -153,6 +154,8 @@ def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
     require_room(config, folder.path)
     source = prepare_with_progress(config)
     notes = [*check(source, config), *notes_on(config)]
+    if (measured := measure_once(config)) is not None:
+        notes.append(measured)
     _freeze(config, folder, words, source, notes)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trainer.books import flops
 from trainer.books.budget import price_of
+from trainer.books.machine import known_machine
 from trainer.books.records import STEP_PHASES
-from trainer.config import Config, Curriculum
+from trainer.books.second_plan import STEPS, second_plan
+from trainer.config import Config, Curriculum, StepShape
 from trainer.config.host import precision
 from trainer.data import Examples
 from trainer.meter import Meter, gpu_of
@@ -23,6 +26,7 @@ from trainer.training.budget_tracker import BudgetTracker
 from trainer.training.distributed import World
 from trainer.training.faults.reporting import cause_of
 from trainer.training.hooks import Hook, StepResult
+from trainer.utils.files import write_atomic
 
 
 def tokens_of(curriculum: Curriculum, trained: Sequence[tuple[int, int]]) -> int:
@@ -48,7 +52,7 @@ class StepMetrics(Hook):
         self.run, self._folder = folder.path, folder
         self.curriculum = config.curriculum
         self.flop_per_step = {shape: flops(config.at_shape(shape)).per_step for shape in self.curriculum.shapes}
-        peak = config.machine.peak_flops.get(precision(config))
+        peak = known_machine(config).config.machine.peak_flops.get(precision(config))
         self.peak = peak * world.size if peak is not None else None
         self.meter = Meter(
             config,
@@ -65,6 +69,7 @@ class StepMetrics(Hook):
         self.began = self._mark = clock()
         self._phase = "start"
         self._seconds: dict[str, float] = {}
+        self._first_steps: list[tuple[StepShape, float]] = []  # of this attempt, until there is a second plan
         self._budget_tracker = (
             BudgetTracker(config, folder.path, world.size) if config.budget.measured and world.is_first else None
         )
@@ -131,6 +136,7 @@ class StepMetrics(Hook):
         duration = sum(seconds.get(name, 0.0) for name in STEP_PHASES)
         trained = [(0, step)] if trained is None else trained
         this, curriculum = self.curriculum.stretch(trained[-1][1] - 1), self.curriculum
+        self._plan_again(this.shape, duration)
         rate = self.flop_per_step[this.shape] / duration
         shapes = [count for first, last in trained for count in curriculum.steps_by_shape(first, last).items()]
         self.trackers.step(
@@ -165,6 +171,16 @@ class StepMetrics(Hook):
                 policy=answers_written(sums, targets),
             )
         )
+
+    def _plan_again(self, shape: StepShape, seconds: float) -> None:
+        """Write the second plan once so many steps were measured; a disk that takes none leaves the run as it is."""
+        if not self.world.is_first or len(self._first_steps) == STEPS:
+            return
+        self._first_steps.append((shape, seconds))
+        if len(self._first_steps) == STEPS:
+            tag = second_plan(self.config, self._first_steps)
+            with contextlib.suppress(OSError):
+                write_atomic(self._folder.second_plan, json.dumps(tag.to_json(), indent=1))
 
     def budget(self) -> dict[str, float]:
         """Share of every measured budget that is used up, all attempts counted; on ranks other than the first: none."""

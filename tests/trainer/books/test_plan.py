@@ -130,7 +130,7 @@ def test_the_proposal_is_words_that_fit(model, preset):
     after = plan(compose([*words, *found["proposal"]["overrides"]])).to_json()["fit"]
     assert after["fits"] is True and after["proposal"] is None
     assert after["needed_bytes"] == found["proposal"]["bytes"]
-    assert plan(Config()).to_json()["fit"]["fits"] is None
+    assert plan(Config.model_validate({"machine": {"name": "mine"}})).to_json()["fit"]["fits"] is None
 
 
 def test_nothing_fits_and_nothing_stated(preset):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.books import measured
+from trainer.books import format_price_tag, measured, plan
 from trainer.books.records import read_steps
 from trainer.config import Config
 from trainer.report.curves import plots
+from trainer.report.html_page import run_page
 from trainer.report.run_data import read_run
 from trainer.run_folder import RunFolder
 from trainer.trackers import RunContext, make_trackers, read_events
@@ -130,3 +131,19 @@ def test_the_logbook_names_who_broke_and_why(rank: int, error: Exception, told: 
     metrics.meter.close()
     events = [(one["name"], one["step"], one["attempt"], one["text"], one["data"]) for one in read_events(run)]
     assert events == ([("lost", 7, 3, told, {"rank": rank})] if told else [])
+
+
+def test_after_five_steps_there_is_a_second_plan(run: Path, clock: Clock) -> None:
+    (run / "plan.json").write_text(json.dumps(plan(Config.model_validate({"budget": {"steps": 2}})).to_json()))
+    lines = [("forward_backward", seconds) for seconds in (9.0, 2.0, 2.2, 1.9, 2.1)]
+    second = run / "plan-measured.json"
+    steps = 0
+    for phase in attempt(run, clock, 0, [("start", 1.0), *(one for line in lines for one in (line, ("other", 0.0)))]):
+        steps += phase == "other"
+        assert second.exists() == (steps == 5)
+    tag = read_run(run).tag
+    assert tag["time.step"].revised is not None and tag["time.step"].revised.value == pytest.approx(2.1)
+    assert tag["model.parameters"].revised is None
+    assert "after 5 steps" in run_page(read_run(run)) and "after 5 steps" in format_price_tag(tag)
+    second.write_text("{")
+    assert read_run(run).tag["time.step"].revised is None  # which is told on standard error
