@@ -138,7 +138,7 @@ def test_a_still_counter_is_no_zero(tmp_path, clock):
 
 def test_a_host_that_others_use_too_is_an_upper_bound(tmp_path, clock, monkeypatch):
     package = zone(tmp_path / "cap", "intel-rapl:0", "package-0", 0)
-    busy, ours = iter((0.0, 100.0)), iter((0.0, 25.0))
+    busy, ours = iter((900.0, 1000.0)), iter((5.0, 30.0))
     monkeypatch.setattr(process_module, "host_busy_seconds", lambda: next(busy))
     monkeypatch.setattr(meter_module.time, "process_time", lambda: next(ours))
     account = spend(on_host(tmp_path / "run", clock, tmp_path / "cap", monkeypatch), clock, 80, package)
