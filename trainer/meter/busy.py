@@ -6,19 +6,12 @@ more, what it draws idle and what its memory draws; both count as well where the
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from math import sqrt
 
 from trainer.config import MeterConfig
 from trainer.meter.instrument import Description, Reading
-
-
-def cpu_seconds_with_children() -> float:
-    """CPU seconds of this process and of those that it started and that have ended."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 class BusyThreads:
@@ -32,7 +25,7 @@ class BusyThreads:
         cpu_seconds: Callable[[], float] = time.process_time,
         note: str = "",
     ) -> None:
-        self._watts, self.cpu_seconds = sqrt(watts_low * watts_high), cpu_seconds
+        self._watts, self._cpu_seconds = sqrt(watts_low * watts_high), cpu_seconds
         self.description = Description(
             key,
             "cpu",
@@ -44,7 +37,11 @@ class BusyThreads:
         )
 
     def read(self, now: float) -> Reading:
-        return Reading(self.cpu_seconds() * self._watts)
+        return Reading(self.at(now, self._cpu_seconds()))
+
+    def at(self, when: float, cpu_seconds: float) -> float:
+        """The value at a time at which the process had spent so much."""
+        return cpu_seconds * self._watts
 
 
 class StatedWatts:
@@ -55,7 +52,10 @@ class StatedWatts:
         self._watts = watts
 
     def read(self, now: float) -> Reading:
-        return Reading(self._watts * now)
+        return Reading(self.at(now, 0.0))
+
+    def at(self, when: float, cpu_seconds: float) -> float:
+        return self._watts * when
 
 
 def sole_use(meter: MeterConfig) -> list[StatedWatts]:

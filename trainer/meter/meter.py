@@ -59,7 +59,9 @@ def instruments(
 
 def _with_stated_memory(found: list[Instrument], watts: float | None) -> list[Instrument]:
     """What is stated of a host's memory in place of a counter that it does not have."""
-    if watts is None or any((one.description.component, one.description.provenance) == ("dram", "measured") for one in found):
+    if watts is None or any(
+        (one.description.component, one.description.provenance) == ("dram", "measured") for one in found
+    ):
         return found
     return [*(one for one in found if one.description.component != "dram"), StatedWatts("host-dram", "dram", watts)]
 
@@ -125,29 +127,29 @@ class Meter:
             earlier = [*self._before_opening(), *before]
             line = {"kind": "open", "segment": self.segment, "boot": boot_id(), **self._who, "step": self._step}
             line |= {"devices": [one.description.to_json() for one in self._found], **about}
-            self._write(line | (_values_of(earlier[0]) if earlier else self._values()))
+            self.write(line | (_values_of(earlier[0]) if earlier else self._values()))
             for one in earlier[1:]:
-                self._write(self._head(one.phase) | _values_of(one))
+                self.write(self._head(one.phase) | _values_of(one))
             if earlier:
-                self._write(self._head(self._phase) | self._values())
+                self.write(self._head(self._phase) | self._values())
             self._follow()
         self.suspension.start()
         self._thread = threading.Thread(target=self._run_in_background, name="meter", daemon=True)
         self._thread.start()
 
+    def values_at(self, when: float, cpu_seconds: float) -> list[float | None]:
+        """What is known of the instruments at an earlier time, at which this process had spent so much CPU time."""
+        return [
+            one.at(when, cpu_seconds) if isinstance(one, BusyThreads | StatedWatts) else None for one in self._found
+        ]
+
     def _before_opening(self) -> list[Earlier]:
         """What is known of this process's time before: from its start, and of the host from its first reading."""
         if self._begun is None:
             return []
-        started, read, host, readings = self._begun
-        ours: list[float | None] = [None] * len(self._found)
-        for i, one in enumerate(self._found):
-            if isinstance(one, BusyThreads):
-                ours[i] = 0.0
-            elif isinstance(one, StatedWatts):
-                ours[i] = one.read(started).joules
-        found = [Earlier(started, self._phase, ours, 0.0)]
-        if host and host.found and readings:
+        started, cpu, read, host, readings = self._begun
+        found = [Earlier(started, self._phase, self.values_at(started, cpu), cpu)]
+        if host and readings:
             known = {id(one): reading.joules for one, reading in zip(host.found, readings, strict=True)}
             found.append(Earlier(read, self._phase, [known.get(id(one)) for one in self._found]))
         return found
@@ -158,9 +160,10 @@ class Meter:
         with self._lock:
             if not self._closed and not self._paused:
                 self._paused = True
-                self._write(self._head(self._phase) | _values_of(Earlier(self._clock(), "", [None] * len(self._found))))
+                self.write(self._head(self._phase) | _values_of(Earlier(self._clock(), "", [None] * len(self._found))))
 
     def resume(self) -> None:
+        """This meter reads again."""
         with self._lock:
             self._paused = False
         self.take()
@@ -187,7 +190,7 @@ class Meter:
             line = self._head(self._phase) | (values or self._values())
             if last:
                 line["last"] = self._closed = True
-            self._write(line)
+            self.write(line)
             self._follow()
 
     def close(self) -> None:
@@ -223,7 +226,7 @@ class Meter:
         said["suspended"] = round(suspended - before, 3)
         return line | {name: value for name, value in said.items() if value}
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def write(self, line: dict[str, Any]) -> None:
         """One append, synced. A reading that cannot be written is missing from the books, and that is said once."""
         text = json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
         try:

@@ -29,9 +29,10 @@ class Earlier(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A process that is metered from its start on."""
+    """A process that is metered from its start on, or from when it took up one thing."""
 
     started: float  # monotonic seconds
+    cpu: float  # processor seconds by then
     read: float  # when the host's counters were read first
     host: Host | None
     readings: list[Reading]
@@ -40,12 +41,14 @@ class Begun(NamedTuple):
 _begun: Begun | None = None
 
 
-def begin(*, reads_host: bool, counters: Callable[[], Host] = host_counters) -> None:
-    """This process does one thing, which is metered from its start. reads_host: and reads its host's counters."""
+def begin(*, reads_host: bool, whole: bool = True, counters: Callable[[], Host] = host_counters) -> None:
+    """This process does one thing from now on, or from its start where it does nothing else: `whole`. reads_host: and
+    reads its host's counters."""
     global _begun
+    since = (started(), 0.0) if whole else (time.monotonic(), time.process_time())
     host = counters() if reads_host else None
     now = time.monotonic()
-    _begun = Begun(started(), now, host, [one.read(now) for one in host.found] if host else [])
+    _begun = Begun(*since, now, host, [one.read(now) for one in host.found] if host else [])
 
 
 def claim() -> Begun | None:
