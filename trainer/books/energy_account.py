@@ -98,12 +98,13 @@ class EnergyAccount:
         return total
 
     def covered(self) -> Quantity:
-        """Share of the time that the meter covers, of the component that it covers least; 0 where one was not read."""
-        if not self.coverage:
+        """Share of the time that was read, of the component that was read least; names those that were not at all."""
+        read = {name: share for name, share in self.coverage.items() if self.components[name].value is not None}
+        if not read:
             return not_stated("no energy counter was read")
-        name = min(self.coverage, key=lambda name: self.coverage[name])
-        share = self.coverage[name] * self.rank_coverage
-        return Quantity(share, "measured", f"the least of {', '.join(self.coverage)}: {name}")
+        missing = [name for name in self.coverage if name not in read]
+        source = f"time that {', '.join(read)} were read" + (f"; not {', '.join(missing)}" if missing else "")
+        return Quantity(min(read.values()) * self.rank_coverage, "measured", source)
 
 
 def _at_least(total: Quantity, why: str) -> Quantity:
