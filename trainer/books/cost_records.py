@@ -1,6 +1,6 @@
 """What commands spent outside of the ranks of runs, read from their records (`trainer/meter/costs.py` writes them).
 
-<root>/costs/cost-<verb>-<UTC>-<pid>.jsonl              work for many runs: data, tokenizer, calibrate, sweep, fit
+<root>/costs/cost-<verb>-<UTC>-<pid>.jsonl              work for many runs: data, tokenizer, calibrate, sweep
 <root>/<experiment>/<id>/cost-<verb>-<UTC>-<pid>.jsonl  work on one run: its start, its report, eval, generate
 """
 
@@ -28,7 +28,6 @@ PARTS = {
     "data": "data",
     "tokenizer": "data",
     "calibrate": "calibration",
-    "fit": "analysis",
 }
 SET_UP = "set-up"
 

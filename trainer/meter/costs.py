@@ -30,7 +30,7 @@ from trainer.utils.secrets import without_secrets
 
 # Their ranks, or the commands that they start, read the host's counters.
 LAUNCHING = ("train", "launch", "sweep", "finetune", "grid")
-METERED = (*LAUNCHING, "data", "tokenizer", "eval", "generate", "calibrate", "fit")
+METERED = (*LAUNCHING, "data", "tokenizer", "eval", "generate", "calibrate")
 
 
 def metered(verb: str, words: Sequence[str], work: Callable[[], int], *, whole: bool = False) -> int:

@@ -116,7 +116,7 @@ def test_failures_and_lost_records_count(config, tmp_path):
     (one.file.parent / "cost-eval-20260101T000000Z-1.jsonl").write_text(
         "\n".join([whole[0].replace('"calibrate"', '"eval"'), *whole[1:-1], '{"kind": "rea'])
     )
-    (one.file.parent / "cost-fit-20260101T000000Z-1.jsonl").write_text('{"kind": "open", "verb": "fit"}\n{}\n{}\n')
+    (one.file.parent / "cost-data-20260101T000000Z-1.jsonl").write_text('{"kind": "open", "verb": "data"}\n{}\n{}\n')
     found = {record.verb: record.outcome for record in cost_records(tmp_path / "runs")}
     assert found == {"calibrate": "failed", "eval": "lost"}
 
