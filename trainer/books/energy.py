@@ -70,6 +70,8 @@ class _Segment:
     points: list[tuple[int, float]] = field(default_factory=list)  # after (step): joules of this segment so far
     phases: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gaps: list[str] = field(default_factory=list)
+    rested: float = 0.0  # seconds in which another meter read for it
+    resting: float | None = None  # since when it does
     closed: bool = False  # whether the process could write a last reading
     cpu: list[float] = field(default_factory=list)  # first and last processor seconds of the process
     host_cpu: list[float] = field(default_factory=list)  # of all that ran on its host
@@ -135,6 +137,10 @@ class EnergyFold:
         now = float(line["monotonic"])
         segment.end = max(segment.end, now)
         gaps, others = line.get("gaps") or {}, line.get("others") or {}
+        if segment.resting is not None:
+            segment.rested, segment.resting = segment.rested + now - segment.resting, None
+        if line.get("paused"):
+            segment.resting = now
         for known, name in ((segment.cpu, "cpu"), (segment.host_cpu, "host_cpu")):
             if line.get(name) is not None:
                 known[1:] = [float(line[name])] if known else []
@@ -241,7 +247,7 @@ class EnergyFold:
             else:
                 share = 1.0
         low = device.low * share
-        asked = max(0.0, segment.end - (segment.start if device.first is None else device.first))
+        asked = max(0.0, segment.end - (segment.start if device.first is None else device.first) - segment.rested)
         return Taken(
             device.component,
             device.method,

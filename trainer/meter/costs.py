@@ -123,7 +123,7 @@ class _Record:
             folder.mkdir(parents=True, exist_ok=True)
         rank = int(self.verb in LAUNCHING)  # what is stated of a host is the ranks' to count
         found = self._host.found or estimates(config, rank, str(self.pid), self._host.why)
-        meter = Meter(config, folder, found=found, file=self._file)
+        meter = Meter(config, folder, found=found, file=self._file, phase=self._marks[-1][1])
         meter.start(
             self._before(meter, self._first),
             cost=VERSION,
@@ -132,7 +132,6 @@ class _Record:
             project=getattr(config.run, "project", None),
             start=_text(self._start),
         )
-        meter.phase(self._marks[-1][1])
         self._meters = [meter]
 
     def _before(self, meter: Meter, first: tuple[float, list[Reading]]) -> list[Earlier]:
@@ -156,9 +155,9 @@ class _Record:
 
     def uses(self, gpu: Gpu) -> None:
         if self._config is not None and len(self._meters) == 1:
-            meter = Meter(self._config, self._file.parent, found=[gpu_instrument(gpu)], file=self._file)
+            found, now = [gpu_instrument(gpu)], self._marks[-1][1]
+            meter = Meter(self._config, self._file.parent, found=found, file=self._file, phase=now)
             meter.start(cost=VERSION)
-            meter.phase(self._marks[-1][1])
             self._meters.append(meter)
 
     def pause(self) -> None:

@@ -98,9 +98,10 @@ class Meter:
         found: list[Instrument] | None = None,
         clock: Callable[[], float] = time.monotonic,
         file: Path | None = None,
+        phase: str = "start",
     ) -> None:
-        """`step` is the number of steps that were already finished when this attempt began; `found` and `clock` stand
-        in for this host's instruments and clock, `file` for the file of its host in the run's folder."""
+        """`step` is the number of steps that were already finished when this attempt began, `phase` the first one;
+        `found` and `clock` stand in for this host's instruments and clock, `file` for its file in the run's folder."""
         self.segment = uuid.uuid4().hex[:12]
         self._every, self._clock = config.meter.every_seconds, clock
         self._begun = process.claim() if found is None else None
@@ -111,7 +112,7 @@ class Meter:
         self._file = file or run / f"energy-{host}.jsonl"
         self.suspension, self._suspended = Suspension(), 0.0
         self._who = {"rank": rank, "world_size": world_size, "attempt": attempt}
-        self._step, self._phase, self._count = step, "start", 0
+        self._step, self._phase, self._count = step, phase, 0
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._fold = EnergyFold()
@@ -119,6 +120,7 @@ class Meter:
         self.joules: dict[str, float | None] = {}  # as `read` tells them
         self._watch = rank == 0 and file is None
         self._closed = self._warned = self._paused = False
+        self._read_at = clock()
 
     def start(self, before: Sequence[Earlier] = (), **about: Any) -> None:
         """Write the opening line with the first reading, and begin to read in the background. before: readings of
@@ -160,7 +162,7 @@ class Meter:
         with self._lock:
             if not self._closed and not self._paused:
                 self._paused = True
-                self.write(self._head(self._phase) | _values_of(Earlier(self._clock(), "", [None] * len(self._found))))
+                self.write(self._head(self._phase) | self._nothing(self._read_at))
 
     def resume(self) -> None:
         """This meter reads again."""
@@ -186,8 +188,7 @@ class Meter:
         with self._lock:
             if self._closed or (self._paused and not last):
                 return
-            values = _values_of(Earlier(self._clock(), "", [None] * len(self._found))) if self._paused else None
-            line = self._head(self._phase) | (values or self._values())
+            line = self._head(self._phase) | (self._nothing(self._clock()) if self._paused else self._values())
             if last:
                 line["last"] = self._closed = True
             self.write(line)
@@ -211,8 +212,12 @@ class Meter:
         self._count += 1
         return {"kind": "reading", "segment": self.segment, "n": self._count, "step": self._step, "phase": phase}
 
+    def _nothing(self, now: float) -> dict[str, Any]:
+        """The part of a line of a meter that rests."""
+        return _values_of(Earlier(now, "", [None] * len(self._found))) | {"paused": True}
+
     def _values(self) -> dict[str, Any]:
-        now = self._clock()
+        now = self._read_at = self._clock()
         readings = [one.read(now) for one in self._found]
         line: dict[str, Any] = {"monotonic": round(now, 6), "time": round(time.time(), 3)}
         line["values"] = [None if one.joules is None else round(one.joules, 6) for one in readings]
