@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
+from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money, with_unmetered
 from trainer.books.quantity import Quantity, estimated, exact, measured_quantity, not_stated
 from trainer.books.run_length import known_steps
 from trainer.config import Config, StepShape
 
 
 def spending(config: Config, hours: Quantity, device_hours: Quantity, device_kwh: Quantity) -> dict[str, Quantity]:
-    """Time, devices and energy as amounts of the measured budgets, by their names; with a PUE where one is stated."""
+    """Time, devices and energy as amounts of the measured budgets, by their names; with what is not metered and with a
+    PUE where these are stated."""
+    device_kwh = with_unmetered(device_kwh, config.meter)
     facility = device_kwh if config.site.pue is None else facility_kwh(device_kwh, config.site)
     return {
         "hours": hours,

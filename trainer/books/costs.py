@@ -5,10 +5,20 @@ kWh = W h / 1000 x PUE, g CO2e = kWh x intensity (Strubell et al. 2019, section 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trainer.books.quantity import Quantity, not_stated, stated
-from trainer.config import SiteConfig
+from trainer.config import MeterConfig, SiteConfig
 
 JOULES_PER_KWH = 3.6e6
+
+
+def with_unmetered(device_kwh: Quantity, meter: MeterConfig) -> Quantity:
+    """Energy with that of what no meter reads and no plan counts (hosts, fans, switches, storage), by a stated factor,
+    as 1.74 over GPUs alone (Morrison, Smith and Strubell 2026, arXiv 2605.01158); without one as it is."""
+    if meter.unmetered_factor is None:
+        return device_kwh
+    return device_kwh * stated(meter.unmetered_factor, f"{meter.unmetered_factor:g} ({meter.unmetered_source})")
 
 
 def facility_kwh(device_kwh: Quantity, site: SiteConfig) -> Quantity:
@@ -16,6 +26,14 @@ def facility_kwh(device_kwh: Quantity, site: SiteConfig) -> Quantity:
     if site.pue is not None:
         return device_kwh * stated(site.pue, f"PUE {site.pue:g}")
     return _lower_bound(device_kwh, "without the facility's overhead (site.pue is not stated)")
+
+
+def planned_facility_kwh(device_kwh: Quantity, site: SiteConfig) -> Quantity:
+    """The same of a plan, whose devices' energy is no lower bound: without a PUE that of the devices, and said so."""
+    if site.pue is not None or device_kwh.value is None:
+        return facility_kwh(device_kwh, site)
+    why = "without the facility's overhead (site.pue is not stated)"
+    return replace(device_kwh, source=f"{device_kwh.source}; {why}")
 
 
 def carbon_kg(facility: Quantity, gco2e_per_kwh: float | None, source: str) -> Quantity:

@@ -9,6 +9,7 @@ from trainer.books.asked_rows import measured_asking
 from trainer.books.branch import FILE as BRANCH
 from trainer.books.branch import counted_of_trunk, read_branch, trunk_note, trunks_work, with_trunk
 from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.draw import component_rows
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.flops import flops
 from trainer.books.kernels import attention_backward
@@ -18,8 +19,6 @@ from trainer.books.policy_rows import measured_seconds
 from trainer.books.quantity import PriceTag, Quantity, Row, exact, measured_quantity, not_stated
 from trainer.books.records import PADDING_IS_MUCH, STEP_PHASES, Steps, read_ranks, read_steps
 from trainer.config import Config, SiteConfig, load
-
-COMPONENTS = {"gpu": "GPUs", "module": "GPU modules with their processors", "cpu": "processors", "dram": "memory"}
 
 
 def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
@@ -106,10 +105,10 @@ def _of_last(ranks: dict[int, int], config: Config) -> int:
 
 
 def _component_rows(energy: EnergyAccount) -> list[Row]:
-    return [
-        Row(f"energy.{name}_kwh", f"  {COMPONENTS.get(name, name)}", "kWh", measured=quantity / JOULES_PER_KWH)
-        for name, quantity in energy.components.items()
-    ]
+    """A row a component, and how much of the time they cover."""
+    rows = component_rows({name: one / JOULES_PER_KWH for name, one in energy.components.items()}, "measured")
+    covered = [Row("energy.coverage", "  covered by the meter", "%", measured=energy.covered())]
+    return rows + (covered if energy.components else [])
 
 
 def _notes(energy: EnergyAccount) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import sqrt
+from functools import cache
 from typing import Literal
 
 from trainer.books.asked_rows import copy_note, planned_asking
@@ -13,7 +13,15 @@ from trainer.books.budget import over, planned_steps, spending
 from trainer.books.calibration import Pace
 from trainer.books.clock import run_seconds, step_seconds
 from trainer.books.continued import parents_price
-from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money
+from trainer.books.costs import (
+    carbon_kg,
+    facility_kwh,
+    intensity_source,
+    money,
+    planned_facility_kwh,
+    with_unmetered,
+)
+from trainer.books.draw import COMPONENT_KEYS, component_rows, planned_components, planned_energy
 from trainer.books.dropout import dropout_line
 from trainer.books.fitting import fit
 from trainer.books.flops import flops
@@ -31,7 +39,7 @@ from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.wire import wire
 from trainer.config import BranchConfig, Config, StepShape
-from trainer.config.host import precision, threads
+from trainer.config.host import precision
 from trainer.config.labelled import labelled_line
 from trainer.config.placement import crossing_line
 from trainer.config.tokenizer_file import unused_rows
@@ -52,13 +60,21 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
 
     def step_cost(shape: StepShape) -> dict[str, Quantity]:
         one = step_seconds(config.at_shape(shape), calibration)
-        return spending(config, one / 3600, one * (ranks / 3600), device_energy(config, one, calibration))
+        spent = device_energy(config, one, flops(config.at_shape(shape)).per_step, calibration)
+        return spending(config, one / 3600, one * (ranks / 3600), spent)
 
     steps = planned_steps(config, step_cost)
     made = config.ending_after(int(steps.value or 1))
     account, likely = flops(made), run_seconds(config, run_steps(made), calibration)
     seconds = over(steps, lambda n: run_seconds(config, n, calibration))
-    energy = over(steps, lambda n: device_energy(config, run_seconds(config, n, calibration), calibration))
+    used = _utilisation(config, exact(account.total) / likely)
+
+    @cache
+    def parts(n: int) -> dict[str, Quantity]:
+        return planned_components(config, run_seconds(config, n, calibration), used, calibration)
+
+    energy = over(steps, lambda n: planned_energy(parts(n)))
+    by_component = {name: over(steps, lambda n, name=name: parts(n)[name]) for name in parts(1)}  # type: ignore[misc]
     tokens = over(steps, lambda n: exact(config.curriculum.tokens(n)))
     flop = over(steps, lambda n: exact(flops(config.ending_after(n)).total))
     hardware = over(steps, lambda n: exact(flops(config.ending_after(n)).hardware_total))
@@ -68,7 +84,7 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
     hours = seconds * (ranks / 3600)
     fitted = fit(config)
     kept = f", averages {format_amount(fitted.needed.averages, 'bytes')}" if fitted.needed.averages else ""
-    used = estimated(fitted.needed.total, f"states{kept}, buckets and activations at {fitted.needed.moment}")
+    memory = estimated(fitted.needed.total, f"states{kept}, buckets and activations at {fitted.needed.moment}")
 
     rows = [
         Row("model.parameters", "parameters", "", exact(weights.total)),
@@ -84,7 +100,7 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
         *planned_flops(config, lambda at: over(steps, at)),
         *_visible(config, documents, steps),
         Row("machine.devices", "devices (ranks)", "", exact(ranks)),
-        Row("memory.rank", "memory per rank", "bytes", used),
+        Row("memory.rank", "memory per rank", "bytes", memory),
         Row("wire.bytes_per_step", "sent per rank and step", "bytes", _sent(config)),
         *_sent_out(config),
         Row("time.step", "time per step", "s", likely / run_steps(made)),
@@ -92,9 +108,9 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
         Row("time.wall", "training time", "s", seconds),
         Row("machine.device_hours", "device-hours", "h", hours),
         Row("speed.tokens_per_second", "throughput", "tokens/s", exact(run_tokens(made)) / likely),
-        Row("mfu", "MFU", "%", _utilisation(config, exact(account.total) / likely)),
+        Row("mfu", "MFU", "%", used),
         *planned_asking(config, lambda at: over(steps, at), exact(account.total) / likely),
-        *cost_rows(config, energy, hours, tokens, "planned"),
+        *with_components(cost_rows(config, energy, hours, tokens, "planned"), component_rows(by_component, "planned")),
     ]
     if fitted.fits is False:
         rows = [_unpriced(row) for row in rows]
@@ -169,28 +185,26 @@ def _sent_out(config: Config) -> list[Row]:
     return [Row("wire.between_hosts", "  between hosts", "bytes", estimated(bytes_between(config), said))]
 
 
-def device_energy(config: Config, seconds: Quantity, calibration: Pace | None = None) -> Quantity:
-    """Energy of the devices alone in kWh: at their board power, or on a calibrated processor by its busy threads."""
-    watts = config.machine.power_watts
-    if watts is not None:
-        power = Quantity(watts * world_size(config), "stated", f"{watts:g} W board power x devices")
-        return seconds * power / exact(JOULES_PER_KWH)
-    if calibration is None:
-        return not_stated("machine.power_watts")
-    low, high = config.meter.thread_watts_low, config.meter.thread_watts_high
-    busy = threads(config) * world_size(config)
-    source = f"{busy} busy threads at {low:g} to {high:g} W"
-    return seconds * estimated(busy * sqrt(low * high), source, busy * low, busy * high) / exact(JOULES_PER_KWH)
+def device_energy(config: Config, seconds: Quantity, flop: float, calibration: Pace | None) -> Quantity:
+    """Energy in kWh of all components that are planned, over so many seconds in which so many FLOPs are done."""
+    used = _utilisation(config, exact(flop) / seconds)
+    return planned_energy(planned_components(config, seconds, used, calibration))
 
 
 def cost_rows(config: Config, energy_kwh: Quantity, device_hours: Quantity, tokens: Quantity, column: str) -> list[Row]:
     """Energy, carbon and money of one column, for training on `tokens`."""
     site, currency = config.site, config.site.currency or ""
-    facility = facility_kwh(energy_kwh, site)
+    all_of_it = with_unmetered(energy_kwh, config.meter)
+    facility = (planned_facility_kwh if column == "planned" else facility_kwh)(all_of_it, site)
     carbon = carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))
     two = site.market_gco2e_per_kwh is not None
     rows = [
         ("energy.device_kwh", "energy of the devices", "kWh", energy_kwh),
+        *(
+            [("energy.whole_kwh", "  with what is not metered", "kWh", all_of_it)]
+            if all_of_it is not energy_kwh
+            else []
+        ),
         ("energy.kwh", "energy with PUE", "kWh", facility),
         ("carbon.kgco2e", "carbon, location-based" if two else "carbon", "kg CO2e", carbon),
     ]
@@ -207,6 +221,11 @@ def cost_rows(config: Config, energy_kwh: Quantity, device_hours: Quantity, toke
             ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / (tokens / 1e9))
         )
     return [Row(key, name, unit, **{column: quantity}) for key, name, unit, quantity in rows]  # type: ignore[arg-type]
+
+
+def with_components(costs: Sequence[Row], components: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows of costs, with those of the components behind the energy that they add up to."""
+    return (*costs[:1], *components, *costs[1:])
 
 
 def trunks_costs(
@@ -226,10 +245,12 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
         return planned
     tokens = known.get("data.tokens") or not_stated("training tokens")
     trunk = {key: known.get(trunk_key(key)) or not_stated("the trunk") for key in WORK}
+    components = [row for row in planned.rows if row.key in COMPONENT_KEYS]
     priced = [row.key.startswith(("energy.", "carbon.", "cost.")) for row in planned.rows]
     rows = [row for row, old in zip(planned.rows, priced, strict=True) if not old]
     at = priced.index(True)
     fresh: Sequence[Row] = cost_rows(config, energy, hours, tokens, "planned")
     if trunk_key("data.tokens") in known:
         fresh = with_trunk(fresh, trunk | trunks_costs(config, trunk, "planned"), "planned")
+    fresh = with_components(fresh, components)
     return replace(planned, rows=(*rows[:at], *fresh, *rows[at:]))

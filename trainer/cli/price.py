@@ -64,6 +64,7 @@ def calibrate(arguments: list[str]) -> int:
     if any(word.startswith("runs=") for word in words):
         return _calibrate_runs(words, flags)
     from trainer.compose import compose
+    from trainer.meter import costs
     from trainer.meter.calibration import calibrate as measure
     from trainer.meter.probe import measure_once
     from trainer.utils.progress import progress_bar
@@ -76,6 +77,7 @@ def calibrate(arguments: list[str]) -> int:
     if config.engine.linear != "bf16":
         raise UserError("calibrate: steps in bf16 or fp32 are measured; leave out engine.linear=fp8")
     probed = measure_once(config)
+    costs.into_root(config)
     with progress_bar() as progress:
         found = measure(config, progress)
     if "--json" in flags:

@@ -128,9 +128,19 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
 def _readable(config: Config) -> list[str]:
     """What is wrong with an existing tokenizer, or else with what has to be counted."""
     try:
-        return _countable(with_rows(config))
+        return _one_device(config) + _countable(with_rows(config))
     except UserError as error:
         return [str(error)]
+
+
+def _one_device(config: Config) -> list[str]:
+    """A GPU's datasheet says nothing of a run on processors."""
+    if config.engine.device != "cpu" or config.machine.architecture is None:
+        return []
+    return [
+        f"engine.device: cpu given, and machine={config.machine.name} is a GPU, whose speed and power are not a "
+        "processor's; leave out one of the two"
+    ]
 
 
 def _countable(config: Config) -> list[str]:
@@ -225,7 +235,11 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     def rules(config: Config) -> list[str]:
         """What the run began with may be left unread, what is given now may not."""
         found = config.unread().items()
-        return [*_countable(config), *(line for key, line in found if key in given or key.split(".")[0] in given)]
+        return [
+            *_one_device(config),
+            *_countable(config),
+            *(line for key, line in found if key in given or key.split(".")[0] in given),
+        ]
 
     wrong = _ranks_once(given) + _secrets(overrides, data, {})
     return sized(validate(data, wrong, rules=rules, context=UNREAD_TAKEN))

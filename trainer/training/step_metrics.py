@@ -70,6 +70,7 @@ class StepMetrics(Hook):
         self._phase = "start"
         self._seconds: dict[str, float] = {}
         self._first_steps: list[tuple[StepShape, float]] = []  # of this attempt, until there is a second plan
+        self._suspended = 0.0
         self._budget_tracker = (
             BudgetTracker(config, folder.path, world.size) if config.budget.measured and world.is_first else None
         )
@@ -83,9 +84,14 @@ class StepMetrics(Hook):
         self.meter.phase(name)
 
     def _advance(self) -> None:
-        now = self._clock()
-        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._mark
-        self._mark = now
+        """Book the time until now; what the process was stopped is idle, in whatever phase that was."""
+        now, suspended = self._clock(), self.meter.suspension.seconds()
+        passed, stopped = now - self._mark, suspended - self._suspended
+        stopped = min(stopped, passed)
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + passed - stopped
+        if stopped:
+            self._seconds["idle"] = self._seconds.get("idle", 0.0) + stopped
+        self._mark, self._suspended = now, suspended
 
     def _take_seconds(self) -> dict[str, float]:
         """By phase, since they were last taken."""

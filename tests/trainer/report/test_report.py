@@ -93,7 +93,8 @@ def test_all_equivalents_are_on_the_page_and_the_card(tmp_path):
 
 def test_a_tile_says_at_least_where_the_tag_does(tmp_path):
     run = make_run(tmp_path)  # at a site without a PUE
-    write_lines(run / "energy-host.jsonl", [{**line, "gaps": {"0": "it stood"}} for line in energy_lines("a", 7.2e6)])
+    lines = energy_lines("a", 7.2e6)
+    write_lines(run / "energy-host.jsonl", [*lines, lines[1] | {"n": 2, "monotonic": 20.0, "gaps": {"0": "it stood"}}])
     assert read_run(run).tag["energy.device_kwh"].measured.high is None
     write_report(run)
     assert "<b>at least " in (run / "report.html").read_text()
