@@ -19,6 +19,7 @@ from trainer.cli import (
     grid,
     hub,
     launch,
+    ledger,
     merge,
     models,
     new,
@@ -60,7 +61,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
   isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences, rewards
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
-  isoflop ledger [root]                 what all runs of a root cost, failed ones included
+  isoflop ledger [root]                 what all runs of a root cost, failed ones included; site=, out=ledger.tex
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
   isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
   isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
@@ -196,7 +197,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "generate": generate.generate,
     "report": report.report,
     "workspace": report.workspace,
-    "ledger": price.ledger,
+    "ledger": ledger.ledger,
     "price": price.price,
     "fit": fit.fit,
     "compare": compare.compare,

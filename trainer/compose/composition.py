@@ -7,6 +7,7 @@ from typing import Any, get_origin
 
 from trainer.books.run_length import length_misfits
 from trainer.books.size_dial import sized
+from trainer.books.window import window_misfits
 from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override, by_new_name, parse
 from trainer.compose.reading import Origin, origins, read
@@ -128,7 +129,7 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
 def _readable(config: Config) -> list[str]:
     """What is wrong with an existing tokenizer, or else with what has to be counted."""
     try:
-        return _countable(with_rows(config))
+        return [*_countable(with_rows(config)), *window_misfits(config)]
     except UserError as error:
         return [str(error)]
 
@@ -225,7 +226,8 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     def rules(config: Config) -> list[str]:
         """What the run began with may be left unread, what is given now may not."""
         found = config.unread().items()
-        return [*_countable(config), *(line for key, line in found if key in given or key.split(".")[0] in given)]
+        timed = window_misfits(config) if any(key.startswith(("site", "launch")) for key in given) else []
+        return [*_countable(config), *timed, *(line for key, line in found if key in given or key.split(".")[0] in given)]
 
     wrong = _ranks_once(given) + _secrets(overrides, data, {})
     return sized(validate(data, wrong, rules=rules, context=UNREAD_TAKEN))

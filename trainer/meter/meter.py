@@ -91,6 +91,8 @@ class Meter:
         self._fold = EnergyFold()
         self._offsets: dict[Path, int] = {}
         self.joules: dict[str, float | None] = {}  # as `read` tells them
+        self.timeline: dict[int, float] = {}  # where the site has a curve: joules by when, as EnergyFold.timeline
+        self._timed = config.site.curve is not None
         self._watch = rank == 0
         self._closed = self._warned = False
 
@@ -188,6 +190,8 @@ class Meter:
                 if isinstance(line, dict):
                     self._fold.feed(line)
         self.joules = self._fold.joules()
+        if self._timed:
+            self.timeline = self._fold.timeline()
 
 
 def _torn(file: Path) -> bool:
