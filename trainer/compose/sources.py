@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from trainer.compose.site_table import GROUP as SITES
+from trainer.compose.site_table import regions
 from trainer.config import Config
 from trainer.utils.errors import UserError, nearest
 
@@ -117,4 +119,5 @@ def _options(folder: Path) -> dict[str, set[str]]:
 
 @cache
 def _packaged() -> dict[str, set[str]]:
-    return _options(CONF)
+    found = _options(CONF)
+    return {**found, SITES: found[SITES] | set(regions())}
