@@ -5,8 +5,9 @@
     2026-01-01T00:00Z,312.5,540
     2026-01-01T01:00Z,298.0,535
 
-`time` is where an interval begins, in UTC and said so (Z); all intervals are as long as the first, 5 minutes to an hour.
-One of the two columns is enough. A curve that repeats (`site.curve_repeats`) is whole days long and stands for all times.
+`time` is where an interval begins, in UTC and said so (Z); all intervals are as long as the first, 5 minutes to an
+hour. One of the two columns is enough. A curve that repeats (`site.curve_repeats`) is whole days long and stands for
+all times.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def read_curve(path: Path, *, kind: Kind | None = None, repeats: bool = False, s
         if after - before > step:
             raise UserError(f"{path}:{line}: a hole: {stamp(before + step)} is missing before {stamp(after)}")
         if after - before < step:
-            raise UserError(f"{path}:{line}: {stamp(after)} comes after {stamp(before)}; intervals are {step // 60} min")
+            raise UserError(
+                f"{path}:{line}: {stamp(after)} comes after {stamp(before)}; intervals are {step // 60} min"
+            )
     if 0 < max(grams) < 2 and not small:
         raise UserError(
             f"{path}: no interval has more than {max(grams):g} g/kWh; {max(grams):g} kg would be {max(grams) * 1000:g}. "

@@ -105,8 +105,8 @@ def _counted(steps: Steps) -> str:
 
 
 def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[Quantity, Quantity]:
-    """Seconds of training without pauses (`launch.window`) and device-hours with them, since devices are held then, over
-    all attempts; `ranks` as in `read_ranks`."""
+    """Seconds of training without pauses (`launch.window`) and device-hours with them, since devices are held then,
+    over all attempts; `ranks` as in `read_ranks`."""
     if not steps.attempt_seconds:
         return not_stated("no step yet"), not_stated("no step yet")
     taken = steps.attempt_seconds

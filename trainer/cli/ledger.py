@@ -64,7 +64,9 @@ def _read(words: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
             known = (*OPTIONS, *PLACES)
             raise UserError(f"ledger: {name}: no such option{nearest(name, known)}; there is {', '.join(known)}")
         elif name in options or not value:
-            raise UserError(f"{name}: " + (f"given twice, {options[name]} and {value}" if value else "a value is missing"))
+            raise UserError(
+                f"{name}: " + (f"given twice, {options[name]} and {value}" if value else "a value is missing")
+            )
         else:
             options[name] = value
     if len(roots) > 1:

@@ -24,6 +24,7 @@ from trainer.cli import (
     models,
     new,
     price,
+    remember,
     report,
     schema,
     sweep,
@@ -33,7 +34,7 @@ from trainer.cli import (
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import behind, interrupted
-from trainer.utils.command_line import remember
+from trainer.utils.command_line import remember as remember_words
 from trainer.utils.errors import UserError, code_of, nearest, tell, tell_fault
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import ExitCode
@@ -69,6 +70,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop transfer <root | table.csv>   where the best learning rate stood at each size, its drift, and what that costs
   isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
   isoflop calibrate [key=value ...]     measure this machine, so that plans here tell its time
+  isoflop config [key=value ...]        remember machinery for all your runs, e.g. site=de-2023; site=null forgets
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
   isoflop merge <run> steps=100,200     an average of checkpoints, in place of a decay of the learning rate
@@ -93,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     traceback, and exit code 1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    remember(words)
+    remember_words(words)
     try:
         require_own_packages()
         _stands_somewhere()
@@ -204,6 +206,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "transfer": transfer.transfer,
     "grid": grid.grid,
     "calibrate": price.calibrate,
+    "config": remember.config,
     "import": hub.import_,
     "export": hub.export,
     "merge": merge.merge,

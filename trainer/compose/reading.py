@@ -17,8 +17,9 @@ import yaml
 
 from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override
+from trainer.compose.remembered import Remembered, remembered_file
 from trainer.compose.site_table import GROUP, TABLE, lines_of, region_of, regions
-from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, groups, search, sources
+from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, USER, groups, search, sources
 from trainer.utils.bounded import YAML_BYTES, check_yaml, read_text
 from trainer.utils.errors import UserError, nearest
 
@@ -81,7 +82,8 @@ def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
         if not override.is_group:
             found = {key: said for key, said in found.items() if not f"{key}.".startswith(f"{override.key}.")}
             if not override.deletes:
-                found[override.key] = Origin(COMMAND_LINE)
+                theirs = isinstance(override, Remembered)
+                found[override.key] = Origin(USER, remembered_file()) if theirs else Origin(COMMAND_LINE)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Sites that are rows of a table in place of files: `site=no-2023`, `site=gcp-europe-west1-2023` (conf/site/regions.csv).
+"""Sites that are rows of conf/site/regions.csv in place of files: `site=no-2023`, `site=gcp-europe-west1-2023`.
 
 The table is made by scripts/corpora/regions.py, which names the source and the licence of its numbers.
 """

@@ -242,7 +242,9 @@ def no_intensity(grams: float, way: str, *, meant: bool = False) -> str | None:
     if grams == 0 or 1 <= grams <= MOST_GRAMS or (meant and 0 < grams < 1):
         return None
     if 0 < grams < 1:
-        return f"{grams:g} g/kWh is less than nearly any grid has; {grams:g} kg would be {grams * 1000:g} (grams: {way})"
+        return (
+            f"{grams:g} g/kWh is less than nearly any grid has; {grams:g} kg would be {grams * 1000:g} (grams: {way})"
+        )
     return f"{grams:g} g/kWh is no grid's intensity (0 to {MOST_GRAMS:g} grams per kWh)"
 
 

@@ -1,7 +1,7 @@
 """What a project cost: every run and every other command of a root that names it (`run.project`), in one account.
 
-A project is one number for a paper: all its experiments with their failed runs, evaluations and data. Runs that name none
-are of the project that is called as the folder of the root.
+A project is one number for a paper: all its experiments with their failed runs, evaluations and data. Runs that name
+none are of the project that is called as the folder of the root.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class BudgetTracker:
         paused: float = 0.0,
     ) -> dict[str, float]:
         """The share of each budget that is used up, after `seconds` of this attempt and `joules` of the whole run, at
-        this intensity of its hours (null: the site's). Seconds that it paused are no hours of training; devices are held.
+        this intensity of its hours (null: the site's). Seconds `paused` are no hours of training.
 
         A component that cannot be measured is not in it. Raises UserError where that leaves a budget without measure.
         """

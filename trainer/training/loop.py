@@ -247,7 +247,7 @@ class Trainer:
         return None
 
     def pause(self) -> Outcome | None:
-        """Outside of `launch.window` save, and wait until it opens; an outcome where the run ends here. The state and the
+        """Outside of `launch.window` save, and wait until it opens; an outcome where the run ends here. State and
         batches stay as they are."""
         if not self.pauses.closed():
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,11 @@ def test_offsets_of_utc_may_be_written_either_way(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     {
-        "a hole": ("2026-01-01T00:00Z,1\n2026-01-01T01:00Z,300\n2026-01-01T03:00Z,300\n", "2026-01-01T02:00Z is missing"),
+        "a hole": ("2026-01-01T00:00Z,1\n2026-01-01T01:00Z,3\n2026-01-01T03:00Z,3\n", "2026-01-01T02:00Z is missing"),
         "an empty cell": ("2026-01-01T00:00Z,100\n2026-01-01T01:00Z,\n", ":4: a hole"),
         "no time zone": ("2026-01-01T00:00,100\n2026-01-01T01:00,100\n", ":3: 2026-01-01T00:00 has no time zone"),
         "another time zone": ("2026-01-01T00:00+01:00,9\n2026-01-01T01:00+01:00,9\n", "write 2025-12-31T23:00Z"),
-        "it goes back": ("2026-01-01T00:00Z,100\n2026-01-01T01:00Z,100\n2026-01-01T00:00Z,100\n", ":5: 2026-01-01T00:00Z comes"),
+        "it goes back": ("2026-01-01T00:00Z,9\n2026-01-01T01:00Z,9\n2026-01-01T00:00Z,9\n", ":5: 2026-01-01T00:00Z comes"),
         "twice": ("2026-01-01T00:00Z,100\n2026-01-01T00:00Z,100\n", "0 minutes found"),
         "a day a row": ("2026-01-01T00:00Z,100\n2026-01-02T00:00Z,100\n", "1440 minutes found"),
         "one row": ("2026-01-01T00:00Z,100\n", "a single row"),
@@ -117,7 +118,7 @@ def test_grams_are_the_integral_over_the_hours_of_use():
         seconds, watts = chance.choice([5, 60, 777]), chance.randint(0, 500)
         time, joules = time + seconds, joules + seconds * watts
     by_second = 0.0
-    for (begin, low), (end, high) in zip(points, points[1:], strict=False):
+    for (begin, low), (end, high) in pairwise(points):
         watts = (high - low) / (end - begin)
         by_second += sum(watts * (curve.at(second) or 0) for second in range(int(begin), int(end)))
     account = fold(readings(points)).account()
@@ -208,7 +209,7 @@ def test_a_curve_that_is_over_opens_no_more():
     require_opening(config, at("2026-01-01T14:00"))
     with pytest.raises(UserError, match=r"never opens from now on until the curve ends at 2026-01-02T00:00Z"):
         require_opening(config, at("2026-01-01T16:00"))
-    with pytest.raises(UserError, match="it is 2027-01-01T16:00Z, and site.curve reaches from"):
+    with pytest.raises(UserError, match=r"it is 2027-01-01T16:00Z, and site.curve reaches from"):
         require_opening(config, at("2027-01-01T16:00"))
 
 

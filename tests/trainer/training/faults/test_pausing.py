@@ -11,16 +11,26 @@ EXAMPLE = Path(__file__).parents[4] / "examples" / "curves" / "typical-day.csv"
 # A plugin, so that every rank has it: each look at the clock takes 20 minutes, sleep takes no time of ours.
 CLOCK = """
 import os, signal
+from trainer.descriptions.hooks import HookDescription
 from trainer.training.faults import pausing
+from trainer.utils.schema import key
 
-time, sleeps = [1767225600.0], [0]  # 2026-01-01T00:00Z
+class Clock(HookDescription):
+    name = "clock"
+    help = "brings a clock of its own"
+    implementation = "clock:nothing"
+    off = ("clock_of_mine", None)
+
+    class Keys(HookDescription.Keys):
+        clock_of_mine: int | None = key(None, "of no use")
+
+time = [1767225600.0 + float(os.environ.get("FROM_SECOND", 0))]  # 2026-01-01T00:00Z
 
 def now():
     time[0] += 1200
     return time[0]
 
 def sleep(seconds):
-    sleeps[0] += 1
     if os.environ.get("STOP_IN_PAUSE") == "1":
         os.kill(os.getpid(), signal.SIGTERM)
     time[0] += 1200
@@ -71,7 +81,7 @@ def test_same_bits_with_pauses(isoflop, tiny, clock):
 def test_stopped_in_a_pause_it_goes_on_to_the_same_bits(isoflop, tiny, clock):
     words = [*tiny, "run.experiment=e", "checkpoint.every_steps=null"]
     assert isoflop("train", *words, "run.id=plain").returncode == 0
-    stopped = isoflop("train", clock, *words, "run.id=window", *WINDOW, "launch.window=clean:230", STOP_IN_PAUSE="1")
+    stopped = isoflop("train", clock, *words, "run.id=window", *WINDOW, FROM_SECOND="9600", STOP_IN_PAUSE="1")
     assert stopped.returncode not in (0, 2), stopped.stderr
     run = isoflop.folder / "runs" / "e" / "window"
     assert 0 < events(run, "pause")[-1]["step"] < 12
