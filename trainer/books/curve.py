@@ -104,7 +104,7 @@ def read_curve(path: Path, *, kind: Kind | None = None, repeats: bool = False, s
             )
     if 0 < max(grams) < 2 and not small:
         raise UserError(
-            f"{path}: no interval has more than {max(grams):g} g/kWh; {max(grams):g} kg would be {max(grams) * 1000:g}. "
+            f"{path}: none has more than {max(grams):g} g/kWh; {max(grams):g} kg would be {max(grams) * 1000:g}. "
             "If grams are meant, say site.intensity_unit=g"
         )
     if repeats and (step * len(grams)) % DAY:

@@ -67,7 +67,7 @@ def with_remembered(
     overrides: Sequence[Override], groups: Container[str] = (), keys: Container[str] = ()
 ) -> list[Override]:
     """The overrides with those before them that are remembered and that nothing else takes the place of: of a group
-    that they or a file of the run choose nothing remains, of a key only this. groups, keys: that files of the run set."""
+    that they or a file of the run choose nothing remains, of a key only this. groups, keys: that such files set."""
     chosen = {one.key for one in overrides if one.is_group}
     kept = [
         one

@@ -122,10 +122,11 @@ def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, see
     kwh = not_stated("another machine") if there.machine is not None else record.total() / JOULES_PER_KWH
     config = Config().model_copy(update={"site": site})
     figures = PriceTag("", tuple(cost_rows(config, kwh, not_stated(), not_stated(), "measured"))).values("measured")
-    shares = {OF_COMMANDS.get(record.part, "failed" if record.outcome in ("failed", "lost") else "other"): 1.0}
-    of_data = record.phases.get("data", 0.0) / total if record.verb == "train" and total else 0.0
-    if of_data:
-        shares = {"data": of_data} | {name: share * (1 - of_data) for name, share in shares.items()}
+    failed = record.outcome in ("failed", "lost")
+    shares: dict[str, float] = {}
+    for name, share in record.parts.items():
+        into = OF_COMMANDS.get(name, "failed" if failed else "other")
+        shares[into] = shares.get(into, 0.0) + share
     project, currency = record.project or unnamed, site.currency
     return [Entry(project, experiment, name, figures, currency, part * share) for name, share in shares.items()]
 

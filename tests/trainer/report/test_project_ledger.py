@@ -121,7 +121,7 @@ def test_copies_count_once_and_a_killed_command_as_failed(root, capsys):
 
 def test_data_of_a_train_command_are_data(root, capsys):
     file = root / "small" / "a" / "cost-train-20261130T071502Z-5.jsonl"
-    record(file, "t", 3.6e6, "train", "paper", phase="data")
+    record(file, "t", 3.6e6, "train", "paper", phase="preparation")
     assert device_kwh(printed(capsys, str(root), "site.pue=1.5")["projects"]["paper"]["data"]) == pytest.approx(1.5)
 
 
