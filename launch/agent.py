@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from launch.secret import require_secret
@@ -20,6 +21,7 @@ from launch.stopping import stopping_ranks
 from trainer.config import Config
 from trainer.config.host import threads
 from trainer.descriptions.launchers import LAUNCHERS
+from trainer.meter.costs import into, metered
 from trainer.plugins import load as load_plugins
 from trainer.report import report_attempt, reserve_ledger
 from trainer.training.faults.output import outlive_readers
@@ -195,6 +197,7 @@ def main(arguments: list[str]) -> int:
     try:
         load_plugins()
         config = RunFolder(given.run).load_config()
+        into(given.run, config)
         address = given.address or own_address(given.host, given.port)
         here = Rendezvous(given.host, given.port, given.node, address)
         if config.launch.hosts:  # complaints call a node as the person does
@@ -220,7 +223,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
+    status = metered("launch", sys.argv[1:], partial(main, sys.argv[1:]), whole=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -9,6 +9,7 @@ from launch.launcher import Launcher
 from launch.plan import Command, LaunchPlan, Resources
 from launch.records import write_launch
 from trainer.config import Config
+from trainer.meter.costs import handed_over
 from trainer.plugins import named_again
 from trainer.utils.outcomes import DONE
 from trainer.worker import work
@@ -43,7 +44,8 @@ def run_local(config: Config, run: Path) -> int:
         return code
     if config.launch.processes == 1 and not config.launch.restarts:
         os.environ.update(config.launch.environment)
-        return work(run)
+        with handed_over():
+            return work(run)
     return run_agent(config, run, Rendezvous(), restarts=config.launch.restarts)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.config.host import cores
 from trainer.config.placement import groups
+from trainer.meter.process import begin
 from trainer.plugins import load as load_plugins
 from trainer.report import report_attempt, reserve_ledger
 from trainer.training.faults.output import outlive_readers
@@ -77,6 +78,7 @@ def main(run: Path) -> int:
 
 
 if __name__ == "__main__":
+    begin(reads_host=os.environ.get("SLURM_LOCALID", "0") == "0")
     status = main(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -15,6 +15,7 @@ from typing import NoReturn
 from trainer.books.layout import micro_batch
 from trainer.config import Config
 from trainer.config.host import threads as threads_of_rank
+from trainer.meter.process import begin
 from trainer.plugins import load as load_plugins
 from trainer.run_folder import RunFolder
 from trainer.training.faults.output import outlive_readers
@@ -137,5 +138,6 @@ def leave(code: int) -> NoReturn:
 if __name__ == "__main__":
     if agent := os.environ.get(LAUNCHED):
         die_with_parent(int(agent))
+    begin(reads_host=os.environ.get("LOCAL_RANK", "0") == "0")
     outlive_readers()
     leave(work(Path(sys.argv[1])))

@@ -5,7 +5,7 @@
     scripts/corpora/regions.py codecarbon-3.3.2-*.whl pycountry-26.2.16-*.whl > conf/site/regions.csv
 
 Countries: Our World in Data / Ember, CC BY 4.0, the newest year of each that the package has; from 2020 on. Regions of
-Google Cloud: its own table of 2023 (github.com/GoogleCloudPlatform/region-carbon-info, Apache-2.0), which the package has.
+Google Cloud: its table of 2023 (github.com/GoogleCloudPlatform/region-carbon-info, Apache-2.0), which the package has.
 codecarbon is under the MIT licence; of pycountry (LGPL 2.1) only the two-letter codes of ISO 3166-1 are used. What a
 file of conf/site is called is left out. Neither states a PUE or a use of water of any place.
 """

@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books.curve import BUCKET
-from trainer.books.quantity import Provenance, Quantity, not_stated
+from trainer.books.energy_account import NOT_MEASURED, EnergyAccount, Taken, components
+from trainer.books.quantity import Provenance
 from trainer.books.records import read_lines
 
 Interval = tuple[float, float]
+# Counters that hold what is otherwise estimated or stated, by component.
+_RIVALS = {"cpu": ("cpu", "module"), "idle": ("cpu", "module"), "dram": ("dram", "module")}
+OTHERS_ARE_MUCH = 0.05  # share of a host's busy processor time from which on it is said that others had it
 
 
 @dataclass
@@ -47,7 +51,9 @@ class _Device:
     note: str
     covers: list[_Cover] = field(default_factory=list)
     joules: float = 0.0
-    seconds: float = 0.0
+    seconds: float = 0.0  # without a gap
+    first: float | None = None  # when it was read first
+    others: int = 0  # processes beside the one that reads which used it, at most
     last: tuple[float, float] | None = None  # monotonic time, counter value
     timeline: dict[int, float] = field(default_factory=lambda: defaultdict(float))  # joules by bucket of UTC time
 
@@ -68,6 +74,8 @@ class _Segment:
     phases: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gaps: list[str] = field(default_factory=list)
     closed: bool = False  # whether the process could write a last reading
+    cpu: list[float] = field(default_factory=list)  # first and last processor seconds of the process
+    host_cpu: list[float] = field(default_factory=list)  # of all that ran on its host
 
     @property
     def joules(self) -> float:
@@ -116,16 +124,24 @@ class EnergyFold:
         if line["n"] in segment.seen:
             return
         segment.seen.add(int(line["n"]))
-        before = segment.joules
+        before, then = segment.joules, segment.end
         self._advance(segment, line)
-        segment.phases[str(line["phase"])] += segment.joules - before
+        spent, passed = segment.joules - before, segment.end - then
+        stopped = min(1.0, float(line.get("suspended") or 0.0) / passed) if passed > 0 else 0.0
+        segment.phases[str(line["phase"])] += spent * (1 - stopped)
+        if stopped:
+            segment.phases["idle"] += spent * stopped
         segment.points.append((int(line["step"]), segment.joules))
         segment.closed = segment.closed or bool(line.get("last"))
 
     def _advance(self, segment: _Segment, line: dict[str, Any]) -> None:
         now = float(line["monotonic"])
         segment.end = max(segment.end, now)
-        gaps = line.get("gaps") or {}
+        gaps, others = line.get("gaps") or {}, line.get("others") or {}
+        for known, name in ((segment.cpu, "cpu"), (segment.host_cpu, "host_cpu")):
+            if line.get(name) is not None:
+                known[1:] = [float(line[name])] if known else []
+                known[:1] = known[:1] or [float(line[name])]
         for i, value in enumerate(line["values"]):
             device = segment.devices[i]
             if str(i) in gaps:
@@ -134,6 +150,8 @@ class EnergyFold:
                 device.last = None
                 continue
             value = float(value)
+            device.first = now if device.first is None else device.first
+            device.others = max(device.others, int(others.get(str(i), 0)))
             if device.last is not None and str(i) not in gaps and value >= device.last[1] and now >= device.last[0]:
                 then, earlier = device.last
                 new = self._new_joules(device, (then, now), (earlier, value))
@@ -187,11 +205,11 @@ class EnergyFold:
         return total
 
     def _counts(self, device: _Device) -> bool:
-        """An estimate of a host's processor gives way to its counter."""
-        if device.provenance != "estimated" or device.component != "cpu":
+        """What is estimated or stated of a host's processors and memory gives way to its counters."""
+        if device.provenance not in ("estimated", "stated") or device.component not in _RIVALS:
             return True
         return not any(
-            other.component in ("cpu", "module") and other.provenance == "measured" and other.seconds > 0
+            other.component in _RIVALS[device.component] and other.provenance == "measured" and other.joules > 0
             for (boot, _), others in self._by_device.items()
             if boot == device.key[0]
             for other in others
@@ -199,39 +217,66 @@ class EnergyFold:
 
     def account(self) -> EnergyAccount:
         """Everything that the readings say."""
-        quantities: dict[str, Quantity] = {}
-        shared = 0
-        for key, devices in self._by_device.items():
-            overlapping = any(
-                a.times[0] < b.times[1] and b.times[0] < a.times[1]
-                for i, one in enumerate(devices)
-                for other in devices[i + 1 :]
-                for a in one.covers
-                for b in other.covers
-            )
-            shared += overlapping
-            for device in devices:
-                if self._counts(device):
-                    quantities[device.component] = _plus(quantities.get(device.component), _quantity(device, key))
         phases: dict[str, float] = defaultdict(float)
         killed = sum(not segment.closed for segment in self.segments.values())
-        notes = [device.note for devices in self._by_device.values() for device in devices if device.note]
+        counted = [device for devices in self._by_device.values() for device in devices if self._counts(device)]
+        notes = [device.note for device in counted if device.note]
         if killed:
             notes.append(f"{killed} of {len(self.segments)} processes ended (or go on) after their last reading")
         for segment in self.segments.values():
             for name, joules in segment.phases.items():
                 phases[name] += joules
+        taken = [self._taken(segment, device) for segment in self.segments.values() for device in segment.devices]
+        quantities, coverage, said = components([one for one in taken if one is not None])
         return EnergyAccount(
             components=quantities,
+            coverage=coverage,
             phases=dict(phases),
             wasted=self._wasted(),
-            shared_devices=shared,
+            shared_devices=sum(_overlap(devices) for devices in self._by_device.values()),
             gaps=tuple(gap for segment in self.segments.values() for gap in segment.gaps),
-            notes=tuple(dict.fromkeys(notes)),
+            notes=tuple(dict.fromkeys([*notes, *said])),
             rank_coverage=self._rank_coverage(),
             segments={name: segment.joules for name, segment in self.segments.items()},
+            cpu_seconds=sum(segment.cpu[-1] - segment.cpu[0] for segment in self.segments.values() if segment.cpu),
             timeline=self.timeline(),
         )
+
+    def _taken(self, segment: _Segment, device: _Device) -> Taken | None:
+        """What one process read of one device; None where another source stands for it."""
+        if not self._counts(device):
+            return None
+        ours = len(self._by_device[device.key]) - 1
+        share, why = 1.0, ""
+        if device.component in ("gpu", "module") and device.others > ours:
+            share, why = 0.0, f"{device.key[1]}: {device.others - ours} other process(es) computed on it"
+        elif device.component == "cpu" and device.provenance == "measured":
+            share = self._own_share(device.key[0])
+            if share < 1 - OTHERS_ARE_MUCH:
+                why = f"{1 - share:.0%} of the processors' busy time was of other processes"
+            else:
+                share = 1.0
+        low = device.low * share
+        asked = max(0.0, segment.end - (segment.start if device.first is None else device.first))
+        return Taken(
+            device.component,
+            device.method,
+            device.provenance,
+            device.key[1],
+            device.joules,
+            low,
+            device.high,
+            device.seconds,
+            asked,
+            why,
+        )
+
+    def _own_share(self, boot: str) -> float:
+        """Of the busy processor time of a host while its counters were read; 1 where nobody said."""
+        here = [one for one in self.segments.values() if one.devices and one.devices[0].key[0] == boot]
+        host = sum(one.host_cpu[-1] - one.host_cpu[0] for one in here if one.host_cpu)
+        ours = sum(one.cpu[-1] - one.cpu[0] for one in here if one.cpu)
+        return min(1.0, ours / host) if host > 0 else 1.0
 
     def _rank_coverage(self) -> float:
         """Share of the ranks that wrote readings, the worst of all attempts."""
@@ -250,9 +295,6 @@ class EnergyFold:
             if later:
                 wasted += _beyond(segment, min(later))
         return wasted
-
-
-NOT_MEASURED = "not measured"
 
 
 def _beyond(segment: _Segment, step: int) -> float:
@@ -278,6 +320,17 @@ def _spread(timeline: dict[int, float], joules: float, end: float, seconds: floa
         timeline[at] += joules * inside / seconds
 
 
+def _overlap(devices: list[_Device]) -> bool:
+    """Whether several processes read a device at the same time."""
+    return any(
+        a.times[0] < b.times[1] and b.times[0] < a.times[1]
+        for i, one in enumerate(devices)
+        for other in devices[i + 1 :]
+        for a in one.covers
+        for b in other.covers
+    )
+
+
 def _outside(interval: Interval, covered: list[Interval]) -> float:
     """Length of an interval outside the union of others."""
     length, position = 0.0, interval[0]
@@ -288,59 +341,6 @@ def _outside(interval: Interval, covered: list[Interval]) -> float:
         if position >= interval[1]:
             return length
     return length + interval[1] - position
-
-
-def _quantity(device: _Device, key: tuple[str, str]) -> Quantity:
-    if device.method == NOT_MEASURED:
-        return not_stated(f"{key[1]} has no counter that can be read")
-    if not device.seconds:
-        return Quantity(0.0, device.provenance, device.method)
-    if device.low == device.high == 1.0:
-        return Quantity(device.joules, device.provenance, device.method)
-    return Quantity(
-        device.joules, device.provenance, device.method, device.joules * device.low, device.joules * device.high
-    )
-
-
-def _plus(left: Quantity | None, right: Quantity) -> Quantity:
-    if left is None:
-        return right
-    if left.value is None or right.value is None:  # one device of several was not measured: at least the rest
-        known, missing = (right, left) if left.value is None else (left, right)
-        if known.value is None:
-            return known
-        return Quantity(known.value, known.provenance, f"{known.source}; {missing.source}", known.bounds[0], None)
-    return left + right
-
-
-@dataclass(frozen=True)
-class EnergyAccount:
-    """Energy of a run in joules."""
-
-    components: dict[str, Quantity]
-    phases: dict[str, float]
-    wasted: float  # of steps that were trained again
-    shared_devices: int  # read by several ranks at once, counted once
-    gaps: tuple[str, ...]  # intervals that no counter covers, and why
-    notes: tuple[str, ...]
-    rank_coverage: float  # share of ranks that wrote readings
-    segments: dict[str, float]
-    timeline: dict[int, float] = field(default_factory=dict)  # joules by when: seconds since the epoch // BUCKET
-
-    def total(self) -> Quantity:
-        """All components together; without a value where nothing was read."""
-        total: Quantity | None = None
-        for quantity in self.components.values():
-            total = _plus(total, quantity)
-        if total is None or total.value is None:
-            return not_stated("no energy counter was read")
-        if self.rank_coverage < 1:
-            source = f"{total.source}; only {self.rank_coverage:.0%} of the ranks were read"
-            return Quantity(total.value, total.provenance, source, total.bounds[0], None)
-        if self.gaps:
-            source = f"{total.source}; {len(self.gaps)} gaps ({self.gaps[0]})"
-            return Quantity(total.value, total.provenance, source, total.bounds[0], None)
-        return total
 
 
 def fold(lines: Iterable[dict[str, Any]]) -> EnergyFold:

@@ -115,6 +115,14 @@ def weights_and_overrides(verb: str, words: list[str]) -> tuple[Path, Which, lis
     return path, which, [one for one in words if one != word]
 
 
+def works_on(run: Path) -> None:
+    """What this command spends is written down in the run's folder."""
+    from trainer.meter import costs
+    from trainer.run_folder import RunFolder
+
+    costs.into(run, RunFolder(run).load_config())
+
+
 def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
     """The run that the first word names (by path, `<experiment>/<id>` or `<id>`), and the rest."""
     from trainer.run_folder import find_run

@@ -47,9 +47,11 @@ def data(arguments: list[str]) -> int:
         return _card([word for word in words if word != what], "--json" in flags)
     from trainer.compose import compose
     from trainer.data import prepare, said_unknown, unknown_share
+    from trainer.meter import costs
     from trainer.utils.progress import progress_bar
 
     config = compose(words)
+    costs.into_root(config)
     with progress_bar() as progress:
         prepared = prepare(config, progress)
         tasks = _task_lines(config, prepared) if config.data.tasks else []
@@ -87,6 +89,7 @@ def _task_lines(config: Any, prepared: Any) -> list[str]:
 def _show(words: list[str], as_json: bool) -> int:
     from trainer.compose import change, compose
     from trainer.data.show import format_show
+    from trainer.meter import costs
     from trainer.run_folder import RunFolder
     from trainer.tasks.show import show
     from trainer.utils.progress import progress_bar
@@ -95,6 +98,7 @@ def _show(words: list[str], as_json: bool) -> int:
     runs = [word for word in words if (Path(word) / "config.yaml").is_file()]
     rest = [word for word in words if word not in runs]
     config = change(RunFolder(Path(runs[0])).load_config(), rest) if runs else compose(words)
+    costs.into_root(config)
     with progress_bar() as progress:
         shown = show(config, numbers["step"], samples=numbers["samples"], progress=progress)
     print(json.dumps(shown, indent=1, ensure_ascii=False) if as_json else format_show(shown))
@@ -104,11 +108,14 @@ def _show(words: list[str], as_json: bool) -> int:
 def _card(words: list[str], as_json: bool) -> int:
     from trainer.compose import compose
     from trainer.data.card import format_card
+    from trainer.meter import costs
     from trainer.tasks.show import card
     from trainer.utils.progress import progress_bar
 
+    config = compose(words)
+    costs.into_root(config)
     with progress_bar() as progress:
-        found = card(compose(words), progress)
+        found = card(config, progress)
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else format_card(found))
     return 0
 
@@ -162,10 +169,12 @@ def tokenizer(arguments: list[str]) -> int:
     from trainer.compose import compose
     from trainer.data.summary import format_tokenizer
     from trainer.data.summary import tokenizer as train_tokenizer
+    from trainer.meter import costs
     from trainer.utils.progress import progress_bar
 
     out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
     config = compose([word for word in words if not word.startswith("out=")])
+    costs.into_root(config)
     with progress_bar() as progress:
         facts = train_tokenizer(config, Path(out[-1]) if out else None, progress)
     print(json.dumps(facts, indent=1, ensure_ascii=False) if "--json" in flags else format_tokenizer(facts))

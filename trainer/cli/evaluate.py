@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.cli.arguments import split_flags, weights_and_overrides, whole_numbers
+from trainer.cli.arguments import split_flags, weights_and_overrides, whole_numbers, works_on
 from trainer.run_folder import RunFolder
 from trainer.utils.bounded import whole_number
 from trainer.utils.errors import UserError
@@ -40,6 +40,7 @@ def evaluate(arguments: list[str]) -> int:
         print(HELP)
         return 0
     run, which, words = weights_and_overrides("eval", words)
+    works_on(run)
     options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS)
     words = [word for word in words if word.partition("=")[0] not in OPTIONS]
     if "tasks" not in options:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.cli.arguments import split_flags, weights_and_overrides
+from trainer.cli.arguments import split_flags, weights_and_overrides, works_on
 from trainer.utils.bounded import parse_json, read_text
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
@@ -42,6 +42,7 @@ def generate(arguments: list[str]) -> int:
         print(HELP)
         return 0
     run, which, words = weights_and_overrides("generate", words)
+    works_on(run)
     from trainer.generation import answer_prompts
     from trainer.generation.decoding import Decoding, split_options
     from trainer.generation.loaded_model import Trained

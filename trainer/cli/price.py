@@ -40,6 +40,7 @@ def calibrate(arguments: list[str]) -> int:
     if wants_help(flags, "isoflop calibrate [key=value ...] [--json]\n", words):
         return 0
     from trainer.compose import compose
+    from trainer.meter import costs
     from trainer.meter.calibration import calibrate as measure
     from trainer.utils.progress import progress_bar
 
@@ -50,6 +51,7 @@ def calibrate(arguments: list[str]) -> int:
         )
     if config.engine.linear != "bf16":
         raise UserError("calibrate: steps in bf16 or fp32 are measured; leave out engine.linear=fp8")
+    costs.into_root(config)
     with progress_bar() as progress:
         found = measure(config, progress)
     if "--json" in flags:

@@ -312,6 +312,22 @@ class MeterConfig(Section):
     every_seconds: float = key(5.0, "time between two readings of the energy counters", "s", gt=0, le=60)
     thread_watts_low: float = key(1.5, "where no counter is: a busy CPU thread draws at least", "W", gt=0)
     thread_watts_high: float = key(7.0, "where no counter is: a busy CPU thread draws at most", "W", gt=0)
+    host_idle_watts: float | None = key(
+        None, "where no counter is: what a host draws idle, of which one has the sole use", "W", gt=0, introduced=None
+    )
+    memory_watts: float | None = key(
+        None, "where no counter is: what the memory of a host draws", "W", gt=0, introduced=None
+    )
+    unmetered_factor: float | None = key(
+        None, "energy of all that computes and connects over that of what is metered", ge=1, le=10, introduced=None
+    )
+    unmetered_source: str | None = key(None, "who published that factor", introduced=None)
+
+    @model_validator(mode="after")
+    def _sourced(self) -> MeterConfig:
+        if self.unmetered_factor is not None and not (self.unmetered_source or "").strip():
+            raise ValueError("unmetered_factor: a factor needs meter.unmetered_source, who published it")
+        return self
 
     @model_validator(mode="after")
     def _interval(self) -> MeterConfig:

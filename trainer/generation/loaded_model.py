@@ -14,6 +14,8 @@ from trainer.config import Config
 from trainer.data import Tokenizer
 from trainer.descriptions.objectives import OBJECTIVES
 from trainer.descriptions.objectives.languages import missing_languages
+from trainer.meter import gpu_of
+from trainer.meter.costs import uses
 from trainer.models import Model, build, load_weights
 from trainer.models.model import stored_buffers
 from trainer.models.preference import PolicyAndReference
@@ -39,6 +41,7 @@ def load_model(
         device = "cpu"
     else:
         device = "cuda"
+    uses(gpu_of(torch.device(device)))
     with torch.device(device):
         model = build(config)
     frozen = [name for name, one in model.named_parameters() if not one.requires_grad]

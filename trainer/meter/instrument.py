@@ -31,6 +31,7 @@ class Reading(NamedTuple):
 
     joules: float | None
     gap: str = ""
+    others: int = 0  # processes beside this one that use the device now
 
 
 class Instrument(Protocol):

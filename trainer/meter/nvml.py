@@ -73,6 +73,13 @@ def _whole_device(handle: Any, nvml: Any) -> tuple[Any, bool]:
     return handle, False
 
 
+def _others(handle: Any, nvml: Any) -> int:
+    """How many processes compute on the device beside this one, which does; 0 where the driver does not tell."""
+    with contextlib.suppress(Exception):
+        return max(0, len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1)
+    return 0
+
+
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
@@ -95,7 +102,7 @@ class _EnergyCounter:
         return millijoules / 1000 if millijoules else None
 
     def read(self, now: float) -> Reading:
-        return self._plausible.check(now, self._joules())
+        return self._plausible.check(now, self._joules())._replace(others=_others(self._handle, self._nvml))
 
 
 class _IntegratedPower:
@@ -125,4 +132,4 @@ class _IntegratedPower:
             return Reading(None, "the power could not be read")
         if last is not None:
             self._sum += (watts + last[1]) / 2 * (now - last[0])
-        return Reading(self._sum)
+        return Reading(self._sum, others=_others(self._handle, self._nvml))

@@ -11,6 +11,7 @@ from trainer.books import format_price_tag
 from trainer.config import SiteConfig
 from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
+from trainer.meter import costs
 from trainer.report.card import card
 from trainer.report.html_page import run_page
 from trainer.report.ledger import format_ledger, ledger, ledger_json
@@ -72,7 +73,8 @@ def report_attempt(run: Path, code: int, *, as_json: bool = False) -> None:
     """As `finish_report`, when an attempt at a run has ended with this exit code. What the disk refuses is told in one
     line and is not raised; the ledger has room for its line all the same."""
     try:
-        finish_report(run, as_json=as_json)
+        with costs.phase("report"):
+            finish_report(run, as_json=as_json)
     except OSError as error:
         with contextlib.suppress(OSError):
             append_ledger(run, next((status for status, known in EXIT_CODES.items() if known == code), None))

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from trainer.meter.costs import metered_child
 from trainer.training.faults.signals import Interrupted, die_with_parent, interrupt_on_signals, interrupted, passed_on
 from trainer.utils.errors import UserError, code_of, tell
 from trainer.utils.outcomes import FAILED
@@ -40,7 +41,7 @@ def exit_with(one: Callable[[], int]) -> NoReturn:
     """End this process with the exit code that `one` returns, or that stands for what it raises and is shown here."""
     code: int = FAILED
     try:
-        code = one()
+        code = metered_child(one)
     except UserError as error:
         tell(error)
         code = code_of(error)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from trainer.books.cost_records import PREPARATION
 from trainer.books.window import require_opening
 from trainer.compose import change, compose, differences
 from trainer.config import Config
@@ -26,6 +27,7 @@ from trainer.descriptions.launchers import LAUNCHERS
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
+from trainer.meter import costs
 from trainer.objectives import check_family
 from trainer.plugins import changed_sources, read_plugins, record, require_implementations, sources, write_plugins
 from trainer.run.continued import write_initial
@@ -69,7 +71,8 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     if code == ExitCode.DONE and tunes:
         from trainer.evaluate.task_scores import format_scores, score_task
 
-        scores = score_task(folder.path)
+        with costs.phase("evaluation"):
+            scores = score_task(folder.path)
         print(json.dumps(scores, indent=1) if as_json else f"\n{format_scores(scores)}")
     return code
 
@@ -157,6 +160,7 @@ def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
     source = prepare_with_progress(config)
     notes = [*check(source, config), *notes_on(config)]
     _freeze(config, folder, words, source, notes)
+    costs.into(folder.path, config)
 
 
 def described(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
@@ -322,7 +326,7 @@ def _device_exists(config: Config) -> None:
 
 def prepare_with_progress(config: Config) -> Source:
     """What the run learns from, with a bar while it is made."""
-    with progress_bar() as progress:
+    with costs.phase(PREPARATION), progress_bar() as progress:
         return prepare(config, progress)
 
 
@@ -400,7 +404,8 @@ def _start_under_torchrun(words: list[str]) -> int:
         return ExitCode.BAD_INPUT
     if rank == 0:
         reserve_ledger(Path(path))
-    code = work(Path(path))
+    with costs.handed_over():
+        code = work(Path(path))
     if rank == 0 and code in TRAINED:
         report_attempt(Path(path), code)
     if rank == 0 and code == STOPPED:

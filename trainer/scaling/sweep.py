@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainer.config.host import threads
 from trainer.descriptions.launchers import LAUNCHERS
+from trainer.meter import costs
 from trainer.report.run_data import read_run
 from trainer.run.child_process import exit_with
 from trainer.run_folder import RunFolder
@@ -85,6 +86,7 @@ def make_ready(runs: Sequence[PlannedRun], *, jobs: int) -> None:
     from trainer.run.start import prepare_with_progress
 
     check(runs, jobs=jobs)
+    costs.into_root(runs[0].config)
     corpora = {json.dumps(run.config.model_dump(mode="json", include={"data", "tokenizer"})): run for run in runs}
     for run in corpora.values():  # once, and not in several runs at a time
         prepare_with_progress(run.config)

@@ -70,6 +70,7 @@ class StepMetrics(Hook):
         self._phase = "start"
         self._seconds: dict[str, float] = {}
         self._paused = 0.0  # seconds of this attempt outside of launch.window
+        self._suspended = 0.0
         self._budget_tracker = (
             BudgetTracker(config, folder.path, world.size) if config.budget.measured and world.is_first else None
         )
@@ -83,10 +84,15 @@ class StepMetrics(Hook):
         self.meter.phase(name)
 
     def _advance(self) -> None:
-        now = self._clock()
-        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._mark
-        self._paused += now - self._mark if self._phase == "paused" else 0.0
-        self._mark = now
+        """Book the time until now; what the process was stopped is idle, in whatever phase that was."""
+        now, suspended = self._clock(), self.meter.suspension.seconds()
+        passed, stopped = now - self._mark, suspended - self._suspended
+        stopped = min(stopped, passed)
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + passed - stopped
+        self._paused += passed - stopped if self._phase == "paused" else 0.0
+        if stopped:
+            self._seconds["idle"] = self._seconds.get("idle", 0.0) + stopped
+        self._mark, self._suspended = now, suspended
 
     def _take_seconds(self) -> dict[str, float]:
         """By phase, since they were last taken."""

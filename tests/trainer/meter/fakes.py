@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.meter.rapl import host_counters
+
+TICK = 1e-3  # joules by which a counter that runs goes on while it is looked for
 
 
 class Clock:
@@ -26,6 +32,7 @@ class Board:
     limit: float = 400.0
     counts: bool = True  # Volta and later
     mig: bool = False
+    processes: tuple[int, ...] = (1,)  # that compute on it
     since: float = 0.0  # driver load: the counter is 0 there
     stuck: float | None = None
 
@@ -80,6 +87,9 @@ class FakeNvml:
             return int(board.stuck * 1000)
         return round((board.energy(self.clock.now) - board.energy(board.since)) * 1000)
 
+    def nvmlDeviceGetComputeRunningProcesses(self, board):
+        return board.processes
+
     def nvmlDeviceGetPowerUsage(self, board):
         return int(board.watts(self.clock.now) * 1000)
 
@@ -102,3 +112,25 @@ class FakeAmdSmi:
     def amdsmi_get_energy_count(self, handle):
         ticks = int(500 * self.clock.now * 1e6 / 15.3) if handle == 0 else 0
         return {"energy_accumulator": ticks, "counter_resolution": 15.3, "timestamp": 0}
+
+
+def zone(root: Path, name: str, label: str, microjoules: int, most: int = 1000_000_000) -> Path:
+    """A folder of Linux's powercap files; its path."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "name").write_text(label + "\n")
+    (folder / "energy_uj").write_text(f"{microjoules}\n")
+    (folder / "max_energy_range_uj").write_text(f"{most}\n")
+    return folder
+
+
+def run_on(root: Path) -> None:
+    """Every counter goes on by TICK."""
+    for file in root.glob("*/energy_uj"):
+        if file.is_file():
+            file.write_text(str(int(file.read_text()) + round(TICK * 1e6)))
+
+
+def counters(root: Path) -> list[Any]:
+    """The instruments of a host whose counters run."""
+    return host_counters(root, lambda seconds: run_on(root)).found

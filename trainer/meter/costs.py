@@ -1,0 +1,193 @@
+"""What commands spend outside of the ranks of a run: preparing text, evaluating, calibrating, starting, reporting.
+
+A command that works has one record, `cost-<verb>-<time>-<pid>.jsonl`, once it has said where it belongs: in the folder
+of the run that it works on, else in `costs` of the root. Its lines are those of a run's energy files, from the start of
+the process on, and an `end` with the totals; `trainer/books/cost_records.py` reads them. While a rank trains in this
+process its own meter reads, and the record rests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.books.cost_records import FOLDER, VERSION, totals
+from trainer.books.energy import fold
+from trainer.books.records import read_lines
+from trainer.config import Config
+from trainer.meter.instrument import Reading
+from trainer.meter.meter import Meter, estimates, gpu_instrument
+from trainer.meter.nvml import Gpu
+from trainer.meter.process import Earlier, begin, claim, started
+from trainer.meter.rapl import Host, host_counters
+from trainer.utils.outcomes import DONE, STOPPED
+from trainer.utils.secrets import without_secrets
+
+# Their ranks, or the commands that they start, read the host's counters.
+LAUNCHING = ("train", "launch", "sweep", "finetune", "grid")
+METERED = (*LAUNCHING, "data", "tokenizer", "eval", "generate", "calibrate", "fit")
+
+
+def metered(verb: str, words: Sequence[str], work: Callable[[], int], *, whole: bool = False) -> int:
+    """The exit code of `work`, a command of this process; what it spends is written down where `into` says.
+
+    whole: from the process's start on, of a process that does nothing else.
+    """
+    global _current
+    outer, record, code = _current, _Record(verb, words, whole), None
+    _current = record
+    try:
+        code = work()
+        return code
+    finally:
+        _current = outer
+        record.close(code)
+
+
+def metered_child(work: Callable[[], int]) -> int:
+    """The same in a process that was forked off a command's: its share has a record of its own."""
+    parent = _current
+    return work() if parent is None else metered(parent.verb, parent.words, work, whole=True)
+
+
+def into(folder: Path, config: Config) -> None:
+    """The command works on this run; where it does so on none, see `into_root`. The first word counts."""
+    if (record := _own()) is not None:
+        record.open(folder, config)
+
+
+def into_root(config: Config) -> None:
+    """The command works for all runs of the root."""
+    into(Path(config.run.root) / FOLDER, config)
+
+
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[None]:
+    """What the command spends in here belongs to `name`."""
+    record = _own()
+    before = record.phase(name) if record else ""
+    try:
+        yield
+    finally:
+        if record:
+            record.phase(before)
+
+
+def uses(gpu: Gpu | None) -> None:
+    """The command computes on this GPU from now on; None: on none."""
+    if gpu is not None and (record := _own()) is not None:
+        record.uses(gpu)
+
+
+@contextlib.contextmanager
+def handed_over() -> Iterator[None]:
+    """A rank works in this process in here, and its meter reads what that takes from the first moment on."""
+    record = _own()
+    if record:
+        record.pause()
+        begin(reads_host=True, whole=False)
+    try:
+        yield
+    finally:
+        if record:
+            claim()
+            record.resume()
+
+
+class _Record:
+    """One command's."""
+
+    def __init__(self, verb: str, words: Sequence[str], whole: bool) -> None:
+        self.verb, self.words, self.pid = verb, words, os.getpid()
+        self._host = Host([], "its ranks read counters") if verb in LAUNCHING else host_counters()
+        now = time.monotonic()
+        self._began = started() if whole else now
+        self._start = datetime.now(UTC).timestamp() - (now - self._began)
+        self._marks = [(self._began, "work", 0.0 if whole else time.process_time())]  # begin of a phase, CPU seconds
+        self._first = now, [one.read(now) for one in self._host.found]
+        self._meters: list[Meter] = []
+        self._config: Config | None = None
+        self._file = Path()
+
+    def open(self, folder: Path, config: Config) -> None:
+        if self._meters:
+            return
+        stamp = datetime.fromtimestamp(self._start, UTC)
+        self._config, self._file = config, folder / f"cost-{self.verb}-{stamp:%Y%m%dT%H%M%SZ}-{self.pid}.jsonl"
+        with contextlib.suppress(OSError):  # who writes says what is wrong
+            folder.mkdir(parents=True, exist_ok=True)
+        rank = int(self.verb in LAUNCHING)  # what is stated of a host is the ranks' to count
+        found = self._host.found or estimates(config, rank, str(self.pid), self._host.why)
+        meter = Meter(config, folder, found=found, file=self._file)
+        meter.start(
+            self._before(meter, self._first),
+            cost=VERSION,
+            verb=self.verb,
+            command=[without_secrets(word) for word in self.words],
+            project=getattr(config.run, "project", None),
+            start=_text(self._start),
+        )
+        meter.phase(self._marks[-1][1])
+        self._meters = [meter]
+
+    def _before(self, meter: Meter, first: tuple[float, list[Reading]]) -> list[Earlier]:
+        """What is known of the time before the record was opened: of the host from a first reading, of this process
+        from its begin, by phase."""
+        if self._host.found:
+            return [Earlier(first[0], "work", [one.joules for one in first[1]])]
+        phases = ["", *(name for _, name, _ in self._marks)]
+        return [
+            Earlier(when, ended, meter.values_at(when, cpu), cpu)
+            for (when, _, cpu), ended in zip(self._marks, phases, strict=False)
+        ]
+
+    def phase(self, name: str) -> str:
+        """Begin a phase; the one before."""
+        before = self._marks[-1][1]
+        self._marks.append((time.monotonic(), name, time.process_time()))
+        for meter in self._meters:
+            meter.phase(name)
+        return before
+
+    def uses(self, gpu: Gpu) -> None:
+        if self._config is not None and len(self._meters) == 1:
+            meter = Meter(self._config, self._file.parent, found=[gpu_instrument(gpu)], file=self._file)
+            meter.start(cost=VERSION)
+            meter.phase(self._marks[-1][1])
+            self._meters.append(meter)
+
+    def pause(self) -> None:
+        for meter in self._meters:
+            meter.pause()
+
+    def resume(self) -> None:
+        for meter in self._meters:
+            meter.resume()
+
+    def close(self, code: int | None) -> None:
+        if not self._meters or self.pid != os.getpid():
+            return
+        for meter in self._meters:
+            meter.close()
+        lines = read_lines(self._file) if self._file.is_file() else []
+        outcome = "done" if code == DONE else "stopped" if code == STOPPED else "failed"
+        end: dict[str, Any] = {"kind": "end", "segment": self._meters[0].segment, "end": _text(time.time())}
+        end |= {"seconds": round(time.monotonic() - self._began, 3), "outcome": outcome}
+        self._meters[0].write(end | totals(fold(lines).account()))
+
+
+def _text(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _own() -> _Record | None:
+    """The record of this process's command; a forked child has none."""
+    return _current if _current is not None and _current.pid == os.getpid() else None
+
+
+_current: _Record | None = None
