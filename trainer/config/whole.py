@@ -369,7 +369,7 @@ def load(path: Path) -> Config:
         config = Config.model_validate(upgraded(plain, Config), context=UNREAD_TAKEN)
         if LAST not in plain and "format" in plain:
             raise UserError(f"cut off: it does not come to the group {LAST!r}, with which every run's ends")
-        return with_own_curve(config, path.parent)
+        return config.model_copy(update={"site": with_own_curve(config.site, path.parent)})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except ValidationError as error:

@@ -344,7 +344,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
                 print(f"isoflop: {line}", file=sys.stderr)
             write_plugins(folder.path, plugins)
             _keep_settings(folder, config)
-            keep_curve(config, folder.path)
+            keep_curve(config.site, folder.path)
             notes = [*write_initial(config, folder, source), *notes]
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)
