@@ -37,7 +37,7 @@ def _rows() -> list[tuple[int, dict[str, str]]]:
 def nearest_site(given: str, options: Sequence[str]) -> str:
     """The sites that a name may stand for, in words: those of that place, else those of the most similar name."""
     at_place = [row["name"] for _, row in _rows() if given.lower() in row[PLACE].lower()]
-    close = at_place[:3] or difflib.get_close_matches(given.lower(), options, n=3, cutoff=0.3)
+    close = at_place[:3] or difflib.get_close_matches(given.lower(), options, n=1, cutoff=0.3)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
