@@ -6,33 +6,38 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity_source, money, with_unmetered
+from trainer.books.costs import JOULES_PER_KWH, carbon_kg, facility_kwh, intensity, money, with_unmetered
 from trainer.books.quantity import Quantity, estimated, exact, measured_quantity, not_stated
 from trainer.books.run_length import known_steps
 from trainer.config import Config, StepShape
 
 
-def spending(config: Config, hours: Quantity, device_hours: Quantity, device_kwh: Quantity) -> dict[str, Quantity]:
+def spending(
+    config: Config, hours: Quantity, device_hours: Quantity, device_kwh: Quantity, grams_per_kwh: Quantity | None = None
+) -> dict[str, Quantity]:
     """Time, devices and energy as amounts of the measured budgets, by their names; with what is not metered and with a
-    PUE where these are stated."""
+    PUE where these are stated. grams_per_kwh: of the hours in which the energy was used, null where these are not known.
+    """
     device_kwh = with_unmetered(device_kwh, config.meter)
     facility = device_kwh if config.site.pue is None else facility_kwh(device_kwh, config.site)
     return {
         "hours": hours,
         "kwh": facility,
-        "kgco2e": carbon_kg(facility, config.site.gco2e_per_kwh, intensity_source(config.site)),
+        "kgco2e": carbon_kg(facility, intensity(config.site) if grams_per_kwh is None else grams_per_kwh),
         "money": money(facility, device_hours, config.site),
     }
 
 
-def price_of(config: Config, joules: Mapping[str, float | None]) -> dict[str, float | None]:
+def price_of(
+    config: Config, joules: Mapping[str, float | None], grams_per_kwh: Quantity | None = None
+) -> dict[str, float | None]:
     """What measured energy by component costs: kwh (with the PUE where one is stated), gco2e and, where energy has a
     price, money. What is unknown is None, and all of it where no meter read anything."""
     read = [value for value in joules.values() if value is not None]
     if not read:
         return dict.fromkeys(("kwh", "gco2e", "money"))
     nothing = not_stated("")
-    spent = spending(config, nothing, nothing, measured_quantity(sum(read) / JOULES_PER_KWH, "meter"))
+    spent = spending(config, nothing, nothing, measured_quantity(sum(read) / JOULES_PER_KWH, "meter"), grams_per_kwh)
     kg = spent["kgco2e"].value
     money_spent = spent["money"].value if config.site.price_per_kwh is not None else None
     return {"kwh": spent["kwh"].value, "gco2e": None if kg is None else 1000 * kg, "money": money_spent}

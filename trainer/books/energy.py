@@ -11,12 +11,14 @@ where the instrument has no absolute counter.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.books.curve import BUCKET
 from trainer.books.energy_account import NOT_MEASURED, EnergyAccount, Taken, components
 from trainer.books.quantity import Provenance
 from trainer.books.records import read_lines
@@ -53,6 +55,7 @@ class _Device:
     first: float | None = None  # when it was read first
     others: int = 0  # processes beside the one that reads which used it, at most
     last: tuple[float, float] | None = None  # monotonic time, counter value
+    timeline: dict[int, float] = field(default_factory=lambda: defaultdict(float))  # joules by bucket of UTC time
 
 
 @dataclass
@@ -157,7 +160,9 @@ class EnergyFold:
             device.others = max(device.others, int(others.get(str(i), 0)))
             if device.last is not None and str(i) not in gaps and value >= device.last[1] and now >= device.last[0]:
                 then, earlier = device.last
-                device.joules += self._new_joules(device, (then, now), (earlier, value))
+                new = self._new_joules(device, (then, now), (earlier, value))
+                device.joules += new
+                _spread(device.timeline, new, float(line.get("time") or 0.0), now - then)
                 device.seconds += now - then
                 cover = device.covers[-1]
                 cover.times, cover.values = (cover.times[0], now), (cover.values[0], value)
@@ -182,6 +187,16 @@ class EnergyFold:
         return (values[1] - values[0]) * share
 
     # --- what the lines say ---
+
+    def timeline(self) -> dict[int, float]:
+        """Joules of all components by when they were used: seconds since the epoch // BUCKET."""
+        total: dict[int, float] = defaultdict(float)
+        for devices in self._by_device.values():
+            for device in devices:
+                if self._counts(device):
+                    for bucket, joules in device.timeline.items():
+                        total[bucket] += joules
+        return dict(total)
 
     def joules(self) -> dict[str, float | None]:
         """By component since the run began; None for a component that could not be measured."""
@@ -230,6 +245,7 @@ class EnergyFold:
             rank_coverage=self._rank_coverage(),
             segments={name: segment.joules for name, segment in self.segments.items()},
             cpu_seconds=sum(segment.cpu[-1] - segment.cpu[0] for segment in self.segments.values() if segment.cpu),
+            timeline=self.timeline(),
         )
 
     def _taken(self, segment: _Segment, device: _Device) -> Taken | None:
@@ -297,6 +313,17 @@ def _beyond(segment: _Segment, step: int) -> float:
             return segment.joules - kept
         earlier_step, earlier = reached, joules
     return 0.0
+
+
+def _spread(timeline: dict[int, float], joules: float, end: float, seconds: float) -> None:
+    """Add joules that were used evenly in the seconds before `end`, UTC, to the buckets that these lie in."""
+    if seconds <= 0:
+        timeline[math.floor(end / BUCKET)] += joules
+        return
+    begin = end - seconds
+    for at in range(math.floor(begin / BUCKET), math.ceil(end / BUCKET)):
+        inside = min(end, (at + 1) * BUCKET) - max(begin, at * BUCKET)
+        timeline[at] += joules * inside / seconds
 
 
 def _overlap(devices: list[_Device]) -> bool:

@@ -83,6 +83,7 @@ class EnergyAccount:
     segments: dict[str, float]
     coverage: dict[str, float] = field(default_factory=dict)  # share of the time that was read, by component
     cpu_seconds: float = 0.0  # of the processes that wrote readings
+    timeline: dict[int, float] = field(default_factory=dict)  # joules by when: seconds since the epoch // BUCKET
 
     def total(self) -> Quantity:
         """All components together; without a value where nothing was read."""

@@ -8,7 +8,8 @@ from statistics import median
 from trainer.books.asked_rows import measured_asking
 from trainer.books.branch import FILE as BRANCH
 from trainer.books.branch import counted_of_trunk, read_branch, trunk_note, trunks_work, with_trunk
-from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.costs import JOULES_PER_KWH, intensity_over
+from trainer.books.curve import curve_of
 from trainer.books.draw import component_rows
 from trainer.books.energy import EnergyAccount, read_energy
 from trainer.books.flops import flops
@@ -47,7 +48,8 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
 
     hours = with_trunks("machine.device_hours", hours)
     spent = with_trunks("energy.device_kwh", energy.total() / JOULES_PER_KWH)
-    whole, *costs = cost_rows(config, spent, hours, tokens, "measured")
+    grams = own_intensity(config.site, energy)
+    whole, *costs = cost_rows(config, spent, hours, tokens, "measured", grams)
     rows = [
         row("data.tokens", "training tokens", "tokens", tokens),
         row("data.steps", "optimizer steps", "steps", measured_quantity(last.get("step"), "counted")),
@@ -67,6 +69,10 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
         *_component_rows(energy),
         *costs,
     ]
+    if grams is not None:
+        rows.append(row("carbon.gco2e_per_kwh", "  intensity of the hours", "g/kWh", grams))
+    if paused := steps.phase_seconds.get("paused"):
+        rows.append(row("time.paused", "paused", "s", measured_quantity(paused, "launch.window")))
     if steps.replayed:
         wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)
         source = f"{len(steps.replayed)} steps trained again after a restart"
@@ -84,6 +90,13 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), notes)
 
 
+def own_intensity(site: SiteConfig, energy: EnergyAccount) -> Quantity | None:
+    """g CO2e per kWh over the hours in which this energy was used, where the site has a curve. Raises UserError as
+    `read_curve`."""
+    curve = curve_of(site)
+    return None if curve is None or not energy.segments else intensity_over(curve, energy.timeline)
+
+
 def _counted(steps: Steps) -> str:
     """How tokens were counted: with the padding, which costs as much as text."""
     share = steps.padding
@@ -91,13 +104,15 @@ def _counted(steps: Steps) -> str:
 
 
 def training_time(steps: Steps, ranks: dict[int, int], config: Config) -> tuple[Quantity, Quantity]:
-    """Seconds of training and device-hours, over all attempts; `ranks` as in `read_ranks`."""
+    """Seconds of training without pauses (`launch.window`) and device-hours with them, since devices are held then,
+    over all attempts; `ranks` as in `read_ranks`."""
     if not steps.attempt_seconds:
         return not_stated("no step yet"), not_stated("no step yet")
     taken = steps.attempt_seconds
     device_seconds = sum(seconds * ranks.get(attempt, _of_last(ranks, config)) for attempt, seconds in taken.items())
     source = "clock, all attempts"
-    return measured_quantity(sum(taken.values()), source), measured_quantity(device_seconds / 3600, source)
+    trained = sum(taken.values()) - steps.phase_seconds.get("paused", 0.0)
+    return measured_quantity(trained, source), measured_quantity(device_seconds / 3600, source)
 
 
 def _of_last(ranks: dict[int, int], config: Config) -> int:

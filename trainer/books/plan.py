@@ -16,9 +16,11 @@ from trainer.books.continued import parents_price
 from trainer.books.costs import (
     carbon_kg,
     facility_kwh,
-    intensity_source,
+    intensity,
     money,
     planned_facility_kwh,
+    stated_intensity,
+    water_l,
     with_unmetered,
 )
 from trainer.books.draw import COMPONENT_KEYS, component_rows, planned_components, planned_energy
@@ -37,6 +39,7 @@ from trainer.books.quantity import PriceTag, Quantity, Row, estimated, exact, no
 from trainer.books.rollouts import reward_note
 from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
+from trainer.books.window import Window, window_of
 from trainer.books.wire import wire
 from trainer.config import BranchConfig, Config, StepShape
 from trainer.config.host import precision
@@ -81,7 +84,9 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
     again = account.hardware_total > account.total
     of_n = "N: " + ("active " if weights.idle else "") + "blocks and head, D: tokens"
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, of_n))
-    hours = seconds * (ranks / 3600)
+    window = window_of(config)
+    paused = None if window is None else seconds * exact(1 / window.share - 1, f"open {window.share:.0%} of the time")
+    hours = (seconds if paused is None else seconds + paused) * (ranks / 3600)
     fitted = fit(config)
     kept = f", averages {format_amount(fitted.needed.averages, 'bytes')}" if fitted.needed.averages else ""
     memory = estimated(fitted.needed.total, f"states{kept}, buckets and activations at {fitted.needed.moment}")
@@ -106,11 +111,15 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
         Row("time.step", "time per step", "s", likely / run_steps(made)),
         *planned_seconds(config, calibration),
         Row("time.wall", "training time", "s", seconds),
+        *([] if paused is None else [Row("time.paused", "paused", "s", paused)]),
         Row("machine.device_hours", "device-hours", "h", hours),
         Row("speed.tokens_per_second", "throughput", "tokens/s", exact(run_tokens(made)) / likely),
         Row("mfu", "MFU", "%", used),
         *planned_asking(config, lambda at: over(steps, at), exact(account.total) / likely),
-        *with_components(cost_rows(config, energy, hours, tokens, "planned"), component_rows(by_component, "planned")),
+        *with_components(
+            cost_rows(config, energy, hours, tokens, "planned", planned_intensity(config, window)),
+            component_rows(by_component, "planned"),
+        ),
     ]
     if fitted.fits is False:
         rows = [_unpriced(row) for row in rows]
@@ -125,6 +134,15 @@ def _unpriced(row: Row) -> Row:
     """Of a run that does not fit: it takes no time and costs nothing, for it cannot be."""
     priced = row.key.startswith(("time.", "speed.", "mfu", "energy.", "carbon.", "cost.", "machine.device_hours"))
     return replace(row, planned=not_stated("it does not fit machine.memory_bytes")) if priced else row
+
+
+def planned_intensity(config: Config, window: Window | None) -> Quantity:
+    """g CO2e per kWh of the hours in which the run may work, which ones of them being unknown."""
+    grams = [] if window is None else window.grams
+    if not grams or window is None or window.curve is None:
+        return intensity(config.site)
+    source = f"{window.curve.text}; mean while launch.window={window.text} is open, least to most"
+    return estimated(sum(grams) / len(grams), source, min(grams), max(grams))
 
 
 def _utilisation(config: Config, rate: Quantity) -> Quantity:
@@ -191,12 +209,20 @@ def device_energy(config: Config, seconds: Quantity, flop: float, calibration: P
     return planned_energy(planned_components(config, seconds, used, calibration))
 
 
-def cost_rows(config: Config, energy_kwh: Quantity, device_hours: Quantity, tokens: Quantity, column: str) -> list[Row]:
-    """Energy, carbon and money of one column, for training on `tokens`."""
+def cost_rows(
+    config: Config,
+    energy_kwh: Quantity,
+    device_hours: Quantity,
+    tokens: Quantity,
+    column: str,
+    grams_per_kwh: Quantity | None = None,
+) -> list[Row]:
+    """Energy, carbon, water and money of one column, for training on `tokens`; grams_per_kwh: of the hours in which the
+    energy was used, null where these are not known."""
     site, currency = config.site, config.site.currency or ""
     all_of_it = with_unmetered(energy_kwh, config.meter)
     facility = (planned_facility_kwh if column == "planned" else facility_kwh)(all_of_it, site)
-    carbon = carbon_kg(facility, site.gco2e_per_kwh, intensity_source(site))
+    carbon = carbon_kg(facility, intensity(site) if grams_per_kwh is None else grams_per_kwh)
     two = site.market_gco2e_per_kwh is not None
     rows = [
         ("energy.device_kwh", "energy of the devices", "kWh", energy_kwh),
@@ -209,8 +235,9 @@ def cost_rows(config: Config, energy_kwh: Quantity, device_hours: Quantity, toke
         ("carbon.kgco2e", "carbon, location-based" if two else "carbon", "kg CO2e", carbon),
     ]
     if two:
-        market = carbon_kg(facility, site.market_gco2e_per_kwh, "after contracts")
+        market = carbon_kg(facility, stated_intensity(site.market_gco2e_per_kwh or 0.0, "after contracts"))
         rows.append(("carbon.market_kgco2e", "carbon, market-based", "kg CO2e", market))
+    rows += [(key, name, "l", litres) for key, name, litres in water_l(energy_kwh, facility, site)]
     rows.append(("cost.amount", "money", currency, money(facility, device_hours, site)))
     machine = config.machine
     if machine.embodied_kgco2e is not None and machine.lifetime_hours is not None:
@@ -246,10 +273,11 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     tokens = known.get("data.tokens") or not_stated("training tokens")
     trunk = {key: known.get(trunk_key(key)) or not_stated("the trunk") for key in WORK}
     components = [row for row in planned.rows if row.key in COMPONENT_KEYS]
-    priced = [row.key.startswith(("energy.", "carbon.", "cost.")) for row in planned.rows]
+    priced = [row.key.startswith(("energy.", "carbon.", "water.", "cost.")) for row in planned.rows]
     rows = [row for row, old in zip(planned.rows, priced, strict=True) if not old]
     at = priced.index(True)
-    fresh: Sequence[Row] = cost_rows(config, energy, hours, tokens, "planned")
+    grams = planned_intensity(config, window_of(config))
+    fresh: Sequence[Row] = cost_rows(config, energy, hours, tokens, "planned", grams)
     if trunk_key("data.tokens") in known:
         fresh = with_trunk(fresh, trunk | trunks_costs(config, trunk, "planned"), "planned")
     fresh = with_components(fresh, components)

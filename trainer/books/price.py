@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from trainer.books.costs import intensity
 from trainer.books.plan import PF_DAY
 from trainer.books.price_inputs import INPUTS, read_inputs
 from trainer.books.quantity import PriceTag, Quantity, Row, exact, not_stated
@@ -61,6 +62,7 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
     amount = device_hours * of("price_per_device_hour")
     if amount.value is None and "price_per_kwh" in stated:
         amount = facility * of("price_per_kwh")
+    carbon = facility * of("gco2e_per_kwh") / 1000
     utilisation = _utilisation(of, flop, device_hours, flop_per_token, peak)
 
     rows = [
@@ -72,11 +74,38 @@ def price(*, machine: MachineConfig | None = None, site: SiteConfig | None = Non
         Row("mfu", "MFU", "%", utilisation),
         Row("energy.device_kwh", "energy of the devices", "kWh", device_kwh),
         Row("energy.kwh", "energy with PUE", "kWh", facility),
-        Row("carbon.kgco2e", "carbon", "kg CO2e", facility * of("gco2e_per_kwh") / 1000),
+        Row("carbon.kgco2e", "carbon", "kg CO2e", carbon),
         Row("carbon.market_kgco2e", "carbon, market-based", "kg CO2e", facility * of("market_gco2e_per_kwh") / 1000),
+        *_embodied(of, device_hours, carbon, of("tokens")),
+        *_water(of, device_kwh, facility),
         Row("cost.amount", "money", unit, amount),
     ]
     return PriceTag("price", tuple(rows))
+
+
+def _embodied(of: Callable[[str], Quantity], hours: Quantity, carbon: Quantity, tokens: Quantity) -> list[Row]:
+    """The share of manufacture, where one of its two numbers is given, and the software carbon intensity."""
+    if of("embodied_kgco2e").value is None and of("lifetime_hours").value is None:
+        return []
+    embodied = hours * of("embodied_kgco2e") / of("lifetime_hours")
+    rows = [Row("carbon.embodied_kgco2e", "carbon of making the devices", "kg CO2e", embodied)]
+    if tokens.value is not None:
+        sci = (carbon + embodied) / (tokens / 1e9)
+        rows.append(Row("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", sci))
+    return rows
+
+
+def _water(of: Callable[[str], Quantity], device_kwh: Quantity, facility: Quantity) -> list[Row]:
+    """Litres on site, off site and together, where a use of water is given."""
+    rates = of("wue_l_per_kwh"), of("water_l_per_kwh")
+    if all(rate.value is None for rate in rates):
+        return []
+    on, off = device_kwh * rates[0], facility * rates[1]
+    return [
+        Row("water.litres", "water", "l", on + off),
+        Row("water.on_site_litres", "  on site", "l", on),
+        Row("water.off_site_litres", "  off site", "l", off),
+    ]
 
 
 def price_json(tag: PriceTag) -> dict[str, object]:
@@ -98,7 +127,13 @@ def _defaults(stated: dict[str, Quantity], machine: MachineConfig, site: SiteCon
         default("watts", machine.power_watts, f"board power of {machine.name}")
     if "facility_kwh" not in stated:
         default("pue", site.pue, site.name)
+    if site.curve is not None and "gco2e_per_kwh" not in stated:
+        stated["gco2e_per_kwh"] = intensity(site)
     default("gco2e_per_kwh", site.gco2e_per_kwh, f"{site.intensity_source} {site.intensity_year}")
+    default("wue_l_per_kwh", site.wue_l_per_kwh, str(site.water_source))
+    default("water_l_per_kwh", site.water_l_per_kwh, str(site.water_source))
+    default("embodied_kgco2e", machine.embodied_kgco2e, machine.name)
+    default("lifetime_hours", machine.lifetime_hours, machine.name)
     if not stated.keys() & set(PRICES):
         default("price_per_device_hour", site.price_per_device_hour, f"{site.currency}, {site.price_date}")
         default("price_per_kwh", site.price_per_kwh, f"{site.currency}, {site.price_date}")

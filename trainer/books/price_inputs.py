@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trainer.books.plan import PF_DAY
 from trainer.config import SPARSE_PEAKS
-from trainer.config.machinery import a_currency, a_date, a_dtype
+from trainer.config.machinery import MOST_GRAMS, a_currency, a_date, a_dtype, a_gram, no_intensity
 from trainer.utils.errors import UserError, nearest
 
 
@@ -33,8 +33,12 @@ INPUTS: dict[str, Input] = {
     "kwh": Input("kWh", "energy of the devices, without the facility's overhead"),
     "facility_kwh": Input("kWh", "energy at the facility's meter; a PUE is then already in it"),
     "pue": Input("", "facility over IT energy", 1.0, 10.0, True),
-    "gco2e_per_kwh": Input("g/kWh", "grid intensity, location-based", 2.0, 2000.0, True),
+    "gco2e_per_kwh": Input("g/kWh", "grid intensity, location-based", 0.0, MOST_GRAMS, True),
     "market_gco2e_per_kwh": Input("g/kWh", "intensity after contracts, market-based", 0.0, 2000.0, True),
+    "wue_l_per_kwh": Input("l/kWh", "water on site (WUE), a kWh of the devices", 0.0, 100.0, True),
+    "water_l_per_kwh": Input("l/kWh", "water off site, a kWh of the facility", 0.0, 1000.0, True),
+    "embodied_kgco2e": Input("kg CO2e", "emissions of making one device"),
+    "lifetime_hours": Input("h", "hours over which they are spread"),
     "price_per_device_hour": Input("currency/h", "rent of one device; also price_per_gpu_hour=", zero=True),
     "price_per_kwh": Input("currency/kWh", "price of energy", zero=True),
     "flop": Input("FLOP", "operations of the whole work"),
@@ -59,7 +63,10 @@ OTHER_UNITS = {
     "facility_mwh": ("facility_kwh", 1000.0),
     "kgco2e_per_kwh": ("gco2e_per_kwh", 1000.0),
 }
-TEXTS: dict[str, Callable[[Any], str]] = {"currency": a_currency, "price_date": a_date, "dtype": a_dtype}
+TEXTS: dict[str, Callable[[Any], str]] = {
+    **{"currency": a_currency, "price_date": a_date, "dtype": a_dtype},
+    "intensity_unit": a_gram,
+}
 _KNOWN = (*INPUTS, *TEXTS, *ALIASES, *OTHER_UNITS)
 
 
@@ -88,7 +95,7 @@ def read_inputs(given: Mapping[str, float | str]) -> tuple[dict[str, float], dic
             elif canonical in numbers:
                 raise UserError("given twice, also under another name")
             else:
-                numbers[canonical] = _number(canonical, value, factor)
+                numbers[canonical] = _number(canonical, value, factor, grams_meant="intensity_unit" in given)
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     if wrong:
@@ -103,7 +110,7 @@ def _canonical(name: str) -> tuple[str, float]:
     return OTHER_UNITS.get(name, (name, 1.0))
 
 
-def _number(name: str, value: float | str, scale: float) -> float:
+def _number(name: str, value: float | str, scale: float, *, grams_meant: bool = False) -> float:
     """A number in the unit of `INPUTS`, given as `value` in one that is `scale` of it."""
     rule, text = INPUTS[name], str(value).strip().lower().replace("_", "")
     factor = scale
@@ -118,7 +125,7 @@ def _number(name: str, value: float | str, scale: float) -> float:
     if not math.isfinite(number):
         raise UserError(f"{value} is not a finite number")
     if name == "gco2e_per_kwh":
-        _refuse_intensity(number, given_in_kilograms=scale > 1)
+        _refuse_intensity(number, grams_meant=grams_meant, given_in_kilograms=scale > 1)
     if name == "peak_flops" and number in SPARSE_PEAKS:
         raise UserError(
             f"{number:g} FLOP/s is the sparse (or FP8) peak of {SPARSE_PEAKS[number]}; "
@@ -133,17 +140,13 @@ def _number(name: str, value: float | str, scale: float) -> float:
     return number
 
 
-def _refuse_intensity(grams: float, *, given_in_kilograms: bool) -> None:
-    """Grams and kilograms are easily taken for each other, and no grid is that clean or that dirty."""
-    low, high = INPUTS["gco2e_per_kwh"].low, INPUTS["gco2e_per_kwh"].high
-    if low <= grams <= high:
-        return
-    hint = ""
-    if low <= grams * 1000 <= high:
-        hint = f"; {grams:g} kg/kWh would be {grams * 1000:g}"
-    elif given_in_kilograms and low <= grams / 1000 <= high:
-        hint = f"; in grams that is gco2e_per_kwh={grams / 1000:g}"
-    raise UserError(f"{grams:g} g/kWh is no grid's intensity ({low:g} to {high:g} grams per kWh){hint}")
+def _refuse_intensity(grams: float, *, grams_meant: bool, given_in_kilograms: bool) -> None:
+    """Grams and kilograms are easily taken for each other, and hardly a grid is that clean and none that dirty."""
+    wrong = no_intensity(grams, "intensity_unit=g", meant=grams_meant or given_in_kilograms)
+    if wrong and given_in_kilograms and 1 <= grams / 1000 <= MOST_GRAMS:
+        wrong += f"; in grams that is gco2e_per_kwh={grams / 1000:g}"
+    if wrong:
+        raise UserError(wrong)
 
 
 def _bare(text: str, rule: Input, scale: float) -> str:

@@ -20,11 +20,13 @@ from trainer.cli import (
     grid,
     hub,
     launch,
+    ledger,
     merge,
     models,
     new,
     price,
     publish,
+    remember,
     report,
     schema,
     sweep,
@@ -35,7 +37,7 @@ from trainer.cli import (
 from trainer.cli.arguments import take_config_options, take_plugins
 from trainer.plugins import load
 from trainer.training.faults.signals import behind, interrupted
-from trainer.utils.command_line import remember
+from trainer.utils.command_line import remember as remember_words
 from trainer.utils.errors import UserError, code_of, nearest, tell, tell_fault
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import ExitCode
@@ -63,7 +65,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
   isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences, rewards
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
-  isoflop ledger [root]                 what all runs of a root cost, failed ones included
+  isoflop ledger [root]                 what all runs of a root cost, failed ones included; site=, out=ledger.tex
   isoflop publish <root> to=<folder>    tables, forms and a page for a paper, with the files that they come from
   isoflop verify <folder> [rerun=<run>] derive all of it again, name a changed byte, train a run again to the bit
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
@@ -73,6 +75,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop transfer <root | table.csv>   where the best learning rate stood at each size, its drift, and what that costs
   isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
   isoflop calibrate [key=value ...]     measure this machine, so that plans tell its time; runs=<root>: GPUs, by runs
+  isoflop config [key=value ...]        remember machinery for all your runs, e.g. site=de-2023; site=null forgets
   isoflop import <folder> to=<run>      a Hugging Face checkpoint as a run folder
   isoflop export <run> to=<folder>      a run as a Hugging Face checkpoint, with tokenizer and model card
   isoflop merge <run> steps=100,200     an average of checkpoints, in place of a decay of the learning rate
@@ -97,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     traceback, and exit code 1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    remember(words)
+    remember_words(words)
     try:
         require_own_packages()
         _stands_somewhere()
@@ -213,13 +216,14 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "publish": publish.publish,
     "verify": verify.verify,
     "workspace": report.workspace,
-    "ledger": price.ledger,
+    "ledger": ledger.ledger,
     "price": price.price,
     "fit": fit.fit,
     "compare": compare.compare,
     "transfer": transfer.transfer,
     "grid": grid.grid,
     "calibrate": price.calibrate,
+    "config": remember.config,
     "import": hub.import_,
     "export": hub.export,
     "merge": merge.merge,

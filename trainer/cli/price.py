@@ -1,31 +1,11 @@
-"""Verbs about cost: of many runs, of any work, of this machine's time."""
+"""Verbs about cost: of any work, of this machine's time."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from trainer.cli.arguments import split_flags, wants_help
 from trainer.utils.errors import UserError
-
-
-def ledger(arguments: list[str]) -> int:
-    words, flags = split_flags(arguments, "--json")
-    if wants_help(flags, "isoflop ledger [root] [--json]    what every experiment below a root cost\n", keys=False):
-        return 0
-    from trainer.report.ledger import format_ledger, ledger_json
-    from trainer.report.ledger import ledger as read
-    from trainer.report.ledger_file import is_root
-
-    if len(words) > 1:
-        raise UserError(f"ledger: name one root of runs, got {' '.join(words)}")
-    root = Path(words[0] if words else "runs")
-    if not is_root(root):
-        above = f"; did you mean {root.parent}?" if is_root(root.parent) else ""
-        raise UserError(f"{root}: no runs here, <experiment>/<id>{above}")
-    accounts = read(root)
-    print(json.dumps(ledger_json(accounts), indent=1) if "--json" in flags else format_ledger(accounts))
-    return 0
 
 
 def price(arguments: list[str]) -> int:

@@ -60,7 +60,7 @@ def branch_of(trunk: Config, branch: BranchConfig, decay: DecayConfig, words: Se
     plain = trunk.model_dump(mode="json") | {
         "optim": optim | {"warmup_steps": None},
         "budget": {"steps": steps},
-        "run": RunConfig(root=trunk.run.root, cache=trunk.run.cache, experiment=trunk.run.experiment).model_dump(),
+        "run": _beside(trunk.run),
         "branch": branch.model_dump(),
         "checkpoint": trunk.checkpoint.model_dump() | {"at_steps": CheckpointConfig().at_steps},
     }
@@ -112,6 +112,12 @@ def _length(trunk: Config, step: int, decay: DecayConfig) -> int:
 def _defaults() -> dict[str, Any]:
     """The keys of all schedules, as pieces have them."""
     return {name: field.get_default() for name, field in SCHEDULES.keys_read.items()}
+
+
+def _beside(trunk: RunConfig) -> dict[str, Any]:
+    """Where a branch lies: with its trunk, under a name of its own."""
+    named = {name: getattr(trunk, name) for name in ("root", "cache", "project", "experiment")}
+    return RunConfig(**named).model_dump()
 
 
 # --- the schedule until there ---

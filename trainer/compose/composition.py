@@ -7,10 +7,12 @@ from typing import Any, get_origin
 
 from trainer.books.run_length import length_misfits
 from trainer.books.size_dial import sized
+from trainer.books.window import window_misfits
 from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override, by_new_name, parse
 from trainer.compose.reading import Origin, origins, read
-from trainer.compose.sources import EXPERIMENT, PACKAGE, groups, sources
+from trainer.compose.remembered import remembered, with_remembered
+from trainer.compose.sources import DIRECTORY, EXPERIMENT, PACKAGE, groups, sources
 from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.choice import UNREAD_TAKEN
 from trainer.config.tokenizer_file import with_rows
@@ -22,8 +24,9 @@ from trainer.utils.secrets import secret_shape, secret_variables, secrets_in
 ROWS = "model.vocabulary"
 
 
-def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
-    """The configuration that these overrides describe, checked in full. Raises UserError with every error at once."""
+def compose(texts: Iterable[str], *, swept: bool = False, alone: bool = False) -> Config:
+    """The configuration that these overrides describe, checked in full. Raises UserError with every error at once.
+    alone: without what the user has remembered (`isoflop config`)."""
     texts = list(texts)
     wrong: list[str] = []
     try:
@@ -36,6 +39,7 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
     overrides = [override for override in overrides if not override.of_many]
     overrides = [override for override in overrides if not override.is_sweep]
     try:
+        overrides = overrides if alone else completed(overrides)
         data = read(overrides)
         said = origins(overrides) if own_files(overrides) else {}
         wrong += _misplaced(said)
@@ -51,6 +55,21 @@ def compose(texts: Iterable[str], *, swept: bool = False) -> Config:
         return sized(with_rows(validate(data, wrong + _size_alone(stated) + _ranks_once(stated), rules=_readable)))
     except UserError as error:
         raise UserError("\n".join(_by_place(str(error).splitlines(), said))) from None
+
+
+def completed(overrides: Sequence[Override]) -> list[Override]:
+    """The overrides, with what the user has remembered and neither they nor a file of the run say otherwise."""
+    if not remembered():
+        return [*overrides]
+    theirs: dict[str, Origin] = {}
+    chosen: set[str] = set()
+    if any(one.key == EXPERIMENT for one in overrides) or any(source.layer == DIRECTORY for source in sources()):
+        theirs = {key: said for key, said in origins(overrides).items() if said.layer in (DIRECTORY, EXPERIMENT)}
+        others = [one for one in overrides if one.key != EXPERIMENT]
+        changed = differences(read(others), read(overrides))  # by the experiment, which may choose files of groups
+        chosen = {key.partition(".")[0] for key in changed if key not in theirs}
+        chosen |= {key.partition(".")[0] for key, said in theirs.items() if said.layer == DIRECTORY}
+    return with_remembered(overrides, chosen, theirs)
 
 
 def flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -128,7 +147,7 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
 def _readable(config: Config) -> list[str]:
     """What is wrong with an existing tokenizer, or else with what has to be counted."""
     try:
-        return _one_device(config) + _countable(with_rows(config))
+        return [*_one_device(config), *_countable(with_rows(config)), *window_misfits(config)]
     except UserError as error:
         return [str(error)]
 
@@ -235,9 +254,11 @@ def change(base: Config, texts: Iterable[str]) -> Config:
     def rules(config: Config) -> list[str]:
         """What the run began with may be left unread, what is given now may not."""
         found = config.unread().items()
+        timed = window_misfits(config) if any(key.startswith(("site", "launch")) for key in given) else []
         return [
             *_one_device(config),
             *_countable(config),
+            *timed,
             *(line for key, line in found if key in given or key.split(".")[0] in given),
         ]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainer.compose.branched import compose
-from trainer.compose.composition import ROWS, flat, prefixes
+from trainer.compose.composition import ROWS, completed, flat, prefixes
 from trainer.compose.continued import TAKEN_OVER
 from trainer.compose.overrides import parse
 from trainer.compose.reading import origins, read
@@ -19,11 +19,12 @@ def explained(texts: Iterable[str]) -> list[tuple[str, Any, str]]:
     Raises UserError as `compose`.
     """
     texts = list(texts)
-    config, said = compose(texts), origins(parse(texts))
+    config, overrides = compose(texts), completed(parse(texts))
+    said = origins(overrides)
     silent = {name for name, group in (("init", config.init), ("branch", config.branch)) if not group.given}
     groups_said = config.model_dump(mode="json", exclude=silent)
     plain = {name: part for name, part in groups_said.items() if part != {}}  # whose keys are all those of plugins
-    composed = flat(read(parse(texts)))
+    composed = flat(read(overrides))
     chosen = {one.key for one in parse(texts)}
     whose, before = ("branch", config.branch.run) if config.branch.given else ("init", config.init.run)
     groups = plain if config.branch.given else TAKEN_OVER if config.init.given else ()

@@ -13,6 +13,8 @@ from trainer.books.left_open import left_open
 from trainer.compose.branched import compose
 from trainer.compose.overrides import parse
 from trainer.compose.reading import read
+from trainer.compose.site_table import GROUP as SITES
+from trainer.compose.site_table import regions
 from trainer.compose.sources import EXPERIMENT, groups
 from trainer.config import MACHINERY, SCIENCE, Config, GridConfig, LadderConfig
 from trainer.config.choice import Choosing
@@ -69,7 +71,7 @@ def values_of(config: Config) -> Values:
 def describe_keys(words: Sequence[str] = (), values: Values | None = None, notes: Sequence[str] = ()) -> str:
     """The help text by the three kinds: groups with their options, keys with the value that holds under these words,
     its unit, and their sentence. notes: of what was given and does not count."""
-    options, values = groups(), values or values_under(words)
+    options, values = _in_short(groups()), values or values_under(words)
     under = f" with {' '.join(words)}" if words else ""
     lines = [
         "",
@@ -96,6 +98,12 @@ def describe_keys(words: Sequence[str] = (), values: Values | None = None, notes
     experiments = "|".join(options.get(EXPERIMENT, []))
     lines += ["", f"  experiment={experiments}    a file of overrides; yours in <config directory>/experiment/"]
     return "\n".join([*lines, *_described_plugins()])
+
+
+def _in_short(options: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The options of every group, rows of the table of sites in one word (`--info options` lists them)."""
+    files = [name for name in options[SITES] if name not in regions()]
+    return {**options, SITES: [*files, "<country>-<year>", "gcp-<region>-<year>"]}
 
 
 def _described_group(name: str, options: Mapping[str, list[str]], values: Values) -> list[str]:

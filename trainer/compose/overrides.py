@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trainer.compose.site_table import GROUP as SITES
+from trainer.compose.site_table import nearest_site, regions
 from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sources
 from trainer.config import Config
 from trainer.config.choice import Choosing
@@ -158,6 +160,10 @@ def _no_option(group: str, option: str) -> str | None:
     for key, registry in section.CHOICES.items() if section and issubclass(section, Choosing) else ():
         if option in registry:
             return f"{group}={option}: there is no file {group}/{option}.yaml; {group}.{key}={option} chooses it"
+    if group == SITES:
+        few = ", ".join(name for name in options if name not in regions())
+        near = nearest_site(option, options)
+        return f"{group}={option}: no such option{near}; there is {few}, and the rows of conf/site/regions.csv"
     allowed = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "")
     return f"{group}={option}: no such option{nearest(option, options)}; there is {allowed}"
 

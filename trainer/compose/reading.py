@@ -17,7 +17,9 @@ import yaml
 
 from trainer.compose.interpolations import check_interpolations
 from trainer.compose.overrides import Override
-from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, groups, search, sources
+from trainer.compose.remembered import Remembered, remembered_file
+from trainer.compose.site_table import GROUP, TABLE, lines_of, region_of, regions
+from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, USER, groups, search, sources
 from trainer.utils.bounded import YAML_BYTES, check_yaml, read_text
 from trainer.utils.errors import UserError, nearest
 
@@ -69,7 +71,7 @@ def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
             layer, file = named.get(path) or _found(path)
             if file is None:
                 continue
-            lines = _key_lines(file)
+            lines = lines_of(path) or _key_lines(file)
             prefix = f"{default.package}." if default.package else ""
             for key, (line, written) in lines.items():
                 found = {other: said for other, said in found.items() if not other.startswith(f"{prefix}{key}.")}
@@ -80,7 +82,8 @@ def origins(overrides: Sequence[Override]) -> dict[str, Origin]:
         if not override.is_group:
             found = {key: said for key, said in found.items() if not f"{key}.".startswith(f"{override.key}.")}
             if not override.deletes:
-                found[override.key] = Origin(COMMAND_LINE)
+                theirs = isinstance(override, Remembered)
+                found[override.key] = Origin(USER, remembered_file()) if theirs else Origin(COMMAND_LINE)
     return found
 
 
@@ -135,9 +138,11 @@ def _register() -> None:
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.object_type import ObjectType
     from hydra.core.plugins import Plugins
-    from hydra.plugins.config_source import ConfigResult
+    from hydra.plugins.config_source import ConfigResult, ConfigSource
     from hydra.plugins.search_path_plugin import SearchPathPlugin
+    from omegaconf import OmegaConf
 
     class BoundedSource(FileConfigSource):
         @staticmethod
@@ -149,13 +154,38 @@ def _register() -> None:
             check_yaml(read_text(file, YAML_BYTES), str(file))
             return super().load_config(config_path)
 
+    class TableSource(ConfigSource):
+        """Rows of a table, where there is no file."""
+
+        @staticmethod
+        def scheme() -> str:
+            return "table"
+
+        def load_config(self, config_path: str) -> ConfigResult:
+            config = OmegaConf.create(region_of(config_path) or {})
+            return ConfigResult(config=config, path=str(TABLE), provider=self.provider, header={"package": None})
+
+        def available(self) -> bool:
+            return TABLE.is_file()
+
+        def is_group(self, config_path: str) -> bool:
+            return config_path == GROUP
+
+        def is_config(self, config_path: str) -> bool:
+            return region_of(config_path) is not None
+
+        def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+            return sorted(regions()) if config_path == GROUP else []
+
     class Folders(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
             for folder in reversed(_FOLDERS.get()):
                 search_path.prepend(provider="isoflop", path=f"bounded://{folder}")
+            search_path.append(provider="isoflop", path=f"table://{GROUP}")
 
     Plugins.instance().register(Folders)
     SourcesRegistry.instance().register(BoundedSource)
+    SourcesRegistry.instance().register(TableSource)
 
 
 def _unused_name(file: Path, options: Sequence[str]) -> str:
@@ -165,7 +195,8 @@ def _unused_name(file: Path, options: Sequence[str]) -> str:
 
 def _found(path: str) -> tuple[str, Path | None]:
     found = ((source.layer, source.folder / f"{path}.yaml") for source in sources())
-    return next(((layer, file) for layer, file in found if file.is_file()), (PACKAGE, None))
+    table = TABLE if region_of(path) is not None else None
+    return next(((layer, file) for layer, file in found if file.is_file()), (PACKAGE, table))
 
 
 def _key_lines(file: Path) -> dict[str, tuple[int, str | None]]:

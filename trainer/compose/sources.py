@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from trainer.compose.site_table import GROUP as SITES
+from trainer.compose.site_table import regions
 from trainer.config import Config
 from trainer.utils.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 VARIABLE = "ISOFLOP_CONFIG_DIR"
 FILE_ENDINGS = (".yaml", ".yml")
+REMEMBERED = "remembered.yaml"  # in the user's folder
 DIRECTORY, USER, PACKAGE = "directory", "user", "package"
 EXPERIMENT, COMMAND_LINE, FILE = "experiment", "command line", "file"
 MANY = ("ladder", "grid")  # groups that describe many runs, and are in no default
@@ -78,12 +81,17 @@ def search() -> Search:
         return _SEARCH.get() or Search()
 
 
+def user_folder() -> Path:
+    """Where the configuration of this user lies, whether there is one or not."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "isoflop"
+
+
 def sources() -> list[Source]:
     """The folders in the order in which they are searched."""
-    named, home = search().directory, os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    user = Path(home).expanduser() / "isoflop"
+    named, user = search().directory, user_folder()
     found = [Source(DIRECTORY, named)] if named else []
-    found += [Source(USER, user)] if user.is_dir() else []
+    # What is remembered (trainer/compose/remembered.py) is no file of a group: alone it is nothing to be searched.
+    found += [Source(USER, user)] if user.is_dir() and any(one.name != REMEMBERED for one in user.iterdir()) else []
     return [*found, Source(PACKAGE, CONF)]
 
 
@@ -117,4 +125,5 @@ def _options(folder: Path) -> dict[str, set[str]]:
 
 @cache
 def _packaged() -> dict[str, set[str]]:
-    return _options(CONF)
+    found = _options(CONF)
+    return {**found, SITES: found[SITES] | set(regions())}

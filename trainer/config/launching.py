@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
+from trainer.config.window import a_window
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.utils.schema import CONTROL, key
 from trainer.utils.secrets import is_secret_name
@@ -28,6 +29,11 @@ class LaunchConfig(Choosing):
     restarts: int = key(0, "times that lost ranks are started again on the nodes at hand", "restarts", ge=0)
     preflight: bool = key(False, "check every node before training: devices, versions, disk, a matmul, an all-reduce")
     save_seconds: int = key(120, "from the signal before the end (USR2, TERM) to the end: time to save", "s", ge=1)
+    window: Annotated[str, AfterValidator(a_window)] | None = key(
+        None,
+        "when the run works, else it pauses at a checkpoint: clean:<g/kWh> of site.curve, or hours (UTC) as 22-06",
+        introduced=None,
+    )
     environment: dict[str, Text] = key({}, "variables of every rank, e.g. launch.environment.NCCL_SOCKET_IFNAME=eth0")
     rendezvous: Literal["c10d", "static"] = key("c10d", "how nodes find each other; c10d lets a lost node come back")
     rendezvous_seconds: int = key(600, "wait this long for the first host, and for all nodes", "s", ge=1)

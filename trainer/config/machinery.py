@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.division import a_partition
@@ -245,15 +245,54 @@ def a_date(value: Any) -> str:
     raise ValueError(f"{text!r} is no date; write 2026, 2026-11 or 2026-11-24")
 
 
+def a_gram(value: Any) -> str:
+    """The unit of an intensity, where it has to be said. Raises ValueError."""
+    if value == "g":
+        return "g"
+    raise ValueError(f"{value!r} given; g says that grams are meant (kgco2e_per_kwh takes kilograms)")
+
+
+MOST_GRAMS = 2000.0  # a kWh, of any grid
+
+
+def no_intensity(grams: float, way: str, *, meant: bool = False) -> str | None:
+    """What is wrong with an intensity in g/kWh, or null. Between 0 and 1 g are a few grids of water and wind, and far
+    more often kilograms: such a number is taken where `way` says that grams are meant."""
+    if grams == 0 or 1 <= grams <= MOST_GRAMS or (meant and 0 < grams < 1):
+        return None
+    if 0 < grams < 1:
+        return (
+            f"{grams:g} g/kWh is less than nearly any grid has; {grams:g} kg would be {grams * 1000:g} (grams: {way})"
+        )
+    return f"{grams:g} g/kWh is no grid's intensity (0 to {MOST_GRAMS:g} grams per kWh)"
+
+
 class SiteConfig(Section):
     """Where the energy comes from and what things cost there; null where it is not stated."""
 
     name: str = key("unstated", "name of the site")
     pue: float | None = key(None, "power usage effectiveness: facility over IT energy", ge=1, le=10)
-    gco2e_per_kwh: float | None = key(None, "grid intensity", "g/kWh", ge=2, le=2000)
+    intensity_unit: Literal["g"] | None = key(
+        None, "g: an intensity of less than 1 g/kWh is meant, and not one in kg", introduced=None
+    )
+    gco2e_per_kwh: float | None = key(None, "grid intensity", "g/kWh", ge=0, le=2000)
     market_gco2e_per_kwh: float | None = key(None, "the same after contracts (market-based)", "g/kWh", ge=0, le=2000)
     intensity_year: int | None = key(None, "year of the intensity", ge=1990, le=2100)
     intensity_source: str | None = key(None, "who published the intensity")
+    curve: str | None = key(
+        None, "CSV file of the intensity by time, in place of the yearly one (docs/carbon.md)", introduced=None
+    )
+    curve_kind: Literal["average", "marginal"] | None = key(
+        None, "which intensity of the curve; null: the only one of the file, of two the average", introduced=None
+    )
+    curve_repeats: bool = key(False, "the curve is of typical days, and stands for all others", introduced=False)
+    wue_l_per_kwh: float | None = key(
+        None, "water that the facility uses (WUE), a kWh of the devices", "l/kWh", ge=0, le=100, introduced=None
+    )
+    water_l_per_kwh: float | None = key(
+        None, "water that making electricity uses, a kWh of the facility", "l/kWh", ge=0, le=1000, introduced=None
+    )
+    water_source: str | None = key(None, "who published the use of water", introduced=None)
     price_per_device_hour: float | None = key(None, "rent of one device", "currency/h", ge=0)
     price_per_kwh: float | None = key(None, "price of energy", "currency/kWh", ge=0)
     currency: Annotated[str, BeforeValidator(a_currency)] | None = key(None, "currency of the prices, e.g. USD")
@@ -261,10 +300,11 @@ class SiteConfig(Section):
 
     @field_validator("gco2e_per_kwh", mode="before")
     @classmethod
-    def _in_grams(cls, value: Any) -> Any:
-        if isinstance(value, float | int) and not isinstance(value, bool) and not 2 <= value <= 2000:
-            hint = f"; {value:g} kg would be {value * 1000:g}" if 0 < value < 2 else ""
-            raise ValueError(f"{value:g} g/kWh is no grid's intensity (2 to 2000 grams per kWh){hint}")
+    def _in_grams(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, float | int) and not isinstance(value, bool):
+            meant = info.data.get("intensity_unit") == "g"
+            if wrong := no_intensity(value, "site.intensity_unit=g", meant=meant):
+                raise ValueError(wrong)
         return value
 
     @model_validator(mode="after")
@@ -276,6 +316,12 @@ class SiteConfig(Section):
             raise ValueError(f"{prices[0]}: a price needs site.currency and site.price_date")
         if self.gco2e_per_kwh is not None and not (self.intensity_source and self.intensity_year):
             raise ValueError("gco2e_per_kwh: an intensity needs site.intensity_source and site.intensity_year")
+        water = [name for name in ("wue_l_per_kwh", "water_l_per_kwh") if getattr(self, name) is not None]
+        if water and not self.water_source:
+            raise ValueError(f"{water[0]}: a use of water needs site.water_source")
+        needs = [name for name in ("curve_kind", "curve_repeats") if getattr(self, name)]
+        if needs and self.curve is None:
+            raise ValueError(f"{needs[0]}: there is no curve; name its file with site.curve")
         return self
 
 
@@ -396,6 +442,9 @@ class RunConfig(Section):
     """Where the run lives."""
 
     root: str = key("runs", "folder of all runs and of their ledger")
+    project: str | None = key(
+        None, "what the run is of: one ledger adds up all that a project cost, e.g. a paper", introduced=None
+    )
     experiment: str | None = key(None, "folder under the root; null: <model>-<objective>-<data>")
     id: str | None = key(
         None, "folder under the experiment; null: date, time and science hash. The same id continues the run"
@@ -415,7 +464,7 @@ class RunConfig(Section):
     def _own_home(cls, value: str) -> str:
         return str(Path(value).expanduser())  # shells leave the ~ of run.root=~/runs alone
 
-    @field_validator("experiment", "id")
+    @field_validator("project", "experiment", "id")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
         return None if value is None else plain_name(value)

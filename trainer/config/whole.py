@@ -13,6 +13,7 @@ from pydantic import ValidationError, model_validator
 from trainer.config.branch import Branch, BranchConfig
 from trainer.config.choice import UNREAD_TAKEN, Choosing
 from trainer.config.curriculum import Curriculum, StepShape
+from trainer.config.curve_file import with_own_curve
 from trainer.config.data import DataConfig
 from trainer.config.debug import DebugConfig, debug_misfits
 from trainer.config.division import data_ranks
@@ -202,8 +203,8 @@ class Config(Section):
     def _budget_misfits(self) -> list[str]:
         """An amount whose price is not stated, caps of a run without an end."""
         wrong, site = [], self.site
-        if self.budget.kgco2e is not None and site.gco2e_per_kwh is None:
-            wrong.append("budget.kgco2e: needs the grid's intensity: site=... or site.gco2e_per_kwh")
+        if self.budget.kgco2e is not None and site.gco2e_per_kwh is None and site.curve is None:
+            wrong.append("budget.kgco2e: needs the grid's intensity: site=..., site.gco2e_per_kwh or site.curve")
         if self.budget.money is not None and site.price_per_device_hour is None and site.price_per_kwh is None:
             wrong.append("budget.money: needs site.price_per_device_hour or site.price_per_kwh")
         if not self.budget.has_length and any(source.epochs is not None for source in self.data.sources.values()):
@@ -368,7 +369,7 @@ def load(path: Path) -> Config:
         config = Config.model_validate(upgraded(plain, Config), context=UNREAD_TAKEN)
         if LAST not in plain and "format" in plain:
             raise UserError(f"cut off: it does not come to the group {LAST!r}, with which every run's ends")
-        return config
+        return config.model_copy(update={"site": with_own_curve(config.site, path.parent)})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except ValidationError as error:

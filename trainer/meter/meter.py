@@ -118,6 +118,8 @@ class Meter:
         self._fold = EnergyFold()
         self._offsets: dict[Path, int] = {}
         self.joules: dict[str, float | None] = {}  # as `read` tells them
+        self.timeline: dict[int, float] = {}  # where the site has a curve: joules by when, as EnergyFold.timeline
+        self._timed = config.site.curve is not None
         self._watch = rank == 0 and file is None
         self._closed = self._warned = self._paused = False
         self._read_at = clock()
@@ -269,6 +271,8 @@ class Meter:
                 if isinstance(line, dict):
                     self._fold.feed(line)
         self.joules = self._fold.joules()
+        if self._timed:
+            self.timeline = self._fold.timeline()
 
 
 def _values_of(one: Earlier) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def _with_carbon(record: dict[str, Any], run_data: RunData) -> dict[str, Any]:
     wh, site = record.get("wh"), run_data.site
     if wh is None:
         return record
-    carbon = None if site.gco2e_per_kwh is None else wh / 1000 * (site.pue or 1.0) * site.gco2e_per_kwh
+    grams = run_data.gco2e_per_kwh
+    carbon = None if grams is None else wh / 1000 * (site.pue or 1.0) * grams
     return record | {"gco2e": carbon}
 
 

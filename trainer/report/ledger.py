@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from trainer.books.equivalents import expected_best
 from trainer.books.formatting import format_amount
 from trainer.report.ledger_file import read_ledger
+from trainer.report.project_ledger import OF_RUNS, Entry
 from trainer.report.run_data import NOT_STARTED, RUNNING
+from trainer.report.sums import UNITS, Sum, figure
 from trainer.utils.outcomes import Status
 
 # The best finished run, the other finished ones, those that a process holds now, those that can be resumed, those that
@@ -27,20 +30,6 @@ UNFINISHED: dict[Any, str] = {
 
 
 @dataclass
-class Sum:
-    """Total of one quantity over runs, and how many of them had a figure."""
-
-    value: float = 0.0
-    known: int = 0
-    runs: int = 0
-
-    def add(self, value: float | None, share: float = 1.0) -> None:
-        self.runs += 1
-        if value is not None:
-            self.value, self.known = self.value + share * value, self.known + 1
-
-
-@dataclass
 class Account:
     """What one experiment cost, by kind of run."""
 
@@ -50,15 +39,7 @@ class Account:
     copies: int = 0  # runs whose readings another run already brought
 
     def total(self, name: str) -> Sum:
-        total = Sum()
-        for kind in KINDS:
-            part = self.sums[kind][name]
-            total.value, total.known, total.runs = (
-                total.value + part.value,
-                total.known + part.known,
-                total.runs + part.runs,
-            )
-        return total
+        return sum((self.sums[kind][name] for kind in KINDS), Sum())
 
     def expected_best(self) -> list[dict[str, float | None]]:
         """Expected lowest bits per byte of the best of 1, 2, ... finished runs, against what so many cost on average.
@@ -77,36 +58,62 @@ class Account:
         return table
 
 
-QUANTITIES = {
-    "hours": ("machine", "device_hours"),
-    "kwh": ("energy", "kwh"),
-    "kgco2e": ("carbon", "kgco2e"),
-    "flop": ("flop", "total"),
-}
+QUANTITIES = ("hours", "kwh", "kgco2e", "flop")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One run as it counts: its line, what became of it, and the part of its energy that no other run brought."""
+
+    line: dict[str, Any]
+    kind: str  # one of KINDS
+    share: float
+    scored: bool
+
+    def entry(self, unnamed: str) -> Entry:
+        """Of its project's account; unnamed: the project of a run that names none."""
+        line = self.line
+        figures, project = line.get("measured") or {}, str(line.get("project") or unnamed)
+        share = OF_RUNS[self.kind]
+        return Entry(project, str(line.get("experiment")), share, figures, line.get("currency"), self.share)
+
+
+def counted(lines: Iterable[dict[str, Any]]) -> dict[str, list[Counted]]:
+    """The runs of a ledger's lines by experiment; a copied folder brings its readings along, which count once."""
+    by_experiment: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        by_experiment[str(line.get("experiment"))].append(line)
+    seen: set[str] = set()
+    found = {}
+    for experiment, own in sorted(by_experiment.items()):
+        finished = [line for line in own if line.get("status") == Status.FINISHED]
+        scored = [line for line in finished if line.get("held_out_bits_per_byte") is not None]
+        final = min(scored, key=lambda line: line["held_out_bits_per_byte"], default=finished[-1] if finished else None)
+        kinds = ["final" if line is final else "tuning" if line in finished else _unfinished(line) for line in own]
+        found[experiment] = [
+            Counted(line, kind, _new_share(line, seen), line in scored) for line, kind in zip(own, kinds, strict=True)
+        ]
+    return found
 
 
 def ledger(root: Path) -> dict[str, Account]:
     """What each experiment of a root cost: its best run, the others, the unfinished ones by what became of them, and
     steps that were replayed."""
-    by_experiment: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in read_ledger(root).values():
-        by_experiment[str(line.get("experiment"))].append(line)
-    seen: set[str] = set()
+    return accounts_of(counted(read_ledger(root).values()))
+
+
+def accounts_of(runs: Mapping[str, Sequence[Counted]]) -> dict[str, Account]:
+    """The account of each experiment."""
     accounts = {}
-    for experiment, lines in sorted(by_experiment.items()):
+    for experiment, own in runs.items():
         account = accounts[experiment] = Account()
-        finished = [line for line in lines if line.get("status") == Status.FINISHED]
-        scored = [line for line in finished if line.get("held_out_bits_per_byte") is not None]
-        account.scores = sorted(line["held_out_bits_per_byte"] for line in scored)
-        final = min(scored, key=lambda line: line["held_out_bits_per_byte"], default=finished[-1] if finished else None)
-        for line in lines:
-            kind = "final" if line is final else "tuning" if line in finished else _unfinished(line)
-            share = _new_share(line, seen)
-            account.copies += share < 1
-            _add(account, kind, line, share)
-            if line in scored:
-                for name, (group, leaf) in QUANTITIES.items():
-                    account.scored[name].add(((line.get("measured") or {}).get(group) or {}).get(leaf))
+        account.scores = sorted(one.line["held_out_bits_per_byte"] for one in own if one.scored)
+        for one in own:
+            account.copies += one.share < 1
+            _add(account, one.kind, one.line, one.share)
+            if one.scored:
+                for name in QUANTITIES:
+                    account.scored[name].add(figure(one.line.get("measured") or {}, name))
     return accounts
 
 
@@ -126,8 +133,8 @@ def _new_share(line: dict[str, Any], seen: set[str]) -> float:
 
 def _add(account: Account, kind: str, line: dict[str, Any], share: float) -> None:
     figures = line.get("measured") or {}
-    for name, (group, leaf) in QUANTITIES.items():
-        account.sums[kind][name].add((figures.get(group) or {}).get(leaf), share)
+    for name in QUANTITIES:
+        account.sums[kind][name].add(figure(figures, name), share)
     if line.get("currency"):
         account.sums[kind][line["currency"]].add((figures.get("cost") or {}).get("amount"), share)
     wasted = (figures.get("energy") or {}).get("wasted_kwh")
@@ -138,27 +145,21 @@ def _add(account: Account, kind: str, line: dict[str, Any], share: float) -> Non
 def ledger_json(accounts: dict[str, Account]) -> dict[str, Any]:
     """The accounts as plain data; a sum over runs of which none had a figure is null."""
 
-    def plain(part: Sum) -> dict[str, Any]:
-        return {"value": part.value if part.known else None, "known": part.known, "runs": part.runs}
-
     for account in accounts.values():
         for name in QUANTITIES:  # who reads `failed` finds it, also where nothing failed
             account.sums["failed"][name] = account.sums["failed"][name]
     return {
         experiment: {
             **{
-                kind.replace(" ", "_"): {name: plain(part) for name, part in sums.items()}
+                kind.replace(" ", "_"): {name: part.to_json() for name, part in sums.items()}
                 for kind, sums in account.sums.items()
             },
-            "total": {name: plain(account.total(name)) for name in QUANTITIES},
+            "total": {name: account.total(name).to_json() for name in QUANTITIES},
             "expected_best_bits_per_byte": account.expected_best(),
             "copied_runs": account.copies,
         }
         for experiment, account in accounts.items()
     }
-
-
-UNITS = {"hours": "h", "kwh": "kWh", "kgco2e": "kg CO2e", "flop": "FLOP"}
 
 
 def format_ledger(accounts: dict[str, Account]) -> str:

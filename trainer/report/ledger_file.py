@@ -33,6 +33,7 @@ def reserve_ledger(run: Path) -> None:
     first = {
         "run": name,
         "experiment": run.parent.name,
+        "project": config.run.project,
         "science_hash": config.science_hash(),
         "time": None,
         "steps": 0,
@@ -115,6 +116,7 @@ def _of(run_data: RunData, status: str) -> dict[str, Any]:
     return {
         "run": _name(run),
         "experiment": run.parent.name,
+        "project": run_data.config.run.project,
         "science_hash": run_data.config.science_hash(),
         "numerics": run_data.numerics,
         "status": status,
@@ -138,8 +140,9 @@ def _newer(seen: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_root(root: Path) -> bool:
-    """Whether runs lie below this folder: its ledger tells of some, or there are folders of killed ones."""
-    return (root / "ledger.jsonl").is_file() or bool(runs_of(root))
+    """Whether runs lie below this folder: its ledger tells of some, or there are folders of killed ones, or records of
+    other commands."""
+    return (root / "ledger.jsonl").is_file() or bool(runs_of(root)) or any(root.glob("costs/cost-*.jsonl"))
 
 
 def read_ledger(root: Path) -> dict[str, dict[str, Any]]:

@@ -61,6 +61,14 @@ class RunData:
         return None if kilograms is None else 1000 * kilograms
 
     @property
+    def gco2e_per_kwh(self) -> float | None:
+        """The intensity of the site's grid: of a curve over the run's own hours."""
+        if self.site.curve is None:
+            return self.site.gco2e_per_kwh
+        hours = next((row.measured for row in self.tag.rows if row.key == "carbon.gco2e_per_kwh"), None)
+        return None if hours is None else hours.value
+
+    @property
     def money(self) -> float | None:
         """In the currency of the run's site."""
         return self._spent("cost.amount")

@@ -51,7 +51,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
             ),
             "optim": OptimConfig.model_validate(OPTIM),
             "budget": BudgetConfig(steps=1),
-            "run": RunConfig(root=before.run.root, cache=before.run.cache),
+            "run": RunConfig(root=before.run.root, cache=before.run.cache, project=before.run.project),
             "task": TaskConfig(),
             "tracker": of_no_run(before.tracker),
             "init": InitConfig(),

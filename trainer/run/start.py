@@ -8,13 +8,16 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from trainer.books.cost_records import PREPARATION
+from trainer.books.window import require_opening
 from trainer.compose import change, compose, differences
 from trainer.config import Config
+from trainer.config.curve_file import keep_curve
 from trainer.config.host import half_wire, no_triton
 from trainer.config.numerics import known_before
 from trainer.config.placement import crossing_line
@@ -219,6 +222,7 @@ def check_run(config: Config) -> None:
             if one.check is not None:
                 imported(one.check)(config)
     check_trackers(config)
+    require_opening(config, time.time())
 
 
 def _runs_named(words: list[str], key: str) -> str | None:
@@ -343,6 +347,7 @@ def _freeze(config: Config, folder: RunFolder, words: list[str], source: Source,
                 print(f"isoflop: {line}", file=sys.stderr)
             write_plugins(folder.path, plugins)
             _keep_settings(folder, config)
+            keep_curve(config.site, folder.path)
             notes = [*write_initial(config, folder, source), *notes]
             write_atomic(folder.plan, json.dumps(tag.to_json(), indent=1))
             folder.write_overrides(words)

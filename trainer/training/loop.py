@@ -34,6 +34,7 @@ from trainer.training.engine import Engine
 from trainer.training.faults.damaged_data import DataWatch
 from trainer.training.faults.deadline import Deadline, guessed_seconds
 from trainer.training.faults.guard import Guard
+from trainer.training.faults.pausing import Pauses
 from trainer.training.faults.signals import StopRequest
 from trainer.training.faults.stragglers import Stragglers
 from trainer.training.faults.watchdog import Watchdog
@@ -164,6 +165,7 @@ class Trainer:
         )
         self.diagnostics = Diagnostics(config, self.engine, world, self.folder.path)
         self.stepping = Stepping(self, self._phase)
+        self.pauses = Pauses(config, world)
         self.deadline = Deadline(config.faults.wall_seconds, guessed_seconds(checkpoint_bytes(config)))
         stragglers = Stragglers(config.faults, world, self.metrics.event)
         self.data_watch.begin(step, manifest.get("trusted", 0) if manifest else 0)
@@ -226,7 +228,7 @@ class Trainer:
         errors = self.metrics.reporting_errors(lambda: self.state.step)
         with contextlib.closing(batches), errors, self.stepping.recording_when_broken():
             while outcome is None and (self.total is None or self.state.step < self.total):
-                outcome = self.step(batches)
+                outcome = self.pause() or self.step(batches)
         return self.finish(outcome or Outcome(Status.FINISHED, self.state.step))
 
     def step(self, batches: Generator[StepBatch, None, None]) -> Outcome | None:
@@ -241,6 +243,26 @@ class Trainer:
             return outcome
         if self.stepping.trained == batch.step and (outcome := self._now_and_then(batch.step)) is not None:
             return outcome
+        self._phase("data")
+        return None
+
+    def pause(self) -> Outcome | None:
+        """Outside of `launch.window` save, and wait until it opens; an outcome where the run ends here. State and
+        batches stay as they are."""
+        if not self.pauses.closed():
+            return None
+        outcome = self.stepping.settle()
+        if outcome is not None or self.state.step == self.total:
+            return outcome
+        step = self.state.step
+        if step and self.checkpoints.saved_step != step:
+            self.save()
+        self.checkpoints.wait()
+        self.metrics.event("pause", step, self.pauses.text)
+        waited = self.pauses.wait(self._reason_to_stop, partial(self._phase, "paused"))
+        if waited.reason_to_stop is not None:
+            return Outcome(Status.STOPPED, step, waited.reason_to_stop)
+        self.metrics.event("go_on", step, f"going on after {waited.seconds:.0f} s", paused_seconds=waited.seconds)
         self._phase("data")
         return None
 

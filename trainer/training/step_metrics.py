@@ -10,7 +10,10 @@ from typing import Any
 
 from trainer.books import flops
 from trainer.books.budget import price_of
+from trainer.books.costs import intensity_over
+from trainer.books.curve import curve_of
 from trainer.books.machine import known_machine
+from trainer.books.quantity import Quantity
 from trainer.books.records import STEP_PHASES
 from trainer.books.second_plan import STEPS, second_plan
 from trainer.config import Config, Curriculum, StepShape
@@ -65,11 +68,13 @@ class StepMetrics(Hook):
             gpu=gpu_of(world.device),
         )
         self.waiting = Waiting()
+        self.curve = curve_of(config.site)
         self._clock = clock
         self.began = self._mark = clock()
         self._phase = "start"
         self._seconds: dict[str, float] = {}
         self._first_steps: list[tuple[StepShape, float]] = []  # of this attempt, until there is a second plan
+        self._paused = 0.0  # seconds of this attempt outside of launch.window
         self._suspended = 0.0
         self._budget_tracker = (
             BudgetTracker(config, folder.path, world.size) if config.budget.measured and world.is_first else None
@@ -89,6 +94,7 @@ class StepMetrics(Hook):
         passed, stopped = now - self._mark, suspended - self._suspended
         stopped = min(stopped, passed)
         self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + passed - stopped
+        self._paused += passed - stopped if self._phase == "paused" else 0.0
         if stopped:
             self._seconds["idle"] = self._seconds.get("idle", 0.0) + stopped
         self._mark, self._suspended = now, suspended
@@ -166,7 +172,7 @@ class StepMetrics(Hook):
                 sources=sources,
                 sums=sums,
                 joules=(joules := self.meter.read(step)),
-                price=price_of(self.config, joules),
+                price=price_of(self.config, joules, self._intensity()),
                 budget=self.budget(),
                 padding=padding,
                 waiting=self.waiting.share(),
@@ -192,7 +198,12 @@ class StepMetrics(Hook):
         """Share of every measured budget that is used up, all attempts counted; on ranks other than the first: none."""
         if self._budget_tracker is None:
             return {}
-        return self._budget_tracker.used(self._clock() - self.began, self.meter.joules)
+        taken = self._clock() - self.began
+        return self._budget_tracker.used(taken, self.meter.joules, self._intensity(), self._paused)
+
+    def _intensity(self) -> Quantity | None:
+        """g CO2e per kWh over the hours of the run so far, where the site has a curve."""
+        return None if self.curve is None else intensity_over(self.curve, self.meter.timeline)
 
     def event(self, name: str, step: int, text: str, **data: Any) -> None:
         """A line of the logbook."""

@@ -16,7 +16,7 @@ SITES = {
     "PUE infinite": ({"pue": float("inf")}, "finite number|less than or equal"),
     "PUE text": ({"pue": "good"}, "valid number"),
     "intensity in kg": ({"gco2e_per_kwh": 0.056, **GRID}, "0.056 kg would be 56"),
-    "intensity of nothing on earth": ({"gco2e_per_kwh": 56000.0, **GRID}, "2 to 2000 grams per kWh"),
+    "intensity of nothing on earth": ({"gco2e_per_kwh": 56000.0, **GRID}, "0 to 2000 grams per kWh"),
     "intensity without source": ({"gco2e_per_kwh": 56.0, "intensity_year": 2023}, "site.intensity_source"),
     "intensity without year": ({"gco2e_per_kwh": 56.0, "intensity_source": "x"}, "site.intensity_year"),
     "negative price": ({"price_per_device_hour": -1.0, **DATED}, "greater than or equal to 0"),

@@ -36,6 +36,7 @@ TIMED_PHASES = (
     "tasks",
     "checkpoint",
     "verification",
+    "paused",
 )  # beside steps, whose own phases are not told apart
 KNOWN = 3  # times that something was done before its median is trusted
 ANSWER_SECONDS = 10.0  # that ranks have to say where they are

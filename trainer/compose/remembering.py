@@ -1,0 +1,72 @@
+"""Changes of what a user has `isoflop config` remember."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.compose.composition import compose, differences
+from trainer.compose.overrides import Override, parse
+from trainer.compose.remembered import refusal, remembered_file, remembered_words
+from trainer.config.numerics import kind
+from trainer.utils.errors import UserError, nearest
+from trainer.utils.files import write_atomic
+
+HEAD = "# Written by `isoflop config`; `isoflop config key=null` forgets a key.\n"
+
+
+def remember(words: Sequence[str]) -> list[str]:
+    """Remember these words, and forget those whose value is null; returns what is remembered now. Raises UserError with
+    every error at once, and then nothing has changed."""
+    given, before = parse(words), remembered_words()
+    _forgotten(given, before)
+    if wrong := [line for one in given if (line := refusal(one))]:
+        raise UserError("\n".join(wrong))
+    kept = before
+    for one in given:
+        kept = [word for word in kept if not _replaces(one, word)]
+        if not _forgets(one):
+            kept.append(one.text)
+    groups_first = sorted(kept, key=lambda word: "." in word.partition("=")[0])
+    _check(groups_first)
+    if groups_first:
+        remembered_file().parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"- '{word.replace(chr(39), 2 * chr(39))}'\n" for word in groups_first)
+        write_atomic(remembered_file(), HEAD + lines)
+    else:
+        remembered_file().unlink(missing_ok=True)
+    return groups_first
+
+
+def _forgets(override: Override) -> bool:
+    return not override.is_sweep and not override.deletes and override.value() is None
+
+
+def _replaces(override: Override, word: str) -> bool:
+    """Whether a new override takes the place of a remembered word: of its own key, and a group's option, or its
+    forgetting, of all keys of the group."""
+    key = word.partition("=")[0]
+    return key == override.key or (override.is_group and key.startswith(f"{override.key}."))
+
+
+def _forgotten(given: Sequence[Override], before: Sequence[str]) -> None:
+    """Raise UserError where something is to be forgotten that is not remembered."""
+    keys = [word.partition("=")[0] for word in before]
+    for one in given:
+        if _forgets(one) and not any(_replaces(one, word) for word in before):
+            known = f"; remembered are {', '.join(keys)}" if keys else "; nothing is remembered"
+            raise UserError(f"{one.key}: is not remembered{nearest(one.key, keys)}{known}")
+
+
+def _check(words: Sequence[str]) -> None:
+    """Raise UserError where a run with these words would not be one, or another experiment."""
+    usual, with_them = compose([], alone=True), compose(words, alone=True)
+    changed = differences(usual.science(), with_them.science())
+    changed |= {
+        key: values
+        for key, values in differences(usual.model_dump(mode="json"), with_them.model_dump(mode="json")).items()
+        if kind(key) == "numerics"
+    }
+    if changed:
+        raise UserError(
+            "\n".join(f"{key}: is set by these words, and changes the outcome; leave it out" for key in changed)
+        )

@@ -1,0 +1,143 @@
+"""The ledger of a root in every form: accounts by experiment and by project, as it was or priced elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.books.cost_records import CostRecord, cost_records
+from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.plan import cost_rows
+from trainer.books.quantity import PriceTag, not_stated
+from trainer.config import Config, MachineConfig, SiteConfig
+from trainer.report.ledger import Account, Counted, accounts_of, counted, format_ledger, ledger_json
+from trainer.report.ledger_file import read_ledger
+from trainer.report.ledger_tables import VERSION, format_projects, projects_csv, projects_latex
+from trainer.report.project_ledger import Entry, ProjectAccount, projects
+from trainer.report.repricing import at_site, on_machine
+from trainer.utils.errors import UserError, nearest
+
+OF_COMMANDS = {"evaluation": "evaluation", "data": "data"}  # part of a record -> share; all others are `other`
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where a ledger is priced in place of where its runs were; null: as they were."""
+
+    site: SiteConfig | None = None
+    machine: MachineConfig | None = None
+
+    @property
+    def text(self) -> str:
+        """What was said, for a heading."""
+        said = [("site", self.site), ("machine", self.machine)]
+        return ", ".join(f"priced with {name}={one.name}" for name, one in said if one is not None)
+
+    def line(self, line: dict[str, Any], root: Path) -> dict[str, Any]:
+        """The line of a run, priced there."""
+        run = root / str(line.get("run"))
+        if self.machine is not None:
+            return on_machine(line, self.machine, self.site, run)
+        return line if self.site is None else at_site(line, self.site, run)
+
+
+@dataclass(frozen=True)
+class WholeLedger:
+    """The accounts of a root."""
+
+    experiments: dict[str, Account]
+    projects: dict[str, ProjectAccount]
+    note: str = ""  # where it is priced, if not where its runs were
+
+    def text(self) -> str:
+        parts = [format_ledger(self.experiments)] if self.experiments else []
+        return "\n".join([*parts, format_projects(self.projects, self.note)]) if self.projects else "no runs"
+
+    def to_json(self) -> dict[str, Any]:
+        """By experiment, and under `projects` the grand totals. An experiment of that name is called ./projects."""
+        plain = ledger_json(self.experiments)
+        if "projects" in plain:
+            plain["./projects"] = plain.pop("projects")
+        return {**plain, "projects": self.projects_json()}
+
+    def projects_json(self) -> dict[str, Any]:
+        return {name: account.to_json() for name, account in self.projects.items()}
+
+    def file(self, ending: str, command: str) -> str:
+        """The content of a file of that ending."""
+        if ending == ".json":
+            document = {"version": VERSION, "command": command, "priced": self.note or None}
+            document |= {"projects": self.projects_json(), "experiments": ledger_json(self.experiments)}
+            return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        forms: dict[str, Callable[[], str]] = {
+            ".csv": lambda: projects_csv(self.projects),
+            ".tex": lambda: projects_latex(self.projects, command),
+        }
+        return forms[ending]()
+
+
+ENDINGS = (".csv", ".json", ".tex")
+
+
+def whole_ledger(root: Path, elsewhere: Elsewhere | None = None, project: str | None = None) -> WholeLedger:
+    """The accounts of a root, or of one project of it. Raises UserError where there is no such project."""
+    there = elsewhere or Elsewhere()
+    unnamed = root.absolute().name
+    lines = [there.line(line, root) for line in read_ledger(root).values()]
+    runs = counted(lines)
+    entries = [one.entry(unnamed) for own in runs.values() for one in own]
+    seen: set[str] = set()
+    for record in cost_records(root):
+        entries += _entries(record, there, root, unnamed, seen)
+    found = projects(entries)
+    if project is not None:
+        if project not in found:
+            raise UserError(f"project: there is no {project!r} in {root}{nearest(project, found)}; {_there(found)}")
+        found = {project: found[project]}
+        runs = {name: [one for one in own if _of(one, unnamed) == project] for name, own in runs.items()}
+        runs = {name: own for name, own in runs.items() if own}
+    return WholeLedger(accounts_of(runs), found, there.text)
+
+
+def _of(one: Counted, unnamed: str) -> str:
+    return str(one.line.get("project") or unnamed)
+
+
+def _there(found: dict[str, ProjectAccount]) -> str:
+    return f"there is {', '.join(found)}" if found else "there is none"
+
+
+def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, seen: set[str]) -> list[Entry]:
+    """What a command outside of a run's ranks cost, at its run's own site where it has one and no other is asked for;
+    of what `train` did before its ranks began, the data apart."""
+    total = sum(record.segments.values())
+    fresh = sum(joules for name, joules in record.segments.items() if name not in seen)
+    part = fresh / total if total else 1.0
+    seen.update(record.segments)
+    experiment = None if record.run is None else record.run.split("/")[0]
+    site = there.site or _own_site(root, record)
+    kwh = not_stated("another machine") if there.machine is not None else record.total() / JOULES_PER_KWH
+    config = Config().model_copy(update={"site": site})
+    figures = PriceTag("", tuple(cost_rows(config, kwh, not_stated(), not_stated(), "measured"))).values("measured")
+    failed = record.outcome in ("failed", "lost")
+    shares: dict[str, float] = {}
+    for name, share in record.parts.items():
+        into = OF_COMMANDS.get(name, "failed" if failed else "other")
+        shares[into] = shares.get(into, 0.0) + share
+    project, currency = record.project or unnamed, site.currency
+    return [Entry(project, experiment, name, figures, currency, part * share) for name, share in shares.items()]
+
+
+def _own_site(root: Path, record: CostRecord) -> SiteConfig:
+    """The site of the run that the command worked on; else none is stated."""
+    from trainer.run_folder import RunFolder
+
+    if record.run is None:
+        return SiteConfig()
+    try:
+        return RunFolder(root / record.run).load_config().site
+    except (UserError, OSError):
+        return SiteConfig()
