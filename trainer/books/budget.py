@@ -16,8 +16,7 @@ def spending(
     config: Config, hours: Quantity, device_hours: Quantity, device_kwh: Quantity, grams_per_kwh: Quantity | None = None
 ) -> dict[str, Quantity]:
     """Time, devices and energy as amounts of the measured budgets, by their names; with what is not metered and with a
-    PUE where these are stated. grams_per_kwh: of the hours in which the energy was used, null where these are not known.
-    """
+    PUE where these are stated. grams_per_kwh: of the hours in which energy was used, null where these are not known."""
     device_kwh = with_unmetered(device_kwh, config.meter)
     facility = device_kwh if config.site.pue is None else facility_kwh(device_kwh, config.site)
     return {

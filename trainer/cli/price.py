@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from trainer.cli.arguments import split_flags, wants_help
 from trainer.utils.errors import UserError
