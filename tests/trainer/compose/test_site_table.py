@@ -60,7 +60,6 @@ def test_presets_of_one_source_agree_with_the_rule_of_their_names():
         ("norway", "no-2023"),
         ("gcp-europe-west99-2023", "gcp-europe-west9-2023"),
         ("fra-2023", "fr-2023"),
-        ("aws-us-east-1", "gcp-us-east1-2023"),
     ],
 )
 def test_the_nearest_is_named(capsys, name, meant):
