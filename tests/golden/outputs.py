@@ -33,6 +33,8 @@ PLACEHOLDERS = (
     (r"\d{8}-\d{6}", "<time>"),
     (r"[0-9a-f]{16}", "<hash>"),
     (r"energy-[^/]+\.jsonl", "energy-<host>.jsonl"),
+    (r"cost-(\w+)-[^/]+\.jsonl", r"cost-\1-<time>.jsonl"),
+    (r"host/[^/]+\.json", "host/<machine>.json"),
     (r"launches/\d+/", "launches/<number>/"),
     (r"attempt_\d+/\d+/", "attempt_<number>/<rank>/"),
     (r"logs/[^/]+_\w{8}/", "logs/<launch>/"),
