@@ -25,12 +25,14 @@ from trainer.meter.meter import Meter, estimates, gpu_instrument
 from trainer.meter.nvml import Gpu
 from trainer.meter.process import Earlier, begin, claim, started
 from trainer.meter.rapl import Host, host_counters
-from trainer.utils.outcomes import DONE, STOPPED
+from trainer.utils.errors import UserError, code_of
+from trainer.utils.outcomes import DONE, STOPPED, ExitCode
 from trainer.utils.secrets import without_secrets
 
 # Their ranks, or the commands that they start, read the host's counters.
 LAUNCHING = ("train", "launch", "sweep", "finetune", "grid")
 METERED = (*LAUNCHING, "data", "tokenizer", "eval", "generate", "calibrate")
+REFUSED_SECONDS = 60.0  # within which a command that is refused did no work
 
 
 def metered(verb: str, words: Sequence[str], work: Callable[[], int], *, whole: bool = False) -> int:
@@ -44,6 +46,10 @@ def metered(verb: str, words: Sequence[str], work: Callable[[], int], *, whole: 
     try:
         code = work()
         return code
+    except UserError as error:
+        if code_of(error) == ExitCode.BAD_INPUT:
+            record.forget()
+        raise
     finally:
         _current = outer
         record.close(code)
@@ -112,13 +118,14 @@ class _Record:
         self._first = now, [one.read(now) for one in self._host.found]
         self._meters: list[Meter] = []
         self._config: Config | None = None
-        self._file = Path()
+        self._file, self._made = Path(), list[Path]()  # folders that were not there, the innermost first
 
     def open(self, folder: Path, config: Config) -> None:
         if self._meters:
             return
         stamp = datetime.fromtimestamp(self._start, UTC)
         self._config, self._file = config, folder / f"cost-{self.verb}-{stamp:%Y%m%dT%H%M%SZ}-{self.pid}.jsonl"
+        self._made = [one for one in (folder, *folder.parents) if not one.exists()]
         with contextlib.suppress(OSError):  # who writes says what is wrong
             folder.mkdir(parents=True, exist_ok=True)
         rank = int(self.verb in LAUNCHING)  # what is stated of a host is the ranks' to count
@@ -167,6 +174,18 @@ class _Record:
     def resume(self) -> None:
         for meter in self._meters:
             meter.resume()
+
+    def forget(self) -> None:
+        """Leave nothing behind of a command that was refused before it did any work."""
+        if not self._meters or self.pid != os.getpid() or time.monotonic() - self._began > REFUSED_SECONDS:
+            return
+        for meter in self._meters:
+            meter.close()
+        self._meters = []
+        with contextlib.suppress(OSError):
+            self._file.unlink(missing_ok=True)
+            for folder in self._made:
+                folder.rmdir()  # unless something else is in it
 
     def close(self, code: int | None) -> None:
         if not self._meters or self.pid != os.getpid():

@@ -6,13 +6,14 @@ runs that are told of; ACL for parameters, the budget in device-hours and the in
 
 from __future__ import annotations
 
-from trainer.books.formatting import format_quantity
+from trainer.books.formatting import format_amount, format_quantity
 from trainer.books.quantity import Quantity
 from trainer.publish.facts import Facts, name_of
 from trainer.publish.forms import NOT_COUNTED, hardware
 from trainer.publish.latex import SHORT, code, escape
 
 NOT_STATED = "not stated"
+BESIDE = ("evaluation", "data", "other")  # shares of a project that are no training
 
 
 def sentences(facts: Facts) -> list[str]:
@@ -34,10 +35,26 @@ def sentences(facts: Facts) -> list[str]:
         f"Together they took {_total(facts, 'hours', 'h')} on devices, {_total(facts, 'flop', 'FLOP')}, "
         f"{_total(facts, 'kwh', 'kWh')} and {_total(facts, 'kgco2e', 'kg CO2e')}: "
         "failed, stopped and tuning runs are within these totals.",
+        *_with_commands(facts),
         f"Energy is {facts.figure('energy.kwh').source or NOT_STATED}; its carbon is "
         f"{facts.figure('carbon.kgco2e').source or NOT_STATED}.",
         f"Not counted: {'; '.join(NOT_COUNTED)}.",
     ]
+
+
+def _with_commands(facts: Facts) -> list[str]:
+    """What projects took with evaluation, data and other commands, where anything says it."""
+    told = []
+    for account in facts.projects.values():
+        total, beside = account["total"]["kwh"], sum(account[share]["entries"] for share in BESIDE)
+        if total["value"] is None or not beside:
+            continue
+        shares = [(share, account[share]["share_of_kwh"]) for share in BESIDE]
+        parts = ", ".join(f"{share} {part:.0%}" for share, part in shares if part is not None)
+        least = "" if total["known"] == total["runs"] else "at least "
+        text = f"{least}{format_amount(total['value'], 'kWh')}"
+        told.append(f"With {beside} other command(s) the project took {text}{f' ({parts})' if parts else ''}.")
+    return told
 
 
 def _plain(figure: Quantity, unit: str) -> str:

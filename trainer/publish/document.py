@@ -79,6 +79,7 @@ class Published:
     co2_eq_emissions: dict[str, Any]
     ai_energyConsumption: dict[str, Any]
     ledger: dict[str, Any]
+    projects: dict[str, Any]  # shares of each: final, tuning, evaluation, data, failed, unfinished, other
     runs: list[PublishedRun]
     tables: list[PublishedTable]
 
@@ -100,6 +101,7 @@ def published(facts: Facts, shown: Sequence[Table]) -> Published:
         co2_eq_emissions=hub_fields(facts),
         ai_energyConsumption=spdx_element(found),
         ledger=facts.ledger,
+        projects=facts.projects,
         runs=[_run(facts, run) for run in facts.runs],
         tables=[_table(table) for table in shown],
     )

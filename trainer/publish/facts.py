@@ -17,11 +17,13 @@ from trainer.publish.manifest import Fingerprint, claim_of
 from trainer.publish.sources import GRID, LAW
 from trainer.report.ledger import ledger, ledger_json
 from trainer.report.run_data import RunData, read_run
+from trainer.report.whole_ledger import whole_ledger
 from trainer.run_folder import find_runs, readable
 from trainer.scaling.compare import Comparison, compare, read_groups
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.outcomes import Status
 
+UNNAMED = "without a name (run.project)"
 # Of a quantity of the ledger its row in a price tag.
 KEYS = {"hours": "machine.device_hours", "flop": "flop.total", "kwh": "energy.kwh", "kgco2e": "carbon.kgco2e"}
 
@@ -37,6 +39,7 @@ class Facts:
     runs: tuple[RunData, ...]
     model: RunData  # the run that the forms are about
     ledger: dict[str, Any]  # by experiment, as `isoflop ledger --json`
+    projects: dict[str, Any]  # with other commands than training, as `isoflop ledger --json` has them
     law: dict[str, Any] | None = None
     grids: dict[str, dict[str, Any]] = field(default_factory=dict)  # by experiment
     comparisons: dict[str, Comparison] = field(default_factory=dict)
@@ -104,6 +107,7 @@ def read_facts(root: Path, sources: Mapping[str, Fingerprint], settings: Mapping
         runs=runs,
         model=_model(runs, settings.get("run")),
         ledger=ledger_json(ledger(root)),
+        projects=_projects(root),
         law=law if isinstance(law, dict) else None,
         grids={
             path.parent.name: facts
@@ -112,6 +116,12 @@ def read_facts(root: Path, sources: Mapping[str, Fingerprint], settings: Mapping
         },
         comparisons=_comparisons(root, runs),
     )
+
+
+def _projects(root: Path) -> dict[str, Any]:
+    """Accounts of projects. One that nobody named is called as the folder, which says nothing of a copy."""
+    found = whole_ledger(root).projects_json()
+    return {UNNAMED if name == root.absolute().name else name: account for name, account in found.items()}
 
 
 def _model(runs: tuple[RunData, ...], named: str | None) -> RunData:

@@ -39,7 +39,7 @@ FORMS = {
 FINAL = "the training of the published model alone, all its attempts"
 ALL_RUNS = "all runs of the root: final, tuning, failed and killed ones"
 NOT_COUNTED = (
-    "other commands than training: evaluation, generation, preparation of data (isoflop ledger)",
+    "commands that keep no record of what they spend: fit, compare, transfer, merge, import, export",
     "storage of data and checkpoints",
     "networks beyond the devices that were read: switches, transfers of data and weights",
     "what runs elsewhere: collection and cleaning of data, work outside of this root",

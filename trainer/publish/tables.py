@@ -12,6 +12,8 @@ from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.latex import Table
 from trainer.publish.sources import GRID, LAW
 from trainer.report.ledger import UNITS
+from trainer.report.project_ledger import SHARES
+from trainer.report.sums import UNITS as OF_SHARES
 from trainer.scaling.compare.text import table_of, verdict_lines
 
 NOT_STATED = "not stated"
@@ -26,7 +28,7 @@ OF_RUNS = {
 
 def tables(facts: Facts) -> list[Table]:
     """All that the files allow."""
-    found = [price_tag(facts), ledger_table(facts), runs_table(facts)]
+    found = [price_tag(facts), ledger_table(facts), projects_table(facts), runs_table(facts)]
     if facts.law is not None:
         found.append(law_table(facts, facts.law))
     found += [grid_table(facts, name, grid) for name, grid in facts.grids.items() if grid.get("rows")]
@@ -98,6 +100,32 @@ def ledger_table(facts: Facts) -> Table:
             "Wasted: steps that were trained twice; they are within the other rows.",
             *([f"Not stated: {', '.join(missing)}."] if missing else []),
         ],
+    )
+
+
+def projects_table(facts: Facts) -> Table:
+    """A row a share of each project: its runs, and the commands beside them that keep a record."""
+    totals = [account["total"] for account in facts.projects.values()]
+    shown = {name: unit for name, unit in OF_SHARES.items() if any(total[name]["known"] for total in totals)}
+    rows = []
+    for project, account in facts.projects.items():
+        label = project
+        for share in (*SHARES, "total"):
+            if not (entries := account[share]["entries"]):
+                continue
+            part = account[share]["share_of_kwh"]
+            cells = [_sum(account[share][name], unit) for name, unit in shown.items()]
+            rows.append([label, share, str(entries), *cells, "" if part is None else f"{part:.0%}"])
+            label = ""
+    return Table(
+        "projects",
+        "What each project cost, by what it was spent on.",
+        ("project", "spent on", "runs and commands", *shown.values(), "of the energy"),
+        rows,
+        "isoflop ledger",
+        facts.claim,
+        frozenset(range(2, 4 + len(shown))),
+        ["Evaluation, data and other: commands outside of training. Other: starting runs, reports, calibration."],
     )
 
 

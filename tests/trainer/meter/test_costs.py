@@ -16,6 +16,7 @@ from trainer.books.records import read_lines
 from trainer.config import Config
 from trainer.meter import Meter, costs
 from trainer.meter.rapl import Host
+from trainer.utils.errors import UserError
 
 
 @pytest.fixture
@@ -53,6 +54,24 @@ def test_a_command_writes_one_record_by_what_it_worked_for(config):
     assert cpu.value == pytest.approx((1.5 * 7) ** 0.5 * one.cpu_seconds, rel=0.1)  # from before `into` on
     [end] = [line for line in read_lines(one.file) if line["kind"] == "end"]
     assert end["components"]["cpu"]["joules"] == pytest.approx(cpu.value) and end["outcome"] == "done"
+
+
+def test_a_refused_command_leaves_nothing(config, tmp_path, monkeypatch):
+    """But one that had worked for long."""
+
+    def refuse() -> int:
+        costs.into_root(config)
+        raise UserError("data.path: nothing there")
+
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError):
+        costs.metered("data", ["data"], refuse)
+    assert set(tmp_path.rglob("*")) == before
+    monkeypatch.setattr(costs, "REFUSED_SECONDS", 0.0)
+    with pytest.raises(UserError):
+        costs.metered("data", ["data"], refuse)
+    [one] = cost_records(Path(config.run.root))
+    assert one.outcome == "failed"
 
 
 def test_preparation_inside_of_a_start_is_data(config, tmp_path):
