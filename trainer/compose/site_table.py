@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,11 @@ GROUP = "site"
 TABLE = Path(__file__).resolve().parents[2] / "conf" / GROUP / "regions.csv"
 NUMBERS = {"gco2e_per_kwh": float, "intensity_year": int}
 PLACE = "place"  # a column for people
+# Of the sites that are files.
+PRESETS = {
+    **{"ca-2023": "Canada", "cn-2023": "China", "de-2023": "Germany", "fr-2023": "France", "gb-2023": "United Kingdom"},
+    **{"in-2023": "India", "pl-2023": "Poland", "se-2023": "Sweden", "us-2023": "United States"},
+}
 
 
 @cache
@@ -35,8 +41,16 @@ def _rows() -> list[tuple[int, dict[str, str]]]:
 
 
 def nearest_site(given: str, options: Sequence[str]) -> str:
-    """The sites that a name may stand for, in words: those of that place, else those of the most similar name."""
-    at_place = [row["name"] for _, row in _rows() if given.lower() in row[PLACE].lower()]
+    """The sites that a name may stand for, in words: of that code or place, or of a place that is written alike, else
+    of the most similar name."""
+    places = {**PRESETS, **{row["name"]: row[PLACE] for _, row in _rows()}}
+    place = re.sub(r"-\d{4}$", "", given).lower().replace("_", " ")
+    at_place = [name for name in places if re.sub(r"-\d{4}$", "", name) == place]
+    if not at_place and len(place) > 3:  # shorter ones are in many names
+        at_place = [name for name, of in places.items() if place in of.lower()]
+    if not at_place:
+        alike = difflib.get_close_matches(place, [of.lower() for of in places.values()], n=1, cutoff=0.8)
+        at_place = [name for name, of in places.items() if of.lower() in alike]
     close = at_place[:3] or difflib.get_close_matches(given.lower(), options, n=1, cutoff=0.3)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BOOKS, PRICE, ENERGY = "books/test_bad_input.py", "books/test_price.py", "meter/test_energy.py"
 PLAN, LEDGER, REPORT = "books/test_plan.py", "report/test_ledger.py", "report/test_report.py"
+COUNTERS = "meter/test_counters.py"
 
 # what is wrong: the file of its test, and the test's or the case's name there
 SHOWN = {
@@ -33,7 +34,9 @@ SHOWN = {
     "counter jumping beyond 1.5 x TDP": (ENERGY, '"jumped"'),
     "two ranks with one UUID": (ENERGY, "test_two_ranks_on_one_gpu_count_once"),
     "a rank missing": (ENERGY, "test_missing_rank_makes_it_a_lower_bound"),
-    "RAPL absent or unreadable": (ENERGY, "test_rapl_absent_or_unreadable"),
+    "RAPL absent or unreadable": (COUNTERS, "test_without_a_counter_processors_are_estimated_and_why_is_said"),
+    "RAPL without memory": (COUNTERS, "test_rapl_without_memory_is_a_lower_bound_and_names_what_is_missing"),
+    "RAPL that stands still": (COUNTERS, "test_a_still_counter_is_no_zero"),
     "RAPL wrapped": (ENERGY, "test_rapl_wraps_and_psys_is_not_added"),
     "RAPL wrapped unseen": (ENERGY, "test_rapl_left_alone_for_too_long_is_a_gap"),
     "wall clock going backwards": (ENERGY, "test_wall_clock_going_backwards_changes_nothing"),

@@ -60,6 +60,9 @@ def test_presets_of_one_source_agree_with_the_rule_of_their_names():
         ("norway", "no-2023"),
         ("gcp-europe-west99-2023", "gcp-europe-west9-2023"),
         ("fra-2023", "fr-2023"),
+        ("germny-2023", "de-2023"),
+        ("de-2024", "de-2023"),
+        ("united-states", "us-2023"),
     ],
 )
 def test_the_nearest_is_named(capsys, name, meant):
