@@ -5,9 +5,9 @@
     scripts/corpora/regions.py codecarbon-3.3.2-*.whl pycountry-26.2.16-*.whl > conf/site/regions.csv
 
 Countries: Our World in Data / Ember, CC BY 4.0, the newest year of each that the package has; from 2020 on. Regions of
-Google Cloud: its table of 2023 (github.com/GoogleCloudPlatform/region-carbon-info, Apache-2.0), which the package has.
-codecarbon is under the MIT licence; of pycountry (LGPL 2.1) only the two-letter codes of ISO 3166-1 are used. What a
-file of conf/site is called is left out. Neither states a PUE or a use of water of any place.
+Google Cloud: its table of 2023 as the package has it (github.com/GoogleCloudPlatform/region-carbon-info, whose files
+state no licence). codecarbon is under the MIT licence; of pycountry (LGPL 2.1) only the two-letter codes of ISO 3166-1
+are used. What a file of conf/site is called is left out. Neither states a PUE or a use of water of any place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 SITES = Path(__file__).resolve().parents[2] / "conf" / "site"
 EMBER = "Our World in Data / Ember, national average (CC BY 4.0)"
-GOOGLE = "Google Cloud, carbon data across regions (Apache-2.0)"
+GOOGLE = "Google Cloud, carbon data across regions, as codecarbon (MIT) has it"
 FIRST_YEAR = 2020
 GOOGLE_YEAR = 2023
 KOSOVO = {"XKX": "xk"}  # no code of ISO 3166-1
