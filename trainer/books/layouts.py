@@ -120,7 +120,9 @@ def _first(error: ValidationError) -> str:
 
 
 def _divisors(number: int) -> list[int]:
-    return sorted({two for one in range(1, math.isqrt(number) + 1) if number % one == 0 for two in (one, number // one)})
+    return sorted(
+        {two for one in range(1, math.isqrt(number) + 1) if number % one == 0 for two in (one, number // one)}
+    )
 
 
 class _Search:
