@@ -8,6 +8,7 @@ the time of an offload is not known (`trainer.books.clock`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -119,7 +120,9 @@ def _first(error: ValidationError) -> str:
 
 
 def _divisors(number: int) -> list[int]:
-    return [one for one in range(1, number + 1) if number % one == 0]
+    return sorted(
+        {two for one in range(1, math.isqrt(number) + 1) if number % one == 0 for two in (one, number // one)}
+    )
 
 
 class _Search:
@@ -132,8 +135,9 @@ class _Search:
         except ValidationError as error:
             raise UserError(f"launch.{_first(error)}") from None
         self.steps = known_steps(config) or 1
-        self.tried, self.why = 0, "the configuration refuses each"
+        self.tried, self.why = 0, ""
         self.nearest: tuple[int, tuple[str, ...]] | None = None
+        self._checked({})  # what is wrong with the run's own layout is said first
 
     def fitting(self, available: float, offloads: tuple[tuple[bool, bool], ...]) -> list[Config]:
         """Of each division of the work and each micro-batch, what fits with the least that is computed again."""
@@ -176,14 +180,15 @@ class _Search:
     def _divisions(self) -> Iterator[dict[str, Any]]:
         """What of the engine's keys says who holds and sends what."""
         experts = self.config.model.experts.count
+        shared = math.gcd(self.ranks, *self.config._stated_lengths().values())
         choices = {
             "zero_stage": (0, 1, 2, 3),
             "keep_gathered": (False, True),
             "partition": ("world", "node", *_divisors(self.devices)[1:-1]),
-            "sequence_parallel": _divisors(self.ranks),
+            "sequence_parallel": _divisors(shared),
             "sequence_kind": ("ulysses", "ring"),
-            "expert_parallel": _divisors(self.ranks) if experts else (1,),
-            "wire": ("bf16", "fp32"),
+            "expert_parallel": _divisors(math.gcd(self.ranks, experts)) if experts else (1,),
+            "wire": ("bf16", "fp32") if precision(self.config) == "bf16" else ("fp32",),
         }
         lists = [self._choices(name, values) for name, values in choices.items()]
         before: dict[str, Any] = {}
@@ -208,7 +213,7 @@ class _Search:
             parts = {name: getattr(self.config, name) for name in Config.model_fields}
             return Config.model_validate({**parts, "engine": engine, "launch": self.launch})
         except ValidationError as error:
-            self.why = _first(error)
+            self.why = self.why or _first(error)
         return None
 
     def _rows(self, config: Config) -> list[int]:

@@ -45,12 +45,12 @@ class Quantity:
         right = other if isinstance(other, Quantity) else exact(other)
         if right.value is None:
             return _combine(self, right, lambda a, b: a, " / ")
-        low, high = right.bounds
-        if low <= 0:
+        if right.value <= 0:
             return not_stated(f"division by zero: {right.source or 'no amount'}")
         if right.low is not None:  # the largest divisor gives the smallest quotient
+            low, high = right.bounds
             right = Quantity(right.value, right.provenance, right.source, high, low)
-        return _combine(self, right, lambda a, b: a / b, " / ")
+        return _combine(self, right, lambda a, b: a / b if b > 0 else math.inf, " / ")
 
     def __add__(self, other: Quantity) -> Quantity:
         return _combine(self, other, lambda a, b: a + b, " + ")

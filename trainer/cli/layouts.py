@@ -58,7 +58,8 @@ def plan_layouts(words: list[str], cluster: Cluster, *, as_json: bool) -> int:
             config = compose([*words, *launcher])
         except UserError:
             raise error from None
-    held = frozenset(word.partition("=")[0].removeprefix("engine.") for word in words if word.startswith("engine."))
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
+    held = frozenset(key.removeprefix("engine.") for key in keys if key.startswith("engine."))
     found = layouts(config, *cluster, held)
     if as_json:
         print(json.dumps({"words": here, **cluster._asdict(), **found.to_json()}, indent=1))

@@ -5,6 +5,7 @@ A group is of consecutive ranks, so that it lies inside a host where its size di
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -13,6 +14,13 @@ def a_partition(value: Any) -> Any:
     if value in ("world", "node") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError(f"{value!r} given; world, node or a number of ranks wanted")
+
+
+def group_sizes(launch: Any, common: int) -> list[int]:
+    """Sizes of groups that divide the ranks and `common`, and lie inside a host or are whole hosts, from 1 up."""
+    both = math.gcd(launch.ranks, common)
+    sizes = (one for one in range(1, both + 1) if both % one == 0)
+    return [one for one in sizes if launch.processes % one == 0 or one % launch.processes == 0]
 
 
 def data_ranks(config: Any) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+from trainer.config.division import group_sizes
 
 # Raw keys of DeepSpeed that would treat an expert's gradient or weights as if every rank had it.
 OF_ALL_RANKS = {
@@ -24,7 +25,7 @@ def expert_rank_misfits(config: Any) -> list[str]:
             "engine.expert_parallel=1 would do"
         ]
     wrong, ranks = [], config.launch.ranks
-    near = _nearest(sharing, math.gcd(ranks, experts))
+    near = min(group_sizes(config.launch, experts), key=lambda one: (abs(one - sharing), one))
     if ranks % sharing:
         named = f"{ranks} ranks are" if ranks > 1 else "1 rank is"
         wrong.append(
@@ -52,11 +53,6 @@ def expert_rank_misfits(config: Any) -> list[str]:
             "engine.expert_parallel=1 would do"
         )
     return wrong + _raw(config.engine.deepspeed.get("zero_optimization"))
-
-
-def _nearest(wanted: int, common: int) -> int:
-    """The number nearest to the wanted one that divides ranks and experts; of two as near the lower."""
-    return min((n for n in range(1, common + 1) if common % n == 0), key=lambda n: (abs(n - wanted), n))
 
 
 def _raw(zero: Any) -> list[str]:

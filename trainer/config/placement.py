@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainer.config.division import group_sizes
+from trainer.config.sequence import shareable
 from trainer.config.wire import partition_ranks
 
 
@@ -38,7 +40,8 @@ def placement_misfits(config: Any) -> list[str]:
         if launch.ranks % size or inside or key == "engine.partition":  # what says so by itself
             pass
         elif not whole:
-            near = [str(one) for one in range(1, launch.processes + 1) if launch.processes % one == 0]
+            divided = shareable(config) if key == "engine.sequence_parallel" else config.model.experts.count
+            near = [str(one) for one in group_sizes(launch, divided) if one <= launch.processes]
             wrong.append(
                 f"{key}: groups of {size} consecutive ranks do not match nodes of launch.processes={launch.processes}: "
                 f"some would lie on parts of two; {', '.join(near)} would do"

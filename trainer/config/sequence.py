@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
+
+from trainer.config.division import group_sizes
 
 KEY = "engine.sequence_parallel"
 
@@ -34,23 +37,30 @@ def zigzag(config: Any) -> bool:
 def _numbers(config: Any) -> Iterator[str]:
     shared, ranks, parts = config.engine.sequence_parallel, config.launch.ranks, chunks(config)
     if ranks % shared:
-        yield f"{KEY}: {shared} does not divide launch.processes x nodes = {ranks}; {_below(shared, ranks)} would do"
+        yield f"{KEY}: {shared} does not divide launch.processes x nodes = {ranks}; {_fitting(config)} would do"
     for name, length in config._stated_lengths().items():
         if length % parts:
             lower, held = length // parts * parts, "chunks of 2 to a rank" if parts > shared else "ranks"
             near = " or ".join(str(one) for one in (lower, lower + parts) if one)
             yield f"{name}: {parts} {held} ({KEY}={shared}) do not divide {length} tokens; {near} would do"
     if config.engine.sequence_kind == "ulysses" and config.model.heads % shared:
-        fewer = _below(shared, config.model.heads)
         yield (
-            f"{KEY}: {shared} does not divide model.heads {config.model.heads}, which ulysses exchanges; {fewer} would "
-            "do, or engine.sequence_kind=ring"
+            f"{KEY}: {shared} does not divide model.heads {config.model.heads}, which ulysses exchanges; "
+            f"{_fitting(config)} would do, or engine.sequence_kind=ring"
         )
 
 
-def _below(value: int, of: int) -> int:
-    """The largest number up to `value` that divides."""
-    return next(one for one in range(min(value, of), 0, -1) if of % one == 0)
+def shareable(config: Any) -> int:
+    """What the number of ranks must divide beside all ranks: heads that are exchanged, and tokens of each length."""
+    parts = chunks(config) // config.engine.sequence_parallel
+    heads = [config.model.heads] if config.engine.sequence_kind == "ulysses" else []
+    return math.gcd(*heads, *(length // parts for length in config._stated_lengths().values()))
+
+
+def _fitting(config: Any) -> int:
+    """The largest number of ranks, no larger than the one asked for, that divides all there is to divide."""
+    asked: int = config.engine.sequence_parallel
+    return max(one for one in group_sizes(config.launch, shareable(config)) if one <= asked)
 
 
 def _parts(config: Any) -> Iterator[str]:

@@ -72,13 +72,19 @@ def _partition_misfits(config: Any, stage: int) -> Iterator[str]:
         )
     if size == 1 and ranks > 1:
         yield f"engine.partition: {asked} is every rank by itself, with all weights; take engine.zero_stage=2 for that"
-    elif size not in (fitting := _fitting(launch)):
-        near = min(fitting, key=lambda one: (abs(one - size), one))
+    elif not _fits(size, launch):
+        near = min(_fitting(launch), key=lambda one: (abs(one - size), one))
         whole = f"launch.nodes {launch.nodes} x launch.processes {launch.processes}" if launch.nodes > 1 else str(ranks)
         yield (
             f"engine.partition: groups of {size} ranks do not divide {whole} ranks into parts of a host or whole "
             f"hosts; take engine.partition={near}"
         )
+
+
+def _fits(size: int, launch: Any) -> bool:
+    """Whether groups of so many ranks lie inside a host or are whole hosts, and divide all ranks."""
+    hosts, rest = divmod(size, launch.processes)
+    return launch.processes % size == 0 or (rest == 0 and launch.nodes % hosts == 0)
 
 
 def _fitting(launch: Any) -> list[int]:

@@ -62,6 +62,20 @@ def test_what_is_given_stays(capsys: pytest.CaptureFixture[str]) -> None:
         assert not [word for word in one["overrides"] if word.startswith(("engine.zero_stage", "engine.micro_batch"))]
 
 
+@pytest.mark.parametrize("mark", ["+", "++"])
+def test_what_is_given_stays_however_it_is_given(mark: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, *RUN, *FEW, f"{mark}engine.zero_stage=2", "engine.micro_batch=1", "layouts=8")
+    assert not [word for one in found["layouts"] for word in one["overrides"] if "zero_stage" in word]
+
+
+def test_weights_travel_in_fp32_where_a_processor_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.config.host._cpuinfo", lambda name: "")
+    rates = ["machine.peak_flops={fp32: 1e12}", "machine.memory_bytes=8e10", "machine.memory_bandwidth=1e11"]
+    small = ["model=llama-mini", *FEW, "engine.device=cpu", "machine.link_bandwidth=1e9", *rates]
+    found = layouts(compose(small), 1, 2, frozenset({"sequence_parallel"}))
+    assert not [word for one in found.cheapest for word in one.words if word == "engine.wire=bf16"]
+
+
 def test_more_devices_than_sequences_need_shared_ones(capsys: pytest.CaptureFixture[str]) -> None:
     """8 sequences for 16 devices: only layouts whose ranks share sequences are left."""
     few = ["model=llama-7b", "machine=h100-sxm", "optim.batch_size=8", "data.sequence_length=8192", NETWORK]

@@ -207,3 +207,5 @@ def test_several_runs_in_one_table(preset, monkeypatch, tmp_path):
 
 def test_a_lower_bound_is_told_by_its_low_end() -> None:
     assert format_quantity(Quantity(2.0, "estimated", "watts", 1.0, None), "kWh") == "at least 1 kWh"
+    assert format_quantity(Quantity(8.0, "exact") / Quantity(2.0, "estimated", "", 0.0, 4.0), "s") == "at least 2 s"
+    assert (Quantity(8.0, "exact") / Quantity(0.0, "exact")).value is None

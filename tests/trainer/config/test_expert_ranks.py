@@ -24,6 +24,10 @@ EIGHT = ["model.experts.count=8", "optim.batch_size=12", "launch.processes=4"]
             "4 ranks cannot share 6 experts evenly (model.experts.count); engine.expert_parallel=2 would do",
         ),
         (["launch.processes=1", "engine.expert_parallel=2"], "1 rank is no whole number of groups of 2"),
+        (
+            ["launch=slurm", "launch.nodes=2", "launch.processes=3", "engine.expert_parallel=4"],
+            "6 ranks are no whole number of groups of 4; engine.expert_parallel=1 would do",  # pairs would lie on two
+        ),
         (["model.experts.count=0", "engine.expert_parallel=2"], "where model.experts.count=0 has none"),
         (["engine.expert_parallel=0"], "engine.expert_parallel: 0 given, greater than or equal to 1 [ranks] wanted"),
         (

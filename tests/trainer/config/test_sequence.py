@@ -38,6 +38,10 @@ def config(*words: str) -> Config:
             ["engine.sequence_parallel=4", "model.heads=2", "model.kv_heads=2"],
             "engine.sequence_parallel: 4 does not divide model.heads 2, which ulysses exchanges; 2 would do",
         ),
+        (
+            ["engine.sequence_parallel=4", "model.heads=6", "model.kv_heads=6", "model.width=48"],
+            "4 does not divide model.heads 6, which ulysses exchanges; 2 would do",  # 3 is no part of 4 ranks
+        ),
         (["engine.sequence_kind=ring", "kernels.attention=sdpa"], "kernels.attention: sdpa tells no log-sum-exp"),
         (["engine.sequence_kind=ring", "model.attention_dropout=0.1"], "ring has model.attention_dropout in"),
         (["engine.sequence_kind=ring", "model.position=alibi"], "ring has model.position=alibi in"),

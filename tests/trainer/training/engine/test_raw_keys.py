@@ -92,3 +92,9 @@ def test_what_does_nothing_or_fails_names_our_own_key(name: str, ours: str) -> N
         check(Config.model_validate({"engine": {"deepspeed": {"zero_optimization": {name: 2}}}}))
     line = str(caught.value)
     assert line.startswith(f"engine.deepspeed.zero_optimization.{name}: ") and line.endswith(f"set {ours} instead")
+
+
+def test_ranks_that_share_sequences_are_asked_for_by_our_own_key() -> None:
+    with pytest.raises(UserError) as caught:
+        check(Config.model_validate({"engine": {"deepspeed": {"sequence_parallel_size": 2}}}))
+    assert str(caught.value) == "engine.deepspeed.sequence_parallel_size: set engine.sequence_parallel instead"
