@@ -11,7 +11,8 @@ from trainer.books.quantity import Quantity, Row
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.latex import Table
 from trainer.publish.sources import GRID, LAW
-from trainer.report.ledger import UNITS
+from trainer.report.ledger import QUANTITIES
+from trainer.report.sums import UNITS
 from trainer.scaling.compare.text import table_of, verdict_lines
 
 NOT_STATED = "not stated"
@@ -70,7 +71,7 @@ def _known(row: Row) -> str:
 def ledger_table(facts: Facts) -> Table:
     """A row a kind of run of each experiment: what the research cost, failed and tuning runs included. A quantity that
     no run states has no column, and is named below."""
-    shown = {name: unit for name, unit in UNITS.items() if facts.total(name)[1]}
+    shown = {name: UNITS[name] for name in QUANTITIES if facts.total(name)[1]}
     rows = []
     for experiment, account in facts.ledger.items():
         label = experiment
@@ -85,7 +86,7 @@ def ledger_table(facts: Facts) -> Table:
         totals = {name: dict(zip(("value", "known", "runs"), facts.total(name), strict=True)) for name in shown}
         cells = [_sum(totals[name], unit) for name, unit in shown.items()]
         rows.append(["all", "total", str(facts.total("flop")[2]), *cells])
-    missing = [unit for name, unit in UNITS.items() if name not in shown]
+    missing = [UNITS[name] for name in QUANTITIES if name not in shown]
     return Table(
         "ledger",
         "What all runs cost, by experiment and by what became of them.",

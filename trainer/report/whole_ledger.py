@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.books.cost_records import CostRecord, cost_records
 from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.measured import own_intensity
 from trainer.books.plan import cost_rows
 from trainer.books.quantity import PriceTag, not_stated
 from trainer.config import Config, MachineConfig, SiteConfig
@@ -118,10 +119,12 @@ def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, see
     part = fresh / total if total else 1.0
     seen.update(record.segments)
     experiment = None if record.run is None else record.run.split("/")[0]
-    site = there.site or _own_site(root, record)
+    own = _own_config(root, record)
+    site = there.site or own.site
     kwh = not_stated("another machine") if there.machine is not None else record.total() / JOULES_PER_KWH
-    config = Config().model_copy(update={"site": site})
-    figures = PriceTag("", tuple(cost_rows(config, kwh, not_stated(), not_stated(), "measured"))).values("measured")
+    config = Config().model_copy(update={"site": site, "meter": own.meter})
+    rows = cost_rows(config, kwh, not_stated(), not_stated(), "measured", own_intensity(site, record.account))
+    figures = PriceTag("", tuple(rows)).values("measured")
     failed = record.outcome in ("failed", "lost")
     shares: dict[str, float] = {}
     for name, share in record.parts.items():
@@ -131,13 +134,13 @@ def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, see
     return [Entry(project, experiment, name, figures, currency, part * share) for name, share in shares.items()]
 
 
-def _own_site(root: Path, record: CostRecord) -> SiteConfig:
-    """The site of the run that the command worked on; else none is stated."""
+def _own_config(root: Path, record: CostRecord) -> Config:
+    """Of the run that the command worked on; else nothing is stated."""
     from trainer.run_folder import RunFolder
 
     if record.run is None:
-        return SiteConfig()
+        return Config()
     try:
-        return RunFolder(root / record.run).load_config().site
+        return RunFolder(root / record.run).load_config()
     except (UserError, OSError):
-        return SiteConfig()
+        return Config()
