@@ -18,6 +18,7 @@ from trainer.report.ledger import Account, Counted, accounts_of, counted, format
 from trainer.report.ledger_file import read_ledger
 from trainer.report.ledger_tables import VERSION, format_projects, projects_csv, projects_latex
 from trainer.report.project_ledger import Entry, ProjectAccount, projects
+from trainer.report.run_data import RUNNING
 from trainer.report.repricing import at_site, on_machine
 from trainer.utils.errors import UserError, nearest
 
@@ -90,9 +91,10 @@ def whole_ledger(root: Path, elsewhere: Elsewhere | None = None, project: str | 
     lines = [there.line(line, root) for line in read_ledger(root).values()]
     runs = counted(lines)
     entries = [one.entry(unnamed) for own in runs.values() for one in own]
+    under_way = {one.line.get("run") for own in runs.values() for one in own if one.kind == RUNNING}
     seen: set[str] = set()
     for record in cost_records(root):
-        entries += _entries(record, there, root, unnamed, seen)
+        entries += _entries(record, there, root, unnamed, seen, record.run in under_way)
     found = projects(entries)
     if project is not None:
         if project not in found:
@@ -111,9 +113,11 @@ def _there(found: dict[str, ProjectAccount]) -> str:
     return f"there is {', '.join(found)}" if found else "there is none"
 
 
-def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, seen: set[str]) -> list[Entry]:
+def _entries(
+    record: CostRecord, there: Elsewhere, root: Path, unnamed: str, seen: set[str], under_way: bool
+) -> list[Entry]:
     """What a command outside of a run's ranks cost, at its run's own site where it has one and no other is asked for;
-    of what `train` did before its ranks began, the data apart."""
+    of what `train` did before its ranks began, the data apart. under_way: whether a process holds that run now."""
     total = sum(record.segments.values())
     fresh = sum(joules for name, joules in record.segments.items() if name not in seen)
     part = fresh / total if total else 1.0
@@ -125,10 +129,11 @@ def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, see
     config = Config().model_copy(update={"site": site, "meter": own.meter})
     rows = cost_rows(config, kwh, not_stated(), not_stated(), "measured", own_intensity(site, record.account))
     figures = PriceTag("", tuple(rows)).values("measured")
-    failed = record.outcome in ("failed", "lost")
+    lost = "unfinished" if under_way else "failed"  # a command that waits for its run has said no end yet
+    ended = {"failed": "failed", "lost": lost}.get(record.outcome, "other")
     shares: dict[str, float] = {}
     for name, share in record.parts.items():
-        into = OF_COMMANDS.get(name, "failed" if failed else "other")
+        into = OF_COMMANDS.get(name, ended)
         shares[into] = shares.get(into, 0.0) + share
     project, currency = record.project or unnamed, site.currency
     return [Entry(project, experiment, name, figures, currency, part * share) for name, share in shares.items()]
