@@ -39,8 +39,8 @@ def draw(utilisation: float) -> tuple[float, float]:
 def planned_components(
     config: Config, seconds: Quantity, utilisation: Quantity, calibration: Pace | None = None, held: float = 1.0
 ) -> dict[str, Quantity]:
-    """Energy in kWh by component, named as the meter's. utilisation: share of the devices' peak that is used. held: time
-    that the devices are held over `seconds`, above 1 where they wait for `launch.window`.
+    """Energy in kWh by component, named as the meter's. utilisation: share of the devices' peak that is used. held:
+    time that the devices are held over `seconds`, above 1 where they wait for `launch.window`.
 
     A processor is planned by its busy threads where it is what computes and was calibrated, or beside GPUs.
     """

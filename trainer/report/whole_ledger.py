@@ -18,8 +18,8 @@ from trainer.report.ledger import Account, Counted, accounts_of, counted, format
 from trainer.report.ledger_file import read_ledger
 from trainer.report.ledger_tables import VERSION, format_projects, projects_csv, projects_latex
 from trainer.report.project_ledger import Entry, ProjectAccount, projects
-from trainer.report.run_data import RUNNING
 from trainer.report.repricing import at_site, on_machine
+from trainer.report.run_data import RUNNING
 from trainer.utils.errors import UserError, nearest
 
 OF_COMMANDS = {"evaluation": "evaluation", "data": "data"}  # part of a record -> share; all others are `other`

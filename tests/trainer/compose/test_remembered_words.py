@@ -26,7 +26,7 @@ def test_a_plus_is_the_same_key(home):
 def test_a_curve_is_found_from_any_folder(home, tmp_path, monkeypatch):
     rows = "".join(f"2026-01-01T{hour:02d}:00Z,{hour}\n" for hour in range(24))
     (tmp_path / "it's.csv").write_text(f"# source: me\ntime,average_gco2e_per_kwh\n{rows}")
-    assert main(["config", "site.curve=\"it's.csv\""]) == 0
+    assert main(["config", 'site.curve="it\'s.csv"']) == 0
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert compose([]).site.curve == str(tmp_path / "it's.csv")
