@@ -32,7 +32,10 @@ SHOWN = ("kind", "step", "tokens", "flop", "loss", "grad_norm", "lr", "attempt")
 NAME = "  of which by the trunk"
 # Keys of the rows of a price tag whose totals a trunk has a share in: its work, and what follows from that at a site.
 WORK = ("data.tokens", "flop.total", "time.wall", "machine.device_hours", "energy.device_kwh")
-COSTS = ("energy.kwh", "carbon.kgco2e", "carbon.market_kgco2e", "cost.amount", "carbon.embodied_kgco2e")
+COSTS = (
+    *("energy.whole_kwh", "energy.kwh", "carbon.kgco2e", "carbon.market_kgco2e", "carbon.embodied_kgco2e"),
+    *("water.litres", "water.on_site_litres", "water.off_site_litres", "cost.amount"),
+)
 
 
 def read_branch(run: Path) -> dict[str, Any] | None:

@@ -88,9 +88,12 @@ def read_curve(path: Path, *, kind: Kind | None = None, repeats: bool = False, s
     path = path.expanduser()
     if not path.is_file():
         raise UserError(f"site.curve: {path}: no such file")
-    text = read_text(path)
+    text = read_text(path).removeprefix("\ufeff")  # with which some spreadsheets begin a file
     source = _source(text, path)
-    times, grams, kind = _values(text, path, kind)
+    try:
+        times, grams, kind = _values(text, path, kind)
+    except csv.Error as error:  # a quote that is never closed, say
+        raise UserError(f"{path}: no CSV ({error})") from None
     step = times[1] - times[0] if len(times) > 1 else 0
     if step not in STEPS:
         said = f"{step / 60:g} minutes" if len(times) > 1 else "a single row"
@@ -155,7 +158,8 @@ def _values(text: str, path: Path, kind: Kind | None) -> tuple[list[int], list[f
     times, grams = [], []
     for number, row in rows[1:]:
         if len(row) != len(head):
-            raise UserError(f"{path}:{number}: {len(row)} cells, {len(head)} wanted")
+            hint = "; decimals are written with a point" if len(row) > len(head) else ""
+            raise UserError(f"{path}:{number}: {len(row)} cells, {len(head)} wanted{hint}")
         times.append(_time(row[at], f"{path}:{number}"))
         grams.append(_grams(row[place], f"{path}:{number}"))
     return times, grams, chosen

@@ -37,9 +37,10 @@ def draw(utilisation: float) -> tuple[float, float]:
 
 
 def planned_components(
-    config: Config, seconds: Quantity, utilisation: Quantity, calibration: Pace | None = None
+    config: Config, seconds: Quantity, utilisation: Quantity, calibration: Pace | None = None, held: float = 1.0
 ) -> dict[str, Quantity]:
-    """Energy in kWh by component, named as the meter's. utilisation: share of the devices' peak that is used.
+    """Energy in kWh by component, named as the meter's. utilisation: share of the devices' peak that is used. held:
+    time that the devices are held over `seconds`, above 1 where they wait for `launch.window`.
 
     A processor is planned by its busy threads where it is what computes and was calibrated, or beside GPUs.
     """
@@ -47,7 +48,10 @@ def planned_components(
     machine, on_cpu = config.machine, config.engine.device == "cpu"
     computes = "cpu" if on_cpu else "gpu"
     if machine.power_watts is not None:
-        found[computes] = seconds * _boards(machine.power_watts, ranks, utilisation) / JOULES_PER_KWH
+        power = _boards(machine.power_watts, ranks, utilisation)
+        if held > 1:
+            power = power + _waiting(machine.power_watts * ranks, held)
+        found[computes] = seconds * power / JOULES_PER_KWH
     elif machine.name != "unstated" and not on_cpu:
         found[computes] = not_stated("machine.power_watts")
     beside = "gpu" in found
@@ -61,7 +65,8 @@ def planned_components(
     for name, watts in (("dram", meter.memory_watts), ("idle", meter.host_idle_watts)):
         if watts is not None:
             hosts = config.launch.nodes
-            found[name] = seconds * Quantity(watts * hosts, "stated", f"{watts:g} W x {hosts} host(s)") / JOULES_PER_KWH
+            power = Quantity(watts * hosts, "stated", f"{watts:g} W x {hosts} host(s)")
+            found[name] = seconds * held * power / JOULES_PER_KWH
     return found
 
 
@@ -73,6 +78,12 @@ def _boards(watts: float, devices: int, utilisation: Quantity) -> Quantity:
         return estimated(most * FULL, f"{FULL:.0%} of {said}", most * IDLE, most)
     likely, least = draw(utilisation.value)
     return estimated(most * likely, f"{likely:.0%} of {said}, by utilisation", most * least, most)
+
+
+def _waiting(most: float, held: float) -> Quantity:
+    """What idle boards draw while a window is closed, a second of work."""
+    watts = IDLE * most * (held - 1)
+    return estimated(watts, f"{IDLE:.0%} of it while launch.window is closed", watts / 2, 2 * watts)
 
 
 def planned_energy(parts: dict[str, Quantity]) -> Quantity:

@@ -82,7 +82,7 @@ def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
             rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", wasted_kwh))
     notes = _notes(energy)
     if said:
-        rows = list(with_trunk(rows, trunk | trunks_costs(config, trunk, "measured"), "measured"))
+        rows = list(with_trunk(rows, trunk | trunks_costs(config, trunk, "measured", grams), "measured"))
         notes = (trunk_note(said), *notes)
     elif config.branch.given and steps.kept:
         rows = list(with_trunk(rows, counted_of_trunk(config), "measured"))

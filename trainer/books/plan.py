@@ -41,7 +41,7 @@ from trainer.books.run_length import run_steps, run_tokens
 from trainer.books.visible import Document, hidden_per_step
 from trainer.books.window import Window, window_of
 from trainer.books.wire import wire
-from trainer.config import BranchConfig, Config, StepShape
+from trainer.config import BranchConfig, Config, MachineConfig, StepShape
 from trainer.config.host import precision
 from trainer.config.labelled import labelled_line
 from trainer.config.placement import crossing_line
@@ -61,9 +61,12 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
     config, calibration = known.config, pace or known.pace
     weights, ranks = parameters(config), world_size(config)
 
+    window = window_of(config)
+    held = 1.0 if window is None else 1 / window.share
+
     def step_cost(shape: StepShape) -> dict[str, Quantity]:
         one = step_seconds(config.at_shape(shape), calibration)
-        spent = device_energy(config, one, flops(config.at_shape(shape)).per_step, calibration)
+        spent = device_energy(config, one, flops(config.at_shape(shape)).per_step, calibration, held)
         return spending(config, one / 3600, one * (ranks / 3600), spent)
 
     steps = planned_steps(config, step_cost)
@@ -74,7 +77,7 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
 
     @cache
     def parts(n: int) -> dict[str, Quantity]:
-        return planned_components(config, run_seconds(config, n, calibration), used, calibration)
+        return planned_components(config, run_seconds(config, n, calibration), used, calibration, held)
 
     energy = over(steps, lambda n: planned_energy(parts(n)))
     by_component = {name: over(steps, lambda n, name=name: parts(n)[name]) for name in parts(1)}  # type: ignore[misc]
@@ -84,8 +87,7 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
     again = account.hardware_total > account.total
     of_n = "N: " + ("active " if weights.idle else "") + "blocks and head, D: tokens"
     six_nd = over(steps, lambda n: estimated(flops(config.ending_after(n)).six_nd, of_n))
-    window = window_of(config)
-    paused = None if window is None else seconds * exact(1 / window.share - 1, f"open {window.share:.0%} of the time")
+    paused = None if window is None else seconds * exact(held - 1, f"open {window.share:.0%} of the time")
     hours = (seconds if paused is None else seconds + paused) * (ranks / 3600)
     fitted = fit(config)
     kept = f", averages {format_amount(fitted.needed.averages, 'bytes')}" if fitted.needed.averages else ""
@@ -132,7 +134,8 @@ def plan(config: Config, documents: Sequence[Document] = (), pace: Pace | None =
 
 def _unpriced(row: Row) -> Row:
     """Of a run that does not fit: it takes no time and costs nothing, for it cannot be."""
-    priced = row.key.startswith(("time.", "speed.", "mfu", "energy.", "carbon.", "cost.", "machine.device_hours"))
+    groups = ("time.", "speed.", "mfu", "energy.", "carbon.", "water.", "cost.", "machine.device_hours")
+    priced = row.key.startswith(groups)
     return replace(row, planned=not_stated("it does not fit machine.memory_bytes")) if priced else row
 
 
@@ -203,10 +206,13 @@ def _sent_out(config: Config) -> list[Row]:
     return [Row("wire.between_hosts", "  between hosts", "bytes", estimated(bytes_between(config), said))]
 
 
-def device_energy(config: Config, seconds: Quantity, flop: float, calibration: Pace | None) -> Quantity:
-    """Energy in kWh of all components that are planned, over so many seconds in which so many FLOPs are done."""
+def device_energy(
+    config: Config, seconds: Quantity, flop: float, calibration: Pace | None, held: float = 1.0
+) -> Quantity:
+    """Energy in kWh of all components that are planned, over so many seconds in which so many FLOPs are done; held: as
+    `planned_components`."""
     used = _utilisation(config, exact(flop) / seconds)
-    return planned_energy(planned_components(config, seconds, used, calibration))
+    return planned_energy(planned_components(config, seconds, used, calibration, held))
 
 
 def cost_rows(
@@ -240,14 +246,21 @@ def cost_rows(
     rows += [(key, name, "l", litres) for key, name, litres in water_l(energy_kwh, facility, site)]
     rows.append(("cost.amount", "money", currency, money(facility, device_hours, site)))
     machine = config.machine
-    if machine.embodied_kgco2e is not None and machine.lifetime_hours is not None:
-        source = f"{machine.embodied_kgco2e:g} kg CO2e a device over {machine.lifetime_hours:g} h"
-        embodied = device_hours * Quantity(machine.embodied_kgco2e / machine.lifetime_hours, "stated", source)
+    if machine.embodied_kgco2e is not None or machine.lifetime_hours is not None:
+        embodied = _embodied_kg(machine, device_hours)
         rows.append(("carbon.embodied_kgco2e", "carbon of making the devices", "kg CO2e", embodied))
         rows.append(
             ("carbon.sci_g_per_mtoken", "SCI, per million tokens", "g CO2e", (carbon + embodied) / (tokens / 1e9))
         )
     return [Row(key, name, unit, **{column: quantity}) for key, name, unit, quantity in rows]  # type: ignore[arg-type]
+
+
+def _embodied_kg(machine: MachineConfig, device_hours: Quantity) -> Quantity:
+    """The share of manufacture; not stated where one of its two numbers is missing."""
+    made, lifetime = machine.embodied_kgco2e, machine.lifetime_hours
+    if made is None or lifetime is None:
+        return not_stated(f"machine.{'embodied_kgco2e' if made is None else 'lifetime_hours'}")
+    return device_hours * Quantity(made / lifetime, "stated", f"{made:g} kg CO2e a device over {lifetime:g} h")
 
 
 def with_components(costs: Sequence[Row], components: Sequence[Row]) -> tuple[Row, ...]:
@@ -256,11 +269,15 @@ def with_components(costs: Sequence[Row], components: Sequence[Row]) -> tuple[Ro
 
 
 def trunks_costs(
-    config: Config, trunk: Mapping[str, Quantity], column: Literal["planned", "measured"]
+    config: Config,
+    trunk: Mapping[str, Quantity],
+    column: Literal["planned", "measured"],
+    grams_per_kwh: Quantity | None = None,
 ) -> dict[str, Quantity]:
-    """What a trunk's energy and device-hours cost, by the keys of rows; trunk: its work by such keys."""
+    """What a trunk's energy and device-hours cost, by the keys of rows; trunk: its work by such keys. grams_per_kwh: as
+    of the whole run, so that what is left of it is the branch's own."""
     energy, hours, tokens = (trunk[key] for key in ("energy.device_kwh", "machine.device_hours", "data.tokens"))
-    rows = cost_rows(config, energy, hours, tokens, column)
+    rows = cost_rows(config, energy, hours, tokens, column, grams_per_kwh)
     return {row.key: quantity for row in rows if row.key in COSTS and (quantity := getattr(row, column))}
 
 
@@ -279,6 +296,6 @@ def reprice(planned: PriceTag, config: Config) -> PriceTag:
     grams = planned_intensity(config, window_of(config))
     fresh: Sequence[Row] = cost_rows(config, energy, hours, tokens, "planned", grams)
     if trunk_key("data.tokens") in known:
-        fresh = with_trunk(fresh, trunk | trunks_costs(config, trunk, "planned"), "planned")
+        fresh = with_trunk(fresh, trunk | trunks_costs(config, trunk, "planned", grams), "planned")
     fresh = with_components(fresh, components)
     return replace(planned, rows=(*rows[:at], *fresh, *rows[at:]))

@@ -153,6 +153,8 @@ def _bare(text: str, rule: Input, scale: float) -> str:
     """A hint for an amount with its unit, or with commas between thousands."""
     if not re.match(r"[-+.]?\d", text):
         return ""
+    if re.fullmatch(r"[-+]?\d+,(\d{1,2}|\d{4,})", text):  # three digits could be thousands
+        return f"; decimals are written with a point: {text.replace(',', '.')}"
     if "," in text:
         return "; write it without commas"
     return f"; write it without its unit, in {rule.unit}" if rule.unit and scale == 1 else ""

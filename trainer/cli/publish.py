@@ -39,7 +39,7 @@ def publish(arguments: list[str]) -> int:
     }
     from trainer.publish import publish as published
 
-    to = Path(options["to"])
+    to = Path(options["to"]).expanduser()
     manifest = published(root, to, settings, copied=copied)
     if "--json" in flags:
         facts = {"folder": str(to), "claim": manifest.claim, "files": sorted(manifest.derived)}

@@ -14,7 +14,7 @@ from trainer.compose.sources import REMEMBERED, user_folder
 from trainer.config import Config
 from trainer.config.numerics import kind
 from trainer.config.whole import MACHINERY
-from trainer.utils.bounded import YAML_BYTES, check_yaml, read_text
+from trainer.utils.bounded import read_yaml
 from trainer.utils.errors import UserError
 
 OF_ONE_RUN = ("run.id", "branch", "hooks")  # which no other run has
@@ -47,17 +47,8 @@ def remembered() -> list[Remembered]:
 
 def remembered_words() -> list[str]:
     """The words of the file, as they were given; none where there is no file. Raises UserError."""
-    import yaml
-
     file = remembered_file()
-    if not file.is_file():
-        return []
-    text = read_text(file, YAML_BYTES)
-    check_yaml(text, str(file))
-    try:
-        words = yaml.safe_load(text) or []
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: no YAML: {getattr(error, 'problem', error)}") from None
+    words = read_yaml(file) or [] if file.is_file() and file.stat().st_size else []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{file}: a list of words such as site=de-2023 wanted")
     return words
@@ -91,7 +82,8 @@ def refusal(override: Override) -> str | None:
         return f"{override.text}: write {key}=null to forget it"
     if group not in MACHINERY:
         what = "science" if group in Config.model_fields else "no machinery"
-        return f"{key}: is {what}, which every command says itself; remembered are {', '.join(MACHINERY)}"
+        taken = [one for one in MACHINERY if one not in OF_ONE_RUN]
+        return f"{key}: is {what}, which every command says itself; remembered are {', '.join(taken)}"
     if any(key == one or key.startswith(f"{one}.") for one in OF_ONE_RUN):
         return f"{key}: is of one run; say it with the run"
     if "." in key and kind(key) != "machinery":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from trainer.compose.composition import compose, differences
 from trainer.compose.overrides import Override, parse
@@ -11,6 +12,7 @@ from trainer.config.numerics import kind
 from trainer.utils.errors import UserError, nearest
 from trainer.utils.files import write_atomic
 
+CURVE = "site.curve"
 HEAD = "# Written by `isoflop config`; `isoflop config key=null` forgets a key.\n"
 
 
@@ -25,8 +27,8 @@ def remember(words: Sequence[str]) -> list[str]:
     for one in given:
         kept = [word for word in kept if not _replaces(one, word)]
         if not _forgets(one):
-            kept.append(one.text)
-    groups_first = sorted(kept, key=lambda word: "." in word.partition("=")[0])
+            kept.append(_lasting(one))
+    groups_first = sorted(kept, key=lambda word: "." in _key(word))
     _check(groups_first)
     if groups_first:
         remembered_file().parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +39,20 @@ def remember(words: Sequence[str]) -> list[str]:
     return groups_first
 
 
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+")
+
+
+def _lasting(override: Override) -> str:
+    """The word as it is remembered: without a `+`, which says nothing here, and with the whole path of a curve, since
+    runs begin in other folders."""
+    value = None if override.is_sweep else override.value()
+    if override.key != CURVE or not isinstance(value, str):
+        return override.text.lstrip("+")
+    path = str(Path(value).expanduser().absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{CURVE}='{path}'"
+
+
 def _forgets(override: Override) -> bool:
     return not override.is_sweep and not override.deletes and override.value() is None
 
@@ -44,13 +60,13 @@ def _forgets(override: Override) -> bool:
 def _replaces(override: Override, word: str) -> bool:
     """Whether a new override takes the place of a remembered word: of its own key, and a group's option, or its
     forgetting, of all keys of the group."""
-    key = word.partition("=")[0]
+    key = _key(word)
     return key == override.key or (override.is_group and key.startswith(f"{override.key}."))
 
 
 def _forgotten(given: Sequence[Override], before: Sequence[str]) -> None:
     """Raise UserError where something is to be forgotten that is not remembered."""
-    keys = [word.partition("=")[0] for word in before]
+    keys = [_key(word) for word in before]
     for one in given:
         if _forgets(one) and not any(_replaces(one, word) for word in before):
             known = f"; remembered are {', '.join(keys)}" if keys else "; nothing is remembered"

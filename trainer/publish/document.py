@@ -13,8 +13,9 @@ from trainer.publish.citation import title
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.forms import NOT_COUNTED, answers, hub_fields, spdx_element
 from trainer.publish.latex import Table
-from trainer.report.ledger import UNITS
+from trainer.report.ledger import QUANTITIES
 from trainer.report.run_data import RunData
+from trainer.report.sums import UNITS
 
 KIND, VERSION = "isoflop published", 1
 
@@ -94,7 +95,7 @@ def published(facts: Facts, shown: Sequence[Table]) -> Published:
         title=title(facts),
         model=name_of(facts.model),
         cost=sentences(facts),
-        total={name: Total(*facts.total(name), unit) for name, unit in UNITS.items()},
+        total={name: Total(*facts.total(name), UNITS[name]) for name in QUANTITIES},
         fields=[one.to_json() for one in found],
         not_stated=[f"{one.form}: {one.field}" for one in found if one.value is None],
         not_counted=list(NOT_COUNTED),

@@ -94,7 +94,8 @@ def _train(config: Config, again: Path, quiet: bool) -> int:
     )
     off = {one.off[0]: one.off[1] for one in trackers_on(config.tracker) if one.off is not None}
     tracker = config.tracker.model_copy(update=off)
-    fresh = config.model_copy(update={"run": place, "tracker": tracker})
+    launch = config.launch.model_copy(update={"window": None})  # which changes when it trains, and nothing else
+    fresh = config.model_copy(update={"run": place, "tracker": tracker, "launch": launch})
     check_run(fresh)
     make_ready(fresh, RunFolder(again), [])
     return int(run_local(fresh, again))

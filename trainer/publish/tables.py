@@ -11,9 +11,9 @@ from trainer.books.quantity import Quantity, Row
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.latex import Table
 from trainer.publish.sources import GRID, LAW
-from trainer.report.ledger import UNITS
+from trainer.report.ledger import QUANTITIES
 from trainer.report.project_ledger import SHARES
-from trainer.report.sums import UNITS as OF_SHARES
+from trainer.report.sums import UNITS
 from trainer.scaling.compare.text import table_of, verdict_lines
 
 NOT_STATED = "not stated"
@@ -72,7 +72,7 @@ def _known(row: Row) -> str:
 def ledger_table(facts: Facts) -> Table:
     """A row a kind of run of each experiment: what the research cost, failed and tuning runs included. A quantity that
     no run states has no column, and is named below."""
-    shown = {name: unit for name, unit in UNITS.items() if facts.total(name)[1]}
+    shown = {name: UNITS[name] for name in QUANTITIES if facts.total(name)[1]}
     rows = []
     for experiment, account in facts.ledger.items():
         label = experiment
@@ -87,7 +87,7 @@ def ledger_table(facts: Facts) -> Table:
         totals = {name: dict(zip(("value", "known", "runs"), facts.total(name), strict=True)) for name in shown}
         cells = [_sum(totals[name], unit) for name, unit in shown.items()]
         rows.append(["all", "total", str(facts.total("flop")[2]), *cells])
-    missing = [unit for name, unit in UNITS.items() if name not in shown]
+    missing = [UNITS[name] for name in QUANTITIES if name not in shown]
     return Table(
         "ledger",
         "What all runs cost, by experiment and by what became of them.",
@@ -106,7 +106,7 @@ def ledger_table(facts: Facts) -> Table:
 def projects_table(facts: Facts) -> Table:
     """A row a share of each project: its runs, and the commands beside them that keep a record."""
     totals = [account["total"] for account in facts.projects.values()]
-    shown = {name: unit for name, unit in OF_SHARES.items() if any(total[name]["known"] for total in totals)}
+    shown = {name: unit for name, unit in UNITS.items() if any(total[name]["known"] for total in totals)}
     rows = []
     for project, account in facts.projects.items():
         label = project

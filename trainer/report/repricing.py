@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books import plan
+from trainer.books.branch import own_values
 from trainer.books.energy import read_energy
 from trainer.books.measured import own_intensity
 from trainer.books.plan import cost_rows
 from trainer.books.quantity import PriceTag, Quantity, measured_quantity, not_stated
-from trainer.config import Config, MachineConfig, SiteConfig
+from trainer.config import Config, MachineConfig, MeterConfig, SiteConfig
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, left_out
 
@@ -24,7 +25,7 @@ def at_site(line: dict[str, Any], site: SiteConfig, run: Path) -> dict[str, Any]
     """
     old: dict[str, Any] = line.get("measured") or {}
     energy = _figure(old, "energy", "device_kwh")
-    config = Config().model_copy(update={"site": site})
+    config = Config().model_copy(update={"site": site, "meter": _as_metered(old)})
     intensity = own_intensity(site, read_energy(run)) if site.curve is not None else None
     rows = cost_rows(config, energy, _figure(old, "machine", "device_hours"), not_stated(), "measured", intensity)
     fresh = PriceTag("", tuple(rows)).values("measured")
@@ -35,6 +36,13 @@ def at_site(line: dict[str, Any], site: SiteConfig, run: Path) -> dict[str, Any]
     if (wasted := kept["energy"].get("wasted_kwh")) is not None and site.pue is not None:
         figures["energy"]["wasted_kwh"] = wasted
     return {**line, "measured": figures, "currency": site.currency}
+
+
+def _as_metered(figures: dict[str, Any]) -> MeterConfig:
+    """A meter with the run's factor for what is not metered, which another site does not change."""
+    whole, devices = (_figure(figures, "energy", name).value for name in ("whole_kwh", "device_kwh"))
+    factor = whole / devices if whole and devices else None
+    return MeterConfig().model_copy(update={"unmetered_factor": factor, "unmetered_source": "as of the run"})
 
 
 def _stays(group: str, name: str) -> bool:
@@ -60,7 +68,8 @@ def on_machine(line: dict[str, Any], machine: MachineConfig, site: SiteConfig | 
         site = site or config.site
         engine = config.engine.model_copy(update={"device": "auto"})
         there = config.model_copy(update={"machine": machine, "site": site, "engine": engine})
-        planned, currency = plan(there.ending_after(int(steps))).values("planned"), site.currency
+        planned = own_values(plan(there.ending_after(int(steps))).values("planned"))  # the trunk has a line of its own
+        currency = site.currency
     elif not steps:
         planned = {"energy": {"kwh": 0.0}} if line.get("command") is None else {}
     return {**line, "measured": planned, "currency": currency}

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.books.cost_records import CostRecord, cost_records
 from trainer.books.costs import JOULES_PER_KWH
+from trainer.books.measured import own_intensity
 from trainer.books.plan import cost_rows
 from trainer.books.quantity import PriceTag, not_stated
 from trainer.config import Config, MachineConfig, SiteConfig
@@ -18,6 +19,7 @@ from trainer.report.ledger_file import read_ledger
 from trainer.report.ledger_tables import VERSION, format_projects, projects_csv, projects_latex
 from trainer.report.project_ledger import Entry, ProjectAccount, projects
 from trainer.report.repricing import at_site, on_machine
+from trainer.report.run_data import RUNNING
 from trainer.utils.errors import UserError, nearest
 
 OF_COMMANDS = {"evaluation": "evaluation", "data": "data"}  # part of a record -> share; all others are `other`
@@ -89,9 +91,10 @@ def whole_ledger(root: Path, elsewhere: Elsewhere | None = None, project: str | 
     lines = [there.line(line, root) for line in read_ledger(root).values()]
     runs = counted(lines)
     entries = [one.entry(unnamed) for own in runs.values() for one in own]
+    under_way = {one.line.get("run") for own in runs.values() for one in own if one.kind == RUNNING}
     seen: set[str] = set()
     for record in cost_records(root):
-        entries += _entries(record, there, root, unnamed, seen)
+        entries += _entries(record, there, root, unnamed, seen, record.run in under_way)
     found = projects(entries)
     if project is not None:
         if project not in found:
@@ -110,34 +113,39 @@ def _there(found: dict[str, ProjectAccount]) -> str:
     return f"there is {', '.join(found)}" if found else "there is none"
 
 
-def _entries(record: CostRecord, there: Elsewhere, root: Path, unnamed: str, seen: set[str]) -> list[Entry]:
+def _entries(
+    record: CostRecord, there: Elsewhere, root: Path, unnamed: str, seen: set[str], under_way: bool
+) -> list[Entry]:
     """What a command outside of a run's ranks cost, at its run's own site where it has one and no other is asked for;
-    of what `train` did before its ranks began, the data apart."""
+    of what `train` did before its ranks began, the data apart. under_way: whether a process holds that run now."""
     total = sum(record.segments.values())
     fresh = sum(joules for name, joules in record.segments.items() if name not in seen)
     part = fresh / total if total else 1.0
     seen.update(record.segments)
     experiment = None if record.run is None else record.run.split("/")[0]
-    site = there.site or _own_site(root, record)
+    own = _own_config(root, record)
+    site = there.site or own.site
     kwh = not_stated("another machine") if there.machine is not None else record.total() / JOULES_PER_KWH
-    config = Config().model_copy(update={"site": site})
-    figures = PriceTag("", tuple(cost_rows(config, kwh, not_stated(), not_stated(), "measured"))).values("measured")
-    failed = record.outcome in ("failed", "lost")
+    config = Config().model_copy(update={"site": site, "meter": own.meter})
+    rows = cost_rows(config, kwh, not_stated(), not_stated(), "measured", own_intensity(site, record.account))
+    figures = PriceTag("", tuple(rows)).values("measured")
+    lost = "unfinished" if under_way else "failed"  # a command that waits for its run has said no end yet
+    ended = {"failed": "failed", "lost": lost}.get(record.outcome, "other")
     shares: dict[str, float] = {}
     for name, share in record.parts.items():
-        into = OF_COMMANDS.get(name, "failed" if failed else "other")
+        into = OF_COMMANDS.get(name, ended)
         shares[into] = shares.get(into, 0.0) + share
     project, currency = record.project or unnamed, site.currency
     return [Entry(project, experiment, name, figures, currency, part * share) for name, share in shares.items()]
 
 
-def _own_site(root: Path, record: CostRecord) -> SiteConfig:
-    """The site of the run that the command worked on; else none is stated."""
+def _own_config(root: Path, record: CostRecord) -> Config:
+    """Of the run that the command worked on; else nothing is stated."""
     from trainer.run_folder import RunFolder
 
     if record.run is None:
-        return SiteConfig()
+        return Config()
     try:
-        return RunFolder(root / record.run).load_config().site
+        return RunFolder(root / record.run).load_config()
     except (UserError, OSError):
-        return SiteConfig()
+        return Config()
