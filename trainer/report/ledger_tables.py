@@ -26,7 +26,7 @@ def format_projects(projects: Mapping[str, ProjectAccount], note: str = "") -> s
             cells = [_cell(account.of(share, quantity), UNITS.get(quantity, quantity)) for quantity in account.names]
             part = account.part_of_total(share)
             told = "" if part is None or share == "total" else f"{part:>5.0%}"
-            lines.append(f"  {share:<11} {account.count(share):>4}  {told:>5}  " + "  ".join(cells))
+            lines.append((f"  {share:<11} {account.count(share):>4}  {told:>5}  " + "  ".join(cells)).rstrip())
         if account.wasted_kwh:
             lines.append(f"  of it {format_amount(account.wasted_kwh, 'kWh')} for steps that were trained twice")
     return "\n".join(lines)

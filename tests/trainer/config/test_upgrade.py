@@ -169,10 +169,11 @@ def test_a_key_that_nothing_reads_is_kept_where_it_was_frozen_and_refused_where_
 def test_one_run_of_a_newer_version_is_named_beside_the_others(
     tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    root = tmp_path / "root"  # which names the project of its runs
     for name, text in (("ours", compose([]).to_yaml()), ("newer", "format: 4\n")):
-        (tmp_path / "e" / name).mkdir(parents=True)
-        (tmp_path / "e" / name / "config.yaml").write_text(text)
-    assert main([verb, str(tmp_path)]) == 0
+        (root / "e" / name).mkdir(parents=True)
+        (root / "e" / name / "config.yaml").write_text(text)
+    assert main([verb, str(root)]) == 0
     said = capsys.readouterr()
     assert "newer isoflop" in said.err and said.err.endswith("e/newer is left out\n")
     assert "e" in said.out and "newer" not in said.out
