@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from tests.trainer.training.half_way import trained
-from tests.trainer.training.test_sequence_layouts import FAMILIES, RING, ULYSSES, assert_same, words
+from tests.trainer.training.test_sequence_layouts import DECODER, RING, ULYSSES, assert_same, words
 from tests.trainer.training.test_wire import EACH_PASS, Run, assert_same_bits, runs, settings
 from trainer.books.wire import wire
+
+FAMILIES = {
+    "decoder": DECODER,
+    "encoder": ["model=bert-mini", "model.heads=4", "objective=masked_lm"],
+    "encoder_decoder": ["model=t5-mini", "model.heads=4", "objective=span_corruption"],
+}
 
 __all__ = ["words"]  # a fixture
 TILE = {"feed_forward_tile": 7}
