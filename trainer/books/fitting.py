@@ -99,12 +99,12 @@ class Fit:
                 f"{line}; no setting of stage, micro-batch, checkpointing and offload fits: use more or larger devices"
             )
         first = self.proposals[0]
-        return f"{line}; the cheapest setting that fits ({_told(first)}): {' '.join(first.overrides)}"
+        return f"{line}; the cheapest setting that fits ({_cost_text(first)}): {' '.join(first.overrides)}"
 
     @property
     def others(self) -> tuple[str, ...]:
         """A line for each of the other settings that fit, the cheaper first."""
-        return tuple(f"fits too ({_told(one)}): {' '.join(one.overrides)}" for one in self.proposals[1:])
+        return tuple(f"fits too ({_cost_text(one)}): {' '.join(one.overrides)}" for one in self.proposals[1:])
 
     def to_json(self) -> dict[str, Any]:
         """Bytes of one rank, and what fits where this does not; null is not stated, or no setting fits."""
@@ -118,7 +118,7 @@ class Fit:
         }
 
 
-def _told(one: Proposal) -> str:
+def _cost_text(one: Proposal) -> str:
     """What a setting takes."""
     seconds = "" if one.seconds.value is None else f", {one.seconds.value:.3g} s a step"
     return f"{one.needed.total / 1e9:.1f} GB{seconds}"
@@ -150,10 +150,10 @@ def fit(config: Config) -> Fit:
             seconds = step_seconds(largest)
             found.append((_price(largest, seconds), Proposal(said, account, seconds)))
     ordered = sorted(found, key=lambda item: item[0])
-    return Fit(needed, available, tuple(_told_apart(one for _, one in ordered)))
+    return Fit(needed, available, tuple(_without_repeats(one for _, one in ordered)))
 
 
-def _told_apart(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+def _without_repeats(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
     """The first few that differ in time or memory."""
     seen = set[tuple[float | None, int]]()
     for one in proposals:

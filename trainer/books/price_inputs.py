@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trainer.books.plan import PF_DAY
 from trainer.config import SPARSE_PEAKS
-from trainer.config.machinery import MOST_GRAMS, a_currency, a_date, a_dtype, a_gram, no_intensity
+from trainer.config.pricing import MOST_GRAMS, a_currency, a_date, a_dtype, a_gram, no_intensity
 from trainer.utils.errors import UserError, nearest
 
 

@@ -20,20 +20,17 @@ from trainer.config.labelled import LabelledTaskConfig, MixingConfig
 from trainer.config.ladder import LadderConfig, LadderRoot, PowerLawConfig
 from trainer.config.launching import LaunchConfig
 from trainer.config.machinery import (
-    SPARSE_PEAKS,
     CheckpointConfig,
     EngineConfig,
     EvaluationConfig,
     FaultsConfig,
     HooksConfig,
     KernelsConfig,
-    MachineConfig,
-    MeterConfig,
     RunConfig,
-    SiteConfig,
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
+from trainer.config.pricing import SPARSE_PEAKS, MachineConfig, MeterConfig, SiteConfig
 from trainer.config.science import (
     AnomaliesConfig,
     BudgetConfig,

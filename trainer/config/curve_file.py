@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.machinery import SiteConfig
+from trainer.config.pricing import SiteConfig
 from trainer.utils.files import write_atomic
 
 FILE = "intensity.csv"  # in a run's folder: the curve that it began with

@@ -30,14 +30,12 @@ from trainer.config.machinery import (
     FaultsConfig,
     HooksConfig,
     KernelsConfig,
-    MachineConfig,
-    MeterConfig,
     RunConfig,
-    SiteConfig,
     TrackerConfig,
 )
 from trainer.config.model import ModelConfig
 from trainer.config.placement import placement_misfits
+from trainer.config.pricing import MachineConfig, MeterConfig, SiteConfig
 from trainer.config.recomputation import recomputation_misfits, tile_misfits
 from trainer.config.science import (
     BYTES,

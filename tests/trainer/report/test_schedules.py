@@ -105,7 +105,10 @@ def test_plan_says_so_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["--curves", "axis=loss"], "steps or tokens"),
         (["out=x.svg"], "only plan --curves reads it"),
         (["--curves", "-m", "seed=0,1"], "one run is drawn"),
-        (["--curves", "budget.steps=null", "budget.hours=1", "run.cache=/dev/null"], r"budget\.hours buys is not known here"),
+        (
+            ["--curves", "budget.steps=null", "budget.hours=1", "run.cache=/dev/null"],
+            r"budget\.hours buys is not known here",
+        ),
     ],
 )
 def test_pictures_that_cannot_be(words: list[str], said: str) -> None:

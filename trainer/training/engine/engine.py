@@ -33,7 +33,7 @@ from trainer.models.sequence import use_sequences
 from trainer.models.tiles import use_tiles
 from trainer.training.distributed import World
 from trainer.training.engine.averages import Averages
-from trainer.training.engine.expert_groups import expert_ranks, told_of_experts
+from trainer.training.engine.expert_groups import expert_ranks, experts_announced
 from trainer.training.engine.expert_loads import ExpertLoads, with_loads
 from trainer.training.engine.fp8 import fp8_here
 from trainer.training.engine.layouts import Fragment, Layout, Read, layout_of, of_part
@@ -92,7 +92,7 @@ class Engine:
         }
         self.buffers = stored_buffers(self.model, trained=True)  # what else a checkpoint holds
         self.expert_loads = ExpertLoads(self.model, world)
-        with told_of_experts(self.model, self.experts_shared, self.stage):
+        with experts_announced(self.model, self.experts_shared, self.stage):
             self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
                 model=self.model,
                 optimizer=make_optimizer(self.model, config.optim, apart=self._apart()),

@@ -38,7 +38,7 @@ def expert_ranks(size: int) -> ExpertRanks | None:
 
 
 @contextmanager
-def told_of_experts(model: nn.Module, ranks: ExpertRanks | None, stage: int) -> Iterator[None]:
+def experts_announced(model: nn.Module, ranks: ExpertRanks | None, stage: int) -> Iterator[None]:
     """While DeepSpeed makes its engine: up to stage 2 it looks at a mark on a parameter only where it finds a layer of
     its own kind in the model."""
     if ranks is None or stage == 3:
@@ -48,7 +48,7 @@ def told_of_experts(model: nn.Module, ranks: ExpertRanks | None, stage: int) -> 
 
     size = ranks.size
 
-    class Told(MoE):  # type: ignore[misc]
+    class Announcement(MoE):  # type: ignore[misc]
         """A layer that does nothing."""
 
         def __init__(self) -> None:
@@ -58,11 +58,11 @@ def told_of_experts(model: nn.Module, ranks: ExpertRanks | None, stage: int) -> 
         def set_deepspeed_parallelism(self, use_data_before_expert_parallel_: bool = False) -> None:
             """The groups are there already."""
 
-    model.add_module("told_of_experts", Told())
+    model.add_module("experts_announced", Announcement())
     try:
         yield
     finally:
-        del model.told_of_experts
+        del model.experts_announced
 
 
 # --- stage 0, where every rank steps on all that it holds ---

@@ -69,7 +69,7 @@ OTHERS = """
     Optimizer intersection fork_rng states counts_steps attach state_shapes states_of whole_state role shape offset name
     averages every_steps latest stated step_share balance_bias bias_rate by_bias routes_twice up hip
     found_inf vector_norm _dynamo maybe_mark_dynamic on reads keep_gathered wire_gradients group across expert_parallel
-    experts_shared told_of_experts feed_forward_tile sequences
+    experts_shared experts_announced feed_forward_tile sequences
 """
 
 
