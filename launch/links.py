@@ -113,10 +113,12 @@ def _there_and_back(world: World, peer: int, message: Any, answer: Any, sends: b
     return time.perf_counter() - began
 
 
-def evaluate_links(links: Sequence[Link], config: Config) -> list[Problem]:
+def evaluate_links(links: Sequence[Link], config: Config, device: str) -> list[Problem]:
     """A line for each link that is far below what the machine states, or unlike its own other direction or the others
-    of its kind; beside it what is stated."""
+    of its kind; beside it what is stated. Ranks on the processors of one host (`device` is "cpu") share its memory:
+    there is no link between them that could be faulty, and what differs is the load."""
     machine, found = config.machine, []
+    links = [one for one in links if one.between or device != "cpu"]
     back = {(one.target, one.source): one.bytes_per_second for one in links}
     for between, key in ((False, "link_bandwidth"), (True, "network_bandwidth")):
         kind = [one for one in links if one.between == between]

@@ -89,7 +89,7 @@ def check_ranks(run: Path) -> list[Problem]:
     slowest = max(world.gather(seconds))
     problems = evaluate_together(reports, config, slowest, SUM_BYTES[world.device.type])
     links = measure_links(world, [one.node for one in reports])
-    problems += evaluate_links(links, config)
+    problems += evaluate_links(links, config, world.device.type)
     if rank == 0:
         _write_report(run, reports, problems, SUM_BYTES[world.device.type] / slowest, links)
     world.barrier()

@@ -92,8 +92,8 @@ def test_plain_and_causal_go_to_sdpa_and_packed_documents_to_triton(chip: str | 
 
 
 def test_a_machine_may_be_stated_for_every_chip_that_has_a_tile() -> None:
-    machinery = pytest.importorskip("trainer.config.machinery")
-    assert set(ATTENTION) <= set(machinery.ARCHITECTURES)
+    pricing = pytest.importorskip("trainer.config.pricing")
+    assert set(ATTENTION) <= set(pricing.ARCHITECTURES)
 
 
 @pytest.mark.parametrize("ratio", [0.2, 0.99, 1.01, 7.0])

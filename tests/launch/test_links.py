@@ -53,7 +53,7 @@ def test_each_rank_is_in_one_pair_at_a_time() -> None:
 
 
 def test_good_links_pass(config: Config) -> None:
-    assert evaluate_links(links(), config) == []
+    assert evaluate_links(links(), config, "cuda") == []
     assert len(links_said([one.to_json() for one in links()])) == 2
 
 
@@ -75,13 +75,13 @@ def test_good_links_pass(config: Config) -> None:
     ],
 )
 def test_a_one_sided_link_is_named(link: tuple[int, int], speed: float, said: str, config: Config) -> None:
-    (problem,) = evaluate_links(changed(*link, speed), config)
+    (problem,) = evaluate_links(changed(*link, speed), config, "cuda")
     assert (problem.node, problem.text) == (node(link[0]), said)
 
 
 def test_a_slow_link_is_named_in_both_directions(config: Config) -> None:
     slow = [replace(one, bytes_per_second=1.2e10) if {one.source, one.target} == {0, 2} else one for one in links()]
-    told = [problem.text for problem in evaluate_links(slow, config)]
+    told = [problem.text for problem in evaluate_links(slow, config, "cuda")]
     assert told == [
         f"the link from {a} to {b} is slow: 12 GB/s, the median link 40 GB/s (machine.network_bandwidth 50 GB/s)"
         for a, b in (("n1 (rank 0)", "n2 (rank 2)"), ("n2 (rank 2)", "n1 (rank 0)"))
@@ -90,7 +90,7 @@ def test_a_slow_link_is_named_in_both_directions(config: Config) -> None:
 
 def test_what_is_far_below_the_machine_is_told_of_every_link(config: Config) -> None:
     slow = [replace(one, bytes_per_second=1e9) if one.between else one for one in links()]
-    told = evaluate_links(slow, config)
+    told = evaluate_links(slow, config, "cuda")
     assert len(told) == len([one for one in slow if one.between])
     assert told[0].text.endswith("is slow: 1 GB/s (machine.network_bandwidth 50 GB/s)")
 
@@ -98,5 +98,12 @@ def test_what_is_far_below_the_machine_is_told_of_every_link(config: Config) -> 
 def test_a_machine_that_states_nothing_says_so() -> None:
     unstated = compose(["launch.processes=2"])
     pair = [Link(0, 1, "a", "a", 1e-5, 1e8), Link(1, 0, "a", "a", 1e-5, 1e9)]
-    (problem,) = evaluate_links(pair, unstated)
+    (problem,) = evaluate_links(pair, unstated, "cuda")
     assert problem.text.endswith("(machine.link_bandwidth is not stated)")
+
+
+def test_ranks_that_share_a_host_s_memory_have_no_link_to_judge(config: Config) -> None:
+    inside = changed(5, 4, FAST / 100)
+    assert len(evaluate_links(inside, config, "cuda")) == 1
+    assert evaluate_links(inside, config, "cpu") == []
+    assert len(evaluate_links(changed(2, 4, NETWORK / 5), config, "cpu")) == 1
