@@ -30,7 +30,9 @@ def take_layouts(words: list[str], flags: set[str]) -> tuple[list[str], Cluster 
     given = [word for word in words if word.startswith("layouts=")]
     if not given:
         return words, None
-    text = given[-1].partition("=")[2]
+    if len(given) > 1:
+        raise UserError(f"layouts: given {len(given)} times ({', '.join(given)}); one cluster is tried at a time")
+    text = given[0].partition("=")[2]
     match = CLUSTER.fullmatch(text)
     if match is None:
         raise UserError(f"layouts: {text!r} given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8")

@@ -15,6 +15,7 @@ from trainer.compose.remembered import remembered, with_remembered
 from trainer.compose.sources import DIRECTORY, EXPERIMENT, PACKAGE, groups, sources
 from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.choice import UNREAD_TAKEN
+from trainer.config.raw_keys import raw_key_misfits
 from trainer.config.tokenizer_file import with_rows
 from trainer.config.validate import is_text, section_of, validate
 from trainer.utils.errors import UserError
@@ -145,9 +146,10 @@ def _by_place(lines: Sequence[str], said: Mapping[str, Origin]) -> list[str]:
 
 
 def _readable(config: Config) -> list[str]:
-    """What is wrong with an existing tokenizer, or else with what has to be counted."""
+    """What is wrong with raw keys, an existing tokenizer, or else with what has to be counted."""
+    raw = raw_key_misfits(config.engine.deepspeed)
     try:
-        return [*_one_device(config), *_countable(with_rows(config)), *window_misfits(config)]
+        return [*raw, *_one_device(config), *_countable(with_rows(config)), *window_misfits(config)]
     except UserError as error:
         return [str(error)]
 
@@ -256,6 +258,7 @@ def change(base: Config, texts: Iterable[str]) -> Config:
         found = config.unread().items()
         timed = window_misfits(config) if any(key.startswith(("site", "launch")) for key in given) else []
         return [
+            *raw_key_misfits(config.engine.deepspeed),
             *_one_device(config),
             *_countable(config),
             *timed,

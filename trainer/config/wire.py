@@ -70,7 +70,9 @@ def _partition_misfits(config: Any, stage: int) -> Iterator[str]:
             "engine.partition: a second copy of the weights is on the device, engine.offload_parameters=true keeps "
             "them in the host's memory; leave one"
         )
-    if size == 1 and ranks > 1:
+    if size > ranks == 1:
+        yield f"engine.partition: one rank holds all weights by itself, {asked} given; leave engine.partition=world"
+    elif size == 1 and ranks > 1:
         yield f"engine.partition: {asked} is every rank by itself, with all weights; take engine.zero_stage=2 for that"
     elif not _fits(size, launch):
         near = min(_fitting(launch), key=lambda one: (abs(one - size), one))

@@ -107,6 +107,7 @@ def test_a_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
             "layouts: '8xx8' given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8",
         ),
         (["layouts=abc"], "layouts: 'abc' given; nodes x devices of each wanted, e.g. 8x8, or devices of one, e.g. 8"),
+        (["layouts=2", "layouts=4"], "layouts: given 2 times (layouts=2, layouts=4); one cluster is tried at a time"),
         (["layouts=8", "launch.nodes=2"], "layouts: 8 says how many there are; leave launch.nodes out"),
         (["layouts=8", "--largest"], "layouts: one run is laid out; leave --largest out"),
         (["layouts=8", "machine=unstated"], "layouts=1x8: state machine.memory_bytes and machine.peak_flops"),

@@ -29,6 +29,7 @@ from trainer.utils.errors import UserError
         ({"partition": 2}, {"processes": 4}, r"engine\.partition: .* 1 given; take engine\.zero_stage=3"),
         ({"partition": 3, "zero_stage": 3}, {"processes": 4}, r"engine\.partition: groups of 3 .* engine\.partition=2"),
         ({"partition": 8, "zero_stage": 3}, {"processes": 4}, r"engine\.partition: groups of 8 .* engine\.partition=4"),
+        ({"partition": 2, "zero_stage": 3}, {}, r"engine\.partition: one rank holds .* leave engine\.partition=world"),
         ({"partition": 1, "zero_stage": 3}, {"processes": 4}, r"engine\.partition: 1 is .* take engine\.zero_stage=2"),
         (
             {"partition": 4, "zero_stage": 3},

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -17,9 +20,23 @@ def import_deepspeed(device_type: str) -> Any:
     warnings.filterwarnings(
         "ignore", category=FutureWarning, message=".*(all_gather_into_tensor|reduce_scatter_tensor).*"
     )
-    import deepspeed  # type: ignore[import-untyped]
+    with _without("mlflow"):
+        import deepspeed  # type: ignore[import-untyped]
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # It serves inference_all_reduce only, and needs a compiler at the first start.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+@contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Hide a library that DeepSpeed's autotuner imports where it is installed: a second of every start, for nothing."""
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[library]

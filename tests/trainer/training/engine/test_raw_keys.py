@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from trainer.compose import compose
 from trainer.config import Config
+from trainer.config.raw_keys import PASSED, REFUSED, ZERO_REFUSED
 from trainer.training.engine import check, import_deepspeed
-from trainer.training.engine.raw_keys import PASSED, REFUSED, ZERO_REFUSED
 from trainer.utils.errors import UserError
 
 
@@ -98,3 +99,12 @@ def test_ranks_that_share_sequences_are_asked_for_by_our_own_key() -> None:
     with pytest.raises(UserError) as caught:
         check(Config.model_validate({"engine": {"deepspeed": {"sequence_parallel_size": 2}}}))
     assert str(caught.value) == "engine.deepspeed.sequence_parallel_size: set engine.sequence_parallel instead"
+
+
+def test_a_plan_refuses_what_a_run_would_with_every_other_error() -> None:
+    with pytest.raises(UserError) as caught:
+        compose(["engine.deepspeed.optimizer.type=Adam", "engine.deepspeed.flops_profile.enabled=true", "seed=x"])
+    lines = str(caught.value).splitlines()
+    assert "engine.deepspeed.optimizer: set optim.* instead" in lines
+    assert any("flops_profile" in line and "did you mean 'flops_profiler'?" in line for line in lines)
+    assert any(line.startswith("seed: ") for line in lines)
