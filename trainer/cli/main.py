@@ -16,6 +16,7 @@ from trainer.utils.files import FULL
 from trainer.utils.outcomes import ExitCode
 from trainer.utils.own_packages import ForeignPackage, require_own_packages
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code.
 
