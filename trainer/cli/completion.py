@@ -28,6 +28,9 @@ def completion(arguments: list[str]) -> int:
     if arguments and arguments[0] == "--words":
         print("\n".join(candidates(arguments[1:], list(TABLE))))
         return 0
+    if {"-h", "--help"} & set(arguments):
+        print('isoflop completion bash|zsh: what the shell evaluates: eval "$(isoflop completion bash)"')
+        return 0
     print(script(arguments[0] if arguments else "bash"))
     return 0
 

@@ -156,13 +156,14 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("s") and len(word) > 3 and not word.endswith("ss") else word
 
 
-def _split(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
+@cache
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def _score(asked: Sequence[str], one: Found) -> float:
     name, sentence = _split(one.name), _split(one.sentence)
-    body = _split(one.body) if one.body else []
+    body = _split(one.body)
     total = 1.0 if "".join(map(stem, _split(one.name.rpartition(".")[2]))) == "".join(asked) else 0.0
     for word in asked:
         if word in map(stem, name):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from trainer import __version__
+from trainer.cli.pages import point_to_page
 from trainer.cli.verbs import VERBS, usage
 from trainer.training.faults.signals import behind, interrupted
 from trainer.utils.command_line import remember as remember_words
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _work(verb, arguments, whole=argv is None)
     except (UserError, ForeignPackage) as error:
         tell(error)
+        if sys.stderr.isatty():  # what reads a pipe has one line for an error
+            point_to_page(str(error), words)
         return code_of(error)
     except BrokenPipeError:
         return 0

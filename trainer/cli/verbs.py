@@ -92,17 +92,17 @@ def usage() -> str:
 
 FIRST_STEPS = """
 
-  isoflop plan model=gpt-mini        what it will cost
-  isoflop train model=gpt-mini       train it; Ctrl-C saves, resume=<run> goes on
-  isoflop help verbs                 a line about each verb
-  isoflop help <verb>                its words and flags; <verb> --help has the keys
-  isoflop help learning rate         find verbs, keys, presets and pages by words
-  isoflop doctor                     what will be used here, and what is missing
+  isoflop plan model=gpt-mini      what it will cost
+  isoflop train model=gpt-mini     train it; Ctrl-C saves, resume=<run> goes on
+  isoflop help verbs               a line about each verb
+  isoflop help <verb>              its words and flags; <verb> --help: the keys
+  isoflop help learning rate       find verbs, keys, presets and pages by words
+  isoflop doctor                   what will be used here, and what is missing
 
-  --json prints figures as JSON; --cfg prints the configuration, --info its origin
+  --json prints figures as JSON; --cfg the configuration, --info who said what
   --config-dir DIR has files of yours: DIR/model/mine.yaml is model=mine
   plugins=[my_module] adds objectives, optimizers and trackers of yours
-  isoflop --version                  with those of Python, torch, deepspeed, triton
+  isoflop --version                with those of Python, torch, deepspeed, triton
 """
 
 
