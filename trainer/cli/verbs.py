@@ -102,7 +102,7 @@ FIRST_STEPS = """
   --json prints figures as JSON; --cfg the configuration, --info who said what
   --config-dir DIR has files of yours: DIR/model/mine.yaml is model=mine
   plugins=[my_module] adds objectives, optimizers and trackers of yours
-  isoflop --version                with those of Python, torch, deepspeed, triton
+  isoflop --version                and of Python, torch, deepspeed and triton
 """
 
 
