@@ -28,6 +28,8 @@ class Resources:
         default_factory=command_line
     )  # the start of a line that goes on with a run, as a shell reads it
 
+    asks: bool = True  # the queue about its nodes and the books about the price: both differ between hosts
+
     @property
     def variables(self) -> dict[str, str]:
         """What the ranks are to find in their environment."""

@@ -18,6 +18,7 @@ from launch.plan import Command, LaunchPlan, Resources
 from launch.quoting import file_pattern, printable, quote, sbatch_word
 from launch.records import keep_state, new_launch, write_launch
 from launch.secret import VARIABLE, is_needed
+from launch.slurm_header import price_lines, with_cpus
 from launch.submit import JOB, STUCK, cancel_jobs, is_live, job_states, require_slurm, submit, wait_for
 from trainer.config import Config, LaunchConfig
 from trainer.config.placement import groups
@@ -30,6 +31,7 @@ WAIT_FOR_RANKS_SECONDS = (
     60  # after the first rank has ended: the others end by themselves, the first one writes the report
 )
 JOB_MINUTES = "15"  # of a preflight, so that it need not wait for a place in the queue as long as the run will
+MAILS = ("END", "FAIL", "REQUEUE")  # what launch.mail is told of
 SIGNALLED = 128 + signal.SIGUSR2  # the end was near before a rank could listen
 FIRST_PORT, PORTS, PORTS_PER_JOB = 10_000, 20_000, 64  # below the range from which systems give out ports
 
@@ -41,7 +43,8 @@ class SlurmLauncher(Launcher):
         require_slurm()
 
     def plan(self, config: Config, run: Path, place: Resources, folder: Path) -> LaunchPlan:
-        return plan_job(config, run, place, folder / "job.sh")
+        config, header = headed(config, place)
+        return plan_job(config, run, place, folder / "job.sh", header=header)
 
     def start(self, config: Config, run: Path, plan: LaunchPlan, folder: Path) -> int:
         (run / "logs").mkdir(exist_ok=True)
@@ -54,7 +57,9 @@ class SlurmLauncher(Launcher):
         if configs[0].launch.chain > 1:
             raise UserError("launch.chain: a sweep is an array; its jobs are put back into the queue (launch.requeues)")
         script = folder / "job.sh"
-        text = batch_script(configs, runs, place, folder)
+        first, header = headed(configs[0], place, len(runs))
+        configs = [one.model_copy(update={"launch": first.launch}) for one in configs]
+        text = batch_script(configs, runs, place, folder, header=header)
         return LaunchPlan((Command(("sbatch", "--parsable", str(script))),), {script: text})
 
     def submit_array(self, configs: Sequence[Config], runs: Sequence[Path], plan: LaunchPlan, folder: Path) -> str:
@@ -100,17 +105,40 @@ class SlurmLauncher(Launcher):
         return BAD_INPUT
 
 
-def plan_job(config: Config, run: Path, place: Resources, script: Path, *, only_preflight: bool = False) -> LaunchPlan:
+def headed(config: Config, place: Resources, runs: int = 1) -> tuple[Config, list[str]]:
+    """The configuration with what the cluster says of CPUs, and comments for the head of the script."""
+    if not place.asks:
+        return config, []
+    launch, said = with_cpus(config.launch)
+    return config.model_copy(update={"launch": launch}), [*price_lines(config, runs), *said]
+
+
+def plan_job(
+    config: Config,
+    run: Path,
+    place: Resources,
+    script: Path,
+    *,
+    only_preflight: bool = False,
+    header: Sequence[str] = (),
+) -> LaunchPlan:
     """One run as a batch job, or as `launch.chain` jobs that follow each other. `script` is where the file will lie."""
-    text = batch_script([config], [run], place, run / "logs", only_preflight=only_preflight)
+    text = batch_script([config], [run], place, run / "logs", only_preflight=only_preflight, header=header)
     submit = Command(("sbatch", "--parsable", str(script)))
     return LaunchPlan((submit,) * config.launch.chain, {script: text})
 
 
 def batch_script(
-    configs: Sequence[Config], runs: Sequence[Path], place: Resources, logs: Path, *, only_preflight: bool = False
+    configs: Sequence[Config],
+    runs: Sequence[Path],
+    place: Resources,
+    logs: Path,
+    *,
+    only_preflight: bool = False,
+    header: Sequence[str] = (),
 ) -> str:
-    """The batch script of one run, or of an array of runs; `only_preflight`: it checks the nodes and trains nothing."""
+    """The batch script of one run, or of an array of runs; `only_preflight`: it checks the nodes and trains nothing.
+    header: comments."""
     launch = configs[0].launch
     many = len(runs) > 1
     name = f"{runs[0].parent.name}-{runs[0].name}" if not many else f"{runs[0].parent.name}-{logs.name}"
@@ -118,6 +146,7 @@ def batch_script(
         "#!/usr/bin/env bash",
         "# shellcheck disable=SC2016  # values are taken as they are",
         f"# {_what(launch, runs)}; written by isoflop launch",
+        *header,
         *[
             f"#SBATCH {sbatch_word(option, 'an option of sbatch')}"
             for option in _options(launch, name, logs, len(runs))
@@ -166,6 +195,9 @@ def _options(launch: LaunchConfig, name: str, logs: Path, runs: int) -> list[str
         f"--constraint={launch.constraint}" if launch.constraint else None,
         f"--exclude={','.join(launch.exclude)}" if launch.exclude else None,
         f"--time={launch.time}" if launch.time else None,
+        f"--mail-user={launch.mail}" if launch.mail else None,
+        f"--mail-type={','.join(MAILS)}" if launch.mail else None,
+        f"--comment={launch.comment}" if launch.comment else None,
         f"--array=0-{runs - 1}" + (f"%{launch.array_limit}" if launch.array_limit else "") if runs > 1 else None,
         "--dependency=singleton" if launch.chain > 1 else None,
         f"--signal=USR2@{launch.save_seconds}",

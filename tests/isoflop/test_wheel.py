@@ -156,7 +156,14 @@ def test_the_wheel_holds_every_configuration(run: Run) -> None:
 def test_the_wheel_has_the_sets_of_the_tasks_and_its_types(bin_folder: Path) -> None:
     (installed,) = bin_folder.parent.glob("lib/python*/site-packages")
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [name for name in tracked.stdout.splitlines() if not (installed / name).is_file()] == []
+    assert [name for name in tracked.stdout.splitlines() if not (installed / name).exists()] == []
+
+
+def test_the_wheel_has_the_pages(run: Run) -> None:
+    there = sorted(file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md"))
+    folder, *lines = said(run("isoflop", "help", "pages")).splitlines()
+    assert [line.split()[0] for line in lines] == there and "site-packages" in folder
+    assert said(run("isoflop", "help", "launch.md#slurm")).startswith("SLURM\n")
 
 
 def test_isoflop_from_python(run: Run, tmp_path: Path, tiny: list[str]) -> None:

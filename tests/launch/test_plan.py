@@ -25,6 +25,7 @@ PLACE = Resources(
     folder=Path("/home/ada"),
     cache=None,
     command="isoflop",
+    asks=False,
 )
 NASTY = Path("/data/a b/it's 100% $(touch boom)")
 

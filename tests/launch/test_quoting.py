@@ -24,7 +24,9 @@ from trainer.config import CONTROL, Config, LaunchConfig
 from trainer.config.validate import validate
 from trainer.utils.errors import UserError
 
-PLACE = Resources(python="/opt/python", home=Path("/opt/isoflop"), folder=Path("/"), cache=None, command="isoflop")
+PLACE = Resources(
+    python="/opt/python", home=Path("/opt/isoflop"), folder=Path("/"), cache=None, command="isoflop", asks=False
+)
 PLACES = ("root", "home", "python", "cache", "environment", "srun", "sbatch", "image", "mounts", "partition")
 LETTERS = st.one_of(st.sampled_from("'\"\\$`%;&|<>()#!*~ -=\n\r\x00\x1b\x7f\x85\u2028é"), st.characters(codec="utf-8"))
 VALUES = st.text(LETTERS, min_size=1, max_size=12)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 RUN_WORDS = ("resume", "from", "new_science")  # which name a run to go on from
 VALUED = ("--cfg", "-c", "--info", "-i", "--package", "-p")  # flags that may have a value, after =
+
+
+_short: ContextVar[bool] = ContextVar("short", default=False)
 
 
 def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]:
@@ -69,6 +75,17 @@ def option_as_key(arguments: list[str], name: str) -> list[str]:
     return [*words[:at], f"{name}={words[at + 1]}", *words[at + 2 :]]
 
 
+@contextlib.contextmanager
+def short_help() -> Iterator[io.StringIO]:
+    """Verbs print their help without the keys of the configuration, into the text that is yielded."""
+    token, said = _short.set(True), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            yield said
+    finally:
+        _short.reset(token)
+
+
 def wants_help(
     flags: set[str], text: str, words: Sequence[str] = (), *, keys: bool = True, ladder: bool = False
 ) -> bool:
@@ -76,6 +93,10 @@ def wants_help(
     were given with it, and with those of a `ladder`."""
     if not flags & {"--help", "-h"}:
         return False
+    if _short.get():
+        more = "\nthe keys that it takes, with their values: add --help to the verb\n" if keys or ladder else ""
+        print(text.rstrip("\n") + more)
+        return True
     from trainer.compose import describe_ladder
 
     print((text + (describe_ladder() if ladder else "") + (_described_keys(words) if keys else "")).rstrip("\n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer.cli.verbs import TABLE
 from trainer.utils.errors import UserError
 
 BASH = """\
@@ -21,6 +22,17 @@ def script(shell: str) -> str:
     if shell not in scripts:
         raise UserError(f"completion: {shell}: bash and zsh are known")
     return scripts[shell]
+
+
+def completion(arguments: list[str]) -> int:
+    if arguments and arguments[0] == "--words":
+        print("\n".join(candidates(arguments[1:], list(TABLE))))
+        return 0
+    if {"-h", "--help"} & set(arguments):
+        print('isoflop completion bash|zsh: what the shell evaluates: eval "$(isoflop completion bash)"')
+        return 0
+    print(script(arguments[0] if arguments else "bash"))
+    return 0
 
 
 PARTS = {"data": ("show", "card", "verify")}  # of verbs that have some

@@ -36,17 +36,17 @@ class Values:
         value: Any = self.plain
         for name in key.split("."):
             value = value.get(name, field.default) if isinstance(value, Mapping) else field.default
-        return f"{_written(self.open[key])} ({_written(value)})" if key in self.open else _written(value)
+        return f"{written(self.open[key])} ({written(value)})" if key in self.open else written(value)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """As a person writes it behind a key."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, tuple | list):
-        return f"[{','.join(map(_written, value))}]"
+        return f"[{','.join(map(written, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}: {_written(one)}" for name, one in value.items()) + "}"
+        return "{" + ",".join(f"{name}: {written(one)}" for name, one in value.items()) + "}"
     return repr(value) if value == "" else str(value)
 
 

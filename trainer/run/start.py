@@ -34,6 +34,7 @@ from trainer.plugins import changed_sources, read_plugins, record, require_imple
 from trainer.run.continued import write_initial
 from trainer.run.disk import require_room
 from trainer.run.finetune_config import tuned
+from trainer.run.next_steps import next_steps
 from trainer.run.place import under_torchrun
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
@@ -69,6 +70,8 @@ def start(words: list[str], *, as_json: bool = False) -> int:
             report_attempt(folder.path, code, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
+    if code == ExitCode.DONE and not (tunes or as_json) and (steps := next_steps(config, folder.path, given)):
+        print(steps)
     if code == ExitCode.DONE and tunes:
         from trainer.evaluate.task_scores import format_scores, score_task
 

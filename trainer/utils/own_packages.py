@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import site
-from importlib import metadata
 from pathlib import Path
 
 NAMES = ("kernels", "launch", "conf")
@@ -41,6 +40,8 @@ def foreign(name: str, home: Path) -> str:
 
 def _of(name: str) -> str:
     """Which installed distributions beside ours hold a package of this name."""
+    from importlib import metadata  # not above: it takes time, and is asked where something is wrong
+
     others = {one for one in metadata.packages_distributions().get(name, ()) if one != "isoflop"}
     return f", of the distribution {' or '.join(sorted(others))}" if others else ""
 

@@ -60,6 +60,9 @@ KEYS = {
     "mem-per-cpu": "memory",
     "mem-per-gpu": "memory",
     "cpus-per-task": "cpus_per_rank",
+    "mail-user": "mail",
+    "mail-type": "mail",
+    "comment": "comment",
 }
 KEY_LETTERS = {"p": "partition", "A": "account", "q": "qos", "C": "constraint", "x": "exclude", "c": "cpus-per-task"}
 # Other options, which none of the above is a beginning of by mistake.

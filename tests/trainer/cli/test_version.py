@@ -14,7 +14,7 @@ def test_the_version_is_that_of_the_package_and_of_what_is_below_it(capsys: pyte
     assert main(["--version"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"isoflop {importlib.metadata.version('isoflop')}"
-    below = {name: importlib.metadata.version(name) for name in ("torch", "deepspeed")}
+    below = {name: importlib.metadata.version(name) for name in ("torch", "deepspeed", "triton")}
     assert second == ", ".join(
         f"{name} {version}" for name, version in {"Python": platform.python_version(), **below}.items()
     )

@@ -40,7 +40,7 @@ gpt-neo-1.3b gpt-neo-2.7b t-nlg-17b lamda-2b lamda-8b lamda-137b
 camembert-base distilbert-base flan-t5-small flan-t5-base flan-t5-large flan-t5-xl flan-t5-xxl aya-101
 byt5-small byt5-base byt5-large byt5-xl byt5-xxl pegasus-base pegasus-large pegasus-xsum ul2-20b flan-ul2-20b
 xlm-mlm-en-2048 xlm-mlm-ende-1024 xlm-mlm-enfr-1024 xlm-mlm-enro-1024 xlm-mlm-xnli15-1024 xlm-mlm-tlm-xnli15-1024
-xlm-mlm-17-1280 xlm-mlm-100-1280
+xlm-mlm-17-1280 xlm-mlm-100-1280 bert-tiny bert-mini-turc bert-small bert-medium
 """.split()  # noqa: SIM905
 
 
@@ -61,6 +61,15 @@ def test_books_agree_with_the_model(name):
 @pytest.mark.parametrize("name", TOTALS)
 def test_totals_are_the_published_ones(name):
     assert account(name).published == TOTALS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("tiny", 4.4), ("mini-turc", 11.3), ("small", 29.1), ("medium", 41.7), ("base", 110.1)],
+)
+def test_the_sizes_of_bert_are_those_of_the_paper(name, millions):
+    """Turc et al. 2019, table 1."""
+    assert round(account(f"bert-{name}").published / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("name", BACKBONES)

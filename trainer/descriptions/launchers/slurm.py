@@ -31,6 +31,12 @@ def _time(time: str) -> str:
     return time
 
 
+def _mail(address: str) -> str:
+    if not re.fullmatch(r"[\w.+-]+(@[\w-]+(\.[\w-]+)*)?", address):
+        raise ValueError(f"{address!r} given; one address such as ada@example.org, or a user of the cluster, wanted")
+    return address
+
+
 class Slurm(NodesDescription):
     name = "slurm"
     help = "a batch job, or with -m one array of jobs"
@@ -49,7 +55,16 @@ class Slurm(NodesDescription):
         )
         gres: str | None = key(None, "sbatch --gres in place of --gpus-per-node, e.g. gpu:a100:8")
         memory: Text | None = key(None, "sbatch --mem, of every node, e.g. 200G; 0: all")
-        cpus_per_rank: int | None = key(None, "sbatch --cpus-per-task", "CPUs", ge=1)
+        cpus_per_rank: int | None = key(
+            None,
+            "sbatch --cpus-per-task; null: of a job with GPUs its share of a node's, as sinfo tells it",
+            "CPUs",
+            ge=1,
+        )
+        mail: Annotated[Text, AfterValidator(_mail)] | None = key(
+            None, "whom SLURM writes to when the job ends, fails or is put back into the queue", introduced=None
+        )
+        comment: Text | None = key(None, "sbatch --comment, for the cluster's accounts", introduced=None)
         sbatch: Options = key((), "more sbatch options, e.g. ['--exclusive','--comment=a b']")
         srun: Options = key((), "more srun options, e.g. ['--cpu-bind=cores']")
         requeues: int = key(

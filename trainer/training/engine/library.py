@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 
@@ -20,7 +20,7 @@ def import_deepspeed(device_type: str) -> Any:
     warnings.filterwarnings(
         "ignore", category=FutureWarning, message=".*(all_gather_into_tensor|reduce_scatter_tensor).*"
     )
-    with _without("mlflow"):
+    with _hidden("mlflow"):  # a second of imports for its autotuner, which is not used here
         import deepspeed  # type: ignore[import-untyped]
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -29,14 +29,14 @@ def import_deepspeed(device_type: str) -> Any:
     return deepspeed
 
 
-@contextmanager
-def _without(library: str) -> Iterator[None]:
-    """Hide a library that DeepSpeed's autotuner imports where it is installed: a second of every start, for nothing."""
-    if library in sys.modules:
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Imports of this module fail meanwhile, unless it is loaded already."""
+    if name in sys.modules:
         yield
         return
-    sys.modules[library] = None  # type: ignore[assignment]
+    sys.modules[name] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules[library]
+        del sys.modules[name]
