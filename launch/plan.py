@@ -13,6 +13,7 @@ from trainer.plugins import VARIABLE as PLUGINS
 from trainer.utils.command_line import command_line
 
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds trainer, kernels and launch
+ALONE = ".preflight-"  # how the folder of a preflight begins that no run follows; it lies in the root
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from trainer import __version__
@@ -35,6 +34,7 @@ from trainer.cli import (
     verify,
 )
 from trainer.cli.arguments import take_config_options, take_plugins
+from trainer.cli.metering import run_verb
 from trainer.plugins import load
 from trainer.training.faults.signals import behind, interrupted
 from trainer.utils.command_line import remember as remember_words
@@ -122,11 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
         load(plugins)
         if not settings:
-            return _work(verb, arguments, whole=argv is None)
+            return run_verb(verb, VERBS[verb], arguments, whole=argv is None)
         from trainer.compose import searching
 
         with searching(**settings):
-            return _work(verb, arguments, whole=argv is None)
+            return run_verb(verb, VERBS[verb], arguments, whole=argv is None)
     except (UserError, ForeignPackage) as error:
         tell(error)
         return code_of(error)
@@ -145,16 +145,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return interrupted(error)
     except Exception as error:
         return _failed(error)
-
-
-def _work(verb: str, arguments: list[str], *, whole: bool) -> int:
-    """The exit code of a verb; of one that works, what it spends is metered, of a whole process from its start."""
-    if {"-h", "--help", "--plan", "--cfg", "--info"} & set(arguments):
-        return VERBS[verb](arguments)
-    from trainer.meter.costs import METERED, metered
-
-    work = partial(VERBS[verb], arguments)
-    return metered(verb, [verb, *arguments], work, whole=whole) if verb in METERED else work()
 
 
 def _failed(error: Exception) -> int:
