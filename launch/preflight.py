@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.links import Link, evaluate_links, measure_links
 from launch.node_report import Problem, RankReport, evaluate, evaluate_together
-from launch.plan import ALONE, HOME
-from trainer.books.cost_records import FOLDER
+from launch.plan import HOME, booked_at
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.meter import costs, gpu_of
@@ -282,7 +281,7 @@ def main(run: Path) -> int:
     try:
         take_place(run)
         if _first_here() or not host_counters().found:  # which tell of all processes
-            costs.into(run.parent / FOLDER if run.name.startswith(ALONE) else run, RunFolder(run).load_config())
+            costs.into(booked_at(run), RunFolder(run).load_config())
         problems = check_ranks(run)
     except UserError as error:
         report_failure(str(error), user=True)
