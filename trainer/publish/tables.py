@@ -11,7 +11,6 @@ from trainer.books.quantity import Quantity, Row
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.latex import Table
 from trainer.publish.sources import GRID, LAW
-from trainer.report.ledger import QUANTITIES
 from trainer.report.project_ledger import SHARES
 from trainer.report.sums import UNITS
 from trainer.scaling.compare.text import table_of, verdict_lines
@@ -23,6 +22,10 @@ OF_RUNS = {
     "device-hours": ("machine.device_hours", "h"),
     "energy": ("energy.kwh", "kWh"),
     "carbon": ("carbon.kgco2e", "kg CO2e"),
+}
+WHERE_STATED = {  # columns that stand only where a run states them
+    "embodied": ("carbon.embodied_kgco2e", "kg CO2e"),
+    "water": ("water.litres", "l"),
 }
 
 
@@ -72,7 +75,7 @@ def _known(row: Row) -> str:
 def ledger_table(facts: Facts) -> Table:
     """A row a kind of run of each experiment: what the research cost, failed and tuning runs included. A quantity that
     no run states has no column, and is named below."""
-    shown = {name: UNITS[name] for name in QUANTITIES if facts.total(name)[1]}
+    shown = {name: unit for name, unit in UNITS.items() if facts.total(name)[1]}
     rows = []
     for experiment, account in facts.ledger.items():
         label = experiment
@@ -87,7 +90,7 @@ def ledger_table(facts: Facts) -> Table:
         totals = {name: dict(zip(("value", "known", "runs"), facts.total(name), strict=True)) for name in shown}
         cells = [_sum(totals[name], unit) for name, unit in shown.items()]
         rows.append(["all", "total", str(facts.total("flop")[2]), *cells])
-    missing = [UNITS[name] for name in QUANTITIES if name not in shown]
+    missing = [unit for name, unit in UNITS.items() if name not in shown]
     return Table(
         "ledger",
         "What all runs cost, by experiment and by what became of them.",
@@ -140,22 +143,27 @@ def _sum(part: Mapping[str, Any] | None, unit: str) -> str:
 
 def runs_table(facts: Facts) -> Table:
     """A row a run."""
-    rows = []
+    stated = {
+        name: (key, unit)
+        for name, (key, unit) in WHERE_STATED.items()
+        if any(measured_of(run, key).value is not None for run in facts.runs)
+    }
+    shown, rows = OF_RUNS | stated, []
     for run in facts.runs:
         best, last = run.best, run.steps.kept[-1] if run.steps.kept else {}
         score = None if best is None else best.get("bits_per_byte") or best.get("loss")
-        figures = [format_quantity(measured_of(run, key), unit).partition(" (")[0] for key, unit in OF_RUNS.values()]
+        figures = [format_quantity(measured_of(run, key), unit).partition(" (")[0] for key, unit in shown.values()]
         size, tokens = parameters(run.config).total, last.get("tokens")
         loss = f"{score:.4f}" if isinstance(score, int | float) else "none"
         rows.append([name_of(run), run.status, _short(size), _short(tokens), loss, *figures])
     return Table(
         "runs",
         "All runs.",
-        ("run", "status", "parameters", "tokens", "held out", *OF_RUNS),
+        ("run", "status", "parameters", "tokens", "held out", *shown),
         rows,
         "isoflop report <run>",
         facts.claim,
-        frozenset(range(2, 5 + len(OF_RUNS))),
+        frozenset(range(2, 5 + len(shown))),
         ["Held out: bits per byte, or nats a target where these are not known."],
     )
 

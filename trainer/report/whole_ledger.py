@@ -25,7 +25,11 @@ from trainer.report.run_data import RUNNING
 from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, nearest
 
-OF_COMMANDS = {"evaluation": "evaluation", "data": "data", "tuning": "tuning"}  # part of a record -> share; all others are `other`
+OF_COMMANDS = {
+    "evaluation": "evaluation",
+    "data": "data",
+    "tuning": "tuning",
+}  # part of a record -> share; all others are `other`
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def whole_ledger(root: Path, elsewhere: Elsewhere | None = None, project: str | 
     seen: set[str] = set()
     shared = _shared_project(lines) or unnamed
     for record in cost_records(root):
-        entries += _entries(record, there, root, shared if record.run is None else unnamed, seen, record.run in under_way)
+        entries += _entries(
+            record, there, root, shared if record.run is None else unnamed, seen, record.run in under_way
+        )
     found = projects(entries)
     if project is not None:
         if project not in found:
