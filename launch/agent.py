@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from launch.plan import booked_at
 from launch.secret import require_secret
 from launch.stopping import stopping_ranks
 from trainer.config import Config
@@ -197,7 +198,7 @@ def main(arguments: list[str]) -> int:
     try:
         load_plugins()
         config = RunFolder(given.run).load_config()
-        into(given.run, config)
+        into(booked_at(given.run), config)
         address = given.address or own_address(given.host, given.port)
         here = Rendezvous(given.host, given.port, given.node, address)
         if config.launch.hosts:  # complaints call a node as the person does

@@ -9,8 +9,10 @@ from typing import Any
 
 from launch.launcher import launcher_of
 from launch.links import links_said
+from launch.plan import ALONE
 from trainer.books.formatting import format_amount
 from trainer.config import Config
+from trainer.meter import costs
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -22,10 +24,11 @@ def check(config: Config, *, as_json: bool = False) -> int:
     """
     launcher = launcher_of(config.launch.name)
     launcher.require_reach(config)
+    costs.into_root(config)
     root = Path(config.run.root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".preflight-") as name:
+        with tempfile.TemporaryDirectory(dir=root, prefix=ALONE) as name:
             run = Path(name).absolute()
             write_atomic(run / "config.yaml", config.to_yaml())
             code = launcher.preflight(config, run)

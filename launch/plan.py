@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.quoting import printable
+from trainer.books.cost_records import FOLDER
 from trainer.plugins import VARIABLE as PLUGINS
 from trainer.utils.command_line import command_line
 
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds trainer, kernels and launch
+ALONE = ".preflight-"  # how the folder of a preflight begins that no run follows; it lies in the root
+
+
+def booked_at(run: Path) -> Path:
+    """Where lies what the processes of a launch spend that no meter of a rank reads: in the run's folder, or with the
+    root where a preflight has a folder only while it lasts."""
+    return run.parent / FOLDER if run.name.startswith(ALONE) else run
 
 
 @dataclass(frozen=True)

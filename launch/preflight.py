@@ -18,14 +18,17 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.links import Link, evaluate_links, measure_links
 from launch.node_report import Problem, RankReport, evaluate, evaluate_together
-from launch.plan import HOME
+from launch.plan import HOME, booked_at
 from trainer.config import Config
 from trainer.config.host import precision
+from trainer.meter import costs, gpu_of
+from trainer.meter.rapl import host_counters
 from trainer.run_folder import RunFolder, environment
 from trainer.training.faults.output import outlive_readers
 from trainer.training.faults.reporting import report_failure
@@ -105,6 +108,7 @@ def inspect_rank(config: Config, run: Path, rank: int, seal: str | None = None) 
     cuda = config.engine.device == "cuda" or (config.engine.device == "auto" and torch.cuda.is_available())
     visible = torch.cuda.device_count() if cuda else config.launch.processes
     device = torch.device("cuda", local) if cuda and local < visible else torch.device("cpu")
+    costs.uses(gpu_of(device))
     versions: dict[str, Any] = environment()
     right, speed = matmul(device, precision(config))
     return RankReport(
@@ -258,8 +262,14 @@ def format_problems(problems: list[Problem]) -> str:
     return "\n".join([*(f"preflight: {one.node}: {one.text}" for one in problems), *way])
 
 
+def _first_here() -> bool:
+    """Whether this is its host's first rank, which reads the host's counters."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
 def main(run: Path) -> int:
-    """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong."""
+    """`python -m launch.preflight RUN`, one process a rank; the first one tells what is wrong. What it spends is the
+    run's, or, where nothing is to be trained, the root's."""
     from launch.rank import take_place
     from trainer.training.distributed import Unconnected
 
@@ -270,6 +280,8 @@ def main(run: Path) -> int:
         signal.signal(number, lambda *_: os._exit(STOPPED))
     try:
         take_place(run)
+        if _first_here() or not host_counters().found:  # which tell of all processes
+            costs.into(booked_at(run), RunFolder(run).load_config())
         problems = check_ranks(run)
     except UserError as error:
         report_failure(str(error), user=True)
@@ -283,7 +295,8 @@ def main(run: Path) -> int:
 
 
 if __name__ == "__main__":
-    status = main(Path(sys.argv[1]))
+    work, words = partial(main, Path(sys.argv[1])), ["preflight", *sys.argv[1:]]
+    status = costs.metered("preflight", words, work, whole=True, counters=_first_here())
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

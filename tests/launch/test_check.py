@@ -12,6 +12,7 @@ import pytest
 from launch.plan import Resources
 from launch.slurm import plan_job
 from tests.launch.test_preflight import free_port
+from trainer.books.cost_records import cost_records
 from trainer.cli.main import main
 from trainer.compose import compose
 
@@ -47,7 +48,9 @@ def test_every_host_is_checked_over_ssh_and_the_odd_one_is_named(over_ssh: Any, 
     told = [line for line in (done.stdout + done.stderr).splitlines() if "isoflop: " in line]
     assert len(told) == 1, told
     assert "isoflop: preflight: 127.0.0.3: config.yaml: beefbeefbeef, other nodes have" in told[0]
-    assert not list((isoflop.folder / "runs").iterdir())
+    assert [one.name for one in (isoflop.folder / "runs").iterdir()] == ["costs"]
+    booked = sorted(one.verb for one in cost_records(isoflop.folder / "runs"))
+    assert booked == ["launch", "launch", "preflight", "preflight", "preflight"]  # agents; the command and ranks
 
 
 def test_a_batch_script_that_trains_nothing() -> None:

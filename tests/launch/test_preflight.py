@@ -18,6 +18,7 @@ import torch
 from launch.node_report import RankReport, evaluate, evaluate_together
 from launch.plan import HOME
 from launch.preflight import code_hash, format_problems, matmul
+from trainer.books.cost_records import cost_records
 from trainer.compose import compose
 from trainer.config import Config
 
@@ -176,4 +177,6 @@ def test_this_host_is_fit(isoflop: Any) -> None:
     assert seen["complaints"] == []
     assert sorted((one["source"], one["target"]) for one in seen["links"]) == [(0, 1), (1, 0)]
     assert all(one["bytes_per_second"] > 0 and one["seconds"] > 0 for one in seen["links"])
-    assert not list((isoflop.folder / "runs").iterdir())
+    booked = cost_records(isoflop.folder / "runs")  # of the command and of its ranks
+    assert [one.verb for one in booked] == ["preflight"] * 3 and min(one.cpu_seconds for one in booked) > 0.1
+    assert [one.name for one in (isoflop.folder / "runs").iterdir()] == ["costs"]

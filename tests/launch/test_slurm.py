@@ -149,7 +149,7 @@ def test_preflight_alone_checks_every_node(starter: str, runs: Runs) -> None:
     assert {one["node"] for one in seen["ranks"]} == {"n1", "n2"}
     assert seen["complaints"] == []
     assert re.search(r"job \d+ checks 2 nodes", done.stderr)
-    assert not list((runs.isoflop.folder / "runs").iterdir())
+    assert [one.name for one in (runs.isoflop.folder / "runs").iterdir()] == ["costs"]
     wrong = runs("preflight", *runs.tiny, *JOB, "launch.setup=['cd /nowhere || exit 3']")
     assert wrong.returncode == 2
     assert "ended before it had checked its nodes" in wrong.stderr

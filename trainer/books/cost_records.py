@@ -1,12 +1,12 @@
 """What commands spent outside of the ranks of runs, read from their records (`trainer/meter/costs.py` writes them).
 
-<root>/costs/cost-<verb>-<UTC>-<pid>.jsonl              work for many runs: data, tokenizer, calibrate, sweep
-<root>/<experiment>/<id>/cost-<verb>-<UTC>-<pid>.jsonl  work on one run: its start, its report, eval, generate
+<root>/costs/cost-<verb>-<UTC>-<pid>.jsonl              work for many runs: data, tokenizer, calibrate, sweep, fit
+<root>/<experiment>/<id>/cost-<verb>-<UTC>-<pid>.jsonl  work on one run: its start, its report, eval, generate, export
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,17 @@ VERSION = 1  # of the lines' form
 FOLDER = "costs"
 PATTERN = "cost-*.jsonl"
 PREPARATION = "preparation"  # the phase of a record in which text is made ready
+SET_UP, OTHER = "set-up", "other"
 # What a command's work is for, by its verb; of what starts runs the phase of preparation is data too.
 PARTS = {
-    "eval": "evaluation",
-    "generate": "evaluation",
-    "data": "data",
-    "tokenizer": "data",
+    **dict.fromkeys(("train", "launch", "sweep", "finetune", "grid", "preflight"), SET_UP),
+    **dict.fromkeys(("eval", "generate", "compare"), "evaluation"),
+    **dict.fromkeys(("fit", "transfer"), "tuning"),  # they choose sizes and settings of further runs
+    **dict.fromkeys(("data", "tokenizer"), "data"),
     "calibrate": "calibration",
+    "report": "report",
+    **dict.fromkeys(("import", "export", "merge"), "weights"),
 }
-SET_UP = "set-up"
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class CostRecord:
     seconds: float
     outcome: str  # done, failed, stopped, lost
     account: EnergyAccount  # joules
+    stated: Mapping[str, Any]  # keys of `site` and `meter` that its configuration stated
 
     @property
     def part(self) -> str:
-        return PARTS.get(self.verb, SET_UP)
+        return PARTS.get(self.verb, OTHER)
 
     @property
     def parts(self) -> dict[str, float]:
@@ -121,6 +124,7 @@ def read_cost_record(file: Path) -> CostRecord | None:
         seconds=float(last.get("seconds", times[-1] - times[0])),
         outcome=str(last.get("outcome", "lost")),
         account=fold(lines).account(),
+        stated=dict(first.get("stated") or {}),
     )
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import split_flags, wants_help
 from trainer.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from trainer.report.whole_ledger import Elsewhere
+    from trainer.report.repricing import Elsewhere
 
 USAGE = """isoflop ledger [root] [project=name] [site=...] [machine=...] [out=file.csv|.json|.tex] [--json]
 
 What every experiment and every project (run.project) below a root cost: runs, also failed ones, evaluations and data.
   project=  only this one
-  site=     priced as if all of it had been there; also site.pue=1.2 and other keys of a site
+  site=     priced as if all of it had been there; site.pue=1.2 and other keys alone: at each run's own site, with these
   machine=  as the same steps are planned on that machine
   out=      a table of the projects: CSV, JSON, or LaTeX (booktabs)
 """
@@ -75,12 +75,20 @@ def _read(words: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
 
 
 def _elsewhere(places: list[str]) -> Elsewhere | None:
-    """The site and the machine that these words describe."""
+    """The site and the machine that these words describe, or the keys that they change of each run's own."""
     from trainer.compose import compose
-    from trainer.report.whole_ledger import Elsewhere
+    from trainer.report.repricing import Elsewhere
 
     if not places:
         return None
-    config = compose(places)
-    given = {word.partition("=")[0].split(".")[0] for word in places}
-    return Elsewhere(config.site if "site" in given else None, config.machine if "machine" in given else None)
+    config, names = compose(places), [word.partition("=")[0] for word in places]
+    site, machine = (_keys(getattr(config, group), group, names) for group in PLACES)
+    return Elsewhere(
+        config.site if "site" in names else None, config.machine if "machine" in names else None, site, machine
+    )
+
+
+def _keys(section: Any, group: str, names: list[str]) -> dict[str, Any]:
+    """The values of the keys that the words give without choosing an option of their group."""
+    parts = [] if group in names else [name.split(".")[1] for name in names if name.startswith(f"{group}.")]
+    return {name: getattr(section, name) for name in parts}

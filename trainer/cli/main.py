@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from trainer import __version__
+from trainer.cli.metering import run_verb
 from trainer.cli.pages import point_to_page
 from trainer.cli.verbs import VERBS, usage
 from trainer.training.faults.signals import behind, interrupted
@@ -50,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
         load(plugins)
         if not settings:
-            return _work(verb, arguments, whole=argv is None)
+            return run_verb(verb, VERBS[verb], arguments, whole=argv is None)
         from trainer.compose import searching
 
         with searching(**settings):
-            return _work(verb, arguments, whole=argv is None)
+            return run_verb(verb, VERBS[verb], arguments, whole=argv is None)
     except (UserError, ForeignPackage) as error:
         tell(error)
         if sys.stderr.isatty():  # what reads a pipe has one line for an error
@@ -75,16 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return interrupted(error)
     except Exception as error:
         return _failed(error)
-
-
-def _work(verb: str, arguments: list[str], *, whole: bool) -> int:
-    """The exit code of a verb; of one that works, what it spends is metered, of a whole process from its start."""
-    if {"-h", "--help", "--plan", "--cfg", "--info"} & set(arguments):
-        return VERBS[verb](arguments)
-    from trainer.meter.costs import METERED, metered
-
-    work = partial(VERBS[verb], arguments)
-    return metered(verb, [verb, *arguments], work, whole=whole) if verb in METERED else work()
 
 
 def _failed(error: Exception) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ class Override:
     """One `key=value` or `group=option` of the command line, in Hydra's grammar."""
 
     def __init__(self, text: str) -> None:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
         from hydra.errors import HydraException
 
         if wrong := check_word(text):
@@ -33,7 +33,7 @@ class Override:
         if text.startswith("-") and "=" in text:
             raise UserError(f"{text}: overrides are written without dashes: {text.lstrip('-')}")
         try:
-            parsed = OverridesParser.create().parse_override(text)
+            parsed = _parsed(text)
         except HydraException as error:
             first = next((line for line in str(error).splitlines() if line.strip()), "not understood")
             hint = f"; put the value in quotes: {text.partition('=')[0]}='...'" if "=" in text else "; write key=value"
@@ -42,7 +42,7 @@ class Override:
             raise UserError(f"{text}: no key; write key=value")
         self.text, self.key, self.parsed = text, parsed.key_or_group, parsed
         if not self.is_group and is_text(self.key) and (quoted := _quoted(text, parsed)):
-            self.text, self.parsed = quoted, OverridesParser.create().parse_override(quoted)
+            self.text, self.parsed = quoted, _parsed(quoted)
 
     @property
     def is_group(self) -> bool:
@@ -166,6 +166,15 @@ def _no_option(group: str, option: str) -> str | None:
         return f"{group}={option}: no such option{near}; there is {few}, and the rows of conf/site/regions.csv"
     allowed = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "")
     return f"{group}={option}: no such option{nearest(option, options)}; there is {allowed}"
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
+    """One word in Hydra's grammar, whose parser takes a millisecond a word: a command asks several times. Raises
+    HydraException."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(text)
 
 
 def parse(texts: Iterable[str]) -> list[Override]:

@@ -29,22 +29,39 @@ from trainer.utils.errors import UserError, code_of
 from trainer.utils.outcomes import DONE, STOPPED, ExitCode
 from trainer.utils.secrets import without_secrets
 
+Place = tuple[Path, Config]  # a folder, and by which configuration what is spent is metered and priced
 # Their ranks, or the commands that they start, read the host's counters.
-LAUNCHING = ("train", "launch", "sweep", "finetune", "grid")
-METERED = (*LAUNCHING, "data", "tokenizer", "eval", "generate", "calibrate")
+LAUNCHING = ("train", "launch", "sweep", "finetune", "grid", "preflight")
 REFUSED_SECONDS = 60.0  # within which a command that is refused did no work
 
 
-def metered(verb: str, words: Sequence[str], work: Callable[[], int], *, whole: bool = False) -> int:
-    """The exit code of `work`, a command of this process; what it spends is written down where `into` says.
+def metered(
+    verb: str,
+    words: Sequence[str],
+    work: Callable[[], int],
+    *,
+    whole: bool = False,
+    place: Callable[[], Place | None] = lambda: None,
+    early: bool = False,
+    counters: bool | None = None,
+) -> int:
+    """The exit code of `work`, a command of this process; what it spends is written down where `into` says, or else
+    where `place` does.
 
-    whole: from the process's start on, of a process that does nothing else.
+    whole: from the process's start on, of a process that does nothing else. early: `place` is asked before the work
+    begins, so that a command that is killed has a record; else, and where it knew of none, when the work is done.
+    counters: whether this process reads the host's; by default unless it starts others that do.
     """
     global _current
-    outer, record, code = _current, _Record(verb, words, whole), None
+    reads = verb not in LAUNCHING if counters is None else counters
+    outer, record, code = _current, _Record(verb, words, whole, reads), None
     _current = record
     try:
+        if early:
+            record.open_at(place)
         code = work()
+        if code != ExitCode.BAD_INPUT:
+            record.open_at(place)
         return code
     except UserError as error:
         if code_of(error) == ExitCode.BAD_INPUT:
@@ -70,6 +87,13 @@ def into(folder: Path, config: Config) -> None:
 def into_root(config: Config) -> None:
     """The command works for all runs of the root."""
     into(Path(config.run.root) / FOLDER, config)
+
+
+def for_now(config: Config) -> None:
+    """The command is about to work on a run whose folder is not there yet: until `into` names it the record lies with
+    the root, so that of one that is killed meanwhile it stays."""
+    if (record := _own()) is not None:
+        record.open(Path(config.run.root) / FOLDER, config, moves=True)
 
 
 @contextlib.contextmanager
@@ -108,9 +132,9 @@ def handed_over() -> Iterator[None]:
 class _Record:
     """One command's."""
 
-    def __init__(self, verb: str, words: Sequence[str], whole: bool) -> None:
-        self.verb, self.words, self.pid = verb, words, os.getpid()
-        self._host = Host([], "its ranks read counters") if verb in LAUNCHING else host_counters()
+    def __init__(self, verb: str, words: Sequence[str], whole: bool, reads: bool) -> None:
+        self.verb, self.words, self.pid, self._reads = verb, words, os.getpid(), reads
+        self._host = host_counters() if reads else Host([], "its ranks read counters")
         now = time.monotonic()
         self._began = started() if whole else now
         self._start = datetime.now(UTC).timestamp() - (now - self._began)
@@ -118,17 +142,26 @@ class _Record:
         self._first = now, [one.read(now) for one in self._host.found]
         self._meters: list[Meter] = []
         self._config: Config | None = None
-        self._file, self._made = Path(), list[Path]()  # folders that were not there, the innermost first
+        self._file, self._moves = Path(), False
+        self._made = list[Path]()  # folders that were not there, the innermost first
 
-    def open(self, folder: Path, config: Config) -> None:
+    def open(self, folder: Path, config: Config, *, moves: bool = False) -> None:
+        """Begin it in this folder, unless it was begun. moves: where it can be written there, and until the next word
+        says where it belongs."""
         if self._meters:
+            if self._moves and not moves:
+                self._move(folder)
             return
+        made = [one for one in (folder, *folder.parents) if not one.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # who writes says what is wrong
+            if moves:
+                return
         stamp = datetime.fromtimestamp(self._start, UTC)
         self._config, self._file = config, folder / f"cost-{self.verb}-{stamp:%Y%m%dT%H%M%SZ}-{self.pid}.jsonl"
-        self._made = [one for one in (folder, *folder.parents) if not one.exists()]
-        with contextlib.suppress(OSError):  # who writes says what is wrong
-            folder.mkdir(parents=True, exist_ok=True)
-        rank = int(self.verb in LAUNCHING)  # what is stated of a host is the ranks' to count
+        self._made, self._moves = made, moves
+        rank = int(not self._reads)  # what is stated of a host is the ranks' to count
         found = self._host.found or estimates(config, rank, str(self.pid), self._host.why)
         meter = Meter(config, folder, found=found, file=self._file, phase=self._marks[-1][1])
         meter.start(
@@ -136,10 +169,30 @@ class _Record:
             cost=VERSION,
             verb=self.verb,
             command=[without_secrets(word) for word in self.words],
-            project=getattr(config.run, "project", None),
+            project=config.run.project,
+            stated=config.model_dump(mode="json", include={"site", "meter"}, exclude_defaults=True),
             start=_text(self._start),
         )
         self._meters = [meter]
+
+    def _move(self, folder: Path) -> None:
+        """Let it go on in another folder of the root."""
+        there, before, self._moves = folder / self._file.name, self._made, False
+        self._made = [one for one in (folder, *folder.parents) if not one.exists()]
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._meters[0].move(there)
+            self._file = there
+            for one in before:
+                one.rmdir()  # unless something else is in it
+
+    def open_at(self, place: Callable[[], Place | None]) -> None:
+        """Open it where this says, unless somebody said it before, or it knows of no place."""
+        if self._meters:
+            return
+        with contextlib.suppress(UserError, OSError):  # whoever works there says what is wrong
+            if (found := place()) is not None and _can_be_written(found[0]):
+                self.open(*found)
 
     def _before(self, meter: Meter, first: tuple[float, list[Reading]]) -> list[Earlier]:
         """What is known of the time before the record was opened: of the host from a first reading, of this process
@@ -197,6 +250,12 @@ class _Record:
         end: dict[str, Any] = {"kind": "end", "segment": self._meters[0].segment, "end": _text(time.time())}
         end |= {"seconds": round(time.monotonic() - self._began, 3), "outcome": outcome}
         self._meters[0].write(end | totals(fold(lines).account()))
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether a record may lie there: others' runs can be compared, too, where nothing may be written."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    return os.access(there, os.W_OK)
 
 
 def _text(seconds: float) -> str:

@@ -158,6 +158,12 @@ class Meter:
             found.append(Earlier(read, self._phase, [known.get(id(one)) for one in self._found]))
         return found
 
+    def move(self, file: Path) -> None:
+        """Its file is called so from now on. Raises OSError."""
+        with self._lock:
+            self._file.replace(file)
+            self._file = file
+
     def pause(self) -> None:
         """Somebody else meters this process from now on."""
         self.take()

@@ -33,7 +33,7 @@ def sentences(facts: Facts) -> list[str]:
         f"(ranks), {kind}, with {memory} of memory a rank, in {wall} ({hours} on devices): {amounts}.",
         f"The root holds {counts}.",
         f"Together they took {_total(facts, 'hours', 'h')} on devices, {_total(facts, 'flop', 'FLOP')}, "
-        f"{_total(facts, 'kwh', 'kWh')} and {_total(facts, 'kgco2e', 'kg CO2e')}: "
+        f"{_total(facts, 'kwh', 'kWh')} and {_total(facts, 'kgco2e', 'kg CO2e')}{_where_stated(facts)}: "
         "failed, stopped and tuning runs are within these totals.",
         *_with_commands(facts),
         f"Energy is {facts.figure('energy.kwh').source or NOT_STATED}; its carbon is "
@@ -45,15 +45,18 @@ def sentences(facts: Facts) -> list[str]:
 def _with_commands(facts: Facts) -> list[str]:
     """What projects took with evaluation, data and other commands, where anything says it."""
     told = []
+    entries = sum(account["total"]["entries"] for account in facts.projects.values())
+    if entries <= facts.total("flop")[2]:  # runs alone
+        return []
     for account in facts.projects.values():
-        total, beside = account["total"]["kwh"], sum(account[share]["entries"] for share in BESIDE)
-        if total["value"] is None or not beside:
+        total = account["total"]["kwh"]
+        if total["value"] is None:
             continue
         shares = [(share, account[share]["share_of_kwh"]) for share in BESIDE]
         parts = ", ".join(f"{share} {part:.0%}" for share, part in shares if part is not None)
         least = "" if total["known"] == total["runs"] else "at least "
         text = f"{least}{format_amount(total['value'], 'kWh')}"
-        told.append(f"With {beside} other command(s) the project took {text}{f' ({parts})' if parts else ''}.")
+        told.append(f"With other commands the project took {text}{f' ({parts})' if parts else ''}.")
     return told
 
 
@@ -68,6 +71,13 @@ def _total(facts: Facts, name: str, unit: str) -> str:
         return f"{unit} {NOT_STATED}"
     text, (_, known, runs) = format_quantity(whole, unit), facts.total(name)
     return text if known == runs else f"{text} ({known} of {runs} runs say it)"
+
+
+def _where_stated(facts: Facts) -> str:
+    """What only some sites and machines state: manufacture and water."""
+    said = {"embodied_kgco2e": ("kg CO2e", "of making the devices"), "water_l": ("l", "of water")}
+    known = {name: words for name, words in said.items() if facts.whole(name).value is not None}
+    return "".join(f", {_total(facts, name, unit)} {words}" for name, (unit, words) in known.items())
 
 
 def _counts(facts: Facts) -> str:

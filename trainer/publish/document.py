@@ -13,7 +13,6 @@ from trainer.publish.citation import title
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.forms import NOT_COUNTED, answers, hub_fields, spdx_element
 from trainer.publish.latex import Table
-from trainer.report.ledger import QUANTITIES
 from trainer.report.run_data import RunData
 from trainer.report.sums import UNITS
 
@@ -35,6 +34,8 @@ class PublishedRun:
     device_hours: float | None
     kwh: float | None
     kgco2e: float | None
+    embodied_kgco2e: float | None  # of making the devices, the run's share
+    water_l: float | None
     held_out_loss: float | None  # nats a target
     held_out_bits_per_byte: float | None
 
@@ -95,7 +96,7 @@ def published(facts: Facts, shown: Sequence[Table]) -> Published:
         title=title(facts),
         model=name_of(facts.model),
         cost=sentences(facts),
-        total={name: Total(*facts.total(name), UNITS[name]) for name in QUANTITIES},
+        total={name: Total(*facts.total(name), UNITS[name]) for name in UNITS},
         fields=[one.to_json() for one in found],
         not_stated=[f"{one.form}: {one.field}" for one in found if one.value is None],
         not_counted=list(NOT_COUNTED),
@@ -128,6 +129,8 @@ def _run(facts: Facts, run: RunData) -> PublishedRun:
         device_hours=measured_of(run, "machine.device_hours").value,
         kwh=measured_of(run, "energy.kwh").value,
         kgco2e=measured_of(run, "carbon.kgco2e").value,
+        embodied_kgco2e=measured_of(run, "carbon.embodied_kgco2e").value,
+        water_l=measured_of(run, "water.litres").value,
         held_out_loss=best.get("loss"),
         held_out_bits_per_byte=best.get("bits_per_byte"),
     )

@@ -17,6 +17,7 @@ from trainer.publish.manifest import Fingerprint, claim_of
 from trainer.publish.sources import GRID, LAW
 from trainer.report.ledger import ledger, ledger_json
 from trainer.report.run_data import RunData, read_run
+from trainer.report.sums import QUANTITIES
 from trainer.report.whole_ledger import whole_ledger
 from trainer.run_folder import find_runs, readable
 from trainer.scaling.compare import Comparison, compare, read_groups
@@ -25,7 +26,7 @@ from trainer.utils.outcomes import Status
 
 UNNAMED = "without a name (run.project)"
 # Of a quantity of the ledger its row in a price tag.
-KEYS = {"hours": "machine.device_hours", "flop": "flop.total", "kwh": "energy.kwh", "kgco2e": "carbon.kgco2e"}
+KEYS = {name: f"{group}.{leaf}" for name, (group, leaf) in QUANTITIES.items()}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read_facts(root: Path, sources: Mapping[str, Fingerprint], settings: Mapping
         settings=settings,
         runs=runs,
         model=_model(runs, settings.get("run")),
-        ledger=ledger_json(ledger(root)),
+        ledger=ledger_json(ledger(root), list(QUANTITIES)),
         projects=_projects(root),
         law=law if isinstance(law, dict) else None,
         grids={

@@ -39,7 +39,7 @@ FORMS = {
 FINAL = "the training of the published model alone, all its attempts"
 ALL_RUNS = "all runs of the root: final, tuning, failed and killed ones"
 NOT_COUNTED = (
-    "commands that keep no record of what they spend: fit, compare, transfer, merge, import, export",
+    "commands that only look, publish and verify, and what programs in Python call",
     "storage of data and checkpoints",
     "networks beyond the devices that were read: switches, transfers of data and weights",
     "what runs elsewhere: collection and cleaning of data, work outside of this root",
@@ -190,14 +190,14 @@ def spdx_element(found: Sequence[Answer]) -> dict[str, Any]:
 def _sci(facts: Facts) -> list[Answer]:
     """Of the provider: (E x I + M) over all runs, by each of the units that the draft allows."""
     energy, operational = facts.whole("kwh"), facts.whole("kgco2e") * 1000
-    embodied = facts.figure("carbon.embodied_kgco2e") * 1000
+    embodied = facts.whole("embodied_kgco2e") * 1000
     flop, tokens = facts.total("flop")[0], facts.figure("data.tokens").value
     rows = [
         _answer("sci", "E, energy consumed", energy, "kWh", ALL_RUNS),
         _answer("sci", "E x I, operational emissions", operational, "g CO2e", ALL_RUNS),
-        _answer("sci", "M, embodied emissions", embodied, "g CO2e", FINAL),
+        _answer("sci", "M, embodied emissions", embodied, "g CO2e", ALL_RUNS),
     ]
-    per = "operational emissions alone: M is not stated" if embodied.value is None else "with M of the final run"
+    per = "operational emissions alone: M is not stated" if embodied.value is None else "with M of all runs"
     whole = operational if embodied.value is None else operational + embodied
     units = [
         ("R per FLOP", flop, 1e-18, "g CO2e per 1e18 FLOP"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,23 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from trainer.books.quantity import PriceTag, Quantity, Row
+from trainer.meter.instrument import Description
 from trainer.publish.document import Published, PublishedRun, PublishedTable, Total
+from trainer.publish.energy_lines import CostComponent, CostEnd, CostOpen, EnergyOpen, EnergyReading
 from trainer.publish.forms import Answer
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.utils.bounded import read_text
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FOLDER = Path(__file__).with_name("schemas")
-VERSIONS = {"pricetag": 1, "ledger": 1, "event": 1, "metrics": 1, "published": 1}
+VERSIONS = {"pricetag": 1, "ledger": 1, "event": 1, "metrics": 1, "energy": 1, "cost": 1, "published": 1}
 TITLES = {
     "pricetag": "pricetag.json of a run, and plan.json: what it costs, planned and measured",
     "ledger": "one line of ledger.jsonl: what a run of the root was and took; the last line of a run counts",
     "event": "one line of events.jsonl: what happened to a run",
     "metrics": "one line of metrics.jsonl: an optimizer step, or an evaluation",
+    "energy": "one line of energy-<host>.jsonl: what a process of a run reads of its devices",
+    "cost": "one line of cost-<verb>-<time>-<process>.jsonl: what a command outside of a run's ranks took",
     "published": "published.json of isoflop publish",
 }
 _COMMENT = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
@@ -72,6 +77,8 @@ def derived(name: str) -> dict[str, Any]:
         "ledger": lambda: _of(LedgerLine),
         "event": lambda: _of(Event),
         "metrics": _metrics,
+        "energy": lambda: _by_kind({"open": _of(EnergyOpen, Description), "reading": _of(EnergyReading)}),
+        "cost": _cost,
         "published": _published,
     }[name]()
     head = {"$schema": DIALECT, "$id": f"urn:isoflop:{name}:{VERSIONS[name]}", "title": TITLES[name]}
@@ -87,9 +94,10 @@ def _of(kind: type, *parts: type) -> dict[str, Any]:
     schema = TypeAdapter(kind).json_schema(mode="serialization")
     for one in (kind, *parts):
         where = schema if one is kind else schema["$defs"][one.__name__]
-        for key, said in _COMMENT.findall(inspect.getsource(one)):
-            if key in where.get("properties", {}):
-                where["properties"][key]["description"] = said
+        for base in reversed(one.__mro__[:-1]):
+            for key, said in _COMMENT.findall(inspect.getsource(base)):
+                if key in where.get("properties", {}):
+                    where["properties"][key]["description"] = said
     return _tidy(schema)
 
 
@@ -125,12 +133,26 @@ def _price_tag() -> dict[str, Any]:
 def _metrics() -> dict[str, Any]:
     """A number that is not finite is written as null."""
     kinds = {"step": _of(StepRecord), "evaluation": _of(EvaluationRecord)}
+    for schema in kinds.values():
+        schema["properties"] = {name: _nullable(one) for name, one in schema["properties"].items()}
+    return _by_kind(kinds)
+
+
+def _cost() -> dict[str, Any]:
+    first = _of(CostOpen, Description)
+    first["properties"] |= {"cost": {"const": VERSIONS["cost"]}}
+    first["required"] = [*first["required"], "cost"]
+    return _by_kind({"open": first, "reading": _of(EnergyReading), "end": _of(CostEnd, CostComponent)})
+
+
+def _by_kind(kinds: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """One of these, which each line says by its key `kind`."""
+    parts: dict[str, Any] = {}
     for kind, schema in kinds.items():
-        schema["properties"] = {"kind": {"const": kind}} | {
-            name: _nullable(one) for name, one in schema["properties"].items()
-        }
+        parts |= schema.pop("$defs", {})
+        schema["properties"] = {"kind": {"const": kind}} | schema["properties"]
         schema["required"] = ["kind", *schema["required"]]
-    return {"oneOf": list(kinds.values())}
+    return {"oneOf": list(kinds.values()), **({"$defs": parts} if parts else {})}
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

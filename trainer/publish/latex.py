@@ -25,7 +25,7 @@ SPECIAL = {
 SHORT = 12  # digits of a hash beside a table
 LONG = 40  # rows from which on a table goes over pages
 FLOATS = 6  # tables from one page of floats to the next: LaTeX holds 18 at a time
-LETTERS = 90  # of a line of a table in this size
+LETTERS = 105  # of a line of a table in this size
 LONGEST_CELL = 40  # characters; a longer one would push the others off the page
 PACKAGES = r"""\usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
@@ -50,6 +50,16 @@ def code(text: str) -> str:
     return rf"\texttt{{{broken}}}"
 
 
+def _pieces(text: str) -> list[str]:
+    """The parts of a text between which a line may end."""
+    return [piece for word in text.split() for piece in re.split(r"(?<=[=/_])|(?<=\.)(?=[A-Za-z])", word) if piece]
+
+
+def breakable(text: str) -> str:
+    """As `escape`, with places where a long word may be broken."""
+    return " ".join(r"\allowbreak{}".join(map(escape, _pieces(word))) for word in text.split())
+
+
 @dataclass(frozen=True)
 class Table:
     """One table: its name as a file, columns, rows of plain text, and what it can be made again by."""
@@ -64,62 +74,115 @@ class Table:
     notes: Sequence[str] = ()
 
     def to_latex(self) -> str:
-        """A floating table, or one that goes on over pages where it is long. The command and the hash stand below it,
-        so that whoever prints it prints them."""
+        """A floating table, or one that goes on over pages where it is long. Columns that do not fit beside each other
+        stand below each other, each time with the first one. The command and the hash stand below it, so that whoever
+        prints it prints them."""
         width = len(self.columns)
         assert all(len(row) == width for row in self.rows), self.name
-        marks = self._marks()
         label = re.sub("[^a-z0-9-]+", "-", self.name.lower())
         caption = rf"\caption{{{escape(self.caption)}}}\label{{tab:{label}}}"
-        head = [r"\toprule", " & ".join(map(escape, self.columns)) + r" \\", r"\midrule"]
-        rows = [" & ".join(escape(_cut(cell)) for cell in row) + r" \\" for row in self.rows]
-        if len(rows) > LONG:
-            body = [
-                rf"{{\footnotesize\setlength{{\tabcolsep}}{{4pt}}\begin{{longtable}}{{{marks}}}",
-                caption + r" \\",
-                *head,
-                r"\endfirsthead",
-                *head,
-                r"\endhead",
-                *rows,
-                r"\bottomrule",
-                r"\end{longtable}}",
-                *self._below(),
-            ]
+        blocks = self._blocks()
+        if len(blocks) * len(self.rows) > LONG:
+            body = []
+            for number, block in enumerate(blocks):
+                body += [
+                    rf"{{\footnotesize\setlength{{\tabcolsep}}{{4pt}}\begin{{longtable}}{{{self._marks(block)}}}",
+                    *([] if number else [caption + r" \\"]),
+                    *(head := self._head(block)),
+                    r"\endfirsthead",
+                    *head,
+                    r"\endhead",
+                    *self._lines(block),
+                    r"\bottomrule",
+                    r"\end{longtable}}",
+                    *([r"\addtocounter{table}{-1}"] if number else []),  # one table, of one number
+                ]
+            body += self._below()
         else:
-            body = [
-                r"\begin{table}[htbp]",
-                r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-                caption,
-                rf"\begin{{tabular}}{{{marks}}}",
-                *head,
-                *rows,
-                r"\bottomrule",
-                r"\end{tabular}",
-                "",
-                *self._below(),
-                r"\end{table}",
-            ]
+            body = [r"\begin{table}[htbp]", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}", caption]
+            for block in blocks:
+                body += [
+                    rf"\begin{{tabular}}{{{self._marks(block)}}}",
+                    *self._head(block),
+                    *self._lines(block),
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    "",
+                    *([] if block is blocks[-1] else [r"\medskip"]),
+                ]
+            body += [*self._below(), r"\end{table}"]
         return "\n".join([rf"% isoflop publish: {self.name}", *body]) + "\n"
 
-    def _marks(self) -> str:
-        """How columns are set: as wide as they are where all fit the page, else columns of text are broken into lines,
-        each by its share of the letters."""
+    def _head(self, block: Sequence[int]) -> list[str]:
+        return [r"\toprule", self._line(self.columns, block), r"\midrule"]
+
+    def _lines(self, block: Sequence[int]) -> list[str]:
+        return [self._line(row, block) for row in self.rows]
+
+    def _line(self, cells: Sequence[str], block: Sequence[int]) -> str:
+        """Of these columns; long words of a column of text may be broken where its lines are."""
+        broken = self._is_broken(block)
+        parts = (cells[number] if cells is self.columns else _cut(cells[number]) for number in block)
+        texts = (
+            breakable(part) if broken and number not in self.numbers else escape(part)
+            for number, part in zip(block, parts, strict=True)
+        )
+        return " & ".join(texts) + r" \\"
+
+    def _widest(self) -> list[int]:
+        """Letters of the widest cell of each column."""
         columns = zip(self.columns, *self.rows, strict=True)
-        widest = [max(len(_cut(cell)) for cell in column) for column in columns]
-        text = [number for number in range(len(widest)) if number not in self.numbers]
-        if sum(widest) + 2 * len(widest) <= LETTERS or not text:
-            return "".join("r" if number in self.numbers else "l" for number in range(len(widest)))
-        taken = sum(widest[number] + 2 for number in self.numbers) + 2 * len(text)
-        left = 0.95 * max(LETTERS - taken, LETTERS / 4) / LETTERS
-        letters = sum(widest[number] for number in text) or 1
-        shares = {number: left * widest[number] / letters for number in text}
+        return [max(len(_cut(cell)) for cell in column) for column in columns]
+
+    def _least(self, number: int) -> int:
+        """Letters that a column needs: of one of text those of the longest piece that is not broken."""
+        cells = [self.columns[number], *(row[number] for row in self.rows)]
+        if number in self.numbers:
+            return max(len(_cut(cell)) for cell in cells)
+        return 1 + max((len(piece) for cell in cells for piece in _pieces(_cut(cell))), default=0)
+
+    def _blocks(self) -> list[tuple[int, ...]]:
+        """Columns that stand beside each other; those that say what a row is of are in each block."""
+        names = self._names()
+        taken = least = sum(self._least(number) + 2 for number in names)
+        blocks, block = [], list(names)
+        for number in range(len(names), len(self.columns)):
+            letters = self._least(number) + 2
+            if len(block) > len(names) and taken + letters > LETTERS:
+                blocks.append(tuple(block))
+                block, taken = list(names), least
+            block.append(number)
+            taken += letters
+        return [*blocks, tuple(block)]
+
+    def _names(self) -> list[int]:
+        """The columns of text before the first number, two at most; the first one where all are of text."""
+        before = next((number for number in range(len(self.columns)) if number in self.numbers), 1)
+        return list(range(min(max(before, 1), 2)))
+
+    def _is_broken(self, block: Sequence[int]) -> bool:
+        """Whether columns of text are broken into lines, for they do not fit the page as they are."""
+        text = [number for number in block if number not in self.numbers]
+        widest = self._widest()
+        return bool(text) and sum(widest[number] + 2 for number in block) > LETTERS
+
+    def _marks(self, block: Sequence[int]) -> str:
+        """How columns are set: as wide as they are where all fit the page, else columns of text are broken into lines:
+        each has what its longest piece needs, and of what is left a share by its letters."""
+        if not self._is_broken(block):
+            return "".join("r" if number in self.numbers else "l" for number in block)
+        text, widest = [number for number in block if number not in self.numbers], self._widest()
+        least = {number: self._least(number) for number in block}
+        left = max(0, LETTERS - sum(least.values()) - 2 * len(block))
+        wanted = {number: max(0, widest[number] - least[number]) for number in text}
+        scale = min(1.0, left / (sum(wanted.values()) or 1))
+        shares = {number: (least[number] + scale * wanted[number]) / LETTERS for number in text}
         broken = r">{{\raggedright\arraybackslash}}p{{{:.3f}\linewidth}}"
-        return "".join(broken.format(shares[number]) if number in shares else "r" for number in range(len(widest)))
+        return "".join(broken.format(shares[number]) if number in shares else "r" for number in block)
 
     def _below(self) -> list[str]:
         return [
-            r"\smallskip\begin{minipage}{\linewidth}\footnotesize\raggedright",
+            r"\smallskip\noindent\begin{minipage}{\linewidth}\footnotesize\raggedright",
             *(escape(note) + r"\par" for note in self.notes),
             rf"{code(self.command)}\par",
             rf"sha256 of its sources: {code(self.hash[:SHORT])}",

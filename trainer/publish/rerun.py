@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from typing import Any
 from trainer.books.records import read_json, read_steps
 from trainer.config import Config, load
 from trainer.descriptions.trackers import trackers_on
+from trainer.publish.lineage import keeping, line_of, moved, parents_of
 from trainer.publish.manifest import RAW, Manifest
 from trainer.run.child_process import apart
 from trainer.run_folder import find_runs, read_entries
@@ -39,18 +40,35 @@ class Rerun:
 
 
 def rerun(folder: Path, manifest: Manifest, name: str, *, quiet: bool = False) -> Rerun:
-    """Train a published run again in a temporary folder. Raises UserError where there is no such run, where it did not
-    begin from its own configuration alone, and where the training fails. quiet: nothing of it is printed."""
+    """Train a published run again in a temporary folder, after those that it began from. Raises UserError where there
+    is no such run, where what it began from is not published, and where a training fails. quiet: nothing of it is
+    printed."""
     raw = _raw(folder, manifest)
-    run = _run_named(raw, name)
-    config = load(run / "config.yaml")
-    _refuse_what_cannot(run, config)
+    line = line_of(raw, _run_named(raw, name))
+    configs = {run: load(run / "config.yaml") for run in line}
+    for run, config in configs.items():
+        _refuse_what_cannot(run, config)
+    found: list[Rerun] = []
     with TemporaryDirectory(prefix="isoflop-rerun-") as temporary:
-        again = Path(temporary) / run.parent.name / run.name
-        code = apart(partial(_train, config, again, quiet))
-        if code != DONE:
-            raise UserError(f"rerun: {name}: its training ended with code {code}; the lines above say why")
-        return _compared(f"{run.parent.name}/{run.name}", run, again)
+        places: dict[str, Path] = {}
+        for run, config in configs.items():
+            whose, again = f"{run.parent.name}/{run.name}", Path(temporary) / run.parent.name / run.name
+            asked = [one for other in configs.values() for one in parents_of(other) if one.name == whose]
+            wanted = keeping(moved(config, places), [one.step for one in asked if one.step])
+            code = apart(partial(_train, wanted, again, quiet))
+            if code != DONE:
+                raise UserError(f"rerun: {whose}: its training ended with code {code}; the lines above say why")
+            found.append(_compared(whose, run, again))
+            places[whose] = again
+    return _joined(found)
+
+
+def _joined(found: list[Rerun]) -> Rerun:
+    """The last run, with what differs in those that it began from."""
+    last, before = found[-1], found[:-1]
+    differences = [f"{one.run}, from which it began: {line}" for one in before for line in one.differences]
+    notes = [f"{one.run}, from which it began: {one.steps} steps were trained again too" for one in before]
+    return replace(last, differences=[*differences, *last.differences], notes=[*last.notes, *notes])
 
 
 def _raw(folder: Path, manifest: Manifest) -> Path:
@@ -69,14 +87,7 @@ def _run_named(raw: Path, name: str) -> Path:
 
 
 def _refuse_what_cannot(run: Path, config: Config) -> None:
-    """Raise UserError where a run needs more than its configuration, or another place than this host."""
-    began = {
-        "init": config.init.run,
-        "task.parent": config.task.parent,
-        "branch": config.branch.run,
-    }
-    if needed := next((f"{key}: {value}" for key, value in began.items() if value), None):
-        raise UserError(f"rerun: {run.name}: began from another run's weights ({needed}), which are not published")
+    """Raise UserError where a run needs another place than this host."""
     if config.launch.name != "local":
         raise UserError(f"rerun: {run.name}: was launched with launch={config.launch.name}; on this host only local")
 

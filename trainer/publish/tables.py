@@ -11,9 +11,8 @@ from trainer.books.quantity import Quantity, Row
 from trainer.publish.facts import Facts, measured_of, name_of
 from trainer.publish.latex import Table
 from trainer.publish.sources import GRID, LAW
-from trainer.report.ledger import QUANTITIES
 from trainer.report.project_ledger import SHARES
-from trainer.report.sums import UNITS
+from trainer.report.sums import UNITS as ALL_UNITS
 from trainer.scaling.compare.text import table_of, verdict_lines
 
 NOT_STATED = "not stated"
@@ -23,6 +22,19 @@ OF_RUNS = {
     "device-hours": ("machine.device_hours", "h"),
     "energy": ("energy.kwh", "kWh"),
     "carbon": ("carbon.kgco2e", "kg CO2e"),
+}
+OF_TOTALS = {
+    "hours": "device-hours",
+    "kwh": "energy",
+    "kgco2e": "carbon",
+    "embodied_kgco2e": "embodied",
+    "water_l": "water",
+    "flop": "FLOPs",
+}
+UNITS = {**ALL_UNITS, "embodied_kgco2e": "kg CO2e"}  # the column says the rest
+WHERE_STATED = {  # columns that stand only where a run states them
+    "embodied": ("carbon.embodied_kgco2e", "kg CO2e"),
+    "water": ("water.litres", "l"),
 }
 
 
@@ -72,7 +84,7 @@ def _known(row: Row) -> str:
 def ledger_table(facts: Facts) -> Table:
     """A row a kind of run of each experiment: what the research cost, failed and tuning runs included. A quantity that
     no run states has no column, and is named below."""
-    shown = {name: UNITS[name] for name in QUANTITIES if facts.total(name)[1]}
+    shown = {name: UNITS[name] for name in OF_TOTALS if facts.total(name)[1]}
     rows = []
     for experiment, account in facts.ledger.items():
         label = experiment
@@ -87,11 +99,11 @@ def ledger_table(facts: Facts) -> Table:
         totals = {name: dict(zip(("value", "known", "runs"), facts.total(name), strict=True)) for name in shown}
         cells = [_sum(totals[name], unit) for name, unit in shown.items()]
         rows.append(["all", "total", str(facts.total("flop")[2]), *cells])
-    missing = [UNITS[name] for name in QUANTITIES if name not in shown]
+    missing = [words for name, words in OF_TOTALS.items() if name not in shown]
     return Table(
         "ledger",
         "What all runs cost, by experiment and by what became of them.",
-        ("experiment", "runs that are", "runs", *shown.values()),
+        ("experiment", "runs that are", "runs", *(OF_TOTALS[name] for name in shown)),
         rows,
         "isoflop ledger",
         facts.claim,
@@ -106,7 +118,7 @@ def ledger_table(facts: Facts) -> Table:
 def projects_table(facts: Facts) -> Table:
     """A row a share of each project: its runs, and the commands beside them that keep a record."""
     totals = [account["total"] for account in facts.projects.values()]
-    shown = {name: unit for name, unit in UNITS.items() if any(total[name]["known"] for total in totals)}
+    shown = {name: UNITS[name] for name in OF_TOTALS if any(total[name]["known"] for total in totals)}
     rows = []
     for project, account in facts.projects.items():
         label = project
@@ -120,12 +132,15 @@ def projects_table(facts: Facts) -> Table:
     return Table(
         "projects",
         "What each project cost, by what it was spent on.",
-        ("project", "spent on", "runs and commands", *shown.values(), "of the energy"),
+        ("project", "spent on", "entries", *(OF_TOTALS[name] for name in shown), "share"),
         rows,
         "isoflop ledger",
         facts.claim,
         frozenset(range(2, 4 + len(shown))),
-        ["Evaluation, data and other: commands outside of training. Other: starting runs, reports, calibration."],
+        [
+            "Entries: runs, and commands, whose device-hours and FLOPs nobody counts. Share: of the energy. "
+            "Evaluation, data and other: commands outside of training. Other: starting runs, reports, calibration."
+        ],
     )
 
 
@@ -140,28 +155,33 @@ def _sum(part: Mapping[str, Any] | None, unit: str) -> str:
 
 def runs_table(facts: Facts) -> Table:
     """A row a run."""
-    rows = []
+    stated = {
+        name: (key, unit)
+        for name, (key, unit) in WHERE_STATED.items()
+        if any(measured_of(run, key).value is not None for run in facts.runs)
+    }
+    shown, rows = OF_RUNS | stated, []
     for run in facts.runs:
         best, last = run.best, run.steps.kept[-1] if run.steps.kept else {}
         score = None if best is None else best.get("bits_per_byte") or best.get("loss")
-        figures = [format_quantity(measured_of(run, key), unit).partition(" (")[0] for key, unit in OF_RUNS.values()]
+        figures = [format_quantity(measured_of(run, key), unit).partition(" (")[0] for key, unit in shown.values()]
         size, tokens = parameters(run.config).total, last.get("tokens")
         loss = f"{score:.4f}" if isinstance(score, int | float) else "none"
         rows.append([name_of(run), run.status, _short(size), _short(tokens), loss, *figures])
     return Table(
         "runs",
         "All runs.",
-        ("run", "status", "parameters", "tokens", "held out", *OF_RUNS),
+        ("run", "status", "parameters", "tokens", "held out", *shown),
         rows,
         "isoflop report <run>",
         facts.claim,
-        frozenset(range(2, 5 + len(OF_RUNS))),
+        frozenset(range(2, 5 + len(shown))),
         ["Held out: bits per byte, or nats a target where these are not known."],
     )
 
 
 def _short(count: float | None) -> str:
-    return NOT_STATED if count is None else f"{count:.3g}" if count >= 1e6 else f"{count:,}"
+    return NOT_STATED if count is None else f"{count:.3g}" if count >= 1e6 else f"{count:,.0f}"
 
 
 def law_table(facts: Facts, law: Mapping[str, Any]) -> Table:

@@ -11,12 +11,8 @@ from trainer.books import format_price_tag
 from trainer.config import SiteConfig
 from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
-from trainer.meter import costs
-from trainer.report.card import card
-from trainer.report.html_page import run_page
 from trainer.report.ledger import format_ledger, ledger, ledger_json
 from trainer.report.ledger_file import append_ledger, reserve_ledger
-from trainer.report.publishing import write_data_card
 from trainer.report.run_data import NOT_STARTED, RUNNING, RunData, read_run, state_of
 from trainer.run_folder import RunFolder
 from trainer.utils.files import write_atomic
@@ -47,6 +43,9 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
 
     With `site` the run is priced as if it had run there; its readings and its configuration stay as they are.
     """
+    from trainer.report.card import card  # not above: `isoflop plan` draws no page
+    from trainer.report.html_page import run_page
+
     run_data = read_run(run, site)
     facts = {"version": PRICE_TAG_VERSION, **run_data.tag.to_json()}
     write_atomic(run / "pricetag.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -63,6 +62,8 @@ def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = 
         append_ledger(run)
         places = [one.publish for one in trackers_on(run_data.config.tracker) if one.publish is not None]
         if publish and places:
+            from trainer.report.publishing import write_data_card
+
             write_data_card(run_data)
             for place in places:
                 imported(place)(run_data)
@@ -77,6 +78,8 @@ def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = 
 def report_attempt(run: Path, code: int, *, as_json: bool = False) -> None:
     """As `finish_report`, when an attempt at a run has ended with this exit code. What the disk refuses is told in one
     line and is not raised; the ledger has room for its line all the same."""
+    from trainer.meter import costs
+
     try:
         with costs.phase("report"):
             finish_report(run, as_json=as_json)

@@ -13,6 +13,7 @@ from trainer.books.formatting import format_amount
 from trainer.report.ledger_file import read_ledger
 from trainer.report.project_ledger import OF_RUNS, Entry
 from trainer.report.run_data import NOT_STARTED, RUNNING
+from trainer.report.sums import QUANTITIES as ALL_QUANTITIES
 from trainer.report.sums import UNITS, Sum, figure
 from trainer.utils.outcomes import Status
 
@@ -133,7 +134,7 @@ def _new_share(line: dict[str, Any], seen: set[str]) -> float:
 
 def _add(account: Account, kind: str, line: dict[str, Any], share: float) -> None:
     figures = line.get("measured") or {}
-    for name in QUANTITIES:
+    for name in ALL_QUANTITIES:
         account.sums[kind][name].add(figure(figures, name), share)
     if line.get("currency"):
         account.sums[kind][line["currency"]].add((figures.get("cost") or {}).get("amount"), share)
@@ -142,24 +143,29 @@ def _add(account: Account, kind: str, line: dict[str, Any], share: float) -> Non
         account.sums["wasted"]["kwh"].add(wasted, share)
 
 
-def ledger_json(accounts: dict[str, Account]) -> dict[str, Any]:
-    """The accounts as plain data; a sum over runs of which none had a figure is null."""
+def ledger_json(accounts: dict[str, Account], names: Sequence[str] = QUANTITIES) -> dict[str, Any]:
+    """The accounts as plain data, of these quantities; a sum over runs of which none had a figure is null."""
 
     for account in accounts.values():
-        for name in QUANTITIES:  # who reads `failed` finds it, also where nothing failed
+        for name in names:  # who reads `failed` finds it, also where nothing failed
             account.sums["failed"][name] = account.sums["failed"][name]
     return {
         experiment: {
             **{
-                kind.replace(" ", "_"): {name: part.to_json() for name, part in sums.items()}
+                kind.replace(" ", "_"): {name: part.to_json() for name, part in _of(sums, names).items()}
                 for kind, sums in account.sums.items()
             },
-            "total": {name: account.total(name).to_json() for name in QUANTITIES},
+            "total": {name: account.total(name).to_json() for name in names},
             "expected_best_bits_per_byte": account.expected_best(),
             "copied_runs": account.copies,
         }
         for experiment, account in accounts.items()
     }
+
+
+def _of(sums: Mapping[str, Sum], names: Sequence[str]) -> dict[str, Sum]:
+    """Those of these quantities, and of currencies."""
+    return {name: part for name, part in sums.items() if name in names or name not in ALL_QUANTITIES}
 
 
 def format_ledger(accounts: dict[str, Account]) -> str:
@@ -168,7 +174,8 @@ def format_ledger(accounts: dict[str, Account]) -> str:
     for experiment, account in accounts.items():
         lines.append(experiment)
         for kind in (*KINDS, "wasted", "total"):
-            sums = account.sums[kind] if kind != "total" else {name: account.total(name) for name in QUANTITIES}
+            sums = _of(account.sums[kind], QUANTITIES)
+            sums = sums if kind != "total" else {name: account.total(name) for name in QUANTITIES}
             runs = max((part.runs for part in sums.values()), default=0)
             if runs:
                 cells = [_cell(part, UNITS.get(name, name)) for name, part in sums.items()]

@@ -8,42 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainer.books.cost_records import CostRecord, cost_records
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.measured import own_intensity
 from trainer.books.plan import cost_rows
-from trainer.books.quantity import PriceTag, not_stated
-from trainer.config import Config, MachineConfig, SiteConfig
+from trainer.books.quantity import PriceTag, Quantity, not_stated
+from trainer.config import Config
 from trainer.report.ledger import Account, Counted, accounts_of, counted, format_ledger, ledger_json
 from trainer.report.ledger_file import read_ledger
 from trainer.report.ledger_tables import VERSION, format_projects, projects_csv, projects_latex
 from trainer.report.project_ledger import Entry, ProjectAccount, projects
-from trainer.report.repricing import at_site, on_machine
+from trainer.report.repricing import Elsewhere
 from trainer.report.run_data import RUNNING
+from trainer.run_folder import RunFolder
 from trainer.utils.errors import UserError, nearest
 
-OF_COMMANDS = {"evaluation": "evaluation", "data": "data"}  # part of a record -> share; all others are `other`
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Where a ledger is priced in place of where its runs were; null: as they were."""
-
-    site: SiteConfig | None = None
-    machine: MachineConfig | None = None
-
-    @property
-    def text(self) -> str:
-        """What was said, for a heading."""
-        said = [("site", self.site), ("machine", self.machine)]
-        return ", ".join(f"priced with {name}={one.name}" for name, one in said if one is not None)
-
-    def line(self, line: dict[str, Any], root: Path) -> dict[str, Any]:
-        """The line of a run, priced there."""
-        run = root / str(line.get("run"))
-        if self.machine is not None:
-            return on_machine(line, self.machine, self.site, run)
-        return line if self.site is None else at_site(line, self.site, run)
+OF_COMMANDS = {
+    "evaluation": "evaluation",
+    "data": "data",
+    "tuning": "tuning",
+}  # part of a record -> share; all others are `other`
 
 
 @dataclass(frozen=True)
@@ -93,8 +79,11 @@ def whole_ledger(root: Path, elsewhere: Elsewhere | None = None, project: str | 
     entries = [one.entry(unnamed) for own in runs.values() for one in own]
     under_way = {one.line.get("run") for own in runs.values() for one in own if one.kind == RUNNING}
     seen: set[str] = set()
+    shared = _shared_project(lines) or unnamed
     for record in cost_records(root):
-        entries += _entries(record, there, root, unnamed, seen, record.run in under_way)
+        entries += _entries(
+            record, there, root, shared if record.run is None else unnamed, seen, record.run in under_way
+        )
     found = projects(entries)
     if project is not None:
         if project not in found:
@@ -103,6 +92,12 @@ def whole_ledger(root: Path, elsewhere: Elsewhere | None = None, project: str | 
         runs = {name: [one for one in own if _of(one, unnamed) == project] for name, own in runs.items()}
         runs = {name: own for name, own in runs.items() if own}
     return WholeLedger(accounts_of(runs), found, there.text)
+
+
+def _shared_project(lines: list[dict[str, Any]]) -> str | None:
+    """The project that all runs name, if it is one: commands for the whole root are of it too."""
+    named = {line.get("project") for line in lines}
+    return str(next(iter(named))) if len(named) == 1 and None not in named else None
 
 
 def _of(one: Counted, unnamed: str) -> str:
@@ -124,28 +119,36 @@ def _entries(
     seen.update(record.segments)
     experiment = None if record.run is None else record.run.split("/")[0]
     own = _own_config(root, record)
-    site = there.site or own.site
-    kwh = not_stated("another machine") if there.machine is not None else record.total() / JOULES_PER_KWH
+    site = there.site_of(own.site)
+    kwh = not_stated("another machine") if there.on_another else record.total() / JOULES_PER_KWH
     config = Config().model_copy(update={"site": site, "meter": own.meter})
-    rows = cost_rows(config, kwh, not_stated(), not_stated(), "measured", own_intensity(site, record.account))
+    rows = cost_rows(config, kwh, not_stated(), not_stated(), "measured", _intensity(config, record))
     figures = PriceTag("", tuple(rows)).values("measured")
     lost = "unfinished" if under_way else "failed"  # a command that waits for its run has said no end yet
     ended = {"failed": "failed", "lost": lost}.get(record.outcome, "other")
     shares: dict[str, float] = {}
     for name, share in record.parts.items():
-        into = OF_COMMANDS.get(name, ended)
+        into = OF_COMMANDS.get(name, ended) if ended == "other" else ended
         shares[into] = shares.get(into, 0.0) + share
     project, currency = record.project or unnamed, site.currency
     return [Entry(project, experiment, name, figures, currency, part * share) for name, share in shares.items()]
 
 
 def _own_config(root: Path, record: CostRecord) -> Config:
-    """Of the run that the command worked on; else nothing is stated."""
-    from trainer.run_folder import RunFolder
-
-    if record.run is None:
-        return Config()
+    """Of the run that the command worked on, else what its record states of its site and meter."""
     try:
-        return RunFolder(root / record.run).load_config()
-    except (UserError, OSError):
+        if record.run is not None:
+            return RunFolder(root / record.run).load_config()
+        return Config.model_validate(dict(record.stated))
+    except (UserError, OSError, ValidationError):
         return Config()
+
+
+def _intensity(config: Config, record: CostRecord) -> Quantity | None:
+    """By the curve of the command's site, as `own_intensity`; a command of no run kept no copy of the file."""
+    try:
+        return own_intensity(config.site, record.account)
+    except UserError as error:
+        if record.run is not None or record.stated.get("site", {}).get("curve") != config.site.curve:
+            raise
+        return not_stated(str(error))

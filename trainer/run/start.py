@@ -161,6 +161,7 @@ def _trained_here(config: Config) -> None:
 def make_ready(config: Config, folder: RunFolder, words: list[str]) -> None:
     """Prepare what the run learns from, check that it can, and freeze the folder. Raises UserError."""
     require_room(config, folder.path)
+    costs.for_now(config)
     source = prepare_with_progress(config)
     notes = [*check(source, config), *notes_on(config)]
     if (measured := measure_once(config)) is not None:

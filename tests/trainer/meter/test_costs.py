@@ -178,3 +178,30 @@ def test_a_forked_child_has_a_record_of_its_own(config, tmp_path):
     assert costs.metered("sweep", ["sweep"], sweep) == 0
     assert [one.run for one in cost_records(tmp_path / "runs")] in ([None, "e/b"], ["e/b", None])
     assert json.loads(next(tmp_path.glob("runs/costs/*")).read_text().splitlines()[0])["cost"] == 1
+
+
+def test_a_run_that_is_prepared_moves_its_record_when_its_folder_is_there(config, tmp_path):
+    root, run = tmp_path / "runs", tmp_path / "runs" / "e" / "a"
+
+    def train() -> int:
+        costs.for_now(config)
+        with costs.phase("preparation"):
+            work(0.05)
+            [early] = cost_records(root)  # as it is found where the process is killed
+            assert (early.file.parent, early.outcome) == (root / "costs", "lost")
+        costs.into(run, config)
+        costs.into(tmp_path / "elsewhere", config)
+        work(0.05)
+        return 0
+
+    costs.metered("train", ["train"], train)
+    [one] = cost_records(root)
+    assert (one.run, one.outcome) == ("e/a", "done") and one.parts["data"] > 0 and one.cpu_seconds >= 0.1
+    assert not (root / "costs").exists() and not (tmp_path / "elsewhere").exists()
+
+
+def test_where_no_record_can_lie_a_command_works_without(config, tmp_path, capsys):
+    """It says what is wrong itself, once."""
+    (tmp_path / "runs").write_text("a file")
+    assert costs.metered("train", ["train"], lambda: costs.for_now(config) or 0) == 0
+    assert capsys.readouterr() == ("", "")

@@ -12,6 +12,9 @@ from jsonschema import Draft202012Validator
 from run_folders import make_run
 
 from trainer.cli.main import main
+from trainer.config import Config
+from trainer.meter import Gpu, costs
+from trainer.meter.instrument import NotMeasured
 from trainer.publish.json_schemas import VERSIONS, derived, schema_text, text_of
 from trainer.report import append_ledger, reserve_ledger, write_report
 
@@ -39,7 +42,8 @@ def test_the_packaged_file_is_what_the_types_say(name: str, capsys: pytest.Captu
 def test_what_0_1_0_wrote_fits(family: str) -> None:
     for state in ("finished", "interrupted"):
         run = GOLDEN / "golden" / f"{family}-{state}"
-        for name, file in (("event", "events.jsonl"), ("metrics", "metrics.jsonl")):
+        files = (("event", "events.jsonl"), ("metrics", "metrics.jsonl"), ("energy", "energy-host.jsonl"))
+        for name, file in files:
             check = validator(name)
             for line in lines(run / file):
                 check.validate(line)
@@ -64,6 +68,32 @@ def test_what_this_version_writes_fits(tmp_path: Path, published: Path) -> None:
     validator("published").validate(json.loads((published / "published.json").read_text()))
 
 
+def test_what_a_command_took_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that rested, and used a second device, whose lines are in the same file."""
+    config = Config.model_validate({"run": {"root": str(tmp_path), "project": "paper"}, "site": {"pue": 1.2}})
+    monkeypatch.setattr(costs, "gpu_instrument", lambda gpu: NotMeasured("GPU-a", "gpu", "no driver"))
+
+    def work() -> int:
+        costs.into_root(config)
+        costs.uses(Gpu("a"))
+        with costs.handed_over():
+            pass
+        with costs.phase("preparation"):
+            return 0
+
+    costs.metered("data", ["data"], work)
+    [file] = tmp_path.glob("costs/*.jsonl")
+    found, check = lines(file), validator("cost")
+    assert [line["kind"] for line in found].count("open") == 2 and found[-1]["kind"] == "end"
+    assert any(line.get("paused") for line in found)
+    for line in found:
+        check.validate(line)
+        assert validator("energy").is_valid(line) == (line["kind"] != "end")
+    assert found[0]["stated"] == {"site": {"pue": 1.2}} and found[0]["project"] == "paper"
+    for number, key in ((0, "devices"), (0, "cost"), (1, "values"), (-1, "components")):
+        assert not check.is_valid({name: value for name, value in found[number].items() if name != key})
+
+
 def test_what_is_of_another_kind_does_not_fit(tmp_path: Path, published: Path) -> None:
     run = make_run(tmp_path)
     append_ledger(run)
@@ -73,6 +103,7 @@ def test_what_is_of_another_kind_does_not_fit(tmp_path: Path, published: Path) -
         "ledger": lines(tmp_path / "ledger.jsonl")[0],
         "event": lines(run / "events.jsonl")[0],
         "metrics": lines(run / "metrics.jsonl")[0],
+        "energy": lines(GOLDEN / "golden" / "decoder-finished" / "energy-host.jsonl")[0],
         "published": json.loads((published / "published.json").read_text()),
     }
     broken = {
@@ -80,6 +111,7 @@ def test_what_is_of_another_kind_does_not_fit(tmp_path: Path, published: Path) -
         "ledger": [("run", None), ("steps", "20"), ("measured", 3)],
         "event": [("step", "first"), ("time", None), ("name", 1)],
         "metrics": [("kind", "steps"), ("seconds", 1.0), ("step", None)],
+        "energy": [("kind", "reading"), ("values", "1"), ("devices", [{"key": "x"}]), ("monotonic", None)],
         "published": [("version", 2), ("runs", [{}]), ("fields", [{"form": "eu"}]), ("claim", None)],
     }
     for name, changes in broken.items():

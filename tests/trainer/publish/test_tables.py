@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.publish.latex import LONG, Table, code, escape
+from trainer.publish.latex import LETTERS, LONG, Table, code, escape
 
 ENVIRONMENT = re.compile(r"\\(begin|end)\{(\w+\*?)\}")
 CELLS = st.lists(st.text(max_size=60), min_size=3, max_size=3)
@@ -35,16 +35,22 @@ def balanced(text: str) -> None:
 def check(text: str) -> None:
     """One table: rules in order, and in each row as many cells as there are columns."""
     balanced(text)
-    text = re.sub(r">\{\\raggedright\\arraybackslash\}p\{0\.\d+\\linewidth\}", "l", text)
-    marks = re.search(r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}", text)
-    assert marks
-    assert re.findall(r"\\(toprule|midrule|bottomrule)", text)[:2] == ["toprule", "midrule"]
-    assert text.count(r"\bottomrule") == 1
-    body = text[marks.end() : text.index(r"\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith(r" \\") and not line.startswith(r"\caption")]
-    assert rows
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)&", row)) == len(marks[1]) - 1, row
+    for shares in re.findall(r"\\begin\{(?:tabular|longtable)\}\{(.*)\}", text):  # no wider than the page
+        assert sum(map(float, re.findall(r"p\{([0-9.]+)\\linewidth\}", shares))) <= 1, shares
+    text = re.sub(r">\{\\raggedright\\arraybackslash\}p\{\d\.\d+\\linewidth\}", "l", text)
+    assert text.count(r"\caption{") == text.count(r"\label{") == 1
+    blocks = re.split(r"\\begin\{(?:tabular|longtable)\}", text)[1:]
+    assert blocks
+    for block in blocks:
+        marks = re.match(r"\{([lr]+)\}", block)
+        assert marks
+        assert re.findall(r"\\(toprule|midrule|bottomrule)", block)[:2] == ["toprule", "midrule"]
+        assert block.count(r"\bottomrule") == 1
+        body = block[marks.end() : block.index(r"\bottomrule")]
+        rows = [line for line in body.splitlines() if line.endswith(r" \\") and not line.startswith(r"\caption")]
+        assert rows
+        for row in rows:
+            assert len(re.findall(r"(?<!\\)&", row)) == len(marks[1]) - 1, row
 
 
 @given(st.text())
@@ -60,6 +66,22 @@ def test_no_letter_of_a_name_is_a_command(text: str) -> None:
 def test_any_cells_make_a_table(rows: list[list[str]], notes: list[str]) -> None:
     made = Table("a_b", "50% of $x", ("", "a&b", "c_d"), rows, "isoflop x", "0" * 64, frozenset((1,)), notes)
     check(made.to_latex())
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 40])
+def test_what_is_wider_than_the_page_stands_in_blocks(count: int) -> None:
+    """Every cell once, what the rows are of in each block, and no block of more letters than a line has."""
+    head = ["experiment", "kind", *(f"optim.lr=0.{number:03}" for number in range(count))]
+    rows = [["a_b", kind, *(f"{kind} of {number}" for number in range(count))] for kind in ("final", "tuning")]
+    numbers = frozenset(range(2, count + 2))
+    text = Table("wide", "Wide", head, rows, "isoflop x", "0" * 64, numbers).to_latex()
+    check(text)
+    for row in rows:
+        assert all(text.count(f" {cell} ") == 1 for cell in row[2:])
+    blocks = text.count(r"\begin{tabular}")
+    assert text.count(r"a\_b & final &") == blocks and (blocks > 1) == (count > 5)
+    lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert max(len(line.replace("\\", "")) for line in lines) <= LETTERS
 
 
 def test_published_tables_can_be_set(published: Path) -> None:

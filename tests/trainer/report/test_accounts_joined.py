@@ -11,7 +11,7 @@ from trainer.books.quantity import PriceTag, exact, measured_quantity, not_state
 from trainer.compose import compose
 from trainer.config import Config
 from trainer.report import repricing
-from trainer.report.repricing import at_site, on_machine
+from trainer.report.repricing import Elsewhere, at_site, on_machine
 
 SITE = {
     **{"name": "hall", "gco2e_per_kwh": 200.0, "intensity_year": 2023, "intensity_source": "a report", "pue": 1.5},
@@ -51,7 +51,7 @@ def test_another_machine_takes_a_branch_without_its_trunk(tmp_path, monkeypatch)
     seen = PriceTag("", with_trunk(_flop_row(8.0), {"flop.total": exact(6.0)}, "planned"))
     monkeypatch.setattr(repricing, "plan", lambda config: seen)
     (tmp_path / "config.yaml").write_text(Config().to_yaml())
-    found = on_machine({"run": "a/b", "steps": 3}, compose(["machine=h100-sxm"]).machine, None, tmp_path)
+    found = on_machine({"run": "a/b", "steps": 3}, Elsewhere(machine=compose(["machine=h100-sxm"]).machine), tmp_path)
     assert found["measured"]["flop"]["total"] == 2.0
 
 

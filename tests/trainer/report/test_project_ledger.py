@@ -165,3 +165,13 @@ def test_bad_input_is_one_line(built, capsys, words, said):
     assert main(["ledger", str(built), *words]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1 and said in error
+
+
+def test_a_key_without_a_site_changes_each_runs_own(root, capsys):
+    """Of the grid that each run was on; what states none stays without."""
+    paper = printed(capsys, str(root), "site.pue=1.1")["projects"]["paper"]
+    assert paper["final"]["kgco2e"]["value"] == pytest.approx(5 * 1.1 * 0.381)
+    assert paper["evaluation"]["kgco2e"]["value"] == pytest.approx(0.5 * 1.1 * 0.381)
+    assert paper["data"]["kgco2e"]["value"] is None and paper["data"]["kwh"]["value"] == pytest.approx(0.5 * 1.1)
+    assert main(["ledger", str(root), "site.pue=1.1"]) == 0
+    assert "priced with site.pue=1.1 at its own site" in capsys.readouterr().out

@@ -53,6 +53,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)  # where that cannot be, it is said before the work
     check_folders([cell.run for cell in trained])
+    costs.into_root(trained[0].run.config)
     prepare_with_progress(trained[0].run.config)
     write_records(grid, _divided(words)[1], folder / ".tasks")
     warm_up()
