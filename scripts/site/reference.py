@@ -191,15 +191,11 @@ def _page(group: str, keys: list[Key]) -> str:
     about = (section.__doc__ or "").split("\n")[0].strip() if section else str(Config.model_fields[group].description)
     first = keys[0].kind if group not in MACHINERY else "machinery"
     lines = [f"# {group}", "", about, "", f"*{first.capitalize()}*: {KINDS[first]}.", ""]
-    options = _options(group)
-    if options:
-        word = "Presets" if group not in LISTS else "Files"
-        lines += [
-            f"{word}, each a file in `conf/{group}`: " + ", ".join(f"`{group}={one}`" for one in options) + ".",
-            "",
-        ]
     for key in keys:
         lines += _entry(key, first)
+    if (options := _options(group)) and options != ["default"]:
+        listed = ", ".join(f"`{one}`" for one in options)
+        lines += ["## Presets", "", f"`{group}=` one of these files of `conf/{group}`, or yours: {listed}.", ""]
     if group == "engine":
         raw = ", ".join(f"`{one}`" for one in RAW_NUMERICS)
         lines += [f"DeepSpeed's own keys under `engine.deepspeed` that are numerics: {raw}.", ""]
