@@ -20,8 +20,9 @@ from trainer.cli.main import main
 
 GAP = "..."
 PURE = ("plan", "model", "price")  # verbs that read nothing but their words
-NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?(?:[kmb]?\b)")
-PREFIX = re.compile(r"# [kMGTPEmµn]?(?=(?:FLOP|B|Wh|s|g CO2e|tokens/s)\b)")
+NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?(?:[kKmMGTb]?\b)")
+TIME = re.compile(r"# (?:d|h|min|s|ms|us|µs)\b(?: # (?:h|min|s)\b)*")
+PREFIX = re.compile(r"# [kMGTPEmµn]?(?=(?:FLOP|B|Wh|g CO2e)\b)")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def plain(line: str) -> str:
 
 def without_numbers(line: str) -> str:
     """The line where every number is one, its unit's prefix none: what two trainings have in common."""
-    return PREFIX.sub("# ", NUMBER.sub("#", plain(line)))
+    return PREFIX.sub("# ", TIME.sub("# s", NUMBER.sub("#", plain(line))))
 
 
 def paired(lines: tuple[str, ...], actual: list[str], form: Callable[[str], str] = plain) -> list[int | None] | str:
