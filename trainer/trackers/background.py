@@ -6,9 +6,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any, Protocol
 
 from trainer.config import Config
+from trainer.trackers.jsonl import read_samples
 from trainer.trackers.metrics import MetricTracker
 from trainer.trackers.records import Alert, Event, TextSample
 from trainer.trackers.tracker import RunContext, brief, warn
@@ -18,6 +20,8 @@ FINISH_SECONDS = 20.0  # for what is left after the last step
 
 class Sink(Protocol):
     """What a library writes to. Only the thread of its tracker calls it; it may raise."""
+
+    unheard: tuple[int, int]  # the first step, and the first evaluation, that it has not heard of in earlier attempts
 
     def log(self, step: int, metrics: dict[str, float], ratios: list[float], seconds: float) -> None:
         """seconds: since the epoch, when the record was made."""
@@ -73,6 +77,7 @@ class BackgroundTracker(MetricTracker):
     def _work(self) -> None:
         try:
             sink = self._open(self._context)
+            self._do(self._make_up, sink)
             while (call := self._calls.get()) is not None:
                 self._do(call, sink)
         except BaseException as error:  # nothing that a library raises may reach the run
@@ -80,6 +85,15 @@ class BackgroundTracker(MetricTracker):
             warn(f"{self.name}: {brief(error)}; the run goes on without it")
         if self._lost:
             warn(f"{self.name}: {self._lost} records are missing")
+
+    def _make_up(self, sink: Sink) -> None:
+        """Log what an earlier attempt could not."""
+        first = sink.unheard[0]
+        for step, metrics, ratios in self.missed(*sink.unheard):
+            sink.log(step, metrics, ratios, time.time())
+        written = [one for one in read_samples(self._context.run) if first <= one["step"] <= self._context.resumed_from]
+        for _, some in groupby(written, key=lambda one: one["step"]):
+            sink.samples([TextSample(**one) for one in some])
 
     def _do(self, call: Callable[[Sink], None], sink: Sink) -> None:
         try:

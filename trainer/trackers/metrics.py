@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from trainer.books import flops, parameters
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.run_length import run_tokens
 from trainer.config import Config
+from trainer.trackers.jsonl import read_metrics
 from trainer.trackers.records import EvaluationRecord, StepRecord
 from trainer.trackers.scores import flat
 from trainer.trackers.tracker import RunContext, due
@@ -17,6 +20,9 @@ LOSS, HELD_OUT = "train/loss", "val/loss"  # which every step has, and every eva
 
 # The axes people compare runs over, beside the step: what was read, and what it cost.
 AXES = ("samples", "tokens", "flop", "kwh", "gco2e")
+
+Logged = tuple[int, dict[str, float], list[float]]  # a step, its metrics, its update ratios
+Record = TypeVar("Record", StepRecord, EvaluationRecord)
 
 
 class MetricTracker:
@@ -42,9 +48,36 @@ class MetricTracker:
     def evaluation(self, record: EvaluationRecord) -> None:
         self.log(record.step, self._places | evaluation_metrics(record), [])
 
+    def missed(self, first_step: int, first_evaluation: int) -> Iterator[Logged]:
+        """What earlier attempts recorded from these steps on, up to the checkpoint that this one goes on from: a
+        process that is killed takes with it what its trackers had not logged yet."""
+        last = self._context.resumed_from
+        if first_step > last and first_evaluation > last:
+            return
+        places: dict[str, float] = {}
+        for plain in read_metrics(self._context.run):
+            step, kind = plain["step"], plain["kind"]
+            if step > last:
+                continue
+            if kind == "evaluation":
+                if step >= first_evaluation:
+                    yield step, places | evaluation_metrics(of_json(EvaluationRecord, plain)), []
+                continue
+            record = of_json(StepRecord, plain)
+            metrics = step_metrics(record) | cost_metrics(record, self._context.config)
+            places = {axis: metrics[axis] for axis in AXES if axis in metrics}
+            due = step == 1 or step % self._config.every_steps == 0 or record.gradient_noise or record.updates
+            if step >= first_step and due:
+                yield step, metrics, update_ratios(record)
+
     def log(self, step: int, metrics: dict[str, float], ratios: list[float]) -> None:
         """ratios: relative sizes of the updates of the model's parts; empty where they were not measured."""
         raise NotImplementedError
+
+
+def of_json(kind: type[Record], plain: Mapping[str, Any]) -> Record:
+    """The record that a line of metrics.jsonl holds."""
+    return kind(**{one.name: plain[one.name] for one in fields(kind) if one.name in plain})
 
 
 def step_metrics(record: StepRecord) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Table:
         self._columns = []
         if not self.path.is_file():
             return []
-        text = self.path.read_text(newline="")
+        text = self.path.read_bytes().decode(errors="replace")
         whole = text[: text.rfind("\n") + 1]  # a killed process leaves at most a torn last line
         reader = csv.DictReader(io.StringIO(whole, newline=""))
         self._columns = list(reader.fieldnames or [])

@@ -43,8 +43,8 @@ class Store:
         uri = uri_of(context.config)
         self._client = MlflowClient(tracking_uri=uri)
         self._run = self._run_of(context, uri)
-        # The first step, and the first evaluation, that the store has not heard of.
         self._unheard = {name: self._last(name) + 1 for name in (LOSS, HELD_OUT)}
+        self.unheard = (self._unheard[LOSS], self._unheard[HELD_OUT])
 
     def log(self, step: int, metrics: dict[str, float], ratios: list[float], seconds: float) -> None:
         kind = LOSS if LOSS in metrics else HELD_OUT

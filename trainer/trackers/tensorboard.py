@@ -16,13 +16,12 @@ from typing import Any
 
 from trainer.config import Config
 from trainer.trackers.background import BackgroundTracker
-from trainer.trackers.metrics import LOSS, facts
+from trainer.trackers.metrics import HELD_OUT, LOSS, facts
 from trainer.trackers.records import Alert, TextSample
 from trainer.trackers.tracker import RunContext
 from trainer.trackers.wandb_variables import group_of, project_of
 
 FOLDER = "tensorboard"
-LATER = 1 << 62  # later than any step
 
 
 def make(config: Config, run: Path, resumed_from: int) -> BackgroundTracker:
@@ -46,8 +45,9 @@ class EventFile:
         self._text_plugin = create_summary_metadata(None, None)
         folder = context.run / FOLDER
         folder.mkdir(exist_ok=True)
-        first = not any(folder.iterdir())
-        self._newest = -1 if first else LATER  # step of the newest record; the first of a later attempt supersedes
+        first, (last, evaluation) = not any(folder.iterdir()), newest_steps(folder)
+        # Step of the newest record: the first step of a later attempt supersedes what others wrote from there on.
+        self._newest, self.unheard = last, (last + 1, evaluation + 1)
         # In the order of their names files are read: by time, then attempt.
         name = f"events.out.tfevents.{int(time.time()):010d}.{context.attempt:06d}.{socket.gethostname()}.{os.getpid()}"
         self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -104,6 +104,21 @@ class EventFile:
         if os.write(self._file, data) < len(data):  # what follows half a record cannot be read
             os.ftruncate(self._file, before)
             raise OSError(28, os.strerror(28))
+
+
+def newest_steps(folder: Path) -> tuple[int, int]:
+    """The newest step, and the newest evaluation, that event files of earlier attempts hold; 0 where there is none."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    newest = dict.fromkeys((LOSS, HELD_OUT), 0)
+    for file in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
+        for event in LegacyEventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                if value.tag in newest:
+                    newest[value.tag] = max(newest[value.tag], event.step)
+        if all(newest.values()):
+            break
+    return newest[LOSS], newest[HELD_OUT]
 
 
 def texts_of(context: RunContext) -> dict[str, str]:

@@ -21,12 +21,14 @@ from typing import Any, Literal
 from trainer.config import Config
 from trainer.descriptions.evaluations import evaluations_on
 from trainer.trackers import wandb_server
-from trainer.trackers.metrics import AXES, MetricTracker, facts
+from trainer.trackers.metrics import AXES, MetricTracker, cost_metrics, evaluation_metrics, facts, step_metrics
 from trainer.trackers.records import Alert, Event, TextSample
 from trainer.trackers.tracker import RunContext, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
+
+__all__ = ["WandbTracker", "begin", "cost_metrics", "evaluation_metrics", "run_id", "step_metrics", "sync_line"]
 
 ID = Path("wandb", "id")  # in a run's folder
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
@@ -46,7 +48,7 @@ class WandbTracker(MetricTracker):
         self._folder = run
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="wandb-tracker", daemon=True)
-        self._skip_below = resumed_from + 1  # first step that W&B has not heard of
+        self._skip_below = 1  # first step that W&B has not heard of
         self._offline_folder: str | None = None
         self._finish_seconds = FINISH_SECONDS
         self._given_up = False
@@ -77,7 +79,7 @@ class WandbTracker(MetricTracker):
 
     def log(self, step: int, metrics: dict[str, float], ratios: list[float]) -> None:
         def log(run: Any) -> None:
-            self._log_once(run, step, {**metrics, **({"updates/ratio": _histogram(ratios)} if ratios else {})})
+            self._log_once(run, step, _with_histogram(metrics, ratios))
 
         self._later(log)
 
@@ -102,6 +104,7 @@ class WandbTracker(MetricTracker):
     def _work(self) -> None:
         try:
             if (run := self._begin()) is not None:
+                self._make_up(run)
                 while (call := self._queue.get()) is not None:
                     call(run)
                 self._end(run)
@@ -111,6 +114,12 @@ class WandbTracker(MetricTracker):
         _tear_down()
         if self._offline_folder:
             print_unless_silent(f"upload to W&B with: {sync_line(self._offline_folder, self._context.config)}")
+
+    def _make_up(self, run: Any) -> None:
+        """Log what an earlier attempt recorded and could not log."""
+        for step, metrics, ratios in self.missed(self._skip_below, self._skip_below):
+            self._log_once(run, step, _with_histogram(metrics, ratios))
+        self._skip_below = max(self._skip_below, self._context.resumed_from + 1)
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
@@ -264,10 +273,12 @@ def _table(samples: list[TextSample]) -> Any:
     return wandb.Table(columns=["step", "tokens_seen", "prompt", "text"], data=rows)
 
 
-def _histogram(values: list[float]) -> Any:
+def _with_histogram(metrics: dict[str, float], ratios: list[float]) -> dict[str, Any]:
+    if not ratios:
+        return metrics
     import wandb
 
-    return wandb.Histogram(values)
+    return {**metrics, "updates/ratio": wandb.Histogram(ratios)}
 
 
 def _plain(summary: dict[str, Any]) -> dict[str, Any]:
