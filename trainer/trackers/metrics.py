@@ -17,6 +17,7 @@ from trainer.trackers.tracker import RunContext, due
 
 GIB = 2**30
 LOSS, HELD_OUT = "train/loss", "val/loss"  # which every step has, and every evaluation
+TEXT = "text_samples"  # `samples` is a number, of sequences
 
 # The axes people compare runs over, beside the step: what was read, and what it cost.
 AXES = ("samples", "tokens", "flop", "kwh", "gco2e")

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.config import Config
 from trainer.trackers.background import BackgroundTracker
-from trainer.trackers.metrics import HELD_OUT, LOSS, facts
+from trainer.trackers.metrics import HELD_OUT, LOSS, TEXT, facts
 from trainer.trackers.mlflow_store import artifacts_of, quiet, uri_of
 from trainer.trackers.records import Alert, TextSample
 from trainer.trackers.tracker import RunContext
@@ -57,7 +57,7 @@ class Store:
 
     def samples(self, samples: list[TextSample]) -> None:
         lines = "".join(json.dumps(one.to_json(), ensure_ascii=False) + "\n" for one in samples)
-        self._client.log_text(self._run, lines, f"samples/step-{samples[0].step:08d}.jsonl")
+        self._client.log_text(self._run, lines, f"{TEXT}/step-{samples[0].step:08d}.jsonl")
 
     def alert(self, alert: Alert) -> None:
         self._client.set_tag(self._run, f"alert.{alert.kind}", alert.text[:LONGEST_PARAM])

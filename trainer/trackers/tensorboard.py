@@ -16,7 +16,7 @@ from typing import Any
 
 from trainer.config import Config
 from trainer.trackers.background import BackgroundTracker
-from trainer.trackers.metrics import HELD_OUT, LOSS, facts
+from trainer.trackers.metrics import HELD_OUT, LOSS, TEXT, facts
 from trainer.trackers.records import Alert, TextSample
 from trainer.trackers.tracker import RunContext
 from trainer.trackers.wandb_variables import group_of, project_of
@@ -69,7 +69,7 @@ class EventFile:
 
     def samples(self, samples: list[TextSample]) -> None:
         for number, one in enumerate(samples):
-            self._text(one.step, f"samples/{number}", f"{_block(one.prompt)}\n\n{_block(one.text)}")
+            self._text(one.step, f"{TEXT}/{number}", f"{_block(one.prompt)}\n\n{_block(one.text)}")
 
     def alert(self, alert: Alert) -> None:
         self._text(alert.step, f"alerts/{alert.kind}", alert.text)

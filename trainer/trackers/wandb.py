@@ -21,7 +21,7 @@ from typing import Any, Literal
 from trainer.config import Config
 from trainer.descriptions.evaluations import evaluations_on
 from trainer.trackers import wandb_server
-from trainer.trackers.metrics import AXES, MetricTracker, cost_metrics, evaluation_metrics, facts, step_metrics
+from trainer.trackers.metrics import AXES, TEXT, MetricTracker, cost_metrics, evaluation_metrics, facts, step_metrics
 from trainer.trackers.records import Alert, Event, TextSample
 from trainer.trackers.tracker import RunContext, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
@@ -85,7 +85,7 @@ class WandbTracker(MetricTracker):
 
     def samples(self, samples: list[TextSample]) -> None:
         """As a table that W&B shows at each step."""
-        self._later(lambda run: self._log_once(run, samples[0].step, {"samples": _table(samples)}))
+        self._later(lambda run: self._log_once(run, samples[0].step, {TEXT: _table(samples)}))
 
     def alert(self, alert: Alert) -> None:
         self._later(lambda run: run.alert(alert.title, alert.text, alert.level, wait_duration=0.001))

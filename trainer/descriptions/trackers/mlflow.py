@@ -36,7 +36,7 @@ Store = Annotated[str, AfterValidator(store)]
 
 class MLflow(_Naming):
     name = "mlflow"
-    help = "curves, text samples and the report in a store of MLflow"
+    help = "curves, text samples and the configuration in a store of MLflow"
     implementation = "trainer.trackers.mlflow:make"
     off = ("mlflow", False)
     check = "trainer.trackers.mlflow_store:check"
