@@ -13,6 +13,7 @@ from trainer.compose.overrides import Override, by_new_name, parse
 from trainer.compose.reading import Origin, origins, read
 from trainer.compose.remembered import remembered, with_remembered
 from trainer.compose.sources import DIRECTORY, EXPERIMENT, PACKAGE, groups, sources
+from trainer.compose.tracker_options import TRACKER_GROUP
 from trainer.config import Config, GridConfig, GridRoot, LadderConfig, LadderRoot
 from trainer.config.choice import UNREAD_TAKEN
 from trainer.config.raw_keys import raw_key_misfits
@@ -205,7 +206,7 @@ def _one_wanted(override: Override) -> str:
     """What to write in place of several values."""
     *path, name = override.key.split(".")
     field = section.model_fields.get(name) if path and (section := section_of(path, Config)) else None
-    if field is not None and get_origin(field.annotation) is tuple:
+    if override.key == TRACKER_GROUP or (field is not None and get_origin(field.annotation) is tuple):
         return f"{override.text}: a list is written in brackets: {override.key}=[{override.text.partition('=')[2]}]"
     return f"{override.text}: several values need -m (one run each)"
 

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.compose.site_table import GROUP as SITES
 from trainer.compose.site_table import nearest_site, regions
 from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sources
+from trainer.compose.tracker_options import TRACKER_GROUP, upon_default
 from trainer.config import Config
 from trainer.config.choice import Choosing
 from trainer.config.ladder import MOST_RUNS, too_many
@@ -129,6 +130,9 @@ class Override:
         if self.is_group and not self.deletes and not self.is_sweep and self.value() is None:
             return f"~{self.key}"
         text = self.text if option is None else f"{self.full_key}={option}"
+        if self.key == TRACKER_GROUP and not self.deletes and not self.is_sweep:
+            named = option or self.value()
+            text = f"{self.full_key}=[{','.join(upon_default(named if isinstance(named, list) else [named]))}]"
         if self.is_group:  # a group that the defaults know may be added again: it is the same group
             return f"+{text.removeprefix('+')}" if self.key in MANY else text.removeprefix("+")
         return text if text[0] in "+~" else f"++{text}"

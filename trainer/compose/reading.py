@@ -20,6 +20,7 @@ from trainer.compose.overrides import Override
 from trainer.compose.remembered import Remembered, remembered_file
 from trainer.compose.site_table import GROUP, TABLE, lines_of, region_of, regions
 from trainer.compose.sources import COMMAND_LINE, CONF, EXPERIMENT, FILE, PACKAGE, USER, groups, search, sources
+from trainer.compose.tracker_options import TRACKER_GROUP, switched, switched_on
 from trainer.utils.bounded import YAML_BYTES, check_yaml, read_text
 from trainer.utils.errors import UserError, nearest
 
@@ -155,27 +156,27 @@ def _register() -> None:
             return super().load_config(config_path)
 
     class TableSource(ConfigSource):
-        """Rows of a table, where there is no file."""
+        """Rows of a table, and trackers by their descriptions, where there is no file."""
 
         @staticmethod
         def scheme() -> str:
             return "table"
 
         def load_config(self, config_path: str) -> ConfigResult:
-            config = OmegaConf.create(region_of(config_path) or {})
+            config = OmegaConf.create(_without_file(config_path) or {})
             return ConfigResult(config=config, path=str(TABLE), provider=self.provider, header={"package": None})
 
         def available(self) -> bool:
             return TABLE.is_file()
 
         def is_group(self, config_path: str) -> bool:
-            return config_path == GROUP
+            return config_path in (GROUP, TRACKER_GROUP)
 
         def is_config(self, config_path: str) -> bool:
-            return region_of(config_path) is not None
+            return _without_file(config_path) is not None
 
         def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-            return sorted(regions()) if config_path == GROUP else []
+            return sorted({GROUP: regions(), TRACKER_GROUP: switched()}.get(config_path, {}))
 
     class Folders(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -186,6 +187,12 @@ def _register() -> None:
     Plugins.instance().register(Folders)
     SourcesRegistry.instance().register(BoundedSource)
     SourcesRegistry.instance().register(TableSource)
+
+
+def _without_file(path: str) -> dict[str, Any] | None:
+    """The keys of an option that no file has to state."""
+    region = region_of(path)
+    return switched_on(path) if region is None else region
 
 
 def _unused_name(file: Path, options: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainer.compose.site_table import GROUP as SITES
 from trainer.compose.site_table import regions
+from trainer.compose.tracker_options import TRACKER_GROUP, switched
 from trainer.config import Config
 from trainer.utils.errors import UserError, nearest
 
@@ -108,6 +109,7 @@ def groups() -> dict[str, list[str]]:
         found = _packaged() if source.layer == PACKAGE else _options(source.folder)
         for group, names in found.items():
             options.setdefault(group, set()).update(names)
+    options[TRACKER_GROUP].update(switched())
     return {group: sorted(options[group]) for group in sorted(options)}
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from trainer.config.choice import Choosing, with_keys
 from trainer.config.division import a_partition
 from trainer.config.recomputation import a_recomputation
+from trainer.config.samples import SamplesConfig
 from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
@@ -153,13 +154,26 @@ class KernelsConfig(Section):
         return [name for name, backend in self if backend == "triton"]
 
 
+def _words(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Alerts = Annotated[tuple[Literal["spike", "halt", "end"], ...], BeforeValidator(_words)]
+
+
 @with_keys
 class TrackerConfig(Choosing):
-    """Who hears of the steps: the terminal, metrics.jsonl, Weights & Biases."""
+    """Who hears of the steps: the terminal and metrics.jsonl, and those that are added: tracker=[wandb,tensorboard]."""
 
     ALL: ClassVar = TRACKERS
 
-    every_steps: int = key(10, "steps between two plain lines and two W&B log calls", "steps", ge=1)
+    every_steps: int = key(10, "steps between two plain lines, and two log calls of other trackers", "steps", ge=1)
+    alerts: Alerts = key(
+        (),
+        "of what W&B, MLflow and TensorBoard alert people: spike, halt, end",
+        introduced=[],
+    )
+    samples: SamplesConfig = key(SamplesConfig(), "text that the model writes as it learns", introduced={})
 
 
 @with_keys

@@ -37,6 +37,7 @@ from trainer.config.model import ModelConfig
 from trainer.config.placement import placement_misfits
 from trainer.config.pricing import MachineConfig, MeterConfig, SiteConfig
 from trainer.config.recomputation import recomputation_misfits, tile_misfits
+from trainer.config.samples import samples_misfits
 from trainer.config.science import (
     BYTES,
     AnomaliesConfig,
@@ -145,6 +146,7 @@ class Config(Section):
         wrong += group_misfits(self)
         wrong += expert_rank_misfits(self)
         wrong += debug_misfits(self)
+        wrong += samples_misfits(self)
         wrong += placement_misfits(self)
         wrong += sequence_misfits(self)
         if wrong:

@@ -48,9 +48,15 @@ class InLoop:
         return found
 
     def _trained(self, step: int, model: Any, progress: Callable[[], None] = lambda: None) -> Trained:
-        trained = Trained(self.run, step, self.config, model, self.tokenizer, world=self.world, progressed=progress)
-        known = {one.language for one in self.config.data.sources.values() if one.language}
-        return trained.for_language(None) if trained.reads_language and len(known) == 1 else trained
+        return trained_in_loop(
+            Trained(self.run, step, self.config, model, self.tokenizer, world=self.world, progressed=progress)
+        )
+
+
+def trained_in_loop(trained: Trained) -> Trained:
+    """The same, for texts of the one language of the run's sources, where it reads one."""
+    known = {one.language for one in trained.config.data.sources.values() if one.language}
+    return trained.for_language(None) if trained.reads_language and len(known) == 1 else trained
 
 
 def plain(name: str, found: Any) -> dict[str, Any]:

@@ -6,16 +6,18 @@ No tracker can stop the run: what one raises is told once on stderr.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
 from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import TRACKERS, trackers_on
-from trainer.trackers.jsonl import read_events, read_metrics
-from trainer.trackers.records import EvaluationRecord, Event, StepRecord
-from trainer.trackers.tracker import RunContext, Tracker, warn
+from trainer.trackers.jsonl import read_events, read_metrics, read_samples
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord, TextSample, alert_of
+from trainer.trackers.tracker import RunContext, Tracker, brief, warn
+from trainer.utils.errors import UserError
 
 __all__ = [
     "RunContext",
@@ -26,8 +28,11 @@ __all__ = [
     "notes_on",
     "read_events",
     "read_metrics",
+    "read_samples",
     "settled",
 ]
+
+OPTIONAL = ("samples", "alert")  # methods that not every tracker has
 
 
 def make_trackers(config: Config, run: Path, *, rank: int, resumed_from: int = 0) -> Trackers:
@@ -35,14 +40,30 @@ def make_trackers(config: Config, run: Path, *, rank: int, resumed_from: int = 0
     if rank != 0:
         return Trackers(())
     makers = [TRACKERS.implementation(one.name) for one in trackers_on(config.tracker)]
-    return Trackers([make(config, run, resumed_from) for make in makers])
+    return Trackers([make(config, run, resumed_from) for make in makers], config.tracker.alerts, run.name)
 
 
 def check(config: Config) -> None:
     """Before a run starts: raise UserError where a tracker that is asked for cannot do what it promises."""
-    for one in trackers_on(config.tracker):
+    on = trackers_on(config.tracker)
+    missing = [
+        f"tracker.{one.off[0]}: {one.name} needs the extra: pip install '{one.library[1]}'"
+        for one in on
+        if one.library is not None and one.off is not None and not _is_there(one.library[0])
+    ]
+    if missing:
+        raise UserError("\n".join(missing))
+    for one in on:
         if one.check is not None:
             imported(one.check)(config)
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def settled(config: Config, before: Config | None = None) -> Config:
@@ -65,8 +86,9 @@ class Trackers:
     fault in the tracker: it hears no more until `finish`. Either is told once, and `finish` tells what was missed.
     """
 
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self._trackers = tuple(trackers)
+    def __init__(self, trackers: Sequence[Tracker], alerts: Collection[str] = (), run: str = "") -> None:
+        """alerts: kinds of events of which trackers are to alert people; run: its name there."""
+        self._trackers, self._alerts, self._run = tuple(trackers), alerts, run
         self._lost: dict[str, int] = {}  # records that a failing tracker has missed
         self._dropped: set[str] = set()
 
@@ -81,6 +103,12 @@ class Trackers:
 
     def event(self, event: Event) -> None:
         self._tell("event", event)
+        if (alert := alert_of(event, self._alerts, self._run)) is not None:
+            self._tell("alert", alert)
+
+    def samples(self, samples: list[TextSample]) -> None:
+        """What the model wrote after one of its steps, for trackers that have text."""
+        self._tell("samples", samples)
 
     def finish(self, status: str, summary: dict[str, Any] | None = None) -> None:
         """The last call; `status` is one word for the person, such as finished, stopped or failed."""
@@ -91,22 +119,17 @@ class Trackers:
             name = tracker.name
             if name in self._dropped and what != "finish":
                 continue
+            if what in OPTIONAL and not hasattr(tracker, what):
+                continue
             try:
                 getattr(tracker, what)(*arguments)
             except OSError as error:
                 if name not in self._lost and name not in self._dropped:
-                    warn(f"{name}: {_brief(error)}; the run goes on, {name} is tried again")
+                    warn(f"{name}: {brief(error)}; the run goes on, {name} is tried again")
                 self._lost[name] = self._lost.get(name, 0) + 1
             except Exception as error:  # whatever a tracker raises, the run goes on
                 if name not in self._dropped:
-                    warn(f"{name}: {_brief(error)}; the run goes on without it")
+                    warn(f"{name}: {brief(error)}; the run goes on without it")
                 self._dropped.add(name)
             if what == "finish" and self._lost.get(name):
                 warn(f"{name}: {self._lost[name]} records are missing")
-
-
-def _brief(error: Exception) -> str:
-    """One line for an exception: its kind and the beginning of its text."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = " ".join(text.split())[:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""metrics.jsonl and events.jsonl: one record a line, appended with a single write, read back as a fold.
+"""metrics.jsonl, events.jsonl and samples.jsonl: one record a line, appended with a single write, read back as a fold.
 
 A killed process leaves at most a torn last line. The next writer starts on a fresh line, and readers skip what is not
 a whole JSON object. A number that is not finite is written as null, so that every line is JSON for every reader.
@@ -15,11 +15,13 @@ from typing import Any
 
 from trainer.books.records import read_lines
 from trainer.config import Config
-from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+from trainer.trackers.records import EvaluationRecord, Event, StepRecord, TextSample
 from trainer.trackers.tracker import RunContext
+from trainer.utils.files import write_atomic
 
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
+SAMPLES = "samples.jsonl"
 
 
 class JsonLines:
@@ -68,6 +70,7 @@ class JsonlTracker:
     def __init__(self, run: Path) -> None:
         self._metrics = JsonLines(run / METRICS)
         self._events = JsonLines(run / EVENTS)
+        self._samples = JsonLines(run / SAMPLES)
 
     def start(self, context: RunContext) -> None:
         pass
@@ -81,9 +84,19 @@ class JsonlTracker:
     def event(self, event: Event) -> None:
         self._events.append(event.to_json())
 
+    def samples(self, samples: list[TextSample]) -> None:
+        """What an earlier attempt, or the run before a roll-back, wrote from this step on is superseded, and goes."""
+        step, before = samples[0].step, read_lines(self._samples.path)
+        if gone := [one for one in before if one.get("step", 0) >= step]:
+            self._samples.close()
+            stand = [json.dumps(one, ensure_ascii=False) for one in before if one not in gone]
+            write_atomic(self._samples.path, "".join(f"{line}\n" for line in stand))
+        for one in samples:
+            self._samples.append(one.to_json())
+
     def finish(self, status: str, summary: dict[str, Any]) -> None:
-        self._metrics.close()
-        self._events.close()
+        for one in (self._metrics, self._events, self._samples):
+            one.close()
 
 
 def make(config: Config, run: Path, resumed_from: int) -> JsonlTracker:
@@ -116,6 +129,11 @@ def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]
         return [records[i] for i in current]
     stands = set(current)
     return [{**record, "superseded": i not in stands} for i, record in enumerate(records)]
+
+
+def read_samples(run: Path) -> list[dict[str, Any]]:
+    """What the model wrote along a run: step, tokens_seen, prompt, text; empty where nobody asked."""
+    return read_lines(run / SAMPLES)
 
 
 def read_events(run: Path) -> list[dict[str, Any]]:

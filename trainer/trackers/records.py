@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+# Name of an event -> the kind of alert that it is, and its level.
+ALERTS = {
+    "spike": ("spike", "WARN"),
+    "nonfinite": ("spike", "WARN"),
+    "rollback": ("spike", "WARN"),
+    "halted": ("halt", "ERROR"),
+    "failed": ("halt", "ERROR"),
+    "lost": ("halt", "ERROR"),
+    "finished": ("end", "INFO"),
+    "stopped": ("end", "INFO"),
+}
 
 
 @dataclass(frozen=True)
@@ -118,3 +130,35 @@ class Event:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """What the model wrote after `step` updates."""
+
+    step: int
+    tokens_seen: int  # trained on so far
+    prompt: str
+    text: str  # what follows the prompt; of a prompt with <mask>s the whole text, filled
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An event that somebody wants to be called for."""
+
+    kind: str  # spike, halt or end
+    level: str  # INFO, WARN or ERROR
+    title: str
+    text: str
+    step: int
+
+
+def alert_of(event: Event, wanted: Collection[str], run: str) -> Alert | None:
+    """The alert that an event comes to, if its kind is wanted. run: its name."""
+    kind, level = ALERTS.get(event.name, ("", ""))
+    if kind not in wanted:
+        return None
+    return Alert(kind, level, f"{run}: {event.name}"[:63], f"step {event.step}: {event.text}", event.step)

@@ -27,7 +27,11 @@ class RunContext:
 
 
 class Tracker(Protocol):
-    """A consumer of the loop's records. It may raise: `Trackers` keeps that away from the run."""
+    """A consumer of the loop's records. It may raise: `Trackers` keeps that away from the run.
+
+    One that has text may also have `samples(self, samples: list[TextSample])`, one that can call people
+    `alert(self, alert: Alert)`.
+    """
 
     name: str
 
@@ -53,3 +57,10 @@ def say(text: str) -> None:
     """One line on stdout, where progress goes."""
     with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
+
+
+def brief(error: BaseException) -> str:
+    """One line for an exception: its kind and the beginning of its text."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = " ".join(text.split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

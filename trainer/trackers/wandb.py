@@ -18,46 +18,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.books import flops, parameters
-from trainer.books.costs import JOULES_PER_KWH
-from trainer.books.run_length import run_tokens
 from trainer.config import Config
 from trainer.descriptions.evaluations import evaluations_on
 from trainer.trackers import wandb_server
-from trainer.trackers.records import EvaluationRecord, Event, StepRecord
-from trainer.trackers.scores import flat
-from trainer.trackers.tracker import RunContext, due, warn
+from trainer.trackers.metrics import AXES, TEXT, MetricTracker, cost_metrics, evaluation_metrics, facts, step_metrics
+from trainer.trackers.records import Alert, Event, TextSample
+from trainer.trackers.tracker import RunContext, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
 
+__all__ = ["WandbTracker", "begin", "cost_metrics", "evaluation_metrics", "run_id", "step_metrics", "sync_line"]
+
 ID = Path("wandb", "id")  # in a run's folder
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
 FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
-GIB = 2**30
 
-# The axes people compare runs over, beside the step: what was read, and what it cost.
-AXES = ("samples", "tokens", "flop", "kwh", "gco2e")
 AXIS_OF = {"train/*": "tokens", "val/*": "tokens", "val/loss": "tokens", "val/bits_per_byte": "tokens"}
 BEST = {"val/loss": "min,last", "val/bits_per_byte": "min,last"}
 
 
-class WandbTracker:
-    """Logs every `tracker.every_steps` steps, the first, the last and those that diagnostics measured, to one W&B run
-    per run folder.
-
-    Each step is logged once, however often the run is killed and resumed.
-    """
+class WandbTracker(MetricTracker):
+    """Logs to one W&B run per run folder, each step once, however often the run is killed and resumed."""
 
     name = "wandb"
 
     def __init__(self, config: Config, run: Path, *, resumed_from: int = 0) -> None:
-        self._config = config.tracker
+        super().__init__(config)
         self._folder = run
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="wandb-tracker", daemon=True)
-        self._places: dict[str, float] = {}  # of the last step on every axis, for the evaluation that follows it
-        self._skip_below = resumed_from + 1  # first step that W&B has not heard of
+        self._skip_below = 1  # first step that W&B has not heard of
         self._offline_folder: str | None = None
         self._finish_seconds = FINISH_SECONDS
         self._given_up = False
@@ -66,18 +57,8 @@ class WandbTracker:
     # The loop's side: nothing here waits, except finish.
 
     def start(self, context: RunContext) -> None:
-        self._context = context
+        super().start(context)
         self._worker.start()
-
-    def step(self, record: StepRecord) -> None:
-        metrics = step_metrics(record) | cost_metrics(record, self._context.config)
-        self._places = {axis: metrics[axis] for axis in AXES if axis in metrics}
-        measured = record.gradient_noise or record.updates  # at intervals of their own
-        if measured or due(record.step, self._config.every_steps, self._context):
-            self._log(record.step, metrics)
-
-    def evaluation(self, record: EvaluationRecord) -> None:
-        self._log(record.step, self._places | evaluation_metrics(record))
 
     def event(self, event: Event) -> None:
         """The logbook stays in events.jsonl: W&B has no place for a line of text at a step."""
@@ -96,20 +77,34 @@ class WandbTracker:
             self._given_up = True
             warn(f"wandb: not done after {self._finish_seconds:.0f} s; the run ends without it")
 
-    def _log(self, step: int, metrics: dict[str, float]) -> None:
+    def log(self, step: int, metrics: dict[str, float], ratios: list[float]) -> None:
         def log(run: Any) -> None:
-            if step >= self._skip_below:
-                self._skip_below = step  # a roll-back takes steps again that were logged
-                run.log(metrics, step=step)
+            self._log_once(run, step, _with_histogram(metrics, ratios))
 
+        self._later(log)
+
+    def samples(self, samples: list[TextSample]) -> None:
+        """As a table that W&B shows at each step."""
+        self._later(lambda run: self._log_once(run, samples[0].step, {TEXT: _table(samples)}))
+
+    def alert(self, alert: Alert) -> None:
+        self._later(lambda run: run.alert(alert.title, alert.text, alert.level, wait_duration=0.001))
+
+    def _later(self, call: Callable[[Any], None]) -> None:
         if not self._given_up:
-            self._queue.put(log)
+            self._queue.put(call)
+
+    def _log_once(self, run: Any, step: int, values: dict[str, Any]) -> None:
+        if step >= self._skip_below:
+            self._skip_below = step  # a roll-back takes steps again that were logged
+            run.log(values, step=step)
 
     # The worker's side.
 
     def _work(self) -> None:
         try:
             if (run := self._begin()) is not None:
+                self._make_up(run)
                 while (call := self._queue.get()) is not None:
                     call(run)
                 self._end(run)
@@ -119,6 +114,12 @@ class WandbTracker:
         _tear_down()
         if self._offline_folder:
             print_unless_silent(f"upload to W&B with: {sync_line(self._offline_folder, self._context.config)}")
+
+    def _make_up(self, run: Any) -> None:
+        """Log what an earlier attempt recorded and could not log."""
+        for step, metrics, ratios in self.missed(self._skip_below, self._skip_below):
+            self._log_once(run, step, _with_histogram(metrics, ratios))
+        self._skip_below = max(self._skip_below, self._context.resumed_from + 1)
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
@@ -149,15 +150,15 @@ class WandbTracker:
             if mode == "offline"
             else 0
         )
-        facts = {"science_hash": config.science_hash(), **_facts(context)}
-        run = begin(self._folder, config, mode, self._finish_seconds, {**config.model_dump(mode="json"), **facts})
+        known = {**config.model_dump(mode="json"), **facts(context)}
+        run = begin(self._folder, config, mode, self._finish_seconds, known)
         for axis in AXES:
             run.define_metric(axis, hidden=True)
         asked = {f"{one.name}/*": "tokens" for one in evaluations_on(config.evaluation)}
         for metric, axis in {**AXIS_OF, **asked}.items():
             run.define_metric(metric, step_metric=axis, summary=BEST.get(metric))
-        known = run.starting_step if mode == "online" else logged_before + 1
-        self._skip_below = max(self._skip_below, known)
+        unheard = run.starting_step if mode == "online" else logged_before + 1
+        self._skip_below = max(self._skip_below, unheard)
         return run
 
     def _end(self, run: Any) -> None:
@@ -223,78 +224,6 @@ def _tear_down() -> None:
             wandb.teardown(exit_code=1)
 
 
-def step_metrics(record: StepRecord) -> dict[str, float]:
-    """A StepRecord under the names that people expect in W&B; what is not known has no entry."""
-    metrics: dict[str, float | None] = {
-        "samples": record.samples,
-        "tokens": record.tokens,
-        "flop": record.flop,
-        "train/loss": record.loss,
-        "optim/lr": record.lr,
-        "optim/grad_norm": record.grad_norm,
-        "throughput/tokens_per_second": record.tokens_per_second,
-        "throughput/padding": record.padding,
-        "throughput/waiting_for_cores": record.waiting,
-        "throughput/flop_per_second": record.flop_per_second,
-        "perf/mfu": record.mfu,
-        "memory/peak_gib": record.memory_peak_bytes / GIB,
-        "time/step_seconds": sum(record.seconds.values()),
-        "time/wall_seconds": record.wall_seconds,
-    }
-    metrics |= {f"time/{phase}_seconds": seconds for phase, seconds in record.seconds.items()}
-    metrics |= {f"train/{name}": value for name, value in record.sums.items()}
-    metrics |= {f"optim/{name}": value for name, value in record.scheduled.items()}
-    metrics |= {f"experts/{name}": value for name, value in record.experts.items()}
-    metrics |= {f"policy/{name}": value for name, value in record.policy.items()}
-    metrics |= {f"data/{name}_tokens": tokens for name, tokens in record.sources.items()}
-    metrics |= {
-        f"gradient_noise/{name}": value for name, value in record.gradient_noise.items() if not isinstance(value, str)
-    }
-    for part, figures in record.updates.items():
-        metrics |= {f"updates/{part}/{name}": value for name, value in figures.items()}
-    metrics |= {f"energy/{part}_kwh": j / JOULES_PER_KWH for part, j in record.joules.items() if j is not None}
-    return {name: value for name, value in metrics.items() if value is not None}
-
-
-def cost_metrics(record: StepRecord, config: Config) -> dict[str, float]:
-    """What the run has cost so far: the axes kwh (with the PUE where one is stated) and gco2e, and their sections."""
-    axes = {"kwh": "energy/kwh", "gco2e": "carbon/gco2e"}
-    price = {name: value for name, value in record.price.items() if value is not None}
-    costs = {name: price[name] for name in axes if name in price}
-    costs |= {axes[name]: value for name, value in costs.items()}
-    if "money" in price:
-        costs[f"cost/{config.site.currency}"] = price["money"]
-    return costs
-
-
-def evaluation_metrics(record: EvaluationRecord) -> dict[str, float]:
-    """An EvaluationRecord under W&B's names."""
-    metrics: dict[str, float | None] = {
-        "tokens": record.tokens,
-        "val/loss": record.loss,
-        "val/bits_per_byte": record.bits_per_byte,
-        "val/unigram_bits_per_byte": record.unigram_bits_per_byte,
-        "val/unigram_loss": record.unigram_loss,
-        "time/evaluation_seconds": record.seconds,
-    }
-    metrics |= {f"val/loss_{name}": loss for name, loss in record.averages.items()}
-    metrics |= flat(record.scores)
-    return {name: value for name, value in metrics.items() if value is not None}
-
-
-def _facts(context: RunContext) -> dict[str, Any]:
-    """What W&B should know of an attempt beside its configuration."""
-    config = context.config
-    return {
-        "parameters": context.parameters,
-        "parameters_without_embeddings": parameters(config).non_embedding,
-        "planned_tokens": run_tokens(config),
-        "planned_flop": flops(config).total,
-        "total_steps": context.total_steps,
-        "world_size": context.world_size,
-    }
-
-
 def run_id(folder: Path, wanted: str | None = None) -> str:
     """The W&B id of a run folder: as wanted, else drawn, and kept in it, so that every attempt continues the same W&B
     run.
@@ -335,6 +264,21 @@ def last_logged_step(files: Path, run: str) -> int:
             if step := json.loads(done.stdout).get("step"):
                 return int(step)
     return 0
+
+
+def _table(samples: list[TextSample]) -> Any:
+    import wandb
+
+    rows = [[one.step, one.tokens_seen, one.prompt, one.text] for one in samples]
+    return wandb.Table(columns=["step", "tokens_seen", "prompt", "text"], data=rows)
+
+
+def _with_histogram(metrics: dict[str, float], ratios: list[float]) -> dict[str, Any]:
+    if not ratios:
+        return metrics
+    import wandb
+
+    return {**metrics, "updates/ratio": wandb.Histogram(ratios)}
 
 
 def _plain(summary: dict[str, Any]) -> dict[str, Any]:

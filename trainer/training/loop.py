@@ -43,6 +43,7 @@ from trainer.training.host_notes import host_notes
 from trainer.training.initial_weights import known_weights
 from trainer.training.numerics import numerics_of_attempt
 from trainer.training.plugin_sources import plugins_of_attempt
+from trainer.training.sampling import Sampling
 from trainer.training.state import Agreement, Outcome, TrainState
 from trainer.training.step_metrics import StepMetrics, tokens_of
 from trainer.training.stepping import Stepping
@@ -117,6 +118,7 @@ class Trainer:
         """Trackers, step records, and the first lines of this attempt in the logbook."""
         config, folder, world, step, attempt = self.config, self.folder, self.world, self.state.step, self.attempt
         self.trackers = make_trackers(config, folder.path, rank=world.rank, resumed_from=step)
+        self.sampling = Sampling(config, folder.path, self.prepared, self.engine, self.trackers)
         count = parameters(config).total
         notes, busy = host_notes(world)
         notes += tuple(self.engine.notes)
@@ -299,13 +301,15 @@ class Trainer:
         ends here."""
         tokens, last = self.curriculum.stretch(batch).tokens_per_step, self.state.step == self.total
         measures, asks = self.evaluations.due(self.state.step, self._tokens(), tokens, last)
-        saves = self.config.checkpoint.at(self.state.step)
-        if not (measures or saves or last):
+        saves, samples = self.config.checkpoint.at(self.state.step), self.sampling.due(self.state.step, measures)
+        if not (measures or saves or samples or last):
             return None
         outcome = self.stepping.settle()
         if outcome is None and self.stepping.trained == batch:
             if measures:
                 self.evaluate(asks)
+            if samples:
+                self.sample()
             if saves:
                 self.save()
         return outcome
@@ -320,6 +324,11 @@ class Trainer:
         record = self.evaluations.measure(self.state, self.attempt, self._tokens(), asks, progress)
         for hook in self.hooks:
             hook.evaluated(record)
+
+    def sample(self) -> None:
+        """Let the model write, where somebody wants to read it."""
+        self._phase("evaluation")
+        self.sampling.sample(self.state.step, self._tokens(), partial(self.watchdog.phase, "tasks", self.state.step))
 
     def save(self) -> None:
         """Write a checkpoint, in the background where `checkpoint.asynchronous` says so."""
@@ -361,6 +370,8 @@ class Trainer:
         self.checkpoints.wait()
         if outcome.status == Status.FINISHED and self.evaluations.missing(self.state):
             self.evaluate()
+            if self.sampling.newest != step:
+                self.sample()
         if outcome.status in (Status.FINISHED, Status.STOPPED) and self.checkpoints.saved_step != step:
             self.save()
             self.checkpoints.wait()

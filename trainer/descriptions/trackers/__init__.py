@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from trainer.descriptions.registry import Description, Registry
+from trainer.utils.schema import Paths, key
 
 
 class TrackerDescription(Description):
@@ -21,6 +22,8 @@ class TrackerDescription(Description):
     settle: ClassVar[str | None] = None
     notes: ClassVar[str | None] = None  # "module:function", called with the Config that is frozen: lines to print
     of_one_run: ClassVar[tuple[str, ...]] = ()  # own keys that name one run, and are not those of a run made from it
+    # a module that it imports, and what pip installs to have it: asked for before a run starts
+    library: ClassVar[tuple[str, str] | None] = None
 
     @classmethod
     def faults(cls) -> list[str]:
@@ -30,6 +33,18 @@ class TrackerDescription(Description):
 
     def takes_part(self, group: Any) -> bool:
         return self.off is None or getattr(group, self.off[0]) != self.off[1]
+
+
+class _Naming(TrackerDescription):
+    """A tracker under which runs have names, groups and words of their own."""
+
+    class Keys(TrackerDescription.Keys):
+        project: str | None = key(None, "project of W&B, experiment of MLflow; null: $WANDB_PROJECT, else isoflop")
+        name: str | None = key(None, "name of the run in trackers; null: $WANDB_NAME, else the folder's")
+        group: str | None = key(None, "group of the run in trackers; null: $WANDB_RUN_GROUP, else the experiment")
+        job_type: str | None = key(None, "job type in trackers; null: $WANDB_JOB_TYPE")
+        tags: Paths = key((), "tags in trackers; (): $WANDB_TAGS, with commas between them")
+        notes: str | None = key(None, "notes in trackers; null: $WANDB_NOTES")
 
 
 TRACKERS: Registry[TrackerDescription] = Registry("tracker", "trainer.descriptions.trackers", TrackerDescription)

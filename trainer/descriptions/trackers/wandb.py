@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from trainer.descriptions.trackers import TrackerDescription
-from trainer.utils.schema import Paths, key
+from trainer.descriptions.trackers import _Naming
+from trainer.utils.schema import key
 from trainer.utils.urls import checked_urls
 
 
@@ -30,7 +30,7 @@ RunId = Annotated[str, AfterValidator(run_id)]
 ServerUrl = Annotated[str, AfterValidator(server_url)]
 
 
-class Wandb(TrackerDescription):
+class Wandb(_Naming):
     name = "wandb"
     help = "curves, price tag, report and data card on a W&B server, or offline for it"
     implementation = "trainer.trackers.wandb:make"
@@ -41,17 +41,11 @@ class Wandb(TrackerDescription):
     notes = "trainer.trackers.wandb_variables:notes"
     of_one_run = ("name", "run_id", "resume")
 
-    class Keys(TrackerDescription.Keys):
+    class Keys(_Naming.Keys):
         wandb: Literal["auto", "online", "offline", "disabled"] = key(
             "disabled", "auto: $WANDB_MODE, else online with a key and a server that answers, else offline"
         )
-        project: str | None = key(None, "W&B project; null: $WANDB_PROJECT, else isoflop")
         entity: str | None = key(None, "W&B entity; null: $WANDB_ENTITY, else the key's own")
-        name: str | None = key(None, "W&B name of the run; null: $WANDB_NAME, else the folder's")
-        group: str | None = key(None, "W&B group; null: $WANDB_RUN_GROUP, else the experiment")
-        job_type: str | None = key(None, "W&B job type; null: $WANDB_JOB_TYPE")
-        tags: Paths = key((), "W&B tags; (): $WANDB_TAGS, with commas between them")
-        notes: str | None = key(None, "W&B notes; null: $WANDB_NOTES")
         dir: str | None = key(None, "folder of W&B's files; null: $WANDB_DIR, else the run's folder")
         run_id: RunId | None = key(None, "id of the W&B run; null: $WANDB_RUN_ID, else drawn once and kept")
         resume: Literal["allow", "must", "never"] | None = key(
