@@ -19,6 +19,7 @@ from trainer.cli import (
     generate,
     grid,
     hub,
+    lab,
     launch,
     ledger,
     merge,
@@ -71,6 +72,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop price name=number ...         price any work, e.g. gpu_hours=184320 watts=400 pue=1.1 gco2e_per_kwh=385
   isoflop fit <root | table.csv>        the scaling law through many runs, and the best model for a budget
   isoflop grid grid=<name> [...]        pre-training objectives at equal compute, tuned on the same tasks: the table
+  isoflop lab [minutes=10] [...]        a GPT, a BERT and a BART at equal compute, with baselines and price: one table
   isoflop compare <run> <run> ...       what differs, and whether the loss differs by more than seed noise
   isoflop transfer <root | table.csv>   where the best learning rate stood at each size, its drift, and what that costs
   isoflop workspace <root>              a saved W&B view of its runs: loss against size, FLOPs, kWh, g CO2e
@@ -222,6 +224,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "compare": compare.compare,
     "transfer": transfer.transfer,
     "grid": grid.grid,
+    "lab": lab.lab,
     "calibrate": price.calibrate,
     "config": remember.config,
     "import": hub.import_,

@@ -30,7 +30,7 @@ from trainer.utils.outcomes import DONE, STOPPED, ExitCode
 from trainer.utils.secrets import without_secrets
 
 # Their ranks, or the commands that they start, read the host's counters.
-LAUNCHING = ("train", "launch", "sweep", "finetune", "grid")
+LAUNCHING = ("train", "launch", "sweep", "finetune", "grid", "lab")
 METERED = (*LAUNCHING, "data", "tokenizer", "eval", "generate", "calibrate")
 REFUSED_SECONDS = 60.0  # within which a command that is refused did no work
 
