@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from trainer.books import PriceTag
-from trainer.books.formatting import format_amount, format_quantity
+from trainer.books.formatting import format_amount, format_quantity, format_value
 from trainer.books.quantity import Quantity, not_stated
 from trainer.report.run_data import RunData
 from trainer.run_folder import RunFolder
@@ -147,13 +147,19 @@ def lab_rows(lab: Lab) -> list[list[str]]:
     for key, (name, unit) in PRICES.items():
         unit = lab.currency or "" if key == "cost.amount" else unit
         for column, number in (("planned", 0), ("measured", 1)):
-            amounts = [format_quantity(model.price[key][number], unit) for model in models]
+            amounts = [_short(model.price[key][number], unit) for model in models]
             rows.append([f"{name}, {column}", *amounts])
     return rows
 
 
 def _amount(value: float | None, unit: str) -> str:
     return "not stated" if value is None else format_amount(value, unit)
+
+
+def _short(quantity: Quantity, unit: str) -> str:
+    """An amount without its interval, which is in the JSON; a lower bound says that it is one."""
+    bound = quantity.low is not None and quantity.high is None
+    return format_quantity(quantity, unit) if bound else format_value(quantity, unit)
 
 
 def _nats(value: float | None) -> str:
