@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isoflop.analysis import compare, fit, next_runs, predict
     from isoflop.planning import Config, Price, change, compose, plan
     from isoflop.plugins import use
+    from isoflop.reading import show
     from isoflop.run import Run, RunFailed, finetune, train
     from isoflop.table import Table
     from trainer import __version__
@@ -40,6 +41,7 @@ __all__ = [
     "next_runs",
     "plan",
     "predict",
+    "show",
     "train",
     "use",
 ]
@@ -48,6 +50,7 @@ _MODULES = {
     "isoflop.analysis": ("compare", "fit", "next_runs", "predict"),
     "isoflop.planning": ("Config", "Price", "change", "compose", "plan"),
     "isoflop.plugins": ("use",),
+    "isoflop.reading": ("show",),
     "isoflop.run": ("Run", "RunFailed", "finetune", "train"),
     "isoflop.table": ("Table",),
     "trainer": ("__version__",),

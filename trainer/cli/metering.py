@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _LOOKS = "prints what is known already, in about a second, and writes nothing below a root"
 _ASKS = "sends a word to processes or to a server that work elsewhere"
 UNMETERED = {
-    **dict.fromkeys(("plan", "price", "model", "models", "ledger", "status", "schema", "config", "completion", "help", "doctor"), _LOOKS),
+    **dict.fromkeys(
+        ("plan", "price", "model", "models", "ledger", "status", "schema", "config", "completion", "help", "doctor"),
+        _LOOKS,
+    ),
     **dict.fromkeys(("cancel", "workspace"), _ASKS),
     "new": "writes a few files of text",
     "publish": "a claim stands for the files of a root, and a record of its making would be another one",
@@ -28,7 +31,20 @@ UNMETERED = {
 SHOWING = frozenset(("-h", "--help", "--plan", "--cfg", "--info", "--dry-run"))  # flags that leave no work to do
 # Verbs that say where they belong once they have composed a configuration; of the others their words say it.
 PLACED = frozenset(
-    ("train", "launch", "sweep", "finetune", "grid", "data", "tokenizer", "eval", "generate", "calibrate", "preflight")
+    (
+        "train",
+        "launch",
+        "sweep",
+        "finetune",
+        "grid",
+        "lab",
+        "data",
+        "tokenizer",
+        "eval",
+        "generate",
+        "calibrate",
+        "preflight",
+    )
 )
 MAKING_RUNS = ("import",)  # below `runs` here, out of something that lies elsewhere
 KEYS = ("to", "out", "runs", "root", "run.root", "run")  # words whose values may lie in a root

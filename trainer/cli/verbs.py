@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "launch": Verb("launch.launch", "the same on many nodes: launch=torchrun|slurm", "launch.md"),
         "sweep": Verb("sweep.sweep", "train the runs of a ladder, each once", "scaling.md"),
         "grid": Verb("grid.grid", "objectives at equal compute, tuned on the same tasks", "laws/grid.md"),
+        "lab": Verb("lab.lab", "a GPT, a BERT and a BART at equal compute: one table", "lab.md"),
         "finetune": Verb("finetune.finetune", "tune a run on a task", "tuning.md"),
         "merge": Verb("merge.merge", "an average of checkpoints, in place of a decay", "averages.md"),
     },

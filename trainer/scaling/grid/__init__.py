@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,24 @@ from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
 from trainer.scaling.grid.results import Results, read_results, results_json
 from trainer.scaling.grid.text import format_plan, format_results, markdown
-from trainer.scaling.sweep import check_folders, check_jobs, finished, run_all, warm_up
+from trainer.scaling.sweep import Failure, check_folders, check_jobs, finished, run_all, warm_up
 from trainer.trackers.wandb_variables import forget_names_of_one_run
 from trainer.utils.command_line import same_again
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import STOPPED
 from trainer.utils.progress import progress_bar
 
-__all__ = ["format_plan", "format_results", "planned_grid", "read_results", "results_json", "run_grid", "write_results"]
+__all__ = [
+    "Ended",
+    "format_plan",
+    "format_results",
+    "planned_grid",
+    "read_results",
+    "results_json",
+    "run_grid",
+    "train_grid",
+    "write_results",
+]
 
 
 def planned_grid(words: Sequence[str]) -> tuple[GridConfig, list[Cell]]:
@@ -39,10 +50,42 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, [word for word in words if word not in own]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A grid whose runs have ended: what they were, which of them failed, and the folder that holds them."""
+
+    grid: GridConfig
+    trained: list[Cell]
+    tuned: list[Trial]
+    failures: list[Failure]
+    folder: Path
+
+    def told(self) -> int:
+        """Say which runs failed; returns the exit code."""
+        for failure in self.failures:
+            print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
+        return 1 if self.failures else 0
+
+
 def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as_json: bool = False) -> int:
     """Train what is not finished yet, then print the table and write it. Returns the exit code.
 
     The same command goes on where an earlier one was stopped; what had finished is not repeated.
+    """
+    ended = train_grid(words, jobs=jobs, out=out)
+    if ended is None:
+        return STOPPED
+    results = read_results(ended.grid, ended.trained, ended.tuned)
+    write_results(results, out or ended.folder, shlex.join(["isoflop", "grid", *words]))
+    found = efficiencies(results)
+    print(json.dumps(_json(results, found), indent=1) if as_json else format_results(results, found))
+    return ended.told()
+
+
+def train_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None) -> Ended | None:
+    """Train and tune what is not finished yet; None where a signal stopped it, which is then said.
+
+    out: a folder for what is written afterwards; where it cannot be made, that is said before the work.
     """
     from trainer.run.start import prepare_with_progress, start
 
@@ -50,8 +93,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     forget_names_of_one_run()
     grid, trained = planned_grid(words)
     folder = trained[0].run.folder.path.parent
-    out = out or folder
-    out.mkdir(parents=True, exist_ok=True)  # where that cannot be, it is said before the work
+    (out or folder).mkdir(parents=True, exist_ok=True)
     check_folders([cell.run for cell in trained])
     costs.into_root(trained[0].run.config)
     prepare_with_progress(trained[0].run.config)
@@ -70,15 +112,8 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
         _score_what_was_left(tuned)
     if stopped:
         print(f"isoflop: stopped before the end; go on with: {same_again()}", file=sys.stderr)
-        return STOPPED
-    results = read_results(grid, trained, tuned)
-    command = shlex.join(["isoflop", "grid", *words])
-    write_results(results, out, command)
-    found = efficiencies(results)
-    print(json.dumps(_json(results, found), indent=1) if as_json else format_results(results, found))
-    for failure in failures:
-        print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
-    return 1 if failures else 0
+        return None
+    return Ended(grid, trained, tuned, failures, folder)
 
 
 def _score_what_was_left(tuned: Sequence[Trial]) -> None:

@@ -96,7 +96,7 @@ class Results:
 
 def read_results(grid: GridConfig, trained: Sequence[Cell], tuned: Sequence[Trial]) -> Results:
     """The table of the runs that have finished; those that have not are named in their row."""
-    read = {run.name: _finished(run.folder.path) for run in [*(c.run for c in trained), *(t.run for t in tuned)]}
+    read = {run.name: finished_run(run.folder.path) for run in [*(c.run for c in trained), *(t.run for t in tuned)]}
     numerics, others = _one_numerics(read)
     read |= dict.fromkeys(others)
     rows: list[Row] = []
@@ -144,7 +144,8 @@ def _one_numerics(read: Mapping[str, RunData | None]) -> tuple[str | None, tuple
     return most, tuple(name for name, one in tags.items() if one != most)
 
 
-def _finished(path: Path) -> RunData | None:
+def finished_run(path: Path) -> RunData | None:
+    """What its folder tells of a run; None where it has not finished, or is not there."""
     if not (path / "config.yaml").is_file():
         return None
     return next((run for run in readable([path], read_run) if run.status == Status.FINISHED), None)
