@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer import __version__
 from trainer.cli import (
+    board,
     compare,
     data,
     evaluate,
@@ -65,6 +66,7 @@ isoflop: pre-training at many sizes, with the price tag attached
   isoflop generate <run> [prompt=...]   text from a run's newest checkpoint, <mask>s filled, prompts of a file
   isoflop finetune <run> task=... [...] tune a run on a task: a class, words, a span, a text, preferences, rewards
   isoflop report <run> [site=...]       write report.html, card.md and pricetag.json anew, and print the price tag
+  isoflop board [root]                  a live page of its runs on this host: curves, prices, events; port=, open=false
   isoflop ledger [root]                 what all runs of a root cost, failed ones included; site=, out=ledger.tex
   isoflop publish <root> to=<folder>    tables, forms and a page for a paper, with the files that they come from
   isoflop verify <folder> [rerun=<run>] derive all of it again, name a changed byte, train a run again to the bit
@@ -216,6 +218,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "publish": publish.publish,
     "verify": verify.verify,
     "workspace": report.workspace,
+    "board": board.board,
     "ledger": ledger.ledger,
     "price": price.price,
     "fit": fit.fit,
