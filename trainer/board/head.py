@@ -66,7 +66,9 @@ def labels(text: str) -> dict[str, str]:
 
 def _scalar(text: str) -> str:
     text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1].replace("''", "'")
+    return text
 
 
 def read_labels(run: Path) -> dict[str, str]:

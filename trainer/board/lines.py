@@ -90,7 +90,7 @@ def object_of(line: bytes) -> dict[str, object] | None:
 
 
 def sampled_lines(path: Path, size: int, number: int) -> Iterator[bytes]:
-    """About so many whole lines of a file of `size` bytes, evenly spaced, the last one among them: read by seeking, in
+    """About so many whole lines of a file of `size` bytes, evenly spaced, the last ones among them: read by seeking, in
     a time that does not grow with the file."""
     window = 4096  # bytes, several records
     if no_file(path):
@@ -105,5 +105,4 @@ def sampled_lines(path: Path, size: int, number: int) -> Iterator[bytes]:
             file.seek(at)
             lines = file.read(window).split(b"\n")
             whole = lines[:-1] if at == 0 else lines[1:-1]  # the first begins before the window, the last goes on
-            if whole:
-                yield whole[-1] if place == number - 1 else whole[0]
+            yield from whole if place == number - 1 else whole[:1]  # of the end all: the last one may be torn

@@ -137,6 +137,7 @@ function render(ids) {
   unit = made.unit;
   const points = made.lines.reduce((sum, line) => sum + line.x.length, 0);
   const rough = found.filter(({ data }) => !data.whole).length;
+  $("#drawn").dataset.left = rough;
   $("#drawn").textContent = points ? `${ids.length} runs, ${points.toLocaleString("en")} points drawn`
     + (rough ? `; ${rough} are sketches until their files are read` : "") : ids.length ? "nothing is stated of this" : "no run is picked";
   chart ??= new Chart($("#chart"), $("#readout"), (low, high) => {

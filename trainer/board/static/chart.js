@@ -33,6 +33,7 @@ export class Chart {
     this.tip.setAttribute("aria-hidden", "true");
     this.box = Object.assign(document.createElement("div"), { className: "canvas" });
     element.replaceChildren(this.box, this.tip);
+    element.chart = this;
     element.addEventListener("keydown", (event) => this.onKey(event));
     element.addEventListener("mouseleave", () => this.hide());
     DARK.addEventListener("change", () => { this.key = ""; this.redraw?.(); });
