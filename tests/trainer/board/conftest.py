@@ -73,7 +73,7 @@ def written(tmp_path: Path) -> Written:
         optim = config.optim.model_copy(update={"lr": science.get("lr", 0.003)})
         changed = {"model": model, "optim": optim, "seed": science.get("seed", 0)}
         (run / "config.yaml").write_text(config.model_copy(update=changed).to_yaml())
-        planned = {"model": {"parameters": 1_234_567}, "data": {"steps": len(losses)}, "energy": {"kwh": 0.5}}
+        planned = {"model": {"parameters": 1_234_567}, "data": {"steps": 100}, "energy": {"kwh": 0.5}}
         (run / "plan.json").write_text(json.dumps({"planned": planned, "rows": []}))
         append_steps(run, losses)
         metrics, logbook = JsonLines(run / "metrics.jsonl"), JsonLines(run / "events.jsonl")

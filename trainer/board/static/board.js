@@ -135,7 +135,7 @@ function render(ids) {
   const held = y.startsWith("held_");
   const made = linesOf(found, x, { train: $("#train").checked && !held, held: held || (y === "loss" && $("#held").checked), unit: view[0] === null ? null : unit });
   unit = made.unit;
-  const points = made.lines.reduce((sum, line) => sum + line.x.length, 0);
+  const points = made.lines.reduce((sum, line) => sum + (line.dots ? 0 : line.x.length), 0);
   const rough = found.filter(({ data }) => !data.whole).length;
   $("#drawn").dataset.left = rough;
   $("#drawn").textContent = points ? `${ids.length} runs, ${points.toLocaleString("en")} points drawn`
