@@ -13,6 +13,7 @@ from trainer.board.head import PRICES
 from trainer.books.formatting import format_amount
 
 NOT_STATED = '<span class="none">not stated</span>'
+NO_CURRENCY = "(no currency)"
 # Columns of the index: title, what it sorts by, and whether it is a number.
 COLUMNS = ("run", "state", "size", "step", "loss", "held out", "tokens", "FLOP", "energy", "money", "CO2e")
 
@@ -79,12 +80,14 @@ def _figures(run: BoardRun) -> list[tuple[float | None, str]]:
     ]
     for key, unit in (("data.tokens", ""), ("flop.total", "FLOP"), ("energy.kwh", "kWh")):
         cells.append((spent.get(key), _amount(spent.get(key), unit)))
-    cells.append((spent.get("cost.amount"), _amount(spent.get("cost.amount"), run.currency or "(currency not stated)")))
-    cells.append((spent.get("carbon.kgco2e"), _amount(spent.get("carbon.kgco2e"), "kgCO2e")))
+    for key, unit in (("cost.amount", run.currency or NO_CURRENCY), ("carbon.kgco2e", "kgCO2e")):
+        cells.append((spent.get(key), _amount(spent.get(key), unit)))
     return cells
 
 
 def _amount(value: float | None, unit: str) -> str:
+    if value is not None and unit == "kgCO2e" and abs(value) < 1:
+        value, unit = 1000 * value, "gCO2e"
     return "" if value is None else format_amount(value, unit)
 
 
@@ -117,16 +120,16 @@ def _prices(price: Mapping[str, list[float | None]], currency: str) -> str:
     rows = []
     for key, (planned, measured) in price.items():
         name, unit = PRICES[key]
-        unit = currency or "(currency not stated)" if key == "cost.amount" else unit
+        unit = currency or NO_CURRENCY if key == "cost.amount" else unit
         rows.append((name, _amount(planned, unit), _amount(measured, unit)))
-    return _table(("", "planned", "so far"), rows)
+    return _table(("figure", "planned", "so far"), rows)
 
 
 def _events(events: list[dict[str, Any]]) -> str:
     if not events:
         return '<p class="note">Nothing was written.</p>'
     rows = ((str(event.get("step", "")), str(event["name"]), event["text"]) for event in reversed(events))
-    return _scrolling("logbook, newest first", _table(("step", "event", ""), rows))
+    return _scrolling("logbook, newest first", _table(("step", "event", "what happened"), rows))
 
 
 def _samples(samples: list[dict[str, Any]]) -> str:
@@ -142,7 +145,7 @@ def _scrolling(label: str, html: str) -> str:
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = ("".join(f"<td>{escape(cell) if cell else NOT_STATED}</td>" for cell in row) for row in rows)
-    titles = "".join(f'<th scope="col">{escape(cell)}</th>' if cell else "<td></td>" for cell in head)
+    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     return (
         f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
     )

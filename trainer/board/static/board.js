@@ -1,5 +1,5 @@
 // The page: asks for what changed, and draws the curves of the runs that are picked.
-import { Chart, colourOf, unitOf } from "./chart.js";
+import { Chart, colourAt, unitOf } from "./chart.js";
 import { Table } from "./table.js";
 
 const EVERY = 2000; // ms between two looks for news
@@ -123,8 +123,22 @@ function linesOf(found, x, wanted) {
   return { lines, unit };
 }
 
+// Each drawn run keeps its colour while it is drawn; the next one takes the first that is free.
+const slots = new Map();
+function colourOf(id) {
+  if (!slots.has(id)) {
+    const taken = new Set(slots.values());
+    let slot = 0;
+    while (taken.has(slot)) slot++;
+    slots.set(id, slot);
+  }
+  return colourAt(slots.get(id));
+}
+
 let unit = null;
 function render(ids) {
+  const kept = new Set(ids).add(panel?.id);
+  for (const id of slots.keys()) if (!kept.has(id)) slots.delete(id);
   const { x, y } = settings(), colours = new Map();
   const found = ids.filter((id) => cache.has(id)).map((id) => {
     const colour = colourOf(id);
@@ -144,7 +158,7 @@ function render(ids) {
     view = [low === null ? null : low * unit.factor, high === null ? null : high * unit.factor];
     drawAll();
   });
-  return chart.draw(made.lines, { x: { label: unit.label, log: $("#log-x").checked }, y: { label: TITLES[y], log: $("#log-y").checked } });
+  return chart.draw(made.lines, { x: { label: unit.label, told: unit.told, log: $("#log-x").checked }, y: { label: TITLES[y], log: $("#log-y").checked } });
 }
 
 // --- one run ---
@@ -187,7 +201,7 @@ async function drawPanel(details, x) {
       mine.view = [low === null ? null : low * mine.unit.factor, high === null ? null : high * mine.unit.factor];
       drawPanel(details, x);
     });
-    await mine.chart.draw(lines, { x: { label: unit.label, log: false }, y: { label: "loss", log: false } });
+    await mine.chart.draw(lines, { x: { label: unit.label, told: unit.told, log: false }, y: { label: "loss", log: false } });
   } while (!data.whole && panel === mine);
 }
 

@@ -9,17 +9,17 @@ const PREFIXES = [[1e24, "Y"], [1e21, "Z"], [1e18, "E"], [1e15, "P"], [1e12, "T"
 const TIMES = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 const ENERGIES = [[1e3, "MWh"], [1, "kWh"], [1e-3, "Wh"], [1e-6, "mWh"], [1e-9, "µWh"]];
 
-export const colourOf = (number) => PALETTE[DARK.matches ? "dark" : "light"][number % 8];
+export const colourAt = (slot) => PALETTE[DARK.matches ? "dark" : "light"][slot % 8];
 
-// By what the numbers of an axis are divided, and what its label says: 5 M tokens, 3.2 h, 40 Wh.
+// By what the numbers of an axis are divided, what its label says, and how one of them is told: 5 M tokens, 3.2 h, 40 Wh.
 export function unitOf(axis, largest) {
-  if (axis === "step") return { factor: 1, label: "steps", unit: "" };
+  if (axis === "step") return { factor: 1, label: "steps", told: "steps" };
   const table = axis === "seconds" ? TIMES : axis === "kwh" ? ENERGIES : PREFIXES;
   const [factor, unit] = table.find(([size]) => largest >= size) ?? table.at(-1);
-  if (axis === "seconds") return { factor, label: `time of all attempts (${unit})`, unit };
-  if (axis === "kwh") return { factor, label: `energy (${unit})`, unit };
+  if (axis === "seconds") return { factor, label: `time of all attempts (${unit})`, told: unit };
+  if (axis === "kwh") return { factor, label: `energy (${unit})`, told: unit };
   const name = axis === "flop" ? "model FLOPs" : "tokens";
-  return { factor, label: unit ? `${name} (${unit})` : name, unit };
+  return { factor, label: unit ? `${name} (${unit})` : name, told: unit ? `${unit} ${name}` : name };
 }
 
 export const short = (value) => (Math.abs(value) >= 1e5 || (value && Math.abs(value) < 1e-3) ? value.toExponential(4)
@@ -196,7 +196,7 @@ export class Chart {
     this.at = { line: number, place };
     this.cursor.data = { x: [x], y: [y] };
     const what = line.texts?.[place] ?? `${this.axes.y.short ?? this.axes.y.label} ${Number.isNaN(y) ? "not stated" : short(y)}`;
-    const text = `${line.name}: ${what} at ${short(x)} ${this.axes.x.label}`;
+    const text = `${line.name}: ${what} at ${short(x)} ${this.axes.x.told}`;
     this.readout.textContent = text;
     this.tip.textContent = text;
     this.tip.hidden = sx === undefined;
