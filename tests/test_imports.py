@@ -23,6 +23,7 @@ LEVELS = (
     ("scaling",),
     ("run",),
     ("launch",),
+    ("board",),
     ("hub", "report"),
     ("evaluate",),
     ("worker",),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trainer.config import Config
 
 _LOOKS = "prints what is known already, in about a second, and writes nothing below a root"
+_SHOWS = "shows files to whoever looks, for as long as they do"
 _ASKS = "sends a word to processes or to a server that work elsewhere"
 UNMETERED = {
     **dict.fromkeys(
@@ -24,6 +25,7 @@ UNMETERED = {
         _LOOKS,
     ),
     **dict.fromkeys(("cancel", "workspace"), _ASKS),
+    "board": _SHOWS,
     "new": "writes a few files of text",
     "publish": "a claim stands for the files of a root, and a record of its making would be another one",
     "verify": "reads a publication on any host; whoever checks a claim is not of the project that made it",

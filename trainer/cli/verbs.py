@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
     },
     "watch": {
         "status": Verb("launch.status", "runs and jobs: state, step, tokens/s, price so far", "launch.md"),
+        "board": Verb("board.board", "a live page of a root's runs: curves, prices, events", "board.md"),
         "cancel": Verb("launch.cancel", "end a run: its SLURM jobs, or the process here", "launch.md"),
         "report": Verb("report.report", "write report.html anew, and print the price tag", "price-tag.md"),
         "ledger": Verb("ledger.ledger", "what all runs of a root cost, failed ones included", "price-tag.md"),

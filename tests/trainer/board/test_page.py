@@ -1,0 +1,242 @@
+"""The page in a real browser: what it shows is what the files say, for eyes, for keys and without scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainer.board.conftest import Serving, Written, append_steps
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium")
+LOSSES = [6.0 - 0.05 * step + 0.3 * (step % 7) for step in range(60)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextmanager
+def shown(browser: Any, address: str, **context: Any) -> Iterator[Any]:
+    """The page; at the end nothing may have gone wrong in it, and nothing asked for elsewhere."""
+    wrong: list[str] = []
+    made = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context})
+    page = made.new_page()
+    page.set_default_timeout(20_000)
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    yield page
+    made.close()
+    assert wrong == []
+    assert [one for one in asked if not one.startswith((address, "data:", "blob:"))] == []
+
+
+def drawn(page: Any, text: str) -> None:
+    page.locator("#drawn", has_text=re.compile(text)).wait_for()
+    page.locator("#drawn[data-left='0']").wait_for()
+
+
+def extent(page: Any) -> list[float]:
+    """Of the view, in the axis' own unit."""
+    return page.evaluate(
+        "() => { const { start, end } = document.querySelector('#chart').chart.figure.x_range; return [start, end] }"
+    )
+
+
+@pytest.fixture
+def root(written: Written, tmp_path: Path) -> Path:
+    written("exp/gpt", LOSSES, held={20: 5.5, 40: 4.5}, events=[("start", 0, "start"), ("spike", 30, "far up")])
+    written("exp/bert", [one + 1 for one in LOSSES], model="bert-mini", lr=0.01)
+    return tmp_path
+
+
+def test_a_pointed_at_value_is_the_files(browser: Any, root: Path, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs, 122 points")
+        page.locator("#none").click()
+        page.locator("label:has(#held) input").uncheck()
+        page.locator("[aria-label='draw exp/gpt']").check()
+        drawn(page, "1 runs, 60 points")
+        box = page.locator("#chart").bounding_box()
+        seen = set()
+        for share in (0.2, 0.5, 0.8):
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+            page.locator("#readout", has_text="exp/gpt: loss").wait_for()
+            said = page.locator(".tip").first.inner_text()
+            loss, tokens = re.fullmatch(r"exp/gpt: loss ([\d.]+) at ([\d.]+) k tokens", said).groups()
+            assert float(loss) == pytest.approx(LOSSES[int(float(tokens)) - 1], abs=1e-4)
+            seen.add(tokens)
+        assert len(seen) == 3
+
+
+def test_keys_alone_reach_every_point_and_zoom(browser: Any, root: Path, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        page.locator("#chart").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Home")
+        first = page.locator("#readout").inner_text()
+        page.keyboard.press("ArrowRight")
+        second = page.locator("#readout").inner_text()
+        name = first.partition(":")[0]
+        own = LOSSES if name == "exp/gpt" else [one + 1 for one in LOSSES]
+        assert f"loss {own[0]:g} at 1 " in first and f"loss {own[1]:g} at 2 " in second
+        page.keyboard.press("ArrowDown")
+        assert page.locator("#readout").inner_text().partition(":")[0] != name
+        low, high = extent(page)
+        page.keyboard.press("+")
+        drawn(page, "2 runs")
+        nearer = extent(page)
+        assert low < nearer[0] < nearer[1] < high
+        page.keyboard.press("0")
+        assert extent(page) == pytest.approx([low, high])
+
+
+def test_dragging_over_a_part_shows_it_finer(browser: Any, written: Written, tmp_path: Path, serving: Serving) -> None:
+    run = written("exp/long", [3.0])
+    line = (run / "metrics.jsonl").read_text()
+    changed = ('"step":1,', '"tokens":1000,', '"loss":3.0,')
+    with open(run / "metrics.jsonl", "w") as file:
+        for step in range(1, 20_001):
+            new = (f'"step":{step},', f'"tokens":{step}000,', f'"loss":{step % 97}.5,')
+            text = line
+            for old, value in zip(changed, new, strict=True):
+                text = text.replace(old, value)
+            file.write(text)
+    with serving(tmp_path) as address, shown(browser, address) as page:
+        drawn(page, "1 runs, ")
+        before = extent(page)
+        box = page.locator("#chart").bounding_box()
+        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(400)
+        drawn(page, "1 runs, ")
+        low, high = extent(page)
+        assert high - low < 0.2 * (before[1] - before[0])
+        xs = page.evaluate("() => Array.from(document.querySelector('#chart').chart.lines[0].x)")
+        inside = [x for x in xs if low <= x <= high]
+        assert len(inside) > 1000  # before there were 2,000 points of all 20,000 steps
+
+
+def test_filters_choose_what_is_shown_and_drawn(browser: Any, root: Path, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        rows = page.locator("#runs tbody tr:visible")
+        page.locator("select[data-key='model.name']").select_option("bert-mini")
+        assert rows.count() == 1 and "exp/bert" in rows.first.inner_text()
+        drawn(page, "1 runs")
+        page.locator("select[data-key='model.name']").select_option("")
+        for words, count in (
+            ("optim.lr>=0.005", 1),
+            ("gpt-mini", 1),
+            ("optim.lr<1 exp", 2),
+            ("state=finished", 0),
+            ("bert nope", 0),
+        ):
+            page.locator("#find").fill(words)
+            assert (words, rows.count()) == (words, count)
+
+
+def test_what_a_run_writes_appears(browser: Any, root: Path, written: Written, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs, 122 points")
+        append_steps(root / "exp/gpt", [1.25], begin=61)
+        page.locator("tr[data-run]", has_text="1.2500").wait_for()
+        drawn(page, "2 runs, 123 points")
+        written("exp/new", [2.0, 1.5])
+        page.locator("tr[data-run]", has_text="exp/new").wait_for()
+
+
+def test_axes_and_means(browser: Any, root: Path, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        page.locator("#all").click()
+        for axis, last in (("flop", 90), ("seconds", 30), ("kwh", 120), ("step", 60)):  # TFLOP, s, Wh
+            page.locator("#x").select_option(axis)
+            drawn(page, "2 runs")
+            line = page.locator("#chart")
+            page.wait_for_timeout(300)
+            xs = line.evaluate("element => Array.from(element.chart.lines.find(one => one.x.length > 50).x)")
+            assert xs[-1] == pytest.approx(last, rel=1e-5)
+        page.locator("#mean").fill("2")
+        drawn(page, "points")
+        page.wait_for_timeout(300)
+        of_gpt = "find(one => one.name === 'exp/gpt' && one.alpha === 1)"
+        y = page.evaluate(f"() => Array.from(document.querySelector('#chart').chart.lines.{of_gpt}.y)")
+        assert y[-1] == pytest.approx(sum(LOSSES[-4:]) / 4, rel=1e-5)
+        page.locator("#log-x").check()
+        page.locator("#log-y").check()
+        drawn(page, "2 runs")
+
+
+def test_a_run_by_itself_has_its_events_prices_and_texts(browser: Any, root: Path, serving: Serving) -> None:
+    (root / "exp/gpt/report.html").write_text("<h1>its report</h1>")
+    sample = {"step": 40, "tokens_seen": 40_000, "prompt": "Once", "text": "<i>upon</i> a time"}
+    (root / "exp/gpt/samples.jsonl").write_text(json.dumps(sample) + '\n{"torn')
+    with serving(root) as address, shown(browser, address) as page:
+        page.locator("button.open", has_text="exp/gpt").click()
+        page.locator("#run-chart canvas").first.wait_for()
+        panel = page.locator("#panel")
+        text = panel.inner_text()
+        assert "<i>upon</i> a time" in text and "far up" in text
+        assert re.search(r"energy\s+500 Wh\s+120 Wh", text) and re.search(r"carbon\s+not stated\s+42 g", text)
+        page.wait_for_timeout(500)
+        marks = page.evaluate("() => document.querySelector('#run-chart').chart.lines.find(one => one.mark)")
+        assert marks["texts"] == ["step 30, spike: far up"]
+        assert (
+            panel.locator("a", has_text="report").get_attribute("href")
+            in page.locator("tr", has_text="exp/gpt").inner_html()
+        )
+        page.keyboard.press("Escape")
+        assert panel.is_hidden()
+        assert page.evaluate("() => document.activeElement.textContent") == "exp/gpt"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
+def test_axe_finds_nothing_serious(browser: Any, root: Path, serving: Serving, width: int, scheme: str) -> None:
+    import axe_core_python
+
+    script = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
+    context = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme, "bypass_csp": True}
+    with serving(root) as address, shown(browser, address, **context) as page:
+        drawn(page, "2 runs")
+        page.locator("button.open").first.click()
+        page.locator("#run-chart canvas").first.wait_for()
+        page.evaluate(script)
+        found = page.evaluate("() => axe.run()")["violations"]
+        told = [
+            (one["id"], [node["html"][:200] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert told == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width  # nothing hangs over the edge
+
+
+def test_without_scripts_every_run_has_state_loss_and_price(browser: Any, root: Path, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address, java_script_enabled=False) as page:
+        rows = page.locator("#runs tbody tr")
+        assert rows.count() == 2
+        text = page.locator("tr", has_text="exp/gpt").inner_text()
+        assert "interrupted" in text
+        assert f"{LOSSES[-1]:.4f}" in text and "120 Wh" in text and "42 gCO2e" in text
+        assert "Without scripts" in page.locator("noscript").inner_text()
+        assert not page.locator("#find").is_visible()
