@@ -65,7 +65,8 @@ def memory(config: Config) -> MemoryAccount:
 
     # On one rank a partition is the parameter itself, nothing is gathered.
     weights = count if stage < 3 else share
-    weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
+    offloads = config.engine.offload_optimizer or config.engine.offload_parameters
+    weights += share if stage in (1, 2) or (stage and offloads) else 0  # a partition's copy that the optimizer steps on
     weights += count if config.task.reference else 0  # the reference
     gathered = _gathered(config) if stage == 3 and ranks > 1 else 0
     optimizer = _optimizer(config)

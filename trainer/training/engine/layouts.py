@@ -340,6 +340,19 @@ class PartitionedParameters(Layout):
         # An update gathers these at once, each by itself and in fp32. Passes gather what they lack, in its own dtype
         # and several at a time, and keep these as well.
         self.optimizer.persistent_parameters = []
+        self._hold_once()
+
+    def _hold_once(self) -> None:
+        """DeepSpeed (0.19) steps on the partitions themselves where they are fp32, so that there is no second copy of
+        them; but it compares their device with the name of one, and makes the copy. Here the partitions become views
+        of what it steps on."""
+        optimizer = self.optimizer
+        if optimizer.offload_optimizer or optimizer.offload_param:
+            return
+        for group, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
+            optimizer.fp16_partitioned_groups_flat[group] = flat.detach()
+            optimizer._unflatten_partitioned_parameters(group)
+        optimizer.lp_param_buffer = None
 
     def settle(self) -> None:
         self.optimizer._partition_all_parameters()

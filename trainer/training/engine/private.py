@@ -33,6 +33,11 @@ PRIVATE = {
     "invalidate_secondary_tensor": "runtime/zero/stage3.py",
     # stage 3: partitioned parameters
     "fp32_partitioned_groups_flat": "runtime/zero/stage3.py",
+    "fp16_partitioned_groups_flat": "runtime/zero/stage3.py",
+    "_unflatten_partitioned_parameters": "runtime/zero/stage3.py",
+    "lp_param_buffer": "runtime/zero/stage3.py",
+    "offload_optimizer": "runtime/zero/stage3.py",
+    "offload_param": "runtime/zero/stage3.py",
     "grad_position": "runtime/zero/stage3.py",
     "get_param_id": "runtime/zero/stage3.py",
     "persistent_parameters": "runtime/zero/stage3.py",
