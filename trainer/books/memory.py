@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer.books.activations import FP32, saved, share_of_blocks
 from trainer.books.expert_ranks import held_numbers, shared_numbers
+from trainer.books.kernels import compiled
 from trainer.books.layout import (
     averages_kept,
     micro_batch,
@@ -28,7 +29,7 @@ from trainer.books.shapes import shapes
 from trainer.books.wire import REUSED
 from trainer.config import Config
 from trainer.config.host import half_wire
-from trainer.config.wire import partition_ranks
+from trainer.config.wire import partition_ranks, stays_half
 from trainer.descriptions.optimizers import OPTIMIZERS, read_in_bf16, size
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
@@ -72,7 +73,8 @@ def memory(config: Config) -> MemoryAccount:
     optimizer = _optimizer(config)
     averages = averages_kept(config) * share
     gradients = share if stage else count
-    bucket = _bucket(config) if stage else 0
+    sent_in_half = stage == 3 and config.engine.wire_gradients == "bf16"  # before, they are rounded bit by bit
+    bucket = (2 if sent_in_half else FP32) * _bucket(config) if stage else 0
     host = 0
     before = FP32 * (share if stage else count) if config.debug.updates_every else 0
     if config.engine.offload_optimizer:
@@ -85,21 +87,23 @@ def memory(config: Config) -> MemoryAccount:
     states = FP32 * (weights + optimizer)
 
     activations, recomputing, copies = kept.kept + kept.around, kept.again, kept.copies_kept
-    sent = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0  # an update's weights on their way
-    if half_wire(config) and stage == 3:  # what is gathered is the copy; that of a table for the head too
+    low = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0
+    stays = low > 0 and stays_half(config, compiled=compiled(config).on)
+    sent = 0 if stays else low  # an update's weights on their way
+    if stays or (half_wire(config) and stage == 3):  # what is there is the copy; that of a table for the head too
         copies = min(copies, kept.head_copy if config.model.tied else 0)
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
     flat = 0 if stage else whole  # stage 0 flattens its gradients
-    always = FP32 * bucket if stage == 3 else 0
+    always = bucket if stage == 3 else 0
     # A fused loss keeps no copy of the matrix; where there is none, as weights come in bf16, nothing goes.
     after_loss = max(0, copies - (kept.head_copy if kept.head_gradients else 0))
     in_backward = activations + recomputing + kept.head_gradients + kept.workspace
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
-        "the first gradients": (max(earlier, table), FP32 * bucket, after_loss, in_backward, 0),
+        "the first gradients": (max(earlier, table), bucket, after_loss, in_backward, 0),
         "the optimizer step": (whole, always + flat + sent, before, 0, 0),
     }
     if config.task.writes:
@@ -107,7 +111,7 @@ def memory(config: Config) -> MemoryAccount:
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
-        weights=FP32 * weights + gathered + reward_bytes(config),
+        weights=FP32 * weights - (low if stays else 0) + gathered + reward_bytes(config),
         gradients=at_peak,
         optimizer=states - FP32 * weights,
         buckets=buckets,
