@@ -18,16 +18,13 @@ def partition_ranks(config: Any) -> int:
     return ranks
 
 
-def stays_half(config: Any, *, compiled: bool) -> bool:
+def stays_half(config: Any) -> bool:
     """Whether weights that travel in bf16 at stages 1 and 2 are kept in bf16 too, on every rank: where that changes no
     bit of a gradient. It would where autocast's copy of a weight is read twice in a pass, so that what it gets adds up
-    in bf16; where a compiled loss, whose gradient of the output matrix is fp32, takes its dtype from the matrix; and
-    where gradients add up on the host in the dtype of their parameter.
-    """
+    in bf16, and where gradients add up on the host in the dtype of their parameter."""
     engine, model = config.engine, config.backbone
     twice = keeps_casts(engine) and (model.shared_layers or config.two_streams or config.task.kind is not None)
-    rounded = compiled and not model.tied
-    return engine.wire == "bf16" and not (twice or rounded or engine.offload_optimizer)
+    return engine.wire == "bf16" and not (twice or engine.offload_optimizer)
 
 
 def wire_misfits(config: Any) -> list[str]:

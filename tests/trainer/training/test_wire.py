@@ -166,7 +166,7 @@ def test_half_the_bytes_give_the_same_bits(of_two: dict[str, Run]) -> None:
         assert_same_bits(of_two[f"stage {stage}, half"], of_two[f"stage {stage}"])
     for name in ("untied", "shared layers"):
         assert_same_bits(of_two[f"{name}, half"], of_two[name])
-        kept = stays_half(of_two[f"{name}, half"].config, compiled=False)
+        kept = stays_half(of_two[f"{name}, half"].config)
         assert kept == (name == "untied")
     for name in ("kept half", "each pass", "each pass, half", "recomputed"):
         assert_same_bits(of_two[name], of_two["stage 3"])

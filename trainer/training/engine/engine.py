@@ -105,7 +105,7 @@ class Engine:
         if self.compilation.on:
             self._engine.compile()
         products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
-        self._layout.stay_half = stays_half(config, compiled=self.compilation.on)
+        self._layout.stay_half = stays_half(config)
         self._layout.attach(self._optimizer, self.parameters, roles(self.model), products, self.half)
         self.averages = Averages(config, self._layout)
         self.passes = 0  # forward and backward passes of this rank so far

@@ -252,7 +252,8 @@ class PartitionedStates(Layout):
         optimizer.scaled_global_norm = lambda *_: 0.0
         optimizer.unscale_and_clip_grads = self._clip
         halves = {id(self.parameters[name]) for name in half & self.parameters.keys()}
-        self.sender = HalfSender(optimizer, halves, stay=self.stay_half)
+        outputs = {id(one) for name, one in self.parameters.items() if self.roles[name] == "head"}
+        self.sender = HalfSender(optimizer, halves, outputs, stay=self.stay_half)
 
     def before_update(self) -> None:
         assert self.sender is not None
@@ -328,7 +329,9 @@ class PartitionedStates(Layout):
             mapping.get_hp_fragment().copy_(values.view(-1).narrow(0, address.start, address.numel))
 
     def spread(self) -> None:
+        assert self.sender is not None
         self.optimizer.update_lp_params()
+        self.sender.repoint()
 
 
 class PartitionedParameters(Layout):

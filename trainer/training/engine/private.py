@@ -27,6 +27,7 @@ PRIVATE = {
     "bit16_groups_flat": "runtime/zero/stage_1_and_2.py",
     "parallel_partitioned_bit16_groups": "runtime/zero/stage_1_and_2.py",
     "_update_model_bit16_weights": "runtime/zero/stage_1_and_2.py",
+    "_link_all_hp_params": "runtime/zero/stage_1_and_2.py",
     # and before passes of stage 3
     "comm_dtype": "runtime/torch_autocast.py",
     "_partition_all_parameters": "runtime/zero/stage3.py",
