@@ -8,6 +8,7 @@ The peak is the largest of four moments: the end of the forward pass, the loss, 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,12 @@ from trainer.books.rollouts import cache_bytes, logits_bytes, reward_bytes
 from trainer.books.shapes import shapes
 from trainer.books.wire import REUSED
 from trainer.config import Config
-from trainer.config.host import half_wire
-from trainer.config.wire import partition_ranks
-from trainer.descriptions.optimizers import OPTIMIZERS, read_in_bf16, size
+from trainer.config.host import half_wire, precision
+from trainer.config.wire import partition_ranks, stays_half
+from trainer.descriptions.optimizers import OPTIMIZERS, Role, read_in_bf16, size
 
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
+SUB_GROUP = 1_000_000_000  # numbers of a rank that are stepped on at once; of sub_group_size
 PREFETCHED = 50_000_000  # numbers; of stage3_prefetch_bucket_size
 
 
@@ -65,13 +67,15 @@ def memory(config: Config) -> MemoryAccount:
 
     # On one rank a partition is the parameter itself, nothing is gathered.
     weights = count if stage < 3 else share
-    weights += share if stage else 0  # the partition's flat copy, which the optimizer steps on
+    offloads = config.engine.offload_optimizer or config.engine.offload_parameters
+    weights += share if stage in (1, 2) or (stage and offloads) else 0  # a partition's copy that the optimizer steps on
     weights += count if config.task.reference else 0  # the reference
     gathered = _gathered(config) if stage == 3 and ranks > 1 else 0
     optimizer = _optimizer(config)
     averages = averages_kept(config) * share
     gradients = share if stage else count
-    bucket = _bucket(config) if stage else 0
+    sent_in_half = stage == 3 and config.engine.wire_gradients == "bf16"  # before, they are rounded bit by bit
+    bucket = (2 if sent_in_half else FP32) * _bucket(config) if stage else 0
     host = 0
     before = FP32 * (share if stage else count) if config.debug.updates_every else 0
     if config.engine.offload_optimizer:
@@ -84,29 +88,34 @@ def memory(config: Config) -> MemoryAccount:
     states = FP32 * (weights + optimizer)
 
     activations, recomputing, copies = kept.kept + kept.around, kept.again, kept.copies_kept
-    sent = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0  # an update's weights on their way
-    if half_wire(config) and stage == 3:  # what is gathered is the copy; that of a table for the head too
-        copies = min(copies, kept.head_copy if config.model.tied else 0)
+    low = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0
+    stays = low > 0 and stays_half(config)
+    sent = 0 if stays else low  # an update's weights on their way
+    if stays or (half_wire(config) and stage == 3):  # what is there is the copy; that of a table for the head too
+        copies = min(copies, kept.head_copy if config.model.tied or stays else 0)
+    halved = (
+        low - FP32 * _low_numbers_by_role(config)["head"] if stays else 0
+    )  # of an output matrix there is an fp32 copy
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
     flat = 0 if stage else whole  # stage 0 flattens its gradients
-    always = FP32 * bucket if stage == 3 else 0
+    always = bucket if stage == 3 else 0
     # A fused loss keeps no copy of the matrix; where there is none, as weights come in bf16, nothing goes.
     after_loss = max(0, copies - (kept.head_copy if kept.head_gradients else 0))
     in_backward = activations + recomputing + kept.head_gradients + kept.workspace
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
-        "the first gradients": (max(earlier, table), FP32 * bucket, after_loss, in_backward, 0),
-        "the optimizer step": (whole, always + flat + sent, before, 0, 0),
+        "the first gradients": (max(earlier, table), bucket, after_loss, in_backward, 0),
+        "the optimizer step": (whole + _flattened(config), always + flat + sent, before, 0, 0),
     }
     if config.task.writes:
         moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
-        weights=FP32 * weights + gathered + reward_bytes(config),
+        weights=FP32 * weights - halved + gathered + reward_bytes(config),
         gradients=at_peak,
         optimizer=states - FP32 * weights,
         buckets=buckets,
@@ -119,15 +128,29 @@ def memory(config: Config) -> MemoryAccount:
     )
 
 
+def _flattened(config: Config) -> int:
+    """Bytes of a group's gradients that an update of stages 1 to 3 joins to one tensor, beside those it is made of."""
+    stage, every = zero_stage(config), held_numbers(config)
+    if not stage or config.engine.offload_optimizer:
+        return 0
+    if stage == 3:
+        return FP32 * min(-(-every // world_size(config)), SUB_GROUP)
+    apart = low_numbers(config) if precision(config) == "bf16" else 0  # a group of their own
+    return FP32 * -(-max(apart, every - apart) // world_size(config))
+
+
 def low_numbers(config: Config) -> int:
     """Of the parameters that a rank holds, those that products in bf16 read in bf16 alone."""
-    routers = (config.model.experts.count, config.model.width)
-    low = sum(
-        size(shape) * count
-        for (role, shape), count in shapes(config).items()
-        if read_in_bf16(role, wide=shape == routers)
-    )
+    low = sum(_low_numbers_by_role(config).values())
     return low - shared_numbers(config) + shared_numbers(config) // config.engine.expert_parallel
+
+
+def _low_numbers_by_role(config: Config) -> Counter[Role]:
+    """The same of all ranks together."""
+    routers, found = (config.model.experts.count, config.model.width), Counter[Role]()
+    for (role, shape), count in shapes(config).items():
+        found[role] += size(shape) * count * read_in_bf16(role, wide=shape == routers)
+    return found
 
 
 def _gathered(config: Config) -> int:

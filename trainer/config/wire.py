@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.config.recomputation import keeps_casts
+
 STAGES = "engine.zero_stage=1, 2 or 3"
 
 
@@ -14,6 +16,15 @@ def partition_ranks(config: Any) -> int:
     asked, launch = config.engine.partition, config.launch
     ranks: int = {"world": launch.ranks, "node": launch.processes}.get(asked, asked)
     return ranks
+
+
+def stays_half(config: Any) -> bool:
+    """Whether weights that travel in bf16 at stages 1 and 2 are kept in bf16 too, on every rank: where that changes no
+    bit of a gradient. It would where autocast's copy of a weight is read twice in a pass, so that what it gets adds up
+    in bf16, and where gradients add up on the host in the dtype of their parameter."""
+    engine, model = config.engine, config.backbone
+    twice = keeps_casts(engine) and (model.shared_layers or config.two_streams or config.task.kind is not None)
+    return engine.wire == "bf16" and not (twice or engine.offload_optimizer)
 
 
 def wire_misfits(config: Any) -> list[str]:

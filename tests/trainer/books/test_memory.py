@@ -127,7 +127,12 @@ OF_TWO: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "llama, kept": ({}, "causal", STAGE_3 | {"keep_gathered": True, "micro_batch": 2}),
     "llama, half the wire": ({}, "causal", STAGE_3 | {"wire": "bf16"}),
     "llama, stage 1, half the wire": ({}, "causal", {"zero_stage": 1, "deepspeed": BUCKET, "wire": "bf16"}),
-}
+    "llama, half of both": ({}, "causal", {"zero_stage": 3, "wire": "bf16", "wire_gradients": "bf16"}),
+    "llama, stage 2, half the wire, recomputed": (
+        {"depth": 6, "width": 256, "tied": False}, "causal",
+        {"zero_stage": 2, "deepspeed": BUCKET, "wire": "bf16", "activation_checkpointing": True},
+    ),
+}  # fmt: skip
 CASES |= OF_TWO
 SLOW = set(CASES) - {"llama, bf16", "llama, ulysses"}
 

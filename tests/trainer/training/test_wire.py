@@ -13,6 +13,7 @@ from trainer.books.parameters import parameters
 from trainer.books.shapes import shapes
 from trainer.books.wire import wire
 from trainer.config import Config
+from trainer.config.wire import stays_half
 from trainer.descriptions.optimizers import size
 
 # Every weight is gathered for each pass that reads it, as those of large models are.
@@ -80,6 +81,14 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "each pass, both": settings(3, zero=EACH_PASS, **TOO),
     "recomputed": settings(3, zero={"stage3_param_persistence_threshold": 0}, activation_checkpointing=True),
 }
+# Weights that are kept in bf16 between updates, and such as are not: the gradient of a matrix of its own for the
+# outputs is fp32, and what two layers read gets its gradient from both.
+UNTIED = {"model": {"tied": False}, "kernels": {"loss": "chunked"}}
+SHARED_LAYERS = {"model": {"family": "encoder", "shared_layers": True}, "objective": {"name": "masked_lm"}}
+for name, more in {"untied": UNTIED, "shared layers": SHARED_LAYERS}.items():
+    for half, wire_dtype in {"": "fp32", ", half": "bf16"}.items():
+        task = settings(2, wire=wire_dtype)
+        LAYOUTS[name + half] = task | more | {"model": task["model"] | more["model"]}
 
 
 # A checkpoint of the one half way, from which the other goes on.
@@ -155,6 +164,10 @@ def test_shared_sequences_and_experts_send_what_books_say(ranks: int, layouts: d
 def test_half_the_bytes_give_the_same_bits(of_two: dict[str, Run]) -> None:
     for stage in (1, 2, 3):
         assert_same_bits(of_two[f"stage {stage}, half"], of_two[f"stage {stage}"])
+    for name in ("untied", "shared layers"):
+        assert_same_bits(of_two[f"{name}, half"], of_two[name])
+        kept = stays_half(of_two[f"{name}, half"].config)
+        assert kept == (name == "untied")
     for name in ("kept half", "each pass", "each pass, half", "recomputed"):
         assert_same_bits(of_two[name], of_two["stage 3"])
 

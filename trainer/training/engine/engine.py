@@ -21,6 +21,7 @@ from trainer.config import Config
 from trainer.config.compilation import compilation, varying
 from trainer.config.host import half_wire, no_triton, precision
 from trainer.config.recomputation import keeps_casts
+from trainer.config.wire import stays_half
 from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.meter.stopwatch import Stopwatch
 from trainer.models import Model, PolicyAndReference, build, initialize
@@ -104,6 +105,7 @@ class Engine:
         if self.compilation.on:
             self._engine.compile()
         products = torch.bfloat16 if precision(config) == "bf16" else torch.float32
+        self._layout.stay_half = stays_half(config)
         self._layout.attach(self._optimizer, self.parameters, roles(self.model), products, self.half)
         self.averages = Averages(config, self._layout)
         self.passes = 0  # forward and backward passes of this rank so far

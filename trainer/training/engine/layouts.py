@@ -41,6 +41,7 @@ class Layout(ABC):
 
     forward_waits = False  # whether a forward pass waits for other ranks
     alone = False  # whether every rank steps on everything by itself
+    stay_half = False  # whether weights that travel in bf16 at stages 1 and 2 are kept so
 
     def __init__(self, deepspeed: Any, world: World, optim: OptimConfig) -> None:
         self.deepspeed, self.world, self.clip = deepspeed, world, optim.clip
@@ -241,6 +242,8 @@ class Replicated(Layout):
 class PartitionedStates(Layout):
     """Stages 1 and 2: weights on every rank, and an equal part of their fp32 copy and of the states."""
 
+    sender: HalfSender | None = None  # until the optimizer is known
+
     def _attached(self, half: Set[str]) -> None:
         """The norm is wanted before the step. DeepSpeed, which measures it inside and reads it on the host, is told of
         one that is finite; gradients are clipped by the one that was measured, where they are."""
@@ -248,14 +251,39 @@ class PartitionedStates(Layout):
         self.measure, self.offloads = optimizer.scaled_global_norm, bool(optimizer.cpu_offload)
         optimizer.scaled_global_norm = lambda *_: 0.0
         optimizer.unscale_and_clip_grads = self._clip
-        self.sender = HalfSender(optimizer, {id(self.parameters[name]) for name in half & self.parameters.keys()})
+        halves = {id(self.parameters[name]) for name in half & self.parameters.keys()}
+        outputs = {id(one) for name, one in self.parameters.items() if self.roles[name] == "head"}
+        self.sender = HalfSender(optimizer, halves, outputs, stay=self.stay_half)
 
     def before_update(self) -> None:
+        assert self.sender is not None
         self.sender.lend()
 
     def settle(self) -> None:
-        if self.sender.groups:
+        assert self.sender is not None
+        if self.sender.groups and not self.sender.kept:
             self.spread()
+
+    @contextmanager
+    def whole(self, parameter: nn.Parameter, *, to_write: bool = False) -> Iterator[None]:
+        """One that is kept in bf16 is put together in fp32, of the parts that ranks hold."""
+        if self.sender is None or id(parameter) not in self.sender.kept:
+            yield
+            return
+        low, mapping = parameter.data, parameter._hp_mapping  # type: ignore[attr-defined]
+        bits = torch.zeros(low.numel(), dtype=torch.int32, device=low.device)  # added to zeros, numbers keep their bits
+        if mapping is not None:
+            address = mapping.lp_fragment_address
+            part = mapping.get_hp_fragment().detach().view(torch.int32)
+            bits.narrow(0, address.start, address.numel).copy_(part.view(-1))
+        ranks, _, group = holders(parameter, self.world)
+        if ranks > 1:
+            torch.distributed.all_reduce(bits, group=group)
+        parameter.data = bits.view(torch.float32).view(low.shape)
+        try:
+            yield
+        finally:
+            parameter.data = low
 
     def gradient_norm(self) -> Tensor:
         self.optimizer._wait_for_offload_copies()
@@ -293,14 +321,17 @@ class PartitionedStates(Layout):
                 yield flat, self.place(name, address.start, start, address.numel)
 
     def load_weight(self, name: str, parameter: Any, read: Read) -> None:
-        parameter.view(-1).copy_(read(name, "weight", 0, parameter.numel()))
+        values = read(name, "weight", 0, parameter.numel())
+        parameter.view(-1).copy_(values)
         mapping = parameter._hp_mapping
         if mapping is not None:
             address = mapping.lp_fragment_address
-            mapping.get_hp_fragment().copy_(parameter.view(-1).narrow(0, address.start, address.numel))
+            mapping.get_hp_fragment().copy_(values.view(-1).narrow(0, address.start, address.numel))
 
     def spread(self) -> None:
+        assert self.sender is not None
         self.optimizer.update_lp_params()
+        self.sender.repoint()
 
 
 class PartitionedParameters(Layout):
@@ -340,6 +371,19 @@ class PartitionedParameters(Layout):
         # An update gathers these at once, each by itself and in fp32. Passes gather what they lack, in its own dtype
         # and several at a time, and keep these as well.
         self.optimizer.persistent_parameters = []
+        self._hold_once()
+
+    def _hold_once(self) -> None:
+        """DeepSpeed (0.19) steps on the partitions themselves where they are fp32, so that there is no second copy of
+        them; but it compares their device with the name of one, and makes the copy. Here the partitions become views
+        of what it steps on."""
+        optimizer = self.optimizer
+        if optimizer.offload_optimizer or optimizer.offload_param:
+            return
+        for group, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
+            optimizer.fp16_partitioned_groups_flat[group] = flat.detach()
+            optimizer._unflatten_partitioned_parameters(group)
+        optimizer.lp_param_buffer = None
 
     def settle(self) -> None:
         self.optimizer._partition_all_parameters()

@@ -27,12 +27,18 @@ PRIVATE = {
     "bit16_groups_flat": "runtime/zero/stage_1_and_2.py",
     "parallel_partitioned_bit16_groups": "runtime/zero/stage_1_and_2.py",
     "_update_model_bit16_weights": "runtime/zero/stage_1_and_2.py",
+    "_link_all_hp_params": "runtime/zero/stage_1_and_2.py",
     # and before passes of stage 3
     "comm_dtype": "runtime/torch_autocast.py",
     "_partition_all_parameters": "runtime/zero/stage3.py",
     "invalidate_secondary_tensor": "runtime/zero/stage3.py",
     # stage 3: partitioned parameters
     "fp32_partitioned_groups_flat": "runtime/zero/stage3.py",
+    "fp16_partitioned_groups_flat": "runtime/zero/stage3.py",
+    "_unflatten_partitioned_parameters": "runtime/zero/stage3.py",
+    "lp_param_buffer": "runtime/zero/stage3.py",
+    "offload_optimizer": "runtime/zero/stage3.py",
+    "offload_param": "runtime/zero/stage3.py",
     "grad_position": "runtime/zero/stage3.py",
     "get_param_id": "runtime/zero/stage3.py",
     "persistent_parameters": "runtime/zero/stage3.py",
