@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.books.activations import FP32, saved, share_of_blocks
+from trainer.books.ends import two_losses
 from trainer.books.expert_ranks import held_numbers, shared_numbers
+from trainer.books.kernels import device
 from trainer.books.layout import (
     averages_kept,
     micro_batch,
@@ -23,6 +25,7 @@ from trainer.books.layout import (
     zero_stage,
 )
 from trainer.books.lengths import lengths
+from trainer.books.offload import device_buffers, host_buffers
 from trainer.books.parameters import parameters
 from trainer.books.rollouts import cache_bytes, logits_bytes, reward_bytes
 from trainer.books.shapes import shapes
@@ -50,7 +53,7 @@ class MemoryAccount:
     logits: int  # with their logarithms and gradients
     moment: str  # when the peak is
     averages: int = 0  # of the weights, kept beside them
-    host: int = 0  # offloaded, in the host's memory
+    host: int = 0  # offloaded, in the host's memory; on a CPU that is the same memory, and all is in the fields above
 
     @property
     def total(self) -> int:
@@ -79,7 +82,7 @@ def memory(config: Config) -> MemoryAccount:
     host = 0
     before = FP32 * (share if stage else count) if config.debug.updates_every else 0
     if config.engine.offload_optimizer:
-        host += FP32 * (optimizer + averages + share + gradients) + before
+        host += FP32 * (optimizer + averages + share + host_buffers(config, share)) + before
         weights -= share
         optimizer = averages = gradients = before = 0
     if config.engine.offload_parameters:
@@ -112,19 +115,23 @@ def memory(config: Config) -> MemoryAccount:
     }
     if config.task.writes:
         moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
+    if kept.generator:
+        moments = two_losses(moments, kept, earlier, whole * parameters(config).published // parameters(config).total)
+    staged = FP32 * device_buffers(config)
+    here = host if device(config) == "cpu" else 0  # what is offloaded stays where it is
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
         weights=FP32 * weights - halved + gathered + reward_bytes(config),
         gradients=at_peak,
-        optimizer=states - FP32 * weights,
-        buckets=buckets,
+        optimizer=states - FP32 * weights + here,
+        buckets=buckets + staged,
         copies=copies,
         activations=activations,
         logits=logits,
         moment=moment,
         averages=FP32 * averages,
-        host=host,
+        host=host - here,
     )
 
 

@@ -1,4 +1,5 @@
-"""What keeping states in the host's memory costs in time: the way there and back, and an update by processors.
+"""What keeping states in the host's memory takes there, and what it costs in time: the way there and back, and an
+update by processors.
 
 Gradients of a rank's part go down in every micro-batch, updated weights come up once; with parameters offloaded too
 each gather begins on the host (Ren et al. 2021, ZeRO-Offload, section 4). The update is bound by the host's memory and
@@ -12,8 +13,10 @@ from typing import NamedTuple
 from trainer.books.activations import FP32
 from trainer.books.layout import micro_batches, world_size, zero_stage
 from trainer.books.parameters import parameters
+from trainer.books.shapes import shapes
 from trainer.config import Config
 from trainer.config.placement import ranks_per_host
+from trainer.descriptions.optimizers import size
 
 
 class Rate(NamedTuple):
@@ -51,3 +54,23 @@ def offload_seconds(config: Config, column: int) -> float:
         rate = share
     assert zero_stage(config)
     return sent / bandwidth + numbers / rate
+
+
+def host_buffers(config: Config, share: int) -> int:
+    """Numbers that DeepSpeed holds on the host beside weights and states of the rank's `share` of the parameters.
+
+    Up to stage 2 gradients, those of micro-batches before apart, updated weights on their way, and one parameter; at
+    stage 3 gradients as they come and as the optimizer reads them."""
+    if zero_stage(config) == 3:
+        return 2 * share
+    return share * (2 + (micro_batches(config) > 1)) + _largest(config)
+
+
+def device_buffers(config: Config) -> int:
+    """Numbers that DeepSpeed holds on the device because states are on the host: one parameter, up to stage 2."""
+    return _largest(config) if config.engine.offload_optimizer and zero_stage(config) < 3 else 0
+
+
+def _largest(config: Config) -> int:
+    """Numbers of the largest parameter."""
+    return max(size(shape) for _, shape in shapes(config))

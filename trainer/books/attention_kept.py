@@ -1,0 +1,122 @@
+"""What attention keeps of a forward pass until the backward pass has read it, and what that pass takes for a while, in
+bytes.
+
+Fused kernels keep queries, keys, values, the output, one logarithm per row and the mask (Dao et al. 2022). The
+reference keeps scores. So does PyTorch's attention on a CPU under a bias that learns: it is then composed of
+operations, which compute in fp32 whatever the products' dtype is.
+"""
+
+from __future__ import annotations
+
+from trainer.books import kernels
+from trainer.books.experts import trip_bytes
+from trainer.books.stack_pass import FP32, Pass
+from trainer.config.disentangled import rows_used, score_terms
+
+
+def attention_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
+    """Of one attention of queries at all positions of the stack to `keys` positions."""
+    model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
+    query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
+    total = low * (2 * tokens * query + 2 * others * stack.key_channels)  # query, output; key, value
+    total += low * tokens * query * stack.by_heads  # the output of all heads beside that of all positions
+    if model.qk_norm != "none":  # its input and statistics, in fp32 where it is not fused
+        heads = model.heads + model.key_heads
+        statistics = {"projection": 2, "head": heads, "heads": 2 * heads}[model.qk_norm]
+        fused_norm = kernels.norm(stack.config) == "triton"
+        kept = {"heads": 2 * FP32}.get(model.qk_norm, low if fused_norm else FP32)  # of "heads" the normalised one too
+        total += kept * (tokens * query + others * key) + FP32 * tokens * statistics
+    if model.position == "relative":  # queries by distance, and the distances, which all rows share
+        total += low * query * (tokens + stack.tokens + keys)
+    return total + _relative_rows(stack) + score_bytes(stack, keys, use)
+
+
+def score_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
+    """Of one attention what `selective` computes again: scores and what is made of them and for them, as far as the
+    backend keeps it."""
+    model, low, tokens, others = stack.model, stack.low, stack.rows * stack.tokens, stack.rows * keys
+    query, key = model.heads * model.head_channels, stack.key_channels
+    if stack.in_parts:
+        return FP32 * tokens * model.heads  # one logarithm per row
+    square = tokens * keys * stack.sharing  # of this rank's part of the heads, at all positions
+    if stack.of_operations(use):
+        copies = FP32 * (tokens + 2 * others) * query - low * (tokens * query + 2 * others * key)  # all heads, in fp32
+        return copies + FP32 * square * model.heads + _hidden(stack, keys)
+    fused = kernels.attention(stack.config, use) == "triton"
+    total = 0 if fused or model.key_heads == 1 else low * 2 * others * (query - key)  # keys and values, expanded
+    if stack.composed(use):
+        total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
+        if model.attention_rate:  # a byte a mask, and the probabilities before it
+            total += square * model.heads * (1 + FP32)
+        return total + (2 * FP32 * tokens * query if model.position == "relative" else 0)
+    total += FP32 * tokens * model.heads  # one logarithm per row
+    if model.position in ("relative", "disentangled"):
+        return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
+    if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
+        return total
+    mask = low * square * stack.sharing  # of all positions, whatever the number of heads
+    return total + (0 if fused or not kernels.masked(stack.config, use) else mask)
+
+
+def _hidden(stack: Pass, keys: int) -> int:
+    """Bytes of which scores a bias of one layer hides, the same for all heads."""
+    of_layer = stack.model.position in ("relative", "disentangled")
+    return stack.rows * stack.tokens * keys if of_layer else 0
+
+
+def workspace(stack: Pass) -> int:
+    """Bytes that the backward pass of one layer takes for a while: what it adds up, sends and receives."""
+    trip = (
+        trip_bytes(stack.model, stack.rows, stack.tokens, stack.low) if stack.config.engine.expert_parallel > 1 else 0
+    )
+    return max(_ordered(stack) + _exchanged(stack), trip)
+
+
+def _exchanged(stack: Pass) -> int:
+    """Bytes on their way in one attention over sequences that ranks share: by heads what is sent, beside what is kept
+    of it; around a ring a second slice of keys and values, and their gradients in fp32, twice."""
+    if stack.sharing == 1:
+        return 0
+    query, key = stack.model.heads * stack.model.head_channels, stack.key_channels
+    tokens, others = stack.rows * stack.tokens, stack.rows * max(stack.tokens, stack.source)
+    if stack.by_heads:
+        return stack.low * (tokens * query + 2 * others * key)
+    return 2 * 2 * others * key * (stack.low + FP32)
+
+
+def _ordered(stack: Pass) -> int:
+    """Bytes of the ordered backward pass of one attention, which adds dQ in float32."""
+    model, choice = stack.model, kernels.choice
+    if stack.config.kernels.backward != "ordered" or choice.ordered_lacks(model.head_channels, stack.low):
+        return 0
+    uses = [(stack.tokens, stack.use()), (stack.source, stack.use(across=True))]
+    return max(
+        int(choice.ordered_bytes(stack.rows, model.heads, stack.tokens, keys, model.head_channels))
+        * (keys > 0 and kernels.attention(stack.config, use) == "triton")
+        for keys, use in uses
+    )
+
+
+def _relative_rows(stack: Pass) -> int:
+    """Bytes that the products with relative positions keep: of each a copy of queries or keys, and the rows."""
+    model, terms = stack.model, len(score_terms(stack.model))
+    if not terms:
+        return 0
+    query, (_, rows) = model.heads * model.head_channels, rows_used(model, stack.tokens)
+    projected = rows * (stack.low * query + (stack.kept(model.width, query) if stack.cast else 0))
+    return terms * (stack.low * stack.rows * stack.tokens * query + projected)
+
+
+def _reference_only(stack: Pass) -> int:
+    """Bytes that the reference keeps of every score, beside its probabilities: their numerators, and capped scores."""
+    return (0 if stack.cast else FP32) + stack.low * (stack.model.score_softcap is not None)
+
+
+def shared_bias(stack: Pass) -> int:
+    """Bytes of the bias of all heads that SDPA wants whole, the same for all layers, with its gradient if it learns."""
+    model = stack.model
+    whole = model.position in ("alibi", "buckets") and kernels.attention(stack.config, stack.use()) == "sdpa"
+    if not whole or stack.of_operations(stack.use()):
+        return 0
+    copies = 2 if model.position == "buckets" else 1
+    return copies * stack.low * stack.rows * stack.tokens**2 * stack.sharing * model.heads
