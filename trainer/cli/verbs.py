@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "merge": Verb("merge.merge", "an average of checkpoints, in place of a decay", "averages.md"),
     },
     "watch": {
+        "profile": Verb("profile.profile", "where a step's time goes, beside what the books expect", "profile.md"),
         "status": Verb("launch.status", "runs and jobs: state, step, tokens/s, price so far", "launch.md"),
         "cancel": Verb("launch.cancel", "end a run: its SLURM jobs, or the process here", "launch.md"),
         "report": Verb("report.report", "write report.html anew, and print the price tag", "price-tag.md"),
