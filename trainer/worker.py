@@ -8,9 +8,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from trainer.books.layout import micro_batch
 from trainer.config import Config
@@ -25,14 +25,17 @@ from trainer.utils.errors import UserError, code_of
 from trainer.utils.files import FULL
 from trainer.utils.outcomes import DONE, EXIT_CODES, FAILED, HALTED, STOPPED, Status
 
+if TYPE_CHECKING:
+    from trainer.training.hooks import Hook
+
 # How often an OpenMP thread looks for work before it sleeps. On a busy host, threads that spin without a bound keep
 # each other from the cores (docs/benchmarks/threads.md).
 SPINS = "1000"
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
-def work(run: Path) -> int:
-    """Train this rank's share of the run in this folder; returns the exit code.
+def work(run: Path, hooks: Sequence[Hook] = ()) -> int:
+    """Train this rank's share of the run in this folder; returns the exit code. hooks: of this process, to hear of it.
 
     Raises Interrupted at a stop signal that finds a run of one rank before its first step: there is nothing to save.
     """
@@ -59,7 +62,7 @@ def work(run: Path) -> int:
             except Unconnected as error:
                 report_failure(str(error), user=True)
                 return FAILED
-            outcome = train(config, folder, world, stop)
+            outcome = train(config, folder, world, stop, hooks)
             stop.end()
     except UserError as error:
         report_failure(str(error), user=True)

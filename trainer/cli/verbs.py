@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "merge": Verb("merge.merge", "an average of checkpoints, in place of a decay", "averages.md"),
     },
     "watch": {
+        "profile": Verb("profile.profile", "where a step's time goes, beside what the books expect", "profile.md"),
         "status": Verb("launch.status", "runs and jobs: state, step, tokens/s, price so far", "launch.md"),
         "board": Verb("board.board", "a live page of a root's runs: curves, prices, events", "board.md"),
         "cancel": Verb("launch.cancel", "end a run: its SLURM jobs, or the process here", "launch.md"),

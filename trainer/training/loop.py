@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -52,9 +52,11 @@ from trainer.utils.files import FULL
 from trainer.utils.outcomes import Status
 
 
-def train(config: Config, folder: RunFolder, world: World, stop: StopRequest) -> Outcome:
+def train(config: Config, folder: RunFolder, world: World, stop: StopRequest, hooks: Sequence[Hook] = ()) -> Outcome:
     """Train until the budget is used up or a stop is asked for. Every rank of the run calls this."""
-    return Trainer(config, folder, world, stop).run()
+    trainer = Trainer(config, folder, world, stop)
+    trainer.hooks += hooks
+    return trainer.run()
 
 
 class Trainer:
