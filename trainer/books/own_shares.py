@@ -60,8 +60,12 @@ def _timed(run: Path) -> Timed | None:
         return None
     if config.machine.name == "unstated" or device(config) != "cuda" or len(config.curriculum.shapes) > 1:
         return None
-    as_planned = [one for one in steps.kept if ranks.get(one.get("attempt", 0), 0) == world_size(config)]
-    taken = [sum((one.get("seconds") or {}).get(name, 0.0) for name in STEP_PHASES) for one in as_planned[WARM:]]
+    attempts: dict[int, list[float]] = {}
+    for one in steps.kept:
+        if ranks.get(attempt := one.get("attempt", 0), 0) == world_size(config):
+            seconds = one.get("seconds") or {}
+            attempts.setdefault(attempt, []).append(sum(seconds.get(name, 0.0) for name in STEP_PHASES))
+    taken = [seconds for of_it in attempts.values() for seconds in of_it[WARM:]]
     return timed(config, median(taken), f"{run.parent.name}/{run.name}") if taken and median(taken) > 0 else None
 
 

@@ -50,14 +50,14 @@ def code(text: str) -> str:
     return rf"\texttt{{{broken}}}"
 
 
-def _pieces(text: str) -> list[str]:
+def pieces(text: str) -> list[str]:
     """The parts of a text between which a line may end."""
     return [piece for word in text.split() for piece in re.split(r"(?<=[=/_])|(?<=\.)(?=[A-Za-z])", word) if piece]
 
 
 def breakable(text: str) -> str:
     """As `escape`, with places where a long word may be broken."""
-    return " ".join(r"\allowbreak{}".join(map(escape, _pieces(word))) for word in text.split())
+    return " ".join(r"\allowbreak{}".join(map(escape, pieces(word))) for word in text.split())
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Table:
         assert all(len(row) == width for row in self.rows), self.name
         label = re.sub("[^a-z0-9-]+", "-", self.name.lower())
         caption = rf"\caption{{{escape(self.caption)}}}\label{{tab:{label}}}"
-        blocks = self._blocks()
+        blocks = self.blocks()
         if len(blocks) * len(self.rows) > LONG:
             body = []
             for number, block in enumerate(blocks):
@@ -139,16 +139,16 @@ class Table:
         cells = [self.columns[number], *(row[number] for row in self.rows)]
         if number in self.numbers:
             return max(len(_cut(cell)) for cell in cells)
-        return 1 + max((len(piece) for cell in cells for piece in _pieces(_cut(cell))), default=0)
+        return 1 + max((len(piece) for cell in cells for piece in pieces(_cut(cell))), default=0)
 
-    def _blocks(self) -> list[tuple[int, ...]]:
+    def blocks(self, letters_of_line: int = LETTERS) -> list[tuple[int, ...]]:
         """Columns that stand beside each other; those that say what a row is of are in each block."""
         names = self._names()
         taken = least = sum(self._least(number) + 2 for number in names)
         blocks, block = [], list(names)
         for number in range(len(names), len(self.columns)):
             letters = self._least(number) + 2
-            if len(block) > len(names) and taken + letters > LETTERS:
+            if len(block) > len(names) and taken + letters > letters_of_line:
                 blocks.append(tuple(block))
                 block, taken = list(names), least
             block.append(number)

@@ -10,8 +10,10 @@ from trainer.publish.checklist import sentences
 from trainer.publish.citation import title
 from trainer.publish.facts import Facts, name_of
 from trainer.publish.forms import FORMS, NOT_COUNTED, Answer, answers
-from trainer.publish.latex import SHORT, Table
-from trainer.report.html_template import html_document, html_list, preformatted, tiles
+from trainer.publish.latex import SHORT, Table, pieces
+from trainer.report.html_template import html_document, html_list, tiles
+
+LETTERS = 125  # of a line of a table on a page of full width
 
 
 def page(facts: Facts, shown: Sequence[Table]) -> str:
@@ -24,10 +26,8 @@ def page(facts: Facts, shown: Sequence[Table]) -> str:
     sections["Not counted"] = html_list(NOT_COUNTED)
     for table in shown:
         sections[table.caption] = _table(table)
-    sections["To check it"] = preformatted(
-        f"isoflop verify <this folder>                      every number again from raw/\n"
-        f"isoflop verify <this folder> rerun={name_of(facts.model)}\n\nclaim sha256 {facts.claim}"
-    )
+    checks = f"isoflop verify <this folder>\nisoflop verify <this folder> rerun={name_of(facts.model)}"
+    sections["To check it"] = f'<pre class="broken">{escape(checks)}\n\nclaim sha256 {facts.claim}</pre>'
     return html_document(title(facts), f"{len(facts.runs)} runs; the forms are about {name_of(facts.model)}", sections)
 
 
@@ -75,8 +75,24 @@ def _table(table: Table) -> str:
     def css(number: int) -> str:
         return ' class="n"' if number in table.numbers else ""
 
-    head = "".join(f"<th{css(number)}>{escape(cell)}</th>" for number, cell in enumerate(table.columns))
-    rows = ("".join(f"<td{css(number)}>{escape(cell)}</td>" for number, cell in enumerate(row)) for row in table.rows)
+    def cell(row: Sequence[str], number: int, above: str) -> str:
+        of = "" if number == 0 else f' data-of="{escape(table.columns[number])}"'
+        again = f'<span class="again">{escape(above)}</span>' if number == 0 and not row[0] else ""
+        return f"<td{css(number)}{of}>{_breakable(row[number])}{again}</td>"
+
+    blocks = []
+    for block in table.blocks(LETTERS):
+        head = "".join(f"<th{css(number)}>{_breakable(table.columns[number])}</th>" for number in block)
+        rows, above = [], ""
+        for row in table.rows:
+            above = row[0] or above  # a row that stands below one of the same name does not say it, but on a phone
+            rows.append(f"<tr>{''.join(cell(row, number, above) for number in block)}</tr>")
+        blocks.append(f'<table class="stack"><tr>{head}</tr>{"".join(rows)}</table>')
     notes = "".join(f"<p class='none'>{escape(note)}</p>" for note in table.notes)
     source = f"<p class='none'>{escape(table.command)} &middot; sha256 of its sources {table.hash[:SHORT]}</p>"
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{notes}{source}"
+    return f"{'<br>'.join(blocks)}{notes}{source}"
+
+
+def _breakable(text: str) -> str:
+    """Text whose long words may be broken where their parts meet."""
+    return " ".join("<wbr>".join(map(escape, pieces(word))) for word in text.split())

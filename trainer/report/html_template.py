@@ -34,14 +34,21 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 td:first-child { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
 td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); font-size: .85rem; }
-.none { color: var(--faint); }
+.none { color: var(--faint); } .again { display: none; }
 .wrap td { overflow-wrap: anywhere; }
 .wrap td:first-child { white-space: normal; overflow-wrap: normal; min-width: 9rem; }
 @media (max-width: 640px) {
   .wrap th { display: none; } .wrap td { display: block; padding: 0 0 .1rem; border: 0; }
   .wrap td:first-child { font-weight: 600; } .wrap tr { display: block; padding: .4rem 0; }
+  .stack th { display: none; } .stack tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  .stack td, .stack td.n { display: flex; justify-content: space-between; gap: 1rem; padding: 0; border: 0;
+    text-align: right; white-space: normal; overflow-wrap: break-word; }
+  .stack td::before { content: attr(data-of); color: var(--faint); text-align: left; }
+  .stack td:first-child { display: block; font-weight: 600; text-align: left; } .stack td:empty { display: none; }
+  .stack .again { display: inline; }
 }
 pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .82rem; }
+pre.broken { white-space: pre-wrap; overflow-wrap: anywhere; }
 </style></head><body>
 <h1>$title</h1><p class="under">$under</p>
 $body

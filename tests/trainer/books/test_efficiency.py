@@ -190,6 +190,30 @@ def test_own_runs_take_the_place_of_the_table(tmp_path, monkeypatch):
         step_seconds(config)
 
 
+def test_the_first_steps_of_every_attempt_are_left_out(tmp_path, monkeypatch):
+    """Two attempts of five steps: three of each are warming up, ten times as slow, and would be the median of ten."""
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path / "cache"))
+    config, run = named("8B"), tmp_path / "runs" / "x" / "one"
+    a_run(run, config, 1.0)
+    record = {"kind": "step", "wall_seconds": 1.0}
+    taken = [30.0, 30.0, 30.0, 3.0, 3.0]
+    lines = [
+        record | {"attempt": attempt, "step": 5 * attempt + number + 1, "seconds": {"forward_backward": seconds}}
+        for attempt in range(2)
+        for number, seconds in enumerate(taken)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    attempts = [{"attempt": attempt, "world_size": config.launch.ranks} for attempt in range(2)]
+    (run / "environment.json").write_text(json.dumps(attempts))
+    ((_, [(row, _)], _),) = fit_runs(tmp_path / "runs", Config())
+    assert row.seconds == pytest.approx(3.0)
+    for line in lines[:2]:  # a resume of two steps tells nothing
+        line["attempt"] = 2
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:2]))
+    with pytest.raises(UserError, match="no run there has 4 steps"):
+        fit_runs(tmp_path / "runs", Config())
+
+
 def test_no_runs_to_learn_from(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         fit_runs(tmp_path / "nowhere", Config())
