@@ -28,7 +28,11 @@ import verbs  # noqa: E402
 
 log = logging.getLogger("mkdocs.hooks.isoflop")
 KEYS = "Every key"  # the entry of `nav` that is filled with the pages of the groups
-BOOST = {"faq.md": 3, "tutorial.md": 2, "benchmarks/sass.md": 0.3}  # in the search: whoever asks in plain words comes first
+BOOST = {
+    "faq.md": 3,
+    "tutorial.md": 2,
+    "benchmarks/sass.md": 0.3,
+}  # in the search: whoever asks in plain words comes first
 LINK = re.compile(r"(?<!!)\[(?P<label>[^\]]+)\]\((?P<target>[^)\s:#]+)(?P<anchor>#[^)\s]*)?\)")
 
 

@@ -1,8 +1,8 @@
 """Outputs that pages show behind `$ isoflop ...`, held against what the commands print.
 
-`...` on a line of its own leaves lines out, at the end of a line the rest of it. What a plan or a price says of a stated machine is
-the same everywhere, and is compared as it stands: `python -m tests.docs.outputs` writes such outputs anew, for a commit that moves
-them. What a training prints is compared without its numbers.
+`...` on a line of its own leaves lines out, at the end of a line the rest of it. What a plan or a price says of a
+stated machine is the same everywhere and is compared as it stands; `python -m tests.docs.outputs` writes it anew, for
+a commit that moves it. What a training prints is compared without its numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from trainer.cli.main import main
 
 GAP = "..."
 PURE = ("plan", "model", "price")  # verbs that read nothing but their words
-NUMBER = re.compile(r"[-+]?\d[\d,.]*(?:e[-+]?\d+)?(?:[kKmMGTb]?\b)")
+HASH = re.compile(r"(?<=\d-)[0-9a-f]{6}\b")  # of a run's science, in its name
+NUMBER = re.compile(r"(?:(?<!\w)[-+])?\d[\d,.]*(?:e[-+]?\d+)?(?:[kKmMGTb]?\b)")
 TIME = re.compile(r"# (?:d|h|min|s|ms|us|µs)\b(?: # (?:h|min|s)\b)*")
 PREFIX = re.compile(r"# [kMGTPEmµn]?(?=(?:FLOP|B|Wh|g CO2e)\b)")
 
@@ -67,7 +68,7 @@ def plain(line: str) -> str:
 
 def without_numbers(line: str) -> str:
     """The line where every number is one, its unit's prefix none: what two trainings have in common."""
-    return PREFIX.sub("# ", TIME.sub("# s", NUMBER.sub("#", plain(line))))
+    return PREFIX.sub("# ", TIME.sub("# s", NUMBER.sub("#", HASH.sub("#", plain(line)))))
 
 
 def paired(lines: tuple[str, ...], actual: list[str], form: Callable[[str], str] = plain) -> list[int | None] | str:
@@ -96,7 +97,7 @@ def _same(line: str, other: str, form: Callable[[str], str]) -> bool:
 
 
 def renewed(one: Shown) -> list[str]:
-    """The output of a pure command as it is now, with the gaps of the page. Raises ValueError where lines are others."""
+    """A pure command's output as it is now, with the gaps of the page. Raises ValueError where lines are others."""
     actual = printed(one.words)
     places = paired(one.lines, actual, without_numbers)
     if isinstance(places, str):

@@ -42,5 +42,6 @@ def test_numbers_of_a_training_are_no_difference() -> None:
     other = "step 12/12  loss 6.1  lr 3.99e-03  960 tokens/s  2.5e-06 kWh"
     assert without_numbers(one) == without_numbers(other) != plain(other)
     assert without_numbers(one) != without_numbers(one.replace("loss", "lost"))
+    assert without_numbers("depth2-seed0-bdee0b  5.5") == without_numbers("depth6-seed1-566131  6.25")
     assert without_numbers("14.45 MFLOP") == without_numbers("1.2 GFLOP") != without_numbers("1.2 Wh")
     assert without_numbers("3 min 51 s (2 min 00 s to 1 d 3 h)") == without_numbers("374 ms (19 ms to 7.3 s)")

@@ -1,4 +1,4 @@
-"""The built site: every page and every key is there, nothing is fetched from elsewhere, and its search finds answers."""
+"""The built site: all pages and keys are there, nothing is fetched from elsewhere, and its search finds answers."""
 
 from __future__ import annotations
 
