@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any
 
 from trainer.config import Config
 from trainer.config.samples import MASK
@@ -49,11 +48,9 @@ class TextSamples:
             if self.prompts is None:
                 self.prompts = self._prompts(trained)
             found = trained.divided(self.prompts, lambda prompt: self._written(trained, prompt))
-        texts = [TextSample(step, tokens, prompt, one["text"]) for prompt, one in self._pairs(found) if "text" in one]
+        pairs = zip(self.prompts, found, strict=True)
+        texts = [TextSample(step, tokens, prompt, one["text"]) for prompt, one in pairs if "text" in one]
         return texts, [one["wrong"] for one in found if "wrong" in one]
-
-    def _pairs(self, found: list[Any]) -> list[tuple[str, dict[str, str]]]:
-        return list(zip(self.prompts or (), found, strict=True))
 
     def _written(self, trained: Trained, prompt: str) -> dict[str, str]:
         """Plain data; what is raised on one rank alone would leave the others waiting."""

@@ -116,9 +116,9 @@ def _same_weights(parent: Config, config: Config) -> None:
 
 
 def of_no_run(tracker: TrackerConfig) -> TrackerConfig:
-    """Without what names the parent in a tracker."""
+    """Without what names the parent in a tracker, and without its prompts: another task has others, or none."""
     names = [name for one in TRACKERS.values() for name in one.of_one_run]
-    return tracker.model_copy(update={name: type(tracker).model_fields[name].default for name in names})
+    return tracker.model_copy(update={name: type(tracker).model_fields[name].default for name in (*names, "samples")})
 
 
 def _with(config: Config, section: str, **values: object) -> Config:

@@ -13,9 +13,9 @@ from trainer.config import Config
 from trainer.trackers.jsonl import read_samples
 from trainer.trackers.metrics import MetricTracker
 from trainer.trackers.records import Alert, Event, TextSample
-from trainer.trackers.tracker import RunContext, brief, warn
+from trainer.trackers.tracker import RunContext, brief, say, warn
 
-FINISH_SECONDS = 20.0  # for what is left after the last step
+FINISH_SECONDS = 60.0  # for what is left after the last step; a library alone may take many to import
 
 
 class Sink(Protocol):
@@ -65,7 +65,10 @@ class BackgroundTracker(MetricTracker):
     def finish(self, status: str, summary: dict[str, Any]) -> None:
         self._later(lambda sink: sink.finish(status, summary))
         self._calls.put(None)
-        self._worker.join(FINISH_SECONDS)
+        self._worker.join(2)
+        if self._worker.is_alive():
+            say(f"waiting for {self.name}, {FINISH_SECONDS:.0f} s at most")
+            self._worker.join(FINISH_SECONDS)
         if self._worker.is_alive():
             self._given_up = True
             warn(f"{self.name}: not done after {FINISH_SECONDS:.0f} s; the run ends without it")

@@ -43,7 +43,7 @@ class WandbTracker(MetricTracker):
 
     name = "wandb"
 
-    def __init__(self, config: Config, run: Path, *, resumed_from: int = 0) -> None:
+    def __init__(self, config: Config, run: Path) -> None:
         super().__init__(config)
         self._folder = run
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
@@ -170,7 +170,7 @@ class WandbTracker(MetricTracker):
 
 
 def make(config: Config, run: Path, resumed_from: int) -> WandbTracker:
-    return WandbTracker(config, run, resumed_from=resumed_from)
+    return WandbTracker(config, run)
 
 
 def begin(

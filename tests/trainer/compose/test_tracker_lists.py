@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,26 @@ def test_bad_input(words: list[str], said: str) -> None:
     with pytest.raises(UserError) as error:
         compose(words)
     assert said in str(error.value)
+
+
+def test_every_command_of_the_page() -> None:
+    page = Path(__file__).parents[3] / "docs" / "tracking.md"
+    commands = [
+        shlex.split(line, comments=True)
+        for line in page.read_text().splitlines()
+        if line[4:].startswith("isoflop train")
+    ]
+    assert len(commands) > 10
+    for words in commands:
+        compose(words[2:])
+
+
+def test_an_experiment_chooses_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /tracker: [csv, wandb, tensorboard]\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("ISOFLOP_CONFIG_DIR", str(tmp_path))
+    assert on("experiment=mine") == {"metrics_csv", "wandb", "tensorboard"}
 
 
 def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config, load
-from trainer.trackers import RunContext, make_trackers, notes_on, settled, wandb
+from trainer.trackers import RunContext, background, make_trackers, notes_on, settled, wandb
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 
 
@@ -29,6 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.wandb != "disabled":
         wandb.FINISH_SECONDS = given.finish_seconds
+    background.FINISH_SECONDS = max(background.FINISH_SECONDS, given.finish_seconds)
 
     tracker: dict[str, Any] = {"wandb": given.wandb, "every_steps": given.every}
     config = Config.model_validate({"tracker": {**tracker, **given.tracker}, "budget": {"steps": max(given.steps, 50)}})
