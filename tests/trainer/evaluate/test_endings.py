@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def prepared(tiny: list[str]) -> Prepared:
 def test_counting_is_what_a_counter_finds(prepared: Prepared) -> None:
     stream = TokenStream(prepared, "train")
     text = stream.stretches(np.zeros(1, np.int64), np.array([len(stream)])).tolist()
-    alone, pairs, first = Counter(text), Counter(zip(text, text[1:], strict=False)), Counter(text[:-1])
+    alone, pairs, first = Counter(text), Counter(pairwise(text)), Counter(text[:-1])
     head, end = text[:20], [*text[20:24], prepared.vocabulary - 1]
     total, size = len(text), prepared.vocabulary
 
