@@ -20,6 +20,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from setting import ROOT, TEXT, TINY, WORDS, command, picture, trained
+from transformers import AutoTokenizer
+
+from trainer.data import Tokenizer
 
 # %% [markdown]
 # ## From text to pieces and back
@@ -45,8 +48,6 @@ for text in ("def read(self, path):", "naïve café, 北京", "    return None\n
 # several sizes:
 
 # %%
-from trainer.data import Tokenizer  # noqa: E402
-
 vocabularies = (512, 1024) if TINY else (512, 1024, 2048, 4096, 8192)
 sample = Path(json.__file__).read_text()[:10_000]  # a file of the standard library
 (ROOT / "tokenizers").mkdir(parents=True, exist_ok=True)
@@ -81,8 +82,6 @@ picture(figure, "01-vocabulary")
 # the folder and gives the very same ids.
 
 # %%
-from transformers import AutoTokenizer  # noqa: E402
-
 folder = ROOT / "exported"
 if not folder.is_dir():
     command("export", str(run.path), f"to={folder}")

@@ -84,27 +84,23 @@ for name in ("sentence permutation", "document rotation"):
 #
 # ## How much is left
 #
-# The number of words and masks that the encoder reads, beside those that the decoder writes. BART's recipe for its
-# large model is infilling and permutation together.
+# The characters of the text that the encoder still reads, and its masks. BART's recipe for its large model is infilling
+# and permutation together.
 
 # %%
 samples["infilling + permutation"] = noised("sentence_permutation,text_infilling")
-counts = {}
-for name, sample in samples.items():
-    source = sample["source"]
-    counts[name] = (len(source.replace("[[<mask>]]", " ").split()), source.count("<mask>"))
-words = len(original.split())
+read_of = {name: plain(sample["source"]) for name, sample in samples.items()}
+masks = {name: text.count("\N{MEDIUM SHADE}") // 2 for name, text in read_of.items()}
+left = {name: len(text.replace("\N{MEDIUM SHADE}", "")) / len(plain(original)) for name, text in read_of.items()}
 
 figure = Figure(figsize=(7, 3), layout="constrained")
 axes = figure.subplots()
-names = list(counts)[::-1]
-axes.barh(names, [counts[name][0] for name in names], color="#3b7d4f", label="words")
-axes.barh(
-    names, [counts[name][1] for name in names], left=[counts[name][0] for name in names], color="#c8742b", label="masks"
-)
-axes.axvline(words, color="#777777", linestyle=":", label="words of the text")
-axes.set_xlabel("of one sample")
-axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, frameon=False, fontsize=8)
+names = list(left)[::-1]
+axes.barh(names, [100 * left[name] for name in names], color="#3b7d4f")
+for place, name in enumerate(names):
+    axes.text(100 * left[name] + 1, place, f"{masks[name]} masks", va="center", fontsize=8)
+axes.set_xlim(0, 120)
+axes.set_xlabel("% of the text's characters that the encoder reads")
 picture(figure, "03-what-is-left")
 
 # %% [markdown]

@@ -26,8 +26,8 @@ gpt = lab()["GPT"]
 # %% [markdown]
 # ## Supervised fine-tuning
 #
-# An instruction data set is a file of prompts and answers. Here every record of the lab's task is asked in one of three
-# ways (FLAN's idea: a task becomes many by how it is put). The loss is on the answers only.
+# An instruction data set is a file of prompts and answers. Here every record of the lab's task is asked in one of
+# three ways (FLAN's idea: a task becomes many by how it is put). The loss is on the answers only.
 
 # %%
 WAYS = (

@@ -15,8 +15,10 @@
 # reach, and only then train it.
 
 # %%
+import json
+
 from matplotlib.figure import Figure
-from setting import ROOT, TINY, WORDS, command, picture, trained
+from setting import ROOT, TINY, WORDS, command, picture
 
 import isoflop
 
@@ -32,7 +34,6 @@ sizes = ",".join(f"'model.width={width} model.heads={width // 16} model.depth=2'
 
 # %%
 own = [word for word in WORDS if word.startswith(("run.", "site"))]
-batch = ["ladder.batch_size={value: 2, at: 100k, exponent: 0.333}"]
 ladder = ["ladder=cpu", "ladder.name=ladder", f"ladder.sizes=[{sizes}]", f"ladder.flops=[{','.join(BUDGETS)}]"]
 ladder += ["ladder.tokens_per_parameter_between=[0.001,1000]", *own]
 print("\n".join(command("sweep", *ladder, "--plan").splitlines()[-1:]))
@@ -49,20 +50,7 @@ print("\n".join((ROOT / "ladder" / "sweep.csv").read_text().splitlines()[:3]))
 # that were held out of the fit.
 
 # %%
-width = SIZES[-1]
-larger = [
-    f"model.width={width}",
-    f"model.heads={width // 16}",
-    "model.depth=3",
-    "model.head_size=16",
-    "model.kv_heads=null",
-]
-larger += ["model=llama-mini", "tokenizer.vocabulary=512", "optim.batch_size=4", "evaluation.samples=256"]
-larger += [f"budget.flop={'6e9' if TINY else '1.2e12'}", f"optim.lr={'5e-3' if TINY else '2.5e-3'}"]
-config = isoflop.compose([*WORDS, *larger])
-price = isoflop.plan(config)
-parameters, tokens = price["model.parameters"].planned.value, price["data.tokens"].planned.value
-found = isoflop.fit(ROOT / "ladder", predict=f"{parameters:.0f}@{tokens:.0f}", replicates=40 if TINY else 400)
+found = isoflop.fit(ROOT / "ladder", replicates=40 if TINY else 400)
 print("form:", found.chosen, "; runs:", len(found.table.runs))
 for doubt in found.doubts:
     print("doubt:", doubt.text)
@@ -72,19 +60,26 @@ for doubt in found.doubts:
 #
 # ## A prediction, before
 #
-# The next model is larger than all in the ladder, with three times the largest budget.
+# The next model is deeper than all in the ladder, with three times the largest budget, and the same rules for its
+# rate and its batch.
 
 # %%
-prediction = found.predictions[0].loss
+larger = [word for word in ladder if not word.startswith(("ladder.name", "ladder.sizes", "ladder.flops"))]
+larger += [f"ladder.sizes=['model.width={SIZES[-1]} model.heads={SIZES[-1] // 16} model.depth=3']"]
+larger += ["ladder.name=larger", f"ladder.flops=[{'6e9' if TINY else '1.2e12'}]"]
+(plan,) = json.loads(command("sweep", *larger, "--plan", "--json"))["runs"]
+parameters, tokens = plan["planned"]["model"]["parameters"], plan["planned"]["data"]["tokens"]
+foretold = isoflop.fit(ROOT / "ladder", predict=f"{parameters}@{tokens}", replicates=40 if TINY else 400).predictions[0]
+prediction, beyond = foretold.loss, foretold.extrapolation
 print(f"{parameters:,.0f} parameters, {tokens:,.0f} tokens: {prediction.value:.3f} nats a token")
-beyond = found.predictions[0].extrapolation
 print(f"95% interval: {prediction.low:.3f} to {prediction.high:.3f}; {beyond:.1f} times beyond the runs")
 
 # %% [markdown]
 # ## And the run, after
 
 # %%
-run = trained("larger", *larger)
+command("sweep", *larger)
+run = isoflop.Run(ROOT / "larger" / plan["run"])
 loss = run.metrics("evaluation")["loss"][-1]
 inside = prediction.low <= loss <= prediction.high
 print(f"it reached {loss:.3f}, {100 * (loss / prediction.value - 1):+.1f} % from the prediction", end=": ")
@@ -94,7 +89,7 @@ print("inside the interval" if inside else "outside the interval")
 figure = Figure(figsize=(7, 3.6), layout="constrained")
 axes = figure.subplots()
 rows = sorted(found.table.runs, key=lambda one: one.parameters)
-for budget, colour in zip(BUDGETS, ("#9ec3e6", "#4a8fcb", "#1f5fa8"), strict=True):
+for budget, colour in zip(BUDGETS, ("#9ec3e6", "#4a8fcb", "#1f5fa8"), strict=False):
     some = [one for one in rows if abs(one.flop / float(budget) - 1) < 0.5]
     axes.plot(
         [one.parameters for one in some],

@@ -66,14 +66,16 @@ for country, site in SITES.items():
 # an example and no offer.
 
 # %%
-words = ["model=gpt3-175b", "objective=causal", "machine=h100-sxm", "launch.processes=1024", "optim.batch_size=1536"]
+words = ["model=gpt3-175b", "objective=causal", "budget.tokens=300b", "optim.batch_size=2048", "site.pue=1.1"]
+words += ["data.sequence_length=2048", "tokenizer.vocabulary=50257", "engine.precision=bf16", "engine.zero_stage=3"]
 words += [
-    "data.sequence_length=2048",
-    "budget.tokens=300b",
-    "engine.precision=bf16",
-    "engine.zero_stage=3",
-    "site.pue=1.1",
+    "machine=h100-sxm",
+    "machine.network_bandwidth=5e10",
+    "launch=slurm",
+    "launch.nodes=128",
+    "launch.processes=8",
 ]
+words += ["engine.activation_checkpointing=true"]
 words += ["site.price_per_device_hour=2", "site.currency=USD", "site.price_date=2026-11"]
 tons = {}
 for country, site in SITES.items():

@@ -65,6 +65,13 @@ def test_what_it_learned_is_used(run: isoflop.Run, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["text"] == text
 
 
+def test_what_a_step_reads(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = isoflop.show(isoflop.compose(words), 2, samples=1)
+    for flags, text in (((), str(shown)), (("--json",), json.dumps(shown, indent=1, ensure_ascii=False))):
+        assert main(["data", "show", *words, "step=2", "samples=1", *flags]) == 0
+        assert capsys.readouterr().out == f"{text}\n"
+
+
 def test_it_goes_on(words: list[str], run: isoflop.Run) -> None:
     other = isoflop.train(isoflop.compose([*words, "run.id=two", "budget.steps=4"]), quiet=True)
     other.resume("budget.steps=6", "new_science=true", quiet=True)

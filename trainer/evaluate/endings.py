@@ -47,7 +47,9 @@ def count_endings(prepared: Prepared, pairs: Sequence[Encoded]) -> dict[str, flo
     alone = single[after] / single.sum()
     wanted = before * vocabulary + after
     found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    together = np.where(keys[found] == wanted, seen[found], 0) / np.bincount(text[:-1], minlength=vocabulary).clip(1)[before]
+    together = (
+        np.where(keys[found] == wanted, seen[found], 0) / np.bincount(text[:-1], minlength=vocabulary).clip(1)[before]
+    )
     mixed = BIGRAM_WEIGHT * together + (1 - BIGRAM_WEIGHT) * alone
     return {
         "uniform": math.log(vocabulary),

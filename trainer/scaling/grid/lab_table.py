@@ -190,8 +190,8 @@ def lab_notes(lab: Lab) -> list[str]:
     lines = [
         f"Every pre-training run has the same FLOPs by the books; numbers are means over {seeds}, ± is Student's 95% "
         "interval.",
-        "Held-out losses are of each objective's own targets, and not of one kind: BART may copy what its encoder read. "
-        "Beside each stands a model that only counts the same targets.",
+        "Held-out losses are of each objective's own targets, and not of one kind: BART may copy what its encoder "
+        "read. Beside each stands a model that only counts the same targets.",
         "Endings are the same tokens for all: the last quarter of held-out passages. A decoder and an encoder-decoder "
         "write it behind the rest; an encoder also reads what follows each token, which is easier.",
         "The price is that of pre-training and tuning over all seeds.",
