@@ -14,25 +14,26 @@ from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from trainer.board.board import READING, X_AXES, Y_AXES, Asked, Board
 from trainer.board.page import page, panel_html, row_html
+from trainer.report.live_plots import LIBRARY, bokeh_scripts
+from trainer.report.live_plots import OWN as OF_REPORTS
 from trainer.utils.bounded import no_file
 from trainer.utils.errors import UserError, nearest
 
 HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")
+OWN = Path(__file__).parent / "static"
 OUR_FILES = {
-    "board.css": "text/css",
-    "board.js": "text/javascript",
-    "chart.js": "text/javascript",
-    "table.js": "text/javascript",
+    "board.css": (OWN, "text/css"),
+    "board.js": (OWN, "text/javascript"),
+    "table.js": (OWN, "text/javascript"),
+    "chart.js": (OF_REPORTS, "text/javascript"),
 }
-BOKEH_FILES = ("bokeh.min.js", "bokeh-api.min.js")  # as its package brings them
 MOST_RUNS = 20_000  # of one request
 LARGEST_REPORT = 1 << 26
 # Bokeh writes its style sheets into the page; nothing else is loaded but from here, and nothing is evaluated.
@@ -239,20 +240,19 @@ def _report(board: Board, number: str) -> tuple[str, bytes, dict[str, str]]:
 def _static(name: str) -> tuple[str, bytes, dict[str, str]]:
     """A file of this package, or of bokeh's."""
     if name in OUR_FILES:
-        content = (Path(__file__).parent / "static" / name).read_bytes()
-        return f"{OUR_FILES[name]}; charset=utf-8", content, {}
-    if name in BOKEH_FILES:
+        folder, kind = OUR_FILES[name]
+        return f"{kind}; charset=utf-8", (folder / name).read_bytes(), {}
+    if name in LIBRARY.values():
         content = (_bokeh() / name).read_bytes()
         return "text/javascript; charset=utf-8", content, {"Cache-Control": "max-age=31536000, immutable"}
     raise Refused(HTTPStatus.NOT_FOUND, "there is no such file")
 
 
 def _bokeh() -> Path:
-    """The folder of bokeh's scripts, found without importing it, which takes half a second."""
-    spec = find_spec("bokeh")
-    if spec is None or not spec.submodule_search_locations:
+    folder = bokeh_scripts()
+    if folder is None:
         raise UserError("board: bokeh, which draws the curves, is not installed; pip install bokeh")
-    return Path(spec.submodule_search_locations[0]) / "server" / "static" / "js"
+    return folder
 
 
 def bound(board: Board, port: int | None, usual: int) -> BoardServer:

@@ -12,8 +12,8 @@ from trainer.books.quantity import Quantity
 from trainer.plugins import origin
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
-from trainer.report.html_template import html_document, images, preformatted, tiles
-from trainer.report.plots import svg
+from trainer.report.html_template import html_document, preformatted, tiles
+from trainer.report.live_plots import live, pictures
 from trainer.report.policy import loss_unit
 from trainer.report.run_data import RunData
 from trainer.report.task_curves import task_table
@@ -23,6 +23,8 @@ def run_page(run_data: RunData) -> str:
     """report.html of one run, as text."""
     config = run_data.config
     environment = json.dumps(run_data.environment, indent=2, sort_keys=True, ensure_ascii=False)
+    drawn = plots(run_data)
+    on_page = live(drawn)
     tasks = task_table(run_data) + section(run_data.run)
     return html_document(
         f"{config.experiment} / {run_data.run.name}",
@@ -30,13 +32,15 @@ def run_page(run_data: RunData) -> str:
         {
             "": tiles(_tiles(run_data)),
             "Price tag": _price_tag(run_data),
-            "Curves": images({plot.title: svg(plot) for plot in plots(run_data)}),
+            "Curves": pictures(drawn),
             **({"Tasks": tasks} if tasks else {}),
             "Logbook": _logbook(run_data),
             **({"Plugins": _plugins(run_data)} if run_data.plugins else {}),
             "Configuration": preformatted(config.to_yaml()),
             "Environment": preformatted(environment),
         },
+        on_page.html,
+        on_page.hashes,
     )
 
 

@@ -11,7 +11,7 @@ COLUMNS = 130  # of text in its fixed font, on a page of full width
 
 _DOCUMENT = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:$runs">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
@@ -28,7 +28,18 @@ section { overflow-x: auto; } .tiles { display: flex; flex-wrap: wrap; gap: .8re
   box-sizing: border-box; }
 .tile b { display: block; font-size: 1.25rem; } .tile span { color: var(--faint); font-size: .85rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
-.plots img { width: 100%; background: #fff; }
+.plots img { width: 100%; background: #fff; } figure { margin: 0; min-width: 0; } [hidden] { display: none !important; }
+.chart { position: relative; height: 290px; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
+.canvas { position: absolute; inset: 0; } .chart:focus-visible { outline: 2px solid #2563ab; outline-offset: 1px; }
+.tip { position: absolute; pointer-events: none; background: var(--paper); border: 1px solid var(--line);
+  border-radius: 5px; padding: .2rem .5rem; font-size: .82rem; max-width: 60%; z-index: 2; }
+.readout { min-height: 1.4em; margin: .2rem 0; font-size: .82rem; color: var(--faint); overflow-wrap: anywhere; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: 0; padding: 0; font-size: .85rem; }
+.legend li::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
+  background: var(--own); }
+@media print {
+  .chart, .readout, .legend, figcaption { display: none; } .plots img[hidden] { display: block !important; }
+}
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } th { font-weight: 600; }
 td:first-child { white-space: nowrap; }
@@ -52,16 +63,21 @@ pre.broken { white-space: pre-wrap; overflow-wrap: anywhere; }
 </style></head><body>
 <h1>$title</h1><p class="under">$under</p>
 $body
-</body></html>
+$scripts</body></html>
 """)
 
 
-def html_document(title: str, under: str, sections: Mapping[str, str]) -> str:
-    """A whole HTML document of sections, heading -> HTML; under '' no heading is written."""
+def html_document(
+    title: str, under: str, sections: Mapping[str, str], scripts: str = "", hashes: Sequence[str] = ()
+) -> str:
+    """A whole HTML document of sections, heading -> HTML; under '' no heading is written.
+
+    scripts: HTML for its end; of what stands in it only that runs which has one of these hashes."""
     body = "\n".join(
         f"<section>{f'<h2>{escape(name)}</h2>' if name else ''}{html}</section>" for name, html in sections.items()
     )
-    return _DOCUMENT.substitute(title=escape(title), under=escape(under), body=body)
+    runs = f"; script-src {' '.join(repr(one) for one in hashes)}" if hashes else ""
+    return _DOCUMENT.substitute(title=escape(title), under=escape(under), body=body, runs=runs, scripts=scripts)
 
 
 def tiles(figures: Mapping[str, str]) -> str:

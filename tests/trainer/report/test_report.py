@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from html import escape
@@ -39,7 +41,12 @@ def test_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     reader = Addresses()
     reader.feed(text)
     assert reader.found and all(address.startswith("data:image/svg+xml;base64,") for address in reader.found)
-    assert not reader.tags & {"script", "link", "iframe", "object"}
+    assert not reader.tags & {"link", "iframe", "object"}
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    own = re.findall(r'<script type="module">(.*?)</script>', text, re.S)
+    assert policy and len(own) == 1 and "<script>" not in text
+    digest = base64.b64encode(hashlib.sha256(own[0].encode()).digest()).decode()
+    assert policy[1].startswith("default-src 'none';") and f"'sha256-{digest}'" in policy[1]
     assert "&lt;script&gt;alert(1)" in text and "a &lt;b&gt;new&lt;/b&gt; run" in text
 
 

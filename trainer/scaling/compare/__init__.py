@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.report.html_template import html_document, images
+from trainer.report.live_plots import live, pictures
 from trainer.report.plots import address
 from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
 from trainer.scaling.compare.groups import read_groups
@@ -30,22 +31,22 @@ __all__ = [
 
 def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, Any]:
     """compare.json, compare.html and curves.png, curves.svg; returns what compare.json holds."""
-    from trainer.scaling.compare.picture import curves
+    from trainer.scaling.compare.picture import curves, live_plot
 
     folder.mkdir(parents=True, exist_ok=True)
     svg, png = curves(found, axis)
     facts = comparison_json(found)
     verdicts = "".join(f"<p>{escape(line)}</p>" for line in [*verdict_lines(found), *found.notes])
-    sections = {
-        "": _table(found) + verdicts,
-        "Curves": images({"Loss": address(svg)}),
-    }
+    plot = live_plot(found, axis)
+    on_page = live([plot] if plot else [])
+    picture = pictures([plot], [address(svg)]) if plot else images({"Loss": address(svg)})
+    sections = {"": _table(found) + verdicts, "Curves": picture}
     title = " against ".join(group.label for group in found.groups)
     runs = sum(len(group.runs) for group in found.groups)
     write_atomic(folder / "curves.svg", svg)
     write_atomic(folder / "curves.png", png)
     write_atomic(folder / "compare.json", json.dumps(facts, indent=1) + "\n")
-    write_atomic(folder / "compare.html", html_document(title, f"{runs} runs", sections))
+    write_atomic(folder / "compare.html", html_document(title, f"{runs} runs", sections, on_page.html, on_page.hashes))
     return facts
 
 

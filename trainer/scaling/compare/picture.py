@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.report.plots import canvas, drawn, is_number, label_axes, prefixes, smooth, thin
+from trainer.report.plots import Curve, Plot, canvas, drawn, is_number, label_axes, prefixes, smooth, thin
 from trainer.report.run_data import RunData
 from trainer.scaling.compare.comparison import AXES, Comparison, axes, runs_without_axis, stating
 from trainer.scaling.compare.groups import Group
@@ -83,6 +83,27 @@ def _draw(plot: Any, groups: Sequence[Group | None], axis: str, metric: str) -> 
         plot.plot([], [], "^", color="black", markersize=5, label="above, or not finite")
     handles = dict(zip(*reversed(plot.get_legend_handles_labels()), strict=True))
     plot.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
+
+
+def live_plot(found: Comparison, axis: str) -> Plot | None:
+    """The same curves for a page that can be pointed at; None where they have several scales, and so several panels."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    if len(set(found.loss_scales)) > 1:
+        return None
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    lines = []
+    for number, group in enumerate(found.groups):
+        colour = to_hex(colours[number % len(colours)])
+        for run in group.runs:
+            traces = _traces(run, axis, "loss")
+            x, y = _columns(traces.training)
+            lines.append(Curve(group.label, x, y, colour))
+            if traces.held_out:
+                points = _columns(traces.held_out)
+                lines.append(Curve(f"{group.label}, held out", *points, colour=colour, marker="o"))
+    return Plot(f"Loss against {AXES[axis]} (dots: held out)", AXES[axis], "nats per target", lines)
 
 
 def _traces(run: RunData, axis: str, metric: str) -> Traces:

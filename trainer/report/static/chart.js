@@ -11,6 +11,9 @@ const ENERGIES = [[1e3, "MWh"], [1, "kWh"], [1e-3, "Wh"], [1e-6, "mWh"], [1e-9, 
 
 export const colourAt = (slot) => PALETTE[DARK.matches ? "dark" : "light"][slot % 8];
 
+// The size and the letter of the largest prefix below a number.
+export const prefixOf = (largest) => PREFIXES.find(([size]) => largest >= size && size >= 1) ?? PREFIXES.at(-1);
+
 // By what the numbers of an axis are divided, what its label says, and how one of them is told: 5 M tokens, 3.2 h, 40 Wh.
 export function unitOf(axis, largest) {
   if (axis === "step") return { factor: 1, label: "steps", told: "steps" };
@@ -50,7 +53,8 @@ export class Chart {
     const strokes = this.lines.filter((line) => !line.dots && !line.mark);
     const dots = this.lines.filter((line) => line.dots || line.mark);
     const each = (name) => strokes.map((line) => line[name]);
-    this.strokes.data = { xs: each("x"), ys: each("y"), colour: each("colour"), alpha: each("alpha"), width: each("width") };
+    this.strokes.data = { xs: each("x"), ys: each("y"), colour: each("colour"), alpha: each("alpha"), width: each("width"),
+      dash: strokes.map((line) => line.dash ?? []) };
     const flat = (make) => dots.flatMap((line) => Array.from(line.x, (_, place) => make(line, place)));
     this.dots.data = {
       x: flat((line, place) => line.x[place]), y: flat((line, place) => line.y[place]),
@@ -79,12 +83,12 @@ export class Chart {
     // A drag zooms, a wheel with ctrl too; fingers scroll the page, and zoom by the buttons.
     figure.add_tools(new Bokeh.WheelZoomTool({ modifiers: { ctrl: true } }));
     if (matchMedia("(pointer: fine)").matches) figure.add_tools(new Bokeh.BoxZoomTool());
-    this.strokes = new Bokeh.ColumnDataSource({ data: { xs: [], ys: [], colour: [], alpha: [], width: [] } });
+    this.strokes = new Bokeh.ColumnDataSource({ data: { xs: [], ys: [], colour: [], alpha: [], width: [], dash: [] } });
     this.dots = new Bokeh.ColumnDataSource({ data: { x: [], y: [], colour: [], size: [], shape: [] } });
     this.cursor = new Bokeh.ColumnDataSource({ data: { x: [], y: [] } });
     const field = (name) => ({ field: name });
     figure.multi_line({ xs: field("xs"), ys: field("ys"), source: this.strokes, line_color: field("colour"),
-      line_alpha: field("alpha"), line_width: field("width"), line_join: "round" });
+      line_alpha: field("alpha"), line_width: field("width"), line_dash: field("dash"), line_join: "round" });
     figure.scatter({ x: field("x"), y: field("y"), source: this.dots, size: field("size"), marker: field("shape"),
       fill_color: field("colour"), line_color: paper });
     figure.scatter({ x: field("x"), y: field("y"), source: this.cursor, size: 11, fill_color: null, line_color: ink, line_width: 2 });
@@ -133,7 +137,8 @@ export class Chart {
     if (this.view && this.boxed) return;
     if (!this.view) this.set(this.figure.x_range, this.extent("x", x.log));
     const { start, end } = this.figure.x_range;
-    this.set(this.figure.y_range, this.extent("y", y.log, start, end));
+    const [low, high] = this.extent("y", y.log, start, end);
+    this.set(this.figure.y_range, [y.zero ? Math.min(low, 0) : low, high]);
   }
 
   // Show this part of x, or all of it.
