@@ -1,8 +1,9 @@
 """Memory of one rank at its peak, by purpose.
 
 States as ZeRO divides them (Rajbhandari et al. 2020, section 3) and DeepSpeed holds them: fp32 weights, gradients and
-the optimizer's states, a flat fp32 copy of the rank's partition from stage 1 on, the gathered weights at stage 3, in
-the dtype of the wire, and the buckets. Where ranks share experts, each has its own of them.
+the optimizer's states; at stages 1 and 2 an fp32 copy of the rank's partition, beside weights that are bf16 where the
+wire keeps them so; at stage 3 the gathered weights in the dtype of the wire; and the buckets. Where ranks share
+experts, each has its own of them.
 The peak is the largest of four moments: the end of the forward pass, the loss, the first gradients, the optimizer step.
 """
 
@@ -77,7 +78,9 @@ def memory(config: Config) -> MemoryAccount:
     optimizer = _optimizer(config)
     averages = averages_kept(config) * share
     gradients = share if stage else count
-    sent_in_half = stage == 3 and config.engine.wire_gradients == "bf16"  # before, they are rounded bit by bit
+    sent_in_half = (
+        stage == 3 and config.engine.wire_gradients == "bf16"
+    )  # up to stage 2 the bucket is fp32 all the same
     bucket = (2 if sent_in_half else FP32) * _bucket(config) if stage else 0
     host = 0
     before = FP32 * (share if stage else count) if config.debug.updates_every else 0
@@ -96,9 +99,7 @@ def memory(config: Config) -> MemoryAccount:
     sent = 0 if stays else low  # an update's weights on their way
     if stays or (half_wire(config) and stage == 3):  # what is there is the copy; that of a table for the head too
         copies = min(copies, kept.head_copy if config.model.tied or stays else 0)
-    halved = (
-        low - FP32 * _low_numbers_by_role(config)["head"] if stays else 0
-    )  # of an output matrix there is an fp32 copy
+    copied = FP32 * _low_numbers_by_role(config)["head"] if stays else 0  # output matrices, in fp32 too
     earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
     table = FP32 * config.vocabulary * config.model.embedding_channels
     whole = FP32 * (gradients if stage else count)
@@ -122,7 +123,7 @@ def memory(config: Config) -> MemoryAccount:
     moment = max(moments, key=lambda name: sum(moments[name]))
     at_peak, buckets, copies, activations, logits = moments[moment]
     return MemoryAccount(
-        weights=FP32 * weights - halved + gathered + reward_bytes(config),
+        weights=FP32 * weights - (low - copied if stays else 0) + gathered + reward_bytes(config),
         gradients=at_peak,
         optimizer=states - FP32 * weights + here,
         buckets=buckets + staged,

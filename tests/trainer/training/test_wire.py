@@ -172,6 +172,32 @@ def test_half_the_bytes_give_the_same_bits(of_two: dict[str, Run]) -> None:
         assert_same_bits(of_two[name], of_two["stage 3"])
 
 
+BERT_LIKE = {"family": "encoder", "norm_position": "post", "norm": "layernorm", "bias": True}
+FAMILIES: dict[str, tuple[int, dict[str, Any], str, dict[str, Any]]] = {
+    "encoder-decoder": (1, {"family": "encoder_decoder", "position": "buckets"}, "span_corruption", {}),
+    "disentangled": (2, {"family": "encoder", "position": "disentangled"}, "masked_lm", {}),
+    "experts": (1, {"experts": {"count": 4, "shared": 1}}, "causal", {}),
+    "tiles": (2, {"tied": False}, "causal", {"feed_forward_tile": 7}),
+    "shared and recomputed": (
+        2, {"family": "encoder", "shared_layers": True}, "masked_lm", {"activation_checkpointing": True},
+    ),
+    "selective": (2, BERT_LIKE, "masked_lm", {"activation_checkpointing": "selective"}),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_weights_kept_in_half_give_the_same_bits_in_every_family() -> None:
+    tasks = []
+    for stage, model, objective, engine in FAMILIES.values():
+        for dtype in ("fp32", "bf16"):
+            config = settings(stage, wire=dtype, model=model, **engine) | {"objective": {"name": objective}}
+            tasks.append({"config": config})
+    found = runs(tasks)
+    for name, plain, half in zip(FAMILIES, found[::2], found[1::2], strict=True):
+        assert stays_half(half.config), name
+        assert_same_bits(half, plain)
+
+
 def test_how_much_is_saved(of_two: dict[str, Run]) -> None:
     whole = embeddings_apart(of_two["each pass"])
     assert embeddings_apart(of_two["each pass, half"]) <= 0.68 * whole

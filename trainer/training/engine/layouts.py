@@ -20,6 +20,7 @@ from trainer.models.expert_ranks import first_element, whole_shape
 from trainer.training.distributed import World
 from trainer.training.engine.expert_groups import gradient_norm, holders
 from trainer.training.engine.half_sender import HalfSender
+from trainer.training.engine.partitions import hold_once, put_together
 from trainer.training.optimizers.pieces import PieceOptimizer, Place, Ranks
 
 Read = Callable[[str, str, int, int], Tensor]  # (name, kind, start, numel) -> fp32 slice of a flattened parameter
@@ -270,16 +271,7 @@ class PartitionedStates(Layout):
         if self.sender is None or id(parameter) not in self.sender.kept:
             yield
             return
-        low, mapping = parameter.data, parameter._hp_mapping  # type: ignore[attr-defined]
-        bits = torch.zeros(low.numel(), dtype=torch.int32, device=low.device)  # added to zeros, numbers keep their bits
-        if mapping is not None:
-            address = mapping.lp_fragment_address
-            part = mapping.get_hp_fragment().detach().view(torch.int32)
-            bits.narrow(0, address.start, address.numel).copy_(part.view(-1))
-        ranks, _, group = holders(parameter, self.world)
-        if ranks > 1:
-            torch.distributed.all_reduce(bits, group=group)
-        parameter.data = bits.view(torch.float32).view(low.shape)
+        low, parameter.data = parameter.data, put_together(parameter, self.world)
         try:
             yield
         finally:
@@ -371,19 +363,7 @@ class PartitionedParameters(Layout):
         # An update gathers these at once, each by itself and in fp32. Passes gather what they lack, in its own dtype
         # and several at a time, and keep these as well.
         self.optimizer.persistent_parameters = []
-        self._hold_once()
-
-    def _hold_once(self) -> None:
-        """DeepSpeed (0.19) steps on the partitions themselves where they are fp32, so that there is no second copy of
-        them; but it compares their device with the name of one, and makes the copy. Here the partitions become views
-        of what it steps on."""
-        optimizer = self.optimizer
-        if optimizer.offload_optimizer or optimizer.offload_param:
-            return
-        for group, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
-            optimizer.fp16_partitioned_groups_flat[group] = flat.detach()
-            optimizer._unflatten_partitioned_parameters(group)
-        optimizer.lp_param_buffer = None
+        hold_once(self.optimizer)
 
     def settle(self) -> None:
         self.optimizer._partition_all_parameters()
