@@ -85,6 +85,7 @@ def two_losses(moments: dict[str, Moment], kept: Saved, earlier: int, learned: i
     return moments | {
         "the generator's guesses": (earlier, always, *own, words + 2 * each),
         "the end of the forward pass": (earlier, always, copies, activations, words),
+        "the last scores": (earlier, always, copies, activations + kept.beside, words),
         "the first gradients": (gradients, bucket, after, in_backward, each),
         "the generator's loss": (max(earlier, learned), bucket, *own, kept.logits),
     }

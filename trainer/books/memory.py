@@ -106,6 +106,8 @@ def memory(config: Config) -> MemoryAccount:
     }
     if config.task.writes:
         moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
+    if kept.beside:
+        moments["the last scores"] = (earlier, always, copies, activations + kept.beside, 0)
     if kept.generator:
         moments = two_losses(moments, kept, earlier, whole * parameters(config).published // parameters(config).total)
     staged = FP32 * device_buffers(config)
