@@ -23,9 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from proof.results import write_whole
 
@@ -34,6 +32,7 @@ from trainer.books.records import STEP_PHASES, read_steps
 from trainer.config.host import cores, processor
 from trainer.meter.host_load import runnable
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = {"decoder": [], "encoder-decoder": ["experiment=encoder-decoder-mini"]}
 PRECISIONS, RANKS = ("fp32", "bf16"), (1, 2)
 QUIET_SECONDS = 60  # that the script waits for the machine to be idle

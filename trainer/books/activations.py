@@ -66,7 +66,10 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around = sum(_ends(stack) + shared_bias(stack) for stack, _ in stacks)
     of_generator = _generator_bytes(config, rows, source)
     around += of_generator + detection_bytes(last) if of_generator else head_bytes(last)
-    beside = _beside(last, stacks[-1][1], 1 + config.two_streams)
+    beside = Passing(0, 0)
+    for (stack, depth), after in zip(stacks, [sum(one.kept for one in chosen[1:]), 0], strict=False):
+        own = _beside(stack, depth, 1 + config.two_streams, 0 if stack is last else after)
+        beside = Passing(*map(max, beside, own))
     logits, head_gradients = loss_bytes(config, rows * last.tokens, columns)
     head_copy = 2 * head_rows(config) * columns if low == 2 else 0
     return Saved(
@@ -205,16 +208,17 @@ def _sandwich(stack: Pass) -> int:
     return _norm(stack, of_branch=True) if stack.model.norm_position == "sandwich" else 0
 
 
-def _beside(stack: Pass, depth: int, streams: int) -> Passing:
-    """Bytes that the last attention of a pass takes for a while, beyond what the rest of its block will keep, or has
-    given back; of two streams the last is read by nobody, and in the forward pass its block is there as well."""
+def _beside(stack: Pass, depth: int, streams: int, after: int) -> Passing:
+    """Bytes that the last attention of a pass takes for a while, beyond what the rest of its block and the `after` bytes
+    of the next stack will keep, or have given back; of two streams the last is read by nobody, and in the forward pass its block is there as well."""
     local = stack.model.local(depth - 1)
     later = [(passing_bytes(stack, stack.tokens, stack.use(local=local)), _rest(stack))]
     if stack.source:
         later.append((passing_bytes(stack, stack.source, stack.use(across=True)), _second(stack)))
     unread = _block(stack, local) if streams > 1 else 0
     forward = max(one.forward + unread - rest for one, rest in later)
-    return Passing(max(0, forward), max(0, *(one.backward - rest for one, rest in later)))
+    backward = max(one.backward - rest for one, rest in later)
+    return Passing(max(0, forward - after), max(0, backward - after))
 
 
 def _own_output(stack: Pass, use: kernels.Use) -> int:
