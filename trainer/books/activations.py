@@ -66,10 +66,8 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around = sum(_ends(stack) + shared_bias(stack) for stack, _ in stacks)
     of_generator = _generator_bytes(config, rows, source)
     around += of_generator + detection_bytes(last) if of_generator else head_bytes(last)
-    beside = Passing(0, 0)
-    for (stack, depth), after in zip(stacks, [sum(one.kept for one in chosen[1:]), 0], strict=False):
-        own = _beside(stack, depth, 1 + config.two_streams, 0 if stack is last else after)
-        beside = Passing(*map(max, beside, own))
+    after = [sum(one.kept for one in chosen[at + 1 :]) for at in range(len(chosen))]
+    passing = [_beside(*stack, 1 + config.two_streams, bytes_) for stack, bytes_ in zip(stacks, after, strict=True)]
     logits, head_gradients = loss_bytes(config, rows * last.tokens, columns)
     head_copy = 2 * head_rows(config) * columns if low == 2 else 0
     return Saved(
@@ -83,8 +81,8 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         around=around,
         logits=logits,
         head_gradients=head_gradients,
-        workspace=max(beside.backward, *(workspace(stack) for stack, _ in stacks)),
-        beside=beside.forward,
+        workspace=max(*(workspace(stack) for stack, _ in stacks), *(one.backward for one in passing)),
+        beside=max(one.forward for one in passing),
         generator=of_generator,
         low=low,
         generators_copies=head_copy + _generators_copies(config) if low == 2 and of_generator else 0,
@@ -209,8 +207,10 @@ def _sandwich(stack: Pass) -> int:
 
 
 def _beside(stack: Pass, depth: int, streams: int, after: int) -> Passing:
-    """Bytes that the last attention of a pass takes for a while, beyond what the rest of its block and the `after` bytes
-    of the next stack will keep, or have given back; of two streams the last is read by nobody, and in the forward pass its block is there as well."""
+    """Bytes that the last attention of a pass takes for a while, beyond what the rest of its block and the next stack,
+    of `after` bytes, will keep or have given back.
+
+    Of two streams the last is read by nobody, and in the forward pass its block is there as well."""
     local = stack.model.local(depth - 1)
     later = [(passing_bytes(stack, stack.tokens, stack.use(local=local)), _rest(stack))]
     if stack.source:

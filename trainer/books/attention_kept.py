@@ -14,6 +14,7 @@ from trainer.books import kernels
 from trainer.books.experts import trip_bytes
 from trainer.books.stack_pass import FP32, Pass
 from trainer.config.disentangled import rows_used, score_terms
+from trainer.config.recomputation import scores
 
 OF_LAYER = ("relative", "disentangled")  # positions with a bias of each layer's own
 BUCKET = 8  # bytes of a bucket's number
@@ -34,6 +35,8 @@ def attention_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
         total += kept * (tokens * query + others * key) + FP32 * tokens * statistics
     if model.position == "relative":  # queries by distance, and the distances, which all rows share
         total += low * query * (tokens + stack.tokens + keys)
+        if scores(stack.config.engine.activation_checkpointing):  # queries by type, and without a bias, to begin again
+            total += 2 * low * query * tokens
     return total + _relative_rows(stack) + score_bytes(stack, keys, use)
 
 
@@ -86,11 +89,11 @@ def passing_bytes(stack: Pass, keys: int, use: kernels.Use) -> Passing:
     low, of_layer = stack.low, (not use.across) * (stack.model.position in OF_LAYER)
     if not stack.composed(use):
         return Passing(0, 0)
-    scores = stack.rows * stack.tokens * keys * stack.model.heads * stack.sharing
+    pairs = stack.rows * stack.tokens * keys * stack.model.heads * stack.sharing
     if stack.of_operations(use):
-        return Passing(scores * (FP32 + 1 + low * (1 + of_layer)), scores * 2 * FP32)
+        return Passing(pairs * (FP32 + 1 + low * (1 + of_layer)), pairs * 2 * FP32)
     random = RANDOM if stack.model.attention_rate else FP32
-    return Passing(scores * (random + FP32 * of_layer), scores * 4 * FP32)
+    return Passing(pairs * (random + FP32 * of_layer), pairs * 4 * FP32)
 
 
 def workspace(stack: Pass) -> int:
