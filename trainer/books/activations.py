@@ -13,7 +13,7 @@ import operator
 from dataclasses import dataclass
 
 from trainer.books import kernels
-from trainer.books.attention_kept import attention_bytes, score_bytes, shared_bias, workspace
+from trainer.books.attention_kept import Passing, attention_bytes, passing_bytes, score_bytes, shared_bias, workspace
 from trainer.books.ends import detection_bytes, embedding_bytes, head_bytes, head_rows, loss_bytes
 from trainer.books.expert_ranks import held_numbers
 from trainer.books.experts import expert_bytes, hidden_kept
@@ -45,6 +45,7 @@ class Saved:
     logits: int  # at the most: logits, their logarithms and gradients, fp32 each; of one chunk where the loss is fused
     head_gradients: int = 0  # that a fused loss forms in the forward pass: of its input and of the output matrix
     workspace: int = 0  # that the backward pass of one attention takes beside its gradients
+    beside: int = 0  # that the last attention of the forward pass takes beyond the end of that
     generator: int = 0  # of `around`, all that belongs to ELECTRA's generator
     low: int = FP32  # of a number in products
     generators_copies: int = 0  # of `weight_copies`, its own and that of the output matrix
@@ -65,6 +66,8 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
     around = sum(_ends(stack) + shared_bias(stack) for stack, _ in stacks)
     of_generator = _generator_bytes(config, rows, source)
     around += of_generator + detection_bytes(last) if of_generator else head_bytes(last)
+    after = [sum(one.kept for one in chosen[at + 1 :]) for at in range(len(chosen))]
+    passing = [_beside(*stack, 1 + config.two_streams, bytes_) for stack, bytes_ in zip(stacks, after, strict=True)]
     logits, head_gradients = loss_bytes(config, rows * last.tokens, columns)
     head_copy = 2 * head_rows(config) * columns if low == 2 else 0
     return Saved(
@@ -78,7 +81,8 @@ def saved(config: Config, rows: int, source: int, target: int) -> Saved:
         around=around,
         logits=logits,
         head_gradients=head_gradients,
-        workspace=max(workspace(stack) for stack, _ in stacks),
+        workspace=max(*(workspace(stack) for stack, _ in stacks), *(one.backward for one in passing)),
+        beside=max(one.forward for one in passing),
         generator=of_generator,
         low=low,
         generators_copies=head_copy + _generators_copies(config) if low == 2 and of_generator else 0,
@@ -167,25 +171,54 @@ def _blocks(stack: Pass, depth: int) -> list[int]:
 
 
 def _block(stack: Pass, local: bool) -> int:
-    model, low, tokens = stack.model, stack.low, stack.rows * stack.tokens
-    width = model.width
+    """Bytes of a block: its attention to its own stack, and what follows."""
+    model, own = stack.model, stack.use(local=local)
+    each = _norm(stack) + _sandwich(stack) + _own_output(stack, own)
+    each += stack.kept(model.width, model.heads * model.head_channels)
+    return stack.rows * stack.tokens * each + attention_bytes(stack, stack.tokens, own) + _rest(stack)
+
+
+def _rest(stack: Pass) -> int:
+    """Bytes that a block keeps after its attention to its own stack."""
+    model, width, tokens = stack.model, stack.model.width, stack.rows * stack.tokens
     query, key = model.heads * model.head_channels, model.key_heads * model.head_channels
-    own, across = stack.use(local=local), stack.use(across=True)
-    apart = 1 if model.shared_norm else 2  # norms before the branches
-    after = _norm(stack, of_branch=True) if model.norm_position == "sandwich" else 0
-    norms = apart * _norm(stack) + 2 * after
-    norms -= FP32 * width if model.parallel and not model.shared_norm else 0  # two norms read the same
-    inputs = low * apart * width
-    if fp8(stack.config):  # each product has its own copy, whose input no other layer keeps
-        inputs = stack.kept(width, query) + stack.kept(width, model.ffn_channels)
-    total = tokens * (norms + inputs + _own_output(stack, own) + _fed(stack))
-    total += attention_bytes(stack, stack.tokens, own)
+    if not stack.source:
+        return _second(stack)
+    across = stack.use(across=True)
+    each = _norm(stack) + _sandwich(stack) + stack.kept(width, query) + _own_output(stack, across)
+    of_source = stack.rows * stack.source * stack.kept(width, key) * stack.cast
+    return tokens * each + attention_bytes(stack, stack.source, across) + of_source + _second(stack)
+
+
+def _second(stack: Pass) -> int:
+    """Bytes of a feed-forward with its norm."""
+    model, width = stack.model, stack.model.width
+    each = _sandwich(stack) + _fed(stack)
+    if not model.shared_norm:  # norms of parallel branches read the same
+        each += _norm(stack) - FP32 * width * model.parallel
+    if not model.shared_norm or fp8(stack.config):  # each product in fp8 has its own copy
+        each += stack.kept(width, model.ffn_channels)
+    return stack.rows * stack.tokens * each
+
+
+def _sandwich(stack: Pass) -> int:
+    """Bytes per token of a norm after a branch, where there is one."""
+    return _norm(stack, of_branch=True) if stack.model.norm_position == "sandwich" else 0
+
+
+def _beside(stack: Pass, depth: int, streams: int, after: int) -> Passing:
+    """Bytes that the last attention of a pass takes for a while, beyond what the rest of its block and the next stack,
+    of `after` bytes, will keep or have given back.
+
+    Of two streams the last is read by nobody, and in the forward pass its block is there as well."""
+    local = stack.model.local(depth - 1)
+    later = [(passing_bytes(stack, stack.tokens, stack.use(local=local)), _rest(stack))]
     if stack.source:
-        inputs = stack.kept(width, query) + _own_output(stack, across)
-        total += tokens * (_norm(stack) + after + inputs)
-        total += attention_bytes(stack, stack.source, across)
-        total += stack.rows * stack.source * stack.kept(width, key) * stack.cast
-    return total
+        later.append((passing_bytes(stack, stack.source, stack.use(across=True)), _second(stack)))
+    unread = _block(stack, local) if streams > 1 else 0
+    forward = max(one.forward + unread - rest for one, rest in later)
+    backward = max(one.backward - rest for one, rest in later)
+    return Passing(max(0, forward - after), max(0, backward - after))
 
 
 def _own_output(stack: Pass, use: kernels.Use) -> int:

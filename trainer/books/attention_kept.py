@@ -8,10 +8,17 @@ operations, which compute in fp32 whatever the products' dtype is.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from trainer.books import kernels
 from trainer.books.experts import trip_bytes
 from trainer.books.stack_pass import FP32, Pass
 from trainer.config.disentangled import rows_used, score_terms
+from trainer.config.recomputation import scores
+
+OF_LAYER = ("relative", "disentangled")  # positions with a bias of each layer's own
+BUCKET = 8  # bytes of a bucket's number
+RANDOM = 25  # bytes of the words on the way to one number of dropout's mask
 
 
 def attention_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
@@ -28,6 +35,8 @@ def attention_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
         total += kept * (tokens * query + others * key) + FP32 * tokens * statistics
     if model.position == "relative":  # queries by distance, and the distances, which all rows share
         total += low * query * (tokens + stack.tokens + keys)
+        if scores(stack.config.engine.activation_checkpointing):  # queries by type, and without a bias, to begin again
+            total += 2 * low * query * tokens
     return total + _relative_rows(stack) + score_bytes(stack, keys, use)
 
 
@@ -39,18 +48,13 @@ def score_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
     if stack.in_parts:
         return FP32 * tokens * model.heads  # one logarithm per row
     square = tokens * keys * stack.sharing  # of this rank's part of the heads, at all positions
-    if stack.of_operations(use):
+    if stack.composed(use):
         copies = FP32 * (tokens + 2 * others) * query - low * (tokens * query + 2 * others * key)  # all heads, in fp32
-        return copies + FP32 * square * model.heads + _hidden(stack, keys)
+        return copies + square * model.heads * _each_score(stack, use) + _hidden(stack, keys, use)
     fused = kernels.attention(stack.config, use) == "triton"
     total = 0 if fused or model.key_heads == 1 else low * 2 * others * (query - key)  # keys and values, expanded
-    if stack.composed(use):
-        total += square * model.heads * (FP32 + (low if stack.cast else 0) + _reference_only(stack))
-        if model.attention_rate:  # a byte a mask, and the probabilities before it
-            total += square * model.heads * (1 + FP32)
-        return total + (2 * FP32 * tokens * query if model.position == "relative" else 0)
     total += FP32 * tokens * model.heads  # one logarithm per row
-    if model.position in ("relative", "disentangled"):
+    if model.position in OF_LAYER:
         return total + low * square * model.heads  # the bias of a layer; SDPA's holds its mask
     if not use.across and model.position in ("alibi", "buckets"):  # one for all layers, if there is one
         return total
@@ -58,10 +62,38 @@ def score_bytes(stack: Pass, keys: int, use: kernels.Use) -> int:
     return total + (0 if fused or not kernels.masked(stack.config, use) else mask)
 
 
-def _hidden(stack: Pass, keys: int) -> int:
-    """Bytes of which scores a bias of one layer hides, the same for all heads."""
-    of_layer = stack.model.position in ("relative", "disentangled")
+def _each_score(stack: Pass, use: kernels.Use) -> int:
+    """Bytes that composed attention keeps of each score: its probability; the reference also its numerator, what was
+    capped, and a byte of dropout's mask."""
+    if stack.of_operations(use):
+        return FP32
+    return FP32 * (2 + (stack.model.score_softcap is not None)) + (stack.model.attention_rate > 0)
+
+
+def _hidden(stack: Pass, keys: int, use: kernels.Use) -> int:
+    """Bytes of which scores a layer hides, the same for all heads."""
+    of_layer = not stack.of_operations(use) or stack.model.position in OF_LAYER
     return stack.rows * stack.tokens * keys if of_layer else 0
+
+
+class Passing(NamedTuple):
+    """Bytes that composed attention takes while it runs, beside what it keeps."""
+
+    forward: int
+    backward: int
+
+
+def passing_bytes(stack: Pass, keys: int, use: kernels.Use) -> Passing:
+    """Of one attention to `keys` positions: the scores and their bias, hidden and not; gradients of the scores around
+    the softmax. Dropout's random words take most."""
+    low, of_layer = stack.low, (not use.across) * (stack.model.position in OF_LAYER)
+    if not stack.composed(use):
+        return Passing(0, 0)
+    pairs = stack.rows * stack.tokens * keys * stack.model.heads * stack.sharing
+    if stack.of_operations(use):
+        return Passing(pairs * (FP32 + 1 + low * (1 + of_layer)), pairs * 2 * FP32)
+    random = RANDOM if stack.model.attention_rate else FP32
+    return Passing(pairs * (random + FP32 * of_layer), pairs * 4 * FP32)
 
 
 def workspace(stack: Pass) -> int:
@@ -107,16 +139,14 @@ def _relative_rows(stack: Pass) -> int:
     return terms * (stack.low * stack.rows * stack.tokens * query + projected)
 
 
-def _reference_only(stack: Pass) -> int:
-    """Bytes that the reference keeps of every score, beside its probabilities: their numerators, and capped scores."""
-    return (0 if stack.cast else FP32) + stack.low * (stack.model.score_softcap is not None)
-
-
 def shared_bias(stack: Pass) -> int:
     """Bytes of the bias of all heads that SDPA wants whole, the same for all layers, with its gradient if it learns."""
     model = stack.model
     whole = model.position in ("alibi", "buckets") and kernels.attention(stack.config, stack.use()) == "sdpa"
-    if not whole or stack.of_operations(stack.use()):
+    if stack.composed(stack.use()):  # of each pair its bucket, and who sees whom
+        number = BUCKET if model.position in ("buckets", "disentangled") else 0
+        return stack.tokens**2 * (number + stack.rows * (1 + model.two_stream))
+    if not whole:
         return 0
     copies = 2 if model.position == "buckets" else 1
     return copies * stack.low * stack.rows * stack.tokens**2 * stack.sharing * model.heads

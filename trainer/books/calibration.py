@@ -54,14 +54,26 @@ class Calibration:
 
 
 def calibration_file(config: Config, machine: str) -> Path:
-    """Where the calibration of a machine is kept: one file a machine, precision and number of threads."""
+    """Where the calibration of a machine is kept: one file a machine, precision, number of threads and of ranks."""
+    ranks = f"x{config.launch.processes}" if config.launch.processes > 1 else ""
     plain = "".join(letter if letter.isalnum() else "-" for letter in machine).strip("-")
-    return cache_root(config) / "calibration" / f"{plain}-{precision(config)}-{threads(config)}.json"
+    return cache_root(config) / "calibration" / f"{plain}-{precision(config)}-{threads(config)}{ranks}.json"
+
+
+def timed_alike(config: Config) -> bool:
+    """Whether ranks, if there are several, are laid out as those that a calibration times: here, by ZeRO's first
+    stage, each with whole sequences and experts."""
+    launch, engine = config.launch, config.engine
+    if launch.ranks == 1:
+        return True
+    divided = engine.sequence_parallel > 1 or engine.expert_parallel > 1 or engine.offload_optimizer
+    return launch.is_here and launch.nodes == 1 and engine.zero_stage in (None, 1) and not divided
 
 
 def read_calibration(config: Config) -> Calibration | None:
-    """The calibration of this host's processor, if it was calibrated and the run is to compute there on one rank."""
-    if config.launch.processes != 1 or config.engine.device == "cuda" or config.machine.name != "unstated":
+    """The calibration of this host's processor, if it was calibrated and the run is to compute there alone, on as many
+    ranks."""
+    if config.engine.device == "cuda" or config.machine.name != "unstated" or not timed_alike(config):
         return None
     if fp8(config):  # which is not what was timed
         return None

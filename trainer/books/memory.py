@@ -116,8 +116,11 @@ def memory(config: Config) -> MemoryAccount:
     }
     if config.task.writes:
         moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
+    if kept.beside:
+        moments["the last scores"] = (earlier, always, copies, activations + kept.beside, 0)
     if kept.generator:
-        moments = two_losses(moments, kept, earlier, whole * parameters(config).published // parameters(config).total)
+        learned = whole * parameters(config).published // parameters(config).total
+        moments = two_losses(moments, kept, earlier, learned, z_loss=config.objective.z_loss > 0)
     staged = FP32 * device_buffers(config)
     here = host if device(config) == "cpu" else 0  # what is offloaded stays where it is
     moment = max(moments, key=lambda name: sum(moments[name]))

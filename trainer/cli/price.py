@@ -44,6 +44,7 @@ def calibrate(arguments: list[str]) -> int:
         return 0
     if any(word.startswith("runs=") for word in words):
         return _calibrate_runs(words, flags)
+    from trainer.books.calibration import timed_alike
     from trainer.compose import compose
     from trainer.meter import costs
     from trainer.meter.calibration import calibrate as measure
@@ -51,9 +52,10 @@ def calibrate(arguments: list[str]) -> int:
     from trainer.utils.progress import progress_bar
 
     config = compose(words)
-    if config.machine.name != "unstated" or config.launch.ranks > 1:
+    if config.machine.name != "unstated" or not timed_alike(config):
         raise UserError(
-            "calibrate: one rank on this host's processor is measured; leave out machine=... and launch=..."
+            "calibrate: ranks on this host's processor are measured, at most at engine.zero_stage=1; leave out "
+            "machine=..., and of launch=... and engine=... what differs"
         )
     if config.engine.linear != "bf16":
         raise UserError("calibrate: steps in bf16 or fp32 are measured; leave out engine.linear=fp8")

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file
+from trainer.books.layout import micro_batch
 from trainer.books.lengths import lengths
 from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.config.host import precision, processor, threads
 from trainer.config.recomputation import keeps_casts
+from trainer.meter.calibration_ranks import Together, ranks_seconds
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -38,23 +40,30 @@ WORST_FIT = 0.3  # a fit that misses a step by more is no calibration
 def calibrate(
     config: Config, progress: Callable[[str, int, int], None] | None = None, seconds_each: float = 4.0
 ) -> Calibration:
-    """Time small models of `config`'s kind and precision on this host's processor and write the calibration file.
+    """Time small models of `config`'s kind and precision on this host's processor and write the calibration file; of
+    several ranks (`launch.processes`) at the same time, with what they send each other.
 
     Takes about `seconds_each` for each of nine models. The fit has no negative times; its error is the largest relative
     miss over the models, which later estimates carry as their interval. Raises UserError where that is too much.
     """
     import torch
 
-    torch.set_num_threads(threads(config))
-    works, seconds, steps = [], [], []
-    for number, shape in enumerate(LADDER):
-        if progress:
-            progress("timing steps", number, len(LADDER))
-        small = small_model(config, *shape)
-        measured = time_step(small, seconds_each)
-        works.append(work(small))
-        seconds.append(measured)
-        steps.append({"width": shape[0], "depth": shape[1], "sequence_length": shape[2], "batch_size": shape[3]})
+    def told(done: int) -> None:
+        if progress and done < len(LADDER):
+            progress("timing steps", done, len(LADDER))
+
+    models, seconds = [small_model(config, *shape) for shape in LADDER], []
+    works = [work(small) for small in models]
+    told(0)
+    if config.launch.processes > 1:
+        seconds = ranks_seconds(models, seconds_each, told)
+    else:
+        torch.set_num_threads(threads(config))
+        for small in models:
+            seconds.append(time_step(small, seconds_each))
+            told(len(seconds))
+    names = ("width", "depth", "sequence_length", "batch_size")
+    steps: list[dict[str, Any]] = [dict(zip(names, shape[:4], strict=True)) for shape in LADDER]
     rates, error = fit_rates(works, seconds)
     if error > WORST_FIT:
         raise UserError(
@@ -102,7 +111,8 @@ def _nonnegative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def small_model(config: Config, width: int, depth: int, length: int, batch: int, vocabulary: int) -> Config:
-    """A model of the same kind in another size, in one micro-batch on one rank."""
+    """A model of the same kind in another size, in one micro-batch of `batch` sequences on each rank."""
+    ranks = config.launch.processes
     model = config.model.model_copy(
         update={
             "width": width,
@@ -120,14 +130,19 @@ def small_model(config: Config, width: int, depth: int, length: int, batch: int,
         update={
             "model": model,
             "data": config.data.model_copy(update={"sequence_length": length}),
-            "optim": config.optim.model_copy(update={"batch_size": batch, "batch_warmup": ()}),
-            "engine": config.engine.model_copy(update={"micro_batch": batch, "zero_stage": 0}),
+            "optim": config.optim.model_copy(update={"batch_size": batch * ranks, "batch_warmup": ()}),
+            "engine": config.engine.model_copy(update={"micro_batch": batch, "zero_stage": int(ranks > 1)}),
         }
     )
 
 
-def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Median seconds of one optimizer step of the bare model."""
+def time_step(
+    config: Config,
+    budget_seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+    together: Together | None = None,
+) -> float:
+    """Median seconds of one optimizer step of the bare model; together: with other ranks, which all call this."""
     import torch
 
     from trainer.models import build, initialize
@@ -137,7 +152,8 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
     initialize(model, 0)
     model.recompute = config.engine.activation_checkpointing
     use_tiles(model, config.engine.feed_forward_tile)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(together.own(parameters) if together else parameters, lr=1e-4, fused=True)
     batch = _random_batch(config)
     cast = {
         "enabled": precision(config) == "bf16",
@@ -145,15 +161,22 @@ def time_step(config: Config, budget_seconds: float, clock: Callable[[], float] 
     }
     taken: list[float] = []
     began = clock()
-    while len(taken) < 4 or clock() - began < budget_seconds:
+    more = True
+    while more:
         start = clock()
         with torch.autocast("cpu", dtype=torch.bfloat16, **cast):
             loss, count, _ = model(**batch)
         (loss / count).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if together:
+            together.reduce(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad()
+        if together:
+            together.spread(parameters)
+        model.zero_grad()
         taken.append(clock() - start)
+        more = len(taken) < 4 or clock() - began < budget_seconds
+        more = together.agreed(more) if together else more
     return median(taken[1:])
 
 
@@ -162,7 +185,7 @@ def _random_batch(config: Config) -> dict[str, Any]:
     import torch
 
     def side(length: int, prefix: str = "") -> dict[str, Any]:
-        shape = (config.optim.batch_size, length)
+        shape = (micro_batch(config), length)
         return {
             f"{prefix}tokens": torch.randint(config.vocabulary, shape),
             f"{prefix}segments": torch.zeros(shape, dtype=torch.int32),

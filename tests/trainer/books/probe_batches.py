@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.books.kernels import ordered
 from trainer.books.layout import micro_batch
 from trainer.books.lengths import lengths
 from trainer.config import Config
@@ -25,7 +26,9 @@ def micro_batch_of(config: Config, seed: int = 0, rows: int | None = None) -> di
 
     inputs = side(source, "source_") | side(target) if target else side(source)
     inputs["targets"] = rng.integers(0, config.vocabulary, inputs["tokens"].shape)
-    if config.objective.name == "permuted_lm":
+    if config.model.drops:
+        inputs["samples"] = np.arange(rows, dtype=np.int64)
+    if ordered(config):
         inputs["order"] = np.tile(np.arange(source, dtype=np.int32), (rows, 1))
     if config.objective.question:
         inputs["sentence_label"] = np.zeros(rows, np.int64)

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from parameter_cases import BART, BERT, DEBERTA, T5
+from parameter_cases import BART, BERT, DEBERTA, MODELS, T5, XLNET
 
 from tests.launch.test_preflight import free_port
 from trainer.books import memory
@@ -109,6 +109,47 @@ CASES |= {
 CHUNKED = {"gpt2, fp32, chunked loss": (GPT2 | {"vocabulary": 16384}, "causal", {"precision": "fp32"})}
 CHUNKED["llama, bf16, chunked loss"] = ({"vocabulary": 16384}, "causal", {})
 CASES |= CHUNKED
+# Positions that learn, of which PyTorch composes attention on a CPU; a generator before the model; states on the host.
+ELECTRA, SMALL = MODELS["electra"], {"depth": 2, "width": 64}
+LONG = {"depth": 2, "width": 64, "vocabulary": 512}
+OFFLOAD = {"zero_stage": 1, "deepspeed": BUCKET, "offload_optimizer": True}
+CASES |= {
+    "xlnet, fp32": (XLNET, "permuted_lm", {"precision": "fp32"}),
+    "xlnet, bf16": (XLNET, "permuted_lm", {}),
+    "xlnet, recomputed": (XLNET | {"depth": 6}, "permuted_lm", {"activation_checkpointing": True}),
+    "xlnet, small, bf16": (XLNET | SMALL, "permuted_lm", {}),
+    "electra, fp32": (ELECTRA, "replaced_token", {"precision": "fp32"}),
+    "electra, bf16": (ELECTRA, "replaced_token", {}),
+    "electra, small, fp32": (ELECTRA | SMALL, "replaced_token", {"precision": "fp32"}),
+    "electra, accumulated": (ELECTRA, "replaced_token", {"micro_batch": 2}),
+    "deberta v3, fp32": (MODELS["deberta"], "replaced_token", {"precision": "fp32"}),
+    "ul2, fp32": (T5, "ul2", {"precision": "fp32"}),
+    "ul2, bf16": (T5, "ul2", {}),
+    "ul2 of a decoder, bf16": ({}, "ul2", {}),
+    "factorised, fp32": ({"embedding_width": 32}, "causal", {"precision": "fp32"}),
+    "opt-350m, bf16": (MODELS["opt-350m"], "causal", {}),
+    "offload, stage 1": ({}, "causal", OFFLOAD),
+    "offload, stage 2, fp32": ({}, "causal", OFFLOAD | {"zero_stage": 2, "precision": "fp32", "micro_batch": 2}),
+    "offload, stage 3": ({}, "causal", OFFLOAD | {"zero_stage": 3}),
+    "offload of all, stage 3, fp32": (
+        {}, "causal", OFFLOAD | {"zero_stage": 3, "offload_parameters": True, "precision": "fp32"},
+    ),
+    "xlnet, 512 tokens, fp32": (XLNET | LONG, "permuted_lm", {"precision": "fp32"}),
+    "deberta v3, 512 tokens, bf16": (MODELS["deberta"] | LONG | {"generator_width": 32}, "replaced_token", {}),
+    "t5, 512 tokens, bf16": (T5 | LONG, "span_corruption", {}),
+}  # fmt: skip
+# By the reference, of which nothing is fused, with dropout or without.
+DROPOUT = {"dropout": 0.1, "attention_dropout": 0.1}
+CASES |= {
+    f"{name}, {precision}": (model, objective, {"precision": precision})
+    for name, model, objective in (
+        ("llama, dropped", {"kv_heads": 2} | DROPOUT, "causal"),
+        ("t5, dropped", T5 | DROPOUT, "span_corruption"),
+        ("xlnet, dropped", XLNET | DROPOUT, "permuted_lm"),
+        ("deberta, dropped", DEBERTA | DROPOUT, "masked_lm"),
+    )
+    for precision in ("fp32", "bf16")
+}
 EXPERT_RANKS = {"zero_stage": 1, "expert_parallel": 2, "deepspeed": BUCKET}
 ULYSSES = {"sequence_parallel": 2, "zero_stage": 1, "deepspeed": BUCKET}
 RING, STAGE_3 = ULYSSES | {"sequence_kind": "ring"}, {"zero_stage": 3, "deepspeed": BUCKET}
@@ -134,18 +175,20 @@ OF_TWO: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 CASES |= OF_TWO
-SLOW = set(CASES) - {"llama, bf16", "llama, ulysses"}
+BY_DEFAULT = {"llama, bf16", "llama, ulysses", "xlnet, small, bf16", "electra, small, fp32", "offload, stage 1"}
+SLOW = set(CASES) - BY_DEFAULT
 
 
 def settings_of(name: str) -> dict[str, Any]:
     model, objective, engine = CASES[name]
+    long = "512 tokens" in name
     noises = {"noises": ("text_infilling",)} if objective == "bart" else {}
     return {
         "model": LARGE | model,
         "objective": {"name": objective} | noises | ({"z_loss": 1e-4} if "z-loss" in name else {}),
-        "tokenizer": {"vocabulary": 2000},
-        "data": {"sequence_length": 128},
-        "optim": {"batch_size": 8},
+        "tokenizer": {"vocabulary": 500 if long else 2000},
+        "data": {"sequence_length": 512 if long else 128},
+        "optim": {"batch_size": 2 if long else 8},
         "engine": {"precision": "bf16"} | engine | {"device": "cpu"},
         "kernels": {"loss": "chunked" if name in CHUNKED else "auto"},
         "launch": {"processes": 2 if name in OF_TWO else 1},

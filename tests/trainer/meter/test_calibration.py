@@ -14,6 +14,7 @@ from trainer.config import Config
 from trainer.config.host import processor, threads
 from trainer.meter import calibration
 from trainer.meter.calibration import LADDER, fit_rates, small_model
+from trainer.meter.calibration_ranks import ranks_seconds
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -95,10 +96,30 @@ def test_a_real_step_of_every_family_is_timed(model: str, objective: str):
     assert calibration.time_step(small_model(made, 64, 1, 16, 2, 512), 0.01) > 0
 
 
-@pytest.mark.parametrize("words", [["machine=h100-sxm"], ["launch.processes=2"]])
+@pytest.mark.parametrize("words", [["machine=h100-sxm"], ["launch.processes=2", "engine.zero_stage=3"]])
 def test_what_no_plan_would_use_is_not_measured(words: list[str], capsys):
     assert main(["calibrate", *words]) == 2
-    assert "one rank on this host's processor is measured" in capsys.readouterr().err
+    assert "ranks on this host's processor are measured" in capsys.readouterr().err
+
+
+def test_ranks_are_timed_together_and_planned_by_that(tmp_path, monkeypatch):
+    """Each computes a whole micro-batch, and nobody goes on before the others."""
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
+    config = Config.model_validate(
+        {"engine": {"device": "cpu", "threads": 1, "precision": "fp32"}, "launch": {"processes": 2}}
+    )
+    small = [small_model(config, 64, 1, 16, batch, 512) for batch in (1, 2)]
+    counts: list[int] = []
+    taken = ranks_seconds(small, 0.01, counts.append)
+    assert counts == [1, 2] and all(0 < one < 60 for one in taken)
+    monkeypatch.setattr(
+        calibration, "ranks_seconds", lambda models, budget, told: [seconds(work(one)) for one in models]
+    )
+    made = calibration.calibrate(config)
+    assert read_calibration(config) == made and made.seconds(work(config)) == pytest.approx(seconds(work(config)))
+    apart = config.model_copy(update={"launch": config.launch.model_copy(update={"processes": 1})})
+    divided = config.model_copy(update={"engine": config.engine.model_copy(update={"zero_stage": 3})})
+    assert read_calibration(apart) is None and read_calibration(divided) is None
 
 
 def test_plan_uses_the_calibration_of_this_host(calibrated):
