@@ -78,9 +78,7 @@ def memory(config: Config) -> MemoryAccount:
     optimizer = _optimizer(config)
     averages = averages_kept(config) * share
     gradients = share if stage else count
-    sent_in_half = (
-        stage == 3 and config.engine.wire_gradients == "bf16"
-    )  # up to stage 2 the bucket is fp32 all the same
+    sent_in_half = stage == 3 and config.engine.wire_gradients == "bf16"  # up to stage 2 it is fp32 all the same
     bucket = (2 if sent_in_half else FP32) * _bucket(config) if stage else 0
     host = 0
     before = FP32 * (share if stage else count) if config.debug.updates_every else 0
