@@ -146,7 +146,7 @@ def _chosen(config: Config, device: torch.device) -> Iterator[Finding]:
     chip = None
     if device.type == "cuda" and torch.cuda.is_available() and torch.version.hip is None:
         chip = "sm_{}{}".format(*torch.cuda.get_device_capability(0))
-    said = {}
+    said: dict[str, None] = {}
     for use in kernels.uses(config):
         setting = choice.Setting(chip, use.model.head_channels, precision(config) != "fp32")
         fields = kernels.attention_fields(config, use)

@@ -35,11 +35,12 @@ def price_lines(config: Config, runs: int) -> list[str]:
     which = "planned, each run" if runs > 1 else "planned"
     if config.machine.name == "unstated":
         return [f"# {which}: time, energy, CO2e and money not stated; machine=<name> and site=<name> state them"]
-    rows = {row.key: row for row in plan(config).rows}
+    rows = {row.key: (row.planned, row.unit) for row in plan(config).rows}
     said = []
     for key, word in PRICE.items():
-        known = key in rows and rows[key].planned is not None and rows[key].planned.value is not None
-        said.append(format_quantity(rows[key].planned, rows[key].unit) if known else f"{word} not stated")
+        planned, unit = rows.get(key, (None, ""))
+        known = planned is not None and planned.value is not None
+        said.append(format_quantity(planned, unit) if known else f"{word} not stated")
     return [re.sub(r"[^\x20-\x7e]", "?", f"# {which} on {config.machine.name}: {'; '.join(said)}")]
 
 
