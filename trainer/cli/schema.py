@@ -12,7 +12,8 @@ HELP = """\
 isoflop schema [group or document] [out=file]: a JSON Schema, for editors and for programs that read results
 
   group                   of that group's files, e.g. model; experiment: of a file of overrides; none: of all groups
-  document                pricetag, published: a file; ledger, event, metrics, energy, cost: a line (docs/publish.md)
+  document                pricetag, published: of a file; ledger, event, metrics, energy, cost: of a line
+                          (docs/publish.md)
   out=file                write it there; none: print it
 
   A file that begins with this line is checked and completed by editors with a YAML language server:

@@ -1,4 +1,4 @@
-"""Every verb is metered or says why it is not, one that nobody thought of here too; it is booked where it belongs."""
+"""Every verb is metered or says why it is not, also one that nobody thought of here, and is booked where it belongs."""
 
 from __future__ import annotations
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from run_folders import make_run
+from finished_runs import SITE, trained
+from run_folders import make_run, write_lines
 
-from trainer.publish import publish
+from trainer.publish import publish, verify
+from trainer.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,35 @@ def test_what_no_meter_read_is_not_stated_and_never_0(tmp_path: Path) -> None:
     assert {"spdx: ai_trainingEnergyConsumption", "hub: emissions", "sci: E, energy consumed"} <= set(
         facts["not_stated"]
     )
+
+
+def test_manufacture_and_water_of_all_runs(tmp_path: Path) -> None:
+    """Two runs of 1 kWh, of which one states them: 0.2 + 3 l/kWh, and a share of 150 kg over 26,280 hours."""
+    stated = SITE | {"wue_l_per_kwh": 0.2, "water_l_per_kwh": 3.0, "water_source": "a report"}
+    machine = {"name": "x", "embodied_kgco2e": 150.0, "lifetime_hours": 26280.0}
+    trained(tmp_path / "runs", 32, 4, 3.0, name="a", site=stated, machine=machine)
+    trained(tmp_path / "runs", 32, 4, 3.1, name="b", seed=1)
+    publish(tmp_path / "runs", tmp_path / "paper", {})
+    facts = json.loads((tmp_path / "paper" / "published.json").read_text())
+    hours = next(run["device_hours"] for run in facts["runs"] if run["run"].endswith("/a"))
+    assert facts["total"]["water_l"] == {"value": pytest.approx(3.2), "known": 1, "runs": 2, "unit": "l"}
+    assert facts["total"]["embodied_kgco2e"]["value"] == pytest.approx(150.0 * hours / 26280.0)
+    assert any("at least 3.2 l (1 of 2 runs say it) of water" in sentence for sentence in facts["cost"])
+    embodied = field(facts, "sci", "M, embodied emissions")
+    assert embodied["low"] == pytest.approx(150e3 * hours / 26280.0) and embodied["high"] is None
+    assert "3.2 l" in (tmp_path / "paper" / "tables" / "runs.tex").read_text()
+
+
+def test_a_root_where_all_failed_is_published_too(tmp_path: Path) -> None:
+    run = trained(tmp_path / "runs", 32, 4, 3.0, name="a", steps=3)
+    write_lines(run / "events.jsonl", [{"name": "failed", "time": 2e9, "step": 3, "data": {"status": "failed"}}])
+    publish(tmp_path / "runs", tmp_path / "paper", {})
+    facts = json.loads((tmp_path / "paper" / "published.json").read_text())
+    assert [one["status"] for one in facts["runs"]] == ["failed"] and facts["total"]["kwh"]["value"] == 1.0
+    assert "1 run (1 failed)" in " ".join(facts["cost"])
+    (tmp_path / "paper").rename(tmp_path / "moved")
+    assert verify(tmp_path / "moved").manifest.claim == facts["claim"]
+    whole = (tmp_path / "moved" / "cost.md").read_bytes()
+    (tmp_path / "moved" / "cost.md").write_bytes(whole[:-9])
+    with pytest.raises(UserError, match=rf"cost.md: {len(whole) - 9:,} bytes where {len(whole):,} were"):
+        verify(tmp_path / "moved")

@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer.compose import compose_grid
 from trainer.config import GridConfig
+from trainer.meter import costs
 from trainer.scaling.grid.efficiency import ObjectiveEfficiency, efficiencies, efficiencies_json
 from trainer.scaling.grid.plan import Cell, Trial, cells, trials
 from trainer.scaling.grid.records import write_records
