@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,33 +129,36 @@ def settled(page: Page) -> None:
     page.locator("#drawn[data-left='0']").wait_for(timeout=600_000)
 
 
-def measure(page: Page, address: str) -> dict[str, float]:
+def measure(page: Page, address: str) -> Iterator[tuple[str, float]]:
     """Seconds of each thing that a person waits for."""
-    found = {"first paint, server just started": first_paint(page, address)}
-    found["until every row is read"] = timed(lambda: page.locator("#live", has_text="live").wait_for(timeout=60_000))
-    settled(page)
-    found["first paint again"] = first_paint(page, address)
-    found["8 curves after that"] = timed(lambda: settled(page))
-    page.locator("#live", has_text="live").wait_for()
-    began = time.monotonic()
-    page.click("#all")
-    page.locator("#drawn", has_text=f"{page.locator('#runs tbody tr').count()} runs").wait_for(timeout=600_000)
-    found["all curves, as sketches"] = time.monotonic() - began
-    settled(page)
-    found["all curves, every line read"] = time.monotonic() - began
 
     def act(button: str) -> None:
         page.evaluate("() => { document.querySelector('#drawn').dataset.left = 'waiting' }")
         page.click(f"[data-do={button}]")
-        settled(page)
+        page.locator("#drawn:not([data-left='waiting'])").wait_for(timeout=600_000)
 
-    found["zoom of all curves"] = timed(lambda: act("in"))
-    found["back to the whole"] = timed(lambda: act("reset"))
+    yield "first paint, server just started", first_paint(page, address)
+    yield "until every row is read", timed(lambda: page.locator("#live", has_text="live").wait_for(timeout=60_000))
+    settled(page)
+    yield "first paint again", first_paint(page, address)
+    yield "until 8 curves are drawn", timed(lambda: settled(page))
+    page.locator("#live", has_text="live").wait_for()
+    count = page.locator("#runs tbody tr").count()
+    began = time.monotonic()
+    page.click("#all")
+    page.locator("#drawn", has_text=f"{count} runs").wait_for(timeout=600_000)
+    yield "all curves, as sketches", time.monotonic() - began
+    yield "zoom of all curves", timed(lambda: act("in"))
+    yield "back to the whole", timed(lambda: act("reset"))
     page.click("#none")
     page.locator("#runs .pick").first.check()
     settled(page)
-    found["zoom of one curve"] = timed(lambda: act("in"))
-    return found
+    yield "zoom of one curve", timed(lambda: act("in"))
+    act("reset")
+    page.click("#all")
+    page.locator("#drawn", has_text=f"{count} runs").wait_for(timeout=600_000)
+    yield "all curves, every line read", timed(lambda: settled(page))
+    yield "zoom of all curves after that", timed(lambda: act("in"))
 
 
 def main(words: list[str]) -> None:
@@ -174,14 +177,14 @@ def main(words: list[str]) -> None:
             with sync_playwright() as play:
                 browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
                 page = browser.new_page(viewport={"width": 1400, "height": 900})
-                found = {"isoflop board until it listens": listening, **measure(page, address)}
+                print(f"{runs:,} runs, {runs * points:,} steps, {size / 1e9:.2f} GB of metrics.jsonl")
+                print(f"{'isoflop board until it listens':<36} {listening:8.2f} s")
+                for name, seconds in measure(page, address):
+                    print(f"{name:<36} {seconds:8.2f} s", flush=True)
                 browser.close()
         finally:
             server.terminate()
             server.wait()
-    print(f"{runs:,} runs, {runs * points:,} steps, {size / 1e9:.2f} GB of metrics.jsonl")
-    for name, seconds in found.items():
-        print(f"{name:<36} {seconds:8.2f} s")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"{'memory of the largest child':<36} {memory:8.0f} MB")
 

@@ -112,7 +112,7 @@ class Board:
         if kept != self._filters:
             self._filters = kept
             for run in self.runs:  # whose rows tell other keys now
-                run.version = self.version
+                run.version = self.version if run.version else 0
 
     def shown_labels(self, run: BoardRun) -> dict[str, str]:
         return {key: run.labels[key] for key in (*self._filters, *ALWAYS) if key in run.labels}

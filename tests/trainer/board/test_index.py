@@ -97,6 +97,22 @@ def test_filters_are_the_keys_by_which_runs_differ(written: Written, tmp_path: P
     assert filters == {"model.name": ["bert-mini", "gpt-mini"], "optim.lr": ["0.001", "0.01"]}
 
 
+def test_an_index_that_is_read_in_parts_comes_to_an_end_with_every_run(written: Written, tmp_path: Path) -> None:
+    for number in range(7):
+        written(f"exp/{number}", [3.0], seed=number)
+    board = Board(tmp_path)
+    board.refresh(0.0)
+    assert board.unread == 6
+    told: dict[str, bool] = {}
+    since = 0
+    while board.unread:
+        board.refresh(0.0)
+        found = board.index(since)
+        since = found["version"]
+        told |= {run.name: run.step is not None for run in found["runs"]}
+    assert len(told) == 7 and all(told.values())
+
+
 def test_a_view_of_many_runs_has_few_points_of_each_and_a_zoom_has_more(written: Written, tmp_path: Path) -> None:
     run, record = written("exp/a", []), step_record(1, 0.0).to_json()
     with open(run / "metrics.jsonl", "w") as file:
