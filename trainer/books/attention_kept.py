@@ -71,9 +71,11 @@ def _each_score(stack: Pass, use: kernels.Use) -> int:
 
 
 def _hidden(stack: Pass, keys: int, use: kernels.Use) -> int:
-    """Bytes of which scores a layer hides, the same for all heads."""
-    of_layer = not stack.of_operations(use) or stack.model.position in OF_LAYER
-    return stack.rows * stack.tokens * keys if of_layer else 0
+    """Bytes of which scores a layer hides, the same for all heads; the reference finds buckets in each layer."""
+    fused = stack.of_operations(use)
+    of_layer = not fused or stack.model.position in OF_LAYER
+    buckets = stack.model.position == "buckets" and not fused and not use.across
+    return stack.tokens * keys * (stack.rows * of_layer + BUCKET * buckets)
 
 
 class Passing(NamedTuple):
@@ -144,8 +146,8 @@ def shared_bias(stack: Pass) -> int:
     model = stack.model
     whole = model.position in ("alibi", "buckets") and kernels.attention(stack.config, stack.use()) == "sdpa"
     if stack.composed(stack.use()):  # of each pair its bucket, and who sees whom
-        number = BUCKET if model.position in ("buckets", "disentangled") else 0
-        return stack.tokens**2 * (number + stack.rows * (1 + model.two_stream))
+        shared = model.position == "disentangled" or (model.position == "buckets" and stack.of_operations(stack.use()))
+        return stack.tokens**2 * (BUCKET * shared + stack.rows * (1 + model.two_stream))
     if not whole:
         return 0
     copies = 2 if model.position == "buckets" else 1
