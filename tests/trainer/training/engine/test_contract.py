@@ -84,6 +84,7 @@ def used() -> set[str]:
     names.update(name for name in accessed(ast.parse(BESIDE.read_text())) if name.startswith("ds_"))
     others = (dict, list, str, torch, torch.Tensor, torch.nn, torch.nn.utils, torch.nn.Module, torch.cuda, np)
     others += (torch.distributed, __import__("os"), __import__("sys"), __import__("resource"), __import__("logging"))
+    others += (__import__("contextlib"),)
     known = {name for one in others for name in dir(one)}
     return {name for name in names if name in PRIVATE or name not in known | ours | PUBLIC | set(OTHERS.split())}
 
