@@ -176,7 +176,7 @@ def _register() -> None:
             return _without_file(config_path) is not None
 
         def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-            return sorted({GROUP: regions(), TRACKER_GROUP: switched()}.get(config_path, {}))
+            return {GROUP: sorted(regions()), TRACKER_GROUP: sorted(switched())}.get(config_path, [])
 
     class Folders(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:

@@ -70,7 +70,7 @@ class TextSamples:
             exchanges = (one.templates.render(one.record, number)[0] for number, one in enumerate(self.source.held_out))
             return list(islice((text for text in exchanges if isinstance(text, str)), samples.held_out))
         text = text_of(self.source)
-        passages = held_out_passages(trained, text).values() if text is not None else []
+        passages: list[list[list[int]]] = [] if text is None else [*held_out_passages(trained, text).values()]
         in_turn = (one for one in chain.from_iterable(zip_longest(*passages)) if one is not None)
         beginnings = [
             trained.tokenizer.decode(one[: samples.prompt_tokens]) for one in islice(in_turn, samples.held_out)
