@@ -77,13 +77,13 @@ def hidden_kept(model: ModelConfig) -> int:
 def expert_bytes(model: ModelConfig, sequences: int, tokens: int, low: int) -> int:
     """What one such layer keeps of a micro-batch inside of its feed-forward; low: bytes of a number in products.
 
-    Of each pair its input, what the expert keeps and its output, the order of the pairs, and a token's scores, its fp32
-    input to the router and its weights."""
+    Of each pair its input, what the expert keeps and its output, as it is made and in its token's place, the order of
+    the pairs, and a token's scores, its fp32 input to the router and its weights."""
     experts, hidden = model.experts, model.expert_channels
     if not experts.count:
         return 0
     pairs, every = sequences * rows(model, tokens), sequences * tokens * experts.per_token
-    kept = pairs * (low * (model.width + hidden_kept(model) * hidden) + INDEX)
+    kept = pairs * (low * (2 * model.width + hidden_kept(model) * hidden) + INDEX)
     kept += every * (low * model.width + FP32 + INDEX)
     shared = sequences * tokens * low * hidden_kept(model) * experts.shared * hidden
     if experts.shared and low < FP32:  # a copy of its own of the input

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer.books.kernels import ordered
 from trainer.books.layout import micro_batch
 from trainer.books.lengths import lengths
 from trainer.config import Config
+
+ORDERED = ("permuted_lm", "prefix_lm", "unilm")  # objectives whose batches say who sees whom
 
 
 def micro_batch_of(config: Config, seed: int = 0, rows: int | None = None) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def micro_batch_of(config: Config, seed: int = 0, rows: int | None = None) -> di
     inputs["targets"] = rng.integers(0, config.vocabulary, inputs["tokens"].shape)
     if config.model.drops:
         inputs["samples"] = np.arange(rows, dtype=np.int64)
-    if ordered(config):
+    name = config.objective.name
+    if name in ORDERED or (name == "ul2" and config.model.family == "decoder"):
         inputs["order"] = np.tile(np.arange(source, dtype=np.int32), (rows, 1))
     if config.objective.question:
         inputs["sentence_label"] = np.zeros(rows, np.int64)

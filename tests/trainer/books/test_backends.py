@@ -54,9 +54,7 @@ def calls_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Calls:
     monkeypatch.setattr(attention, "_choose", spy)
     model = build(config).train()
     batch = {key: torch.as_tensor(value) for key, value in micro_batch_of(config).items()}
-    if config.objective.name in ("prefix_lm", "unilm"):
-        batch["order"] = batch["positions"].to(torch.int32)
-    model(**batch, samples=torch.arange(len(batch["tokens"])))
+    model(**batch | {"samples": torch.arange(len(batch["tokens"]))})
     # All that is called was prepared for; where every layer has a window, one more mask is.
     assert calls["attention"] <= calls["prepare_mask"]
     return calls["attention"]
