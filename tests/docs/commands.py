@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = "RUN"  # what is written for <run>, <folder> and the like
 SHELL = ("bash", "console", "sh", "shell")
 KEYS = {*groups(), *Config.model_fields, "ladder", "grid", "experiment"}
-FROM_A_RUN = ("resume", "init", "branch", "from")  # words that name a run, which a check has none of
+FROM_A_RUN = ("resume", "init", "branch", "from", "new_science")  # words that name a run, which a check has none of
 
 
 @dataclass(frozen=True)
