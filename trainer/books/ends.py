@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainer.books import kernels
 from trainer.books.stack_pass import FP32, Pass
 from trainer.config import Config
 from trainer.config.host import precision
 from trainer.descriptions.norms import NORMS
-
-if TYPE_CHECKING:
-    from trainer.books.activations import Saved
-
-Moment = tuple[int, int, int, int, int]  # bytes of gradients, buckets, copies, activations and logits
 
 
 def embedding_bytes(stack: Pass) -> int:
@@ -71,25 +64,3 @@ def head_rows(config: Config) -> int:
     """Of the copy of the output matrix that is multiplied with."""
     low = 2 if precision(config) == "bf16" else FP32
     return int(kernels.chunks.padded_columns(config.vocabulary, low, kernels.device(config)))
-
-
-def two_losses(
-    moments: dict[str, Moment], kept: Saved, earlier: int, learned: int, *, z_loss: bool
-) -> dict[str, Moment]:
-    """Moments of a model whose generator goes first and, as backward passes go, comes last: its logits are there all
-    the while, and its loss is given back beside the gradients of all else.
-
-    moments: of one loss; earlier: bytes of gradients of micro-batches before; learned: of those of all else; z_loss: a
-    loss with its term keeps logits, without it their logarithms."""
-    each = kept.logits // 3
-    made = each * kept.low // FP32
-    _, always, copies, activations, _ = moments.pop("the loss")
-    gradients, bucket, after, in_backward, _ = moments["the first gradients"]
-    words, own = made if z_loss else made + each, (kept.generators_copies, kept.generator)
-    return moments | {
-        "the generator's guesses": (earlier, always, *own, words + 2 * each),
-        "the end of the forward pass": (earlier, always, copies, activations, words),
-        "the last scores": (earlier, always, copies, activations + kept.beside, words),
-        "the first gradients": (gradients, bucket, after, in_backward, made if z_loss else each),
-        "the generator's loss": (max(earlier, learned), bucket, *own, kept.logits),
-    }

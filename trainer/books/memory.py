@@ -13,8 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.books.activations import FP32, saved, share_of_blocks
-from trainer.books.ends import two_losses
+from trainer.books.activations import FP32, Saved, saved, share_of_blocks
 from trainer.books.expert_ranks import held_numbers, shared_numbers
 from trainer.books.kernels import device
 from trainer.books.layout import (
@@ -36,6 +35,7 @@ from trainer.config.host import half_wire, precision
 from trainer.config.wire import partition_ranks, stays_half
 from trainer.descriptions.optimizers import OPTIMIZERS, Role, read_in_bf16, size
 
+Moment = tuple[int, int, int, int, int]  # bytes of gradients, buckets, copies, activations and logits
 MAX_LIVE = 1_000_000_000  # numbers; of zero_optimization.stage3_max_live_parameters
 SUB_GROUP = 1_000_000_000  # numbers of a rank that are stepped on at once; of sub_group_size
 PREFETCHED = 50_000_000  # numbers; of stage3_prefetch_bucket_size
@@ -118,7 +118,7 @@ def memory(config: Config) -> MemoryAccount:
         moments["the last scores"] = (earlier, always, copies, activations + kept.beside, 0)
     if kept.generator:
         learned = whole * parameters(config).published // parameters(config).total
-        moments = two_losses(moments, kept, earlier, learned, z_loss=config.objective.z_loss > 0)
+        moments = _two_losses(moments, kept, earlier, learned, z_loss=config.objective.z_loss > 0)
     staged = FP32 * device_buffers(config)
     here = host if device(config) == "cpu" else 0  # what is offloaded stays where it is
     moment = max(moments, key=lambda name: sum(moments[name]))
@@ -197,3 +197,25 @@ def _bucket(config: Config) -> int:
     zero: Any = config.engine.deepspeed.get("zero_optimization")
     size = zero.get("reduce_bucket_size") if isinstance(zero, dict) else None
     return int(float(size)) if isinstance(size, int | float | str) and size != "auto" else reduce_bucket(config)
+
+
+def _two_losses(
+    moments: dict[str, Moment], kept: Saved, earlier: int, learned: int, *, z_loss: bool
+) -> dict[str, Moment]:
+    """Moments of a model whose generator goes first and, as backward passes go, comes last: its logits are there all
+    the while, and its loss is given back beside the gradients of all else.
+
+    moments: of one loss; earlier: bytes of gradients of micro-batches before; learned: of those of all else; z_loss: a
+    loss with its term keeps logits, without it their logarithms."""
+    each = kept.logits // 3
+    made = each * kept.low // FP32
+    _, always, copies, activations, _ = moments.pop("the loss")
+    gradients, bucket, after, in_backward, _ = moments["the first gradients"]
+    words, own = made if z_loss else made + each, (kept.generators_copies, kept.generator)
+    return moments | {
+        "the generator's guesses": (earlier, always, *own, words + 2 * each),
+        "the end of the forward pass": (earlier, always, copies, activations, words),
+        "the last scores": (earlier, always, copies, activations + kept.beside, words),
+        "the first gradients": (gradients, bucket, after, in_backward, made if z_loss else each),
+        "the generator's loss": (max(earlier, learned), bucket, *own, kept.logits),
+    }

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from datetime import date
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from trainer.books.calibration import TERMS, Calibration, calibration_file
-from trainer.books.layout import micro_batch
-from trainer.books.lengths import lengths
 from trainer.books.step_work import Work, work
 from trainer.config import Config
 from trainer.config.host import precision, processor, threads
-from trainer.config.recomputation import keeps_casts
-from trainer.meter.calibration_ranks import Together, ranks_seconds
+from trainer.meter.calibration_ranks import ranks_seconds
+from trainer.meter.timed_step import time_step
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
 
@@ -134,64 +130,3 @@ def small_model(config: Config, width: int, depth: int, length: int, batch: int,
             "engine": config.engine.model_copy(update={"micro_batch": batch, "zero_stage": int(ranks > 1)}),
         }
     )
-
-
-def time_step(
-    config: Config,
-    budget_seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
-    together: Together | None = None,
-) -> float:
-    """Median seconds of one optimizer step of the bare model; together: with other ranks, which all call this."""
-    import torch
-
-    from trainer.models import build, initialize
-    from trainer.models.tiles import use_tiles
-
-    model: Any = build(config)
-    initialize(model, 0)
-    model.recompute = config.engine.activation_checkpointing
-    use_tiles(model, config.engine.feed_forward_tile)
-    parameters = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(together.own(parameters) if together else parameters, lr=1e-4, fused=True)
-    batch = _random_batch(config)
-    cast = {
-        "enabled": precision(config) == "bf16",
-        "cache_enabled": keeps_casts(config.engine),
-    }
-    taken: list[float] = []
-    began = clock()
-    more = True
-    while more:
-        start = clock()
-        with torch.autocast("cpu", dtype=torch.bfloat16, **cast):
-            loss, count, _ = model(**batch)
-        (loss / count).backward()
-        if together:
-            together.reduce(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        if together:
-            together.spread(parameters)
-        model.zero_grad()
-        taken.append(clock() - start)
-        more = len(taken) < 4 or clock() - began < budget_seconds
-        more = together.agreed(more) if together else more
-    return median(taken[1:])
-
-
-def _random_batch(config: Config) -> dict[str, Any]:
-    """Tokens of both sides where the model has two, all of them targets."""
-    import torch
-
-    def side(length: int, prefix: str = "") -> dict[str, Any]:
-        shape = (micro_batch(config), length)
-        return {
-            f"{prefix}tokens": torch.randint(config.vocabulary, shape),
-            f"{prefix}segments": torch.zeros(shape, dtype=torch.int32),
-            f"{prefix}positions": torch.arange(length).expand(shape),
-        }
-
-    source, target = lengths(config)
-    batch = side(source) if not target else side(source, "source_") | side(target)
-    return batch | {"targets": batch["tokens"]}

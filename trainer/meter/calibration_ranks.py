@@ -12,49 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
+from trainer.meter.timed_step import Together, time_step
 from trainer.utils.errors import UserError
 
 PATIENCE_SECONDS = 120.0  # for one model to be timed, beyond its budget
-
-
-class Together:
-    """What one rank does of a step with the others. Only in the processes of `ranks_seconds`."""
-
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
-
-    def own(self, parameters: Sequence[Any]) -> list[Any]:
-        """The parameters that this rank updates."""
-        return list(parameters[self.rank :: self.size])
-
-    def reduce(self, parameters: Sequence[Any]) -> None:
-        """Gradients to the ranks that update with them."""
-        self._each(parameters, "grad", lambda flat, owner, dist: dist.reduce(flat, owner))
-
-    def spread(self, parameters: Sequence[Any]) -> None:
-        """Updated weights to all ranks."""
-        self._each(parameters, "data", lambda flat, owner, dist: dist.broadcast(flat, owner))
-
-    def agreed(self, more: bool) -> bool:
-        """What the first rank thinks."""
-        import torch
-        import torch.distributed as dist
-
-        flag = torch.tensor([float(more)])
-        dist.broadcast(flag, 0)
-        return bool(flag)
-
-    def _each(self, parameters: Sequence[Any], name: str, send: Callable[[Any, int, Any], None]) -> None:
-        import torch
-        import torch.distributed as dist
-
-        for owner in range(self.size):
-            tensors = [getattr(one, name) for one in parameters[owner :: self.size]]
-            flat = torch.cat([one.flatten() for one in tensors])
-            send(flat, owner, dist)
-            if name == "data" and owner != self.rank:
-                parts = flat.split([one.numel() for one in tensors])
-                torch._foreach_copy_(tensors, [part.view_as(one) for part, one in zip(parts, tensors, strict=True)])
 
 
 def ranks_seconds(models: Sequence[Config], budget_seconds: float, told: Callable[[int], None]) -> list[float]:
@@ -97,7 +58,6 @@ def _rank(rank: int, size: int, models: Sequence[Config], meet: str, budget_seco
     import torch.distributed as dist
 
     from trainer.config.host import threads
-    from trainer.meter.calibration import time_step
 
     torch.set_num_threads(threads(models[0]))
     dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=size)

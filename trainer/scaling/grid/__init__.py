@@ -88,7 +88,6 @@ def train_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None) 
 
     out: a folder for what is written afterwards; where it cannot be made, that is said before the work.
     """
-    from trainer.meter import costs
     from trainer.run.start import prepare_with_progress, start
 
     check_jobs(jobs)
