@@ -48,7 +48,8 @@ def calibrate(
         if progress and done < len(LADDER):
             progress("timing steps", done, len(LADDER))
 
-    models, seconds = [small_model(config, *shape) for shape in LADDER], []
+    models = [small_model(config, *shape) for shape in LADDER]
+    seconds: list[float] = []
     works = [work(small) for small in models]
     told(0)
     if config.launch.processes > 1:
