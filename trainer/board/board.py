@@ -154,7 +154,7 @@ class Board:
 
     def _forget(self) -> None:
         """Drop the curves that nobody asked for longest, where there are too many."""
-        while len(self._kept) > 1 and sum(curve.bytes for curve in self._kept.values()) > MOST_BYTES:
+        while len(self._kept) > 1 and sum(curve.memory for curve in self._kept.values()) > MOST_BYTES:
             number, _ = self._kept.popitem(last=False)
             self.runs[number].curve = None
 

@@ -54,7 +54,8 @@ class Curve:
         return self._length
 
     @property
-    def bytes(self) -> int:
+    def memory(self) -> int:
+        """Bytes of its columns."""
         return sum(column.nbytes for column in self._columns.values())
 
     @property
@@ -126,7 +127,7 @@ class Curve:
         for number, name in enumerate((*AXES, *OF_STEPS)):
             column = self._columns[name]
             if end > len(column):
-                longer = np.empty(max(end, len(column) * 3 // 2), _kind(name))
+                longer: Column = np.empty(max(end, len(column) * 3 // 2), _kind(name))
                 longer[: self._length] = column[: self._length]
                 self._columns[name] = column = longer
             column[self._length : end] = table[:, number]
@@ -181,8 +182,8 @@ def _fields(line: bytes) -> tuple[Point, float, int] | dict[str, Any] | None:
         else:
             return (step, tokens, flop, math.nan, kwh, loss, norm, lr, speed), wall, int(attempt)
     record = object_of(line)
-    step = None if record is None else record.get("step")
-    if record is None or isinstance(step, bool) or not isinstance(step, int) or not 0 <= step < 10**15:
+    at = None if record is None else record.get("step")
+    if record is None or isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < 10**15:
         return None
     if record.get("kind") == "evaluation":
         return record

@@ -96,10 +96,12 @@ def sampled_lines(path: Path, size: int, number: int) -> Iterator[bytes]:
     if no_file(path):
         return
     try:
-        file = open(path, "rb")  # noqa: SIM115
+        file = open(path, "rb", buffering=0)  # noqa: SIM115
     except OSError:
         return
     with file:
+        if hasattr(os, "posix_fadvise"):  # else the system reads far ahead at every place
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for place in range(number):
             at = max(0, size - window) * place // max(1, number - 1)
             file.seek(at)

@@ -13,6 +13,7 @@ from trainer.board.head import PRICES
 from trainer.books.formatting import format_amount
 
 NOT_STATED = '<span class="none">not stated</span>'
+FIRST_ROWS = 100  # that a browser with scripts paints first; the others follow when it asks for the index
 NO_CURRENCY = "(no currency)"
 # Columns of the index: title, what it sorts by, and whether it is a number.
 COLUMNS = ("run", "state", "size", "step", "loss", "held out", "tokens", "FLOP", "energy", "money", "CO2e")
@@ -22,13 +23,15 @@ TEMPLATE = Path(__file__).parent / "static" / "page.html"
 
 def page(root: str, runs: Iterable[BoardRun], version: int, bokeh: str) -> str:
     """The whole page. bokeh: the version of the library, for the address of its script."""
-    rows = "".join(row_html(run) for run in sorted(runs, key=lambda run: -(run.time or 0.0)))
+    rows = [row_html(run) for run in sorted(runs, key=lambda run: -(run.time or 0.0))]
+    rest = "".join(rows[FIRST_ROWS:])
+    rest = f"<noscript><table><tbody>{rest}</tbody></table></noscript>" if rest else ""
     heads = "".join(
         f'<th scope="col"{_sorts(place)}><span class="plain">{title}</span></th>' for place, title in enumerate(COLUMNS)
     )
-    count = f"{rows.count('<tr ')} runs"
+    count = f"{len(rows):,} runs"
     return Template(TEMPLATE.read_text()).substitute(
-        root=escape(root), rows=rows, heads=heads, count=count, bokeh=escape(bokeh)
+        root=escape(root), rows="".join(rows[:FIRST_ROWS]), rest=rest, heads=heads, count=count, bokeh=escape(bokeh)
     )
 
 

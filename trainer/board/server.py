@@ -36,6 +36,7 @@ OUR_FILES = {
 }
 MOST_RUNS = 20_000  # of one request
 LARGEST_REPORT = 1 << 26
+FIRST_LOOK = 0.1  # seconds that the page itself waits for news of runs; the rest comes when it asks
 # Bokeh writes its style sheets into the page; nothing else is loaded but from here, and nothing is evaluated.
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; object-src 'none'; "
@@ -136,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = address.path.split("/")[1:]
         board = self.server.board
         if parts == [""]:
-            board.refresh()
+            board.refresh(FIRST_LOOK)
             html = page(str(board.root), board.runs, board.version, version("bokeh"))
             return "text/html; charset=utf-8", html.encode(), {}
         if parts == ["api", "index"]:

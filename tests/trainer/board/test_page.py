@@ -240,3 +240,16 @@ def test_without_scripts_every_run_has_state_loss_and_price(browser: Any, root: 
         assert f"{LOSSES[-1]:.4f}" in text and "120 Wh" in text and "42 gCO2e" in text
         assert "Without scripts" in page.locator("noscript").inner_text()
         assert not page.locator("#find").is_visible()
+
+
+def test_the_rows_behind_the_first_hundred_come_with_and_without_scripts(
+    browser: Any, written: Written, tmp_path: Path, serving: Serving
+) -> None:
+    for number in range(120):
+        written(f"exp/{number:03}", [3.0], seed=number)
+    with serving(tmp_path) as address:
+        with shown(browser, address) as page:
+            page.locator("#found", has_text="120 of 120 runs").wait_for()
+            assert page.locator("#runs tbody tr").count() == 120
+        with shown(browser, address, java_script_enabled=False) as page:
+            assert page.locator("tr[data-run]").count() == 120

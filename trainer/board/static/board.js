@@ -5,6 +5,7 @@ import { Table } from "./table.js";
 const EVERY = 2000; // ms between two looks for news
 const FIRST = 8; // runs that are drawn before anybody picks
 const MANY = 24; // runs from which on a sketch of all comes before the whole of any
+const SKETCHED = 250; // runs whose sketches one request asks for
 const BATCH = 40; // runs whose files one request reads
 const MARKS = ["spike", "nonfinite", "transient", "rollback", "resume", "checkpoint", "halted", "failed", "lost", "hang", "pause", "stopped", "finished", "branch", "damage"];
 const TITLES = { loss: "loss", held_loss: "held-out loss", held_bits_per_byte: "held-out bits per byte", grad_norm: "gradient norm",
@@ -86,8 +87,8 @@ async function drawAll() {
   };
   try {
     let rest = missing;
-    if (rest.length > MANY) {
-      await fetchSome(rest, true);
+    for (let begin = 0; rest.length > MANY && begin < rest.length; begin += SKETCHED) {
+      await fetchSome(rest.slice(begin, begin + SKETCHED), true);
       if (mine !== turn) return;
       await render(ids);
     }
@@ -152,7 +153,7 @@ function render(ids) {
   const points = made.lines.reduce((sum, line) => sum + (line.dots ? 0 : line.x.length), 0);
   const rough = found.filter(({ data }) => !data.whole).length;
   $("#drawn").dataset.left = rough;
-  $("#drawn").textContent = points ? `${ids.length} runs, ${points.toLocaleString("en")} points drawn`
+  $("#drawn").textContent = points ? `${found.length} runs, ${points.toLocaleString("en")} points drawn`
     + (rough ? `; ${rough} are sketches until their files are read` : "") : ids.length ? "nothing is stated of this" : "no run is picked";
   chart ??= new Chart($("#chart"), $("#readout"), (low, high) => {
     view = [low === null ? null : low * unit.factor, high === null ? null : high * unit.factor];

@@ -32,13 +32,14 @@ export class Table {
   // Rows as the server tells them; of a row that stands already only what it says changes, so that focus stays.
   update(rows) {
     const template = document.createElement("template");
-    for (const row of rows) {
-      template.innerHTML = `<table><tbody>${row.html}</tbody></table>`;
-      const fresh = template.content.querySelector("tr"), old = this.rows.get(row.id)?.element;
+    template.innerHTML = `<table><tbody>${rows.map((row) => row.html).join("")}</tbody></table>`;
+    const made = [...template.content.querySelectorAll("tr")];
+    for (const [place, row] of rows.entries()) {
+      const fresh = made[place], old = this.rows.get(row.id)?.element;
       if (old) {
         old.dataset.time = fresh.dataset.time;
         old.cells[0].querySelector("small").replaceWith(fresh.cells[0].querySelector("small"));
-        Array.from(fresh.cells).slice(1).forEach((cell, place) => old.cells[place + 1].replaceWith(cell));
+        Array.from(fresh.cells).slice(1).forEach((cell, column) => old.cells[column + 1].replaceWith(cell));
       } else {
         this.body.prepend(fresh);
       }
