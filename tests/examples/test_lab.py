@@ -78,6 +78,7 @@ def test_it_runs_at_tiny_size(
 ) -> None:
     for key, value in settings(root).items():
         monkeypatch.setenv(key, value)
+    monkeypatch.chdir(root)
     monkeypatch.syspath_prepend(str(LAB))
     monkeypatch.delitem(sys.modules, "setting", raising=False)
     monkeypatch.setattr(socket.socket, "connect", refused)

@@ -14,7 +14,7 @@ Pre-trains a GPT, a BERT and a BART with the same FLOPs on the text that comes w
 prints one table: parameters, FLOPs, tokens, held-out loss beside counting, the task, and the price, planned and
 measured. It is the grid conf/grid/lab.yaml; the same command goes on where an earlier one was stopped. Other keys are
 overrides of every pre-training run, e.g. site=de-2023; of the grid, grid.seeds=[0,1,2].
-  minutes=10     of two cores of a laptop, for the whole; half a minute goes by in starting, whatever it says
+  minutes=10     of two cores, for the whole: it sets the FLOPs, so that a slower host takes longer
   jobs=2         runs at a time; default: as many as there are cores, 2 at most
   out=<folder>   where lab.md, lab.json, grid.md, grid.json, grid.png and grid.svg go; default: beside the runs
   --plan         only say which runs there would be, and what they cost
