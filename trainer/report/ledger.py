@@ -174,8 +174,8 @@ def format_ledger(accounts: dict[str, Account]) -> str:
     for experiment, account in accounts.items():
         lines.append(experiment)
         for kind in (*KINDS, "wasted", "total"):
-            sums = _of(account.sums[kind], QUANTITIES)
-            sums = sums if kind != "total" else {name: account.total(name) for name in QUANTITIES}
+            whole = {name: account.total(name) for name in QUANTITIES}
+            sums = whole if kind == "total" else _of(account.sums[kind], QUANTITIES)
             runs = max((part.runs for part in sums.values()), default=0)
             if runs:
                 cells = [_cell(part, UNITS.get(name, name)) for name, part in sums.items()]
