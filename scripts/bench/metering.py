@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from trainer.config import Config
 from trainer.config.host import processor
 from trainer.meter import Meter
-from trainer.meter.timed_step import time_step
 from trainer.meter.suspension import BEAT_SECONDS
+from trainer.meter.timed_step import time_step
 
 CALLS, READINGS = 2000, 20
 
