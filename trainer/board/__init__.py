@@ -1,6 +1,6 @@
 """A live page of a root's runs, on this host alone: `isoflop board`.
 
-    folders.py      the runs of a root, which come and go
+    board_run.py    one run as the board knows it
     head.py         what the index says of a run, from the small files of its folder
     lines.py        whole lines of a file that grows, from where reading stopped
     curve.py        one run's metrics.jsonl as columns
