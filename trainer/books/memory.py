@@ -64,53 +64,92 @@ class MemoryAccount:
 
 def memory(config: Config) -> MemoryAccount:
     """Predict one rank's peak."""
-    ranks, stage = world_size(config), zero_stage(config)
-    share, count = -(-parameters(config).total // ranks), held_numbers(config)
+    states = _states(config)
     kept = saved(config, micro_batch(config) * config.task.rows, *lengths(config))
-    accumulating = micro_batches(config) > 1
+    moments = _moments(config, states, kept)
+    moment = max(moments, key=lambda name: sum(moments[name]))
+    gradients, buckets, copies, activations, logits = moments[moment]
+    here = states.host if device(config) == "cpu" else 0  # what is offloaded stays where it is
+    return MemoryAccount(
+        weights=states.weights + reward_bytes(config),
+        gradients=gradients,
+        optimizer=states.optimizer + here,
+        buckets=buckets + FP32 * device_buffers(config),
+        copies=copies,
+        activations=activations,
+        logits=logits,
+        moment=moment,
+        averages=states.averages,
+        host=states.host - here,
+    )
+
+
+@dataclass(frozen=True)
+class _States:
+    """Bytes that a rank holds between its passes, or of one kind at a time."""
+
+    weights: int
+    optimizer: int
+    averages: int
+    gradients: int  # of all that this rank updates
+    before: int  # weights before an update that debug measures
+    low: int  # weights that travel in bf16 at stages 1 and 2
+    stay: bool  # whether these are kept in bf16 (`trainer.config.wire.stays_half`)
+    host: int  # offloaded
+
+
+def _states(config: Config) -> _States:
+    ranks, stage, engine = world_size(config), zero_stage(config), config.engine
+    share, count = -(-parameters(config).total // ranks), held_numbers(config)
+    optimizer, averages = _optimizer(config), averages_kept(config) * share
+    gradients = share if stage else count
+    before = gradients if config.debug.updates_every else 0
+    low = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0
+    stay = low > 0 and stays_half(config)
 
     # On one rank a partition is the parameter itself, nothing is gathered.
     weights = count if stage < 3 else share
-    offloads = config.engine.offload_optimizer or config.engine.offload_parameters
+    offloads = engine.offload_optimizer or engine.offload_parameters
     weights += share if stage in (1, 2) or (stage and offloads) else 0  # a partition's copy that the optimizer steps on
     weights += count if config.task.reference else 0  # the reference
-    gathered = _gathered(config) if stage == 3 and ranks > 1 else 0
-    optimizer = _optimizer(config)
-    averages = averages_kept(config) * share
-    gradients = share if stage else count
-    sent_in_half = stage == 3 and config.engine.wire_gradients == "bf16"  # up to stage 2 it is fp32 all the same
-    bucket = (2 if sent_in_half else FP32) * _bucket(config) if stage else 0
     host = 0
-    before = FP32 * (share if stage else count) if config.debug.updates_every else 0
-    if config.engine.offload_optimizer:
-        host += FP32 * (optimizer + averages + share + host_buffers(config, share)) + before
+    if engine.offload_optimizer:
+        host += optimizer + averages + share + host_buffers(config, share) + before
         weights -= share
         optimizer = averages = gradients = before = 0
-    if config.engine.offload_parameters:
-        host += FP32 * share
+    if engine.offload_parameters:
+        host += share
         weights -= share
-    states = FP32 * (weights + optimizer)
+    whole = FP32 * weights + (_gathered(config) if stage == 3 and ranks > 1 else 0)
+    whole -= low - FP32 * _low_numbers_by_role(config)["head"] if stay else 0  # output matrices are in fp32 too
+    return _States(
+        whole, FP32 * optimizer, FP32 * averages, FP32 * gradients, FP32 * before, low, stay=stay, host=FP32 * host
+    )
 
-    activations, recomputing, copies = kept.kept + kept.around, kept.again, kept.copies_kept
-    low = 2 * low_numbers(config) if half_wire(config) and 0 < stage < 3 else 0
-    stays = low > 0 and stays_half(config)
-    sent = 0 if stays else low  # an update's weights on their way
-    if stays or (half_wire(config) and stage == 3):  # what is there is the copy; that of a table for the head too
-        copies = min(copies, kept.head_copy if config.model.tied or stays else 0)
-    copied = FP32 * _low_numbers_by_role(config)["head"] if stays else 0  # output matrices, in fp32 too
-    earlier = FP32 * gradients if accumulating or stage == 3 else 0  # of micro-batches before; flat at stage 3
-    table = FP32 * config.vocabulary * config.model.embedding_channels
-    whole = FP32 * (gradients if stage else count)
-    flat = 0 if stage else whole  # stage 0 flattens its gradients
+
+def _moments(config: Config, states: _States, kept: Saved) -> dict[str, Moment]:
+    """The moments of a step at which a peak can be, by what is there beside weights and optimizer."""
+    stage, half = zero_stage(config), half_wire(config)
+    sent_in_half = stage == 3 and config.engine.wire_gradients == "bf16"  # up to stage 2 it is fp32 all the same
+    bucket = (2 if sent_in_half else FP32) * _bucket(config) if stage else 0
     always = bucket if stage == 3 else 0
+    earlier = states.gradients if micro_batches(config) > 1 or stage == 3 else 0  # of micro-batches before
+    whole = states.gradients if stage else FP32 * held_numbers(config)
+    table = FP32 * config.vocabulary * config.model.embedding_channels
+    flat = 0 if stage else whole  # stage 0 flattens its gradients
+    sent = 0 if states.stay else states.low  # an update's weights on their way
+
+    copies, activations = kept.copies_kept, kept.kept + kept.around
+    if states.stay or (half and stage == 3):  # what is there is the copy; that of a table for the head too
+        copies = min(copies, kept.head_copy if config.model.tied or states.stay else 0)
     # A fused loss keeps no copy of the matrix; where there is none, as weights come in bf16, nothing goes.
     after_loss = max(0, copies - (kept.head_copy if kept.head_gradients else 0))
-    in_backward = activations + recomputing + kept.head_gradients + kept.workspace
+    in_backward = activations + kept.again + kept.head_gradients + kept.workspace
     moments = {
         "the end of the forward pass": (earlier, always, copies, activations, kept.logits * 5 // 6),
         "the loss": (earlier, always, copies, activations + kept.head_gradients, kept.logits),
         "the first gradients": (max(earlier, table), bucket, after_loss, in_backward, 0),
-        "the optimizer step": (whole + _flattened(config), always + flat + sent, before, 0, 0),
+        "the optimizer step": (whole + _flattened(config), always + flat + sent, states.before, 0, 0),
     }
     if config.task.writes:
         moments["writing answers"] = (0, always, 0, cache_bytes(config), logits_bytes(config))
@@ -119,22 +158,7 @@ def memory(config: Config) -> MemoryAccount:
     if kept.generator:
         learned = whole * parameters(config).published // parameters(config).total
         moments = _two_losses(moments, kept, earlier, learned, z_loss=config.objective.z_loss > 0)
-    staged = FP32 * device_buffers(config)
-    here = host if device(config) == "cpu" else 0  # what is offloaded stays where it is
-    moment = max(moments, key=lambda name: sum(moments[name]))
-    at_peak, buckets, copies, activations, logits = moments[moment]
-    return MemoryAccount(
-        weights=FP32 * weights - (low - copied if stays else 0) + gathered + reward_bytes(config),
-        gradients=at_peak,
-        optimizer=states - FP32 * weights + here,
-        buckets=buckets + staged,
-        copies=copies,
-        activations=activations,
-        logits=logits,
-        moment=moment,
-        averages=FP32 * averages,
-        host=host - here,
-    )
+    return moments
 
 
 def _flattened(config: Config) -> int:
