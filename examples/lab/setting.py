@@ -27,7 +27,7 @@ TEXT = ["data.sequence_length=128", "tokenizer.vocabulary=1024"]  # the standard
 SMALL = ["model.width=128", "optim.batch_size=8", "engine.precision=fp32", "evaluation.every_steps=null"]
 WORDS = [*TEXT, *SMALL, f"run.root={ROOT}", *PLACE]
 if cache := os.environ.get("ISOFLOP_LAB_CACHE"):
-    WORDS.append(f"run.cache={cache}")
+    WORDS.append(f"run.cache={os.path.relpath(cache)}")
 MODELS = ("GPT", "BERT", "BART")
 
 # Of the lab: ten minutes on two cores, or as little as there is.

@@ -37,6 +37,7 @@ def settings(root: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "DISPLAY": "",
         "MPLBACKEND": "",
+        "MPLCONFIGDIR": str(root / "matplotlib"),
     }
 
 
