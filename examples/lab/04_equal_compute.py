@@ -77,7 +77,7 @@ names = [model["name"] for model in models]
 left.bar(names, [model["ending"] for model in models], color="#1f5fa8")
 for method, nats in table["endings_by_counting"].items():
     left.axhline(nats, color="#777777", linestyle=":", linewidth=0.8)
-    left.text(2.45, nats, method, fontsize=8, va="bottom", ha="right")
+    left.text(1.01, nats, method, transform=left.get_yaxis_transform(), fontsize=8, va="center")
 left.set_title("The same endings, nats a token (less is better)", loc="left", fontsize=9)
 scores = [model["scores"]["swapped"]["values"] for model in models]
 right.bar(names, [100 * statistics.fmean(values) for values in scores], color="#1f5fa8")

@@ -14,6 +14,7 @@ from trainer.books.run_length import run_steps
 from trainer.cli.main import main
 from trainer.compose import CONF, change, compose, groups, sweep
 from trainer.compose.site_table import region_of
+from trainer.compose.tracker_options import switched_on
 from trainer.config import MACHINERY, SCIENCE, Config, load
 from trainer.config.validate import keys
 
@@ -25,8 +26,9 @@ def test_every_option_of_every_group_composes() -> None:
         for option in options:
             if (group == "data" and option != "stdlib") or group in (*MANY, "experiment"):
                 continue  # they need a path; they are of another schema; they are of all groups
-            region = region_of(f"{group}/{option}")  # a site that is a row of a table
-            plain = region or yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
+            # A site may be a row of a table, a tracker what one key switches on.
+            known = region_of(f"{group}/{option}") or switched_on(f"{group}/{option}")
+            plain = known or yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
             assert set(plain) - {"defaults"} <= {key.split(".")[1] for key in keys() if key.startswith(f"{group}.")}, (
                 group,
                 option,
