@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,14 @@ def drawn(page: Any, text: str) -> None:
     page.locator("#drawn[data-left='0']").wait_for()
 
 
+def until(page: Any, true: Callable[[], bool]) -> None:
+    """Wait for what the page does a moment after it was asked to; at the end the test's own line judges."""
+    for _ in range(400):
+        if true():
+            return
+        page.wait_for_timeout(50)
+
+
 def extent(page: Any) -> list[float]:
     """Of the view, in the axis' own unit."""
     return page.evaluate(
@@ -78,7 +86,9 @@ def test_a_pointed_at_value_is_the_files(browser: Any, root: Path, serving: Serv
         for share in (0.2, 0.5, 0.8):
             page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
             page.locator("#readout", has_text="exp/gpt: loss").wait_for()
-            said = page.locator(".tip").first.inner_text()
+            tip = page.locator(".tip").first
+            until(page, lambda tip=tip: not any(f" {one} k " in tip.inner_text() for one in seen))  # type: ignore[misc]
+            said = tip.inner_text()
             loss, tokens = re.fullmatch(r"exp/gpt: loss ([\d.]+) at ([\d.]+) k tokens", said).groups()
             assert float(loss) == pytest.approx(LOSSES[int(float(tokens)) - 1], abs=1e-4)
             seen.add(tokens)
@@ -91,20 +101,25 @@ def test_keys_alone_reach_every_point_and_zoom(browser: Any, root: Path, serving
         page.locator("#chart").focus()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Home")
-        first = page.locator("#readout").inner_text()
+        readout = page.locator("#readout")
+        until(page, lambda: " at 1 " in readout.inner_text())
+        first = readout.inner_text()
         page.keyboard.press("ArrowRight")
-        second = page.locator("#readout").inner_text()
+        until(page, lambda: readout.inner_text() != first)
+        second = readout.inner_text()
         name = first.partition(":")[0]
         own = LOSSES if name == "exp/gpt" else [one + 1 for one in LOSSES]
         assert f"loss {own[0]:g} at 1 " in first and f"loss {own[1]:g} at 2 " in second
         page.keyboard.press("ArrowDown")
-        assert page.locator("#readout").inner_text().partition(":")[0] != name
+        until(page, lambda: readout.inner_text().partition(":")[0] != name)
+        assert readout.inner_text().partition(":")[0] != name
         low, high = extent(page)
         page.keyboard.press("+")
-        drawn(page, "2 runs")
+        until(page, lambda: extent(page) != [low, high])
         nearer = extent(page)
         assert low < nearer[0] < nearer[1] < high
         page.keyboard.press("0")
+        until(page, lambda: extent(page) == pytest.approx([low, high]))
         assert extent(page) == pytest.approx([low, high])
 
 
@@ -127,13 +142,16 @@ def test_dragging_over_a_part_shows_it_finer(browser: Any, written: Written, tmp
         page.mouse.down()
         page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
         page.mouse.up()
-        page.wait_for_timeout(400)
-        drawn(page, "1 runs, ")
+        until(page, lambda: extent(page) != before)
         low, high = extent(page)
         assert high - low < 0.2 * (before[1] - before[0])
-        xs = page.evaluate("() => Array.from(document.querySelector('#chart').chart.lines[0].x)")
-        inside = [x for x in xs if low <= x <= high]
-        assert len(inside) > 1000  # before there were 2,000 points of all 20,000 steps
+
+        def inside() -> list[float]:
+            xs = page.evaluate("() => Array.from(document.querySelector('#chart').chart.lines[0].x)")
+            return [x for x in xs if low <= x <= high]
+
+        until(page, lambda: len(inside()) > 1000)
+        assert len(inside()) > 1000  # before there were 2,000 points of all 20,000 steps
 
 
 def test_filters_choose_what_is_shown_and_drawn(browser: Any, root: Path, serving: Serving) -> None:
@@ -141,6 +159,7 @@ def test_filters_choose_what_is_shown_and_drawn(browser: Any, root: Path, servin
         drawn(page, "2 runs")
         rows = page.locator("#runs tbody tr:visible")
         page.locator("select[data-key='model.name']").select_option("bert-mini")
+        until(page, lambda: rows.count() == 1)
         assert rows.count() == 1 and "exp/bert" in rows.first.inner_text()
         drawn(page, "1 runs")
         page.locator("select[data-key='model.name']").select_option("")
@@ -152,6 +171,7 @@ def test_filters_choose_what_is_shown_and_drawn(browser: Any, root: Path, servin
             ("bert nope", 0),
         ):
             page.locator("#find").fill(words)
+            until(page, lambda count=count: rows.count() == count)  # type: ignore[misc]
             assert (words, rows.count()) == (words, count)
 
 
@@ -169,19 +189,21 @@ def test_axes_and_means(browser: Any, root: Path, serving: Serving) -> None:
     with serving(root) as address, shown(browser, address) as page:
         drawn(page, "2 runs")
         page.locator("#all").click()
+
+        def end(line: str, values: str) -> float | None:
+            """The last of these values of the first such line, if there is one."""
+            found = f"document.querySelector('#chart').chart.lines.find(one => {line})"
+            return page.evaluate(f"() => Array.from({found}?.{values} ?? []).pop() ?? null")
+
         for axis, last in (("flop", 90), ("seconds", 30), ("kwh", 120), ("step", 60)):  # TFLOP, s, Wh
             page.locator("#x").select_option(axis)
             drawn(page, "2 runs")
-            line = page.locator("#chart")
-            page.wait_for_timeout(300)
-            xs = line.evaluate("element => Array.from(element.chart.lines.find(one => one.x.length > 50).x)")
-            assert xs[-1] == pytest.approx(last, rel=1e-5)
+            until(page, lambda last=last: end("one.x.length > 50", "x") == pytest.approx(last, rel=1e-5))  # type: ignore[misc]
+            assert end("one.x.length > 50", "x") == pytest.approx(last, rel=1e-5)
         page.locator("#mean").fill("2")
-        drawn(page, "points")
-        page.wait_for_timeout(300)
-        of_gpt = "find(one => one.name === 'exp/gpt' && one.alpha === 1)"
-        y = page.evaluate(f"() => Array.from(document.querySelector('#chart').chart.lines.{of_gpt}.y)")
-        assert y[-1] == pytest.approx(sum(LOSSES[-4:]) / 4, rel=1e-5)
+        mean, of_gpt = pytest.approx(sum(LOSSES[-4:]) / 4, rel=1e-5), "one.name === 'exp/gpt' && one.alpha === 1"
+        until(page, lambda: end(of_gpt, "y") == mean)
+        assert end(of_gpt, "y") == mean
         page.locator("#log-x").check()
         page.locator("#log-y").check()
         drawn(page, "2 runs")
@@ -198,8 +220,9 @@ def test_a_run_by_itself_has_its_events_prices_and_texts(browser: Any, root: Pat
         text = panel.inner_text()
         assert "<i>upon</i> a time" in text and "far up" in text
         assert re.search(r"energy\s+500 Wh\s+120 Wh", text) and re.search(r"carbon\s+not stated\s+42 g", text)
-        page.wait_for_timeout(500)
-        marks = page.evaluate("() => document.querySelector('#run-chart').chart.lines.find(one => one.mark)")
+        found = "() => document.querySelector('#run-chart').chart?.lines.find(one => one.mark)"
+        until(page, lambda: page.evaluate(found) is not None)
+        marks = page.evaluate(found)
         assert marks["texts"] == ["step 30, spike: far up"]
         assert (
             panel.locator("a", has_text="report").get_attribute("href")
