@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 
-from trainer.cli.main import USAGE, VERBS, main
+from trainer.cli.main import main
+from trainer.cli.verbs import VERBS, usage
 
 KEYS = "\nValues are those that hold here"  # where the list of keys begins, which has pages of its own
 
 
 def page() -> str:
     """Markdown: `isoflop --help`, then a heading a verb."""
-    lines = ["# Every verb", "", "What `isoflop --help` prints:", "", "```text", USAGE.strip("\n"), "```", ""]
+    lines = ["# Every verb", "", "What `isoflop --help` prints:", "", "```text", usage().strip("\n"), "```", ""]
     for verb in VERBS:
         if text := help_of(verb):
             lines += [f"## isoflop {verb}", "", "```text", text, "```", ""]
