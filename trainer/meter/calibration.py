@@ -29,6 +29,7 @@ LADDER = (
     (128, 2, 256, 4, 16384),
     (512, 6, 128, 2, 2048),
     (192, 4, 1024, 1, 1024),
+    (128, 4, 256, 16, 2048),
 )
 WORST_FIT = 0.3  # a fit that misses a step by more is no calibration
 
@@ -39,7 +40,7 @@ def calibrate(
     """Time small models of `config`'s kind and precision on this host's processor and write the calibration file; of
     several ranks (`launch.processes`) at the same time, with what they send each other.
 
-    Takes about `seconds_each` for each of nine models. The fit has no negative times; its error is the largest relative
+    Takes about `seconds_each` for each of ten models. The fit has no negative times; its error is the largest relative
     miss over the models, which later estimates carry as their interval. Raises UserError where that is too much.
     """
     import torch
