@@ -49,6 +49,7 @@ td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); 
 .wrap td { overflow-wrap: anywhere; }
 .wrap td:first-child { white-space: normal; overflow-wrap: normal; min-width: 9rem; }
 @media (max-width: 640px) {
+  td.s { min-width: 20rem; }
   .wrap th { display: none; } .wrap td { display: block; padding: 0 0 .1rem; border: 0; }
   .wrap td:first-child { font-weight: 600; } .wrap tr { display: block; padding: .4rem 0; }
   .stack th { display: none; } .stack tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
