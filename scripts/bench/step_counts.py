@@ -35,6 +35,7 @@ from trainer.compose import compose  # noqa: E402
 from trainer.config import Config  # noqa: E402
 from trainer.models import build  # noqa: E402
 from trainer.training.optimizers import make_optimizer  # noqa: E402
+from trainer.training.step_profile import PRODUCTS, launched  # noqa: E402
 
 OBJECTIVES = {"gpt2-124m": "causal", "llama-7b": "causal", "bert-base": "masked_lm", "t5-base": "span_corruption"}
 OBJECTIVES |= {"xlnet-base": "permuted_lm"}
@@ -43,9 +44,6 @@ BACKENDS = {
     "torch": {"attention": "sdpa", "norm": "torch", "rotary": "torch", "gated": "torch"},
 }
 ROWS, LENGTH = 2, 509  # a prime: what has a multiple of so many numbers is an activation
-PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
-NOTHING = {"detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
-NOTHING |= {"promote_types"}
 
 
 class Counted(TorchDispatchMode):
@@ -57,9 +55,8 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        (space, name), returned = func._schema.name.split("::"), func._schema.returns
-        views = any(one.alias_info is not None and not one.alias_info.is_write for one in returned)
-        if views or name in NOTHING or space in ("prim", "profiler"):
+        name = launched(func)
+        if name is None:
             return made
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         self.counts["operators"] += 1

@@ -45,21 +45,21 @@ def calibrate(
     """
     import torch
 
-    def told(done: int) -> None:
+    def report_progress(done: int) -> None:
         if progress and done < len(LADDER):
             progress("timing steps", done, len(LADDER))
 
     models = [small_model(config, *shape) for shape in LADDER]
     seconds: list[float] = []
     works = [work(small) for small in models]
-    told(0)
+    report_progress(0)
     if config.launch.processes > 1:
-        seconds = ranks_seconds(models, seconds_each, told)
+        seconds = ranks_seconds(models, seconds_each, report_progress)
     else:
         torch.set_num_threads(threads(config))
         for small in models:
             seconds.append(time_step(small, seconds_each))
-            told(len(seconds))
+            report_progress(len(seconds))
     names = ("width", "depth", "sequence_length", "batch_size")
     steps: list[dict[str, Any]] = [dict(zip(names, shape[:4], strict=True)) for shape in LADDER]
     rates, error = fit_rates(works, seconds)

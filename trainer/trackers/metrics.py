@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ Logged = tuple[int, dict[str, float], list[float]]  # a step, its metrics, its u
 Record = TypeVar("Record", StepRecord, EvaluationRecord)
 
 
-class MetricTracker:
+class MetricTracker(ABC):
     """Passes on, to `log`, every `tracker.every_steps` steps, the first, the last, those that diagnostics measured,
     the first after a roll-back, and every evaluation."""
 
@@ -67,13 +68,13 @@ class MetricTracker:
             record = of_json(StepRecord, plain)
             metrics = step_metrics(record) | cost_metrics(record, self._context.config)
             places = {axis: metrics[axis] for axis in AXES if axis in metrics}
-            due = step == 1 or step % self._config.every_steps == 0 or record.gradient_noise or record.updates
-            if step >= first_step and due:
+            wanted = step == 1 or step % self._config.every_steps == 0 or record.gradient_noise or record.updates
+            if step >= first_step and wanted:
                 yield step, metrics, update_ratios(record)
 
+    @abstractmethod
     def log(self, step: int, metrics: dict[str, float], ratios: list[float]) -> None:
         """ratios: relative sizes of the updates of the model's parts; empty where they were not measured."""
-        raise NotImplementedError
 
 
 def of_json(kind: type[Record], plain: Mapping[str, Any]) -> Record:

@@ -192,9 +192,8 @@ def counting() -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = func(*args, **(kwargs or {}))
-            (space, name), returned = func._schema.name.split("::"), func._schema.returns
-            views = any(one.alias_info is not None and not one.alias_info.is_write for one in returned)
-            if views or name in NOTHING or space in ("prim", "profiler"):
+            name = launched(func)
+            if name is None:
                 return made
             self.counts["operators"] += 1
             self.kinds[name] += 1
@@ -208,6 +207,13 @@ def counting() -> Any:
             return made
 
     return Counting()
+
+
+def launched(func: Any) -> str | None:
+    """The name of an operator; None where it launches nothing, as a view does, or what only makes room."""
+    (space, name), returned = func._schema.name.split("::"), func._schema.returns
+    views = any(one.alias_info is not None and not one.alias_info.is_write for one in returned)
+    return None if views or name in NOTHING or space in ("prim", "profiler") else name
 
 
 def _product_flop(name: str, args: Any) -> int:

@@ -61,7 +61,7 @@ class Ended:
     failures: list[Failure]
     folder: Path
 
-    def told(self) -> int:
+    def report_failures(self) -> int:
         """Say which runs failed; returns the exit code."""
         for failure in self.failures:
             print(f"isoflop: {failure.run.name}: {failure.text}", file=sys.stderr)
@@ -80,7 +80,7 @@ def run_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None, as
     write_results(results, out or ended.folder, shlex.join(["isoflop", "grid", *words]))
     found = efficiencies(results)
     print(json.dumps(_json(results, found), indent=1) if as_json else format_results(results, found))
-    return ended.told()
+    return ended.report_failures()
 
 
 def train_grid(words: Sequence[str], *, jobs: int = 1, out: Path | None = None) -> Ended | None:

@@ -94,4 +94,4 @@ def run_lab(
     write_atomic(folder / "lab.md", lab_markdown(lab, command))
     write_atomic(folder / "lab.json", json.dumps(lab_json(lab) | {"command": command}, indent=1) + "\n")
     print(json.dumps(lab_json(lab), indent=1) if as_json else format_lab(lab))
-    return ended.told()
+    return ended.report_failures()
