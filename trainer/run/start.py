@@ -15,16 +15,14 @@ from pathlib import Path
 
 from trainer.books.cost_records import PREPARATION
 from trainer.books.window import require_opening
-from trainer.compose import change, compose, differences
+from trainer.compose import change, compose
 from trainer.config import Config
 from trainer.config.curve_file import keep_curve
 from trainer.config.host import half_wire, no_triton
 from trainer.config.numerics import known_before
 from trainer.config.placement import crossing_line
-from trainer.config.places import is_place
 from trainer.descriptions.evaluations import evaluations_on
 from trainer.descriptions.launchers import LAUNCHERS
-from trainer.descriptions.optimizers import OPTIMIZERS
 from trainer.descriptions.registry import imported
 from trainer.descriptions.trackers import trackers_on
 from trainer.meter import costs
@@ -34,6 +32,7 @@ from trainer.plugins import changed_sources, read_plugins, record, require_imple
 from trainer.run.continued import write_initial
 from trainer.run.disk import require_room
 from trainer.run.finetune_config import tuned
+from trainer.run.goes_on import same_science, states_fit, weights_fit
 from trainer.run.next_steps import next_steps
 from trainer.run.place import under_torchrun
 from trainer.run_folder import RunFolder, find_run, read_entries
@@ -201,9 +200,9 @@ def composed(words: list[str]) -> tuple[Config, RunFolder, list[str]]:
         before = folder.load_config() if folder.config.is_file() else None
     if before is not None:
         same_science(before, config, folder, new_science)
-        _states_fit(before, config)
+        states_fit(before, config)
         if before.model != config.model:
-            _weights_fit(config, folder)
+            weights_fit(config, folder)
     return settled(config, before), folder, words
 
 
@@ -253,58 +252,6 @@ def _new_science(words: list[str], resume: str | None) -> bool:
 def _new_folder(config: Config) -> RunFolder:
     run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-{config.science_hash()[:6]}"
     return RunFolder((Path(config.run.root) / config.experiment / run_id).absolute())
-
-
-def same_science(before: Config, config: Config, folder: RunFolder, new_science: bool = False) -> None:
-    """Raise UserError where `folder` holds a run of another science than `config`.
-
-    Where its text lies is no science once it is known which tokens the run began with: `_same_data` looks at those.
-    """
-    changed = differences(before.science(), config.science())
-    if any("data" in entry for entry in read_entries(folder.environment)):
-        changed = {key: values for key, values in changed.items() if not is_place(key)}
-    if changed and not new_science:
-        lines = [
-            f"{key}: {now!r} given, the run in {folder.path} has {old!r}"
-            for key, (old, now) in list(changed.items())[:8]
-        ]
-        more = [f"... and {len(changed) - 8} more"] if len(changed) > 8 else []
-        way = "this is another experiment: choose another run.id, or go on from its checkpoint with new_science=true"
-        raise UserError("\n".join([*lines, *more, way]))
-
-
-def _states_fit(before: Config, config: Config) -> None:
-    """Raise UserError where new science asks for an optimizer that keeps other states than the run's checkpoint has."""
-    kept, wanted = OPTIMIZERS[before.optim.name].states, OPTIMIZERS[config.optim.name].states
-    if kept != wanted:
-        raise UserError(
-            f"new_science: {config.optim.name} cannot go on from the checkpoint of {before.optim.name}: it keeps "
-            f"{', '.join(wanted) or 'nothing'}, the checkpoint has {', '.join(kept) or 'nothing'}; start a new run"
-        )
-
-
-def _weights_fit(config: Config, folder: RunFolder) -> None:
-    """Raise UserError where new science asks for other weights than the run's checkpoint has."""
-    import torch
-
-    from trainer.models import build
-    from trainer.models.model import stored_buffers
-    from trainer.training.checkpoint import valid_checkpoints
-
-    checkpoint = next(valid_checkpoints(folder.checkpoints), None)
-    if checkpoint is None:
-        return
-    with torch.device("meta"):
-        model = build(config)
-    wanted = {name: list(one.shape) for name, one in model.named_parameters() if one.requires_grad}
-    wanted |= {name: list(one.shape) for name, one in stored_buffers(model, trained=True).items()}
-    there = checkpoint.manifest["shapes"]
-    for name in {**wanted, **there}:
-        if wanted.get(name) != there.get(name):
-            raise UserError(
-                f"new_science: weights of another shape cannot go on from {checkpoint.folder}: {name} is "
-                f"{there.get(name, 'not there')}, {wanted.get(name, 'none')} wanted; start a new run"
-            )
 
 
 def _device_exists(config: Config) -> None:

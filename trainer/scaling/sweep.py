@@ -158,7 +158,7 @@ def finished(run: PlannedRun) -> bool:
 
 def check_folders(runs: Sequence[PlannedRun]) -> None:
     """Raise UserError where a folder of that name holds a run of another science."""
-    from trainer.run.start import same_science
+    from trainer.run.goes_on import same_science
 
     wrong: list[str] = []
     for run in runs:
