@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from torch.distributed import Store
+
 from trainer.config import Config
 from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import Event
@@ -99,14 +101,16 @@ class Watchdog(Hook):
             seconds, limit = time.monotonic() - doing.since, self.limit(doing.what)
             if seconds > limit:
                 self._end(doing, seconds)
-            _last_resort(limit + 2 * ANSWER_SECONDS)
+            _last_resort(limit + 4 * ANSWER_SECONDS)  # to meet, to answer, to end
         faulthandler.cancel_dump_traceback_later()
 
     def _end(self, doing: Doing, seconds: float) -> None:
         mine: dict[str, Any] = {"position": self.position(), "stack": stacks()}
-        answers = {self.world.rank: mine}
+        answers, store = {self.world.rank: mine}, None
         with contextlib.suppress(Exception):  # whatever is broken, this process ends
-            answers = self._exchange(mine)
+            if self.world.size > 1:
+                store = meet(-1, self.world.size, ANSWER_SECONDS, wait_for_all=False)
+                answers = self._exchange(store, mine)
         front = max(answer["position"] for answer in answers.values())
         late = sorted(rank for rank, answer in answers.items() if answer["position"] < front)
         silent = [rank for rank in range(self.world.size) if rank not in answers]
@@ -116,14 +120,14 @@ class Watchdog(Hook):
         if self.world.rank == min(answers):
             data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
             append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
+        with contextlib.suppress(Exception):
+            if store is not None:
+                self._end_together(store, writes=self.world.rank == min(answers))
         report_failure(text, user=True)
         os._exit(ExitCode.FAILED)
 
-    def _exchange(self, mine: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    def _exchange(self, store: Store, mine: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """What every rank answers in time, by rank."""
-        if self.world.size == 1:
-            return {0: mine}
-        store = meet(-1, self.world.size, ANSWER_SECONDS, wait_for_all=False)
         store.set(f"hang/{self.world.rank}", json.dumps(mine))
         missing, answers = set(range(self.world.size)), {}
         deadline = time.monotonic() + ANSWER_SECONDS
@@ -134,6 +138,15 @@ class Watchdog(Hook):
             missing -= answers.keys()
             time.sleep(0.1)
         return answers
+
+    def _end_together(self, store: Store, *, writes: bool) -> None:
+        """Return when the rank that writes has written: one that ended earlier would break the collective in which the
+        writer's main thread waits, and that thread would end the writer before its line is in the logbook."""
+        if writes:
+            store.set("hang/written", "")
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not store.check(["hang/written"]) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def stacks() -> str:
