@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from datetime import date
-from typing import Any
 
 import numpy as np
 
-from trainer.books.calibration import TERMS, Calibration, calibration_file
+from trainer.books.calibration import TERMS, Calibration, OwnModel, calibration_file
+from trainer.books.layout import micro_batch
 from trainer.books.step_work import Work, work
-from trainer.config import Config
+from trainer.config import Config, ModelConfig
 from trainer.config.host import precision, processor, threads
 from trainer.meter.calibration_ranks import ranks_seconds
 from trainer.meter.timed_step import time_step
@@ -31,6 +32,10 @@ LADDER = (
     (192, 4, 1024, 1, 1024),
     (128, 4, 256, 16, 2048),
 )
+USUAL_HEAD = 64  # channels
+OWN_LARGEST = (
+    4.0  # FLOPs of the model that was asked for, beside the ladder's largest: a larger one would take most of the time
+)
 WORST_FIT = 0.3  # a fit that misses a step by more is no calibration
 
 
@@ -40,16 +45,18 @@ def calibrate(
     """Time small models of `config`'s kind and precision on this host's processor and write the calibration file; of
     several ranks (`launch.processes`) at the same time, with what they send each other.
 
-    Takes about `seconds_each` for each of ten models. The fit has no negative times; its error is the largest relative
-    miss over the models, which later estimates carry as their interval. Raises UserError where that is too much.
+    Takes about `seconds_each` for each of ten models and for `config`'s own. The fit has no negative times; its error
+    is the largest relative miss over the ten, which later estimates carry as their interval. Raises UserError where
+    that is too much.
     """
     import torch
 
-    def report_progress(done: int) -> None:
-        if progress and done < len(LADDER):
-            progress("timing steps", done, len(LADDER))
+    models = timed_models(config)
 
-    models = [small_model(config, *shape) for shape in LADDER]
+    def report_progress(done: int) -> None:
+        if progress and done < len(models):
+            progress("timing steps", done, len(models))
+
     seconds: list[float] = []
     works = [work(small) for small in models]
     report_progress(0)
@@ -60,9 +67,7 @@ def calibrate(
         for small in models:
             seconds.append(time_step(small, seconds_each))
             report_progress(len(seconds))
-    names = ("width", "depth", "sequence_length", "batch_size")
-    steps: list[dict[str, Any]] = [dict(zip(names, shape[:4], strict=True)) for shape in LADDER]
-    rates, error = fit_rates(works, seconds)
+    rates, error = fit_rates(works[: len(LADDER)], seconds[: len(LADDER)])
     if error > WORST_FIT:
         raise UserError(
             f"calibration: the times of these steps do not fit together (off by up to {error:.0%}); "
@@ -70,16 +75,24 @@ def calibrate(
         )
     fitted = [sum(rates[name] * getattr(one, name) for name in TERMS) for one in works]
     steps = [
-        step | {"measured_seconds": taken, "fitted_seconds": said}
-        for step, taken, said in zip(steps, seconds, fitted, strict=True)
+        _shape(small) | {"measured_seconds": taken, "fitted_seconds": said}
+        for small, taken, said in zip(models, seconds, fitted, strict=True)
     ]
-    result = Calibration(
-        processor(), precision(config), threads(config), rates, error, date.today().isoformat(), tuple(steps)
-    )
+    asked_for = OwnModel.timed(works[-1], seconds[-1] / fitted[-1]) if len(models) > len(LADDER) else None
+    made_for = (processor(), precision(config), threads(config))
+    result = Calibration(*made_for, rates, error, date.today().isoformat(), tuple(steps), asked_for)
     file = calibration_file(config, result.machine)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, json.dumps(result.to_json(), indent=1) + "\n")
     return result
+
+
+def timed_models(config: Config) -> list[Config]:
+    """The ladder of `config`'s kind, and `config`'s own model in one micro-batch, where its step is not much longer
+    than those of the ladder: no fit over other sizes tells its time as well."""
+    ladder, own = [small_model(config, *shape) for shape in LADDER], in_one_pass(config, config.model)
+    flops = [one.product_flop + one.score_flop for one in map(work, [*ladder, own])]
+    return [*ladder, own] if flops[-1] <= OWN_LARGEST * max(flops[:-1]) else ladder
 
 
 def fit_rates(works: list[Work], seconds: list[float]) -> tuple[dict[str, float], float]:
@@ -109,26 +122,48 @@ def _nonnegative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def small_model(config: Config, width: int, depth: int, length: int, batch: int, vocabulary: int) -> Config:
-    """A model of the same kind in another size, in one micro-batch of `batch` sequences on each rank."""
-    ranks = config.launch.processes
-    model = config.model.model_copy(
+    """A model of the same kind in another size, in one micro-batch of `batch` sequences on each rank.
+
+    Heads are as wide as its heads where that divides the width, for scores cost by the head; as many share keys,
+    and the feed-forward is as many times wider than the model.
+    """
+    kind = config.model
+    size = kind.head_channels if width % kind.head_channels == 0 else USUAL_HEAD
+    heads = max(1, width // size)
+    model = kind.model_copy(
         update={
             "width": width,
             "depth": depth,
             "decoder_depth": None,
-            "heads": max(1, width // 64),
-            "kv_heads": None,
+            "heads": heads,
+            "kv_heads": None if kind.kv_heads is None else math.gcd(heads, max(1, heads * kind.kv_heads // kind.heads)),
             "head_size": None,
-            "ffn_width": None,
+            "ffn_width": None if kind.ffn_width is None else round(width * kind.ffn_width / kind.width),
             "vocabulary": vocabulary,
             "max_length": None,
         }
     )
+    data = config.data.model_copy(update={"sequence_length": length})
+    return in_one_pass(config.model_copy(update={"data": data}), model, batch)
+
+
+def in_one_pass(config: Config, model: ModelConfig, batch: int | None = None) -> Config:
+    """A step of this model in one micro-batch of `batch` sequences on each rank, or of as many as `config` has."""
+    ranks, batch = config.launch.processes, batch or micro_batch(config)
     return config.model_copy(
         update={
             "model": model,
-            "data": config.data.model_copy(update={"sequence_length": length}),
             "optim": config.optim.model_copy(update={"batch_size": batch * ranks, "batch_warmup": ()}),
             "engine": config.engine.model_copy(update={"micro_batch": batch, "zero_stage": int(ranks > 1)}),
         }
     )
+
+
+def _shape(config: Config) -> dict[str, int]:
+    """What a calibration file says of a model that was timed."""
+    return {
+        "width": config.model.width,
+        "depth": config.model.depth,
+        "sequence_length": config.data.sequence_length,
+        "batch_size": micro_batch(config),
+    }

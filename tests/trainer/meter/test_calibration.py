@@ -13,7 +13,7 @@ from trainer.compose import compose
 from trainer.config import Config
 from trainer.config.host import processor, threads
 from trainer.meter import calibration
-from trainer.meter.calibration import LADDER, fit_rates, small_model
+from trainer.meter.calibration import LADDER, fit_rates, small_model, timed_models
 from trainer.meter.calibration_ranks import ranks_seconds
 from trainer.utils.errors import UserError
 from trainer.utils.files import write_atomic
@@ -46,6 +46,37 @@ def test_noise_stays_small_and_no_rate_is_negative():
         assert sum(rates[name] * getattr(one, name) for name in TERMS) == pytest.approx(seconds(one), rel=0.12)
 
 
+def test_the_model_that_was_asked_for_is_met_and_far_ones_are_left_alone(tmp_path, monkeypatch):
+    """A processor that takes half as long again for it than the ladder says, and for deeper ones of such blocks."""
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path))
+    config = Config.model_validate({"engine": {"device": "cpu", "threads": 1}})
+    models = timed_models(config)
+    times = iter([*(seconds(work(one)) for one in models[:-1]), 1.5 * seconds(work(models[-1]))])
+    monkeypatch.setattr(calibration, "time_step", lambda small, budget: next(times))
+    made = calibration.calibrate(config)
+    assert made.seconds(work(models[-1])) == pytest.approx(1.5 * seconds(work(models[-1])))
+    assert read_calibration(config) == made
+    model = config.model.model_copy(update={"depth": config.model.depth + 5})
+    deeper = work(config.model_copy(update={"model": model}))
+    assert made.seconds(deeper) == pytest.approx(
+        1.5 * seconds(deeper), rel=0.05
+    )  # a block with its share of the output layer
+    far = work(small_model(config, 1024, 2, 128, 64, 2048))
+    assert made.seconds(far) == pytest.approx(seconds(far))
+
+
+def test_heads_and_feed_forwards_are_those_of_the_kind():
+    model = {"width": 96, "heads": 6, "kv_heads": 3, "ffn_width": 288}
+    config = Config.model_validate({"model": model, "engine": {"device": "cpu"}})
+    small = small_model(config, 128, 2, 128, 8, 2048).model
+    assert (small.heads, small.kv_heads, small.ffn_channels) == (8, 4, 384)
+
+
+def test_a_large_model_is_not_timed_itself():
+    config = Config.model_validate({"model": {"width": 2048, "depth": 24, "heads": 16}, "engine": {"device": "cpu"}})
+    assert len(timed_models(config)) == len(LADDER)
+
+
 @pytest.fixture
 def calibrated(tmp_path, monkeypatch):
     """A cache with a calibration of this host's processor."""
@@ -69,7 +100,8 @@ def test_calibrate_writes_what_plan_reads(tmp_path, monkeypatch):
     told = []
     made = calibration.calibrate(config, lambda what, done, total: told.append((done, total)))
     assert read_calibration(config) == made
-    assert made.error < 1e-6 and len(told) == len(LADDER)
+    assert made.error < 1e-6 and len(told) == len(LADDER) + 1  # and the model itself
+    assert made.steps[-1]["width"] == config.model.width
 
 
 def test_a_busy_machine_is_no_measure(tmp_path, monkeypatch):
