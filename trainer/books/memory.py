@@ -188,8 +188,10 @@ def _low_numbers_by_role(config: Config) -> Counter[Role]:
 
 def _gathered(config: Config) -> int:
     """Bytes of weights at stage 3 that a rank has beside its own part: gathered ones, and those of a partition."""
-    count, partition = held_numbers(config), partition_ranks(config)
-    low = low_numbers(config) / count if half_wire(config) else 0.0
+    sharing, partition = config.engine.expert_parallel, partition_ranks(config)
+    own = shared_numbers(config) // sharing if sharing == world_size(config) else 0  # experts of this rank alone
+    count = held_numbers(config) - own
+    low = (low_numbers(config) - own) / count if half_wire(config) else 0.0
     # What is read again within `REUSED` numbers stays: at the turn to the backward pass all that lies so near to it.
     layers = config.backbone.depth + (
         config.model.decoder_side.depth if config.model.family == "encoder_decoder" else 0

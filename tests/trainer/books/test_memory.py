@@ -163,6 +163,15 @@ OF_TWO: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "experts of two ranks": ({"experts": EXPERTS}, "causal", EXPERT_RANKS),
     "experts of two ranks, fp32": ({"experts": EXPERTS}, "causal", EXPERT_RANKS | {"precision": "fp32"}),
     "experts of two ranks, stage 3": ({"experts": EXPERTS}, "causal", STAGE_3 | {"expert_parallel": 2}),
+    "experts of two ranks, stage 3, fp32": (
+        {"experts": EXPERTS}, "causal", STAGE_3 | {"expert_parallel": 2, "precision": "fp32"},
+    ),
+    "experts of two ranks, stage 3, half the wire": (
+        {"experts": EXPERTS}, "causal", STAGE_3 | {"expert_parallel": 2, "wire": "bf16"},
+    ),
+    "experts of two ranks, stage 3, recomputed": (
+        {"experts": EXPERTS, "depth": 6}, "causal", STAGE_3 | {"expert_parallel": 2, "activation_checkpointing": True},
+    ),
     "llama, two ranks, stage 3": ({}, "causal", STAGE_3),
     "llama, partition": ({}, "causal", STAGE_3 | {"partition": 2}),
     "llama, kept": ({}, "causal", STAGE_3 | {"keep_gathered": True, "micro_batch": 2}),
