@@ -181,6 +181,21 @@ def test_pages_fit_the_window(browser: Any, address: str, width: int, scheme: st
     context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_have_no_serious_barrier(browser: Any, address: str, scheme: str) -> None:
+    """By axe: contrast of code and menus, names of links, order of headings."""
+    axe = pytest.importorskip("axe_core_python.sync_playwright").Axe()
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page, found = context.new_page(), []
+    for name in ("tutorial", "faq", "reference/optim", "price-tag"):
+        page.goto(f"{address}/{name}.html")
+        violations = axe.run(page)["violations"]
+        serious = [one for one in violations if one["impact"] in ("serious", "critical")]
+        found += [(name, one["id"], node["html"]) for one in serious for node in one["nodes"]]
+    context.close()
+    assert found == []
+
+
 def test_the_index_of_search_holds_the_text_of_all_pages(site: Path) -> None:
     index = json.loads((site / "search/search_index.json").read_text())
     places = {entry["location"].partition("#")[0] for entry in index["docs"]}
