@@ -11,6 +11,7 @@ import pytest
 from finished_runs import trained
 
 from trainer.cli.main import main
+from trainer.report import plots
 from trainer.scaling.compare import compare, picture, read_groups
 
 OPTIM = {"batch_size": 8, "warmup_steps": 2}
@@ -164,10 +165,10 @@ def test_labelled_tasks_leave_the_scale_of_the_texts_loss(tmp_path: Path) -> Non
 def drawn(monkeypatch: pytest.MonkeyPatch, names: list[str], axis: str = "tokens") -> tuple[Any, list[Any]]:
     """The comparison, and the axes of its picture."""
     panels: list[Any] = []
-    original = picture.label_axes
-    monkeypatch.setattr(picture, "label_axes", lambda axes, *words: (panels.append(axes), original(axes, *words)))
+    original = plots.label_axes
+    monkeypatch.setattr(plots, "label_axes", lambda axes, *words: (panels.append(axes), original(axes, *words)))
     found = compare(read_groups(names), axis)
-    picture.curves(found, axis)
+    picture.curves(picture.loss_plots(found, axis))
     return found, panels
 
 
