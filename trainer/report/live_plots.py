@@ -56,10 +56,11 @@ def described(plot: Plot) -> str:
         said = "; ".join(f"{bar.name} {bar.text or f'{bar.value:.4g}'}" for bar in plot.bars)
         return f"{plot.title}. Bars, {plot.x_label}: {said}."
     axes = f"{plot.y_label or 'value'} against {plot.x_label}{', both logarithmic' * (plot.x_log and plot.y_log)}"
-    named = [(curve, y) for curve in plot.curves if curve.label and (y := [v for v in curve.y if math.isfinite(v)])]
-    lines = [f"{curve.label} from {y[0]:.4g} to {y[-1]:.4g}" for curve, y in named[:DESCRIBED]]
-    if len(named) > DESCRIBED:
-        lines.append(f"and {len(named) - DESCRIBED} more")
+    named = [curve for curve in plot.curves if curve.label] or plot.curves
+    known = [(curve.label, y) for curve in named if (y := [value for value in curve.y if math.isfinite(value)])]
+    lines = [f"{label} from {y[0]:.4g} to {y[-1]:.4g}".strip() for label, y in known[:DESCRIBED]]
+    if len(known) > DESCRIBED:
+        lines.append(f"and {len(known) - DESCRIBED} more")
     return f"{plot.title}. {axes}{': ' * bool(lines)}{'; '.join(lines)}."
 
 

@@ -1,5 +1,5 @@
-"""report.html, fit.html, compare.html and a publication's page in a real browser: for eyes, for keys, on a phone, in the
-dark, without scripts; what a chart tells is what the files say."""
+"""report.html, fit.html, compare.html and a publication's page in a real browser: for eyes, for keys, on a phone, in
+the dark, without scripts; what a chart tells is what the files say."""
 
 from __future__ import annotations
 
@@ -137,9 +137,9 @@ def test_every_scale_of_losses_is_a_chart_of_what_the_runs_wrote(
         )
         said = said_by_keys(page, title) + said_by_keys(page, "the second")
         held_out = {
-            (run.name if "bpe" in run.name else "", record["tokens"]): record["loss"]
-            for run in root.glob("*/*")
-            for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+            (file.parent.name if "bpe" in file.parent.name else "", record["tokens"]): record["loss"]
+            for file in root.glob("*/*/metrics.jsonl")
+            for record in map(json.loads, file.read_text().splitlines())
             if record["kind"] == "evaluation"
         }
         pattern = r"tokenizer\.name=\w+(?:, (\w+))?, held out: nats per target (\S+) at (\S+) k tokens"
