@@ -35,6 +35,9 @@ figure { margin: 0; min-width: 0; } figcaption { margin: 0 0 .3rem; overflow-wra
 .chart:focus-visible, pre:focus-visible { outline: 2px solid var(--ink); outline-offset: -2px; }
 .tip { position: absolute; pointer-events: none; background: var(--paper); border: 1px solid var(--line);
   border-radius: 5px; padding: .2rem .5rem; font-size: .82rem; max-width: 60%; z-index: 2; }
+.buttons { display: none; gap: .4rem; margin: .4rem 0; } @media (pointer: coarse) { .buttons { display: flex; } }
+.buttons button { min-width: 2.4rem; min-height: 2.2rem; font: inherit; color: var(--ink); background: var(--shade);
+  border: 1px solid var(--line); border-radius: 5px; }
 .readout { min-height: 1.4em; margin: .2rem 0; font-size: .82rem; color: var(--faint); overflow-wrap: anywhere; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: 0; padding: 0; font-size: .85rem; }
 .legend li::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
@@ -51,7 +54,7 @@ figure { margin: 0; min-width: 0; } figcaption { margin: 0 0 .3rem; overflow-wra
   35% 100%, 35% 65%, 0 65%, 0 35%, 35% 35%); }
 .legend [data-look="hex"]::before { clip-path: polygon(25% 7%, 75% 7%, 100% 50%, 75% 93%, 25% 93%, 0 50%); }
 @media print {
-  .chart, .readout, .legend, figcaption { display: none; } .plots img[hidden] { display: block !important; }
+  .chart, .readout, .legend, .buttons, figcaption { display: none; } .plots img[hidden] { display: block !important; }
 }
 @media screen and (prefers-color-scheme: dark) { .plots img { filter: invert(.91) hue-rotate(180deg); } }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
@@ -72,7 +75,7 @@ td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); 
   .stack td::before { content: attr(data-of); color: var(--faint); text-align: left; }
   .stack td:first-child { display: block; font-weight: 600; text-align: left; } .stack td:empty { display: none; }
   .stack td.s { display: block; min-width: 0; text-align: left; } .stack td.s::before { content: attr(data-of) ": "; }
-  .stack .again { display: inline; }
+  .stack .again { display: inline; } .stack td > span:only-child { flex-shrink: 0; max-width: 70%; }
 }
 pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .82rem; }
 pre.broken { white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -129,7 +132,7 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iter
     css = ["n" if column in right else "" for column in range(len(head))]
 
     def cell(column: int, text: str) -> str:
-        inside = escape(text).replace("  ", "&nbsp;&nbsp;")
+        inside = f"<span>{escape(text).replace('  ', '&nbsp;&nbsp;')}</span>" if text else ""
         of = f' data-of="{escape(head[column])}"' if column else ""
         return f'<td class="{css[column]}"{of}>{inside}</td>' if css[column] else f"<td{of}>{inside}</td>"
 

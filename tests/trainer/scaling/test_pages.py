@@ -147,6 +147,24 @@ def test_every_scale_of_losses_is_a_chart_of_what_the_runs_wrote(
         assert {(one[1] or "", float(one[3]) * 1000): float(one[2]) for one in points} == held_out
 
 
+def test_fingers_point_and_zoom(browser: Any, pages: dict[str, Path]) -> None:
+    phone = {"has_touch": True, "is_mobile": True, "viewport": {"width": 390, "height": 800}}
+    with shown(browser, pages["compare"], **phone) as page:
+        draw_all(page)
+        first = page.locator("figure").first
+        first.scroll_into_view_if_needed()
+        first.locator(".chart").tap()
+        first.locator(".readout", has_text="nats per target").wait_for()
+        view = (
+            "() => { const { start, end } = document.querySelector('.chart').chart.figure.x_range; return end - start }"
+        )
+        whole = page.evaluate(view)
+        first.get_by_label("zoom in").tap()
+        assert page.evaluate(view) == pytest.approx(whole / 2)
+        first.get_by_label("show all").tap()
+        assert page.evaluate(view) == pytest.approx(whole)
+
+
 def test_bars_and_intervals_are_told_as_the_run_has_them(browser: Any, pages: dict[str, Path]) -> None:
     with shown(browser, pages["report"]) as page:
         draw_all(page)

@@ -116,6 +116,18 @@ function legendOf(plot) {
   return legend;
 }
 
+// For fingers, which scroll the page and so cannot drag over a part.
+function buttonsOf(chart, title) {
+  const buttons = make("div", "", { className: "buttons" });
+  for (const [act, sign, words] of [["in", "+", "zoom in"], ["out", "\u2212", "zoom out"], ["left", "\u2190", "go left"], ["right", "\u2192", "go right"],
+    ["reset", "all", "show all"]]) {
+    const button = make("button", sign, { type: "button", onclick: () => chart.act(act) });
+    button.setAttribute("aria-label", `${words}: ${title}`);
+    buttons.append(button);
+  }
+  return buttons;
+}
+
 async function draw(picture, plot) {
   const box = make("div", "", { className: "chart", tabIndex: 0, role: "group" });
   box.setAttribute("aria-label", `${picture.alt} ${KEYS}`);
@@ -126,6 +138,7 @@ async function draw(picture, plot) {
   picture.hidden = true;
   const chart = new Chart(box, readout, () => {}), axes = axesOf(plot, box.clientWidth < NARROW);
   if (plot.bars.length) box.style.height = `${80 + (axes.y.above ? 44 : 30) * plot.bars.length}px`;
+  if (!plot.bars.length) box.after(buttonsOf(chart, plot.title));
   const show = () => {
     const fresh = legendOf(plot) || make("span");
     legend.replaceWith(fresh);
