@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,14 @@ def by_size(x: np.ndarray, y: np.ndarray, sizes: np.ndarray, names: Sequence[str
     for number, (size, colour) in enumerate(zip(kinds, colours(len(kinds)), strict=True)):
         here = np.flatnonzero(sizes == size)
         here = here[np.argsort(x[here], kind="stable")]
-        said = [f"{names[place]} ({big(size)})" for place in here]
-        look = {"colour": colour, "style": "", "marker": MARKERS[number] if few else "o", "size": 3.8, "names": said}
+        said = [f"{names[place]} ({big(size)})" for place in here.tolist()]
+        look: Any = {
+            "colour": colour,
+            "style": "",
+            "marker": MARKERS[number] if few else "o",
+            "size": 3.8,
+            "names": said,
+        }
         label = big(size) if size in shown else ""
         curves.append(Curve(label, x[here].tolist(), y[here].tolist(), **look))
     return curves

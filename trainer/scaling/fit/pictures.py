@@ -104,11 +104,13 @@ def _profiles(found: Findings) -> Plot:
         nearest = table.budgets[np.argmin(np.abs(np.log(flop / parabola.flop)))]
         here = np.flatnonzero(table.budgets == nearest)
         here = here[np.argsort(sizes[here], kind="stable")]
-        budget, of = f"{parabola.flop:.2g} FLOP", {"colour": colour, "size": 3.5}
+        budget = f"{parabola.flop:.2g} FLOP"
         names = [f"{table.runs[place].name} ({budget})" for place in here]
-        curves.append(Curve(budget, _list(sizes[here]), _list(loss[here]), style="", marker="o", names=names, **of))
+        dots: Any = {"style": "", "marker": "o", "size": 3.5, "names": names}
+        curves.append(Curve(budget, _list(sizes[here]), _list(loss[here]), colour, **dots))
         line = np.geomspace(*parabola.sizes, 60)
-        curves.append(Curve("", _list(line), _list(parabola.at(line)), width=1, called=f"parabola of {budget}", **of))
+        called = f"parabola of {budget}"
+        curves.append(Curve("", _list(line), _list(parabola.at(line)), colour, width=1, called=called))
         if (best := parabola.best) is not None:
             at = _list(parabola.at(np.array([best])))
             star: Any = {"style": "", "marker": "*", "size": 9, "called": f"minimum of {budget}"}
