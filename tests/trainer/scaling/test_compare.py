@@ -192,7 +192,9 @@ def test_what_diverged_is_drawn(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if record["kind"] == "step" and record["step"] > 16:
             record["loss"] = None  # as the records write nan
     (broken / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    _, (axes, *_) = drawn(monkeypatch, [str(folder / "low0"), str(broken)])
+    found, (axes, *_) = drawn(monkeypatch, [str(folder / "low0"), str(broken)])
+    told = [word for plot in picture.loss_plots(found, "tokens") for curve in plot.curves for word in curve.more]
+    assert sorted(told) == ["it is 1e+09", *["it is not finite"] * 4]
     low, high = axes.get_ylim()
     assert 0 < low < 4 < high < 20
     triangles = [line for line in axes.lines if line.get_marker() == "^"]

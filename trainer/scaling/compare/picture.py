@@ -68,7 +68,7 @@ def _plot(found: Comparison, numbers: Sequence[int], axis: str, metric: str) -> 
             lines.append(Curve(label, *inside, colour, **dots))
         beyond = [(x, y) for x, y in (*_late(one.training), *one.held_out) if not y <= top]
         if beyond:
-            said = [f"{y:.4g}" if math.isfinite(y) else "not finite" for _, y in beyond]
+            said = [f"it is {y:.4g}" if math.isfinite(y) else "it is not finite" for _, y in beyond]
             at = [x for x, _ in beyond], [top] * len(beyond)
             edges.append(Curve("", *at, colour, "", "^", size=5, called=f"{called}, above", more=said))
     if edges:
