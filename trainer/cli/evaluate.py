@@ -169,7 +169,7 @@ def _tasks(run: Path, which: Which, asked: Asked, *, as_json: bool) -> None:
     if which.step is None:
         with writing_to(run):
             keep_results(run, trained.step, tasks=found, average=which.average)
-            picture = None if which.average else in_context_picture(read_results(run)["tasks"], "png")
+            picture = None if which.average else in_context_picture(read_results(run)["tasks"])
             if picture:
                 write_atomic(run / "in_context.png", picture)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.report.diagnostics import diagnostic_plots
-from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, smooth, thin
+from trainer.report.plots import BLUE, GREY, ORANGE, PALE, Curve, Plot, is_number, pairs, shares, smooth, thin
 from trainer.report.policy import loss_unit, policy_plots
 from trainer.report.run_data import RunData
 from trainer.report.task_curves import task_plots
@@ -45,12 +45,12 @@ def plots(run_data: RunData) -> list[Plot]:
         drawn.append(Plot(title, "minutes of training", label, [Curve("", x, y)] if x else [], from_zero=True))
     drawn += _scheduled(few)
     drawn += diagnostic_plots(run_data)
-    drawn.append(Plot("Where the time went", "seconds", "", bars=_phase_seconds(run_data)))
+    drawn.append(Plot("Where the time went", "seconds", "", bars=shares(_phase_seconds(run_data))))
     joules = {name: figure.value for name, figure in run_data.energy.components.items() if figure.value}
     spent = {name: 1000 * value / JOULES_PER_KWH for name, value in joules.items()}
-    drawn.append(Plot("Energy by component", "Wh", "", bars=spent))
+    drawn.append(Plot("Energy by component", "Wh", "", bars=shares(spent)))
     phases = {name: 1000 * value / JOULES_PER_KWH for name, value in run_data.energy.phases.items() if value}
-    drawn.append(Plot("Energy by phase", "Wh", "", bars=phases))
+    drawn.append(Plot("Energy by phase", "Wh", "", bars=shares(phases)))
     return [plot for plot in drawn if plot.curves or plot.bars]
 
 

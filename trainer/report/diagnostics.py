@@ -38,7 +38,9 @@ def _noise(records: Sequence[dict[str, Any]], batch: int) -> Plot:
     for end in ("low", "high"):
         bound = pairs(flat, "tokens", f"noise_scale_{end}")
         if bound[0]:
-            curves.append(Curve("95 % interval" if end == "low" else "_", *bound, colour=PALE))
+            curves.append(
+                Curve("95 % interval" if end == "low" else "", *bound, colour=PALE, called=f"{end} end of the interval")
+            )
     curves.append(Curve("batch size", *pairs(flat, "tokens", "size"), colour=GREY, style="--"))
     return Plot("Gradient noise scale", "tokens", "sequences", curves, from_zero=True)
 

@@ -9,34 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluate.results import HEADS, notes_on, read_results, table_of
-from trainer.report.html_template import images
-from trainer.report.plots import address, canvas, drawn, label_axes
+from trainer.report.html_template import html_table
+from trainer.report.live_plots import pictures
+from trainer.report.plots import Curve, Plot, Span, picture
 
 COLOURS = ("#2563ab", "#c2571a", "#3f8f4f", "#7a4fa0", "#8a8f98")
 
 
-def section(run: Path) -> str:
-    """HTML, empty where no task was evaluated."""
+def section(run: Path, number: int = 0) -> tuple[str, list[Plot]]:
+    """HTML, empty where no task was evaluated; and the plot in it, if there is one. number: its place on the page."""
     known = read_results(run)
     tasks = known.get("tasks") or []
     if not tasks:
-        return ""
-    heads = "".join(f"<th{' class=n' if place else ''}>{escape(head)}</th>" for place, head in enumerate(HEADS))
-    lines = [f"<p>Checkpoint of step {known['step']}; +- is one standard error.</p><table><tr>{heads}</tr>"]
-    for row in table_of(tasks):
-        cells = "".join(f"<td{' class=n' if place else ''}>{escape(cell)}</td>" for place, cell in enumerate(row))
-        lines.append(f"<tr>{cells}</tr>".replace("<td>  ", "<td>&nbsp;&nbsp;"))
+        return "", []
+    table = html_table(HEADS, table_of(tasks), numbers=range(1, len(HEADS)))
     notes = "".join(f"<p>{escape(note)}</p>" for note in notes_on(tasks))
-    picture = in_context_picture(tasks, "svg")
-    curve = images({"in-context curve": address(picture)}) if picture else ""
-    return "".join(lines) + "</table>" + notes + curve
+    plot = in_context_plot(tasks)
+    plots = [plot] if plot else []
+    said = f"<p>Checkpoint of step {known['step']}; +- is one standard error.</p>"
+    return said + table + notes + (pictures(plots, first=number) if plots else ""), plots
 
 
-def in_context_picture(tasks: Sequence[dict[str, Any]], kind: Any) -> bytes | None:
+def in_context_plot(tasks: Sequence[dict[str, Any]]) -> Plot | None:
     """Score over the number of examples in the context, for tasks asked with several numbers; None without any.
 
-    Bars are one standard error; the dashed line is chance. Without the scores of contexts that were cut: these do not
-    hold so many examples.
+    The interval is one standard error; the dashed line is chance. Without the scores of contexts that were cut: these
+    do not hold so many examples.
     """
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in tasks:
@@ -46,20 +44,26 @@ def in_context_picture(tasks: Sequence[dict[str, Any]], kind: Any) -> bytes | No
     if not several:
         return None
     shots = sorted({one["shots"] for many in several.values() for one in many})
-    with canvas() as (figure, axes):
-        for colour, (name, many) in zip(COLOURS * len(several), several.items(), strict=False):
-            values = [next(iter(one["values"].values())) for one in many]
-            places = [shots.index(one["shots"]) for one in many]
-            errors = [value["standard_error"] or 0.0 for value in values]
-            heights = [value["value"] for value in values]
-            axes.errorbar(places, heights, errors, color=colour, marker="o", markersize=3, capsize=2, label=name)
-        chances = {one["chance"] for many in several.values() for one in many}
-        if len(chances) == 1 and None not in chances:
-            axes.axhline(chances.pop(), color="#8a8f98", linestyle="--", linewidth=1, label="chance")
-        axes.set_xticks(range(len(shots)), [str(number) for number in shots])
-        label_axes(
-            axes, "In-context curve", "examples in the context", next(iter(next(iter(several.values()))[0]["values"]))
-        )
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, fontsize=8)
-        return drawn(figure, kind)
+    curves = []
+    for colour, (name, many) in zip(COLOURS * len(several), several.items(), strict=False):
+        values = [next(iter(one["values"].values())) for one in many]
+        places = [float(shots.index(one["shots"])) for one in many]
+        errors = [value["standard_error"] or 0.0 for value in values]
+        heights = [value["value"] for value in values]
+        low, high = ([y + sign * error for y, error in zip(heights, errors, strict=True)] for sign in (-1, 1))
+        curves.append(Curve(name, places, heights, colour, marker="o", low=low, high=high))
+    chances = {one["chance"] for many in several.values() for one in many}
+    spans = []
+    if len(chances) == 1 and None not in chances:
+        chance = chances.pop()
+        spans = [Span("y", chance, chance, "chance", style="--")]
+    figure = next(iter(next(iter(several.values()))[0]["values"]))
+    ticks = {float(place): str(number) for place, number in enumerate(shots)}
+    words = "In-context curve", "examples in the context", figure
+    return Plot(*words, curves, spans=spans, x_ticks=ticks, from_zero=True)
+
+
+def in_context_picture(tasks: Sequence[dict[str, Any]]) -> bytes | None:
+    """The same as a PNG."""
+    plot = in_context_plot(tasks)
+    return None if plot is None else picture(plot, 5.2, 3.1).png

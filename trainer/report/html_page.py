@@ -12,7 +12,7 @@ from trainer.books.quantity import Quantity
 from trainer.plugins import origin
 from trainer.report.curves import plots
 from trainer.report.evaluations import section
-from trainer.report.html_template import html_document, preformatted, tiles
+from trainer.report.html_template import html_document, html_table, preformatted, tiles
 from trainer.report.live_plots import live, pictures
 from trainer.report.policy import loss_unit
 from trainer.report.run_data import RunData
@@ -24,8 +24,9 @@ def run_page(run_data: RunData) -> str:
     config = run_data.config
     environment = json.dumps(run_data.environment, indent=2, sort_keys=True, ensure_ascii=False)
     drawn = plots(run_data)
-    on_page = live(drawn)
-    tasks = task_table(run_data) + section(run_data.run)
+    evaluated, of_tasks = section(run_data.run, len(drawn))
+    on_page = live([*drawn, *of_tasks])
+    tasks = task_table(run_data) + evaluated
     return html_document(
         f"{config.experiment} / {run_data.run.name}",
         f"{run_data.status}, science hash {config.science_hash()}, overrides: {run_data.overrides or 'none'}",
@@ -65,21 +66,21 @@ def _tiles(run_data: RunData) -> dict[str, str]:
 def _price_tag(run_data: RunData) -> str:
     tag = run_data.tag
     columns = [name for name in COLUMNS if name != "revised" or any(row.revised is not None for row in tag.rows)]
-    heads = "".join(f'<th class="n">{COLUMNS[name]}</th>' for name in columns)
-    lines = [f"<table><tr><th></th>{heads}<th>source</th></tr>"]
+    heads = "".join(f'<th scope="col" class="n">{COLUMNS[name]}</th>' for name in columns)
+    lines = [f'<table class="stack"><tr><th scope="col">figure</th>{heads}<th scope="col">source</th></tr>']
     for row in (one for one in tag.rows if one.known):
         cells = []
-        for quantity in (getattr(row, name) for name in columns):
+        for column, quantity in ((COLUMNS[name], getattr(row, name)) for name in columns):
             css = "n" if quantity is not None and quantity.value is not None else "n none"
             value, _, interval = escape(format_quantity(quantity, row.unit)).partition(" (")
-            cells.append(f'<td class="{css}">{value}{f"<small>({interval}</small>" if interval else ""}</td>')
+            small = f"<small>({interval}</small>" if interval else ""
+            cells.append(f'<td class="{css}" data-of="{escape(column)}"><span>{value}{small}</span></td>')
         both = [quantity for quantity in (row.measured, row.planned) if quantity]
         known = [quantity for quantity in both if quantity.value is not None] or both
         sources = dict.fromkeys(map(_source, known))
         name = escape(row.name).replace("  ", "&nbsp;&nbsp;")
-        lines.append(
-            f'<tr><td>{name}</td>{"".join(cells)}<td class="s">{escape("; ".join(filter(None, sources)))}</td></tr>'
-        )
+        source = f'<td class="s" data-of="source">{escape("; ".join(filter(None, sources)))}</td>'
+        lines.append(f"<tr><td>{name}</td>{''.join(cells)}{source}</tr>")
     notes = "".join(f"<p>{escape(note)}</p>" for note in (unknown_line(tag, REPORT), *tag.notes) if note)
     return "".join(lines) + "</table>" + notes + _equivalents(run_data.tag.equivalents)
 
@@ -87,8 +88,8 @@ def _price_tag(run_data: RunData) -> str:
 def _equivalents(times: dict[str, float]) -> str:
     if not times:
         return ""
-    rows = (f'<tr><td>{escape(name)}</td><td class="n">{value:.2g} x</td></tr>' for name, value in times.items())
-    return f"<table><tr><th>as much carbon as ({STRUBELL})</th><th></th></tr>{''.join(rows)}</table>"
+    rows = ((name, f"{value:.2g} x") for name, value in times.items())
+    return html_table([f"as much carbon as ({STRUBELL})", "times"], rows, numbers=[1])
 
 
 def _source(quantity: Quantity) -> str:
@@ -98,25 +99,19 @@ def _source(quantity: Quantity) -> str:
 
 
 def _plugins(run_data: RunData) -> str:
-    lines = ["<table><tr><th>plugin</th><th>of</th><th>brings</th><th>sha256 of its source</th></tr>"]
+    rows = []
     for one in run_data.plugins:
         brings = ", ".join(f"{kind} {name}" for kind, names in one.get("brings", {}).items() for name in names)
-        cells = (one.get("name"), origin(one), brings, one.get("sha256"))
-        lines.append(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>")
-    return "".join(lines) + "</table>"
+        rows.append([str(cell) for cell in (one.get("name"), origin(one), brings, one.get("sha256"))])
+    return html_table(["plugin", "of", "brings", "sha256 of its source"], rows)
 
 
 def _logbook(run_data: RunData) -> str:
     if not run_data.events:
         return "<p>Nothing was written.</p>"
-    lines = ["<table><tr><th>time (UTC)</th><th class='n'>step</th><th>event</th><th></th></tr>"]
+    rows = []
     for event in run_data.events:
         stamp = event.get("time")
         at = f"{datetime.fromtimestamp(stamp, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(stamp, int | float) else ""
-        cells = (
-            f"<td>{at}</td>",
-            f'<td class="n">{escape(str(event.get("step", "")))}</td>',
-        )
-        texts = (f"<td>{escape(str(event.get(part, '')))}</td>" for part in ("name", "text"))
-        lines.append(f"<tr>{''.join(cells)}{''.join(texts)}</tr>")
-    return "".join(lines) + "</table>"
+        rows.append([at, *(str(event.get(part, "")) for part in ("step", "name", "text"))])
+    return html_table(["time (UTC)", "step", "event", "what happened"], rows, numbers=[1])

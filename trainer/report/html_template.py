@@ -28,25 +28,42 @@ section { overflow-x: auto; } .tiles { display: flex; flex-wrap: wrap; gap: .8re
   box-sizing: border-box; }
 .tile b { display: block; font-size: 1.25rem; } .tile span { color: var(--faint); font-size: .85rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
-.plots img { width: 100%; background: #fff; } figure { margin: 0; min-width: 0; } [hidden] { display: none !important; }
+.plots img { width: 100%; border-radius: 6px; } [hidden] { display: none !important; }
+figure { margin: 0; min-width: 0; } figcaption { margin: 0 0 .3rem; overflow-wrap: anywhere; }
 .chart { position: relative; height: 290px; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.canvas { position: absolute; inset: 0; } .chart:focus-visible { outline: 2px solid #2563ab; outline-offset: 1px; }
+.plots figure:only-child .chart { height: 380px; } .canvas { position: absolute; inset: 0; }
+.chart:focus-visible, pre:focus-visible { outline: 2px solid var(--ink); outline-offset: -2px; }
 .tip { position: absolute; pointer-events: none; background: var(--paper); border: 1px solid var(--line);
   border-radius: 5px; padding: .2rem .5rem; font-size: .82rem; max-width: 60%; z-index: 2; }
+.buttons { display: none; gap: .4rem; margin: .4rem 0; } @media (pointer: coarse) { .buttons { display: flex; } }
+.buttons button { min-width: 2.4rem; min-height: 2.2rem; font: inherit; color: var(--ink); background: var(--shade);
+  border: 1px solid var(--line); border-radius: 5px; }
 .readout { min-height: 1.4em; margin: .2rem 0; font-size: .82rem; color: var(--faint); overflow-wrap: anywhere; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: 0; padding: 0; font-size: .85rem; }
 .legend li::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .4em;
   background: var(--own); }
+.legend [data-look^="-"]::before, .legend [data-look=":"]::before { width: 1.5em; height: 3px; vertical-align: .25em; }
+.legend [data-look="--"]::before, .legend [data-look="-."]::before { background: repeating-linear-gradient(90deg,
+  var(--own) 0 6px, #0000 6px 9px); }
+.legend [data-look=":"]::before { background: repeating-linear-gradient(90deg, var(--own) 0 3px, #0000 3px 6px); }
+.legend [data-look="area"]::before { opacity: .4; } .legend [data-look="circle"]::before { border-radius: 50%; }
+.legend [data-look="triangle"]::before { clip-path: polygon(50% 0, 100% 100%, 0 100%); }
+.legend [data-look="inverted_triangle"]::before { clip-path: polygon(0 0, 100% 0, 50% 100%); }
+.legend [data-look="diamond"]::before { clip-path: polygon(50% 0, 100% 50%, 50% 100%, 0 50%); }
+.legend [data-look="plus"]::before { clip-path: polygon(35% 0, 65% 0, 65% 35%, 100% 35%, 100% 65%, 65% 65%, 65% 100%,
+  35% 100%, 35% 65%, 0 65%, 0 35%, 35% 35%); }
+.legend [data-look="hex"]::before { clip-path: polygon(25% 7%, 75% 7%, 100% 50%, 75% 93%, 25% 93%, 0 50%); }
 @media print {
-  .chart, .readout, .legend, figcaption { display: none; } .plots img[hidden] { display: block !important; }
+  .chart, .readout, .legend, .buttons, figcaption { display: none; } .plots img[hidden] { display: block !important; }
 }
+@media screen and (prefers-color-scheme: dark) { .plots img { filter: invert(.91) hue-rotate(180deg); } }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .7rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } th { font-weight: 600; }
 td:first-child { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { text-align: right; }
 td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); font-size: .85rem; }
 .none { color: var(--faint); } .again { display: none; }
-.wrap td { overflow-wrap: anywhere; }
+.wrap td { overflow-wrap: anywhere; } .pair td:first-child { white-space: normal; }
 .wrap td:first-child { white-space: normal; overflow-wrap: normal; min-width: 9rem; }
 @media (max-width: 640px) {
   td.s { min-width: 20rem; }
@@ -57,13 +74,15 @@ td.n small { display: block; color: var(--faint); } td.s { color: var(--faint); 
     text-align: right; white-space: normal; overflow-wrap: break-word; }
   .stack td::before { content: attr(data-of); color: var(--faint); text-align: left; }
   .stack td:first-child { display: block; font-weight: 600; text-align: left; } .stack td:empty { display: none; }
-  .stack .again { display: inline; }
+  .stack td.s { display: block; min-width: 0; text-align: left; } .stack td.s::before { content: attr(data-of) ": "; }
+  .stack .again { display: inline; } .stack td > span:only-child { flex-shrink: 0; max-width: 70%; }
 }
 pre { background: var(--shade); padding: .8rem; overflow-x: auto; font-size: .82rem; }
 pre.broken { white-space: pre-wrap; overflow-wrap: anywhere; }
 </style></head><body>
-<h1>$title</h1><p class="under">$under</p>
+<main><h1>$title</h1><p class="under">$under</p>
 $body
+</main>
 $scripts</body></html>
 """)
 
@@ -90,14 +109,9 @@ def tiles(figures: Mapping[str, str]) -> str:
     return f'<div class="tiles">{"".join(each)}</div>'
 
 
-def images(addresses: Mapping[str, str]) -> str:
-    """Pictures side by side: title -> `data:` address."""
-    each = (f'<img alt="{escape(title)}" src="{address}">' for title, address in addresses.items())
-    return f'<div class="plots">{"".join(each)}</div>'
-
-
 def preformatted(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>"
+    """Text in a fixed font; keys move what is wider than the page."""
+    return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
 def in_words(text: str) -> str:
@@ -110,11 +124,24 @@ def in_words(text: str) -> str:
     return preformatted("\n".join(lines))
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells of text under a line of titles."""
-    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
-    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<table><tr>{titles}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """Cells of text under a line of titles; on a phone each row of more than two is a block.
+
+    numbers: columns that stand to the right."""
+    right = set(numbers)
+    css = ["n" if column in right else "" for column in range(len(head))]
+
+    def cell(column: int, text: str) -> str:
+        inside = f"<span>{escape(text).replace('  ', '&nbsp;&nbsp;')}</span>" if text else ""
+        of = f' data-of="{escape(head[column])}"' if column else ""
+        return f'<td class="{css[column]}"{of}>{inside}</td>' if css[column] else f"<td{of}>{inside}</td>"
+
+    titles = "".join(
+        f'<th scope="col"{f" class={one}" if one else ""}>{escape(title)}</th>'
+        for title, one in zip(head, css, strict=True)
+    )
+    lines = "".join(f"<tr>{''.join(cell(k, text) for k, text in enumerate(row))}</tr>" for row in rows)
+    return f'<table class="{"stack" if len(head) > 2 else "pair"}"><tr>{titles}</tr>{lines}</table>'
 
 
 def html_list(lines: Iterable[str]) -> str:

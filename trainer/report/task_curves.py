@@ -7,6 +7,7 @@ from html import escape
 from itertools import product
 from typing import Any
 
+from trainer.report.html_template import html_table
 from trainer.report.plots import GREY, Curve, Plot, is_number
 from trainer.report.run_data import RunData
 from trainer.report.task_points import TaskPoint, in_the_loop
@@ -81,7 +82,7 @@ def task_table(run_data: RunData) -> str:
     step, tasks = last_tasks(run_data)
     if not tasks:
         return ""
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(said_task(one))}</td></tr>" for name, one in tasks.items())
+    table = html_table(["task", "last point"], ((name, said_task(one)) for name, one in tasks.items()))
     measures = sorted({str(one["measure"]) for one in tasks.values() if one.get("measure")})
     by = f"; answers were scored by {escape(' and '.join(measures))}" if measures else ""
-    return f"<p>Asked in the loop, after step {step}; +- is one standard error{by}.</p><table>{rows}</table>"
+    return f"<p>Asked in the loop, after step {step}; +- is one standard error{by}.</p>{table}"

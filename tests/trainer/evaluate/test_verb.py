@@ -32,8 +32,9 @@ def test_tasks_of_the_suite(objective, measure, untrained, capsys):
     ]
     assert all(one["measure"] == measure and one["items"] == 6 for one in known["tasks"])
     assert (run / "in_context.png").read_bytes()[:4] == b"\x89PNG"
-    assert "In-context curve" not in section(run) and "in-context curve" in section(run)
-    assert "agreement" in section(run) and measure in section(run)
+    html, [plot] = section(run, 7)
+    assert plot.title == "In-context curve" and 'data-plot="7"' in html
+    assert "agreement" in html and measure in html
 
 
 def test_as_json(untrained, capsys):
@@ -60,15 +61,15 @@ def test_results_are_of_one_checkpoint(tmp_path):
     keep_results(tmp_path, 20, None, [one])
     assert read_results(tmp_path) == {"step": 20, "tasks": [one]}
     (tmp_path / "evaluation.json").write_text("{")
-    assert read_results(tmp_path) == {} and section(tmp_path) == ""
+    assert read_results(tmp_path) == {} and section(tmp_path) == ("", [])
 
 
 def test_no_curve_of_one_point():
     values = {"acc": {"value": 0.5, "standard_error": 0.1}}
     one = {"task": "copy", "shots": 0, "chance": 0.25, "values": values, "shortened": 0}
-    assert in_context_picture([one], "svg") is None
-    assert in_context_picture([one, one | {"shots": 4}], "svg") is not None
-    assert in_context_picture([one, one | {"shots": 4, "shortened": 1}], "svg") is None
+    assert in_context_picture([one]) is None
+    assert in_context_picture([one, one | {"shots": 4}]) is not None
+    assert in_context_picture([one, one | {"shots": 4, "shortened": 1}]) is None
 
 
 def test_contexts_that_were_cut_are_told_and_not_in_the_curve(untrained, capsys):

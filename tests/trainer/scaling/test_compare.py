@@ -11,6 +11,7 @@ import pytest
 from finished_runs import trained
 
 from trainer.cli.main import main
+from trainer.report import plots
 from trainer.scaling.compare import compare, picture, read_groups
 
 OPTIM = {"batch_size": 8, "warmup_steps": 2}
@@ -164,10 +165,10 @@ def test_labelled_tasks_leave_the_scale_of_the_texts_loss(tmp_path: Path) -> Non
 def drawn(monkeypatch: pytest.MonkeyPatch, names: list[str], axis: str = "tokens") -> tuple[Any, list[Any]]:
     """The comparison, and the axes of its picture."""
     panels: list[Any] = []
-    original = picture.label_axes
-    monkeypatch.setattr(picture, "label_axes", lambda axes, *words: (panels.append(axes), original(axes, *words)))
+    original = plots.label_axes
+    monkeypatch.setattr(plots, "label_axes", lambda axes, *words: (panels.append(axes), original(axes, *words)))
     found = compare(read_groups(names), axis)
-    picture.curves(found, axis)
+    picture.curves(picture.loss_plots(found, axis))
     return found, panels
 
 
@@ -191,7 +192,9 @@ def test_what_diverged_is_drawn(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if record["kind"] == "step" and record["step"] > 16:
             record["loss"] = None  # as the records write nan
     (broken / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    _, (axes, *_) = drawn(monkeypatch, [str(folder / "low0"), str(broken)])
+    found, (axes, *_) = drawn(monkeypatch, [str(folder / "low0"), str(broken)])
+    told = [word for plot in picture.loss_plots(found, "tokens") for curve in plot.curves for word in curve.more]
+    assert sorted(told) == ["it is 1e+09", *["it is not finite"] * 4]
     low, high = axes.get_ylim()
     assert 0 < low < 4 < high < 20
     triangles = [line for line in axes.lines if line.get_marker() == "^"]

@@ -220,7 +220,7 @@ def test_too_few_runs_are_named_with_what_is_needed() -> None:
 
 def test_the_picture_has_prices_under_it(laws: TaskLaws) -> None:
     found = TaskFindings(laws, [], point_costs(laws, read_goals("hellaswag:0.70")))
-    text = found.pictures()["accuracy"][1].decode()
+    text = found.pictures()["accuracy"].svg.decode()
     assert all(word in text for word in ("training FLOPs", "kWh", "EUR", "hellaswag"))
     assert "mmlu" not in text  # not asked for
 

@@ -101,7 +101,8 @@ def test_a_killed_attempt_and_a_lost_line_are_idle_and_not_lost(run: Path, clock
     phases = read_steps(run).phase_seconds
     assert phases["idle"] == pytest.approx(2 * 1.0 - 0.25 + sum(lost["seconds"].values()))
     assert sum(phases.values()) == measured(run)["time.wall"].measured.value  # type: ignore[union-attr]
-    drawn = {plot.title: plot.bars for plot in plots(read_run(run))}["Where the time went"]
+    shown = {plot.title: plot.bars for plot in plots(read_run(run))}["Where the time went"]
+    drawn = {bar.name: bar.value for bar in shown}
     assert drawn["idle"] == phases["idle"] and drawn["forward + backward"] == phases["forward_backward"]
     assert sum(drawn.values()) == sum(phases.values())
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import html_document, images, in_words
-from trainer.report.plots import address
+from trainer.report.html_template import html_document, in_words
+from trainer.report.live_plots import figures, live
+from trainer.report.plots import Picture
 from trainer.scaling.accuracy.laws import TaskLaws, fit_tasks
 from trainer.scaling.accuracy.picture import accuracy_picture
 from trainer.scaling.accuracy.point_cost import Goal, PointCost, point_costs, read_goals
@@ -62,8 +63,8 @@ class TaskFindings:
         """Keys of fit.json."""
         return {"tasks": laws_json(self.laws), "accuracy": [cost.to_json() for cost in self.costs]}
 
-    def pictures(self) -> dict[str, tuple[str, bytes, bytes]]:
-        """name -> (title, SVG, PNG)."""
+    def pictures(self) -> dict[str, Picture]:
+        """By name."""
         picture = accuracy_picture(self.laws, self.costs)
         return {"accuracy": picture} if picture else {}
 
@@ -108,14 +109,13 @@ def write_tasks(found: TaskFindings, folder: Path, title: str) -> dict[str, Any]
         far = {"extrapolation": factor, "extrapolation_axis": axis or None}
         predictions.append({**{key: place[key] for key in keys}, "loss": None, **far, **found.beside(place)})
     facts = {"predictions": predictions, **found.to_json()}
-    for name, (_, svg, png) in made.items():
-        write_atomic(folder / f"{name}.svg", svg)
-        write_atomic(folder / f"{name}.png", png)
-    sections = {
-        "": images({caption: address(svg) for caption, svg, _ in made.values()}),
-        "In words": in_words(found.format()),
-    }
+    for name, one in made.items():
+        write_atomic(folder / f"{name}.svg", one.svg)
+        write_atomic(folder / f"{name}.png", one.png)
+    on_page = live([one.plot for one in made.values()])
+    sections = {"": figures(list(made.values())), "In words": in_words(found.format())}
     write_atomic(folder / "fit.json", json.dumps(facts, indent=1) + "\n")
     runs = f"{len(found.laws.table.runs)} runs"
-    write_atomic(folder / "fit.html", html_document(f"Laws of tasks of {title}", runs, sections))
+    page = html_document(f"Laws of tasks of {title}", runs, sections, on_page.html, on_page.hashes)
+    write_atomic(folder / "fit.html", page)
     return facts

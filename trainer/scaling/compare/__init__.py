@@ -7,9 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import html_document, images
+from trainer.report.html_template import html_document, html_table
 from trainer.report.live_plots import live, pictures
-from trainer.report.plots import address
 from trainer.scaling.compare.comparison import AXES, Comparison, compare, comparison_json
 from trainer.scaling.compare.groups import read_groups
 from trainer.scaling.compare.next_seeds import format_seeds, next_seeds, seeds_json
@@ -31,16 +30,17 @@ __all__ = [
 
 def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, Any]:
     """compare.json, compare.html and curves.png, curves.svg; returns what compare.json holds."""
-    from trainer.scaling.compare.picture import curves, live_plot
+    from trainer.scaling.compare.picture import curves, loss_plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    svg, png = curves(found, axis)
+    plots = loss_plots(found, axis)
+    svg, png = curves(plots)
     facts = comparison_json(found)
     verdicts = "".join(f"<p>{escape(line)}</p>" for line in [*verdict_lines(found), *found.notes])
-    plot = live_plot(found, axis)
-    on_page = live([plot] if plot else [])
-    picture = pictures([plot], [address(svg)]) if plot else images({"Loss": address(svg)})
-    sections = {"": _table(found) + verdicts, "Curves": picture}
+    on_page = live(plots)
+    head, *rows = table_of(found)
+    table = html_table(head, rows)
+    sections = {"": table + verdicts, "Curves": pictures(plots)}
     title = " against ".join(group.label for group in found.groups)
     runs = sum(len(group.runs) for group in found.groups)
     write_atomic(folder / "curves.svg", svg)
@@ -48,10 +48,3 @@ def write_comparison(found: Comparison, axis: str, folder: Path) -> dict[str, An
     write_atomic(folder / "compare.json", json.dumps(facts, indent=1) + "\n")
     write_atomic(folder / "compare.html", html_document(title, f"{runs} runs", sections, on_page.html, on_page.hashes))
     return facts
-
-
-def _table(found: Comparison) -> str:
-    first, *rest = table_of(found)
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in first)
-    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rest)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

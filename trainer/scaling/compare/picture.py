@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.report.plots import Curve, Plot, canvas, drawn, is_number, label_axes, prefixes, smooth, thin
+from trainer.report.plots import BLACK, Curve, Plot, is_number, panels, smooth, thin
 from trainer.report.run_data import RunData
 from trainer.scaling.compare.comparison import AXES, Comparison, axes, runs_without_axis, stating
-from trainer.scaling.compare.groups import Group
 from trainer.utils.errors import UserError
 
 MIN_SHARE = 0.05  # of the axis, at the left, whose high losses do not set the scale
@@ -26,84 +25,57 @@ class Traces:
     held_out: Points
 
 
-def curves(found: Comparison, axis: str) -> tuple[bytes, bytes]:
-    """(SVG, PNG): training loss of every run, smoothed, and its held-out losses as points; a colour a group.
+def curves(plots: Sequence[Plot]) -> tuple[bytes, bytes]:
+    """(SVG, PNG) of the panels, one below the other."""
+    return panels(plots, 7.2, HEIGHT * len(plots), rows=len(plots))
 
-    A panel for each scale of losses; and one of bits per byte where these are the only common scale. What lies above a
-    panel or is not finite is a triangle at its upper edge. Raises UserError where no run states the axis.
+
+def loss_plots(found: Comparison, axis: str) -> list[Plot]:
+    """Training loss of every run, smoothed, and its held-out losses as points; a colour a group.
+
+    A plot for each scale of losses; and one of bits per byte where these are the only common scale. What lies above a
+    plot or is not finite is a triangle at its upper edge. Raises UserError where no run states the axis.
     """
-    panels = [
-        (
-            [one if number == scale else None for one, number in zip(found.groups, found.loss_scales, strict=True)],
-            "loss",
-        )
-        for scale in dict.fromkeys(found.loss_scales)
-    ]
-    if found.metric == "bits_per_byte" and len(panels) > 1:
-        panels.append((list(found.groups), "bits_per_byte"))
     if runs_without_axis(found.groups, axis) == [run for group in found.groups for run in group.runs]:
         raise UserError(f"axis={axis}: no run states it; there is tokens, flop and seconds in every run")
-    with canvas(7.2, HEIGHT * len(panels)) as (figure, first):
-        first.remove()
-        for plot, (groups, metric) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
-            _draw(plot, groups, axis, metric)
-        return drawn(figure, "svg"), drawn(figure, "png")
+    scales = list(dict.fromkeys(found.loss_scales))
+    numbered = [[k for k, one in enumerate(found.loss_scales) if one == scale] for scale in scales]
+    plots = [_plot(found, groups, axis, "loss") for groups in numbered]
+    if found.metric == "bits_per_byte" and len(plots) > 1:
+        plots.append(_plot(found, range(len(found.groups)), axis, "bits_per_byte"))
+    return plots
 
 
-def _draw(plot: Any, groups: Sequence[Group | None], axis: str, metric: str) -> None:
-    """One panel. groups: those of the comparison, None for one of another panel."""
-    from matplotlib import colormaps
-
-    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    traces = [
-        (number, _traces(run, axis, metric)) for number, group in enumerate(groups) if group for run in group.runs
-    ]
-    bottom, top = _limits([one for _, one in traces])
-    above = False
-    for number, one in traces:
-        colour, group = colours[number % len(colours)], groups[number]
-        assert group is not None
-        label = f"{group.label} ({len(group.runs)} run{'s' * (len(group.runs) > 1)})"
-        inside = [(x, y) for x, y in one.held_out if y <= top]
-        style = {"color": colour, "linewidth": 1, "markersize": 4}
-        if metric == "loss":
-            plot.plot(*_columns(one.training), "-", alpha=0.8, label=label, **style)
-            plot.plot(*_columns(inside), "o", **style)
-        else:
-            plot.plot(*_columns(inside), "o-", label=label, **style)
-        beyond = [x for x, y in (*_late(one.training), *one.held_out) if not y <= top]
-        plot.plot(beyond, [top] * len(beyond), "^", color=colour, markersize=5, clip_on=False, in_layout=False)
-        above |= bool(beyond)
-    plot.set_ylim(bottom, top)
-    what, unit = ("Loss", "nats per target") if metric == "loss" else ("Held-out bits per byte", "bits per byte")
-    dots = " (dots: held out)" if metric == "loss" else ""
-    label_axes(plot, f"{what} against {AXES[axis]}{dots}", AXES[axis], unit)
-    plot.xaxis.set_major_formatter(prefixes())
-    if above:
-        plot.plot([], [], "^", color="black", markersize=5, label="above, or not finite")
-    handles = dict(zip(*reversed(plot.get_legend_handles_labels()), strict=True))
-    plot.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
-
-
-def live_plot(found: Comparison, axis: str) -> Plot | None:
-    """The same curves for a page that can be pointed at; None where they have several scales, and so several panels."""
+def _plot(found: Comparison, numbers: Sequence[int], axis: str, metric: str) -> Plot:
+    """One panel. numbers: of the groups that are drawn in it."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    if len(set(found.loss_scales)) > 1:
-        return None
     colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    lines = []
-    for number, group in enumerate(found.groups):
-        colour = to_hex(colours[number % len(colours)])
-        for run in group.runs:
-            traces = _traces(run, axis, "loss")
-            x, y = _columns(traces.training)
-            lines.append(Curve(group.label, x, y, colour))
-            if traces.held_out:
-                points = _columns(traces.held_out)
-                lines.append(Curve(f"{group.label}, held out", *points, colour=colour, marker="o"))
-    return Plot(f"Loss against {AXES[axis]} (dots: held out)", AXES[axis], "nats per target", lines)
+    drawn = [(found.groups[k], to_hex(colours[k % len(colours)]), run) for k in numbers for run in found.groups[k].runs]
+    traces = [_traces(run, axis, metric) for _, _, run in drawn]
+    bottom, top = _limits(traces)
+    lines, edges = [], []
+    for (group, colour, run), one in zip(drawn, traces, strict=True):
+        label = f"{group.label} ({len(group.runs)} run{'s' * (len(group.runs) > 1)})"
+        called = group.label if len(group.runs) == 1 else f"{group.label}, {run.run.name}"
+        dots: Any = {"marker": "o", "size": 4, "width": 1, "called": f"{called}, held out"}
+        inside = _columns([(x, y) for x, y in one.held_out if y <= top])
+        if metric == "loss":
+            lines.append(Curve(label, *_columns(one.training), colour, width=1, called=called))
+            lines.append(Curve("", *inside, colour, style="", **dots))
+        else:
+            lines.append(Curve(label, *inside, colour, **dots))
+        beyond = [(x, y) for x, y in (*_late(one.training), *one.held_out) if not y <= top]
+        if beyond:
+            said = [f"it is {y:.4g}" if math.isfinite(y) else "it is not finite" for _, y in beyond]
+            at = [x for x, _ in beyond], [top] * len(beyond)
+            edges.append(Curve("", *at, colour, "", "^", size=5, called=f"{called}, above", more=said))
+    if edges:
+        lines += [*edges, Curve("above, or not finite", [], [], BLACK, "", "^", size=5)]
+    what, unit = ("Loss", "nats per target") if metric == "loss" else ("Held-out bits per byte", "bits per byte")
+    dotted = " (dots: held out)" if metric == "loss" else ""
+    return Plot(f"{what} against {AXES[axis]}{dotted}", AXES[axis], unit, lines, y_range=(bottom, top))
 
 
 def _traces(run: RunData, axis: str, metric: str) -> Traces:

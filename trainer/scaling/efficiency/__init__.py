@@ -8,8 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.report.html_template import html_document, images, in_words
-from trainer.report.plots import address
+from trainer.report.html_template import html_document, html_table, in_words
+from trainer.report.live_plots import live, pictures
+from trainer.report.plots import Plot
 from trainer.scaling.efficiency.factor import Efficiency, efficiency
 from trainer.scaling.efficiency.read import default_folder, is_law, read_laws
 from trainer.scaling.efficiency.sides import sides
@@ -49,23 +50,27 @@ def compare_laws(
 
 def write_factors(found: Sequence[Efficiency | StoredFactor], folder: Path) -> dict[str, Any]:
     """compare.json, compare.html and a picture of each pair; returns what compare.json holds."""
-    from trainer.scaling.efficiency.picture import factor_picture
+    from trainer.scaling.efficiency.picture import factor_picture, factor_plots
 
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"laws": [efficiency_json(one) for one in found]}
-    sections = {"": _table(found)}
+    sections, drawn = {"": _table(found)}, list[Plot]()
     for number, one in enumerate(found, 1):
-        svg, png = factor_picture(one)
+        plots = factor_plots(one)
+        svg, png = factor_picture(plots)
         name = "factor" if len(found) == 1 else f"factor-{number}"
         write_atomic(folder / f"{name}.svg", svg)
         write_atomic(folder / f"{name}.png", png)
         first, second = _labels(one)
-        body = images({"Loss along compute, and the factor": address(svg)}) + in_words(format_efficiency(one))
-        sections[f"{second} against {first}"] = body
+        charts = pictures(plots, first=len(drawn))
+        sections[f"{second} against {first}"] = charts + in_words(format_efficiency(one))
+        drawn += plots
     text = json.dumps(facts, indent=1)
     write_atomic(folder / "compare.json", text + "\n")
     title = "Efficiency of " + " and ".join(_labels(one)[1] for one in found) + " against " + _labels(found[0])[0]
-    write_atomic(folder / "compare.html", html_document(title, "the compute that the same loss takes", sections))
+    on_page, under = live(drawn), "the compute that the same loss takes"
+    page = html_document(title, under, sections, on_page.html, on_page.hashes)
+    write_atomic(folder / "compare.html", page)
     return facts
 
 
@@ -75,7 +80,5 @@ def _labels(found: Efficiency | StoredFactor) -> tuple[str, str]:
 
 def _table(found: Sequence[Efficiency | StoredFactor]) -> str:
     first, *rest = table_rows(found)
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in first)
-    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rest)
     words = "".join(f"<p>{escape(sentence_of(one))}.</p>" for one in found if isinstance(one, Efficiency))
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>{words}"
+    return html_table(first, rest) + words

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from trainer.report.plots import Picture
 from trainer.scaling.fit.choice import read_forms
 from trainer.scaling.fit.choice_text import format_against, format_predictions
 from trainer.scaling.fit.csv_table import read_csv
@@ -75,7 +76,7 @@ class Part(Protocol):
 
     def to_json(self) -> dict[str, Any]: ...
 
-    def pictures(self) -> dict[str, tuple[str, bytes, bytes]]: ...
+    def pictures(self) -> dict[str, Picture]: ...
 
 
 def write_fit(found: Findings, folder: Path, title: str, parts: Sequence[Part] = ()) -> dict[str, Any]:
@@ -88,9 +89,9 @@ def write_fit(found: Findings, folder: Path, title: str, parts: Sequence[Part] =
     for part in parts:
         made |= part.pictures()
         facts |= part.to_json()
-    for name, (_, svg, png) in made.items():
-        write_atomic(folder / f"{name}.svg", svg)
-        write_atomic(folder / f"{name}.png", png)
+    for name, one in made.items():
+        write_atomic(folder / f"{name}.svg", one.svg)
+        write_atomic(folder / f"{name}.png", one.png)
     write_law(found.ensemble, found.table, folder / "law.json")
     if found.settings is not None:
         settings_file.write_law(found.settings, folder / settings_file.FILE, title)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from trainer.report.html_template import html_document, html_list, html_table, images, in_words, tiles
-from trainer.report.plots import address
+from trainer.report.html_template import html_document, html_list, html_table, in_words, tiles
+from trainer.report.live_plots import figures, live
+from trainer.report.plots import Picture
 from trainer.scaling.fit.findings import Findings
 from trainer.scaling.fit.law_file import units
 from trainer.scaling.fit.resampling import interval
@@ -16,24 +17,25 @@ from trainer.scaling.forms import FORMS
 TRUST = ("residuals", "held-out", "influence")  # pictures of their own section
 
 
-def fit_page(
-    found: Findings, pictures: Mapping[str, tuple[str, bytes, bytes]], title: str, beside: Sequence[str] = ()
-) -> str:
-    """The document. pictures: name -> (title, SVG, PNG); beside: texts of what else the table says."""
-    some = {name: (caption, address(svg)) for name, (caption, svg, _) in pictures.items()}
+def fit_page(found: Findings, pictures: Mapping[str, Picture], title: str, beside: Sequence[str] = ()) -> str:
+    """The document. pictures: by name; beside: texts of what else the table says."""
+    law = [one for name, one in pictures.items() if name not in TRUST]
+    trust = [pictures[name] for name in TRUST if name in pictures]
+    on_page = live([one.plot for one in (*law, *trust)])
     sections = {
         "": tiles(_tiles(found)),
         "Doubts": html_list(doubt.text for doubt in found.doubts),
         "Predictions": _predictions(found),
         "Best models": _advice(found),
-        "Runs and law": images(dict(some[name] for name in some if name not in TRUST)),
-        "How far to trust it": images(dict(some[name] for name in TRUST if name in some)),
+        "Runs and law": figures(law),
+        "How far to trust it": figures(trust, len(law)),
         "Forms side by side": _forms(found),
         "Constants": _constants(found),
         "In words": in_words("\n\n".join([format_findings(found), *beside])),
     }
     sections = {name: html for name, html in sections.items() if html and html != html_list(())}
-    return html_document(f"Scaling law of {title}", f"{len(found.table.runs)} runs", sections)
+    under = f"{len(found.table.runs)} runs"
+    return html_document(f"Scaling law of {title}", under, sections, on_page.html, on_page.hashes)
 
 
 def _tiles(found: Findings) -> dict[str, str]:
@@ -58,7 +60,7 @@ def _forms(found: Findings) -> str:
         weight = f"{one.weight:.2f}" if one.weight else ""
         why = "chosen: " + found.choice.why if one.form == found.chosen else one.refused
         rows.append([one.form, FORMS[one.form].title, error, bias, str(one.constants), weight, why])
-    return html_table(["form", "formula", "held-out error", "bias", "constants", "weight", ""], rows)
+    return html_table(["form", "formula", "held-out error", "bias", "constants", "weight", "chosen or not"], rows)
 
 
 def _constants(found: Findings) -> str:
@@ -85,4 +87,4 @@ def _advice(found: Findings) -> str:
         figures = [interval_text(one.parameters, big), interval_text(one.tokens, big)]
         loss = interval_text(one.loss) if math.isfinite(one.loss.value) else ""
         rows.append([f"{number(one.budget)} {one.unit}", *figures, loss, one.method, one.extrapolation])
-    return html_table(["budget", "parameters", "tokens", "loss", "by", ""], rows) if rows else ""
+    return html_table(["budget", "parameters", "tokens", "loss", "by", "beyond the runs"], rows) if rows else ""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.report.plots import BLUE, GREY, ORANGE, label_axes
-from trainer.scaling.fit.colours import COLOURS, MARKERS, by_size, legend
+from trainer.report.plots import BLUE, ORANGE, Bar, Curve, Plot, Span
+from trainer.scaling.fit.colours import COLOURS, MARKERS, by_size
 from trainer.scaling.fit.findings import Findings
 from trainer.scaling.fit.misfit import misses, newton_steps, tells
 from trainer.scaling.fit.parametric import Law
@@ -18,73 +18,63 @@ MOST_RUNS = 12  # named in the picture of influence
 HELD = 0.01  # share of a constant; one whose interval is narrower is held at a bound
 
 
-def residuals(axes: Any, found: Findings, title: str) -> None:
+def residuals(found: Findings, law: Law) -> Plot:
     """What the chosen law misses of each run, over the scale of the runs, by size."""
-    law, table = found.law, found.table
-    assert law is not None
+    table = found.table
     name, scale = scale_of(table)
     missed = 100 * misses(law, table)
-    by_size(axes, scale, missed, table.column("parameters"))
-    axes.axhline(0, color=GREY, linewidth=1)
+    curves = by_size(scale, missed, table.column("parameters"), [run.name for run in table.runs])
+    spans = [Span("y", 0, 0)]
     if found.seed_noise:
         noise = 100 * found.seed_noise[0]
-        axes.axhspan(-noise, noise, color=GREY, alpha=0.15, linewidth=0, label="seed noise")
-    axes.set_xscale("log")
-    _whole_view(axes, missed)
-    label_axes(axes, f"{title}: {law.form}", _scale_title(name), "measured - predicted, %")
-    legend(axes)
+        spans.append(Span("y", -noise, noise, "seed noise"))
+    within, outside = _whole_view(missed)
+    words = f"What the law misses: {law.form}", _scale_title(name), "measured - predicted, %"
+    return Plot(*words, curves, spans=spans, x_log=True, y_range=within, note=outside)
 
 
-def _whole_view(axes: Any, missed: np.ndarray) -> None:
-    """Where a few runs lie far off, the picture is of the others, and the few stand at its edge as triangles."""
+def _whole_view(missed: np.ndarray) -> tuple[tuple[float, float] | None, str]:
+    """Where a few runs lie far off: the stretch in which the others lie, and how many are outside of it."""
     usual = 4 * max(float(np.quantile(np.abs(missed), 0.9)), 1e-3)
-    far = np.abs(missed) > usual
-    if not far.any():
-        return
-    axes.set_ylim(-1.15 * usual, 1.15 * usual)
     over, under = int((missed > usual).sum()), int((missed < -usual).sum())
+    if not over + under:
+        return None, ""
     said = [f"{count} {where}" for count, where in ((over, "above"), (under, "below")) if count]
-    axes.text(0.98, 0.97, f"outside: {', '.join(said)}", transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+    return (-1.15 * usual, 1.15 * usual), f"outside: {', '.join(said)}"
 
 
-def rolling_errors(axes: Any, found: Findings, title: str) -> None:
+def rolling_errors(found: Findings) -> Plot:
     """Mean error of each form on the held-out larger runs, over the share of the scale that it was fitted to."""
     choice = found.choice
     name, scale = scale_of(choice.table)
     forms = [one.form for one in choice.candidates if one.cuts and one.form in choice.rolled]
+    curves = []
     for number, form in enumerate(forms):
         rolled = choice.rolled[form]
         x = [float(scale[cut.kept].max()) for cut in choice.cuts]
         y = [100 * float(np.abs(rolled.error[k, cut.out]).mean()) for k, cut in enumerate(choice.cuts)]
         chosen = form == choice.chosen
-        axes.plot(
-            x,
-            y,
-            MARKERS[number % len(MARKERS)] + "-",
-            color=COLOURS[number % len(COLOURS)],
-            label=f"{form}{' (chosen)' if chosen else ''}",
-            linewidth=2.2 if chosen else 1,
-            markersize=4,
-        )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    _percent_ticks(axes)
-    label_axes(axes, title, f"largest {_scale_title(name)} that was fitted", "mean error beyond it, %")
-    legend(axes)
+        look: Any = {"marker": MARKERS[number % len(MARKERS)], "width": 2.2 if chosen else 1, "size": 4}
+        label = f"{form}{' (chosen)' if chosen else ''}"
+        curves.append(Curve(label, x, y, COLOURS[number % len(COLOURS)], **look))
+    words = f"largest {_scale_title(name)} that was fitted", "mean error beyond it, %"
+    return Plot("Errors on larger runs that were held out", *words, curves, x_log=True, y_log=True)
 
 
-def influences(axes: Any, found: Findings, title: str) -> None:
+def influences(found: Findings, law: Law) -> Plot:
     """The runs that move a constant most if left out, in widths of its interval."""
-    law, table = found.law, found.table
-    assert law is not None
+    table = found.table
     strength, constant = influence_of(law, table)
-    order = np.argsort(-strength)[:MOST_RUNS][::-1]
-    names = [f"{table.runs[k].name[:28]}: {law.model.constants[constant[k]]}" for k in order]
-    colours = [ORANGE if strength[k] > 0.5 else BLUE for k in order]
-    axes.barh(range(len(order)), strength[order], color=colours)
-    axes.set_yticks(range(len(order)), names, fontsize=7)
-    axes.axvline(0.5, color=GREY, linewidth=1)
-    label_axes(axes, title, "shift without the run / width of the interval", "")
+    bars = [
+        Bar(
+            f"{table.runs[k].name[:28]}: {law.model.constants[constant[k]]}",
+            float(strength[k]),
+            colour=ORANGE if strength[k] > 0.5 else BLUE,
+        )
+        for k in np.argsort(-strength)[:MOST_RUNS]
+    ]
+    title, label = "Runs that decide the constants", "shift without the run / width of the interval"
+    return Plot(title, label, "", bars=bars, spans=[Span("x", 0.5, 0.5)])
 
 
 def influence_of(law: Law, table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -101,11 +91,3 @@ def influence_of(law: Law, table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 def _scale_title(name: str) -> str:
     return "training FLOPs" if name == "flop" else name
-
-
-def _percent_ticks(axes: Any) -> None:
-    from matplotlib.ticker import FormatStrFormatter, LogLocator
-
-    axes.yaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_formatter("")
