@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Forks
+
 try:
     from hypothesis import settings
 except ModuleNotFoundError:  # a bare GPU image, where only the tests of the kernels run
@@ -38,6 +40,12 @@ def environment_restored() -> Iterator[None]:
     for name, value in before.items():
         if name != "PYTEST_CURRENT_TEST" and after.get(name) != value:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fonts_listed_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without a folder for settings matplotlib looks for the fonts of this host in every process that draws."""
+    os.environ["MPLCONFIGDIR"] = str(tmp_path_factory.mktemp("matplotlib"))
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +156,15 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -
     return make
 
 
+FORKS = Forks()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks_ended() -> Iterator[None]:
+    yield
+    FORKS.close()
+
+
 class Command:
     """The `isoflop` command as a process of its own."""
 
@@ -158,6 +175,10 @@ class Command:
         return [sys.executable, "-m", "trainer", *words]
 
     def __call__(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A fork of a process that has imported the libraries; one of its own where it has an environment of its own,
+        which libraries may read as they are imported."""
+        if not environment:
+            return FORKS.run([*words], self.folder, {**os.environ}, timeout)
         return subprocess.run(
             self.arguments(*words),
             cwd=self.folder,
@@ -167,7 +188,7 @@ class Command:
             timeout=timeout,
         )
 
-    def kill_when(self, ready: Callable[[str], bool], *words: str, poll: float = 0.0) -> str:
+    def kill_when(self, ready: Callable[[str], bool], *words: str, poll: float = 0.01) -> str:
         """Start, wait until `ready(output so far)`, kill -9 the whole group; returns the output."""
         out = self.folder / "killed.txt"
         with open(out, "w") as file:

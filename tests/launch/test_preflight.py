@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +17,7 @@ import torch
 from launch.node_report import RankReport, evaluate, evaluate_together
 from launch.plan import HOME
 from launch.preflight import code_hash, format_problems, matmul
+from tests.ports import free_port
 from trainer.books.cost_records import cost_records
 from trainer.compose import compose
 from trainer.config import Config
@@ -161,12 +161,6 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
     assert "isoflop: preflight: node 0: did not arrive within 12 s" in alone.communicate()[0]
     kept = json.loads((tmp_path / "one" / "preflight.json").read_text())
     assert [one["arrived"] for one in kept["ranks"]] == [True, False]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def test_this_host_is_fit(isoflop: Any) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from trainer.trackers import read_events, read_metrics
 
 QUIET = ("read", "spike", "verified")  # events that say nothing of how a run ends
@@ -225,10 +225,7 @@ try:
 except KeyboardInterrupt as error:
     sys.exit(75)
 """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    with started(tmp_path, port, program=("-c", program), ISOFLOP_RENDEZVOUS_SECRET="s" * 64) as node:
+    with started(tmp_path, str(free_port()), program=("-c", program), ISOFLOP_RENDEZVOUS_SECRET="s" * 64) as node:
         node.wait_for("ready")
         time.sleep(1)
         node.signal(number)
