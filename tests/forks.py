@@ -128,6 +128,9 @@ class Forks:
         return int(line)
 
 
+FORKS = Forks()  # of this worker
+
+
 def _read_all(pipes: list[int], until: float) -> list[str]:
     """What comes out of these pipes until nobody holds their other ends. Raises TimeoutError."""
     found: dict[int, list[bytes]] = {pipe: [] for pipe in pipes}
