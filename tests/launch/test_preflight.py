@@ -137,8 +137,8 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
     tmp_path: Path, tiny: list[str]
 ) -> None:
     """Real processes, as srun would start them. The one with another config.yaml reads another folder."""
-    words = [*tiny, "launch.nodes=1", "launch.processes=2", "launch.rendezvous_seconds=12"]
-    for name, extra in (("one", []), ("two", ["seed=1"])):
+    words = [*tiny, "launch.nodes=1", "launch.processes=2"]
+    for name, extra in (("one", []), ("two", ["seed=1"]), ("alone", ["launch.rendezvous_seconds=5"])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(compose([*words, *extra]).to_yaml())
 
@@ -156,10 +156,10 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
     assert "preflight: n2: its run folder is not the one of the first node" in told
     assert "isoflop:" not in second.communicate()[0]  # told once
 
-    alone = start(0, "one", free_port())
+    alone = start(0, "alone", free_port())
     assert alone.wait(120) == 2
-    assert "isoflop: preflight: node 0: did not arrive within 12 s" in alone.communicate()[0]
-    kept = json.loads((tmp_path / "one" / "preflight.json").read_text())
+    assert "isoflop: preflight: node 0: did not arrive within 5 s" in alone.communicate()[0]
+    kept = json.loads((tmp_path / "alone" / "preflight.json").read_text())
     assert [one["arrived"] for one in kept["ranks"]] == [True, False]
 
 

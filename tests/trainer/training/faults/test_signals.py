@@ -185,23 +185,32 @@ setsid --wait bash -c "${*:3}"
 """
 
 
-def test_a_hang_up_is_passed_on_over_ssh(tmp_path: Path) -> None:
-    """Also where it reaches the whole group, which would end ssh itself, and before a host has answered."""
+@pytest.mark.parametrize("moment", ["a: up", "b is next"])
+def test_a_hang_up_is_passed_on_over_ssh(moment: str, tmp_path: Path) -> None:
+    """Also where it reaches the whole group, which would end ssh itself, before a host has answered, and before it was
+    asked."""
     (tmp_path / "ssh").write_text(SSH)
     (tmp_path / "ssh").chmod(0o755)
     program = """
-import sys
+import sys, time
+from launch import nodes
 from launch.nodes import start_over_ssh
 from launch.plan import Command, LaunchPlan
 from trainer.compose import compose
 config = compose(["launch=torchrun", "launch.nodes=2", "launch.hosts=[a,b]", "launch.ssh=true"])
 agent = "trap 'echo saved; exit 75' HUP; echo up; while :; do sleep 0.1; done"
-print("ready", flush=True)
+class Slow(nodes._Node):
+    def __init__(self, ssh, command, exports):
+        if sys.argv[1] == "b is next" and command.host == "b":
+            print(sys.argv[1], flush=True)
+            time.sleep(1.5)
+        super().__init__(ssh, command, exports)
+nodes._Node = Slow
 sys.exit(start_over_ssh(LaunchPlan(tuple(Command((agent,), host) for host in "ab")), config.launch))
 """
     path = f"{tmp_path}:{os.environ['PATH']}"
-    with started(tmp_path, program=("-c", program), PATH=path) as run:
-        run.wait_for("a: up")
+    with started(tmp_path, moment, program=("-c", program), PATH=path) as run:
+        run.wait_for(moment)
         run.signal(signal.SIGHUP, "group")
         assert run.end() == 75
     assert {"a: saved", "b: saved"} <= set(run.output.splitlines())
