@@ -237,7 +237,7 @@ class Command:
                 self.arguments(*words), cwd=self.folder, stdout=file, stderr=file, start_new_session=True
             )
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while not ready(out.read_text()):
                 assert process.poll() is None, f"ended before it could be killed:\n{out.read_text()}"
                 assert time.monotonic() < deadline, f"never ready to be killed:\n{out.read_text()}"

@@ -104,7 +104,7 @@ def test_a_run_on_one_host_listens_on_the_loopback_only(
 ) -> None:
     process = start(*words)
     listeners = Listeners(process)
-    assert process.wait(180) in codes, (isoflop.folder / "out.txt").read_text()
+    assert process.wait(600) in codes, (isoflop.folder / "out.txt").read_text()
     assert listeners.elsewhere() == []
     assert {program for program, _ in listeners.seen} == programs
 
@@ -121,7 +121,7 @@ def test_a_stranger_who_writes_into_the_store_runs_nothing(start: Any, isoflop: 
         assert stranger.stdout is not None
         assert stranger.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGCONT)
-        code = process.wait(180)
+        code = process.wait(600)
         written = int(stranger.communicate("")[0].split()[-1])
     finally:
         stranger.kill()

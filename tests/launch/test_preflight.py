@@ -150,14 +150,14 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
         return subprocess.Popen(arguments, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
 
     first, second = start(0, "one", port := free_port()), start(1, "two", port)
-    assert (first.wait(120), second.wait(120)) == (2, 2)
+    assert (first.wait(300), second.wait(300)) == (2, 2)
     told = first.communicate()[0]
     assert "isoflop: preflight: n2: config.yaml: " in told
     assert "preflight: n2: its run folder is not the one of the first node" in told
     assert "isoflop:" not in second.communicate()[0]  # told once
 
     alone = start(0, "alone", free_port())
-    assert alone.wait(120) == 2
+    assert alone.wait(300) == 2
     assert "isoflop: preflight: node 0: did not arrive within 5 s" in alone.communicate()[0]
     kept = json.loads((tmp_path / "alone" / "preflight.json").read_text())
     assert [one["arrived"] for one in kept["ranks"]] == [True, False]

@@ -248,7 +248,7 @@ def loop(tmp_path, run) -> Callable[..., subprocess.CompletedProcess[str]]:
         env |= {"WANDB_BASE_URL": url} if url else {}
         env |= {"WANDB_API_KEY": key} if key else {}
         command = [sys.executable, str(LOOP), str(run), *arguments]
-        done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert KEY not in done.stdout + done.stderr

@@ -30,7 +30,7 @@ def offline_history(run: Path) -> list[dict]:
     rows = []
     tool = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json"]
     for folder in sorted((run / "wandb").glob("offline-run-*")):
-        done = subprocess.run([*tool, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([*tool, str(folder)], capture_output=True, text=True, timeout=300, check=False)
         records = [json.loads(line) for line in done.stdout.splitlines()]
         rows += [record["history"]["item"] for record in records if record["type"] == "history"]
     return rows
@@ -240,7 +240,7 @@ def test_a_killed_client_is_told_in_one_line(run, tmp_path):
     while not list((run / "wandb").glob("offline-run-*/*.wandb")) and process.poll() is None:
         time.sleep(0.02)
     client[0].terminate()
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "finished after step 100 of 100" in stdout
     assert len(stderr.splitlines()) == 1

@@ -239,7 +239,7 @@ def test_full_disk_loses_nothing_but_the_steps_since_the_last_checkpoint(isoflop
 
 def _fill(disk: Path, checkpoint: Path) -> None:
     """Leave the disk room for less than another checkpoint, once this one is there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not checkpoint.is_dir() and time.monotonic() < deadline:
         time.sleep(0.005)
     now = os.statvfs(disk)

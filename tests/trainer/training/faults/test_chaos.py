@@ -101,7 +101,7 @@ def told(run: Path) -> Counter[str]:
 def test_five_faults(tiny: list[str], tmp_path: Path) -> None:
     """Few starts, because they are what costs: with the truncated checkpoint the agent is killed."""
     counts = dict.fromkeys(("nan", "kill", "slow", "term", "truncate"), 1)
-    faults = plan(counts, 2, seed=2)
+    faults = [fault | {"patience": 60.0} for fault in plan(counts, 2, seed=2)]
     run = check(tiny, tmp_path, faults, starts=3)
     assert told(run)["transient"] == told(run)["stopped"] == told(run)["damage"] == 1
     assert told(run)["resume"] == 3  # after each of kill, truncate and term

@@ -195,7 +195,7 @@ def test_damage_in_mid_run_on_two_ranks_is_no_part_of_what_is_resumed(
 
 
 def wait_for(ready: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not ready():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)

@@ -27,7 +27,7 @@ def start(tiny: list[str], folder: Path, faults: list[dict[str, Any]], *words: s
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISOFLOP_TEST_FAULTS": json.dumps(faults)}
     words = ["train", *tiny, *QUICK, "launch.processes=2", *words]
     program = [sys.executable, "-m", "tests.trainer.training.faults.chaos", *words]
-    return subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
 
 
 def events(run: Path, name: str) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def test_a_rank_that_hangs_is_named_and_all_are_started_again(tiny: list[str], t
     done = start(tiny, tmp_path, [hang], "launch.restarts=1", "faults.hang_seconds=8")
     run = tmp_path / "runs" / "faults" / "run"
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - began < 300  # not the half hour after which the collective itself gives up
+    assert time.monotonic() - began < 900  # not the half hour after which the collective itself gives up
     (told,) = events(run, "hang")
     assert "rank 1 did not arrive" in told["text"]
     assert (told["step"], told["data"]["late"], told["data"]["silent"]) == (7, [1], [])

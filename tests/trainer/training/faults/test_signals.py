@@ -78,8 +78,8 @@ class Started:
         """The exit code; a command that hangs fails the test."""
         assert self.process.stdout is not None
         if not self.process.stdout.closed:
-            self.output += self.process.communicate(timeout=90)[0]
-        return self.process.wait(timeout=90)
+            self.output += self.process.communicate(timeout=300)[0]
+        return self.process.wait(timeout=300)
 
 
 @contextlib.contextmanager
@@ -284,7 +284,7 @@ def test_of_many_runs_the_one_at_work_saves_and_the_others_are_not_started(
 ) -> None:
     words = [*tiny, *ENDLESS, "run.experiment=many", "run.id=a,b" if verb != "sweep" else "seed=0,1"]
     with started(tmp_path, verb, *(["-m"] if verb != "sweep" else ["--yes"]), *words) as run:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not (found := list(tmp_path.glob("runs/many/*/metrics.jsonl"))):
             assert time.monotonic() < deadline
             time.sleep(0.1)
