@@ -44,7 +44,7 @@ while True:
         os.environ.clear()
         os.environ.update(given["environment"])
         os.chdir(given["folder"])
-        sys.path[1:1] = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+        sys.path[:1] = [os.getcwd(), *(one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one)]
         sys.argv = [given["program"], *given["words"]]
         code = 1
         try:

@@ -16,6 +16,7 @@ import pytest
 
 from trainer.trackers import read_events, read_metrics
 from trainer.training.checkpoint import open_checkpoint
+from trainer.training.faults.reporting import lost_a_peer
 
 ROOT = Path(__file__).resolve().parents[4]
 QUICK = ["evaluation.every_steps=null", "evaluation.samples=1", "run.experiment=faults", "run.id=run"]
@@ -186,3 +187,21 @@ def test_a_rank_ends_whose_launcher_was_killed_before_it_could_listen() -> None:
         assert process.stdout.read() == told  # until the rank has ended too
         process.wait()
         process.stdout.close()
+
+
+PAIR = "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:{line}]"
+
+
+@pytest.mark.parametrize(
+    ("last", "sign"),
+    [
+        (f"{PAIR.format(line=553)} Connection closed by peer [127.0.0.1]:3. This is", "Connection closed by peer"),
+        (f"{PAIR.format(line=537)} Read error [127.0.0.1]:3: Connection reset by peer", "Connection reset by peer"),
+        (f"{PAIR.format(line=210)} writev [127.0.0.1]:3: Broken pipe. This is", "Broken pipe"),
+        ("BrokenPipeError: [Errno 32] Broken pipe", None),  # of a terminal
+        ("ValueError: Connection closed", None),
+    ],
+)
+def test_what_gloo_says_of_a_peer_that_is_gone(last: str, sign: str | None) -> None:
+    """Between two reads, in one, and between two writes."""
+    assert lost_a_peer(f"Traceback (most recent call last):\n  ...\n{last}\n") == sign
