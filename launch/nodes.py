@@ -119,15 +119,19 @@ def start_over_ssh(plan: LaunchPlan, launch: LaunchConfig) -> int:
     questions = math.ceil(launch.rendezvous_seconds / SILENT_SECONDS)
     ssh = (*SSH, "-o", f"ServerAliveInterval={SILENT_SECONDS}", "-o", f"ServerAliveCountMax={questions}")
     nodes: list[_Node] = []
+    heard: list[signal.Signals] = []
 
     def forward(number: int, _: object) -> None:
+        heard.append(signal.Signals(number))
         for node in nodes:
-            node.send(signal.Signals(number))
+            node.send(heard[-1])
 
     for number in heeded():
         signal.signal(number, forward)
     for command in plan.commands:
         nodes.append(_Node(ssh, command, exports))
+        if heard:  # before this one was there
+            nodes[-1].send(heard[0])
     enough = launch.min_nodes or launch.nodes
     away = [node for node in nodes if not node.reached()]
     wrong = [f"launch.hosts: {node.host}: {node.why}" for node in away]
@@ -196,7 +200,7 @@ class _Node:
     @property
     def why(self) -> str:
         """Why it was not reached, in ssh's own words."""
-        return self.greeting[-1] if self.greeting else f"ssh ended with exit code {self.process.returncode}"
+        return self.greeting[-1] if self.greeting else f"ssh ended with exit code {self.process.wait()}"
 
     def send(self, number: signal.Signals) -> None:
         """Send the agent a signal, or keep it until the agent's process is known."""

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.forks import FORKS
 
 try:
     from hypothesis import settings
@@ -21,10 +24,53 @@ else:  # a landing must not hang on chance: the same examples every run there, n
     if os.environ.get("CI"):
         settings.load_profile("ci")
 
+TESTS = Path(__file__).resolve().parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # no configuration of whoever runs the tests
 os.environ.pop("ISOFLOP_CONFIG_DIR", None)
+
+
+# What takes longest, the longest first, by processor time: whole runs, most on several ranks. Left for the end, where
+# files of few tests come, a worker would wait for them.
+LONGEST = (
+    "trainer/training/optimizers/test_layouts.py",
+    "trainer/training/test_resume.py",
+    "trainer/scaling/test_sweep.py",
+    "trainer/training/test_layouts.py",
+    "trainer/training/test_expert_layouts.py",
+    "trainer/training/diagnostics/test_diagnosed_runs.py",
+    "trainer/training/faults/test_runs.py",
+    "trainer/training/test_expert_ranks.py",
+    "trainer/training/faults/test_damaged_data.py",
+    "trainer/run/test_finetune_families.py",
+    "extending/test_optimizer.py",
+    "trainer/training/faults/test_chaos.py",
+    "trainer/training/test_dropout_layouts.py",
+    "trainer/training/test_sequence_layouts.py",
+    "trainer/training/test_growing_batches.py",
+    "trainer/training/test_wire.py",
+    "launch/test_listeners.py",
+    "trainer/training/test_depth_layouts.py",
+    "trainer/training/faults/test_pausing.py",
+    "trainer/run/test_deberta.py",
+    "plugins/test_example.py",
+    "extending/test_model_parts.py",
+    "extending/test_launcher.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist: files go out in the order below
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of workers that share the tests: the longest files first, then those of many tests, as pytest-xdist has them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tests, longest = Counter(item.path for item in items), {name: place for place, name in enumerate(LONGEST)}
+        place = {path: longest.get(str(path.relative_to(TESTS)), len(LONGEST)) for path in tests}
+        items.sort(key=lambda item: (place[item.path], -tests[item.path]))
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +84,12 @@ def environment_restored() -> Iterator[None]:
     for name, value in before.items():
         if name != "PYTEST_CURRENT_TEST" and after.get(name) != value:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fonts_listed_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without a folder for settings matplotlib looks for the fonts of this host in every process that draws."""
+    os.environ["MPLCONFIGDIR"] = str(tmp_path_factory.mktemp("matplotlib"))
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +200,12 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Path) -
     return make
 
 
+@pytest.fixture(scope="session", autouse=True)
+def forks_ended() -> Iterator[None]:
+    yield
+    FORKS.close()
+
+
 class Command:
     """The `isoflop` command as a process of its own."""
 
@@ -158,6 +216,10 @@ class Command:
         return [sys.executable, "-m", "trainer", *words]
 
     def __call__(self, *words: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A fork of a process that has imported the libraries; one of its own where it has an environment of its own,
+        which libraries may read as they are imported."""
+        if not environment:
+            return FORKS.run([*words], self.folder, {**os.environ}, timeout)
         return subprocess.run(
             self.arguments(*words),
             cwd=self.folder,
@@ -167,7 +229,7 @@ class Command:
             timeout=timeout,
         )
 
-    def kill_when(self, ready: Callable[[str], bool], *words: str, poll: float = 0.0) -> str:
+    def kill_when(self, ready: Callable[[str], bool], *words: str, poll: float = 0.01) -> str:
         """Start, wait until `ready(output so far)`, kill -9 the whole group; returns the output."""
         out = self.folder / "killed.txt"
         with open(out, "w") as file:
@@ -175,7 +237,7 @@ class Command:
                 self.arguments(*words), cwd=self.folder, stdout=file, stderr=file, start_new_session=True
             )
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while not ready(out.read_text()):
                 assert process.poll() is None, f"ended before it could be killed:\n{out.read_text()}"
                 assert time.monotonic() < deadline, f"never ready to be killed:\n{out.read_text()}"

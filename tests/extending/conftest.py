@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.forks import FORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDED = Path(__file__).parent / "files"  # laid over the project's own; docs/extending.md shows them
@@ -42,13 +43,6 @@ def isoflop(project: Path, tmp_path: Path) -> Run:
     """The command of that copy, in an empty folder."""
 
     def run(*words: str, timeout: float = 300, project: Path = project) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "trainer", *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(project)},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return FORKS.run([*words], tmp_path, {**os.environ, "PYTHONPATH": str(project)}, timeout)
 
     return run

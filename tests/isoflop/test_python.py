@@ -147,7 +147,7 @@ def test_an_interruption_lets_the_run_save(words: list[str], tmp_path: Path) -> 
         start_new_session=True,
     )
     root = Path(next(word for word in words if word.startswith("run.root=")).partition("=")[2])
-    metrics, deadline = root / "python" / "long" / "metrics.jsonl", time.monotonic() + 120
+    metrics, deadline = root / "python" / "long" / "metrics.jsonl", time.monotonic() + 300
     while not (metrics.is_file() and metrics.read_text().count("\n") > 2):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)

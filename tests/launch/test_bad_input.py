@@ -20,6 +20,7 @@ from launch.nodes import plan_nodes, start_over_ssh
 from launch.plan import Command, LaunchPlan, Resources
 from launch.records import keep_state
 from launch.secret import CHARACTERS, VARIABLE
+from tests.ports import free_port
 from trainer.cli.main import main
 from trainer.compose import change, compose
 from trainer.training.faults.signals import STOP_SIGNALS
@@ -353,9 +354,7 @@ def test_a_port_in_use(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPa
 def test_a_first_host_that_does_not_answer(rendezvous: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, token_hex(32))
     words = [*TWO.split(), f"launch.rendezvous={rendezvous}", "launch.rendezvous_seconds=1"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(UserError, match=rf"no rendezvous at 127.0.0.1:{port} within 1 s \(launch.rendezvous_seconds\)"):
         run_agent(compose(words), here, Rendezvous("127.0.0.1", port, node=1))
 

@@ -11,7 +11,7 @@ import pytest
 
 from launch.plan import Resources
 from launch.slurm import plan_job
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from trainer.books.cost_records import cost_records
 from trainer.cli.main import main
 from trainer.compose import compose

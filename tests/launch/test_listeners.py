@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_a_run_on_one_host_listens_on_the_loopback_only(
 ) -> None:
     process = start(*words)
     listeners = Listeners(process)
-    assert process.wait(180) in codes, (isoflop.folder / "out.txt").read_text()
+    assert process.wait(600) in codes, (isoflop.folder / "out.txt").read_text()
     assert listeners.elsewhere() == []
     assert {program for program, _ in listeners.seen} == programs
 
@@ -112,11 +113,15 @@ def test_a_stranger_who_writes_into_the_store_runs_nothing(start: Any, isoflop: 
     """Another user of this host overwrites all that agent and ranks tell each other, as long as the run goes."""
     marker = isoflop.folder / "boom"
     process = start("train", "launch.processes=2", "launch.timeout_seconds=20")
+    process.send_signal(signal.SIGSTOP)  # until the stranger is there
     words = [sys.executable, str(STRANGER), str(marker), str(process.pid)]
     environment = {**os.environ, "TORCH_CPP_LOG_LEVEL": "FATAL"}
     stranger = subprocess.Popen(words, stdin=-1, stdout=-1, text=True, env=environment)
     try:
-        code = process.wait(180)
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGCONT)
+        code = process.wait(600)
         written = int(stranger.communicate("")[0].split()[-1])
     finally:
         stranger.kill()

@@ -16,7 +16,7 @@ import pytest
 
 from launch.nodes import outcome
 from launch.secret import VARIABLE
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from tests.trainer.training.faults.history import losses, samples_expected, samples_read
 from trainer.books.layout import micro_batch, micro_batches
 from trainer.compose import compose

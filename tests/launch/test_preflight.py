@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +17,7 @@ import torch
 from launch.node_report import RankReport, evaluate, evaluate_together
 from launch.plan import HOME
 from launch.preflight import code_hash, format_problems, matmul
+from tests.ports import free_port
 from trainer.books.cost_records import cost_records
 from trainer.compose import compose
 from trainer.config import Config
@@ -137,8 +137,8 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
     tmp_path: Path, tiny: list[str]
 ) -> None:
     """Real processes, as srun would start them. The one with another config.yaml reads another folder."""
-    words = [*tiny, "launch.nodes=1", "launch.processes=2", "launch.rendezvous_seconds=12"]
-    for name, extra in (("one", []), ("two", ["seed=1"])):
+    words = [*tiny, "launch.nodes=1", "launch.processes=2"]
+    for name, extra in (("one", []), ("two", ["seed=1"]), ("alone", ["launch.rendezvous_seconds=5"])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(compose([*words, *extra]).to_yaml())
 
@@ -150,23 +150,17 @@ def test_two_ranks_of_which_one_never_comes_and_two_whose_configuration_differs(
         return subprocess.Popen(arguments, env=environment, stdout=-1, stderr=subprocess.STDOUT, text=True)
 
     first, second = start(0, "one", port := free_port()), start(1, "two", port)
-    assert (first.wait(120), second.wait(120)) == (2, 2)
+    assert (first.wait(300), second.wait(300)) == (2, 2)
     told = first.communicate()[0]
     assert "isoflop: preflight: n2: config.yaml: " in told
     assert "preflight: n2: its run folder is not the one of the first node" in told
     assert "isoflop:" not in second.communicate()[0]  # told once
 
-    alone = start(0, "one", free_port())
-    assert alone.wait(120) == 2
-    assert "isoflop: preflight: node 0: did not arrive within 12 s" in alone.communicate()[0]
-    kept = json.loads((tmp_path / "one" / "preflight.json").read_text())
+    alone = start(0, "alone", free_port())
+    assert alone.wait(300) == 2
+    assert "isoflop: preflight: node 0: did not arrive within 5 s" in alone.communicate()[0]
+    kept = json.loads((tmp_path / "alone" / "preflight.json").read_text())
     assert [one["arrived"] for one in kept["ranks"]] == [True, False]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def test_this_host_is_fit(isoflop: Any) -> None:

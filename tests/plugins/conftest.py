@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import FORKS
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "plugin"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -38,10 +40,13 @@ def isoflop(tmp_path: Path) -> Run:
     def run(*words: str, path: Path | None = None, program: str | None = None) -> subprocess.CompletedProcess[str]:
         python = os.pathsep.join([str(ROOT), *([str(path)] if path else [])])
         environment = {name: value for name, value in os.environ.items() if name != "ISOFLOP_PLUGINS"}
+        environment["PYTHONPATH"] = python
+        if program is None:
+            return FORKS.run([*words], tmp_path, environment, 300)
         return subprocess.run(
-            [sys.executable, *(("-c", program) if program else ("-m", "trainer")), *words],
+            [sys.executable, "-c", program, *words],
             cwd=tmp_path,
-            env={**environment, "PYTHONPATH": python},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=300,

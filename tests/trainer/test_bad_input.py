@@ -29,7 +29,7 @@ from trainer.config.validate import keys, section_of, validate
 from trainer.utils.bounded import check_yaml, parse_json, read_bytes
 from trainer.utils.errors import LONGEST_LINE, UserError
 
-SECONDS = 20
+SECONDS = 60
 SAMPLE = 60  # generated words that go through the command here
 COMPOSING = ("plan", "model", "train", "launch --dry-run", "data", "data show", "tokenizer", "calibrate", "preflight")
 

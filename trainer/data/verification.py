@@ -92,7 +92,7 @@ class Verification:
         self.bytes = 0  # that were hashed so far
         self._known = {entry["file"]: _status(folder / entry["file"]) for entry in entries}
         self._hashed: set[str] = set()
-        self._step = 0
+        self._step, self._lock = 0, threading.Lock()
         self._child: subprocess.Popen[str] | None = None
         self._hurry, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="verification", daemon=True)
@@ -104,9 +104,10 @@ class Verification:
 
     def reach(self, step: int) -> None:
         """The training has reached this step, or has gone back to it."""
-        self._step = step
-        if self.whole_at is not None:
-            self.whole_at = min(self.whole_at, step)
+        with self._lock:
+            self._step = step
+            if self.whole_at is not None:
+                self.whole_at = min(self.whole_at, step)
 
     def hurry(self) -> None:
         """Look once more for what changed, as fast as can be, and end."""
@@ -128,7 +129,8 @@ class Verification:
             self.damage = next(filter(None, map(self._look, self.entries)), None)
             if self.damage or self._closed.is_set():
                 return
-            self.whole_at = min(step, self._step)
+            with self._lock:
+                self.whole_at = min(step, self._step)
             if last:
                 return
             self._hurry.wait(SCAN_SECONDS)
@@ -167,6 +169,8 @@ class Verification:
             self._child = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         except OSError:  # too many processes
             return ""
+        if self._hurry.is_set():  # who hurried meanwhile has found no child to stop
+            self._child.kill()
         with self._child:
             return self._child.communicate()[0].strip()
 

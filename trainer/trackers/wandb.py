@@ -33,6 +33,7 @@ __all__ = ["WandbTracker", "begin", "cost_metrics", "evaluation_metrics", "run_i
 ID = Path("wandb", "id")  # in a run's folder
 INIT_SECONDS = 15.0  # for the server to accept the run; in the background
 FINISH_SECONDS = 20.0  # for the rest of the upload, after the last step
+LATE_SECONDS = 3.0  # that the client may take beyond those which it was given
 
 AXIS_OF = {"train/*": "tokens", "val/*": "tokens", "val/loss": "tokens", "val/bits_per_byte": "tokens"}
 BEST = {"val/loss": "min,last", "val/bits_per_byte": "min,last"}
@@ -72,7 +73,7 @@ class WandbTracker(MetricTracker):
         self._worker.join(2)
         if self._worker.is_alive():
             print_unless_silent(f"waiting for W&B, {self._finish_seconds:.0f} s at most")
-            self._worker.join(self._finish_seconds + 3)
+            self._worker.join(self._finish_seconds + LATE_SECONDS)
         if self._worker.is_alive():
             self._given_up = True
             warn(f"wandb: not done after {self._finish_seconds:.0f} s; the run ends without it")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from parameter_cases import BART, BERT, DEBERTA, MODELS, T5, XLNET
 
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from trainer.books import memory
 from trainer.config import Config
 

@@ -23,7 +23,7 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
         env={**os.environ, "PYTHONPATH": str(ROOT), "isoflop": f"{sys.executable} -m trainer", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -170,6 +171,26 @@ def test_in_a_hurry_nobody_waits_for_a_slow_process(copy, watched, monkeypatch):
     assert watch.whole_at == 0 and watch.damage is None
 
 
+def test_a_slow_process_that_begins_while_somebody_hurries_is_ended(copy, watched, monkeypatch):
+    """Between the question whether there is time for one and its start."""
+    monkeypatch.setattr(verification, "APART_BYTES", 0)
+    monkeypatch.setattr(verification, "BYTES_PER_SECOND", 1)
+    begins, hurried = threading.Event(), threading.Event()
+
+    def late(*words, begin=subprocess.Popen, **how):
+        begins.set()
+        assert hurried.wait(60)
+        return begin(*words, **how)
+
+    monkeypatch.setattr(verification.subprocess, "Popen", late)
+    watch = watched(copy)
+    assert begins.wait(60)
+    watch.hurry()
+    hurried.set()
+    wait_until(lambda: not watch.running)
+    assert watch.whole_at == 0 and watch.damage is None
+
+
 def test_closing_ends_a_slow_process(copy, watched, monkeypatch):
     monkeypatch.setattr(verification, "APART_BYTES", 0)
     monkeypatch.setattr(verification, "BYTES_PER_SECOND", 1)
@@ -209,8 +230,8 @@ def test_damage_after_a_file_was_hashed(copy, watched):
 def test_a_file_that_is_cut_short_or_touched(copy, watched):
     watch = watched(copy)
     wait_until(lambda: watch.whole_at is not None)
-    os.utime(copy.folder / "tokenizer.model")
     before = watch.bytes
+    os.utime(copy.folder / "tokenizer.model")
     wait_until(lambda: watch.bytes > before)
     assert watch.running and watch.damage is None
     os.truncate(copy.folder / "train-00000.tokens", 1000)

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from trainer.models.sequence import Slices
 
 WORKER = "tests.trainer.models.sequence_ranks"

@@ -98,6 +98,7 @@ class WandbServer:
         self.upserts: list[dict[str, Any]] = []  # what the client says of a run: its project, group, name ...
         self.hang = threading.Event()  # when set, GraphQL and the file stream no longer answer
         self.dead = False
+        self.last_words = False  # when set, the first rows of a run are the last thing that it takes
         self.refuse = False  # answer every GraphQL request with 401
         standin = self
 
@@ -137,6 +138,9 @@ class WandbServer:
                     return self.reply(200, {"data": standin.graphql(json.loads(text))})
                 if self.path.endswith("/file_stream"):
                     standin.stream(self.path.split("/")[-2], json.loads(text))
+                if standin.dead:
+                    self.close_connection = True
+                    return None
                 return self.reply(200, {})
 
             do_GET = do_POST = do_PUT = handle_any
@@ -204,6 +208,7 @@ class WandbServer:
         part = body.get("files", {}).get("wandb-history.jsonl")
         if part:
             rows[part["offset"] :] = [json.loads(line) for line in part["content"]]
+            self.dead = self.dead or self.last_words
         if body.get("complete"):
             self.exit_codes.append(body.get("exitcode"))
 
@@ -243,7 +248,7 @@ def loop(tmp_path, run) -> Callable[..., subprocess.CompletedProcess[str]]:
         env |= {"WANDB_BASE_URL": url} if url else {}
         env |= {"WANDB_API_KEY": key} if key else {}
         command = [sys.executable, str(LOOP), str(run), *arguments]
-        done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, env=env | environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert KEY not in done.stdout + done.stderr

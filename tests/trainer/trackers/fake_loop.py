@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config, load
-from trainer.trackers import RunContext, background, make_trackers, notes_on, settled, wandb
+from trainer.trackers import RunContext, background, make_trackers, notes_on, settled, wandb, wandb_server
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 
 
@@ -26,7 +26,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--noise-at", type=int, help="step that measures the gradient noise scale")
     parser.add_argument("--finish-seconds", type=float, default=20.0)
+    parser.add_argument("--server-seconds", type=float, default=60.0, help="to answer, and to accept the run")
     given = parser.parse_args()
+    wandb_server.answers.__defaults__ = (given.server_seconds,)
+    wandb.INIT_SECONDS, wandb.LATE_SECONDS = given.server_seconds, 60.0  # a busy host is no answer of a server
     if given.wandb != "disabled":
         wandb.FINISH_SECONDS = given.finish_seconds
     background.FINISH_SECONDS = max(background.FINISH_SECONDS, given.finish_seconds)

@@ -71,7 +71,7 @@ while True:
 """
     path = tmp_path / "metrics.jsonl"
     process = subprocess.Popen([sys.executable, "-c", code, str(path)])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (path.exists() and path.stat().st_size > 100_000) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

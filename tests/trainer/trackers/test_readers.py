@@ -62,7 +62,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     uri = str(run.parent / "store")
     words, env = arguments(run, uri, "--steps", str(TOTAL), "--seconds", "0.05")
     process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not any(len(file.read_text().splitlines()) > 3 for file in Path(uri).glob("*/*/metrics/train/loss")):
         assert process.poll() is None and time.monotonic() < deadline, process.stdout and process.stdout.read()
         time.sleep(0.02)

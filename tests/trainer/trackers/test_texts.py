@@ -62,7 +62,7 @@ def test_wandb(make_context: Any, make_step: Any, tmp_path: Path, monkeypatch: p
     write(make_context(tracker=keys), make_step, range(1, 5))
     [folder] = (tmp_path / "wandb").glob("offline-run-*")
     tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    done = subprocess.run(tool, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(tool, capture_output=True, text=True, timeout=300, check=True)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     rows = {row["_step"]: row for row in (one["history"]["item"] for one in records if one["type"] == "history")}
     assert rows[2]["text_samples._type"] == "table-file" and rows[2]["samples"] == 8  # the axis of sequences

@@ -52,7 +52,7 @@ def records(run: Path) -> list[dict]:
     """Every record of the offline folder, as the client's own reader tells it."""
     [folder] = (run / "wandb").glob("offline-run-*")
     tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    out = subprocess.run(tool, capture_output=True, text=True, timeout=60, check=True).stdout
+    out = subprocess.run(tool, capture_output=True, text=True, timeout=300, check=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
 

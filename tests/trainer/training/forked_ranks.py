@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import traceback
 from collections.abc import Callable
 
 import torch
 
+from tests.ports import free_port
 from trainer.training.distributed import World, join
 
 SECONDS = 300
@@ -16,10 +16,7 @@ SECONDS = 300
 
 def forked_ranks(ranks: int, work: Callable[[World], None]) -> None:
     """Do this work in so many processes, which form a world. Raises SystemExit where one of them fails."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
+    port, children = free_port(), []
     for rank in range(ranks):
         if (child := os.fork()) == 0:
             code = 1

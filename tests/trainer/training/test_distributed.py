@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from trainer.training.distributed import World
 
 # Torch's collectives of objects end in this name: without it none can have been used.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from trainer.trackers import read_metrics
 
 LENGTH, RANKS = 65_536, 4

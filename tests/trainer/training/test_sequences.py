@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from trainer.training.distributed import World
 from trainer.training.sequences import Sharing
 from trainer.utils.errors import UserError
@@ -49,7 +49,7 @@ def test_the_first_of_a_group_reads() -> None:
         place = {"RANK": str(rank), "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": str(rank)}
         environment = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         processes.append(subprocess.Popen([sys.executable, "-c", RANK], env=environment, stdout=-1, text=True))
-    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    found = [json.loads(process.communicate(timeout=600)[0]) for process in processes]
     for rank, (group, groups, steps) in enumerate(found):
         assert (group, groups) == (rank // 2, 2)
         assert [step for step, *_ in steps] == [5, 6]

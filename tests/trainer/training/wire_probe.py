@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.launch.test_preflight import free_port
+from tests.ports import free_port
 from tests.trainer.books.probe_batches import micro_batch_of
 from tests.trainer.training import counted_group
 from trainer.config import Config

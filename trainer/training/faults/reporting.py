@@ -56,7 +56,12 @@ SIGNS = (
 )
 
 
+WRITING = "Broken pipe"  # of gloo, where the other end goes between two writes; a terminal that closes says so too
+
+
 def lost_a_peer(text: str) -> str | None:
     """What in the last line of this traceback says that the rank failed because another one did, if so."""
     last = text.strip().rpartition("\n")[2]
+    if "gloo/transport" in last and WRITING in last:
+        return WRITING
     return next((sign for sign in SIGNS if sign in last), None)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.trainer.training.half_way import half_way, trained
 from trainer.config import load
 from trainer.models import build, initialize
 from trainer.models.roles import roles
@@ -31,12 +32,6 @@ SLOW_LAYOUTS = {
     "two ranks at ZeRO 2": ["engine.zero_stage=2", "launch.processes=2", "engine.offload_optimizer=true"],
     "three ranks at ZeRO 3": ["engine.zero_stage=3", "launch.processes=3", "engine.activation_checkpointing=true"],
 }
-
-
-def trained(isoflop: Any, *words: str) -> Path:
-    done = isoflop("train", *words)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[0])
 
 
 def steps(run: Path) -> list[dict[str, Any]]:
@@ -116,13 +111,7 @@ def test_updates_are_what_changed_between_checkpoints(run_of: Callable[[str], Pa
 def test_a_resume_goes_on_with_the_averages(isoflop: Any, tiny: list[str]) -> None:
     words = [*tiny, "engine.micro_batch=3", "debug.noise_every=1"]
     whole = trained(isoflop, *words, "budget.steps=8", "run.id=whole")
-    half = trained(isoflop, *words, "budget.steps=8", "run.id=half")
-    lines = (half / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (half / "metrics.jsonl").write_text("".join(line for line in lines if '"step":8' not in line[:40]))
-    for late in ("step-00000008",):
-        for file in (half / "checkpoints" / late).iterdir():
-            file.unlink()
-        (half / "checkpoints" / late).rmdir()
+    half = half_way(whole, "half", after=4)
     trained(isoflop, f"resume={half}")
     ours, theirs = steps(half), steps(whole)
     assert len(ours) == len(theirs) == 8

@@ -12,7 +12,8 @@ pass after `step` updates, "times" times (else once) in the life of a run folder
     kill      kill -9 of the rank
     agent     kill -9 of the agent that started the rank
     term      TERM to that agent
-    truncate  the newest checkpoint loses half of a file, and the agent is killed with its ranks
+    truncate  the newest checkpoint, which is waited for "patience" seconds (else 3), loses half of a file, and the
+              agent is killed with its ranks
     disk      the disk of the checkpoints is filled, until "steps" later or until the next start
 """
 
@@ -66,7 +67,7 @@ class Faults:
             case "hang":
                 sleep_in_a_pass(3600)
             case "truncate":
-                newest = self.newest_checkpoint(step)
+                newest = self.newest_checkpoint(step, fault.get("patience", 3.0))
                 victim = sorted(newest.glob("*.safetensors"))[fault["step"] % 2]
                 os.truncate(victim, victim.stat().st_size // 2)
                 self.strike({**fault, "kind": "agent"}, step)
@@ -80,10 +81,10 @@ class Faults:
                     except OSError:
                         pass
 
-    def newest_checkpoint(self, step: int) -> Path:
-        """The one that is due, if the background writes it within seconds."""
+    def newest_checkpoint(self, step: int, patience: float) -> Path:
+        """The one that is due, if the background writes it within `patience` seconds."""
         due = self.run / "checkpoints" / f"step-{step // self.save_every * self.save_every:08d}"
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + patience
         while not due.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         return max(self.run.glob("checkpoints/step-*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +21,7 @@ from trainer.trackers import read_events
 
 ROOT = Path(__file__).resolve().parents[4]
 
-SURVIVE = ["launch.restarts=100", "faults.hang_seconds=6", "faults.straggler_steps=1"]
+SURVIVE = ["launch.restarts=100", "faults.straggler_steps=1"]
 
 # How often each fault strikes in the long version.
 MIXTURE = {"nan": 14, "kill": 14, "slow": 8, "agent": 6, "term": 6, "truncate": 4, "disk": 3, "hang": 1}
@@ -76,7 +77,9 @@ def check(tiny: list[str], folder: Path, faults: list[dict[str, Any]], starts: i
     if not small:  # a full disk needs one that can be filled
         faults = [fault for fault in faults if fault["kind"] != "disk"]
     try:
-        survive([*words, "run.id=disturbed", *SURVIVE], folder, faults, starts)
+        hang_seconds = 6 if any(fault["kind"] == "hang" for fault in faults) else 120  # else a busy host hangs too
+        words += [*SURVIVE, f"faults.hang_seconds={hang_seconds}", "run.id=disturbed"]
+        survive(words, folder, faults, starts)
         undisturbed = folder / "runs" / "chaos" / "undisturbed"
         assert len(list((disturbed / "faults").iterdir())) == len(faults), "not every fault struck"
         assert losses(disturbed) == losses(undisturbed)
@@ -98,7 +101,7 @@ def told(run: Path) -> Counter[str]:
 def test_five_faults(tiny: list[str], tmp_path: Path) -> None:
     """Few starts, because they are what costs: with the truncated checkpoint the agent is killed."""
     counts = dict.fromkeys(("nan", "kill", "slow", "term", "truncate"), 1)
-    faults = plan(counts, 2, seed=2)
+    faults = [fault | {"patience": 60.0} for fault in plan(counts, 2, seed=2)]
     run = check(tiny, tmp_path, faults, starts=3)
     assert told(run)["transient"] == told(run)["stopped"] == told(run)["damage"] == 1
     assert told(run)["resume"] == 3  # after each of kill, truncate and term
@@ -107,7 +110,7 @@ def test_five_faults(tiny: list[str], tmp_path: Path) -> None:
     assert len(lost) == 2
     assert at["kill"]["rank"] == 1
     assert (lost[0]["step"], lost[0]["attempt"]) == (at["kill"]["step"], 0)
-    assert lost[0]["text"].startswith("rank 0 lost another rank (Connection")
+    assert re.match(r"rank 0 lost another rank \((Connection|Broken pipe)", lost[0]["text"])
     slow = [event["text"] for event in read_events(run) if event["name"] == "straggler"]
     assert any(text.startswith(f"rank {at['slow']['rank']} on ") for text in slow)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.ports import free_port
 from trainer.cli.main import main
 from trainer.compose import change, compose
 from trainer.data import Prepared, prepare, verification
@@ -160,10 +160,8 @@ def test_damage_in_mid_run_on_two_ranks_is_no_part_of_what_is_resumed(
     of one that was never disturbed."""
     victim, run = prepared.folder / "train-00000.tokens", tmp_path / "runs" / "faults" / "run"
     ready([*words, f"run.root={tmp_path / 'runs'}"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "VICTIM": victim}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    place["VICTIM"] = victim
     program = [sys.executable, "-c", PROGRAM + FLIP_AT_STEP_6 + RANK, str(run)]
     ranks = [
         subprocess.Popen(
@@ -197,7 +195,7 @@ def test_damage_in_mid_run_on_two_ranks_is_no_part_of_what_is_resumed(
 
 
 def wait_for(ready: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not ready():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)

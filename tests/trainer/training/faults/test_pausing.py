@@ -59,12 +59,23 @@ def events(run: Path, name: str) -> list[dict]:
     return [line for line in lines if line["name"] == name]
 
 
-def test_same_bits_with_pauses(isoflop, tiny, clock):
-    words = [*tiny, "run.experiment=e", "checkpoint.every_steps=null"]
+@pytest.fixture(scope="module")
+def words(tiny):
+    return [*tiny, "run.experiment=e", "checkpoint.every_steps=null"]
+
+
+@pytest.fixture(scope="module")
+def plain(command, words, tmp_path_factory):
+    """The run without a window."""
+    isoflop = command(tmp_path_factory.mktemp("plain"))
     assert isoflop("train", *words, "run.id=plain").returncode == 0
+    return isoflop.folder / "runs" / "e" / "plain"
+
+
+def test_same_bits_with_pauses(isoflop, words, plain, clock):
     done = isoflop("train", clock, *words, "run.id=window", *WINDOW)
     assert done.returncode == 0, done.stderr
-    plain, paused = (isoflop.folder / "runs" / "e" / name for name in ("plain", "window"))
+    paused = isoflop.folder / "runs" / "e" / "window"
     assert outcome(paused) == outcome(plain)
     pauses = events(paused, "pause")
     assert len(pauses) >= 2 and "launch.window=clean:210 is closed; it opens 2026-01-01T" in pauses[0]["text"]
@@ -78,9 +89,7 @@ def test_same_bits_with_pauses(isoflop, tiny, clock):
     assert events(paused, "go_on")[0]["data"]["paused_seconds"] >= 3600
 
 
-def test_stopped_in_a_pause_it_goes_on_to_the_same_bits(isoflop, tiny, clock):
-    words = [*tiny, "run.experiment=e", "checkpoint.every_steps=null"]
-    assert isoflop("train", *words, "run.id=plain").returncode == 0
+def test_stopped_in_a_pause_it_goes_on_to_the_same_bits(isoflop, words, plain, clock):
     stopped = isoflop("train", clock, *words, "run.id=window", *WINDOW, FROM_SECOND="9600", STOP_IN_PAUSE="1")
     assert stopped.returncode not in (0, 2), stopped.stderr
     run = isoflop.folder / "runs" / "e" / "window"
@@ -88,7 +97,7 @@ def test_stopped_in_a_pause_it_goes_on_to_the_same_bits(isoflop, tiny, clock):
     assert events(run, "stopped")
     done = isoflop("train", f"resume={run}", "launch.window=null")
     assert done.returncode == 0, done.stderr
-    assert outcome(run) == outcome(isoflop.folder / "runs" / "e" / "plain")
+    assert outcome(run) == outcome(plain)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from trainer.trackers import read_events, read_metrics
 
 QUIET = ("read", "spike", "verified")  # events that say nothing of how a run ends
@@ -78,8 +78,8 @@ class Started:
         """The exit code; a command that hangs fails the test."""
         assert self.process.stdout is not None
         if not self.process.stdout.closed:
-            self.output += self.process.communicate(timeout=90)[0]
-        return self.process.wait(timeout=90)
+            self.output += self.process.communicate(timeout=300)[0]
+        return self.process.wait(timeout=300)
 
 
 @contextlib.contextmanager
@@ -185,23 +185,32 @@ setsid --wait bash -c "${*:3}"
 """
 
 
-def test_a_hang_up_is_passed_on_over_ssh(tmp_path: Path) -> None:
-    """Also where it reaches the whole group, which would end ssh itself, and before a host has answered."""
+@pytest.mark.parametrize("moment", ["a: up", "b is next"])
+def test_a_hang_up_is_passed_on_over_ssh(moment: str, tmp_path: Path) -> None:
+    """Also where it reaches the whole group, which would end ssh itself, before a host has answered, and before it was
+    asked."""
     (tmp_path / "ssh").write_text(SSH)
     (tmp_path / "ssh").chmod(0o755)
     program = """
-import sys
+import sys, time
+from launch import nodes
 from launch.nodes import start_over_ssh
 from launch.plan import Command, LaunchPlan
 from trainer.compose import compose
 config = compose(["launch=torchrun", "launch.nodes=2", "launch.hosts=[a,b]", "launch.ssh=true"])
 agent = "trap 'echo saved; exit 75' HUP; echo up; while :; do sleep 0.1; done"
-print("ready", flush=True)
+class Slow(nodes._Node):
+    def __init__(self, ssh, command, exports):
+        if sys.argv[1] == "b is next" and command.host == "b":
+            print(sys.argv[1], flush=True)
+            time.sleep(1.5)
+        super().__init__(ssh, command, exports)
+nodes._Node = Slow
 sys.exit(start_over_ssh(LaunchPlan(tuple(Command((agent,), host) for host in "ab")), config.launch))
 """
     path = f"{tmp_path}:{os.environ['PATH']}"
-    with started(tmp_path, program=("-c", program), PATH=path) as run:
-        run.wait_for("a: up")
+    with started(tmp_path, moment, program=("-c", program), PATH=path) as run:
+        run.wait_for(moment)
         run.signal(signal.SIGHUP, "group")
         assert run.end() == 75
     assert {"a: saved", "b: saved"} <= set(run.output.splitlines())
@@ -225,10 +234,7 @@ try:
 except KeyboardInterrupt as error:
     sys.exit(75)
 """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    with started(tmp_path, port, program=("-c", program), ISOFLOP_RENDEZVOUS_SECRET="s" * 64) as node:
+    with started(tmp_path, str(free_port()), program=("-c", program), ISOFLOP_RENDEZVOUS_SECRET="s" * 64) as node:
         node.wait_for("ready")
         time.sleep(1)
         node.signal(number)
@@ -278,7 +284,7 @@ def test_of_many_runs_the_one_at_work_saves_and_the_others_are_not_started(
 ) -> None:
     words = [*tiny, *ENDLESS, "run.experiment=many", "run.id=a,b" if verb != "sweep" else "seed=0,1"]
     with started(tmp_path, verb, *(["-m"] if verb != "sweep" else ["--yes"]), *words) as run:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not (found := list(tmp_path.glob("runs/many/*/metrics.jsonl"))):
             assert time.monotonic() < deadline
             time.sleep(0.1)

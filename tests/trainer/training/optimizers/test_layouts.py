@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.trainer.training.half_way import half_way, trained
+from tests.trainer.training.layout_probe import trained_together
 from trainer.trackers import read_metrics
 
 NAMES = ["adafactor", "lamb", "lion", "muon", "schedule_free", "sgd"]
@@ -49,9 +50,32 @@ LAYOUTS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def words(tiny: list[str]) -> list[str]:
     return [*tiny, f"budget.steps={STEPS}", "checkpoint.every_steps=4", "evaluation.every_steps=8", "optim.lr=0.01"]
+
+
+class WentOn(NamedTuple):
+    """A run, and two that went on from its middle."""
+
+    whole: Path
+    elsewhere: Path
+    again: Path
+
+
+@pytest.fixture(scope="module")
+def went_on(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, WentOn]:
+    """Of every optimizer, in processes that imported once; by commands of their own: test_one_curve."""
+    folder = tmp_path_factory.mktemp("optimizers")
+    place = [f"run.root={folder}", "run.experiment=optimizers", "checkpoint.asynchronous=false"]
+    asked = [[*words, *place, f"run.id={name}", f"optim.name={name}", *OWN.get(name, [])] for name in NAMES]
+    whole = trained_together(folder, asked)
+    elsewhere, again = (
+        [half_way(run, f"{run.name}-{name}", after=STEPS // 2) for run in whole] for name in ("elsewhere", "again")
+    )
+    asked = [[f"resume={run}", "engine.zero_stage=3", "launch.processes=2"] for run in elsewhere]
+    trained_together(folder, [*asked, *([f"resume={run}"] for run in again)])
+    return {name: WentOn(*runs) for name, *runs in zip(NAMES, whole, elsewhere, again, strict=True)}
 
 
 def losses(run: Path) -> dict[int, float]:
@@ -69,12 +93,9 @@ def assert_same_curve(ours: Path, theirs: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_goes_on_elsewhere_and_here(isoflop: Any, words: list[str], name: str) -> None:
-    run = trained(isoflop, *words, f"optim.name={name}", *OWN.get(name, []))
-    again, elsewhere = half_way(run, "again", after=STEPS // 2), half_way(run, "elsewhere", after=STEPS // 2)
-    trained(isoflop, f"resume={elsewhere}", "engine.zero_stage=3", "launch.processes=2")
+def test_goes_on_elsewhere_and_here(went_on: dict[str, WentOn], name: str) -> None:
+    run, elsewhere, again = went_on[name]
     assert_same_curve(elsewhere, run)
-    trained(isoflop, f"resume={again}")
     assert losses(again) == losses(run)
     for kind in ("model", "moments"):
         ours, theirs = tensors(run, kind), tensors(again, kind)

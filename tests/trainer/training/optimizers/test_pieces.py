@@ -30,9 +30,9 @@ class Threads:
 
     def gather(self, rank: int, value: Any) -> list[Any]:
         self.slots[rank] = value
-        self.barrier.wait(10)
+        self.barrier.wait(120)
         values = list(self.slots)
-        self.barrier.wait(10)
+        self.barrier.wait(120)
         return values
 
     def ranks(self, rank: int) -> Ranks:
