@@ -19,7 +19,8 @@ from trainer.books.step_work import work
 from trainer.cli.main import main
 from trainer.config import load
 from trainer.report.profile_pictures import flame_svg, memory_timeline
-from trainer.training.step_profile import UNTOUCHED, Frame, counting
+from trainer.training.step_counts import counting
+from trainer.training.step_profile import UNTOUCHED, Frame
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 2
