@@ -156,7 +156,7 @@ def format_profile(
         expected = "not stated" if row.expected is None else format_amount(row.expected, row.unit)
         said = f"{row.what:<20}{expected:>14}{format_amount(row.measured, row.unit):>14}{_times(row.ratio):>8}"
         lines.append(f"{said}  {row.note}".rstrip())
-    lines += _spread_lines(over, len(ranks)) + ["", f"operators: {_most(measured.kinds)}"]
+    lines += [*_spread_lines(over, len(ranks)), "", f"operators: {_most(measured.kinds)}"]
     if measured.collectives and over:
         lines.append(f"collectives: {_most(measured.collectives)}")
     if ranks[0].held_at_peak:

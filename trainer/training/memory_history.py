@@ -66,7 +66,8 @@ class History(NamedTuple):
 def history(snapshot: Mapping[str, Any], device: int) -> History:
     """What a snapshot says of this device. Memory counts from when it is asked for until it can be given to another;
     what was held before is what is held in the end, less what changed since."""
-    blocks = (block for part in snapshot["segments"] if part.get("device", device) == device for block in part["blocks"])
+    segments = [one for one in snapshot["segments"] if one.get("device", device) == device]
+    blocks = (block for segment in segments for block in segment["blocks"])
     now = sum(block["size"] for block in blocks if block["state"] in ACTIVE)
     changes = list(_changes(snapshot["device_traces"][device]))
     before = now - sum(change.bytes for change in changes)

@@ -1,8 +1,8 @@
 """What a few steps of a rank do, operator by operator: a hook that traces some of them and counts one.
 
 The first steps are left alone and timed; then come those under PyTorch's profiler, by phase, module and operator, on a
-GPU with the history of its allocator; then one whose operators, bytes and floating-point operations are counted by
-PyTorch's dispatcher. Counting slows a step and changes nothing in it: losses are those of the same run without the hook.
+GPU with the history of its allocator; then one whose operators, collectives, bytes and floating-point operations are
+counted by PyTorch's dispatcher. All that slows a step and changes nothing in it: losses are those without the hook.
 """
 
 from __future__ import annotations

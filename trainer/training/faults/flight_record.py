@@ -29,6 +29,7 @@ class Collective(NamedTuple):
     sizes: str  # shapes of what goes in
     completed: bool
     created_ns: int  # by this rank's clock
+    ranks: Sequence[int] = ()  # of the group, said with its newest one; none where that is not known
 
     @property
     def text(self) -> str:
@@ -67,7 +68,10 @@ def newest(records: Mapping[str, Any]) -> list[Collective]:
             one = _collective(library, entry)
             if one is not None:
                 found.setdefault((library, one.group), {})[one.number] = one
-    return [one for of_group in found.values() for _, one in sorted(of_group.items())[-TOLD:]]
+    told = [[one for _, one in sorted(of_group.items())[-TOLD:]] for of_group in found.values()]
+    for of_group in told:
+        of_group[-1] = of_group[-1]._replace(ranks=group_ranks(of_group[-1].group.partition(" ")[0]))
+    return [one for of_group in told for one in of_group]
 
 
 def _collective(library: str, entry: Mapping[str, Any]) -> Collective | None:
@@ -82,16 +86,29 @@ def _collective(library: str, entry: Mapping[str, Any]) -> Collective | None:
     return Collective(library, group, number, name, sizes, completed, int(entry.get("time_created_ns", 0)))
 
 
+def group_ranks(name: str) -> list[int]:
+    """The ranks of the group that torch calls so; none where this process has no such group."""
+    from torch.distributed import distributed_c10d
+
+    try:
+        return distributed_c10d.get_process_group_ranks(distributed_c10d._resolve_process_group(name))
+    except (RuntimeError, ValueError, KeyError):
+        return []
+
+
 def differences(told: Told) -> list[str]:
     """On which collective ranks differ, by what each told of its newest ones: a line a group, the one that went wrong
     first before the others. Where they differ on none, which one is not complete, if any.
 
-    A group's ranks are those that told of it: one that never came to it is not known to be missing there.
+    A group's ranks are those that told of it, and those that these know of; of the latter only who told anything.
     """
     groups: dict[tuple[str, str], dict[int, dict[int, Collective]]] = {}
     for rank, collectives in told.items():
         for one in collectives:
-            groups.setdefault((one.library, one.group), {}).setdefault(rank, {})[one.number] = one
+            known = groups.setdefault((one.library, one.group), {})
+            for member in {rank, *one.ranks} & told.keys():
+                known.setdefault(member, {})
+            known[rank][one.number] = one
     found = [line for known in groups.values() for line in _differs(known)]
     if not found:
         found = [line for known in groups.values() for line in _incomplete(known)]
@@ -108,7 +125,7 @@ def _differs(known: Known) -> Iterator[tuple[int, str]]:
             said = f"rank {first} has {_shaped(one)}, rank {other} {_shaped(here[other])}"
             yield one.created_ns, f"collective #{number} of {_of(one)} differs: {said}"
             return
-        late = [rank for rank, of_rank in sorted(known.items()) if max(of_rank) < number]
+        late = [rank for rank, of_rank in sorted(known.items()) if max(of_rank, default=0) < number]
         if late:
             yield one.created_ns, f"{_ranks(late)} not enqueued {_shaped(one)} of {_of(one)}"
             return

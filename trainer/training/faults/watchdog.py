@@ -1,10 +1,10 @@
 """Ends a job that hangs, and says which rank was late.
 
 A thread of each rank compares the time that the current step (evaluation, checkpoint) has taken with the median of the
-earlier ones. Past the limit each rank writes down its stacks and its last collectives, and all exchange where they are,
-over connections of their own; one of them writes that into the logbook, and all end, so that the launcher can start them
-again. A rank that answers from an earlier place than the others did not arrive; one that does not answer has stopped
-altogether.
+earlier ones. Past the limit each rank writes down its stacks and its last collectives, and all exchange where they are
+over connections of their own; one of them writes that into the logbook, and all end, so that the launcher can start
+them again. A rank that answers from an earlier place than the others did not arrive; one that does not answer has
+stopped altogether.
 """
 
 from __future__ import annotations
