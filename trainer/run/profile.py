@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.books.fitting import fit
+from trainer.books.machine import known_machine
 from trainer.config import Config
 from trainer.descriptions.launchers import LAUNCHERS
 from trainer.meter.costs import handed_over
@@ -36,8 +37,8 @@ QUIET = (
     "tracker.console=none",
     "engine.compile=false",
 )
-SET = ("budget.", "budget=", "resume=", "from=")  # words that a profile sets by itself, or that are of other runs
-RESULT = "profile"  # folder of a run
+SET = ("budget.", "budget=")  # words that a profile sets by itself
+OTHERS = ("resume=", "from=", "new_science=")  # words of a run that goes on from another
 WAIT_SECONDS = 300.0  # for the slowest rank's files, once the first has written its own
 
 
@@ -54,7 +55,7 @@ def profile(words: Sequence[str], steps: int, *, as_json: bool = False) -> int:
         config, folder = _ready(words)
         with _complete_or_absent(folder):
             code = _ranks(config, folder.path)
-            found = _compared(config, folder.path) if code == ExitCode.DONE else None
+            found = _compared(config, folder) if code == ExitCode.DONE else None
     if found is not None:
         print(found[0] if as_json else found[1])
     return code
@@ -62,6 +63,8 @@ def profile(words: Sequence[str], steps: int, *, as_json: bool = False) -> int:
 
 def _with_quiet(words: Sequence[str], steps: int) -> list[str]:
     for word in words:
+        if word.startswith(OTHERS):
+            raise UserError(f"profile: {word}: a profile is a run of its own; leave it out")
         if word.lstrip("+~").startswith(SET):
             raise UserError(f"profile: {word}: steps={steps} says how many steps there are; leave it out")
     given = {word.lstrip("+~").partition("=")[0] for word in words}
@@ -80,7 +83,7 @@ def _ready(words: list[str]) -> tuple[Config, RunFolder]:
         )
     if folder.config.is_file():
         raise UserError(f"run.id: {folder.path} is a run already; a profile has a new one: choose another run.id")
-    if (needed := fit(config)).fits is False:
+    if (needed := fit(known_machine(config).config)).fits is False:
         raise UserError(f"profile: the step {needed.text.replace(', so that it has no price', '')}")
     make_ready(config, folder, overrides)
     return config, folder
@@ -113,7 +116,7 @@ def _under_torchrun(words: list[str], *, as_json: bool) -> int:
                 mine = profiled_rank(path)
             code = max(here.done(mine, WAIT_SECONDS))
             done = here.is_first and code == ExitCode.DONE
-            found = _compared(folder.load_config(), path) if done else None
+            found = _compared(folder.load_config(), folder) if done else None
     if found is not None:
         print(found[0] if as_json else found[1])
     return code
@@ -134,17 +137,17 @@ def _complete_or_absent(folder: RunFolder) -> Iterator[None]:
         shutil.rmtree(folder.path / ASIDE, ignore_errors=True)
 
 
-def _compared(config: Config, run: Path) -> tuple[str, str]:
+def _compared(config: Config, folder: RunFolder) -> tuple[str, str]:
     """Make the folder with the profile of what the ranks wrote; what to print of it, as JSON and as text."""
-    aside, count = run / ASIDE, config.launch.ranks
+    aside, place, count = folder.path / ASIDE, folder.profile, config.launch.ranks
     ranks = [Rank.read(aside / MEASURED.format(rank)) for rank in range(count)]
     rows, over = compared(config, ranks[0]), spread(ranks)
-    found: dict[str, Any] = {"run": str(run), "steps": traced_steps(config), **to_json(rows, over, ranks)}
+    found: dict[str, Any] = {"run": str(folder.path), "steps": traced_steps(config), **to_json(rows, over, ranks)}
     text = json.dumps(found, indent=1)
     for rank in range(count):
         (aside / MEASURED.format(rank)).unlink()
     write_atomic(aside / "profile.json", text)
-    aside.rename(run / RESULT)
-    there = {what: run / RESULT / name for what, name in file_names(0, count).items()}
-    files = {what: file for what, file in there.items() if file.is_file()} | {"figures": run / RESULT / "profile.json"}
+    aside.rename(place)
+    there = {what: place / name for what, name in file_names(0, count).items()}
+    files = {what: file for what, file in there.items() if file.is_file()} | {"figures": place / "profile.json"}
     return text, format_profile(rows, over, ranks, files)

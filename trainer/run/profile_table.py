@@ -14,6 +14,7 @@ from trainer.books.clock import wire_seconds
 from trainer.books.collectives import latency_seconds
 from trainer.books.formatting import format_amount
 from trainer.books.links import bytes_sent
+from trainer.books.machine import known_machine
 from trainer.books.memory import memory
 from trainer.books.step_work import work as step_work
 from trainer.config import Config
@@ -87,7 +88,7 @@ def compared(config: Config, rank: Rank) -> list[Row]:
     if not expected.composed:
         rows.append(Row("attention", "FLOP", expected.score_flop, measured.attention_flop))
     if config.launch.ranks > 1:
-        seconds = wire_seconds(config)  # 0: the machine states no link
+        seconds = wire_seconds(known_machine(config).config)  # 0: the machine states no link
         wire = seconds + latency_seconds(config) if seconds else None
         rows.append(Row("sent", "bytes", bytes_sent(config), measured.sent_bytes, "in collectives, as rings send"))
         rows.append(Row("in collectives", "s", wire, measured.collective_seconds, "of a traced step, with waiting"))

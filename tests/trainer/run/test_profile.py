@@ -164,6 +164,23 @@ def test_a_run_that_is_there_is_left_alone(
     assert before == {file: file.read_bytes() for file in profiled.run.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
+def test_ranks_that_torchrun_started_make_one_profile(tiny: list[str], isoflop: Command) -> None:
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+
+    def start(*words: str) -> subprocess.CompletedProcess[str]:
+        given = ["profile", *words_of(tiny), "run.id=one", "--json", *words]
+        return subprocess.run([*program, *given], cwd=isoflop.folder, capture_output=True, text=True, timeout=600)
+
+    done = start("steps=1")
+    assert done.returncode == 0, done.stderr
+    report, place = json.loads(done.stdout), isoflop.folder / "runs" / "profile" / "one" / "profile"
+    assert report == json.loads((place / "profile.json").read_text())
+    assert [one["rank"] for one in report["ranks"]] == [0, 1] and (place / "trace-rank1.json").is_file()
+    again = start("steps=1")
+    assert again.returncode != 0 and again.stderr.count("is a run already") == 1
+
+
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_profile_that_is_interrupted_leaves_nothing_half(processes: int, tiny: list[str], isoflop: Command) -> None:
     """Once steps are traced: one line, and no file of the profile."""
@@ -226,6 +243,8 @@ def test_counting_agrees_with_pytorchs_own_counter() -> None:
         ),
         (["model=bert-mini", "objective=causal"], "objective=causal trains decoder models"),
         (["model=llama2-7b", "machine.memory_bytes=8e9"], "profile: the step does not fit: "),
+        (["model=opt-66b"], "profile: the step does not fit: "),  # into this host, nor most others
+        (["from=runs/x/y"], "profile: from=runs/x/y: a profile is a run of its own"),
         (["model.dpeth=2"], "did you mean 'model.depth'?"),
     ],
 )

@@ -27,6 +27,7 @@ from typing import Any
 from torch.distributed import Store
 
 from trainer.config import Config
+from trainer.run_folder import RunFolder
 from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import Event
 from trainer.training.distributed import World, meet
@@ -113,7 +114,7 @@ class Watchdog(Hook):
         _last_resort(6 * ANSWER_SECONDS)  # this thread may be stopped too, by what it asks
         rank, position, stack = self.world.rank, self.position(), stacks()
         said = {"rank": rank, "attempt": self.attempt, "step": doing.step, "doing": doing.what, "position": position}
-        record = HangRecord(self.run / f"hang-{self.attempt}-rank{rank}.json", {**said, "stack": stack})
+        record = HangRecord(RunFolder(self.run).hang_record(self.attempt, rank), {**said, "stack": stack})
         record.wait(RECORD_SECONDS)
         mine = {"position": position, "stack": stack, "file": record.name, "collectives": record.collectives}
         answers, store = {rank: mine}, None
