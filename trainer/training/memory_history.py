@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 HOME = Path(__file__).resolve().parents[2]  # the folder that holds trainer and kernels
 ENTRIES = 200_000  # events of the allocator that are kept: the newest
@@ -35,7 +35,7 @@ class MemoryHistory:
         self.device = device
         self._record("all")
 
-    def _record(self, enabled: str | None) -> None:
+    def _record(self, enabled: Literal["all"] | None) -> None:
         from torch.cuda import memory
 
         # Stacks of Python where memory is asked for: those of C++, and of where it is given back, tell little more.

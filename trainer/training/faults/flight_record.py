@@ -90,8 +90,9 @@ def group_ranks(name: str) -> list[int]:
     """The ranks of the group that torch calls so; none where this process has no such group."""
     from torch.distributed import distributed_c10d
 
+    called: Any = name
     try:
-        return distributed_c10d.get_process_group_ranks(distributed_c10d._resolve_process_group(name))
+        return distributed_c10d.get_process_group_ranks(distributed_c10d._resolve_process_group(called))
     except (RuntimeError, ValueError, KeyError):
         return []
 
