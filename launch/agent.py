@@ -33,6 +33,7 @@ from trainer.utils.outcomes import BAD_INPUT, DONE, FAILED, HALTED, STOPPED
 from trainer.utils.own_packages import search_path
 from trainer.worker import VERDICT
 
+NOTHING_TO_SAVE = ("launch.preflight", "trainer.run.profiled_rank")  # ranks that a signal ends at once
 FULL_BYTES = 1 << 16  # that a disk has left when not even a line can be relied on
 
 
@@ -74,7 +75,7 @@ def run_agent(
     os.environ.update(launch.environment)
     settings = _settings(config, run, rendezvous, module, restarts)
     try:
-        save_seconds = None if module == "launch.preflight" else launch.save_seconds
+        save_seconds = None if module in NOTHING_TO_SAVE else launch.save_seconds
         verb = "train" if LAUNCHERS[launch.name].trains else "launch"
         with stopping_ranks(save_seconds, run, verb, alone=launch.nodes == 1) as stop:
             os.environ[VERDICT] = str(stop.verdict)

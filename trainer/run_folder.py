@@ -53,6 +53,7 @@ class RunFolder:
         self.initial = path / "init"  # of a run that began from another one's weights: these, as its model has them
         self.lineage = path / "lineage.json"  # and whose they are
         self.logs = path / "logs"
+        self.profile = path / "profile"  # of a run of `isoflop profile`
         self._lock = path / ".lock"
 
     def load_config(self) -> Config:
@@ -89,6 +90,10 @@ class RunFolder:
         except FileNotFoundError:
             pass
         return None
+
+    def hang_record(self, attempt: int, rank: int) -> Path:
+        """What a rank left behind of a hang."""
+        return self.path / f"hang-{attempt}-rank{rank}.json"
 
     def command(self, *words: str) -> str:
         """The line for a shell that runs these words, with the plugins of this command; where the run's configuration

@@ -34,14 +34,16 @@ SPINS = "1000"
 VERDICT = "ISOFLOP_VERDICT"  # variable: the file for an exit code that an agent must not take for a failure
 
 
-def work(run: Path, hooks: Sequence[Hook] = ()) -> int:
+def work(run: Path, hooks: Sequence[Hook] = (), *, saves: bool = True) -> int:
     """Train this rank's share of the run in this folder; returns the exit code. hooks: of this process, to hear of it.
+    saves: false where nobody goes on with the run.
 
-    Raises Interrupted at a stop signal that finds a run of one rank before its first step: there is nothing to save.
+    Raises Interrupted at a stop signal that finds nothing to save: a run of one rank before its first step, or one that
+    does not save.
     """
     folder = RunFolder(run)
     rank = int(os.environ.get("RANK", 0))
-    stop = StopRequest(run, at_once="RANK" not in os.environ)
+    stop = StopRequest(run, at_once=not saves or "RANK" not in os.environ, saves=saves)
     try:
         load_plugins()
         config = as_found(folder.load_config())

@@ -35,7 +35,7 @@ from trainer.compose import compose  # noqa: E402
 from trainer.config import Config  # noqa: E402
 from trainer.models import build  # noqa: E402
 from trainer.training.optimizers import make_optimizer  # noqa: E402
-from trainer.training.step_profile import PRODUCTS, launched  # noqa: E402
+from trainer.training.step_counts import PRODUCTS, launched  # noqa: E402
 
 OBJECTIVES = {"gpt2-124m": "causal", "llama-7b": "causal", "bert-base": "masked_lm", "t5-base": "span_corruption"}
 OBJECTIVES |= {"xlnet-base": "permuted_lm"}

@@ -40,6 +40,7 @@ PLACED = frozenset(
         "finetune",
         "grid",
         "lab",
+        "profile",
         "data",
         "tokenizer",
         "eval",

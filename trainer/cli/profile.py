@@ -8,10 +8,11 @@ from trainer.cli.arguments import split_flags, wants_help, whole_numbers
 from trainer.utils.errors import UserError
 
 HELP = """\
-isoflop profile [key=value ...] [steps=3] [--json]: a short run under PyTorch's profiler, on one rank of this host
+isoflop profile [key=value ...] [steps=3] [--json]: a short run under PyTorch's profiler, on the ranks of this host
 
-  Prints what the books expect of a step beside what was measured, the largest difference first, and writes into
-  profile/ of the run's folder: trace.json (for a trace viewer), flame.svg, memory.svg and profile.json.
+  Prints what the books expect of a step beside what was measured, the largest difference first, and with several
+  ranks (launch.processes=2) how far they lie apart. Writes into profile/ of the run's folder: trace.json (for a trace
+  viewer), flame.svg, memory.svg and profile.json, on a GPU also memory.json; of several ranks one of each.
 """
 
 

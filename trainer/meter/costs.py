@@ -31,7 +31,7 @@ from trainer.utils.secrets import without_secrets
 
 Place = tuple[Path, Config]  # a folder, and by which configuration what is spent is metered and priced
 # Their ranks, or the commands that they start, read the host's counters.
-LAUNCHING = ("train", "launch", "sweep", "finetune", "grid", "lab", "preflight")
+LAUNCHING = ("train", "launch", "sweep", "finetune", "grid", "lab", "preflight", "profile")
 REFUSED_SECONDS = 60.0  # within which a command that is refused did no work
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from trainer.report.plots import canvas, drawn, label_axes, prefixes
+from trainer.training.memory_history import Held
 
 WIDTH, ROW, LEAST = 1200, 20, 1.0  # pixels: of the picture, of a row, of a frame that is drawn
 DEEPEST = 12
@@ -24,13 +25,6 @@ class Timed(Protocol):
 
     @property
     def seconds(self) -> float: ...
-
-
-class Held(NamedTuple):
-    """Bytes that the allocator held so many seconds after the trace began; on a CPU, beside what it held before."""
-
-    seconds: float
-    bytes: int
 
 
 def flame_svg(frames: Iterable[Timed], steps: int) -> str:
@@ -81,8 +75,7 @@ def _box(path: tuple[str, ...], left: float, width: float, step_seconds: float, 
 
 
 def memory_timeline(trace: Path) -> list[Held]:
-    """What a trace of PyTorch's profiler says of memory, of its most used device; at most POINTS points, the largest of
-    each stretch of time. Empty where it says nothing."""
+    """What a trace of PyTorch's profiler says of memory, of its most used device. Empty where it says nothing."""
     events = json.loads(trace.read_text())["traceEvents"]
     told: dict[tuple[int, int], list[Held]] = {}
     for event in events:
@@ -93,16 +86,16 @@ def memory_timeline(trace: Path) -> list[Held]:
     if not told:
         return []
     points = sorted(max(told.values(), key=lambda held: max(one.bytes for one in held)))
-    began, stride = points[0].seconds, -(-len(points) // POINTS)
-    stretches = (points[start : start + stride] for start in range(0, len(points), stride))
-    largest = (max(stretch, key=lambda one: one.bytes) for stretch in stretches)
-    return [Held(one.seconds - began, one.bytes) for one in largest]
+    return [Held(one.seconds - points[0].seconds, one.bytes) for one in points]
 
 
-def memory_svg(timeline: list[Held]) -> bytes:
-    """The timeline as steps."""
+def memory_svg(timeline: Sequence[Held]) -> bytes:
+    """The timeline as steps: at most POINTS points, the largest of each stretch of time."""
+    stride = -(-len(timeline) // POINTS) or 1
+    stretches = (timeline[start : start + stride] for start in range(0, len(timeline), stride))
+    shown = [max(stretch, key=lambda one: one.bytes) for stretch in stretches]
     with canvas(9.0, 3.1) as (figure, axes):
-        axes.step([one.seconds for one in timeline], [one.bytes for one in timeline], where="post", linewidth=0.8)
+        axes.step([one.seconds for one in shown], [one.bytes for one in shown], where="post", linewidth=0.8)
         label_axes(axes, "memory of the allocator in the traced steps", "seconds", "bytes")
         axes.yaxis.set_major_formatter(prefixes())
         return drawn(figure, "svg")

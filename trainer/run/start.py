@@ -34,7 +34,7 @@ from trainer.run.disk import require_room
 from trainer.run.finetune_config import tuned
 from trainer.run.goes_on import same_science, states_fit, weights_fit
 from trainer.run.next_steps import next_steps
-from trainer.run.place import under_torchrun
+from trainer.run.place import torchrun_rank, under_torchrun
 from trainer.run_folder import RunFolder, find_run, read_entries
 from trainer.trackers import check as check_trackers
 from trainer.trackers import notes_on, settled
@@ -56,7 +56,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
     from launch import run_local
     from trainer.report import report_attempt, reserve_ledger
 
-    with _aside() if as_json else contextlib.nullcontext():
+    with printed_aside() if as_json else contextlib.nullcontext():
         config, folder, given = described(words)
         _trained_here(config)
         with resumable(folder):
@@ -65,7 +65,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
             code = run_local(config, folder.path)
     tunes = config.task.kind is not None
     if code in TRAINED:
-        with _aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
+        with printed_aside() if as_json and tunes else contextlib.nullcontext():  # one JSON a command
             report_attempt(folder.path, code, as_json=as_json and not tunes)
     if code == STOPPED:
         print(f"isoflop: {go_on_with(folder.path)}", file=sys.stderr)
@@ -81,7 +81,7 @@ def start(words: list[str], *, as_json: bool = False) -> int:
 
 
 @contextlib.contextmanager
-def _aside() -> Iterator[None]:
+def printed_aside() -> Iterator[None]:
     """What this process and its ranks print goes to standard error; standard output is kept for the JSON."""
     sys.stdout.flush()
     kept = os.dup(1)
@@ -336,35 +336,22 @@ def _same_data(folder: RunFolder, source: Source) -> None:
 
 def _start_under_torchrun(words: list[str]) -> int:
     """`torchrun ... -m trainer train ...`: rank 0 composes and freezes the folder, the others wait for its name."""
-    from torch.distributed import TCPStore
-
     from trainer.report import report_attempt, reserve_ledger
     from trainer.worker import work
 
-    if os.environ.get("OMP_NUM_THREADS") == "1":  # torchrun's own, where the user stated none
-        del os.environ["OMP_NUM_THREADS"]
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master=False)
-    attempt = f"folder_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if rank == 0:
-        try:
-            _, folder = ready(words, processes=size)
-        except BaseException:
-            store.set(attempt, "")
-            raise
-        store.set(attempt, str(folder.path))
-    path = store.get(attempt).decode()
-    if not path:  # rank 0 said what is wrong
+    here = torchrun_rank()
+    path = here.folder(lambda ranks: ready(words, processes=ranks)[1].path)
+    if path is None:  # rank 0 said what is wrong
         return ExitCode.BAD_INPUT
-    if rank == 0:
-        reserve_ledger(Path(path))
+    if here.is_first:
+        reserve_ledger(path)
     with costs.handed_over():
-        code = work(Path(path))
-    if rank == 0 and code in TRAINED:
-        report_attempt(Path(path), code)
-    if rank == 0 and code == STOPPED:
-        several = size > int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        code = work(path)
+    if here.is_first and code in TRAINED:
+        report_attempt(path, code)
+    if here.is_first and code == STOPPED:
+        several = here.size > int(os.environ.get("LOCAL_WORLD_SIZE", here.size))
         ours = shlex.join(["train", f"resume={path}"])
         again = f"stopped before the end; go on with torchrun as before, and these words for isoflop: {ours}"
-        print(f"isoflop: {again if several else go_on_with(Path(path))}", file=sys.stderr)
+        print(f"isoflop: {again if several else go_on_with(path)}", file=sys.stderr)
     return code

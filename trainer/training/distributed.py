@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store
 
+from trainer.training.faults.flight_record import keep_record
 from trainer.training.store import LOOPBACK, keep_on_loopback, on_one_host, open_store
 from trainer.utils.errors import UserError
 
@@ -126,6 +127,7 @@ def join(device: str, timeout_seconds: float, rendezvous_seconds: float = 600.0,
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if on_one_host():
         keep_on_loopback(os.environ)
+    keep_record(os.environ)
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if cuda:
         torch.cuda.set_device(local_rank)

@@ -1,13 +1,14 @@
-"""What a few steps of a run do, operator by operator: a hook that traces some of them and counts one.
+"""What a few steps of a rank do, operator by operator: a hook that traces some of them and counts one.
 
-The first steps are left alone and timed; then come those under PyTorch's profiler, by phase, module and operator; then
-one whose operators, bytes and floating-point operations are counted by PyTorch's dispatcher. Counting slows a step and
-changes nothing in it: losses are those of the same run without the hook.
+The first steps are left alone and timed; then come those under PyTorch's profiler, by phase, module and operator, on a
+GPU with the history of its allocator; then one whose operators, collectives, bytes and floating-point operations are
+counted by PyTorch's dispatcher. All that slows a step and changes nothing in it: losses are those without the hook.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -18,50 +19,78 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from trainer.training.hooks import Hook, StepResult
+from trainer.training.memory_history import History, MemoryHistory
+from trainer.training.step_counts import counting
 
+COLLECTIVES = ("gloo:", "ncclDevKernel", "ncclKernel")  # how the names of their events begin
 UNTOUCHED = 3  # steps before the first that is traced; the very first one also makes the optimizer's states
-PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
-# Operators that launch nothing, or only make room.
-NOTHING = {"detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
-NOTHING |= {"promote_types"}
 
 
 class Measured(NamedTuple):
     """What was found of one step of one rank."""
 
     step_seconds: float  # median of the untouched steps but the first
+    alone_seconds: float  # likewise, of the time that this rank works without waiting for another
     traced_seconds: float  # median of the traced steps
+    collective_seconds: float  # of a traced step, in which at least one collective is under way
     operators: int  # without views
     product_flop: int
     attention_flop: int  # of fused attention
     other_bytes: int  # read and written by what is no product and no fused attention
+    sent_bytes: float  # in collectives, as rings send them
     memory_peak_bytes: int  # of the device's allocator, or of the process on a CPU
     kinds: dict[str, int]  # operators by name
+    collectives: dict[str, int]  # likewise
 
 
 class StepProfile(Hook):
-    """Traces `steps` steps after UNTOUCHED ones, and counts the one after; `trace` is the file for the trace."""
+    """Traces `steps` steps after UNTOUCHED ones, and counts the one after. trace: the file for the trace; snapshot:
+    that for the history of a GPU's allocator."""
 
-    def __init__(self, steps: int, trace: Path) -> None:
-        self.steps, self.trace = steps, trace
+    def __init__(self, steps: int, trace: Path, snapshot: Path) -> None:
+        self.steps, self.trace, self.snapshot = steps, trace, snapshot
         self.frames: list[Frame] = []
         self.measured: Measured | None = None
-        self._seconds: list[float] = []
-        self._began = 0.0
+        self.history: History | None = None  # None: no GPU computes
+        self._began: float | None = None
+        self._seconds: list[float] = []  # of each step that is over
+        self._alone: list[float] = []
+        self._collectives = 0.0
         self._profiler: Any = None
+        self._memory: MemoryHistory | None = None
         self._inside = contextlib.ExitStack()  # of the steps that are traced
         self._phase: Any = None
         self._counted: Any = None
 
     def step_began(self, step: int) -> None:
-        if step == UNTOUCHED:
-            with _quiet():
-                self._profiler = self._inside.enter_context(_profiler())
-            self._inside.enter_context(_modules_named())
-        elif step == UNTOUCHED + self.steps and self._counted is None:
-            self._counted = counting()
-            self._counted.__enter__()
+        """The one before is over; on a GPU `step_ended` is heard of only in the middle of the next."""
+        if self._began is not None and step > len(self._seconds):  # else it begins once more, without an update
+            self._seconds.append(time.perf_counter() - self._began)
+            if step == UNTOUCHED:
+                self._begin_trace()
+            elif step == UNTOUCHED + self.steps:
+                self._end_trace()
+                self._counted = counting()
+                self._counted.__enter__()
         self._began = time.perf_counter()
+
+    def _begin_trace(self) -> None:
+        with _quiet():
+            self._profiler = self._inside.enter_context(_profiler())
+        self._inside.enter_context(_modules_named())
+        self._memory = _memory_history()
+
+    def _end_trace(self) -> None:
+        self._leave_phase()
+        profiler, self._profiler = self._profiler, None
+        with _quiet():
+            self._inside.close()
+        self.trace.parent.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(self.trace))
+        self.frames = frames_of(profiler.events())
+        self._collectives = collective_seconds(profiler.events())
+        if self._memory is not None:
+            self.history, self._memory = self._memory.end(self.snapshot), None
 
     def phase(self, name: str, step: int) -> None:
         """A frame of its own while steps are traced."""
@@ -78,33 +107,32 @@ class StepProfile(Hook):
             self._phase = None
 
     def step_ended(self, result: StepResult) -> None:
-        self._seconds.append(time.perf_counter() - self._began)
-        if result.step == UNTOUCHED + self.steps:
-            self._leave_phase()
-            profiler, self._profiler = self._profiler, None
-            with _quiet():
-                self._inside.close()
-            self.trace.parent.mkdir(parents=True, exist_ok=True)
-            profiler.export_chrome_trace(str(self.trace))
-            self.frames = frames_of(profiler.events())
-        elif self._counted is not None and self.measured is None:
-            self._counted.__exit__(None, None, None)
-            counts, kinds = self._counted.counts, self._counted.kinds
-            self.measured = Measured(
-                step_seconds=median(self._seconds[1:UNTOUCHED]),
-                traced_seconds=median(self._seconds[UNTOUCHED : UNTOUCHED + self.steps]),
-                operators=counts["operators"],
-                product_flop=counts["product_flop"],
-                attention_flop=counts["attention_flop"],
-                other_bytes=counts["other_bytes"],
-                memory_peak_bytes=result.memory_peak_bytes,
-                kinds=dict(kinds.most_common()),
-            )
+        self._alone.append(result.alone_seconds)
+        if self._counted is None or result.step <= UNTOUCHED + self.steps or self.measured is not None:
+            return
+        self._counted.__exit__(None, None, None)
+        counts = self._counted.counts
+        self.measured = Measured(
+            step_seconds=median(self._seconds[1:UNTOUCHED]),
+            alone_seconds=median(self._alone[1:UNTOUCHED]),
+            traced_seconds=median(self._seconds[UNTOUCHED:]),
+            collective_seconds=self._collectives / self.steps,
+            operators=counts["operators"],
+            product_flop=counts["product_flop"],
+            attention_flop=counts["attention_flop"],
+            other_bytes=counts["other_bytes"],
+            sent_bytes=self._counted.sent_bytes,
+            memory_peak_bytes=result.memory_peak_bytes,
+            kinds=dict(self._counted.kinds.most_common()),
+            collectives=dict(self._counted.collectives.most_common()),
+        )
 
     def closed(self, status: str, step: int, text: str) -> None:
         """Leave what an early end found open."""
         self._leave_phase()
         self._inside.close()
+        if self._memory is not None:
+            self._memory.stop()
         if self._counted is not None and self.measured is None:
             self._counted.__exit__(None, None, None)
 
@@ -117,15 +145,36 @@ class Frame(NamedTuple):
 
 
 def frames_of(events: Any) -> list[Frame]:
-    """Every operator, module and phase of the host, by the names around it; seconds contain those of what is inside."""
+    """Every operator, module and phase of the host, by the names around it; seconds contain those of what is inside.
+    Collectives that another thread completes are no part of it."""
     seconds: Counter[tuple[str, ...]] = Counter()
     for event in events:
+        if event.is_async:
+            continue
         path, around = [event.name], event.cpu_parent
         while around is not None:
             path.append(around.name)
             around = around.cpu_parent
         seconds[tuple(reversed(path))] += event.cpu_time_total / 1e6  # microseconds
     return [Frame(path, taken) for path, taken in sorted(seconds.items())]
+
+
+def collective_seconds(events: Any) -> float:
+    """Seconds in which at least one collective of this rank was under way: gloo's from when they are asked for, NCCL's
+    by their kernels on the GPU. Waiting for a slower rank is part of it."""
+    spans = sorted((one.time_range.start, one.time_range.end) for one in events if one.name.startswith(COLLECTIVES))
+    whole, until = 0.0, -math.inf
+    for start, end in spans:
+        whole += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return whole / 1e6  # microseconds
+
+
+def _memory_history() -> MemoryHistory | None:
+    """Of the GPU that this process computes on, if it does on any."""
+    import torch
+
+    return MemoryHistory(torch.cuda.current_device()) if torch.cuda.is_initialized() else None
 
 
 @contextlib.contextmanager
@@ -176,54 +225,3 @@ def _modules_named() -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def counting() -> Any:
-    """A dispatch mode with `counts` (operators, product_flop, attention_flop, other_bytes) and `kinds` by name."""
-    from torch import Tensor
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    class Counting(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.counts: Counter[str] = Counter()
-            self.kinds: Counter[str] = Counter()
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = func(*args, **(kwargs or {}))
-            name = launched(func)
-            if name is None:
-                return made
-            self.counts["operators"] += 1
-            self.kinds[name] += 1
-            if name in PRODUCTS:
-                self.counts["product_flop"] += _product_flop(name, args)
-            elif name.startswith(("_scaled_dot_product", "_flash_attention", "_efficient_attention")):
-                self.counts["attention_flop"] += _attention_flop(name, args)
-            else:
-                tensors = [one for one in tree_leaves((args, kwargs, made)) if isinstance(one, Tensor)]
-                self.counts["other_bytes"] += sum(one.numel() * one.element_size() for one in tensors)
-            return made
-
-    return Counting()
-
-
-def launched(func: Any) -> str | None:
-    """The name of an operator; None where it launches nothing, as a view does, or what only makes room."""
-    (space, name), returned = func._schema.name.split("::"), func._schema.returns
-    views = any(one.alias_info is not None and not one.alias_info.is_write for one in returned)
-    return None if views or name in NOTHING or space in ("prim", "profiler") else name
-
-
-def _product_flop(name: str, args: Any) -> int:
-    """2mnk of [.., m, k] with [.., k, n]."""
-    left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
-    return int(2 * left.numel() * right.shape[-1])
-
-
-def _attention_flop(name: str, args: Any) -> int:
-    """Two products forward, five backward (Dao et al. 2022, section 3.1), of the full square of queries and keys."""
-    backward = "backward" in name
-    query, key = args[1:3] if backward else args[:2]
-    return int((5 if backward else 2) * 2 * query.numel() * key.shape[-2])

@@ -44,23 +44,26 @@ class StopRequest:
     ends at once and says how to go on with `run`. A rank under an agent leaves that to the agent: a slow step may make
     it hear an echo much later.
 
-    at_once: until `begin` there is nothing to save, and a signal raises Interrupted. verb: of the command that goes on.
+    at_once: until `begin` there is nothing to save, and a signal raises Interrupted; nor is there after it, of a run
+    that is not `saves`. verb: of the command that goes on.
     """
 
     pressed: ClassVar[float | None] = None  # when a key was first pressed in this process, monotonic
 
-    def __init__(self, run: Path | None = None, verb: str = "train", *, at_once: bool = False) -> None:
-        self._run, self._verb = run, verb
+    def __init__(
+        self, run: Path | None = None, verb: str = "train", *, at_once: bool = False, saves: bool = True
+    ) -> None:
+        self._run, self._verb, self._saves = run, verb, saves
         self.interrupted: int | None = None  # the signal for which Interrupted was raised, whatever came of it
         self._at_once, self._over = at_once, False
         self._signal: str | None = None
-        self._file = Path(os.environ[STOP_FILE]) if STOP_FILE in os.environ else None
+        self._file = Path(os.environ[STOP_FILE]) if saves and STOP_FILE in os.environ else None
         for number in heeded():
             signal.signal(number, self._heard)
 
     def begin(self) -> None:
-        """From now on there is something to save."""
-        self._at_once = False
+        """From now on there is something to save, if ever."""
+        self._at_once = not self._saves
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.with_name(BEGUN).touch()

@@ -1,9 +1,10 @@
 """Ends a job that hangs, and says which rank was late.
 
 A thread of each rank compares the time that the current step (evaluation, checkpoint) has taken with the median of the
-earlier ones. Past the limit all ranks exchange where they are and what their threads do, over connections of their own;
-one of them writes that into the logbook, and all end, so that the launcher can start them again. A rank that answers
-from an earlier place than the others did not arrive; one that does not answer has stopped altogether.
+earlier ones. Past the limit each rank writes down its stacks and its last collectives, and all exchange where they are
+over connections of their own; one of them writes that into the logbook, and all end, so that the launcher can start
+them again. A rank that answers from an earlier place than the others did not arrive; one that does not answer has
+stopped altogether.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,9 +27,12 @@ from typing import Any
 from torch.distributed import Store
 
 from trainer.config import Config
+from trainer.run_folder import RunFolder
 from trainer.trackers.jsonl import append_event
 from trainer.trackers.records import Event
 from trainer.training.distributed import World, meet
+from trainer.training.faults.flight_record import Collective, differences
+from trainer.training.faults.hang_record import HangRecord
 from trainer.training.faults.reporting import report_failure
 from trainer.training.hooks import Hook
 from trainer.utils.outcomes import ExitCode
@@ -42,6 +46,8 @@ TIMED_PHASES = (
 )  # beside steps, whose own phases are not told apart
 KNOWN = 3  # times that something was done before its median is trusted
 ANSWER_SECONDS = 10.0  # that ranks have to say where they are
+RECORD_SECONDS = 3.0  # that PyTorch has to say what its last collectives were, before the ranks answer
+NAMED = 4  # files and differences of collectives that the text of the event names
 
 
 @dataclass(frozen=True)
@@ -105,24 +111,24 @@ class Watchdog(Hook):
         faulthandler.cancel_dump_traceback_later()
 
     def _end(self, doing: Doing, seconds: float) -> None:
-        mine: dict[str, Any] = {"position": self.position(), "stack": stacks()}
-        answers, store = {self.world.rank: mine}, None
+        _last_resort(6 * ANSWER_SECONDS)  # this thread may be stopped too, by what it asks
+        rank, position, stack = self.world.rank, self.position(), stacks()
+        said = {"rank": rank, "attempt": self.attempt, "step": doing.step, "doing": doing.what, "position": position}
+        record = HangRecord(RunFolder(self.run).hang_record(self.attempt, rank), {**said, "stack": stack})
+        record.wait(RECORD_SECONDS)
+        mine = {"position": position, "stack": stack, "file": record.name, "collectives": record.collectives}
+        answers, store = {rank: mine}, None
         with contextlib.suppress(Exception):  # whatever is broken, this process ends
             if self.world.size > 1:
                 store = meet(-1, self.world.size, ANSWER_SECONDS, wait_for_all=False)
                 answers = self._exchange(store, mine)
-        front = max(answer["position"] for answer in answers.values())
-        late = sorted(rank for rank, answer in answers.items() if answer["position"] < front)
-        silent = [rank for rank in range(self.world.size) if rank not in answers]
-        who = [f"rank {rank} did not arrive" for rank in late] + [f"rank {rank} does not answer" for rank in silent]
         where = f"{doing.what} {doing.step}" if doing.what == "step" else f"{doing.what} after step {doing.step}"
-        text = f"hang: {where} has taken {seconds:.0f} s; {', '.join(who) or 'all ranks are at the same place'}"
-        if self.world.rank == min(answers):
-            data = {"late": late, "silent": silent, "ranks": answers, "done": "all ranks are ended"}
+        text, data = found(answers, self.world.size, f"hang: {where} has taken {seconds:.0f} s")
+        if rank == min(answers):
             append_event(self.run, Event("hang", time.time(), doing.step, text, data, self.attempt))
         with contextlib.suppress(Exception):
             if store is not None:
-                self._end_together(store, writes=self.world.rank == min(answers))
+                self._end_together(store, writes=rank == min(answers))
         report_failure(text, user=True)
         os._exit(ExitCode.FAILED)
 
@@ -147,6 +153,25 @@ class Watchdog(Hook):
         deadline = time.monotonic() + ANSWER_SECONDS
         while not store.check(["hang/written"]) and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+def found(answers: Mapping[int, Mapping[str, Any]], size: int, what: str) -> tuple[str, dict[str, Any]]:
+    """The line about a hang of `size` ranks, and what the logbook has beside it, by what each rank answered: its
+    position, stack, file (None: not written) and newest collectives."""
+    front = max(answer["position"] for answer in answers.values())
+    late = sorted(rank for rank, answer in answers.items() if answer["position"] < front)
+    silent = [rank for rank in range(size) if rank not in answers]
+    who = [f"rank {rank} did not arrive" for rank in late] + [f"rank {rank} does not answer" for rank in silent]
+    told = {rank: [Collective(*one) for one in answer["collectives"]] for rank, answer in sorted(answers.items())}
+    differing = differences(told) if size > 1 else []
+    files = [answer["file"] for _, answer in sorted(answers.items()) if answer["file"]]
+    parts = [what, ", ".join(who) or "all ranks are at the same place", *differing[:NAMED]]
+    if files:
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        parts.append(f"see {', '.join(files[:NAMED])}{more}")
+    ranks = {rank: {key: answer[key] for key in ("position", "stack")} for rank, answer in answers.items()}
+    data = {"late": late, "silent": silent, "ranks": ranks, "collectives": differing, "files": files}
+    return "; ".join(parts), {**data, "done": "all ranks are ended"}
 
 
 def stacks() -> str:

@@ -87,6 +87,18 @@ def test_a_rank_that_hangs_is_named_and_all_are_started_again(tiny: list[str], t
     assert (told["step"], told["data"]["late"], told["data"]["silent"]) == (7, [1], [])
     assert "sleep_in_a_pass" in told["data"]["ranks"]["1"]["stack"]
     assert "sleep_in_a_pass" not in told["data"]["ranks"]["0"]["stack"]
+    # Rank 0 waits for rank 1 in a collective, as the records of both tell.
+    left = {rank: json.loads((run / f"hang-0-rank{rank}.json").read_text()) for rank in range(2)}
+    entries = {rank: left[rank]["flight_recorder"]["gloo"]["entries"] for rank in left}
+    waited = entries[0][-1]
+    assert not waited["retired"]
+    assert waited["collective_seq_id"] not in {
+        one["collective_seq_id"] for one in entries[1] if one["process_group"] == waited["process_group"]
+    }
+    name = f"{waited['profiling_name'].removeprefix('gloo:')} #{waited['collective_seq_id']}"
+    assert f"rank 1 has not enqueued {name} (" in told["text"]
+    assert told["data"]["files"] == ["hang-0-rank0.json", "hang-0-rank1.json"]
+    assert "sleep_in_a_pass" in left[1]["stack"] and left[1]["rank"] == 1
     assert sorted(r["step"] for r in read_metrics(run) if r["kind"] == "step") == list(range(1, 13))
 
 
