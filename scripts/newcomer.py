@@ -69,14 +69,20 @@ class Visit:
         with open(self.log, "a") as log:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command, cwd=self.folder / inside, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
-            log.write(done.stdout)
-        if done.returncode:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:  # into the log as they come: a training can be followed there
+                lines.append(line)
+                log.write(line)
+                log.flush()
+            code = process.wait()
+        if code:
             last = next((line for line in reversed(self.log.read_text().splitlines()) if line.strip()), "")
-            raise Failed(f"{Path(command[0]).name} {command[-1]}: exit code {done.returncode}: {last.strip()[:200]}")
-        return done.stdout
+            raise Failed(f"{Path(command[0]).name} {command[-1]}: exit code {code}: {last.strip()[:200]}")
+        return "".join(lines)
 
     def isoflop(self, *words: str) -> str:
         return self.type(".venv/bin/isoflop", *words)

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,18 @@ def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]
     """Split words into overrides and flags. Raises UserError for a flag this verb does not have."""
     flags = {word for word in arguments if word.startswith("-") and (_flag(word) in VALUED or "=" not in word)}
     for flag in sorted(flag for flag in flags if _flag(flag) not in {*known, "--help", "-h"}):
-        raise UserError(f"{flag}: no such option{nearest(flag, known)}; there is {', '.join(known) or 'none'}")
+        there = f"there is {', '.join(known) or 'none'}"
+        raise UserError(f"{flag}: no such option{_meant(flag, arguments, known)}; {there}")
     return [word for word in arguments if word not in flags], flags
+
+
+def _meant(flag: str, arguments: list[str], known: Sequence[str]) -> str:
+    """A hint at a flag of nearly this name, or, where a value follows it, at name=value."""
+    value = arguments[arguments.index(flag) + 1 :][:1]
+    misspelt = get_close_matches(flag, known, n=1, cutoff=0.75)
+    if misspelt or not value or "=" in value[0] or value[0].startswith("-") or len(flag.strip("-")) < 2:
+        return nearest(flag, known)
+    return f" (values are written without dashes: {flag.lstrip('-')}={value[0]})"
 
 
 def _flag(word: str) -> str:
