@@ -12,7 +12,6 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from isoflop.given import a_config, a_path

@@ -1,14 +1,15 @@
 """A new user's path from a clone to a model in transformers, word for word as the documentation has it, timed.
 
-    scripts/newcomer                        # in a temporary folder: README's first run, the lab's ten minutes, and so on
+    scripts/newcomer                        # in a temporary folder: README's first run, the lab's ten minutes, ...
     scripts/newcomer --minutes 1 /tmp/new   # a tenth of all training; the folder is made, must be empty, and stays
 
 Clones the repository that this script lies in (what is committed there) and follows README, docs/tutorial.md and
 docs/lab.md with an empty HOME and only those of the caller's variables that say how to reach a package index (KEPT).
-Prints a table: the seconds of every step, and what was seen. The first step that fails ends it: exit code 1 and one line
-that names the step and the file with all that it said; the folder then stays.
+Prints a table: the seconds of every step, and what was seen. The first step that fails ends it: exit code 1 and one
+line that names the step and the file with all that it said; the folder then stays.
 
-NEWCOMER_VENV=<environment of Python> spares the download: its packages are used, with the clone in place of its isoflop.
+NEWCOMER_VENV=<environment of Python> spares the download: its packages are used, with the clone in place of its
+isoflop.
 `--words` are added to every training, so that a test's are small.
 """
 

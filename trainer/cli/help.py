@@ -53,8 +53,10 @@ def _answer(words: list[str], whole: bool) -> str:
     found = search(words)
     if not found:
         near = nearest_words(words)
-        hint = f" (did you mean {near!r}?)" if near else ""
-        raise UserError(f"help: {' '.join(words)}: nothing is found{hint}; isoflop help verbs lists the verbs")
+        hint = f" (did you mean {near!r}?)" if near and search(near.split()) else ""
+        each = [word for word in words if len(words) > 1 and search([word])]
+        fewer = f"; alone there is {', '.join(each)}" if each and not hint else ""
+        raise UserError(f"help: {' '.join(words)}: nothing is found{hint}{fewer}; isoflop help verbs lists the verbs")
     return _table(found, " ".join(words), whole)
 
 

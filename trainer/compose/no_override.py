@@ -27,6 +27,8 @@ def no_override(text: str, grammar: str) -> str:
 
 def _meant(word: str) -> str:
     """The override that a word without = stands for: a key, `key:value`, or an option of some group."""
+    if word == "help":
+        return "; --help tells of a verb, isoflop help finds words"
     known = {*groups(), *keys()}
     key, _, value = word.partition(":")
     if key in known:

@@ -21,6 +21,7 @@ from trainer.config.upgrade import RENAMED
 from trainer.config.validate import is_text, keys, section_of
 from trainer.utils.bounded import check_word, no_file
 from trainer.utils.errors import UserError, cut, nearest
+from trainer.utils.home import expanded
 from trainer.utils.hydra_names import hydras_own
 
 
@@ -53,7 +54,7 @@ class Override:
     def file(self) -> Path | None:
         """The file that stands for an option of the group, as in `model=path/to/mine.yaml`."""
         named = None if not self.is_group or self.is_sweep else self.value()
-        return Path(named).expanduser() if isinstance(named, str) and named.endswith(FILE_ENDINGS) else None
+        return expanded(named) if isinstance(named, str) and named.endswith(FILE_ENDINGS) else None
 
     @property
     def of_many(self) -> str:

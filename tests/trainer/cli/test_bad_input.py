@@ -142,6 +142,8 @@ def test_all_errors_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("words", "expected"),
     [
         (["trian"], "trian: no such verb (did you mean 'train'?)"),
+        (["--Version"], "--Version: no such option before a verb (did you mean '--version'?)"),
+        (["-v"], "there is --help, --version"),
         (["budget.steps=3"], "overrides follow a verb: isoflop train budget.steps=3"),
         (["eval"], "eval: name one run"),
         (["generate", "nowhere"], "nowhere: no run folder"),

@@ -92,6 +92,7 @@ def test_what_is_not_found_has_the_nearest_words(capsys: Said) -> None:
         assert main(["help", *words]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1, err
+    assert "alone there is learning, seed" in main_error(capsys, "learning", "seed", "qqqzzz")
     assert "'slurm'" in main_error(capsys, "launch.md#slrum")
 
 

@@ -43,27 +43,28 @@ def test_the_folder_of_a_run_is_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["text ü/*.txt", "größe", "日本/*.txt", "it's", "a(1).txt", "~/x", "C#", "a;b!", "a=b", "plain/*.txt", "a b", '"x"ü'],
+    ["text ü/*.txt", "größe", "日本/*.txt", "it's", "a(1).txt", "~/x", "C#", "a;b!", "a=b", "a b"],
 )
 def test_text_is_taken_as_it_stands(text: str) -> None:
-    """As a shell hands it over, whose own quotes are gone. What begins with quotes is the grammar's."""
-    if text.startswith('"'):
-        with pytest.raises(UserError, match="quotes around quotes"):
-            compose(["data=text", f"data.path={text}"])
-        return
-    config = compose(["data=text", f"data.path={text}", f"run.root={text}"])
-    assert config.data.path == (text,) and config.run.root.endswith(text.removeprefix("~"))
-    first, second = sweep(["data=text", f"data.path={text}", "seed=1,2"])
-    assert compose(second).data.path == (text,) and compose(second).seed == 2 and first != second
+    """As a shell hands it over, whose own quotes are gone."""
+    assert Override(f"data.path={text}").value() == text
+    assert Override(f"+run.root={text}").value() == text
 
 
-@pytest.mark.parametrize("word", ["seed=ü", "data.path=[ü", "data.path=ü,ä", "data.path=${ü}", "model=größe"])
+def test_a_path_of_any_letters_reaches_the_configuration() -> None:
+    words = ["data=text", "data.path=größe (alt)/it's/*.txt"]
+    assert compose(words).data.path == ("größe (alt)/it's/*.txt",)
+    first, second = sweep([*words, "seed=1,2"])
+    assert compose(second).data.path == ("größe (alt)/it's/*.txt",) and compose(second).seed == 2 and first != second
+
+
+@pytest.mark.parametrize("word", ["seed=ü", "data.path=[ü", "data.path=ü,ä", 'data.path="x"ü', "model=größe"])
 def test_what_is_grammar_stays_grammar(word: str) -> None:
-    with pytest.raises(UserError):
-        compose(["data=text", "data.path=x", word])
+    with pytest.raises(UserError, match="not an override in Hydra's grammar"):
+        Override(word)
 
 
-@pytest.mark.parametrize("name", ["größe", "it's", "a (1)", "mine"])
+@pytest.mark.parametrize("name", ["größe (alt)", "it's"])
 def test_a_file_of_a_group_may_have_any_name(name: str, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.yaml"
     file.write_text("defaults:\n  - gpt-mini\n  - _self_\ndepth: 3\n")
