@@ -10,12 +10,13 @@ line that names the step and the file with all that it said; the folder then sta
 
 NEWCOMER_VENV=<environment of Python> spares the download: its packages are used, with the clone in place of its
 isoflop.
-`--words` are added to every training, so that a test's are small.
+`--words` are added to every training and `--lab-words` to the lab, so that a test's are small.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -26,7 +27,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Visit:
     folder: Path
     minutes: float
     words: list[str]  # added to every training
+    lab_words: list[str]  # and to the lab
     environment: dict[str, str]
     step: str = ""
     seen: list[tuple[str, float, str]] = field(default_factory=list)  # step, seconds, what was seen
@@ -117,7 +118,7 @@ def report(visit: Visit) -> str:
 
 
 def lab(visit: Visit) -> str:
-    said = visit.isoflop("lab", f"minutes={visit.minutes:g}", *visit.words)
+    said = visit.isoflop("lab", f"minutes={visit.minutes:g}", *visit.words, *visit.lab_words)
     page = _one(visit.clone, "runs/lab-*/lab.md")
     return f"{_line(said, 'same endings')}; {page.name}"
 
@@ -150,7 +151,7 @@ def doctor(visit: Visit) -> str:
 
 def find_help(visit: Visit) -> str:
     screen = visit.isoflop("--help").splitlines()
-    listed = visit.isoflop("help").splitlines()
+    listed = visit.isoflop("help", "verbs").splitlines()
     found = visit.isoflop("help", "learning", "rate")
     if "optim.lr" not in found:
         raise Failed("isoflop help learning rate: does not find optim.lr")
@@ -294,7 +295,7 @@ def table(visit: Visit) -> str:
     return "\n".join([head, *(f"{name:<{wide}}  {seconds:>8}  {seen}" for name, seconds, seen in rows)])
 
 
-@contextmanager
+@contextlib.contextmanager
 def place(given: Path | None) -> Iterator[Path]:
     """The folder of the visit: the given one, or a temporary one that goes when all went well."""
     if given is not None:
@@ -307,10 +308,10 @@ def place(given: Path | None) -> Iterator[Path]:
 
 
 def above_zero(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} given, a number above 0 wanted")
-    return number
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} given, a number above 0 wanted")
 
 
 def main() -> int:
@@ -318,6 +319,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("scripts/newcomer", description=__doc__, formatter_class=about)
     parser.add_argument("--minutes", type=above_zero, default=MINUTES, help="of the lab; other trainings follow it")
     parser.add_argument("--words", default="", help="added to every training, e.g. 'model.width=32 data=text'")
+    parser.add_argument("--lab-words", default="", help="added to the lab, e.g. 'grid.seeds=[0]'")
     parser.add_argument("folder", type=Path, nargs="?", help="a new or empty one, which stays; default: temporary")
     given = parser.parse_args()
     if given.folder is not None and given.folder.exists() and (given.folder.is_file() or any(given.folder.iterdir())):
@@ -327,7 +329,7 @@ def main() -> int:
         environment |= {"HOME": str(folder / "home")}
         for name in ("home", "logs"):
             (folder / name).mkdir()
-        visit = Visit(folder, given.minutes, given.words.split(), environment)
+        visit = Visit(folder, given.minutes, given.words.split(), given.lab_words.split(), environment)
         failed = None
         try:
             walk(visit)

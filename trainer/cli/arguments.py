@@ -209,6 +209,14 @@ def take_number(words: list[str], name: str) -> tuple[list[str], float | None]:
     return [word for word in words if word not in given], number
 
 
+def take_folder(verb: str, words: list[str], name: str = "out") -> tuple[list[str], Path | None]:
+    """Take `<name>=<folder>` out of the words; None where it is not there. Raises UserError where it names nothing."""
+    given = [word for word in words if word.startswith(f"{name}=")]
+    if given and not given[-1].partition("=")[2]:
+        raise UserError(f"{verb}: {name}: the name of a folder is missing")
+    return [word for word in words if word not in given], Path(given[-1].partition("=")[2]) if given else None
+
+
 def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:
     """Take `documents=600,424` out of the words: the documents of one sample, none where nothing is said.
 
