@@ -210,7 +210,7 @@ def find_run(name: str, root: str) -> RunFolder:
     if set("@:") & set(Path(name).name):
         of_its = parse(name)[1] != NEWEST  # that the caller did not take off
         newest += "; name the run alone" if of_its else "; a step stands behind it as @400, an average as :ema"
-    raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
+    raise UserError(f"{name or repr(name)}: no run folder of that name, nor under {root}{newest}")
 
 
 def find_runs(root: Path) -> list[Path]:

@@ -167,15 +167,17 @@ def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
     return find_run(names[0], "runs").path, [word for word in words if word != names[0]]
 
 
-def folder_and_options(verb: str, words: list[str], known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
-    """The one folder that the words name, and the options."""
+def folder_and_options(
+    verb: str, words: list[str], known: tuple[str, ...], what: str = "folder"
+) -> tuple[Path, dict[str, str]]:
+    """The one folder that the words name, and the options. what: it is called in a message."""
     there = {word: os.path.exists(word) for word in words}  # noqa: PTH110 (any text will do, of any length)
     options = dict(word.split("=", 1) for word in words if "=" in word and not there[word])
     names = [word for word in words if "=" not in word or there[word]]
     for name in sorted(set(options) - set(known)):
         raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known) or 'none'}")
     if len(names) != 1:
-        raise UserError(f"{verb}: name one folder; got {' '.join(names) or 'none'}")
+        raise UserError(f"{verb}: name one {what}; got {' '.join(names) or 'none'}")
     return Path(names[0]), options
 
 

@@ -146,6 +146,8 @@ def test_all_errors_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["-v"], "there is --help, --version"),
         (["budget.steps=3"], "overrides follow a verb: isoflop train budget.steps=3"),
         (["eval"], "eval: name one run"),
+        (["eval", ""], "'': no run folder"),
+        (["export"], "export: name one run, e.g. isoflop export runs/<experiment>/<id>; got none"),
         (["sweep", "jobs=0"], "jobs: 0 given, 1 or more wanted"),
         (["grid", "grid=cpu", "out="], "grid: out: the name of a folder is missing"),
         (["lab", "out="], "lab: out: the name of a folder is missing"),
