@@ -13,6 +13,7 @@ Names are imported on first use; composing and planning import no torch.
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def __getattr__(name: str) -> Any:
             require_own_packages()
             globals()[name] = getattr(importlib.import_module(module), name)
             return globals()[name]
-    raise AttributeError(f"module 'isoflop' has no attribute {name!r}; there is {', '.join(__all__)}")
+    near = "".join(f" (did you mean {one!r}?)" for one in get_close_matches(name, __all__, n=1))
+    raise AttributeError(f"module 'isoflop' has no attribute {name!r}{near}; there is {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isoflop.given import a_path
 from isoflop.plugins import use
 from trainer.utils.errors import UserError, nearest
 
@@ -41,18 +41,19 @@ def fit(
     from trainer.scaling.fit import read_forms, read_points, read_table, write_fit
 
     use()
-    table = read_table(Path(source), count=parameters, columns=dict(columns or {}), mixed=mixed, where=where)
+    place, forms, points = a_path("fit", source), read_forms(form), read_points(predict) if predict else []
+    table = read_table(place, count=parameters, columns=dict(columns or {}), mixed=mixed, where=where)
     found = fitted(
         table,
         budgets=list(budgets),
         replicates=replicates,
         seed=seed,
         progress=_silent,
-        forms=read_forms(form),
-        points=read_points(predict) if predict else [],
+        forms=forms,
+        points=points,
     )
     if out is not None:
-        write_fit(found, Path(out), Path(source).name)
+        write_fit(found, a_path("fit: out", out), place.name)
     return found
 
 
@@ -62,7 +63,8 @@ def predict(law: str | os.PathLike[str], points: str) -> list[Prediction]:
     from trainer.scaling.fit import predict as predicted
     from trainer.scaling.fit import read_law, read_points
 
-    return predicted(read_law(Path(law)).ensemble, read_points(points))
+    asked = read_points(points)
+    return predicted(read_law(a_path("predict", law)).ensemble, asked)
 
 
 def next_runs(
@@ -76,7 +78,8 @@ def next_runs(
     from trainer.scaling.next_runs import next_runs as proposed
 
     use()
-    return proposed(read_table(Path(source), where=where), Path(source), count, question, within, seed)
+    place = a_path("next_runs", source)
+    return proposed(read_table(place, where=where), place, count, question, within, seed)
 
 
 def _silent(what: str, done: float, total: float) -> None:
@@ -96,7 +99,7 @@ def compare(
     use()
     if axis not in AXES:
         raise UserError(f"compare: axis: {axis!r} given, {' or '.join(AXES)} wanted{nearest(axis, AXES)}")
-    found = compared(read_groups([str(getattr(run, "path", run)) for run in runs]), axis)
+    found = compared(read_groups([str(a_path("compare", run)) for run in runs]), axis)
     if out is not None:
-        write_comparison(found, axis, Path(out))
+        write_comparison(found, axis, a_path("compare: out", out))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from isoflop.given import a_config, a_path, words
 from isoflop.plugins import use
 from trainer.books import PriceTag, format_price_tag
 from trainer.config import Config
@@ -27,24 +28,25 @@ def compose(
     from trainer.compose import compose as composed
     from trainer.compose import searching
 
-    if isinstance(overrides, str):
-        overrides = [overrides]
-    with searching(config_dir if config_dir is None else os.fspath(config_dir)):
-        return composed(overrides)
+    wanted = words("compose", overrides)
+    with searching(config_dir if config_dir is None else str(a_path("compose: config_dir", config_dir))):
+        return composed(wanted)
 
 
 def change(config: Config, overrides: Iterable[str]) -> Config:
     """The configuration with overrides on top, checked anew: `change(config, ["seed=2"])`. Raises UserError."""
     from trainer.compose import change as changed
 
-    return changed(config, [overrides] if isinstance(overrides, str) else overrides)
+    return changed(a_config("change", config), words("change", overrides))
 
 
 def plan(config: Config) -> Price:
-    """The price of exactly this run before it starts: `print(plan(config))`, `plan(config)["flop.total"].planned`."""
+    """The price of exactly this run before it starts: `print(plan(config))`, `plan(config)["flop.total"].planned`.
+
+    Raises UserError."""
     from trainer.books import plan as planned
 
-    return Price.of(planned(config))
+    return Price.of(planned(a_config("plan", config)))
 
 
 class Price(PriceTag):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from isoflop.given import a_path
 from trainer.plugins import load
 
 
@@ -12,4 +13,6 @@ def use(*plugins: str | os.PathLike[str]) -> None:
 
     Those of installed distributions are loaded too, as every function here does. Raises UserError.
     """
+    for plugin in plugins:
+        a_path("plugins", plugin)
     load([os.fspath(plugin) for plugin in plugins])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from isoflop.given import a_config
 from isoflop.plugins import use
 from trainer.config import Config
+from trainer.utils.errors import UserError
 
 __all__ = ["Reading", "show"]
 
@@ -27,4 +29,6 @@ def show(config: Config, step: int = 0, *, samples: int = 2) -> Reading:
     use()
     from trainer.tasks.show import show as shown
 
-    return Reading(shown(config, step, samples=samples))
+    if not isinstance(step, int):
+        raise UserError(f"show: step: {step!r} given, a whole number wanted")
+    return Reading(shown(a_config("show", config), step, samples=samples))

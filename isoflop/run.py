@@ -12,9 +12,9 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from isoflop.given import a_config, a_path
 from isoflop.planning import Config, Price
 from isoflop.plugins import use
 from isoflop.table import Table
@@ -48,7 +48,7 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         use()
-        self.path = Path(path).absolute()
+        self.path = a_path("Run", path).absolute()
         self._folder.load_config()
 
     def __repr__(self) -> str:
@@ -180,7 +180,7 @@ def train(config: Config, *, quiet: bool = False) -> Run:
     from trainer.run.start import ready_config
 
     with contextlib.redirect_stdout(io.StringIO()):  # the process that trains says it again
-        folder = ready_config(config)
+        folder = ready_config(a_config("train", config))
     return _train(Run(folder.path), quiet)
 
 
@@ -199,7 +199,7 @@ def finetune(
     from trainer.run.start import ready
 
     use()
-    words = [f"from={getattr(run, 'path', run)}", *([] if task is None else [f"task={task}"])]
+    words = [f"from={a_path('finetune', run)}", *([] if task is None else [f"task={task}"])]
     words += [] if steps is None else [f"budget.steps={steps}"]
     words += [] if seed is None else [f"seed={seed}"]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -29,6 +29,7 @@ from trainer.descriptions.trackers import TRACKERS
 from trainer.meter import gpu_of
 from trainer.meter.meter import instruments
 from trainer.utils.files import write_atomic
+from trainer.utils.home import expanded
 from trainer.utils.outcomes import ExitCode
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _trackers(config: Config) -> Iterator[Finding]:
 
 def _tokenizer(config: Config) -> Iterator[Finding]:
     path = config.tokenizer.path
-    there = path is None or "://" in path or Path(path).expanduser().exists()
+    there = path is None or "://" in path or expanded(path).exists()
     said = f"{path}" if path else f"trained on the corpus, {config.tokenizer.vocabulary} pieces"
     yield Finding("tokenizer", said if there else f"{path}: not there", "ok" if there else "wrong")
 
@@ -190,7 +191,9 @@ def _tokenizer(config: Config) -> Iterator[Finding]:
 def _places(config: Config) -> Iterator[Finding]:
     cache = cache_root(config)
     place = next(one for one in (cache, *cache.parents) if one.is_dir())
-    if not os.access(place, os.W_OK):
+    try:
+        tempfile.TemporaryDirectory(dir=place, prefix=".doctor-").cleanup()  # permissions alone do not tell
+    except OSError:
         yield Finding("cache", f"{cache}: cannot write", "wrong", "run.cache=<another folder>, or ISOFLOP_CACHE")
         return
     free = format_amount(shutil.disk_usage(place).free, "bytes")

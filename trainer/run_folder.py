@@ -25,6 +25,7 @@ from trainer.utils.command_line import command_line, current_folder
 from trainer.utils.errors import UserError, left_out
 from trainer.utils.files import write_atomic
 from trainer.utils.folder_lock import HELD, HeldLock, holder_of, take_lock
+from trainer.utils.home import expanded
 from trainer.utils.outcomes import SAID
 from trainer.utils.which_weights import NEWEST, parse
 
@@ -64,7 +65,7 @@ class RunFolder:
             raise UserError(not_a_run(self.path))
         config = load(self.config)
         given = config.tokenizer.path
-        if given is None or Path(given).expanduser().exists() or not self.tokenizer.is_file():
+        if given is None or expanded(given).exists() or not self.tokenizer.is_file():
             return config
         return config.model_copy(
             update={"tokenizer": config.tokenizer.model_copy(update={"path": str(self.tokenizer)})}
@@ -116,7 +117,7 @@ class RunFolder:
             config.tokenizer.path,
             config.run.cache,
         ]
-        return any(path and "://" not in path and not Path(path).expanduser().is_absolute() for path in read)
+        return any(path and "://" not in path and not expanded(path).is_absolute() for path in read)
 
     def attempts(self) -> int:
         """How often the run was started before."""
@@ -206,7 +207,7 @@ def _json(line: str) -> Any:
 
 def find_run(name: str, root: str) -> RunFolder:
     """A run by path, or by `<experiment>/<id>` or `<id>` under the root. Raises UserError when there is none."""
-    for path in (Path(name).expanduser(), Path(root) / name, *sorted(Path(root).glob(f"*/{name}"))):
+    for path in (expanded(name), Path(root) / name, *sorted(Path(root).glob(f"*/{name}"))):
         if (path / "config.yaml").is_file():
             return RunFolder(path.resolve())
     known = sorted(str(path.parent) for path in Path(root).glob("*/*/config.yaml"))
@@ -214,7 +215,7 @@ def find_run(name: str, root: str) -> RunFolder:
     if set("@:") & set(Path(name).name):
         of_its = parse(name)[1] != NEWEST  # that the caller did not take off
         newest += "; name the run alone" if of_its else "; a step stands behind it as @400, an average as :ema"
-    raise UserError(f"{name}: no run folder of that name, nor under {root}{newest}")
+    raise UserError(f"{name or repr(name)}: no run folder of that name, nor under {root}{newest}")
 
 
 def find_runs(root: Path) -> list[Path]:

@@ -94,6 +94,8 @@ def test_the_commands_of_its_readme_that_train(project: Path, cache: Path) -> No
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (["name=mine"], "new: name=mine: it takes the name of a folder alone: isoflop new mine"),
+        (["--name=mine"], "new: --name=mine: it takes the name of a folder alone: isoflop new mine"),
         ([], "new: name one folder, e.g. isoflop new my-experiments; got none"),
         (["a", "b"], "new: name one folder, e.g. isoflop new my-experiments; got a b"),
         (["full"], "new: full: it is not empty; name a folder that is new"),

@@ -24,6 +24,7 @@ from typing import Literal
 from trainer.config import SiteConfig
 from trainer.utils.bounded import read_text
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 
 BUCKET = 300  # seconds: joules of a run are kept by such stretches of time
 STEPS = (300, 600, 900, 1200, 1800, 3600)  # lengths of an interval in seconds
@@ -85,7 +86,7 @@ def stamp(time: float) -> str:
 def read_curve(path: Path, *, kind: Kind | None = None, repeats: bool = False, small: bool = False) -> Curve:
     """The curve of a file. kind: null for the only one of the file, of two the average. small: intensities below 2 g
     are meant. Raises UserError, in one line with the place."""
-    path = path.expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise UserError(f"site.curve: {path}: no such file")
     text = read_text(path).removeprefix("\ufeff")  # with which some spreadsheets begin a file

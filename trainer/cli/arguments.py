@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,18 @@ def split_flags(arguments: list[str], *known: str) -> tuple[list[str], set[str]]
     """Split words into overrides and flags. Raises UserError for a flag this verb does not have."""
     flags = {word for word in arguments if word.startswith("-") and (_flag(word) in VALUED or "=" not in word)}
     for flag in sorted(flag for flag in flags if _flag(flag) not in {*known, "--help", "-h"}):
-        raise UserError(f"{flag}: no such option{nearest(flag, known)}; there is {', '.join(known) or 'none'}")
+        there = f"there is {', '.join(known) or 'none'}"
+        raise UserError(f"{flag}: no such option{_meant(flag, arguments, known)}; {there}")
     return [word for word in arguments if word not in flags], flags
+
+
+def _meant(flag: str, arguments: list[str], known: Sequence[str]) -> str:
+    """A hint at a flag of nearly this name, or, where a value follows it, at name=value."""
+    value = arguments[arguments.index(flag) + 1 :][:1]
+    misspelt = get_close_matches(flag, known, n=1, cutoff=0.75)
+    if misspelt or not value or "=" in value[0] or value[0].startswith("-") or len(flag.strip("-")) < 2:
+        return nearest(flag, known)
+    return f" (values are written without dashes: {flag.lstrip('-')}={value[0]})"
 
 
 def _flag(word: str) -> str:
@@ -156,15 +167,17 @@ def run_and_overrides(verb: str, words: list[str]) -> tuple[Path, list[str]]:
     return find_run(names[0], "runs").path, [word for word in words if word != names[0]]
 
 
-def folder_and_options(verb: str, words: list[str], known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
-    """The one folder that the words name, and the options."""
+def folder_and_options(
+    verb: str, words: list[str], known: tuple[str, ...], what: str = "folder"
+) -> tuple[Path, dict[str, str]]:
+    """The one folder that the words name, and the options. what: it is called in a message."""
     there = {word: os.path.exists(word) for word in words}  # noqa: PTH110 (any text will do, of any length)
     options = dict(word.split("=", 1) for word in words if "=" in word and not there[word])
     names = [word for word in words if "=" not in word or there[word]]
     for name in sorted(set(options) - set(known)):
         raise UserError(f"{verb}: {name}: no such option{nearest(name, known)}; there is {', '.join(known) or 'none'}")
     if len(names) != 1:
-        raise UserError(f"{verb}: name one folder; got {' '.join(names) or 'none'}")
+        raise UserError(f"{verb}: name one {what}; got {' '.join(names) or 'none'}")
     return Path(names[0]), options
 
 
@@ -196,6 +209,14 @@ def take_number(words: list[str], name: str) -> tuple[list[str], float | None]:
     if not 0 < number < math.inf:
         raise UserError(f"{name}: {text!r} given, a number above 0 wanted")
     return [word for word in words if word not in given], number
+
+
+def take_folder(verb: str, words: list[str], name: str = "out") -> tuple[list[str], Path | None]:
+    """Take `<name>=<folder>` out of the words; None where it is not there. Raises UserError where it names nothing."""
+    given = [word for word in words if word.startswith(f"{name}=")]
+    if given and not given[-1].partition("=")[2]:
+        raise UserError(f"{verb}: {name}: the name of a folder is missing")
+    return [word for word in words if word not in given], Path(given[-1].partition("=")[2]) if given else None
 
 
 def take_documents(words: list[str]) -> tuple[list[str], tuple[Document, ...]]:

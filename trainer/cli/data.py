@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.cli.arguments import split_flags, wants_help, whole_numbers
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 
 PARTS = ("show", "card", "verify", "clean")
 HELP = """\
@@ -151,7 +152,7 @@ def _folders_to_verify(words: list[str], *, every: bool) -> list[Path]:
         return corpora_in(cache_root(config)) if every else [corpus_of(config)]
     if every or len(words) > 1:
         raise UserError(f"data verify: give one folder, or overrides, or --all; got {' '.join(words)}")
-    folder = Path(names[0]).expanduser()
+    folder = expanded(names[0])
     if not folder.is_dir():
         raise UserError(f"data verify: {names[0]}: no such folder")
     if (folder / MANIFEST).is_file():

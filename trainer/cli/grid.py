@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from trainer.cli.arguments import split_flags, whole_numbers
+from trainer.cli.arguments import split_flags, take_folder, whole_numbers
 
 GRID_HELP = """\
 isoflop grid grid=<name> [grid.key=value ...] [key=value ...] [jobs=1] [out=<folder>] [--plan] [--json]
@@ -29,9 +27,8 @@ def grid(arguments: list[str]) -> int:
     from trainer.scaling import grid as grids
 
     words, numbers = whole_numbers("grid", words, jobs=1)
-    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
-    words = [word for word in words if not word.startswith("out=")]
+    words, out = take_folder("grid", words)
     if "--plan" in flags:
         print(grids.format_plan(*grids.planned_grid(words)))
         return 0
-    return grids.run_grid(words, jobs=numbers["jobs"], out=Path(out[-1]) if out else None, as_json="--json" in flags)
+    return grids.run_grid(words, jobs=numbers["jobs"], out=out, as_json="--json" in flags)

@@ -25,6 +25,7 @@ isoflop help [verbs | <verb> | <key> | <page>.md[#section] | words ...] [--all]
   --all        everything that is found, in place of what fits a screen
 """
 SHOWN = {"verb": 3, "key": 8, "value": 3, "preset": 4, "page": 4}  # with --all all of them
+REFERENCE = "reference/"  # pages of the site that are made from the schema, and lie in no folder
 HEADINGS = {"verb": "Verbs", "key": "Keys", "value": "Values", "preset": "Presets", "page": "Pages"}
 
 
@@ -53,8 +54,10 @@ def _answer(words: list[str], whole: bool) -> str:
     found = search(words)
     if not found:
         near = nearest_words(words)
-        hint = f" (did you mean {near!r}?)" if near else ""
-        raise UserError(f"help: {' '.join(words)}: nothing is found{hint}; isoflop help verbs lists the verbs")
+        hint = f" (did you mean {near!r}?)" if near and search(near.split()) else ""
+        each = [word for word in words if len(words) > 1 and search([word])]
+        fewer = f"; alone there is {', '.join(each)}" if each and not hint else ""
+        raise UserError(f"help: {' '.join(words)}: nothing is found{hint}{fewer}; isoflop help verbs lists the verbs")
     return _table(found, " ".join(words), whole)
 
 
@@ -74,6 +77,8 @@ def _of_verb(name: str) -> str:
 def _page(name: str) -> str:
     """A page, or one section of it. Raises UserError where there is no such."""
     page, _, anchor = name.partition("#")
+    if page.startswith(REFERENCE):
+        return _reference(page.removeprefix(REFERENCE).removesuffix(".md"), anchor)
     if page not in pages():
         raise UserError(f"help: {page}: no such page{nearest(page, pages())}; there is {', '.join(pages())}")
     if not anchor:
@@ -82,6 +87,30 @@ def _page(name: str) -> str:
     if anchor not in there:
         raise UserError(f"help: {page}: no section {anchor!r}{nearest(anchor, there)}; there is {', '.join(there)}")
     return f"{there[anchor].title}\n\n{there[anchor].text}"
+
+
+def _reference(group: str, name: str) -> str:
+    """What the site has as a page made from the schema: the groups, the verbs, the keys of a group, or one key. Raises
+    UserError where there is no such."""
+    from trainer.cli.finding import keys
+
+    if group == "verbs":
+        return listing()
+    found: dict[str, list[Key]] = {}
+    for key in keys():
+        found.setdefault(key.name.split(".")[0], []).append(key)
+    if group == "index":
+        return "\n".join(f"  {REFERENCE}{one}.md  {len(of)} keys" for one, of in found.items())
+    if group not in found:
+        raise UserError(
+            f"help: {REFERENCE}{group}.md: no such page{nearest(group, found)}; there is {', '.join(found)}"
+        )
+    if not name:
+        return "\n\n".join(map(_of_key, found[group]))
+    names = {key.name: key for key in found[group]}
+    if name not in names:
+        raise UserError(f"help: {REFERENCE}{group}.md: no key {name!r}{nearest(name, names)}")
+    return _of_key(names[name])
 
 
 def _of_key(key: Key) -> str:

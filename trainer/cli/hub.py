@@ -61,7 +61,8 @@ def export(arguments: list[str]) -> int:
     if words and "=" not in words[0]:
         name, which = split(words[0])
         words = [name, *words[1:]]
-    run, options = folder_and_options("export", words, ("to", "tokenizer", *OPTIONS))
+    what = "run, e.g. isoflop export runs/<experiment>/<id>"
+    run, options = folder_and_options("export", words, ("to", "tokenizer", *OPTIONS), what)
     stated = Stated.of(options)
     if options.get("tokenizer", "yes") not in ("yes", "no"):
         raise UserError(f"export: tokenizer={options['tokenizer']} given, yes or no wanted")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from trainer.cli.arguments import split_flags, take_number, whole_numbers
+from trainer.cli.arguments import split_flags, take_folder, take_number, whole_numbers
 from trainer.utils.errors import UserError, nearest
 
 LAB_HELP = """\
@@ -35,12 +33,10 @@ def lab(arguments: list[str]) -> int:
     _no_misspelt_options(words)
     words, minutes = take_number(words, "minutes")
     words, numbers = whole_numbers("lab", words, jobs=max(1, min(2, cores())))
-    out = [word.removeprefix("out=") for word in words if word.startswith("out=")]
-    words = [word for word in words if not word.startswith("out=")]
+    words, place = take_folder("lab", words)
     if "--plan" in flags:
         print(labs.plan_lab(words, minutes, jobs=numbers["jobs"]))
         return 0
-    place = Path(out[-1]) if out else None
     return labs.run_lab(words, minutes, jobs=numbers["jobs"], out=place, as_json="--json" in flags)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import split_flags, wants_help
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 
 if TYPE_CHECKING:
     from trainer.report.repricing import Elsewhere
@@ -35,7 +36,7 @@ def ledger(arguments: list[str]) -> int:
 
     roots, options, places = _read(words)
     root = Path(roots[0] if roots else "runs")
-    out = Path(options["out"]).expanduser() if "out" in options else None
+    out = expanded(options["out"]) if "out" in options else None
     if out is not None and out.suffix not in ENDINGS:
         raise UserError(f"out: {out}: a file that ends in {', '.join(ENDINGS)}{nearest(out.suffix, ENDINGS)}")
     if out is not None and not out.absolute().parent.is_dir():

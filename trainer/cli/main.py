@@ -43,11 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         words, settings = take_config_options(words)
         words, plugins = take_plugins(words)
         if not words:
-            raise UserError(f"name a verb; there is {', '.join(VERBS)}")
+            raise UserError("name a verb; isoflop --help names all")
         verb, arguments = words[0], words[1:]
         if verb not in VERBS:
-            hint = "; overrides follow a verb: isoflop train " + verb if "=" in verb else ""
-            raise UserError(f"{verb}: no such verb{nearest(verb, VERBS)}; there is {', '.join(VERBS)}{hint}")
+            raise UserError(_no_verb(verb))
         load(plugins)
         if not settings:
             return run_verb(verb, VERBS[verb], arguments, whole=argv is None)
@@ -75,6 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return interrupted(error)
     except Exception as error:
         return _failed(error)
+
+
+def _no_verb(word: str) -> str:
+    if word.startswith("-"):
+        flags = ("--help", "--version")
+        return f"{word}: no such option before a verb{nearest(word, flags)}; there is {', '.join(flags)}"
+    hint = f"; overrides follow a verb: isoflop train {word}" if "=" in word else ""
+    return f"{word}: no such verb{nearest(word, VERBS)}; isoflop --help names all{hint}"
 
 
 def _failed(error: Exception) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.utils.home import expanded
 from trainer.utils.which_weights import split
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _paths(words: Sequence[str]) -> Iterator[Path]:
         if word.startswith("-") or (sign and name not in KEYS and not os.path.exists(word)):  # noqa: PTH110 (any text)
             continue
         text = value if sign and name in KEYS else split(word)[0]
-        path = Path(text).expanduser()
+        path = expanded(text)
         if not sign and not os.path.exists(path):  # noqa: PTH110
             try:
                 path = find_run(text, "runs").path

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainer.cli.arguments import split_flags, wants_help
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = {  # of the project, and what stands in each
@@ -28,7 +29,12 @@ def new(arguments: list[str]) -> int:
         return 0
     if len(words) != 1 or not words[0]:
         raise UserError(f"new: name one folder, e.g. isoflop new my-experiments; got {' '.join(words) or 'none'}")
-    folder = Path(words[0]).expanduser()
+    name, equals, value = words[0].partition("=")
+    if words[0].startswith("-") or (equals and "/" not in name):  # which a misspelt option is, and hardly a folder
+        raise UserError(
+            f"new: {words[0]}: it takes the name of a folder alone: isoflop new {value or 'my-experiments'}"
+        )
+    folder = expanded(words[0])
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "it is not empty" if folder.is_dir() else "it is a file"
         raise UserError(f"new: {folder}: {what}; name a folder that is new")

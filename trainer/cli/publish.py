@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from trainer.cli.arguments import folder_and_options, one_of, split_flags, wants_help
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 HELP = """\
 isoflop publish <root of runs> to=<folder> [name=value ...] [--json]
@@ -39,7 +39,7 @@ def publish(arguments: list[str]) -> int:
     }
     from trainer.publish import publish as published
 
-    to = Path(options["to"]).expanduser()
+    to = expanded(options["to"])
     manifest = published(root, to, settings, copied=copied)
     if "--json" in flags:
         facts = {"folder": str(to), "claim": manifest.claim, "files": sorted(manifest.derived)}

@@ -29,7 +29,10 @@ def sweep(arguments: list[str]) -> int:
     words, flags = split_flags(arguments, "--plan", "--yes", "--json")
     if wants_help(flags, USAGE, words, ladder=True):
         return 0
+    from trainer.scaling.sweep import check_jobs
+
     words, numbers = whole_numbers("sweep", words, jobs=1, retries=1)
+    check_jobs(numbers["jobs"])
     if any(word.startswith(("search=", "trials=")) for word in words):
         return _search(words, numbers, flags)
     from trainer.books.branch import own_flop

@@ -189,7 +189,8 @@ def _composed_many(group: str, texts: Iterable[str], one_of: tuple[str, ...]) ->
     overrides = parse(texts)
     if not any(override.is_group for override in overrides):
         allowed = ", ".join(groups().get(group, []))
-        raise UserError(f"{group}.*: name the {group} too, with {group}=...; there is {allowed}")
+        whose = f"{group}.*: name the {group} too" if overrides else f"{group}: name one"
+        raise UserError(f"{whose}, with {group}=...; there is {allowed}")
     section: dict[str, Any] = read(overrides)[group]
     given = {override.key.removeprefix(f"{group}.") for override in overrides} & {*one_of}
     return {name: value for name, value in section.items() if not given or name in given or name not in one_of}

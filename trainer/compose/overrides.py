@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trainer.compose.no_override import no_override
 from trainer.compose.site_table import GROUP as SITES
 from trainer.compose.site_table import nearest_site, regions
 from trainer.compose.sources import EXPERIMENT, FILE_ENDINGS, MANY, groups, sources
@@ -20,6 +21,7 @@ from trainer.config.upgrade import RENAMED
 from trainer.config.validate import is_text, keys, section_of
 from trainer.utils.bounded import check_word, no_file
 from trainer.utils.errors import UserError, cut, nearest
+from trainer.utils.home import expanded
 from trainer.utils.hydra_names import hydras_own
 
 
@@ -34,11 +36,10 @@ class Override:
         if text.startswith("-") and "=" in text:
             raise UserError(f"{text}: overrides are written without dashes: {text.lstrip('-')}")
         try:
-            parsed = _parsed(text)
+            text = in_grammar(text)
         except HydraException as error:
-            first = next((line for line in str(error).splitlines() if line.strip()), "not understood")
-            hint = f"; put the value in quotes: {text.partition('=')[0]}='...'" if "=" in text else "; write key=value"
-            raise UserError(f"{text}: not an override in Hydra's grammar ({first.strip()}){hint}") from None
+            raise UserError(no_override(text, str(error))) from None
+        parsed = _parsed(text)
         if not parsed.key_or_group:
             raise UserError(f"{text}: no key; write key=value")
         self.text, self.key, self.parsed = text, parsed.key_or_group, parsed
@@ -53,7 +54,7 @@ class Override:
     def file(self) -> Path | None:
         """The file that stands for an option of the group, as in `model=path/to/mine.yaml`."""
         named = None if not self.is_group or self.is_sweep else self.value()
-        return Path(named).expanduser() if isinstance(named, str) and named.endswith(FILE_ENDINGS) else None
+        return expanded(named) if isinstance(named, str) and named.endswith(FILE_ENDINGS) else None
 
     @property
     def of_many(self) -> str:
@@ -129,7 +130,7 @@ class Override:
         """
         if self.is_group and not self.deletes and not self.is_sweep and self.value() is None:
             return f"~{self.key}"
-        text = self.text if option is None else f"{self.full_key}={option}"
+        text = self.text if option is None else f"{self.full_key}={_in_quotes(option)}"
         if self.key == TRACKER_GROUP and not self.deletes and not self.is_sweep:
             named = option or self.value()
             text = f"{self.full_key}=[{','.join(upon_default(named if isinstance(named, list) else [named]))}]"
@@ -181,6 +182,32 @@ def _parsed(text: str) -> Any:
     return OverridesParser.create().parse_override(text)
 
 
+def in_grammar(text: str) -> str:
+    """The word, or, where Hydra's grammar does not take it, its value in quotes: of a key that wants text or texts, and
+    of a file of a group, anything is one (`data.path=größen (alt)/*.txt`) but what begins or goes on as grammar does.
+
+    Raises HydraException.
+    """
+    from hydra.errors import HydraException
+
+    try:
+        _parsed(text)
+    except HydraException:
+        key, equals, value = text.partition("=")
+        name, quotes = key.lstrip("+"), _in_quotes(value)
+        wants_text = is_text(name, lists=True) or (name in groups() and value.endswith(FILE_ENDINGS))
+        grammar = value[:1] in "'\"[{" or any(one in value for one in (quotes[0], ",", "\\", "${"))
+        if not equals or not wants_text or grammar:
+            raise
+        _parsed(f"{key}={quotes}")
+        return f"{key}={quotes}"
+    return text
+
+
+def _in_quotes(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
 def parse(texts: Iterable[str]) -> list[Override]:
     """All overrides, or a UserError that names every one that is wrong."""
     overrides, wrong = [], []
@@ -218,5 +245,6 @@ def sweep(texts: list[str]) -> list[list[str]]:
         raise UserError("\n".join(endless))
     if many_runs := too_many({one.text: one.number for one in overrides if one.is_sweep}):
         raise UserError(many_runs)
-    batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
+    words = [in_grammar(text) for text in texts]
+    batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
     return [list(run) for batch in batches for run in batch]

@@ -15,6 +15,7 @@ from trainer.run_folder import RunFolder, find_run
 from trainer.tokenizer_files import read_file, tokenizer_file
 from trainer.utils.checkpoint_files import CorruptCheckpoint, folder_of, steps_in
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 from trainer.utils.which_weights import Place, Which, averages_in, intact, merged_folder, no_average, places
 
 OF_TRANSFORMERS = ("config.json", "pytorch_model.bin", "model.safetensors", "model.safetensors.index.json")
@@ -57,7 +58,7 @@ def file_digest(path: Path) -> str:
 def _run(name: str) -> RunFolder:
     if not name:  # as of an unset variable of the shell
         raise UserError("init: name a run, e.g. init=runs/<experiment>/<id>; got none")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / "manifest.json").is_file() and path.name.startswith("step-"):
         step = path.name.removeprefix("step-").lstrip("0") or "0"
         raise UserError(f"init: {name} is a checkpoint; name its run: init={path.parent.parent}@{step}")

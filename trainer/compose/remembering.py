@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from trainer.compose.composition import compose, differences
 from trainer.compose.overrides import Override, parse
 from trainer.compose.remembered import refusal, remembered_file, remembered_words
 from trainer.config.numerics import kind
 from trainer.utils.errors import UserError, nearest
-from trainer.utils.files import write_atomic
+from trainer.utils.files import FULL, write_atomic
+from trainer.utils.home import expanded
 
 CURVE = "site.curve"
 HEAD = "# Written by `isoflop config`; `isoflop config key=null` forgets a key.\n"
@@ -30,13 +30,23 @@ def remember(words: Sequence[str]) -> list[str]:
             kept.append(_lasting(one))
     groups_first = sorted(kept, key=lambda word: "." in _key(word))
     _check(groups_first)
-    if groups_first:
+    try:
+        _write(groups_first)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        way = "XDG_CONFIG_HOME names another folder"
+        raise UserError(f"config: cannot write {remembered_file()} ({error.strerror}); {way}") from None
+    return groups_first
+
+
+def _write(words: Sequence[str]) -> None:
+    if words:
         remembered_file().parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"- '{word.replace(chr(39), 2 * chr(39))}'\n" for word in groups_first)
+        lines = "".join(f"- '{word.replace(chr(39), 2 * chr(39))}'\n" for word in words)
         write_atomic(remembered_file(), HEAD + lines)
     else:
         remembered_file().unlink(missing_ok=True)
-    return groups_first
 
 
 def _key(word: str) -> str:
@@ -49,7 +59,7 @@ def _lasting(override: Override) -> str:
     value = None if override.is_sweep else override.value()
     if override.key != CURVE or not isinstance(value, str):
         return override.text.lstrip("+")
-    path = str(Path(value).expanduser().absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    path = str(expanded(value).absolute()).replace("\\", "\\\\").replace("'", "\\'")
     return f"{CURVE}='{path}'"
 
 

@@ -18,6 +18,7 @@ from trainer.compose.site_table import regions
 from trainer.compose.tracker_options import TRACKER_GROUP, switched
 from trainer.config import Config
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 VARIABLE = "ISOFLOP_CONFIG_DIR"
@@ -58,7 +59,7 @@ def searching(directory: str | Path | None = None, primary: str | None = None) -
     primary: another file of it in place of `train`. Raises UserError where there is no such directory.
     """
     named, origin = (directory, "--config-dir") if directory else (os.environ.get(VARIABLE) or None, VARIABLE)
-    folder = Path(named).expanduser().absolute() if named else None
+    folder = expanded(named).absolute() if named else None
     if folder is not None and not folder.is_dir():
         raise UserError(f"{origin}: {named} is no directory; name one with a folder for each group, such as model/")
     token = _SEARCH.set(Search(folder, primary or "train"))
@@ -84,7 +85,7 @@ def search() -> Search:
 
 def user_folder() -> Path:
     """Where the configuration of this user lies, whether there is one or not."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "isoflop"
+    return expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "isoflop"
 
 
 def sources() -> list[Source]:

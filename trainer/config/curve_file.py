@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainer.config.pricing import SiteConfig
 from trainer.utils.files import write_atomic
+from trainer.utils.home import expanded
 
 FILE = "intensity.csv"  # in a run's folder: the curve that it began with
 
@@ -20,6 +21,6 @@ def keep_curve(site: SiteConfig, run: Path) -> None:
     """Copy the curve of the site, if it has one, into a run's folder."""
     if site.curve is None:
         return
-    named = Path(site.curve).expanduser()
+    named = expanded(site.curve)
     if named.absolute() != (run / FILE).absolute():
         write_atomic(run / FILE, named.read_bytes())

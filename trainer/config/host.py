@@ -11,6 +11,7 @@ from typing import Literal
 
 from trainer.config import Config
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it: x86 with AVX-512 or AMX, Arm
 
@@ -18,10 +19,14 @@ NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names it: x86 with
 def cache_root(config: Config) -> Path:
     """Folder of prepared data and calibrations: run.cache, $ISOFLOP_CACHE, $XDG_CACHE_HOME/isoflop or ~/.cache/isoflop.
 
-    A relative $XDG_CACHE_HOME counts for nothing, as its specification has it."""
+    A relative $XDG_CACHE_HOME counts for nothing, as its specification has it. Raises UserError where nobody says which
+    folder is home."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     usual = f"{home}/isoflop" if home.startswith("/") else "~/.cache/isoflop"
-    return Path(config.run.cache or os.environ.get("ISOFLOP_CACHE") or usual).expanduser()
+    place = expanded(config.run.cache or os.environ.get("ISOFLOP_CACHE") or usual)
+    if str(place).startswith("~"):
+        raise UserError(f"run.cache: {place}: whose home is not known; run.cache or ISOFLOP_CACHE names another folder")
+    return place
 
 
 def processor() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -15,6 +14,7 @@ from trainer.descriptions.evaluations import EVALUATIONS
 from trainer.descriptions.hooks import HOOKS
 from trainer.descriptions.trackers import TRACKERS
 from trainer.utils.errors import nearest
+from trainer.utils.home import expanded
 from trainer.utils.schema import Count, NoTruth, Section, Steps, folder_path, key, plain_name
 
 
@@ -272,7 +272,7 @@ class RunConfig(Section):
     @field_validator("root")
     @classmethod
     def _own_home(cls, value: str) -> str:
-        return str(Path(value).expanduser())  # shells leave the ~ of run.root=~/runs alone
+        return str(expanded(value))  # shells leave the ~ of run.root=~/runs alone
 
     @field_validator("project", "experiment", "id")
     @classmethod

@@ -141,24 +141,27 @@ def section_of(loc: list[str], schema: type[BaseModel]) -> type[BaseModel] | Non
     return model
 
 
-def is_text(key: str, schema: type[BaseModel] = Config) -> bool:
-    """Whether the schema wants text for this dotted key, so that 3.10 and 12e4567 are no numbers there."""
+def is_text(key: str, schema: type[BaseModel] = Config, *, lists: bool = False) -> bool:
+    """Whether the schema wants text for this dotted key, so that 3.10 and 12e4567 are no numbers there; with `lists`
+    also where it wants a list of texts."""
     *path, name = key.split(".")
     section = section_of(path, schema) if path else None
     if section is not None:
         field = section.model_fields.get(name)
-        return field is not None and _wants_text(field.annotation)
+        return field is not None and _wants_text(field.annotation, lists)
     *path, table = path or [""]
     section = section_of(path, schema) if path else None
     field = section.model_fields.get(table) if section else None
     kind = get_args(field.annotation) if field and get_origin(field.annotation) is dict else ()
-    return len(kind) == 2 and _wants_text(kind[1])
+    return len(kind) == 2 and _wants_text(kind[1], lists)
 
 
-def _wants_text(annotation: Any) -> bool:
+def _wants_text(annotation: Any, lists: bool = False) -> bool:
     """Text, or nothing at all; not text beside numbers."""
     if get_origin(annotation) is Annotated:
-        return _wants_text(get_args(annotation)[0])
+        return _wants_text(get_args(annotation)[0], lists)
+    if lists and get_origin(annotation) is tuple:
+        return all(_wants_text(kind) for kind in get_args(annotation) if kind is not Ellipsis)
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     return annotation is str or (bool(kinds) and get_origin(annotation) in UNIONS and all(map(_wants_text, kinds)))
 

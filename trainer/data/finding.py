@@ -16,6 +16,7 @@ from trainer.data.formats import OF_THE_SYSTEM, Kind, kind_of
 from trainer.data.huggingface_dataset import SCHEME
 from trainer.descriptions.readers import COMPRESSED, DEFAULT, READERS, readers_by_suffix, suffix_of
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 from trainer.utils.urls import SCHEMES, is_remote
 
 MOST_FILES = 1_000_000  # that a pattern matches
@@ -60,7 +61,7 @@ def _matches(key: str, given: str, data: DataConfig, fetch: Fetch | None, notes:
     if fetch is not None and (given.startswith(SCHEME) or is_remote(given)):
         folder = fetch(given, data, notes)  # a data set of the hub lies there in parts, beside what was asked for
         return (sorted(folder.glob("part-*.jsonl")) if given.startswith(SCHEME) else []) or [folder]
-    pattern = str(Path(given).expanduser())
+    pattern = str(expanded(given))
     matches = sorted(globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
     if not matches:
         raise UserError(f"{key}: nothing matches {given}")

@@ -79,13 +79,13 @@ def verify(folder: Path, progress: Progress | None = None) -> dict[str, Any]:
 
 def tokenizer(config: Config, out: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Train (or open) a config's tokenizer, copy it to `out` if given, and say what it is; nothing is encoded."""
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"out: there is no folder {out.parent}")
+    if out is not None and out.is_dir():
+        raise UserError(f"out: {out} is a folder; name a file, e.g. out={out / 'tokenizer.model'}")
     file = prepare_tokenizer(config, progress)
     opened = Tokenizer(file, config.tokenizer.special_ids)
     if out is not None:
-        if not out.parent.is_dir():
-            raise UserError(f"out: there is no folder {out.parent}")
-        if out.is_dir():
-            raise UserError(f"out: {out} is a folder; name a file, e.g. out={out / 'tokenizer.model'}")
         write_whole(out, file.read_bytes())
     ids = opened.encode(SPECIMEN)
     return {

@@ -14,12 +14,13 @@ from pathlib import Path
 from types import ModuleType
 
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 
 def place_of(word: str) -> str:
     """What a word of `plugins=` names, from any directory: the absolute path of a file or a package, or a module's
     name. Raises UserError where there is no such file."""
-    path = Path(word).expanduser()
+    path = expanded(word)
     if word.endswith(".py") or "/" in word:
         if not _file_of(path).is_file():
             raise UserError(f"plugins: {word}: no such file; name a .py file, a package's folder, or a module")

@@ -17,6 +17,7 @@ from trainer.data.finding import globbed
 from trainer.data.readers import check_characters
 from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 
@@ -56,7 +57,7 @@ def read_records(paths: Iterable[str], key: str, columns: Sequence[str] | None =
     columns: of CSV and TSV files whose first line is a record already."""
     records: list[Record] = []
     for given in paths:
-        pattern = str(Path(given).expanduser())
+        pattern = str(expanded(given))
         files = sorted(globbed(key, pattern)) if glob.has_magic(pattern) else [pattern]
         if not files:
             raise UserError(f"{key}: nothing matches {given}")

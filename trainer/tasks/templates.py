@@ -29,6 +29,7 @@ from trainer.tasks.records import Record, read_records, split
 from trainer.tasks.shipped import MAKERS, make_records
 from trainer.utils.bounded import read_yaml
 from trainer.utils.errors import UserError, nearest
+from trainer.utils.home import expanded
 
 SHIPPED = Path(__file__).parent / "sets"
 KEYS = ("source", "train", "held_out", "templates", "answer", "options", "form")
@@ -111,7 +112,7 @@ def _filled(template: str, record: Record, extra: dict[str, str]) -> str:
 def read_sets(config: Config, key: str = "task.templates") -> list[Dataset]:
     """Every dataset of `task.templates`. key: who named the set, for errors."""
     given = str(config.task.templates)
-    path = Path(given).expanduser() if given.endswith((".yaml", ".yml")) else SHIPPED / f"{given}.yaml"
+    path = expanded(given) if given.endswith((".yaml", ".yml")) else SHIPPED / f"{given}.yaml"
     if not path.is_file():
         known = sorted(one.stem for one in SHIPPED.glob("*.yaml"))
         raise UserError(

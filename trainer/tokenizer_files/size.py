@@ -10,6 +10,7 @@ from trainer.tokenizer_files.roles import unread
 from trainer.tokenizer_files.utf8 import OFFSET, names_of_bytes
 from trainer.utils.bounded import parse_json
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 PIECE = 0x0A  # the key of ModelProto.pieces: field 1, with a length (sentencepiece_model.proto)
 FIXED = {1: 8, 5: 4}  # bytes of a value, by its wire type (protobuf's encoding)
@@ -17,7 +18,7 @@ FIXED = {1: 8, 5: 4}  # bytes of a value, by its wire type (protobuf's encoding)
 
 def tokenizer_file(path: str | Path) -> Path:
     """The file itself, or the one in a folder that holds a tokenizer. Raises UserError when it holds none."""
-    given = Path(path).expanduser()
+    given = expanded(path)
     if not given.is_dir():
         return given
     found = find_tokenizer(given)

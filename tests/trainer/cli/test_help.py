@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -92,6 +93,7 @@ def test_what_is_not_found_has_the_nearest_words(capsys: Said) -> None:
         assert main(["help", *words]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1, err
+    assert "alone there is learning, seed" in main_error(capsys, "learning", "seed", "qqqzzz")
     assert "'slurm'" in main_error(capsys, "launch.md#slrum")
 
 
@@ -104,6 +106,22 @@ def test_pages_lie_in_the_package(capsys: Said) -> None:
     assert pages() == sorted(file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md"))
     assert found(capsys, "launch.md").strip() == (DOCS / "launch.md").read_text().strip()
     assert found(capsys, "docs/launch.md#slurm").startswith("SLURM\n\nThe script is rendered")
+
+
+def test_every_page_that_a_page_links_to_is_printed(capsys: Said) -> None:
+    """Those too that the site makes from the schema."""
+    linked = set()
+    for page in pages():
+        for link in re.findall(r"\]\(([^)\s:#]+\.md)", (DOCS / page).read_text()):
+            target = (DOCS / page).parent.joinpath(link).resolve()
+            if target.is_relative_to(DOCS):
+                linked.add(target.relative_to(DOCS).as_posix())
+    assert len(linked) > 40 and {"reference/index.md", "reference/model.md"} <= linked
+    for page in sorted(linked):
+        assert found(capsys, page).strip(), page
+    assert "optim.batch_size" in found(capsys, "reference/optim.md")
+    assert found(capsys, "reference/optim.md#optim.lr") == found(capsys, "optim.lr")
+    assert "'optim'" in main_error(capsys, "reference/optm.md")
 
 
 @pytest.mark.parametrize("place", sorted({*ABOUT.values()}))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.cli.main import main
 from trainer.run.place import OF_A_RANK, PLACE, under_torchrun
 from trainer.utils.errors import UserError
 
@@ -103,3 +104,43 @@ def test_files_of_a_run_follow_the_umask(umask: str, tiny: list[str], tmp_path: 
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in files}
     assert {name: mode for name, mode in modes.items() if mode != oct(wanted)} == {}
+
+
+NOBODY = "~nobody-of-this-name/x"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"data run.cache={NOBODY}", f"run.cache: {NOBODY}: whose home is not known"),
+        (f"data data=text data.path={NOBODY}", f"data.path: no such file or folder: {NOBODY}"),
+        (f"plan tokenizer.path={NOBODY}", f"tokenizer.path: no such file: {NOBODY}"),
+        (f"plan model={NOBODY}.yaml", "no such file"),
+        (f"plan --config-dir {NOBODY}", "is no directory"),
+        (f"plan site.curve={NOBODY}", "no such file"),
+        (f"train resume={NOBODY}", f"{NOBODY}: no run folder"),
+    ],
+)
+def test_the_home_of_nobody(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path / "cache"))
+    assert main(words.split()) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line and not [*tmp_path.iterdir()]
+
+
+def test_a_home_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What reads goes on; what would write names the way out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/proc/none")
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "ISOFLOP_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["plan"]) == 0 and capsys.readouterr().err == ""
+    for words, way in ((["config", "site=de-2023"], "XDG_CONFIG_HOME"), (["data"], "run.cache")):
+        assert main(words) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert "cannot write" in line and way in line

@@ -75,7 +75,7 @@ def test_encoders_are_not_asked_to_write() -> None:
     ("words", "says"),
     [
         (["grid=cpus"], "no such option"),
-        ([], "name the grid too, with grid=...; there is cpu, families, lab, sizes"),
+        ([], "grid: name one, with grid=...; there is cpu, families, lab, sizes"),
         (
             ["grid=cpu", "grid.flop=1e12", "grid.tokens=1m"],
             "state exactly one budget of flop, kwh, tokens and tokens_per_parameter",
