@@ -8,6 +8,7 @@ upon which readers drop what earlier attempts wrote from that step on, as `read_
 from __future__ import annotations
 
 import io
+import math
 import os
 import socket
 import time
@@ -107,18 +108,34 @@ class EventFile:
 
 
 def newest_steps(folder: Path) -> tuple[int, int]:
-    """The newest step, and the newest evaluation, that event files of earlier attempts hold; 0 where there is none."""
-    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-
+    """The newest step, and the newest evaluation, that stand in event files of earlier attempts; 0 where there is none."""
     newest = dict.fromkeys((LOSS, HELD_OUT), 0)
+    superseded = math.inf  # from this step on by later files
     for file in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
-        for event in LegacyEventFileLoader(str(file)).Load():
-            for value in event.summary.value:
-                if value.tag in newest:
-                    newest[value.tag] = max(newest[value.tag], event.step)
+        steps, first = _standing_steps(file)
+        for tag, found in steps.items():
+            newest[tag] = newest[tag] or max((step for step in found if step < superseded), default=0)
         if all(newest.values()):
             break
+        superseded = min(superseded, first)
     return newest[LOSS], newest[HELD_OUT]
+
+
+def _standing_steps(file: Path) -> tuple[dict[str, list[int]], float]:
+    """Of each tag the steps that stand within a file; and from which step on it supersedes what was written before."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import SessionLog
+
+    steps: dict[str, list[int]] = {LOSS: [], HELD_OUT: []}
+    first = math.inf
+    for event in LegacyEventFileLoader(str(file)).Load():
+        if event.session_log.status == SessionLog.START:
+            first = min(first, event.step)
+            steps = {tag: [step for step in found if step < event.step] for tag, found in steps.items()}
+        for value in event.summary.value:
+            if value.tag in steps:
+                steps[value.tag].append(event.step)
+    return steps, first
 
 
 def texts_of(context: RunContext) -> dict[str, str]:
