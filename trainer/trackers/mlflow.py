@@ -17,7 +17,7 @@ from trainer.trackers.background import BackgroundTracker
 from trainer.trackers.metrics import HELD_OUT, LOSS, TEXT, facts
 from trainer.trackers.mlflow_store import artifacts_of, is_folder, quiet, uri_of
 from trainer.trackers.records import Alert, TextSample
-from trainer.trackers.tracker import RunContext
+from trainer.trackers.tracker import IMPORTS, RunContext
 from trainer.trackers.wandb_variables import group_of, project_of
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import Status
@@ -37,13 +37,14 @@ class Store:
     """The MLflow run of a run folder."""
 
     def __init__(self, context: RunContext) -> None:
-        quiet()
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric, Param, RunTag
-
-        self._metric, self._param, self._tag = Metric, Param, RunTag
         uri = uri_of(context.config)
-        self._client = MlflowClient(tracking_uri=uri)
+        with IMPORTS:
+            quiet()
+            from mlflow import MlflowClient
+            from mlflow.entities import Metric, Param
+
+            self._metric, self._param = Metric, Param
+            self._client = MlflowClient(tracking_uri=uri)  # which imports more
         self._run = self._run_of(context, uri)
         self._unheard = {name: self._last(name) + 1 for name in MARKS.values()}
         self.unheard = (self._unheard[MARKS[LOSS]], self._unheard[MARKS[HELD_OUT]])

@@ -19,7 +19,7 @@ from trainer.config import Config
 from trainer.trackers.background import BackgroundTracker
 from trainer.trackers.metrics import HELD_OUT, LOSS, TEXT, facts
 from trainer.trackers.records import Alert, TextSample
-from trainer.trackers.tracker import RunContext
+from trainer.trackers.tracker import IMPORTS, RunContext
 from trainer.trackers.wandb_variables import group_of, project_of
 
 FOLDER = "tensorboard"
@@ -33,9 +33,11 @@ class EventFile:
     """The event file of one attempt. Raises OSError where the disk refuses a record, and leaves no part of it."""
 
     def __init__(self, context: RunContext) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
-        from tensorboard.plugins.text.metadata import create_summary_metadata
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        with IMPORTS:
+            from tensorboard.backend.event_processing import event_file_loader  # noqa: F401 - for newest_steps
+            from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+            from tensorboard.plugins.text.metadata import create_summary_metadata
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary, self._record_writer = event_pb2, summary_pb2, RecordWriter
         self._tensor = lambda text: tensor_pb2.TensorProto(

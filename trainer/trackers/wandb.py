@@ -25,7 +25,7 @@ from trainer.descriptions.evaluations import evaluations_on
 from trainer.trackers import wandb_server
 from trainer.trackers.metrics import AXES, TEXT, MetricTracker, cost_metrics, evaluation_metrics, facts, step_metrics
 from trainer.trackers.records import Alert, Event, TextSample
-from trainer.trackers.tracker import RunContext, warn
+from trainer.trackers.tracker import IMPORTS, RunContext, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
@@ -142,10 +142,12 @@ class WandbTracker(MetricTracker):
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
         wandb_server.tidy_environment()
         leave_to_configuration(self._context.config)
-        mode, reason = wandb_server.choose_mode(self._config.wandb)
-        if mode == "disabled":
-            self._given_up = True
-            return None
+        with IMPORTS:
+            mode, reason = wandb_server.choose_mode(self._config.wandb)
+            if mode == "disabled":
+                self._given_up = True
+                return None
+            import wandb  # noqa: F401
         if mode == "online":
             try:
                 run = self._init("online")

@@ -55,8 +55,9 @@ def test_a_kill_between_a_step_and_its_evaluation_costs_neither(tmp_path: Path) 
     words, env = arguments(run, str(uri), "--steps", "24", "--resumed-from", "15", "--attempt", "1")
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == ""
-    rows = {row["_step"]: row for row in offline_history(run)}
-    assert sorted(rows) == list(range(1, 25)) and len(offline_history(run)) == 24
+    every = offline_history(run)
+    rows = {row["_step"]: row for row in every}
+    assert sorted(rows) == list(range(1, 25)) and len(every) == 24
     assert (rows[20]["val/loss"], rows[20]["tokens"], "val/loss" in rows[19]) == (4.0, 20 * 8192, False)
     assert rows[20]["train/loss"] == read_metrics(run)[19]["loss"]
     assert scalars(run, "val/loss") == {20: 4.0} and sorted(scalars(run, "train/loss")) == list(range(1, 25))
