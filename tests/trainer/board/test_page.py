@@ -337,3 +337,23 @@ def test_the_page_of_a_server_that_was_started_again_is_loaded_again(
             page.locator("#found", has_text="3 of 3 runs").wait_for()
             page.locator("button.open", has_text="exp/also").click()
             page.locator("#panel-title", has_text="exp/also").wait_for()
+
+
+def test_a_finger_that_goes_sideways_moves_the_view(browser: Any, root: Path, serving: Serving) -> None:
+    touch = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with serving(root) as address, shown(browser, address, **touch) as page:
+        drawn(page, "2 runs")
+        page.locator("[data-do='in']").click()
+        until(page, lambda: extent(page)[1] < 50)
+        low, high = extent(page)
+        page.locator("#chart").scroll_into_view_if_needed()
+        box = page.locator("#chart").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        fingers = page.context.new_cdp_session(page)
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for by in range(10, 81, 10):
+            fingers.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x - by, "y": y}]})
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        until(page, lambda: extent(page)[0] > low + 1)
+        begin, end = extent(page)
+        assert begin > low + 1 and end - begin == pytest.approx(high - low)

@@ -9,6 +9,7 @@ const MANY = 24; // runs from which on a sketch of all comes before the whole of
 const SKETCHED = 250; // runs whose sketches one request asks for
 const BATCH = 40; // runs whose files one request reads
 const MARKS = ["spike", "nonfinite", "transient", "rollback", "resume", "checkpoint", "halted", "failed", "lost", "hang", "pause", "stopped", "finished", "branch", "damage"];
+const TROUBLE = new Set(["spike", "nonfinite", "transient", "rollback", "halted", "failed", "lost", "hang", "damage"]);
 const TITLES = { loss: "loss", held_loss: "held-out loss", held_bits_per_byte: "held-out bits per byte", grad_norm: "gradient norm",
   lr: "learning rate", tokens_per_second: "tokens/s" };
 
@@ -216,12 +217,17 @@ async function drawPanel(details, x) {
   } while (!data.whole && panel === mine);
 }
 
-// The events of the logbook, where they lie on the curve.
+// The events of the logbook, where they lie on the curve: trouble in red, over the others.
 function marks(events, data, lines) {
-  const line = lines[0], red = getComputedStyle(document.documentElement).getPropertyValue("--mark").trim();
+  const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
   const shown = events.filter((event) => MARKS.includes(event.name) && typeof event.step === "number");
+  const [bad, usual] = [true, false].map((wanted) => shown.filter((event) => TROUBLE.has(event.name) === wanted));
+  return [...marksOf(usual, colour("--faint"), data, lines[0]), ...marksOf(bad, colour("--mark"), data, lines[0])];
+}
+
+function marksOf(shown, colour, data, line) {
   if (!line || !shown.length || !data.event_x) return [];
-  const found = { id: -1, name: "event", x: [], y: [], texts: [], colour: red, mark: true };
+  const found = { id: -1, name: "event", x: [], y: [], texts: [], colour, mark: true };
   shown.forEach((event) => {
     const place = data.event_x[event.step];
     if (place === undefined || place === null) return;

@@ -12,11 +12,12 @@ export function pannable(chart) {
       event.stopPropagation();
       event.preventDefault();
       element.focus();
+      element.setPointerCapture(event.pointerId); // also beyond its edges
     }
     const log = chart.axes.x.log, { start, end } = chart.figure.x_range, wide = chart.figure.inner_width || element.clientWidth;
     from = { x: event.clientX, log, ends: [start, end].map(log ? Math.log10 : Number), wide, moved: !touch };
   }, true);
-  addEventListener("pointermove", (event) => {
+  element.addEventListener("pointermove", (event) => {
     if (!from) return;
     const far = event.clientX - from.x;
     if (!(from.moved ||= Math.abs(far) > 8)) return; // a finger that only taps
@@ -24,8 +25,8 @@ export function pannable(chart) {
     const [start, end] = from.ends.map((value) => (from.log ? 10 ** (value - by) : value - by));
     chart.set(chart.figure.x_range, [start, end]);
     chart.moved(); // asks for the points of this part, a moment after the last move
-  });
-  addEventListener("pointerup", end);
-  addEventListener("pointercancel", end);
+  }, true);
+  element.addEventListener("pointerup", end, true);
+  element.addEventListener("pointercancel", end, true);
   return chart;
 }
