@@ -77,7 +77,7 @@ def read_labels(run: Path) -> dict[str, str]:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
             return {}
-        return labels(path.read_text(errors="replace"))
+        return {key: shorter(value, 200) for key, value in labels(path.read_text(errors="replace")).items()}
     except OSError:
         return {}
 

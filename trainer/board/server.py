@@ -107,7 +107,9 @@ class Handler(BaseHTTPRequestHandler):
             raise
         except Exception as error:  # files may hold anything
             line = " ".join(f"{type(error).__name__}: {error}".split()) + "\n"
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", line.encode("utf-8", "replace"), {})
+            self._send(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", line.encode("utf-8", "replace"), {}
+            )
 
     do_HEAD = do_GET
 
@@ -117,6 +119,12 @@ class Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", line, {"Allow": "GET, HEAD"})
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _other
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Of a request that is none: too long, of another method, of another protocol. One line, as all others."""
+        self.close_connection, self.request_version = True, self.protocol_version  # so that it has headers in any case
+        line = " ".join((message or HTTPStatus(code).phrase)[:200].split()) + "\n"
+        self._send(HTTPStatus(code), "text/plain; charset=utf-8", line.encode("utf-8", "replace"), {})
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests of a page that asks every two seconds are no news."""
@@ -195,7 +203,7 @@ def _asked(words: dict[str, list[str]]) -> Asked:
     if len(numbers) > MOST_RUNS:
         raise Refused(HTTPStatus.BAD_REQUEST, f"runs: at most {MOST_RUNS:,} at once")
     return Asked(
-        [_number("runs", one) for one in numbers if one],
+        list(dict.fromkeys(_number("runs", one) for one in numbers if one)),
         _one_of(words, "x", "tokens", X_AXES),
         _one_of(words, "y", "loss", Y_AXES),
         _float(words, "from"),

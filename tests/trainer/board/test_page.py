@@ -225,6 +225,10 @@ def test_a_run_by_itself_has_its_events_prices_and_texts(browser: Any, root: Pat
         until(page, lambda: page.evaluate(found) is not None)
         marks = page.evaluate(found)
         assert marks["texts"] == ["step 30, spike: far up"]
+        page.evaluate(
+            "([x, y]) => document.querySelector('#run-chart').chart.point(x, y)", [marks["x"][0], marks["y"][0]]
+        )
+        page.locator("#run-readout", has_text="far up").wait_for()  # the event, and not the loss of its step
         assert (
             panel.locator("a", has_text="report").get_attribute("href")
             in page.locator("tr", has_text="exp/gpt").inner_html()
@@ -357,3 +361,25 @@ def test_a_finger_that_goes_sideways_moves_the_view(browser: Any, root: Path, se
         until(page, lambda: extent(page)[0] > low + 1)
         begin, end = extent(page)
         assert begin > low + 1 and end - begin == pytest.approx(high - low)
+
+
+def test_names_and_texts_of_a_run_are_never_code(
+    browser: Any, written: Written, tmp_path: Path, serving: Serving
+) -> None:
+    """Of its folder, its configuration, its logbook and what it wrote. The page says so if anything is refused in it."""
+    evil = "<img src=x onerror=document.title='evil'><script>document.title='evil'<\\script>'\"`${alert(1)}"
+    name = evil.replace("/", "")
+    run = written(f"exp/{name}", LOSSES, model=evil, events=[("start", 0, "x"), ("spike", 30, evil)])
+    written("exp/b", LOSSES)
+    (run / "samples.jsonl").write_text(json.dumps({"step": 1, "tokens_seen": 1, "prompt": evil, "text": evil}) + "\n")
+    with serving(tmp_path) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        page.locator("button.open", has_text="img").click()
+        page.locator("#run-chart canvas").first.wait_for()
+        panel = page.locator("#panel")
+        assert panel.inner_text().count("<img src=x") >= 5  # name, model, event, prompt, text
+        assert page.locator("select[data-key='model.name'] option", has_text="onerror").count() == 1
+        page.locator("#chart").focus()
+        page.keyboard.press("ArrowRight")
+        page.locator("#readout", has_text=": loss").wait_for()
+        assert "evil" not in page.title() and page.locator("main img, main script").count() == 0

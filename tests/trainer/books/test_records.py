@@ -31,7 +31,9 @@ def files(draw: Any) -> bytes:
         if how == 0:
             line = line[: draw(st.integers(0, len(line)))]
         elif how == 1:
-            line = draw(st.sampled_from([b"\xff" + line, b"[1]", b"", b"NaN", b"{}", b"\x00", b"}", b"{", line + b",{}"]))
+            line = draw(
+                st.sampled_from([b"\xff" + line, b"[1]", b"", b"NaN", b"{}", b"\x00", b"}", b"{", line + b",{}"])
+            )
         lines.append(line)
     return b"\n".join(lines) + draw(st.sampled_from([b"", b"\n", b'\n{"kind":"st']))
 

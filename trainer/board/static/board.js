@@ -208,7 +208,7 @@ async function drawPanel(details, x) {
     const name = details.name, colour = colourOf(mine.id);
     const { lines, unit } = linesOf([{ id: mine.id, name, data, colour }], x, { train: true, held: true, unit: mine.view[0] === null ? null : mine.unit });
     mine.unit = unit;
-    lines.push(...marks(details.events, data, lines));
+    lines.unshift(...marks(details.events, data, lines)); // first, so that an event is told before the point it lies on
     mine.chart ??= pannable(new Chart($("#run-chart"), $("#run-readout"), (low, high) => {
       mine.view = [low === null ? null : low * mine.unit.factor, high === null ? null : high * mine.unit.factor];
       drawPanel(details, x).catch(failed);
@@ -217,12 +217,12 @@ async function drawPanel(details, x) {
   } while (!data.whole && panel === mine);
 }
 
-// The events of the logbook, where they lie on the curve: trouble in red, over the others.
+// The events of the logbook, where they lie on the curve, trouble in red.
 function marks(events, data, lines) {
   const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
   const shown = events.filter((event) => MARKS.includes(event.name) && typeof event.step === "number");
   const [bad, usual] = [true, false].map((wanted) => shown.filter((event) => TROUBLE.has(event.name) === wanted));
-  return [...marksOf(usual, colour("--faint"), data, lines[0]), ...marksOf(bad, colour("--mark"), data, lines[0])];
+  return [...marksOf(bad, colour("--mark"), data, lines[0]), ...marksOf(usual, colour("--faint"), data, lines[0])];
 }
 
 function marksOf(shown, colour, data, line) {
