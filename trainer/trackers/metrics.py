@@ -60,15 +60,15 @@ class MetricTracker(ABC):
             return
         places: dict[str, float] = {}
         for plain in read_metrics(self._context.run):
-            made = of_json(EvaluationRecord if plain.get("kind") == "evaluation" else StepRecord, plain)
-            if made is None or made.step > last:
+            if plain.get("kind") == "evaluation":
+                found = of_json(EvaluationRecord, plain)
+                if found is not None and first_evaluation <= found.step <= last:
+                    yield found.step, places | evaluation_metrics(found), []
                 continue
-            step = made.step
-            if isinstance(made, EvaluationRecord):
-                if step >= first_evaluation:
-                    yield step, places | evaluation_metrics(made), []
+            record = of_json(StepRecord, plain)
+            if record is None or record.step > last:
                 continue
-            record = made
+            step = record.step
             metrics = step_metrics(record) | cost_metrics(record, self._context.config)
             places = {axis: metrics[axis] for axis in AXES if axis in metrics}
             wanted = step == 1 or step % self._config.every_steps == 0 or record.gradient_noise or record.updates

@@ -110,7 +110,7 @@ class EventFile:
 
 
 def newest_steps(folder: Path) -> tuple[int, int]:
-    """The newest step, and the newest evaluation, that stand in event files of earlier attempts; 0 where there is none."""
+    """The newest step, and the newest evaluation, that stand in files of earlier attempts; 0 where there is none."""
     newest = dict.fromkeys((LOSS, HELD_OUT), 0)
     superseded = math.inf  # from this step on by later files
     for file in sorted(folder.glob("events.out.tfevents.*"), reverse=True):

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from trainer.config import Config
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 
-
 # Held while a library is imported: two at once undo each other's filters of warnings, which then reach the terminal.
 IMPORTS = threading.Lock()
 

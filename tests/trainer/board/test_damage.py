@@ -145,8 +145,8 @@ def test_what_lies_in_the_place_of_a_lock_is_not_waited_for(make: Any, written: 
 
 def test_names_that_are_no_text_and_links_in_circles(written: Written, serving: Serving, tmp_path: Path) -> None:
     run = written("exp/a", [3.0])
-    os.symlink(tmp_path, run.parent / "round")
-    os.symlink("self", tmp_path / "self")
+    (run.parent / "round").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to("self")
     os.rename(run, os.fsencode(run.parent) + b"/\xff<script>$root${bokeh}\"'&amp;")
     with serving(tmp_path) as address:
         status, _, content = asked(address, "/")

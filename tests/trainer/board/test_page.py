@@ -366,7 +366,7 @@ def test_a_finger_that_goes_sideways_moves_the_view(browser: Any, root: Path, se
 def test_names_and_texts_of_a_run_are_never_code(
     browser: Any, written: Written, tmp_path: Path, serving: Serving
 ) -> None:
-    """Of its folder, its configuration, its logbook and what it wrote. The page says so if anything is refused in it."""
+    """Of its folder, its configuration, its logbook and what it wrote. Whatever were refused would be told."""
     evil = "<img src=x onerror=document.title='evil'><script>document.title='evil'<\\script>'\"`${alert(1)}"
     name = evil.replace("/", "")
     run = written(f"exp/{name}", LOSSES, model=evil, events=[("start", 0, "x"), ("spike", 30, evil)])
