@@ -81,7 +81,9 @@ class RunFolder:
         return take_lock(self._lock, refused)
 
     def holder(self) -> str | None:
-        """The process that holds the folder now, or null."""
+        """The process that holds the folder now, or null. Raises OSError where the lock cannot be read."""
+        if no_file(self._lock):
+            return None
         try:
             with open(self._lock) as file:
                 try:

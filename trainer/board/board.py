@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -14,7 +15,7 @@ import numpy as np
 
 from trainer.board.board_run import BoardRun
 from trainer.board.curve import AXES, OF_EVALUATIONS, OF_STEPS, Curve
-from trainer.board.head import PRICES, last_lines, shorter, text_samples
+from trainer.board.head import PRICES, last_lines, shorter, text_samples, whole
 from trainer.board.view import plain, running_mean, stated, thinned, visible
 from trainer.run_folder import find_runs
 from trainer.utils.errors import UserError
@@ -50,6 +51,7 @@ class Board:
         self.root = root
         self.runs: list[BoardRun] = []  # by their numbers
         self.version = 0
+        self.born = secrets.token_hex(4)  # numbers and versions are those of this board: another one has others
         self._by_name: dict[str, BoardRun] = {}
         self._lock = threading.Lock()
         self._ledger: tuple[float, int] = (0.0, -1)
@@ -91,6 +93,9 @@ class Board:
         if stamp != self._ledger:
             self._ledger, self._lines = stamp, last_lines(ledger)
         paths = {self._name(path): path for path in find_runs(self.root)}
+        for run in self.runs:
+            if run.path is None and run.name in paths:  # whose folder was gone, and is there again
+                run.place(paths[run.name])
         for name in sorted((paths.keys() | self._lines.keys()) - self._by_name.keys()):
             run = BoardRun(len(self.runs), name, paths.get(name))
             self.runs.append(run)
@@ -122,7 +127,8 @@ class Board:
         with self._lock:
             runs = [run for run in self.runs if run.version > since or since == 0]
             filters = {key: values if len(values) <= MOST_VALUES else [] for key, values in self._filters.items()}
-            return {"version": self.version, "unread": self.unread, "runs": runs, "filters": filters}
+            known = {"born": self.born, "version": self.version, "unread": self.unread}
+            return known | {"runs": runs, "filters": filters}
 
     def run(self, number: int) -> BoardRun | None:
         return self.runs[number] if 0 <= number < len(self.runs) else None
@@ -191,7 +197,11 @@ class Board:
             if run is None:
                 return None
             events = [
-                {name: event.get(name) for name in ("name", "time", "step")} | {"text": shorter(event.get("text", ""))}
+                {
+                    "name": shorter(event["name"], 60),
+                    "step": whole(event.get("step")),
+                    "text": shorter(event.get("text", "")),
+                }
                 for event in run.events[-MOST_EVENTS:]
             ]
             spent = run.spent
@@ -216,7 +226,7 @@ def _columns(x: Any, y: Any, asked: Asked, most: int) -> dict[str, Any]:
 
 def _places(curve: Curve, steps: Sequence[object], axis: str) -> dict[int, float | int | None]:
     """Where on an axis the first step at or behind each of these lies."""
-    wanted = sorted({step for step in steps if isinstance(step, int) and 0 <= step < 10**15})
+    wanted = sorted({step for step in map(whole, steps) if step is not None})
     known = curve.step("step")
     if not len(known):
         return {}

@@ -11,6 +11,7 @@ from trainer.board.curve import Curve, finite, newest, sketch
 from trainer.board.head import ENDED, Logbook, figures, read_labels, read_plan, state_of
 from trainer.run_folder import RunFolder
 
+UNREADABLE = "not readable"
 Stamp = tuple[int, int]  # bytes, and when a file was changed, in ns; zeros where there is none
 
 
@@ -20,6 +21,10 @@ class BoardRun:
     def __init__(self, number: int, name: str, path: Path | None) -> None:
         self.number = number
         self.name = name  # its folder below the root
+        self.place(path)
+
+    def place(self, path: Path | None) -> None:
+        """It lies there, or no longer anywhere; nothing of it is read yet."""
         self.path = path
         self.version = 0  # of the board when it last changed; 0: not read yet
         self.labels: dict[str, str] = {}
@@ -36,6 +41,16 @@ class BoardRun:
 
     def refresh(self, line: Mapping[str, Any]) -> bool:
         """Read again what changed; whether anything did. line: the run's last one in the ledger."""
+        if self.path is not None and not os.path.isdir(self.path):  # noqa: PTH112 (asked of every run, again and again)
+            self.place(None)
+        before, begun = self.state, self.version > 0
+        try:
+            return self._refresh(line)
+        except OSError:  # of another user, on a server that is gone
+            self.state = UNREADABLE
+            return before != UNREADABLE or not begun
+
+    def _refresh(self, line: Mapping[str, Any]) -> bool:
         before = (self.state, self.has_report, self.line)
         changed = self.version == 0
         self.line = line

@@ -96,11 +96,12 @@ class Curve:
         self._extend(points)
 
     def _timed(self, point: Point, wall: float, attempt: int) -> Point:
-        """The point with its seconds over all attempts."""
+        """The point with its seconds over all attempts; NaN where its own are not stated."""
         newest, seconds = self._wall
         if attempt > newest:
             self._before[attempt] = self._before.get(newest, 0.0) + seconds
-        self._wall = (attempt, wall)
+            seconds = 0.0
+        self._wall = (attempt, wall if math.isfinite(wall) else seconds)
         return (*point[:3], self._before.get(attempt, 0.0) + wall, *point[4:])
 
     def _evaluation(self, record: dict[str, Any], points: list[Point]) -> None:
@@ -130,7 +131,10 @@ class Curve:
                 longer: Column = np.empty(max(end, len(column) * 3 // 2), _kind(name))
                 longer[: self._length] = column[: self._length]
                 self._columns[name] = column = longer
-            column[self._length : end] = table[:, number]
+            with np.errstate(over="ignore"):  # beyond float32
+                column[self._length : end] = table[:, number]
+            new = column[self._length : end]
+            new[np.isinf(new)] = math.nan  # one of them would spoil every mean behind it
         self._length = end
 
 
@@ -194,8 +198,8 @@ def _slowly(record: Mapping[str, Any]) -> tuple[Point, float, int]:
     price = record.get("price")
     named = {**record, "kwh": price.get("kwh") if isinstance(price, dict) else None, "seconds": None}
     point = tuple(finite(named.get(name)) for name in (*AXES, *OF_STEPS))
-    attempt, wall = record.get("attempt"), finite(record.get("wall_seconds"))
-    return point, 0.0 if math.isnan(wall) else wall, attempt if isinstance(attempt, int) else 0
+    attempt = record.get("attempt")
+    return point, finite(record.get("wall_seconds")), attempt if isinstance(attempt, int) else 0
 
 
 def finite(value: object) -> float:

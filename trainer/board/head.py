@@ -77,7 +77,7 @@ def read_labels(run: Path) -> dict[str, str]:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
             return {}
-        return labels(path.read_text(errors="replace"))
+        return {key: shorter(value, 200) for key, value in labels(path.read_text(errors="replace")).items()}
     except OSError:
         return {}
 
@@ -162,7 +162,11 @@ def text_samples(run: Path, most: int) -> list[dict[str, Any]]:
     lines = GrowingFile(run / "samples.jsonl")
     lines.offset = max(0, lines.size() - (1 << 20))
     read = [one for one in lines.objects(100_000) if isinstance(one.get("text"), str)]
-    return [{name: one.get(name) for name in ("step", "tokens_seen", "prompt", "text")} for one in read[-most:]]
+    whole_numbers = ("step", "tokens_seen")
+    return [
+        {name: whole(one.get(name)) for name in whole_numbers} | {"prompt": one.get("prompt"), "text": one["text"]}
+        for one in read[-most:]
+    ]
 
 
 def last_lines(ledger: Path) -> dict[str, Mapping[str, Any]]:
@@ -172,6 +176,13 @@ def last_lines(ledger: Path) -> dict[str, Mapping[str, Any]]:
         if isinstance(line.get("run"), str):
             found[str(line["run"])] = line
     return found
+
+
+def whole(value: object) -> int | None:
+    """The number of steps or tokens that a value of a file is; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**15:
+        return None
+    return value
 
 
 def shorter(value: object, at_most: int = 400) -> str:

@@ -9,6 +9,7 @@ from string import Template
 from typing import Any
 
 from trainer.board.board_run import BoardRun
+from trainer.board.curve import finite
 from trainer.board.head import PRICES
 from trainer.books.formatting import format_amount
 
@@ -29,7 +30,7 @@ def page(root: str, runs: Iterable[BoardRun], version: int, bokeh: str) -> str:
     heads = "".join(
         f'<th scope="col"{_sorts(place)}><span class="plain">{title}</span></th>' for place, title in enumerate(COLUMNS)
     )
-    count = f"{len(rows):,} runs"
+    count = f"{len(rows):,} run{'s' * (len(rows) != 1)}"
     return Template(TEMPLATE.read_text()).substitute(
         root=escape(root), rows="".join(rows[:FIRST_ROWS]), rest=rest, heads=heads, count=count, bokeh=escape(bokeh)
     )
@@ -69,12 +70,7 @@ def _figures(run: BoardRun) -> list[tuple[float | None, str]]:
     spent, plan = run.spent, run.plan
     size, step, steps = plan.get("model.parameters"), run.step, plan.get("data.steps")
     at = "" if step is None else f"{step:,.0f}" + (f" / {steps:,.0f}" if steps else "")
-    held, unit = run.held_out.get("bits_per_byte"), " bits/byte"
-    if not isinstance(held, int | float):
-        held, unit = run.held_out.get("loss"), ""
-    if not isinstance(held, int | float):
-        held, unit = run.line.get("held_out_bits_per_byte"), " bits/byte"
-    score = float(held) if isinstance(held, int | float) else None
+    score, unit = _held_out(run)
     cells = [
         (size, _amount(size, "")),
         (step, at),
@@ -86,6 +82,16 @@ def _figures(run: BoardRun) -> list[tuple[float | None, str]]:
     for key, unit in (("cost.amount", run.currency or NO_CURRENCY), ("carbon.kgco2e", "kgCO2e")):
         cells.append((spent.get(key), _amount(spent.get(key), unit)))
     return cells
+
+
+def _held_out(run: BoardRun) -> tuple[float | None, str]:
+    """The newest score that is known, and its unit."""
+    said = ((run.held_out, "bits_per_byte"), (run.held_out, "loss"), (run.line, "held_out_bits_per_byte"))
+    for place, key in said:
+        score = finite(place.get(key))
+        if score == score:
+            return score, "" if key == "loss" else " bits/byte"
+    return None, ""
 
 
 def _amount(value: float | None, unit: str) -> str:
@@ -103,20 +109,26 @@ def panel_html(details: Mapping[str, Any]) -> str:
     """What one run is about, beside its curve: price, events, texts it wrote, its science."""
     run: BoardRun = details["run"]
     report = f'<a href="/run/{run.number}/report.html">report.html</a>' if run.has_report else "no report yet"
+    head = f'<span data-part="head">{escape(run.state)} · {report}</span>'
     parts = [
         f'<h2 id="panel-title" tabindex="-1">{escape(run.name)}</h2>',
-        f'<p class="note">{escape(run.state)} · {report} <button type="button" id="close">close</button></p>',
+        f'<p class="note">{head} <button type="button" id="close">close</button></p>',
         '<div id="run-chart" class="chart" tabindex="0" role="group" aria-label="Loss of this run with its events; '
         'left and right go along it, plus and minus zoom, 0 shows all."></div>',
         '<p id="run-readout" class="readout" role="status" aria-live="polite"></p>',
         '<div class="columns">',
-        f"<div><h3>Price</h3>{_prices(details['price'], run.currency)}</div>",
-        f"<div><h3>Science</h3>{_table(('key', 'value'), details['labels'].items())}</div>",
+        _part("Price", _prices(details["price"], run.currency)),
+        _part("Science", _table(("key", "value"), details["labels"].items())),
         "</div>",
-        f"<h3>Text along training</h3>{_samples(details['samples'])}",
-        f"<h3>Logbook</h3>{_events(details['events'])}",
+        _part("Text along training", _samples(details["samples"])),
+        _part("Logbook", _events(details["events"])),
     ]
     return "".join(parts)
+
+
+def _part(title: str, html: str) -> str:
+    """A part of the panel that is renewed by itself as the run goes on."""
+    return f'<div><h3>{title}</h3><div data-part="{title}">{html}</div></div>'
 
 
 def _prices(price: Mapping[str, list[float | None]], currency: str) -> str:
@@ -131,15 +143,19 @@ def _prices(price: Mapping[str, list[float | None]], currency: str) -> str:
 def _events(events: list[dict[str, Any]]) -> str:
     if not events:
         return '<p class="note">Nothing was written.</p>'
-    rows = ((str(event.get("step", "")), str(event["name"]), event["text"]) for event in reversed(events))
+    rows = ((_step(event), event["name"], event["text"]) for event in reversed(events))
     return _scrolling("logbook, newest first", _table(("step", "event", "what happened"), rows))
 
 
 def _samples(samples: list[dict[str, Any]]) -> str:
     if not samples:
         return '<p class="note">This run wrote none.</p>'
-    rows = ((str(one.get("step", "")), str(one.get("prompt") or ""), str(one["text"])) for one in reversed(samples))
+    rows = ((_step(one), str(one.get("prompt") or ""), str(one["text"])) for one in reversed(samples))
     return _scrolling("text along training, newest first", _table(("step", "prompt", "text"), rows))
+
+
+def _step(one: Mapping[str, Any]) -> str:
+    return "" if one.get("step") is None else f"{one['step']:,}"
 
 
 def _scrolling(label: str, html: str) -> str:

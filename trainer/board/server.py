@@ -31,6 +31,7 @@ OWN = Path(__file__).parent / "static"
 OUR_FILES = {
     "board.css": (OWN, "text/css"),
     "board.js": (OWN, "text/javascript"),
+    "pan.js": (OWN, "text/javascript"),
     "table.js": (OWN, "text/javascript"),
     "chart.js": (OF_REPORTS, "text/javascript"),
 }
@@ -92,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
     server: BoardServer
 
     def do_GET(self) -> None:
+        if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
+            self.close_connection = True  # a body is not read, and is no next request
         try:
             self._check_host()
             kind, content, extra = self._answer()
@@ -100,6 +103,13 @@ class Handler(BaseHTTPRequestHandler):
             self._send(refused.status, "text/plain; charset=utf-8", f"{refused}\n".encode(), {})
         except ValueError as error:  # of an address that is none
             self._send(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", f"{error}\n".encode("utf-8", "replace"), {})
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:  # files may hold anything
+            line = " ".join(f"{type(error).__name__}: {error}".split()) + "\n"
+            self._send(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", line.encode("utf-8", "replace"), {}
+            )
 
     do_HEAD = do_GET
 
@@ -110,6 +120,12 @@ class Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _other
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Of a request that is none: too long, of another method, of another protocol. One line, as all others."""
+        self.close_connection, self.request_version = True, self.protocol_version  # so that it has headers in any case
+        line = " ".join((message or HTTPStatus(code).phrase)[:200].split()) + "\n"
+        self._send(HTTPStatus(code), "text/plain; charset=utf-8", line.encode("utf-8", "replace"), {})
+
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests of a page that asks every two seconds are no news."""
 
@@ -119,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.server_port == 80:
             allowed |= set(NAMES)
         if len(hosts) != 1 or hosts[0].lower() not in allowed:
-            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "this server answers to 127.0.0.1 and localhost only")
+            names = " and ".join(f"{name}:{self.server.server_port}" for name in NAMES)
+            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"this server answers to {names} only")
 
     def _send(self, status: HTTPStatus, kind: str, content: bytes, extra: dict[str, str]) -> None:
         headers = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, **HEADERS, **extra}
@@ -139,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts == [""]:
             board.refresh(FIRST_LOOK)
             html = page(str(board.root), board.runs, board.version, version("bokeh"))
-            return "text/html; charset=utf-8", html.encode(), {}
+            return "text/html; charset=utf-8", html.encode("utf-8", "replace"), {}
         if parts == ["api", "index"]:
             board.refresh()
             return _json(_index(board, _whole(words, "since", 0)))
@@ -150,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
             details = board.details(_whole(words, "id", -1))
             if details is None:
                 raise Refused(HTTPStatus.NOT_FOUND, "there is no such run")
-            return _json(details | {"html": panel_html(details), "run": None})
+            return _json({"name": details["name"], "events": details["events"], "html": panel_html(details)})
         if len(parts) == 3 and parts[0] == "run" and parts[2] == "report.html":
             return _report(board, parts[1])
         if len(parts) == 2 and parts[0] == "static":
@@ -186,7 +203,7 @@ def _asked(words: dict[str, list[str]]) -> Asked:
     if len(numbers) > MOST_RUNS:
         raise Refused(HTTPStatus.BAD_REQUEST, f"runs: at most {MOST_RUNS:,} at once")
     return Asked(
-        [_number("runs", one) for one in numbers if one],
+        list(dict.fromkeys(_number("runs", one) for one in numbers if one)),
         _one_of(words, "x", "tokens", X_AXES),
         _one_of(words, "y", "loss", Y_AXES),
         _float(words, "from"),

@@ -22,12 +22,13 @@ from trainer.books.records import PADDING_IS_MUCH, STEP_PHASES, Steps, read_rank
 from trainer.config import Config, SiteConfig, load
 
 
-def measured(run: Path, site: SiteConfig | None = None) -> PriceTag:
-    """What the run in this folder cost so far, priced at its own site or at another one.
+def measured(run: Path, site: SiteConfig | None = None, steps: Steps | None = None) -> PriceTag:
+    """What the run in this folder cost so far, priced at its own site or at another one. steps: its own, where they
+    were read already.
 
     A run without a finished step has rows without values.
     """
-    config, steps, energy = load(run / "config.yaml"), read_steps(run), read_energy(run)
+    config, steps, energy = load(run / "config.yaml"), steps or read_steps(run), read_energy(run)
     if site is not None:
         config = config.model_copy(update={"site": site})
     ranks = read_ranks(run)

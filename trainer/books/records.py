@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trainer.utils.bounded import no_file, parse_json, read_bytes
+from trainer.utils.bounded import no_file, parse_json
 from trainer.utils.errors import UserError
 
 PADDING_IS_MUCH = 0.01  # share of all tokens from which on it is said beside them
 LONGEST_FILE = 1 << 34
+TOGETHER = 16  # lines that are parsed at once
 SCORES = ("loss", "bits_per_byte")  # of a run that diverged they are no finite numbers
 FIGURES = ("tokens", "flop", "attempt", "wall_seconds", "tokens_per_second", "mfu", "memory_peak_bytes")
 # What a step's time consists of, where a policy writes its answers too. Beside it: start, evaluation, checkpoint.
@@ -28,18 +31,37 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists() and not path.is_symlink():
         return []
-    objects = []
-    lines = read_bytes(path, LONGEST_FILE).split(b"\n")
-    for line in lines:
-        try:
-            item = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(item, dict):
-            objects.append(item)
-    if not objects and len(lines) > 2:
-        raise UserError(f"{path}: none of its {len(lines) - 1} lines is a JSON object")
+    if wrong := no_file(path):
+        raise UserError(f"{path}: {wrong}")
+    objects: list[dict[str, Any]] = []
+    number = 0
+    try:
+        if path.stat().st_size > LONGEST_FILE:
+            raise UserError(f"{path}: larger than {LONGEST_FILE / 2**30:g} GiB, the most that is read of such a file")
+        with open(path, "rb") as file:
+            while some := list(islice(file, TOGETHER)):
+                number += sum(line.endswith(b"\n") for line in some)
+                objects += _objects([line.removesuffix(b"\n") for line in some])
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    if not objects and number > 1:
+        raise UserError(f"{path}: none of its {number} lines is a JSON object")
     return objects
+
+
+def _objects(lines: list[bytes]) -> list[dict[str, Any]]:
+    """The JSON objects among some lines. Where every line is one they are parsed together, so that they share the
+    words of their keys: half the memory."""
+    items: list[Any] = []
+    if all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
+        with contextlib.suppress(ValueError):
+            items = parse_json(b"[" + b",".join(lines) + b"]")
+    if len(items) != len(lines):
+        items = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                items.append(parse_json(line))
+    return [item for item in items if isinstance(item, dict)]
 
 
 def read_json(path: Path) -> Any:

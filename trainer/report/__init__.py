@@ -38,8 +38,9 @@ __all__ = [
 ]
 
 
-def write_report(run: Path, site: SiteConfig | None = None) -> None:
-    """Write pricetag.json, card.md and report.html of a run's folder; each is complete or absent.
+def write_report(run: Path, site: SiteConfig | None = None) -> RunData:
+    """Write pricetag.json, card.md and report.html of a run's folder; each is complete or absent. Returns what they
+    tell of.
 
     With `site` the run is priced as if it had run there; its readings and its configuration stay as they are.
     """
@@ -51,15 +52,15 @@ def write_report(run: Path, site: SiteConfig | None = None) -> None:
     write_atomic(run / "pricetag.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_atomic(run / "card.md", card(run_data))
     write_atomic(run / "report.html", run_page(run_data))
+    return run_data
 
 
 def finish_report(run: Path, *, site: SiteConfig | None = None, as_json: bool = False, publish: bool = True) -> None:
     """Write the run's report, add its line to the ledger of its root, and print its price tag. With `site` the run is
     priced as if it had run there, and the ledger stays as it is. publish: trackers publish it where they do so."""
-    write_report(run, site)
-    run_data = read_run(run, site)
+    run_data = write_report(run, site)
     if site is None:
-        append_ledger(run)
+        append_ledger(run, run_data=run_data)
         places = [one.publish for one in trackers_on(run_data.config.tracker) if one.publish is not None]
         if publish and places:
             from trainer.report.publishing import write_data_card

@@ -48,10 +48,11 @@ def reserve_ledger(run: Path) -> None:
         raise UserError(f"run.root: cannot write to {ledger} ({error.strerror})") from None
 
 
-def append_ledger(run: Path, status: Status | None = None) -> None:
+def append_ledger(run: Path, status: Status | None = None, run_data: RunData | None = None) -> None:
     """Renew this run's line in the ledger of its root, the folder above the experiment: the one that was reserved where
-    there is one, else a new one. status: how the attempt ended, where its logbook could not say it."""
-    run_data = read_run(run)
+    there is one, else a new one. status: how the attempt ended, where its logbook could not say it.
+    run_data: of the run, where it was read already."""
+    run_data = run_data or read_run(run)
     line, ledger = _text(_of(run_data, status or run_data.status)), _ledger_of(run)
     place, size = _reserved(ledger, _name(run))
     if len(line) > size:

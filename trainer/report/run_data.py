@@ -123,7 +123,8 @@ def read_run(run: Path, site: SiteConfig | None = None) -> RunData:
 
 def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
     priced = config if site is None else config.model_copy(update={"site": site})
-    tag, before = measured(run, site), _beside(run / "plan.json", dict)
+    steps = read_steps(run)
+    tag, before = measured(run, site, steps), _beside(run / "plan.json", dict)
     if before and before.get("rows"):
         try:
             tag = reprice(PriceTag.from_json(before), priced).beside(tag)
@@ -141,7 +142,7 @@ def _read(run: Path, config: Config, site: SiteConfig | None) -> RunData:
         site=priced.site,
         tag=tag,
         energy=read_energy(run),
-        steps=_drop_mismatched_baselines(read_steps(run), config),
+        steps=_drop_mismatched_baselines(steps, config),
         trunk=_drop_mismatched_baselines(read_trunk(run), config),
         events=read_lines(run / "events.jsonl"),
         environment=_beside(run / "environment.json", list),

@@ -6,11 +6,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any, Protocol
 
 from trainer.config import Config
-from trainer.trackers.jsonl import read_samples
 from trainer.trackers.metrics import MetricTracker
 from trainer.trackers.records import Alert, Event, TextSample
 from trainer.trackers.tracker import RunContext, brief, say, warn
@@ -91,12 +89,10 @@ class BackgroundTracker(MetricTracker):
 
     def _make_up(self, sink: Sink) -> None:
         """Log what an earlier attempt could not."""
-        first = sink.unheard[0]
         for step, metrics, ratios in self.missed(*sink.unheard):
             sink.log(step, metrics, ratios, time.time())
-        written = [one for one in read_samples(self._context.run) if first <= one["step"] <= self._context.resumed_from]
-        for _, some in groupby(written, key=lambda one: one["step"]):
-            sink.samples([TextSample(**one) for one in some])
+        for _, samples in self.missed_samples(sink.unheard[0]):
+            sink.samples(samples)
 
     def _do(self, call: Callable[[Sink], None], sink: Sink) -> None:
         try:

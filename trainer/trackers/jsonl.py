@@ -87,7 +87,7 @@ class JsonlTracker:
     def samples(self, samples: list[TextSample]) -> None:
         """What an earlier attempt, or the run before a roll-back, wrote from this step on is superseded, and goes."""
         step, before = samples[0].step, read_lines(self._samples.path)
-        if gone := [one for one in before if one.get("step", 0) >= step]:
+        if gone := [one for one in before if isinstance(at := one.get("step"), int) and at >= step]:
             self._samples.close()
             stand = [json.dumps(one, ensure_ascii=False) for one in before if one not in gone]
             write_atomic(self._samples.path, "".join(f"{line}\n" for line in stand))
@@ -110,7 +110,7 @@ def read_metrics(run: Path, *, superseded: bool = False) -> list[dict[str, Any]]
     the new attempt has come as far. Each record carries `replays`, how many earlier records of its kind and step it
     supersedes. With `superseded=True` those stay in the list too, marked `superseded: true`: they cost time and energy.
     """
-    records = read_lines(run / METRICS)
+    records = [one for one in read_lines(run / METRICS) if isinstance(one.get("step", 0), int)]
     last_step = -1
     current: list[int] = []  # indices of the records that stand
     seen: dict[tuple[str, int], int] = {}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from itertools import groupby
 from typing import Any, TypeVar
 
 from trainer.books import flops, parameters
 from trainer.books.costs import JOULES_PER_KWH
 from trainer.books.run_length import run_tokens
 from trainer.config import Config
-from trainer.trackers.jsonl import read_metrics
-from trainer.trackers.records import EvaluationRecord, StepRecord
+from trainer.trackers.jsonl import read_metrics, read_samples
+from trainer.trackers.records import EvaluationRecord, StepRecord, TextSample
 from trainer.trackers.scores import flat
 from trainer.trackers.tracker import RunContext, due
 
@@ -24,7 +26,7 @@ TEXT = "text_samples"  # `samples` is a number, of sequences
 AXES = ("samples", "tokens", "flop", "kwh", "gco2e")
 
 Logged = tuple[int, dict[str, float], list[float]]  # a step, its metrics, its update ratios
-Record = TypeVar("Record", StepRecord, EvaluationRecord)
+Record = TypeVar("Record", StepRecord, EvaluationRecord, TextSample)
 
 
 class MetricTracker(ABC):
@@ -58,28 +60,41 @@ class MetricTracker(ABC):
             return
         places: dict[str, float] = {}
         for plain in read_metrics(self._context.run):
-            step, kind = plain["step"], plain["kind"]
-            if step > last:
-                continue
-            if kind == "evaluation":
-                if step >= first_evaluation:
-                    yield step, places | evaluation_metrics(of_json(EvaluationRecord, plain)), []
+            if plain.get("kind") == "evaluation":
+                found = of_json(EvaluationRecord, plain)
+                if found is not None and first_evaluation <= found.step <= last:
+                    yield found.step, places | evaluation_metrics(found), []
                 continue
             record = of_json(StepRecord, plain)
+            if record is None or record.step > last:
+                continue
+            step = record.step
             metrics = step_metrics(record) | cost_metrics(record, self._context.config)
             places = {axis: metrics[axis] for axis in AXES if axis in metrics}
             wanted = step == 1 or step % self._config.every_steps == 0 or record.gradient_noise or record.updates
             if step >= first_step and wanted:
                 yield step, metrics, update_ratios(record)
 
+    def missed_samples(self, first_step: int) -> Iterator[tuple[int, list[TextSample]]]:
+        """What the model wrote in earlier attempts from a step on, up to that checkpoint, step by step."""
+        made = (of_json(TextSample, plain) for plain in read_samples(self._context.run))
+        stand = [one for one in made if one is not None and first_step <= one.step <= self._context.resumed_from]
+        for step, some in groupby(stand, key=lambda one: one.step):
+            yield step, list(some)
+
     @abstractmethod
     def log(self, step: int, metrics: dict[str, float], ratios: list[float]) -> None:
         """ratios: relative sizes of the updates of the model's parts; empty where they were not measured."""
 
 
-def of_json(kind: type[Record], plain: Mapping[str, Any]) -> Record:
-    """The record that a line of metrics.jsonl holds."""
-    return kind(**{one.name: plain[one.name] for one in fields(kind) if one.name in plain})
+def of_json(kind: type[Record], plain: Mapping[str, Any]) -> Record | None:
+    """The record that a line of a file holds, a number that is null there as NaN; None where it holds none."""
+    known = {one.name: plain[one.name] for one in fields(kind) if one.name in plain}
+    lost = {one.name: math.nan for one in fields(kind) if one.type == "float" and known.get(one.name, 0) is None}
+    try:
+        return kind(**{**known, **lost}) if isinstance(known["step"], int) else None
+    except (KeyError, TypeError):
+        return None
 
 
 def step_metrics(record: StepRecord) -> dict[str, float]:

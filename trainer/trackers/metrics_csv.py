@@ -11,11 +11,13 @@ import io
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
+from trainer.trackers.jsonl import read_metrics
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
 from trainer.trackers.tracker import RunContext
 from trainer.utils.files import write_atomic
@@ -30,6 +32,13 @@ class Table:
         self.path = path
         self._columns: list[str] | None = None  # None: what is there is not read yet
         self._newest = -1
+
+    @property
+    def newest(self) -> int:
+        """Step of its last row; -1 where it has none. Mends a torn one."""
+        if self._columns is None:
+            self.cut(sys.maxsize)
+        return self._newest
 
     def append(self, record: Mapping[str, Any]) -> None:
         """As the last row; rows of its step and of later ones are superseded, and go."""
@@ -90,7 +99,15 @@ class CsvTables:
         self._newest = -1  # step of the last record of this attempt
 
     def start(self, context: RunContext) -> None:
-        pass
+        """Also the records of earlier attempts that are not there, as where nobody asked for tables then."""
+        last = context.resumed_from
+        if not last or self._steps.newest >= last:
+            return
+        for record in read_metrics(context.run):
+            table = self._evaluations if record.get("kind") == "evaluation" else self._steps
+            del record["replays"]
+            if isinstance(record.get("step"), int) and table.newest < record["step"] <= last:
+                table.append(record)
 
     def step(self, record: StepRecord) -> None:
         if record.step <= self._newest or self._newest < 0:  # a resume or a roll-back: what was measured of it goes too

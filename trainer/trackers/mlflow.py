@@ -15,15 +15,17 @@ from typing import Any
 from trainer.config import Config
 from trainer.trackers.background import BackgroundTracker
 from trainer.trackers.metrics import HELD_OUT, LOSS, TEXT, facts
-from trainer.trackers.mlflow_store import artifacts_of, quiet, uri_of
+from trainer.trackers.mlflow_store import artifacts_of, is_folder, quiet, uri_of
 from trainer.trackers.records import Alert, TextSample
-from trainer.trackers.tracker import RunContext
+from trainer.trackers.tracker import IMPORTS, RunContext
 from trainer.trackers.wandb_variables import group_of, project_of
 from trainer.utils.files import write_atomic
 from trainer.utils.outcomes import Status
 
 KEPT = "mlflow.json"  # in a run's folder: which run of which store it is
 STATUS = {Status.FINISHED: "FINISHED", Status.STOPPED: "KILLED"}
+# What every record of a step has, and every evaluation, as a number: of a record it is written last.
+MARKS = {LOSS: "optim/lr", HELD_OUT: "time/evaluation_seconds"}
 MOST_PARAMS, LONGEST_PARAM = 100, 500  # of one request, which any server takes
 
 
@@ -35,24 +37,30 @@ class Store:
     """The MLflow run of a run folder."""
 
     def __init__(self, context: RunContext) -> None:
-        quiet()
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric, Param, RunTag
-
-        self._metric, self._param, self._tag = Metric, Param, RunTag
         uri = uri_of(context.config)
-        self._client = MlflowClient(tracking_uri=uri)
+        with IMPORTS:
+            quiet()
+            from mlflow import MlflowClient
+            from mlflow.entities import Metric, Param
+
+            self._metric, self._param = Metric, Param
+            self._client = MlflowClient(tracking_uri=uri)  # which imports more
         self._run = self._run_of(context, uri)
-        self._unheard = {name: self._last(name) + 1 for name in (LOSS, HELD_OUT)}
-        self.unheard = (self._unheard[LOSS], self._unheard[HELD_OUT])
+        self._unheard = {name: self._last(name) + 1 for name in MARKS.values()}
+        self.unheard = (self._unheard[MARKS[LOSS]], self._unheard[MARKS[HELD_OUT]])
+        self._mended = context.attempt == 0 or not (is_folder(uri) or uri.startswith("file:"))
 
     def log(self, step: int, metrics: dict[str, float], ratios: list[float], seconds: float) -> None:
-        kind = LOSS if LOSS in metrics else HELD_OUT
-        if step < self._unheard[kind]:
+        mark = next(mark for kind, mark in MARKS.items() if kind in metrics)
+        if step < self._unheard[mark]:
             return
-        self._unheard[kind] = step + 1
+        self._unheard[mark] = step + 1
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}  # databases have no infinity
-        entries = [self._metric(_name(name), float(value), int(seconds * 1000), step) for name, value in known.items()]
+        if not self._mended:  # a store of files takes one name after another: a kill may have cut this record in two
+            known = {name: value for name, value in known.items() if name == mark or self._last(_name(name)) < step}
+            self._mended = True
+        names = sorted(known, key=lambda name: name == mark)
+        entries = [self._metric(_name(name), float(known[name]), int(seconds * 1000), step) for name in names]
         self._client.log_batch(self._run, metrics=entries)
 
     def samples(self, samples: list[TextSample]) -> None:

@@ -22,6 +22,7 @@ SETTINGS = {
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # a database that is made says so at length
 }
 FORCED = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
 

@@ -8,6 +8,7 @@ upon which readers drop what earlier attempts wrote from that step on, as `read_
 from __future__ import annotations
 
 import io
+import math
 import os
 import socket
 import time
@@ -18,7 +19,7 @@ from trainer.config import Config
 from trainer.trackers.background import BackgroundTracker
 from trainer.trackers.metrics import HELD_OUT, LOSS, TEXT, facts
 from trainer.trackers.records import Alert, TextSample
-from trainer.trackers.tracker import RunContext
+from trainer.trackers.tracker import IMPORTS, RunContext
 from trainer.trackers.wandb_variables import group_of, project_of
 
 FOLDER = "tensorboard"
@@ -32,9 +33,11 @@ class EventFile:
     """The event file of one attempt. Raises OSError where the disk refuses a record, and leaves no part of it."""
 
     def __init__(self, context: RunContext) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
-        from tensorboard.plugins.text.metadata import create_summary_metadata
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        with IMPORTS:
+            from tensorboard.backend.event_processing import event_file_loader  # noqa: F401 - for newest_steps
+            from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+            from tensorboard.plugins.text.metadata import create_summary_metadata
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary, self._record_writer = event_pb2, summary_pb2, RecordWriter
         self._tensor = lambda text: tensor_pb2.TensorProto(
@@ -107,18 +110,34 @@ class EventFile:
 
 
 def newest_steps(folder: Path) -> tuple[int, int]:
-    """The newest step, and the newest evaluation, that event files of earlier attempts hold; 0 where there is none."""
-    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-
+    """The newest step, and the newest evaluation, that stand in files of earlier attempts; 0 where there is none."""
     newest = dict.fromkeys((LOSS, HELD_OUT), 0)
+    superseded = math.inf  # from this step on by later files
     for file in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
-        for event in LegacyEventFileLoader(str(file)).Load():
-            for value in event.summary.value:
-                if value.tag in newest:
-                    newest[value.tag] = max(newest[value.tag], event.step)
+        steps, first = _standing_steps(file)
+        for tag, found in steps.items():
+            newest[tag] = newest[tag] or max((step for step in found if step < superseded), default=0)
         if all(newest.values()):
             break
+        superseded = min(superseded, first)
     return newest[LOSS], newest[HELD_OUT]
+
+
+def _standing_steps(file: Path) -> tuple[dict[str, list[int]], float]:
+    """Of each tag the steps that stand within a file; and from which step on it supersedes what was written before."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import SessionLog
+
+    steps: dict[str, list[int]] = {LOSS: [], HELD_OUT: []}
+    first = math.inf
+    for event in LegacyEventFileLoader(str(file)).Load():
+        if event.session_log.status == SessionLog.START:
+            first = min(first, event.step)
+            steps = {tag: [step for step in found if step < event.step] for tag, found in steps.items()}
+        for value in event.summary.value:
+            if value.tag in steps:
+                steps[value.tag].append(event.step)
+    return steps, first
 
 
 def texts_of(context: RunContext) -> dict[str, str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.config import Config
 from trainer.trackers.records import EvaluationRecord, Event, StepRecord
+
+# Held while a library is imported: two at once undo each other's filters of warnings, which then reach the terminal.
+IMPORTS = threading.Lock()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ starts the run (seconds, or a time-out), and then logs what has gathered. `finis
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import queue
 import secrets
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +25,7 @@ from trainer.descriptions.evaluations import evaluations_on
 from trainer.trackers import wandb_server
 from trainer.trackers.metrics import AXES, TEXT, MetricTracker, cost_metrics, evaluation_metrics, facts, step_metrics
 from trainer.trackers.records import Alert, Event, TextSample
-from trainer.trackers.tracker import RunContext, warn
+from trainer.trackers.tracker import IMPORTS, RunContext, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
 from trainer.utils.outcomes import Status
@@ -49,6 +51,7 @@ class WandbTracker(MetricTracker):
         self._folder = run
         self._queue: queue.SimpleQueue[Callable[[Any], None] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="wandb-tracker", daemon=True)
+        self._row: tuple[int, dict[str, Any]] | None = None  # of the newest step, which may get more
         self._skip_below = 1  # first step that W&B has not heard of
         self._offline_folder: str | None = None
         self._finish_seconds = FINISH_SECONDS
@@ -67,6 +70,7 @@ class WandbTracker(MetricTracker):
     def finish(self, status: str, summary: dict[str, Any]) -> None:
         if not self._worker.is_alive():
             return
+        self._queue.put(self._hand_over)
         self._queue.put(lambda run: run.summary.update({"status": status, **_plain(summary)}))
         self._failed = status not in (Status.FINISHED, Status.STOPPED)
         self._queue.put(None)
@@ -79,14 +83,11 @@ class WandbTracker(MetricTracker):
             warn(f"wandb: not done after {self._finish_seconds:.0f} s; the run ends without it")
 
     def log(self, step: int, metrics: dict[str, float], ratios: list[float]) -> None:
-        def log(run: Any) -> None:
-            self._log_once(run, step, _with_histogram(metrics, ratios))
-
-        self._later(log)
+        self._later(lambda run: self._add(run, step, _with_histogram(metrics, ratios)))
 
     def samples(self, samples: list[TextSample]) -> None:
         """As a table that W&B shows at each step."""
-        self._later(lambda run: self._log_once(run, samples[0].step, {TEXT: _table(samples)}))
+        self._later(lambda run: self._add(run, samples[0].step, {TEXT: _table(samples)}))
 
     def alert(self, alert: Alert) -> None:
         self._later(lambda run: run.alert(alert.title, alert.text, alert.level, wait_duration=0.001))
@@ -95,12 +96,24 @@ class WandbTracker(MetricTracker):
         if not self._given_up:
             self._queue.put(call)
 
-    def _log_once(self, run: Any, step: int, values: dict[str, Any]) -> None:
-        if step >= self._skip_below:
-            self._skip_below = step  # a roll-back takes steps again that were logged
-            run.log(values, step=step)
-
     # The worker's side.
+
+    def _add(self, run: Any, step: int, values: dict[str, Any]) -> None:
+        """To the row of a step: its record, its evaluation, its texts. W&B takes a row once, so it gets one whole, when
+        the next begins: what a kill takes with it is then made up by the next attempt, and no row lacks a part."""
+        if step < self._skip_below:  # a roll-back takes steps again that were logged
+            return
+        if self._row is not None and step > self._row[0]:
+            self._hand_over(run)
+        if self._row is None or step < self._row[0]:
+            self._row = (step, {})
+        self._row[1].update(values)
+
+    def _hand_over(self, run: Any) -> None:
+        if self._row is not None:
+            step, values = self._row
+            self._row, self._skip_below = None, step + 1
+            run.log(values, step=step, commit=True)
 
     def _work(self) -> None:
         try:
@@ -118,18 +131,24 @@ class WandbTracker(MetricTracker):
 
     def _make_up(self, run: Any) -> None:
         """Log what an earlier attempt recorded and could not log."""
-        for step, metrics, ratios in self.missed(self._skip_below, self._skip_below):
-            self._log_once(run, step, _with_histogram(metrics, ratios))
-        self._skip_below = max(self._skip_below, self._context.resumed_from + 1)
+        first, last = self._skip_below, self._context.resumed_from
+        records = ((step, _with_histogram(known, ratios)) for step, known, ratios in self.missed(first, first))
+        texts = ((step, {TEXT: _table(some)}) for step, some in self.missed_samples(first))
+        for step, values in heapq.merge(records, texts, key=itemgetter(0)):
+            self._add(run, step, values)
+        self._hand_over(run)
+        self._skip_below = max(self._skip_below, last + 1)
 
     def _begin(self) -> Any:
         """The W&B run: online if that can be had, else offline, else (W&B is switched off) None."""
         wandb_server.tidy_environment()
         leave_to_configuration(self._context.config)
-        mode, reason = wandb_server.choose_mode(self._config.wandb)
-        if mode == "disabled":
-            self._given_up = True
-            return None
+        with IMPORTS:
+            mode, reason = wandb_server.choose_mode(self._config.wandb)
+            if mode == "disabled":
+                self._given_up = True
+                return None
+            import wandb  # noqa: F401
         if mode == "online":
             try:
                 run = self._init("online")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.board.conftest import Serving, Written, append_steps
+from tests.trainer.board.conftest import Serving, Written, append_steps, serving_board
+from trainer.board.board import opened
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium")
@@ -80,7 +81,7 @@ def test_a_pointed_at_value_is_the_files(browser: Any, root: Path, serving: Serv
         page.locator("#none").click()
         page.locator("label:has(#held) input").uncheck()
         page.locator("[aria-label='draw exp/gpt']").check()
-        drawn(page, "1 runs, 60 points")
+        drawn(page, "1 run, 60 points")
         box = page.locator("#chart").bounding_box()
         seen = set()
         for share in (0.2, 0.5, 0.8):
@@ -135,7 +136,7 @@ def test_dragging_over_a_part_shows_it_finer(browser: Any, written: Written, tmp
                 text = text.replace(old, value)
             file.write(text)
     with serving(tmp_path) as address, shown(browser, address) as page:
-        drawn(page, "1 runs, ")
+        drawn(page, "1 run, ")
         before = extent(page)
         box = page.locator("#chart").bounding_box()
         page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"])
@@ -161,7 +162,7 @@ def test_filters_choose_what_is_shown_and_drawn(browser: Any, root: Path, servin
         page.locator("select[data-key='model.name']").select_option("bert-mini")
         until(page, lambda: rows.count() == 1)
         assert rows.count() == 1 and "exp/bert" in rows.first.inner_text()
-        drawn(page, "1 runs")
+        drawn(page, "1 run,")
         page.locator("select[data-key='model.name']").select_option("")
         for words, count in (
             ("optim.lr>=0.005", 1),
@@ -224,6 +225,10 @@ def test_a_run_by_itself_has_its_events_prices_and_texts(browser: Any, root: Pat
         until(page, lambda: page.evaluate(found) is not None)
         marks = page.evaluate(found)
         assert marks["texts"] == ["step 30, spike: far up"]
+        page.evaluate(
+            "([x, y]) => document.querySelector('#run-chart').chart.point(x, y)", [marks["x"][0], marks["y"][0]]
+        )
+        page.locator("#run-readout", has_text="far up").wait_for()  # the event, and not the loss of its step
         assert (
             panel.locator("a", has_text="report").get_attribute("href")
             in page.locator("tr", has_text="exp/gpt").inner_html()
@@ -276,3 +281,105 @@ def test_the_rows_behind_the_first_hundred_come_with_and_without_scripts(
             assert page.locator("#runs tbody tr").count() == 120
         with shown(browser, address, java_script_enabled=False) as page:
             assert page.locator("tr[data-run]").count() == 120
+
+
+def test_shift_and_a_drag_move_the_view(browser: Any, root: Path, serving: Serving) -> None:
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        page.locator("[data-do='in']").click()
+        until(page, lambda: extent(page)[1] < 50)
+        low, high = extent(page)
+        box = page.locator("#chart").bounding_box()
+        inner = page.evaluate("() => document.querySelector('#chart').chart.figure.inner_width")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.keyboard.down("Shift")
+        page.mouse.down()
+        page.mouse.move(x - inner / 4, y, steps=4)
+        page.mouse.up()
+        page.keyboard.up("Shift")
+        moved = pytest.approx([low + (high - low) / 4, high + (high - low) / 4], rel=0.01)
+        until(page, lambda: extent(page) == moved)
+        assert extent(page) == moved  # by the way of the mouse, neither nearer nor farther
+        page.mouse.move(x, y)
+        assert extent(page) == moved
+
+
+def test_a_run_that_ends_is_told_everywhere(browser: Any, root: Path, serving: Serving) -> None:
+    """In its row, in the filter of states, and in what is open of it."""
+    with serving(root) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        page.locator("button.open", has_text="exp/bert").click()
+        page.locator("#run-chart canvas").first.wait_for()
+        panel = page.locator("#panel")
+        assert "no report yet" in panel.inner_text() and "This run wrote none." in panel.inner_text()
+        (root / "exp/bert/samples.jsonl").write_text('{"step":60,"tokens_seen":60000,"prompt":"Once","text":"upon"}\n')
+        (root / "exp/bert/report.html").write_text("<h1>its report</h1>")
+        with open(root / "exp/bert/events.jsonl", "a") as file:
+            file.write('{"name":"finished","time":1.7e9,"step":60,"text":"that was all"}\n')
+        panel.locator("text=that was all").wait_for()
+        until(page, lambda: "upon" in panel.locator("[data-part='Text along training']").inner_text())
+        assert "upon" in panel.locator("[data-part='Text along training']").inner_text()
+        assert "upon" not in panel.locator("[data-part='Logbook']").inner_text()
+        assert panel.locator("[data-part='head']").inner_text() == "finished · report.html"
+        page.locator("select[data-key='state']").select_option("finished")
+        until(page, lambda: page.locator("#runs tbody tr:visible").count() == 1)
+        assert "exp/bert" in page.locator("#runs tbody tr:visible").inner_text()
+        assert page.locator("#found").inner_text() == "1 of 2 runs"
+
+
+def test_the_page_of_a_server_that_was_started_again_is_loaded_again(
+    browser: Any, root: Path, written: Written
+) -> None:
+    """Its numbers are other runs: `exp/also` comes before those that were there."""
+    with serving_board(root) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        with shown(browser, address) as page:
+            drawn(page, "2 runs")
+            written("exp/also", [9.0])
+            server.board = opened(root)  # as another process on the same port
+            page.locator("#found", has_text="3 of 3 runs").wait_for()
+            page.locator("button.open", has_text="exp/also").click()
+            page.locator("#panel-title", has_text="exp/also").wait_for()
+
+
+def test_a_finger_that_goes_sideways_moves_the_view(browser: Any, root: Path, serving: Serving) -> None:
+    touch = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with serving(root) as address, shown(browser, address, **touch) as page:
+        drawn(page, "2 runs")
+        page.locator("[data-do='in']").click()
+        until(page, lambda: extent(page)[1] < 50)
+        low, high = extent(page)
+        page.locator("#chart").scroll_into_view_if_needed()
+        box = page.locator("#chart").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        fingers = page.context.new_cdp_session(page)
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for by in range(10, 81, 10):
+            fingers.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x - by, "y": y}]})
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        until(page, lambda: extent(page)[0] > low + 1)
+        begin, end = extent(page)
+        assert begin > low + 1 and end - begin == pytest.approx(high - low)
+
+
+def test_names_and_texts_of_a_run_are_never_code(
+    browser: Any, written: Written, tmp_path: Path, serving: Serving
+) -> None:
+    """Of its folder, its configuration, its logbook and what it wrote. Whatever were refused would be told."""
+    evil = "<img src=x onerror=document.title='evil'><script>document.title='evil'<\\script>'\"`${alert(1)}"
+    name = evil.replace("/", "")
+    run = written(f"exp/{name}", LOSSES, model=evil, events=[("start", 0, "x"), ("spike", 30, evil)])
+    written("exp/b", LOSSES)
+    (run / "samples.jsonl").write_text(json.dumps({"step": 1, "tokens_seen": 1, "prompt": evil, "text": evil}) + "\n")
+    with serving(tmp_path) as address, shown(browser, address) as page:
+        drawn(page, "2 runs")
+        page.locator("button.open", has_text="img").click()
+        page.locator("#run-chart canvas").first.wait_for()
+        panel = page.locator("#panel")
+        assert panel.inner_text().count("<img src=x") >= 5  # name, model, event, prompt, text
+        assert page.locator("select[data-key='model.name'] option", has_text="onerror").count() == 1
+        page.locator("#chart").focus()
+        page.keyboard.press("ArrowRight")
+        page.locator("#readout", has_text=": loss").wait_for()
+        assert "evil" not in page.title() and page.locator("main img, main script").count() == 0

@@ -122,6 +122,44 @@ def test_a_question_that_is_none_is_one_line(
     assert status in (400, 404) and says in content.decode() and content.count(b"\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"BREW / HTTP/1.1\r\nHost: {host}\r\n\r\n", 501),
+        (b"GET / HTTP/9.9\r\nHost: {host}\r\n\r\n", 505),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+        (b"GET /api/index HTTP/1.1\r\nHost: {host}\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
+        (b"GET /api/index HTTP/1.0\r\n\r\n", 421),
+    ],
+)
+def test_what_is_no_request_is_one_line(
+    sent: bytes, status: int, written: Written, serving: Serving, tmp_path: Path
+) -> None:
+    written("exp/a", [3.0])
+    with serving(tmp_path) as address:
+        name = address.removeprefix("http://")
+        with socket.create_connection((HOST, int(name.partition(":")[2])), 10) as connection:
+            connection.sendall(sent.replace(b"{host}", name.encode()))
+            with connection.makefile("rb") as file:
+                content = file.read()
+        head, _, body = content.partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ".encode()) and body.count(b"\n") == 1 and len(body) < 300
+        assert asked(address, "/api/index")[0] == 200
+
+
+def test_a_body_is_no_second_request(written: Written, serving: Serving, tmp_path: Path) -> None:
+    written("exp/a", [3.0])
+    with serving(tmp_path) as address:
+        name = address.removeprefix("http://")
+        second = f"GET /api/run?id=0 HTTP/1.1\r\nHost: {name}\r\n\r\n"
+        first = f"GET /api/index HTTP/1.1\r\nHost: {name}\r\nContent-Length: {len(second)}\r\n\r\n"
+        with socket.create_connection((HOST, int(name.partition(":")[2])), 10) as connection:
+            connection.sendall((first + second).encode())
+            with connection.makefile("rb") as file:
+                assert file.read().count(b"HTTP/1.1 200") == 1
+
+
 def test_it_listens_on_loopback_alone(written: Written, serving: Serving, tmp_path: Path) -> None:
     written("exp/a", [3.0])
     with serving(tmp_path) as address:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ def main() -> None:
     parser.add_argument("--tracker", type=json.loads, default={}, help="more keys of the group")
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--noise-at", type=int, help="step that measures the gradient noise scale")
+    parser.add_argument("--die-at", type=int, help="step after whose record, and before whose evaluation, it is killed")
     parser.add_argument("--finish-seconds", type=float, default=20.0)
     parser.add_argument("--server-seconds", type=float, default=60.0, help="to answer, and to accept the run")
     given = parser.parse_args()
@@ -68,12 +72,26 @@ def main() -> None:
                 gradient_noise={"noise_scale": 9.0} if step == given.noise_at else {},
             )
         )
+        if step == given.die_at:
+            wait_for_queues(trackers)
+            os.kill(os.getpid(), signal.SIGKILL)
         if step % 20 == 0:
             trackers.evaluation(EvaluationRecord(step, step * 8192, 4.0, 2.25, 3.0, 500, 0.2, given.attempt))
             trackers.event(Event("checkpoint", time.time(), step, f"checkpoint step-{step} saved", {}, given.attempt))
     finishing = time.perf_counter()
     trackers.finish("finished", {"tokens": given.steps * 8192})
     print(f"finish took {time.perf_counter() - finishing:.1f} s, loop {finishing - begin:.1f} s", flush=True)
+
+
+def wait_for_queues(trackers: Any) -> None:
+    """Until every library was told all that there is."""
+    for one in trackers._trackers:
+        calls = getattr(one, "_queue", None) or getattr(one, "_calls", None)
+        if calls is not None:
+            told = threading.Event()
+            calls.put(lambda _, told=told: told.set())
+            told.wait(60)
+    time.sleep(1.0)  # W&B hands its rows to a process of its own
 
 
 if __name__ == "__main__":

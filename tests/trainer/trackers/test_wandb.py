@@ -120,7 +120,8 @@ def test_three_offline_attempts_sync_as_one_run(run, loop, wandb_server, tmp_pat
         loop(*given, "--steps", "12", "--every", "1", "--wandb", "offline")
     env = {**os.environ, "WANDB_BASE_URL": wandb_server.url, "WANDB_API_KEY": KEY, "HOME": str(tmp_path)}
     for folder in sorted((run / "wandb").glob("offline-run-*")):
-        subprocess.run([sys.executable, "-m", "wandb", "sync", str(folder)], env=env, capture_output=True, check=True)
+        sync = [sys.executable, "-m", "wandb", "sync", str(folder)]  # it leaves a log where it is called
+        subprocess.run(sync, env=env, cwd=tmp_path, capture_output=True, check=True)
     [(name, rows)] = wandb_server.history.items()
     assert name == run_id(run)
     assert [(row["_step"], row["tokens"]) for row in rows] == [(step, step * 8192) for step in range(1, 13)]

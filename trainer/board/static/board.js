@@ -1,6 +1,7 @@
 // The page: asks for what changed, and draws the curves of the runs that are picked.
 import { Chart, colourAt, unitOf } from "./chart.js";
-import { Table } from "./table.js";
+import { pannable } from "./pan.js";
+import { Table, counted } from "./table.js";
 
 const EVERY = 2000; // ms between two looks for news
 const FIRST = 8; // runs that are drawn before anybody picks
@@ -8,12 +9,13 @@ const MANY = 24; // runs from which on a sketch of all comes before the whole of
 const SKETCHED = 250; // runs whose sketches one request asks for
 const BATCH = 40; // runs whose files one request reads
 const MARKS = ["spike", "nonfinite", "transient", "rollback", "resume", "checkpoint", "halted", "failed", "lost", "hang", "pause", "stopped", "finished", "branch", "damage"];
+const TROUBLE = new Set(["spike", "nonfinite", "transient", "rollback", "halted", "failed", "lost", "hang", "damage"]);
 const TITLES = { loss: "loss", held_loss: "held-out loss", held_bits_per_byte: "held-out bits per byte", grad_norm: "gradient norm",
   lr: "learning rate", tokens_per_second: "tokens/s" };
 
 const $ = (name) => document.querySelector(name);
 const cache = new Map(); // id -> {key, data, stale}
-let version = 0, chart = null, view = [null, null], turn = 0, panel = null;
+let born = null, version = 0, chart = null, view = [null, null], turn = 0, panel = null;
 document.documentElement.classList.add("js");
 const table = new Table(() => drawAll());
 
@@ -30,7 +32,7 @@ async function news() {
       const found = await ask(`/api/index?since=${version}`);
       wait = found.unread ? 50 : EVERY;
       take(found);
-      say(found.unread ? `reading ${found.unread} more runs` : `${table.rows.size} runs, live`);
+      say(found.unread ? `reading ${counted(found.unread, "more run")}` : `${counted(table.rows.size, "run")}, live`);
     }
   } catch {
     say("the server does not answer; start isoflop board again");
@@ -38,16 +40,18 @@ async function news() {
   setTimeout(news, wait);
 }
 
+const failed = (error) => say(String(error.message ?? error));
 const say = (text) => { if ($("#live").textContent !== text) $("#live").textContent = text; };
 
 function take(found) {
   const first = !table.ready;
+  if (found.born !== (born ??= found.born)) return location.reload(); // another server: its numbers are other runs
   version = found.version;
   let grown = false;
   for (const row of found.runs) {
     const kept = cache.get(row.id);
     if (kept) grown = kept.stale = true;
-    if (panel?.id === row.id) openPanel(row.id, true);
+    if (panel?.id === row.id) openPanel(row.id, true).catch(failed);
   }
   table.update(found.runs);
   table.offer(found.filters);
@@ -153,12 +157,12 @@ function render(ids) {
   const points = made.lines.reduce((sum, line) => sum + (line.dots ? 0 : line.x.length), 0);
   const rough = found.filter(({ data }) => !data.whole).length;
   $("#drawn").dataset.left = rough;
-  $("#drawn").textContent = points ? `${found.length} runs, ${points.toLocaleString("en")} points drawn`
-    + (rough ? `; ${rough} are sketches until their files are read` : "") : ids.length ? "nothing is stated of this" : "no run is picked";
-  chart ??= new Chart($("#chart"), $("#readout"), (low, high) => {
+  $("#drawn").textContent = points ? `${counted(found.length, "run")}, ${counted(points, "point")} drawn`
+    + (rough ? `; of ${counted(rough, "run")} a sketch until all is read` : "") : ids.length ? "nothing is stated of this" : "no run is picked";
+  chart ??= pannable(new Chart($("#chart"), $("#readout"), (low, high) => {
     view = [low === null ? null : low * unit.factor, high === null ? null : high * unit.factor];
     drawAll();
-  });
+  }));
   return chart.draw(made.lines, { x: { label: unit.label, told: unit.told, log: $("#log-x").checked }, y: { label: TITLES[y], log: $("#log-y").checked } });
 }
 
@@ -172,19 +176,26 @@ async function openPanel(id, again = false) {
     place.innerHTML = details.html;
     place.hidden = false;
     $("#close").addEventListener("click", closePanel);
-    panel = { id, chart: null, view: [null, null], last: "" };
+    panel = { id, chart: null, view: [null, null] };
     $("#panel-title").focus();
-  } else if (details.html !== panel.last) {
-    const fresh = document.createElement("template");
-    fresh.innerHTML = details.html;
-    for (const part of [".columns", ".table"]) {
-      const news = fresh.content.querySelectorAll(part);
-      place.querySelectorAll(part).forEach((old, number) => news[number] && old.replaceChildren(...news[number].childNodes));
-    }
+  } else {
+    renew(place, details.html);
   }
-  panel.last = details.html;
   await bokeh;
   await drawPanel(details, loss.x);
+}
+
+// The parts that say something else now; a table that is scrolled, or in focus, stays so.
+function renew(place, html) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  for (const part of fresh.content.querySelectorAll("[data-part]")) {
+    const old = place.querySelector(`[data-part="${part.dataset.part}"]`);
+    if (old.innerHTML === part.innerHTML) continue;
+    const [before, after] = [old, part].map((one) => one.querySelector(".table"));
+    if (before && after) before.replaceChildren(...after.childNodes);
+    else old.replaceChildren(...part.childNodes);
+  }
 }
 
 async function drawPanel(details, x) {
@@ -197,21 +208,26 @@ async function drawPanel(details, x) {
     const name = details.name, colour = colourOf(mine.id);
     const { lines, unit } = linesOf([{ id: mine.id, name, data, colour }], x, { train: true, held: true, unit: mine.view[0] === null ? null : mine.unit });
     mine.unit = unit;
-    lines.push(...marks(details.events, data, lines));
-    mine.chart ??= new Chart($("#run-chart"), $("#run-readout"), (low, high) => {
+    lines.unshift(...marks(details.events, data, lines)); // first, so that an event is told before the point it lies on
+    mine.chart ??= pannable(new Chart($("#run-chart"), $("#run-readout"), (low, high) => {
       mine.view = [low === null ? null : low * mine.unit.factor, high === null ? null : high * mine.unit.factor];
-      drawPanel(details, x);
-    });
+      drawPanel(details, x).catch(failed);
+    }));
     await mine.chart.draw(lines, { x: { label: unit.label, told: unit.told, log: false }, y: { label: "loss", log: false } });
   } while (!data.whole && panel === mine);
 }
 
-// The events of the logbook, where they lie on the curve.
+// The events of the logbook, where they lie on the curve, trouble in red.
 function marks(events, data, lines) {
-  const line = lines[0], red = getComputedStyle(document.documentElement).getPropertyValue("--mark").trim();
+  const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
   const shown = events.filter((event) => MARKS.includes(event.name) && typeof event.step === "number");
+  const [bad, usual] = [true, false].map((wanted) => shown.filter((event) => TROUBLE.has(event.name) === wanted));
+  return [...marksOf(bad, colour("--mark"), data, lines[0]), ...marksOf(usual, colour("--faint"), data, lines[0])];
+}
+
+function marksOf(shown, colour, data, line) {
   if (!line || !shown.length || !data.event_x) return [];
-  const found = { id: -1, name: "event", x: [], y: [], texts: [], colour: red, mark: true };
+  const found = { id: -1, name: "event", x: [], y: [], texts: [], colour, mark: true };
   shown.forEach((event) => {
     const place = data.event_x[event.step];
     if (place === undefined || place === null) return;
@@ -235,14 +251,14 @@ function closePanel() {
 
 // --- what the user does ---
 
-for (const name of ["#x", "#y"]) $(name).addEventListener("change", () => { view = [null, null]; if (chart) chart.view = null; drawAll(); if (panel) { panel.view = [null, null]; if (panel.chart) panel.chart.view = null; openPanel(panel.id, true); } });
+for (const name of ["#x", "#y"]) $(name).addEventListener("change", () => { view = [null, null]; if (chart) chart.view = null; drawAll(); if (panel) { panel.view = [null, null]; if (panel.chart) panel.chart.view = null; openPanel(panel.id, true).catch(failed); } });
 for (const name of ["#train", "#held", "#log-x", "#log-y"]) $(name).addEventListener("change", () => drawAll());
 $("#mean").addEventListener("input", () => {
-  $("#mean-said").textContent = meanSteps() === 1 ? "1 step" : `${meanSteps()} steps`;
+  $("#mean-said").textContent = counted(meanSteps(), "step");
   drawAll();
 });
 for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => chart?.act(button.dataset.do));
-$("#runs").addEventListener("click", (event) => { if (event.target.matches("button.open")) openPanel(Number(event.target.dataset.run)); });
+$("#runs").addEventListener("click", (event) => { if (event.target.matches("button.open")) openPanel(Number(event.target.dataset.run)).catch(failed); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && panel) closePanel(); });
 
 // The library is larger than all the rest: the table is painted before it is asked for.

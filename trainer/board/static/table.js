@@ -1,5 +1,7 @@
 // The table of runs: rows that come and change, filters, order, and which runs are drawn.
 
+// 1 run, 1,000 runs.
+export const counted = (number, word) => `${number.toLocaleString("en")} ${word}${number === 1 ? "" : "s"}`;
 const PATTERN = /^([\w.]+)(<=|>=|!=|=|<|>)(.*)$/;
 
 export class Table {
@@ -50,21 +52,25 @@ export class Table {
 
   offer(filters) {
     const keys = Object.keys(filters), place = document.querySelector("#filters");
-    if (this.offered === JSON.stringify(filters)) return;
-    this.offered = JSON.stringify(filters);
+    const states = [...new Set(Array.from(this.rows.values(), (row) => row.state))].sort(), offered = JSON.stringify([filters, states]);
+    if (this.offered === offered) return;
+    this.offered = offered;
+    const focused = document.activeElement.closest?.("#filters select")?.dataset.key;
     const chosen = new Map(Array.from(this.filters, ([key, select]) => [key, select.value]));
     this.filters.clear();
     place.replaceChildren();
     for (const key of ["state", ...keys.filter((one) => filters[one].length).slice(0, 7)]) {
       const select = document.createElement("select"), label = document.createElement("label");
-      const values = key === "state" ? [...new Set(Array.from(this.rows.values(), (row) => row.state))].sort() : filters[key].toSorted(compare);
+      const values = key === "state" ? states : filters[key].toSorted(compare), kept = chosen.get(key) ?? "";
+      if (kept && !values.includes(kept)) values.push(kept); // no run is in that state now
       select.append(new Option("any", ""), ...values.map((value) => new Option(value, value)));
-      select.value = chosen.get(key) ?? "";
+      select.value = kept;
       select.dataset.key = key;
       select.addEventListener("change", () => this.filter());
       label.append(`${key} `, select);
       place.append(label, " ");
       this.filters.set(key, select);
+      if (key === focused) select.focus();
     }
   }
 
@@ -78,7 +84,7 @@ export class Table {
       row.element.hidden = !fits;
       shown += fits;
     }
-    document.querySelector("#found").textContent = `${shown} of ${this.rows.size} runs`;
+    document.querySelector("#found").textContent = `${shown.toLocaleString("en")} of ${counted(this.rows.size, "run")}`;
     if (tell) this.onChange();
   }
 
