@@ -63,31 +63,35 @@ picture(figure, "04-curves")
 # %% [markdown]
 # **Question.** Why does BERT's curve jump most from step to step?
 #
-# ## One text and one task for all
+# ## One text and the same tasks for all
 #
-# Two rows do compare: the *same endings*, where all score the same tokens (BERT sees more than it should), and the
-# task `packages`: which package of the library does this snippet come from? Counting its words goes a long way there.
+# Some rows do compare: the *same endings*, where all score the same tokens (BERT sees more than it should), and two
+# tasks that all are tuned on alike. `arguments`: find the arguments of a function, a span of the code. `packages`:
+# which package of the library does a snippet come from? There, counting its words goes a long way.
 
 # %%
 table = json.loads((folder / "lab.json").read_text())
 models = table["models"]
-figure = Figure(figsize=(9, 3.2), layout="constrained")
-left, right = figure.subplots(1, 2)
+tasks = list(models[0]["scores"])
+figure = Figure(figsize=(10, 3.2), layout="constrained")
+left, *others = figure.subplots(1, 1 + len(tasks))
 names = [model["name"] for model in models]
 left.bar(names, [model["ending"] for model in models], color="#1f5fa8")
-for method, nats in table["endings_by_counting"].items():
-    left.axhline(nats, color="#777777", linestyle=":", linewidth=0.8)
-    left.text(1.01, nats, method, transform=left.get_yaxis_transform(), fontsize=8, va="center")
-left.set_title("The same endings, nats a token (less is better)", loc="left", fontsize=9)
-scores = [model["scores"]["packages"]["values"] for model in models]
-right.bar(names, [100 * statistics.fmean(values) for values in scores], color="#1f5fa8")
-for place, values in enumerate(scores):
-    right.plot([place] * len(values), [100 * value for value in values], "o", color="black", markersize=3)
-for method, score in table["baselines"]["packages"].items():
-    right.axhline(100 * score, color="#777777", linestyle=":", linewidth=0.8)
-    right.text(1.01, 100 * score, method, transform=right.get_yaxis_transform(), fontsize=8, va="center")
-right.set_ylim(0, 100)
-right.set_title("packages, tuned, % right (dots: seeds)", loc="left", fontsize=9)
+left.set_title("The same endings, nats a token\n(less is better)", loc="left", fontsize=9)
+lines = [(left, method, nats) for method, nats in table["endings_by_counting"].items()]
+for axes, task in zip(others, tasks, strict=True):
+    scores = [model["scores"][task]["values"] for model in models]
+    axes.bar(names, [100 * statistics.fmean(values) for values in scores], color="#1f5fa8")
+    for place, values in enumerate(scores):
+        axes.plot([place] * len(values), [100 * value for value in values], "o", color="black", markersize=3)
+    axes.set_ylim(0, 100)
+    axes.set_title(
+        f"{task}, tuned, {'F1' if task == 'arguments' else '% right'}\n(dots: seeds)", loc="left", fontsize=9
+    )
+    lines += [(axes, method, 100 * score) for method, score in table["baselines"].get(task, {}).items()]
+for axes, method, value in lines:
+    axes.axhline(value, color="#777777", linestyle=":", linewidth=0.8)
+    axes.text(2.4, value, method, fontsize=8, ha="right", va="bottom", color="#555555")
 picture(figure, "04-endings-and-task")
 
 # %% [markdown]

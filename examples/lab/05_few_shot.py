@@ -77,8 +77,8 @@ print(f"the line as it was is the likelier one in {100 * one['values']['acc']['v
 #
 # ## In the context
 #
-# The snippet, a question, the names of the packages. The model is asked which name is likelier, behind zero, one or
-# two solved examples.
+# Two lines of the snippet, a question, the names of the packages. The model is asked which name is likelier, behind
+# zero, one or two solved examples.
 
 # %%
 task = {
@@ -86,7 +86,7 @@ task = {
     "dataset_kwargs": {"data_files": {split: str(file.absolute()) for split, file in files.items()}},
     "training_split": "train",
     "test_split": "held_out",
-    "doc_to_text": "{{text}}\n# a file of",
+    "doc_to_text": "{{text.splitlines()[:2]|join('\\n')}}\n# a file of",
     "doc_to_choice": classes,
     "doc_to_target": "label",
 }
@@ -130,6 +130,6 @@ axes.set_xlabel("% right, held-out records; dotted: by chance")
 picture(figure, "05-few-shot")
 
 # %% [markdown]
-# **Question.** Fine-tuning read 1,332 records, two shots two. Write down what each cost: in records, in seconds
+# **Question.** Fine-tuning read every training record, two shots two. Write down what each cost: in records, in seconds
 # of computing once, and in tokens read for every question afterwards. And why is it so hard to beat a bag of words
 # on this task?

@@ -22,7 +22,7 @@ from setting import ROOT, TINY, WORDS, command, picture
 
 import isoflop
 
-SIZES = (16, 32, 48) if TINY else (32, 48, 64, 96)
+SIZES = (16, 32, 48) if TINY else (16, 32, 48, 64)
 BUDGETS = ("1e9", "3e9") if TINY else ("3e10", "1e11", "3e11")
 sizes = ",".join(f"'model.width={width} model.heads={width // 16} model.depth=2'" for width in SIZES)
 
