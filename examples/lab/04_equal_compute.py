@@ -13,7 +13,7 @@
 #
 # "Trained for the same number of steps" is no comparison: a step of BART costs more than one of GPT. `isoflop lab`
 # gives a GPT, a BERT and a BART the same number of floating-point operations, on the same text with the same
-# tokenizer, tunes all three on the same task, and prints one table.
+# tokenizer, tunes all three on the same tasks, and prints one table.
 
 # %%
 import json

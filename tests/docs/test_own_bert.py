@@ -16,7 +16,9 @@ TINY = ["tokenizer.vocabulary=512", "budget.steps=4", "evaluation.samples=8", "m
 
 
 def test_the_recipe_leaves_for_transformers_and_ends_within_its_five_minutes() -> None:
-    config = compose(["experiment=bert-minutes", "data=text", "data.path=mine/"])
+    config = compose(
+        ["experiment=bert-minutes", "data=text", "data.path=mine/", "model.vocabulary=2048", "model.max_length=128"]
+    )
     assert type_of(config.model).type == "modernbert"
     assert config.budget.hours is not None and config.budget.hours <= 5 / 60
 
