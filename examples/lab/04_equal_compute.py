@@ -13,7 +13,7 @@
 #
 # "Trained for the same number of steps" is no comparison: a step of BART costs more than one of GPT. `isoflop lab`
 # gives a GPT, a BERT and a BART the same number of floating-point operations, on the same text with the same
-# tokenizer, tunes all three on the same task, and prints one table.
+# tokenizer, tunes all three on the same tasks, and prints one table.
 
 # %%
 import json
@@ -40,7 +40,7 @@ print((folder / "lab.md").read_text())
 #
 # ## Losses are not of one kind
 #
-# GPT predicts every token from those before it, BERT 15% of them from both sides, BART all of them while it reads
+# GPT predicts every token from those before it, BERT 40% of them from both sides, BART all of them while it reads
 # most of them. So the curves below cannot be ranked by their height. What can be compared: how far each falls below a
 # model that only counts *its own* targets (the dotted lines).
 
@@ -63,30 +63,35 @@ picture(figure, "04-curves")
 # %% [markdown]
 # **Question.** Why does BERT's curve jump most from step to step?
 #
-# ## One text and one task for all
+# ## One text and the same tasks for all
 #
-# Two rows do compare: the *same endings*, where all score the same tokens (BERT sees more than it should), and the
-# task `swapped`: were two neighbouring words of this snippet swapped? A bag of words cannot tell.
+# Some rows do compare: the *same endings*, where all score the same tokens (BERT sees more than it should), and two
+# tasks that all are tuned on alike. `arguments`: find the arguments of a function, a span of the code. `packages`:
+# which package of the library does a snippet come from? There, counting its words goes a long way.
 
 # %%
 table = json.loads((folder / "lab.json").read_text())
 models = table["models"]
-figure = Figure(figsize=(9, 3.2), layout="constrained")
-left, right = figure.subplots(1, 2)
+tasks = list(models[0]["scores"])
+figure = Figure(figsize=(10, 3.2), layout="constrained")
+left, *others = figure.subplots(1, 1 + len(tasks))
 names = [model["name"] for model in models]
 left.bar(names, [model["ending"] for model in models], color="#1f5fa8")
-for method, nats in table["endings_by_counting"].items():
-    left.axhline(nats, color="#777777", linestyle=":", linewidth=0.8)
-    left.text(1.01, nats, method, transform=left.get_yaxis_transform(), fontsize=8, va="center")
-left.set_title("The same endings, nats a token (less is better)", loc="left", fontsize=9)
-scores = [model["scores"]["swapped"]["values"] for model in models]
-right.bar(names, [100 * statistics.fmean(values) for values in scores], color="#1f5fa8")
-for place, values in enumerate(scores):
-    right.plot([place] * len(values), [100 * value for value in values], "o", color="black", markersize=3)
-for score in table["baselines"]["swapped"].values():
-    right.axhline(100 * score, color="#777777", linestyle=":")
-right.set_ylim(40, 100)
-right.set_title("swapped, tuned, % (dots: seeds; dotted: no pre-training)", loc="left", fontsize=9)
+left.set_title("The same endings, nats a token\n(less is better)", loc="left", fontsize=9)
+lines = [(left, method, nats) for method, nats in table["endings_by_counting"].items()]
+for axes, task in zip(others, tasks, strict=True):
+    scores = [model["scores"][task]["values"] for model in models]
+    axes.bar(names, [100 * statistics.fmean(values) for values in scores], color="#1f5fa8")
+    for place, values in enumerate(scores):
+        axes.plot([place] * len(values), [100 * value for value in values], "o", color="black", markersize=3)
+    axes.set_ylim(0, 100)
+    axes.set_title(
+        f"{task}, tuned, {'F1' if task == 'arguments' else '% right'}\n(dots: seeds)", loc="left", fontsize=9
+    )
+    lines += [(axes, method, 100 * score) for method, score in table["baselines"].get(task, {}).items()]
+for axes, method, value in lines:
+    axes.axhline(value, color="#777777", linestyle=":", linewidth=0.8)
+    axes.text(2.4, value, method, fontsize=8, ha="right", va="bottom", color="#555555")
 picture(figure, "04-endings-and-task")
 
 # %% [markdown]

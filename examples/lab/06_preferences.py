@@ -31,18 +31,18 @@ gpt = lab()["GPT"]
 
 # %%
 WAYS = (
-    "Is the order of the words right here?\n{text}\nyes or no: ",
-    "{text}\nIs every word of this in its place? ",
-    "Say yes if these lines are as their author wrote them, else no.\n{text}\n",
+    "{text}\nWhich package is this from? ",
+    "Here are some lines of Python.\n{text}\nTheir package: ",
+    "{text}\n\nName the package of these lines: ",
 )
 folder = ROOT / f"lab-{LAB[0].partition('=')[2]}min" / ".tasks"
 files = {}
 for split in ("train", "held_out"):
-    records = [json.loads(line) for line in (folder / f"swapped-{split}.jsonl").read_text().splitlines()]
-    asked = [
-        {"prompt": WAYS[number % 3].format(**record), "completion": {"intact": "yes", "swapped": "no"}[record["label"]]}
-        for number, record in enumerate(records[: 24 if TINY else 1200])
-    ]
+    records = [json.loads(line) for line in (folder / f"packages-{split}.jsonl").read_text().splitlines()]
+    asked = []
+    for number, record in enumerate(records[: 24 if TINY else 1200]):
+        text = "\n".join(record["text"].split("\n")[:2])  # short enough for a row of 128 tokens
+        asked.append({"prompt": WAYS[number % 3].format(text=text), "completion": record["label"]})
     files[split] = (ROOT / f"instructions-{split}.jsonl").absolute()
     files[split].write_text("".join(json.dumps(one) + "\n" for one in asked))
 print(json.dumps(asked[0], indent=1))
@@ -53,11 +53,12 @@ sft = tuned("instructions", gpt, "instructions", *words, "optim.lr=1e-3", "optim
 for name, value in sft.scores()["metrics"].items():
     if isinstance(value, float):
         print(f"{name}: {value:.3f}")
+packages = sorted({record["label"] for record in records})
+print(f"by chance: {1 / len(packages):.3f}")
 
 # %%
-question = WAYS[0].format(text="        return self._name")
 for name, run in {"before": gpt, "after": sft}.items():
-    print(f"{name}: {run.generate(question, tokens=12, temperature=0)[-60:]!r}")
+    print(f"{name}: {run.generate(asked[0]['prompt'], tokens=12, temperature=0)[-60:]!r}")
 
 # %% [markdown]
 # **Question.** The tuned model answers in the right *form*. How would you find out whether it also knows the answer?

@@ -22,8 +22,8 @@ from setting import ROOT, TINY, WORDS, command, picture
 
 import isoflop
 
-SIZES = (16, 32, 48) if TINY else (32, 48, 64, 96, 128)
-BUDGETS = ("1e9", "3e9") if TINY else ("5e10", "1.5e11", "4e11")
+SIZES = (16, 32, 48) if TINY else (16, 32, 48, 64)
+BUDGETS = ("1e9", "3e9") if TINY else ("3e10", "1e11", "3e11")
 sizes = ",".join(f"'model.width={width} model.heads={width // 16} model.depth=2'" for width in SIZES)
 
 # %% [markdown]
@@ -66,7 +66,7 @@ for doubt in found.doubts:
 # %%
 larger = [word for word in ladder if not word.startswith(("ladder.name", "ladder.sizes", "ladder.flops"))]
 larger += [f"ladder.sizes=['model.width={SIZES[-1]} model.heads={SIZES[-1] // 16} model.depth=3']"]
-larger += ["ladder.name=larger", f"ladder.flops=[{'6e9' if TINY else '1.2e12'}]"]
+larger += ["ladder.name=larger", f"ladder.flops=[{'6e9' if TINY else '9e11'}]"]
 (plan,) = json.loads(command("sweep", *larger, "--plan", "--json"))["runs"]
 parameters, tokens = plan["planned"]["model"]["parameters"], plan["planned"]["data"]["tokens"]
 foretold = isoflop.fit(ROOT / "ladder", predict=f"{parameters}@{tokens}", replicates=40 if TINY else 400).predictions[0]

@@ -69,7 +69,7 @@ def tuned(name: str, parent: isoflop.Run, task: str, *words: str, steps: int) ->
     if folder.is_dir() and (run := isoflop.Run(folder)).status == "finished" and (folder / "task.json").is_file():
         return run
     less = ["task.records=60", "optim.batch_size=8"] if TINY else []
-    own = ["run.experiment=notebooks", f"run.id={name}", *words, *less]
+    own = [f"run.root={ROOT}", "run.experiment=notebooks", f"run.id={name}", *words, *less]
     return isoflop.finetune(parent, task, *own, steps=2 if TINY else steps, quiet=True)
 
 
