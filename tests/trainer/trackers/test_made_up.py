@@ -89,7 +89,9 @@ def test_a_tracker_that_is_switched_on_at_a_resume_has_the_whole_curve(
     first = [make_step(1), make_step(2, loss=math.nan), make_evaluation(2), make_step(3), make_step(4)]
     attempt(make_context(tracker={"console": "none"}), first)
     with open(tmp_path / "metrics.jsonl", "ab") as file:
-        file.write(b'{"kind":"step","step":5}\n{"kind":"evaluation","step":3}\n\xff\xfe\n{"kind":"step","step":"6"}\n{"kind":"st')
+        file.write(
+            b'{"kind":"step","step":5}\n{"kind":"evaluation","step":3}\n\xff\xfe\n{"kind":"step","step":"6"}\n{"kind":"st'
+        )
     uri = str(tmp_path / "store")
     attempt(make_context(tracker={**ALL, "mlflow_uri": uri}, resumed_from=4, attempt=1), [make_step(5)])
     losses = scalars(tmp_path, "train/loss")
