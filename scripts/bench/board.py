@@ -146,7 +146,7 @@ def measure(page: Page, address: str) -> Iterator[tuple[str, float]]:
     count = page.locator("#runs tbody tr").count()
     began = time.monotonic()
     page.click("#all")
-    page.locator("#drawn", has_text=f"{count} runs").wait_for(timeout=600_000)
+    page.locator("#drawn", has_text=f"{count:,} runs").wait_for(timeout=600_000)
     yield "all curves, as sketches", time.monotonic() - began
     yield "zoom of all curves", timed(lambda: act("in"))
     yield "back to the whole", timed(lambda: act("reset"))
@@ -156,7 +156,7 @@ def measure(page: Page, address: str) -> Iterator[tuple[str, float]]:
     yield "zoom of one curve", timed(lambda: act("in"))
     act("reset")
     page.click("#all")
-    page.locator("#drawn", has_text=f"{count} runs").wait_for(timeout=600_000)
+    page.locator("#drawn", has_text=f"{count:,} runs").wait_for(timeout=600_000)
     yield "all curves, every line read", timed(lambda: settled(page))
     yield "zoom of all curves after that", timed(lambda: act("in"))
 
