@@ -99,7 +99,8 @@ for one in asked(task, "shots=0,1,2"):
 
 # %% [markdown]
 # **Question.** The model reads 128 tokens. How many solved examples does that hold, and what does a row with cut
-# contexts still measure? What would you have to train to find out at which size the curve begins to rise?
+# contexts still measure? Where all rows show the same number, the model says one name whatever it reads: which one?
+# What would you have to train to find out at which size the curve begins to rise?
 #
 # ## Changing the weights
 #

@@ -105,7 +105,7 @@ words = [
     "evaluation.samples=16",
     *short,
 ]
-policy = tuned("policy", gpt, "policy", *words, steps=40)
+policy = tuned("policy", gpt, "policy", *words, steps=20)
 steps = policy.metrics()
 learned = [one or {} for one in steps["policy"]]
 print(f"reward: {learned[0]['reward']:.2f} in the first step, {learned[-1]['reward']:.2f} in the last")

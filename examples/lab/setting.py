@@ -32,6 +32,7 @@ MODELS = ("GPT", "BERT", "BART")
 
 # Of the lab: ten minutes on two cores, or as little as there is.
 LESS = ["minutes=0.02", "grid.seeds=[0]", "grid.tuning=['task.records=60','budget.steps=2','optim.batch_size=8']"]
+LESS.append("~grid.tasks.arguments")
 LAB = [*(LESS if TINY else ["minutes=10"]), *PLACE, *(word for word in WORDS if word.startswith("run."))]
 LAB += ["model.width=32", "evaluation.samples=8"] if TINY else []
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "examples" / "lab"
 PROGRAMS = sorted(LAB.glob("0*.py"))
 # What trains little beside the lab's own runs; all eight are run by the slow tests.
-QUICK = ("02", "03", "04", "08")
+QUICK = ("02", "03", "04", "05", "08")
 GOES_ON = "A prediction, before"  # the next section ends both: what was foretold is trained
 
 
