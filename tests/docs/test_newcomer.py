@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,23 @@ def test_a_new_users_path(tmp_path: Path) -> None:
     assert [re.split(r"\s{2,}", row)[0] for row in rows] == [*STEPS, "all"]
     assert all(re.fullmatch(r".*?\s+\d+\.\d  \S.*", row) for row in rows), rows
     assert (folder / "home/.cache/isoflop").is_dir() and not (folder / "home/.config/isoflop").exists()
+
+
+def test_set_up_in_a_folder_with_spaces(tmp_path: Path) -> None:
+    """The words that pip is given, by a Python that only writes them down."""
+    clone = tmp_path / "mein Ordner (größer)"
+    for name in ("scripts/setup", "pyproject.toml", "constraints.txt"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    python = clone / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@" >> "$(dirname "$0")/said"\necho >> "$(dirname "$0")/said"\n')
+    python.chmod(0o755)
+    subprocess.run([clone / "scripts/setup", "[hub]"], check=True, capture_output=True)
+    torch, ours = (python.parent / "said").read_text().splitlines()
+    assert re.fullmatch(r".*\|-c\|.*/constraints.txt\|torch==[\d.]+\|", torch)
+    assert ours.endswith(f"|-c|{clone}/constraints.txt|-e|{clone}[hub]|")
+    assert (clone / ".venv/.installedhub").is_file()
 
 
 def test_what_fails_is_named_in_one_line(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from trainer.compose.branched import branch_of, compose
 from trainer.compose.composition import change, compose_grid, compose_ladder, differences
 from trainer.compose.explaining import explained
 from trainer.compose.help import describe_grid, describe_keys, describe_ladder, values_of
-from trainer.compose.overrides import Override, parse, sweep
+from trainer.compose.overrides import Override, in_quotes, parse, sweep
 from trainer.compose.sources import CONF, groups, searching
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "differences",
     "explained",
     "groups",
+    "in_quotes",
     "parse",
     "searching",
     "sweep",

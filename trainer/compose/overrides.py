@@ -130,7 +130,7 @@ class Override:
         """
         if self.is_group and not self.deletes and not self.is_sweep and self.value() is None:
             return f"~{self.key}"
-        text = self.text if option is None else f"{self.full_key}={_in_quotes(option)}"
+        text = self.text if option is None else f"{self.full_key}={in_quotes(option)}"
         if self.key == TRACKER_GROUP and not self.deletes and not self.is_sweep:
             named = option or self.value()
             text = f"{self.full_key}=[{','.join(upon_default(named if isinstance(named, list) else [named]))}]"
@@ -194,7 +194,7 @@ def in_grammar(text: str) -> str:
         _parsed(text)
     except HydraException:
         key, equals, value = text.partition("=")
-        name, quotes = key.lstrip("+"), _in_quotes(value)
+        name, quotes = key.lstrip("+"), in_quotes(value)
         wants_text = is_text(name, lists=True) or (name in groups() and value.endswith(FILE_ENDINGS))
         grammar = value[:1] in "'\"[{" or any(one in value for one in (quotes[0], ",", "\\", "${"))
         if not equals or not wants_text or grammar:
@@ -204,7 +204,8 @@ def in_grammar(text: str) -> str:
     return text
 
 
-def _in_quotes(value: str) -> str:
+def in_quotes(value: str) -> str:
+    """The text as Hydra's grammar takes it, whatever stands in it but quotes of both kinds."""
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.compose import change, differences
+from trainer.compose import change, differences, in_quotes
 from trainer.config import (
     BranchConfig,
     BudgetConfig,
@@ -60,7 +60,7 @@ def tuned(parent: RunFolder, words: list[str]) -> Config:
     )
     if not any(word.startswith(("task=", "task.kind=")) for word in words):
         raise UserError("task: name one, e.g. task=swapped; isoflop finetune --help lists them")
-    config = change(base, [*words, f"task.parent={parent.path.absolute()}"])
+    config = change(base, [*words, f"task.parent={in_quotes(str(parent.path.absolute()))}"])
     if config.task.writes:
         config = _of_policy(config, words)
     _same_weights(base, config)
