@@ -16,7 +16,7 @@ from trainer.config.dropout_rates import DROPOUT
 from trainer.config.model import ModelConfig
 from trainer.hub import experts
 from trainer.hub.fairseq import BART, MBART
-from trainer.hub.families import FAMILIES, SPECIAL_TOKENS
+from trainer.hub.families import FAMILIES, OTHER_NAMES, SPECIAL_TOKENS
 from trainer.hub.family import Entry, Family
 from trainer.hub.files import write_json, write_tensors
 from trainer.hub.heads import Head, is_of_pretraining
@@ -186,8 +186,9 @@ def _write(
     tokens = {name: value for name, value in special_tokens.items() if name in SPECIAL_TOKENS}
     if model.family == "encoder_decoder":
         tokens.setdefault("decoder_start_token_id", tokens.get("pad_token_id", 0))
-    config = {"model_type": family.type, "architectures": [architecture], **tokens, **write_table(family.table, model)}
     generation: Mapping[str, Any] | None = {"_from_model_config": True, **special_tokens, **tokens}
+    tokens |= {name: tokens[same] for name, same in OTHER_NAMES.get(family.type, {}).items() if same in tokens}
+    config = {"model_type": family.type, "architectures": [architecture], **tokens, **write_table(family.table, model)}
     if came is not None:
         kept = {name: value for name, value in came.config.items() if name not in _OF_THE_FILE}
         own = {name: value for name, value in config.items() if name not in tokens}

@@ -42,3 +42,5 @@ FAMILIES = {
 }
 # Special tokens as config.json names them.
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+# What some types name a second time; left out, transformers takes places in the published model's vocabulary.
+OTHER_NAMES = {"modernbert": {"cls_token_id": "bos_token_id", "sep_token_id": "eos_token_id"}}

@@ -16,6 +16,7 @@ from tiny import ENCODER_DECODERS, MODELS, ours, tiny
 
 from trainer.compose import compose
 from trainer.hub import read_checkpoint, type_of, write_checkpoint
+from trainer.models import build
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "deberta-newer"])  # see test_deberta.py
@@ -37,6 +38,16 @@ def test_a_modernbert_of_any_depth_has_a_counterpart(depth):
     """Too shallow for a second global layer, it is told from every other n all the same."""
     config = compose(["model=modernbert-base", "objective=masked_lm", f"model.depth={depth}"])
     assert type_of(config.model).type == "modernbert"
+
+
+def test_a_modernbert_of_ours_names_no_token_beyond_its_vocabulary(tmp_path):
+    config = compose(["model=modernbert-base", "objective=masked_lm", "model.depth=1"])
+    model = config.model.model_copy(update={"max_length": 16, "vocabulary": 320})
+    built = build(config.model_copy(update={"model": model}))
+    weights = {name: tensor.detach() for name, tensor in built.named_parameters()}
+    write_checkpoint(tmp_path, model, weights, {"bos_token_id": 1, "eos_token_id": 2})
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert (theirs.bos_token_id, theirs.cls_token_id, theirs.eos_token_id, theirs.sep_token_id) == (1, 1, 2, 2)
 
 
 @torch.no_grad()
