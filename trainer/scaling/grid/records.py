@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.compose import compose
+from trainer.compose import compose, in_quotes
 from trainer.config import GridConfig
 from trainer.tasks.shipped import make_records
 from trainer.utils.files import write_atomic
@@ -32,7 +32,7 @@ def files_of(folder: Path, task: str) -> list[str]:
     paths = {split: _path(folder, task, split) for split in SPLITS}
     if not all(path.is_file() for path in paths.values()):
         return []
-    return ["task.source=files", *(f"task.{split}={path}" for split, path in paths.items())]
+    return ["task.source=files", *(f"task.{split}={in_quotes(str(path))}" for split, path in paths.items())]
 
 
 def _path(folder: Path, task: str, split: str) -> Path:
