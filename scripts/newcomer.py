@@ -124,8 +124,8 @@ def lab(visit: Visit) -> str:
 
 
 def own_text(visit: Visit) -> str:
-    """A BERT on text of one's own, here the pages of the documentation."""
-    words = ["model=bert-mini", "objective=masked_lm", "data=text", "data.path=docs/*.md"]
+    """docs/how-to/own-bert.md, here with the pages of the documentation as the text."""
+    words = ["experiment=bert-minutes", "data=text", "data.path=docs/*.md", "run.experiment=own"]
     said = visit.isoflop("train", *words, "run.id=mine", *visit.budget(), *visit.words)
     filled = visit.isoflop("generate", "mine", "prompt=The <mask> of a run is not stated.")
     return f"{_line(said, 'finished after step')}; wrote {' '.join(filled.split())!r}"

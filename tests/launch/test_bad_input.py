@@ -79,7 +79,9 @@ WRONG: list[tuple[str, str]] = [
     ("launch=slurm launch.nodes=0", "launch.nodes: 0 given, greater than or equal to 1 [nodes] wanted"),
     ("launch=slurm launch.environment=abc", "launch.environment: 'abc' given, {name: value} wanted"),
     ("launch=slurm launch.container=docker launch.image=x", "launch.container: 'docker' given, 'pyxis' or 'apptainer'"),
-    ("launch=slurm launch.memory=$(rm)", "put the value in quotes: launch.memory='...'"),
+    ("launch=slurm launch.memory=$(rm)", "launch.memory: '$(rm)' given; a whole number with K, M, G or T wanted"),
+    ("launch=slurm launch.memory=2.5G", "launch.memory: '2.5G' given; a whole number with K, M, G or T wanted"),
+    ("launch=slurm launch.nodes=$(rm)", "launch.nodes=$(rm): not an override in Hydra's grammar"),
     ("launch=slurm launch.chain=2 launch.array_limit=2", "launch.array_limit: a chain is one run; a sweep is an array"),
     ("launch=slurm seed=0,1", "seed=0,1: several values need -m (one run each)"),
     ("launch=slurm run.id=../x", "run.id: '../x' is not a plain folder name"),
@@ -210,11 +212,11 @@ def test_a_secret_is_found_as_files_and_shells_spell_it() -> None:
 
 def test_text_that_looks_like_a_number_stays_text(here: Path) -> None:
     launch = ["launch=slurm", "launch.environment.COMMIT=12e4567", "launch.environment.PYTHON=3.10"]
-    launch += ["launch.environment.RANK=007", "launch.environment.FLAG=true", "launch.memory=1e3", "run.id=45844855"]
+    launch += ["launch.environment.RANK=007", "launch.environment.FLAG=true", "launch.comment=1e3", "run.id=45844855"]
     config = compose(launch)
     expected = {"COMMIT": "12e4567", "PYTHON": "3.10", "RANK": "007", "FLAG": "true"}
     assert {name: config.launch.environment[name] for name in expected} == expected
-    assert (config.launch.memory, config.run.id) == ("1e3", "45844855")
+    assert (config.launch.comment, config.run.id) == ("1e3", "45844855")
     (here / "mine.yaml").write_text("name: slurm\ntime: 1:30:00\nenvironment:\n  A: 3.10\n  B: 12e4567\n  C: 007\n")
     config = compose(["launch=mine.yaml"])
     assert config.launch.environment == {"A": "3.10", "B": "12e4567", "C": "007"}

@@ -37,6 +37,12 @@ def _mail(address: str) -> str:
     return address
 
 
+def _memory(memory: str) -> str:
+    if not re.fullmatch(r"\d+[KMGTP]?", memory, re.IGNORECASE):
+        raise ValueError(f"{memory!r} given; a whole number with K, M, G or T wanted, e.g. 200G, or 0 for all")
+    return memory
+
+
 class Slurm(NodesDescription):
     name = "slurm"
     help = "a batch job, or with -m one array of jobs"
@@ -54,7 +60,9 @@ class Slurm(NodesDescription):
             None, "wall limit, minutes or [days-]hours:minutes:seconds; null: the partition's own"
         )
         gres: str | None = key(None, "sbatch --gres in place of --gpus-per-node, e.g. gpu:a100:8")
-        memory: Text | None = key(None, "sbatch --mem, of every node, e.g. 200G; 0: all")
+        memory: Annotated[Text, AfterValidator(_memory)] | None = key(
+            None, "sbatch --mem, of every node, e.g. 200G; 0: all"
+        )
         cpus_per_rank: int | None = key(
             None,
             "sbatch --cpus-per-task; null: of a job with GPUs its share of a node's, as sinfo tells it",
