@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from trainer.config import Config
 from trainer.descriptions.trackers.mlflow import DATABASES, SERVERS, store
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 FOLDER = "mlruns"  # in run.root
@@ -41,7 +42,7 @@ def settle(config: Config, before: Config | None) -> Config:
         except ValueError as error:
             raise UserError(f"{VARIABLE}: {error}") from None
     if uri is not None and is_folder(uri):
-        uri = str(Path(uri).expanduser().absolute())
+        uri = str(expanded(uri).absolute())
     if uri == config.tracker.mlflow_uri:
         return config
     return config.model_copy(update={"tracker": config.tracker.model_copy(update={"mlflow_uri": uri})})

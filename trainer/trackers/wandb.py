@@ -28,6 +28,7 @@ from trainer.trackers.records import Alert, Event, TextSample
 from trainer.trackers.tracker import IMPORTS, RunContext, warn
 from trainer.trackers.wandb_variables import group_of, leave_to_configuration, print_unless_silent, project_of
 from trainer.utils.command_line import command_line
+from trainer.utils.home import expanded
 from trainer.utils.outcomes import Status
 
 __all__ = ["WandbTracker", "begin", "cost_metrics", "evaluation_metrics", "run_id", "step_metrics", "sync_line"]
@@ -264,7 +265,7 @@ def run_id(folder: Path, wanted: str | None = None) -> str:
 
 def files_of(folder: Path, config: Config) -> Path:
     """Where the client keeps its files of this run: `wandb` in tracker.dir, else in the run's folder."""
-    below = folder if config.tracker.dir is None else Path(config.tracker.dir).expanduser().absolute()
+    below = folder if config.tracker.dir is None else expanded(config.tracker.dir).absolute()
     with contextlib.suppress(OSError):  # then the client takes a folder of its own, and says which in `sync_dir`
         below.mkdir(parents=True, exist_ok=True)
     return below / "wandb"

@@ -12,12 +12,12 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer.config import Config
 from trainer.trackers.wandb_variables import is_set
 from trainer.utils.errors import UserError
+from trainer.utils.home import expanded
 
 ANSWER_SECONDS = 2.0
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
@@ -124,7 +124,7 @@ def redact(text: str) -> str:
 
 
 def _user_setting(name: str) -> str | None:
-    folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
+    folder = expanded(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb"))
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(folder / "settings")
@@ -135,9 +135,9 @@ def _user_setting(name: str) -> str | None:
 
 def _netrc() -> netrc.netrc | None:
     for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        if path and Path(path).expanduser().is_file():
+        if path and expanded(path).is_file():
             try:
-                return netrc.netrc(Path(path).expanduser())
+                return netrc.netrc(expanded(path))
             except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
                 return None
     return None
