@@ -232,8 +232,10 @@ def test_a_variable_that_names_no_directory(
 
 
 def test_shipped_experiments_compose() -> None:
+    """Each is of the model of its name, but the one that is named for its time."""
     for name in groups()["experiment"]:
-        assert compose([f"experiment={name}"]).model.name == name
+        model = "modernbert-mini" if name == "bert-minutes" else name
+        assert compose([f"experiment={name}"]).model.name == model
 
 
 def test_a_run_resumes_without_the_directory(directory: Path, isoflop: Any, tiny: list[str]) -> None:
