@@ -14,7 +14,7 @@ import pytest
 
 from trainer.books.cost_records import cost_records
 from trainer.cli import main as command
-from trainer.cli.metering import SHOWING, UNMETERED, place_of
+from trainer.cli.metering import DEEPEST, SHOWING, UNMETERED, place_of
 from trainer.config import Config
 from trainer.utils.errors import UserError
 
@@ -25,6 +25,14 @@ command.VERBS["linger"] = lambda words: print("begun", flush=True) or time.sleep
 sys.argv.insert(1, "linger")
 sys.exit(command.main())
 """
+
+
+@pytest.fixture
+def tmp_path(tmp_path) -> Path:
+    """Farther below the folder that all tests share, where some leave records, than a command looks for its root."""
+    deeper = tmp_path.joinpath(*"abc"[:DEEPEST])
+    deeper.mkdir(parents=True)
+    return deeper
 
 
 @pytest.fixture
