@@ -16,11 +16,11 @@ from urllib.parse import quote
 import pytest
 
 from tests.docs.commands import ROOT
+from tests.in_browser import chromium, findings
 from trainer.cli.main import VERBS
 from trainer.config import Config, GridConfig, LadderConfig
 from trainer.utils.schema import Section
 
-CHROMIUM = Path("/usr/bin/chromium")
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 QUESTIONS = {
     "do I need a GPU": "Do I need a GPU?",
@@ -141,13 +141,8 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 def test_its_search_finds_ten_questions_by_plain_words(browser: Any, address: str) -> None:
@@ -184,14 +179,11 @@ def test_pages_fit_the_window(browser: Any, address: str, width: int, scheme: st
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_have_no_serious_barrier(browser: Any, address: str, scheme: str) -> None:
     """By axe: contrast of code and menus, names of links, order of headings."""
-    axe = pytest.importorskip("axe_core_python.sync_playwright").Axe()
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
     page, found = context.new_page(), []
     for name in ("tutorial", "faq", "reference/optim", "price-tag"):
         page.goto(f"{address}/{name}.html")
-        violations = axe.run(page)["violations"]
-        serious = [one for one in violations if one["impact"] in ("serious", "critical")]
-        found += [(name, one["id"], node["html"]) for one in serious for node in one["nodes"]]
+        found += [(name, one) for one in findings(page)]
     context.close()
     assert found == []
 

@@ -5,47 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.in_browser import chromium, findings, shown
 from tests.trainer.board.conftest import Serving, Written, append_steps, serving_board
 from trainer.board.board import opened
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs Debian's chromium")
 LOSSES = [6.0 - 0.05 * step + 0.3 * (step % 7) for step in range(60)]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
-
-
-@contextmanager
-def shown(browser: Any, address: str, **context: Any) -> Iterator[Any]:
-    """The page; at the end nothing may have gone wrong in it, and nothing asked for elsewhere."""
-    wrong: list[str] = []
-    made = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context})
-    page = made.new_page()
-    page.set_default_timeout(20_000)
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    yield page
-    made.close()
-    assert wrong == []
-    assert [one for one in asked if not one.startswith((address, "data:", "blob:"))] == []
 
 
 def drawn(page: Any, text: str) -> None:
@@ -240,22 +215,12 @@ def test_a_run_by_itself_has_its_events_prices_and_texts(browser: Any, root: Pat
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
 def test_axe_finds_nothing_serious(browser: Any, root: Path, serving: Serving, width: int, scheme: str) -> None:
-    import axe_core_python
-
-    script = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
     context = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme, "bypass_csp": True}
     with serving(root) as address, shown(browser, address, **context) as page:
         drawn(page, "2 runs")
         page.locator("button.open").first.click()
         page.locator("#run-chart canvas").first.wait_for()
-        page.evaluate(script)
-        found = page.evaluate("() => axe.run()")["violations"]
-        told = [
-            (one["id"], [node["html"][:200] for node in one["nodes"]])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert told == []
+        assert findings(page) == []
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width  # nothing hangs over the edge
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.in_browser import chromium, findings, shown
 from tests.trainer.publish.test_page import contrast
-from tests.trainer.report.in_browser import chromium, findings, shown
 from trainer.report.html_template import html_document
 from trainer.report.live_plots import live, pictures
 from trainer.report.plots import Curve, Plot, shares

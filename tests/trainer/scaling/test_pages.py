@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from finished_runs import trained
 
-from tests.trainer.report.in_browser import chromium, draw_all, findings, said_by_keys, shown
+from tests.in_browser import chromium, draw_all, findings, said_by_keys, shown
 from trainer.cli.main import main
 from trainer.publish import publish
 from trainer.report import write_report

@@ -1,4 +1,4 @@
-"""A page from disk in Debian's Chromium, without a network; and what it must never do."""
+"""Pages in Debian's Chromium, and what they must never do."""
 
 from __future__ import annotations
 
@@ -26,21 +26,25 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def shown(browser: Any, file: Path, **context: Any) -> Iterator[Any]:
-    """The page; at the end nothing may have gone wrong in it, and nothing been asked for beyond the file."""
+def shown(browser: Any, place: str | Path, **context: Any) -> Iterator[Any]:
+    """The page at an address, or without a network that in a file; at the end nothing may have gone wrong in it, and
+    nothing been asked for elsewhere."""
+    offline = isinstance(place, Path)
+    address = place.as_uri() if isinstance(place, Path) else place
     wrong: list[str] = []
     asked: list[str] = []
-    made = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, "offline": True, **context})
+    made = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, "offline": offline, **context})
     page = made.new_page()
     page.set_default_timeout(60_000)
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(file.as_uri())
+    page.goto(address)
     yield page
     made.close()
     assert wrong == []
-    assert [one for one in asked if not one.startswith((file.as_uri(), "data:", "blob:"))] == []
+    assert [one for one in asked if not one.startswith((address, "data:", "blob:"))] == []
 
 
 def draw_all(page: Any) -> int:
