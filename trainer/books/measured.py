@@ -74,13 +74,7 @@ def measured(run: Path, site: SiteConfig | None = None, steps: Steps | None = No
         rows.append(row("carbon.gco2e_per_kwh", "  intensity of the hours", "g/kWh", grams))
     if paused := steps.phase_seconds.get("paused"):
         rows.append(row("time.paused", "paused", "s", measured_quantity(paused, "launch.window")))
-    if steps.replayed:
-        wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)
-        source = f"{len(steps.replayed)} steps trained again after a restart"
-        rows.append(row("time.wasted", "time wasted", "s", measured_quantity(wasted, source)))
-        if energy.segments:
-            wasted_kwh = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
-            rows.append(row("energy.wasted_kwh", "energy wasted", "kWh", wasted_kwh))
+    rows += _wasted_rows(steps, energy)
     notes = _notes(energy)
     if said:
         rows = list(with_trunk(rows, trunk | trunks_costs(config, trunk, "measured", grams), "measured"))
@@ -89,6 +83,19 @@ def measured(run: Path, site: SiteConfig | None = None, steps: Steps | None = No
         rows = list(with_trunk(rows, counted_of_trunk(config), "measured"))
         notes = (f"{BRANCH} is missing or damaged: tokens and FLOPs are the whole run's, all else its own", *notes)
     return PriceTag(f"{config.model.name}: the price tag", tuple(rows), notes)
+
+
+def _wasted_rows(steps: Steps, energy: EnergyAccount) -> list[Row]:
+    """Time and energy of steps that were trained again."""
+    if not steps.replayed:
+        return []
+    wasted = sum(sum(record.get("seconds", {}).values()) for record in steps.replayed)
+    source = f"{len(steps.replayed)} steps trained again after a restart"
+    rows = [Row("time.wasted", "time wasted", "s", measured=measured_quantity(wasted, source))]
+    if energy.segments:
+        kwh = Quantity(energy.wasted / JOULES_PER_KWH, energy.total().provenance, source)
+        rows.append(Row("energy.wasted_kwh", "energy wasted", "kWh", measured=kwh))
+    return rows
 
 
 def own_intensity(site: SiteConfig, energy: EnergyAccount) -> Quantity | None:
