@@ -33,9 +33,8 @@ LADDER = (
     (128, 4, 256, 16, 2048),
 )
 USUAL_HEAD = 64  # channels
-OWN_LARGEST = (
-    4.0  # FLOPs of the model that was asked for, beside the ladder's largest: a larger one would take most of the time
-)
+# FLOPs of the model that was asked for, beside the ladder's largest: a larger one would take most of the time.
+OWN_LARGEST = 4.0
 WORST_FIT = 0.3  # a fit that misses a step by more is no calibration
 
 
